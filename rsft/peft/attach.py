@@ -28,7 +28,7 @@ class AdaptedLinear(nn.Module):
         """(B, N, width_in) -> (B, N, width_out)."""
         y: Tensor = self.base(x)
         for rows, module, scale in self.additions:
-            y[..., rows] += module(x, scale())
+            y[..., rows].add_(module(x, scale()))
         return y
 
 

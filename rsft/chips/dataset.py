@@ -1,0 +1,136 @@
+"""Chips of a split as tensors: read once, held as small byte images, augmented afresh each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from rsft.errors import DataError
+from rsft.imagery.augment import Augmentation
+from rsft.imagery.contract import Contract
+from rsft.imagery.read import read_chip
+
+Bytes = NDArray[np.uint8]
+Indices = NDArray[np.int64]
+Progress = Callable[[int, int, str], None]
+
+
+class ChipImages:
+    """A table of chips, read, cropped and resized once: images (N, S, S, 3) uint8 and labels (N,) int64.
+
+    Raises:
+        DataError: a chip that cannot be read or breaks the contract, named.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        table: pd.DataFrame,
+        classes: tuple[str, ...],
+        contract: Contract,
+        progress: Progress | None = None,
+    ) -> None:
+        self.table, self.contract = table, contract
+        self.labels: Indices = np.array([classes.index(name) for name in table["class"]], np.int64)
+        self.images = np.empty((len(table), contract.size, contract.size, 3), np.uint8)
+        for index, path in enumerate(table["path"]):
+            try:
+                self.images[index] = contract.resize(contract.to_uint8(read_chip(root / path)))
+            except DataError as error:
+                raise DataError(error.what, root / path, "prepare the data again, or remove the row") from error
+            if progress is not None:
+                progress(index + 1, len(table), "reading chips")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All chips in order, not augmented: (b, 3, S, S) and (b,)."""
+        for start in range(0, len(self), size):
+            yield self.batch(np.arange(start, min(start + size, len(self))))
+
+    def batch(
+        self, indices: Indices, augment: Callable[[int], NDArray[np.uint8]] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The chips at `indices`: (b, 3, S, S) float32 and labels (b,)."""
+        images = (self.images[index] if augment is None else augment(int(index)) for index in indices)
+        inputs = np.stack([self.contract.normalise(image) for image in images])
+        return torch.from_numpy(inputs), torch.from_numpy(self.labels[indices])
+
+
+class AugmentedChips(Dataset[tuple[NDArray[np.float32], int]]):
+    """Chips as one epoch sees them: what is drawn depends on (seed, epoch, chip) and on nothing else."""
+
+    def __init__(self, chips: ChipImages, augmentation: Augmentation, seed: int, epoch: int) -> None:
+        self.chips, self.augmentation = chips, augmentation
+        self.seed, self.epoch = seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.chips)
+
+    def image(self, index: int) -> Bytes:
+        """The augmented chip as bytes (S, S, 3)."""
+        seed = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[0]
+        return self.augmentation(self.chips.images[index], int(seed))
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], int]:
+        return self.chips.contract.normalise(self.image(index)), int(self.chips.labels[index])
+
+
+class ChipData(LightningDataModule):
+    """Training batches of an epoch and validation batches.
+
+    Args:
+        train, val: the chips.
+        augmentation: for training alone.
+        members: the training chips that an epoch may use, by epoch; all where None.
+        seed: of order and augmentation.
+    """
+
+    def __init__(
+        self,
+        train: ChipImages,
+        val: ChipImages,
+        *,
+        batch_size: int,
+        eval_batch_size: int,
+        augmentation: Augmentation,
+        seed: int,
+        workers: int = 0,
+        members: Callable[[int], Indices] | None = None,
+    ) -> None:
+        super().__init__()
+        self.train, self.val = train, val
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.augmentation, self.seed, self.workers = augmentation, seed, workers
+        self.members = members or (lambda epoch: np.arange(len(train)))
+
+    def epoch(self) -> int:
+        """The epoch that the trainer is in."""
+        return self.trainer.current_epoch if self.trainer is not None else 0
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Shuffled by (seed, epoch); made anew each epoch."""
+        epoch = self.epoch()
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.members(epoch))
+        return DataLoader(
+            AugmentedChips(self.train, self.augmentation, self.seed, epoch),  # type: ignore[arg-type]  # collated to tensors
+            batch_size=self.batch_size,
+            sampler=order.tolist(),
+            num_workers=self.workers,
+        )
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """In order, not augmented."""
+        return DataLoader(
+            AugmentedChips(self.val, Augmentation("none"), self.seed, 0),  # type: ignore[arg-type]
+            batch_size=self.eval_batch_size,
+        )

@@ -1,0 +1,90 @@
+"""What the terminal shows: faults with their way out, progress, tables of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from rsft.errors import RecipeError, RsftError
+
+if TYPE_CHECKING:
+    from rsft.evaluate import Evaluation
+    from rsft.metrics.accuracy import Summary
+    from rsft.metrics.bootstrap import Interval
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+Report = Callable[[int, int, str], None]  # done, total, what
+
+
+def show_error(error: RsftError) -> None:
+    """What went wrong, where, and how to mend it."""
+    if isinstance(error, RecipeError):
+        errors.print(Text.assemble(("error: ", "bold red"), error.what))
+        for fault in error.faults:
+            place = f"{fault.file}:{fault.line}" if fault.line else fault.file
+            errors.print(Text.assemble("  ", (place, "cyan"), "  ", (fault.key, "bold"), f"  found {fault.found}"))
+            errors.print(Text(f"      {fault.allowed}"))
+        return
+    errors.print(Text.assemble(("error: ", "bold red"), error.what), soft_wrap=True)
+    if error.where:
+        errors.print(Text.assemble(("where: ", "bold"), error.where), soft_wrap=True)
+    if error.fix:
+        errors.print(Text.assemble(("mend:  ", "bold"), error.fix), soft_wrap=True)
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A bar a task; the callable takes (done, total, what) and may name several tasks in turn."""
+    columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks = {}
+
+        def report(done: int, total: int, what: str) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+def counts_table(title: str, counts: Mapping[str, Mapping[str, int]]) -> Table:
+    """Classes down, splits across."""
+    splits = list(dict.fromkeys(split for row in counts.values() for split in row))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("class")
+    for split in splits:
+        table.add_column(split, justify="right")
+    for name, row in counts.items():
+        table.add_row(name, *(f"{row.get(split, 0):,}" for split in splits))
+    return table
+
+
+def metrics_table(evaluation: Evaluation) -> Table:
+    """Methods down, groups across, in % and half of the 95 % interval."""
+    title = f"{evaluation.count:,} chips of {evaluation.data}, split {evaluation.split}; accuracy in %, 95 % interval"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    columns = {"head": "head", "medium": "medium", "tail": "tail", "macro": "macro", "micro": "overall"}
+    shown = {key: name for key, name in columns.items() if any(getattr(s, key) for s in evaluation.methods.values())}
+    for name in shown.values():
+        table.add_column(name, justify="right", no_wrap=True)
+    for index, (method, summary) in enumerate(evaluation.methods.items()):
+        cells = [_percent(summary, key) for key in shown]
+        table.add_row(method, *cells, style="bold" if index == 0 else "")
+    return table
+
+
+def _percent(summary: Summary, key: str) -> str:
+    interval: Interval | None = getattr(summary, key)
+    if interval is None:
+        return "-"
+    return f"{100 * interval.value:.1f} [dim]±{50 * (interval.high - interval.low):.1f}[/dim]"

@@ -1,0 +1,204 @@
+"""The job of `rsft finetune`: a recipe in, a run folder with a bundle out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning import Callback, Trainer, seed_everything
+from torch import Tensor
+
+from rsft.bundle import Bundle
+from rsft.chips.dataset import ChipData, ChipImages
+from rsft.chips.store import ChipStore
+from rsft.classifier import Classifier, build_classifier, choose_device, contract_of
+from rsft.errors import RequestError
+from rsft.files import replacing
+from rsft.finetune.bilevel import MetaRounds
+from rsft.finetune.heads import start_at_class_means
+from rsft.finetune.losses import make_loss
+from rsft.finetune.runs import Run
+from rsft.finetune.task import FineTuning
+from rsft.imagery.augment import Augmentation
+from rsft.imagery.contract import Contract
+from rsft.peft import Site
+from rsft.recipe.schema import Recipe
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # its banners; what matters is in our display
+for _message in (".*num_workers.*", ".*eval mode.*", ".*LeafSpec.*"):  # the frozen backbone belongs in eval mode
+    warnings.filterwarnings("ignore", message=_message, module="lightning")
+
+
+class Listener(Protocol):
+    """Whoever wants to show a run while it goes."""
+
+    def reading(self, done: int, total: int, what: str) -> None:
+        """Chips are being read."""
+
+    def started(self, run: Run, facts: dict[str, Any]) -> None:
+        """Training begins; `facts` are those of run.json."""
+
+    def stepped(self, epoch: int, step: int, steps: int, loss: float, images_per_s: float) -> None:
+        """`step` of `steps` in `epoch` is done."""
+
+    def epoch_ended(self, row: dict[str, float], scales: dict[Site, float]) -> None:
+        """A row of metrics.csv and the modulator's values, empty without one."""
+
+
+def finetune(recipe: Recipe, runs: Path = Path("runs"), listener: Listener | None = None) -> Run:
+    """Train as `recipe` says and leave a bundle.
+
+    Raises:
+        RequestError: data or a backbone that is not there, a split without chips.
+        DataError: a chip that cannot be read.
+        RsftError: a loss that is no longer finite.
+    """
+    seed_everything(recipe.seed, verbose=False)
+    store = ChipStore.open(Path(recipe.data.root))
+    classifier, backbone = build_classifier(recipe, len(store.classes))
+    contract = contract_of(recipe, backbone, store.bands, store.limits())
+    train, val = (_read(store, split, contract, listener) for split in ("train", "val"))
+
+    run = Run.create(recipe, runs)
+    device = choose_device(recipe.train.device)
+    classifier.to(device)
+    counts = store.counts("train")
+    if recipe.head.init == "class-mean":
+        features = frozen_features(classifier, train, recipe.evaluate.batch_size, device)
+        start_at_class_means(classifier.head, features, torch.from_numpy(train.labels).to(device))
+    task, data = _task(recipe, classifier, store, train, val)
+    run.update(
+        device=str(device),
+        trained_parameters=sum(parameter.numel() for parameter in classifier.theta),
+        modulator_parameters=sum(parameter.numel() for parameter in task.gamma),
+        total_parameters=sum(parameter.numel() for parameter in classifier.parameters()),
+        train_chips=len(train),
+        val_chips=len(val),
+    )
+    if listener is not None:
+        listener.started(run, run.facts)
+    _fit(recipe, run, task, data, listener)
+    bundle = Bundle(
+        recipe=recipe,
+        classes=store.classes,
+        groups={group: tuple(names) for group, names in store.groups.items()},
+        train_counts=tuple(int(count) for count in counts),
+        contract=contract,
+        backbone_sha256=backbone.sha256,
+        tensors=classifier.learned_state(),
+    )
+    run.update(bundle_sha256=bundle.save(run.bundle), backbone_sha256=backbone.sha256)
+    run.finish()
+    return run
+
+
+@torch.no_grad()
+def frozen_features(classifier: Classifier, chips: ChipImages, batch_size: int, device: torch.device) -> Tensor:
+    """Features of all chips, not augmented (N, D)."""
+    classifier.eval()
+    return torch.cat([classifier.features(inputs.to(device)) for inputs, _ in chips.batches(batch_size)])
+
+
+def _read(store: ChipStore, split: str, contract: Contract, listener: Listener | None) -> ChipImages:
+    table = store.split(split)
+    if table.empty:
+        raise RequestError(
+            f"the split {split} has no chips", store.root, "prepare the data with a train and a val split"
+        )
+    progress = listener.reading if listener else None
+    return ChipImages(store.root, table, store.classes, contract, progress)
+
+
+def _task(
+    recipe: Recipe, classifier: Classifier, store: ChipStore, train: ChipImages, val: ChipImages
+) -> tuple[FineTuning, ChipData]:
+    meta, rounds = recipe.meta, None
+    if meta is not None:
+        rounds = MetaRounds(
+            train.labels,
+            ratio=meta.ratio,
+            holdout=meta.holdout,
+            sampling=meta.sampling,
+            batch_size=meta.batch_size or recipe.train.batch_size,
+            seed=recipe.seed,
+        )
+    data = ChipData(
+        train,
+        val,
+        batch_size=recipe.train.batch_size,
+        eval_batch_size=recipe.evaluate.batch_size,
+        augmentation=Augmentation(recipe.data.augment),
+        seed=recipe.seed,
+        workers=recipe.data.workers,
+        members=rounds.inner if rounds else None,
+    )
+    counts = torch.from_numpy(store.counts("train")).float()
+    loss = make_loss(recipe.loss.name, counts, recipe.loss.tau)
+    groups = {group: [store.classes.index(name) for name in names] for group, names in store.groups.items()}
+    return FineTuning(classifier, recipe, loss, train, rounds, groups), data
+
+
+def _fit(recipe: Recipe, run: Run, task: FineTuning, data: ChipData, listener: Listener | None) -> None:
+    trainer = Trainer(
+        max_epochs=recipe.train.epochs,
+        accelerator="gpu" if task.theta[0].is_cuda else "cpu",
+        devices=1,
+        precision="bf16-mixed" if recipe.train.precision == "bf16" else "32-true",
+        callbacks=[_Recorder(run, listener)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,
+    )
+    task.classifier.adapted.additive.train()  # the frozen backbone stays in evaluation mode
+    try:
+        trainer.fit(task, datamodule=data)
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C
+        run.finish("interrupted")
+        raise KeyboardInterrupt from stop
+    except BaseException:
+        run.finish("failed")
+        raise
+
+
+class _Recorder(Callback):
+    """Writes the run's tables and its checkpoint after each epoch, and tells the listener."""
+
+    def __init__(self, run: Run, listener: Listener | None) -> None:
+        self.run, self.listener = run, listener
+        self.began, self.images = 0.0, 0
+
+    def on_train_epoch_start(self, trainer: Trainer, task: Any) -> None:
+        self.began, self.images = time.monotonic(), 0
+
+    def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.images += len(batch[1])
+        if self.listener is not None:
+            loss = float(outputs["loss"]) if isinstance(outputs, dict) else float(outputs)
+            steps = int(trainer.num_training_batches)
+            self.listener.stepped(trainer.current_epoch, batch_idx + 1, steps, loss, self._speed())
+
+    def on_validation_start(self, trainer: Trainer, task: Any) -> None:
+        self.speed, self.seconds = self._speed(), time.monotonic() - self.began
+
+    def on_train_epoch_end(self, trainer: Trainer, task: Any) -> None:
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **task.log_row}
+        row |= {"seconds": time.monotonic() - self.began, "images_per_s": self.speed}
+        modulator = task.classifier.adapted.modulator
+        scales = modulator.values() if modulator is not None else {}
+        self.run.add_epoch(row, scales)
+        with replacing(self.run.checkpoint) as temporary:
+            trainer.save_checkpoint(temporary)
+        if self.listener is not None:
+            self.listener.epoch_ended(row, scales)
+
+    def _speed(self) -> float:
+        seconds = time.monotonic() - self.began
+        return self.images / seconds if seconds else math.nan

@@ -1,0 +1,162 @@
+"""The Lightning task: inner steps on theta, and every K of them one outer step on gamma."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from rsft.chips.dataset import AugmentedChips, ChipImages
+from rsft.classifier import Classifier
+from rsft.errors import RsftError
+from rsft.finetune.bilevel import MetaRounds, only
+from rsft.finetune.losses import Loss
+from rsft.imagery.augment import Augmentation
+from rsft.metrics.accuracy import summarise
+from rsft.recipe.schema import Meta, Recipe
+
+
+class FineTuning(LightningModule):
+    """Trains a classifier as a recipe says; with a meta section, by the alternating bi-level loop (paper, section 3.3).
+
+    Args:
+        chips: the training chips, from which outer batches are drawn.
+        rounds: the meta subsets; None is plain PEFT.
+        groups: head, medium and tail as class indices.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        recipe: Recipe,
+        loss: Loss,
+        chips: ChipImages,
+        rounds: MetaRounds | None,
+        groups: dict[str, list[int]],
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.classifier, self.recipe, self.loss = classifier, recipe, loss
+        self.chips, self.rounds, self.groups = chips, rounds, groups
+        self.augmentation = Augmentation(recipe.data.augment)
+        self.theta = classifier.theta
+        self.gamma = classifier.adapted.gamma
+        self.learning_rate = recipe.train.lr * math.sqrt(recipe.train.batch_size / 128)
+        self.log_row: dict[str, float] = {}
+        self._inner_losses: list[Tensor] = []
+        self._outer_losses: list[Tensor] = []
+        self._outputs: list[tuple[Tensor, Tensor]] = []
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """SGD on theta; Adam on gamma alone, whose weight decay `Modulator.pull` replaces."""
+        train = self.recipe.train
+        inner = torch.optim.SGD(
+            self.theta, lr=self.learning_rate, momentum=train.momentum, weight_decay=train.weight_decay
+        )
+        if self.recipe.meta is None:
+            return [inner]
+        return [inner, torch.optim.Adam(self.gamma, lr=self.recipe.meta.lr)]
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """One inner step, and the outer step where one is due."""
+        optimizers = self.optimizers()
+        inner, *outer = optimizers if isinstance(optimizers, list) else [optimizers]
+        loss = self._inner_step(batch, batch_idx, inner)
+        if outer and self._outer_is_due(batch_idx):
+            self._outer_step(batch_idx // self._meta.every, outer[0])
+        return loss
+
+    def _inner_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, optimizer: Any) -> Tensor:
+        train = self.recipe.train
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate * self._rate(batch_idx)
+        with only(self.theta, self.gamma):
+            inputs, labels = batch
+            loss = self.loss(self.classifier(inputs).float(), labels)
+            if not torch.isfinite(loss):
+                raise RsftError(
+                    f"the loss is {loss.item()}",
+                    f"epoch {self.current_epoch}, batch {batch_idx}",
+                    "lower train.lr or peft.scale, or set train.clip_norm",
+                )
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            if train.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self.theta, train.clip_norm)
+            optimizer.step()
+        self._inner_losses.append(loss.detach())
+        return loss.detach()
+
+    def _outer_step(self, number: int, optimizer: Any) -> None:
+        """One Adam step on gamma at fixed theta, first order: d L_meta(theta, gamma) / d gamma."""
+        assert self.rounds is not None and self.classifier.adapted.modulator is not None
+        epoch = self.current_epoch
+        view = AugmentedChips(self.chips, self.augmentation, self.recipe.seed, epoch)
+        inputs, labels = self.chips.batch(self.rounds.batch(epoch, number), augment=view.image)
+        with only(self.gamma, self.theta):
+            loss = self.loss(self.classifier(inputs.to(self.device)).float(), labels.to(self.device))
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            self.classifier.adapted.modulator.pull(self._meta.weight_decay)
+            optimizer.step()
+        self._outer_losses.append(loss.detach())
+
+    @property
+    def _meta(self) -> Meta:
+        assert self.recipe.meta is not None
+        return self.recipe.meta
+
+    def _outer_is_due(self, batch_idx: int) -> bool:
+        warm = self._position(batch_idx) >= self._meta.warmup
+        return warm and batch_idx % self._meta.every == self._meta.every - 1
+
+    def _position(self, batch_idx: int) -> float:
+        """Epochs done, as a fraction."""
+        return self.current_epoch + batch_idx / max(1, int(self.trainer.num_training_batches))
+
+    def _rate(self, batch_idx: int) -> float:
+        """Share of the learning rate at this step: linear warm-up, then cosine to 0."""
+        train, position = self.recipe.train, self._position(batch_idx)
+        if position < train.warmup_epochs:
+            return (position + 1 / max(1, int(self.trainer.num_training_batches))) / (train.warmup_epochs + 1)
+        done = (position - train.warmup_epochs) / max(1e-9, train.epochs - train.warmup_epochs)
+        return 0.5 * (1 + math.cos(math.pi * done))
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Collect logits; the numbers are made at the end of the epoch."""
+        inputs, labels = batch
+        self._outputs.append((self.classifier(inputs).float(), labels))
+
+    def on_validation_epoch_end(self) -> None:
+        """Put the epoch's numbers into `log_row`."""
+        logits, labels = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
+        self._outputs.clear()
+        predicted, truth = logits.argmax(1).cpu().numpy(), labels.cpu().numpy()
+        summary = summarise(predicted, truth, logits.shape[1], self.groups, resamples=1)
+        found = {name: getattr(summary, name) for name in ("micro", "macro", "head", "medium", "tail")}
+        self.log_row = {
+            "lr": self.learning_rate * self._rate(0),
+            "train_loss": _mean(self._inner_losses),
+            "meta_loss": _mean(self._outer_losses),
+            "val_loss": float(self.loss(logits, labels)),
+            **{f"val_{name}": interval.value if interval else math.nan for name, interval in found.items()},
+        }
+        self._inner_losses.clear()
+        self._outer_losses.clear()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what is learned; the frozen backbone is known by its hash."""
+        checkpoint["state_dict"] = self.classifier.learned_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take back what `on_save_checkpoint` kept."""
+        self.classifier.load_learned_state(checkpoint["state_dict"])
+        checkpoint["state_dict"] = self.state_dict()
+
+
+def _mean(losses: list[Tensor]) -> float:
+    return float(np.mean([loss.item() for loss in losses])) if losses else math.nan

@@ -1,0 +1,1 @@
+"""What a pixel means, from file to network input."""

@@ -1,0 +1,88 @@
+"""The contract between pixels and network: what a chip must be, and how it becomes an input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from rsft.errors import DataError
+
+Limits = tuple[float, float]  # the pixel values that become 0 and 255
+Pixels = NDArray[Any]  # (H, W, B), B bands in the order that `bands` names
+
+NUMBER_TYPE = {"uint8": np.dtype("uint8"), "uint16": np.dtype("uint16")}
+"""The units that are read today, each with the number type that carries it on disk."""
+
+
+class Contract(BaseModel):
+    """What a model was trained on; a chip that breaks it is refused, never guessed at.
+
+    Attributes:
+        units: each accepted unit with the pixel values that become 0 and 255 (a fixed linear stretch).
+        bands: names of the bands, in order.
+        crop: side in pixels of the centre crop taken before resizing; None takes the whole chip.
+        size: side of the network's input in pixels.
+        mean, std: of the network's three inputs, in 0-1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    units: dict[str, Limits]
+    bands: tuple[str, ...]
+    crop: int | None
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def check(self, pixels: Pixels) -> str:
+        """Return the unit of `pixels` (H, W, B).
+
+        Raises:
+            DataError: number type or number of bands differ from those of the contract.
+        """
+        found = pixels.shape[2]
+        if found != len(self.bands):
+            raise DataError(f"{found} bands, but the model takes {len(self.bands)} ({', '.join(self.bands)})")
+        for unit in self.units:
+            if NUMBER_TYPE[unit] == pixels.dtype:
+                return unit
+        raise DataError(f"{pixels.dtype} pixels, but the model takes {' or '.join(self.units)}")
+
+    def to_uint8(self, pixels: Pixels) -> NDArray[np.uint8]:
+        """Check, crop, stretch to bytes and repeat a single band: (H, W, B) -> (h, w, 3)."""
+        low, high = self.units[self.check(pixels)]
+        pixels = centre_crop(pixels, self.crop)
+        if (low, high) != (0, 255) or pixels.dtype != np.uint8:
+            scaled = (pixels.astype(np.float32) - low) * (255.0 / (high - low))
+            pixels = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+    def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(h, w, 3) -> (size, size, 3), area-averaged when shrinking."""
+        if image.shape[:2] == (self.size, self.size):
+            return image
+        shrinking = min(image.shape[:2]) > self.size
+        method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(image, (self.size, self.size), interpolation=method), np.uint8)
+
+    def normalise(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(size, size, 3) bytes -> (3, size, size) float32, zero mean and unit variance by `mean` and `std`."""
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        scaled: NDArray[np.float32] = (image.astype(np.float32) / np.float32(255) - mean) / std
+        return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+
+    def to_input(self, pixels: Pixels) -> NDArray[np.float32]:
+        """A chip as the network takes it, without augmentation: (H, W, B) -> (3, size, size)."""
+        return self.normalise(self.resize(self.to_uint8(pixels)))
+
+
+def centre_crop(pixels: Pixels, side: int | None) -> Pixels:
+    """The middle `side` x `side` pixels, or all of them where the chip is smaller."""
+    if side is None:
+        return pixels
+    top, left = (max(0, (length - side) // 2) for length in pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]

@@ -1,0 +1,1 @@
+"""Accuracy by group, intervals and calibration: arrays in, numbers out."""

@@ -1,0 +1,131 @@
+"""A run folder as `rsft finetune` and `rsft evaluate` leave it, with made-up but plausible numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rsft.metrics.accuracy import summarise
+from rsft.recipe.load import dump_recipe
+from rsft.recipe.schema import Data, Meta, Recipe, Train
+
+POSITIONS = ("q", "k", "v", "out", "mlp1", "mlp2")
+BASELINES = {"k-NN, frozen features": 0.65, "k-NN, 16 x 16 pixels": 0.5}  # share of head chips found
+
+
+def write_fake_run(
+    runs: Path, classes: list[str], *, epochs: int = 12, blocks: int = 8, modulated: bool = True, baselines: bool = True
+) -> Path:
+    """Write runs/<recipe>/001; classes have falling training counts and so split into head, medium and tail."""
+    rng = np.random.default_rng(len(classes))
+    recipe = Recipe(
+        name="fusrs_lt_metalora",
+        data=Data(root="data/fusrs_lt", size=64, augment="sar"),
+        meta=Meta() if modulated else None,
+        train=Train(epochs=epochs),
+    )
+    folder = runs / recipe.name / "001"
+    (folder / "bundle").mkdir(parents=True)
+    (folder / "bundle" / "weights.safetensors").write_bytes(bytes(310_000))
+    (folder / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    (folder / "run.json").write_text(json.dumps(_facts(recipe)))
+    _epochs(rng, epochs, modulated).to_csv(folder / "metrics.csv", index=False)
+    if modulated:
+        _scales(rng, epochs, blocks).to_csv(folder / "modulator.csv", index=False)
+    evaluation = folder / "evaluation"
+    evaluation.mkdir()
+    methods = {"MetaLoRA" if modulated else "LoRA": 0.85} | (BASELINES if baselines else {})
+    metrics = _metrics(rng, classes, methods)
+    (evaluation / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    return folder
+
+
+def _facts(recipe: Recipe) -> dict[str, object]:
+    return {
+        "status": "done",
+        "started": "2026-03-02T09:14:05+00:00",
+        "seed": recipe.seed,
+        "versions": {"rsft": "0.1.0", "python": "3.11.2", "torch": "2.13.0+cpu", "timm": "1.0.20"},
+        "machine": "Linux-6.1-x86_64",
+        "device": "cpu",
+        "trained_parameters": 74_304,
+        "modulator_parameters": 48 if recipe.meta else 0,
+        "total_parameters": 2_861_000,
+        "train_chips": 649,
+        "val_chips": 300,
+        "bundle_sha256": "5f" * 32,
+        "backbone_sha256": "c0" * 32,
+        "finished": "2026-03-02T09:17:21+00:00",
+        "seconds": 196.4,
+    }
+
+
+def _epochs(rng: np.random.Generator, epochs: int, modulated: bool) -> pd.DataFrame:
+    epoch = np.arange(epochs)
+    learned = 1 - np.exp(-(epoch + 1) / 4)
+    noise = rng.normal(0, 0.015, (5, epochs))
+    return pd.DataFrame(
+        {
+            "epoch": epoch,
+            "step": 6 * (epoch + 1),
+            "lr": 0.01,
+            "train_loss": 2.2 - 1.9 * learned + noise[0],
+            "meta_loss": 2.3 - 1.7 * learned + noise[1] if modulated else np.nan,
+            "val_loss": 2.25 - 1.5 * learned,
+            "val_micro": 0.3 + 0.55 * learned,
+            "val_macro": 0.25 + 0.45 * learned,
+            "val_head": 0.5 + 0.42 * learned + noise[2],
+            "val_medium": 0.2 + 0.5 * learned + noise[3],
+            "val_tail": 0.4 * learned + noise[4],
+            "seconds": 14.8,
+            "images_per_s": 41.0 + rng.normal(0, 1, epochs),
+        }
+    )
+
+
+def _scales(rng: np.random.Generator, epochs: int, blocks: int) -> pd.DataFrame:
+    target = 1 + 0.5 * rng.normal(size=(blocks, 6)).clip(-1.6, 1.9)
+    return pd.DataFrame(
+        [
+            {"epoch": epoch, "block": block, "position": name, "value": 1 + (target[block, p] - 1) * epoch / epochs}
+            for epoch in range(epochs)
+            for block in range(blocks)
+            for p, name in enumerate(POSITIONS)
+        ]
+    )
+
+
+def _metrics(rng: np.random.Generator, classes: list[str], methods: dict[str, float]) -> dict[str, object]:
+    n = len(classes)
+    counts = np.rint(400 * 100 ** (-np.arange(n) / max(1, n - 1))).astype(int)
+    groups = {
+        "head": np.flatnonzero(counts > 100),
+        "medium": np.flatnonzero((counts >= 20) & (counts <= 100)),
+        "tail": np.flatnonzero(counts < 20),
+    }
+    groups = {name: indices.tolist() for name, indices in groups.items()}
+    labels = np.repeat(np.arange(n), max(12, 1200 // n))
+    found = {}
+    for name, share in methods.items():
+        skill = share * (counts / counts.max()) ** 0.15
+        rivals = rng.choice(n, len(labels), p=counts / counts.sum())
+        logits = np.log(rng.dirichlet(np.ones(n), len(labels)))
+        chosen = np.where(rng.random(len(labels)) < skill[labels], labels, rivals)
+        logits[np.arange(len(labels)), chosen] += 6
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        found[name] = odds / odds.sum(axis=1, keepdims=True)
+    confusion = np.zeros((n, n), int)
+    np.add.at(confusion, (labels, next(iter(found.values())).argmax(axis=1)), 1)
+    return {
+        "data": "data/fusrs_lt",
+        "split": "test",
+        "count": len(labels),
+        "classes": classes,
+        "train_counts": counts.tolist(),
+        "groups": groups,
+        "methods": {name: summarise(p, labels, n, groups).to_dict(classes) for name, p in found.items()},
+        "confusion": confusion.tolist(),
+    }

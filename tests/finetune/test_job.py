@@ -1,0 +1,78 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rsft.bundle import Bundle
+from rsft.classifier import build_classifier
+from rsft.errors import RequestError, RsftError
+from rsft.finetune import finetune
+from rsft.recipe.load import load_recipe
+
+
+def test_run_folder(run):
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["status"] == "done" and facts["train_chips"] == 40
+    assert facts["modulator_parameters"] == 36
+    metrics = pd.read_csv(run / "metrics.csv")
+    assert metrics["epoch"].tolist() == [0, 1, 2]
+    assert metrics["meta_loss"].isna().tolist() == [True, False, False]  # the first epoch is the warm-up
+    assert {path.name for path in run.iterdir()} >= {"recipe.yaml", "checkpoint.ckpt", "bundle"}
+
+
+def test_modulator_moves_after_the_warm_up(run):
+    scales = pd.read_csv(run / "modulator.csv").groupby("epoch")["value"]
+    assert scales.size().tolist() == [36, 36, 36]
+    assert scales.std()[0] == 0 and scales.std()[2] > 0
+
+
+def test_resolved_recipe_gives_the_same_recipe(run):
+    assert load_recipe(run / "recipe.yaml") == Bundle.load(run).recipe
+
+
+def test_same_seed_same_run(run, recipe_file, tmp_path):
+    again = finetune(load_recipe(recipe_file), tmp_path / "runs")
+    columns = ["train_loss", "meta_loss", "val_loss", "val_macro"]
+    first, second = (pd.read_csv(folder / "metrics.csv")[columns] for folder in (run, again.folder))
+    assert first.equals(second)
+    tensors, others = (Bundle.load(folder).tensors for folder in (run, again.folder))
+    assert all(torch.equal(tensors[key], others[key]) for key in tensors)
+
+
+def test_only_what_is_learned_is_kept(run, recipe_file):
+    classifier, _ = build_classifier(load_recipe(recipe_file), 3)
+    tensors = Bundle.load(run).tensors
+    assert set(tensors) == set(classifier.learned_state())
+    kept = torch.load(run / "checkpoint.ckpt", weights_only=True)["state_dict"]
+    assert set(kept) == set(tensors)
+
+
+def test_plain_peft_has_no_modulator(recipe_file, tmp_path):
+    run = finetune(load_recipe(recipe_file, ["meta=null", "train.epochs=1"]), tmp_path / "runs")
+    assert not (run.folder / "modulator.csv").exists()
+    assert "gamma" not in Bundle.load(run.folder).tensors
+
+
+def test_runs_are_numbered(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file, ["train.epochs=1", "meta=null"])
+    assert [finetune(recipe, tmp_path / "runs").folder.name for _ in range(2)] == ["001", "002"]
+
+
+def test_a_loss_that_is_not_finite(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file, ["train.lr=1e30"])
+    with pytest.raises(RsftError, match="the loss is nan"), np.errstate(all="ignore"):
+        finetune(recipe, tmp_path / "runs")
+    assert json.loads((tmp_path / "runs/bars/001/run.json").read_text())["status"] == "failed"
+
+
+def test_a_site_that_is_not_there(recipe_file, tmp_path):
+    with pytest.raises(RequestError, match="blocks 0 to 5"):
+        finetune(load_recipe(recipe_file, ["peft.blocks=[7]"]), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_data_that_is_not_there(recipe_file, tmp_path):
+    with pytest.raises(RequestError, match="no chip store"):
+        finetune(load_recipe(recipe_file, [f"data.root={tmp_path / 'nothing'}"]))

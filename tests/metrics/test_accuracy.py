@@ -1,0 +1,133 @@
+import time
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, precision_score, recall_score
+
+from rsft.metrics.accuracy import summarise
+
+GROUPS = {"head": [0], "medium": [1], "tail": [2, 3]}
+
+
+def random_case(seed, n_classes=4, count=200, missing=()):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([c for c in range(n_classes) if c not in missing], count)
+    probabilities = rng.dirichlet(np.ones(n_classes), count)
+    return probabilities, labels
+
+
+label = st.integers(0, 3)
+
+
+@given(st.lists(st.tuples(label, label), min_size=1, max_size=40))
+@settings(max_examples=150, deadline=None)
+def test_agrees_with_scikit_learn_classes_absent_or_not(pairs):
+    labels, predictions = np.array(pairs).T
+    found = summarise(predictions, labels, 4, GROUPS, resamples=3)
+    assert found.micro.value == pytest.approx(accuracy_score(labels, predictions))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn warns where a predicted class is absent
+        assert found.macro.value == pytest.approx(balanced_accuracy_score(labels, predictions))
+    assert found.macro_f1.value == pytest.approx(f1_score(labels, predictions, average="macro", zero_division=0))
+    for name, expected, present in (("recall", recall_score, labels), ("precision", precision_score, predictions)):
+        values = expected(labels, predictions, labels=range(4), average=None, zero_division=0)
+        want = [value if index in present else None for index, value in enumerate(values)]
+        assert getattr(found, name) == pytest.approx(want)
+    assert found.absent == [index for index in range(4) if index not in labels]
+
+
+@given(st.lists(st.tuples(label, label), min_size=1, max_size=40))
+@settings(max_examples=50, deadline=None)
+def test_groups_are_means_of_the_recall_that_exists(pairs):
+    labels, predictions = np.array(pairs).T
+    found = summarise(predictions, labels, 4, GROUPS, resamples=3)
+    means = []
+    for name, indices in GROUPS.items():
+        recall = [found.recall[index] for index in indices if found.recall[index] is not None]
+        group = getattr(found, name)
+        assert (group.value if group else None) == (pytest.approx(np.mean(recall)) if recall else None)
+        means += [group.value] if group else []
+    assert found.avg.value == pytest.approx(np.mean(means))
+
+
+def test_an_absent_class_shifts_no_group():
+    labels = np.array([0, 0, 2, 3])  # class 1, the whole medium group, has no test chip
+    found = summarise(np.array([0, 0, 2, 0]), labels, 4, GROUPS)
+    assert found.head.value == 1.0
+    assert found.medium is None
+    assert found.tail.value == 0.5
+    assert found.avg.value == 0.75
+    assert found.recall == [1.0, None, 1.0, 0.0]
+    assert found.worst == (3, 0.0)
+    assert found.harmonic == 0.0
+
+
+def test_harmonic_mean_and_worst_class():
+    found = summarise(np.array([0, 0, 1, 0]), np.array([0, 0, 1, 1]), 2, {"head": [0], "tail": [1]})
+    assert found.harmonic == pytest.approx(2 / 3)
+    assert found.worst == (1, 0.5)
+
+
+def test_without_groups_there_is_no_avg():
+    found = summarise(np.array([0, 1]), np.array([0, 1]), 2, {})
+    assert (found.avg, found.head) == (None, None)
+
+
+def test_intervals_hold_their_value_and_repeat_for_a_seed():
+    probabilities, labels = random_case(0, missing=(1,))
+    first, second, other = (summarise(probabilities, labels, 4, GROUPS, seed=seed) for seed in (1, 1, 2))
+    assert first == second != other
+    for name in ("micro", "macro", "macro_f1", "avg", "head", "tail"):
+        spread = getattr(first, name)
+        assert spread.low < spread.value < spread.high
+
+
+def test_the_interval_is_that_of_resampled_chips():
+    probabilities, labels = random_case(3)
+    predictions = probabilities.argmax(axis=1)
+    rng = np.random.default_rng(0)
+    by_class = [np.flatnonzero(labels == index) for index in range(4)]
+    drawn = [np.concatenate([rng.choice(chips, len(chips)) for chips in by_class]) for _ in range(2000)]
+    scores = [f1_score(labels[chips], predictions[chips], average="macro") for chips in drawn]
+    spread = summarise(probabilities, labels, 4, GROUPS, resamples=4000).macro_f1
+    assert (spread.low, spread.high) == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), abs=0.008)
+
+
+def test_as_it_stands_in_metrics_json():
+    found = summarise(np.array([0, 0]), np.array([0, 1]), 3, {"head": [0], "tail": [1, 2]}).to_dict(["a", "b", "c"])
+    assert found["head"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert found["medium"] is None
+    assert found["worst"] == {"class": "b", "value": 0.0}
+    assert found["recall"] == [1.0, 0.0, None]
+    assert found["precision"] == [0.5, None, None]
+    assert (found["absent"], found["ece"]) == (["c"], None)
+
+
+def test_a_hundred_classes_are_quick():
+    probabilities, labels = random_case(0, n_classes=100, count=2500)
+    groups = {"head": range(30), "medium": range(30, 60), "tail": range(60, 100)}
+    start = time.process_time()
+    summarise(probabilities, labels, 100, groups)
+    assert time.process_time() - start < 0.3
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "groups", "reason"),
+    [
+        ([], [], {}, "N > 0"),
+        ([0, 1, 1], [0, 1], {}, "shape"),
+        ([[0.5, 0.2]], [0], {}, "sum to 1"),
+        ([[np.nan, 1.0]], [0], {}, "sum to 1"),
+        ([0], [2], {}, "0-1"),
+        ([0], [-1], {}, "0-1"),
+        ([0], [0], {"head": [2]}, "0-1"),
+        ([0], [0], {"head": [0], "tail": [0]}, "two groups"),
+        ([0], [0], {"heads": [0]}, "heads"),
+    ],
+)
+def test_refuses(outputs, labels, groups, reason):
+    with pytest.raises(ValueError, match=reason):
+        summarise(np.array(outputs), np.array(labels), 2, groups)

@@ -1,0 +1,60 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rsft.backbones import load_backbone
+from rsft.bundle import Bundle
+from rsft.classifier import build_classifier, choose_device, contract_of, load_classifier, pooled_features
+from rsft.errors import DataError, RequestError, WeightsError
+
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_merged_bundle_equals_what_was_trained(run):
+    bundle = Bundle.load(run)
+    trained, _ = build_classifier(bundle.recipe, 3)
+    trained.load_learned_state(bundle.tensors)
+    merged = load_classifier(bundle, "cpu")
+    with torch.no_grad():
+        assert torch.allclose(trained.eval()(IMAGES), merged(IMAGES), atol=1e-4)
+
+
+def test_the_modulator_counts_in_prediction(run):
+    bundle = Bundle.load(run)
+    off = replace(bundle, tensors=bundle.tensors | {"gamma": torch.full_like(bundle.tensors["gamma"], -30)})
+    with torch.no_grad():
+        assert not torch.allclose(load_classifier(bundle, "cpu")(IMAGES), load_classifier(off, "cpu")(IMAGES), atol=1e-3)
+
+
+def test_another_backbone(run):
+    with pytest.raises(WeightsError, match="other weights"):
+        load_classifier(replace(Bundle.load(run), backbone_sha256="0" * 64))
+
+
+def test_tensors_that_do_not_fit(run):
+    bundle = Bundle.load(run)
+    tensors = {key: value for key, value in bundle.tensors.items() if key != "head.weight"}
+    with pytest.raises(WeightsError, match="adapter or head"):
+        load_classifier(replace(bundle, tensors=tensors))
+
+
+def test_pooling():
+    vit = load_backbone("vit_tiny_patch8_64.simship", 32).vit
+    tokens = vit.forward_features(IMAGES)
+    assert torch.equal(pooled_features(vit, IMAGES, "token"), tokens[:, 0])
+    assert torch.allclose(pooled_features(vit, IMAGES, "avg"), tokens[:, 1:].mean(1))
+
+
+def test_two_bands_are_refused(run):
+    bundle = Bundle.load(run)
+    with pytest.raises(DataError, match="2 bands"):
+        contract_of(bundle.recipe, load_backbone(bundle.recipe.backbone.name, 32), ("VV", "VH"), {"uint8": (0, 255)})
+
+
+def test_device():
+    assert choose_device("cpu").type == "cpu"
+    if not torch.cuda.is_available():
+        assert choose_device("auto").type == "cpu"
+        with pytest.raises(RequestError, match="no CUDA"):
+            choose_device("cuda")
