@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rsft.evaluate import Evaluation
 
 app = typer.Typer(
-    help="Fine-tune a frozen vision transformer on remote-sensing chips: few labels, rare classes, one learned scale a site."
+    help="Fine-tune a frozen vision transformer on remote-sensing chips: few labels, rare classes, "
+    "one learned scale for every site of the network."
     "\n\nA first run:  rsft prepare demo --root data/demo  then  rsft finetune recipes/quickstart.yaml",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -155,7 +156,6 @@ def predict(
             bundle,
             chips,
             out,
-            strict=strict,
             overwrite=overwrite,
             batch_size=batch_size,
             device=device,
@@ -173,10 +173,11 @@ def recipes_ls() -> None:
 
     from rsft.recipe.library import list_recipes
 
-    table = Table("name", "what it is", "command", box=None, pad_edge=False)
+    table = Table.grid(padding=(0, 2))
     for entry in list_recipes():
-        table.add_row(entry.name, entry.title, entry.command)
+        table.add_row(f"[bold]{entry.name}[/bold]", entry.title)
     console.print(table)
+    console.print("[dim]rsft recipes show NAME prints one, with its command[/dim]")
 
 
 @recipes_app.command("show")
@@ -238,7 +239,7 @@ def _show_store(store: ChipStore) -> None:
     by_split = store.table.groupby("split", sort=False)["class"].value_counts()
     splits = [split for split in ("train", "val", "test") if not store.split(split).empty]
     counts = {name: {split: int(by_split.get((split, name), 0)) for split in splits} for name in store.classes}
-    console.print(counts_table(f"{len(store.table):,} chips in {store.root}", counts))
+    console.print(counts_table(f"{_many(len(store.table))} in {store.root}", counts))
     if store.rejected:
         console.print(f"{store.rejected:,} rejected: see {store.root / 'rejected.csv'}")
 
@@ -250,7 +251,7 @@ def _show_evaluation(evaluation: Evaluation) -> None:
 def _show_predictions(result: Any) -> None:
     from rich.table import Table
 
-    table = Table("class", "chips", title=f"{len(result.table):,} chips classified", title_justify="left")
+    table = Table("class", "chips", title=f"{_many(len(result.table))} classified", title_justify="left")
     for name, count in result.counts.items():
         table.add_row(name, f"{count:,}")
     console.print(table)
@@ -261,6 +262,10 @@ def _show_predictions(result: Any) -> None:
         for path, reason in result.rejected[:20]:
             console.print(f"  {path}: {reason}", soft_wrap=True, markup=False)
     _show_paths({"predictions": result.out})
+
+
+def _many(count: int) -> str:
+    return f"{count:,} chip{'s' * (count != 1)}"
 
 
 def _show_paths(paths: dict[str, Path]) -> None:

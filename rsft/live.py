@@ -113,11 +113,8 @@ class LiveDisplay:
         )
 
     def _shown(self) -> dict[str, str]:
-        first = self.rows[0]
-        missing = {key for key in _COLUMNS if key not in first or (math.isnan(first[key]) and key != "meta_loss")}
-        if self.recipe.meta is None:
-            missing.add("meta_loss")
-        return {key: name for key, name in _COLUMNS.items() if key not in missing}
+        """Columns that hold a number in some epoch so far."""
+        return {k: name for k, name in _COLUMNS.items() if any(not math.isnan(row[k]) for row in self.rows)}
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, title="accuracy on the validation split, %", title_justify="left")

@@ -1,1 +1,1 @@
-"""To be described."""
+"""The chip store: files and one manifest, the long tail, chips as tensors."""

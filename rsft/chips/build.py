@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +104,7 @@ def check_free(root: Path, overwrite: bool) -> None:
     if (root.is_dir() and not any(root.iterdir())) or not root.exists():
         return
     if not (root / DATASET).is_file():
-        raise RequestError("the folder is not empty and holds no chip store", root, "choose another --root")
+        raise RequestError("something that is no chip store is there already", root, "choose another --root")
     if not overwrite:
         raise RequestError("there is a chip store already", root, "add --overwrite, or choose another --root")
 
@@ -112,6 +114,7 @@ class _Writer:
         self.folder = folder
         self.rows: list[dict[str, Any]] = []
         self.rejected: list[Rejection] = []
+        self.origins: dict[str, Record] = {}
 
     def add(self, record: Record) -> None:
         """Write one chip and note its row, or note why not."""
@@ -134,7 +137,8 @@ class _Writer:
         target.write_bytes(data)
         row = {"name": record.name, "path": path.as_posix(), "split": record.split, "class": record.label}
         row |= {"unit": unit, "bands": ",".join(bands), "sha256": hashlib.sha256(data).hexdigest()}
-        self.rows.append(row | dict(record.facts))
+        self.rows.append({"flags": ""} | row | dict(record.facts))
+        self.origins[row["path"]] = record
 
     def finish(self, plan: Plan) -> None:
         """Write what stands beside the chips."""
@@ -147,8 +151,7 @@ class _Writer:
             counts[row["split"]][row["class"]] += 1
         groups = plan.groups or groups_by_count(counts["train"])
         group_of = {name: group for group, names in groups.items() for name in names}
-        rows = [{"flags": ""} | row | {"group": group_of[row["class"]]} for row in self.rows]
-        rows.sort(key=lambda row: str(row["path"]))
+        rows = sorted((row | {"group": group_of[row["class"]]} for row in self.rows), key=itemgetter("path"))
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), self.folder / MANIFEST)
         facts = {"name": plan.name, "classes": list(plan.classes), "groups": groups, "bands": bands}
         facts |= {"skipped": plan.skipped, "command": plan.command, "rsft_version": __version__}
@@ -156,7 +159,8 @@ class _Writer:
         rejected = sorted([*plan.rejected, *self.rejected])
         with (self.folder / REJECTED).open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([("file", "line", "reason"), *rejected])
-        (self.folder / README).write_text(_readme(plan, counts, group_of, len(rejected)), "utf-8")
+        flags = Counter(flag for row in rows for flag in row["flags"].split(",") if flag)
+        (self.folder / README).write_text(_readme(plan, counts, group_of, flags, len(rejected)), "utf-8")
 
     def _keep_commonest_bands(self) -> list[str]:
         """One network takes one set of bands: chips with another are rejected."""
@@ -165,7 +169,8 @@ class _Writer:
         for row in self.rows:
             if row["bands"] != kept:
                 (self.folder / row["path"]).unlink()
-                self.rejected.append((row["path"], 0, f"bands {row['bands']}, but most chips have {kept}"))
+                record = self.origins[row["path"]]
+                self.rejected.append((str(record.origin), record.line, f"{row['bands']}, but most chips have {kept}"))
         self.rows = [row for row in self.rows if row["bands"] == kept]
         return kept.split(",")
 
@@ -191,7 +196,13 @@ def _png(pixels: Pixels) -> bytes:
     return cv2.imencode(".png", ordered)[1].tobytes()
 
 
-def _readme(plan: Plan, counts: Mapping[str, Mapping[str, int]], group_of: Mapping[str, str], rejected: int) -> str:
+def _readme(
+    plan: Plan,
+    counts: Mapping[str, Mapping[str, int]],
+    group_of: Mapping[str, str],
+    flags: Mapping[str, int],
+    rejected: int,
+) -> str:
     splits = [split for split in SPLITS if any(counts[split].values())]
     lines = [f"# {plan.name}", "", f"Chips for rsft {__version__}, made by `{plan.command}`.", ""]
     lines += [f"| class | group | {' | '.join(splits)} |", f"|---|---|{'---:|' * len(splits)}"]
@@ -199,7 +210,7 @@ def _readme(plan: Plan, counts: Mapping[str, Mapping[str, int]], group_of: Mappi
         lines.append(f"| {name} | {group_of[name]} | {' | '.join(str(counts[split][name]) for split in splits)} |")
     lines.append(f"| all | | {' | '.join(str(sum(counts[split].values())) for split in splits)} |")
     lines += ["", f"Each chip has a row in `{MANIFEST}`. {rejected} inputs could not be used: see `{REJECTED}`."]
-    if plan.skipped:
-        lines += ["", "Left out on purpose:", ""]
-        lines += [f"- {reason}: {count}" for reason, count in sorted(plan.skipped.items())]
+    for title, tally in (("Left out on purpose:", plan.skipped), ("Kept, with a flag in the manifest:", flags)):
+        if tally:
+            lines += ["", title, "", *(f"- {reason}: {count}" for reason, count in sorted(tally.items()))]
     return "\n".join(lines) + "\n"

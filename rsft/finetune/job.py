@@ -155,6 +155,7 @@ def _fit(recipe: Recipe, run: Run, task: FineTuning, data: ChipData, listener: L
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        check_val_every_n_epoch=recipe.evaluate.every,
         reload_dataloaders_every_n_epochs=1,
     )
     task.classifier.adapted.additive.train()  # the frozen backbone stays in evaluation mode
@@ -174,9 +175,12 @@ class _Recorder(Callback):
     def __init__(self, run: Run, listener: Listener | None) -> None:
         self.run, self.listener = run, listener
         self.began, self.images = 0.0, 0
+        self.pace: tuple[float, float] | None = None
 
     def on_train_epoch_start(self, trainer: Trainer, task: Any) -> None:
-        self.began, self.images = time.monotonic(), 0
+        self.began, self.images, self.pace = time.monotonic(), 0, None
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1  # whatever evaluate.every is, the end is known
 
     def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.images += len(batch[1])
@@ -186,11 +190,11 @@ class _Recorder(Callback):
             self.listener.stepped(trainer.current_epoch, batch_idx + 1, steps, loss, self._speed())
 
     def on_validation_start(self, trainer: Trainer, task: Any) -> None:
-        self.speed, self.seconds = self._speed(), time.monotonic() - self.began
+        self.pace = self._speed(), time.monotonic() - self.began  # before validation takes its time
 
     def on_train_epoch_end(self, trainer: Trainer, task: Any) -> None:
-        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **task.log_row}
-        row |= {"seconds": time.monotonic() - self.began, "images_per_s": self.speed}
+        speed, seconds = self.pace or (self._speed(), time.monotonic() - self.began)
+        row = task.epoch_row() | {"seconds": seconds, "images_per_s": speed}
         modulator = task.classifier.adapted.modulator
         scales = modulator.values() if modulator is not None else {}
         self.run.add_epoch(row, scales)

@@ -19,6 +19,8 @@ from rsft.imagery.augment import Augmentation
 from rsft.metrics.accuracy import summarise
 from rsft.recipe.schema import Meta, Recipe
 
+MEASURES = ("micro", "macro", "head", "medium", "tail")
+
 
 class FineTuning(LightningModule):
     """Trains a classifier as a recipe says; with a meta section, by the alternating bi-level loop (paper, section 3.3).
@@ -46,7 +48,8 @@ class FineTuning(LightningModule):
         self.theta = classifier.theta
         self.gamma = classifier.adapted.gamma
         self.learning_rate = recipe.train.lr * math.sqrt(recipe.train.batch_size / 128)
-        self.log_row: dict[str, float] = {}
+        self.steps = 0
+        self._validation = dict.fromkeys(("val_loss", *(f"val_{name}" for name in MEASURES)), math.nan)
         self._inner_losses: list[Tensor] = []
         self._outer_losses: list[Tensor] = []
         self._outputs: list[tuple[Tensor, Tensor]] = []
@@ -77,17 +80,13 @@ class FineTuning(LightningModule):
         with only(self.theta, self.gamma):
             inputs, labels = batch
             loss = self.loss(self.classifier(inputs).float(), labels)
-            if not torch.isfinite(loss):
-                raise RsftError(
-                    f"the loss is {loss.item()}",
-                    f"epoch {self.current_epoch}, batch {batch_idx}",
-                    "lower train.lr or peft.scale, or set train.clip_norm",
-                )
+            self._check(loss, "inner", batch_idx)
             optimizer.zero_grad()
             self.manual_backward(loss)
             if train.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(self.theta, train.clip_norm)
             optimizer.step()
+        self.steps += 1
         self._inner_losses.append(loss.detach())
         return loss.detach()
 
@@ -99,11 +98,18 @@ class FineTuning(LightningModule):
         inputs, labels = self.chips.batch(self.rounds.batch(epoch, number), augment=view.image)
         with only(self.gamma, self.theta):
             loss = self.loss(self.classifier(inputs.to(self.device)).float(), labels.to(self.device))
+            self._check(loss, "outer", number)
             optimizer.zero_grad()
             self.manual_backward(loss)
             self.classifier.adapted.modulator.pull(self._meta.weight_decay)
             optimizer.step()
         self._outer_losses.append(loss.detach())
+
+    def _check(self, loss: Tensor, loop: str, number: int) -> None:
+        if not torch.isfinite(loss):
+            place = f"epoch {self.current_epoch + 1}, {loop} batch {number}"
+            mend = "lower train.lr, meta.lr or peft.scale, or set train.clip_norm"
+            raise RsftError(f"the loss of the {loop} loop is {loss.item()}", place, mend)
 
     @property
     def _meta(self) -> Meta:
@@ -132,21 +138,30 @@ class FineTuning(LightningModule):
         self._outputs.append((self.classifier(inputs).float(), labels))
 
     def on_validation_epoch_end(self) -> None:
-        """Put the epoch's numbers into `log_row`."""
+        """Sum up the validation split."""
         logits, labels = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
         self._outputs.clear()
         predicted, truth = logits.argmax(1).cpu().numpy(), labels.cpu().numpy()
         summary = summarise(predicted, truth, logits.shape[1], self.groups, resamples=1)
-        found = {name: getattr(summary, name) for name in ("micro", "macro", "head", "medium", "tail")}
-        self.log_row = {
+        self._validation = {"val_loss": float(self.loss(logits, labels))}
+        for name in MEASURES:
+            interval = getattr(summary, name)
+            self._validation[f"val_{name}"] = interval.value if interval else math.nan
+
+    def epoch_row(self) -> dict[str, float]:
+        """The numbers of the epoch that ends; NaN where it had no outer step or no validation."""
+        row = {
+            "epoch": self.current_epoch,
+            "step": self.steps,
             "lr": self.learning_rate * self._rate(0),
             "train_loss": _mean(self._inner_losses),
             "meta_loss": _mean(self._outer_losses),
-            "val_loss": float(self.loss(logits, labels)),
-            **{f"val_{name}": interval.value if interval else math.nan for name, interval in found.items()},
+            **self._validation,
         }
         self._inner_losses.clear()
         self._outer_losses.clear()
+        self._validation = dict.fromkeys(self._validation, math.nan)
+        return row
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is learned; the frozen backbone is known by its hash."""

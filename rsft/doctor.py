@@ -1,0 +1,187 @@
+"""What this machine has and how fast it is: versions, device, threads, bfloat16, room, weights."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+Status = Literal["ok", "warn", "fail"]
+
+PACKAGES = ("rsft", "torch", "torchvision", "torchgeo", "timm", "rasterio", "albumentations", "lightning")
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+ROOM_WANTED = 2e9
+"""Bytes of disk and of memory below which a job is likely to fail."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at; `hint` says what it means or what to do about it."""
+
+    name: str
+    value: str
+    status: Status = "ok"
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything looked at, in the order to show it."""
+
+    rows: tuple[Check, ...]
+
+
+def examine() -> Report:
+    """Look at the machine, in a few seconds."""
+    rows = [Check("Python", platform.python_version()), *map(_version, PACKAGES), _gdal()]
+    if not any(row.name == "torch" and row.status == "fail" for row in rows):
+        rows += [_device(), _threads(), _load(), _bf16()]
+    rows.append(_room("memory", _available_memory()))
+    for name, folder in (("disk, here", Path.cwd()), ("disk, weights", weights_folder())):
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        rows.append(_room(name, shutil.disk_usage(existing).free))
+    rows += [_shipped_weights(), _other_weights()]
+    return Report(tuple(rows))
+
+
+def weights_folder() -> Path:
+    """Where downloaded weights are kept: $RSFT_WEIGHTS, or the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("RSFT_WEIGHTS") or platformdirs.user_cache_path("rsft") / "weights")
+
+
+def _version(package: str) -> Check:
+    try:
+        return Check(package, metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return Check(package, "not installed", "fail", f"pip install {package}")
+
+
+def _gdal() -> Check:
+    try:
+        import rasterio
+    except ImportError as error:
+        return Check("GDAL", "rasterio cannot be imported", "fail", str(error))
+    return Check("GDAL", rasterio.__gdal_version__)
+
+
+def _device() -> Check:
+    import torch
+
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+        return Check("device", f"cuda ({names})")
+    return Check("device", f"cpu ({platform.machine()})", hint="no GPU that torch can use")
+
+
+def _threads() -> Check:
+    import torch
+
+    used, usable = torch.get_num_threads(), _cores()
+    value = f"{used} on {usable} cores"
+    if used > usable:
+        return Check("threads", value, "warn", f"more threads than cores are slower: set OMP_NUM_THREADS={usable}")
+    return Check("threads", value, hint="OMP_NUM_THREADS holds them down" if used < usable else "")
+
+
+def _load() -> Check:
+    load = os.getloadavg()[0]
+    if load > _cores() + 0.5:
+        return Check("load", f"{load:.1f}", "warn", "the machine is busy: speeds measured now say little")
+    return Check("load", f"{load:.1f}")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _bf16() -> Check:
+    """float32 against bfloat16 where a vision transformer spends its time: a matrix product, and a step of its MLP."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(1024, 384, generator=generator).to(device).requires_grad_()
+    matrix = torch.randn(384, 1536, generator=generator).to(device)
+    mlp = torch.nn.Sequential(torch.nn.Linear(384, 1536), torch.nn.GELU(), torch.nn.Linear(1536, 384)).to(device)
+    mlp.requires_grad_(False)  # as the backbone is: the gradient passes through it to what is trained
+
+    def step(bf16: bool) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = mlp(tokens).float().square().mean()
+        loss.backward()
+
+    short_tokens, short_matrix = tokens.bfloat16(), matrix.bfloat16()
+    product = _speed_up(lambda: tokens @ matrix, lambda: short_tokens @ short_matrix)
+    training = _speed_up(lambda: step(False), lambda: step(True))
+    value = f"matrix product x {product:.2g}, training step x {training:.2g} as fast as in float32"
+    if training > 1.2:
+        return Check("bfloat16", value, hint="use train.precision=bf16")
+    slow = training < 0.8
+    return Check(
+        "bfloat16", value, "warn" if slow else "ok", "keep train.precision=32" + ", bf16 is slower here" * slow
+    )
+
+
+def _speed_up(plain: Callable[[], object], short: Callable[[], object], repeats: int = 9, limit: float = 2.0) -> float:
+    """Median time of `plain` over that of `short`, taken in turns; fewer repeats once `limit` seconds are spent."""
+    _time(plain), _time(short)  # the first call of each pays for its set-up
+    times: list[tuple[float, float]] = []
+    while len(times) < repeats and sum(map(sum, times)) < limit:
+        times.append((_time(plain), _time(short)))
+    first, second = (statistics.median(column) for column in zip(*times, strict=True))
+    return float(first / second)
+
+
+def _time(work: Callable[[], object]) -> float:
+    import torch
+
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _room(name: str, free: float | None) -> Check:
+    if free is None:
+        return Check(name, "unknown", hint="this system does not tell")
+    if free < ROOM_WANTED:
+        return Check(name, f"{free / 1e9:.1f} GB free", "warn", f"a job may want {ROOM_WANTED / 1e9:g} GB")
+    return Check(name, f"{free / 1e9:.1f} GB free")
+
+
+def _available_memory() -> float | None:
+    """Bytes, counting what the file cache would give back; None where there is no /proc."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return None
+    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    return float(fields["MemAvailable"].split()[0]) * 1024
+
+
+def _shipped_weights() -> Check:
+    files = _list_files(Path(__file__).parent / "backbones" / "weights")
+    if not files:
+        return Check("weights, shipped", "none", "fail", "install rsft anew")
+    return Check("weights, shipped", files)
+
+
+def _other_weights() -> Check:
+    folder = weights_folder()
+    return Check(
+        "weights, others", f"{folder}: {_list_files(folder) or 'none'}", hint="RSFT_WEIGHTS names another folder"
+    )
+
+
+def _list_files(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in WEIGHT_SUFFIXES)
+    return ", ".join(f"{path.relative_to(folder)} ({path.stat().st_size / 1e6:.1f} MB)" for path in files)

@@ -1,0 +1,1 @@
+"""Builds: from sources to a chip store."""

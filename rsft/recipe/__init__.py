@@ -1,0 +1,1 @@
+"""The recipe: one experiment in one YAML file. Nothing here imports torch."""

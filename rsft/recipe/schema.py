@@ -1,0 +1,207 @@
+"""What a recipe may hold: one model a section, one described field a key."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+
+def _unquoted(value: object) -> object:
+    """YAML reads an unquoted 12 as a number; where text is wanted it is text."""
+    return str(value) if type(value) is int else value
+
+
+def _text(pattern: str, words: str) -> Any:
+    return Field(pattern=pattern, json_schema_extra={"words": words})
+
+
+Text = Annotated[str, _text(r"^[^\x00]+$", "text that is not empty")]
+FolderName = Annotated[
+    str,
+    BeforeValidator(_unquoted),
+    _text(r"^[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$", "the name of a folder, without slash or leading dot"),
+]
+Positions = Annotated[str, BeforeValidator(_unquoted), _text("^[qkvo12]+$", "letters of qkvo12")]
+BlockRule = Annotated[str, _text("^(all|(last|every):[1-9][0-9]*)$", "all, last:N, every:N")]
+BlockList = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A closed set of keys: another key is a fault, and so is a value of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """The prepared chips and how they become the network's input."""
+
+    root: Text = Field(description="folder that `rsft prepare` made")
+    size: int = Field(ge=8, le=4096, description="side of the network's input, in pixels; the patch size divides it")
+    crop: int | None = Field(default=None, ge=1, description="side of the centre crop before resizing; null takes all")
+    augment: Literal["none", "sar", "optical"] = Field(
+        default="none", description="changes that this sensor's images may show"
+    )
+    workers: int = Field(default=0, ge=0, description="processes that load chips; 0 loads them in the main one")
+
+
+class Backbone(Section):
+    """The frozen encoder."""
+
+    name: Text = Field(default="vit_tiny_patch8_64.simship", description="encoder by name; the default ships with rsft")
+    pool: Literal["token", "avg"] = Field(
+        default="token", description="feature: class token, or mean of the patch tokens"
+    )
+
+
+class Peft(Section):
+    """The additive modules beside frozen layers (paper, Section 3.1)."""
+
+    method: Literal["lora"] = Field(default="lora", description="kind of module")
+    rank: int = Field(default=4, ge=1, description="inner dimension r of a module (the paper's 4 on DOTA and FUSRS)")
+    positions: Positions = Field(
+        default="qkvo12", description="query, key, value, out, MLP 1, MLP 2 (paper, Tables 1 and 2)"
+    )
+    blocks: BlockRule | BlockList = Field(
+        default="all", description="transformer blocks that are adapted (paper, Table 3)"
+    )
+    scale: Annotated[float, Field(gt=0)] | Literal["1/r"] = Field(
+        default=1.0, description="factor of a module's output where no modulator learns it"
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of a module's inputs dropped in training")
+
+
+class Meta(Section):
+    """The modulator, one learned scale a site, and its outer loop (paper, Section 3.3); null is plain PEFT."""
+
+    schedule: Literal["alternating"] = Field(default="alternating", description="inner and outer steps take turns")
+    lr: float = Field(
+        default=1e-2, gt=0, description="Adam's rate in the outer loop; varies with the data (paper, Section 4.2)"
+    )
+    weight_decay: float = Field(default=5e-4, ge=0, description="L2 pull of the modulator toward its start")
+    init: float = Field(default=1.0, gt=0, description="every site's scale at the start; 1 starts as plain PEFT")
+    every: int = Field(default=3, ge=1, description="inner steps before an outer one, the paper's K (DOTA 3, FUSRS 2)")
+    ratio: float = Field(
+        default=0.2, gt=0, lt=1, description="share of the training chips in the meta subset (paper, Table 6)"
+    )
+    sampling: Literal["random", "class-balanced", "tail-heavy"] = Field(
+        default="random", description="how the outer loop draws chips (paper, Section B.1)"
+    )
+    holdout: bool = Field(default=True, description="the inner loop does not see the meta subset of its round")
+    warmup: float = Field(default=1.0, ge=0, description="epochs before the first outer step")
+    batch_size: int | None = Field(
+        default=None, ge=1, description="chips in an outer step; null takes train.batch_size"
+    )
+
+
+class Head(Section):
+    """The classifier on top of the feature."""
+
+    kind: Literal["cosine", "linear"] = Field(
+        default="cosine", description="cosine to a weight a class, or a linear map"
+    )
+    scale: float = Field(
+        default=25.0, gt=0, description="factor of the cosine (the authors' 25); a linear head has none"
+    )
+    init: Literal["class-mean", "random"] = Field(
+        default="class-mean", description="start at the mean frozen feature of each class"
+    )
+
+
+class Loss(Section):
+    """The training loss, the same in both loops (paper, Section 4.2)."""
+
+    name: Literal["logit_adjustment", "ce"] = Field(
+        default="logit_adjustment", description="cross entropy, with or without the class frequencies as a prior"
+    )
+    tau: float = Field(default=1.0, ge=0, description="weight of the prior in logit adjustment")
+
+
+class Train(Section):
+    """The inner loop: SGD on modules and head."""
+
+    epochs: int = Field(ge=1, description="passes over the training chips")
+    batch_size: int = Field(default=128, ge=1, description="chips in a step")
+    lr: float = Field(
+        default=1e-2, gt=0, description="rate at batch 128, scaled by sqrt(batch_size / 128); paper, Section 4.2"
+    )
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(default=5e-4, ge=0, description="of SGD")
+    schedule: Literal["cosine"] = Field(default="cosine", description="course of the rate after the warm-up")
+    warmup_epochs: float = Field(default=0.0, ge=0, description="epochs in which the rate rises to its full value")
+    clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the gradient; null does not clip")
+    precision: Annotated[Literal["32", "bf16"], BeforeValidator(_unquoted)] = Field(
+        default="32", description="of the arithmetic; `rsft doctor` measures which is faster"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU where there is one")
+
+
+class Evaluate(Section):
+    """The numbers at the end of a run."""
+
+    split: Literal["auto", "val", "test"] = Field(
+        default="auto", description="auto is test where the data has one, else val"
+    )
+    every: int = Field(default=1, ge=1, description="epochs between validations in training; the last has one anyway")
+    batch_size: int = Field(default=256, ge=1, description="chips in a pass")
+    knn: int = Field(default=5, ge=1, description="neighbours of the k-NN baselines")
+
+
+class Recipe(Section):
+    """One experiment."""
+
+    name: FolderName = Field(description="of the run's folder; the recipe file's stem if left out")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="every random choice follows from it")
+    data: Data
+    backbone: Backbone = Backbone()
+    peft: Peft = Peft()
+    meta: Meta | None = None
+    head: Head = Head()
+    loss: Loss = Loss()
+    train: Train
+    evaluate: Evaluate = Evaluate()
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "data": Data,
+    "backbone": Backbone,
+    "peft": Peft,
+    "meta": Meta,
+    "head": Head,
+    "loss": Loss,
+    "train": Train,
+    "evaluate": Evaluate,
+}
+"""Sections by name, in the order of a recipe."""
+
+KEYS: dict[str, FieldInfo] = {
+    **{key: field for key, field in Recipe.model_fields.items() if key not in SECTIONS},
+    **{f"{name}.{key}": field for name, section in SECTIONS.items() for key, field in section.model_fields.items()},
+}
+"""Every key by its dotted name, as the command line writes it."""
+
+_NOUNS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null"}
+_SIGNS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+
+
+def allowed(key: str) -> str:
+    """What a key or section accepts, in words: "a whole number >= 1, or null"."""
+    if key in SECTIONS:
+        return f"a section with keys {', '.join(SECTIONS[key].model_fields)}"
+    section, _, leaf = key.rpartition(".")
+    model = SECTIONS.get(section, Recipe)
+    return _words(model.model_json_schema()["properties"][leaf])
+
+
+def _words(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return ", or ".join(map(_words, schema["anyOf"]))
+    if "words" in schema:
+        return str(schema["words"])
+    if "const" in schema or "enum" in schema:
+        return " | ".join(schema.get("enum") or [schema["const"]])
+    if schema["type"] == "array":
+        return f"a list of {_words(schema['items']).removeprefix('a ').replace('number', 'numbers')}"
+    bounds = " and ".join(f"{sign} {schema[bound]}" for bound, sign in _SIGNS.items() if bound in schema)
+    return f"{_NOUNS[schema['type']]} {bounds}".rstrip()

@@ -1,0 +1,1 @@
+"""Data sets as published, read where they lie, and the simulator that writes their formats."""

@@ -1,0 +1,1 @@
+"""Simulated ships, as radar and optical sensors see them."""

@@ -1,0 +1,62 @@
+"""Shipped recipes are found by name and described by their headers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rsft.errors import RequestError
+from rsft.recipe import library
+
+HEADER = """\
+# Demo: optical to SAR
+#
+# rsft prepare demo --root data/demo
+# rsft finetune recipes/demo.yaml
+#
+# Three minutes
+# on two cores.
+seed: 0
+# not of the header
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    recipes = tmp_path / "shipped"
+    recipes.mkdir()
+    (recipes / "demo.yaml").write_text(HEADER)
+    (recipes / "bare.yaml").write_text("seed: 0\n")
+    monkeypatch.setattr(library, "library_folder", lambda: recipes)
+    monkeypatch.chdir(tmp_path)
+    return recipes
+
+
+def test_headers(folder: Path) -> None:
+    bare, demo = library.list_recipes()
+    assert (bare.name, bare.title, bare.command, bare.about) == ("bare", "", "", "")
+    assert demo == library.Shipped(
+        "demo",
+        folder / "demo.yaml",
+        "Demo: optical to SAR",
+        "rsft prepare demo --root data/demo\nrsft finetune recipes/demo.yaml",
+        "Three minutes on two cores.",
+    )
+
+
+def test_by_name_and_by_path(folder: Path, tmp_path: Path) -> None:
+    assert library.find_recipe("demo") == library.find_recipe("demo.yaml") == folder / "demo.yaml"
+    (tmp_path / "demo.yaml").touch()
+    assert library.find_recipe("demo.yaml") == Path("demo.yaml")
+
+
+@pytest.mark.parametrize("name", ["dmeo", "recipes/demo.yaml"])
+def test_unknown_names_the_nearest(name: str) -> None:
+    with pytest.raises(RequestError, match="did you mean demo"):
+        library.find_recipe(name)
+
+
+def test_unlike_any() -> None:
+    with pytest.raises(RequestError, match="rsft recipes ls"):
+        library.find_recipe("xyz")

@@ -1,0 +1,184 @@
+"""Recipes: what loads, and every way of being told what is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rsft.errors import Fault, RecipeError, RequestError
+from rsft.recipe.load import dump_recipe, load_recipe
+from rsft.recipe.schema import KEYS, SECTIONS, Data, Meta, Peft, Recipe, Train, allowed
+from rsft.recipe.text import parse_value, show
+
+QUICK = """\
+# Quick start
+data:
+  root: data/demo
+  size: 64
+peft:
+  rank: 4
+meta:
+  lr: 1e-3
+train:
+  epochs: 10
+"""
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Path:
+    return write(tmp_path, QUICK)
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "quickstart.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def faults(path: Path, *overrides: str) -> list[Fault]:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, overrides)
+    return caught.value.faults
+
+
+def test_defaults_and_name(quick: Path) -> None:
+    recipe = load_recipe(quick)
+    assert (recipe.name, recipe.seed, recipe.data.crop, recipe.peft.positions) == ("quickstart", 0, None, "qkvo12")
+    assert recipe.meta == Meta(lr=0.001)
+    assert (recipe.head.scale, recipe.loss.tau, recipe.train.momentum, recipe.evaluate.knn) == (25.0, 1.0, 0.9, 5)
+
+
+def test_override_faults_name_line_and_nearest_key(quick: Path) -> None:
+    assert faults(quick, "peft.rnk=8", "train.epochs=-1") == [
+        Fault(str(quick), 6, "peft.rnk", "8 (command line)", "no such key; did you mean peft.rank?"),
+        Fault(str(quick), 10, "train.epochs", "-1 (command line)", "a whole number >= 1"),
+    ]
+
+
+def test_overrides_are_yaml_and_the_last_wins(quick: Path) -> None:
+    given = ["peft.blocks=[9, 10]", "peft.positions=12", "peft.scale=1/r", "data.crop=null", "train.lr=5e-2"]
+    recipe = load_recipe(quick, [*given, "meta.lr=3", "meta=null", "seed=1", "seed=2", "train.precision=32"])
+    assert recipe.peft == Peft(blocks=[9, 10], positions="12", scale="1/r")
+    assert (recipe.meta, recipe.seed, recipe.train.lr, recipe.train.precision) == (None, 2, 0.05, "32")
+    assert load_recipe(quick, ["meta=null", "meta.every=2"]).meta == Meta(every=2)
+
+
+@pytest.mark.parametrize(
+    ("override", "line", "key", "words"),
+    [
+        ("peft.rank", 0, "peft.rank", "write section.key=value"),
+        ("rank=8", 6, "rank", "did you mean peft.rank?"),
+        ("peft.lr=1", 8, "peft.lr", "did you mean meta.lr?"),
+        ("trian.epochs=3", 10, "trian.epochs", "did you mean train.epochs?"),
+        ("colour=red", 0, "colour", "no such key"),
+        ("peft.blocks=[1,", 5, "peft.blocks", "not valid YAML"),
+        ("peft.blocks=last:0", 5, "peft.blocks", "all, last:N, every:N"),
+        ("peft.positions=qx", 5, "peft.positions", "letters of qkvo12"),
+        ("peft.rank=true", 6, "peft.rank", "a whole number >= 1"),
+        ("peft.rank='8'", 6, "peft.rank", "a whole number >= 1"),
+        ("peft.dropout=1", 5, "peft.dropout", "a number >= 0 and < 1"),
+        ("train.clip_norm=0", 9, "train.clip_norm", "a number > 0, or null"),
+        ("loss.tau=inf", 0, "loss.tau", "a number >= 0"),
+        ("loss.name=focal", 0, "loss.name", "logit_adjustment | ce"),
+        ("peft=3", 5, "peft", "a section with keys method, rank"),
+        ("name=a/b", 0, "name", "without slash"),
+    ],
+)
+def test_one_faulty_override(quick: Path, override: str, line: int, key: str, words: str) -> None:
+    (fault,) = faults(quick, override)
+    assert (fault.line, fault.key) == (line, key)
+    assert fault.file == (str(quick) if line else "command line")
+    assert words in fault.allowed
+
+
+def test_all_faults_of_a_file_at_once(tmp_path: Path) -> None:
+    text = "seed: -3\npeft.rank: 8\ndata:\n  size: no\n  crop: [1]\n  size: 5\n  sise: 5\nhead:\ntraim:\n  epochs: 3\n"
+    found = {(fault.line, fault.key): (fault.found, fault.allowed) for fault in faults(write(tmp_path, text))}
+    assert found == {
+        (1, "seed"): ("-3", "a whole number >= 0 and <= 4294967295"),
+        (2, "peft.rank"): ("8", "no such key; write rank in the section peft"),
+        (3, "data.root"): ("nothing", "text that is not empty"),
+        (4, "data.size"): ("no", "a whole number >= 8 and <= 4096"),
+        (5, "data.crop"): ("[1]", "a whole number >= 1, or null"),
+        (6, "data.size"): ("again (first on line 4)", "each key once"),
+        (7, "data.sise"): ("5", "no such key; did you mean data.size?"),
+        (8, "head"): ("null", "a section with keys kind, scale, init"),
+        (9, "traim"): ("{epochs: 3}", "no such key; did you mean train?"),
+        (0, "train.epochs"): ("nothing", "a whole number >= 1"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "found"),
+    [
+        ("data:\n\tsize: 5\n", 2, "syntax", r"'\tsize: 5'"),
+        ("a: [1,\n", 2, "syntax", "the end of the file"),
+        ("a: 1\n---\nb: 1\n", 2, "syntax", "---"),
+        ("seed: !!python/object:os.system 3\n", 1, "syntax", "seed: !!python"),
+        ("peft: &p {rank: 1}\nmeta: *p\n", 1, "syntax", "peft: &p"),
+        ("- data\n", 1, "recipe", "[data]"),
+        ("seed: 1\x07\n", 1, "character", "U+0007"),
+        (b"seed: 1\nname: \xe9t\xe9\n", 2, "encoding", "byte 0xe9"),
+    ],
+)
+def test_unreadable_file(tmp_path: Path, text: str | bytes, line: int, key: str, found: str) -> None:
+    unknown, fault = faults(write(tmp_path, text), "colour=red")
+    assert (fault.line, fault.key, unknown.key) == (line, key, "colour")
+    assert found in fault.found
+
+
+def test_empty_file_lacks_what_is_required(tmp_path: Path) -> None:
+    assert [fault.key for fault in faults(write(tmp_path, ""))] == ["data.root", "data.size", "train.epochs"]
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no such recipe"):
+        load_recipe(tmp_path / "absent.yaml")
+
+
+def test_byte_order_mark_and_dos_lines(tmp_path: Path) -> None:
+    path = write(tmp_path, b"\xef\xbb\xbf" + QUICK.replace("\n", "\r\n").encode())
+    assert load_recipe(path).train.epochs == 10
+
+
+@pytest.mark.parametrize("override", ["meta=null", "peft.blocks=[0, 3]", "peft.scale=1/r", "train.lr=1e-7", "name=32"])
+def test_round_trip(quick: Path, tmp_path: Path, override: str) -> None:
+    recipe = load_recipe(quick, [override])
+    dumped = tmp_path / "resolved.yaml"
+    dumped.write_text(dump_recipe(recipe), encoding="utf-8")
+    assert load_recipe(dumped) == recipe
+
+
+@given(root=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+def test_any_path_survives(root: str) -> None:
+    recipe = Recipe(name="x", data=Data(root=root, size=8), train=Train(epochs=1))
+    line = next(line for line in dump_recipe(recipe).splitlines() if line.startswith("  root: "))
+    assert parse_value(line.removeprefix("  root: ")) == root
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 0.001), (".5", 0.5), ("-7", -7), ("1:30", "1:30"), ("no", "no"), ("'8'", "8"), ("", None), ("~", None)],
+)
+def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
+    assert parse_value(text) == value
+    assert type(parse_value(show(value))) is type(value)
+
+
+def test_every_key_is_described_and_dumped(quick: Path) -> None:
+    text = dump_recipe(load_recipe(quick))
+    for key, field in KEYS.items():
+        assert field.description and "\n" not in field.description, key
+        assert f"# {field.description}" in text, key
+        assert allowed(key), key
+    assert all(f"\n{name}:" in text for name in SECTIONS)
+
+
+def test_needs_no_torch() -> None:
+    code = "import sys, rsft.recipe.load, rsft.recipe.library; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

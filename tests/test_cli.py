@@ -1,0 +1,152 @@
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyogrio
+import pytest
+
+from rsft.cli import main
+
+
+@pytest.fixture
+def rsft(monkeypatch, capsys, tmp_path):
+    """Run the command line in an empty folder: exit code, then everything it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return stop.value.code or 0, printed.out + printed.err
+
+    return run
+
+
+def test_help_imports_no_torch():
+    code = "import sys; sys.argv = ['rsft', '--help']\nfrom rsft.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    heavy = "[name for name in ('torch', 'pandas', 'rasterio', 'cv2', 'pydantic') if name in sys.modules]"
+    done = subprocess.run([sys.executable, "-c", f"{code}print({heavy})"], capture_output=True, text=True, check=True)
+    assert "finetune" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_validation_imports_no_torch(recipe_file):
+    code = f"import sys; sys.argv = ['rsft', 'recipes', 'validate', {str(recipe_file)!r}]\nfrom rsft.cli import main\n"
+    code += "try: main()\nexcept SystemExit as stop: print(stop.code, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] in ("0 False", "None False")
+
+
+def test_every_fault_of_a_recipe_at_once(rsft):
+    code, printed = rsft("finetune", "quickstart", "peft.rnk=8", "train.epochs=-1")
+    assert code == 2
+    assert "2 faults" in printed and "peft.rank" in printed and "a whole number >= 1" in printed
+    assert printed.count("quickstart.yaml:") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["finetune", "quickstrat"], "did you mean quickstart"),
+        (["finetune", "quickstart", "data.root=nowhere"], "there is no chip store"),
+        (["evaluate", "nowhere", "nothing"], "there is no bundle"),
+        (["predict", "nowhere", "x.png", "-o", "x.csv"], "there is no bundle"),
+        (["prepare", "folder", "nowhere", "--root", "x"], "nowhere"),
+        (["finetune"], "Missing argument"),
+        (["sail"], "No such command"),
+    ],
+)
+def test_a_wrong_request_exits_with_2_and_no_traceback(rsft, arguments, told):
+    code, printed = rsft(*arguments)
+    assert code == 2
+    assert told in printed and "Traceback" not in printed
+
+
+def test_debug_shows_the_traceback(monkeypatch, tmp_path):
+    from rsft.errors import RequestError
+
+    monkeypatch.setattr(sys, "argv", ["rsft", "evaluate", str(tmp_path), "x", "--debug"])
+    with pytest.raises(RequestError):
+        main()
+
+
+def test_recipes(rsft, tmp_path):
+    code, printed = rsft("recipes", "ls")
+    assert code == 0 and "quickstart" in printed
+    assert rsft("recipes", "cp", "quickstart", "mine.yaml")[0] == 0
+    code, printed = rsft("recipes", "cp", "quickstart", "mine.yaml")
+    assert code == 2 and "already" in printed
+    assert "rsft finetune" in rsft("recipes", "show", "mine.yaml")[1]
+    code, printed = rsft("recipes", "validate", "mine.yaml", "peft.rank=2")
+    assert code == 0 and "rank: 2" in printed
+
+
+def test_the_main_job(rsft, class_folders, recipe_file, tmp_path):
+    """prepare, finetune, evaluate, predict: each as a user types it."""
+    code, printed = rsft("prepare", "folder", class_folders, "--root", "data")
+    assert code == 0 and "58 chips" in printed
+
+    code, printed = rsft("finetune", recipe_file, "data.root=data", "train.epochs=1")
+    assert code == 0 and "MetaLoRA" in printed and "k-NN, frozen features" in printed
+    run = tmp_path / "runs/bars/001"
+    assert (run / "report.html").stat().st_size > 10_000
+    assert "MetaLoRA" in json.loads((run / "evaluation/metrics.json").read_text())["methods"]
+
+    code, printed = rsft("evaluate", "runs/bars", "data", "--split", "train", "-o", "again")
+    assert code == 0 and "split train" in printed
+    assert len(pd.read_parquet(tmp_path / "again/predictions.parquet")) == 40
+
+    for name in ("out.gpkg", "out.csv", "out.geojson"):
+        assert rsft("predict", "runs/bars", "data/chips/val", "-o", name)[0] == 0
+    table = pyogrio.read_dataframe(tmp_path / "out.gpkg")
+    assert len(table) == 18 and set(table["class"]) <= {"flat", "steep", "slanted"}
+    csv = pd.read_csv(tmp_path / "out.csv")
+    assert csv[["p_flat", "p_slanted", "p_steep"]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.fixture
+def ugly_chips(tmp_path):
+    folder = tmp_path / "ugly"
+    folder.mkdir()
+    grey = np.random.default_rng(0).integers(0, 255, (32, 32), np.uint8)
+    cv2.imwrite(str(folder / "good.png"), grey)
+    cv2.imwrite(str(folder / "black.png"), np.zeros((32, 32), np.uint8))
+    cv2.imwrite(str(folder / "deep.png"), grey.astype(np.uint16) * 7)
+    cv2.imwrite(str(folder / "colour.png"), np.dstack([grey, grey.T, grey]))
+    (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:300])
+    (folder / "words.png").write_text("no image")
+    return folder
+
+
+def test_ugly_chips_are_listed_with_reasons(rsft, run, ugly_chips):
+    code, printed = rsft("predict", run, ugly_chips, "-o", "out.csv")
+    assert code == 0
+    assert "1 chip classified" in printed and "5 refused" in printed
+    rejected = pd.read_csv("out.rejected.csv")
+    reasons = {name.rpartition("/")[2]: reason for name, reason in rejected[["file", "reason"]].to_numpy()}
+    assert set(reasons) == {"black.png", "deep.png", "colour.png", "cut.png", "words.png"}
+    assert "every pixel is 0" in reasons["black.png"] and "uint16" in reasons["deep.png"]
+    assert "3 bands" in reasons["colour.png"] and "cut short" in reasons["cut.png"]
+    assert rsft("predict", run, ugly_chips, "-o", "out.csv", "--overwrite", "--strict")[0] == 1
+
+
+def test_an_output_is_not_overwritten_unasked(rsft, run, ugly_chips):
+    assert rsft("predict", run, ugly_chips, "-o", "out.csv")[0] == 0
+    code, printed = rsft("predict", run, ugly_chips, "-o", "out.csv")
+    assert code == 2 and "--overwrite" in printed
+
+
+def test_a_folder_that_cannot_be_written(rsft, recipe_file, tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    code, printed = rsft("finetune", recipe_file)
+    assert code == 1 and "runs" in printed and "Traceback" not in printed
+
+
+def test_doctor(rsft):
+    code, printed = rsft("doctor")
+    assert code == 0 and "torch" in printed and "bf16" in printed.lower()

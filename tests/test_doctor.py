@@ -1,0 +1,44 @@
+"""The doctor looks at this machine, and at one that is ill."""
+
+from __future__ import annotations
+
+import time
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+
+from rsft import doctor
+
+
+def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "satmae").mkdir()
+    (tmp_path / "satmae" / "large.pth").write_bytes(b"0" * 1_500_000)
+    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
+    start = time.perf_counter()
+    rows = {row.name: row for row in doctor.examine().rows}
+    assert time.perf_counter() - start < 10
+    assert rows["torch"].value == torch.__version__
+    assert rows["threads"].value.startswith(f"{torch.get_num_threads()} on ")
+    assert rows["GDAL"].value[0].isdigit()
+    assert "train.precision=" in rows["bfloat16"].hint
+    assert rows["memory"].status in ("ok", "warn")
+    assert "large.pth (1.5 MB)" in rows["weights, others"].value
+
+
+def test_missing_package_and_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(package: str) -> str:
+        raise metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    monkeypatch.setattr(doctor, "ROOM_WANTED", 1e30)
+    rows = {row.name: row for row in doctor.examine().rows}
+    assert (rows["torch"].status, rows["torch"].hint) == ("fail", "pip install torch")
+    assert "bfloat16" not in rows
+    assert rows["disk, here"].status == "warn"
+
+
+@pytest.mark.parametrize(("free", "value"), [(None, "unknown"), (3.21e9, "3.2 GB free")])
+def test_room(free: float | None, value: str) -> None:
+    assert doctor._room("memory", free).value == value
