@@ -240,6 +240,8 @@ def _show_store(store: ChipStore) -> None:
     splits = [split for split in ("train", "val", "test") if not store.split(split).empty]
     counts = {name: {split: int(by_split.get((split, name), 0)) for split in splits} for name in store.classes}
     console.print(counts_table(f"{_many(len(store.table))} in {store.root}", counts))
+    for reason, count in store.skipped.items():
+        console.print(f"left out: {count:,}  {reason}", markup=False)
     if store.rejected:
         console.print(f"{store.rejected:,} rejected: see {store.root / 'rejected.csv'}")
 

@@ -24,7 +24,9 @@ def test_the_modulator_counts_in_prediction(run):
     bundle = Bundle.load(run)
     off = replace(bundle, tensors=bundle.tensors | {"gamma": torch.full_like(bundle.tensors["gamma"], -30)})
     with torch.no_grad():
-        assert not torch.allclose(load_classifier(bundle, "cpu")(IMAGES), load_classifier(off, "cpu")(IMAGES), atol=1e-3)
+        assert not torch.allclose(
+            load_classifier(bundle, "cpu")(IMAGES), load_classifier(off, "cpu")(IMAGES), atol=1e-3
+        )
 
 
 def test_another_backbone(run):

@@ -28,7 +28,9 @@ def rsft(monkeypatch, capsys, tmp_path):
 
 
 def test_help_imports_no_torch():
-    code = "import sys; sys.argv = ['rsft', '--help']\nfrom rsft.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code = (
+        "import sys; sys.argv = ['rsft', '--help']\nfrom rsft.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    )
     heavy = "[name for name in ('torch', 'pandas', 'rasterio', 'cv2', 'pydantic') if name in sys.modules]"
     done = subprocess.run([sys.executable, "-c", f"{code}print({heavy})"], capture_output=True, text=True, check=True)
     assert "finetune" in done.stdout

@@ -1,6 +1,6 @@
 """Write docs/recipes.md from the recipe's models.
 
-    python tools/recipe_reference.py
+python tools/recipe_reference.py
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 INTRODUCTION = """# Recipes
 
 A recipe is one YAML file, an experiment from data to evaluation; its header is the exact command. There is no
-inheritance: what is not in the file has the default below, and the run folder keeps the file with all of them filled in.
+inheritance: what is not in the file has the default below, and the run folder keeps the file with all of them.
 
     rsft recipes ls                                   # those that come with rsft
     rsft recipes show quickstart

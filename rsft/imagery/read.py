@@ -10,10 +10,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import rasterio
 from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
 
 from rsft.errors import DataError
 from rsft.imagery.contract import Pixels
@@ -42,15 +42,15 @@ def read_chip(path: Path) -> Pixels:
         raise DataError("the file is empty", path, _FIX)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of missing georeference, odd tags and large images
-        pixels = _read_tiff(path) if data.startswith(_TIFF_MAGIC) else _decode(data, path)
+        pixels = _read_tiff(data, path) if data.startswith(_TIFF_MAGIC) else _decode(data, path)
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     _check_values(pixels, path)
     return pixels
 
 
-def _read_tiff(path: Path) -> Pixels:
+def _read_tiff(data: bytes, path: Path) -> Pixels:
     try:
-        with rasterio.open(path) as file:
+        with MemoryFile(data) as memory, memory.open() as file:  # rasterio opens no path that is not UTF-8
             if ColorInterp.palette in file.colorinterp:
                 raise DataError("the pixels are indices into a palette", path, "convert the file to grey or RGB")
             bands: Pixels = file.read()  # (B, H, W)

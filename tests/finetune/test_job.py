@@ -62,7 +62,7 @@ def test_runs_are_numbered(recipe_file, tmp_path):
 
 def test_a_loss_that_is_not_finite(recipe_file, tmp_path):
     recipe = load_recipe(recipe_file, ["train.lr=1e30"])
-    with pytest.raises(RsftError, match="inner loop is (nan|inf)"), np.errstate(all="ignore"):
+    with pytest.raises(RsftError, match=r"inner loop is (nan|inf)"), np.errstate(all="ignore"):
         finetune(recipe, tmp_path / "runs")
     assert json.loads((tmp_path / "runs/bars/001/run.json").read_text())["status"] == "failed"
 

@@ -3,11 +3,15 @@ import copy
 import pytest
 import timm
 import torch
-from tests.peft.conftest import tiny_vit
 
 from rsft.peft import METHODS, LoRA, attach, register
+from tests.peft.conftest import tiny_vit
 
-METHODS_TO_TEST = [LoRA(rank=2), LoRA(rank=3, positions="qv", blocks="last:1", scale="1/r"), LoRA(positions="o1", scale=2)]
+METHODS_TO_TEST = [
+    LoRA(rank=2),
+    LoRA(rank=3, positions="qv", blocks="last:1", scale="1/r"),
+    LoRA(positions="o1", scale=2),
+]
 EACH = pytest.mark.parametrize("method", METHODS_TO_TEST, ids=repr)
 EITHER = pytest.mark.parametrize("modulated", [False, True])
 

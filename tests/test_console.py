@@ -1,0 +1,48 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from rsft import console
+from rsft.errors import Fault, RecipeError, RsftError
+from rsft.evaluate import Evaluation
+from rsft.metrics.accuracy import summarise
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    text = io.StringIO()
+    for name in ("console", "errors"):
+        monkeypatch.setattr(console, name, Console(file=text, width=100))
+    return text
+
+
+def test_error_shows_what_where_and_the_way_out(printed):
+    console.show_error(RsftError("it broke [here]", "a.tif", "mend it"))
+    assert printed.getvalue().splitlines() == ["error: it broke [here]", "where: a.tif", "mend:  mend it"]
+
+
+def test_recipe_error_shows_every_fault(printed):
+    console.show_error(RecipeError([Fault("r.yaml", 3, "peft.rnk", "8", "did you mean peft.rank?")]))
+    assert "r.yaml:3  peft.rnk  found 8" in printed.getvalue()
+    assert "did you mean peft.rank?" in printed.getvalue()
+
+
+def test_metrics_table_leaves_out_groups_that_do_not_exist(printed):
+    import numpy as np
+
+    labels = np.array([0, 0, 1, 1])
+    methods = {"LoRA": summarise(np.array([0, 0, 1, 0]), labels, 2, {"head": [0], "tail": [1]})}
+    groups = {"head": [0], "medium": [], "tail": [1]}
+    evaluation = Evaluation("data/x", "val", ("a", "b"), groups, methods, [[2, 0], [1, 1]], (9, 1), 4)
+    printed.write("")
+    console.console.print(console.metrics_table(evaluation))
+    shown = printed.getvalue()
+    assert "medium" not in shown
+    assert "100.0 ±0.0" in shown and "75.0" in shown
+
+
+def test_progress_is_silent_where_nobody_looks(printed):
+    with console.progress() as report:
+        report(1, 2, "reading")
+    assert printed.getvalue().strip() == ""
