@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -15,9 +16,11 @@ from rich.text import Text
 from rsft.errors import RecipeError, RsftError
 
 if TYPE_CHECKING:
+    from rsft.chips.store import ChipStore
     from rsft.evaluate import Evaluation
     from rsft.metrics.accuracy import Summary
     from rsft.metrics.bootstrap import Interval
+    from rsft.predict.run import Predictions
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -88,3 +91,40 @@ def _percent(summary: Summary, key: str) -> str:
     if interval is None:
         return "-"
     return f"{100 * interval.value:.1f} [dim]±{50 * (interval.high - interval.low):.1f}[/dim]"
+
+
+def show_store(store: ChipStore) -> None:
+    """Counts by class and split, and what was left out or rejected."""
+    by_split = store.table.groupby("split", sort=False)["class"].value_counts()
+    splits = [split for split in ("train", "val", "test") if not store.split(split).empty]
+    counts = {name: {split: int(by_split.get((split, name), 0)) for split in splits} for name in store.classes}
+    console.print(counts_table(f"{_many(len(store.table))} in {store.root}", counts))
+    for reason, count in store.skipped.items():
+        console.print(f"left out: {count:,}  {reason}", markup=False)
+    if store.rejected:
+        console.print(f"{store.rejected:,} rejected: see {store.root / 'rejected.csv'}")
+
+
+def show_predictions(result: Predictions) -> None:
+    """Counts by class, notes, and the first chips that were refused."""
+    table = Table("class", "chips", title=f"{_many(len(result.table))} classified", title_justify="left")
+    for name, count in result.counts.items():
+        table.add_row(name, f"{count:,}")
+    console.print(table)
+    for note in result.notes:
+        console.print(note)
+    if result.rejected:
+        console.print(f"[yellow]{len(result.rejected):,} refused[/yellow]")
+        for path, reason in result.rejected[:20]:
+            console.print(f"  {path}: {reason}", soft_wrap=True, markup=False)
+    show_paths({"predictions": result.out})
+
+
+def _many(count: int) -> str:
+    return f"{count:,} chip{'s' * (count != 1)}"
+
+
+def show_paths(paths: dict[str, Path]) -> None:
+    """Where things were written."""
+    for name, path in paths.items():
+        console.print(f"{name:<12} {path}", soft_wrap=True, markup=False)

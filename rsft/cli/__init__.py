@@ -1,0 +1,66 @@
+"""The command line: arguments in, one call, tables out. Heavy imports live inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from rsft import __version__
+from rsft.cli import jobs, prepare, recipes
+from rsft.console import console, errors, show_error
+from rsft.errors import RsftError
+
+app = typer.Typer(
+    help="Fine-tune a frozen vision transformer on remote-sensing chips: few labels, rare classes, "
+    "one learned scale for every site of the network."
+    "\n\nA first run:  rsft prepare demo --root data/demo  then  rsft finetune recipes/quickstart.yaml",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(prepare.app, name="prepare")
+app.add_typer(jobs.app)
+app.add_typer(recipes.app, name="recipes")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"rsft {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of every command; --debug is taken by `main`, wherever it stands."""
+
+
+def main() -> None:
+    """Run the command line; every error that has a way out is shown with it."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(args=arguments)
+    except RsftError as error:
+        if debug:
+            raise
+        show_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        errors.print("stopped")
+        sys.exit(130)
+    except OSError as error:
+        if debug:
+            raise
+        show_error(
+            RsftError(
+                error.strerror or str(error), error.filename or "", "check the path, its permissions and the free space"
+            )
+        )
+        sys.exit(1)

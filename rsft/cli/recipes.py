@@ -1,0 +1,64 @@
+"""`rsft recipes`: list, show, copy and check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsft.cli.options import OverridesArgument, RecipeArgument
+from rsft.console import console
+
+app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
+
+
+@app.command("ls")
+def recipes_ls() -> None:
+    """The recipes that come with rsft."""
+    from rich.table import Table
+
+    from rsft.recipe.library import list_recipes
+
+    table = Table.grid(padding=(0, 2))
+    for entry in list_recipes():
+        table.add_row(f"[bold]{entry.name}[/bold]", entry.title)
+    console.print(table)
+    console.print("[dim]rsft recipes show NAME prints one, with its command[/dim]")
+
+
+@app.command("show")
+def recipes_show(recipe: RecipeArgument) -> None:
+    """Print a recipe."""
+    from rich.syntax import Syntax
+
+    from rsft.recipe.library import find_recipe
+
+    console.print(Syntax(find_recipe(recipe).read_text(encoding="utf-8"), "yaml", background_color="default"))
+
+
+@app.command("cp")
+def recipes_cp(recipe: RecipeArgument, target: Annotated[Path, typer.Argument(help="File to make.")]) -> None:
+    """Copy a recipe, to change it."""
+    from rsft.errors import RequestError
+    from rsft.files import write_bytes
+    from rsft.recipe.library import find_recipe
+
+    source = find_recipe(recipe)
+    target = target / source.name if target.is_dir() else target
+    if target.exists():
+        raise RequestError("there is a file already", target, "name another one")
+    write_bytes(target, source.read_bytes())
+    console.print(f"{target}")
+
+
+@app.command("validate")
+def recipes_validate(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
+    """Check a recipe, with all its faults at once, and print it with every default filled in."""
+    from rich.syntax import Syntax
+
+    from rsft.recipe.library import find_recipe
+    from rsft.recipe.load import dump_recipe, load_recipe
+
+    resolved = load_recipe(find_recipe(recipe), overrides or [])
+    console.print(Syntax(dump_recipe(resolved), "yaml", background_color="default"))
