@@ -60,9 +60,9 @@ def progress() -> Iterator[Report]:
 
 
 def counts_table(title: str, counts: Mapping[str, Mapping[str, int]]) -> Table:
-    """Classes down, splits across."""
+    """Classes down, splits or what else is counted across."""
     splits = list(dict.fromkeys(split for row in counts.values() for split in row))
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title))
     table.add_column("class")
     for split in splits:
         table.add_column(split, justify="right")
@@ -107,10 +107,9 @@ def show_store(store: ChipStore) -> None:
 
 def show_predictions(result: Predictions) -> None:
     """Counts by class, notes, and the first chips that were refused."""
-    table = Table("class", "chips", title=f"{_many(len(result.table))} classified", title_justify="left")
-    for name, count in result.counts.items():
-        table.add_row(name, f"{count:,}")
-    console.print(table)
+    console.print(
+        counts_table(f"{_many(len(result.table))} classified", {k: {"chips": n} for k, n in result.counts.items()})
+    )
     for note in result.notes:
         console.print(note)
     if result.rejected:

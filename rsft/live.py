@@ -90,7 +90,8 @@ class LiveDisplay:
         self.rows.append(row)
         self.scales = scales
         if not self.console.is_terminal:
-            cells = "  ".join(f"{name} {_cell(key, row[key])}" for key, name in self._shown().items())
+            known = {key: name for key, name in _COLUMNS.items() if not math.isnan(row[key])}
+            cells = "  ".join(f"{name} {_cell(key, row[key])}" for key, name in known.items())
             self.console.print(f"{cells}  {row['images_per_s']:.0f} images/s", soft_wrap=True)
 
     def _render(self) -> Group:

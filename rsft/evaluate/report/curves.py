@@ -112,12 +112,10 @@ def _epoch_labels(x: NDArray[np.float64], across: _Axis) -> list[Markup]:
 
 
 def _curve(style: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> Markup:
-    """A line broken where a value is missing, with a dot at its last value."""
-    known = np.isfinite(y)
-    starts = known & ~np.roll(known, 1)
-    starts[0] = known[0]
-    path = "".join(f"{'M' if starts[i] else 'L'}{x[i]:.1f} {y[i]:.1f}" for i in np.flatnonzero(known))
-    last = np.flatnonzero(known)[-1]
+    """A line through the epochs that have a value, with a dot at the last of them."""
+    known = np.flatnonzero(np.isfinite(y))
+    path = "M" + "L".join(f"{x[i]:.1f} {y[i]:.1f}" for i in known)
+    last = known[-1]
     dot = element("circle", cx=float(x[last]), cy=float(y[last]), r=3.2, class_="dot")
     return element("g", element("path", d=path), dot, class_=f"curve {style}")
 
