@@ -90,7 +90,7 @@ def _percent(summary: Summary, key: str) -> str:
     interval: Interval | None = getattr(summary, key)
     if interval is None:
         return "-"
-    return f"{100 * interval.value:.1f} [dim]±{50 * (interval.high - interval.low):.1f}[/dim]"
+    return f"{100 * interval.value:.1f} [dim]±{50 * (interval.high - interval.low):.0f}[/dim]"
 
 
 def show_store(store: ChipStore) -> None:
