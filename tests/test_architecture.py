@@ -41,8 +41,9 @@ def test_room_imports_only_what_is_behind_it(place):
 
 def test_peft_needs_torch_alone():
     for file in (ROOT / "rsft/peft").glob("*.py"):
-        names = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
-        modules = {n.module if isinstance(n, ast.ImportFrom) else n.names[0].name for n in names}
+        nodes = ast.walk(ast.parse(file.read_text()))
+        imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+        modules = {n.module if isinstance(n, ast.ImportFrom) else n.names[0].name for n in imports}
         assert not {m.split(".")[0] for m in modules} & {"timm", "numpy", "lightning", "torchgeo", "pydantic"}
 
 
