@@ -151,4 +151,4 @@ def test_a_folder_that_cannot_be_written(rsft, recipe_file, tmp_path):
 
 def test_doctor(rsft):
     code, printed = rsft("doctor")
-    assert code == 0 and "torch" in printed and "bf16" in printed.lower()
+    assert code == 0 and "torch" in printed and "bfloat16" in printed
