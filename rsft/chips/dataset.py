@@ -1,10 +1,11 @@
-"""Chips of a split as tensors: read once, held as small byte images, augmented afresh each epoch."""
+"""Chips of a split as tensors: from a packed cache of small byte images, augmented afresh each epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -13,21 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from rsft.errors import DataError
+from rsft.chips.cache import packed_images
+from rsft.chips.store import Progress
 from rsft.imagery.augment import Augmentation
 from rsft.imagery.contract import Contract
-from rsft.imagery.read import read_chip
 
 Bytes = NDArray[np.uint8]
 Indices = NDArray[np.int64]
-Progress = Callable[[int, int, str], None]
 
 
 class ChipImages:
-    """A table of chips, read, cropped and resized once: images (N, S, S, 3) uint8 and labels (N,) int64.
+    """A table of chips, cropped and resized: images (N, S, S, 3) uint8, memory-mapped, and labels (N,) int64.
 
     Raises:
         DataError: a chip that cannot be read or breaks the contract, named.
+        RsftError: there is no room for the cache.
     """
 
     def __init__(
@@ -40,14 +41,7 @@ class ChipImages:
     ) -> None:
         self.table, self.contract = table, contract
         self.labels: Indices = np.array([classes.index(name) for name in table["class"]], np.int64)
-        self.images = np.empty((len(table), contract.size, contract.size, 3), np.uint8)
-        for index, path in enumerate(table["path"]):
-            try:
-                self.images[index] = contract.resize(contract.to_uint8(read_chip(root / path)))
-            except DataError as error:
-                raise DataError(error.what, root / path, "prepare the data again, or remove the row") from error
-            if progress is not None:
-                progress(index + 1, len(table), "reading chips")
+        self.images: Bytes = packed_images(root, table, contract, progress)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -126,6 +120,7 @@ class ChipData(LightningDataModule):
             batch_size=self.batch_size,
             sampler=order.tolist(),
             num_workers=self.workers,
+            worker_init_fn=_start_worker,
         )
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
@@ -134,3 +129,7 @@ class ChipData(LightningDataModule):
             AugmentedChips(self.val, Augmentation("none"), self.seed, 0),  # type: ignore[arg-type]
             batch_size=self.eval_batch_size,
         )
+
+
+def _start_worker(number: int) -> None:
+    cv2.setNumThreads(0)  # the workers are the parallelism, and OpenCV's threads do not survive a fork

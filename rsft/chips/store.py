@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +11,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rsft.errors import DataError, RequestError
+from rsft.imagery.contract import check_stretched
 from rsft.imagery.stretch import byte_limits
+
+Progress = Callable[[int, int, str], None]  # done, total, what
 
 SPLITS = ("train", "val", "test")
 MANIFEST, DATASET, REJECTED, README = "manifest.parquet", "dataset.json", "rejected.csv", "README.md"
+FIGURE, CONTACT = "classes.png", "contact"  # class distribution; folder of one sheet a class
 
 SCHEMA = pa.schema(
     [
@@ -25,9 +31,10 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
         ("class", pa.string()),
         ("group", pa.string()),
+        ("group_key", pa.string()),  # scene or vessel: what a split must not share
         ("source", pa.string()),
         ("sensor", pa.string()),
-        ("unit", pa.string()),  # the number type on disk: uint8 or uint16
+        ("unit", pa.string()),  # uint8, uint16, or of float32: amplitude, intensity, sigma0, db
         ("bands", pa.string()),  # joined by commas
         ("spacing_m", pa.float64()),  # mean of both directions
         ("polarisation", pa.string()),
@@ -47,7 +54,6 @@ class ChipStore:
     """A prepared root, opened for reading.
 
     Attributes:
-        table: the manifest, one row a chip, sorted by path.
         classes: in the order of the labels.
         groups: class names of head, medium and tail; a group may be empty.
         bands: names of the bands, the same for every chip.
@@ -57,7 +63,6 @@ class ChipStore:
 
     root: Path
     name: str
-    table: pd.DataFrame
     classes: tuple[str, ...]
     groups: dict[str, list[str]]
     bands: tuple[str, ...]
@@ -75,7 +80,7 @@ class ChipStore:
         for file in (MANIFEST, DATASET, REJECTED):
             if not (root / file).is_file():
                 raise RequestError("there is no chip store", root, f"{file} is missing: {_PREPARE}")
-        table = _read_manifest(root / MANIFEST)
+        found = _classes_of(root / MANIFEST)
         try:
             facts = json.loads((root / DATASET).read_text("utf-8"))
             classes, bands = tuple(facts["classes"]), tuple(facts["bands"])
@@ -83,10 +88,22 @@ class ChipStore:
             name = str(facts["name"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError("the description of the data set is damaged", root / DATASET, _PREPARE) from error
-        unknown = sorted(set(table["class"]) - set(classes))
+        unknown = sorted(found - set(classes))
         if unknown:
             raise DataError(f"classes that {DATASET} does not name: {', '.join(unknown)}", root / MANIFEST, _PREPARE)
-        return cls(root, name, table, classes, groups, bands, skipped, len(pd.read_csv(root / REJECTED)))
+        return cls(root, name, classes, groups, bands, skipped, len(pd.read_csv(root / REJECTED)))
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The manifest, one row a chip, sorted by path; read when first asked for.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        try:
+            return pd.read_parquet(self.root / MANIFEST)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError("the manifest cannot be read", self.root / MANIFEST, _PREPARE) from error
 
     @cached_property
     def units(self) -> tuple[str, ...]:
@@ -109,18 +126,25 @@ class ChipStore:
         return np.array([counts.get(name, 0) for name in self.classes], np.int64)
 
     def limits(self) -> dict[str, tuple[float, float]]:
-        """For each unit of the training chips, the pixel values that become 0 and 255 (reads those of uint16)."""
+        """For each unit of the training chips, the pixel values that become 0 and 255 (reads those of uint16).
+
+        Raises:
+            DataError: a unit that no network can take yet.
+        """
         train = self.split("train")
-        paths = {unit: [self.root / path for path in rows["path"]] for unit, rows in train.groupby("unit")}
-        return {str(unit): byte_limits(str(unit), paths[unit]) for unit in paths}
+        paths = {str(unit): [self.root / path for path in rows["path"]] for unit, rows in train.groupby("unit")}
+        for unit in paths:
+            check_stretched(unit)
+        return {unit: byte_limits(unit, paths[unit]) for unit in paths}
 
 
-def _read_manifest(path: Path) -> pd.DataFrame:
+def _classes_of(path: Path) -> set[str]:
+    """The classes in a manifest that has every column."""
     try:
-        table = pd.read_parquet(path)
+        file = pq.ParquetFile(path)
+        missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
+        if missing:
+            raise DataError(f"the manifest has no column {', '.join(missing)}", path, _PREPARE)
+        return set(file.read(["class"])["class"].unique().to_pylist())
     except (OSError, pa.ArrowException) as error:
         raise DataError("the manifest cannot be read", path, _PREPARE) from error
-    missing = [name for name in SCHEMA.names if name not in table.columns]
-    if missing:
-        raise DataError(f"the manifest has no column {', '.join(missing)}", path, _PREPARE)
-    return table

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rsft import __version__
-from rsft.cli import jobs, prepare, recipes
+from rsft.cli import audit, data, jobs, prepare, recipes
 from rsft.console import console, errors, show_error
 from rsft.errors import RsftError
 
@@ -21,6 +21,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(prepare.app, name="prepare")
+app.add_typer(data.app, name="data")
+app.add_typer(audit.app)
 app.add_typer(jobs.app)
 app.add_typer(recipes.app, name="recipes")
 

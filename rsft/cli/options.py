@@ -9,6 +9,7 @@ import typer
 
 RootOption = Annotated[Path, typer.Option("--root", help="Folder to make; a recipe names it as data.root.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Every random choice follows from it.")]
+JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Processes that work at once.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier call made there.")]
 RunsOption = Annotated[Path, typer.Option("--runs", help="Where run folders go: RUNS/<recipe>/<number>.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]

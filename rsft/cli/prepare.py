@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from rsft.cli.options import OverwriteOption, RootOption, SeedOption
-from rsft.console import progress, show_store
+from rsft.cli.options import JobsOption, OverwriteOption, RootOption, SeedOption
+from rsft.console import progress, show_paths, show_store
 
 app = typer.Typer(help="Turn raw data into a folder of chips with one manifest.", no_args_is_help=True)
 
@@ -45,3 +45,167 @@ def prepare_folder(
             source, root, imbalance=imbalance, val=val, names=names, seed=seed, overwrite=overwrite, progress=report
         )
     show_store(store)
+
+
+@app.command("dota")
+def prepare_dota(
+    source: Annotated[Path, typer.Argument(help="DOTA as unpacked: train/ and val/, or images/ and labelTxt/.")],
+    root: RootOption,
+    version: Annotated[Literal["1.0", "1.5", "2.0"], typer.Option(help="Of the labels.")] = "1.0",
+    classes: Annotated[int, typer.Option(help="15, as in v1.0, or 18.")] = 15,
+    margin: Annotated[int, typer.Option(help="Pixels added around the box of an object.")] = 0,
+    min_side: Annotated[int, typer.Option(help="Leave out objects with a shorter side, in pixels.")] = 4,
+    val: Annotated[float, typer.Option(help="Share of each class for validation, where SOURCE has no split.")] = 0.2,
+    jobs: JobsOption = 2,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Cut every object of DOTA out of its image: the horizontal bounding box of its rotated box."""
+    from rsft.prepare.dota import prepare_dota as prepare
+
+    with progress() as report:
+        store = prepare(
+            root,
+            src=source,
+            version=version,
+            classes=classes,
+            margin=margin,
+            min_side=min_side,
+            val=val,
+            jobs=jobs,
+            seed=seed,
+            overwrite=overwrite,
+            progress=report,
+        )
+    show_store(store)
+
+
+@app.command("opensarship")
+def prepare_opensarship(
+    source: Annotated[Path, typer.Argument(help="OpenSARShip as unpacked: the folder of its scenes.")],
+    root: RootOption,
+    product: Annotated[
+        Literal["uint8", "cal", "patch"], typer.Option(help="Bytes for the eye, sigma0 (linear) or amplitude.")
+    ] = "uint8",
+    classes: Annotated[
+        Literal["3", "typed"], typer.Option(help="Cargo, Tanker and Other, or types as the files name them.")
+    ] = "3",
+    val: Annotated[float, typer.Option(help="Share of each class for validation, by whole scenes.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of each class for the test, by whole scenes.")] = 0.2,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make chips of Sentinel-1 ships, VH and VV; no scene is in two splits."""
+    from rsft.prepare.opensarship import prepare_opensarship as prepare
+
+    with progress() as report:
+        store = prepare(
+            source,
+            root,
+            product=product,
+            classes=classes,
+            val=val,
+            test=test,
+            seed=seed,
+            overwrite=overwrite,
+            progress=report,
+        )
+    show_store(store)
+
+
+ListsOption = Annotated[Path | None, typer.Option("--lists", help="Folder of the list files, where not in SOURCE.")]
+
+
+@app.command("cifar100-lt")
+def prepare_cifar100_lt(
+    source: Annotated[
+        Path, typer.Argument(help="Folder or archive of CIFAR-100: as published for Python, or as PNG class folders.")
+    ],
+    root: RootOption,
+    ratio: Annotated[float, typer.Option(min=1, help="Largest class / smallest class of the training split.")] = 100,
+    val: Annotated[float, typer.Option(help="Share of each class of the test images for validation.")] = 0.1,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make CIFAR-100 long-tailed; at a ratio of 100, 10,847 training images."""
+    from rsft.prepare.cifar import prepare_cifar100 as prepare
+
+    with progress() as report:
+        store = prepare(root, src=source, ratio=ratio, val=val, seed=seed, overwrite=overwrite, progress=report)
+    show_store(store)
+
+
+@app.command("places-lt")
+def prepare_places_lt(
+    source: Annotated[Path, typer.Argument(help="Folder of Places365, which the lists name images of.")],
+    root: RootOption,
+    lists: ListsOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make chips of Places-LT by Places_LT_train.txt, _val and _test."""
+    from rsft.prepare.lists import prepare_lists as prepare
+
+    with progress() as report:
+        store = prepare("places-lt", source, root, lists=lists, overwrite=overwrite, progress=report)
+    show_store(store)
+
+
+@app.command("inat2018")
+def prepare_inat2018(
+    source: Annotated[Path, typer.Argument(help="Folder that holds train_val2018/.")],
+    root: RootOption,
+    lists: ListsOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make chips of iNaturalist 2018 by iNaturalist18_train.txt and _val."""
+    from rsft.prepare.lists import prepare_lists as prepare
+
+    with progress() as report:
+        store = prepare("inat2018", source, root, lists=lists, overwrite=overwrite, progress=report)
+    show_store(store)
+
+
+@app.command("fusrs")
+def prepare_fusrs(
+    root: RootOption,
+    fusar: Annotated[
+        Path | None, typer.Option(help="Folder or archive of FUSAR-Ship; looked for beside ROOT and in raw/ there.")
+    ] = None,
+    srsdd: Annotated[
+        Path | None, typer.Option(help="Folder or archive of SRSDD; looked for beside ROOT and in raw/ there.")
+    ] = None,
+    protocol: Annotated[
+        Literal["clean", "published"],
+        typer.Option(help="The archives' own categories in splits without a leak, or the authors' lists row for row."),
+    ] = "clean",
+    lists: Annotated[
+        Path | None, typer.Option(help="Folder of the authors' lists; downloaded to fusrs_lists/ beside ROOT.")
+    ] = None,
+    classes: Annotated[int, typer.Option(help="4, or 5 with `other`.")] = 4,
+    val: Annotated[
+        float | None,
+        typer.Option(help="Share of each class for validation; 0.1 with clean, 0 (or training rows) with published."),
+    ] = None,
+    seed: SeedOption = 0,
+    jobs: JobsOption = 2,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make FUSRS v2, the ships of Gaofen-3, out of FUSAR-Ship and SRSDD, and audit it."""
+    from rsft.prepare.fusrs import prepare_fusrs as prepare
+
+    with progress() as report:
+        store = prepare(
+            root,
+            fusar=fusar,
+            srsdd=srsdd,
+            protocol=protocol,
+            lists=lists,
+            classes=classes,
+            val=val,
+            seed=seed,
+            jobs=jobs,
+            overwrite=overwrite,
+            progress=report,
+        )
+    show_store(store)
+    show_paths({"audit": store.root / "audit.json"})

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from rsft.backbones import load_backbone
 from rsft.bundle import Bundle
-from rsft.chips.dataset import ChipImages, Progress
-from rsft.chips.store import ChipStore
+from rsft.chips.dataset import ChipImages
+from rsft.chips.store import ChipStore, Progress
 from rsft.classifier import load_classifier, pooled_features
 from rsft.errors import RequestError
 from rsft.evaluate.baselines import knn_predict, pixels_16

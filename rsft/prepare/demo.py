@@ -14,23 +14,15 @@ import numpy as np
 from rsft.chips.build import Plan, Progress, Record, build_store, check_free
 from rsft.chips.store import SPLITS, ChipStore
 from rsft.prepare.names import chip_names
+from rsft.sources import fusrs
 from rsft.sources.fusar import FUSARShip
+from rsft.sources.fusrs import FUSAR_CLASSES, SRSDD_CLASSES
 from rsft.sources.simulated.writer import write_fusar_tree, write_srsdd_tree
 from rsft.sources.srsdd import SPACING_M, SRSDD, box_in_chip, cut_ship
 
-CLASSES = ("cargo", "fishing", "tanker", "dredger")
+CLASSES = fusrs.CLASSES[4]
 GROUPS = {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}
 """As the paper has them for FUSRS v2, whatever the counts."""
-
-FUSAR_CLASSES = {"Cargo": "cargo", "Fishing": "fishing", "Tanker": "tanker", "Dredger": "dredger"}
-SRSDD_CLASSES = {
-    "Cell-Container": "cargo",
-    "Container": "cargo",
-    "Fishing": "fishing",
-    "ore-oil": "tanker",
-    "Dredger": "dredger",
-}
-"""The clean mapping of FUSRS v2: the archives' own categories; every other one is left out."""
 
 Counts = Mapping[str, Mapping[str, int]]  # of chips, by split and class
 

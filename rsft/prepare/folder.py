@@ -13,7 +13,7 @@ from rsft.chips.longtail import draw, long_tail_counts, stratified_split
 from rsft.chips.store import ChipStore
 from rsft.errors import RequestError
 from rsft.prepare.names import chip_names
-from rsft.sources.folder import LabelledFile, LabelledFolder, read_folder
+from rsft.sources.folder import ImageFolderLT, LabelledFile
 from rsft.sources.text import numbered_lines
 
 
@@ -28,7 +28,7 @@ def prepare_folder(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
-    """Copy the labelled images of `src`, as `read_folder` finds them, into the chip store `root`.
+    """Copy the labelled images of `src`, as `ImageFolderLT` finds them, into the chip store `root`.
 
     Args:
         imbalance: largest class / smallest class of the training split, thinned to `long_tail_counts`: classes are
@@ -45,7 +45,7 @@ def prepare_folder(
         raise RequestError(f"a validation share of {val}", "--val", "give a share from 0 up to, not including, 1")
     if imbalance is not None and imbalance < 1:
         raise RequestError(f"an imbalance of {imbalance}", "--imbalance", "give largest / smallest class, at least 1")
-    source = read_folder(src)
+    source = ImageFolderLT(src)
     titles = _titles(source, names)
     files, skipped = source.files, Counter(source.skipped)
     if val and not any(file.split == "val" for file in files):
@@ -86,7 +86,7 @@ def _thin(files: list[LabelledFile], classes: list[str], imbalance: float, seed:
     return [train[index] for index in kept] + [file for file in files if file.split != "train"]
 
 
-def _titles(source: LabelledFolder, names: Mapping[str, str] | Path | None) -> dict[str, str]:
+def _titles(source: ImageFolderLT, names: Mapping[str, str] | Path | None) -> dict[str, str]:
     """What each class is called.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -16,9 +15,10 @@ import torch
 from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
-from rsft.errors import DataError, RequestError
+from rsft.errors import RequestError
 from rsft.imagery.read import read_chip
-from rsft.sources.text import Rejection, numbered_lines
+from rsft.sources.fusar_meta import Meta, read_meta
+from rsft.sources.text import Rejection
 
 CATEGORIES = (
     "Cargo",
@@ -39,8 +39,6 @@ CATEGORIES = (
 )
 """Folder names in the order of the index xx, from 1, in Ship_CxxSyyNzzzz.tiff."""
 
-META_COLUMNS = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle", "heightspace", "widthspace", "path")
-
 _NAME = re.compile(r"Ship_C(\d+)S(\d+)N(\d+)", re.ASCII)
 _SUFFIXES = frozenset({".tiff", ".tif"})
 _SEARCH_DEPTH = 3
@@ -48,7 +46,7 @@ _SEARCH_DEPTH = 3
 
 @dataclass(frozen=True)
 class FUSARChip:
-    """A chip and what meta.csv says of it; None where it says nothing.
+    """A chip and what the meta table says of it; None where it says nothing.
 
     Attributes:
         category: by the folder, which is the authority.
@@ -74,18 +72,18 @@ class FUSARShip(NonGeoDataset):
     Attributes:
         chips: sorted by path.
         skipped: chips of folders that are no ship category, files that are no chips, rows without a file; by reason.
-        rejected: chips and rows of meta.csv that cannot be used.
+        rejected: chips and rows of the meta table that cannot be used.
 
     Raises:
         RequestError: no folder of a ship category in it.
-        DataError: a meta.csv that is no table of META_COLUMNS.
+        DataError: a meta.csv or meta.xls that is no table of META_COLUMNS.
     """
 
     def __init__(self, root: Path, transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
         self.root, self.transforms = _find_root(root), transforms
         self.skipped: Counter[str] = Counter()
-        self.rejected: list[Rejection] = []
-        meta = self._read_meta()
+        self.rejected: list[Rejection]
+        meta, self.rejected = read_meta(self.root)
         self.chips: list[FUSARChip] = []
         for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
             files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -96,7 +94,7 @@ class FUSARShip(NonGeoDataset):
             for path in files:
                 self._add(path, folder.name, meta)
         if meta:
-            self.skipped["row of meta.csv without a chip"] += len(meta)
+            self.skipped["row of the meta table without a chip"] += len(meta)
         self.skipped = +self.skipped
 
     def __len__(self) -> int:
@@ -119,7 +117,7 @@ class FUSARShip(NonGeoDataset):
         axes.axis("off")
         return figure
 
-    def _add(self, path: Path, category: str, meta: dict[tuple[str, str], dict[str, Any]]) -> None:
+    def _add(self, path: Path, category: str, meta: Meta) -> None:
         if path.suffix.lower() not in _SUFFIXES:
             self.skipped["not a .tiff file"] += 1
             return
@@ -136,41 +134,6 @@ class FUSARShip(NonGeoDataset):
             flags.append("no-meta")
         subcategory = place.relative_to(category).as_posix()
         self.chips.append(FUSARChip(path, category, subcategory, flags=tuple(flags), **facts or {}))
-
-    def _read_meta(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """The rows of meta.csv by (folder, file name): names alone collide."""
-        path = self.root / "meta.csv"
-        if not path.is_file():
-            return {}
-        lines = numbered_lines(path)
-        header = lines[0][1] if lines else ""
-        delimiter = max(",\t;", key=header.count)
-        columns = [name.strip() for name in header.split(delimiter)]
-        missing = [name for name in META_COLUMNS if name not in columns]
-        if missing:
-            raise DataError(f"meta.csv has no column {', '.join(missing)}", path, f"wanted: {', '.join(META_COLUMNS)}")
-        meta = {}
-        for number, line in lines[1:]:
-            fields = next(csv.reader([line], delimiter=delimiter))
-            row = dict(zip(columns, fields, strict=False))
-            try:
-                facts = _facts(row)
-                meta[row["path"].strip().replace("\\", "/"), Path(row["id"].strip()).stem] = facts
-            except (KeyError, ValueError):
-                self.rejected.append((str(path), number, f"the row is not {', '.join(META_COLUMNS)}"))
-        return meta
-
-
-def _facts(row: dict[str, str]) -> dict[str, Any]:
-    height, width = float(row["heightspace"]), float(row["widthspace"])
-    return {
-        "mmsi": row["mmsi"].strip(),
-        "length_m": float(row["length"]),
-        "width_m": float(row["width"]),
-        "polarisation": row["polarMode"].strip(),
-        "incidence_deg": float(row["centerLookAngle"]),
-        "spacing_m": (height + width) / 2,
-    }
 
 
 def _find_root(root: Path) -> Path:

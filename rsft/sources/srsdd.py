@@ -5,7 +5,6 @@ Lei et al. 2021, "SRSDD-v1.0: a high-resolution SAR rotation ship detection data
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,16 +22,16 @@ from torchgeo.datasets import NonGeoDataset
 from rsft.errors import DataError, RequestError
 from rsft.imagery.contract import Pixels
 from rsft.imagery.read import IMAGE_SUFFIXES, read_chip
-from rsft.sources.text import Rejection, numbered_lines
+from rsft.sources.dota_text import read_label_file, spellings_of
+from rsft.sources.text import Rejection
 
 CLASSES = ("Cell-Container", "Container", "Fishing", "LawEnforce", "Dredger", "ore-oil")
 SPACING_M = 1.0
 CHIP_STEP = 64
 """The side of a chip is a multiple of this many pixels."""
 
-_HEADERS = ("imagesource", "gsd")
 _MIN_AREA = 1.0  # square pixels
-_CANONICAL = {re.sub(r"[^a-z]", "", name.lower()): name for name in CLASSES}
+_SPELLINGS = spellings_of(CLASSES)
 
 
 @dataclass(frozen=True)
@@ -137,18 +136,16 @@ class SRSDD(NonGeoDataset):
 
     def _read_labels(self, path: Path, image: Path) -> None:
         try:
-            lines = numbered_lines(path)
+            found = read_label_file(path, _SPELLINGS)
         except DataError as error:
             self.rejected.append((str(path), 0, error.what))
             return
-        rows = [(line, text) for line, text in lines if not text.lower().startswith(_HEADERS)]
-        for number, (line, text) in enumerate(rows, 1):
-            try:
-                category, box, difficult = _parse(text)
-            except DataError as error:
-                self.rejected.append((str(path), line, error.what))
+        self.rejected += found.rejected
+        for row in found.rows:
+            if not _area(row.box) >= _MIN_AREA:  # NaN too
+                self.rejected.append((str(path), row.line, "the box has no area"))
                 continue
-            self.ships.append(SRSDDShip(image, path, line, number, category, box, difficult))
+            self.ships.append(SRSDDShip(image, path, row.line, row.number, row.category, row.box, row.difficult))
 
 
 def cut_ship(ship: SRSDDShip) -> Pixels:
@@ -192,27 +189,10 @@ def _grey(path: Path) -> Pixels:
     return pixels[:, :, :1]
 
 
-def _parse(text: str) -> tuple[str, tuple[float, ...], int]:
-    """A row `x1 y1 x2 y2 x3 y3 x4 y4 class [difficult]`.
-
-    Raises:
-        DataError: it is something else.
-    """
-    fields = text.split()
-    if len(fields) not in (9, 10):
-        raise DataError(f"{len(fields)} fields, where a ship has 8 numbers, a class and a difficulty")
-    try:
-        box, difficult = tuple(float(field) for field in fields[:8]), int(fields[9]) if len(fields) == 10 else 0
-    except ValueError as error:
-        raise DataError("a corner or the difficulty is not a number") from error
-    category = _CANONICAL.get(re.sub(r"[^a-z]", "", fields[8].lower()))
-    if category is None:
-        raise DataError(f"unknown class {fields[8]}")
+def _area(box: tuple[float, ...]) -> float:
+    """Of the polygon x1 y1 ... x4 y4, in square pixels."""
     x, y = np.reshape(box, (4, 2)).T
-    area = abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
-    if not area >= _MIN_AREA:  # NaN too
-        raise DataError("the box has no area")
-    return category, box, difficult
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
 
 
 def _natural(stem: str) -> tuple[int, str]:

@@ -16,14 +16,14 @@ def chip(value=100, side=4, bands=1, dtype=np.uint8):
 
 def test_bytes_stay_as_they_are():
     pixels = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
-    image = contract().to_uint8(pixels)
+    image = contract().to_image(pixels)
     assert image.shape == (4, 4, 3)
     assert all(np.array_equal(image[..., band], pixels[..., 0]) for band in range(3))
 
 
 @pytest.mark.parametrize(("value", "byte"), [(0, 0), (500, 128), (1000, 255), (65535, 255)])
 def test_uint16_is_stretched_to_the_stored_limits(value, byte):
-    assert contract().to_uint8(chip(value, dtype=np.uint16)).max() == byte
+    assert contract().to_image(chip(value, dtype=np.uint16)).max() == byte
 
 
 def test_input_is_normalised():
@@ -58,3 +58,15 @@ def test_centre_crop():
 
 def test_survives_json():
     assert Contract.model_validate_json(contract().model_dump_json()) == contract()
+
+
+def test_a_single_band_is_resized_as_three():
+    grey = np.random.default_rng(0).integers(0, 256, (51, 40, 1), np.uint8)
+    three = contract(bands=("R", "G", "B"), size=16).to_image(np.repeat(grey, 3, axis=2))
+    assert np.array_equal(contract(size=16).to_image(grey), three)
+
+
+@pytest.mark.parametrize("unit", ["amplitude", "intensity", "sigma0", "db"])
+def test_a_unit_without_a_stretch_is_named(unit):
+    with pytest.raises(DataError, match=f"chips in {unit} cannot be given to a network yet"):
+        contract(units={unit: (0, 1)}).check(chip(dtype=np.float32))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xlwt
 from PIL import Image
 
 from rsft.errors import DataError, RequestError
@@ -63,7 +65,7 @@ def test_bad_rows_and_names_are_listed(archive: Path) -> None:
     (archive / "meta.csv").write_text("\ufeff" + META + "".join(rows), "utf-8", newline="")
     source = FUSARShip(archive)
     assert [(Path(file).name, line) for file, line, _ in source.rejected] == [("meta.csv", 3), ("tug.tiff", 0)]
-    assert source.skipped["row of meta.csv without a chip"] == 1 and source.chips[0].mmsi == "477939300"
+    assert source.skipped["row of the meta table without a chip"] == 1 and source.chips[0].mmsi == "477939300"
 
 
 def test_tabs_separate_as_well(archive: Path) -> None:
@@ -74,6 +76,42 @@ def test_tabs_separate_as_well(archive: Path) -> None:
 def test_a_table_without_a_column_is_refused(archive: Path) -> None:
     (archive / "meta.csv").write_text("id,length\n", "utf-8")
     with pytest.raises(DataError, match="no column mmsi, width"):
+        FUSARShip(archive)
+
+
+def write_sheet(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    book = xlwt.Workbook()
+    sheet = book.add_sheet("meta")
+    for number, row in enumerate(rows):
+        for column, value in enumerate(row):
+            sheet.write(number, column, value)
+    book.save(str(path))
+
+
+CELLS = ("Ship_C01S01N0001", 477939300, 138, 26, "DH", 42.51, 1.702183, 1.124222)
+
+
+def test_an_excel_table_says_the_same(archive: Path) -> None:
+    expected = FUSARShip(archive).chips[0]
+    (archive / "meta.csv").unlink()
+    sheet: list[Sequence[object]] = [META.strip().split(","), [*CELLS, "Cargo\\AggregatesCarrier"]]
+    write_sheet(archive / "meta.xls", sheet)
+    assert FUSARShip(archive).chips[0] == expected
+
+
+def test_of_two_tables_the_csv_counts_and_the_other_fills_in(archive: Path) -> None:
+    other = [*CELLS[:1], 1, *CELLS[2:], "Cargo\\AggregatesCarrier"]
+    more = [*CELLS[:1], 2, *CELLS[2:], "Cargo\\BulkCarrier"]
+    write_sheet(archive / "meta.xls", [META.strip().split(","), other, more])
+    source = FUSARShip(archive)
+    assert [chip.mmsi for chip in source.chips] == ["477939300", "2", None]
+    assert [(Path(file).name, line) for file, line, _ in source.rejected] == [("meta.xls", 2)]
+
+
+@pytest.mark.parametrize("content", [b"", b"no table", b"PK\x03\x04"])
+def test_a_damaged_excel_table_is_refused(archive: Path, content: bytes) -> None:
+    (archive / "meta.xls").write_bytes(content)
+    with pytest.raises(DataError, match="no Excel table"):
         FUSARShip(archive)
 
 

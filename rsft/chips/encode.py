@@ -1,0 +1,70 @@
+"""What the pixels of a chip are, and the file that keeps them unchanged."""
+
+from __future__ import annotations
+
+import warnings
+
+import cv2
+import numpy as np
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import MemoryFile
+
+from rsft.errors import DataError
+from rsft.imagery.contract import NUMBER_TYPE, Pixels
+
+_USUAL_BANDS = {1: ("gray",), 3: ("R", "G", "B")}
+_PNG_TYPES = (np.dtype("uint8"), np.dtype("uint16"))
+
+
+def unit_of(pixels: Pixels, declared: str | None) -> str:
+    """The unit, which integers carry in their number type and floats must declare.
+
+    Raises:
+        DataError: it is unknown, missing, or not of this number type; a value is not finite.
+    """
+    if declared is None:
+        if pixels.dtype in _PNG_TYPES:
+            return str(pixels.dtype)
+        floats = ", ".join(unit for unit, number_type in NUMBER_TYPE.items() if number_type == np.float32)
+        raise DataError(f"{pixels.dtype} pixels; a chip is uint8, uint16, or float32 with a unit ({floats})")
+    if declared not in NUMBER_TYPE:
+        raise DataError(f"unknown unit {declared}; choose one of {', '.join(NUMBER_TYPE)}")
+    if NUMBER_TYPE[declared] != pixels.dtype:
+        raise DataError(f"{pixels.dtype} pixels, but {declared} is {NUMBER_TYPE[declared]}")
+    unusable = pixels.size - int(np.isfinite(pixels).sum())
+    if unusable:
+        raise DataError(f"{unusable} of {pixels.size} values are not finite")
+    return declared
+
+
+def band_names(pixels: Pixels, names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """`names`, or gray or R, G, B by the number of bands.
+
+    Raises:
+        DataError: their number is another.
+    """
+    count = pixels.shape[2]
+    bands = names or _USUAL_BANDS.get(count)
+    if bands is None or len(bands) != count:
+        raise DataError(f"{count} bands; a chip has {len(names) if names else '1 (gray) or 3 (R, G, B)'}")
+    return bands
+
+
+def encode(pixels: Pixels) -> tuple[bytes, str]:
+    """(H, W, B) as the bytes and the suffix of a file: PNG where it can hold them, else TIFF."""
+    if pixels.dtype in _PNG_TYPES and pixels.shape[2] in _USUAL_BANDS:
+        ordered = np.ascontiguousarray(pixels[:, :, ::-1])  # OpenCV takes B, G, R
+        return cv2.imencode(".png", ordered)[1].tobytes(), ".png"
+    return _tiff(pixels), ".tif"
+
+
+def _tiff(pixels: Pixels) -> bytes:
+    height, width, count = pixels.shape
+    options = {"compress": "deflate", "predictor": 3 if pixels.dtype == np.float32 else 2, "photometric": "minisblack"}
+    with MemoryFile() as memory, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a chip has no place on the map
+        with memory.open(
+            driver="GTiff", height=height, width=width, count=count, dtype=pixels.dtype, **options
+        ) as file:
+            file.write(pixels.transpose(2, 0, 1))
+        return bytes(memory.read())

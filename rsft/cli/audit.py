@@ -1,0 +1,94 @@
+"""`rsft audit`: what is wrong with lists or chips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rsft.console import console, progress, show_paths
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rsft.audit import Audit
+
+app = typer.Typer()
+
+
+@app.command("audit")
+def audit(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR_OR_LISTS", help="A prepared root, class folders, or the folder of the FUSRS lists."
+        ),
+    ],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where anything is found.")] = False,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", help="Where to write the findings; a prepared root keeps them in audit.json."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that read chips.")] = 2,
+) -> None:
+    """Look for repetitions, leaks between splits, label conflicts, near-duplicates and unusable chips."""
+    from rsft.audit import audit_folder, audit_lists, audit_store
+    from rsft.audit.findings import AUDIT, write_audits
+    from rsft.audit.lists import holds_lists
+    from rsft.chips.store import DATASET, ChipStore
+
+    with progress() as report:
+        if holds_lists(source):
+            audits = audit_lists(source)
+        elif (source / DATASET).is_file():
+            audits, json = [audit_store(ChipStore.open(source), jobs=jobs, progress=report)], json or source / AUDIT
+        else:
+            audits = [audit_folder(source, jobs=jobs, progress=report)]
+    for found in audits:
+        show_audit(found)
+    if json is not None:
+        write_audits(json, audits)
+        show_paths({"audit": json})
+    if strict and not all(found.clean for found in audits):
+        raise typer.Exit(1)
+
+
+def show_audit(audit: Audit) -> None:
+    """Three tables: what is there, what was found, what stands behind each class."""
+    console.print(_table(audit.subject, ["", "count"], [(name, _number(value)) for name, value in audit.facts.items()]))
+    rows = [
+        (
+            found.what,
+            f"{found.count:,}" + (f" of {found.of:,}" if found.of is not None else ""),
+            ", ".join(found.examples[:2]),
+        )
+        for found in audit.findings
+    ]
+    console.print(_table("", ["found", "count", "such as"], rows))
+    splits = list(next(iter(next(iter(audit.classes.values()), {}).values()), {}))
+    origins = [
+        (label if first else "", origin, *(f"{counts[split]:,}" for split in splits))
+        for label, behind in audit.classes.items()
+        for first, (origin, counts) in zip([True] + [False] * len(behind), behind.items(), strict=False)
+    ]
+    console.print(_table("", ["class", "made of", *splits], origins))
+
+
+def _table(title: str, columns: list[str], rows: Sequence[tuple[str, ...]]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title))
+    numbers = {"count", "train", "val", "test"}
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _number(value: int | str) -> str:
+    return value if isinstance(value, str) else f"{value:,}"

@@ -1,0 +1,64 @@
+"""Where the images and label files of DOTA lie: TorchGeo's tree, the archives as published, or a plain one."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from rsft.imagery.read import IMAGE_SUFFIXES
+from rsft.sources.text import Rejection
+
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_VERSION = re.compile(r"(?:version|v)[-_ ]?(\d\.\d)", re.IGNORECASE)
+_HORIZONTAL = re.compile(r"hbb|reclabel", re.IGNORECASE)  # folders with the same objects in horizontal boxes
+
+Key = tuple[str, str]  # split, stem
+
+
+class DOTATree:
+    """The files under `root`; an image and its label file share split and stem, wherever they lie.
+
+    The split is that of the nearest folder called train, val or test, "" where there is none. Label files in folders of
+    another version than `version`, or of horizontal boxes, are left out.
+
+    Attributes:
+        pairs: image and label file, by split and stem, sorted.
+        skipped: label files left out and images without one, by reason.
+        rejected: label files without an image, and second files of one split and stem.
+    """
+
+    def __init__(self, root: Path, version: str) -> None:
+        self.root, self.version = root, version
+        self.skipped: Counter[str] = Counter()
+        self.rejected: list[Rejection] = []
+        files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else []
+        images = self._by_key([path for path in files if path.suffix.lower() in IMAGE_SUFFIXES])
+        labels = self._by_key([path for path in files if path.suffix.lower() == ".txt" and self._wanted(path)])
+        self.pairs = {key: (images[key], labels[key]) for key in sorted(images.keys() & labels.keys())}
+        for key in sorted(labels.keys() - images.keys()):
+            self.rejected.append((str(labels[key]), 0, f"there is no image {labels[key].stem}"))
+        bare = len(images.keys() - labels.keys())
+        if bare:
+            self.skipped["image without a label file"] = bare
+
+    def _wanted(self, label_file: Path) -> bool:
+        folders = " ".join(label_file.relative_to(self.root).parts[:-1])
+        versions = _VERSION.findall(folders)
+        if versions and versions[-1] != self.version:
+            self.skipped[f"label file of v{versions[-1]}"] += 1
+        elif _HORIZONTAL.search(folders):
+            self.skipped["label file of horizontal boxes"] += 1
+        else:
+            return True
+        return False
+
+    def _by_key(self, paths: list[Path]) -> dict[Key, Path]:
+        found: dict[Key, Path] = {}
+        for path in paths:
+            folders = path.relative_to(self.root).parts[-2::-1]
+            split = next((_SPLITS[name.lower()] for name in folders if name.lower() in _SPLITS), "")
+            first = found.setdefault((split, path.stem), path)
+            if first != path:
+                self.rejected.append((str(path), 0, f"there is a second {path.stem}: {first}"))
+        return found

@@ -1,0 +1,79 @@
+"""`rsft audit`: what is printed, what is written, what the exit code says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rsft.cli import main
+
+Rsft = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Rsft:
+    """Run the command line in an empty folder: exit code, then everything it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return int(stop.value.code or 0), printed.out + printed.err
+
+    return run
+
+
+@pytest.fixture
+def lists(tmp_path: Path) -> Path:
+    (tmp_path / "v25_train.txt").write_text("L1_1.png 0\nL1_1.png 0\nShip_C07S01N0001.png 0\n")
+    (tmp_path / "v25_test.txt").write_text("L1_2.png 0\n")
+    return tmp_path
+
+
+def test_findings_are_shown_and_written(rsft: Rsft, lists: Path) -> None:
+    code, printed = rsft("audit", lists, "--json", "found.json")
+    assert code == 0 and "L1_1 (v25_train.txt:2)" in printed and "FUSAR-Ship C07 Other" in printed
+    [audit] = json.loads((lists / "found.json").read_text("utf-8"))
+    assert audit["clean"] is False
+
+
+def test_strict_turns_findings_into_an_exit_code(rsft: Rsft, lists: Path) -> None:
+    assert rsft("audit", lists, "--strict")[0] == 1
+    (lists / "v25_train.txt").write_text("L1_1.png 0\n")
+    (lists / "v25_test.txt").write_text("L2_1.png 0\n")
+    assert rsft("audit", lists, "--strict")[0] == 0
+
+
+def test_a_prepared_root_keeps_its_audit(rsft: Rsft, root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "copy")
+    code, printed = rsft("audit", tmp_path / "copy", "--jobs", "1")
+    assert code == 0 and "names in two splits" in printed
+    assert (tmp_path / "copy/audit.json").is_file()
+
+
+def test_class_folders_are_audited_where_they_lie(rsft: Rsft, class_folders: Path) -> None:
+    before = sorted(class_folders.rglob("*"))
+    code, printed = rsft("audit", class_folders, "--jobs", "1")
+    assert code == 0 and "train rows" in printed and sorted(class_folders.rglob("*")) == before
+
+
+def test_nothing_to_audit_is_said(rsft: Rsft, tmp_path: Path) -> None:
+    code, printed = rsft("audit", tmp_path / "nowhere")
+    assert code == 2 and "there is no such folder" in printed
+
+
+@pytest.mark.realdata
+def test_the_published_lists_are_found_wanting(rsft: Rsft, shared: Callable[[str], Path]) -> None:
+    code, printed = rsft("audit", shared("fusrs_lists"), "--strict")
+    assert code == 1
+    for figure in ("864 of 5,261", "151 of 1,700", "101", "131", "218 of 880", "4,397", "1,549", "5,845"):
+        assert figure in printed
+    assert "other     FUSAR-Ship C01 Cargo" in printed

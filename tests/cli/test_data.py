@@ -1,0 +1,93 @@
+"""`rsft data`, as a user types it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rsft.chips.build import Plan, Record, build_store
+from rsft.cli import main
+from rsft.imagery.contract import Pixels
+
+Command = Callable[..., tuple[int, str]]
+
+
+def cut(low: int, dtype: str, side: int) -> Pixels:
+    return (np.arange(side * side, dtype=dtype) + low).reshape(side, side, 1)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    labels = tmp_path / "1.txt"
+    facts = {"source": "SRSDD", "spacing_m": 1.5, "mmsi": "9", "box": [1.0, 2.5] * 4}
+    records = [
+        Record("L1_1", "train", "渔船", labels, partial(cut, 0, "uint8", 10), facts=facts),
+        Record("L1_2", "train", "b", labels, partial(cut, 100, "uint16", 12), facts={"source": "[b]"}),
+        Record("L1_3", "test", "b", labels, partial(cut, 1, "float32", 8), facts={"unit": "db"}),
+    ]
+    return build_store(tmp_path / "my data", records, Plan("x", ("b", "渔船"), "x")).root
+
+
+@pytest.fixture
+def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["rsft", "data", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return int(stop.value.code or 0), printed.out + printed.err
+
+    return run
+
+
+def test_show(rsft: Command, root: Path) -> None:
+    code, printed = rsft("show", root)
+    assert code == 0 and "3 chips" in printed and "渔船" in printed
+    code, printed = rsft("show", root, "L1_1")
+    words = dict(line.split(maxsplit=1) for line in printed.splitlines() if line.strip())
+    assert code == 0 and words["class"] == "渔船" and words["spacing_m"] == "1.5"
+    assert words["box"] == "1 2.5 1 2.5 1 2.5 1 2.5" and "incidence_deg" not in words
+    assert rsft("show", root, "chips/test/b/L1_3.tif")[0] == 0
+    code, printed = rsft("show", root, "L9")
+    assert code == 2 and "no chip called L9" in printed
+
+
+def test_stats(rsft: Command, root: Path) -> None:
+    code, printed = rsft("stats", root)
+    rows = {line.split("  ")[0].strip(): line.split() for line in printed.splitlines() if line.strip()}
+    assert code == 0
+    assert rows["uint8"][1:6] == ["1", "10-10", "px", "0", "99"]
+    assert rows["uint16"][4:7] == ["100", "243", "171.5"]
+    assert rows["db float32"][2:7] == ["1", "8-8", "px", "1", "64"]
+    assert "SRSDD 1, [b] 1" in printed and "tail         train 2, test 1 (b, 渔船)" in printed
+
+
+def test_contact_sheet(rsft: Command, root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sheet.png"
+    code, printed = rsft("contact-sheet", root, "-o", out, "--class", "b")
+    assert code == 0 and "2 of 2 chips" in printed
+    assert cv2.imread(str(out)).shape == (104, 204, 3)
+    assert rsft("contact-sheet", root, "-o", out)[0] == 2
+    code, printed = rsft("contact-sheet", root, "-o", out, "--overwrite", "--split", "test")
+    assert code == 0 and cv2.imread(str(out)).shape == (104, 104, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--class", "x"], "choose one of b, 渔船"),
+        (["--split", "dev"], "no split called dev"),
+        (["--class", "渔船", "--split", "val"], "no chip is both"),
+    ],
+)
+def test_a_sheet_of_nothing(rsft: Command, root: Path, tmp_path: Path, options: list[str], told: str) -> None:
+    code, printed = rsft("contact-sheet", root, "-o", tmp_path / "x.png", *options)
+    assert code == 2 and told in printed and not (tmp_path / "x.png").exists()

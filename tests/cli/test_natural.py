@@ -1,0 +1,48 @@
+"""`rsft prepare cifar100-lt`, `places-lt` and `inat2018`, as a user types them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rsft.cli import main
+from rsft.sources.lists import INaturalist2018, PlacesLT
+from tests.sources.cifar_data import write_folders
+
+
+@pytest.fixture(autouse=True)
+def few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for source in (PlacesLT, INaturalist2018):
+        monkeypatch.setattr(source, "facts", replace(source.facts, classes=2))
+
+
+@pytest.mark.parametrize(
+    ("command", "train", "told"),
+    [
+        ("cifar100-lt", "", "left out: 1  training image, for a ratio of 2"),
+        ("places-lt", "Places_LT_train.txt", "3 rejected"),
+        ("inat2018", "iNaturalist18_train.txt", "2 rejected"),
+    ],
+)
+def test_chips_are_made_and_told(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: str,
+    train: str,
+    told: str,
+) -> None:
+    src = write_folders(tmp_path / "src", {"train/apple": 2, "train/bee": 2, "test/apple": 1})
+    if train:
+        rows = [f"train/{name}/{index}.png {label}" for label, name in enumerate(("apple", "bee")) for index in (0, 1)]
+        (src / train).write_text("\n".join(rows))
+    options = ["--ratio", "2", "--val", "0"] if command == "cifar100-lt" else []
+    monkeypatch.setattr(sys, "argv", ["rsft", "prepare", command, str(src), "--root", str(tmp_path / "out"), *options])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    printed = capsys.readouterr().out
+    assert not stop.value.code and "4 chips" in printed and told in printed
+    assert (tmp_path / "out/manifest.parquet").is_file()
