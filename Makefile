@@ -14,7 +14,7 @@ quickstart: $(INSTALLED)  ## simulate SAR ship chips, fine-tune the embedded bac
 	@$(BIN)/rsft predict runs/quickstart data/demo/chips/test -o runs/quickstart/predictions.gpkg --overwrite
 
 test: $(INSTALLED)  ## every test, the command line included
-	@$(BIN)/pytest
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 lint: $(INSTALLED)  ## ruff and mypy --strict
 	@$(BIN)/ruff check .

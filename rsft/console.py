@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
+CLASSES_SHOWN = 50
+"""A longer list of classes is no longer read: their groups are shown instead."""
+
 Report = Callable[[int, int, str], None]  # done, total, what
 
 
@@ -94,11 +97,14 @@ def _percent(summary: Summary, key: str) -> str:
 
 
 def show_store(store: ChipStore) -> None:
-    """Counts by class and split, and what was left out or rejected."""
-    by_split = store.table.groupby("split", sort=False)["class"].value_counts()
+    """Counts by class (by group where there are many) and split, and what was left out or rejected."""
+    few = len(store.classes) <= CLASSES_SHOWN
+    column, names = ("class", store.classes) if few else ("group", tuple(store.groups))
+    by_split = store.table.groupby("split", sort=False)[column].value_counts()
     splits = [split for split in ("train", "val", "test") if not store.split(split).empty]
-    counts = {name: {split: int(by_split.get((split, name), 0)) for split in splits} for name in store.classes}
-    console.print(counts_table(f"{_many(len(store.table))} in {store.root}", counts))
+    counts = {name: {split: int(by_split.get((split, name), 0)) for split in splits} for name in names}
+    title = f"{_many(len(store.table))} in {store.root}"
+    console.print(counts_table(title if few else f"{title}, {len(store.classes):,} classes by group", counts))
     for reason, count in store.skipped.items():
         console.print(f"left out: {count:,}  {reason}", markup=False)
     if store.rejected:
