@@ -9,18 +9,13 @@ tools/bench_crops.py, which is run first. Where the disk is slow or busy, set TM
 from __future__ import annotations
 
 import hashlib
-import json
-import multiprocessing
-import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
@@ -31,7 +26,6 @@ from rsft.chips.build import Plan, Record, build_store
 from rsft.chips.encode import encode
 from rsft.chips.figures import class_figure, contact_sheet, sheet_numbers
 from rsft.chips.store import SCHEMA
-from rsft.imagery.contract import Pixels
 from rsft.imagery.read import read_chip
 from rsft.sources.fusar import FUSARShip
 from rsft.sources.simulated.writer import write_fusar_tree, write_srsdd_tree
@@ -60,6 +54,14 @@ def main(
         if memory:
             bench_memory(Path(folder), table)
     Console().print(table)
+
+
+def bench_memory(folder: Path, table: Table) -> None:
+    """Peak memory of a build of 2,000 and of 20,000 chips."""
+    command = [sys.executable, "-m", "tools.bench_memory", str(folder / "memory")]
+    peaks = [float(subprocess.check_output([*command, str(count)])) for count in (2_000, 20_000)]
+    told = [f"{peak:.0f}" for peak in peaks]
+    table.add_row("peak memory of 2,000 and of 20,000 chips, MB", *told, f"{peaks[1] / peaks[0]:.3f}")
 
 
 def write_archives(folder: Path, chips: int) -> None:
@@ -131,49 +133,6 @@ def contents(root: Path) -> dict[str, str]:
     """Hashes of the chips, the figures and the manifest; the short text files are left aside."""
     files = (path for path in root.rglob("*") if path.is_file() and path.suffix not in (".md", ".json", ".csv"))
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def bench_memory(folder: Path, table: Table) -> None:
-    """Peak memory of a build of 2,000 and of 20,000 chips, each in a process of its own."""
-    peaks = [peak_of(partial(simulated_build, folder / f"memory{count}", count)) for count in (2_000, 20_000)]
-    table.add_row(
-        "peak memory of 2,000 and 20,000 chips, MB", *(f"{peak:.0f}" for peak in peaks), f"{peaks[1] / peaks[0]:.3f}"
-    )
-
-
-def simulated_build(root: Path, count: int) -> None:
-    """A store of `count` chips of noise."""
-    build_store(root, simulated(count), Plan("memory", CLASSES, "memory"))
-
-
-def simulated(count: int) -> Iterator[Record]:
-    """Records as a source gives them, one after the other."""
-    for index in range(count):
-        facts = {"source": "simulated", "spacing_m": 1.0, "mmsi": str(9 * 10**8 + index), "box": [float(index)] * 8}
-        label = CLASSES[index % 4]
-        yield Record(f"{index:06}", "train", label, Path(f"{index}.txt"), partial(noise, index), 1, None, facts)
-
-
-def noise(seed: int) -> Pixels:
-    """(32, 32, 1)."""
-    return np.random.default_rng(seed).integers(0, 256, (32, 32, 1), np.uint8)
-
-
-def peak_of(work: Callable[[], None]) -> float:
-    """The peak memory in MB of a new process that does `work`."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=measure, args=(work, theirs))
-    process.start()
-    peak = float(json.loads(ours.recv()))
-    process.join()
-    return peak
-
-
-def measure(work: Callable[[], None], pipe: Any) -> None:
-    """Do `work` and send the peak memory of this process in MB."""
-    work()
-    pipe.send(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -55,12 +56,11 @@ class ChipImages:
         self, indices: Indices, augment: Callable[[int], NDArray[np.uint8]] | None = None
     ) -> tuple[Tensor, Tensor]:
         """The chips at `indices`: (b, 3, S, S) float32 and labels (b,)."""
-        images = (self.images[index] if augment is None else augment(int(index)) for index in indices)
-        inputs = np.stack([self.contract.normalise(image) for image in images])
-        return torch.from_numpy(inputs), torch.from_numpy(self.labels[indices])
+        images = [self.images[index] if augment is None else augment(int(index)) for index in indices]
+        return torch.from_numpy(self.contract.normalise(images)), torch.from_numpy(self.labels[indices])
 
 
-class AugmentedChips(Dataset[tuple[NDArray[np.float32], int]]):
+class AugmentedChips(Dataset[tuple[Bytes, int]]):
     """Chips as one epoch sees them: what is drawn depends on (seed, epoch, chip) and on nothing else."""
 
     def __init__(self, chips: ChipImages, augmentation: Augmentation, seed: int, epoch: int) -> None:
@@ -75,8 +75,20 @@ class AugmentedChips(Dataset[tuple[NDArray[np.float32], int]]):
         seed = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[0]
         return self.augmentation(self.chips.images[index], int(seed))
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], int]:
-        return self.chips.contract.normalise(self.image(index)), int(self.chips.labels[index])
+    def __getitem__(self, index: int) -> tuple[Bytes, int]:
+        return self.image(index), int(self.chips.labels[index])
+
+
+class ChipLoader(DataLoader[tuple[Tensor, Tensor]]):
+    """Batches (b, 3, S, S) float32 and (b,) of augmented chips; workers send bytes, a quarter of the size."""
+
+    def __init__(self, chips: AugmentedChips, **settings: Any) -> None:
+        super().__init__(chips, collate_fn=_stack, worker_init_fn=_start_worker, **settings)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # type: ignore[override]
+        contract = self.dataset.chips.contract  # type: ignore[attr-defined]
+        for images, labels in super().__iter__():
+            yield torch.from_numpy(contract.normalise(images.numpy())), labels
 
 
 class ChipData(LightningDataModule):
@@ -111,24 +123,25 @@ class ChipData(LightningDataModule):
         """The epoch that the trainer is in."""
         return self.trainer.current_epoch if self.trainer is not None else 0
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def train_dataloader(self) -> ChipLoader:
         """Shuffled by (seed, epoch); made anew each epoch."""
         epoch = self.epoch()
         order = np.random.default_rng((self.seed, epoch)).permutation(self.members(epoch))
-        return DataLoader(
-            AugmentedChips(self.train, self.augmentation, self.seed, epoch),  # type: ignore[arg-type]  # collated to tensors
+        return ChipLoader(
+            AugmentedChips(self.train, self.augmentation, self.seed, epoch),
             batch_size=self.batch_size,
             sampler=order.tolist(),
             num_workers=self.workers,
-            worker_init_fn=_start_worker,
         )
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def val_dataloader(self) -> ChipLoader:
         """In order, not augmented."""
-        return DataLoader(
-            AugmentedChips(self.val, Augmentation("none"), self.seed, 0),  # type: ignore[arg-type]
-            batch_size=self.eval_batch_size,
-        )
+        return ChipLoader(AugmentedChips(self.val, Augmentation("none"), self.seed, 0), batch_size=self.eval_batch_size)
+
+
+def _stack(items: list[tuple[Bytes, int]]) -> tuple[Tensor, Tensor]:
+    images, labels = zip(*items, strict=True)
+    return torch.from_numpy(np.stack(images)), torch.tensor(labels)
 
 
 def _start_worker(number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -77,18 +78,20 @@ class Contract(BaseModel):
         resized = cv2.resize(image, (self.size, self.size), interpolation=method)
         return np.asarray(resized, np.uint8).reshape(self.size, self.size, -1)  # OpenCV drops a single band
 
-    def normalise(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(size, size, 3) bytes -> (3, size, size) float32, zero mean and unit variance by `mean` and `std`."""
+    def normalise(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """n images (size, size, 3) -> (n, 3, size, size) float32, zero mean and unit variance by `mean` and `std`."""
         mean, std = np.asarray(self.mean, np.float32)[:, None], np.asarray(self.std, np.float32)[:, None]
         table = (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std  # (3, 256): bytes have few values
-        scaled = np.empty((3, *image.shape[:2]), np.float32)
-        for plane, values, out in zip(cv2.split(image), table, scaled, strict=True):
-            cv2.LUT(plane, values, dst=out)
+        scaled = np.empty((len(images), 3, self.size, self.size), np.float32)
+        for image, planes in zip(images, scaled, strict=True):
+            for plane, values, out in zip(cv2.split(image), table, planes, strict=True):
+                cv2.LUT(plane, values, dst=out)
         return scaled
 
     def to_input(self, pixels: Pixels) -> NDArray[np.float32]:
         """A chip as the network takes it, without augmentation: (H, W, B) -> (3, size, size)."""
-        return self.normalise(self.to_image(pixels))
+        inputs: NDArray[np.float32] = self.normalise([self.to_image(pixels)])[0]
+        return inputs
 
 
 def check_stretched(unit: str) -> None:
