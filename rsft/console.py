@@ -62,11 +62,11 @@ def progress() -> Iterator[Report]:
         yield report
 
 
-def counts_table(title: str, counts: Mapping[str, Mapping[str, int]]) -> Table:
+def counts_table(title: str, counts: Mapping[str, Mapping[str, int]], heading: str = "class") -> Table:
     """Classes down, splits or what else is counted across."""
     splits = list(dict.fromkeys(split for row in counts.values() for split in row))
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title))
-    table.add_column("class")
+    table.add_column(heading)
     for split in splits:
         table.add_column(split, justify="right")
     for name, row in counts.items():
@@ -104,7 +104,8 @@ def show_store(store: ChipStore) -> None:
     splits = [split for split in ("train", "val", "test") if not store.split(split).empty]
     counts = {name: {split: int(by_split.get((split, name), 0)) for split in splits} for name in names}
     title = f"{_many(len(store.table))} in {store.root}"
-    console.print(counts_table(title if few else f"{title}, {len(store.classes):,} classes by group", counts))
+    title = title if few else f"{title}, {len(store.classes):,} classes by group"
+    console.print(counts_table(title, counts, heading=column))
     for reason, count in store.skipped.items():
         console.print(f"left out: {count:,}  {reason}", markup=False)
     if store.rejected:

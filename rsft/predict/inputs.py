@@ -9,6 +9,8 @@ from typing import NamedTuple
 from rsft.errors import RequestError
 from rsft.imagery.read import IMAGE_SUFFIXES
 
+_MANIFEST = "manifest.parquet"  # of a chip store
+
 
 class Found(NamedTuple):
     """Chips, sorted and each once, and how many files of folders were no images by their suffix."""
@@ -18,7 +20,7 @@ class Found(NamedTuple):
 
 
 def find_chips(inputs: Sequence[Path]) -> Found:
-    """Chips by file, folder (searched to the bottom) or glob; only in folders does the suffix decide.
+    """Chips by file, folder (searched to the bottom), chip store or glob; only in folders does the suffix decide.
 
     Raises:
         RequestError: an input that does not exist, or no chip at all.
@@ -28,6 +30,7 @@ def find_chips(inputs: Sequence[Path]) -> Found:
     for given in inputs:
         for path in _expand(given):
             if path.is_dir():
+                path = path / "chips" if (path / _MANIFEST).is_file() else path  # its figures are no chips
                 files = {file for file in path.rglob("*") if file.is_file()}
                 images = {file for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
                 chips |= images

@@ -48,3 +48,9 @@ def test_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(RequestError, match="no chips"):
         find_chips([Path("empty")])
+
+
+def test_the_figures_of_a_chip_store_are_no_chips(root: Path) -> None:
+    found = find_chips([root])
+    assert len(found.chips) == 58
+    assert {path.relative_to(root).parts[0] for path in found.chips} == {"chips"}
