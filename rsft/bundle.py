@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsft import __version__
 from rsft.errors import RequestError, WeightsError
-from rsft.files import replacing_folder, sha256, write_text
+from rsft.files import replacing_folder, sha256, write_bytes, write_text
 from rsft.imagery.contract import Contract
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import Recipe
@@ -52,7 +52,7 @@ class Bundle:
 
     def save(self, folder: Path) -> str:
         """Write the bundle as `folder`, whole or not at all, and return its hash."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         with replacing_folder(folder) as temporary:
             save_file(

@@ -74,3 +74,8 @@ def test_no_bundle(tmp_path):
     for path in (tmp_path, tmp_path / "absent"):
         with pytest.raises(RequestError, match="no bundle"):
             Bundle.load(path)
+
+
+def test_everybody_may_read_it(copy, tmp_path):
+    Bundle.load(copy).save(tmp_path / "again")
+    assert len({path.stat().st_mode for path in (tmp_path / "again").iterdir()}) == 1
