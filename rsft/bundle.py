@@ -55,8 +55,9 @@ class Bundle:
         from safetensors.torch import save
 
         with replacing_folder(folder) as temporary:
-            save_file(
-                {key: value.detach().cpu().contiguous() for key, value in self.tensors.items()}, temporary / _WEIGHTS
+            write_bytes(
+                temporary / _WEIGHTS,
+                save({key: value.detach().cpu().contiguous() for key, value in self.tensors.items()}),
             )
             write_text(temporary / _RECIPE, dump_recipe(self.recipe))
             index = {
