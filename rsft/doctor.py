@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from rsft.download import weights_folder
+
 Status = Literal["ok", "warn", "fail"]
 
 PACKAGES = ("rsft", "torch", "torchvision", "torchgeo", "timm", "rasterio", "albumentations", "lightning")
@@ -49,13 +51,6 @@ def examine() -> Report:
         rows.append(_room(name, shutil.disk_usage(existing).free))
     rows += [_shipped_weights(), _other_weights()]
     return Report(tuple(rows))
-
-
-def weights_folder() -> Path:
-    """Where downloaded weights are kept: $RSFT_WEIGHTS, or the user's cache folder."""
-    import platformdirs
-
-    return Path(os.environ.get("RSFT_WEIGHTS") or platformdirs.user_cache_path("rsft") / "weights")
 
 
 def _version(package: str) -> Check:

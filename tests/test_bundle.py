@@ -6,6 +6,7 @@ import torch
 
 from rsft.bundle import Bundle, find_bundle
 from rsft.errors import RequestError, WeightsError
+from rsft.imagery.stretch import AS_IT_IS
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def test_what_it_says(copy):
     assert bundle.classes == ("flat", "slanted", "steep")
     assert bundle.train_counts == (24, 4, 12)
     assert bundle.group_indices == {"head": [], "medium": [0], "tail": [1, 2]}
-    assert bundle.contract.bands == ("gray",) and bundle.contract.units == {"uint8": (0, 255)}
+    assert bundle.contract.bands == ("gray",) and bundle.contract.units == {"uint8": (AS_IT_IS,) * 3}
     assert sum(path.stat().st_size for path in copy.iterdir()) < 1_000_000
 
 

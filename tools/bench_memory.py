@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from rsft.chips.build import Plan, Record, build_store
-from rsft.imagery.contract import Pixels
+from rsft.imagery.units import Pixels
 
 CLASSES = ("cargo", "fishing", "tanker", "dredger")
 

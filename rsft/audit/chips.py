@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from itertools import combinations, product
 from pathlib import Path
 
@@ -10,11 +11,10 @@ import pandas as pd
 
 from rsft.audit.findings import Audit, Finding, finding
 from rsft.audit.pixels import NEAR, SATURATED, look_at_all, near_pairs
-from rsft.chips.store import SPLITS, ChipStore
+from rsft.chips.store import SPLITS, ChipStore, Progress
+from rsft.chips.summary import missing_classes
 from rsft.sources.folder import ImageFolderLT
 from rsft.sources.fusrs import REPEATED
-
-Progress = Callable[[int, int, str], None]
 
 _COLUMNS = ("name", "path", "split", "class", "source", "group_key", "mmsi", "flags", "sha256")
 
@@ -47,7 +47,7 @@ def _audit(root: Path, table: pd.DataFrame, subject: str, altered: str, jobs: in
     facts: dict[str, int | str] = {f"{split} rows": int((table["split"] == split).sum()) for split in splits}
     facts["distinct contents"] = table["content"].nunique()
     facts["groups (scenes, vessels)"] = table["group_key"].nunique()
-    findings = [*_of_rows(table), *_of_pixels(table)]
+    findings = [*_of_rows(table), *_of_pixels(table), _missing(table)]
     if altered:
         findings.append(finding(altered, table["name"][table["content"] != table["sha256"]], len(table)))
     classes: dict[str, dict[str, dict[str, int]]] = {}
@@ -58,13 +58,10 @@ def _audit(root: Path, table: pd.DataFrame, subject: str, altered: str, jobs: in
 
 def _looks(root: Path, table: pd.DataFrame, jobs: int, progress: Progress | None) -> pd.DataFrame:
     """content, hash, saturated and fault of every row."""
-    looks = []
-    for look in look_at_all([root / path for path in table["path"]], jobs):
-        looks.append((look.sha256, look.hash, look.saturated, look.fault))
-        if progress is not None:
-            progress(len(looks), len(table), "auditing chips")
-    columns = dict(zip(("content", "hash", "saturated", "fault"), zip(*looks, strict=True), strict=True))
-    found = pd.DataFrame(columns, index=table.index, dtype=object)  # a hash is 64 bits, or nothing
+    looks = look_at_all([root / path for path in table["path"]], jobs, progress)
+    rows = [(look.sha256, look.hash, look.saturated, look.fault) for look in looks]
+    columns = ["content", "hash", "saturated", "fault"]
+    found = pd.DataFrame(rows, table.index, columns, dtype=object)  # a hash is 64 bits, or nothing
     return found.astype({"saturated": float})
 
 
@@ -102,6 +99,14 @@ def _of_pixels(table: pd.DataFrame) -> Iterator[Finding]:
         f"chips with {SATURATED:.0%} of the pixels saturated",
         usable["name"][usable["saturated"] >= SATURATED],
         len(table),
+    )
+
+
+def _missing(table: pd.DataFrame) -> Finding:
+    """`class (split)`."""
+    missing = missing_classes({str(split): Counter(rows["class"]) for split, rows in table.groupby("split")})
+    return finding(
+        "classes without a chip in a split", (f"{name} ({split})" for split in missing for name in missing[split])
     )
 
 

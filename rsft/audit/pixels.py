@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -14,9 +12,12 @@ import imagehash
 import numpy as np
 from PIL import Image
 
+from rsft.chips.pool import unordered
+from rsft.chips.store import Progress
 from rsft.errors import DataError
-from rsft.imagery.contract import Pixels
+from rsft.files import sha256
 from rsft.imagery.read import read_chip
+from rsft.imagery.units import Pixels
 
 NEAR = 3
 """Chips whose 64-bit hashes differ in no more bits are near-duplicates."""
@@ -39,7 +40,7 @@ class Look:
 def look_at(path: Path) -> Look:
     """Read one chip; a constant, damaged or absent one comes back with its fault."""
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = sha256(path)
         pixels = read_chip(path)
     except OSError as error:
         return Look("", fault=f"the file cannot be read: {error.strerror}")
@@ -48,13 +49,23 @@ def look_at(path: Path) -> Look:
     return Look(digest, _perceptual_hash(pixels), _saturated(pixels))
 
 
-def look_at_all(paths: Sequence[Path], jobs: int) -> Iterator[Look]:
-    """`look_at` for each path, in order, shared out to processes."""
-    if jobs == 1:
-        yield from map(look_at, paths)
-        return
-    with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(look_at, paths, chunksize=16)
+def look_at_all(paths: Sequence[Path], jobs: int, progress: Progress | None = None) -> list[Look]:
+    """`look_at` for each path, shared out to processes.
+
+    Raises:
+        RsftError: a process was killed.
+    """
+    looks: dict[int, Look] = {}
+    for number, look in unordered(_look_at_numbered, enumerate(paths), jobs):
+        looks[number] = look
+        if progress is not None:
+            progress(len(looks), len(paths), "auditing chips")
+    return [looks[number] for number in range(len(paths))]
+
+
+def _look_at_numbered(task: tuple[int, Path]) -> tuple[int, Look]:
+    number, path = task
+    return number, look_at(path)
 
 
 def near_pairs(hashes: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -5,17 +5,13 @@ Its weights and model card are written by tools/pretrain_embedded.py.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rsft.errors import RequestError, WeightsError
-from rsft.files import sha256
+from rsft.backbones.card import Card, check_side
 
 NAME = "vit_tiny_patch8_64.simship"
 WEIGHTS = Path(__file__).parent / "weights" / "vit_tiny_patch8_64_simship.safetensors"
@@ -42,9 +38,7 @@ def build(size: int = SIZE) -> VisionTransformer:
     Raises:
         RequestError: `size` is no positive multiple of the patch side.
     """
-    if size < PATCH or size % PATCH:
-        near = max(PATCH, round(size / PATCH) * PATCH)
-        raise RequestError(f"{NAME} takes input sides that are multiples of {PATCH}, not {size}", "size", f"try {near}")
+    check_side(NAME, PATCH, size)
     vit = VisionTransformer(img_size=size, **ARCHITECTURE)
     vit.patch_embed.proj = _stem(vit.embed_dim)
     return vit
@@ -59,25 +53,18 @@ def _stem(width: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(STEM[-1], width, 1))
 
 
-def load_embedded(size: int) -> tuple[VisionTransformer, dict[str, Any]]:
-    """The pre-trained encoder in float32 for inputs of `size` x `size` pixels, and its model card.
-
-    Raises:
-        RequestError: `size` is no multiple of the patch side.
-        WeightsError: the weights file is missing, altered or incomplete.
-    """
-    vit = build(size)
-    reinstall = "install rsft anew"
-    if not (WEIGHTS.is_file() and CARD.is_file()):
-        raise WeightsError(f"the weights of {NAME} are missing", WEIGHTS, reinstall)
-    card: dict[str, Any] = json.loads(CARD.read_text())
-    if sha256(WEIGHTS) != card["sha256"]:
-        raise WeightsError(f"the weights of {NAME} differ from its model card", WEIGHTS, reinstall)
-    state = {key: value.float() for key, value in safetensors.torch.load_file(WEIGHTS).items()}
-    grid = [size // PATCH] * 2
-    state["pos_embed"] = resample_abs_pos_embed(state["pos_embed"], new_size=grid, num_prefix_tokens=1)
-    expected = vit.state_dict()
-    if state.keys() != expected.keys():
-        raise WeightsError(f"the weights of {NAME} lack or exceed its {len(expected)} tensors", WEIGHTS, reinstall)
-    vit.load_state_dict(state)
-    return vit, card
+CARDS = (
+    Card(
+        name=NAME,
+        about="ViT-Ti/8 of 6 blocks, pre-trained on simulated optical ships; ships with rsft",
+        size=SIZE,
+        patch=PATCH,
+        bands=("R", "G", "B"),
+        unit="uint8",
+        mean=MEAN,
+        std=STD,
+        licence="MIT",
+        weights=WEIGHTS,
+        build=build,
+    ),
+)

@@ -84,7 +84,6 @@ def _store_all(store: Path, records: Iterable[Record], journal: Journal, progres
         journal.settle(outcomes)
         waiting -= len(outcomes)
         report()
-    journal.settle([])
     report()
 
 
@@ -110,9 +109,10 @@ def _store_chip(store: Path, record: Record) -> Row | Rejection:
         pixels = read_chip(record.origin) if record.cut is None else record.cut()
         unit, bands = unit_of(pixels, record.facts.get("unit")), band_names(pixels, record.bands)
     except DataError as error:
-        if isinstance(error.__cause__, FileNotFoundError):  # no fault of the data: it was there when it was listed
+        cause = error.__cause__
+        if isinstance(cause, FileNotFoundError):  # no fault of the data: it was there when it was listed
             fix = "bring it back and run the same command again: it goes on where it stopped"
-            raise RsftError("a source file has gone during the build", error.where, fix) from error
+            raise RsftError("a source file has gone during the build", cause.filename, fix) from error
         return (error.where, 0, error.what) if error.where else (str(record.origin), record.line, error.what)
     if record.cut is None:
         data, suffix = record.origin.read_bytes(), record.origin.suffix.lower()

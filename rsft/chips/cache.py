@@ -22,15 +22,15 @@ from rsft.imagery.contract import Contract
 from rsft.imagery.read import read_chip
 
 Bytes = NDArray[np.uint8]
-Chunk = tuple[int, list[tuple[str, str]]]  # number of the first chip; path and sha256 of each
+Chunk = tuple[int, list[tuple[str, str, str]]]  # number of the first chip; path, unit and sha256 of each
 
-_VERSION = 1  # of the images: to be raised when the same chips and contract would give others
+_VERSION = 2  # of the images: to be raised when the same chips and contract would give others
 _CHUNK = 32
 _PAYS = 256  # chips from which a second process is worth its start
 
 
 def packed_images(root: Path, table: pd.DataFrame, contract: Contract, progress: Progress | None = None) -> Bytes:
-    """The chips of `table` as `contract` makes them bytes: (N, S, S, 3), memory-mapped, read-only.
+    """The chips of `table` as `contract` makes them bytes: (N, S, S, P), memory-mapped, read-only.
 
     Kept in `root`/.cache, or in the user's cache folder where `root` cannot be written. Made on first use, whole or not
     at all, and made again where the chips or the contract differ; what an earlier manifest left is removed.
@@ -44,7 +44,7 @@ def packed_images(root: Path, table: pd.DataFrame, contract: Contract, progress:
     path = folder / f"{manifest}-{_key(table, contract)}.npy"
     with FileLock(folder / "lock"):
         if not path.is_file():
-            for stale in folder.glob("*.npy"):  # with the lock held, .tmp-*.npy are those of killed processes
+            for stale in folder.glob("*.npy"):
                 if not stale.name.startswith(manifest):
                     stale.unlink()
             try:
@@ -70,14 +70,14 @@ def _cache_folder(root: Path) -> Path:
 
 
 def _key(table: pd.DataFrame, contract: Contract) -> str:
-    transform = [_VERSION, contract.units, contract.bands, contract.crop, contract.size]
-    told = json.dumps([transform, table["sha256"].tolist()], sort_keys=True)
+    transform = contract.model_dump(mode="json", exclude={"mean", "std", "statistics"})
+    told = json.dumps([_VERSION, transform, table["unit"].tolist(), table["sha256"].tolist()], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _make(path: Path, root: Path, table: pd.DataFrame, contract: Contract, progress: Progress | None) -> None:
-    chips = list(zip(table["path"], table["sha256"], strict=True))
-    shape = (len(chips), contract.size, contract.size, 3)
+    chips = list(zip(table["path"], table["unit"], table["sha256"], strict=True))
+    shape = (len(chips), contract.size, contract.size, len(contract.planes))
     jobs = min(2, os.cpu_count() or 1) if len(chips) >= _PAYS else 1
     chunks = [(start, chips[start : start + _CHUNK]) for start in range(0, len(chips), _CHUNK)]
     with replacing(path) as temporary:
@@ -91,10 +91,10 @@ def _make(path: Path, root: Path, table: pd.DataFrame, contract: Contract, progr
 
 def _fill(file: Path, offset: int, root: Path, contract: Contract, chunk: Chunk) -> int:
     start, chips = chunk
-    images = np.empty((len(chips), contract.size, contract.size, 3), np.uint8)
-    for image, (path, digest) in zip(images, chips, strict=True):
+    images = np.empty((len(chips), contract.size, contract.size, len(contract.planes)), np.uint8)
+    for image, (path, unit, digest) in zip(images, chips, strict=True):
         try:
-            image[:] = contract.to_image(read_chip(root / path))
+            image[:] = contract.to_image(read_chip(root / path), unit)
             if sha256(root / path) != digest:
                 raise DataError("the chip is not the one that the manifest describes")
         except DataError as error:

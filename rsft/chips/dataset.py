@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +24,7 @@ Indices = NDArray[np.int64]
 
 
 class ChipImages:
-    """A table of chips, cropped and resized: images (N, S, S, 3) uint8, memory-mapped, and labels (N,) int64.
+    """A table of chips, cropped and resized: images (N, S, S, P) uint8, memory-mapped, and labels (N,) int64.
 
     Raises:
         DataError: a chip that cannot be read or breaks the contract, named.
@@ -48,14 +47,14 @@ class ChipImages:
         return len(self.labels)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All chips in order, not augmented: (b, 3, S, S) and (b,)."""
+        """All chips in order, not augmented: (b, P, S, S) and (b,)."""
         for start in range(0, len(self), size):
             yield self.batch(np.arange(start, min(start + size, len(self))))
 
     def batch(
         self, indices: Indices, augment: Callable[[int], NDArray[np.uint8]] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The chips at `indices`: (b, 3, S, S) float32 and labels (b,)."""
+        """The chips at `indices`: (b, P, S, S) float32 and labels (b,)."""
         images = [self.images[index] if augment is None else augment(int(index)) for index in indices]
         return torch.from_numpy(self.contract.normalise(images)), torch.from_numpy(self.labels[indices])
 
@@ -71,7 +70,7 @@ class AugmentedChips(Dataset[tuple[Bytes, int]]):
         return len(self.chips)
 
     def image(self, index: int) -> Bytes:
-        """The augmented chip as bytes (S, S, 3)."""
+        """The augmented chip as bytes (S, S, P)."""
         seed = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[0]
         return self.augmentation(self.chips.images[index], int(seed))
 
@@ -79,16 +78,29 @@ class AugmentedChips(Dataset[tuple[Bytes, int]]):
         return self.image(index), int(self.chips.labels[index])
 
 
-class ChipLoader(DataLoader[tuple[Tensor, Tensor]]):
-    """Batches (b, 3, S, S) float32 and (b,) of augmented chips; workers send bytes, a quarter of the size."""
+class ChipLoader:
+    """Batches (b, P, S, S) float32 and (b,) of augmented chips, in the order of `indices`.
 
-    def __init__(self, chips: AugmentedChips, **settings: Any) -> None:
-        super().__init__(chips, collate_fn=_stack, worker_init_fn=_start_worker, **settings)  # type: ignore[arg-type]
+    Workers send bytes, a quarter of the size; they become the network's input here, once a batch.
+    """
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # type: ignore[override]
-        contract = self.dataset.chips.contract  # type: ignore[attr-defined]
-        for images, labels in super().__iter__():
-            yield torch.from_numpy(contract.normalise(images.numpy())), labels
+    def __init__(self, augmented: AugmentedChips, indices: Sequence[int], batch_size: int, workers: int = 0) -> None:
+        self.contract = augmented.chips.contract
+        self.byte_batches = DataLoader(
+            augmented,
+            batch_size,
+            sampler=indices,
+            num_workers=workers,
+            collate_fn=_stack,
+            worker_init_fn=_start_worker,
+        )
+
+    def __len__(self) -> int:
+        return len(self.byte_batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in self.byte_batches:
+            yield torch.from_numpy(self.contract.normalise(images.numpy())), labels
 
 
 class ChipData(LightningDataModule):
@@ -127,16 +139,13 @@ class ChipData(LightningDataModule):
         """Shuffled by (seed, epoch); made anew each epoch."""
         epoch = self.epoch()
         order = np.random.default_rng((self.seed, epoch)).permutation(self.members(epoch))
-        return ChipLoader(
-            AugmentedChips(self.train, self.augmentation, self.seed, epoch),
-            batch_size=self.batch_size,
-            sampler=order.tolist(),
-            num_workers=self.workers,
-        )
+        augmented = AugmentedChips(self.train, self.augmentation, self.seed, epoch)
+        return ChipLoader(augmented, order.tolist(), self.batch_size, self.workers)
 
     def val_dataloader(self) -> ChipLoader:
         """In order, not augmented."""
-        return ChipLoader(AugmentedChips(self.val, Augmentation("none"), self.seed, 0), batch_size=self.eval_batch_size)
+        plain = AugmentedChips(self.val, Augmentation("none"), self.seed, 0)
+        return ChipLoader(plain, range(len(plain)), self.eval_batch_size)
 
 
 def _stack(items: list[tuple[Bytes, int]]) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from heapq import merge
 from itertools import chain, islice
+from operator import call
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,12 +22,12 @@ from rsft.chips.longtail import groups_by_count
 from rsft.chips.pool import unordered
 from rsft.chips.record import Plan, Rejection
 from rsft.chips.store import CONTACT, DATASET, FIGURE, MANIFEST, README, REJECTED, SCHEMA, SPLITS
+from rsft.chips.summary import Counts, missing_classes
 from rsft.errors import DataError
 
 _BATCH = 1000  # rows held in memory
 
 Drawing = Callable[[], None]
-Counts = Mapping[str, Mapping[str, int]]  # of chips, by split and class
 
 
 def describe(store: Path, journal: Journal, bands: str, plan: Plan, jobs: int) -> None:
@@ -38,21 +39,20 @@ def describe(store: Path, journal: Journal, bands: str, plan: Plan, jobs: int) -
     counts = {split: dict.fromkeys(plan.classes, 0) for split in SPLITS}
     for (split, name), count in journal.counts(bands).items():
         counts[split][name] = count
-    rejections = merge(sorted(plan.rejected), journal.rejections(bands))
     if not bands:
-        _, _, reason = next(rejections, ("", 0, "there was none"))
+        _, _, reason = min(chain(plan.rejected, journal.rejections(bands)), default=("", 0, "there was none"))
         raise DataError("no chip can be used", plan.name, f"the first reason: {reason}")
     groups = plan.groups or groups_by_count(counts["train"])
     group_of = {name: group for group, names in groups.items() for name in names}
     flags = _write_manifest(store / MANIFEST, journal.rows(bands), group_of)
-    rejected = _write_rejected(store / REJECTED, rejections)
+    rejected = _write_rejected(store / REJECTED, merge(sorted(plan.rejected), journal.rejections(bands)))
     facts = {"name": plan.name, "classes": list(plan.classes), "groups": groups, "bands": bands.split(",")}
     facts |= {"skipped": plan.skipped, "command": plan.command, "rsft_version": __version__}
     (store / DATASET).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
     (store / README).write_text(_readme(plan, counts, group_of, flags, rejected), "utf-8")
     (store / CONTACT).mkdir(exist_ok=True)
     figure: Drawing = partial(_write_figure, store, plan.name, counts, group_of)
-    for _ in unordered(_draw, chain([figure], _sheets(store, journal, bands)), jobs):
+    for _ in unordered(call, chain([figure], _sheets(store, journal, bands)), jobs):
         pass
 
 
@@ -87,10 +87,6 @@ def _sheets(store: Path, journal: Journal, bands: str) -> Iterator[Drawing]:
         yield partial(_write_sheet, store, name, journal.paths(name, bands, sheet_numbers(count)))
 
 
-def _draw(drawing: Drawing) -> None:
-    drawing()
-
-
 def _write_figure(store: Path, title: str, counts: Counts, group_of: Mapping[str, str]) -> None:
     (store / FIGURE).write_bytes(class_figure(title, counts, group_of))
 
@@ -108,7 +104,14 @@ def _readme(plan: Plan, counts: Counts, group_of: Mapping[str, str], flags: Mapp
     lines.append(f"| all | | {' | '.join(str(sum(counts[split].values())) for split in splits)} |")
     lines += ["", f"![classes]({FIGURE})", "", f"`{CONTACT}/` shows chips of each class."]
     lines += ["", f"Each chip has a row in `{MANIFEST}`. {rejected} inputs could not be used: see `{REJECTED}`."]
-    for title, tally in (("Left out on purpose:", plan.skipped), ("Kept, with a flag in the manifest:", flags)):
+    tallies: dict[str, Mapping[str, object]] = {
+        "Left out on purpose:": plan.skipped,
+        "Kept, with a flag in the manifest:": flags,
+        "Classes without a chip in a split that has some:": {
+            split: ", ".join(names) for split, names in missing_classes(counts).items()
+        },
+    }
+    for title, tally in tallies.items():
         if tally:
-            lines += ["", title, "", *(f"- {reason}: {count}" for reason, count in sorted(tally.items()))]
+            lines += ["", title, "", *(f"- {what}: {found}" for what, found in sorted(tally.items()))]
     return "\n".join(lines) + "\n"

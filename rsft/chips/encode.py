@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
 from rsft.errors import DataError
-from rsft.imagery.contract import NUMBER_TYPE, Pixels
+from rsft.imagery.units import DIGITAL, UNITS, Pixels, check_unit
 
 _USUAL_BANDS = {1: ("gray",), 3: ("R", "G", "B")}
 _PNG_TYPES = (np.dtype("uint8"), np.dtype("uint16"))
@@ -20,21 +21,14 @@ def unit_of(pixels: Pixels, declared: str | None) -> str:
     """The unit, which integers carry in their number type and floats must declare.
 
     Raises:
-        DataError: it is unknown, missing, or not of this number type; a value is not finite.
+        DataError: it is unknown, missing, or not one that these pixels can be in.
     """
-    if declared is None:
-        if pixels.dtype in _PNG_TYPES:
-            return str(pixels.dtype)
-        floats = ", ".join(unit for unit, number_type in NUMBER_TYPE.items() if number_type == np.float32)
+    unit = declared or (str(pixels.dtype) if str(pixels.dtype) in DIGITAL else None)
+    if unit is None:
+        floats = ", ".join(unit for unit in UNITS if unit not in DIGITAL)
         raise DataError(f"{pixels.dtype} pixels; a chip is uint8, uint16, or float32 with a unit ({floats})")
-    if declared not in NUMBER_TYPE:
-        raise DataError(f"unknown unit {declared}; choose one of {', '.join(NUMBER_TYPE)}")
-    if NUMBER_TYPE[declared] != pixels.dtype:
-        raise DataError(f"{pixels.dtype} pixels, but {declared} is {NUMBER_TYPE[declared]}")
-    unusable = pixels.size - int(np.isfinite(pixels).sum())
-    if unusable:
-        raise DataError(f"{unusable} of {pixels.size} values are not finite")
-    return declared
+    check_unit(pixels, unit)
+    return unit
 
 
 def band_names(pixels: Pixels, names: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -60,7 +54,10 @@ def encode(pixels: Pixels) -> tuple[bytes, str]:
 
 def _tiff(pixels: Pixels) -> bytes:
     height, width, count = pixels.shape
-    options = {"compress": "deflate", "predictor": 3 if pixels.dtype == np.float32 else 2, "photometric": "minisblack"}
+    floats = pixels.dtype == np.float32
+    options: dict[str, Any] = {"compress": "deflate", "predictor": 3 if floats else 2, "photometric": "minisblack"}
+    if floats and np.isnan(pixels).any():
+        options["nodata"] = np.nan
     with MemoryFile() as memory, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a chip has no place on the map
         with memory.open(

@@ -10,13 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rsft.chips.longtail import GROUPS
-from rsft.imagery.contract import Pixels
 from rsft.imagery.read import read_chip
+from rsft.imagery.units import Pixels
 
 Bytes = NDArray[np.uint8]
 
@@ -38,7 +37,6 @@ def class_figure(title: str, counts: Mapping[str, Mapping[str, int]], group_of: 
     values = [counts[split][name] for name in names]
     named = len(names) <= _NAMED_CLASSES
     figure = Figure(figsize=(7, 1.4 + 0.25 * len(names)) if named else (8, 4), layout="constrained", dpi=120)
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     colours = [_COLOURS[group_of[name]] for name in names]
     (_draw_bars if named else _draw_profile)(axes, names, values, colours)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ import numpy as np
 
 from rsft.chips.record import Record, Rejection
 from rsft.errors import DataError
+from rsft.files import sha256
 
 Row = dict[str, Any]  # of the manifest
 Outcome = tuple[str, Row | Rejection]  # the place of a record, and what became of it
@@ -31,8 +31,8 @@ CREATE TABLE IF NOT EXISTS entry (
 class Journal:
     """The records of the build in `folder`, each open, stored or rejected.
 
-    Each opening is a new round. A record of an earlier round keeps its outcome if nothing about it has changed and its
-    chip is on disk, whole; one that no longer comes is forgotten by `close_round`.
+    Each opening is a new round. A record of an earlier round keeps its outcome if its `key` is the same, so that none
+    of its files has changed, and its chip is on disk, whole; one that no longer comes is forgotten by `close_round`.
     """
 
     def __init__(self, file: Path, folder: Path) -> None:
@@ -127,7 +127,7 @@ class Journal:
     def _is_whole(self, path: str, digest: str) -> bool:
         """A power cut may leave less of a file than was written."""
         chip = self.folder / path
-        return chip.is_file() and hashlib.sha256(chip.read_bytes()).hexdigest() == digest
+        return chip.is_file() and sha256(chip) == digest
 
 
 def _plain(value: object) -> object:

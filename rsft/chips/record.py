@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rsft import __version__
-from rsft.imagery.contract import Pixels
+from rsft.imagery.held import file_state
+from rsft.imagery.units import Pixels
 
 Rejection = tuple[str, int, str]  # file, line (0: the whole file), reason
 
@@ -25,6 +26,7 @@ class Record:
         line: of that label file, from 1.
         bands: names of its bands; by their number, gray or R, G, B, where None.
         facts: further columns of the manifest, such as spacing_m and mmsi; float pixels must name their unit here.
+        images: files beside the origin that `cut` reads, such as the image that a label file describes.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Record:
     line: int = 0
     bands: tuple[str, ...] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    images: tuple[Path, ...] = ()
 
     @property
     def place(self) -> str:
@@ -42,11 +45,9 @@ class Record:
         return f"chips/{self.split}/{self.label}/{self.name}"
 
     def key(self) -> str:
-        """A hash of all that is said of it and of the state of its origin; what `cut` does, origin and line tell."""
-        status = self.origin.stat() if self.origin.exists() else None
-        state = (status.st_size, status.st_mtime_ns) if status is not None else None
-        told = [str(self.origin), self.line, self.cut is None, self.bands, dict(self.facts), state]
-        return _digest(told)
+        """A hash of all that is said of it and of the state of its files; what `cut` does, origin and line tell."""
+        files = [(str(path), file_state(path)) for path in (self.origin, *self.images)]
+        return _digest([files, self.line, self.cut is None, self.bands, dict(self.facts)])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rsft.errors import DataError, RequestError
-from rsft.imagery.contract import check_stretched
-from rsft.imagery.stretch import byte_limits
+from rsft.imagery.read import read_chip
+from rsft.imagery.units import Pixels
 
 Progress = Callable[[int, int, str], None]  # done, total, what
 
@@ -125,17 +125,15 @@ class ChipStore:
         counts = self.split(split)["class"].value_counts()
         return np.array([counts.get(name, 0) for name in self.classes], np.int64)
 
-    def limits(self) -> dict[str, tuple[float, float]]:
-        """For each unit of the training chips, the pixel values that become 0 and 255 (reads those of uint16).
+    def pixels(self, split: str, unit: str) -> Iterator[Pixels]:
+        """The chips of `split` in `unit`, one after the other, as they are on disk (H, W, B).
 
         Raises:
-            DataError: a unit that no network can take yet.
+            DataError: one cannot be read.
         """
-        train = self.split("train")
-        paths = {str(unit): [self.root / path for path in rows["path"]] for unit, rows in train.groupby("unit")}
-        for unit in paths:
-            check_stretched(unit)
-        return {unit: byte_limits(unit, paths[unit]) for unit in paths}
+        rows = self.split(split)
+        for path in rows["path"][rows["unit"] == unit]:
+            yield read_chip(self.root / path)
 
 
 def _classes_of(path: Path) -> set[str]:

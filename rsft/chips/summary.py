@@ -2,55 +2,70 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from rsft.chips.store import Progress
+from rsft.chips.store import SPLITS, ChipStore, Progress
 from rsft.imagery.read import read_chip
 
-
-@dataclass(frozen=True)
-class PixelSummary:
-    """The chips of one unit and number type.
-
-    Attributes:
-        low, high: of all pixels.
-        mean: of all pixels.
-        sides: shortest and longest side in pixels.
-        bytes: of the files.
-    """
-
-    chips: int
-    low: float
-    high: float
-    mean: float
-    sides: tuple[int, int]
-    bytes: int
+Counts = Mapping[str, Mapping[str, int]]
+"""Chips by split and class."""
 
 
-def summarise_pixels(root: Path, table: pd.DataFrame, progress: Progress | None = None) -> Mapping[str, PixelSummary]:
-    """Read every chip of `table` once; a summary a unit and number type, such as "db float32".
+def count_chips(store: ChipStore) -> Counts:
+    """Of every split and class, those without a chip included."""
+    return {split: dict(zip(store.classes, store.counts(split).tolist(), strict=True)) for split in SPLITS}
+
+
+def missing_classes(counts: Counts) -> dict[str, list[str]]:
+    """Classes that have chips, but none in a split that has some: by that split."""
+    total = Counter[str]()
+    for chips in counts.values():
+        total.update(chips)
+    missing = {
+        split: [name for name, count in total.items() if count and not chips.get(name)]
+        for split, chips in counts.items()
+        if any(chips.values())
+    }
+    return {split: names for split, names in missing.items() if names}
+
+
+def summarise_pixels(root: Path, table: pd.DataFrame, progress: Progress | None = None) -> pd.DataFrame:
+    """Read every chip of `table` once; a row a unit and number type, such as "db float32".
+
+    Returns:
+        chips, shortest and longest side in pixels, lowest, highest and mean of all pixels, bytes of the files.
 
     Raises:
         DataError: a chip that cannot be read, named.
     """
-    parts: dict[str, list[tuple[float, float, float, int, int, int, int]]] = {}
+    rows = []
     for done, (path, unit) in enumerate(zip(table["path"], table["unit"], strict=True), 1):
-        pixels = read_chip(root / path)
-        kind = unit if unit == str(pixels.dtype) else f"{unit} {pixels.dtype}"
-        extent = (float(pixels.min()), float(pixels.max()), float(pixels.sum(dtype=np.float64)), pixels.size)
-        shape = (min(pixels.shape[:2]), max(pixels.shape[:2]))
-        parts.setdefault(kind, []).append((*extent, *shape, (root / path).stat().st_size))
+        pixels, size = read_chip(root / path), (root / path).stat().st_size
+        number_type, sides = str(pixels.dtype), pixels.shape[:2]
+        kind = unit if unit == number_type else f"{unit} {number_type}"
+        extremes = min(sides), max(sides), pixels.min().item(), pixels.max().item()
+        rows.append((kind, *extremes, pixels.sum(dtype=np.float64), pixels.size, size))
         if progress is not None:
             progress(done, len(table), "reading chips")
-    return {kind: _summary(parts[kind]) for kind in sorted(parts)}
-
-
-def _summary(parts: list[tuple[float, float, float, int, int, int, int]]) -> PixelSummary:
-    low, high, total, size, shortest, longest, stored = zip(*parts, strict=True)
-    sides = (min(shortest), max(longest))
-    return PixelSummary(len(parts), min(low), max(high), sum(total) / sum(size), sides, sum(stored))
+    columns = ["kind", "shortest", "longest", "lowest", "highest", "total", "pixels", "bytes"]
+    summary = (
+        pd.DataFrame(rows, columns=columns)
+        .groupby("kind")
+        .agg(
+            chips=("kind", "size"),
+            shortest=("shortest", "min"),
+            longest=("longest", "max"),
+            lowest=("lowest", "min"),
+            highest=("highest", "max"),
+            total=("total", "sum"),
+            pixels=("pixels", "sum"),
+            bytes=("bytes", "sum"),
+        )
+    )
+    summary["mean"] = summary.pop("total") / summary.pop("pixels")
+    return summary

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rsft import __version__
-from rsft.cli import audit, data, jobs, prepare, recipes
+from rsft.cli import audit, backbones, data, jobs, prepare, recipes, weights
 from rsft.console import console, errors, show_error
 from rsft.errors import RsftError
 
@@ -25,6 +25,8 @@ app.add_typer(data.app, name="data")
 app.add_typer(audit.app)
 app.add_typer(jobs.app)
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(backbones.app, name="backbones")
+app.add_typer(weights.app, name="weights")
 
 
 def _version(wanted: bool) -> None:

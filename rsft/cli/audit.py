@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rsft.cli.options import JobsOption
 from rsft.console import console, progress, show_paths
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def audit(
         Path | None,
         typer.Option("--json", help="Where to write the findings; a prepared root keeps them in audit.json."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that read chips.")] = 2,
+    jobs: JobsOption = 2,
 ) -> None:
     """Look for repetitions, leaks between splits, label conflicts, near-duplicates and unusable chips."""
     from rsft.audit import audit_folder, audit_lists, audit_store
@@ -67,11 +68,11 @@ def show_audit(audit: Audit) -> None:
         for found in audit.findings
     ]
     console.print(_table("", ["found", "count", "such as"], rows))
-    splits = list(next(iter(next(iter(audit.classes.values()), {}).values()), {}))
+    splits = list(dict.fromkeys(split for behind in audit.classes.values() for of in behind.values() for split in of))
     origins = [
-        (label if first else "", origin, *(f"{counts[split]:,}" for split in splits))
+        ("" if index else label, origin, *(f"{counts[split]:,}" for split in splits))
         for label, behind in audit.classes.items()
-        for first, (origin, counts) in zip([True] + [False] * len(behind), behind.items(), strict=False)
+        for index, (origin, counts) in enumerate(behind.items())
     ]
     console.print(_table("", ["class", "made of", *splits], origins))
 

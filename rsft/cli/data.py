@@ -54,9 +54,10 @@ def data_stats(root: RootArgument) -> None:
         pixels = summarise_pixels(root, store.table, report)
     show_store(store)
     kinds = Table("pixels", "chips", "sides", "lowest", "highest", "mean", "MB", box=SIMPLE_HEAD, pad_edge=False)
-    for kind, found in pixels.items():
-        numbers = (f"{found.low:g}", f"{found.high:g}", f"{found.mean:.4g}", f"{found.bytes / 1e6:,.1f}")
-        kinds.add_row(kind, f"{found.chips:,}", f"{found.sides[0]}-{found.sides[1]} px", *numbers)
+    for kind, found in pixels.to_dict("index").items():
+        values = (f"{found['lowest']:g}", f"{found['highest']:g}", f"{found['mean']:.4g}")
+        sides = f"{found['shortest']}-{found['longest']} px"
+        kinds.add_row(str(kind), f"{found['chips']:,}", sides, *values, f"{found['bytes'] / 1e6:,.1f}")
     console.print(kinds)
     console.print(f"bands        {', '.join(store.bands)}", markup=False)
     for column in ("source", "sensor", "polarisation"):

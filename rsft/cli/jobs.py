@@ -14,6 +14,7 @@ from rsft.cli.options import (
     OverwriteOption,
     RecipeArgument,
     RunsOption,
+    band_names,
 )
 from rsft.console import console, metrics_table, progress, show_paths, show_predictions
 
@@ -72,12 +73,20 @@ def predict(
     bundle: BundleArgument,
     chips: Annotated[list[Path], typer.Argument(help="Chips: files, folders or globs.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Table to write: .gpkg, .geojson or .csv.")],
+    unit: Annotated[
+        str | None,
+        typer.Option(help="Unit of the chips, where the files do not say: amplitude, intensity, sigma0, db."),
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands of the chips in their order, such as VH,VV; the bundle's if left out.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any chip was refused.")] = False,
     overwrite: OverwriteOption = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Chips in a pass.")] = 64,
     device: DeviceOption = "auto",
 ) -> None:
     """Classify new chips. What cannot be read or breaks the bundle's contract is listed with its reason."""
+    from rsft.predict.inputs import Declared
     from rsft.predict.run import predict as classify
 
     with progress() as report:
@@ -85,6 +94,7 @@ def predict(
             bundle,
             chips,
             out,
+            declared=Declared(unit, band_names(bands)),
             overwrite=overwrite,
             batch_size=batch_size,
             device=device,

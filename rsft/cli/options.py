@@ -18,3 +18,10 @@ BundleArgument = Annotated[Path, typer.Argument(help="The folder bundle/ of a ru
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(help="Keys to change, as section.key=value: peft.rank=8 train.epochs=3 meta=null")
 ]
+WordArgument = Annotated[str, typer.Argument(metavar="[WORD]", help="Show those alone that tell this of themselves.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def band_names(text: str | None) -> tuple[str, ...] | None:
+    """ "VV, VH" as names."""
+    return tuple(name.strip() for name in text.split(",")) if text else None

@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rsft.cli.options import JobsOption, OverwriteOption, RootOption, SeedOption
-from rsft.console import progress, show_paths, show_store
+from rsft.cli.options import JobsOption, OverwriteOption, RootOption, SeedOption, band_names
+from rsft.console import console, progress, show_paths, show_store
+
+if TYPE_CHECKING:
+    from rsft.chips.store import ChipStore
 
 app = typer.Typer(help="Turn raw data into a folder of chips with one manifest.", no_args_is_help=True)
 
+ValOption = Annotated[
+    float, typer.Option("--val", help="Share of each class for validation, where SOURCE has no split.")
+]
+ListsOption = Annotated[Path | None, typer.Option("--lists", help="Folder of the list files, where not in SOURCE.")]
 
-@app.command("demo")
-def prepare_demo(root: RootOption, seed: SeedOption = 0, overwrite: OverwriteOption = False) -> None:
-    """Simulate SAR ship chips (FUSAR-Ship and SRSDD formats) and make them a long-tailed data set of four classes."""
-    from rsft.prepare.demo import prepare_demo as prepare
+_NAMED = 10  # classes; a longer list is no longer read
+
+
+def build(prepare: Callable[..., ChipStore]) -> ChipStore:
+    """Call `prepare`, which lacks its progress alone; show the store, and the classes that a split has no chip of."""
+    from rsft.chips.summary import count_chips, missing_classes
 
     with progress() as report:
-        store = prepare(root, seed=seed, overwrite=overwrite, progress=report)
+        store = prepare(progress=report)
     show_store(store)
+    for split, names in missing_classes(count_chips(store)).items():
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        console.print(f"no chip in {split}: {', '.join(names[:_NAMED])}{more}", soft_wrap=True, markup=False)
+    return store
+
+
+@app.command("demo")
+def demo(root: RootOption, jobs: JobsOption = 2, seed: SeedOption = 0, overwrite: OverwriteOption = False) -> None:
+    """Simulate SAR ship chips (FUSAR-Ship and SRSDD formats) and make them a long-tailed data set of four classes."""
+    from rsft.prepare.demo import prepare_demo
+
+    build(partial(prepare_demo, root, jobs=jobs, seed=seed, overwrite=overwrite))
 
 
 @app.command("folder")
-def prepare_folder(
+def folder(
     source: Annotated[
         Path, typer.Argument(help="Class folders (with train/ val/ test/ above them or not), or path-label lists.")
     ],
@@ -32,39 +55,55 @@ def prepare_folder(
     imbalance: Annotated[
         float | None, typer.Option(min=1, help="Make the training split long-tailed: largest class / smallest class.")
     ] = None,
-    val: Annotated[float, typer.Option(help="Share of each class for validation, where SOURCE has no split.")] = 0.2,
+    val: ValOption = 0.2,
     names: Annotated[Path | None, typer.Option(help="Text file of class names: one `folder name` pair a line.")] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="Of the pixels, which floats must say: amplitude, intensity, sigma0, db.")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Names in the order of the files, such as VV,VH; gray or R,G,B if left out.")
+    ] = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make chips from a tree of class folders; pixels and files stay as they are."""
-    from rsft.prepare.folder import prepare_folder as prepare
+    from rsft.prepare.folder import prepare_folder
 
-    with progress() as report:
-        store = prepare(
-            source, root, imbalance=imbalance, val=val, names=names, seed=seed, overwrite=overwrite, progress=report
+    build(
+        partial(
+            prepare_folder,
+            source,
+            root,
+            imbalance=imbalance,
+            val=val,
+            names=names,
+            unit=unit,
+            bands=band_names(bands),
+            seed=seed,
+            overwrite=overwrite,
         )
-    show_store(store)
+    )
 
 
 @app.command("dota")
-def prepare_dota(
+def dota(
     source: Annotated[Path, typer.Argument(help="DOTA as unpacked: train/ and val/, or images/ and labelTxt/.")],
     root: RootOption,
     version: Annotated[Literal["1.0", "1.5", "2.0"], typer.Option(help="Of the labels.")] = "1.0",
     classes: Annotated[int, typer.Option(help="15, as in v1.0, or 18.")] = 15,
     margin: Annotated[int, typer.Option(help="Pixels added around the box of an object.")] = 0,
     min_side: Annotated[int, typer.Option(help="Leave out objects with a shorter side, in pixels.")] = 4,
-    val: Annotated[float, typer.Option(help="Share of each class for validation, where SOURCE has no split.")] = 0.2,
+    val: ValOption = 0.2,
     jobs: JobsOption = 2,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Cut every object of DOTA out of its image: the horizontal bounding box of its rotated box."""
-    from rsft.prepare.dota import prepare_dota as prepare
+    from rsft.prepare.dota import prepare_dota
 
-    with progress() as report:
-        store = prepare(
+    build(
+        partial(
+            prepare_dota,
             root,
             src=source,
             version=version,
@@ -75,13 +114,12 @@ def prepare_dota(
             jobs=jobs,
             seed=seed,
             overwrite=overwrite,
-            progress=report,
         )
-    show_store(store)
+    )
 
 
 @app.command("opensarship")
-def prepare_opensarship(
+def opensarship(
     source: Annotated[Path, typer.Argument(help="OpenSARShip as unpacked: the folder of its scenes.")],
     root: RootOption,
     product: Annotated[
@@ -96,10 +134,11 @@ def prepare_opensarship(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make chips of Sentinel-1 ships, VH and VV; no scene is in two splits."""
-    from rsft.prepare.opensarship import prepare_opensarship as prepare
+    from rsft.prepare.opensarship import prepare_opensarship
 
-    with progress() as report:
-        store = prepare(
+    build(
+        partial(
+            prepare_opensarship,
             source,
             root,
             product=product,
@@ -108,16 +147,12 @@ def prepare_opensarship(
             test=test,
             seed=seed,
             overwrite=overwrite,
-            progress=report,
         )
-    show_store(store)
-
-
-ListsOption = Annotated[Path | None, typer.Option("--lists", help="Folder of the list files, where not in SOURCE.")]
+    )
 
 
 @app.command("cifar100-lt")
-def prepare_cifar100_lt(
+def cifar100_lt(
     source: Annotated[
         Path, typer.Argument(help="Folder or archive of CIFAR-100: as published for Python, or as PNG class folders.")
     ],
@@ -128,45 +163,39 @@ def prepare_cifar100_lt(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make CIFAR-100 long-tailed; at a ratio of 100, 10,847 training images."""
-    from rsft.prepare.cifar import prepare_cifar100 as prepare
+    from rsft.prepare.cifar import prepare_cifar100
 
-    with progress() as report:
-        store = prepare(root, src=source, ratio=ratio, val=val, seed=seed, overwrite=overwrite, progress=report)
-    show_store(store)
+    build(partial(prepare_cifar100, root, src=source, ratio=ratio, val=val, seed=seed, overwrite=overwrite))
 
 
 @app.command("places-lt")
-def prepare_places_lt(
+def places_lt(
     source: Annotated[Path, typer.Argument(help="Folder of Places365, which the lists name images of.")],
     root: RootOption,
     lists: ListsOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make chips of Places-LT by Places_LT_train.txt, _val and _test."""
-    from rsft.prepare.lists import prepare_lists as prepare
+    from rsft.prepare.lists import prepare_lists
 
-    with progress() as report:
-        store = prepare("places-lt", source, root, lists=lists, overwrite=overwrite, progress=report)
-    show_store(store)
+    build(partial(prepare_lists, "places-lt", source, root, lists=lists, overwrite=overwrite))
 
 
 @app.command("inat2018")
-def prepare_inat2018(
+def inat2018(
     source: Annotated[Path, typer.Argument(help="Folder that holds train_val2018/.")],
     root: RootOption,
     lists: ListsOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make chips of iNaturalist 2018 by iNaturalist18_train.txt and _val."""
-    from rsft.prepare.lists import prepare_lists as prepare
+    from rsft.prepare.lists import prepare_lists
 
-    with progress() as report:
-        store = prepare("inat2018", source, root, lists=lists, overwrite=overwrite, progress=report)
-    show_store(store)
+    build(partial(prepare_lists, "inat2018", source, root, lists=lists, overwrite=overwrite))
 
 
 @app.command("fusrs")
-def prepare_fusrs(
+def fusrs(
     root: RootOption,
     fusar: Annotated[
         Path | None, typer.Option(help="Folder or archive of FUSAR-Ship; looked for beside ROOT and in raw/ there.")
@@ -186,15 +215,16 @@ def prepare_fusrs(
         float | None,
         typer.Option(help="Share of each class for validation; 0.1 with clean, 0 (or training rows) with published."),
     ] = None,
-    seed: SeedOption = 0,
     jobs: JobsOption = 2,
+    seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make FUSRS v2, the ships of Gaofen-3, out of FUSAR-Ship and SRSDD, and audit it."""
-    from rsft.prepare.fusrs import prepare_fusrs as prepare
+    from rsft.prepare.fusrs import prepare_fusrs
 
-    with progress() as report:
-        store = prepare(
+    store = build(
+        partial(
+            prepare_fusrs,
             root,
             fusar=fusar,
             srsdd=srsdd,
@@ -202,10 +232,9 @@ def prepare_fusrs(
             lists=lists,
             classes=classes,
             val=val,
-            seed=seed,
             jobs=jobs,
+            seed=seed,
             overwrite=overwrite,
-            progress=report,
         )
-    show_store(store)
+    )
     show_paths({"audit": store.root / "audit.json"})

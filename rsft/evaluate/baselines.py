@@ -47,9 +47,9 @@ def knn_predict(
 
 
 def pixels_16(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """RGB bytes (N, h, w, 3) -> gray, area-averaged to 16 x 16, flat: (N, 256) in 0-255."""
-    flat = np.empty((len(images), SIDE * SIDE), np.float32)
-    for row, image in zip(flat, images, strict=True):
-        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        row[:] = cv2.resize(gray, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel()
-    return flat
+    """Bytes (N, h, w, P) -> area-averaged to 16 x 16, flat, in 0-255: (N, 256) gray of RGB, else (N, 256 P)."""
+    rows: list[NDArray[np.float32]] = []
+    for image in images:
+        planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.shape[2] == 3 else image
+        rows.append(cv2.resize(planes.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel())
+    return np.stack(rows)

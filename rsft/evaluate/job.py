@@ -15,11 +15,10 @@ from sklearn.metrics import confusion_matrix
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from rsft.backbones import load_backbone
 from rsft.bundle import Bundle
 from rsft.chips.dataset import ChipImages
 from rsft.chips.store import ChipStore, Progress
-from rsft.classifier import load_classifier, pooled_features
+from rsft.classifier import load_classifier, load_encoder, pooled_features
 from rsft.errors import RequestError
 from rsft.evaluate.baselines import knn_predict, pixels_16
 from rsft.files import replacing, write_text
@@ -120,7 +119,7 @@ def _baselines(
     bundle: Bundle, train: ChipImages, chips: ChipImages, progress: Progress | None
 ) -> dict[str, NDArray[np.float64]]:
     recipe, classes = bundle.recipe, len(bundle.classes)
-    vit = load_backbone(recipe.backbone.name, recipe.data.size).vit
+    vit = load_encoder(recipe, bundle.contract.bands).vit
     frozen = [
         frozen_features(vit, part, recipe.backbone.pool, recipe.evaluate.batch_size, progress)
         for part in (train, chips)

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,12 +17,12 @@ from torch import Tensor
 from rsft.bundle import Bundle
 from rsft.chips.dataset import ChipData, ChipImages
 from rsft.chips.store import ChipStore
-from rsft.classifier import Classifier, build_classifier, choose_device, contract_of
+from rsft.classifier import Classifier, build_classifier, choose_device, contract_of, load_encoder
 from rsft.errors import RequestError
 from rsft.files import replacing
-from rsft.finetune.bilevel import MetaRounds
 from rsft.finetune.heads import start_at_class_means
 from rsft.finetune.losses import make_loss
+from rsft.finetune.rounds import MetaRounds
 from rsft.finetune.runs import Run
 from rsft.finetune.task import FineTuning
 from rsft.imagery.augment import Augmentation
@@ -60,8 +61,10 @@ def finetune(recipe: Recipe, runs: Path = Path("runs"), listener: Listener | Non
     """
     seed_everything(recipe.seed, verbose=False)
     store = ChipStore.open(Path(recipe.data.root))
-    classifier, backbone = build_classifier(recipe, len(store.classes))
-    contract = contract_of(recipe, backbone, store.bands, store.limits())
+    encoder = load_encoder(recipe, store.bands)
+    classifier = build_classifier(recipe, len(store.classes), encoder)
+    units = sorted(set(store.split("train")["unit"]))
+    contract = contract_of(recipe, encoder, store.bands, units, partial(store.pixels, "train"))
     train, val = (_read(store, split, contract, listener) for split in ("train", "val"))
 
     run = Run.create(recipe, runs)
@@ -89,10 +92,10 @@ def finetune(recipe: Recipe, runs: Path = Path("runs"), listener: Listener | Non
         groups={group: tuple(names) for group, names in store.groups.items()},
         train_counts=tuple(int(count) for count in counts),
         contract=contract,
-        backbone_sha256=backbone.sha256,
+        backbone_sha256=encoder.sha256,
         tensors=classifier.learned_state(),
     )
-    run.update(bundle_sha256=bundle.save(run.bundle), backbone_sha256=backbone.sha256)
+    run.update(bundle_sha256=bundle.save(run.bundle), backbone_sha256=encoder.sha256)
     run.finish()
     return run
 
@@ -114,6 +117,18 @@ def _read(store: ChipStore, split: str, contract: Contract, listener: Listener |
     return ChipImages(store.root, table, store.classes, contract, progress)
 
 
+def meta_batch_size(recipe: Recipe) -> int:
+    """Chips in an outer step; where the recipe is silent those of an inner one, or with "joint" as many as let an epoch
+    pass over the meta subset once.
+    """
+    meta = recipe.meta
+    assert meta is not None
+    if meta.batch_size is not None or meta.schedule == "alternating":
+        return meta.batch_size or recipe.train.batch_size
+    inner = 1 - meta.ratio if meta.holdout else 1.0
+    return max(1, round(recipe.train.batch_size * recipe.train.accumulate * meta.every * meta.ratio / inner))
+
+
 def _task(
     recipe: Recipe, classifier: Classifier, store: ChipStore, train: ChipImages, val: ChipImages
 ) -> tuple[FineTuning, ChipData]:
@@ -124,15 +139,16 @@ def _task(
             ratio=meta.ratio,
             holdout=meta.holdout,
             sampling=meta.sampling,
-            batch_size=meta.batch_size or recipe.train.batch_size,
+            batch_size=meta_batch_size(recipe),
             seed=recipe.seed,
+            length=meta.round,
         )
     data = ChipData(
         train,
         val,
         batch_size=recipe.train.batch_size,
         eval_batch_size=recipe.evaluate.batch_size,
-        augmentation=Augmentation(recipe.data.augment),
+        augmentation=Augmentation(recipe.data.augment, len(train.contract.planes)),
         seed=recipe.seed,
         workers=recipe.data.workers,
         members=rounds.inner if rounds else None,

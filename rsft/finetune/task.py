@@ -13,8 +13,9 @@ from torch import Tensor
 from rsft.chips.dataset import AugmentedChips, ChipImages
 from rsft.classifier import Classifier
 from rsft.errors import RsftError
-from rsft.finetune.bilevel import MetaRounds, only
+from rsft.finetune.bilevel import Batch, BiLevel
 from rsft.finetune.losses import Loss
+from rsft.finetune.rounds import MetaRounds
 from rsft.imagery.augment import Augmentation
 from rsft.metrics.accuracy import summarise
 from rsft.recipe.schema import Meta, Recipe
@@ -23,7 +24,7 @@ MEASURES = ("micro", "macro", "head", "medium", "tail")
 
 
 class FineTuning(LightningModule):
-    """Trains a classifier as a recipe says; with a meta section, by the alternating bi-level loop (paper, section 3.3).
+    """Trains a classifier as a recipe says; with a meta section, by the bi-level loop.
 
     Args:
         chips: the training chips, from which outer batches are drawn.
@@ -44,7 +45,8 @@ class FineTuning(LightningModule):
         self.automatic_optimization = False
         self.classifier, self.recipe, self.loss = classifier, recipe, loss
         self.chips, self.rounds, self.groups = chips, rounds, groups
-        self.augmentation = Augmentation(recipe.data.augment)
+        self.augmentation = Augmentation(recipe.data.augment, len(chips.contract.planes))
+        self.loops: BiLevel | None = None  # once there are optimisers
         self.theta = classifier.theta
         self.gamma = classifier.adapted.gamma
         self.learning_rate = recipe.train.lr * math.sqrt(recipe.train.batch_size / 128)
@@ -66,50 +68,42 @@ class FineTuning(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """One inner step, and the outer step where one is due."""
-        optimizers = self.optimizers()
-        inner, *outer = optimizers if isinstance(optimizers, list) else [optimizers]
-        loss = self._inner_step(batch, batch_idx, inner)
-        if outer and self._outer_is_due(batch_idx):
-            self._outer_step(batch_idx // self._meta.every, outer[0])
+        if self.loops is None:
+            self.loops = self._loops()
+        for group in self.loops.inner.param_groups:
+            group["lr"] = self.learning_rate * self._rate(batch_idx)
+        try:
+            loss, outer_loss = self.loops.step(batch, self._outer_batch(batch_idx))
+        except RsftError as error:
+            raise RsftError(error.what, f"epoch {self.current_epoch + 1}, batch {batch_idx}", error.fix) from error
+        self.steps += 1
+        self._inner_losses.append(loss)
+        if outer_loss is not None:
+            self._outer_losses.append(outer_loss)
         return loss
 
-    def _inner_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, optimizer: Any) -> Tensor:
-        train = self.recipe.train
-        for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate * self._rate(batch_idx)
-        with only(self.theta, self.gamma):
-            inputs, labels = batch
-            loss = self.loss(self.classifier(inputs).float(), labels)
-            self._check(loss, "inner", batch_idx)
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            if train.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(self.theta, train.clip_norm)
-            optimizer.step()
-        self.steps += 1
-        self._inner_losses.append(loss.detach())
-        return loss.detach()
+    def _loops(self) -> BiLevel:
+        found = self.optimizers()
+        inner, *outer = found if isinstance(found, list) else [found]
+        return BiLevel(
+            self.classifier,
+            self.loss,
+            inner,
+            outer[0] if outer else None,
+            self.recipe.meta,
+            clip_norm=self.recipe.train.clip_norm,
+            accumulate=self.recipe.train.accumulate,
+            backward=self.manual_backward,
+        )
 
-    def _outer_step(self, number: int, optimizer: Any) -> None:
-        """One Adam step on gamma at fixed theta, first order: d L_meta(theta, gamma) / d gamma."""
-        assert self.rounds is not None and self.classifier.adapted.modulator is not None
+    def _outer_batch(self, batch_idx: int) -> Batch | None:
+        """Chips of the meta subset, where an outer step is due."""
+        if self.rounds is None or not self._outer_is_due(batch_idx):
+            return None
         epoch = self.current_epoch
         view = AugmentedChips(self.chips, self.augmentation, self.recipe.seed, epoch)
-        inputs, labels = self.chips.batch(self.rounds.batch(epoch, number), augment=view.image)
-        with only(self.gamma, self.theta):
-            loss = self.loss(self.classifier(inputs.to(self.device)).float(), labels.to(self.device))
-            self._check(loss, "outer", number)
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            self.classifier.adapted.modulator.pull(self._meta.weight_decay)
-            optimizer.step()
-        self._outer_losses.append(loss.detach())
-
-    def _check(self, loss: Tensor, loop: str, number: int) -> None:
-        if not torch.isfinite(loss):
-            place = f"epoch {self.current_epoch + 1}, {loop} batch {number}"
-            mend = "lower train.lr, meta.lr or peft.scale, or set train.clip_norm"
-            raise RsftError(f"the loss of the {loop} loop is {loss.item()}", place, mend)
+        inputs, labels = self.chips.batch(self.rounds.batch(epoch, batch_idx), augment=view.image)
+        return inputs.to(self.device), labels.to(self.device)
 
     @property
     def _meta(self) -> Meta:
@@ -117,8 +111,8 @@ class FineTuning(LightningModule):
         return self.recipe.meta
 
     def _outer_is_due(self, batch_idx: int) -> bool:
-        warm = self._position(batch_idx) >= self._meta.warmup
-        return warm and batch_idx % self._meta.every == self._meta.every - 1
+        period = self._meta.every * self.recipe.train.accumulate
+        return self._position(batch_idx) >= self._meta.warmup and batch_idx % period == period - 1
 
     def _position(self, batch_idx: int) -> float:
         """Epochs done, as a fraction."""

@@ -18,7 +18,7 @@ Bytes = NDArray[np.uint8]
 class Speckle(A.ImageOnlyTransform):  # type: ignore[misc]  # the library is not typed
     """Multiply by the square root of unit-mean gamma noise: the speckle of an L-look SAR amplitude.
 
-    The noise is the same in every band, since the bands of a repeated single-band chip are one measurement.
+    The noise is the same in every plane, since those of a repeated single band are one measurement.
     """
 
     def __init__(self, looks: tuple[float, float], p: float) -> None:
@@ -40,14 +40,16 @@ class Augmentation:
     """A named list of transforms; `seed` alone decides what is drawn, whatever ran before it.
 
     "sar" keeps the radar geometry (no turn beyond 15 degrees, no vertical flip: shadow and layover have a side);
-    "optical" turns and flips freely and changes the light; "none" returns the image.
+    "optical" turns and flips freely and changes the light, and the colour where there are `planes` of it; "none"
+    returns the image.
     """
 
-    def __init__(self, name: Literal["none", "sar", "optical"]) -> None:
-        self._compose = A.Compose(_TRANSFORMS[name]()) if name != "none" else None
+    def __init__(self, name: Literal["none", "sar", "optical"], planes: int = 3) -> None:
+        transforms = {"none": [], "sar": _sar(), "optical": _optical(planes)}[name]
+        self._compose = A.Compose(transforms) if transforms else None
 
     def __call__(self, image: Bytes, seed: int) -> Bytes:
-        """(H, W, 3) bytes -> (H, W, 3) bytes."""
+        """(H, W, P) bytes -> (H, W, P) bytes."""
         if self._compose is None:
             return image
         self._compose.set_random_seed(seed)
@@ -69,12 +71,12 @@ def _sar() -> list[A.BasicTransform]:
     ]
 
 
-def _optical() -> list[A.BasicTransform]:
+def _optical(planes: int) -> list[A.BasicTransform]:
+    light = (
+        A.ColorJitter(0.2, 0.2, 0.2, 0.03, p=0.5) if planes in (1, 3) else A.RandomBrightnessContrast(0.2, 0.2, p=0.5)
+    )
     return [
         A.D4(p=1.0),
         A.Affine(scale=(0.8, 1.2), translate_percent=(-0.08, 0.08), border_mode=cv2.BORDER_REFLECT_101, p=0.7),
-        A.ColorJitter(0.2, 0.2, 0.2, 0.03, p=0.5),
+        light,
     ]
-
-
-_TRANSFORMS = {"sar": _sar, "optical": _optical}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,66 +10,92 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from rsft.errors import DataError
-
-Limits = tuple[float, float]  # the pixel values that become 0 and 255
-Pixels = NDArray[Any]  # (H, W, B), B bands in the order that `bands` names
-
-NUMBER_TYPE = {"uint8": np.dtype("uint8"), "uint16": np.dtype("uint16")} | dict.fromkeys(
-    ("amplitude", "intensity", "sigma0", "db"), np.dtype("float32")
-)
-"""Every unit a chip may have, with the number type that carries it on disk; float pixels must say which they are."""
-
-STRETCHED = ("uint8", "uint16")
-"""The units that a network can take today."""
+from rsft.imagery.bands import compute_planes
+from rsft.imagery.stretch import Statistics, Stretch
+from rsft.imagery.units import DIGITAL, Pixels, check_unit, convert, convertible, why_not
 
 
 class Contract(BaseModel):
     """What a model was trained on; a chip that breaks it is refused, never guessed at.
 
     Attributes:
-        units: each accepted unit with the pixel values that become 0 and 255 (a fixed linear stretch).
-        bands: names of the bands, in order.
+        units: the units that planes are computed in, each with the stretch of every plane; a chip in another unit is
+            converted to the first one that it can become.
+        digital: what the digital numbers of uint8 and uint16 chips are; None where they are just that.
+        bands: names of a chip's bands, in order.
+        planes: what the network sees, each an expression over bands; one may come more than once.
         crop: side in pixels of the centre crop taken before resizing; None takes the whole chip.
         size: side of the network's input in pixels.
-        mean, std: of the network's three inputs, in 0-1.
+        mean, std: of the network's inputs, one a plane, in 0-1.
+        statistics: of the training chips by unit, where a stretch was measured.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    units: dict[str, Limits]
+    units: dict[str, tuple[Stretch, ...]]
+    digital: str | None = None
     bands: tuple[str, ...]
+    planes: tuple[str, ...]
     crop: int | None
     size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    statistics: dict[str, tuple[Statistics, ...]] = {}
 
-    def check(self, pixels: Pixels) -> str:
-        """Return the unit of `pixels` (H, W, B).
+    def arrange(self, pixels: Pixels, bands: Sequence[str] | None) -> Pixels:
+        """The contract's bands out of a chip (H, W, B) whose own are named, or all of them where they are not.
 
         Raises:
-            DataError: number type or number of bands differ from those of the contract, or no network takes the unit.
+            DataError: another number than names, or a band that is missing.
+        """
+        if bands is None:
+            return pixels
+        if len(bands) != pixels.shape[2]:
+            raise DataError(f"{pixels.shape[2]} bands, but {len(bands)} names ({', '.join(bands)})")
+        missing = [band for band in self.bands if band not in bands]
+        if missing:
+            raise DataError(f"bands {', '.join(bands)}, but the model takes {', '.join(self.bands)}")
+        return pixels if tuple(bands) == self.bands else pixels[:, :, [bands.index(band) for band in self.bands]]
+
+    def check(self, pixels: Pixels, unit: str | None = None) -> tuple[str, str]:
+        """The unit of `pixels` (H, W, B), which integers carry in their number type, and the one to compute in.
+
+        Raises:
+            DataError: the bands or the unit are not those of the contract, or the values cannot be in that unit.
         """
         found = pixels.shape[2]
         if found != len(self.bands):
             raise DataError(f"{found} bands, but the model takes {len(self.bands)} ({', '.join(self.bands)})")
-        for unit in self.units:
-            check_stretched(unit)
-            if NUMBER_TYPE[unit] == pixels.dtype:
-                return unit
-        raise DataError(f"{pixels.dtype} pixels, but the model takes {' or '.join(self.units)}")
+        number_type, accepted = str(pixels.dtype), " or ".join(self.units)
+        unit = unit or (number_type if number_type in DIGITAL else None)
+        unit = self.digital or unit if unit in DIGITAL else unit
+        if unit is None:
+            fix = f"declare the unit that the chips have, for instance {next(iter(self.units))}"
+            raise DataError(f"{number_type} pixels of no declared unit, but the model takes {accepted}", fix=fix)
+        wanted = next((each for each in (unit, *self.units) if each in self.units and convertible(unit, each)), None)
+        if wanted is None:
+            raise DataError(f"{unit} pixels, but the model takes {accepted}", fix=why_not(unit, next(iter(self.units))))
+        check_unit(pixels, unit)
+        return unit, wanted
 
-    def to_image(self, pixels: Pixels) -> NDArray[np.uint8]:
-        """Check, crop, stretch to bytes, resize and repeat a single band: (H, W, B) -> (size, size, 3)."""
-        low, high = self.units[self.check(pixels)]
-        pixels = centre_crop(pixels, self.crop)
-        if (low, high) != (0, 255) or pixels.dtype != np.uint8:
-            scaled = (pixels.astype(np.float32) - low) * (255.0 / (high - low))
-            pixels = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-        image = self._resize(pixels)
-        return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+    def to_image(self, pixels: Pixels, unit: str | None = None) -> NDArray[np.uint8]:
+        """Check, convert, compute the planes, stretch to bytes, crop and resize: (H, W, B) -> (size, size, P).
+
+        Raises:
+            DataError: see `check`.
+        """
+        unit, wanted = self.check(pixels, unit)
+        wishes = list(zip(self.planes, self.units[wanted], strict=True))
+        distinct = list(dict.fromkeys(wishes))  # a repeated band is stretched and resized once
+        if all(stretch.high is not None for _, stretch in distinct):  # else the whole chip decides
+            pixels = centre_crop(pixels, self.crop)
+        planes = compute_planes(convert(pixels, unit, wanted), self.bands, [plane for plane, _ in distinct])
+        stretched = [stretch.to_bytes(plane) for plane, (_, stretch) in zip(planes, distinct, strict=True)]
+        image = self._resize(centre_crop(np.stack(stretched, axis=2), self.crop))
+        return image if distinct == wishes else image[:, :, [distinct.index(wish) for wish in wishes]]
 
     def _resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(h, w, B) -> (size, size, B), area-averaged when shrinking."""
+        """(h, w, P) -> (size, size, P), area-averaged when shrinking."""
         if image.shape[:2] == (self.size, self.size):
             return image
         shrinking = min(image.shape[:2]) > self.size
@@ -79,32 +104,19 @@ class Contract(BaseModel):
         return np.asarray(resized, np.uint8).reshape(self.size, self.size, -1)  # OpenCV drops a single band
 
     def normalise(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """n images (size, size, 3) -> (n, 3, size, size) float32, zero mean and unit variance by `mean` and `std`."""
+        """n images (size, size, P) -> (n, P, size, size) float32, zero mean and unit variance by `mean` and `std`."""
         mean, std = np.asarray(self.mean, np.float32)[:, None], np.asarray(self.std, np.float32)[:, None]
-        table = (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std  # (3, 256): bytes have few values
-        scaled = np.empty((len(images), 3, self.size, self.size), np.float32)
+        table = (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std  # (P, 256): bytes have few values
+        scaled = np.empty((len(images), len(self.planes), self.size, self.size), np.float32)
         for image, planes in zip(images, scaled, strict=True):
             for plane, values, out in zip(cv2.split(image), table, planes, strict=True):
                 cv2.LUT(plane, values, dst=out)
         return scaled
 
-    def to_input(self, pixels: Pixels) -> NDArray[np.float32]:
-        """A chip as the network takes it, without augmentation: (H, W, B) -> (3, size, size)."""
-        inputs: NDArray[np.float32] = self.normalise([self.to_image(pixels)])[0]
+    def to_input(self, pixels: Pixels, unit: str | None = None) -> NDArray[np.float32]:
+        """A chip as the network takes it, without augmentation: (H, W, B) -> (P, size, size)."""
+        inputs: NDArray[np.float32] = self.normalise([self.to_image(pixels, unit)])[0]
         return inputs
-
-
-def check_stretched(unit: str) -> None:
-    """Refuse a unit that can be stored but not yet stretched to bytes.
-
-    Raises:
-        DataError: it is none of STRETCHED.
-    """
-    if unit not in STRETCHED:
-        raise DataError(
-            f"chips in {unit} cannot be given to a network yet",
-            fix=f"prepare them as {' or '.join(STRETCHED)}",
-        )
 
 
 def centre_crop(pixels: Pixels, side: int | None) -> Pixels:

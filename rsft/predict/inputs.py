@@ -6,17 +6,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+import pyarrow as pa
+
 from rsft.errors import RequestError
 from rsft.imagery.read import IMAGE_SUFFIXES
 
 _MANIFEST = "manifest.parquet"  # of a chip store
 
 
+class Declared(NamedTuple):
+    """What is known of a chip beside its pixels; None where nothing is said."""
+
+    unit: str | None = None
+    bands: tuple[str, ...] | None = None
+
+    def or_else(self, other: Declared) -> Declared:
+        """What is said here, else what is said there."""
+        return Declared(self.unit or other.unit, self.bands or other.bands)
+
+
+NOTHING = Declared()
+
+
 class Found(NamedTuple):
-    """Chips, sorted and each once, and how many files of folders were no images by their suffix."""
+    """Chips, sorted and each once; how many files of folders were no images by their suffix; what stores declare."""
 
     chips: list[Path]
     skipped: int
+    declared: dict[Path, Declared]
 
 
 def find_chips(inputs: Sequence[Path]) -> Found:
@@ -27,10 +45,13 @@ def find_chips(inputs: Sequence[Path]) -> Found:
     """
     chips: set[Path] = set()
     skipped: set[Path] = set()
+    declared: dict[Path, Declared] = {}
     for given in inputs:
         for path in _expand(given):
             if path.is_dir():
-                path = path / "chips" if (path / _MANIFEST).is_file() else path  # its figures are no chips
+                if (path / _MANIFEST).is_file():
+                    declared |= _declared(path)
+                    path = path / "chips"  # its figures are no chips
                 files = {file for file in path.rglob("*") if file.is_file()}
                 images = {file for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
                 chips |= images
@@ -42,7 +63,16 @@ def find_chips(inputs: Sequence[Path]) -> Found:
         raise RequestError(
             "there are no chips", ", ".join(map(str, inputs)), f"in folders, files ending in {suffixes} count"
         )
-    return Found(sorted(chips), len(skipped - chips))
+    return Found(sorted(chips), len(skipped - chips), declared)
+
+
+def _declared(store: Path) -> dict[Path, Declared]:
+    try:
+        table = pd.read_parquet(store / _MANIFEST, columns=["path", "unit", "bands"])
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise RequestError("the manifest cannot be read", store / _MANIFEST, "make it with `rsft prepare`") from error
+    rows = zip(table["path"], table["unit"], table["bands"], strict=True)
+    return {store / path: Declared(unit, tuple(bands.split(","))) for path, unit, bands in rows}
 
 
 def _expand(given: Path) -> list[Path]:

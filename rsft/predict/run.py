@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from rsft.bundle import Bundle
 from rsft.classifier import load_classifier
 from rsft.errors import DataError, WeightsError
 from rsft.files import replacing
-from rsft.imagery.contract import Contract, Pixels
+from rsft.imagery.contract import Contract
 from rsft.imagery.read import read_chip
+from rsft.imagery.units import Pixels
 from rsft.predict.footprints import footprint
-from rsft.predict.inputs import find_chips
+from rsft.predict.inputs import NOTHING, Declared, find_chips
 from rsft.predict.outputs import check_output, write_predictions
 
 Progress = Callable[[int, int, str], None]  # done, total, what
@@ -53,12 +54,16 @@ def predict(
     inputs: Sequence[Path],
     out: Path,
     *,
+    declared: Declared = NOTHING,
     overwrite: bool = False,
     batch_size: int = 64,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Predictions:
     """Classify chips and write the table to `out`, the refused to `<out stem>.rejected.csv` beside it.
+
+    Args:
+        declared: unit and bands of all chips; what is None there is taken from a chip store's manifest.
 
     Raises:
         RequestError: no bundle, no chips, or an output that cannot be written.
@@ -67,11 +72,12 @@ def predict(
     """
     bundle = Bundle.load(bundle_dir)
     check_output(out, _columns(bundle.classes), overwrite=overwrite)
-    chips, skipped = find_chips(inputs)
+    chips, skipped, known = find_chips(inputs)
+    known = {path: declared.or_else(known.get(path, NOTHING)) for path in chips}
     model = load_classifier(bundle, device)
     place = next(model.parameters()).device
     result = classify_chips(
-        chips, bundle.contract, bundle.classes, lambda x: model(x.to(place)), batch_size=batch_size, progress=progress
+        known, bundle.contract, bundle.classes, lambda x: model(x.to(place)), batch_size=batch_size, progress=progress
     )
     listing = _write_rejected(out, result.rejected)
     if result.table.empty:
@@ -99,7 +105,7 @@ class Classified:
 
 
 def classify_chips(
-    paths: Sequence[Path],
+    chips: Mapping[Path, Declared],
     contract: Contract,
     classes: Sequence[str],
     classify: Classify,
@@ -107,17 +113,23 @@ def classify_chips(
     batch_size: int,
     progress: Progress | None = None,
 ) -> Classified:
-    """Classify chips batch by batch; one that cannot be read or breaks the contract is refused, and the job goes on."""
+    """Classify chips batch by batch; one that cannot be read or breaks the contract is refused, and the job goes on.
+
+    Args:
+        chips: each with its unit and bands as far as they are declared.
+    """
     result = Classified()
     tables = [pd.DataFrame(columns=_columns(classes))]
+    paths = list(chips)
     for start in range(0, len(paths), batch_size):
         kept: list[Path] = []
         batch: list[NDArray[np.float32]] = []
         for path in paths[start : start + batch_size]:
             try:
-                pixels = read_chip(path)
+                unit, bands = chips[path]
+                pixels = contract.arrange(read_chip(path), bands)
                 band = _one_band(pixels, contract)
-                batch.append(contract.to_input(pixels if band is None else band))
+                batch.append(contract.to_input(pixels if band is None else band, unit))
             except DataError as error:
                 result.rejected.append((path, error.what))
                 continue

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 from rsft.chips.build import Plan, Progress, Record, build_store, check_free
-from rsft.chips.longtail import draw, long_tail_counts, stratified_split
 from rsft.chips.store import ChipStore
 from rsft.errors import RequestError
+from rsft.prepare.command import prepare_command
+from rsft.prepare.labelled import check_share, set_aside, thin
 from rsft.prepare.names import chip_names
 from rsft.prepare.unpacked import unpacked
 from rsft.sources.cifar import CIFAR100, CLASSES, CIFARImage
@@ -41,40 +40,25 @@ def prepare_cifar100(
     check_free(root, overwrite)
     if ratio < 1:
         raise RequestError(f"a ratio of {ratio}", "--ratio", "give largest / smallest class, at least 1")
-    if not 0 <= val < 1:
-        raise RequestError(f"a validation share of {val}", "--val", "give a share from 0 up to, not including, 1")
+    check_share(val)
     with unpacked(src, root, progress) as folder:
         source = CIFAR100(folder)
-        train = _long_tail([image for image in source.images if image.split == "train"], ratio, seed)
-        rest = _set_aside([image for image in source.images if image.split != "train"], val, seed)
-        left_out = len(source) - len(train) - len(rest)
-        skipped = source.skipped + Counter({f"training image, for a ratio of {ratio:g}": left_out})
-        words = ["rsft", "prepare", "cifar100-lt", str(src), "--root", str(root)]
+        whole = [image for image in source.images if image.split == "train"]
+        others = [image for image in source.images if image.split != "train"]
+        train = thin(whole, CLASSES, ratio, seed)
+        if val and not any(image.split == "val" for image in others):
+            others, aside = set_aside(others, val, seed)
+            others += aside
+        left_out = {f"training image, for a ratio of {ratio:g}": len(whole) - len(train)}
         plan = Plan(
             name=f"CIFAR100-LT, ratio {ratio:g}",
             classes=CLASSES,
-            command=shlex.join([*words, "--ratio", f"{ratio:g}", "--val", f"{val:g}", "--seed", str(seed)]),
-            skipped=skipped,
+            command=prepare_command("cifar100-lt", src, root=root, ratio=ratio, val=val, seed=seed),
+            skipped=source.skipped + Counter(left_out),
             rejected=source.rejected,
         )
-        records = _records(train + rest, source.root)
+        records = _records(train + others, source.root)
         return build_store(root, records, plan, overwrite=overwrite, progress=progress)
-
-
-def _long_tail(images: list[CIFARImage], ratio: float, seed: int) -> list[CIFARImage]:
-    labels = [image.label for image in images]
-    found = Counter(labels)
-    available = {label: found[label] for label in CLASSES if found[label]}
-    return [images[index] for index in draw(labels, long_tail_counts(available, ratio), seed)]
-
-
-def _set_aside(images: list[CIFARImage], share: float, seed: int) -> list[CIFARImage]:
-    """Move a share of each class to the validation split, unless there is one."""
-    if not share or any(image.split == "val" for image in images):
-        return images
-    _, chosen = stratified_split([image.label for image in images], share, seed)
-    moved = set(chosen.tolist())
-    return [replace(image, split="val") if index in moved else image for index, image in enumerate(images)]
 
 
 def _records(images: list[CIFARImage], root: Path) -> list[Record]:

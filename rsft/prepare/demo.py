@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +11,8 @@ import numpy as np
 
 from rsft.chips.build import Plan, Progress, Record, build_store, check_free
 from rsft.chips.store import SPLITS, ChipStore
+from rsft.chips.summary import Counts
+from rsft.prepare.command import prepare_command
 from rsft.prepare.names import chip_names
 from rsft.sources import fusrs
 from rsft.sources.fusar import FUSARShip
@@ -23,8 +23,6 @@ from rsft.sources.srsdd import SPACING_M, SRSDD, box_in_chip, cut_ship
 CLASSES = fusrs.CLASSES[4]
 GROUPS = {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}
 """As the paper has them for FUSRS v2, whatever the counts."""
-
-Counts = Mapping[str, Mapping[str, int]]  # of chips, by split and class
 
 BANDS = ("HH",)
 COUNTS: Counts = {
@@ -43,6 +41,7 @@ def prepare_demo(
     overwrite: bool = False,
     progress: Progress | None = None,
     *,
+    jobs: int = 2,
     counts: Counts = COUNTS,
     scenes: int = 20,
 ) -> ChipStore:
@@ -56,25 +55,27 @@ def prepare_demo(
     check_free(root, overwrite)
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=root.parent) as raw:
-        write_srsdd_tree(Path(raw, "SRSDD"), scenes, seed=seed, progress=progress)
+        write_srsdd_tree(Path(raw, "SRSDD"), scenes, seed=seed, jobs=jobs, progress=progress)
         srsdd = SRSDD(Path(raw, "SRSDD"))
         records, skipped = _from_scenes(srsdd, counts, seed)
         wanted = _still_wanted(records, counts)
         categories = {
             category: sum(wanted[split][name] for split in SPLITS) for category, name in FUSAR_CLASSES.items()
         }
-        write_fusar_tree(Path(raw, "FUSAR-Ship"), categories | _OTHERS, seed=seed, clutter=_CLUTTER, progress=progress)
+        write_fusar_tree(
+            Path(raw, "FUSAR-Ship"), categories | _OTHERS, seed=seed, clutter=_CLUTTER, jobs=jobs, progress=progress
+        )
         fusar = FUSARShip(Path(raw, "FUSAR-Ship"))
         more, left_out = _from_chips(fusar, wanted, seed)
         plan = Plan(
             name="simulated FUSRS v2, clean classes",
             classes=CLASSES,
-            command=f"rsft prepare demo --root {shlex.quote(str(root))} --seed {seed}",
+            command=prepare_command("demo", root=root, seed=seed),
             groups=GROUPS,
             skipped=skipped + left_out + srsdd.skipped + fusar.skipped,
             rejected=[*srsdd.rejected, *fusar.rejected],
         )
-        return build_store(root, records + more, plan, overwrite=overwrite, progress=progress)
+        return build_store(root, records + more, plan, overwrite=overwrite, progress=progress, jobs=jobs)
 
 
 def _from_scenes(srsdd: SRSDD, counts: Counts, seed: int) -> tuple[list[Record], Counter[str]]:
@@ -99,14 +100,12 @@ def _from_scenes(srsdd: SRSDD, counts: Counts, seed: int) -> tuple[list[Record],
     return records, skipped
 
 
-def _still_wanted(records: list[Record], counts: Counts) -> dict[str, dict[str, int]]:
+def _still_wanted(records: list[Record], counts: Counts) -> Counts:
     have = Counter((record.split, record.label) for record in records)
     return {split: {name: counts[split][name] - have[split, name] for name in CLASSES} for split in SPLITS}
 
 
-def _from_chips(
-    fusar: FUSARShip, wanted: Mapping[str, Mapping[str, int]], seed: int
-) -> tuple[list[Record], Counter[str]]:
+def _from_chips(fusar: FUSARShip, wanted: Counts, seed: int) -> tuple[list[Record], Counter[str]]:
     """One record a chip of a wanted class; the splits of a class are dealt at random."""
     rng = np.random.default_rng((seed, 2))
     splits = {

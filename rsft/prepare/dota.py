@@ -5,16 +5,15 @@ from __future__ import annotations
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from rsft.chips.build import Plan, Progress, Record, build_store, check_free
 from rsft.chips.store import ChipStore
 from rsft.errors import DataError, RequestError
+from rsft.imagery.held import HeldImage
+from rsft.imagery.units import Pixels
 from rsft.prepare.splits import split_groups
 from rsft.prepare.unpacked import unpacked
-from rsft.sources.dota import VERSIONS, DOTAImage, DOTAObject, DOTAObjects, Version, cut, read_rgb
+from rsft.sources.dota import VERSIONS, DOTAObject, DOTAObjects, Version, cut, read_rgb
 
 GROUPS = {
     "head": ["ship", "large-vehicle", "small-vehicle"],
@@ -75,7 +74,7 @@ def prepare_dota(
         try:
             return build_store(root, records, plan, overwrite=overwrite, progress=progress, jobs=jobs)
         finally:
-            _held.clear()
+            _held_rgb.clear()
 
 
 def _check(version: str, classes: int, margin: int, min_side: int, val: float) -> None:
@@ -113,26 +112,23 @@ def crop_record(item: DOTAObject, split: str, version: Version) -> Record:
         "box": item.box_in_crop,
         "flags": ",".join(flag for flag in flags if flag),
     }
-    cropped = partial(_crop, item)
-    return Record(item.name, split, item.category, image.label_file, cropped, item.line, facts=facts)
+    return Record(
+        item.name,
+        split,
+        item.category,
+        image.label_file,
+        partial(_crop, item),
+        item.line,
+        facts=facts,
+        images=(image.path,),
+    )
 
 
-def _crop(item: DOTAObject) -> NDArray[Any]:
-    return cut(item, _held_image(item.image))
+_held_rgb = HeldImage(read_rgb)
 
 
-_held: dict[Path, NDArray[Any] | DataError] = {}
-"""The image that this process cut from last, or why it cannot be: objects come image by image."""
-
-
-def _held_image(image: DOTAImage) -> NDArray[Any]:
-    if image.path not in _held:
-        _held.clear()  # before the next is decoded: two would not fit
-        try:
-            _held[image.path] = read_rgb(image.path)
-        except DataError as error:
-            _held[image.path] = error
-    found = _held[image.path]
-    if isinstance(found, DataError):
-        raise DataError(f"{image.path.name}: {found.what}") from found.__cause__
-    return found
+def _crop(item: DOTAObject) -> Pixels:
+    try:
+        return cut(item, _held_rgb(item.image.path))
+    except DataError as error:  # told at the row of the label file, where the object is lost
+        raise DataError(f"{item.image.path.name}: {error.what}") from error.__cause__

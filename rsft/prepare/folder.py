@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from rsft.chips.build import Plan, Progress, Record, build_store, check_free
-from rsft.chips.longtail import draw, long_tail_counts, stratified_split
 from rsft.chips.store import ChipStore
 from rsft.errors import RequestError
+from rsft.imagery.bands import check_bands
+from rsft.imagery.units import UNITS
+from rsft.prepare.command import prepare_command
+from rsft.prepare.labelled import check_share, set_aside, thin
 from rsft.prepare.names import chip_names
-from rsft.sources.folder import ImageFolderLT, LabelledFile
+from rsft.sources.folder import ImageFolderLT
 from rsft.sources.text import numbered_lines
 
 
@@ -24,6 +25,8 @@ def prepare_folder(
     imbalance: float | None = None,
     val: float = 0.2,
     names: Mapping[str, str] | Path | None = None,
+    unit: str | None = None,
+    bands: tuple[str, ...] | None = None,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -35,55 +38,57 @@ def prepare_folder(
             ranked by descending count, ties in class order. Other splits stay as they are.
         val: share of each training class set aside for validation, where `src` has no validation split.
         names: what to call the classes, or a text file with one `folder name` pair a line.
+        unit: of the pixels; floats must say it.
+        bands: their names in the order of the files; gray or R, G, B where left out.
 
     Raises:
         RequestError: `src` has no labelled image, `root` is taken, or an argument is out of range.
         DataError: no image can be used.
     """
     check_free(root, overwrite)
-    if not 0 <= val < 1:
-        raise RequestError(f"a validation share of {val}", "--val", "give a share from 0 up to, not including, 1")
+    check_share(val)
     if imbalance is not None and imbalance < 1:
         raise RequestError(f"an imbalance of {imbalance}", "--imbalance", "give largest / smallest class, at least 1")
+    if unit is not None and unit not in UNITS:
+        raise RequestError(f"no unit is called {unit}", "--unit", f"choose one of {', '.join(UNITS)}")
+    check_bands(bands or ())
     source = ImageFolderLT(src)
     titles = _titles(source, names)
-    files, skipped = source.files, Counter(source.skipped)
-    if val and not any(file.split == "val" for file in files):
-        files = _set_aside(files, val, seed)
+    train = [file for file in source.files if file.split == "train"]
+    others = [file for file in source.files if file.split != "train"]
+    if val and not any(file.split == "val" for file in others):
+        train, aside = set_aside(train, val, seed)
+        others += aside
+    left_out = Counter[str]()
     if imbalance is not None:
-        kept = _thin(files, source.classes, imbalance, seed)
-        skipped[f"training chip, for an imbalance of {imbalance:g}"] = len(files) - len(kept)
-        files = kept
+        kept = thin(train, source.classes, imbalance, seed)
+        left_out[f"training chip, for an imbalance of {imbalance:g}"] = len(train) - len(kept)
+        train = kept
+    files = train + others
     groups = [(file.split, file.label) for file in files]
+    facts = {"source": src.resolve().name} | ({"unit": unit} if unit else {})
     records = [
-        Record(name, file.split, titles[file.label], file.path, facts={"source": src.resolve().name})
+        Record(name, file.split, titles[file.label], file.path, bands=bands, facts=facts)
         for name, file in zip(chip_names([file.path for file in files], groups, src), files, strict=True)
     ]
     plan = Plan(
         name=root.resolve().name,
         classes=[titles[label] for label in source.classes],
-        command=_command(src, root, imbalance, val, names, seed),
-        skipped=skipped,
+        command=prepare_command(
+            "folder",
+            src,
+            root=root,
+            imbalance=imbalance,
+            names=names if isinstance(names, Path) else None,
+            unit=unit,
+            bands=",".join(bands) if bands else None,
+            val=val,
+            seed=seed,
+        ),
+        skipped=source.skipped + left_out,
         rejected=source.rejected,
     )
     return build_store(root, records, plan, overwrite=overwrite, progress=progress)
-
-
-def _set_aside(files: list[LabelledFile], share: float, seed: int) -> list[LabelledFile]:
-    """Move a share of each training class to the validation split."""
-    train = [index for index, file in enumerate(files) if file.split == "train"]
-    _, chosen = stratified_split([files[index].label for index in train], share, seed)
-    moved = {train[index] for index in chosen}
-    return [replace(file, split="val") if index in moved else file for index, file in enumerate(files)]
-
-
-def _thin(files: list[LabelledFile], classes: list[str], imbalance: float, seed: int) -> list[LabelledFile]:
-    """Thin the training split to the exponential profile."""
-    train = [file for file in files if file.split == "train"]
-    labels = [file.label for file in train]
-    available = {label: labels.count(label) for label in classes if label in set(labels)}
-    kept = draw(labels, long_tail_counts(available, imbalance), seed)
-    return [train[index] for index in kept] + [file for file in files if file.split != "train"]
 
 
 def _titles(source: ImageFolderLT, names: Mapping[str, str] | Path | None) -> dict[str, str]:
@@ -108,14 +113,3 @@ def _titles(source: ImageFolderLT, names: Mapping[str, str] | Path | None) -> di
     if faulty:
         raise RequestError(f"{faulty[0]!r} is used twice or cannot name a folder", "--names", "choose another name")
     return titles
-
-
-def _command(
-    src: Path, root: Path, imbalance: float | None, val: float, names: Mapping[str, str] | Path | None, seed: int
-) -> str:
-    words = ["rsft", "prepare", "folder", str(src), "--root", str(root)]
-    if imbalance is not None:
-        words += ["--imbalance", f"{imbalance:g}"]
-    if isinstance(names, Path):
-        words += ["--names", str(names)]
-    return shlex.join([*words, "--val", f"{val:g}", "--seed", str(seed)])

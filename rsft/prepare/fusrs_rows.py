@@ -134,7 +134,8 @@ def _record(chip: Chip, name: str, split: str, label: str, group: str, flags: li
     facts: dict[str, Any] = {"source": _source(chip), "sensor": _SENSOR, "group_key": group}
     if isinstance(chip, SRSDDShip):
         facts |= {"spacing_m": SPACING_M, "box": box_in_chip(chip), "flags": ",".join(flags)}
-        return Record(name, split, label, chip.label_file, partial(cut_ship, chip), chip.line, facts=facts)
+        cut, images = partial(cut_ship, chip), (chip.image,)
+        return Record(name, split, label, chip.label_file, cut, chip.line, facts=facts, images=images)
     facts |= {"spacing_m": chip.spacing_m, "polarisation": chip.polarisation, "incidence_deg": chip.incidence_deg}
     facts |= {"mmsi": chip.mmsi, "flags": ",".join([*chip.flags, *flags])}
     return Record(name, split, label, chip.path, facts=facts)
@@ -142,17 +143,14 @@ def _record(chip: Chip, name: str, split: str, label: str, group: str, flags: li
 
 def _unique_names(chips: Sequence[Chip], labels: Sequence[str], fusar: FUSARShip) -> list[str]:
     """File names, with the folders where they collide in a class; L<stem>_<k> where two images are one number."""
-    ours = [(chip.path, label) for chip, label in zip(chips, labels, strict=True) if isinstance(chip, FUSARChip)]
-    names = iter(chip_names([path for path, _ in ours], [label for _, label in ours], fusar.root))
+    label_of = {chip.path: label for chip, label in zip(chips, labels, strict=True) if isinstance(chip, FUSARChip)}
+    name_of = dict(zip(label_of, chip_names([*label_of], [*label_of.values()], fusar.root), strict=True))
     times = Counter(_name(chip) for chip in chips)
-    return [
-        next(names)
-        if isinstance(chip, FUSARChip)
-        else chip.name
-        if times[chip.name] == 1
-        else f"L{chip.image.stem}_{chip.number}"
-        for chip in chips
-    ]
+
+    def ship_name(ship: SRSDDShip) -> str:
+        return ship.name if times[ship.name] == 1 else f"L{ship.image.stem}_{ship.number}"
+
+    return [name_of[chip.path] if isinstance(chip, FUSARChip) else ship_name(chip) for chip in chips]
 
 
 def _digests(paths: Sequence[Path], jobs: int) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from rsft.chips.build import Plan, Progress, Record, build_store, check_free
 from rsft.chips.store import ChipStore
+from rsft.prepare.command import prepare_command
 from rsft.sources.lists import INaturalist2018, ListedImages, PlacesLT
 
 SOURCES: dict[str, type[ListedImages]] = {"places-lt": PlacesLT, "inat2018": INaturalist2018}
@@ -33,11 +33,10 @@ def prepare_lists(
     """
     check_free(root, overwrite)
     source = SOURCES[name](src, lists)
-    words = ["rsft", "prepare", name, str(src), "--root", str(root)]
     plan = Plan(
         name=source.facts.title,
         classes=source.classes,
-        command=shlex.join(words if lists is None else [*words, "--lists", str(lists)]),
+        command=prepare_command(name, src, root=root, lists=lists),
         rejected=[*((str(source.lists), 0, difference) for difference in source.differences), *source.rejected],
     )
     return build_store(root, _Records(source), plan, overwrite=overwrite, progress=progress)

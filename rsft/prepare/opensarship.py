@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal
 from rsft.chips.build import Plan, Progress, Record, build_store, check_free
 from rsft.chips.store import ChipStore
 from rsft.errors import DataError, RequestError
+from rsft.prepare.command import prepare_command
 from rsft.prepare.splits import split_groups
 from rsft.prepare.unpacked import unpacked
 from rsft.sources.opensarship import FOLDERS, UNITS, OpenSARShip, OpenSARShipChip, Product, read_pixels
@@ -39,7 +39,8 @@ def prepare_opensarship(
 
     Args:
         classes: "3" for THREE, "typed" for the types as the files name them.
-        val, test: shares of each class to come near to; a scene goes to one split with all its ships.
+        val, test: shares of each class to come near to; a scene goes to one split with all its ships. Each class is in
+            every split if it is in as many scenes; README.md of the store names those that a split lacks.
 
     Raises:
         RequestError: `src` has no such scene, `root` is taken, or an argument is out of range.
@@ -50,8 +51,6 @@ def prepare_opensarship(
     _check_choice("--classes", classes, ("3", "typed"))
     if not (val >= 0 and test >= 0 and val + test < 1):
         raise RequestError(f"shares of {val} and {test}", "--val, --test", "give shares of 0 or more, in all under 1")
-    words = ["rsft", "prepare", "opensarship", str(src), "--root", str(root), "--product", product]
-    words += ["--classes", classes, "--val", f"{val:g}", "--test", f"{test:g}", "--seed", str(seed)]
     with unpacked(src, root, progress) as folder:
         source = OpenSARShip(folder, product)
         if not source.chips:
@@ -64,7 +63,9 @@ def prepare_opensarship(
         plan = Plan(
             name=f"OpenSARShip, {FOLDERS[product]}",
             classes=THREE if classes == "3" else sorted(set(labels)),
-            command=shlex.join(words),
+            command=prepare_command(
+                "opensarship", src, root=root, product=product, classes=classes, val=val, test=test, seed=seed
+            ),
             skipped=skipped,
             rejected=source.rejected,
         )
@@ -94,7 +95,8 @@ def _record(chip: OpenSARShipChip, label: str, split: str, product: Product) -> 
         "flags": ",".join(chip.flags),
     }
     cut = partial(read_pixels, chip, product)
-    return Record(name, split, label, chip.paths[0], cut, bands=chip.bands, facts=facts)
+    origin, *others = chip.paths
+    return Record(name, split, label, origin, cut, bands=chip.bands, facts=facts, images=tuple(others))
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 
@@ -25,6 +25,21 @@ FolderName = Annotated[
 ]
 Positions = Annotated[str, BeforeValidator(_unquoted), _text("^[qkvo12]+$", "letters of qkvo12")]
 BlockRule = Annotated[str, _text("^(all|(last|every):[1-9][0-9]*)$", "all, last:N, every:N")]
+Expression = Annotated[str, BeforeValidator(_unquoted), _text(r"^[\w .+*/()-]+$", "expressions over bands")]
+
+
+def _rising(pair: list[float]) -> list[float]:
+    if pair[0] >= pair[1]:
+        raise ValueError("the first limit must be below the second")
+    return pair
+
+
+Pair = Annotated[
+    list[float],
+    Field(min_length=2, max_length=2, json_schema_extra={"words": "a pair of limits, rising"}),
+    AfterValidator(_rising),
+]
+Pairs = Annotated[list[Pair], Field(min_length=1, json_schema_extra={"words": "a list of such pairs"})]
 BlockList = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
@@ -40,6 +55,24 @@ class Data(Section):
     root: Text = Field(description="folder that `rsft prepare` made")
     size: int = Field(ge=8, le=4096, description="side of the network's input, in pixels; the patch size divides it")
     crop: int | None = Field(default=None, ge=1, description="side of the centre crop before resizing; null takes all")
+    bands: Annotated[list[Expression], Field(min_length=1)] | None = Field(
+        default=None, description="planes for the network, such as [VV, VH, VV - VH]; null takes the chips' bands"
+    )
+    remap: Literal["replicate", "fold", "expand"] = Field(
+        default="replicate",
+        description="repeat a single plane, sum the filters of equal planes (the same for less work), or spread them",
+    )
+    unit: Literal["uint8", "uint16", "amplitude", "intensity", "sigma0", "db"] | None = Field(
+        default=None, description="unit in which planes are computed; null takes the chips' or the backbone's own"
+    )
+    declare: Literal["amplitude", "intensity"] | None = Field(
+        default=None, description="what the digital numbers of uint8 and uint16 chips are"
+    )
+    stretch: Literal["auto", "percentile", "log1p", "chip-max"] | Pair | Pairs = Field(
+        default="auto",
+        description="values that become black and white: measured on the training chips, each chip's own maximum, or a "
+        "pair of limits; auto leaves bytes as they are and measures the rest",
+    )
     augment: Literal["none", "sar", "optical"] = Field(
         default="none", description="changes that this sensor's images may show"
     )
@@ -49,7 +82,8 @@ class Data(Section):
 class Backbone(Section):
     """The frozen encoder."""
 
-    name: Text = Field(default="vit_tiny_patch8_64.simship", description="encoder by name; the default ships with rsft")
+    name: Text = Field(default="vit_tiny_patch8_64.simship", description="encoder by name; `rsft backbones ls`")
+    weights: Text | None = Field(default=None, description="its weights as a file; null looks in the folder of weights")
     pool: Literal["token", "avg"] = Field(
         default="token", description="feature: class token, or mean of the patch tokens"
     )
@@ -75,7 +109,12 @@ class Peft(Section):
 class Meta(Section):
     """The modulator, one learned scale a site, and its outer loop (paper, Section 3.3); null is plain PEFT."""
 
-    schedule: Literal["alternating"] = Field(default="alternating", description="inner and outer steps take turns")
+    schedule: Literal["alternating", "joint"] = Field(
+        default="alternating", description="inner and outer steps take turns, or both gradients come of one pass"
+    )
+    order: Literal[1, 2] = Field(
+        default=1, description="gradient at fixed theta, or through one unrolled inner step (alternating)"
+    )
     lr: float = Field(
         default=1e-2, gt=0, description="Adam's rate in the outer loop; varies with the data (paper, Section 4.2)"
     )
@@ -89,9 +128,12 @@ class Meta(Section):
         default="random", description="how the outer loop draws chips (paper, Section B.1)"
     )
     holdout: bool = Field(default=True, description="the inner loop does not see the meta subset of its round")
+    round: int = Field(default=1, ge=1, description="epochs until the meta subset is drawn anew")
     warmup: float = Field(default=1.0, ge=0, description="epochs before the first outer step")
     batch_size: int | None = Field(
-        default=None, ge=1, description="chips in an outer step; null takes train.batch_size"
+        default=None,
+        ge=1,
+        description="chips in an outer step; null takes train.batch_size, or with joint the subset's share of an epoch",
     )
 
 
@@ -130,6 +172,7 @@ class Train(Section):
     weight_decay: float = Field(default=5e-4, ge=0, description="of SGD")
     schedule: Literal["cosine"] = Field(default="cosine", description="course of the rate after the warm-up")
     warmup_epochs: float = Field(default=0.0, ge=0, description="epochs in which the rate rises to its full value")
+    accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one step")
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the gradient; null does not clip")
     precision: Annotated[Literal["32", "bf16"], BeforeValidator(_unquoted)] = Field(
         default="32", description="of the arithmetic; `rsft doctor` measures which is faster"
@@ -200,7 +243,7 @@ def _words(schema: dict[str, Any]) -> str:
     if "words" in schema:
         return str(schema["words"])
     if "const" in schema or "enum" in schema:
-        return " | ".join(schema.get("enum") or [schema["const"]])
+        return " | ".join(map(str, schema.get("enum") or [schema["const"]]))
     if schema["type"] == "array":
         return f"a list of {_words(schema['items']).removeprefix('a ').replace('number', 'numbers')}"
     bounds = " and ".join(f"{sign} {schema[bound]}" for bound, sign in _SIGNS.items() if bound in schema)

@@ -18,8 +18,8 @@ from torchgeo.datasets import NonGeoDataset
 from torchvision.datasets import CIFAR100 as PickledCIFAR100
 
 from rsft.errors import DataError, RequestError
-from rsft.imagery.contract import Pixels
 from rsft.imagery.read import read_chip
+from rsft.imagery.units import Pixels
 from rsft.sources.folder import ImageFolderLT
 from rsft.sources.samples import image_tensor, plot_image
 from rsft.sources.text import Rejection

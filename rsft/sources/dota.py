@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
-from PIL import Image
 from torchgeo.datasets import NonGeoDataset
 
 from rsft.errors import DataError, RequestError
-from rsft.imagery.contract import Pixels
-from rsft.imagery.read import read_chip
+from rsft.imagery.read import open_image, read_chip
+from rsft.imagery.units import Pixels
 from rsft.sources.dota_crop import Window, crop_window, unclipped_window
 from rsft.sources.dota_text import LabelRow, read_label_file, spellings_of
 from rsft.sources.dota_tree import DOTATree
+from rsft.sources.samples import image_tensor
 from rsft.sources.text import Rejection
 
 Version = Literal["1.0", "1.5", "2.0"]
@@ -119,7 +119,7 @@ class DOTAObjects(NonGeoDataset):
     Attributes:
         images: sorted by split and path; those without an object too.
         objects: by image, then in file order.
-        skipped: objects of classes beyond `classes`, images without labels, labels left out; by reason.
+        skipped: objects of classes beyond `classes`, images without labels, text files left out; by reason.
         rejected: rows and files that cannot be used.
 
     Raises:
@@ -161,7 +161,7 @@ class DOTAObjects(NonGeoDataset):
         """image: (3, h, w) float32, the crop in 0-255; label: index into `classes`; box: (8,) in the crop's pixels."""
         item = self.objects[index]
         sample = {
-            "image": torch.from_numpy(cut(item, read_rgb(item.image.path)).transpose(2, 0, 1).astype(np.float32)),
+            "image": image_tensor(cut(item, read_rgb(item.image.path))),
             "label": torch.tensor(self.classes.index(item.category)),
             "box": torch.tensor(item.box_in_crop),
         }
@@ -227,15 +227,10 @@ def cut(item: DOTAObject, pixels: Pixels) -> Pixels:
 
 def _header(path: Path) -> tuple[int, int, str]:
     """Width, height and flag, without decoding."""
-    try:
-        with Image.open(path) as image:
-            if image.mode not in _MODE_FLAGS:
-                raise DataError(f"pixels of mode {image.mode}, where 8 bits of gray or RGB are expected", path)
-            return *image.size, _MODE_FLAGS[image.mode]
-    except Image.DecompressionBombError as error:
-        raise DataError(f"the image is too large: {error}", path) from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError("the file is not an image that can be read", path) from error
+    with open_image(path) as image:
+        if image.mode not in _MODE_FLAGS:
+            raise DataError(f"pixels of mode {image.mode}, where 8 bits of gray or RGB are expected", path)
+        return *image.size, _MODE_FLAGS[image.mode]
 
 
 def _spacing(text: str | None) -> float | None:

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from rsft.download import Progress, download
 from rsft.errors import DataError, RequestError
-from rsft.sources.download import Progress, download
 from rsft.sources.text import Rejection, numbered_lines
 
 FUSAR_CLASSES = {"Cargo": "cargo", "Fishing": "fishing", "Tanker": "tanker", "Dredger": "dredger"}

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
 from rsft.errors import DataError, RequestError
-from rsft.imagery.contract import Pixels
 from rsft.imagery.read import read_chip
+from rsft.imagery.units import Pixels
 from rsft.sources.text import Rejection
 
 Product = Literal["uint8", "cal", "patch"]

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rsft.imagery.contract import Pixels
+from rsft.imagery.units import Pixels
 
 
 def image_tensor(pixels: Pixels) -> Tensor:

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from torchgeo.datasets import NonGeoDataset
 
 from rsft.errors import DataError, RequestError
-from rsft.imagery.contract import Pixels
+from rsft.imagery.held import HeldImage
 from rsft.imagery.read import IMAGE_SUFFIXES, read_chip
+from rsft.imagery.units import Pixels
 from rsft.sources.dota_text import read_label_file, spellings_of
+from rsft.sources.samples import image_tensor
 from rsft.sources.text import Rejection
 
 CLASSES = ("Cell-Container", "Container", "Fishing", "LawEnforce", "Dredger", "ore-oil")
@@ -108,7 +110,7 @@ class SRSDD(NonGeoDataset):
         path = self.images[index]
         ships = [ship for ship in self.ships if ship.image == path]
         sample = {
-            "image": torch.from_numpy(_grey(path).astype(np.float32).transpose(2, 0, 1).copy()),
+            "image": image_tensor(_grey(path)),
             "boxes": torch.tensor([ship.box for ship in ships]).reshape(-1, 8),
             "labels": torch.tensor([CLASSES.index(ship.category) for ship in ships], dtype=torch.long),
         }
@@ -151,10 +153,12 @@ class SRSDD(NonGeoDataset):
 def cut_ship(ship: SRSDDShip) -> Pixels:
     """The square chip around a ship (S, S, 1); where it leaves the image, the image is mirrored at its border.
 
+    The image is held for the next ship: ships of one image, one after the other, have it decoded once.
+
     Raises:
         DataError: the image cannot be read, or the ship lies outside it.
     """
-    image = _grey(ship.image)
+    image = _held_grey(ship.image)
     height, width = image.shape[:2]
     left, top, side = ship.window
     corners = np.reshape(ship.box, (4, 2))
@@ -187,6 +191,9 @@ def _grey(path: Path) -> Pixels:
     if (pixels != pixels[:, :, :1]).any():
         raise DataError(f"{pixels.shape[2]} bands that differ, where one is expected", path)
     return pixels[:, :, :1]
+
+
+_held_grey = HeldImage(_grey)
 
 
 def _area(box: tuple[float, ...]) -> float:

@@ -57,6 +57,15 @@ def test_planted_faults_are_found(tmp_path: Path) -> None:
     assert not audit.clean and audit.classes["a"]["all"] == {"train": 4, "val": 4}
 
 
+def test_a_class_that_a_split_lacks_is_found(tmp_path: Path) -> None:
+    write(tmp_path / "train/a", one=speckle(1))
+    write(tmp_path / "train/b", two=speckle(2))
+    write(tmp_path / "test/a", three=speckle(3))
+    audit = audit_folder(tmp_path)
+    assert found(audit) == {"classes without a chip in a split": 1}
+    assert audit.findings[-1].examples == ("b (test)",)
+
+
 def test_clean_chips_are_clean(tmp_path: Path) -> None:
     for index in range(6):
         write(tmp_path / ("val" if index > 3 else "train") / "ab"[index % 2], **{f"i{index}": speckle(index)})

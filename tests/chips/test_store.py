@@ -13,8 +13,8 @@ from PIL import Image
 from rsft.chips.build import Plan, Record, build_store
 from rsft.chips.store import SCHEMA, ChipStore
 from rsft.errors import DataError, RequestError
-from rsft.imagery.contract import Pixels
 from rsft.imagery.read import read_chip
+from rsft.imagery.units import Pixels
 
 PLAN = Plan("tiny", ("b", "a"), "rsft prepare tiny", skipped={"not an image": 2}, rejected=[("labels.txt", 3, "odd")])
 
@@ -72,11 +72,10 @@ def test_store_answers_by_split(store: ChipStore) -> None:
         store.split("dev")
 
 
-def test_limits_are_those_of_the_training_chips(tmp_path: Path, store: ChipStore) -> None:
-    assert store.limits() == {"uint8": (0.0, 255.0)}
-    dim = [Record("d", "train", "a", tmp_path / "1.txt", lambda: chip(5, "uint16"))]
-    low, high = build_store(tmp_path / "dim", dim, PLAN).limits()["uint16"]
-    assert low == 0 and 200 < high <= 255
+def test_pixels_of_a_split_and_unit(store: ChipStore) -> None:
+    found = [*store.pixels("train", "uint8"), *store.pixels("train", "uint16")]
+    assert len(found) == 2 and all(pixels.shape[2] == 1 for pixels in found)
+    assert list(store.pixels("train", "db")) == []
 
 
 def test_same_records_give_the_same_bytes_in_any_order(tmp_path: Path, store: ChipStore) -> None:

@@ -45,6 +45,14 @@ def test_findings_are_shown_and_written(rsft: Rsft, lists: Path) -> None:
     assert audit["clean"] is False
 
 
+def test_classes_without_a_row_hide_no_count(rsft: Rsft, lists: Path) -> None:
+    (lists / "v25_train.txt").write_text("L1_1.png 2\n")
+    (lists / "v25_test.txt").write_text("L2_1.png 2\n")
+    code, printed = rsft("audit", lists)
+    [header] = [line for line in printed.splitlines() if "made of" in line]
+    assert code == 0 and header.split() == ["class", "made", "of", "train", "test"]
+
+
 def test_strict_turns_findings_into_an_exit_code(rsft: Rsft, lists: Path) -> None:
     assert rsft("audit", lists, "--strict")[0] == 1
     (lists / "v25_train.txt").write_text("L1_1.png 0\n")

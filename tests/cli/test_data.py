@@ -13,7 +13,7 @@ import pytest
 
 from rsft.chips.build import Plan, Record, build_store
 from rsft.cli import main
-from rsft.imagery.contract import Pixels
+from rsft.imagery.units import Pixels
 
 Command = Callable[..., tuple[int, str]]
 
@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
     records = [
         Record("L1_1", "train", "渔船", labels, partial(cut, 0, "uint8", 10), facts=facts),
         Record("L1_2", "train", "b", labels, partial(cut, 100, "uint16", 12), facts={"source": "[b]"}),
-        Record("L1_3", "test", "b", labels, partial(cut, 1, "float32", 8), facts={"unit": "db"}),
+        Record("L1_3", "test", "b", labels, partial(cut, -9, "float32", 8), facts={"unit": "db"}),
     ]
     return build_store(tmp_path / "my data", records, Plan("x", ("b", "渔船"), "x")).root
 
@@ -66,7 +66,7 @@ def test_stats(rsft: Command, root: Path) -> None:
     assert code == 0
     assert rows["uint8"][1:6] == ["1", "10-10", "px", "0", "99"]
     assert rows["uint16"][4:7] == ["100", "243", "171.5"]
-    assert rows["db float32"][2:7] == ["1", "8-8", "px", "1", "64"]
+    assert rows["db float32"][2:7] == ["1", "8-8", "px", "-9", "54"]
     assert "SRSDD 1, [b] 1" in printed and "tail         train 2, test 1 (b, 渔船)" in printed
 
 

@@ -39,3 +39,13 @@ def test_opensarship(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert "4 chips in" in capsys.readouterr().out
     store = ChipStore.open(tmp_path / "out")
     assert store.classes == ("Cargo", "Tug") and sorted(store.table["split"]) == ["train"] * 2 + ["val"] * 2
+
+
+def test_a_class_that_a_split_lacks_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_scene(tmp_path / "src", GRD, {"Cargo_x3_y4": 70, "Tug_x5_y6": 52})
+    write_scene(tmp_path / "src", SLC, {"Cargo_x3_y4": 70})
+    words = ("--classes", "typed", "--val", "0.4", "--test", "0")
+    assert run(monkeypatch, "opensarship", tmp_path / "src", "--root", tmp_path / "out", *words) == 0
+    assert "no chip in val: Tug\n" in capsys.readouterr().out

@@ -1,57 +1,123 @@
-import numpy as np
+from copy import deepcopy
+
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+from torch.nn import functional as F
 
-from rsft.finetune.bilevel import MetaRounds, only
-
-LABELS = np.repeat([0, 1, 2, 3], [100, 40, 5, 2])
-
-
-def rounds(**changes):
-    settings = {"ratio": 0.2, "holdout": True, "sampling": "random", "batch_size": 16, "seed": 0}
-    return MetaRounds(LABELS, **(settings | changes))
+from rsft.classifier import Classifier, CosineHead
+from rsft.errors import RsftError
+from rsft.finetune.bilevel import BiLevel, only
+from rsft.peft import LoRA, attach
+from rsft.recipe.schema import Meta
 
 
-def test_subset_is_stratified():
-    assert np.bincount(LABELS[rounds().subset(0)]).tolist() == [20, 8, 1, 1]
+def classifier(learned=True):
+    torch.manual_seed(0)
+    vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0).eval()
+    adapted = attach(vit, LoRA(rank=2), modulated=True)
+    if learned:
+        for parameter in adapted.theta:
+            nn.init.normal_(parameter, std=0.1)
+    return Classifier(adapted, CosineHead(24, 3, scale=10.0), "token")
 
 
-def test_holdout_keeps_the_loops_apart_with_every_class_on_both_sides():
-    meta = rounds()
-    assert not set(meta.subset(3)) & set(meta.inner(3))
-    assert len(meta.subset(3)) + len(meta.inner(3)) == len(LABELS)
-    assert set(LABELS[meta.inner(3)]) == set(LABELS[meta.subset(3)]) == {0, 1, 2, 3}
+def batch(seed, rows=8):
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, 3, 16, 16, generator=draw), torch.randint(0, 3, (rows,), generator=draw)
 
 
-def test_without_holdout_the_inner_loop_sees_all():
-    assert len(rounds(holdout=False).inner(0)) == len(LABELS)
+def loops(model, lr=0.1, meta_lr=0.1, accumulate=1, **meta):
+    inner = torch.optim.SGD(model.theta, lr=lr, momentum=0.9)
+    outer = torch.optim.Adam(model.adapted.gamma, lr=meta_lr)
+    return BiLevel(model, F.cross_entropy, inner, outer, Meta(**meta), accumulate=accumulate)
 
 
-def test_drawn_anew_every_round_and_alike_for_a_seed():
-    assert not np.array_equal(rounds().subset(0), rounds().subset(1))
-    assert np.array_equal(rounds().subset(1), rounds().subset(1))
-    assert not np.array_equal(rounds().subset(0), rounds(seed=1).subset(0))
-    assert np.array_equal(rounds().batch(2, 5), rounds().batch(2, 5))
+def state(model, *optimizers):
+    tensors = [parameter.detach().clone() for parameter in model.parameters()]
+    moments = [each for o in optimizers for s in o.state.values() for each in s.values() if torch.is_tensor(each)]
+    return [*tensors, *(each.clone() for each in moments), torch.get_rng_state()]
 
 
-def test_a_class_of_one_stays_with_the_inner_loop():
-    meta = MetaRounds(np.array([0, 0, 0, 1]), ratio=0.5, holdout=True, sampling="random", batch_size=2, seed=0)
-    assert 3 in meta.inner(0)
+def test_the_parameters_of_the_loops_are_disjoint():
+    both = loops(classifier())
+    groups = [{id(p) for g in o.param_groups for p in g["params"]} for o in (both.inner, both.outer)]
+    assert groups[0] and groups[1] and not groups[0] & groups[1]
 
 
-@pytest.mark.parametrize(
-    ("sampling", "tail_share"), [("random", 2 / 30), ("class-balanced", 0.5), ("tail-heavy", 2 / (2 + 1 / 8 + 1 / 20))]
-)
-def test_sampling(sampling, tail_share):
-    meta = rounds(sampling=sampling)
-    drawn = np.concatenate([LABELS[meta.batch(0, number)] for number in range(400)])
-    assert np.mean(drawn >= 2) == pytest.approx(tail_share, abs=0.03)
+def test_inner_steps_leave_gamma_and_outer_steps_leave_theta():
+    model = classifier()
+    both = loops(model)
+    gamma, theta = model.adapted.gamma[0], model.theta
+    before = gamma.detach().clone()
+    both.step(batch(0))
+    assert torch.equal(gamma, before)
+    between = deepcopy(theta)
+    both._outer_step(batch(0), batch(1))
+    assert not torch.equal(gamma, before)
+    assert all(torch.equal(a, b) for a, b in zip(theta, between, strict=True))
 
 
-def test_random_batches_repeat_nothing():
-    batch = rounds(batch_size=30).batch(0, 0)
-    assert sorted(batch) == rounds().subset(0).tolist()
+@pytest.mark.parametrize("order", [1, 2])
+def test_an_outer_step_at_rate_zero_changes_nothing(order):
+    model = classifier()
+    both = loops(model, meta_lr=0.0, order=order)
+    both.step(batch(0))  # momentum
+    before = state(model, both.inner)
+    both._outer_step(batch(0), batch(1))
+    assert all(torch.equal(a, b) for a, b in zip(before, state(model, both.inner), strict=True))
+
+
+def test_the_scale_counts_in_evaluation():
+    model = classifier().eval()
+    before = model(batch(0)[0])
+    model.adapted.gamma[0].data += 1
+    assert not torch.allclose(before, model(batch(0)[0]), atol=1e-3)
+
+
+def test_gamma_has_no_gradient_before_anything_is_learned():
+    model = classifier(learned=False)
+    loops(model, weight_decay=0.0)._outer_step(batch(0), batch(1))
+    assert model.adapted.gamma[0].grad.abs().max() == 0
+
+
+def test_joint_gradients_are_those_of_two_passes():
+    apart, at_once = classifier(), classifier()
+    two, one = loops(apart, lr=0.0, meta_lr=0.0), loops(at_once, lr=0.0, meta_lr=0.0, schedule="joint")
+    losses = [two._inner_step(batch(0)), two._outer_step(batch(0), batch(1, rows=3))]
+    assert torch.stack(one.step(batch(0), batch(1, rows=3))).tolist() == pytest.approx(torch.stack(losses).tolist())
+    for a, b in zip([*apart.theta, *apart.adapted.gamma], [*at_once.theta, *at_once.adapted.gamma], strict=True):
+        assert a.grad.abs().max() > 0
+        assert torch.allclose(a.grad, b.grad, atol=1e-5)
+
+
+def test_accumulated_batches_are_one_large_batch():
+    large, small = classifier(), classifier()
+    images, labels = batch(0, rows=16)
+    loops(large).step((images, labels))
+    halves = loops(small, accumulate=2)
+    halves.step((images[:8], labels[:8]))
+    assert torch.equal(small.theta[0], classifier().theta[0])
+    halves.step((images[8:], labels[8:]))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(large.theta, small.theta, strict=True))
+
+
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+def test_both_loops_lower_their_loss(schedule):
+    both = loops(classifier(), lr=0.02, meta_lr=0.02, schedule=schedule)
+    first, *_, last = [torch.stack(both.step(batch(0), batch(0))) for _ in range(15)]
+    assert (last < first - 0.1).all()
+
+
+def test_a_loss_that_is_not_finite_moves_nothing():
+    model = classifier()
+    before = deepcopy(model.theta)
+    both = loops(model)
+    both.loss = lambda logits, labels: logits.sum() * torch.nan
+    with pytest.raises(RsftError, match="the loss of the inner loop is nan"):
+        both.step(batch(0))
+    assert all(torch.equal(a, b) for a, b in zip(model.theta, before, strict=True))
 
 
 def test_only():

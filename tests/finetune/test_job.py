@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rsft.bundle import Bundle
-from rsft.classifier import build_classifier
+from rsft.classifier import build_classifier, load_encoder
 from rsft.errors import RequestError, RsftError
 from rsft.finetune import finetune
 from rsft.recipe.load import load_recipe
@@ -42,7 +42,8 @@ def test_same_seed_same_run(run, recipe_file, tmp_path):
 
 
 def test_only_what_is_learned_is_kept(run, recipe_file):
-    classifier, _ = build_classifier(load_recipe(recipe_file), 3)
+    recipe = load_recipe(recipe_file)
+    classifier = build_classifier(recipe, 3, load_encoder(recipe, ["gray"]))
     tensors = Bundle.load(run).tensors
     assert set(tensors) == set(classifier.learned_state())
     kept = torch.load(run / "checkpoint.ckpt", weights_only=True)["state_dict"]

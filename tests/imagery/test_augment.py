@@ -17,6 +17,24 @@ def test_the_seed_alone_decides(name):
     assert first.shape == IMAGE.shape and first.dtype == np.uint8
 
 
+@pytest.mark.parametrize("name", ["sar", "optical"])
+@pytest.mark.parametrize("planes", [1, 2, 5, 13])
+def test_any_number_of_planes(name, planes):
+    image = np.repeat(IMAGE[..., :1], planes, axis=2)
+    augmented = Augmentation(name, planes)(image, 5)
+    assert augmented.shape == image.shape
+    assert not np.array_equal(augmented, image)
+    assert np.array_equal(augmented[..., 0], augmented[..., -1])
+
+
+@pytest.mark.parametrize("name", ["sar", "optical"])
+def test_a_single_plane_is_augmented_as_three(name):
+    for seed in range(20):
+        three = Augmentation(name)(np.repeat(IMAGE[..., :1], 3, axis=2), seed)
+        one = Augmentation(name, 1)(IMAGE[..., :1], seed)
+        assert np.abs(three[..., :1].astype(int) - one).max() <= 1
+
+
 def test_none_changes_nothing():
     assert np.array_equal(Augmentation("none")(IMAGE, 1), IMAGE)
 

@@ -13,6 +13,7 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 
 from rsft.errors import DataError
+from rsft.imagery import read
 from rsft.imagery.read import read_chip
 
 RNG = np.random.default_rng(0)
@@ -46,9 +47,9 @@ def save(path: Path, pixels: NDArray[np.generic], **options: object) -> Path:
     ],
 )
 def test_pixels_come_back_as_they_are(tmp_path: Path, name: str, pixels: NDArray[np.generic]) -> None:
-    read = read_chip(save(tmp_path / name, pixels))
-    assert read.dtype == pixels.dtype
-    np.testing.assert_array_equal(read, pixels.reshape(24, 20, -1))
+    back = read_chip(save(tmp_path / name, pixels))
+    assert back.dtype == pixels.dtype
+    np.testing.assert_array_equal(back, pixels.reshape(24, 20, -1))
 
 
 def test_colour_png_of_16_bits_keeps_all_of_them_in_rgb_order(tmp_path: Path) -> None:
@@ -61,9 +62,9 @@ def test_colour_png_of_16_bits_keeps_all_of_them_in_rgb_order(tmp_path: Path) ->
 def test_tiff_of_many_bands_passes_unchanged(tmp_path: Path, dtype: str) -> None:
     pixels = RNG.normal(0, 100, (9, 7, 5)).astype(dtype)
     write_tiff(tmp_path / "a.tif", pixels)
-    read = read_chip(tmp_path / "a.tif")
-    assert read.dtype == dtype
-    np.testing.assert_array_equal(read, pixels)
+    back = read_chip(tmp_path / "a.tif")
+    assert back.dtype == dtype
+    np.testing.assert_array_equal(back, pixels)
 
 
 def test_equal_bands_stay_three(tmp_path: Path) -> None:
@@ -108,6 +109,23 @@ def test_an_absent_file_is_refused(tmp_path: Path) -> None:
         read_chip(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.webp"])
+@pytest.mark.filterwarnings("error")
+def test_our_limit_on_pixels_counts_and_pillow_keeps_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = save(tmp_path / name, RGB)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(read, "MAX_PIXELS", RGB.shape[0] * RGB.shape[1])
+    assert read_chip(path).shape == RGB.shape
+    monkeypatch.setattr(read, "MAX_PIXELS", RGB.shape[0] * RGB.shape[1] - 1)
+    with pytest.raises(DataError, match=r"too large: it has more than 479 pixels .*a\.") as caught:
+        read_chip(path)
+    assert caught.value.fix == "cut it into smaller ones, or leave it out" and Image.MAX_IMAGE_PIXELS == 100
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(path)
+
+
 @pytest.mark.parametrize(("name", "dtype", "value"), [("a.tiff", np.uint16, 0), ("a.png", np.uint8, 17)])
 def test_a_constant_chip_is_refused(tmp_path: Path, name: str, dtype: type[np.generic], value: int) -> None:
     with pytest.raises(DataError, match=f"every pixel is {value} "):
@@ -130,3 +148,26 @@ def test_libraries_say_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     with pytest.raises(DataError):
         read_chip(tmp_path / "a.tif")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("values", "nothing", "result"),
+    [
+        (np.float32([[-9999, 3], [4, 5]]), -9999, [[np.nan, 3], [4, 5]]),
+        (np.float32([[np.nan, 3], [4, 5]]), np.nan, [[np.nan, 3], [4, 5]]),
+        (np.uint16([[65535, 3], [4, 5]]), 65535, [[0, 3], [4, 5]]),
+    ],
+)
+def test_declared_no_data(tmp_path, values, nothing, result):
+    path = tmp_path / "chip.tif"
+    with rasterio.open(path, "w", "GTiff", 2, 2, 1, dtype=values.dtype, nodata=nothing) as file:
+        file.write(values, 1)
+    np.testing.assert_array_equal(read_chip(path)[..., 0], result)
+
+
+def test_only_no_data(tmp_path):
+    path = tmp_path / "chip.tif"
+    with rasterio.open(path, "w", "GTiff", 2, 2, 1, dtype="float32", nodata=-1) as file:
+        file.write(np.full((2, 2), -1, np.float32), 1)
+    with pytest.raises(DataError, match="no pixel has a value"):
+        read_chip(path)

@@ -17,12 +17,20 @@ from torch import Tensor, nn
 
 from rsft.errors import DataError, RequestError, WeightsError
 from rsft.imagery.contract import Contract
+from rsft.imagery.stretch import AS_IT_IS
 from rsft.predict import run
+from rsft.predict.inputs import Declared
 from rsft.predict.run import classify_chips, predict
 
 CLASSES = ("dark", "bright")
 CONTRACT = Contract(
-    units={"uint8": (0, 255)}, bands=("HH",), crop=None, size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+    units={"uint8": (AS_IT_IS,) * 3},
+    bands=("HH",),
+    planes=("HH",) * 3,
+    crop=None,
+    size=8,
+    mean=(0.5,) * 3,
+    std=(0.25,) * 3,
 )
 
 
@@ -124,8 +132,15 @@ def test_batches_do_not_change_the_result(chips: Path) -> None:
         seen.append(len(x))
         return Brightness().forward(x)
 
-    one = classify_chips(paths, CONTRACT, CLASSES, classify, batch_size=1)
-    both = classify_chips(paths, CONTRACT, CLASSES, classify, batch_size=2, progress=lambda *step: calls.append(step))
+    one = classify_chips(dict.fromkeys(paths, Declared()), CONTRACT, CLASSES, classify, batch_size=1)
+    both = classify_chips(
+        dict.fromkeys(paths, Declared()),
+        CONTRACT,
+        CLASSES,
+        classify,
+        batch_size=2,
+        progress=lambda *step: calls.append(step),
+    )
     pd.testing.assert_frame_equal(one.table, both.table)
     assert seen == [1, 1, 1, 2, 1]
     assert calls == [(2, 3, "classifying"), (3, 3, "classifying")]
@@ -134,12 +149,16 @@ def test_batches_do_not_change_the_result(chips: Path) -> None:
 def test_diverged_model(chips: Path) -> None:
     with pytest.raises(WeightsError, match="not finite"):
         classify_chips(
-            sorted(chips.iterdir()), CONTRACT, CLASSES, lambda x: torch.full((len(x), 2), torch.nan), batch_size=8
+            dict.fromkeys(sorted(chips.iterdir()), Declared()),
+            CONTRACT,
+            CLASSES,
+            lambda x: torch.full((len(x), 2), torch.nan),
+            batch_size=8,
         )
 
 
 def test_name_that_is_not_utf8(chips: Path) -> None:
     odd = chips / os.fsdecode(b"caf\xe9.png")
     (chips / "a_dark.png").rename(odd)
-    result = classify_chips([odd], CONTRACT, CLASSES, Brightness(), batch_size=1)
+    result = classify_chips({odd: Declared()}, CONTRACT, CLASSES, Brightness(), batch_size=1)
     assert result.table["chip"].tolist() == ["caf\\udce9.png"]

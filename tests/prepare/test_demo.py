@@ -49,8 +49,8 @@ def test_nothing_but_the_store_remains(demo: ChipStore) -> None:
     assert [path.name for path in demo.root.parent.iterdir()] == ["demo"]
 
 
-def test_the_seed_decides_every_byte(demo: ChipStore, tmp_path: Path) -> None:
-    again = prepare_demo(tmp_path / "again", counts=COUNTS, scenes=4)
+def test_the_seed_decides_every_byte_whatever_the_number_of_processes(demo: ChipStore, tmp_path: Path) -> None:
+    again = prepare_demo(tmp_path / "again", counts=COUNTS, scenes=4, jobs=1)
     assert (again.root / "manifest.parquet").read_bytes() == (demo.root / "manifest.parquet").read_bytes()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 from rsft.errors import DataError, RequestError, RsftError
+from rsft.imagery.read import read_chip
 from rsft.prepare import dota
 from rsft.prepare.dota import prepare_dota
-from tests.sources.dota_data import HEADER, row, write_pair
+from tests.sources.dota_data import HEADER, row, write_image, write_pair
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +60,12 @@ def test_split_folders_are_kept(tmp_path: Path) -> None:
 
 def test_each_image_is_decoded_once(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: Counter[str] = Counter()
-    read = dota.read_rgb
 
     def counted(path: Path) -> np.ndarray:
         decoded[path.stem] += 1
-        assert not dota._held  # the image before is gone
-        return read(path)
+        return read_chip(path)
 
-    monkeypatch.setattr(dota, "read_rgb", counted)
+    monkeypatch.setattr("rsft.sources.dota.read_chip", counted)
     prepare_dota(tmp_path / "out", src=tree, jobs=1)
     assert decoded == {f"P{number}": 1 for number in range(10)}
 
@@ -86,8 +86,26 @@ def test_a_truncated_image_costs_its_objects_alone(tmp_path: Path) -> None:
 def test_an_image_that_has_gone_stops_the_build(tree: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write_pair(tmp_path / "src", row(10, 10, 30, 20))
     monkeypatch.setattr(dota, "split_groups", lambda *_: (tmp_path / "src/images/P1.png").unlink() or {})
-    with pytest.raises(RsftError, match="a source file has gone"):
+    with pytest.raises(RsftError, match="a source file has gone") as caught:
         prepare_dota(tmp_path / "out", src=tmp_path / "src", jobs=1)
+    assert caught.value.where == str(tmp_path / "src/images/P1.png")
+
+
+def test_an_image_that_was_swapped_while_a_build_lay_still_is_cut_again(tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    rows = "".join(row(left, 10, left + 9, 20) for left in range(20))
+    for stem in ("P1", "P2"):
+        write_pair(tmp_path / "src/train", rows, stem)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_dota(tmp_path / "out", src=tmp_path / "src", jobs=1, progress=stop)
+    swapped = write_image(tmp_path / "src/train/images/P1.png", seed=7)
+    os.utime(tmp_path / "src/train/images/P1.png", ns=(0, 1))
+    store = prepare_dota(tmp_path / "out", src=tmp_path / "src", jobs=1)
+    for facts in store.table[store.table["group_key"] == "P1"].to_dict("records"):
+        x1, y1, x2, y2 = map(int, facts["name"].split("_")[1:])
+        np.testing.assert_array_equal(read_chip(store.root / facts["path"]), swapped[y1:y2, x1:x2])
 
 
 def test_an_archive_will_do(tree: Path, tmp_path: Path) -> None:
@@ -109,6 +127,7 @@ def test_bad_requests(tree: Path, tmp_path: Path) -> None:
 def test_the_real_samples_build(shared: Callable[[str], Path], tmp_path: Path) -> None:
     root = shared("dota_samples")
     store = prepare_dota(tmp_path / "out", src=root, val=0)
-    assert len(store.table) == 593 and store.rejected == 6
+    assert len(store.table) == 593 and store.rejected == 4
+    assert store.skipped == {"text file that is no label file": 2}
     wanted = {line.split()[0].split("/", 1)[1] for line in (root / "crops_P1888.txt").read_text().splitlines()}
     assert {path.split("/", 2)[2] for path in store.table["path"] if "/P1888_" in path} == wanted

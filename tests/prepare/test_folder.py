@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 from PIL import Image
 
 from rsft.chips.store import ChipStore
@@ -125,3 +126,17 @@ def test_rsscn7_as_one_level(shared: Callable[[str], Path], tmp_path: Path) -> N
     store: ChipStore = prepare_folder(tmp_path / "src", tmp_path / "out", imbalance=50, val=0.25)
     assert store.counts("train").tolist() == [300, 6] and store.counts("val").tolist() == [100, 100]
     assert store.bands == ("R", "G", "B") and store.groups == {"head": ["aGrass"], "medium": [], "tail": ["gParking"]}
+
+
+def test_float_chips_of_two_polarisations(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for index in range(2):
+            path = tmp_path / "in" / split / "ship" / f"{index}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with rasterio.open(path, "w", "GTiff", 8, 8, 2, dtype="float32") as file:
+                file.write(rng.gamma(2, 0.05, (2, 8, 8)).astype(np.float32))
+    store = prepare_folder(tmp_path / "in", tmp_path / "out", unit="sigma0", bands=("VV", "VH"))
+    assert store.units == ("sigma0",) and store.bands == ("VV", "VH") and store.rejected == 0
+    with pytest.raises(RequestError, match="no unit is called gamma0"):
+        prepare_folder(tmp_path / "in", tmp_path / "other", unit="gamma0")

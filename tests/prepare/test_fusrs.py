@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -97,6 +99,20 @@ def test_a_name_means_one_file_and_pixels_stay(published: ChipStore, raw: Path) 
     assert {(published.root / path).read_bytes() for path in rows["path"]} == {origin.read_bytes()}
     row = published.table.set_index("name").loc["Ship_C04S01N0001"]
     assert (row["sensor"], row["polarisation"], row["incidence_deg"]) == ("Gaofen-3", "DH", 30.5)
+
+
+def test_a_swapped_image_is_cut_again_when_a_build_goes_on(raw: Path, tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    build = partial(prepare_fusrs, protocol="published", lists=tmp_path / "lists", jobs=1)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "out", progress=stop)
+    image = raw / "SRSDD/images/1.png"
+    cv2.imwrite(str(image), np.random.default_rng(78).integers(0, 255, (96, 96), np.uint8))
+    os.utime(image, ns=(0, 1))
+    again, fresh = build(tmp_path / "out"), build(tmp_path / "fresh")
+    assert (again.root / "manifest.parquet").read_bytes() == (fresh.root / "manifest.parquet").read_bytes()
 
 
 def test_the_audit_lies_beside_the_chips(published: ChipStore) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import rasterio
 
+from rsft.chips.store import SPLITS
 from rsft.errors import DataError, RequestError
 from rsft.prepare.opensarship import prepare_opensarship
 from rsft.sources.opensarship import UNITS, OpenSARShip, Product, read_pixels
@@ -75,3 +76,13 @@ def test_the_real_scenes_build(shared: Callable[[str], Path], tmp_path: Path) ->
     store = prepare_opensarship(shared("opensarship"), tmp_path / "out", product="cal")
     assert store.table["class"].value_counts().to_dict() == {"Cargo": 83, "Other": 26, "Tanker": 22}
     assert store.skipped == {"VV, where most chips have VH,VV": 56} and store.rejected == 0
+    assert [store.counts(split).tolist() for split in SPLITS] == [[58, 12, 23], [10, 1, 2], [15, 9, 1]]
+    assert "Classes without a chip" not in (store.root / "README.md").read_text()
+
+
+@pytest.mark.realdata
+def test_what_no_split_can_have_is_told(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    store = prepare_opensarship(shared("opensarship"), tmp_path / "out", classes="typed")
+    told = (store.root / "README.md").read_text().split("Classes without a chip in a split that has some:")[1]
+    assert "- test: Law Enforcement, Search and Rescue vessel, Tug\n" in told
+    assert "- val: Law Enforcement, Other Type, Passenger, Search and Rescue vessel, Tug\n" in told

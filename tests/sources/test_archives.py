@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import multiprocessing
 import os
 import stat
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from rsft.errors import DataError, RequestError
+from rsft.errors import DataError, RequestError, RsftError
+from rsft.sources import archives
 from rsft.sources.archives import MARKER, extract_archive
+from tests.killing import die_at, killed
 
 FILES = {"a/船 1.txt": b"one", "b.bin": bytes(3_000_000)}
 
@@ -131,8 +137,10 @@ def test_a_tar_cut_between_two_members_is_refused(tmp_path: Path) -> None:
     refused(archive, "cut short")
 
 
-def test_a_damaged_zip_member_is_refused(tmp_path: Path) -> None:
-    archive = make_zip(tmp_path / "x.zip", {"a": os.urandom(9000)})
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "zip"])
+def test_a_damaged_archive_is_refused(tmp_path: Path, mode: str) -> None:
+    archive, files = tmp_path / "x", {"a": os.urandom(9000)}
+    make_zip(archive, files) if mode == "zip" else make_tar(archive, files, mode)
     data = bytearray(archive.read_bytes())
     data[4000] ^= 255
     archive.write_bytes(data)
@@ -146,17 +154,18 @@ def test_something_else_is_refused(tmp_path: Path, data: bytes) -> None:
 
 
 UNRAR = """#!/bin/sh
-if [ "$1" = lt ]; then printf '{listing}'; else mkdir -p "$7/d"; {action}; fi
+if [ "$1" = lt ]; then printf '{listing}'; else [ "$4 $5" = "-inul --" ] || exit 9; {action}; fi
 exit {code}
 """
-LISTING = "\\n        Name: d/a b.txt\\n        Type: File\\n        Size: 2\\n Packed size: 2\\n"
+LISTING = "Archive: x.rar\\n\\n        Name: d/a b.txt\\n        Type: File\\n        Size: 2\\n Packed size: 2\\n"
+LISTING += "       CRC32: D8932AAC\\n\\n        Name: d\\n        Type: Directory\\n"
 
 
 def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, listing: str, action: str, code: int = 0) -> Path:
     """A .rar, and a program that stands in for unrar."""
     archive = folder / "x.rar"
     archive.write_bytes(b"Rar!\x1a\x07\x01\x00")
-    (folder / "bin").mkdir()
+    (folder / "bin").mkdir(exist_ok=True)
     program = folder / "bin/unrar"
     program.write_text(UNRAR.format(listing=listing, action=action, code=code))
     program.chmod(0o755)
@@ -165,18 +174,24 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, listing: str, action
 
 
 def test_a_rar_goes_through_unrar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = stand_in(tmp_path, monkeypatch, LISTING, 'printf hi > "$7/d/a b.txt"')
-    assert content(extract_archive(archive, tmp_path / "out")) == {"d/a b.txt": b"hi"}
+    second = "\\n        Name: 船.bin\\n        Type: File\\n        Size: 3000000\\n"
+    action = "printf hi; head -c 3000000 /dev/zero"
+    archive = stand_in(tmp_path, monkeypatch, LISTING + second, action)
+    assert content(extract_archive(archive, tmp_path / "out")) == {"d/a b.txt": b"hi", "船.bin": bytes(3_000_000)}
 
 
 @pytest.mark.parametrize(
     ("listing", "action", "code", "match"),
     [
-        (LISTING.replace("d/a", "../a"), ":", 0, "would leave the folder"),
-        (LISTING.replace("File", "Unix symbolic link"), ":", 0, "link or a device"),
-        (LISTING, 'ln -s /etc "$7/d/a"', 0, "link or a device"),
-        (LISTING.replace("Size: 2\\n P", "Size: 9999999\\n P"), ":", 0, "holds more than"),
-        (LISTING, ":", 3, "unrar gave up"),
+        (LISTING.replace("d/a", "../a"), "printf hi", 0, "would leave the folder"),
+        (LISTING.replace("File", "Unix symbolic link"), "printf hi", 0, "link or a device"),
+        (LISTING.replace("Size: 2\\n P", "Size: 9999999\\n P"), "printf hi", 0, "holds more than"),
+        (LISTING + LISTING, "printf hihi", 0, "comes twice"),
+        (LISTING, "printf h", 0, "cut short"),
+        (LISTING, "printf ho", 0, "damaged"),
+        (LISTING, "printf hi; exit 3", 0, "unrar gave up: 3"),
+        (LISTING, "printf hi", 3, "unrar gave up"),
+        ("", ":", 0, "unrar gave up"),
     ],
 )
 def test_an_evil_rar_is_refused(
@@ -189,3 +204,138 @@ def test_without_unrar_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "x.rar").write_bytes(b"Rar!\x1a\x07\x00")
     refused(tmp_path / "x.rar", "needs the program unrar")
+
+
+MANY = {f"d{number % 3}/{number}.bin": bytes([number]) * (number * 40_000 + 1) for number in range(8)}
+
+
+def extract_until(place: object, name: str, call: int, after: bool, archive: Path, target: Path) -> None:
+    die_at(place, name, call, after)
+    extract_archive(archive, target)
+
+
+def states(working: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of what is finished."""
+    files = (path for path in (working / "files").rglob("*") if path.is_file())
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files if path.name != MARKER}
+
+
+MOMENTS = [
+    (archives, "members", 1, False),
+    (archives, "_copy", 1, False),
+    (archives, "_copy", 5, True),  # the member has its temporary name
+    (archives, "_make_way", 5, True),
+    (archives, "_copy", 8, True),
+    (archives.os, "sync", 1, True),
+    (archives, "_publish", 1, True),
+    (archives.shutil, "rmtree", 1, False),
+]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "zip"])
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: f"{moment[1]}-{moment[2]}")
+def test_killed_and_run_again(tmp_path: Path, mode: str, moment: tuple[object, str, int, bool]) -> None:
+    archive, out = tmp_path / "x", tmp_path / "home/out"
+    make_zip(archive, MANY) if mode == "zip" else make_tar(archive, MANY, mode)
+    killed(extract_until, *moment, archive, out)
+    assert not out.exists() or content(out) == MANY
+    before = states(out.parent / ".out.partial")
+    assert content(extract_archive(archive, out)) == MANY
+    assert {path.name for path in out.parent.iterdir()} == {"out"}
+    after = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.rglob("*.bin")}
+    assert before.items() <= after.items()
+    if moment[1:3] == ("_copy", 5):
+        assert len(before) == 4
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "zip"])
+def test_killed_again_and_again_each_member_is_written_once(
+    tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive, out = tmp_path / "x", tmp_path / "out"
+    make_zip(archive, MANY) if mode == "zip" else make_tar(archive, MANY, mode)
+    for _ in range(3):
+        killed(extract_until, archives, "_write_member", 3, False, archive, out)
+    written: list[str] = []
+    write = archives._write_member
+
+    def counted(member: archives.Member, *rest: Path) -> None:
+        written.append(member.path.name)
+        write(member, *rest)
+
+    monkeypatch.setattr(archives, "_write_member", counted)
+    assert content(extract_archive(archive, out)) == MANY and written == ["6.bin", "7.bin"]
+    assert "6 files are there" in caplog.text
+
+
+def test_killed_from_outside(tmp_path: Path) -> None:
+    files = {f"{number}": os.urandom(200_000) for number in range(60)}
+    archive, out = make_tar(tmp_path / "x.tgz", files, "w:gz"), tmp_path / "out"
+    context = multiprocessing.get_context("fork")
+    for _ in range(5):
+        process = context.Process(target=extract_archive, args=(archive, out))
+        process.start()
+        time.sleep(0.05)
+        process.kill()
+        process.join(20)
+    assert content(extract_archive(archive, out)) == files
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "x.tgz"]
+
+
+@pytest.mark.parametrize(("mode", "data"), [("zip", b"other"), ("w", b"less")])
+def test_a_file_that_is_not_whole_is_written_again(tmp_path: Path, mode: str, data: bytes) -> None:
+    archive, files = tmp_path / "x", {"a": b"whole", "b": b"whole"}
+    make_zip(archive, files) if mode == "zip" else make_tar(archive, files, mode)
+    killed(extract_until, archives, "_write_member", 2, False, archive, tmp_path / "out")
+    (tmp_path / ".out.partial/files/a").write_bytes(data)
+    assert content(extract_archive(archive, tmp_path / "out")) == files
+
+
+def test_the_work_on_another_archive_is_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    killed(extract_until, archives, "_copy", 5, False, make_zip(tmp_path / "a.zip", MANY), tmp_path / "out")
+    assert content(extract_archive(make_zip(tmp_path / "b.zip", FILES), tmp_path / "out")) == FILES
+    assert "another archive is given up" in caplog.text and "going on" not in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_resuming_is_no_way_around_the_checks(tmp_path: Path) -> None:
+    archive = tmp_path / "x.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("a", "b", "a"):
+            file.writestr(name, bytes(1000))
+    killed(extract_until, archives, "_write_member", 2, True, archive, tmp_path / "out")
+    with pytest.raises(DataError, match="comes twice"):
+        extract_archive(archive, tmp_path / "out")
+    big = make_zip(tmp_path / "big.zip", {"a": bytes(1000), "b": bytes(1000)})
+    killed(extract_until, archives, "_write_member", 2, False, big, tmp_path / "out")
+    with pytest.raises(DataError, match="holds more than"):
+        extract_archive(big, tmp_path / "out", max_bytes=1500)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["big.zip", "x.zip"]
+
+
+def test_a_rar_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = "\\n        Name: b\\n        Type: File\\n        Size: 3\\n"
+    archive = stand_in(tmp_path, monkeypatch, LISTING + second, "printf hiyou")
+    killed(extract_until, archives, "_write_member", 2, False, archive, tmp_path / "out")
+    before = states(tmp_path / ".out.partial")
+    out = extract_archive(archive, tmp_path / "out")
+    assert content(out) == {"d/a b.txt": b"hi", "b": b"you"}
+    assert before == {"a b.txt": ((out / "d/a b.txt").stat().st_ino, (out / "d/a b.txt").stat().st_mtime_ns)}
+
+
+def test_a_full_disk_is_told_and_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    archive = make_zip(tmp_path / "x.zip", FILES)
+    with monkeypatch.context() as patch, pytest.raises(RsftError, match=r"No space left.*it goes on"):
+        patch.setattr(archives, "_copy", full)
+        extract_archive(archive, tmp_path / "out")
+    assert (tmp_path / ".out.partial").exists() and not (tmp_path / "out").exists()
+    assert content(extract_archive(archive, tmp_path / "out")) == FILES
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", FILES)
+    with FileLock(tmp_path / ".out.lock"), pytest.raises(RequestError, match="another process is unpacking there"):
+        extract_archive(archive, tmp_path / "out")

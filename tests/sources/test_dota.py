@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from torchgeo.datasets import DOTA
 
 from rsft.errors import DataError, RequestError
+from rsft.imagery import read
 from rsft.sources.dota import CLASSES, DOTAObjects, cut, read_rgb
 from rsft.sources.dota_crop import crop_window
 from tests.sources.dota_data import HEADER, row, write_image, write_pair
@@ -115,9 +117,19 @@ def test_gray_is_repeated_alpha_dropped_and_the_rest_refused(tmp_path: Path) -> 
 
 def test_where_no_image_can_be_used_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pair(tmp_path, row(10, 10, 30, 20))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(DataError, match=r"no image can be used .* the image is too large"):
+    monkeypatch.setattr(read, "MAX_PIXELS", 1000)
+    with pytest.raises(DataError, match=r"no image can be used .* the image is too large: it has more than 1,000"):
         DOTAObjects(tmp_path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_largest_images_of_v2_pass(tmp_path: Path) -> None:
+    write_pair(tmp_path, row(19_000, 19_000, 20_010, 19_500, "airport"))
+    header = struct.pack(">4s2I5B", b"IHDR", 20_000, 20_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    data = struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))  # the pixels are not asked for
+    (tmp_path / "images/P1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + data)
+    assert DOTAObjects(tmp_path, classes=18).objects[0].window == (19_000, 19_000, 20_000, 19_500)
 
 
 def test_files_that_do_not_pair_are_told(tmp_path: Path) -> None:
@@ -136,6 +148,34 @@ def test_files_that_do_not_pair_are_told(tmp_path: Path) -> None:
         ("P3.png", "the file is not an image that can be read"),
         ("P5.txt", "there is no image P5"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "is_label"),
+    [
+        ("SOURCE.txt", "gsdata: github.com\n", False),
+        ("crops_P1.txt", "val/plane/P1_10_10_30_20.png 10\n", False),
+        ("train/README.txt", "", False),
+        ("val/README.txt", "1 2 3 4 5 6 7 8\n", False),
+        ("images/notes.txt", b"\xff\xfe\x00", False),
+        ("DOTA v1.5/README.txt", "hello", False),
+        ("labelTxt_without_image/P9.txt", "", True),
+        ("Annotations/P9.txt", b"\xff\xfe", True),
+        ("annfiles/P9.txt", row(1, 1, 9, 9), True),
+        ("images/P9.txt", "\ufeff\r\n" + HEADER, True),
+        ("P9.txt", "-1.5 2e1 " + "3 " * 6 + "plane", True),
+    ],
+)
+def test_a_text_file_without_an_image_is_a_label_file_or_counted(
+    tmp_path: Path, path: str, text: str | bytes, is_label: bool
+) -> None:
+    write_pair(tmp_path, row(10, 10, 30, 20))
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_bytes(text if isinstance(text, bytes) else text.encode())
+    source = DOTAObjects(tmp_path)
+    assert source.rejected == ([(str(tmp_path / path), 0, "there is no image P9")] if is_label else [])
+    assert source.skipped == ({} if is_label else {"text file that is no label file": 1})
+    assert len(source) == 1
 
 
 def write_versions(root: Path, layout: str) -> None:

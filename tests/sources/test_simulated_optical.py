@@ -65,3 +65,27 @@ def test_noise_is_no_speckle() -> None:
     chips = [render_optical(None, np.random.default_rng(seed)).astype(float) for seed in range(60)]
     grain = [np.abs(np.diff(chip, axis=1)).mean() / chip.mean() for chip in chips]
     assert np.median(grain) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("kind", "colour", "height"),
+    [
+        ("cargo", (100.0, 143.5, 165.6), 0.0681),
+        ("container", (78.7, 91.1, 98.1), 0.0295),
+        ("tanker", (41.7, 71.5, 84.7), 0.0122),
+        ("dredger", (142.9, 145.8, 141.3), 0.0217),
+        ("fishing", (114.2, 139.2, 138.3), 0.0945),
+        ("passenger", (67.7, 84.3, 88.0), 0.0919),
+        ("tug", (116.7, 109.8, 101.3), 0.0253),
+        ("patrol", (79.3, 98.6, 113.2), 0.0305),
+        (None, (152.7, 145.4, 144.2), 0.0),
+    ],
+)
+def test_images_stay_those_that_the_embedded_backbone_saw(
+    kind: str | None, colour: tuple[float, ...], height: float
+) -> None:
+    rng = np.random.default_rng(7)
+    drawn = draw_ship(kind, rng) if kind else None
+    image, relief, _ = render_scene(drawn, rng, 32)
+    assert image.mean(axis=(0, 1)).tolist() == pytest.approx(colour, abs=0.2)
+    assert relief.mean() == pytest.approx(height, abs=0.0005)

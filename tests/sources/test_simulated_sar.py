@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rsft.sources.simulated.clutter import Shore, grid, sea_power
-from rsft.sources.simulated.sar import Radar, render_sar, render_scene, to_uint8, to_uint16
+from rsft.sources.simulated.sar import Radar, draw_radar, render_sar, render_scene, to_uint8, to_uint16
 from rsft.sources.simulated.scatterers import Pose
 from rsft.sources.simulated.scene import place_ships
 from rsft.sources.simulated.ships import CLASSES, Part, Ship, draw_ship
@@ -93,6 +93,12 @@ def test_same_seed_same_image() -> None:
     first, again, other = (render_sar(TOWER, RADAR, np.random.default_rng(seed), 64) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_a_seed_keeps_its_image() -> None:
+    rng = np.random.default_rng(7)
+    amplitude = render_sar(draw_ship("tanker", rng), draw_radar(rng, (3.0, 2.0)), rng, 64)
+    assert amplitude.mean() == pytest.approx(2.134, abs=0.002) and amplitude.max() == pytest.approx(31.96, abs=0.05)
 
 
 def test_files_use_their_range() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from rsft.errors import DataError, RequestError
+from rsft.imagery.read import read_chip
 from rsft.sources.srsdd import CLASSES, SRSDD, box_in_chip, cut_ship
 
 BOX = "100 100 150 100 150 120 100 120"
@@ -76,6 +78,19 @@ def test_chip_side_is_a_multiple_of_64_around_the_middle_of_the_box(tmp_path: Pa
     image = np.asarray(Image.open(ship.image))
     np.testing.assert_array_equal(cut_ship(ship)[..., 0], image[78:142, 93:157])
     assert box_in_chip(ship) == [7, 22, 57, 22, 57, 42, 7, 42]
+
+
+def test_ships_of_one_image_have_it_decoded_once_unless_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ships = write_image(tmp_path, f"{BOX} Fishing 0\n" * 3).ships
+    decoded = []
+    monkeypatch.setattr("rsft.sources.srsdd.read_chip", lambda path: (decoded.append(path), read_chip(path))[1])
+    first = [cut_ship(ship) for ship in ships]
+    assert decoded == [ships[0].image]
+    Image.fromarray(255 - np.asarray(Image.open(ships[0].image))).save(ships[0].image)
+    os.utime(ships[0].image, ns=(0, 1))
+    np.testing.assert_array_equal(cut_ship(ships[0]), 255 - first[0])
 
 
 @pytest.mark.parametrize(("length", "side"), [(64, 64), (65, 128), (10, 64)])

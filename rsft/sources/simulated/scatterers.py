@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rsft.sources.simulated.clutter import Shore
-from rsft.sources.simulated.ships import Part, Ship
+from rsft.sources.simulated.geometry import UNIT_BOX, Ship, box_corners, fill_polygon
 
 Points = NDArray[np.float64]
 Values = NDArray[np.float64]
 
-_FRACTION_BITS = 4  # of polygon corners, so that edges fall between pixels
-_SIGNS = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])  # corners of a unit box, in turn
 _DENSITY = 2.0  # scatterers a pixel of a rough surface: enough for full speckle
 _DIHEDRAL_WIDTH = 3.0  # exponent of the cosine to the wall's normal: a hull flashes when seen broadside
 
@@ -118,7 +115,7 @@ def shore_echoes(shore: Shore, reach: float, cell: float, rng: np.random.Generat
     extent = np.stack([rng.uniform(15, 70, count), rng.uniform(10, 30, count)], axis=1)
     inland = (rng.integers(0, 8, count) + 0.7) * 45 + shore.offset
     centres = rng.uniform(-1.5, 1.5, (count, 1)) * reach * along + inland[:, None] * inward
-    corners = centres[:, None] + _SIGNS * extent[:, None] @ np.stack([along, inward])
+    corners = centres[:, None] + UNIT_BOX * extent[:, None] @ np.stack([along, inward])
     height = rng.uniform(5, 25, count)
     groups.append(_walls(corners, np.zeros(count), height, rng.uniform(12, 24, count), cell, rng))
     groups.append(_corners(corners, height, rng.uniform(24, 36, count), rng))
@@ -133,16 +130,8 @@ def heights(poses: list[Pose], size: int, spacing: tuple[float, float]) -> Value
         bases = box_corners(pose.ship.parts)
         shapes += [(base, pose.ship.freeboard + part.height) for base, part in zip(bases, pose.ship.parts, strict=True)]
         for base, height in shapes:
-            pixels = pose.place(base) / spacing[::-1] + (size - 1) / 2
-            fixed = np.rint(pixels * 2**_FRACTION_BITS).astype(np.int32)
-            cv2.fillConvexPoly(relief, fixed, height, shift=_FRACTION_BITS)
+            fill_polygon(relief, pose.place(base) / spacing[::-1] + (size - 1) / 2, height)
     return relief.astype(np.float64)
-
-
-def box_corners(parts: tuple[Part, ...]) -> Points:
-    """The four corners of each part, (P, 4, 2) in ship coordinates."""
-    boxes = np.array([(part.x, part.y, part.length, part.width) for part in parts]).reshape(-1, 1, 4)
-    return np.asarray(boxes[..., :2] + _SIGNS * boxes[..., 2:])
 
 
 def _deck(pose: Pose, cell: float, rng: np.random.Generator) -> Values:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -12,12 +13,14 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from rsft.errors import RsftError
 from rsft.files import replacing_folder
+from rsft.sources.archives import Progress
 from rsft.sources.simulated.sar import draw_radar, render_sar, render_scene, to_uint8, to_uint16
 from rsft.sources.simulated.scene import draw_shore, place_ships
 from rsft.sources.simulated.ships import draw_ship
 
-Progress = Callable[[int, int, str], None]
+Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 # FUSAR-Ship: index of the category, then its sub-categories, each with the kind of ship drawn for it
@@ -71,8 +74,8 @@ def write_fusar_tree(
     ]
     with replacing_folder(root) as folder:
         write = partial(_write_fusar_chip, folder, size, seed)
-        rows = list(_parallel(write, tasks, jobs, progress, "simulating chips"))
-        list(_parallel(partial(_write_clutter, folder, size, seed), range(clutter), jobs, None, ""))
+        rows = _parallel(write, tasks, jobs, progress, "simulating chips")
+        _parallel(partial(_write_clutter, folder, size, seed), range(clutter), jobs)
         with (folder / "meta.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\r\n").writerows([_META, *rows])
 
@@ -82,7 +85,7 @@ def write_srsdd_tree(
 ) -> None:
     """Write `images` scenes of 1024 x 1024 pixels at 1 m with their rotated boxes, every fifth under test/."""
     with replacing_folder(root) as folder:
-        list(_parallel(partial(_write_scene, folder, seed), range(images), jobs, progress, "simulating scenes"))
+        _parallel(partial(_write_scene, folder, seed), range(images), jobs, progress, "simulating scenes")
 
 
 def _write_fusar_chip(folder: Path, size: int, seed: int, task: tuple[str, int, int]) -> tuple[object, ...]:
@@ -133,11 +136,20 @@ def _write_scene(folder: Path, seed: int, index: int) -> None:
 
 
 def _parallel(
-    work: Callable[..., Result], tasks: Sequence[object], jobs: int, progress: Progress | None, what: str
-) -> Iterator[Result]:
-    """Results in the order of the tasks, which are shared out to processes."""
-    with ProcessPoolExecutor(jobs) as pool:
-        for done, result in enumerate(pool.map(work, tasks, chunksize=4)):
-            if progress is not None:
-                progress(done + 1, len(tasks), what)
-            yield result
+    work: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, progress: Progress | None = None, what: str = ""
+) -> list[Result]:
+    """Results in the order of the tasks, which are shared out to processes; one job works in this process.
+
+    Raises:
+        RsftError: a process was killed.
+    """
+    results = []
+    try:
+        with ProcessPoolExecutor(jobs) as pool:
+            for result in map(work, tasks) if jobs == 1 else pool.map(work, tasks, chunksize=4):
+                results.append(result)
+                if progress is not None:
+                    progress(len(results), len(tasks), what)
+    except BrokenProcessPool as error:
+        raise RsftError("a worker process was killed", "", "if memory was short, use fewer --jobs") from error
+    return results

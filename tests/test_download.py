@@ -3,75 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from rsft.download import download, stated_sha256, weights_folder
 from rsft.errors import DataError
-from rsft.sources.download import download
-
-BODY = np.random.default_rng(0).bytes(3_000_000)
-SHA = hashlib.sha256(BODY).hexdigest()
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Serves BODY; the server's attributes say how badly."""
-
-    server: Server
-
-    def do_GET(self) -> None:
-        asked = self.headers.get("Range")
-        self.server.asked.append(asked)
-        status = self.server.statuses.pop(0) if self.server.statuses else 200
-        if status != 200:
-            self.send_error(status)
-            return
-        match = re.fullmatch(r"bytes=(\d+)-", asked or "") if self.server.ranges else None
-        start = int(match[1]) if match else 0
-        if start >= len(BODY):
-            self.send_error(416)
-            return
-        self.send_response(206 if match else 200)
-        if match:
-            self.send_header("Content-Range", f"bytes {start + self.server.shift}-{len(BODY) - 1}/{len(BODY)}")
-        self.send_header("Content-Length", str(len(BODY) - start))
-        self.end_headers()
-        stop = self.server.breaks.pop(0) if self.server.breaks else len(BODY)
-        self.wfile.write(BODY[start:stop])
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class Server(HTTPServer):
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.ranges, self.shift = True, 0
-        self.breaks: list[int] = []  # where each answer in turn stops
-        self.statuses: list[int] = []
-        self.asked: list[str | None] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/lists.txt"
+from tests.http_server import BODY, SHA, Server, serving
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving() as server:
+        yield server
 
 
 def test_whole_and_nothing_beside_it(server: Server, tmp_path: Path) -> None:
@@ -145,3 +92,37 @@ def test_without_a_network_it_says_what_to_fetch_by_hand(tmp_path: Path) -> None
     with pytest.raises(DataError, match="refused") as caught:
         download(url, tmp_path / "x", SHA, pause=0)
     assert caught.value.where == url and f"put it at {tmp_path / 'x'}" in caught.value.fix
+
+
+@pytest.mark.parametrize("checksum", [None, SHA[:8], f"md5:{hashlib.md5(BODY).hexdigest()}"])
+def test_what_little_is_published_is_enough(server: Server, tmp_path: Path, checksum: str | None) -> None:
+    assert download(server.url, tmp_path / "x", checksum).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("checksum", ["0" * 8, f"md5:{'0' * 32}"])
+def test_what_little_is_published_counts(server: Server, tmp_path: Path, checksum: str) -> None:
+    with pytest.raises(DataError, match="not the published file") as caught:
+        download(server.url, tmp_path / "x", checksum)
+    assert list(tmp_path.iterdir()) == []
+    assert ("its MD5 is 000" in caught.value.fix) == checksum.startswith("md5")
+    assert ("its SHA-256 begins with 00000000" in caught.value.fix) != checksum.startswith("md5")
+
+
+@pytest.mark.parametrize("tag", [SHA, None, "W/abc"])
+def test_the_digest_that_the_server_states(server: Server, tag: str | None) -> None:
+    server.tag = tag
+    assert stated_sha256(server.url) == (SHA if tag == SHA else None)
+    assert stated_sha256(server.url.replace("lists", "moved")) == (SHA if tag == SHA else None)
+
+
+def test_no_server_states_nothing() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        assert stated_sha256(f"http://127.0.0.1:{free.getsockname()[1]}/x") is None
+
+
+def test_the_folder_of_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
+    assert weights_folder() == tmp_path
+    monkeypatch.delenv("RSFT_WEIGHTS")
+    assert weights_folder().parts[-2:] == ("rsft", "weights")

@@ -1,16 +1,18 @@
-"""Published files from the network: whole, as pinned by their SHA-256, and resumed where a transfer broke off."""
+"""Published files from the network: whole, as pinned by their checksum, and resumed where a transfer broke off."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import platformdirs
 import requests
 
 from rsft.errors import DataError
-from rsft.files import sha256
 
 Progress = Callable[[int, int, str], None]  # bytes so far, bytes in all, file name
 
@@ -27,11 +29,13 @@ class _Interrupted(Exception):
 _MAY_PASS = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, _Interrupted)
 
 
-def download(url: str, target: Path, checksum: str, *, progress: Progress | None = None, pause: float = _PAUSE) -> Path:
+def download(
+    url: str, target: Path, checksum: str | None, *, progress: Progress | None = None, pause: float = _PAUSE
+) -> Path:
     """Fetch `url` to `target`, unless it is there already; bytes that came before are kept beside it as .part.
 
     Args:
-        checksum: SHA-256 of the whole file, in hex.
+        checksum: SHA-256 in hex, whole or its leading digits, or MD5 after "md5:"; None where none is published.
 
     Raises:
         DataError: a file at `target` or from the server that is not the one pinned, or no way to the server.
@@ -41,7 +45,7 @@ def download(url: str, target: Path, checksum: str, *, progress: Progress | None
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    by_hand = f"fetch {url} by hand and put it at {target}; its SHA-256 is {checksum}"
+    by_hand = f"fetch {url} by hand and put it at {target}" + (f"; {_words(checksum)}" if checksum else "")
     for attempt in range(_ATTEMPTS):
         try:
             _fetch(url, part, target.name, by_hand, progress)
@@ -88,10 +92,43 @@ def _fetch(url: str, part: Path, name: str, by_hand: str, progress: Progress | N
             raise _Interrupted(f"it broke off after {have} of {total} bytes")
 
 
-def _check(path: Path, checksum: str, fix: str) -> None:
-    found = sha256(path)
-    if found != checksum:
-        raise DataError(f"this is not the published file: its SHA-256 is {found}, not {checksum}", path, fix)
+def weights_folder() -> Path:
+    """Where downloaded weights are kept: $RSFT_WEIGHTS, or the user's cache folder."""
+    return Path(os.environ.get("RSFT_WEIGHTS") or platformdirs.user_cache_path("rsft") / "weights")
+
+
+def stated_sha256(url: str) -> str | None:
+    """The SHA-256 that the server states of a file it stores, as Hugging Face does; None where it states none.
+
+    The header is what huggingface_hub goes by: https://huggingface.co/docs/huggingface_hub, `get_hf_file_metadata`.
+    """
+    try:
+        last = requests.head(url, allow_redirects=True, timeout=_TIMEOUT)
+    except requests.RequestException:
+        return None  # the download tells what is wrong
+    tags = [answer.headers.get("X-Linked-Etag", "").strip('"') for answer in (*last.history, last)]
+    return next((tag for tag in tags if re.fullmatch("[0-9a-f]{64}", tag)), None)
+
+
+def _check(path: Path, checksum: str | None, fix: str) -> None:
+    if checksum is None:
+        return
+    algorithm, digits = _split(checksum)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    if not found.startswith(digits):
+        raise DataError(f"this is not the published file: {_words(f'{algorithm}:{found}')}, not {digits}", path, fix)
+
+
+def _split(checksum: str) -> tuple[str, str]:
+    algorithm, _, digits = checksum.rpartition(":")
+    return algorithm or "sha256", digits
+
+
+def _words(checksum: str) -> str:
+    algorithm, digits = _split(checksum)
+    whole = len(digits) == 2 * hashlib.new(algorithm).digest_size
+    return f"its {'MD5' if algorithm == 'md5' else 'SHA-256'} {'is' if whole else 'begins with'} {digits}"
 
 
 def _innermost(error: BaseException) -> str:

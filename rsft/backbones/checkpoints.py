@@ -1,0 +1,113 @@
+"""Foreign weights files as plain tensors: mapped into memory, and no code in them is run."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, serialization
+
+from rsft.errors import WeightsError
+
+WRAPPERS = ("model", "state_dict", "model_state_dict", "teacher")
+"""Keys under which training scripts store the network beside optimizer and arguments; the first one present counts."""
+
+_AGAIN = "fetch it anew"
+_REWRITE = "where memory allows: torch.save(torch.load(old, weights_only=True), new)"
+_CONVERT = "take the file of its publisher, or have it converted to safetensors by somebody you trust"
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of the network in a safetensors file or in one of torch.save (.pth, .pt, .bin, .ckpt).
+
+    They are views of the mapped file: memory is taken page by page for what is read, and the system can take it back.
+    What is written to them stays in this process. The file may be replaced meanwhile, but not written into.
+    From a pickle only containers, numbers, tensors and an `argparse.Namespace` are let through; no code in it is run.
+
+    Raises:
+        WeightsError: a file that is missing, damaged, of another format, or holds more than tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(24)
+    except OSError as error:
+        raise WeightsError(f"the weights file cannot be read: {error.strerror}", path, "check the path") from error
+    if start.startswith(b"PK"):
+        stored = _read_zip(path)
+    elif start[8:9] == b"{":  # after the length of the header
+        stored = _read_safetensors(path)
+    elif start.startswith(b"\x80"):
+        raise WeightsError("this is a pickle from before torch 1.6, which cannot be mapped", path, _REWRITE)
+    else:
+        what = f"this is no weights file: it begins with {start!r}" if start else "the weights file is empty"
+        raise WeightsError(what, path, _AGAIN)
+    return _tensors(_unwrapped(stored), path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"the file is damaged: {error}", path, _AGAIN) from error
+
+
+def _read_zip(path: Path) -> Any:
+    if not zipfile.is_zipfile(path):
+        raise WeightsError("the file is truncated: its end is missing", path, _AGAIN)
+    try:
+        with _namespace_alone():
+            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:  # a damaged or hostile pickle raises anything
+        raise _unreadable(path, error) from error
+
+
+@contextmanager
+def _namespace_alone() -> Iterator[None]:
+    """Let pickles name `argparse.Namespace`, and nothing that other libraries have let through for themselves."""
+    before = serialization.get_safe_globals()
+    serialization.clear_safe_globals()
+    try:
+        with serialization.safe_globals([argparse.Namespace]):
+            yield
+    finally:
+        serialization.clear_safe_globals()
+        serialization.add_safe_globals(before)
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    for line in lines:
+        if found := re.search(r"GLOBAL (\S+)|function (<.*?>)|(TorchScript)", line):
+            what = next(filter(None, found.groups()))
+            return WeightsError(
+                f"the file asks for {what}, which is not allowed; nothing of it was run", path, _CONVERT
+            )
+    return WeightsError(f"the file is damaged: {lines[0]}", path, _AGAIN)
+
+
+def _unwrapped(stored: Any) -> Any:
+    """The mapping of tensors inside what training scripts put around it."""
+    while isinstance(stored, Mapping):
+        inner = next((stored[key] for key in WRAPPERS if isinstance(stored.get(key), Mapping)), None)
+        if inner is None:
+            break
+        stored = inner
+    return stored
+
+
+def _tensors(stored: Any, path: Path) -> dict[str, Tensor]:
+    fix = f"take a file with names and tensors, bare or under one of {', '.join(WRAPPERS)}"
+    if not isinstance(stored, Mapping) or not stored:
+        raise WeightsError(f"the file holds no network but {type(stored).__name__}", path, fix)
+    for key, value in stored.items():
+        if not (isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided):
+            raise WeightsError(f"{key!r} is no plain tensor but {type(value).__name__}", path, fix)
+    return {key: value.detach() for key, value in stored.items()}

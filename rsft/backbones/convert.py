@@ -1,0 +1,40 @@
+"""A foreign checkpoint as the plain tensors of the encoder in it, in safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from rsft.backbones.card import Card
+from rsft.backbones.checkpoints import read_checkpoint
+from rsft.backbones.loading import Backbone, load_whole
+from rsft.errors import RequestError, WeightsError
+from rsft.files import replacing, sha256
+
+
+def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
+    """Write the encoder's tensors in `source`, and nothing else of it, to `target`; return the encoder.
+
+    The types of the tensors stay. The file tells the encoder's name, and the SHA-256 of `source`.
+
+    Raises:
+        RequestError: `target` is no .safetensors file.
+        WeightsError: `source` cannot be read, or does not hold the whole encoder.
+    """
+    if target.suffix != ".safetensors":
+        raise RequestError(f"weights are written as .safetensors, not {target.suffix or 'without a suffix'}", target)
+    backbone = load_whole(card, card.size, source)
+    tensors = {name: tensor.contiguous().clone() for name, tensor in card.convert(read_checkpoint(source)).items()}
+    told = {
+        "format": "pt",
+        "backbone": card.name,
+        "encoder_sha256": backbone.sha256,
+        "source": source.name,
+        "source_sha256": sha256(source),
+    }
+    with replacing(target) as temporary:
+        save_file(tensors, temporary, told)
+        if load_whole(card, card.size, temporary).sha256 != backbone.sha256:
+            raise WeightsError("the converted weights differ from their source", source, "report this file")
+    return backbone

@@ -1,0 +1,72 @@
+"""SatMAE's ViT-L/16 of optical satellite images, fMoW RGB (Cong et al. 2022, https://arxiv.org/abs/2207.08051).
+
+The files are those of https://github.com/sustainlab-group/SatMAE: beside the network they hold the optimizer and the
+arguments of the run. `fmow_pretrain.pth` is a masked autoencoder; its decoder is left out, its last norm is of every
+token. `fmow_finetune.pth` was trained on the mean of the patch tokens and has its last norm behind it: its tokens come
+without a norm, and the published feature is `vit.fc_norm(tokens[:, 1:].mean(1))`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from rsft.backbones.card import Card, Remote, check_side, without
+
+RGB_MEAN = (0.4182007312774658, 0.4214799106121063, 0.3991275727748871)
+RGB_STD = (0.28774282336235046, 0.27541765570640564, 0.2764017581939697)  # of fMoW RGB: util/datasets.py
+LICENCE = "unknown; of the code CC-BY-NC-4.0"
+
+LARGE: dict[str, Any] = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
+NORM = partial(nn.LayerNorm, eps=1e-6)
+PATCH = 16
+DECODER = ("mask_token", "decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred")
+"""What a masked autoencoder has beside its encoder, and what is expected to be left over."""
+
+
+def build(name: str, mean_pooled: bool, size: int, architecture: dict[str, Any] = LARGE) -> VisionTransformer:
+    """The architecture with random weights for inputs (B, 3, size, size); tokens (B, 1 + (size / 16)^2, D).
+
+    Args:
+        mean_pooled: the last norm follows the mean of the patch tokens (`vit.fc_norm`), instead of every token.
+
+    Raises:
+        RequestError: `size` is no positive multiple of the patch side.
+    """
+    check_side(name, PATCH, size)
+    return VisionTransformer(
+        img_size=size,
+        patch_size=PATCH,
+        norm_layer=NORM,
+        global_pool="avg" if mean_pooled else "token",
+        num_classes=0,
+        **architecture,
+    )
+
+
+def _card(name: str, about: str, file: str, mean_pooled: bool) -> Card:
+    page = "https://zenodo.org/record/7369797"
+    return Card(
+        name=name,
+        about=f"SatMAE ViT-L/16, {about}",
+        size=224,
+        patch=PATCH,
+        bands=("R", "G", "B"),
+        unit="uint8",
+        mean=RGB_MEAN,
+        std=RGB_STD,
+        licence=LICENCE,
+        weights=Remote(file, f"{page}/files/{file}", bytes=None, sha256=None, page=page),
+        build=partial(build, name, mean_pooled),
+        convert=lambda state: without(state, *(("head",) if mean_pooled else DECODER)),
+        antialias=False,  # util/pos_embed.py
+    )
+
+
+CARDS = (
+    _card("satmae_vit_large_patch16_224.fmow_rgb", "pre-trained on fMoW RGB, 800 epochs", "fmow_pretrain.pth", False),
+    _card("satmae_vit_large_patch16_224.fmow_rgb_ft", "fine-tuned on fMoW RGB, 62 classes", "fmow_finetune.pth", True),
+)

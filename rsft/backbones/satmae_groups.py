@@ -1,0 +1,151 @@
+"""SatMAE's ViT-L/8 and ViT-B/8 of Sentinel-2 images: bands in three groups, each with its own patches and tokens
+(Cong et al. 2022, section 3.3, https://arxiv.org/abs/2207.08051; models_vit_group_channels.py of its repository).
+
+In training a band became (x - mean + 2 std) / (4 std), cut off to 0-1 and rounded to bytes, of top-of-atmosphere
+reflectance times 10,000. `mean` and `std` of a card do the same without the cut; a stretch between `LIMITS` does all.
+Products since January 2022 (processing baseline 04.00) carry an offset of 1,000, which has to be taken off before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
+
+import torch
+from timm.layers.patch_embed import PatchEmbed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from rsft.backbones.card import Card, Remote, State, check_side, without
+from rsft.backbones.satmae import DECODER, LARGE, LICENCE, NORM
+
+_STATISTICS = {  # mean and deviation in fMoW-Sentinel: util/datasets.py; B01, B09 and B10 are not used
+    "B02": (1184.3824625, 650.2842772),
+    "B03": (1120.77120066, 712.12507725),
+    "B04": (1136.26026392, 965.23119807),
+    "B05": (1263.73947144, 948.9819932),
+    "B06": (1645.40315151, 1108.06650639),
+    "B07": (1846.87040806, 1258.36394548),
+    "B08": (1762.59530783, 1233.1492281),
+    "B8A": (1972.62420416, 1364.38688993),
+    "B11": (1732.16362238, 1310.36996126),
+    "B12": (1247.91870117, 1087.6020813),
+}
+BANDS = tuple(_STATISTICS)
+GROUPS = ((0, 1, 2, 6), (3, 4, 5, 7), (8, 9))
+"""Places in BANDS: 10 m, red edge and narrow near infrared, short-wave infrared."""
+
+LIMITS = tuple((mean - 2 * std, mean + 2 * std) for mean, std in _STATISTICS.values())
+"""Values of each band that became 0 and 1."""
+
+BASE: dict[str, Any] = {"embed_dim": 768, "depth": 12, "num_heads": 12}
+CHANNEL_WIDTH = 256  # of an embedding, for the group; the rest is for the position
+PATCH = 8
+
+
+class GroupPatchEmbed(nn.ModuleList):
+    """Patches of each group of bands by a projection of its own: (B, 10, S, S) -> (B, G * (S / patch)^2, D)."""
+
+    def __init__(self, groups: Sequence[Sequence[int]], img_size: int, in_chans: int, **options: Any) -> None:
+        embeds = [PatchEmbed(img_size=img_size, in_chans=len(group), **options) for group in groups]
+        super().__init__(embeds)
+        self.groups = [list(group) for group in groups]
+        self.img_size, self.patch_size, self.grid_size = embeds[0].img_size, embeds[0].patch_size, embeds[0].grid_size
+        self.num_patches = sum(embed.num_patches for embed in embeds)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All patches of the first group, then those of the second, and so on."""
+        return torch.cat([embed(x[:, group]) for embed, group in zip(self, self.groups, strict=True)], dim=1)
+
+
+class GroupChannelViT(VisionTransformer):
+    """A ViT over the patches of several groups of bands, whose embedding says in one part where and in one which group.
+
+    Tokens (B, 1 + G * (S / patch)^2, D): the class token, then the groups one after the other.
+    """
+
+    cls_token: nn.Parameter
+    pos_embed: nn.Parameter
+    patch_embed: GroupPatchEmbed
+
+    def __init__(
+        self, groups: Sequence[Sequence[int]] = GROUPS, channel_width: int = CHANNEL_WIDTH, **options: Any
+    ) -> None:
+        bands = sum(map(len, groups))
+        super().__init__(in_chans=bands, embed_layer=partial(GroupPatchEmbed, groups), **options)
+        rows, columns = self.patch_embed.grid_size
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + rows * columns, self.embed_dim - channel_width))
+        self.channel_embed = nn.Parameter(torch.zeros(1, len(groups), channel_width))
+        self.channel_cls_embed = nn.Parameter(torch.zeros(1, 1, channel_width))
+
+    def _pos_embed(self, x: Tensor) -> Tensor:
+        """Patches (B, G * L, D) -> tokens (B, 1 + G * L, D) with place, group and class token."""
+        groups, places = self.channel_embed.shape[1], self.pos_embed.shape[1] - 1
+        where = self.pos_embed[:, None, 1:].expand(-1, groups, -1, -1)  # (1, G, L, D - C)
+        which = self.channel_embed[:, :, None].expand(-1, -1, places, -1)  # (1, G, L, C)
+        first = self.cls_token + torch.cat([self.pos_embed[:, :1], self.channel_cls_embed], dim=2)
+        tokens = x + torch.cat([where, which], dim=3).flatten(1, 2)
+        return cast(Tensor, self.pos_drop(torch.cat([first.expand(len(x), -1, -1), tokens], dim=1)))
+
+
+def build(
+    name: str, architecture: dict[str, Any], mean_pooled: bool, size: int, channel_width: int = CHANNEL_WIDTH
+) -> GroupChannelViT:
+    """The architecture with random weights for inputs (B, 10, size, size); tokens (B, 1 + 3 * (size / 8)^2, D).
+
+    Raises:
+        RequestError: `size` is no positive multiple of the patch side.
+    """
+    check_side(name, PATCH, size)
+    return GroupChannelViT(
+        channel_width=channel_width,
+        img_size=size,
+        patch_size=PATCH,
+        norm_layer=NORM,
+        global_pool="avg" if mean_pooled else "token",  # as in rsft.backbones.satmae
+        num_classes=0,
+        **architecture,
+    )
+
+
+def _pretrained(state: State) -> dict[str, Tensor]:
+    """The masked autoencoder's class token has no group; fine-tuning gives it one that starts at zero."""
+    tensors = without(state, *DECODER, "decoder_channel_embed")
+    if "channel_embed" in tensors and "channel_cls_embed" not in tensors:
+        tensors["channel_cls_embed"] = torch.zeros_like(tensors["channel_embed"][:, :1])
+    return tensors
+
+
+def _fine_tuned(state: State) -> dict[str, Tensor]:
+    return without(state, "head")
+
+
+def _card(architecture: dict[str, Any], file: str, md5: str) -> Card:
+    page = "https://zenodo.org/record/7338613"
+    kind, tuned = ("large" if architecture is LARGE else "base"), file.startswith("finetune")
+    name = f"satmae_vit_{kind}_patch8_96.fmow_sentinel{'_ft' if tuned else ''}"
+    task = "fine-tuned on fMoW-Sentinel, 62 classes" if tuned else "pre-trained on fMoW-Sentinel, 200 epochs"
+    return Card(
+        name=name,
+        about=f"SatMAE ViT-{kind[0].upper()}/8 of three groups of bands, {task}",
+        size=96,
+        patch=PATCH,
+        bands=BANDS,
+        unit="uint16",
+        mean=tuple(low for low, _ in LIMITS),
+        std=tuple(high - low for low, high in LIMITS),
+        licence=LICENCE,
+        weights=Remote(file, f"{page}/files/{file}", bytes=None, sha256=None, page=page, md5=md5),
+        build=partial(build, name, architecture, tuned),
+        convert=_fine_tuned if tuned else _pretrained,
+        antialias=False,
+    )
+
+
+CARDS = (  # Zenodo lists MD5 beside sizes, which tell the files apart: 3.9, 3.6, 1.3 and 1.0 GB
+    _card(LARGE, "pretrain-vit-large-e199.pth", "436bcd815194afdae38f3e023c74e9cd"),
+    _card(LARGE, "finetune-vit-large-e7.pth", "c1a6b1e97c7f99de7e38efa6e756c1ab"),
+    _card(BASE, "pretrain-vit-base-e199.pth", "1269e6a8255cee0affdeb6bb75776c86"),
+    _card(BASE, "finetune-vit-base-e7.pth", "775060bbd292a3d39216e36bf1423a02"),
+)

@@ -1,0 +1,254 @@
+"""Vision transformers that TorchGeo publishes weights of: Sentinel-1 and -2, Landsat, aerial.
+
+The tables say what TorchGeo 0.8.1 declares in `weights.url`, `weights.meta` and `weights.transforms`, so that nothing
+of it is imported (it takes seconds); a test holds them against the installed version. The unit of the input is not in
+TorchGeo: it follows from the numbers of the normalisation.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from rsft.backbones.card import Card, Remote, State, without
+from rsft.backbones.timm_vits import build
+from rsft.errors import RequestError
+from rsft.imagery.bands import SENTINEL2
+
+PREFIX = "torchgeo:"
+SIZE = 224
+_HUB = "https://huggingface.co"
+_DECODER = ("decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred")
+_MAE = ("head", "mask_token", *_DECODER)  # beside the encoder, in the whole checkpoints that the authors publish
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A repository of the hub; `trained` is data set and method, `unused` the names expected to be left over."""
+
+    repo: str
+    revision: str
+    trained: str
+    licence: str
+    unused: tuple[str, ...] = ("head",)
+
+
+_CLOSP = _Source(
+    "DarthReca/CLOSP-Visual",
+    "3bb8677c21dac56bea2dd7baa08d7871272db440",
+    "CrisisLandMark, CLOSP",
+    "CreativeML-OpenRAIL-M",
+)
+_DINO = _Source(
+    "torchgeo/vit_small_patch16_224_sentinel2_all_dino",
+    "5b41dd418a79de47ac9f5be3e035405a83818a62",
+    "SSL4EO-S12, DINO",
+    "CC-BY-4.0",
+)
+_MOCO = _Source(
+    "torchgeo/vit_small_patch16_224_sentinel2_all_moco",
+    "1cb683f6c14739634cdfaaceb076529adf898c74",
+    "SSL4EO-S12, MoCo v3",
+    "CC-BY-4.0",
+)
+_FGMAE = _Source(
+    "wangyi111/FGMAE",
+    "24dd3077d7a99ecd454eaec7adb83d045d7fa122",
+    "SSL4EO-S12, FG-MAE",
+    "CC-BY-4.0",
+    (*_MAE, "hog"),
+)
+_LANDSAT = _Source("torchgeo/ssl4eo_landsat", "1c88bb51b6e17a21dde5230738fa38b74bd74f76", "SSL4EO-L", "CC0-1.0")
+_SCALE_MAE = _Source(
+    "isaaccorley/vit_large_patch16_224_fmow_rgb_scalemae",
+    "9dc7f569424baeb780698352cf6e87638c882123",
+    "fMoW, Scale-MAE",
+    "CC-BY-NC-4.0",
+)
+_SOFTCON = _Source(
+    "wangyi111/softcon",
+    "bae909781911f8ec034b4b959992fae17b973c0c",
+    "SSL4EO-S12, SoftCon",
+    "CC-BY-4.0",
+    ("head", "mask_token"),
+)
+_SSL4EO = _Source(
+    "wangyi111/SSL4EO-S12", "75c72195d35201dc1fb210818993518c25da566b", "SSL4EO-S12, MAE", "CC-BY-4.0", _MAE
+)
+
+_FILES = {
+    "ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO": (_LANDSAT, "vits16_landsat_tm_toa_moco-a1c967d8.pth"),
+    "ViTSmall16_Weights.LANDSAT_TM_TOA_SIMCLR": (_LANDSAT, "vits16_landsat_tm_toa_simclr-7c2d9799.pth"),
+    "ViTSmall16_Weights.LANDSAT_ETM_TOA_MOCO": (_LANDSAT, "vits16_landsat_etm_toa_moco-26d19bcf.pth"),
+    "ViTSmall16_Weights.LANDSAT_ETM_TOA_SIMCLR": (_LANDSAT, "vits16_landsat_etm_toa_simclr-34fb12cb.pth"),
+    "ViTSmall16_Weights.LANDSAT_ETM_SR_MOCO": (_LANDSAT, "vits16_landsat_etm_sr_moco-eaa4674e.pth"),
+    "ViTSmall16_Weights.LANDSAT_ETM_SR_SIMCLR": (_LANDSAT, "vits16_landsat_etm_sr_simclr-a14c466a.pth"),
+    "ViTSmall16_Weights.LANDSAT_OLI_TIRS_TOA_MOCO": (_LANDSAT, "vits16_landsat_oli_tirs_toa_moco-c7c2cceb.pth"),
+    "ViTSmall16_Weights.LANDSAT_OLI_TIRS_TOA_SIMCLR": (_LANDSAT, "vits16_landsat_oli_tirs_toa_simclr-ad43e9a4.pth"),
+    "ViTSmall16_Weights.LANDSAT_OLI_SR_MOCO": (_LANDSAT, "vits16_landsat_oli_sr_moco-c9b8898d.pth"),
+    "ViTSmall16_Weights.LANDSAT_OLI_SR_SIMCLR": (_LANDSAT, "vits16_landsat_oli_sr_simclr-4e8f6102.pth"),
+    "ViTSmall16_Weights.SENTINEL2_ALL_CLOSP": (_CLOSP, "closp-vs_s2_encoder-1a3ee5a5.pth"),
+    "ViTSmall16_Weights.SENTINEL2_ALL_DINO": (_DINO, "vit_small_patch16_224_sentinel2_all_dino-36bcc127.pth"),
+    "ViTSmall16_Weights.SENTINEL2_ALL_MOCO": (_MOCO, "vit_small_patch16_224_sentinel2_all_moco-67c9032d.pth"),
+    "ViTSmall16_Weights.SENTINEL2_ALL_MAE": (_SSL4EO, "B13_vits16_mae_ep99_enc.pth"),
+    "ViTSmall16_Weights.SENTINEL2_ALL_FGMAE": (_FGMAE, "B13_vits16_fgmae_ep99_enc.pth"),
+    "ViTSmall16_Weights.SENTINEL1_GRD_MAE": (_SSL4EO, "B2_vits16_mae_ep99_enc.pth"),
+    "ViTSmall16_Weights.SENTINEL1_GRD_FGMAE": (_FGMAE, "B2_vits16_fgmae_ep99_enc.pth"),
+    "ViTBase16_Weights.SENTINEL2_ALL_MAE": (_SSL4EO, "B13_vitb16_mae_ep99_enc.pth"),
+    "ViTBase16_Weights.SENTINEL2_ALL_FGMAE": (_FGMAE, "B13_vitb16_fgmae_ep99_enc.pth"),
+    "ViTBase16_Weights.SENTINEL1_GRD_MAE": (_SSL4EO, "B2_vitb16_mae_ep99_enc.pth"),
+    "ViTBase16_Weights.SENTINEL1_GRD_FGMAE": (_FGMAE, "B2_vitb16_fgmae_ep99_enc.pth"),
+    "ViTLarge16_Weights.SENTINEL2_ALL_CLOSP": (_CLOSP, "closp-vl_s2_encoder-4a4f026a.pth"),
+    "ViTLarge16_Weights.SENTINEL2_ALL_MAE": (_SSL4EO, "B13_vitl16_mae_ep99_enc.pth"),
+    "ViTLarge16_Weights.SENTINEL2_ALL_FGMAE": (_FGMAE, "B13_vitl16_fgmae_ep99_enc.pth"),
+    "ViTLarge16_Weights.SENTINEL1_GRD_MAE": (_SSL4EO, "B2_vitl16_mae_ep99_enc.pth"),
+    "ViTLarge16_Weights.SENTINEL1_GRD_FGMAE": (_FGMAE, "B2_vitl16_fgmae_ep99_enc.pth"),
+    "ViTHuge14_Weights.SENTINEL2_ALL_MAE": (_SSL4EO, "B13_vith14_mae_ep199_enc.pth"),
+    "ViTHuge14_Weights.SENTINEL2_ALL_FGMAE": (_FGMAE, "B13_vith14_fgmae_ep399_enc.pth"),
+    "ViTHuge14_Weights.SENTINEL1_GRD_MAE": (_SSL4EO, "B2_vith14_mae_ep199_enc.pth"),
+    "ViTHuge14_Weights.SENTINEL1_GRD_FGMAE": (_FGMAE, "B2_vith14_fgmae_ep399_enc.pth"),
+    "ViTSmall14_DINOv2_Weights.SENTINEL2_ALL_SOFTCON": (_SOFTCON, "B13_vits14_softcon_enc.pth"),
+    "ViTSmall14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON": (_SOFTCON, "B2_vits14_softcon_enc.pth"),
+    "ViTBase14_DINOv2_Weights.SENTINEL2_ALL_SOFTCON": (_SOFTCON, "B13_vitb14_softcon_enc.pth"),
+    "ViTBase14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON": (_SOFTCON, "B2_vitb14_softcon_enc.pth"),
+    "ScaleMAELarge16_Weights.FMOW_RGB": (_SCALE_MAE, "vit_large_patch16_224_fmow_rgb_scalemae-98ed9821.pth"),
+}
+NAMES = tuple(_FILES)
+
+_PUBLISHED = {
+    "vits16_landsat_oli_sr_simclr-4e8f6102.pth": (
+        88_283_541,
+        "4e8f61023fdb7f3aff2eb91efe4aab4f50bdf05f59b3a07afddf40d1195d6940",
+    ),
+    "vit_small_patch16_224_sentinel2_all_dino-36bcc127.pth": (
+        90_644_269,
+        "36bcc1273227252faf98e1d9f32c35166d3612d30dc0c15812c29bed6da9a7d5",
+    ),
+    "vit_small_patch16_224_sentinel2_all_moco-67c9032d.pth": (
+        90_668_909,
+        "67c9032df0449ae37f93c51696bcae0c6dc3485103deb44b4669e9897b90409c",
+    ),
+    "vit_large_patch16_224_fmow_rgb_scalemae-98ed9821.pth": (  # the digits in its name are those of another file
+        1_213_304_038,
+        "386989c9cf349a5045c2ac76f7d0225ae3a54b2a2c158fa87e5df5103e5d9ed9",
+    ),
+}
+"""Bytes and SHA-256 from the hub's commits; of the others their names tell the leading digits, or nothing does."""
+
+_ARCHITECTURES = {
+    "ViTSmall16": ("vit_small_patch16_224", 16),
+    "ViTBase16": ("vit_base_patch16_224", 16),
+    "ViTLarge16": ("vit_large_patch16_224", 16),
+    "ViTHuge14": ("vit_huge_patch14_224", 14),
+    "ViTSmall14_DINOv2": ("vit_small_patch14_dinov2", 14),
+    "ViTBase14_DINOv2": ("vit_base_patch14_dinov2", 14),
+    "ScaleMAELarge16": ("vit_large_patch16_224", 16),
+}
+
+Scale = tuple[tuple[str, ...], str, tuple[float, ...], tuple[float, ...]]  # bands, unit, mean and std in that unit
+
+
+def _bytes(*bands: str) -> Scale:
+    return bands, "uint8", (0.0,) * len(bands), (1.0,) * len(bands)
+
+
+_SCALES: dict[str, Scale] = {
+    "LANDSAT_TM_TOA": _bytes("B1", "B2", "B3", "B4", "B5", "B6", "B7"),
+    "LANDSAT_ETM_TOA": _bytes("B1", "B2", "B3", "B4", "B5", "B6_VCID_1", "B6_VCID_2", "B7", "B8"),
+    "LANDSAT_ETM_SR": _bytes("SR_B1", "SR_B2", "SR_B3", "SR_B4", "SR_B5", "SR_B7"),
+    "LANDSAT_OLI_TIRS_TOA": _bytes("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B9", "B10", "B11"),
+    "LANDSAT_OLI_SR": _bytes("SR_B1", "SR_B2", "SR_B3", "SR_B4", "SR_B5", "SR_B6", "SR_B7"),
+    "SENTINEL2_ALL": (SENTINEL2, "uint16", (0.0,) * 13, (10_000.0,) * 13),
+    "SENTINEL2_ALL_SOFTCON": (
+        SENTINEL2,
+        "uint16",
+        (1612.9, 1397.6, 1322.3, 1373.1, 1561.0, 2108.4, 2390.7, 2318.7, 2581.0, 837.7, 22.0, 2195.2, 1537.4),
+        (791.0, 854.3, 878.7, 1144.9, 1127.5, 1164.2, 1276.0, 1249.5, 1345.9, 577.5, 47.5, 1340.0, 1142.9),
+    ),
+    "SENTINEL1_GRD": (("VV", "VH"), "db", (-12.59, -20.26), (5.26, 5.91)),
+    "FMOW_RGB": (("R", "G", "B"), "uint8", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+_REFUSED = {
+    "ViT(Small|Large)16_Weights.SENTINEL1_GRD_CLOSP": "TorchGeo declares neither unit nor normalisation of its input",
+    "ResNet|Unet": "it is convolutional and has no tokens",
+    "Swin|Aurora": "it merges its tokens from stage to stage",
+    "DOFA|CopernicusFM|Panopticon": "it wants wavelengths or channel numbers beside the image",
+    "CROMA|EarthLoc": "its network is none of timm's",
+}
+
+
+def card(name: str) -> Card | None:
+    """What TorchGeo declares of the weights `name`, such as ViTSmall16_Weights.SENTINEL1_GRD_MAE; None for other names.
+
+    Args:
+        name: class and member, with or without "torchgeo:" before them; the card's name is without.
+
+    Raises:
+        RequestError: weights that TorchGeo does not have, or of a network without the tokens of a vision transformer.
+    """
+    plain = name.removeprefix(PREFIX)
+    if plain not in _FILES:
+        if "_Weights" in plain or plain != name:
+            raise _refusal(plain)
+        return None
+    source, file = _FILES[plain]
+    family, member = plain.split("_Weights.")
+    architecture, patch = _ARCHITECTURES[family]
+    bands, unit, mean, std = _SCALES[member] if member in _SCALES else _SCALES[member.rpartition("_")[0]]
+    digits = re.search(r"-([0-9a-f]{8})\.pth$", file)
+    size, digest = _PUBLISHED.get(file, (None, digits and digits[1]))
+    page = f"{_HUB}/{source.repo}"
+    return Card(
+        name=plain,
+        about=f"TorchGeo {architecture}, trained on {source.trained}",
+        size=SIZE,
+        patch=patch,
+        bands=bands,
+        unit=unit,
+        mean=mean,
+        std=std,
+        licence=source.licence,
+        weights=Remote(file, f"{page}/resolve/{source.revision}/{file}", size, digest, page),
+        build=_builder(architecture, patch, len(bands)),
+        convert=_scale_mae if source is _SCALE_MAE else lambda state: without(state, *source.unused),
+    )
+
+
+@cache
+def _builder(architecture: str, patch: int, bands: int) -> Callable[[int], VisionTransformer]:
+    return partial(build, architecture, patch, in_chans=bands)
+
+
+def _refusal(name: str) -> RequestError:
+    near = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f"did you mean {near[0]}?" if near else "`rsft backbones ls torchgeo` shows those that can be used"
+    for pattern, reason in _REFUSED.items():
+        if re.match(pattern, name):
+            return RequestError(f"{name} of TorchGeo cannot be fine-tuned here: {reason}", "backbone.name", hint)
+    return RequestError(f"TorchGeo has no weights called {name}", "backbone.name", hint)
+
+
+def _scale_mae(state: State) -> dict[str, torch.Tensor]:
+    """Scale-MAE computes its position embedding from the size of a pixel on the ground (Reed et al. 2023, equation 1,
+    https://arxiv.org/abs/2212.14532): here of pixels of 1 m, as TorchGeo's default; a larger input has smaller ones.
+    """
+    tensors = without(state, "head")
+    if "cls_token" in tensors:
+        tensors["pos_embed"] = _positions(tensors["cls_token"].shape[-1], SIZE // 16)
+    return tensors
+
+
+def _positions(width: int, side: int) -> torch.Tensor:
+    """Sines and cosines of column and row, zeros for the class token: (1, 1 + side * side, width)."""
+    steps = torch.arange(width // 4) / (width / 4)
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    angles = [place.reshape(-1, 1) * 10_000.0**-steps for place in (columns, rows)]
+    waves = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
+    return torch.cat([torch.zeros(1, width), waves])[None]

@@ -1,0 +1,16 @@
+"""Frozen backbone + PEFT + head as one module, built from a recipe or from a bundle, and what it demands of a chip."""
+
+from rsft.classifier.build import build_classifier, choose_device, load_classifier, load_encoder
+from rsft.classifier.contract import contract_of
+from rsft.classifier.module import Classifier, CosineHead, pooled_features
+
+__all__ = [
+    "Classifier",
+    "CosineHead",
+    "build_classifier",
+    "choose_device",
+    "contract_of",
+    "load_classifier",
+    "load_encoder",
+    "pooled_features",
+]

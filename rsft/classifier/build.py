@@ -1,0 +1,78 @@
+"""A classifier from a recipe, or from a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from rsft.backbones import Backbone, fit_inputs, load_backbone
+from rsft.bundle import Bundle
+from rsft.classifier.module import Classifier, CosineHead
+from rsft.errors import RequestError, WeightsError
+from rsft.peft import METHODS, attach
+from rsft.recipe.schema import Recipe
+
+
+def load_encoder(recipe: Recipe, bands: Sequence[str]) -> Backbone:
+    """The frozen backbone that `recipe` names, fitted to chips with `bands`.
+
+    Raises:
+        RequestError: no such backbone, or planes or an input size that it does not take.
+        WeightsError: its weights cannot be used.
+    """
+    weights = recipe.backbone.weights
+    backbone = load_backbone(recipe.backbone.name, recipe.data.size, Path(weights) if weights else None)
+    return fit_inputs(backbone, bands, recipe.data.bands, recipe.data.remap)
+
+
+def build_classifier(recipe: Recipe, classes: int, encoder: Backbone) -> Classifier:
+    """A new classifier as `recipe` says, its adapter at zero and its head at random.
+
+    Raises:
+        RequestError: a site or block that the backbone does not have.
+    """
+    method = METHODS[recipe.peft.method](**recipe.peft.model_dump(exclude={"method"}))
+    meta = recipe.meta
+    try:
+        adapted = attach(encoder.vit, method, modulated=meta is not None, start=meta.init if meta else 1.0)
+    except ValueError as error:
+        raise RequestError(str(error), f"section peft, backbone {encoder.name}") from error
+    head: nn.Module = (
+        CosineHead(encoder.width, classes, recipe.head.scale)
+        if recipe.head.kind == "cosine"
+        else nn.Linear(encoder.width, classes)
+    )
+    return Classifier(adapted, head, recipe.backbone.pool)
+
+
+def load_classifier(bundle: Bundle, device: str = "auto") -> Classifier:
+    """The classifier that a bundle holds, merged, in evaluation mode.
+
+    Raises:
+        WeightsError: the backbone on this machine is not the one that the bundle was trained on.
+    """
+    encoder = load_encoder(bundle.recipe, bundle.contract.bands)
+    if encoder.sha256 != bundle.backbone_sha256:
+        raise WeightsError(
+            f"backbone {encoder.name} has other weights here ({encoder.sha256[:12]}) than in training",
+            f"bundle made with {bundle.backbone_sha256[:12]}",
+            "install the version of rsft that the bundle names, or train again",
+        )
+    classifier = build_classifier(bundle.recipe, len(bundle.classes), encoder)
+    classifier.load_learned_state(bundle.tensors)
+    classifier.adapted.merge()
+    return classifier.to(choose_device(device)).eval()
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" takes a GPU where there is one.
+
+    Raises:
+        RequestError: "cuda" where there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RequestError("there is no CUDA device on this machine", "train.device", "use device=auto or device=cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,126 @@
+"""`rsft weights`: fetch, verify and convert the weights of encoders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rsft.cli.backbones import meant
+from rsft.cli.options import JsonOption, OverwriteOption, WordArgument
+from rsft.console import console, progress, show_error, show_paths
+
+if TYPE_CHECKING:
+    from rsft.backbones.card import Card
+    from rsft.backbones.store import Verdict
+
+app = typer.Typer(help="Fetch, verify and convert the weights of encoders.", no_args_is_help=True)
+
+NamesArgument = Annotated[list[str], typer.Argument(help="Encoders, as `rsft backbones ls` or timm names them.")]
+
+
+@app.command("ls")
+def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
+    """The weights files of the encoders: which are here, and what is published of them."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from rsft.backbones.registry import cards
+    from rsft.download import weights_folder
+
+    rows = [_row(card) for card in cards().values() if meant(card, word)]
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("backbone\n[dim]file[/dim]", overflow="fold")
+    table.add_column("MB", justify="right", no_wrap=True)
+    table.add_column("checksum", no_wrap=True)
+    table.add_column("here", no_wrap=True)
+    for row in rows:
+        size = f"{row['bytes'] / 1e6:,.1f}" if row["bytes"] else "?"
+        table.add_row(f"{row['name']}\n[dim]{row['file']}[/dim]", size, row["checksum"], "yes" if row["here"] else "-")
+    console.print(table)
+    show_paths({"weights": weights_folder()})
+
+
+@app.command("get")
+def weights_get(names: NamesArgument) -> None:
+    """Fetch weights, go on where a transfer broke off, and verify them."""
+    from rsft.backbones.registry import find_card
+    from rsft.backbones.store import get
+
+    for card in [find_card(name) for name in names]:  # every name is known before the first byte is fetched
+        with progress() as report:
+            verdict = get(card, report)
+        _show(card, verdict)
+
+
+@app.command("verify")
+def weights_verify(names: NamesArgument = []) -> None:  # noqa: B006  # typer takes no None for a list of arguments
+    """Hold weights against what is published, or what was first seen; without names, all that are here."""
+    from rsft.backbones.registry import cards, find_card
+    from rsft.backbones.store import path_of, verify
+    from rsft.errors import RsftError
+
+    chosen = [find_card(name) for name in names] or [card for card in cards().values() if path_of(card).is_file()]
+    faults = 0
+    for card in chosen:
+        try:
+            _show(card, verify(card))
+        except RsftError as error:
+            show_error(error)
+            faults += 1
+    if faults:
+        raise typer.Exit(1)
+
+
+@app.command("convert")
+def weights_convert(
+    source: Annotated[Path, typer.Argument(help="A checkpoint: .safetensors, or a zip of torch.save.")],
+    target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    name: Annotated[str, typer.Option("--as", help="The encoder that the checkpoint holds.")],
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write the encoder in a checkpoint as plain tensors, without decoder, head or optimizer."""
+    from rsft.backbones.convert import convert_weights
+    from rsft.backbones.registry import find_card
+    from rsft.errors import RequestError
+
+    if target.exists() and not overwrite:
+        raise RequestError("there is a file already", target, "name another one, or add --overwrite")
+    backbone = convert_weights(find_card(name), source, target)
+    left_out = f"; left out: {', '.join(backbone.left_out)}" if backbone.left_out else ""
+    console.print(
+        f"{target}: {len(backbone.vit.state_dict())} tensors of {backbone.name}{left_out}", soft_wrap=True, markup=False
+    )
+
+
+def _row(card: Card) -> dict[str, Any]:
+    from rsft.backbones.card import Remote
+    from rsft.backbones.store import path_of, published_words
+
+    path, remote = path_of(card), card.weights if isinstance(card.weights, Remote) else None
+    here = path.is_file()
+    return {
+        "name": card.name,
+        "file": path.name,
+        "path": str(path),
+        "here": here,
+        "bytes": path.stat().st_size if here else remote.bytes if remote else None,
+        "checksum": published_words(card),
+        "url": remote.url if remote else None,
+        "page": remote.page if remote else None,
+        "licence": card.licence,
+    }
+
+
+def _show(card: Card, verdict: Verdict) -> None:
+    style = "yellow" if verdict.state == "first seen" else "green"
+    size = f"{verdict.bytes / 1e6:,.1f} MB"
+    console.print(f"[{style}]{verdict.state}[/{style}]  [bold]{card.name}[/bold]  {size}", soft_wrap=True)
+    for line in (verdict.path, f"SHA-256 {verdict.sha256}", verdict.ground):
+        console.print(f"  {line}", soft_wrap=True, markup=False)

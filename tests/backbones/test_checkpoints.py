@@ -1,0 +1,140 @@
+"""Foreign files: every known wrapping, and every way to be damaged or hostile."""
+
+import argparse
+import os
+
+import pytest
+import safetensors.torch
+import torch
+from torch import serialization
+
+from rsft.backbones.checkpoints import read_checkpoint
+from rsft.errors import WeightsError
+
+STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        STATE,
+        {"model": STATE, "optimizer": {"state": {0: torch.ones(2)}}, "args": argparse.Namespace(lr=1e-3), "epoch": 3},
+        {"state_dict": STATE, "epoch": 3},
+        {"student": {"other": torch.ones(1)}, "teacher": STATE},
+        {"model": {"state_dict": STATE}},
+        {name: torch.nn.Parameter(value) for name, value in STATE.items()},
+    ],
+    ids=["bare", "mae", "state_dict", "dino", "nested", "parameters"],
+)
+def test_wrappings(content, tmp_path):
+    torch.save(content, tmp_path / "net.pth")
+    found = read_checkpoint(tmp_path / "net.pth")
+    assert found.keys() == STATE.keys()
+    assert all(torch.equal(found[name], STATE[name]) and found[name].dtype == STATE[name].dtype for name in STATE)
+
+
+def test_safetensors(tmp_path):
+    safetensors.torch.save_file(STATE, tmp_path / "net.safetensors")
+    found = read_checkpoint(tmp_path / "net.safetensors")
+    assert found.keys() == STATE.keys() and torch.equal(found["a.weight"], STATE["a.weight"])
+
+
+class Hostile:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, proof):
+        self.proof = proof
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.proof),)
+
+
+def test_code_in_a_pickle_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    file, proof = tmp_path / "net.pth", tmp_path / "proof"
+    torch.save({"model": STATE, "args": Hostile(proof)}, file)
+    with pytest.raises(WeightsError, match=r"the file asks for \w+\.mkdir, which is not allowed") as error:
+        read_checkpoint(file)
+    assert error.value.where == str(file) and "publisher" in error.value.fix
+    assert not proof.exists()
+    torch.load(file, weights_only=False)
+    assert proof.exists()  # it would have been
+
+
+class Trusted:
+    """What another library lets through for itself."""
+
+
+def test_the_namespace_alone_is_let_through(tmp_path):
+    torch.save({"model": STATE, "args": Trusted()}, tmp_path / "net.pth")
+    with serialization.safe_globals([Trusted]):
+        before = serialization.get_safe_globals()
+        with pytest.raises(WeightsError, match="Trusted, which is not allowed"):
+            read_checkpoint(tmp_path / "net.pth")
+        assert sorted(map(str, serialization.get_safe_globals())) == sorted(map(str, before))
+    assert argparse.Namespace not in serialization.get_safe_globals()
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.999])
+def test_truncated(suffix, share, tmp_path):
+    file, state = tmp_path / f"net.{suffix}", {"a": torch.ones(10_000)}
+    if suffix == "pth":
+        torch.save({"model": state}, file)
+    else:
+        safetensors.torch.save_file(state, file)
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    with pytest.raises(WeightsError, match=r"truncated|damaged") as error:
+        read_checkpoint(file)
+    assert error.value.where == str(file) and error.value.fix == "fetch it anew"
+
+
+def test_a_hole_in_the_pickle(tmp_path):
+    file = tmp_path / "net.pth"
+    torch.save({"model": STATE}, file)
+    data = bytearray(file.read_bytes())
+    start = data.index(b"a.weight")
+    data[start - 10 : start + 20] = bytes(30)
+    file.write_bytes(data)
+    with pytest.raises(WeightsError, match="damaged"):
+        read_checkpoint(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [(b"", "is empty"), (b"<!DOCTYPE html><html>", "begins with b'<!DOCTYPE"), (b"version https://git-lfs", "git-lfs")],
+)
+def test_no_weights_at_all(content, fault, tmp_path):
+    (tmp_path / "net.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=fault):
+        read_checkpoint(tmp_path / "net.pth")
+
+
+def test_legacy_pickle(tmp_path):
+    torch.save(STATE, tmp_path / "net.pth", _use_new_zipfile_serialization=False)
+    with pytest.raises(WeightsError, match=r"before torch 1\.6") as error:
+        read_checkpoint(tmp_path / "net.pth")
+    assert "torch.save(" in error.value.fix
+
+
+@pytest.mark.parametrize("path", ["absent.pth", "."])
+def test_no_file(path, tmp_path):
+    with pytest.raises(WeightsError, match="cannot be read"):
+        read_checkpoint(tmp_path / path)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ({"model": {"a": torch.ones(1), "b": 3}}, "'b' is no plain tensor but int"),
+        ({"epoch": 3}, "'epoch' is no plain tensor"),
+        ({1: torch.ones(1)}, "1 is no plain tensor"),
+        ({"a": torch.ones(2).to_sparse()}, "'a' is no plain tensor"),
+        ({}, "holds no network but dict"),
+        (torch.ones(3), "holds no network but Tensor"),
+    ],
+)
+def test_more_or_less_than_tensors(content, fault, tmp_path):
+    torch.save(content, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=fault):
+        read_checkpoint(tmp_path / "net.pth")

@@ -1,0 +1,56 @@
+"""Checkpoints written anew as plain tensors."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors import safe_open
+
+from rsft.backbones.convert import convert_weights
+from rsft.backbones.loading import load_whole
+from rsft.backbones.registry import find_card
+from rsft.errors import RequestError, WeightsError
+from rsft.files import sha256
+
+TINY = "test_vit.r160_in1k"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    state = timm.create_model(TINY).half().state_dict()
+    torch.save({"state_dict": state, "args": argparse.Namespace()}, tmp_path / "old.pth")
+    return tmp_path / "old.pth"
+
+
+def test_the_encoder_alone_with_its_origin(source: Path, tmp_path: Path) -> None:
+    card, target = find_card(TINY), tmp_path / "new.safetensors"
+    backbone = convert_weights(card, source, target)
+    assert backbone.left_out == ("head.bias", "head.weight")
+    with safe_open(target, "pt") as file:
+        told, names, kind = file.metadata(), set(file.keys()), file.get_tensor("cls_token").dtype
+    assert told == {
+        "format": "pt",
+        "backbone": TINY,
+        "encoder_sha256": backbone.sha256,
+        "source": "old.pth",
+        "source_sha256": sha256(source),
+    }
+    assert names == set(backbone.vit.state_dict()) and kind == torch.float16
+    again = load_whole(card, 160, target)
+    assert again.sha256 == backbone.sha256 and again.left_out == ()
+
+
+def test_nothing_is_written_of_another_network(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="tensors of test_vit2"):
+        convert_weights(find_card("test_vit2.r160_in1k"), source, tmp_path / "new.safetensors")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_no_pickle_is_written(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"not \.pth"):
+        convert_weights(find_card(TINY), source, tmp_path / "new.pth")

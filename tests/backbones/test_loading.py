@@ -1,0 +1,183 @@
+"""Every tensor or none."""
+
+import re
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from rsft.backbones.card import Card, without
+from rsft.backbones.loading import digest, load_whole
+from rsft.errors import WeightsError
+from tests.backbones import satmae_data
+
+
+def build(size, **options):
+    shape = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 0}
+    return VisionTransformer(img_size=size, **shape | options)
+
+
+def card(build=build, **changes):
+    known = {
+        "name": "toy",
+        "about": "",
+        "size": 32,
+        "patch": 8,
+        "bands": ("R", "G", "B"),
+        "unit": "uint8",
+        "mean": (0.5,) * 3,
+        "std": (0.2,) * 3,
+        "licence": "MIT",
+        "weights": Path("toy.safetensors"),
+    }
+    return Card(build=build, **known | changes)
+
+
+@pytest.fixture
+def state():
+    torch.manual_seed(0)
+    return build(32).state_dict()
+
+
+def saved(tmp_path, state):
+    torch.save({"model": state}, tmp_path / "toy.pth")
+    return tmp_path / "toy.pth"
+
+
+def test_frozen_whole_and_as_stored(tmp_path, state):
+    backbone = load_whole(card(), 32, saved(tmp_path, state))
+    assert all(torch.equal(value, state[name]) for name, value in backbone.vit.state_dict().items())
+    assert not backbone.vit.training and not any(p.requires_grad or p.is_meta for p in backbone.vit.parameters())
+    assert (backbone.name, backbone.bands, backbone.unit, backbone.width) == ("toy", ("R", "G", "B"), "uint8", 32)
+
+
+def renamed(state):
+    state["blocks.0.attn.query_key_value.weight"] = state.pop("blocks.0.attn.qkv.weight")
+
+
+def without_block(state):
+    for name in [name for name in state if name.startswith("blocks.1.")]:
+        del state[name]
+
+
+def reshaped(state):
+    state["norm.weight"] = state["norm.weight"][:-1]
+
+
+def transposed(state):
+    state["blocks.0.mlp.fc1.weight"] = state["blocks.0.mlp.fc1.weight"].T
+
+
+def integer(state):
+    state["norm.bias"] = state["norm.bias"].int()
+
+
+def not_a_number(state):
+    state["norm.bias"][3] = torch.nan
+
+
+def no_grid(state):
+    state["pos_embed"] = state["pos_embed"][:, :-1]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (
+            renamed,
+            r"29 of the 30 tensors of toy .* missing: blocks\.0\.attn\.qkv\.weight; "
+            r"not expected: blocks\.0\.attn\.query_key_value\.weight$",
+        ),
+        (without_block, r"18 of the 30 .* missing: blocks\.1\.norm1\.weight, .*, .* and 9 more$"),
+        (lambda state: state.clear(), "holds no network"),
+        (lambda state: state.update(head=torch.ones(1)), "30 of the 30 .* not expected: head$"),
+        (reshaped, r"1 of the 30 tensors do not fit toy: norm\.weight is float32 31, not float32 32$"),
+        (transposed, r"fc1\.weight is float32 32x128, not float32 128x32$"),
+        (integer, r"norm\.bias is int32 32, not float32 32$"),
+        (no_grid, "pos_embed is float32 1x16x32, not float32 1x17x32$"),
+        (not_a_number, r"1 of the 30 tensors of toy hold infinite values or none: norm\.bias$"),
+    ],
+)
+def test_anything_but_the_encoder(spoil, fault, tmp_path, state):
+    spoil(state)
+    path = saved(tmp_path, state)
+    with pytest.raises(WeightsError) as error:
+        load_whole(card(), 32, path)
+    assert re.search(fault, error.value.what) and error.value.where == str(path) and error.value.fix
+
+
+def test_digest_is_of_the_tensors_not_of_the_file(tmp_path, state):
+    mine = load_whole(card(), 32, saved(tmp_path, state)).sha256
+    safetensors.torch.save_file(dict(reversed(state.items())), tmp_path / "toy.safetensors")
+    decoder = {"decoder.weight": torch.ones(3)}
+    with_decoder = card(convert=lambda state: without(state, "decoder"))
+    assert mine == digest(state)
+    assert mine == load_whole(card(), 32, tmp_path / "toy.safetensors").sha256
+    assert mine == load_whole(with_decoder, 32, saved(tmp_path, state | decoder)).sha256
+    assert mine == load_whole(card(), 64, saved(tmp_path, state)).sha256
+    state["norm.bias"][0] += 1e-7
+    assert mine != digest(state)
+
+
+@pytest.mark.parametrize("number_type", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_become_float32(number_type, tmp_path, state):
+    stored = {name: value.to(number_type) for name, value in state.items()}
+    vit = load_whole(card(), 32, saved(tmp_path, stored)).vit
+    assert all(torch.equal(value, stored[name].float()) for name, value in vit.state_dict().items())
+
+
+@pytest.mark.parametrize("layout", [{}, {"reg_tokens": 4}, {"reg_tokens": 4, "no_embed_class": True}])
+@pytest.mark.parametrize("antialias", [True, False])
+def test_positions_without_their_prefix_are_resampled(layout, antialias, tmp_path):
+    def shaped(size):
+        return build(size, **layout)
+
+    torch.manual_seed(0)
+    stored = shaped(64).state_dict()
+    prefix = stored["pos_embed"].shape[1] - 64
+    vit = load_whole(card(shaped, antialias=antialias), 32, saved(tmp_path, stored)).vit
+    grid = stored["pos_embed"][:, prefix:].reshape(1, 8, 8, 32).permute(0, 3, 1, 2)
+    grid = torch.nn.functional.interpolate(grid, (4, 4), mode="bicubic", antialias=antialias)
+    wanted = torch.cat([stored["pos_embed"][:, :prefix], grid.flatten(2).transpose(1, 2)], 1)
+    assert torch.allclose(vit.pos_embed, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_what_is_written_into_a_weight_stays_out_of_the_file(suffix, tmp_path, state):
+    path = tmp_path / f"toy.{suffix}"
+    torch.save(state, path) if suffix == "pth" else safetensors.torch.save_file(state, path)
+    before = path.read_bytes()
+    vit = load_whole(card(), 32, path).vit
+    vit.norm.weight.data += 1
+    assert vit.norm.weight.equal(state["norm.weight"] + 1)
+    assert path.read_bytes() == before and load_whole(card(), 32, path).vit.norm.weight.equal(state["norm.weight"])
+
+
+def test_without_positions(tmp_path):
+    def shaped(size):
+        return build(size, pos_embed="none")
+
+    assert load_whole(card(shaped), 32, saved(tmp_path, shaped(32).state_dict())).vit.pos_embed is None
+
+
+def anonymous_memory():
+    """Bytes of this process that no file is behind."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts pages as Linux does")
+def test_tensors_stay_in_the_file(tmp_path):
+    def large(size):
+        return build(size, embed_dim=384, depth=8, num_heads=6)
+
+    state = large(32).state_dict()
+    size = sum(value.nbytes for value in state.values())
+    path = satmae_data.write(tmp_path / "large.pth", state)
+    assert path.stat().st_size > 1.9 * size
+    before = anonymous_memory()
+    backbone = load_whole(card(large), 32, path)
+    assert anonymous_memory() - before < 0.1 * size
+    assert backbone.vit.blocks[7].mlp.fc2.weight.equal(state["blocks.7.mlp.fc2.weight"])

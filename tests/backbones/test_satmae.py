@@ -1,0 +1,89 @@
+"""SatMAE's ViT-L/16, with fewer and narrower blocks."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from rsft.backbones import satmae
+from rsft.backbones.loading import load_whole
+from rsft.errors import RequestError, WeightsError
+from tests.backbones import satmae_data as data
+
+PRETRAINED, FINE_TUNED = (
+    replace(card, build=partial(satmae.build, card.name, mean_pooled, architecture=data.SMALL))
+    for card, mean_pooled in zip(satmae.CARDS, (False, True), strict=True)
+)
+IMAGES = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    return data.write(tmp_path_factory.mktemp("satmae") / "fmow_pretrain.pth", data.pretrained())
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(tmp_path_factory):
+    return data.write(tmp_path_factory.mktemp("satmae") / "fmow_finetune.pth", data.fine_tuned(data.pretrained()))
+
+
+def test_every_tensor_is_the_encoders_or_the_decoders(pretrained):
+    backbone, stored = load_whole(PRETRAINED, 224, pretrained), data.pretrained()
+    loaded = backbone.vit.state_dict()
+    assert all(torch.equal(loaded[name], stored[name]) for name in loaded)
+    assert sorted([*loaded, *backbone.left_out]) == sorted(stored)
+    assert {name.split(".")[0].split("_")[0] for name in backbone.left_out} == {"decoder", "mask"}
+
+
+def test_features_are_the_published_ones(pretrained):
+    vit, state = load_whole(PRETRAINED, 224, pretrained).vit, data.pretrained()
+    with torch.inference_mode():
+        found = vit.fc_norm(vit.forward_features(IMAGES))
+        wanted = data.norm(data.last_block(IMAGES, state), state, "norm")
+    assert torch.allclose(found, wanted, atol=1e-5)  # class token and patch tokens
+
+
+@pytest.mark.parametrize("size", [96, 320])
+def test_positions_are_resampled_for_other_sizes(pretrained, size):
+    backbone, state = load_whole(PRETRAINED, size, pretrained), data.pretrained()
+    state["pos_embed"] = data.resized(state["pos_embed"], size // 16)
+    images = IMAGES.repeat(1, 1, 2, 2)[:, :, :size, :size]
+    with torch.inference_mode():
+        found = backbone.vit.forward_features(images)
+        wanted = data.norm(data.last_block(images, state), state, "norm")
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert backbone.sha256 == load_whole(PRETRAINED, 224, pretrained).sha256
+
+
+def test_fine_tuned_feature_is_the_norm_of_the_mean(fine_tuned):
+    backbone, state = load_whole(FINE_TUNED, 224, fine_tuned), data.fine_tuned(data.pretrained())
+    assert backbone.left_out == ("head.bias", "head.weight")
+    with torch.inference_mode():
+        tokens = backbone.vit.forward_features(IMAGES)
+        found = backbone.vit.fc_norm(tokens[:, 1:].mean(1))
+        wanted = data.norm(data.last_block(IMAGES, state)[:, 1:].mean(1), state, "fc_norm")
+        assert torch.allclose(found, wanted, atol=1e-5)
+        assert torch.equal(backbone.vit(IMAGES), found)
+
+
+def test_the_other_file(pretrained, fine_tuned):
+    with pytest.raises(WeightsError, match=r"28 of the 30 .* missing: norm\.weight, norm\.bias; not expected: fc_norm"):
+        load_whole(PRETRAINED, 224, fine_tuned)
+    with pytest.raises(WeightsError, match=r"missing: fc_norm\.weight.* not expected: norm\.weight"):
+        load_whole(FINE_TUNED, 224, pretrained)
+
+
+@pytest.mark.parametrize("card", satmae.CARDS)
+def test_real_architecture(card):
+    with torch.device("meta"):
+        vit = card.build(card.size)
+    shapes = {name: tuple(value.shape) for name, value in vit.state_dict().items()}
+    assert len(shapes) == 294 and sum(value.numel() for value in vit.parameters()) == 303_301_632
+    assert shapes["pos_embed"] == (1, 197, 1024) and shapes["blocks.23.attn.qkv.weight"] == (3072, 1024)
+    assert {module.eps for module in vit.modules() if isinstance(module, torch.nn.LayerNorm)} == {1e-6}
+
+
+def test_side_must_fit_the_patches():
+    with pytest.raises(RequestError, match="multiples of 16, not 100"):
+        satmae.CARDS[0].build(100)

@@ -1,0 +1,119 @@
+"""Cards from timm's registry, and checkpoints as its hub has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from rsft.backbones import timm_vits
+from rsft.backbones.card import Remote
+from rsft.backbones.loading import load_whole
+from rsft.errors import RequestError, WeightsError
+
+TINY = "test_vit.r160_in1k"  # timm's own, for tests; 2 has mean pooling before its last norm, 3 attention pooling
+
+
+def stored(path: Path, name: str) -> tuple[Path, torch.nn.Module]:
+    """A file as on the hub: a whole classifier; and the model in it."""
+    torch.manual_seed(0)
+    model = timm.create_model(name).eval()
+    save_file(model.state_dict(), path)
+    return path, model
+
+
+def test_a_card_of_the_registry() -> None:
+    card = timm_vits.card("vit_base_patch16_224.augreg_in21k")
+    assert card is not None
+    assert (card.size, card.patch, card.bands, card.unit) == (224, 16, ("R", "G", "B"), "uint8")
+    assert (card.mean, card.std, card.licence) == ((0.5,) * 3, (0.5,) * 3, "apache-2.0")
+    page = "https://huggingface.co/timm/vit_base_patch16_224.augreg_in21k"
+    url = f"{page}/resolve/main/model.safetensors"
+    assert card.weights == Remote("vit_base_patch16_224.augreg_in21k.safetensors", url, None, None, page)
+
+
+def test_every_listed_name_has_a_card_with_a_file_of_its_own() -> None:
+    cards = [timm_vits.card(name) for name in timm_vits.NAMES]
+    assert [card and card.name for card in cards] == list(timm_vits.NAMES)
+    assert len({card.weights.file for card in cards if card and isinstance(card.weights, Remote)}) == len(cards)
+
+
+def test_a_name_without_a_tag_gets_the_default_one() -> None:
+    card = timm_vits.card("test_vit")
+    assert card is not None and card.name == TINY
+
+
+def test_the_native_side_is_what_the_patches_cover() -> None:
+    card = timm_vits.card("vit_so400m_patch14_siglip_384.webli")
+    assert card is not None and (card.size, card.patch) == (378, 14)
+
+
+@pytest.mark.parametrize("name", [TINY, "test_vit2.r160_in1k", "test_vit3.r160_in1k"])
+@pytest.mark.parametrize("size", [160, 96])
+def test_a_file_of_the_hub_loads_whole_but_for_its_classifier(tmp_path: Path, name: str, size: int) -> None:
+    card = timm_vits.card(name)
+    assert card is not None
+    path, model = stored(tmp_path / "x.safetensors", name)
+    backbone = load_whole(card, size, path)
+    assert backbone.left_out == ("head.bias", "head.weight")
+    assert len(backbone.vit.state_dict()) == len(model.state_dict()) - 2
+    if size == 160:
+        image = torch.randn(1, 3, size, size)
+        torch.testing.assert_close(backbone.vit.forward_features(image), model.forward_features(image))
+    else:
+        assert backbone.vit.forward_features(torch.zeros(1, 3, size, size)).shape == (1, 37, backbone.width)
+
+
+def test_both_heads_of_a_distilled_model_are_expected() -> None:
+    card = timm_vits.card("deit_tiny_distilled_patch16_224.fb_in1k")
+    assert card is not None
+    names = ("head.weight", "head_dist.bias", "dist_token", "head_other", "mask_token")
+    assert list(card.convert({name: torch.zeros(1) for name in names})) == ["dist_token", "head_other"]
+
+
+def test_another_layout_is_refused_with_counts(tmp_path: Path) -> None:
+    card = timm_vits.card(TINY)
+    assert card is not None
+    state = {f"visual.trunk.{name}": value for name, value in timm.create_model(TINY).state_dict().items()}
+    state["cls_token"] = torch.zeros(1, 1, 64)
+    save_file(state, tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match=r"^1 of the 78 tensors .* missing: .* and 74 more; not expected: visual"):
+        load_whole(card, 160, tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("resnet50.a1_in1k", "no plain vision transformer"),
+        ("aimv2_large_patch14_224.apple_pt", "fine-tuning needs blocks with attn.qkv"),
+        ("vit_huge_patch14_gap_224.in1k_ijepa", "no weights of vit_huge_patch14_gap_224.in1k_ijepa on the hub"),
+        ("vit_base_patch16_224.nope", "augreg_in21k"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_reason(name: str, told: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        timm_vits.card(name)
+    assert told in str(caught.value)
+
+
+def test_other_names_are_no_business_of_timm() -> None:
+    assert timm_vits.card("vit_tiny_patch8_64.simship") is None
+    assert timm_vits.card("torchgeo:ViTSmall16_Weights.SENTINEL1_GRD_MAE") is None
+
+
+def test_a_side_that_the_patches_do_not_divide() -> None:
+    card = timm_vits.card(TINY)
+    assert card is not None
+    with pytest.raises(RequestError, match="multiples of 16, not 100"):
+        card.build(100)
+
+
+def test_built_weights_are_drawn_but_on_the_meta_device() -> None:
+    card = timm_vits.card(TINY)
+    assert card is not None
+    assert card.build(160).patch_embed.proj.weight.std() > 0
+    with torch.device("meta"):
+        assert card.build(160).pos_embed.is_meta

@@ -1,0 +1,149 @@
+"""The tables against the installed TorchGeo, and checkpoints as its own constructors write them."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchgeo.models as published
+from torch import nn
+from torchgeo.models.scale_mae import get_2d_sincos_pos_embed_with_resolution
+from torchvision.transforms.v2 import Normalize
+
+from rsft.backbones import torchgeo_vits
+from rsft.backbones.card import Card, Remote
+from rsft.backbones.loading import load_whole
+from rsft.errors import RequestError, WeightsError
+
+FAMILIES = ("ViTSmall16", "ViTBase16", "ViTLarge16", "ViTHuge14", "ViTSmall14_DINOv2", "ViTBase14_DINOv2")
+ENUMS = [getattr(published, f"{family}_Weights") for family in (*FAMILIES, "ScaleMAELarge16")]
+UNITLESS = {"ViTSmall16_Weights.SENTINEL1_GRD_CLOSP", "ViTLarge16_Weights.SENTINEL1_GRD_CLOSP"}
+S1 = "ViTSmall16_Weights.SENTINEL1_GRD_MAE"
+
+
+def card(name: str) -> Card:
+    found = torchgeo_vits.card(name)
+    assert found is not None
+    return found
+
+
+def test_every_vision_transformer_of_torchgeo_is_known() -> None:
+    assert {str(member) for enum in ENUMS for member in enum} == set(torchgeo_vits.NAMES) | UNITLESS
+
+
+def own_name(band: str) -> str:
+    """B1 and B8a of Sentinel-2 are B01 and B8A here."""
+    return "B8A" if band == "B8a" else f"B{band[1:].zfill(2)}"
+
+
+@pytest.mark.parametrize("member", [m for enum in ENUMS for m in enum if str(m) not in UNITLESS], ids=str)
+def test_a_card_says_what_torchgeo_declares(member: Any) -> None:
+    found, meta = card(str(member)), member.meta
+    assert isinstance(found.weights, Remote)
+    assert found.weights.url == member.url.replace("https://hf.co/", "https://huggingface.co/")
+    bands = meta.get("bands", ["R", "G", "B"])
+    assert found.bands == tuple(map(own_name, bands) if "SENTINEL2" in str(member) else bands)
+    assert meta["model"] in found.about and meta.get("img_size", 224) == found.size
+    ours = torch.full((meta["in_chans"], 1, 1), 100.0)
+    theirs = ours.clone()
+    for step in member.transforms:
+        theirs = step(theirs) if isinstance(step, Normalize) else theirs
+    ours = ours / 255 if found.unit == "uint8" else ours
+    mean, std = (torch.tensor(values)[:, None, None] for values in (found.mean, found.std))
+    torch.testing.assert_close((ours - mean) / std, theirs)
+
+
+def test_bands_and_units() -> None:
+    assert (card(S1).bands, card(S1).unit) == (("VV", "VH"), "db")
+    assert card("ViTBase16_Weights.SENTINEL2_ALL_MAE").unit == "uint16"
+    assert card("ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO").unit == "uint8"
+
+
+def test_checksums_are_those_of_the_names_or_of_the_hub() -> None:
+    checksums = {name: card(name).weights.sha256 for name in torchgeo_vits.NAMES}
+    assert checksums[S1] is None
+    assert checksums["ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO"] == "a1c967d8"
+    whole = {name: digest for name, digest in checksums.items() if digest and len(digest) == 64}
+    assert len(whole) == 4
+    for name, digest in whole.items():
+        assert (f"-{digest[:8]}.pth" in card(name).weights.file) == (name != "ScaleMAELarge16_Weights.FMOW_RGB")
+
+
+def test_the_prefix_may_be_given() -> None:
+    assert card(f"torchgeo:{S1}").name == S1
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ViTSmall16_Weights.SENTINEL1_GRD_DINO", "did you mean ViTSmall16_Weights.SENTINEL1_GRD"),
+        ("ViTSmall16_Weights.SENTINEL1_GRD_CLOSP", "neither unit nor normalisation"),
+        ("torchgeo:ResNet50_Weights.SENTINEL1_GRD_MOCO", "convolutional"),
+        ("Swin_V2_B_Weights.SENTINEL1_SI_SATLAS", "merges its tokens"),
+        ("DOFABase16_Weights.DOFA_MAE", "wavelengths"),
+        ("CROMABase_Weights.CROMA_VIT", "none of timm's"),
+        ("torchgeo:nothing", "has no weights called nothing"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_reason(name: str, told: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        torchgeo_vits.card(name)
+    assert told in str(caught.value)
+
+
+def test_other_names_are_no_business_of_torchgeo() -> None:
+    assert torchgeo_vits.card("vit_base_patch16_224.mae") is None
+
+
+@pytest.mark.parametrize("name", [S1, "ViTSmall14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON"])
+def test_a_file_of_torchgeo_loads_whole_and_gives_its_features(tmp_path: Path, name: str) -> None:
+    small14 = "DINOv2" in name
+    torch.manual_seed(0)
+    model = published.vit_small_patch14_dinov2(in_chans=2, img_size=224) if small14 else None
+    model = model or published.vit_small_patch16_224(in_chans=2)
+    path = tmp_path / "x.pth"
+    torch.save(model.state_dict(), path)
+    backbone = load_whole(card(name), 224, path)
+    assert backbone.left_out == (() if small14 else ("head.bias", "head.weight"))
+    image = torch.randn(1, 2, 224, 224)
+    with torch.inference_mode():
+        torch.testing.assert_close(backbone.vit.forward_features(image), model.eval().forward_features(image))
+
+
+def test_the_authors_whole_checkpoint_leaves_the_decoder_out(tmp_path: Path) -> None:
+    encoder = card(S1).build(224).state_dict()
+    decoder = {"mask_token": torch.zeros(1, 1, 8), "decoder_pos_embed": torch.zeros(1, 197, 8)}
+    decoder |= nn.ModuleDict({"decoder_blocks": nn.Linear(8, 8), "decoder_pred": nn.Linear(8, 8)}).state_dict()
+    torch.save({"model": encoder | decoder, "args": Namespace(lr=1.0), "epoch": 99}, tmp_path / "x.pth")
+    assert load_whole(card(S1), 224, tmp_path / "x.pth").left_out == tuple(sorted(decoder))
+
+
+def test_leftovers_of_another_family_are_refused(tmp_path: Path) -> None:
+    name = "ViTSmall16_Weights.SENTINEL2_ALL_DINO"
+    state = card(name).build(224).state_dict() | {"mask_token": torch.zeros(1, 1, 8)}
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"150 of the 150 tensors .* not expected: mask_token"):
+        load_whole(card(name), 224, tmp_path / "x.pth")
+
+
+def test_scale_mae_has_the_positions_of_pixels_of_one_metre() -> None:
+    theirs = get_2d_sincos_pos_embed_with_resolution(32, 14, torch.ones(1), cls_token=True)
+    tensors = card("ScaleMAELarge16_Weights.FMOW_RGB").convert(
+        {"cls_token": torch.zeros(1, 1, 32), "pos_embed": torch.zeros(1, 197, 32), "head.weight": torch.zeros(1)}
+    )
+    assert list(tensors) == ["cls_token", "pos_embed"]
+    torch.testing.assert_close(tensors["pos_embed"], theirs)
+
+
+def test_scale_mae_is_then_a_plain_vision_transformer() -> None:
+    found = card("ScaleMAELarge16_Weights.FMOW_RGB")
+    with torch.device("meta"):
+        ours, theirs = (
+            found.build(224),
+            published.ScaleMAE(patch_size=16, embed_dim=1024, depth=24, num_heads=16, qkv_bias=True, num_classes=0),
+        )
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+    assert ours.norm.eps == 1e-6

@@ -1,0 +1,92 @@
+"""`rsft backbones`, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+from safetensors.torch import save_file
+
+from rsft.backbones.registry import names
+from rsft.cli import backbones, main, weights
+
+Command = Callable[..., tuple[int, str]]
+TINY = "test_vit.r160_in1k"
+
+
+@pytest.fixture
+def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """Run the command line with an empty folder of weights: exit code, then everything it printed."""
+    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str | Path) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return int(stop.value.code or 0), printed.out + printed.err
+
+    return run
+
+
+def test_every_name_is_shown_whole_on_a_narrow_terminal(rsft: Command) -> None:
+    code, printed = rsft("backbones", "ls")
+    first = [line.split()[0] for line in printed.splitlines() if line.strip()]
+    assert code == 0 and set(names()) <= set(first)
+    assert max(map(len, printed.splitlines()[:-1])) <= 80
+
+
+def test_a_word_narrows_the_list(rsft: Command) -> None:
+    _, printed = rsft("backbones", "ls", "sentinel1")
+    assert "VV VH in db, 224 / 16, CC-BY-4.0" in printed
+    assert "ViTSmall16_Weights.SENTINEL1_GRD_MAE" in printed and "augreg" not in printed
+
+
+def test_the_list_as_json(rsft: Command, tmp_path: Path) -> None:
+    _, printed = rsft("backbones", "ls", "augreg", "--json")
+    rows = {row["name"]: row for row in json.loads(printed)}
+    row = rows["vit_base_patch16_224.augreg_in21k"]
+    assert (row["parameters"], row["bytes"], row["size"], row["patch"]) == (85_798_656, 343_194_624, 224, 16)
+    assert (row["bands"], row["unit"], row["weights"]) == (["R", "G", "B"], "uint8", "to get")
+    assert row["path"] == str(tmp_path / "weights/vit_base_patch16_224.augreg_in21k.safetensors")
+    _, printed = rsft("backbones", "ls", "simship", "--json")
+    assert [row["weights"] for row in json.loads(printed)] == ["in rsft"]
+
+
+def test_check_of_the_shipped_encoder(rsft: Command) -> None:
+    code, printed = rsft("backbones", "check", "vit_tiny_patch8_64.simship", "--size", "32")
+    assert code == 0 and "90 of 90 loaded" in printed
+    assert "32 x 32 -> 17 tokens x 192" in printed and "images/s" in printed and "class token" in printed
+
+
+def test_check_of_a_file(rsft: Command, tmp_path: Path) -> None:
+    save_file(timm.create_model(TINY).state_dict(), tmp_path / "mine.safetensors")
+    code, printed = rsft("backbones", "check", TINY, "--weights", tmp_path / "mine.safetensors")
+    assert code == 0
+    assert "left out of the file: head.bias head.weight" in printed and str(tmp_path / "mine.safetensors") in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["vit_base_patch16_224.mae"], 1, "rsft weights get vit_base_patch16_224.mae"),
+        (["vit_tiny_patch8_64.simshop"], 2, "did you mean vit_tiny_patch8_64.simship?"),
+        (["vit_tiny_patch8_64.simship", "--size", "30"], 2, "multiples of 8, not 30"),
+        ([TINY, "--weights", "nowhere.pth"], 1, "nowhere.pth"),
+    ],
+)
+def test_what_is_wrong_is_told_with_the_way_out(rsft: Command, arguments: list[str], code: int, told: str) -> None:
+    found, printed = rsft("backbones", "check", *arguments)
+    assert (found, told in printed, "Traceback" in printed) == (code, True, False)
+
+
+def test_every_command_is_shown_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs/backbones.md").read_text("utf-8")
+    for group, app in (("backbones", backbones.app), ("weights", weights.app)):
+        for command in app.registered_commands:
+            assert f"$ rsft {group} {command.name} " in page

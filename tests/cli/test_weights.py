@@ -1,0 +1,98 @@
+"""`rsft weights`, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from rsft.backbones import registry
+from rsft.backbones.card import Card, Remote
+from rsft.cli import main
+from tests.http_server import BODY, SHA, serving
+
+Command = Callable[..., tuple[int, str]]
+TINY = "test_vit.r160_in1k"
+
+
+@pytest.fixture
+def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """Run the command line with an empty folder of weights: exit code, then everything it printed."""
+    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str | Path) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return int(stop.value.code or 0), printed.out + printed.err
+
+    return run
+
+
+def test_ls_tells_what_is_published_and_what_is_here(rsft: Command, tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/B2_vits16_mae_ep99_enc.pth").write_bytes(b"0" * 1_500_000)
+    code, printed = rsft("weights", "ls", "ViTSmall16")
+    lines = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.strip()}
+    assert code == 0
+    assert lines["ViTSmall16_Weights.SENTINEL1_GRD_MAE"] == ["1.5", "none", "yes"]
+    assert lines["ViTSmall16_Weights.SENTINEL2_ALL_DINO"] == ["90.6", "SHA-256", "-"]
+    assert lines["ViTSmall16_Weights.SENTINEL2_ALL_CLOSP"] == ["?", "8", "digits", "-"]
+    assert lines["weights"] == [str(tmp_path / "weights")]
+    _, printed = rsft("weights", "ls", "SENTINEL1_GRD_MAE", "--json")
+    assert {row["name"]: row["here"] for row in json.loads(printed)}["ViTSmall16_Weights.SENTINEL1_GRD_MAE"] is True
+
+
+def test_get_verify_and_what_a_change_looks_like(
+    rsft: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as server:
+        card = local_card(server.url)
+        monkeypatch.setattr(registry, "find_card", lambda _: card)
+        monkeypatch.setattr(registry, "cards", lambda: {card.name: card})
+        code, printed = rsft("weights", "get", "x.y")
+        assert code == 0 and printed.startswith("first seen  x.y  3.0 MB") and SHA in printed
+        assert rsft("weights", "get", "x.y")[1].startswith("unchanged") and len(server.asked) == 1
+    code, printed = rsft("weights", "verify")
+    assert code == 0 and "the same as when it was recorded" in printed
+    (tmp_path / "weights/x.pth").write_bytes(BODY[1:])
+    code, printed = rsft("weights", "verify", "x.y")
+    assert code == 1 and "has changed since it was first seen" in printed and "move the file away" in printed
+
+
+def local_card(url: str) -> Card:
+    return replace(registry.find_card(TINY), name="x.y", weights=Remote("x.pth", url, None, None, "https://page"))
+
+
+def test_verify_goes_on_after_a_fault(rsft: Command) -> None:
+    code, printed = rsft("weights", "verify", "vit_base_patch16_224.mae", "vit_tiny_patch8_64.simship")
+    assert code == 1
+    assert "the weights of vit_base_patch16_224.mae are not here" in printed
+    assert "verified  vit_tiny_patch8_64.simship" in printed
+
+
+def test_get_knows_every_name_before_it_begins(rsft: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rsft.backbones.store.get", lambda *_: pytest.fail("it began"))
+    code, printed = rsft("weights", "get", "vit_tiny_patch8_64.simship", "vit_tiny_patch8_64.simshop")
+    assert code == 2 and "did you mean" in printed
+
+
+def test_convert(rsft: Command, tmp_path: Path) -> None:
+    source, target = tmp_path / "old.pth", tmp_path / "new.safetensors"
+    torch.save(timm.create_model(TINY).state_dict(), source)
+    code, printed = rsft("weights", "convert", source, target, "--as", TINY)
+    assert code == 0
+    assert printed == f"{target}: 78 tensors of {TINY}; left out: head.bias, head.weight\n"
+    code, printed = rsft("weights", "convert", source, target, "--as", TINY)
+    assert code == 2 and "add --overwrite" in printed
+    assert rsft("weights", "convert", target, target, "--as", TINY, "--overwrite")[0] == 0
+    assert rsft("backbones", "check", TINY, "--weights", target)[0] == 0

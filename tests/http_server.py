@@ -1,0 +1,81 @@
+"""A server on this machine that answers as servers do on bad days."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import numpy as np
+
+BODY = np.random.default_rng(0).bytes(3_000_000)
+SHA = hashlib.sha256(BODY).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves BODY; the server's attributes say how badly."""
+
+    server: Server
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.server.asked.append(asked)
+        status = self.server.statuses.pop(0) if self.server.statuses else 200
+        if status != 200:
+            self.send_error(status)
+            return
+        match = re.fullmatch(r"bytes=(\d+)-", asked or "") if self.server.ranges else None
+        start = int(match[1]) if match else 0
+        if start >= len(BODY):
+            self.send_error(416)
+            return
+        self.send_response(206 if match else 200)
+        if match:
+            self.send_header("Content-Range", f"bytes {start + self.server.shift}-{len(BODY) - 1}/{len(BODY)}")
+        self.send_header("Content-Length", str(len(BODY) - start))
+        self.end_headers()
+        stop = self.server.breaks.pop(0) if self.server.breaks else len(BODY)
+        self.wfile.write(BODY[start:stop])
+
+    def do_HEAD(self) -> None:
+        """As Hugging Face does: the digest is told before the file's own server answers."""
+        self.send_response(302 if "moved" in self.path else 200)
+        if self.server.tag is not None and self.path != "/elsewhere":
+            self.send_header("X-Linked-Etag", f'"{self.server.tag}"')
+        if "moved" in self.path:
+            self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(HTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.ranges, self.shift = True, 0
+        self.breaks: list[int] = []  # where each answer in turn stops
+        self.statuses: list[int] = []
+        self.asked: list[str | None] = []
+        self.tag: str | None = None  # the digest that it states
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/lists.txt"
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A server that runs; set NO_PROXY where a proxy is set."""
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,227 @@
+"""Folders with archives in them: nothing is missed, nothing is unpacked twice, nothing is written into them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from rsft.errors import DataError, RequestError
+from rsft.prepare import unpacked as module
+from rsft.prepare.dota import prepare_dota
+from rsft.prepare.opensarship import prepare_opensarship
+from rsft.prepare.unpacked import unpacked
+from rsft.sources import archives
+from tests.killing import die, die_at, killed
+from tests.sources.dota_data import row, write_pair
+from tests.sources.opensarship_data import GRD, SLC, write_scene
+from tests.sources.test_archives import make_tar, make_zip
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    """Content by place; the markers of unpacked archives aside."""
+    found = (Path(here, name) for here, _, names in os.walk(folder, followlinks=True) for name in names)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found if path.name != archives.MARKER}
+
+
+@pytest.fixture
+def src(tmp_path: Path) -> Path:
+    """Two archives at two depths, files beside them, and a linked folder."""
+    root = tmp_path / "来源 1"
+    (root / "train/images").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/far.txt").write_bytes(b"far")
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "train/images/loose.png").write_bytes(b"loose")
+    (root / ".DS_Store").write_bytes(b"hidden")
+    make_zip(root / "train/images/part1.ZIP", {"images/P1.png": b"one"})
+    make_tar(root / "labels.v1.tar.gz", {"P1.txt": b"label"}, "w:gz")
+    return root
+
+
+WANTED = {
+    "linked/far.txt": b"far",
+    "train/images/loose.png": b"loose",
+    "train/images/part1/images/P1.png": b"one",
+    "labels.v1/P1.txt": b"label",
+}
+
+
+def test_a_folder_of_archives(src: Path, tmp_path: Path) -> None:
+    before = {path: path.lstat().st_mtime_ns for path in [src, *src.rglob("*")]}
+    with unpacked(src, tmp_path / "data/out") as folder:
+        assert listing(folder) == WANTED
+        assert (folder / "train/images/loose.png").is_symlink() and not (folder / "train").is_symlink()
+    assert list((tmp_path / "data").iterdir()) == []
+    assert {path: path.lstat().st_mtime_ns for path in [src, *src.rglob("*")]} == before
+
+
+def test_without_archives_the_folder_is_yielded(tmp_path: Path) -> None:
+    (tmp_path / "src/zip").mkdir(parents=True)
+    for name in ("a.png", ".zip", ".hidden.zip", "zip/weights.pt"):
+        (tmp_path / "src" / name).touch()
+    for src in (tmp_path / "src", tmp_path / "absent"):
+        with unpacked(src, tmp_path / "data/out") as folder:
+            assert folder == src and not (tmp_path / "data").exists()
+
+
+def test_names_that_are_taken(tmp_path: Path) -> None:
+    src = tmp_path / "src"
+    (src / "a").mkdir(parents=True)
+    (src / "a/x").write_bytes(b"plain")
+    make_zip(src / "a.zip", {"y": b"zip"})
+    make_tar(src / "a.tar", {"z": b"tar"})
+    make_tar(src / "b.tar", {"z": b"tar"})
+    make_zip(src / "b.zip", {"y": b"zip"})
+    with unpacked(src, tmp_path / "out") as folder:
+        wanted = {"a/x": b"plain", "a.zip/y": b"zip", "a.tar/z": b"tar", "b/z": b"tar", "b.zip/y": b"zip"}
+        assert listing(folder) == wanted
+
+
+@pytest.mark.parametrize("place", [".", "part"])
+def test_what_lies_unpacked_is_left_alone(tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture) -> None:
+    src, files = tmp_path / "src", {"d/a": b"one", "b": b"two"}
+    src.mkdir()
+    archive = make_tar(src / "part.tgz", files, "w:gz")
+    for name, data in files.items():
+        path = src / place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    with unpacked(src, tmp_path / "out") as folder:
+        assert folder == src
+    assert f"{archive} is left alone" in caplog.text
+    path.write_bytes(b"half a file")
+    with unpacked(src, tmp_path / "out") as folder:
+        assert folder != src and listing(folder).keys() - listing(src).keys() in (
+            {"part/d/a", "part/b"},
+            {"part.tgz/d/a", "part.tgz/b"},
+        )
+
+
+def test_a_rar_beside_its_folder_needs_no_unrar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/FUSAR.rar").write_bytes(b"Rar!\x1a\x07\x00")
+    with pytest.raises(DataError, match="needs the program unrar"), unpacked(tmp_path / "src", tmp_path / "out"):
+        pass
+    (tmp_path / "src/FUSAR").mkdir()
+    with unpacked(tmp_path / "src", tmp_path / "out") as folder:
+        assert folder == tmp_path / "src"
+
+
+def test_a_file_that_is_no_archive_is_told(src: Path, tmp_path: Path) -> None:
+    (src / "part2.zip").write_bytes(b"<html>not found</html>")
+    with pytest.raises(DataError, match=r"no \.zip") as error, unpacked(src, tmp_path / "data/out"):
+        pass
+    assert error.value.where == str(src / "part2.zip") and list((tmp_path / "data").iterdir()) == []
+
+
+def open_and_die(src: Path, root: Path) -> None:
+    with unpacked(src, root):
+        die()
+
+
+def open_until(place: object, name: str, call: int, src: Path, root: Path) -> None:
+    die_at(place, name, call)
+    open_and_die(src, root)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "call"),
+    [
+        (module, "_lay_out", 1),
+        (Path, "symlink_to", 2),
+        (module, "extract_archive", 1),
+        (module, "extract_archive", 2),
+        (archives, "_publish", 2),
+        (module, "extract_archive", 3),
+    ],
+)
+def test_killed_and_run_again(src: Path, tmp_path: Path, place: object, name: str, call: int) -> None:
+    root = tmp_path / "data/out"
+    killed(open_until, place, name, call, src, root)
+    before = {path: path.lstat().st_ino for path in root.parent.rglob("*") if path.suffix == ".png"}
+    with unpacked(src, root) as folder:
+        assert listing(folder) == WANTED
+        after = {path: path.lstat().st_ino for path in folder.rglob("*.png")}
+        assert after.items() >= {(path, inode) for path, inode in before.items() if ".partial" not in str(path)}
+    assert list(root.parent.iterdir()) == []
+
+
+def test_what_another_build_left_is_given_up(src: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "data/out"
+    archive = make_zip(tmp_path / "a.zip", {"x": b"1"})
+    (tmp_path / "plain").mkdir()
+    killed(open_and_die, src, root)
+    with unpacked(archive, root) as folder:
+        assert listing(folder) == {"x": b"1"}
+    assert "for another build is given up" in caplog.text
+    killed(open_and_die, src, root)
+    (src / "more.txt").write_bytes(b"more")
+    with unpacked(src, root) as folder:
+        assert listing(folder) == WANTED | {"more.txt": b"more"}
+    killed(open_and_die, archive, root)
+    with unpacked(tmp_path / "plain", root) as folder:
+        assert folder == tmp_path / "plain" and not (root.parent / ".out.unpacked").exists()
+    assert list(root.parent.iterdir()) == []
+
+
+def test_two_builds_do_not_meet(src: Path, tmp_path: Path) -> None:
+    with (
+        FileLock(tmp_path / ".out.unpacked.lock"),
+        pytest.raises(RequestError, match="another process"),
+        unpacked(src, tmp_path / "out"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("form", ["zip", "gztar"])
+def test_dota_in_parts(tmp_path: Path, form: str) -> None:
+    plain, src = tmp_path / "plain", tmp_path / "src"
+    for number, split in enumerate(("train", "train", "val")):
+        write_pair(plain / split, row(10, 10, 30, 20) + row(40, 5, 70, 50, "ship"), f"P{number}", seed=number)
+    for split in ("train", "val"):
+        (src / split / "labelTxt").mkdir(parents=True)
+        archive = shutil.make_archive(str(tmp_path / "part1"), form, plain / split, "images")
+        (src / split / "images").mkdir()
+        shutil.move(archive, src / split / "images")
+        shutil.copytree(plain / split / "labelTxt", src / split / "labelTxt", dirs_exist_ok=True)
+    store = prepare_dota(tmp_path / "out", src=src, jobs=1)
+    wanted = prepare_dota(tmp_path / "wanted", src=plain, jobs=1)
+    assert store.table["sha256"].tolist() == wanted.table["sha256"].tolist() and len(store.table) == 6
+    assert store.rejected == 0 and not store.skipped
+    assert not (tmp_path / ".out.unpacked").exists()
+
+
+def test_dota_as_torchgeo_downloads_it(tmp_path: Path) -> None:
+    src = tmp_path / "src"
+    for version, category in (("1.0", "ship"), ("1.5", "plane")):
+        write_pair(
+            tmp_path / version / "train", row(10, 10, 30, 20, category), labels_in=f"annotations/version{version}"
+        )
+    src.mkdir()
+    for version, part in (("1.0", "images"), ("1.0", "annotations"), ("1.5", "annotations")):
+        name = src / f"dotav{version}_{part}_train"
+        shutil.make_archive(str(name), "gztar", tmp_path / version, f"train/{part}")
+    for version, category in (("1.0", "ship"), ("1.5", "plane")):
+        store = prepare_dota(tmp_path / f"out{version}", src=src, version=version, jobs=1)  # type: ignore[arg-type]
+        assert store.table["class"].tolist() == [category]
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("inside", [True, False])
+def test_opensarship_one_archive_a_scene(tmp_path: Path, inside: bool) -> None:
+    src = tmp_path / "src"
+    src.mkdir()
+    for number, scene in enumerate((GRD, SLC, GRD.replace("2015", "2016"))):
+        folder = write_scene(tmp_path / "plain", scene, {"Cargo_x3_y4": 70, "Tanker_x1_y2": 80}, seed=number)
+        content = (folder.parent, folder.name) if inside else (folder, ".")
+        shutil.make_archive(str(src / scene), "zip", *content)
+    store = prepare_opensarship(src, tmp_path / "out", val=0.3, test=0.3)
+    wanted = prepare_opensarship(tmp_path / "plain", tmp_path / "wanted", val=0.3, test=0.3)
+    np.testing.assert_array_equal(store.table["sha256"], wanted.table["sha256"])
+    assert len(store.table) == 6 and store.rejected == 0
