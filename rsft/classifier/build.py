@@ -34,9 +34,9 @@ def build_classifier(recipe: Recipe, classes: int, encoder: Backbone) -> Classif
     Raises:
         RequestError: a site or block that the backbone does not have.
     """
-    method = METHODS[recipe.peft.method](**recipe.peft.model_dump(exclude={"method"}))
-    meta = recipe.meta
+    peft, meta = recipe.peft, recipe.meta
     try:
+        method = METHODS[peft.method](**peft.model_dump(include=set(peft.keys)))
         adapted = attach(encoder.vit, method, modulated=meta is not None, start=meta.init if meta else 1.0)
     except ValueError as error:
         raise RequestError(str(error), f"section peft, backbone {encoder.name}") from error

@@ -14,8 +14,11 @@ from rsft.peft import Adapted
 
 
 def pooled_features(vit: VisionTransformer, x: Tensor, pool: str) -> Tensor:
-    """(B, P, S, S) -> (B, D): the class token, or for "avg" the mean of the patch tokens."""
-    tokens: Tensor = vit.forward_features(x)
+    """Of a frozen network, (B, P, S, S) -> (B, D): the class token, or for "avg" the mean of the patch tokens."""
+    return _pooled(vit, vit.forward_features(x), pool)
+
+
+def _pooled(vit: VisionTransformer, tokens: Tensor, pool: str) -> Tensor:
     pooled = tokens[:, 0] if pool == "token" else tokens[:, vit.num_prefix_tokens :].mean(dim=1)
     return cast(Tensor, vit.fc_norm(pooled))  # the identity, where the norm comes before the pooling
 
@@ -52,7 +55,8 @@ class Classifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(B, P, S, S) -> (B, D)."""
-        return pooled_features(cast(VisionTransformer, self.adapted.vit), x, self.pool)
+        tokens = self.adapted.forward_features(x, class_token_only=self.pool == "token")
+        return _pooled(cast(VisionTransformer, self.adapted.vit), tokens, self.pool)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, P, S, S) -> logits (B, C)."""

@@ -154,7 +154,7 @@ def _choose_split(store: ChipStore, split: str) -> str:
 
 
 def _method(bundle: Bundle) -> str:
-    name = {"lora": "LoRA"}[bundle.recipe.peft.method]
+    name = bundle.recipe.peft.title
     return f"Meta{name}" if bundle.recipe.meta is not None else name
 
 

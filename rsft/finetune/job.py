@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 
 from rsft.bundle import Bundle
@@ -74,6 +75,9 @@ def finetune(recipe: Recipe, runs: Path = Path("runs"), listener: Listener | Non
     if recipe.head.init == "class-mean":
         features = frozen_features(classifier, train, recipe.evaluate.batch_size, device)
         start_at_class_means(classifier.head, features, torch.from_numpy(train.labels).to(device))
+    classifier.adapted.checkpointing = recipe.train.checkpointing
+    if recipe.train.precision == "bf16":
+        classifier.adapted.half_frozen()
     task, data = _task(recipe, classifier, store, train, val)
     run.update(
         device=str(device),
@@ -86,6 +90,8 @@ def finetune(recipe: Recipe, runs: Path = Path("runs"), listener: Listener | Non
     if listener is not None:
         listener.started(run, run.facts)
     _fit(recipe, run, task, data, listener)
+    if recipe.meta is not None and recipe.meta.prune_below is not None:
+        run.update(pruned_sites=[str(site) for site in classifier.adapted.prune(recipe.meta.prune_below)])
     bundle = Bundle(
         recipe=recipe,
         classes=store.classes,
@@ -165,7 +171,7 @@ def _fit(recipe: Recipe, run: Run, task: FineTuning, data: ChipData, listener: L
         accelerator="gpu" if task.theta[0].is_cuda else "cpu",
         devices=1,
         precision="bf16-mixed" if recipe.train.precision == "bf16" else "32-true",
-        callbacks=[_Recorder(run, listener)],
+        callbacks=[_Recorder(run, listener), *_early_stopping(recipe)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -183,6 +189,13 @@ def _fit(recipe: Recipe, run: Run, task: FineTuning, data: ChipData, listener: L
     except BaseException:
         run.finish("failed")
         raise
+
+
+def _early_stopping(recipe: Recipe) -> list[Callback]:
+    if recipe.train.patience is None:
+        return []
+    patience, least = recipe.train.patience, recipe.train.min_delta
+    return [EarlyStopping("val_macro", mode="max", patience=patience, min_delta=least)]
 
 
 class _Recorder(Callback):

@@ -1,24 +1,50 @@
 """Parameter-efficient fine-tuning of a frozen vision transformer, one scale a site.
 
-Needs torch alone and works on any timm ViT:
+Needs torch alone (and safetensors for files), and works on any timm ViT:
 
     adapted = rsft.peft.attach(vit, LoRA(rank=4, positions="qkvo12", blocks="all"), modulated=True)
+    tokens = adapted.forward_features(images)  # train adapted.theta, and adapted.gamma in an outer loop
+    adapted.save("adapter.safetensors")
+    vit = adapted.merge()
 """
 
-from rsft.peft.attach import Adapted, attach
-from rsft.peft.methods import METHODS, LoRA, Method, register
+from rsft.peft.adapted import Adapted
+from rsft.peft.attach import attach, load
+from rsft.peft.bottleneck import Adapter, AdaptFormer
+from rsft.peft.export import export_peft, import_peft
+from rsft.peft.lora import LoRA, LoTR
+from rsft.peft.methods import METHODS, Method, register
 from rsft.peft.modulator import Modulator
+from rsft.peft.prompts import VPTDeep, VPTShallow
 from rsft.peft.sites import POSITIONS, Site, select_blocks, select_positions
+from rsft.peft.ssf import SSF
+from rsft.peft.together import LoRAWithAdaptFormer, Together
+from rsft.peft.tuned import BitFit, FullTuning, LayerNormTuning, LinearProbe
 
 __all__ = [
     "METHODS",
     "POSITIONS",
+    "SSF",
+    "AdaptFormer",
     "Adapted",
+    "Adapter",
+    "BitFit",
+    "FullTuning",
+    "LayerNormTuning",
+    "LinearProbe",
     "LoRA",
+    "LoRAWithAdaptFormer",
+    "LoTR",
     "Method",
     "Modulator",
     "Site",
+    "Together",
+    "VPTDeep",
+    "VPTShallow",
     "attach",
+    "export_peft",
+    "import_peft",
+    "load",
     "register",
     "select_blocks",
     "select_positions",

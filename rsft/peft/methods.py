@@ -1,45 +1,28 @@
-"""Additive methods: what f_p is at a site. A method is a dataclass that registers itself by name."""
+"""The registry: a method is a frozen dataclass that says what it needs and makes the parts of an adapted network."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from rsft.peft.sites import Site, select_blocks, select_positions
-
-Scale = Callable[[], Tensor | float]
+from rsft.peft.part import Part
+from rsft.peft.sites import Site, at_each
 
 
 class Method(Protocol):
-    """An additive method: where it sits, how strong it is without a modulator, and its module at a site."""
+    """A way to tune a network with few parameters. Its fields are the keys of a recipe's `peft` section."""
 
     name: ClassVar[str]
 
-    def sites(self, depth: int) -> tuple[Site, ...]:
-        """The sites it adapts in a network of `depth` blocks, in forward order."""
+    def parts(self, vit: nn.Module) -> Sequence[Part]:
+        """New parts for a network, on its device, not installed.
 
-    def fixed_scale(self) -> float:
-        """The constant m_p of plain PEFT."""
-
-    def module(self, width_in: int, width_out: int) -> Additive:
-        """A new f_p from `width_in` to `width_out` features, zero at initialisation."""
-
-
-class Additive(nn.Module):
-    """f_p of a site, already multiplied by m_p."""
-
-    def forward(self, x: Tensor, scale: Tensor | float) -> Tensor:
-        """(B, N, width_in) -> (B, N, width_out)."""
-        raise NotImplementedError
-
-    def weight(self, scale: Tensor | float) -> Tensor:
-        """m_p f_p as one float32 matrix (width_out, width_in), for merging."""
-        raise NotImplementedError
+        Raises:
+            ValueError: a site, block or setting that the network does not have.
+        """
 
 
 METHODS: dict[str, type[Method]] = {}
@@ -60,55 +43,77 @@ def register(method: M) -> M:
     return method
 
 
-@register
-@dataclass(frozen=True)
-class LoRA:
-    """Low-rank adaptation (Hu et al. 2022): f(x) = (x A) B, B zero at initialisation.
+def describe(method: Method) -> dict[str, Any]:
+    """A method as plain data: its name and its fields."""
+    assert is_dataclass(method) and not isinstance(method, type)
+    fields = asdict(method)
+    if "methods" in fields:
+        fields["methods"] = [describe(each) for each in cast(Any, method).methods]
+    return {"name": method.name, **fields}
 
-    Attributes:
-        rank: r, the width between A and B.
-        positions: letters of "qkvo12".
-        blocks: "all", "last:N", "every:N" or indices from 0.
-        scale: m_p without a modulator, a number or "1/r".
-        dropout: on the input of A, in training.
+
+def rebuild(description: Mapping[str, Any]) -> Method:
+    """The method that `describe` described.
+
+    Raises:
+        ValueError: no such method, or fields that it does not have.
     """
-
-    name: ClassVar[str] = "lora"
-    rank: int = 4
-    positions: str = "qkvo12"
-    blocks: str | Sequence[int] = "all"
-    scale: float | str = 1.0
-    dropout: float = 0.0
-
-    def sites(self, depth: int) -> tuple[Site, ...]:
-        """Every chosen position of every chosen block."""
-        positions = select_positions(self.positions)
-        return tuple(Site(block, position) for block in select_blocks(self.blocks, depth) for position in positions)
-
-    def fixed_scale(self) -> float:
-        """The constant scale; "1/r" divides by the rank as alpha = 1 does."""
-        return 1.0 / self.rank if self.scale == "1/r" else float(self.scale)
-
-    def module(self, width_in: int, width_out: int) -> LowRank:
-        """A pair of matrices of rank r."""
-        return LowRank(width_in, width_out, self.rank, self.dropout)
+    fields = dict(description)
+    name = fields.pop("name", None)
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}; there are {', '.join(METHODS)}")
+    if "methods" in fields:
+        fields["methods"] = tuple(rebuild(each) for each in fields["methods"])
+    try:
+        return METHODS[name](**fields)
+    except TypeError as error:
+        raise ValueError(f"method {name}: {error}") from error
 
 
-class LowRank(Additive):
-    """(x A) B with A: (width_in, r) Kaiming-uniform, a = sqrt 5, and B: (r, width_out) zeros."""
+Scales = float | str | Mapping[str, float | str]
+"""m_p without a modulator: a number, "1/r", or either by pattern."""
 
-    def __init__(self, width_in: int, width_out: int, rank: int, dropout: float) -> None:
-        super().__init__()
-        # stored transposed, as torch's initialisers and linear layers count fan-in along the last axis
-        self.a = nn.Parameter(torch.empty(rank, width_in))
-        self.b = nn.Parameter(torch.zeros(width_out, rank))
-        self.dropout = nn.Dropout(dropout)
-        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
 
-    def forward(self, x: Tensor, scale: Tensor | float) -> Tensor:
-        """(B, N, width_in) -> (B, N, width_out), scaled in rank space, where it is cheap."""
-        return nn.functional.linear(nn.functional.linear(self.dropout(x), self.a) * scale, self.b)
+def fixed_scales(scale: Scales, ranks: Mapping[Site, int]) -> dict[Site, float | None]:
+    """The constant m_p of every site; "1/r" divides by its rank, as alpha = 1 does, "learnable" is None.
 
-    def weight(self, scale: Tensor | float) -> Tensor:
-        """m B A."""
-        return scale * (self.b.float() @ self.a.float())
+    Raises:
+        ValueError: a word that is neither.
+    """
+    values: Mapping[Site, float | str] = at_each(scale, tuple(ranks))
+    return {site: _fixed_scale(value, ranks[site]) for site, value in values.items()}
+
+
+def _fixed_scale(value: float | str, rank: int) -> float | None:
+    if value == "learnable":
+        return None
+    if value == "1/r":
+        return 1 / rank
+    if isinstance(value, str):
+        raise ValueError(f"scale {value!r}: use a number, '1/r' or, in AdaptFormer, 'learnable'")
+    return float(value)
+
+
+def checked_rates(dropout: float | Mapping[str, float], sites: Sequence[Site]) -> dict[Site, float]:
+    """The dropout of every site.
+
+    Raises:
+        ValueError: a rate outside of [0, 1).
+    """
+    rates = at_each(dropout, sites)
+    for site, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise ValueError(f"dropout {rate} at {site}: use 0 or more and less than 1")
+    return rates
+
+
+def checked_ranks(rank: int | Mapping[str, int], sites: Sequence[Site]) -> dict[Site, int]:
+    """The rank of every site that has one: 0 leaves a site out.
+
+    Raises:
+        ValueError: a negative rank, or no site left.
+    """
+    ranks = {site: value for site, value in at_each(rank, sites).items() if value}
+    if not ranks or min(ranks.values()) < 0:
+        raise ValueError(f"rank {rank}: use 1 or more (0 leaves a site out, not all of them)")
+    return ranks

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from rsft.errors import Fault, RecipeError, RequestError
-from rsft.recipe.schema import KEYS, SECTIONS, Recipe, Section, allowed
+from rsft.recipe.schema import KEYS, SECTIONS, Peft, Recipe, Section, allowed
 from rsft.recipe.text import Document, parse_value, read_document, show
 
 
@@ -40,8 +40,15 @@ def dump_recipe(recipe: Recipe) -> str:
     for name, model in SECTIONS.items():
         section: Section | None = getattr(recipe, name)
         lines += ["", f"# {model.__doc__}", f"{name}:" if section else f"{name}: null"]
-        lines += [_explain(f"{name}.{key}", f"  {key}", value) for key, value in section or ()]
+        unneeded = unneeded_keys(section) if isinstance(section, Peft) else ()
+        keys = [(key, value) for key, value in section or () if key not in unneeded]
+        lines += [_explain(f"{name}.{key}", f"  {key}", value) for key, value in keys]
     return "\n".join(lines) + "\n"
+
+
+def unneeded_keys(peft: Peft) -> list[str]:
+    """The keys of the section that its method does not take."""
+    return [key for key in Peft.model_fields if key not in ("method", *peft.keys)]
 
 
 def _explain(key: str, label: str, value: Any) -> str:
@@ -82,7 +89,9 @@ def _validate(document: Document, overridden: set[str]) -> Recipe | None:
         if Recipe.model_fields[name].is_required():
             document.values.setdefault(name, {})  # so that each missing key of it is named
     try:
-        return Recipe.model_validate(document.values)
+        recipe = Recipe.model_validate(document.values)
+        _refuse_unneeded(document, recipe.peft, overridden)
+        return recipe
     except ValidationError as error:
         first: dict[str, Any] = {}  # a union reports every branch that failed: one fault a key is enough
         for item in error.errors(include_url=False):
@@ -93,6 +102,15 @@ def _validate(document: Document, overridden: set[str]) -> Recipe | None:
         words = _no_such(key) if item["type"] == "extra_forbidden" else allowed(key)
         _add_fault(document, key, found, words, overridden=bool({key, item["loc"][0]} & overridden))
     return None
+
+
+def _refuse_unneeded(document: Document, peft: Peft, overridden: set[str]) -> None:
+    """A key that the method does not take would do nothing, without a word."""
+    takes = f"nothing: the method {peft.method} takes {', '.join(peft.keys) or 'no keys'}"
+    for key in unneeded_keys(peft):
+        if key in peft.model_fields_set:
+            dotted = f"peft.{key}"
+            _add_fault(document, dotted, show(getattr(peft, key)), takes, overridden=dotted in overridden)
 
 
 def _add_fault(document: Document, key: str, found: str, words: str, *, overridden: bool) -> None:

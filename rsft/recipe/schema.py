@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -24,7 +24,17 @@ FolderName = Annotated[
     _text(r"^[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$", "the name of a folder, without slash or leading dot"),
 ]
 Positions = Annotated[str, BeforeValidator(_unquoted), _text("^[qkvo12]+$", "letters of qkvo12")]
-BlockRule = Annotated[str, _text("^(all|(last|every):[1-9][0-9]*)$", "all, last:N, every:N")]
+BlockRule = Annotated[
+    str, _text("^(all|(last|every):[1-9][0-9]*|[0-9]+-[0-9]+)$", "all, last:N, every:N, a range such as 0-5")
+]
+Counts = Annotated[
+    dict[str, Annotated[int, Field(ge=0)]],
+    Field(min_length=1, json_schema_extra={"words": "numbers by pattern of sites, such as {blocks.*.q: 8, '*': 4}"}),
+]
+Shares = Annotated[
+    dict[str, Annotated[float, Field(ge=0)]],
+    Field(min_length=1, json_schema_extra={"words": "numbers by pattern of sites"}),
+]
 Expression = Annotated[str, BeforeValidator(_unquoted), _text(r"^[\w .+*/()-]+$", "expressions over bands")]
 
 
@@ -89,21 +99,82 @@ class Backbone(Section):
     )
 
 
-class Peft(Section):
-    """The additive modules beside frozen layers (paper, Section 3.1)."""
+class PeftMethod(NamedTuple):
+    """How a method is called in print, and the keys of the section that it takes."""
 
-    method: Literal["lora"] = Field(default="lora", description="kind of module")
-    rank: int = Field(default=4, ge=1, description="inner dimension r of a module (the paper's 4 on DOTA and FUSRS)")
+    title: str
+    keys: tuple[str, ...]
+
+
+METHODS: dict[str, PeftMethod] = {
+    "lora": PeftMethod("LoRA", ("rank", "positions", "blocks", "scale", "dropout")),
+    "lotr": PeftMethod("LoTR", ("rank", "positions", "blocks", "scale", "dropout")),
+    "adapter": PeftMethod("Adapter", ("dim", "blocks", "scale", "dropout")),
+    "adaptformer": PeftMethod("AdaptFormer", ("dim", "blocks", "scale", "dropout")),
+    "lora+adaptformer": PeftMethod(
+        "LoRA + AdaptFormer", ("rank", "dim", "positions", "blocks", "scale", "adapter_scale", "dropout")
+    ),
+    "vpt-shallow": PeftMethod("VPT-Shallow", ("prompts", "dropout")),
+    "vpt-deep": PeftMethod("VPT-Deep", ("prompts", "blocks", "dropout")),
+    "bitfit": PeftMethod("BitFit", ("blocks",)),
+    "layernorm": PeftMethod("LayerNorm tuning", ("blocks",)),
+    "ssf": PeftMethod("SSF", ("blocks",)),
+    "linear-probe": PeftMethod("Linear probe", ()),
+    "full": PeftMethod("Full fine-tuning", ("blocks",)),
+}
+"""Those of `rsft.peft` by name; a test holds the keys against its classes."""
+
+
+class Peft(Section):
+    """What is trained in or beside the frozen network (paper, Section 3.1); a method takes some of the keys."""
+
+    method: Literal[
+        "lora",
+        "lotr",
+        "adapter",
+        "adaptformer",
+        "lora+adaptformer",
+        "vpt-shallow",
+        "vpt-deep",
+        "bitfit",
+        "layernorm",
+        "ssf",
+        "linear-probe",
+        "full",
+    ] = Field(default="lora", description="kind of module")
+    rank: Annotated[int, Field(ge=1)] | Counts = Field(
+        default=4, description="inner dimension r of low-rank modules (the paper's 4 on DOTA and FUSRS)"
+    )
+    dim: Annotated[int, Field(ge=1)] | Counts = Field(
+        default=4, description="width of the bottleneck of Adapter and AdaptFormer"
+    )
     positions: Positions = Field(
         default="qkvo12", description="query, key, value, out, MLP 1, MLP 2 (paper, Tables 1 and 2)"
     )
     blocks: BlockRule | BlockList = Field(
         default="all", description="transformer blocks that are adapted (paper, Table 3)"
     )
-    scale: Annotated[float, Field(gt=0)] | Literal["1/r"] = Field(
-        default=1.0, description="factor of a module's output where no modulator learns it"
+    scale: Annotated[float, Field(gt=0)] | Literal["1/r", "learnable"] | Shares = Field(
+        default=1.0,
+        description="factor of a module's output where no modulator learns it; learnable is AdaptFormer's, as in LIFT",
     )
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of a module's inputs dropped in training")
+    adapter_scale: Annotated[float, Field(gt=0)] | Literal["1/r", "learnable"] = Field(
+        default=1.0, description="the same of AdaptFormer beside LoRA"
+    )
+    prompts: int = Field(default=10, ge=1, description="tokens that VPT puts before the patches, in a block")
+    dropout: Annotated[float, Field(ge=0, lt=1)] | Shares = Field(
+        default=0.0, description="share of a module's inputs dropped in training"
+    )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that the method takes."""
+        return METHODS[self.method].keys
+
+    @property
+    def title(self) -> str:
+        """The method in print."""
+        return METHODS[self.method].title
 
 
 class Meta(Section):
@@ -128,6 +199,9 @@ class Meta(Section):
         default="random", description="how the outer loop draws chips (paper, Section B.1)"
     )
     holdout: bool = Field(default=True, description="the inner loop does not see the meta subset of its round")
+    prune_below: float | None = Field(
+        default=None, gt=0, description="sites with a smaller scale at the end are left out of the bundle; null keeps all"
+    )
     round: int = Field(default=1, ge=1, description="epochs until the meta subset is drawn anew")
     warmup: float = Field(default=1.0, ge=0, description="epochs before the first outer step")
     batch_size: int | None = Field(
@@ -173,6 +247,13 @@ class Train(Section):
     schedule: Literal["cosine"] = Field(default="cosine", description="course of the rate after the warm-up")
     warmup_epochs: float = Field(default=0.0, ge=0, description="epochs in which the rate rises to its full value")
     accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one step")
+    checkpointing: bool = Field(
+        default=False, description="keep a block's input alone and compute the rest again: less memory, more time"
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="validations without a better macro accuracy until the end; null trains on"
+    )
+    min_delta: float = Field(default=0.0, ge=0, description="what counts as better, in points of accuracy as 0-1")
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the gradient; null does not clip")
     precision: Annotated[Literal["32", "bf16"], BeforeValidator(_unquoted)] = Field(
         default="32", description="of the arithmetic; `rsft doctor` measures which is faster"

@@ -77,3 +77,33 @@ def test_a_site_that_is_not_there(recipe_file, tmp_path):
 def test_data_that_is_not_there(recipe_file, tmp_path):
     with pytest.raises(RequestError, match="no chip store"):
         finetune(load_recipe(recipe_file, [f"data.root={tmp_path / 'nothing'}"]))
+
+
+@pytest.mark.parametrize("method", ["adaptformer", "vpt-deep", "bitfit", "linear-probe"])
+def test_other_methods(recipe_file, tmp_path, method):
+    run = finetune(load_recipe(recipe_file, [f"peft={{method: {method}}}", "meta=null", "train.epochs=1"]), tmp_path)
+    assert Bundle.load(run.folder).recipe.peft.method == method
+
+
+def test_joint_in_half_precision_with_checkpoints(recipe_file, tmp_path):
+    wishes = ["meta.schedule=joint", "train.precision=bf16", "train.checkpointing=true", "train.accumulate=2"]
+    run = finetune(load_recipe(recipe_file, wishes), tmp_path)
+    gamma = Bundle.load(run.folder).tensors["gamma"]
+    assert gamma.isfinite().all() and gamma.std() > 0
+
+
+def test_a_second_order_run(recipe_file, tmp_path):
+    run = finetune(load_recipe(recipe_file, ["meta.order=2"]), tmp_path)
+    assert pd.read_csv(run.folder / "metrics.csv")["meta_loss"].notna().any()
+
+
+def test_weak_sites_are_left_out(recipe_file, tmp_path):
+    run = finetune(load_recipe(recipe_file, ["meta.prune_below=1.0"]), tmp_path)
+    pruned = run.facts["pruned_sites"]
+    assert pruned and not any(key.startswith(f"{site}.") for key in Bundle.load(run.folder).tensors for site in pruned)
+
+
+def test_early_stopping(recipe_file, tmp_path):
+    wishes = ["meta=null", "train.epochs=20", "train.patience=1", "train.min_delta=0.9"]
+    run = finetune(load_recipe(recipe_file, wishes), tmp_path)
+    assert len(pd.read_csv(run.folder / "metrics.csv")) == 2

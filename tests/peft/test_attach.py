@@ -1,122 +1,258 @@
-import copy
-
 import pytest
-import timm
 import torch
+from torch import nn
 
-from rsft.peft import METHODS, LoRA, attach, register
-from tests.peft.conftest import tiny_vit
-
-METHODS_TO_TEST = [
-    LoRA(rank=2),
-    LoRA(rank=3, positions="qv", blocks="last:1", scale="1/r"),
-    LoRA(positions="o1", scale=2),
-]
-EACH = pytest.mark.parametrize("method", METHODS_TO_TEST, ids=repr)
-EITHER = pytest.mark.parametrize("modulated", [False, True])
-
-
-def learned(adapted):
-    for parameter in (*adapted.theta, *adapted.gamma):
-        parameter.data.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)), alpha=0.3)
-    return adapted
-
-
-@EACH
-@EITHER
-def test_no_op_until_something_is_learned(vit, images, method, modulated):
-    before = vit(images)
-    assert torch.equal(attach(vit, method, modulated=modulated)(images), before)
+from rsft.peft import (
+    METHODS,
+    SSF,
+    Adapter,
+    AdaptFormer,
+    BitFit,
+    FullTuning,
+    LoRA,
+    LoTR,
+    Site,
+    Together,
+    VPTDeep,
+    VPTShallow,
+    attach,
+    load,
+    register,
+)
+from rsft.peft.methods import rebuild
+from tests.peft.conftest import learned, tiny_vit
 
 
-@EACH
-def test_only_theta_and_gamma_train(vit, images, method):
-    adapted = learned(attach(vit, method, modulated=True))
-    adapted(images).sum().backward()
-    trained = {id(p) for p in adapted.parameters() if p.grad is not None}
-    assert trained == {id(p) for p in (*adapted.theta, *adapted.gamma)}
-    assert not {id(p) for p in adapted.theta} & {id(p) for p in adapted.gamma}
-
-
-@EACH
-@EITHER
-def test_detach_restores_the_bytes(vit, images, method, modulated):
-    before = copy.deepcopy(vit.state_dict())
-    after = learned(attach(vit, method, modulated=modulated)).detach().state_dict()
-    assert list(before) == list(after)
-    assert all(torch.equal(before[key], after[key]) for key in before)
-
-
-@EACH
-@EITHER
-def test_merged_equals_attached(vit, images, method, modulated):
-    frozen = vit(images)
-    adapted = learned(attach(vit, method, modulated=modulated))
-    attached = adapted(images)
-    assert not torch.allclose(attached, frozen, atol=1e-2)
-    assert torch.allclose(adapted.merge()(images), attached, atol=1e-4)
-    with pytest.raises(ValueError, match="merged already"):
-        adapted.merge()
-
-
-@EACH
-@EITHER
-def test_state_round_trip(images, method, modulated):
-    first = learned(attach(tiny_vit(), method, modulated=modulated))
-    second = attach(tiny_vit(), method, modulated=modulated)
-    second.load_adapter_state(first.adapter_state())
-    assert torch.equal(first(images), second(images))
-
-
-def test_state_that_does_not_fit(vit):
-    adapted = attach(vit, LoRA(rank=2))
-    state = adapted.adapter_state()
-    with pytest.raises(ValueError, match="2 keys"):
-        adapted.load_adapter_state({key: value for key, value in state.items() if not key.startswith("blocks.0.q")})
-    state["blocks.0.q.a"] = torch.zeros(3, 24)
-    with pytest.raises(ValueError, match=r"blocks\.0\.q\.a"):
-        adapted.load_adapter_state(state)
-
-
-def test_delta_is_the_equation(vit, images):
-    """y = W x + b + m (x A) B at the value rows alone (METHOD 1)."""
-    adapted = learned(attach(vit, LoRA(rank=2, positions="v", blocks=[0]), modulated=True))
+@pytest.mark.parametrize(("position", "rows"), [("q", slice(0, 24)), ("k", slice(24, 48)), ("v", slice(48, 72))])
+def test_delta_is_the_equation(vit, position, rows):
+    """y = W x + b + m (x A) B at the site's rows alone, in one matrix product for q, k, v (METHOD 1)."""
+    adapted = learned(attach(vit, LoRA(rank=2, positions=position, blocks=[0]), modulated=True))
     x = torch.randn(1, 5, 24)
-    layer = vit.blocks[0].attn.qkv
-    module = next(iter(adapted.modules_at.values()))
-    scale = next(iter(adapted.modulator.values().values()))
-    expected = layer.base(x)
-    expected[..., 48:] += scale * (x @ module.a.T @ module.b.T)
+    layer, state = vit.blocks[0].attn.qkv, adapted.adapter_state()
+    a, b = (state[f"blocks.0.{position}.{name}"] for name in "ab")
+    expected = nn.functional.linear(x, layer.weight, layer.bias)
+    expected[..., rows] += adapted.modulator.values()[Site(0, position)] * (x @ a.T @ b.T)
+    assert torch.allclose(layer(x), expected, atol=1e-6)
+    assert layer.weight.shape == (72, 24)
+
+
+def test_out_is_parallel_to_the_projection(vit):
+    """The delta sees the projection's input, not its output."""
+    adapted = learned(attach(vit, LoRA(rank=2, positions="o", blocks=[0])))
+    x = torch.randn(1, 5, 24)
+    a, b = adapted.theta
+    proj = vit.blocks[0].attn.proj
+    assert torch.allclose(proj(x), nn.functional.linear(x, proj.weight, proj.bias) + x @ a.T @ b.T, atol=1e-6)
+
+
+def test_cores_of_lotr_share_their_pair(vit):
+    adapted = learned(attach(vit, LoTR(rank=2, positions="v", scale=0.5)))
+    state = adapted.adapter_state()
+    assert sorted(state) == [*(f"blocks.{i}.v.g" for i in range(3)), "shared.v.a", "shared.v.b"]
+    x, layer = torch.randn(1, 5, 24), vit.blocks[2].attn.qkv
+    expected = nn.functional.linear(x, layer.weight, layer.bias)
+    expected[..., 48:] += 0.5 * x @ state["shared.v.a"].T @ state["blocks.2.v.g"] @ state["shared.v.b"].T
     assert torch.allclose(layer(x), expected, atol=1e-6)
 
 
+def bottleneck(state, x, block=0):
+    get = {key.removeprefix(f"blocks.{block}.mlp."): value for key, value in state.items()}
+    x = nn.functional.layer_norm(x, x.shape[-1:], get["norm.weight"], get["norm.bias"])
+    hidden = nn.functional.linear(x, get["down.weight"], get["down.bias"]).relu()
+    return nn.functional.linear(hidden, get["up.weight"], get["up.bias"])
+
+
+@pytest.mark.parametrize("method", [Adapter(dim=3, scale=0.3), AdaptFormer(dim=3, scale=0.3)], ids=repr)
+def test_where_bottlenecks_sit(method):
+    """Adapter: of the MLP's output. AdaptFormer: of the branch's input, before its norm. Both inside LayerScale."""
+    vit = tiny_vit(init_values=0.5)
+    block = vit.blocks[0]
+    x = torch.randn(2, 5, 24)
+    middle = x + block.ls1(block.attn(block.norm1(x)))
+    mlp = block.mlp(block.norm2(middle))
+    state = learned(attach(vit, method)).adapter_state()
+    seen = mlp if isinstance(method, Adapter) else middle
+    assert torch.allclose(block(x), middle + block.ls2(mlp + 0.3 * bottleneck(state, seen)), atol=1e-5)
+
+
+def test_prompts_stand_behind_the_prefix_tokens():
+    vit = tiny_vit(reg_tokens=2)
+    adapted = learned(attach(vit, VPTDeep(prompts=4, blocks=[0, 2])))
+    seen = []
+    for block in vit.blocks:
+        block.attn.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    x = torch.randn(1, 3 + 16, 24)
+    tokens = vit.blocks(x)
+    assert [each.shape[1] for each in seen] == [23, 23, 23] and tokens.shape == x.shape
+    first, _, last = seen
+    state = adapted.adapter_state()
+    assert torch.allclose(first[0, 3:7], vit.blocks[0].norm1(state["blocks.0.prompts"]), atol=1e-6)
+    assert torch.allclose(last[0, 3:7], vit.blocks[2].norm1(state["blocks.2.prompts"]), atol=1e-6)
+    assert torch.equal(first[0, :3], vit.blocks[0].norm1(x)[0, :3])
+
+
+def test_dropout_acts_in_training_alone_and_at_its_sites(vit, images):
+    adapted = learned(attach(vit, LoRA(rank=2, dropout={"*.mlp2": 0.5, "*": 0})))
+    assert vit(images).equal(vit(images)) is False  # parts begin in training mode
+    adapted.eval()
+    assert torch.equal(adapted(images), adapted(images)) and torch.equal(vit(images), vit(images))
+    adapted.train()
+    assert not torch.equal(adapted(images), adapted(images))
+    assert not any(module.training for module in vit.modules())
+
+
+@pytest.mark.parametrize("method", [AdaptFormer(dim=8, dropout=0.5), VPTShallow(prompts=8, dropout=0.5)], ids=repr)
+def test_dropout_of_the_others(vit, images, method):
+    adapted = learned(attach(vit, method))
+    assert not torch.equal(adapted(images), adapted(images))
+    assert torch.equal(adapted.eval()(images), adapted(images))
+
+
+def test_ranks_and_scales_by_pattern(vit):
+    method = LoRA(rank={"blocks.0.*": 0, "*.q": 8, "*": 2}, positions="qv", scale={"*.q": "1/r", "*": 3})
+    adapted = attach(vit, method)
+    (part,) = adapted.parts
+    assert [len(part.factors(site)[0]) for site in adapted.sites] == [8, 2, 8, 2]
+    assert part.constants == {Site(1, "q"): 1 / 8, Site(1, "v"): 3, Site(2, "q"): 1 / 8, Site(2, "v"): 3}
+    assert adapted.first == 1
+
+
 @pytest.mark.parametrize(
-    ("name", "positions", "rank", "count"),
+    ("method", "message"),
     [
-        ("vit_base_patch16_224", "qv", 4, 147_456),
-        ("vit_base_patch16_224", "qv", 8, 294_912),
-        ("vit_base_patch16_224", "qv", 256, 9_437_184),
-        ("vit_base_patch16_224", "qkvo12", 4, 663_552),
-        ("vit_large_patch16_224", "qv", 4, 393_216),
+        (LoRA(rank=0), "rank 0"),
+        (LoRA(rank=-1), "rank -1"),
+        (LoRA(rank={"blocks.9.*": 1, "*": 2}), "fits no site"),
+        (LoRA(scale="r"), "scale 'r'"),
+        (LoRA(dropout=1), "dropout 1"),
+        (LoRA(blocks="last:4"), "last:4"),
+        (Adapter(scale="learnable"), "AdaptFormer's"),
+        (LoTR(rank={"blocks.0.*": 1, "*": 2}), "must be equal"),
+        (VPTShallow(prompts=0), "prompts 0"),
+        (Together((LoRA(positions="q"), LoRA(positions="qv"))), r"meet at blocks\.0\.q"),
+        (Together((Adapter(), AdaptFormer())), r"meet at blocks\.0\.mlp"),
+        (Together((LoRA(), FullTuning())), r"blocks\.0\.attn\.qkv is adapted and its weight is trained"),
+        (Together((FullTuning(), LoRA())), "its weight is trained"),
     ],
+    ids=repr,
 )
-def test_parameter_counts(name, positions, rank, count):
-    with torch.device("meta"):
-        vit = timm.create_model(name, num_classes=0)
-    adapted = attach(vit, LoRA(rank=rank, positions=positions), modulated=True)
-    assert sum(p.numel() for p in adapted.theta) == count
-    assert adapted.modulator.gamma.numel() == 12 * len(positions) * (1 if "base" in name else 2)
-
-
-def test_twice_attached(vit):
+def test_what_cannot_be_attached_leaves_the_network_alone(images, method, message):
+    vit = tiny_vit()
+    with pytest.raises(ValueError, match=message):
+        attach(vit, method)
+    assert torch.equal(vit(images), tiny_vit()(images))
+    assert [type(module) for module in vit.modules()] == [type(module) for module in tiny_vit().modules()]
     attach(vit, LoRA())
+
+
+@pytest.mark.parametrize("method", [LoRA(), BitFit(), VPTShallow()], ids=repr)
+def test_twice_attached(vit, method):
+    adapted = attach(vit, method)
+    with pytest.raises(ValueError, match=f"already, by {method.name}"):
+        attach(vit, LoRA())
+    adapted.detach()
+    attach(vit, LoRA()).merge()
+    attach(vit, LoRA())
+
+
+def test_what_stays_after_merging_is_still_attached(vit):
+    adapted = attach(vit, Adapter(blocks=[1]))
+    adapted.merge()
+    assert adapted.unmerged == ("blocks.1.mlp",)
     with pytest.raises(ValueError, match="already"):
         attach(vit, LoRA())
 
 
-def test_network_without_the_site():
+def test_full_tuning_of_some_blocks_beside_lora(vit, images):
+    adapted = learned(attach(vit, Together((LoRA(rank=2, blocks=[0, 1]), FullTuning(blocks="last:1")))))
+    before = adapted(images)
+    assert torch.allclose(adapted.merge()(images), before, atol=1e-4)
+
+
+def test_merging_adds_in_float32():
+    """Small deltas of a half-precision network are not rounded away before the sum."""
+    vit = tiny_vit().bfloat16()
+    adapted = attach(vit, LoRA(rank=1, positions="o", blocks=[0]))
+    a, b = adapted.theta
+    assert a.dtype == b.dtype == torch.float32
+    weight = vit.blocks[0].attn.proj.weight
+    b.data.normal_(std=0.01)
+    expected = (weight.float() + b @ a).bfloat16()
+    adapted.merge()
+    assert torch.equal(weight, expected) and not torch.equal(weight, weight + (b.bfloat16() @ a.bfloat16()))
+
+
+def test_a_hook_of_the_user_is_called(vit, images):
+    adapted = learned(attach(vit, LoRA(rank=2)))
+    before, seen = adapted(images), []
+    vit.blocks[1].mlp.register_forward_hook(lambda module, args, output: seen.append(output.shape))
+    assert torch.allclose(adapted(images), before, atol=1e-5)
+    assert seen == [(4, 17, 24)]
+
+
+def test_no_graph_below_the_first_site(vit, images):
+    adapted = attach(vit, LoRA(rank=2, positions="2", blocks="last:1"))
+    below = adapted.below(images)
+    assert adapted.first == 2 and not below.requires_grad
+    assert torch.allclose(below, vit.blocks[:2](vit._pos_embed(vit.patch_embed(images))), atol=1e-5)
+
+
+def test_joint_needs_an_inner_item(vit):
+    with pytest.raises(ValueError, match="split 0"), attach(vit, LoRA()).joint(0):
+        pass
+
+
+def test_state_that_does_not_fit(vit, tmp_path):
+    adapted = attach(vit, LoRA(rank=2))
+    state = adapted.adapter_state()
+    with pytest.raises(ValueError, match="2 keys"):
+        adapted.load_adapter_state({key: value for key, value in state.items() if not key.startswith("blocks.0.q")})
+    with pytest.raises(ValueError, match=r"blocks\.0\.q\.a"):
+        adapted.load_adapter_state(state | {"blocks.0.q.a": torch.zeros(3, 24)})
+    attach(tiny_vit(), LoRA(rank=3)).save(tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"other\.safetensors: .* keys do not fit"):
+        adapted.load(tmp_path / "other.safetensors")
+
+
+def test_a_state_that_does_not_fit_changes_nothing(vit):
+    adapted = attach(vit, LoRA(rank=2), modulated=True)
+    state = adapted.adapter_state()
+    state["gamma"][0] = -torch.inf
+    lacking = {key: value for key, value in state.items() if not key.startswith(("blocks.0.q.", "blocks.0.k."))}
+    with pytest.raises(ValueError, match="2 keys"):
+        adapted.load_adapter_state(lacking)
+    assert adapted.pruned == () and adapted.modulator.values()[Site(0, "q")] == 1
+
+
+def test_files_that_are_none_of_ours(vit, tmp_path):
+    path = tmp_path / "adapter.safetensors"
+    with pytest.raises(FileNotFoundError):
+        load(vit, path)
+    attach(vit, LoRA(rank=2)).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8])
+    with pytest.raises(ValueError, match=r"adapter\.safetensors is no whole safetensors file"):
+        load(tiny_vit(), path)
+    path.write_bytes(whole.replace(b"rsft.peft", b"other.fix"))
+    with pytest.raises(ValueError, match="names no method"):
+        load(tiny_vit(), path)
+    path.write_bytes(whole)
     with pytest.raises(ValueError, match="no blocks"):
-        attach(tiny_vit(mlp_layer=torch.nn.Identity), LoRA(positions="1"))
+        load(nn.Linear(2, 2), path)
+    narrow = tiny_vit(embed_dim=12)
+    with pytest.raises(ValueError, match="keys do not fit"):
+        load(narrow, path)
+    attach(narrow, SSF())  # it was left as it was
+    assert [file.name for file in tmp_path.iterdir()] == ["adapter.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [({"name": "magic"}, "unknown method 'magic'"), ({"name": "lora", "range": 4}, "method lora: .*range")],
+)
+def test_descriptions_of_no_method(description, message):
+    with pytest.raises(ValueError, match=message):
+        rebuild(description)
 
 
 def test_a_name_is_registered_once():

@@ -1,6 +1,9 @@
 import pytest
 
-from rsft.peft.sites import Site, find_host, select_blocks, select_positions
+from rsft.peft.sites import Site, at_each, find_hosts, hosts_of, select_blocks, select_positions
+from tests.peft.conftest import NETWORKS
+
+SITES = [Site(0, "q"), Site(0, "mlp2"), Site(11, "q")]
 
 
 def test_positions_come_in_forward_order():
@@ -15,7 +18,14 @@ def test_unknown_positions(letters):
 
 @pytest.mark.parametrize(
     ("blocks", "chosen"),
-    [("all", (0, 1, 2, 3, 4, 5)), ("last:2", (4, 5)), ("every:2", (1, 3, 5)), ([5, 0, 0], (0, 5))],
+    [
+        ("all", (0, 1, 2, 3, 4, 5)),
+        ("last:2", (4, 5)),
+        ("every:2", (1, 3, 5)),
+        ([5, 0, 0], (0, 5)),
+        (range(2, 4), (2, 3)),
+    ],
+    ids=repr,
 )
 def test_blocks(blocks, chosen):
     assert select_blocks(blocks, 6) == chosen
@@ -27,13 +37,51 @@ def test_unknown_blocks(blocks):
         select_blocks(blocks, 6)
 
 
-def test_hosts(vit):
-    query, value = (find_host(vit, Site(1, position)) for position in "qv")
+def test_the_first_pattern_that_fits_counts():
+    assert at_each({"blocks.1?.*": 1, "*.q": 2, "*": 3}, SITES) == dict(zip(SITES, (2, 3, 1), strict=True))
+    assert at_each(7, SITES) == dict.fromkeys(SITES, 7)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [({"*.q": 1}, r"blocks\.0\.mlp2"), ({"*": 1, "block.*": 2}, r"'block\.\*' fits no site"), ({}, "no pattern")],
+)
+def test_patterns_that_do_not_cover_the_sites(patterns, message):
+    with pytest.raises(ValueError, match=message):
+        at_each(patterns, SITES)
+
+
+def test_q_k_v_are_thirds_of_the_fused_layer(vit):
+    query, value = hosts_of(vit, [Site(1, "q"), Site(1, "v")]).values()
     assert query.linear is value.linear is vit.blocks[1].attn.qkv
     assert (query.rows, value.rows) == (slice(0, 24), slice(48, 72))
-    assert find_host(vit, Site(2, "mlp1")).linear is vit.blocks[2].mlp.fc1
+    assert find_hosts(vit)[Site(2, "mlp1")].linear is vit.blocks[2].mlp.fc1
 
 
-def test_missing_host(vit):
-    with pytest.raises(ValueError, match=r"blocks\.9\.attn\.proj"):
-        find_host(vit, Site(9, "out"))
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("plain", "attn.qkv attn.qkv attn.qkv attn.proj mlp.fc1 mlp.fc2"),
+        ("packed SwiGLU", "attn.qkv attn.qkv attn.qkv attn.proj mlp.fc1 mlp.fc2"),
+        ("SwiGLU", "attn.qkv attn.qkv attn.qkv attn.proj mlp.fc2"),
+        ("no fused qkv, rotary", "attn.q_proj attn.k_proj attn.v_proj attn.proj mlp.fc1 mlp.fc2"),
+        ("rope attention", "attn.q_proj attn.k_proj attn.v_proj attn.proj mlp.fc1 mlp.fc2"),
+        ("separate qkv bias, rotary", "attn.qkv attn.qkv attn.qkv attn.proj mlp.fc1 mlp.fc2"),
+    ],
+)
+def test_where_positions_are(name, layers):
+    vit = NETWORKS[name]()
+    hosts = [host for site, host in find_hosts(vit).items() if site.block == 1]
+    assert [host.linear for host in hosts] == [vit.blocks[1].get_submodule(layer) for layer in layers.split()]
+
+
+@pytest.mark.parametrize(
+    ("name", "site", "message"),
+    [
+        ("plain", Site(9, "out"), r"blocks\.9\.attn\.proj"),
+        ("SwiGLU", Site(0, "mlp1"), r"blocks\.0\.mlp\.fc1, .* positions of that block: q, k, v, out, mlp2$"),
+    ],
+)
+def test_missing_host(name, site, message):
+    with pytest.raises(ValueError, match=message):
+        hosts_of(NETWORKS[name](), [site])

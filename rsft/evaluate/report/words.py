@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from rsft.evaluate.report.files import Evaluation, Interval
 from rsft.metrics.accuracy import GROUPS
 from rsft.peft.sites import select_positions
-from rsft.recipe.schema import Recipe
+from rsft.recipe.schema import Peft, Recipe
 
-METHODS = {"lora": "LoRA"}
 LOSSES = {"logit_adjustment": "logit-adjusted cross entropy", "ce": "cross entropy"}
 POOLS = {"token": "the class token", "avg": "the mean of the patch tokens"}
 STARTS = {"class-mean": "the class means of the frozen features", "random": "random"}
@@ -18,12 +17,10 @@ STARTS = {"class-mean": "the class means of the frozen features", "random": "ran
 def describe(recipe: Recipe) -> list[str]:
     """The method of a recipe, a few sentences."""
     peft, head, loss, train = recipe.peft, recipe.head, recipe.loss, recipe.train
-    method = METHODS.get(peft.method, peft.method)
-    positions, blocks = listed(select_positions(peft.positions)), _blocks(peft.blocks)
     backbone, feature = recipe.backbone.name, POOLS[recipe.backbone.pool]
     prior = f" (τ = {loss.tau:g})" if loss.name == "logit_adjustment" else ""
     return [
-        f"{method} of rank {peft.rank} beside {positions} in {blocks} of the frozen {backbone}; feature: {feature}.",
+        f"{peft.title}{_place(peft)} of the frozen {backbone}; feature: {feature}.",
         _modulation(recipe),
         f"{LOSSES[loss.name].capitalize()}{prior}, {head.kind} head started at {STARTS[head.init]}.",
         f"{counted(train.epochs, 'epoch')} of SGD at rate {train.lr:g} in batches of {train.batch_size}, "
@@ -31,10 +28,20 @@ def describe(recipe: Recipe) -> list[str]:
     ]
 
 
+def _place(peft: Peft) -> str:
+    """Size and place of the modules, as far as the method has them."""
+    sizes = [f"{key} {getattr(peft, key)}" for key in ("rank", "dim", "prompts") if key in peft.keys]
+    words = f" of {listed(sizes)}" if sizes else ""
+    if "positions" in peft.keys:
+        words += f" beside {listed(select_positions(peft.positions))}"
+    return f"{words} in {_blocks(peft.blocks)}" if "blocks" in peft.keys else words
+
+
 def _modulation(recipe: Recipe) -> str:
     meta = recipe.meta
     if meta is None:
-        return f"No modulator: every module's output is multiplied by {recipe.peft.scale}."
+        scaled = f": every module's output is multiplied by {recipe.peft.scale}" if "scale" in recipe.peft.keys else ""
+        return f"No modulator{scaled}."
     meta_step = f"an Adam step at rate {meta.lr:g} every {meta.every} inner steps"
     held_out = "held out of the inner loop" if meta.holdout else "also seen by the inner loop"
     return (
@@ -48,6 +55,8 @@ def _blocks(blocks: str | Sequence[int]) -> str:
     if not isinstance(blocks, str):
         return f"blocks {listed([str(block) for block in blocks])}"
     form, _, number = blocks.partition(":")
+    if "-" in form:
+        return f"blocks {form.replace('-', ' to ')}"
     return {"all": "all blocks", "last": f"the last {number} blocks", "every": f"one of every {number} blocks"}[form]
 
 

@@ -1,0 +1,172 @@
+"""Adapters in Hugging Face PEFT's layout, written, read, and understood by PEFT itself."""
+
+import json
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rsft.peft import Adapter, LoRA, LoTR, Site, Together, attach, export_peft, import_peft
+from tests.peft.conftest import NETWORKS, learned, tiny_vit
+
+METHODS = [
+    (LoRA(rank=2), True),
+    (LoRA(rank={"*.q": 3, "blocks.1.mlp?": 5, "*": 2}, positions="qv12", blocks=[0, 1], dropout=0.1), False),
+    (LoRA(rank=2, positions="ko", scale="1/r"), False),
+    (LoTR(rank=2), True),
+]
+EACH = pytest.mark.parametrize(("method", "modulated"), METHODS, ids=repr)
+
+
+def exported(folder, method, modulated=False, network=tiny_vit):
+    adapted = learned(attach(network(), method, modulated=modulated)).eval()
+    export_peft(adapted, folder)
+    return adapted
+
+
+def edit(folder, **changes):
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | changes))
+
+
+@EACH
+def test_read_back_equal(tmp_path, images, method, modulated):
+    adapted = exported(tmp_path, method, modulated)
+    again = import_peft(tiny_vit(), tmp_path).eval()
+    assert torch.allclose(again(images), adapted(images), atol=1e-5)
+    assert again.sites == adapted.sites
+    assert sum(p.numel() for p in again.theta) == sum(
+        sum(factor.numel() for factor in part.factors(site)) for part in adapted.parts for site in part.sites
+    )
+
+
+def test_fused_layers_are_one_pair_of_blocks(tmp_path):
+    exported(tmp_path, LoRA(rank={"*.q": 3, "*": 2}, positions="qv"))
+    b = load_file(tmp_path / "adapter_model.safetensors")["base_model.model.blocks.0.attn.qkv.lora_B.weight"]
+    busy = b.unflatten(0, (3, 24)).abs().sum(1) > 0
+    assert busy.tolist() == [[True] * 3 + [False] * 2, [False] * 5, [False] * 3 + [True] * 2]
+
+
+@EACH
+def test_peft_understands_what_we_write(tmp_path, images, method, modulated):
+    peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
+    adapted = exported(tmp_path, method, modulated)
+    theirs = peft.PeftModel.from_pretrained(tiny_vit(), str(tmp_path)).eval()
+    assert torch.allclose(theirs(images), adapted(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["no fused qkv, rotary", "packed SwiGLU"])
+def test_peft_understands_other_networks(tmp_path, images, name):
+    peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
+    adapted = exported(tmp_path, LoRA(rank=2), True, NETWORKS[name])
+    theirs = peft.PeftModel.from_pretrained(NETWORKS[name](), str(tmp_path)).eval()
+    assert torch.allclose(theirs(images), adapted(images), atol=1e-5)
+    assert torch.allclose(import_peft(NETWORKS[name](), tmp_path).eval()(images), adapted(images), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"r": 4, "lora_alpha": 8, "target_modules": ["qkv", "fc1"]},
+        {
+            "r": 4,
+            "lora_alpha": 3,
+            "target_modules": ["proj"],
+            "use_rslora": True,
+            "exclude_modules": ["patch_embed.proj"],
+        },
+        {"r": 2, "target_modules": r"blocks\.[02]\.mlp\.fc.", "rank_pattern": {"fc2": 5}, "alpha_pattern": {"fc2": 20}},
+    ],
+    ids=["fused", "rank-stabilised", "patterns"],
+)
+def test_we_understand_what_peft_writes(tmp_path, images, options):
+    peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
+    theirs = peft.get_peft_model(tiny_vit(), peft.LoraConfig(**options, lora_dropout=0.1)).eval()
+    for name, parameter in theirs.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    theirs.save_pretrained(str(tmp_path))
+    ours = import_peft(tiny_vit(), tmp_path).eval()
+    assert torch.allclose(ours(images), theirs(images), atol=1e-5)
+    assert ours.parts[0].rates[ours.sites[0]] == 0.1
+    if "qkv" in options["target_modules"]:
+        assert {site.position for site in ours.sites} == {"q", "k", "v", "mlp1"}
+
+
+def test_peft_is_not_needed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    exported(tmp_path, LoRA(rank=2))
+    assert import_peft(tiny_vit(), tmp_path).sites[0] == Site(0, "q")
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (Adapter(), "not Bottlenecks"),
+        (Together((LoRA(), Adapter())), "low-rank terms alone"),
+        (LoRA(dropout={"*.q": 0.1, "*": 0}), "dropouts"),
+    ],
+    ids=repr,
+)
+def test_what_the_layout_cannot_hold(vit, tmp_path, method, message):
+    with pytest.raises(ValueError, match=message):
+        export_peft(attach(vit, method), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_late(vit, tmp_path):
+    adapted = attach(vit, LoRA())
+    adapted.merge()
+    with pytest.raises(ValueError, match="before detach and merge"):
+        export_peft(adapted, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peft_type": "IA3"}, "a IA3 adapter"),
+        ({"use_dora": True}, "use_dora"),
+        ({"modules_to_save": ["head"]}, "modules_to_save"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights"),
+    ],
+)
+def test_adapters_of_another_kind(tmp_path, changes, message):
+    exported(tmp_path, LoRA(rank=2))
+    edit(tmp_path, **changes)
+    with pytest.raises(ValueError, match=message):
+        import_peft(tiny_vit(), tmp_path)
+
+
+def renamed(state, old, new):
+    return {key.replace(old, new): value for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: renamed(state, "blocks.0.mlp.fc1", "patch_embed.proj"), "no site at patch_embed"),
+        (lambda state: renamed(state, "blocks.2.", "blocks.7."), r"no site at blocks\.7"),
+        (lambda state: renamed(state, "lora_A", "lora_magnitude_vector"), "neither lora_A nor lora_B"),
+        (lambda state: dict(list(state.items())[1:]), "is missing at"),
+        (lambda state: {}, "is missing"),
+        (lambda state: {key: value[:, :-1].contiguous() for key, value in state.items()}, "keys do not fit"),
+    ],
+    ids=["layer", "block", "tensor", "half", "empty", "width"],
+)
+def test_adapters_that_do_not_fit(tmp_path, change, message):
+    exported(tmp_path, LoRA(rank=2, positions="o12"))
+    file = tmp_path / "adapter_model.safetensors"
+    save_file(change(load_file(file)), file)
+    vit = tiny_vit()
+    with pytest.raises(ValueError, match=message):
+        import_peft(vit, tmp_path)
+    attach(vit, LoRA())
+
+
+def test_no_adapter_there(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        import_peft(tiny_vit(), tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"adapter_config\.json is no JSON"):
+        import_peft(tiny_vit(), tmp_path)

@@ -1,0 +1,263 @@
+"""What every method promises, one test a promise."""
+
+import copy
+import json
+
+import pytest
+import timm
+import torch
+
+from rsft.peft import (
+    METHODS,
+    SSF,
+    Adapter,
+    AdaptFormer,
+    BitFit,
+    FullTuning,
+    LayerNormTuning,
+    LinearProbe,
+    LoRA,
+    LoRAWithAdaptFormer,
+    LoTR,
+    Together,
+    VPTDeep,
+    VPTShallow,
+    attach,
+    load,
+)
+from tests.peft.conftest import learned, rich_vit, tiny_vit
+
+ADDITIVE = [
+    LoRA(rank=2),
+    LoRA(rank={"blocks.*.q": 3, "blocks.0.*": 0, "*": 2}, positions="qvo", scale="1/r"),
+    LoRA(rank=2, positions="o12", blocks="last:1", scale=2),
+    LoTR(rank=2),
+    Adapter(dim=3),
+    AdaptFormer(dim=3, blocks="every:2"),
+    LoRAWithAdaptFormer(rank=2, dim=3),
+    Together((LoRA(rank=2, positions="2"), Adapter(dim=2, blocks=[1]))),
+]
+OTHERS = [
+    AdaptFormer(dim=3, scale="learnable"),
+    VPTShallow(prompts=2),
+    VPTDeep(prompts=2),
+    VPTDeep(prompts=2, blocks=[1, 2]),
+    BitFit(),
+    LayerNormTuning(blocks="last:2"),
+    SSF(),
+    LinearProbe(),
+    FullTuning(),
+    Together((LoRA(rank=2), BitFit())),
+    Together((SSF(), LoRA(rank=2))),
+]
+CASES = [(method, True) for method in ADDITIVE] + [(method, False) for method in (*ADDITIVE, *OTHERS)]
+EACH = pytest.mark.parametrize(("method", "modulated"), CASES, ids=repr)
+NETWORK = pytest.mark.parametrize("network", [tiny_vit, rich_vit], ids=["plain", "rich"])
+
+
+def has_prompts(method):
+    return isinstance(method, VPTShallow | VPTDeep)
+
+
+def gradients(adapted, loss):
+    parameters = [*adapted.theta, *adapted.gamma]
+    if not parameters:
+        return []
+    return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+
+
+def close(a, b, tolerance=1e-5):
+    return len(a) == len(b) and all(torch.allclose(x, y, atol=tolerance) for x, y in zip(a, b, strict=True))
+
+
+def test_every_method_is_here():
+    assert {type(method) for method in (*ADDITIVE, *OTHERS)} == set(METHODS.values())
+    assert set(METHODS) == {
+        *("lora", "lotr", "adapter", "adaptformer", "lora+adaptformer", "together", "vpt-shallow", "vpt-deep"),
+        *("bitfit", "layernorm", "ssf", "linear-probe", "full"),
+    }
+
+
+@EACH
+@NETWORK
+def test_attaching_changes_no_output(images, method, modulated, network):
+    vit = network()
+    before = vit(images)
+    after = attach(vit, method, modulated=modulated)(images)
+    assert after.shape == before.shape
+    assert torch.allclose(after, before, atol=1e-5) != has_prompts(method)  # prompts are seen from the start
+
+
+@EACH
+@NETWORK
+def test_network_and_fast_path_give_the_same(images, method, modulated, network):
+    vit = network()
+    before = vit(images)
+    adapted = learned(attach(vit, method, modulated=modulated))
+    assert torch.allclose(adapted(images), vit(images), atol=1e-5)
+    assert torch.allclose(adapted(images), before, atol=1e-3) == (method == LinearProbe())
+    tokens = adapted.forward_features(images)
+    assert tokens.shape == network().forward_features(images).shape
+    assert torch.allclose(tokens, vit.forward_features(images), atol=1e-5)
+    assert torch.allclose(tokens, adapted.above(adapted.below(images)), atol=1e-6)
+    assert torch.allclose(tokens[:, :1], adapted.forward_features(images, class_token_only=True), atol=1e-5)
+
+
+@EACH
+def test_theta_and_gamma_train_and_nothing_else(vit, images, method, modulated):
+    adapted = learned(attach(vit, method, modulated=modulated))
+    theta, gamma = {id(p) for p in adapted.theta}, {id(p) for p in adapted.gamma}
+    assert not theta & gamma and len(gamma) == modulated
+    assert {id(p) for p in adapted.parameters() if p.requires_grad} == theta | gamma
+    assert all(gradient.any() for gradient in gradients(adapted, adapted(images).square().sum()))
+
+
+@EACH
+def test_detach_restores_the_bytes(images, method, modulated):
+    vit, untouched = rich_vit(), rich_vit()
+    adapted = learned(attach(vit, method, modulated=modulated))
+    adapted(images)
+    assert adapted.detach() is vit
+    after, before = vit.state_dict(), untouched.state_dict()
+    assert list(before) == list(after) and all(torch.equal(before[key], after[key]) for key in before)
+    assert torch.equal(vit(images), untouched(images))
+    assert [type(module) for module in vit.modules()] == [type(module) for module in untouched.modules()]
+    assert not any(parameter.requires_grad for parameter in vit.parameters())
+    assert vars(vit).keys() == vars(untouched).keys()
+    with pytest.raises(ValueError, match="detached already"):
+        adapted.merge()
+
+
+@EACH
+@NETWORK
+def test_merged_equals_attached(images, method, modulated, network):
+    adapted = learned(attach(network(), method, modulated=modulated))
+    attached = adapted(images)
+    vit = adapted.merge()
+    assert torch.allclose(vit(images), attached, atol=1e-4)
+    assert torch.allclose(adapted(images), attached, atol=1e-4)
+    kinds = {place.split(".")[-1] for place in adapted.unmerged}
+    if has_prompts(method):
+        assert kinds == {"prompts", "exit"}
+    elif "SSF" in repr(method) and network is rich_vit:
+        assert adapted.unmerged == ("patch_embed.proj",)  # has no bias to fold a shift into
+    else:
+        assert kinds == ({"mlp"} if "Adapt" in repr(method) else set())
+    with pytest.raises(ValueError, match="merged already"):
+        adapted.merge()
+
+
+@EACH
+def test_saved_equals_loaded(images, method, modulated, tmp_path):
+    first = learned(attach(tiny_vit(), method, modulated=modulated))
+    first.save(tmp_path / "adapter.safetensors")
+    second = load(tiny_vit(), tmp_path / "adapter.safetensors")
+    assert torch.equal(first(images), second(images))
+    assert json.dumps(second.method, default=vars) == json.dumps(first.method, default=vars)
+    third = attach(tiny_vit(), method, modulated=modulated)
+    third.load(tmp_path / "adapter.safetensors")
+    assert torch.equal(first(images), third(images))
+
+
+@EACH
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointed"])
+def test_joint_gradients_are_those_of_two_passes(images, method, modulated, checkpointing):
+    adapted = learned(attach(rich_vit(), method, modulated=modulated))
+    count = len(adapted.theta)
+    inner = gradients(adapted, adapted(images[:3]).square().sum())[:count]
+    outer = gradients(adapted, adapted(images[3:]).square().sum())[count:]
+    adapted.checkpointing = checkpointing
+    with adapted.joint(3):
+        loss = adapted(images).square().sum()
+    assert close(gradients(adapted, loss), [*inner, *outer])
+
+
+@EACH
+def test_checkpointed_gradients_are_equal(images, method, modulated):
+    adapted = learned(attach(rich_vit(), method, modulated=modulated))
+    plain = gradients(adapted, adapted(images).square().sum())
+    adapted.checkpointing = True
+    assert close(gradients(adapted, adapted(images).square().sum()), plain, 1e-6)
+
+
+@EACH
+@pytest.mark.parametrize("half", [False, True], ids=["", "half"])
+def test_bfloat16(images, method, modulated, half):
+    adapted = learned(attach(rich_vit(), method, modulated=modulated))
+    exact = adapted(images)
+    if half:
+        adapted.half_frozen()
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = adapted(images)
+        network = adapted.vit(images)
+    assert torch.allclose(rough.float(), exact, atol=0.2) and torch.allclose(network.float(), exact, atol=0.2)
+    found = gradients(adapted, rough.float().square().sum())
+    assert all(each.dtype == torch.float32 and each.isfinite().all() for each in found)
+    if half and adapted.theta:
+        with pytest.raises(ValueError, match="bfloat16"):
+            adapted.merge()
+
+
+@EACH
+def test_float64(images, method, modulated):
+    adapted = learned(attach(rich_vit().double(), method, modulated=modulated))
+    assert adapted(images.double()).dtype == torch.float64
+    assert all(parameter.dtype == torch.float64 for parameter in adapted.theta)
+
+
+@EACH
+def test_a_copy_is_independent(images, method, modulated):
+    adapted = learned(attach(rich_vit(), method, modulated=modulated))
+    before = adapted(images)
+    other = copy.deepcopy(adapted)
+    assert torch.equal(other(images), before)
+    learned(other).detach()
+    assert torch.equal(other.vit(images), rich_vit()(images))
+    assert torch.equal(adapted(images), before)
+
+
+@EACH
+def test_features_below_do_not_change(images, method, modulated):
+    adapted = attach(tiny_vit(), method, modulated=modulated)
+    below = adapted.below(images)
+    assert not below.requires_grad
+    assert torch.equal(learned(adapted).below(images), below)
+
+
+@pytest.mark.parametrize(
+    ("method", "base", "large"),
+    [
+        (LoRA(rank=4, positions="qv"), 147_456, 393_216),
+        (LoRA(rank=8, positions="qv"), 294_912, 786_432),
+        (LoRA(rank=256, positions="qv"), 9_437_184, 25_165_824),
+        (LoRA(rank=4), 663_552, 1_769_472),
+        (AdaptFormer(dim=4), 101_424, 270_432),
+        (AdaptFormer(dim=8), 175_200, 467_136),
+        (AdaptFormer(dim=256), 4_749_312, 12_662_784),
+        (AdaptFormer(dim=4, scale="learnable"), 101_436, 270_456),
+        (Adapter(dim=4), 101_424, 270_432),
+        (LoRAWithAdaptFormer(rank=4, dim=4), 248_880, 663_648),
+        (LoTR(rank=4, positions="qv"), 2 * 4 * 2 * 768 + 24 * 16, 2 * 4 * 2 * 1024 + 48 * 16),
+        (VPTShallow(prompts=10), 7_680, 10_240),
+        (VPTDeep(prompts=10), 92_160, 245_760),
+        (BitFit(), 102_912, 272_384),
+        (LayerNormTuning(), 38_400, 100_352),
+        (SSF(), 205_824, 544_768),
+        (LinearProbe(), 0, 0),
+        (FullTuning(), 85_798_656, 303_301_632),
+    ],
+    ids=repr,
+)
+def test_parameter_counts(method, base, large):
+    for size, count in (("base", base), ("large", large)):
+        with torch.device("meta"):
+            vit = timm.create_model(f"vit_{size}_patch16_224", num_classes=0)
+        assert sum(p.numel() for p in attach(vit, method).theta) == count
+
+
+@pytest.mark.parametrize(("method", "count"), [(LoRA(), 72), (LoTR(positions="qv"), 24), (AdaptFormer(), 12)], ids=repr)
+def test_scalars_of_the_modulator(method, count):
+    with torch.device("meta"):
+        vit = timm.create_model("vit_base_patch16_224", num_classes=0)
+    adapted = attach(vit, method, modulated=True)
+    assert [p.numel() for p in adapted.gamma] == [count]

@@ -1,0 +1,109 @@
+"""Every kind of timm transformer, with low-rank terms, a bottleneck and prompts."""
+
+import pytest
+import timm
+import torch
+from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
+from torch import nn
+
+from rsft.peft import SSF, Adapter, AdaptFormer, LoRA, Together, VPTDeep, attach
+from tests.peft.conftest import NETWORKS, learned, tiny_eva, tiny_vit
+
+NETWORK = pytest.mark.parametrize("name", NETWORKS)
+
+
+def method_for(name):
+    return Together((LoRA(rank=2, positions="qkvo2" if name == "SwiGLU" else "qkvo12"), Adapter(dim=2)))
+
+
+@NETWORK
+def test_adapted_and_taken_off(name, images):
+    vit, untouched = NETWORKS[name](), NETWORKS[name]()
+    before = untouched(images)
+    adapted = attach(vit, method_for(name), modulated=True)
+    assert torch.allclose(adapted(images), before, atol=1e-5)
+    assert torch.allclose(learned(adapted)(images), vit(images), atol=1e-5)
+    assert not torch.allclose(adapted(images), before, atol=1e-2)
+    assert torch.allclose(adapted.above(adapted.below(images))[:, 0], adapted(images), atol=1e-5)
+    assert torch.equal(adapted.detach()(images), before)
+
+
+@NETWORK
+def test_merged(name, images):
+    positions = "qkvo2" if name == "SwiGLU" else "qkvo12"
+    adapted = learned(attach(NETWORKS[name](), LoRA(rank=2, positions=positions), modulated=True))
+    before = adapted(images)
+    assert torch.allclose(adapted.merge()(images), before, atol=1e-4)
+
+
+@NETWORK
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_joint(name, images, checkpointing):
+    adapted = learned(attach(NETWORKS[name](), method_for(name), modulated=True))
+    theta, gamma = adapted.theta, adapted.gamma
+    expected = torch.autograd.grad(adapted(images[:3]).square().sum(), theta)
+    expected += torch.autograd.grad(adapted(images[3:]).square().sum(), gamma)
+    adapted.checkpointing = checkpointing
+    with adapted.joint(3):
+        loss = adapted(images).square().sum()
+    found = torch.autograd.grad(loss, [*theta, *gamma])
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
+
+
+@NETWORK
+def test_prompts_and_shifts(name, images):
+    vit, untouched = NETWORKS[name](), NETWORKS[name]()
+    adapted = learned(attach(vit, Together((VPTDeep(prompts=2), SSF()))))
+    tokens = adapted.forward_features(images)
+    assert tokens.shape == untouched.forward_features(images).shape
+    assert torch.allclose(vit.forward_features(images), tokens, atol=1e-5)
+    assert torch.equal(adapted.detach()(images), untouched(images))
+
+
+def test_rotary_embeddings_leave_prompts_out(images):
+    """A prompt behind a prefix of its own token would turn the patches: its position must count as prefix."""
+    vit = tiny_eva(attn_type="rope", num_reg_tokens=1)
+    attach(vit, VPTDeep(prompts=3, blocks=[1]))
+    assert [block.attn.num_prefix_tokens for block in vit.blocks] == [2, 5, 5]
+
+
+@pytest.mark.parametrize("method", [LoRA(), Adapter(), AdaptFormer()], ids=repr)
+def test_blocks_of_another_kind(method):
+    with pytest.raises(ValueError, match=r"blocks\.0"):
+        attach(tiny_vit(block_fn=ParallelScalingBlock), method)
+
+
+def test_parallel_needs_a_norm_before_the_mlp(images):
+    with pytest.raises(ValueError, match="behind the MLP"):
+        attach(tiny_vit(block_fn=ResPostBlock), AdaptFormer())
+    vit = tiny_vit(block_fn=ResPostBlock)
+    before = vit(images)
+    assert torch.allclose(attach(vit, Adapter())(images), before, atol=1e-5)
+
+
+def test_no_transformer():
+    with pytest.raises(ValueError, match="no blocks"):
+        attach(nn.Linear(2, 2), LoRA())
+
+
+def test_a_network_that_is_run_as_a_whole(images):
+    """BEiT passes relative positions from block to block."""
+    torch.manual_seed(0)
+    beit = timm.models.beit.Beit(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=0)
+    before = beit.eval()(images)
+    adapted = attach(beit, LoRA(rank=2), modulated=True)
+    assert torch.allclose(adapted(images), before, atol=1e-5)
+    learned(adapted)
+    assert torch.allclose(adapted(images), beit(images), atol=1e-6) and adapted.below(images) is images
+    with pytest.raises(ValueError, match="checkpointed"):
+        adapted.checkpointing = True
+    expected = torch.autograd.grad(adapted(images[3:]).square().sum(), adapted.gamma)
+    with adapted.joint(3):
+        loss = adapted(images).square().sum()
+    assert torch.allclose(torch.autograd.grad(loss, adapted.gamma)[0], expected[0], atol=1e-5)
+
+
+def test_class_token_of_a_network_without(images):
+    vit = tiny_vit(class_token=False, global_pool="avg")
+    with pytest.raises(ValueError, match="no class token"):
+        attach(vit, LoRA()).forward_features(images, class_token_only=True)
