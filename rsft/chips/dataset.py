@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -103,11 +104,38 @@ class ChipLoader:
             yield torch.from_numpy(self.contract.normalise(images.numpy())), labels
 
 
+class Batches(Protocol):
+    """Chips that give batches by index: images, or what was computed of them."""
+
+    labels: Indices
+    contract: Contract
+
+    def __len__(self) -> int:
+        """Chips."""
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Network inputs (b, ...) and labels (b,), not augmented."""
+
+
+class FixedLoader:
+    """Batches of chips that are not augmented, in the order of `indices`."""
+
+    def __init__(self, chips: Batches, indices: Indices, batch_size: int) -> None:
+        self.chips = chips
+        self.parts = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return map(self.chips.batch, self.parts)
+
+
 class ChipData(LightningDataModule):
     """Training batches of an epoch and validation batches.
 
     Args:
-        train, val: the chips.
+        train, val: the chips; images, where the training ones are augmented.
         augmentation: for training alone.
         members: the training chips that an epoch may use, by epoch; all where None.
         seed: of order and augmentation.
@@ -115,8 +143,8 @@ class ChipData(LightningDataModule):
 
     def __init__(
         self,
-        train: ChipImages,
-        val: ChipImages,
+        train: Batches,
+        val: Batches,
         *,
         batch_size: int,
         eval_batch_size: int,
@@ -135,17 +163,19 @@ class ChipData(LightningDataModule):
         """The epoch that the trainer is in."""
         return self.trainer.current_epoch if self.trainer is not None else 0
 
-    def train_dataloader(self) -> ChipLoader:
+    def train_dataloader(self) -> ChipLoader | FixedLoader:
         """Shuffled by (seed, epoch); made anew each epoch."""
         epoch = self.epoch()
         order = np.random.default_rng((self.seed, epoch)).permutation(self.members(epoch))
+        if not self.augmentation.changes:
+            return FixedLoader(self.train, order, self.batch_size)
+        assert isinstance(self.train, ChipImages)
         augmented = AugmentedChips(self.train, self.augmentation, self.seed, epoch)
         return ChipLoader(augmented, order.tolist(), self.batch_size, self.workers)
 
-    def val_dataloader(self) -> ChipLoader:
+    def val_dataloader(self) -> FixedLoader:
         """In order, not augmented."""
-        plain = AugmentedChips(self.val, Augmentation("none"), self.seed, 0)
-        return ChipLoader(plain, range(len(plain)), self.eval_batch_size)
+        return FixedLoader(self.val, np.arange(len(self.val)), self.eval_batch_size)
 
 
 def _stack(items: list[tuple[Bytes, int]]) -> tuple[Tensor, Tensor]:

@@ -54,8 +54,9 @@ class Classifier(nn.Module):
         self.adapted, self.head, self.pool = adapted, head, pool
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, P, S, S) -> (B, D)."""
-        tokens = self.adapted.forward_features(x, class_token_only=self.pool == "token")
+        """Images (B, P, S, S), or what `adapted.below` gave of them (B, N, D) -> (B, D)."""
+        below = self.adapted.below(x) if x.ndim == 4 else x
+        tokens = self.adapted.above(below, class_token_only=self.pool == "token")
         return _pooled(cast(VisionTransformer, self.adapted.vit), tokens, self.pool)
 
     def forward(self, x: Tensor) -> Tensor:

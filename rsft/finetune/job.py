@@ -6,6 +6,7 @@ import logging
 import math
 import time
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 
 from rsft.bundle import Bundle
-from rsft.chips.dataset import ChipData, ChipImages
+from rsft.chips.dataset import Batches, ChipData, ChipImages
 from rsft.chips.store import ChipStore
 from rsft.classifier import Classifier, build_classifier, choose_device, contract_of, load_encoder
 from rsft.errors import RequestError
@@ -26,6 +27,7 @@ from rsft.finetune.losses import make_loss
 from rsft.finetune.rounds import MetaRounds
 from rsft.finetune.runs import Run
 from rsft.finetune.task import FineTuning
+from rsft.finetune.tokens import TokenChips, fits
 from rsft.imagery.augment import Augmentation
 from rsft.imagery.contract import Contract
 from rsft.peft import Site
@@ -78,7 +80,8 @@ def finetune(recipe: Recipe, runs: Path = Path("runs"), listener: Listener | Non
     classifier.adapted.checkpointing = recipe.train.checkpointing
     if recipe.train.precision == "bf16":
         classifier.adapted.half_frozen()
-    task, data = _task(recipe, classifier, store, train, val)
+    inputs = _inputs(recipe, classifier, encoder.sha256, (train, val), listener)
+    task, data = _task(recipe, classifier, store, *inputs)
     run.update(
         device=str(device),
         trained_parameters=sum(parameter.numel() for parameter in classifier.theta),
@@ -86,6 +89,7 @@ def finetune(recipe: Recipe, runs: Path = Path("runs"), listener: Listener | Non
         total_parameters=sum(parameter.numel() for parameter in classifier.parameters()),
         train_chips=len(train),
         val_chips=len(val),
+        blocks_kept=max(0, classifier.adapted.first) if isinstance(inputs[0], TokenChips) else 0,
     )
     if listener is not None:
         listener.started(run, run.facts)
@@ -123,6 +127,22 @@ def _read(store: ChipStore, split: str, contract: Contract, listener: Listener |
     return ChipImages(store.root, table, store.classes, contract, progress)
 
 
+def _inputs(
+    recipe: Recipe,
+    classifier: Classifier,
+    weights: str,
+    splits: tuple[ChipImages, ChipImages],
+    listener: Listener | None,
+) -> Sequence[Batches]:
+    """The chips, or with fixed views their tokens below the first adapted block, where there is room to keep them."""
+    adapted, precision = classifier.adapted, recipe.train.precision
+    with torch.autocast(next(classifier.parameters()).device.type, torch.bfloat16, enabled=precision == "bf16"):
+        if recipe.data.augment != "none" or not all(fits(chips, adapted) for chips in splits):
+            return splits
+        progress, size = listener.reading if listener else None, recipe.evaluate.batch_size
+        return [TokenChips(chips, adapted, f"{weights} {precision}", size, progress) for chips in splits]
+
+
 def meta_batch_size(recipe: Recipe) -> int:
     """Chips in an outer step; where the recipe is silent those of an inner one, or with "joint" as many as let an epoch
     pass over the meta subset once.
@@ -136,7 +156,7 @@ def meta_batch_size(recipe: Recipe) -> int:
 
 
 def _task(
-    recipe: Recipe, classifier: Classifier, store: ChipStore, train: ChipImages, val: ChipImages
+    recipe: Recipe, classifier: Classifier, store: ChipStore, train: Batches, val: Batches
 ) -> tuple[FineTuning, ChipData]:
     meta, rounds = recipe.meta, None
     if meta is not None:

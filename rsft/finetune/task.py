@@ -10,7 +10,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from rsft.chips.dataset import AugmentedChips, ChipImages
+from rsft.chips.dataset import AugmentedChips, Batches, ChipImages
 from rsft.classifier import Classifier
 from rsft.errors import RsftError
 from rsft.finetune.bilevel import Batch, BiLevel
@@ -37,7 +37,7 @@ class FineTuning(LightningModule):
         classifier: Classifier,
         recipe: Recipe,
         loss: Loss,
-        chips: ChipImages,
+        chips: Batches,
         rounds: MetaRounds | None,
         groups: dict[str, list[int]],
     ) -> None:
@@ -101,8 +101,12 @@ class FineTuning(LightningModule):
         if self.rounds is None or not self._outer_is_due(batch_idx):
             return None
         epoch = self.current_epoch
-        view = AugmentedChips(self.chips, self.augmentation, self.recipe.seed, epoch)
-        inputs, labels = self.chips.batch(self.rounds.batch(epoch, batch_idx), augment=view.image)
+        chosen = self.rounds.batch(epoch, batch_idx)
+        if isinstance(self.chips, ChipImages) and self.augmentation.changes:
+            view = AugmentedChips(self.chips, self.augmentation, self.recipe.seed, epoch)
+            inputs, labels = self.chips.batch(chosen, augment=view.image)
+        else:
+            inputs, labels = self.chips.batch(chosen)
         return inputs.to(self.device), labels.to(self.device)
 
     @property

@@ -48,6 +48,11 @@ class Augmentation:
         transforms = {"none": [], "sar": _sar(), "optical": _optical(planes)}[name]
         self._compose = A.Compose(transforms) if transforms else None
 
+    @property
+    def changes(self) -> bool:
+        """Whether an image comes back as another one."""
+        return self._compose is not None
+
     def __call__(self, image: Bytes, seed: int) -> Bytes:
         """(H, W, P) bytes -> (H, W, P) bytes."""
         if self._compose is None:

@@ -71,14 +71,9 @@ class Layer(NamedTuple):
 
     def forward(self, x: Tensor, terms: Packed) -> tuple[Tensor, Tensor]:
         """(n, width_in) -> y (n, width_out), and x A^T (R, n), which `backward` needs again."""
-        weight = self.weight.to(x.dtype)
-        y = empty((len(x), len(weight)), like=x)
-        if self.bias is None:
-            torch.mm(x, weight.t(), out=y)
-        else:
-            torch.addmm(self.bias.to(x.dtype), x, weight.t(), out=y)
+        y = linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
         down = self._down(terms.a, x)
-        return y.addmm_(_scaled(down, terms.m).t(), terms.b), down
+        return torch.addmm(y, _scaled(down, terms.m).t(), terms.b, out=empty(y.shape, like=y)), down
 
     def backward(
         self, dy: Tensor, x: Callable[[], Tensor], down: Tensor, terms: Packed, into_x: bool = True
@@ -106,7 +101,7 @@ class Layer(NamedTuple):
 
     def _down_x(self, dy: Tensor, grad: Tensor, a: Tensor) -> Tensor:
         """The gradient of x, given those of y and of A x^T."""
-        dx = torch.mm(dy, self.weight.to(dy.dtype), out=empty((len(dy), self.weight.shape[1]), like=dy))
+        dx = linear(dy, self.weight.to(dy.dtype).t(), None)
         if not self.dropouts:
             return dx.addmm_(grad.t(), a)
         for drop in self.dropouts:
@@ -123,10 +118,7 @@ class Norm(NamedTuple):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(n, width) -> the same normalised, and its mean and 1 / standard deviation, both (n, 1)."""
-        y, mean, rstd = empty(x.shape, like=x), x.new_empty(len(x), 1), x.new_empty(len(x), 1)
-        into = {"out0": y, "out1": mean, "out2": rstd}
-        torch.ops.aten.native_layer_norm.out(x, x.shape[-1:], *self._affine(x), self.eps, **into)
-        return y, mean, rstd
+        return torch.native_layer_norm(x, x.shape[-1:], *self._affine(x), self.eps)
 
     def backward(self, dy: Tensor, x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
         """The gradient of x, (n, width)."""
@@ -227,6 +219,16 @@ def pack(
     b = [F.pad(term.b.t(), (start, width - stop)) for term, (start, stop, _) in zip(terms, spans, strict=True)]
     m = [torch.as_tensor(term.m, dtype=term.a.dtype, device=term.a.device).expand(len(term.a), 1) for term in terms]
     return layer, Packed(torch.cat([term.a for term in terms]).to(dtype), torch.cat(b).to(dtype), torch.cat(m))
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x W^T + bias, of (n, width_in) and (width_out, width_in), by oneDNN.
+
+    torch's own float32 products go to MKL, which is 6 to 12 % slower on an AMD processor.
+    """
+    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return F.linear(x, weight, bias)
 
 
 def product_type(x: Tensor) -> torch.dtype:
