@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.peft.lean_linear import Grads, Layer, Norm, Packed, Term, low_rank_linear, pack
-from rsft.peft.lean_memory import empty
 
 _HOMES = {
     "Block": ("timm.models.vision_transformer",),
@@ -34,7 +33,7 @@ class _Mlp(NamedTuple):
 
     def gelu(self, h: Tensor) -> Tensor:
         """(n, hidden)."""
-        return cast(Tensor, torch.ops.aten.gelu.out(h, approximate=self.approximate, out=empty(h.shape, like=h)))
+        return F.gelu(h, approximate=self.approximate)
 
     def gelu_backward_(self, dy: Tensor, h: Tensor) -> Tensor:
         """The gradient of the pre-activation, in the place of that of the activation."""
@@ -49,9 +48,9 @@ class _LowRankMlp(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, *args: Any) -> Tensor:
         terms1, terms2, mlp = Packed(*args[:3]), Packed(*args[3:6]), cast(_Mlp, args[6])
         z, mean, rstd = mlp.norm.forward(x)
-        h, down1 = mlp.fc1.forward(z.to(terms1.a.dtype), terms1)
+        h, down1 = mlp.fc1.forward(z.to(terms1.a.dtype), terms1, kept=True)
         del z
-        y, down2 = mlp.fc2.forward(mlp.gelu(h), terms2)
+        y, down2 = mlp.fc2.forward(mlp.gelu(h), terms2, kept=False)
         ctx.mlp = mlp
         ctx.save_for_backward(x, mean, rstd, h, down1, down2, *terms1, *terms2)
         return y

@@ -69,11 +69,15 @@ class Layer(NamedTuple):
     dropouts: tuple[Dropout, ...]  # one for each run of ranks, or none at all
     split: int | None  # rows before it give the gradients of a and b, those from it on the gradient of m
 
-    def forward(self, x: Tensor, terms: Packed) -> tuple[Tensor, Tensor]:
-        """(n, width_in) -> y (n, width_out), and x A^T (R, n), which `backward` needs again."""
+    def forward(self, x: Tensor, terms: Packed, kept: bool) -> tuple[Tensor, Tensor]:
+        """(n, width_in) -> y (n, width_out), and x A^T (R, n), which `backward` needs again.
+
+        Where y is kept for the backward pass, it lies in memory that is used again in the next step.
+        """
         y = linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
         down = self._down(terms.a, x)
-        return torch.addmm(y, _scaled(down, terms.m).t(), terms.b, out=empty(y.shape, like=y)), down
+        low_rank = _scaled(down, terms.m).t(), terms.b
+        return torch.addmm(y, *low_rank, out=empty(y.shape, like=y) if kept else y), down
 
     def backward(
         self, dy: Tensor, x: Callable[[], Tensor], down: Tensor, terms: Packed, into_x: bool = True
@@ -137,7 +141,7 @@ class _LowRankLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, m: Tensor, layer: Layer, norm: Norm | None) -> Tensor:
         z, *statistics = (x,) if norm is None else norm.forward(x)
-        y, down = layer.forward(z.to(a.dtype), Packed(a, b, m))
+        y, down = layer.forward(z.to(a.dtype), Packed(a, b, m), kept=True)
         ctx.layer, ctx.norm = layer, norm
         ctx.save_for_backward(x, a, b, m, down, *statistics)
         return y

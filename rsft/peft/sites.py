@@ -88,7 +88,8 @@ def select_blocks(blocks: str | Sequence[int], depth: int) -> tuple[int, ...]:
     if form in ("last", "every") and number.isdigit() and 1 <= int(number) <= depth:
         count = int(number)
         return tuple(range(depth - count, depth)) if form == "last" else tuple(range(count - 1, depth, count))
-    raise ValueError(f"blocks {blocks!r}: use 'all', 'last:N', 'every:N' (1 <= N <= {depth}), '0-5' or a list of indices")
+    forms = f"'all', 'last:N', 'every:N' (1 <= N <= {depth}), a range such as '0-5', or a list of indices"
+    raise ValueError(f"blocks {blocks!r}: use {forms}")
 
 
 def at_each(setting: T | Mapping[str, T], sites: Sequence[Site]) -> dict[Site, T]:

@@ -200,7 +200,7 @@ class Meta(Section):
     )
     holdout: bool = Field(default=True, description="the inner loop does not see the meta subset of its round")
     prune_below: float | None = Field(
-        default=None, gt=0, description="sites with a smaller scale at the end are left out of the bundle; null keeps all"
+        default=None, gt=0, description="sites with a smaller scale at the end are left out; null keeps all"
     )
     round: int = Field(default=1, ge=1, description="epochs until the meta subset is drawn anew")
     warmup: float = Field(default=1.0, ge=0, description="epochs before the first outer step")
