@@ -7,13 +7,13 @@ input of the MLP (1) and its pre-activation (4). Both LayerNorm outputs (1 + 1) 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsft.peft.lean_linear import Grads, Layer, Norm, Packed, Term, low_rank_linear, pack
+from rsft.peft.lean_before import Gelu, Norm
+from rsft.peft.lean_linear import Term, low_rank_linear
 
 _HOMES = {
     "Block": ("timm.models.vision_transformer",),
@@ -21,51 +21,6 @@ _HOMES = {
     "Mlp": ("timm.layers.mlp",),
 }
 _GELUS = {"GELU": "none", "GELUTanh": "tanh"}
-
-
-class _Mlp(NamedTuple):
-    """The frozen part of an MLP: fc2(GELU(fc1(LayerNorm(x))))."""
-
-    norm: Norm
-    fc1: Layer
-    approximate: str  # "none" or "tanh", of the GELU
-    fc2: Layer
-
-    def gelu(self, h: Tensor) -> Tensor:
-        """(n, hidden)."""
-        return F.gelu(h, approximate=self.approximate)
-
-    def gelu_backward_(self, dy: Tensor, h: Tensor) -> Tensor:
-        """The gradient of the pre-activation, in the place of that of the activation."""
-        gelu_backward = torch.ops.aten.gelu_backward.grad_input
-        return cast(Tensor, gelu_backward(dy, h, approximate=self.approximate, grad_input=dy))
-
-
-class _LowRankMlp(torch.autograd.Function):
-    """Keeps x and the pre-activation; normalised x and activation are computed again."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, *args: Any) -> Tensor:
-        terms1, terms2, mlp = Packed(*args[:3]), Packed(*args[3:6]), cast(_Mlp, args[6])
-        z, mean, rstd = mlp.norm.forward(x)
-        h, down1 = mlp.fc1.forward(z.to(terms1.a.dtype), terms1, kept=True)
-        del z
-        y, down2 = mlp.fc2.forward(mlp.gelu(h), terms2, kept=False)
-        ctx.mlp = mlp
-        ctx.save_for_backward(x, mean, rstd, h, down1, down2, *terms1, *terms2)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Grads:
-        x, mean, rstd, h, down1, down2, *terms = ctx.saved_tensors
-        mlp, terms1, terms2 = cast(_Mlp, ctx.mlp), Packed(*terms[:3]), Packed(*terms[3:])
-        into_x = ctx.needs_input_grad[0]
-        dg, *d_terms2 = mlp.fc2.backward(grads[0], lambda: mlp.gelu(h), down2, terms2)
-        dh = mlp.gelu_backward_(cast(Tensor, dg), h)
-        dx, *d_terms1 = mlp.fc1.backward(dh, lambda: mlp.norm.forward(x)[0].to(h.dtype), down1, terms1, into_x)
-        if dx is not None:
-            dx = mlp.norm.backward(dx, x, mean, rstd)
-        return dx, *d_terms1, *d_terms2, None
 
 
 def lean_block(
@@ -76,6 +31,7 @@ def lean_block(
     split: int | None = None,
     training: bool = False,
     class_token_only: bool = False,
+    read: bool = True,
 ) -> Tensor:
     """A frozen timm `Block` with low-rank additions; the same result and gradients as by plain autograd.
 
@@ -86,7 +42,9 @@ def lean_block(
         split: see `low_rank_linear`.
         training: whether the terms' dropout is on.
         class_token_only: compute the first token alone, which attends to all of them. For the last block of a network
-            whose head reads nothing else this is exact, and a seventh of its work.
+            whose head reads nothing else this is exact, and a sixth of its work.
+        read: whether anybody reads what is returned. In the second forward pass of a checkpointed block nobody does;
+            then the last product is left out, a third of the work.
 
     Returns:
         (B, N, D), or (B, 1, D) if `class_token_only`.
@@ -96,12 +54,12 @@ def lean_block(
     """
     modules = cast(Any, block)
     attn, mlp = modules.attn, modules.mlp
-    how = {"split": split, "training": training}
+    how: dict[str, Any] = {"split": split, "training": training}
     seen = x[:, :1] if class_token_only else x
     heads = _attend(attn, _norm(modules.norm1), x, terms.get("qkv", ()), class_token_only, **how)
     y = low_rank_linear(heads, attn.proj.weight, attn.proj.bias, terms.get("proj", ()), **how)
     seen = seen + modules.drop_path1(modules.ls1(attn.proj_drop(y)))
-    y = _mlp(mlp, _norm(modules.norm2), seen, terms, **how)
+    y = _mlp(mlp, _norm(modules.norm2), seen, terms, read, **how)
     return cast(Tensor, seen + modules.drop_path2(modules.ls2(mlp.drop2(y))))
 
 
@@ -136,14 +94,14 @@ def _attend(attn: Any, norm: Norm, x: Tensor, terms: Sequence[Term], class_token
 
     def project(x: Tensor, rows: slice) -> Tensor:
         bias = None if attn.qkv.bias is None else attn.qkv.bias[rows]
-        return low_rank_linear(x, attn.qkv.weight[rows], bias, _within(terms, rows, 3 * width), norm=norm, **how)
+        return low_rank_linear(x, attn.qkv.weight[rows], bias, _within(terms, rows, 3 * width), before=norm, **how)
 
     if class_token_only:
         parts = (project(x[:, :1], slice(0, width)), *project(x, slice(width, 3 * width)).chunk(2, -1))
     else:
         parts = project(x, slice(0, 3 * width)).chunk(3, -1)
     # views of one buffer, (B, heads, N, width of a head); nothing is copied
-    q, k, v = (part.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for part in parts)
+    q, k, v = (part.view(*part.shape[:-1], attn.num_heads, -1).transpose(1, 2) for part in parts)
     dropout = attn.attn_drop.p if attn.attn_drop.training else 0.0
     heads = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v, dropout_p=dropout)
     return heads.transpose(1, 2).flatten(2)
@@ -161,14 +119,11 @@ def _within(terms: Sequence[Term], rows: slice, width: int) -> list[Term]:
     return parts
 
 
-def _mlp(mlp: Any, norm: Norm, x: Tensor, terms: Mapping[str, Sequence[Term]], **how: Any) -> Tensor:
+def _mlp(mlp: Any, norm: Norm, x: Tensor, terms: Mapping[str, Sequence[Term]], read: bool, **how: Any) -> Tensor:
     """LayerNorm and MLP: (B, N, D) -> (B, N, D)."""
-    fc1, terms1 = pack(x, mlp.fc1.weight, mlp.fc1.bias, terms.get("fc1", ()), **how)
-    fc2, terms2 = pack(x, mlp.fc2.weight, mlp.fc2.bias, terms.get("fc2", ()), **how)
-    kind = type(mlp.act).__name__
-    frozen = _Mlp(norm, fc1, getattr(mlp.act, "approximate", _GELUS[kind]), fc2)
-    y = _LowRankMlp.apply(x.flatten(0, -2), *terms1, *terms2, frozen)  # type: ignore[no-untyped-call]
-    return cast(Tensor, y).unflatten(0, x.shape[:-1])
+    gelu = Gelu(getattr(mlp.act, "approximate", _GELUS[type(mlp.act).__name__]))
+    h = low_rank_linear(x, mlp.fc1.weight, mlp.fc1.bias, terms.get("fc1", ()), before=norm, **how)
+    return low_rank_linear(h, mlp.fc2.weight, mlp.fc2.bias, terms.get("fc2", ()), before=gelu, read=read, **how)
 
 
 def _norm(norm: nn.LayerNorm) -> Norm:

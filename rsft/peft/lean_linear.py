@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rsft.peft.lean_memory import empty
-
-Grads = tuple[Tensor | None, ...]
+from rsft.peft.lean_before import Before, Norm
+from rsft.peft.lean_memory import recycler
+from rsft.peft.lean_product import linear
 
 
 class Term(NamedTuple):
@@ -68,16 +68,17 @@ class Layer(NamedTuple):
     bias: Tensor | None  # (width_out,)
     dropouts: tuple[Dropout, ...]  # one for each run of ranks, or none at all
     split: int | None  # rows before it give the gradients of a and b, those from it on the gradient of m
+    kept: bool  # whether what it gives is kept for the backward pass
+    read: bool  # whether it is read at all
 
-    def forward(self, x: Tensor, terms: Packed, kept: bool) -> tuple[Tensor, Tensor]:
-        """(n, width_in) -> y (n, width_out), and x A^T (R, n), which `backward` needs again.
-
-        Where y is kept for the backward pass, it lies in memory that is used again in the next step.
-        """
-        y = linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+    def forward(self, x: Tensor, terms: Packed) -> tuple[Tensor, Tensor]:
+        """(n, width_in) -> y (n, width_out), and x A^T (R, n), which `backward` needs again."""
         down = self._down(terms.a, x)
-        low_rank = _scaled(down, terms.m).t(), terms.b
-        return torch.addmm(y, *low_rank, out=empty(y.shape, like=y) if kept else y), down
+        if not self.read:
+            return x.new_zeros(len(x), len(self.weight)), down
+        y = linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        out = recycler.empty(y.shape, like=y) if self.kept else y
+        return torch.addmm(y, _scaled(down, terms.m).t(), terms.b, out=out), down
 
     def backward(
         self, dy: Tensor, x: Callable[[], Tensor], down: Tensor, terms: Packed, into_x: bool = True
@@ -105,7 +106,7 @@ class Layer(NamedTuple):
 
     def _down_x(self, dy: Tensor, grad: Tensor, a: Tensor) -> Tensor:
         """The gradient of x, given those of y and of A x^T."""
-        dx = linear(dy, self.weight.to(dy.dtype).t(), None)
+        dx = linear(dy, self.weight.to(dy.dtype).t())
         if not self.dropouts:
             return dx.addmm_(grad.t(), a)
         for drop in self.dropouts:
@@ -113,50 +114,28 @@ class Layer(NamedTuple):
         return dx
 
 
-class Norm(NamedTuple):
-    """A frozen layer normalisation, computed in the number type of its input."""
-
-    weight: Tensor | None
-    bias: Tensor | None
-    eps: float
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(n, width) -> the same normalised, and its mean and 1 / standard deviation, both (n, 1)."""
-        return torch.native_layer_norm(x, x.shape[-1:], *self._affine(x), self.eps)
-
-    def backward(self, dy: Tensor, x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
-        """The gradient of x, (n, width)."""
-        wanted = [True, False, False]
-        layer_norm_backward = torch.ops.aten.native_layer_norm_backward
-        dx, *_ = layer_norm_backward(dy.to(x.dtype), x, x.shape[-1:], mean, rstd, *self._affine(x), wanted)
-        return cast(Tensor, dx)
-
-    def _affine(self, x: Tensor) -> list[Tensor | None]:
-        return [None if parameter is None else parameter.to(x.dtype) for parameter in (self.weight, self.bias)]
-
-
 class _LowRankLinear(torch.autograd.Function):
-    """Keeps x, and the thin x A^T; the normalised x is computed again."""
+    """Keeps x and the thin x A^T; what stands between x and the layer is computed again."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, m: Tensor, layer: Layer, norm: Norm | None) -> Tensor:
-        z, *statistics = (x,) if norm is None else norm.forward(x)
-        y, down = layer.forward(z.to(a.dtype), Packed(a, b, m), kept=True)
-        ctx.layer, ctx.norm = layer, norm
+    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, m: Tensor, layer: Layer, before: Before | None) -> Tensor:
+        z, *statistics = (x,) if before is None else before.forward(x)
+        y, down = layer.forward(z.to(a.dtype), Packed(a, b, m))
+        ctx.layer, ctx.before = layer, before
         ctx.save_for_backward(x, a, b, m, down, *statistics)
         return y
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Grads:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, a, b, m, down, *statistics = ctx.saved_tensors
-        norm: Norm | None = ctx.norm
+        before: Before | None = ctx.before
 
         def z() -> Tensor:
-            return (x if norm is None else norm.forward(x)[0]).to(a.dtype)
+            return (x if before is None else before.forward(x)[0]).to(a.dtype)
 
         dx, da, db, dm = ctx.layer.backward(grads[0], z, down, Packed(a, b, m), ctx.needs_input_grad[0])
-        if dx is not None and norm is not None:
-            dx = norm.backward(dx, x, *statistics)
+        if dx is not None and before is not None:
+            dx = before.backward(dx, x, *statistics)
         return dx, da, db, dm, None, None
 
 
@@ -168,9 +147,10 @@ def low_rank_linear(
     *,
     split: int | None = None,
     training: bool = False,
-    norm: Norm | None = None,
+    before: Before | None = None,
+    read: bool = True,
 ) -> Tensor:
-    """x W^T + bias + sum over terms of ((x A^T) m) B^T, with x normalised first if `norm` is given.
+    """x W^T + bias + sum over terms of ((x A^T) m) B^T, with x normalised or activated first if wanted.
 
     Args:
         x: (B, ..., width_in).
@@ -180,7 +160,8 @@ def low_rank_linear(
         split: of a batch [inner ; meta], the number of inner items. Then the gradients of a and b come from the inner
             ones, those of m from the meta ones, that of x from all. None: all from all.
         training: whether the terms' dropout is on.
-        norm: a frozen layer normalisation of x; what it gives is not kept.
+        before: what is done to x first; what it gives is not kept.
+        read: whether anybody reads what is returned. If not, it is zeros, good for the backward pass alone.
 
     Returns:
         (B, ..., width_out), of the number type of x, or that of autocast.
@@ -188,51 +169,30 @@ def low_rank_linear(
     Raises:
         ValueError: the weight or the bias requires a gradient, which it would not get.
     """
-    layer, terms_packed = pack(x, weight, bias, terms, split=split, training=training)
-    rows = x.flatten(0, -2)
-    if norm is None:
-        rows = rows.to(terms_packed.a.dtype)
-    y = cast(Tensor, _LowRankLinear.apply(rows, *terms_packed, layer, norm))  # type: ignore[no-untyped-call]
-    return y.unflatten(0, x.shape[:-1])
-
-
-def pack(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    terms: Sequence[Term],
-    *,
-    split: int | None,
-    training: bool,
-) -> tuple[Layer, Packed]:
-    """Terms side by side, so that autograd shares out their gradients, and the frozen rest.
-
-    Raises:
-        ValueError: the weight or the bias requires a gradient, which it would not get.
-    """
     if weight.requires_grad or (bias is not None and bias.requires_grad):
         raise ValueError("a lean layer is frozen: call requires_grad_(False) on it")
+    packed = pack(terms, weight, x)
+    rows = x.flatten(0, -2)
+    split_rows = None if split is None else split * x.shape[1:-1].numel()
+    dropouts = draw_dropouts(terms) if training else ()
+    layer = Layer(weight, bias, dropouts, split_rows, kept=torch.is_grad_enabled(), read=read)
+    if not isinstance(before, Norm):
+        rows = rows.to(packed.a.dtype)
+    y = cast(Tensor, _LowRankLinear.apply(rows, *packed, layer, before))  # type: ignore[no-untyped-call]
+    return y.view(*x.shape[:-1], len(weight))
+
+
+def pack(terms: Sequence[Term], weight: Tensor, x: Tensor) -> Packed:
+    """Terms side by side. Autograd shares out the gradients."""
     dtype = product_type(x)
-    width = len(weight)
-    rows = None if split is None else split * (x.numel() // x.shape[-1] // len(x))
-    layer = Layer(weight, bias, draw_dropouts(terms) if training else (), rows)
+    width_out, width_in = weight.shape
     if not terms:
         none = x.new_empty
-        return layer, Packed(none(0, weight.shape[1], dtype=dtype), none(0, width, dtype=dtype), none(0, 1))
-    spans = [term.rows.indices(width) for term in terms]
-    b = [F.pad(term.b.t(), (start, width - stop)) for term, (start, stop, _) in zip(terms, spans, strict=True)]
+        return Packed(none(0, width_in, dtype=dtype), none(0, width_out, dtype=dtype), none(0, 1))
+    spans = [term.rows.indices(width_out) for term in terms]
+    b = [F.pad(term.b.t(), (start, width_out - stop)) for term, (start, stop, _) in zip(terms, spans, strict=True)]
     m = [torch.as_tensor(term.m, dtype=term.a.dtype, device=term.a.device).expand(len(term.a), 1) for term in terms]
-    return layer, Packed(torch.cat([term.a for term in terms]).to(dtype), torch.cat(b).to(dtype), torch.cat(m))
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x W^T + bias, of (n, width_in) and (width_out, width_in), by oneDNN.
-
-    torch's own float32 products go to MKL, which is 6 to 12 % slower on an AMD processor.
-    """
-    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16):
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return F.linear(x, weight, bias)
+    return Packed(torch.cat([term.a for term in terms]).to(dtype), torch.cat(b).to(dtype), torch.cat(m))
 
 
 def product_type(x: Tensor) -> torch.dtype:

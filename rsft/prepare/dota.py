@@ -105,7 +105,7 @@ def crop_record(item: DOTAObject, split: str, version: Version) -> Record:
     image = item.image
     flags = ("clipped" if item.clipped else "", "difficult" if item.difficult else "", image.flag)
     facts = {
-        "group_key": image.path.stem,
+        "group_key": image.stem,
         "source": f"DOTA-v{version}",
         "sensor": image.sensor,
         "spacing_m": image.spacing_m,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,6 +77,11 @@ class DOTAImage:
     spacing_m: float | None
     flag: str
 
+    @cached_property
+    def stem(self) -> str:
+        """The name of the image without its suffix; asked for twice an object."""
+        return self.path.stem
+
 
 @dataclass(frozen=True)
 class DOTAObject:
@@ -98,7 +104,7 @@ class DOTAObject:
     @property
     def name(self) -> str:
         """<image>_<x1>_<y1>_<x2>_<y2>."""
-        return "_".join([self.image.path.stem, *map(str, self.window)])
+        return "_".join([self.image.stem, *map(str, self.window)])
 
     @property
     def box_in_crop(self) -> list[float]:

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from rsft.peft.lean import Term, low_rank_linear
-from rsft.peft.lean_linear import Norm
+from rsft.peft.lean_before import Norm
 
 WIDTH_IN, WIDTH_OUT = 5, 6
 
@@ -57,7 +57,7 @@ def gradients(y):
 def test_gradients_are_those_of_finite_differences(norm, bias, dropout):
     def layer(x, *parameters):
         torch.manual_seed(0)  # the same masks each time
-        return low_rank_linear(x, WEIGHT, bias, terms(*parameters, dropout=dropout), training=True, norm=norm)
+        return low_rank_linear(x, WEIGHT, bias, terms(*parameters, dropout=dropout), training=True, before=norm)
 
     assert gradcheck(layer, LEAVES)
 
@@ -65,7 +65,7 @@ def test_gradients_are_those_of_finite_differences(norm, bias, dropout):
 @pytest.mark.parametrize("norm", [None, NORM], ids=["", "norm"])
 @pytest.mark.parametrize("split", [None, 0, 1, 3, 4])
 def test_it_is_the_plain_mathematics(norm, split):
-    lean, reference = low_rank_linear(X, WEIGHT, BIAS, terms(), split=split, norm=norm), plain(X, norm, split)
+    lean, reference = low_rank_linear(X, WEIGHT, BIAS, terms(), split=split, before=norm), plain(X, norm, split)
     torch.testing.assert_close(lean, reference)
     torch.testing.assert_close(gradients(lean), gradients(reference))
 
@@ -95,7 +95,7 @@ def test_dropout_is_on_in_training_alone_and_keeps_the_mean():
 
 def test_checkpointing_draws_the_same_masks():
     def layer():
-        return low_rank_linear(X, WEIGHT, BIAS, terms(dropout=(0.5, 0.2)), training=True, norm=NORM)
+        return low_rank_linear(X, WEIGHT, BIAS, terms(dropout=(0.5, 0.2)), training=True, before=NORM)
 
     torch.manual_seed(0)
     kept = gradients(layer())
