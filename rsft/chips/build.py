@@ -24,6 +24,7 @@ from rsft.imagery.read import read_chip
 __all__ = ["Plan", "Progress", "Record", "Rejection", "build_store", "check_free"]
 
 _CHUNK = 16  # records that go to a process together, or more where they have one origin
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 _log = logging.getLogger(__name__)
 
 
@@ -119,18 +120,29 @@ def _store_chip(store: Path, record: Record) -> Row | Rejection:
     else:
         data, suffix = encode(pixels)
     path = record.place + suffix
-    _write(store / path, data)
+    write_chip(f"{store}/{path}", data)
     row = {"name": record.name, "path": path, "split": record.split, "class": record.label, "flags": ""}
     row |= {"unit": unit, "bands": ",".join(bands), "sha256": hashlib.sha256(data).hexdigest()}
     return row | dict(record.facts)
 
 
-def _write(target: Path, data: bytes) -> None:
-    """Whole or not at all, and not yet on the disk: the build syncs once, at its end."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".tmp-{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(target)
+def write_chip(path: str, data: bytes) -> None:
+    """Write a file of a store in the making, and its folder.
+
+    Not by a temporary name, and not synced: until the journal knows the chip the file counts for nothing, and the build
+    syncs once, at its end. Past `open`, whose layers take as long as the kernel does.
+    """
+    try:
+        file = os.open(path, _NEW, 0o666)
+    except FileNotFoundError:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, _NEW, 0o666)
+    try:
+        left = memoryview(data)
+        while left:  # a full disk takes a part, and says why at the next
+            left = left[os.write(file, left) :]
+    finally:
+        os.close(file)
 
 
 def _sweep(store: Path, journal: Journal, bands: str) -> None:

@@ -47,7 +47,7 @@ def band_names(pixels: Pixels, names: tuple[str, ...] | None) -> tuple[str, ...]
 def encode(pixels: Pixels) -> tuple[bytes, str]:
     """(H, W, B) as the bytes and the suffix of a file: PNG where it can hold them, else TIFF."""
     if pixels.dtype in _PNG_TYPES and pixels.shape[2] in _USUAL_BANDS:
-        ordered = np.ascontiguousarray(pixels[:, :, ::-1])  # OpenCV takes B, G, R
+        ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.shape[2] == 3 else pixels
         return cv2.imencode(".png", ordered)[1].tobytes(), ".png"
     return _tiff(pixels), ".tif"
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rsft import __version__
-from rsft.cli import audit, backbones, data, jobs, prepare, recipes, weights
+from rsft.cli import audit, backbones, data, jobs, predict, prepare, recipes, weights
 from rsft.console import console, errors, show_error
 from rsft.errors import RsftError
 
@@ -24,6 +24,7 @@ app.add_typer(prepare.app, name="prepare")
 app.add_typer(data.app, name="data")
 app.add_typer(audit.app)
 app.add_typer(jobs.app)
+app.add_typer(predict.app)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(backbones.app, name="backbones")
 app.add_typer(weights.app, name="weights")

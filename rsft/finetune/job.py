@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
-import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 from lightning import Callback, Trainer, seed_everything
@@ -21,37 +18,20 @@ from rsft.chips.dataset import Batches, ChipData, ChipImages
 from rsft.chips.store import ChipStore
 from rsft.classifier import Classifier, build_classifier, choose_device, contract_of, load_encoder
 from rsft.errors import RequestError
-from rsft.files import replacing
 from rsft.finetune.heads import start_at_class_means
 from rsft.finetune.losses import make_loss
+from rsft.finetune.recorder import Listener, Recorder
 from rsft.finetune.rounds import MetaRounds
 from rsft.finetune.runs import Run
 from rsft.finetune.task import FineTuning
 from rsft.finetune.tokens import TokenChips, fits
 from rsft.imagery.augment import Augmentation
 from rsft.imagery.contract import Contract
-from rsft.peft import Site
 from rsft.recipe.schema import Recipe
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # its banners; what matters is in our display
 for _message in (".*num_workers.*", ".*eval mode.*", ".*LeafSpec.*"):  # the frozen backbone belongs in eval mode
     warnings.filterwarnings("ignore", message=_message, module="lightning")
-
-
-class Listener(Protocol):
-    """Whoever wants to show a run while it goes."""
-
-    def reading(self, done: int, total: int, what: str) -> None:
-        """Chips are being read."""
-
-    def started(self, run: Run, facts: dict[str, Any]) -> None:
-        """Training begins; `facts` are those of run.json."""
-
-    def stepped(self, epoch: int, step: int, steps: int, loss: float, images_per_s: float) -> None:
-        """`step` of `steps` in `epoch` is done."""
-
-    def epoch_ended(self, row: dict[str, float], scales: dict[Site, float]) -> None:
-        """A row of metrics.csv and the modulator's values, empty without one."""
 
 
 def finetune(recipe: Recipe, runs: Path = Path("runs"), listener: Listener | None = None) -> Run:
@@ -191,7 +171,7 @@ def _fit(recipe: Recipe, run: Run, task: FineTuning, data: ChipData, listener: L
         accelerator="gpu" if task.theta[0].is_cuda else "cpu",
         devices=1,
         precision="bf16-mixed" if recipe.train.precision == "bf16" else "32-true",
-        callbacks=[_Recorder(run, listener), *_early_stopping(recipe)],
+        callbacks=[Recorder(run, listener), *_early_stopping(recipe)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -216,42 +196,3 @@ def _early_stopping(recipe: Recipe) -> list[Callback]:
         return []
     patience, least = recipe.train.patience, recipe.train.min_delta
     return [EarlyStopping("val_macro", mode="max", patience=patience, min_delta=least)]
-
-
-class _Recorder(Callback):
-    """Writes the run's tables and its checkpoint after each epoch, and tells the listener."""
-
-    def __init__(self, run: Run, listener: Listener | None) -> None:
-        self.run, self.listener = run, listener
-        self.began, self.images = 0.0, 0
-        self.pace: tuple[float, float] | None = None
-
-    def on_train_epoch_start(self, trainer: Trainer, task: Any) -> None:
-        self.began, self.images, self.pace = time.monotonic(), 0, None
-        if trainer.current_epoch + 1 == trainer.max_epochs:
-            trainer.check_val_every_n_epoch = 1  # whatever evaluate.every is, the end is known
-
-    def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.images += len(batch[1])
-        if self.listener is not None:
-            loss = float(outputs["loss"]) if isinstance(outputs, dict) else float(outputs)
-            steps = int(trainer.num_training_batches)
-            self.listener.stepped(trainer.current_epoch, batch_idx + 1, steps, loss, self._speed())
-
-    def on_validation_start(self, trainer: Trainer, task: Any) -> None:
-        self.pace = self._speed(), time.monotonic() - self.began  # before validation takes its time
-
-    def on_train_epoch_end(self, trainer: Trainer, task: Any) -> None:
-        speed, seconds = self.pace or (self._speed(), time.monotonic() - self.began)
-        row = task.epoch_row() | {"seconds": seconds, "images_per_s": speed}
-        modulator = task.classifier.adapted.modulator
-        scales = modulator.values() if modulator is not None else {}
-        self.run.add_epoch(row, scales)
-        with replacing(self.run.checkpoint) as temporary:
-            trainer.save_checkpoint(temporary)
-        if self.listener is not None:
-            self.listener.epoch_ended(row, scales)
-
-    def _speed(self) -> float:
-        seconds = time.monotonic() - self.began
-        return self.images / seconds if seconds else math.nan

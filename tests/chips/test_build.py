@@ -148,13 +148,13 @@ def test_the_store_that_was_to_be_replaced_comes_back(raw: Path, tmp_path: Path)
 def test_what_is_done_is_not_done_again(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "out"
     killed(build_until, root, raw, 1, 40)
-    written: list[Path] = []
-    write = build._write
-    monkeypatch.setattr(build, "_write", lambda target, data: (written.append(target), write(target, data)))
+    written: list[str] = []
+    write = build.write_chip
+    monkeypatch.setattr(build, "write_chip", lambda target, data: (written.append(target), write(target, data)))
     changed = next(root.parent.glob(".out.partial/*/store/chips/train/*/1.png"))
     changed.write_bytes(b"half")
     build_store(root, source(raw), PLAN)
-    assert 10 <= len(written) < 25 and changed.name in {path.name for path in written}
+    assert 10 <= len(written) < 25 and any(path.endswith(changed.name) for path in written)
     assert read_chip(root / "chips/train/b c/1.png").shape == (8, 6, 1)
 
 
@@ -224,11 +224,11 @@ def test_a_source_that_goes_is_waited_for(raw: Path, tmp_path: Path, unbroken: d
 
 
 def test_a_full_disk(raw: Path, tmp_path: Path, unbroken: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(target: Path, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+    def full(target: str, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(build, "_write", full)
+        patch.setattr(build, "write_chip", full)
         with pytest.raises(RsftError, match="No space left on device") as caught:
             build_store(tmp_path / "out", source(raw), PLAN)
     assert "goes on where it stopped" in caught.value.fix and not (tmp_path / "out").exists()
