@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ class Runner:
     def __init__(self, trunk: Trunk) -> None:
         self.trunk = trunk
         self._standard = [why_not_lean(block) is None for block in trunk.blocks]
+        self._again = False  # whether a checkpointed block is being computed for the second time
 
     def is_lean(self, index: int) -> bool:
         """Whether a block runs through `lean_block`: a standard one with frozen parameters and nothing hooked on."""
@@ -73,14 +74,24 @@ class Runner:
 
         def forward(x: Tensor) -> Tensor:
             if (torch.is_grad_enabled() or only_first) and self.is_lean(index):
-                terms = _terms(block)
-                return lean_block(block, x, terms, split=how.split, training=True, class_token_only=only_first)
+                options: dict[str, Any] = {"split": how.split, "class_token_only": only_first, "read": not self._again}
+                return lean_block(block, x, _terms(block), training=True, **options)
             return cast(Tensor, block(x, **self.trunk.keywords(index, rope)))
 
         if not (how.checkpointing and torch.is_grad_enabled()):
             return forward(x)
-        again = without_gradient(how.held)  # the second forward runs in the backward pass, outside of `run`
+        again = self._second_time(how.held)
         return cast(Tensor, checkpoint(forward, x, use_reentrant=False, context_fn=lambda: (nullcontext(), again)))
+
+    @contextmanager
+    def _second_time(self, held: Sequence[nn.Parameter]) -> Iterator[None]:
+        """The second forward runs in the backward pass, outside of `run`, and nobody reads what it gives."""
+        self._again = True
+        try:
+            with without_gradient(held):
+                yield
+        finally:
+            self._again = False
 
 
 @contextmanager

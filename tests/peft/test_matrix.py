@@ -23,8 +23,10 @@ from rsft.peft import (
     VPTDeep,
     VPTShallow,
     attach,
+    lean_linear,
     load,
 )
+from rsft.peft.lean_product import linear
 from tests.peft.conftest import learned, rich_vit, tiny_vit
 
 ADDITIVE = [
@@ -178,6 +180,22 @@ def test_checkpointed_gradients_are_equal(images, method, modulated):
     plain = gradients(adapted, adapted(images).square().sum())
     adapted.checkpointing = True
     assert close(gradients(adapted, adapted(images).square().sum()), plain, 1e-6)
+
+
+def test_what_nobody_reads_is_not_computed_again(images, monkeypatch):
+    forward = []  # shapes of the layers; a backward product has no bias
+
+    def spied(x, weight, *bias):
+        forward.extend([tuple(weight.shape)] if bias else [])
+        return linear(x, weight, *bias)
+
+    monkeypatch.setattr(lean_linear, "linear", spied)
+    adapted = learned(attach(tiny_vit(depth=2), LoRA(rank=2)))
+    adapted.checkpointing = True
+    gradients(adapted, adapted(images).square().sum())
+    blocks = adapted.vit.blocks
+    assert forward.count(tuple(blocks[0].mlp.fc1.weight.shape)) == 4
+    assert forward.count(tuple(blocks[0].mlp.fc2.weight.shape)) == 2
 
 
 @EACH
