@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsft import __version__
+from rsft.confidence import Confidence
 from rsft.errors import RequestError, WeightsError
 from rsft.files import replacing_folder, sha256, write_bytes, write_text
 from rsft.imagery.contract import Contract
@@ -22,6 +24,8 @@ FORMAT = 1
 """Version of the layout; a bundle of another version is refused."""
 
 _INDEX, _WEIGHTS, _RECIPE = "bundle.json", "weights.safetensors", "recipe.yaml"
+_CONFIDENCE = "confidence.safetensors"
+_RUNS = "runs."
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,9 @@ class Bundle:
         train_counts: training chips of each class.
         contract: what a chip must be.
         backbone_sha256: hash of the frozen weights that it belongs to.
-        tensors: adapter, "gamma" and "head.*".
+        tensors: adapter, "gamma" and "head.*"; of an average of several runs each with "runs.<number>." before it.
         metrics: of its evaluation, as far as known.
+        confidence: how far its answers can be trusted; None where it was never fitted.
         sha256: of the whole bundle; empty until it is saved.
     """
 
@@ -48,10 +53,12 @@ class Bundle:
     backbone_sha256: str
     tensors: dict[str, Tensor] = field(repr=False)
     metrics: dict[str, Any] = field(default_factory=dict)
+    confidence: Confidence | None = field(default=None, repr=False)
     sha256: str = ""
 
     def save(self, folder: Path) -> str:
         """Write the bundle as `folder`, whole or not at all, and return its hash."""
+        from safetensors.numpy import save as save_arrays
         from safetensors.torch import save
 
         with replacing_folder(folder) as temporary:
@@ -60,6 +67,8 @@ class Bundle:
                 save({key: value.detach().cpu().contiguous() for key, value in self.tensors.items()}),
             )
             write_text(temporary / _RECIPE, dump_recipe(self.recipe))
+            if self.confidence is not None:
+                write_bytes(temporary / _CONFIDENCE, save_arrays(self.confidence.tensors()))
             index = {
                 "format": FORMAT,
                 "rsft_version": __version__,
@@ -70,7 +79,7 @@ class Bundle:
                 "train_counts": self.train_counts,
                 "contract": self.contract.model_dump(),
                 "metrics": self.metrics,
-                "files": {name: sha256(temporary / name) for name in (_WEIGHTS, _RECIPE)},
+                "files": {path.name: sha256(path) for path in sorted(temporary.iterdir())},
             }
             text = json.dumps(index, indent=1)
             write_text(temporary / _INDEX, text)
@@ -109,13 +118,49 @@ class Bundle:
             backbone_sha256=index["backbone"]["sha256"],
             tensors=load_file(folder / _WEIGHTS),
             metrics=index["metrics"],
+            confidence=_confidence(folder / _CONFIDENCE) if _CONFIDENCE in expected else None,
             sha256=hashlib.sha256(text).hexdigest(),
         )
+
+    @property
+    def members(self) -> list[dict[str, Tensor]]:
+        """What each of the runs learned that are averaged here; it is one, as a rule."""
+        if not all(key.startswith(_RUNS) for key in self.tensors):
+            return [self.tensors]
+        members: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in self.tensors.items():
+            number, _, own = key.removeprefix(_RUNS).partition(".")
+            members.setdefault(int(number), {})[own] = tensor
+        return [members[number] for number in sorted(members)]
 
     @property
     def group_indices(self) -> dict[str, list[int]]:
         """Head, medium and tail as class indices."""
         return {group: [self.classes.index(name) for name in names] for group, names in self.groups.items()}
+
+
+def combine(recipe: Recipe, bundles: Sequence[Bundle]) -> Bundle:
+    """The average of several runs of `recipe`, which differ by their seed alone; without confidence, and not saved.
+
+    Raises:
+        WeightsError: they are of other data or another backbone.
+    """
+    first = bundles[0]
+    for other in bundles[1:]:
+        if (other.classes, other.contract, other.backbone_sha256) != (
+            first.classes,
+            first.contract,
+            first.backbone_sha256,
+        ):
+            raise WeightsError("the runs to average are of other data or another backbone", fix="train them again")
+    tensors = {f"{_RUNS}{i}.{key}": value for i, bundle in enumerate(bundles) for key, value in bundle.tensors.items()}
+    return replace(first, recipe=recipe, tensors=tensors, metrics={}, confidence=None, sha256="")
+
+
+def _confidence(path: Path) -> Confidence:
+    from safetensors.numpy import load_file
+
+    return Confidence.from_tensors(load_file(path))
 
 
 def find_bundle(folder: Path) -> Path:

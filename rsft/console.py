@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -17,7 +19,7 @@ from rsft.errors import RecipeError, RsftError
 
 if TYPE_CHECKING:
     from rsft.chips.store import ChipStore
-    from rsft.evaluate import Evaluation
+    from rsft.evaluate import Comparison, Evaluation
     from rsft.metrics.accuracy import Summary
     from rsft.metrics.bootstrap import Interval
     from rsft.predict.run import Predictions
@@ -47,6 +49,36 @@ def show_error(error: RsftError) -> None:
         errors.print(Text.assemble(("mend:  ", "bold"), error.fix), soft_wrap=True)
 
 
+def show_event(event: str, facts: Mapping[str, Any]) -> None:
+    """One JSON object on a line of its own; a number that is none is null."""
+    known = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in facts.items()
+    }
+    print(json.dumps({"event": event, **known}), flush=True)
+
+
+@contextmanager
+def hushed(quiet: bool, as_json: bool = False) -> Iterator[None]:
+    """Within the block a hushed console shows no table and no progress; with JSON, an error is an event too."""
+    console.quiet = quiet or as_json
+    try:
+        yield
+    except (RsftError, OSError, KeyboardInterrupt) as error:
+        if as_json:
+            show_event("error", _told(error))
+        raise
+    finally:
+        console.quiet = False
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, RecipeError):
+        return {"what": error.what, "faults": [vars(fault) for fault in error.faults]}
+    if isinstance(error, RsftError):
+        return {"what": error.what, "where": error.where, "fix": error.fix}
+    return {"what": str(error) or "stopped"}
+
+
 @contextmanager
 def progress() -> Iterator[Report]:
     """A bar a task; the callable takes (done, total, what) and may name several tasks in turn."""
@@ -74,6 +106,18 @@ def counts_table(title: str, counts: Mapping[str, Mapping[str, int]], heading: s
     return table
 
 
+def show_evaluation(evaluation: Evaluation) -> None:
+    """The table of numbers, what the sets are worth, and what the reader must know."""
+    console.print(metrics_table(evaluation))
+    if evaluation.confidence is not None:
+        usual = next(found for found in evaluation.confidence["coverage"] if found["asked"] == 0.9)
+        groups = {name: found for name, found in usual["groups"].items() if found}
+        held = ", ".join(f"{name} {found['value']:.0%}" for name, found in groups.items())
+        console.print(f"sets of 90 %: hold the class of {held}; {groups['all']['size']:.1f} classes a set")
+    for note in evaluation.notes:
+        console.print(note, markup=False)
+
+
 def metrics_table(evaluation: Evaluation) -> Table:
     """Methods down, groups across, in % and half of the 95 % interval."""
     title = f"{evaluation.count:,} chips of {evaluation.data}, split {evaluation.split}; accuracy in %, 95 % interval"
@@ -94,6 +138,22 @@ def _percent(summary: Summary, key: str) -> str:
     if interval is None:
         return "-"
     return f"{100 * interval.value:.1f} [dim]±{50 * (interval.high - interval.low):.0f}[/dim]"
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Measures down: the difference in points, its interval, and McNemar's test where it applies."""
+    title = f"{comparison.count:,} chips: this run less {comparison.second}, in points, 95 % interval"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("measure")
+    for name in ("difference", "interval", "only this right", "only the other", "p (McNemar)"):
+        table.add_column(name, justify="right", no_wrap=True)
+    tests = comparison.paired.mcnemar
+    for name, found in comparison.paired.differences.items():
+        test = tests.get("all" if name == "micro" else name)
+        counts = (f"{test.first:,}", f"{test.second:,}", f"{test.p:.2g}") if test else ("", "", "")
+        spread = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+        table.add_row({"micro": "overall"}.get(name, name), f"{100 * found.value:+.1f}", spread, *counts)
+    return table
 
 
 def show_store(store: ChipStore) -> None:

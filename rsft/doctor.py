@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -102,48 +99,17 @@ def _bf16() -> Check:
     """float32 against bfloat16 where a vision transformer spends its time: a matrix product, and a step of its MLP."""
     import torch
 
+    from rsft.precision import PAYS, product_speed, step_speed
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randn(1024, 384, generator=generator).to(device).requires_grad_()
-    matrix = torch.randn(384, 1536, generator=generator).to(device)
-    mlp = torch.nn.Sequential(torch.nn.Linear(384, 1536), torch.nn.GELU(), torch.nn.Linear(1536, 384)).to(device)
-    mlp.requires_grad_(False)  # as the backbone is: the gradient passes through it to what is trained
-
-    def step(bf16: bool) -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = mlp(tokens).float().square().mean()
-        loss.backward()
-
-    short_tokens, short_matrix = tokens.bfloat16(), matrix.bfloat16()
-    product = _speed_up(lambda: tokens @ matrix, lambda: short_tokens @ short_matrix)
-    training = _speed_up(lambda: step(False), lambda: step(True))
+    product, training = (measure(device, torch.bfloat16) for measure in (product_speed, step_speed))
     value = f"matrix product x {product:.2g}, training step x {training:.2g} as fast as in float32"
-    if training > 1.2:
-        return Check("bfloat16", value, hint="use train.precision=bf16")
+    if training > PAYS:
+        return Check("bfloat16", value, hint="use train.precision=bf16, or auto")
     slow = training < 0.8
     return Check(
         "bfloat16", value, "warn" if slow else "ok", "keep train.precision=32" + ", bf16 is slower here" * slow
     )
-
-
-def _speed_up(plain: Callable[[], object], short: Callable[[], object], repeats: int = 9, limit: float = 2.0) -> float:
-    """Median time of `plain` over that of `short`, taken in turns; fewer repeats once `limit` seconds are spent."""
-    _time(plain), _time(short)  # the first call of each pays for its set-up
-    times: list[tuple[float, float]] = []
-    while len(times) < repeats and sum(map(sum, times)) < limit:
-        times.append((_time(plain), _time(short)))
-    first, second = (statistics.median(column) for column in zip(*times, strict=True))
-    return float(first / second)
-
-
-def _time(work: Callable[[], object]) -> float:
-    import torch
-
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def _room(name: str, free: float | None) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 
 
@@ -38,6 +39,14 @@ class WeightsError(RsftError):
     """A checkpoint that is missing, incomplete, altered or not to be trusted."""
 
 
+class Interrupted(RsftError):
+    """The process was told to stop, by the signal `number`, and has saved what it had."""
+
+    def __init__(self, number: int, where: object = "", fix: str = "") -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}", where, fix)
+        self.exit_code = 128 + number  # as shells have it
+
+
 @dataclass(frozen=True)
 class Fault:
     """One fault in a recipe: `line` counts from 1, 0 where the key came from the command line."""
@@ -54,10 +63,10 @@ class Fault:
 
 
 class RecipeError(RequestError):
-    """Every fault of a recipe at once."""
+    """Every fault of a recipe, or of another file `of` keys, at once."""
 
-    def __init__(self, faults: list[Fault]) -> None:
-        super().__init__(f"{len(faults)} fault{'s' * (len(faults) != 1)} in the recipe", faults[0].file)
+    def __init__(self, faults: list[Fault], of: str = "recipe") -> None:
+        super().__init__(f"{len(faults)} fault{'s' * (len(faults) != 1)} in the {of}", faults[0].file)
         self.faults = faults
 
     def __str__(self) -> str:

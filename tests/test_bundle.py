@@ -1,6 +1,8 @@
 import json
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +22,14 @@ def test_round_trip(copy, tmp_path):
     again = Bundle.load(tmp_path / "again")
     assert (again.classes, again.contract, again.recipe) == (bundle.classes, bundle.contract, bundle.recipe)
     assert all(torch.equal(again.tensors[key], bundle.tensors[key]) for key in bundle.tensors)
+    for key, value in bundle.confidence.tensors().items():
+        np.testing.assert_array_equal(again.confidence.tensors()[key], value)
+
+
+def test_a_bundle_without_confidence(copy, tmp_path):
+    replace(Bundle.load(copy), confidence=None).save(tmp_path / "plain")
+    assert Bundle.load(tmp_path / "plain").confidence is None
+    assert not (tmp_path / "plain" / "confidence.safetensors").exists()
 
 
 def test_what_it_says(copy):
@@ -31,7 +41,7 @@ def test_what_it_says(copy):
     assert sum(path.stat().st_size for path in copy.iterdir()) < 1_000_000
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "recipe.yaml"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "recipe.yaml", "confidence.safetensors"])
 def test_an_altered_file(copy, name):
     data = bytearray((copy / name).read_bytes())
     data[-1] ^= 1

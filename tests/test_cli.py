@@ -102,6 +102,9 @@ def test_the_main_job(rsft, class_folders, recipe_file, tmp_path):
     code, printed = rsft("evaluate", "runs/bars", "data", "--split", "train", "-o", "again")
     assert code == 0 and "split train" in printed
     assert len(pd.read_parquet(tmp_path / "again/predictions.parquet")) == 40
+    code, printed = rsft("evaluate", "runs/bars", "data", "-o", "beside", "--compare", "runs/bars/001")
+    assert code == 0 and "McNemar" in printed and "sets of 90 %" in printed
+    assert json.loads((tmp_path / "beside/comparison.json").read_text())["paired"]["mcnemar"]["all"]["p"] == 1
 
     for name in ("out.gpkg", "out.csv", "out.geojson"):
         assert rsft("predict", "runs/bars", "data/chips/val", "-o", name)[0] == 0

@@ -76,7 +76,7 @@ def run(recipe: Path, out: Path, job: Job, overrides: Sequence[str]) -> None:
     from rsft.chips.dataset import ChipImages
     from rsft.chips.store import ChipStore
     from rsft.classifier import load_classifier
-    from rsft.evaluate.job import classify
+    from rsft.classifier.outputs import outputs_of
     from rsft.finetune import finetune
     from rsft.recipe.load import load_recipe
 
@@ -87,7 +87,7 @@ def run(recipe: Path, out: Path, job: Job, overrides: Sequence[str]) -> None:
     bundle = Bundle.load(made.bundle)
     store = ChipStore.open(Path(bundle.recipe.data.root))
     chips = ChipImages(store.root, store.split("val"), store.classes, bundle.contract)
-    right = classify(load_classifier(bundle, "cpu"), chips, 256).argmax(1) == chips.labels
+    right = outputs_of(load_classifier(bundle, "cpu"), chips.batches(256)).logits.argmax(1) == chips.labels
     half = pd.Series(chips.labels).groupby(chips.labels).cumcount().to_numpy() % 2
     labels, classes = chips.labels, range(len(store.classes))
     recall = [[float(right[(half == h) & (labels == c)].mean()) for c in classes] for h in (0, 1)]

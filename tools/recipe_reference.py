@@ -10,8 +10,9 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from rsft.files import write_text
-from rsft.recipe.schema import KEYS, SECTIONS, allowed
+from rsft.recipe.schema import KEYS, SECTIONS
 from rsft.recipe.text import show
+from rsft.recipe.words import allowed
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Protocol
 
@@ -16,12 +18,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rsft.chips.cache import packed_images
+from rsft.chips.sampling import Sampler, order
 from rsft.chips.store import Progress
 from rsft.imagery.augment import Augmentation
 from rsft.imagery.contract import Contract
 
 Bytes = NDArray[np.uint8]
 Indices = NDArray[np.int64]
+Batch = tuple[Tensor, Tensor]  # network inputs (b, ...) and labels (b,)
+Place = tuple[int, int]
+"""The number of a process and how many there are."""
+
+ALONE: Place = (0, 1)
 
 
 class ChipImages:
@@ -46,6 +54,11 @@ class ChipImages:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the chips."""
+        return list(self.table["name"])
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All chips in order, not augmented: (b, P, S, S) and (b,)."""
@@ -83,23 +96,28 @@ class ChipLoader:
     """Batches (b, P, S, S) float32 and (b,) of augmented chips, in the order of `indices`.
 
     Workers send bytes, a quarter of the size; they become the network's input here, once a batch.
+
+    Args:
+        place: of this process; see `shares`.
     """
 
-    def __init__(self, augmented: AugmentedChips, indices: Sequence[int], batch_size: int, workers: int = 0) -> None:
+    def __init__(
+        self, augmented: AugmentedChips, indices: Indices, batch_size: int, workers: int = 0, place: Place = ALONE
+    ) -> None:
         self.contract = augmented.chips.contract
         self.byte_batches = DataLoader(
             augmented,
-            batch_size,
-            sampler=indices,
+            batch_sampler=[part.tolist() for part in shares(indices, batch_size, place)],
             num_workers=workers,
             collate_fn=_stack,
             worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # the global one is the steps'
         )
 
     def __len__(self) -> int:
         return len(self.byte_batches)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         for images, labels in self.byte_batches:
             yield torch.from_numpy(self.contract.normalise(images.numpy())), labels
 
@@ -110,6 +128,10 @@ class Batches(Protocol):
     labels: Indices
     contract: Contract
 
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the chips."""
+
     def __len__(self) -> int:
         """Chips."""
 
@@ -118,17 +140,30 @@ class Batches(Protocol):
 
 
 class FixedLoader:
-    """Batches of chips that are not augmented, in the order of `indices`."""
+    """Batches of chips that are not augmented, in the order of `indices`; `place` as in `ChipLoader`."""
 
-    def __init__(self, chips: Batches, indices: Indices, batch_size: int) -> None:
+    def __init__(self, chips: Batches, indices: Indices, batch_size: int, place: Place = ALONE) -> None:
         self.chips = chips
-        self.parts = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+        self.parts = shares(indices, batch_size, place)
 
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         return map(self.chips.batch, self.parts)
+
+
+class ResumedLoader:
+    """An epoch that was begun before: None stands for each batch that was trained on, and Lightning passes over it."""
+
+    def __init__(self, rest: ChipLoader | FixedLoader, done: int) -> None:
+        self.rest, self.done = rest, done
+
+    def __len__(self) -> int:
+        return self.done + len(self.rest)
+
+    def __iter__(self) -> Iterator[Batch | None]:
+        return chain(repeat(None, self.done), self.rest)
 
 
 class ChipData(LightningDataModule):
@@ -138,7 +173,12 @@ class ChipData(LightningDataModule):
         train, val: the chips; images, where the training ones are augmented.
         augmentation: for training alone.
         members: the training chips that an epoch may use, by epoch; all where None.
+        sampler: how an epoch takes them.
         seed: of order and augmentation.
+
+    Attributes:
+        order: the training chips of an epoch, over all processes.
+        done: an epoch and how many of its batches were trained on before a resume.
     """
 
     def __init__(
@@ -152,30 +192,67 @@ class ChipData(LightningDataModule):
         seed: int,
         workers: int = 0,
         members: Callable[[int], Indices] | None = None,
+        sampler: Sampler = "natural",
     ) -> None:
         super().__init__()
+        self.sampler = sampler
         self.train, self.val = train, val
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.augmentation, self.seed, self.workers = augmentation, seed, workers
         self.members = members or (lambda epoch: np.arange(len(train)))
+        self.order = lru_cache(maxsize=1)(self._order)
+        self.done = (0, 0)
 
     def epoch(self) -> int:
         """The epoch that the trainer is in."""
         return self.trainer.current_epoch if self.trainer is not None else 0
 
-    def train_dataloader(self) -> ChipLoader | FixedLoader:
-        """Shuffled by (seed, epoch); made anew each epoch."""
+    @property
+    def place(self) -> Place:
+        """Of this process among those of the run."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else ALONE
+
+    def batch(self, epoch: int, number: int) -> Indices:
+        """The training chips of a batch, over all processes."""
+        return self.order(epoch)[number * self.batch_size :][: self.batch_size]
+
+    def _order(self, epoch: int) -> Indices:
+        return order(self.train.labels, self.members(epoch), self.sampler, self.seed, epoch)
+
+    def train_dataloader(self) -> ChipLoader | FixedLoader | ResumedLoader:
+        """In the sampler's order of (seed, epoch); made anew each epoch."""
         epoch = self.epoch()
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.members(epoch))
+        done = self.done[1] if self.done[0] == epoch else 0
+        rest = self._loader(epoch, self.order(epoch)[done * self.batch_size :])
+        return ResumedLoader(rest, done) if done else rest
+
+    def _loader(self, epoch: int, indices: Indices) -> ChipLoader | FixedLoader:
         if not self.augmentation.changes:
-            return FixedLoader(self.train, order, self.batch_size)
+            return FixedLoader(self.train, indices, self.batch_size, self.place)
         assert isinstance(self.train, ChipImages)
         augmented = AugmentedChips(self.train, self.augmentation, self.seed, epoch)
-        return ChipLoader(augmented, order.tolist(), self.batch_size, self.workers)
+        return ChipLoader(augmented, indices, self.batch_size, self.workers, self.place)
 
     def val_dataloader(self) -> FixedLoader:
-        """In order, not augmented."""
-        return FixedLoader(self.val, np.arange(len(self.val)), self.eval_batch_size)
+        """In order, not augmented; every process has a stretch of its own, and every chip is in one of them."""
+        number, count = self.place
+        return FixedLoader(self.val, np.array_split(np.arange(len(self.val)), count)[number], self.eval_batch_size)
+
+
+def shares(indices: Indices, batch_size: int, place: Place = ALONE) -> list[Indices]:
+    """Batches of `indices`, and of each of them what one of several processes takes: every n-th chip.
+
+    Where a last, small batch has nothing for a process, it takes the first chip, which then weighs nothing (`weight`).
+    """
+    number, count = place
+    batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    return [batch[number::count] if number < len(batch) else batch[:1] for batch in batches]
+
+
+def weight(size: int, place: Place) -> float:
+    """The factor of a process's mean loss with which the mean over the processes is that over all `size` chips."""
+    number, count = place
+    return len(range(number, size, count)) * count / max(size, 1)
 
 
 def _stack(items: list[tuple[Bytes, int]]) -> tuple[Tensor, Tensor]:

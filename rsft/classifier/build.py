@@ -10,6 +10,7 @@ from torch import nn
 
 from rsft.backbones import Backbone, fit_inputs, load_backbone
 from rsft.bundle import Bundle
+from rsft.classifier.average import Ensemble
 from rsft.classifier.module import Classifier, CosineHead
 from rsft.errors import RequestError, WeightsError
 from rsft.peft import METHODS, attach
@@ -48,12 +49,35 @@ def build_classifier(recipe: Recipe, classes: int, encoder: Backbone) -> Classif
     return Classifier(adapted, head, recipe.backbone.pool)
 
 
-def load_classifier(bundle: Bundle, device: str = "auto") -> Classifier:
-    """The classifier that a bundle holds, merged, in evaluation mode.
+def load_classifier(bundle: Bundle, device: str = "auto") -> Classifier | Ensemble:
+    """What a bundle holds, in evaluation mode: a classifier, merged, or the average of several runs.
 
     Raises:
         WeightsError: the backbone on this machine is not the one that the bundle was trained on.
     """
+    place = choose_device(device)
+    if len(bundle.members) > 1:
+        classifier = _bare(bundle).to(place).eval()
+        states = [{key: value.to(place) for key, value in state.items()} for state in bundle.members]
+        return Ensemble(classifier, states)
+    classifier = load_adapted(bundle, "cpu")
+    classifier.adapted.merge()
+    return classifier.to(place).eval()
+
+
+def load_adapted(bundle: Bundle, device: str = "auto", run: int = 0) -> Classifier:
+    """The classifier of one run of a bundle, in evaluation mode, its modules where they can be looked at.
+
+    Raises:
+        WeightsError: as `load_classifier`.
+    """
+    classifier = _bare(bundle)
+    classifier.load_learned_state(bundle.members[run])
+    return classifier.to(choose_device(device)).eval()
+
+
+def _bare(bundle: Bundle) -> Classifier:
+    """The classifier of a bundle before anything was learned."""
     encoder = load_encoder(bundle.recipe, bundle.contract.bands)
     if encoder.sha256 != bundle.backbone_sha256:
         raise WeightsError(
@@ -61,10 +85,7 @@ def load_classifier(bundle: Bundle, device: str = "auto") -> Classifier:
             f"bundle made with {bundle.backbone_sha256[:12]}",
             "install the version of rsft that the bundle names, or train again",
         )
-    classifier = build_classifier(bundle.recipe, len(bundle.classes), encoder)
-    classifier.load_learned_state(bundle.tensors)
-    classifier.adapted.merge()
-    return classifier.to(choose_device(device)).eval()
+    return build_classifier(bundle.recipe, len(bundle.classes), encoder)
 
 
 def choose_device(name: str) -> torch.device:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
 from rsft.backbones import Backbone
 from rsft.errors import RequestError
 from rsft.imagery.bands import compute_planes
-from rsft.imagery.contract import Contract
+from rsft.imagery.contract import SPACING_TOLERANCE, Contract
 from rsft.imagery.stretch import (
     Statistics,
     Stretch,
@@ -23,9 +25,17 @@ Chips = Callable[[str], Iterable[Pixels]]  # a unit of the training chips -> eac
 
 
 def contract_of(
-    recipe: Recipe, encoder: Backbone, bands: Sequence[str], units: Iterable[str], chips: Chips
+    recipe: Recipe,
+    encoder: Backbone,
+    bands: Sequence[str],
+    units: Iterable[str],
+    chips: Chips,
+    spacings: Sequence[float] = (),
 ) -> Contract:
     """What this recipe demands of a chip with `bands` in one of `units`; measures the training chips where it must.
+
+    Args:
+        spacings: metres a pixel of the training chips, one each; NaN where a chip does not say.
 
     Raises:
         RequestError: a stretch or unit that the encoder or the planes do not take.
@@ -60,7 +70,16 @@ def contract_of(
         mean=mean,
         std=std,
         statistics=statistics,
+        spacing_m=_common(spacings),
     )
+
+
+def _common(spacings: Sequence[float]) -> float | None:
+    """The spacing of all training chips, if all say one and they differ by no more than prediction will allow."""
+    if not len(spacings) or not np.isfinite(spacings).all():
+        return None
+    middle = float(np.median(spacings))
+    return middle if np.abs(np.asarray(spacings) / middle - 1).max() <= SPACING_TOLERANCE else None
 
 
 def _pairs(stretch: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -37,6 +37,13 @@ class CosineHead(nn.Module):
         return self.scale * F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
 
 
+class Answer(NamedTuple):
+    """Logits (B, C) and the pooled features (B, D) that they were made of."""
+
+    logits: Tensor
+    features: Tensor
+
+
 class Classifier(nn.Module):
     """Chip to logits.
 
@@ -61,8 +68,12 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, P, S, S) -> logits (B, C)."""
-        logits: Tensor = self.head(self.features(x))
-        return logits
+        return self.answer(x).logits
+
+    def answer(self, x: Tensor) -> Answer:
+        """(B, P, S, S) -> logits (B, C) and features (B, D)."""
+        features = self.features(x)
+        return Answer(self.head(features), features)
 
     @property
     def theta(self) -> list[nn.Parameter]:

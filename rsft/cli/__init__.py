@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rsft import __version__
-from rsft.cli import audit, backbones, data, jobs, predict, prepare, recipes, weights
+from rsft.cli import audit, backbones, data, jobs, predict, prepare, recipes, report, runs, sweep, weights
 from rsft.console import console, errors, show_error
 from rsft.errors import RsftError
 
@@ -26,6 +26,9 @@ app.add_typer(audit.app)
 app.add_typer(jobs.app)
 app.add_typer(predict.app)
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(sweep.app)
+app.add_typer(runs.app, name="runs")
+app.add_typer(report.app, name="report")
 app.add_typer(backbones.app, name="backbones")
 app.add_typer(weights.app, name="weights")
 

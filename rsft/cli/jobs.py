@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,40 +11,90 @@ from rsft.cli.options import (
     BundleArgument,
     DeviceOption,
     OverridesArgument,
-    RecipeArgument,
     RunsOption,
 )
-from rsft.console import console, metrics_table, progress, show_paths
+from rsft.console import comparison_table, console, hushed, progress, show_evaluation, show_event, show_paths
+from rsft.errors import RequestError
+
+if TYPE_CHECKING:
+    from rsft.recipe.schema import Recipe
 
 app = typer.Typer()
 
 
 @app.command()
-def finetune(recipe: RecipeArgument, overrides: OverridesArgument = None, runs: RunsOption = Path("runs")) -> None:
+def finetune(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe file, the name of a shipped one, or with --resume the folder of a run.")
+    ] = "",
+    overrides: OverridesArgument = None,
+    runs: RunsOption = Path("runs"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run: this one, or the newest unfinished one of the recipe.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the folder of the run and nothing else.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line: what happens, as it does.")
+    ] = False,
+    log_every: Annotated[int, typer.Option(min=1, help="Steps from line to line, in a log and with --json.")] = 50,
+    plain: Annotated[bool, typer.Option("--no-report", help="Neither baselines nor a report: accuracy alone.")] = False,
+) -> None:
     """Train as a recipe says, then evaluate beside two cheap baselines and write the report.
 
-    Leaves RUNS/<recipe>/<number>/ with bundle/, report.html, metrics.csv and the resolved recipe.
+    Leaves RUNS/<recipe>/<number>/ with bundle/, report.html, metrics.csv and the resolved recipe. A run that was
+    stopped or killed goes on with --resume, to the same result.
     """
+    with hushed(quiet, as_json):
+        resolved, how = _asked(recipe, overrides or [], runs, resume)
+
+        from rsft.evaluate import evaluate as evaluate_bundle
+        from rsft.evaluate import write_report
+        from rsft.finetune import finetune as train
+        from rsft.live import choose_display
+
+        folder = how.pop("done", None)
+        if folder is None:
+            with choose_display(resolved, console, quiet=quiet, as_json=as_json, every=log_every) as display:
+                run = train(resolved, runs, display, **how)
+            if not run.writing:  # of several processes the first one goes on alone
+                return
+            folder = run.folder
+        bundle, out = folder / "bundle", folder / "evaluation"
+        with progress() as report:
+            evaluation = evaluate_bundle(
+                bundle,
+                Path(resolved.data.root),
+                out,
+                baselines=not plain,
+                device=resolved.train.device,
+                progress=report,
+            )
+        paths = {"bundle": bundle, "metrics": out / "metrics.json"}
+        if not plain:
+            paths["report"] = write_report(folder)
+        show_evaluation(evaluation)
+        show_paths(paths)
+    if as_json:
+        show_event("done", {"run": str(folder), **{name: str(path) for name, path in paths.items()}})
+    elif quiet:
+        typer.echo(folder)
+
+
+def _asked(recipe: str, overrides: list[str], runs: Path, resume: bool) -> tuple[Recipe, dict[str, Path]]:
+    """The recipe of the run that is asked for, and how `finetune` is told of the run; "done" stands for one that is."""
     from rsft.recipe.library import find_recipe
     from rsft.recipe.load import load_recipe
+    from rsft.runs import take_up
 
-    resolved = load_recipe(find_recipe(recipe), overrides or [])
-
-    from rsft.evaluate import evaluate as evaluate_bundle
-    from rsft.evaluate import write_report
-    from rsft.finetune import finetune as train
-    from rsft.live import LiveDisplay
-
-    with LiveDisplay(resolved, console) as display:
-        run = train(resolved, runs, display)
-    with progress() as report:
-        out = run.folder / "evaluation"
-        evaluation = evaluate_bundle(
-            run.bundle, Path(resolved.data.root), out, device=resolved.train.device, progress=report
-        )
-    page = write_report(run.folder)
-    console.print(metrics_table(evaluation))
-    show_paths({"bundle": run.bundle, "report": page, "metrics": out / "metrics.json"})
+    if resume:
+        if "=" in recipe:
+            recipe, overrides = "", [recipe, *overrides]
+        run, resolved = take_up(recipe or None, runs, overrides)
+        return resolved, {"done" if run.status == "done" else "resume": run.folder}
+    if not recipe:
+        raise RequestError("Missing argument RECIPE", fix="`rsft recipes ls` lists those that come with rsft")
+    source = find_recipe(recipe)
+    return load_recipe(source, overrides), {"source": source}
 
 
 @app.command()
@@ -55,15 +105,26 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json and predictions.parquet.")] = Path(
         "evaluation"
     ),
+    compare: Annotated[
+        Path | None, typer.Option(help="Another run, or what `evaluate` wrote of it: the difference, chip by chip.")
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Measure a bundle on labelled chips, beside k-nearest neighbours on frozen features and on 16 x 16 pixels."""
+    import json
+
+    from rsft.evaluate import compare_runs
     from rsft.evaluate import evaluate as evaluate_bundle
+    from rsft.files import write_text
 
     with progress() as report:
         evaluation = evaluate_bundle(bundle, data, out, split=split, device=device, progress=report)
-    console.print(metrics_table(evaluation))
+    show_evaluation(evaluation)
     show_paths({"metrics": out / "metrics.json", "predictions": out / "predictions.parquet"})
+    if compare is not None:
+        comparison = compare_runs(out, compare)
+        write_text(out / "comparison.json", json.dumps(comparison.to_dict(), indent=1))
+        console.print(comparison_table(comparison))
 
 
 @app.command()

@@ -1,50 +1,108 @@
-"""`rsft predict`: from new chips to a table of classes."""
+"""`rsft predict`: from new chips or scenes to a table of classes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from rsft.cli.options import BundleArgument, DeviceOption, OverwriteOption, band_names
-from rsft.console import progress, show_predictions
+from rsft.console import progress, show_paths, show_predictions
 
 app = typer.Typer()
+
+_PLACES, _PIXELS, _JOB = "Where to look in a scene", "What the pixels are", "The job"
+
+
+InputsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="INPUT...", help="Chips: files, folders or globs. With --at, --grid or --detect: scenes."),
+]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Table to write: .gpkg, .geojson, .parquet or .csv.")]
+
+
+def _option(panel: str, help_text: str, *names: str, **limits: Any) -> Any:
+    return typer.Option(*names, help=help_text, rich_help_panel=panel, **limits)
+
+
+At = Annotated[
+    Path | None,
+    _option(_PLACES, "Positions: .gpkg, .geojson, .csv; DOTA or YOLO .txt, or a folder; COCO .json."),
+]
+AtCrs = Annotated[str | None, _option(_PLACES, "Their coordinate system, where they do not say: EPSG:32633, or pixel.")]
+Grid = Annotated[int | None, _option(_PLACES, "Tiles of so many pixels.", min=1)]
+Stride = Annotated[int | None, _option(_PLACES, "From tile to tile; side by side if left out.", min=1)]
+Detect = Annotated[bool, _option(_PLACES, "Bright objects on dark water (CA-CFAR), ships or not.", "--detect")]
+Pfa = Annotated[float, _option(_PLACES, "False alarms a pixel of --detect.")]
+Land = Annotated[Path | None, _option(_PLACES, "Polygons that --detect leaves out.")]
+Side = Annotated[int | None, _option(_PIXELS, "Of a chip in pixels; the bundle's if left out.", min=1)]
+Margin = Annotated[int | None, _option(_PIXELS, "Cut boxes as they are, with so many pixels around.", min=0)]
+Unit = Annotated[str | None, _option(_PIXELS, "Where files do not say: amplitude, intensity, sigma0, db.")]
+Bands = Annotated[str | None, _option(_PIXELS, "In their order, such as VH,VV; else the file's own, or the bundle's.")]
+Spacing = Annotated[float | None, _option(_PIXELS, "Metres a pixel, where files do not say.", min=0.001)]
+ResampleTo = Annotated[float | None, _option(_PIXELS, "Bring chips to so many metres a pixel.", min=0.001)]
+Chips = Annotated[Path | None, _option(_JOB, "Folder to keep the cut chips in, as GeoTIFF.")]
+Html = Annotated[Path | None, _option(_JOB, "Page to look through the chips and to correct them.")]
+Strict = Annotated[bool, _option(_JOB, "Exit with 1 if anything was refused.", "--strict")]
+BatchSize = Annotated[int, _option(_JOB, "Chips in a pass.", min=1)]
+Readers = Annotated[int, _option(_JOB, "Threads that read ahead.", min=1)]
 
 
 @app.command()
 def predict(
     bundle: BundleArgument,
-    chips: Annotated[list[Path], typer.Argument(help="Chips: files, folders or globs.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Table to write: .gpkg, .geojson or .csv.")],
-    unit: Annotated[
-        str | None,
-        typer.Option(help="Unit of the chips, where the files do not say: amplitude, intensity, sigma0, db."),
-    ] = None,
-    bands: Annotated[
-        str | None, typer.Option(help="Bands of the chips in their order, such as VH,VV; the bundle's if left out.")
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any chip was refused.")] = False,
+    inputs: InputsArgument,
+    out: OutOption,
+    at: At = None,
+    at_crs: AtCrs = None,
+    grid: Grid = None,
+    stride: Stride = None,
+    detect: Detect = False,
+    pfa: Pfa = 1e-6,
+    land: Land = None,
+    side: Side = None,
+    margin: Margin = None,
+    unit: Unit = None,
+    bands: Bands = None,
+    spacing: Spacing = None,
+    resample_to: ResampleTo = None,
+    chips: Chips = None,
+    html: Html = None,
+    strict: Strict = False,
     overwrite: OverwriteOption = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Chips in a pass.")] = 64,
+    batch_size: BatchSize = 64,
+    readers: Readers = 1,
     device: DeviceOption = "auto",
 ) -> None:
-    """Classify new chips. What cannot be read or breaks the bundle's contract is listed with its reason."""
+    """Classify new chips, or places of scenes. What cannot be read or breaks the bundle's contract is listed.
+
+    A job that was stopped goes on where it was if the same command is run again.
+    """
+    from rsft.errors import RequestError
+    from rsft.predict.detect import Detector
+    from rsft.predict.framing import Wishes
     from rsft.predict.inputs import Declared
+    from rsft.predict.look import Look
+    from rsft.predict.result import Request
     from rsft.predict.run import predict as classify
 
+    if land is not None and not detect:
+        raise RequestError("land without a detector", "--land", "give --detect as well")
+    request = Request(
+        look=Look(at, at_crs, grid, stride, Detector(pfa, land) if detect else None),
+        declared=Declared(unit, band_names(bands)),
+        wishes=Wishes(side, margin, resample_to, spacing),
+        chips=chips,
+        html=html,
+        overwrite=overwrite,
+        batch_size=batch_size,
+        readers=readers,
+        device=device,
+    )
     with progress() as report:
-        result = classify(
-            bundle,
-            chips,
-            out,
-            declared=Declared(unit, band_names(bands)),
-            overwrite=overwrite,
-            batch_size=batch_size,
-            device=device,
-            progress=report,
-        )
+        result = classify(bundle, inputs, out, request, report)
     show_predictions(result)
+    show_paths({name: path for name, path in (("chips", chips), ("page", html)) if path is not None})
     if strict and result.rejected:
         raise typer.Exit(1)

@@ -49,7 +49,10 @@ def demo(root: RootOption, jobs: JobsOption = 2, seed: SeedOption = 0, overwrite
 @app.command("folder")
 def folder(
     source: Annotated[
-        Path, typer.Argument(help="Class folders (with train/ val/ test/ above them or not), or path-label lists.")
+        Path,
+        typer.Argument(
+            help="Class folders (with train/ val/ test/ above them or not), path-label lists, or a CSV of path,class."
+        ),
     ],
     root: RootOption,
     imbalance: Annotated[

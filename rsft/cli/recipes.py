@@ -7,24 +7,35 @@ from typing import Annotated
 
 import typer
 
-from rsft.cli.options import OverridesArgument, RecipeArgument
+from rsft.cli.options import OverridesArgument, RecipeArgument, WordArgument
 from rsft.console import console
 
 app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
 
 
 @app.command("ls")
-def recipes_ls() -> None:
-    """The recipes that come with rsft."""
+def recipes_ls(word: WordArgument = "") -> None:
+    """The recipes that come with rsft, by transfer; a word narrows the list."""
+    from itertools import groupby
+
+    from rich.padding import Padding
     from rich.table import Table
 
+    from rsft.errors import RequestError
     from rsft.recipe.library import list_recipes
 
-    table = Table.grid(padding=(0, 2))
-    for entry in list_recipes():
-        table.add_row(f"[bold]{entry.name}[/bold]", entry.title)
-    console.print(table)
-    console.print("[dim]rsft recipes show NAME prints one, with its command[/dim]")
+    entries = [entry for entry in list_recipes() if entry.tells(word)]
+    if not entries:
+        raise RequestError("no recipe tells this of itself", word, "leave the word out to see them all")
+    width = max(len(entry.name) for entry in entries)
+    for group, members in groupby(entries, key=lambda entry: entry.group):
+        console.print(group, markup=False)
+        table = Table.grid(padding=(0, 2))
+        table.add_column(width=width, style="bold")
+        for entry in members:
+            table.add_row(entry.name, entry.what)
+        console.print(Padding(table, (0, 0, 1, 2)))
+    console.print(f"[dim]{len(entries)} recipes; rsft recipes show NAME prints one, with its commands[/dim]")
 
 
 @app.command("show")

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
 from rsft.bundle import Bundle
-from rsft.chips.dataset import ChipImages
+from rsft.chips.dataset import ChipImages, FixedLoader
 from rsft.chips.store import ChipStore, Progress
-from rsft.classifier import load_classifier, load_encoder, pooled_features
+from rsft.classifier import load_adapted, load_classifier, pooled_features, with_views
+from rsft.classifier.outputs import Outputs, outputs_of
+from rsft.confidence.temperature import log_softmax
 from rsft.errors import RequestError
 from rsft.evaluate.baselines import knn_predict, pixels_16
-from rsft.files import replacing, write_text
-from rsft.metrics.accuracy import Summary, summarise
+from rsft.evaluate.contributions import contributions
+from rsft.evaluate.representation import distances, embedding
+from rsft.evaluate.trust import examine
+from rsft.evaluate.written import write_contributions, write_embedding, write_metrics, write_predictions
+from rsft.metrics.accuracy import Summary, confusion_matrix, summarise
 
-Probabilities = NDArray[np.float32]
+CONTRIBUTIONS = 256
+"""Validation chips on which the sites' contributions are measured; their means no longer move with more."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,13 @@ class Evaluation:
         data, split: what was evaluated.
         classes: by index.
         groups: class indices of head, medium and tail.
-        methods: the bundle first, then the baselines.
+        methods: the bundle first, with its calibrated probabilities, then the baselines.
         confusion: (C, C) of the bundle, rows are the truth.
         train_counts: training chips of each class.
         count: chips evaluated.
+        confidence: what `rsft.evaluate.trust.examine` found; None for a bundle without.
+        distances: inter-class cosine distance of the frozen and of the adapted features, by group.
+        notes: what the reader must know, in sentences.
     """
 
     data: str
@@ -49,6 +55,9 @@ class Evaluation:
     confusion: list[list[int]]
     train_counts: tuple[int, ...]
     count: int
+    confidence: dict[str, Any] | None = None
+    distances: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -66,7 +75,8 @@ def evaluate(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Classify a split, sum up, and write metrics.json and predictions.parquet into `out`.
+    """Classify a split, sum up, and write into `out`: metrics.json, predictions.parquet, embedding.parquet and, where
+    the method adds something at sites, contributions.csv.
 
     Args:
         bundle_folder: of a run.
@@ -77,8 +87,7 @@ def evaluate(
     Raises:
         RequestError: classes that differ, or a split without chips.
     """
-    bundle = Bundle.load(bundle_folder)
-    store = ChipStore.open(root)
+    bundle, store = Bundle.load(bundle_folder), ChipStore.open(root)
     if store.classes != bundle.classes:
         raise RequestError(
             f"the data has classes {', '.join(store.classes)}; the bundle knows {', '.join(bundle.classes)}",
@@ -86,63 +95,115 @@ def evaluate(
             "evaluate on data prepared with the same classes",
         )
     split = _choose_split(store, split or bundle.recipe.evaluate.split)
-    chips = ChipImages(root, store.split(split), store.classes, bundle.contract, progress)
-    size = bundle.recipe.evaluate.batch_size
-    probabilities = classify(load_classifier(bundle, device), chips, size, progress)
-
-    outputs: dict[str, Probabilities | NDArray[np.float64]] = {_method(bundle): probabilities}
+    chips = _read(store, split, bundle, progress)
+    model, contract = with_views(load_classifier(bundle, device), bundle.contract, bundle.recipe.evaluate)
+    outputs = outputs_of(
+        model,
+        _read(store, split, replace(bundle, contract=contract), progress).batches(bundle.recipe.evaluate.batch_size),
+        progress and (lambda done: progress(done, len(chips), "classifying")),
+    )
+    judged = bundle.confidence.apply(*outputs) if bundle.confidence else None
+    probabilities = judged.probabilities if judged else np.exp(log_softmax(outputs.logits))
+    unmerged = load_adapted(bundle, device)
+    shares = contributions(unmerged, _some(store, bundle, chips, progress))
+    vit = cast(VisionTransformer, unmerged.adapted.detach())
+    frozen = frozen_features(vit, chips, bundle, progress)
+    methods = {_method(bundle): probabilities}
     if baselines and not store.split("train").empty:
-        train = ChipImages(root, store.split("train"), store.classes, bundle.contract, progress)
-        outputs |= _baselines(bundle, train, chips, progress)
-    groups = bundle.group_indices
-    methods = {name: summarise(p, chips.labels, len(store.classes), groups) for name, p in outputs.items()}
-    matrix = confusion_matrix(chips.labels, probabilities.argmax(1), labels=np.arange(len(store.classes)))
-    counts = bundle.train_counts
-    result = Evaluation(str(root), split, store.classes, groups, methods, matrix.tolist(), counts, len(chips))
-    _write(out, result, chips, probabilities)
+        methods |= _baselines(bundle, vit, _read(store, "train", bundle, progress), chips, frozen, progress)
+
+    features = {"frozen": frozen, "adapted": outputs.features}
+    result = _sum_up(bundle, str(root), split, chips, outputs, methods, features)
+    write_metrics(out, result.to_dict())
+    write_predictions(out, chips.table, bundle.classes, probabilities, judged)
+    write_embedding(out, embedding(features, chips))
+    write_contributions(out, shares)
     return result
 
 
-@torch.inference_mode()
-def classify(model: nn.Module, chips: ChipImages, size: int, progress: Progress | None = None) -> Probabilities:
-    """Class probabilities of all chips (N, C)."""
-    device = next(model.parameters()).device
-    parts: list[Tensor] = []
-    for done, (inputs, _) in enumerate(chips.batches(size), start=1):
-        parts.append(model(inputs.to(device)).float().softmax(dim=1).cpu())
-        if progress is not None:
-            progress(min(done * size, len(chips)), len(chips), "classifying")
-    return np.asarray(torch.cat(parts).numpy(), np.float32)
+def _sum_up(
+    bundle: Bundle,
+    data: str,
+    split: str,
+    chips: ChipImages,
+    outputs: Outputs,
+    methods: dict[str, NDArray[np.float64]],
+    features: dict[str, NDArray[np.float32]],
+) -> Evaluation:
+    classes, groups, labels = bundle.classes, bundle.group_indices, chips.labels
+    found = {name: summarise(p, labels, len(classes), groups) for name, p in methods.items()}
+    own = next(iter(methods.values()))
+    trust = examine(bundle.confidence, outputs, labels, groups) if bundle.confidence else None
+    return Evaluation(
+        data=data,
+        split=split,
+        classes=classes,
+        groups=groups,
+        methods=found,
+        confusion=confusion_matrix(labels, own.argmax(1), len(classes)).tolist(),
+        train_counts=bundle.train_counts,
+        count=len(chips),
+        confidence=trust,
+        distances=distances(features, labels, len(classes), groups),
+        notes=_notes(bundle, split, found, trust),
+    )
+
+
+def _notes(bundle: Bundle, split: str, methods: dict[str, Summary], trust: dict[str, Any] | None) -> list[str]:
+    absent = [bundle.classes[index] for index in next(iter(methods.values())).absent]
+    notes = [f"without chips in {split}, so left out of every mean over classes: {', '.join(absent)}"] if absent else []
+    if len(bundle.members) > 1:
+        notes.append(f"probabilities averaged over {len(bundle.members)} runs; contributions are those of the first")
+    if bundle.recipe.evaluate.tta != "none":
+        notes.append(f"probabilities averaged over crops ({bundle.recipe.evaluate.tta}); `rsft predict` takes none")
+    if bundle.confidence is None or trust is None:
+        return [*notes, "the bundle has no confidence: probabilities are not calibrated, and there are no sets"]
+    if trust["fitted_here"]:
+        notes.append(f"the confidence was fitted on these very chips of {split}: its coverage looks better than it is")
+    return notes + bundle.confidence.notes(bundle.classes)
 
 
 def _baselines(
-    bundle: Bundle, train: ChipImages, chips: ChipImages, progress: Progress | None
+    bundle: Bundle,
+    vit: VisionTransformer,
+    train: ChipImages,
+    chips: ChipImages,
+    frozen: NDArray[np.float32],
+    progress: Progress | None,
 ) -> dict[str, NDArray[np.float64]]:
-    recipe, classes = bundle.recipe, len(bundle.classes)
-    vit = load_encoder(recipe, bundle.contract.bands).vit
-    frozen = [
-        frozen_features(vit, part, recipe.backbone.pool, recipe.evaluate.batch_size, progress)
-        for part in (train, chips)
-    ]
+    known = frozen_features(vit, train, bundle, progress)
     pixels = [pixels_16(part.images) for part in (train, chips)]
-    k = recipe.evaluate.knn
+    k, classes = bundle.recipe.evaluate.knn, len(bundle.classes)
     return {
-        "k-NN, frozen features": knn_predict(frozen[0], train.labels, frozen[1], classes, k, "cosine"),
+        "k-NN, frozen features": knn_predict(known, train.labels, frozen, classes, k, "cosine"),
         "k-NN, 16 x 16 pixels": knn_predict(pixels[0], train.labels, pixels[1], classes, k, "euclidean"),
     }
 
 
 @torch.inference_mode()
 def frozen_features(
-    vit: VisionTransformer, chips: ChipImages, pool: str, size: int, progress: Progress | None = None
+    vit: VisionTransformer, chips: ChipImages, bundle: Bundle, progress: Progress | None = None
 ) -> NDArray[np.float32]:
     """Pooled features of the frozen backbone (N, D)."""
+    recipe, device = bundle.recipe, next(vit.parameters()).device
     parts: list[Tensor] = []
-    for done, (inputs, _) in enumerate(chips.batches(size), start=1):
-        parts.append(pooled_features(vit, inputs, pool))
+    for done, (inputs, _) in enumerate(chips.batches(recipe.evaluate.batch_size), start=1):
+        parts.append(pooled_features(vit, inputs.to(device), recipe.backbone.pool).cpu())
         if progress is not None:
-            progress(min(done * size, len(chips)), len(chips), "frozen features")
+            progress(min(done * recipe.evaluate.batch_size, len(chips)), len(chips), "frozen features")
     return np.asarray(torch.cat(parts).numpy(), np.float32)
+
+
+def _read(store: ChipStore, split: str, bundle: Bundle, progress: Progress | None) -> ChipImages:
+    return ChipImages(store.root, store.split(split), store.classes, bundle.contract, progress)
+
+
+def _some(store: ChipStore, bundle: Bundle, chips: ChipImages, progress: Progress | None) -> FixedLoader:
+    """Some validation chips, or evaluated ones where there are none, evenly over the table."""
+    if not store.split("val").empty:
+        chips = _read(store, "val", bundle, progress)
+    chosen = np.linspace(0, len(chips) - 1, min(CONTRIBUTIONS, len(chips))).astype(int)
+    return FixedLoader(chips, chosen, min(bundle.recipe.evaluate.batch_size, CONTRIBUTIONS))
 
 
 def _choose_split(store: ChipStore, split: str) -> str:
@@ -156,13 +217,3 @@ def _choose_split(store: ChipStore, split: str) -> str:
 def _method(bundle: Bundle) -> str:
     name = bundle.recipe.peft.title
     return f"Meta{name}" if bundle.recipe.meta is not None else name
-
-
-def _write(out: Path, result: Evaluation, chips: ChipImages, probabilities: Probabilities) -> None:
-    write_text(out / "metrics.json", json.dumps(result.to_dict(), indent=1))
-    names = np.array(result.classes)
-    table = pd.DataFrame({key: chips.table[key].to_numpy() for key in ("name", "path", "class")})
-    table["predicted"] = names[probabilities.argmax(1)]
-    table[[f"p_{name}" for name in names]] = probabilities
-    with replacing(out / "predictions.parquet") as temporary:
-        table.to_parquet(temporary, index=False)

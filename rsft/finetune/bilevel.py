@@ -4,20 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.func import functional_call
 
 from rsft.classifier import Classifier
 from rsft.errors import RsftError
+from rsft.finetune.half import Scalers, loss_scalers
 from rsft.finetune.hypergradient import hypergradient
 from rsft.finetune.losses import Loss
+from rsft.finetune.processes import average_gradients, mean
+from rsft.finetune.stopwatch import Stopwatch
 from rsft.recipe.schema import Meta
 
 Batch = tuple[Tensor, Tensor]  # images (B, P, S, S) and labels (B,)
 Backward = Callable[[Tensor], None]
+
+
+class NotFinite(RsftError):
+    """A loss is NaN or infinite.
+
+    Attributes:
+        loop: "inner" or "outer".
+        chips: names of those that gave it, as far as known.
+    """
+
+    def __init__(self, what: str, loop: str, where: str = "", chips: tuple[str, ...] = ()) -> None:
+        super().__init__(what, where, "lower train.lr, meta.lr or peft.scale, or set train.clip_norm")
+        self.loop, self.chips = loop, chips
+
+    def at(self, moment: str, chips: tuple[str, ...]) -> NotFinite:
+        """The same, at a moment and with the chips."""
+        shown, more = ", ".join(chips[:6]), f" and {len(chips) - 6} more; run.json names them all"
+        return NotFinite(self.what, self.loop, f"{moment}, chips {shown}{more if len(chips) > 6 else ''}", chips)
 
 
 class Optimizer(Protocol):
@@ -38,6 +60,14 @@ class BiLevel:
         clip_norm: the largest norm of theta's gradient; None does not clip.
         accumulate: calls whose gradients make one inner step.
         backward: of a loss; the Lightning task puts its own here.
+        watch: what times the phases "inner" and "outer".
+        scalers: of the losses of both loops, so that small gradients survive in float16; off where None. There are two
+            because the inner scale must hold while gradients accumulate.
+
+    Attributes:
+        calls: of `step` so far; where it is no multiple of `accumulate`, theta's gradients are half a step.
+        weights: of this process's inner and outer loss in a run of several: its share of the chips, times their number.
+        skipped: steps that were not taken because a scaled gradient overflowed.
     """
 
     def __init__(
@@ -51,14 +81,22 @@ class BiLevel:
         clip_norm: float | None = None,
         accumulate: int = 1,
         backward: Backward = Tensor.backward,
+        watch: Stopwatch | None = None,
+        scalers: Scalers | None = None,
     ) -> None:
         self.classifier, self.loss, self.inner, self.outer, self.meta = classifier, loss, inner, outer, meta
         self.clip_norm, self.accumulate, self.backward = clip_norm, accumulate, backward
         self.theta, self.gamma = classifier.theta, classifier.adapted.gamma
-        self.calls = 0
+        self.watch = watch or Stopwatch()
+        self.inner_scaler, self.outer_scaler = scalers or loss_scalers("32", "cpu")
+        self.calls = self.skipped = 0
+        self.weights = (1.0, 1.0)
+        self._seen: dict[str, Tensor] = {}  # the last loss of each loop, over all processes
 
     def step(self, batch: Batch, outer: Batch | None = None) -> tuple[Tensor, Tensor | None]:
         """An inner step on `batch`, and an outer one where a batch for it is given; the losses of both.
+
+        Of several processes each gives its own chips; gradients and losses are those of all of them.
 
         "alternating" takes one after the other; "joint" takes both gradients at the same weights, in one pass.
 
@@ -66,34 +104,40 @@ class BiLevel:
             RsftError: a loss that is not finite; nothing was moved by it.
         """
         if outer is not None and self._meta.schedule == "joint":
-            return self._joint_step(batch, outer)
-        loss = self._inner_step(batch)
-        return loss, None if outer is None else self._outer_step(batch, outer)
+            with self.watch(inner=len(batch[1]), outer=len(outer[1])):
+                return self._joint_step(batch, outer)
+        with self.watch(inner=1):
+            loss = self._inner_step(batch)
+        if outer is None:
+            return loss, None
+        with self.watch(outer=1):
+            return loss, self._outer_step(batch, outer)
 
     def _inner_step(self, batch: Batch) -> Tensor:
         with only(self.theta, self.gamma):
             loss = self._finite("inner", self._loss(batch))
             self._begin()
-            self.backward(loss / self.accumulate)
+            self.backward(self.inner_scaler.scale(loss / self.accumulate))
             self._move_theta()
-        return loss.detach()
+        return self._seen["inner"]
 
     def _outer_step(self, batch: Batch, outer: Batch) -> Tensor:
         rate = float(self.inner.param_groups[0]["lr"])
         second = self._meta.order == 2
         with only(self.gamma, [] if second else self.theta):
-            gradients, loss = hypergradient(
+            gradients = hypergradient(
                 self.theta,
                 self.gamma,
                 lambda: self._loss(batch),
-                lambda: self._finite("outer", self._loss(outer)),
+                lambda: self.outer_scaler.scale(self._finite("outer", self._loss(outer, self.weights[1]))),
                 order=self._meta.order,
                 rate=rate,
+                mean=mean,
             )
         for parameter, gradient in zip(self.gamma, gradients, strict=True):
             parameter.grad = gradient
         self._move_gamma()
-        return loss
+        return self._seen["outer"]
 
     def _joint_step(self, batch: Batch, outer: Batch) -> tuple[Tensor, Tensor]:
         """One pass over the rows of both; theta's gradient is that of the inner rows, gamma's of the outer ones."""
@@ -102,18 +146,20 @@ class BiLevel:
         with self.classifier.adapted.joint(rows):
             features = self.classifier.features(torch.cat([inputs, outer_inputs]))
         fixed = {name: parameter.detach() for name, parameter in head.named_parameters()}
-        loss = self._finite("inner", self.loss(head(features[:rows]).float(), labels))
+        weight, outer_weight = self.weights
+        loss = self._finite("inner", weight * self.loss(head(features[:rows]).float(), labels))
         outer_logits = functional_call(head, fixed, (features[rows:],))
-        outer_loss = self._finite("outer", self.loss(outer_logits.float(), outer_labels))
+        outer_loss = self._finite("outer", outer_weight * self.loss(outer_logits.float(), outer_labels))
         self._begin()
         _forget(self.gamma)
-        self.backward(loss / self.accumulate + outer_loss)
+        self.backward(self.inner_scaler.scale(loss / self.accumulate) + self.outer_scaler.scale(outer_loss))
         self._move_theta()
         self._move_gamma()
-        return loss.detach(), outer_loss.detach()
+        return self._seen["inner"], self._seen["outer"]
 
-    def _loss(self, batch: Batch) -> Tensor:
-        return self.loss(self.classifier(batch[0]).float(), batch[1])
+    def _loss(self, batch: Batch, weight: float | None = None) -> Tensor:
+        loss = self.loss(self.classifier(batch[0]).float(), batch[1])
+        return loss * (self.weights[0] if weight is None else weight)
 
     def _begin(self) -> None:
         if self.calls % self.accumulate == 0:
@@ -123,21 +169,29 @@ class BiLevel:
     def _move_theta(self) -> None:
         if self.calls % self.accumulate:
             return
-        _average(self.theta)
+        average_gradients(self.theta)
+        self.inner_scaler.unscale_(_torch(self.inner))
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.theta, self.clip_norm)
-        self.inner.step()
+        self._take(self.inner, self.inner_scaler)
 
     def _move_gamma(self) -> None:
         assert self.outer is not None and self.classifier.adapted.modulator is not None
-        _average(self.gamma)
+        average_gradients(self.gamma)
+        self.outer_scaler.unscale_(_torch(self.outer))
         self.classifier.adapted.modulator.pull(self._meta.weight_decay)
-        self.outer.step()
+        self._take(self.outer, self.outer_scaler)
+
+    def _take(self, optimizer: Optimizer, scaler: GradScaler) -> None:
+        before = scaler.get_scale()
+        scaler.step(_torch(optimizer))
+        scaler.update()
+        self.skipped += scaler.get_scale() < before
 
     def _finite(self, loop: str, loss: Tensor) -> Tensor:
-        if not torch.isfinite(loss):
-            mend = "lower train.lr, meta.lr or peft.scale, or set train.clip_norm"
-            raise RsftError(f"the loss of the {loop} loop is {loss.item()}", fix=mend)
+        self._seen[loop] = seen = mean(loss)  # over the processes, so that all of them stop or none
+        if not torch.isfinite(seen):
+            raise NotFinite(f"the loss of the {loop} loop is {seen.item()}", loop)
         return loss
 
     @property
@@ -160,16 +214,11 @@ def only(trained: Sequence[nn.Parameter], frozen: Sequence[nn.Parameter]) -> Ite
             parameter.requires_grad_(True)
 
 
+def _torch(optimizer: Optimizer) -> torch.optim.Optimizer:
+    """As torch's scaler wants it called; it uses no more of it than we do."""
+    return cast(torch.optim.Optimizer, optimizer)
+
+
 def _forget(parameters: Sequence[nn.Parameter]) -> None:
     for parameter in parameters:
         parameter.grad = None
-
-
-def _average(parameters: Sequence[nn.Parameter]) -> None:
-    """Over the processes of a distributed run; alone, nothing."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return
-    for parameter in parameters:
-        if parameter.grad is not None:
-            distributed.all_reduce(parameter.grad)
-            parameter.grad /= distributed.get_world_size()

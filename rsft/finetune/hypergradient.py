@@ -9,15 +9,23 @@ import torch
 from torch import Tensor, nn
 
 Loss = Callable[[], Tensor]
+Mean = Callable[[Tensor], Tensor]
 Parameters = Sequence[nn.Parameter]
 
 _DISTANCE = 0.01  # of the finite difference, over the norm of the direction: the value of DARTS, section 2.3
 
 
 def hypergradient(
-    theta: Parameters, gamma: Parameters, inner: Loss, outer: Loss, *, order: int, rate: float
-) -> tuple[list[Tensor], Tensor]:
-    """The gradients of `outer` with respect to gamma, one a parameter, and the loss itself.
+    theta: Parameters,
+    gamma: Parameters,
+    inner: Loss,
+    outer: Loss,
+    *,
+    order: int,
+    rate: float,
+    mean: Mean = Tensor.detach,
+) -> list[Tensor]:
+    """The gradients of `outer` with respect to gamma, one a parameter.
 
     First order: d outer(theta, gamma) / d gamma. Second order (Liu et al. 2019, DARTS, equations 7 and 8): the same at
     theta' = theta - rate * d inner / d theta, less rate * (d2 inner / d gamma d theta) (d outer / d theta'), where the
@@ -26,19 +34,20 @@ def hypergradient(
     Args:
         inner, outer: compute their loss at the parameters as they are.
         rate: of the unrolled step; plain gradient descent, without momentum.
+        mean: over the processes, each of which has a share of the chips: the unrolled step and the direction are those
+            of all of them. The result is this process's own part.
     """
     if order == 1:
-        loss = outer()
-        return _gradients(loss, gamma), loss.detach()
+        return _gradients(outer(), gamma)
     with _put_back(theta):
-        step = _gradients(inner(), theta)
+        step = [mean(gradient) for gradient in _gradients(inner(), theta)]
         _move(theta, step, -rate)
-        loss = outer()
-        direction, direct = _split(_gradients(loss, [*theta, *gamma]), len(theta))
+        direction, direct = _split(_gradients(outer(), [*theta, *gamma]), len(theta))
+    direction = [mean(gradient) for gradient in direction]
     distance = _DISTANCE / torch.sqrt(sum((each.square().sum() for each in direction), torch.tensor(1e-12)))
     ahead, behind = (_gradient_at(theta, gamma, inner, direction, sign * float(distance)) for sign in (1, -1))
     mixed = [(a - b) / (2 * distance) for a, b in zip(ahead, behind, strict=True)]
-    return [d - rate * m for d, m in zip(direct, mixed, strict=True)], loss.detach()
+    return [d - rate * m for d, m in zip(direct, mixed, strict=True)]
 
 
 def _gradient_at(

@@ -5,96 +5,143 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping
-from torch import Tensor
 
 from rsft.bundle import Bundle
 from rsft.chips.dataset import Batches, ChipData, ChipImages
 from rsft.chips.store import ChipStore
-from rsft.classifier import Classifier, build_classifier, choose_device, contract_of, load_encoder
-from rsft.errors import RequestError
-from rsft.finetune.heads import start_at_class_means
+from rsft.classifier import Classifier, build_classifier, contract_of, load_encoder
+from rsft.errors import Interrupted, RequestError
+from rsft.finetune.checkpoints import Checkpoint, newest_checkpoint
+from rsft.finetune.confidence import fit_confidence
+from rsft.finetune.features import start_features
+from rsft.finetune.half import HALVES, settle_precision, trainer_precision
+from rsft.finetune.heads import start_head
 from rsft.finetune.losses import make_loss
+from rsft.finetune.patience import Patience
 from rsft.finetune.recorder import Listener, Recorder
 from rsft.finetune.rounds import MetaRounds
-from rsft.finetune.runs import Run
+from rsft.finetune.runs import Run, refuse_changed
+from rsft.finetune.strategies import own_device, trainer_processes
+from rsft.finetune.survival import Signals, Survival
 from rsft.finetune.task import FineTuning
 from rsft.finetune.tokens import TokenChips, fits
+from rsft.finetune.tracking import Tracking
 from rsft.imagery.augment import Augmentation
 from rsft.imagery.contract import Contract
+from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
+from rsft.runs import RECIPE
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # its banners; what matters is in our display
-for _message in (".*num_workers.*", ".*eval mode.*", ".*LeafSpec.*"):  # the frozen backbone belongs in eval mode
+for _message in (
+    ".*num_workers.*",
+    ".*eval mode.*",
+    ".*LeafSpec.*",
+    ".*yielded None.*",
+):  # the frozen backbone belongs in eval mode
     warnings.filterwarnings("ignore", message=_message, module="lightning")
 
 
-def finetune(recipe: Recipe, runs: Path = Path("runs"), listener: Listener | None = None) -> Run:
+def finetune(
+    recipe: Recipe,
+    runs: Path = Path("runs"),
+    listener: Listener | None = None,
+    *,
+    source: Path | None = None,
+    resume: Path | None = None,
+) -> Run:
     """Train as `recipe` says and leave a bundle.
 
+    Args:
+        source: the recipe's file; the state of the repository that holds it is noted in run.json.
+        resume: the folder of a run that is not done, to go on with; `recipe` is its own.
+
     Raises:
+        Interrupted: SIGINT or SIGTERM; the run can be resumed.
         RequestError: data or a backbone that is not there, a split without chips.
         DataError: a chip that cannot be read.
         RsftError: a loss that is no longer finite.
     """
+    tracking = Tracking(recipe)
+    processes = trainer_processes(recipe.train)
+    device = own_device(recipe.train.device)
+    recipe, arithmetic = settle_precision(recipe, device)
     seed_everything(recipe.seed, verbose=False)
     store = ChipStore.open(Path(recipe.data.root))
     encoder = load_encoder(recipe, store.bands)
+    if resume is not None:
+        refuse_changed(resume, store.root, encoder.sha256)
     classifier = build_classifier(recipe, len(store.classes), encoder)
     units = sorted(set(store.split("train")["unit"]))
-    contract = contract_of(recipe, encoder, store.bands, units, partial(store.pixels, "train"))
+    spacings = store.split("train")["spacing_m"].tolist()
+    contract = contract_of(recipe, encoder, store.bands, units, partial(store.pixels, "train"), spacings)
     train, val = (_read(store, split, contract, listener) for split in ("train", "val"))
 
-    run = Run.create(recipe, runs)
-    device = choose_device(recipe.train.device)
-    classifier.to(device)
-    counts = store.counts("train")
-    if recipe.head.init == "class-mean":
-        features = frozen_features(classifier, train, recipe.evaluate.batch_size, device)
-        start_at_class_means(classifier.head, features, torch.from_numpy(train.labels).to(device))
-    classifier.adapted.checkpointing = recipe.train.checkpointing
-    if recipe.train.precision == "bf16":
-        classifier.adapted.half_frozen()
-    inputs = _inputs(recipe, classifier, encoder.sha256, (train, val), listener)
-    task, data = _task(recipe, classifier, store, *inputs)
-    run.update(
-        device=str(device),
-        trained_parameters=sum(parameter.numel() for parameter in classifier.theta),
-        modulator_parameters=sum(parameter.numel() for parameter in task.gamma),
-        total_parameters=sum(parameter.numel() for parameter in classifier.parameters()),
-        train_chips=len(train),
-        val_chips=len(val),
-        blocks_kept=max(0, classifier.adapted.first) if isinstance(inputs[0], TokenChips) else 0,
-    )
-    if listener is not None:
-        listener.started(run, run.facts)
-    _fit(recipe, run, task, data, listener)
-    if recipe.meta is not None and recipe.meta.prune_below is not None:
-        run.update(pruned_sites=[str(site) for site in classifier.adapted.prune(recipe.meta.prune_below)])
-    bundle = Bundle(
-        recipe=recipe,
-        classes=store.classes,
-        groups={group: tuple(names) for group, names in store.groups.items()},
-        train_counts=tuple(int(count) for count in counts),
-        contract=contract,
-        backbone_sha256=encoder.sha256,
-        tensors=classifier.learned_state(),
-    )
-    run.update(bundle_sha256=bundle.save(run.bundle), backbone_sha256=encoder.sha256)
-    run.finish()
+    run = Run.create(recipe, runs, source) if resume is None else Run.resume(resume)
+    with run.going():
+        classifier.to(device)
+        start = newest_checkpoint(run.checkpoints)
+        if recipe.head.init != "random" and start is None:
+            _start_head(recipe, classifier, train, encoder.sha256, listener)
+        classifier.adapted.checkpointing = recipe.train.checkpointing
+        if recipe.train.precision in HALVES:
+            classifier.adapted.half_frozen(HALVES[recipe.train.precision])
+        inputs = _inputs(recipe, classifier, encoder.sha256, (train, val), listener)
+        task, data = _task(recipe, classifier, store, *inputs)
+        run.update(
+            **arithmetic,
+            **_sizes(classifier, train, val),
+            device=str(device),
+            backbone_sha256=encoder.sha256,
+            blocks_kept=max(0, classifier.adapted.first) if isinstance(inputs[0], TokenChips) else 0,
+        )
+        recorder = Recorder(run, listener, tracking) if run.writing else Recorder(run)
+        _fit(recipe, run, task, data, recorder, start, processes)
+        if not run.writing:
+            return run
+        if recipe.meta is not None and recipe.meta.prune_below is not None:
+            run.update(pruned_sites=[str(site) for site in classifier.adapted.prune(recipe.meta.prune_below)])
+        own = recipe if resume is None else load_recipe(resume / RECIPE)  # without what this sitting overrode
+        bundle = _bundle(own, store, contract, encoder.sha256, classifier)
+        confidence = fit_confidence(bundle, train, val, recipe.train.device, listener.reading if listener else None)
+        run.update(bundle_sha256=replace(bundle, confidence=confidence).save(run.bundle))
+        run.finish()
     return run
 
 
-@torch.no_grad()
-def frozen_features(classifier: Classifier, chips: ChipImages, batch_size: int, device: torch.device) -> Tensor:
-    """Features of all chips, not augmented (N, D)."""
-    classifier.eval()
-    return torch.cat([classifier.features(inputs.to(device)) for inputs, _ in chips.batches(batch_size)])
+def _sizes(classifier: Classifier, train: ChipImages, val: ChipImages) -> dict[str, int]:
+    parameters = {"trained": classifier.theta, "modulator": classifier.adapted.gamma, "total": classifier.parameters()}
+    counts = {f"{name}_parameters": sum(each.numel() for each in own) for name, own in parameters.items()}
+    return counts | {"train_chips": len(train), "val_chips": len(val)}
+
+
+def _bundle(recipe: Recipe, store: ChipStore, contract: Contract, weights: str, classifier: Classifier) -> Bundle:
+    return Bundle(
+        recipe=recipe,
+        classes=store.classes,
+        groups={group: tuple(names) for group, names in store.groups.items()},
+        train_counts=tuple(int(count) for count in store.counts("train")),
+        contract=contract,
+        backbone_sha256=weights,
+        tensors=classifier.learned_state(),
+    )
+
+
+def _start_head(
+    recipe: Recipe, classifier: Classifier, train: ChipImages, weights: str, listener: Listener | None
+) -> None:
+    """From features of the frozen network."""
+    progress = listener.reading if listener else None
+    features = start_features(classifier, train, weights, recipe.evaluate.batch_size, progress)
+    labels = torch.from_numpy(train.labels).to(features.device)
+    start_head(classifier.head, recipe.head, features, labels, recipe.seed)
 
 
 def _read(store: ChipStore, split: str, contract: Contract, listener: Listener | None) -> ChipImages:
@@ -116,7 +163,8 @@ def _inputs(
 ) -> Sequence[Batches]:
     """The chips, or with fixed views their tokens below the first adapted block, where there is room to keep them."""
     adapted, precision = classifier.adapted, recipe.train.precision
-    with torch.autocast(next(classifier.parameters()).device.type, torch.bfloat16, enabled=precision == "bf16"):
+    device = next(classifier.parameters()).device
+    with torch.autocast(device.type, HALVES.get(precision), enabled=precision in HALVES):
         if recipe.data.augment != "none" or not all(fits(chips, adapted) for chips in splits):
             return splits
         progress, size = listener.reading if listener else None, recipe.evaluate.batch_size
@@ -158,20 +206,34 @@ def _task(
         seed=recipe.seed,
         workers=recipe.data.workers,
         members=rounds.inner if rounds else None,
+        sampler=recipe.train.sampler,
     )
     counts = torch.from_numpy(store.counts("train")).float()
-    loss = make_loss(recipe.loss.name, counts, recipe.loss.tau)
+    loss = make_loss(recipe.loss, counts)
     groups = {group: [store.classes.index(name) for name in names] for group, names in store.groups.items()}
     return FineTuning(classifier, recipe, loss, train, rounds, groups), data
 
 
-def _fit(recipe: Recipe, run: Run, task: FineTuning, data: ChipData, listener: Listener | None) -> None:
+def _fit(
+    recipe: Recipe,
+    run: Run,
+    task: FineTuning,
+    data: ChipData,
+    recorder: Recorder,
+    start: Checkpoint | None,
+    processes: dict[str, Any],
+) -> None:
+    signals = Signals()
+    arithmetic = trainer_precision(recipe.train.precision, task.theta[0].device.type)
+    plugins = [*processes.pop("plugins", []), *arithmetic.pop("plugins", [])]
+    run.rewind(start.position.epoch if start else 0)
     trainer = Trainer(
         max_epochs=recipe.train.epochs,
         accelerator="gpu" if task.theta[0].is_cuda else "cpu",
-        devices=1,
-        precision="bf16-mixed" if recipe.train.precision == "bf16" else "32-true",
-        callbacks=[Recorder(run, listener), *_early_stopping(recipe)],
+        **processes,
+        **arithmetic,
+        plugins=plugins,
+        callbacks=[recorder, *_early_stopping(recipe), Survival(run, recipe.train, start, signals)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -183,16 +245,13 @@ def _fit(recipe: Recipe, run: Run, task: FineTuning, data: ChipData, listener: L
     task.classifier.adapted.additive.train()  # the frozen backbone stays in evaluation mode
     try:
         trainer.fit(task, datamodule=data)
-    except SystemExit as stop:  # Lightning's answer to Ctrl-C
-        run.finish("interrupted")
-        raise KeyboardInterrupt from stop
-    except BaseException:
-        run.finish("failed")
-        raise
+    finally:
+        signals.restore()
+    if signals.caught:  # after the last step
+        raise Interrupted(signals.caught, "saved at the end of training")
 
 
 def _early_stopping(recipe: Recipe) -> list[Callback]:
     if recipe.train.patience is None:
         return []
-    patience, least = recipe.train.patience, recipe.train.min_delta
-    return [EarlyStopping("val_macro", mode="max", patience=patience, min_delta=least)]
+    return [Patience(recipe.train.patience, recipe.train.min_delta)]

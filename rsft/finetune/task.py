@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from rsft.chips.dataset import AugmentedChips, Batches, ChipImages
+from rsft.chips.dataset import AugmentedChips, Batches, ChipData, ChipImages, Indices, shares, weight
 from rsft.classifier import Classifier
-from rsft.errors import RsftError
-from rsft.finetune.bilevel import Batch, BiLevel
-from rsft.finetune.losses import Loss
+from rsft.finetune.bilevel import Batch, BiLevel, NotFinite
+from rsft.finetune.half import loss_scalers
+from rsft.finetune.losses import Loss, advance
+from rsft.finetune.optimisers import full_rate, inner_optimiser, outer_optimiser, rate_share
+from rsft.finetune.processes import gather
 from rsft.finetune.rounds import MetaRounds
+from rsft.finetune.stopwatch import Stopwatch
 from rsft.imagery.augment import Augmentation
 from rsft.metrics.accuracy import summarise
 from rsft.recipe.schema import Meta, Recipe
@@ -46,43 +50,48 @@ class FineTuning(LightningModule):
         self.classifier, self.recipe, self.loss = classifier, recipe, loss
         self.chips, self.rounds, self.groups = chips, rounds, groups
         self.augmentation = Augmentation(recipe.data.augment, len(chips.contract.planes))
-        self.loops: BiLevel | None = None  # once there are optimisers
         self.theta = classifier.theta
         self.gamma = classifier.adapted.gamma
-        self.learning_rate = recipe.train.lr * math.sqrt(recipe.train.batch_size / 128)
+        self.learning_rate = full_rate(recipe.train)
+        self.scalers = loss_scalers(recipe.train.precision, next(classifier.parameters()).device.type)
         self.steps = 0
+        self.watch = Stopwatch(self.theta[0].is_cuda)
         self._validation = dict.fromkeys(("val_loss", *(f"val_{name}" for name in MEASURES)), math.nan)
         self._inner_losses: list[Tensor] = []
         self._outer_losses: list[Tensor] = []
         self._outputs: list[tuple[Tensor, Tensor]] = []
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """SGD on theta; Adam on gamma alone, whose weight decay `Modulator.pull` replaces."""
-        train = self.recipe.train
-        inner = torch.optim.SGD(
-            self.theta, lr=self.learning_rate, momentum=train.momentum, weight_decay=train.weight_decay
-        )
-        if self.recipe.meta is None:
-            return [inner]
-        return [inner, torch.optim.Adam(self.gamma, lr=self.recipe.meta.lr)]
+        """SGD on theta, Adam on gamma."""
+        inner, meta = inner_optimiser(self.classifier, self.recipe.train), self.recipe.meta
+        return [inner] if meta is None else [inner, outer_optimiser(self.classifier, meta)]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Nothing: the loops forget gradients; Lightning would before a validation, amid an accumulated step."""
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """One inner step, and the outer step where one is due."""
-        if self.loops is None:
-            self.loops = self._loops()
-        for group in self.loops.inner.param_groups:
+        loops, place = self.loops, self.data.place
+        for group in loops.inner.param_groups:
             group["lr"] = self.learning_rate * self._rate(batch_idx)
+        advance(self.loss, self._position(batch_idx) / self.recipe.train.epochs)
+        torch.manual_seed(_seed(self.recipe.seed, self.current_epoch, batch_idx, place[0]))  # for dropout
+        meta = self._meta_chips(batch_idx)
+        loops.weights = (weight(len(self.data.batch(self.current_epoch, batch_idx)), place), weight(len(meta), place))
+        outer = self._outer_batch(shares(meta, len(meta), place)[0]) if len(meta) else None
         try:
-            loss, outer_loss = self.loops.step(batch, self._outer_batch(batch_idx))
-        except RsftError as error:
-            raise RsftError(error.what, f"epoch {self.current_epoch + 1}, batch {batch_idx}", error.fix) from error
+            loss, outer_loss = loops.step(batch, outer)
+        except NotFinite as error:
+            raise self._named(error, batch, outer, batch_idx) from error
         self.steps += 1
         self._inner_losses.append(loss)
         if outer_loss is not None:
             self._outer_losses.append(outer_loss)
         return loss
 
-    def _loops(self) -> BiLevel:
+    @cached_property
+    def loops(self) -> BiLevel:
+        """The two loops, once there are optimisers."""
         found = self.optimizers()
         inner, *outer = found if isinstance(found, list) else [found]
         return BiLevel(
@@ -94,20 +103,39 @@ class FineTuning(LightningModule):
             clip_norm=self.recipe.train.clip_norm,
             accumulate=self.recipe.train.accumulate,
             backward=self.manual_backward,
+            watch=self.watch,
+            scalers=self.scalers,
         )
 
-    def _outer_batch(self, batch_idx: int) -> Batch | None:
-        """Chips of the meta subset, where an outer step is due."""
+    @property
+    def data(self) -> ChipData:
+        """The data module that the trainer was given."""
+        return cast(ChipData, self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def _meta_chips(self, batch_idx: int) -> Indices:
+        """Chips of the meta subset, over all processes; none where no outer step is due."""
         if self.rounds is None or not self._outer_is_due(batch_idx):
-            return None
-        epoch = self.current_epoch
-        chosen = self.rounds.batch(epoch, batch_idx)
+            return np.array([], np.int64)
+        return self.rounds.batch(self.current_epoch, batch_idx)
+
+    def _outer_batch(self, chosen: Indices) -> Batch:
         if isinstance(self.chips, ChipImages) and self.augmentation.changes:
-            view = AugmentedChips(self.chips, self.augmentation, self.recipe.seed, epoch)
+            view = AugmentedChips(self.chips, self.augmentation, self.recipe.seed, self.current_epoch)
             inputs, labels = self.chips.batch(chosen, augment=view.image)
         else:
             inputs, labels = self.chips.batch(chosen)
         return inputs.to(self.device), labels.to(self.device)
+
+    @torch.no_grad()
+    def _named(self, error: NotFinite, batch: Batch, outer: Batch | None, batch_idx: int) -> NotFinite:
+        """The error with the chips' names: those whose own logits are not finite, or where all are, the whole batch."""
+        epoch, place = self.current_epoch, self.data.place
+        chips = self._meta_chips(batch_idx) if error.loop == "outer" else self.data.batch(epoch, batch_idx)
+        inputs, _ = outer if error.loop == "outer" and outer is not None else batch
+        own = shares(chips, len(chips), place)[0]
+        bad = np.concatenate(gather(own[~self.classifier(inputs).isfinite().all(1).cpu().numpy()]))
+        names = tuple(self.chips.names[index] for index in (bad if len(bad) else chips))
+        return error.at(f"epoch {epoch + 1}, batch {batch_idx + 1}", names)
 
     @property
     def _meta(self) -> Meta:
@@ -123,12 +151,10 @@ class FineTuning(LightningModule):
         return self.current_epoch + batch_idx / max(1, int(self.trainer.num_training_batches))
 
     def _rate(self, batch_idx: int) -> float:
-        """Share of the learning rate at this step: linear warm-up, then cosine to 0."""
-        train, position = self.recipe.train, self._position(batch_idx)
-        if position < train.warmup_epochs:
-            return (position + 1 / max(1, int(self.trainer.num_training_batches))) / (train.warmup_epochs + 1)
-        done = (position - train.warmup_epochs) / max(1e-9, train.epochs - train.warmup_epochs)
-        return 0.5 * (1 + math.cos(math.pi * done))
+        """Share of the learning rate at the optimiser step that this batch belongs to."""
+        batches, train = max(1, int(self.trainer.num_training_batches)), self.recipe.train
+        step = (self.current_epoch * batches + batch_idx) // train.accumulate
+        return rate_share(train, step, train.epochs * batches // train.accumulate)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Collect logits; the numbers are made at the end of the epoch."""
@@ -137,7 +163,8 @@ class FineTuning(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Sum up the validation split."""
-        logits, labels = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
+        own = [torch.cat(parts).cpu() for parts in zip(*self._outputs, strict=True)]
+        logits, labels = (torch.cat(parts) for parts in zip(*gather(own), strict=True))
         self._outputs.clear()
         predicted, truth = logits.argmax(1).cpu().numpy(), labels.cpu().numpy()
         summary = summarise(predicted, truth, logits.shape[1], self.groups, resamples=1)
@@ -162,14 +189,20 @@ class FineTuning(LightningModule):
         self._validation = dict.fromkeys(self._validation, math.nan)
         return row
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what is learned; the frozen backbone is known by its hash."""
-        checkpoint["state_dict"] = self.classifier.learned_state()
+    def tallies(self) -> dict[str, Any]:
+        """What is counted in this epoch, for a checkpoint."""
+        losses = (torch.stack(each) if each else None for each in (self._inner_losses, self._outer_losses))
+        return {"steps": self.steps, "losses": list(losses)}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take back what `on_save_checkpoint` kept."""
-        self.classifier.load_learned_state(checkpoint["state_dict"])
-        checkpoint["state_dict"] = self.state_dict()
+    def take_tallies(self, state: dict[str, Any]) -> None:
+        """Take back what `tallies` gave."""
+        self.steps = state["steps"]
+        self._inner_losses, self._outer_losses = ([] if each is None else list(each) for each in state["losses"])
+
+
+def _seed(*names: int) -> int:
+    """Of torch's generators, from the names of a moment."""
+    return int(np.random.SeedSequence(names).generate_state(1)[0])
 
 
 def _mean(losses: list[Tensor]) -> float:

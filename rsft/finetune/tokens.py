@@ -32,8 +32,8 @@ class TokenChips:
     def __init__(
         self, chips: ChipImages, adapted: Adapted, key: str, batch_size: int, progress: Progress | None = None
     ) -> None:
-        self.labels, self.contract = chips.labels, chips.contract
-        path = _path(chips, adapted, key)
+        self.labels, self.contract, self.names = chips.labels, chips.contract, chips.names
+        path = cache_path(chips, key, adapted.first)
         with FileLock(path.parent / "lock"):
             if not path.is_file():
                 _compute(path, chips, adapted, batch_size, progress)
@@ -52,17 +52,15 @@ def fits(chips: ChipImages, adapted: Adapted) -> bool:
     if adapted.first <= 0:
         return False
     needed = len(chips) * adapted.below(chips.batch(np.arange(1))[0]).numel() * 4
-    return needed * 2 < shutil.disk_usage(_folder(chips)).free
+    return needed * 2 < shutil.disk_usage(cache_path(chips).parent).free
 
 
-def _folder(chips: ChipImages) -> Path:
-    return Path(str(chips.images.filename)).parent  # type: ignore[attr-defined]  # a memory map has a file
-
-
-def _path(chips: ChipImages, adapted: Adapted, key: str) -> Path:
+def cache_path(chips: ChipImages, *key: object) -> Path:
+    """A file beside the chips' own cache for what is computed of them, keyed by the normalised images and `key`."""
+    images = Path(str(chips.images.filename))  # type: ignore[attr-defined]  # a memory map has a file
     normalised = (chips.contract.mean, chips.contract.std)  # what the cache of bytes does not depend on
-    digest = hashlib.sha256(repr((key, adapted.first, normalised)).encode()).hexdigest()[:16]
-    return _folder(chips) / f"{Path(str(chips.images.filename)).stem}-{digest}.npy"  # type: ignore[attr-defined]
+    digest = hashlib.sha256(repr((*key, normalised)).encode()).hexdigest()[:16]
+    return images.with_name(f"{images.stem}-{digest}.npy")
 
 
 def _compute(path: Path, chips: ChipImages, adapted: Adapted, batch_size: int, progress: Progress | None) -> None:

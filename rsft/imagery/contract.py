@@ -14,6 +14,9 @@ from rsft.imagery.bands import compute_planes
 from rsft.imagery.stretch import Statistics, Stretch
 from rsft.imagery.units import DIGITAL, Pixels, check_unit, convert, convertible, why_not
 
+SPACING_TOLERANCE = 0.1
+"""Pixels of another size by more than this share are refused: augmentation scales by up to 15 %."""
+
 
 class Contract(BaseModel):
     """What a model was trained on; a chip that breaks it is refused, never guessed at.
@@ -28,6 +31,7 @@ class Contract(BaseModel):
         size: side of the network's input in pixels.
         mean, std: of the network's inputs, one a plane, in 0-1.
         statistics: of the training chips by unit, where a stretch was measured.
+        spacing_m: metres a pixel of the training chips; None where they do not say, or disagree.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +45,7 @@ class Contract(BaseModel):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     statistics: dict[str, tuple[Statistics, ...]] = {}
+    spacing_m: float | None = None
 
     def arrange(self, pixels: Pixels, bands: Sequence[str] | None) -> Pixels:
         """The contract's bands out of a chip (H, W, B) whose own are named, or all of them where they are not.
@@ -51,10 +56,12 @@ class Contract(BaseModel):
         if bands is None:
             return pixels
         if len(bands) != pixels.shape[2]:
-            raise DataError(f"{pixels.shape[2]} bands, but {len(bands)} names ({', '.join(bands)})")
+            fix = "name every band of the file, in its order: --bands"
+            raise DataError(f"{pixels.shape[2]} bands, but {len(bands)} names ({', '.join(bands)})", fix=fix)
         missing = [band for band in self.bands if band not in bands]
         if missing:
-            raise DataError(f"bands {', '.join(bands)}, but the model takes {', '.join(self.bands)}")
+            fix = "name the bands as they are, in the order of the file: --bands"
+            raise DataError(f"bands {', '.join(bands)}, but the model takes {', '.join(self.bands)}", fix=fix)
         return pixels if tuple(bands) == self.bands else pixels[:, :, [bands.index(band) for band in self.bands]]
 
     def check(self, pixels: Pixels, unit: str | None = None) -> tuple[str, str]:
@@ -63,20 +70,42 @@ class Contract(BaseModel):
         Raises:
             DataError: the bands or the unit are not those of the contract, or the values cannot be in that unit.
         """
-        found = pixels.shape[2]
-        if found != len(self.bands):
-            raise DataError(f"{found} bands, but the model takes {len(self.bands)} ({', '.join(self.bands)})")
-        number_type, accepted = str(pixels.dtype), " or ".join(self.units)
+        unit, wanted = self.check_kind(str(pixels.dtype), pixels.shape[2], unit)
+        check_unit(pixels, unit)
+        return unit, wanted
+
+    def check_kind(self, number_type: str, bands: int, unit: str | None = None) -> tuple[str, str]:
+        """The same of a file whose pixels are not read yet.
+
+        Raises:
+            DataError: the bands or the unit are not those of the contract.
+        """
+        if bands != len(self.bands):
+            what = f"{bands} bands, but the model takes {len(self.bands)} ({', '.join(self.bands)})"
+            raise DataError(what, fix="name the bands of the file, in its order: --bands")
+        accepted = " or ".join(self.units)
         unit = unit or (number_type if number_type in DIGITAL else None)
         unit = self.digital or unit if unit in DIGITAL else unit
         if unit is None:
-            fix = f"declare the unit that the chips have, for instance {next(iter(self.units))}"
+            fix = f"declare the unit that the chips have, for instance --unit {next(iter(self.units))}"
             raise DataError(f"{number_type} pixels of no declared unit, but the model takes {accepted}", fix=fix)
         wanted = next((each for each in (unit, *self.units) if each in self.units and convertible(unit, each)), None)
         if wanted is None:
-            raise DataError(f"{unit} pixels, but the model takes {accepted}", fix=why_not(unit, next(iter(self.units))))
-        check_unit(pixels, unit)
+            fix = f"{why_not(unit, next(iter(self.units)))} (--unit)"
+            raise DataError(f"{unit} pixels, but the model takes {accepted}", fix=fix)
         return unit, wanted
+
+    def check_spacing(self, found: Sequence[float]) -> None:
+        """Whether pixels of so many metres, down and along, have the size of the training chips'; yes if they say none.
+
+        Raises:
+            DataError: they are larger or smaller by more than SPACING_TOLERANCE.
+        """
+        wanted = self.spacing_m
+        if wanted is not None and any(abs(metres / wanted - 1) > SPACING_TOLERANCE for metres in found):
+            there = " x ".join(dict.fromkeys(f"{metres:.4g}" for metres in found))
+            what = f"pixels of {there} m, but the model was trained on {wanted:.4g} m"
+            raise DataError(what, fix=f"resample them: --resample-to {wanted:g}")
 
     def to_image(self, pixels: Pixels, unit: str | None = None) -> NDArray[np.uint8]:
         """Check, convert, compute the planes, stretch to bytes, crop and resize: (H, W, B) -> (size, size, P).

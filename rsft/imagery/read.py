@@ -51,7 +51,7 @@ def read_chip(path: Path) -> Pixels:
         warnings.simplefilter("ignore")  # of missing georeference and odd tags
         pixels = _read_tiff(data, path) if data.startswith(_TIFF_MAGIC) else _decode(data, path)
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    _check_values(pixels, path)
+    check_values(pixels, path)
     return pixels
 
 
@@ -88,12 +88,16 @@ def _read_tiff(data: bytes, path: Path) -> Pixels:
     except RasterioError as error:
         raise DataError("the file is cut short or damaged", path, _FIX) from error
     for band, nothing in zip(bands, declared, strict=True):
-        _mask(band, nothing, path)
+        mask_nodata(band, nothing, path)
     return np.ascontiguousarray(bands.transpose(1, 2, 0))
 
 
-def _mask(band: Pixels, nothing: float | None, path: Path) -> None:
-    """Mark what has no value in a band (H, W), in place."""
+def mask_nodata(band: Pixels, nothing: float | None, path: Path) -> None:
+    """Mark what has no value in a band (H, W), in place: NaN in floats, 0 in integers.
+
+    Raises:
+        DataError: a value is NaN, which was not declared to mean no data.
+    """
     if not np.issubdtype(band.dtype, np.inexact):
         if nothing:
             band[band == nothing] = 0
@@ -127,7 +131,12 @@ def _decode_png16(data: bytes, path: Path) -> Pixels:
     return np.concatenate([pixels[:, :, 2::-1], pixels[:, :, 3:]], axis=2)  # from OpenCV's B, G, R
 
 
-def _check_values(pixels: Pixels, path: Path) -> None:
+def check_values(pixels: Pixels, path: Path) -> None:
+    """Whether pixels (H, W, B) show anything.
+
+    Raises:
+        DataError: none has a value, or all have the same.
+    """
     valid = pixels[~np.isnan(pixels)] if np.issubdtype(pixels.dtype, np.inexact) else pixels
     if not valid.size:
         raise DataError("no pixel has a value", path, "leave the file out")

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
 
 from rsft.metrics.bootstrap import Interval, interval, resample
 from rsft.metrics.calibration import expected_calibration_error
+from rsft.metrics.scores import balanced_log_loss, top_k
 
 GROUPS = ("head", "medium", "tail")
 Counts = NDArray[np.int64]
@@ -32,6 +32,8 @@ class Summary:
         head, medium, tail: mean recall of the group's classes; None where none has test chips.
         worst: the class of lowest recall, and that recall.
         harmonic: harmonic mean of per-class recall, 0 as soon as one class is never found.
+        top2: share of chips whose class is one of the two most probable; None for bare predictions.
+        log_loss: mean over the classes that have test chips of their mean -log p, in nats; None for bare predictions.
         ece: expected calibration error, 15 bins; None for bare predictions.
         recall: by class; None where it has no test chips.
         precision: by class; None where it was never predicted.
@@ -47,6 +49,8 @@ class Summary:
     tail: Interval | None
     worst: tuple[int, float]
     harmonic: float
+    top2: Interval | None
+    log_loss: Interval | None
     ece: float | None
     recall: list[float | None]
     precision: list[float | None]
@@ -54,7 +58,8 @@ class Summary:
 
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
         """The summary as it stands in metrics.json, classes by name."""
-        spread = {name: getattr(self, name) for name in ("micro", "macro", "macro_f1", "avg", *GROUPS)}
+        measures = ("micro", "macro", "macro_f1", "avg", *GROUPS, "top2", "log_loss")
+        spread = {name: getattr(self, name) for name in measures}
         return {
             **{name: found and found.to_dict() for name, found in spread.items()},
             "worst": {"class": classes[self.worst[0]], "value": self.worst[1]},
@@ -92,11 +97,12 @@ def summarise(
     """
     _check(outputs, labels, n_classes, groups)
     predictions = outputs.argmax(axis=1) if outputs.ndim == 2 else outputs
-    confusion: Counts = confusion_matrix(labels, predictions, labels=np.arange(n_classes))
+    confusion = confusion_matrix(labels, predictions, n_classes)
     truth, predicted, hits = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
 
     found = _means(hits, predicted, truth, groups)
-    drawn = _means(*resample(confusion, resamples, np.random.default_rng(seed)), truth, groups)
+    rng = np.random.default_rng(seed)
+    drawn = _means(*resample(confusion, resamples, rng), truth, groups)
     spread = {name: interval(float(value), drawn[name]) for name, value in found.items()}
 
     recall, precision = _share(hits, truth), _share(hits, predicted)
@@ -111,11 +117,20 @@ def summarise(
         tail=spread.get("tail"),
         worst=(worst, float(recall[worst])),
         harmonic=harmonic_mean(recall[truth > 0].tolist()),
+        top2=top_k(outputs, labels, 2, rng, resamples) if outputs.ndim == 2 else None,
+        log_loss=balanced_log_loss(outputs, labels, rng, resamples) if outputs.ndim == 2 else None,
         ece=expected_calibration_error(outputs, labels) if outputs.ndim == 2 else None,
         recall=[None if math.isnan(value) else value for value in recall.tolist()],
         precision=[None if math.isnan(value) else value for value in precision.tolist()],
         absent=np.flatnonzero(truth == 0).tolist(),
     )
+
+
+def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int) -> Counts:
+    """Chips by (class, predicted class), (C, C)."""
+    cells = labels.astype(np.int64) * n_classes + predictions
+    counts: Counts = np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
+    return counts
 
 
 def _means(hits: Counts, predicted: Counts, truth: Counts, groups: Mapping[str, Sequence[int]]) -> dict[str, Values]:

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 LEVEL = 0.95
 
+MANY = 1000
+"""Means of more chips are drawn from the normal distribution that they follow by then: a hundredth of the time."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -50,3 +53,12 @@ def resample(
         predicted[:, columns] += draws
         hits[:, truth] = draws[:, columns == truth].sum(axis=1)
     return hits, predicted
+
+
+def resampled_means(values: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Means (R,) of `values` (n,), drawn n with replacement."""
+    count = len(values)
+    if count > MANY:
+        return rng.normal(values.mean(), values.std() / np.sqrt(count), resamples)
+    means: NDArray[np.float64] = values[rng.integers(count, size=(resamples, count))].mean(axis=1)
+    return means

@@ -113,14 +113,14 @@ class Adapted(Passes):
         self._drop(weak)
         return tuple(weak)
 
-    def half_frozen(self) -> Adapted:
-        """Hold the frozen matrices in bfloat16, for use under torch.autocast; all that is trained stays in float32.
+    def half_frozen(self, dtype: torch.dtype = torch.bfloat16) -> Adapted:
+        """Hold the frozen matrices in a half type, for use under torch.autocast; all that is trained stays in float32.
 
         There is no way back: `detach` gives the rounded network, and `merge` is refused.
         """
         for module in self.vit.modules():
             if isinstance(module, nn.Linear | nn.Conv2d) and not module.weight.requires_grad:
-                module.weight.data = module.weight.data.to(torch.bfloat16)
+                module.weight.data = module.weight.data.to(dtype)
         self._halved = True
         return self
 
@@ -148,7 +148,7 @@ class Adapted(Passes):
         """
         self._must_be_attached()
         if self._halved:
-            raise ValueError("the frozen weights are in bfloat16: save, load into the full network and merge there")
+            raise ValueError("the frozen weights are rounded: save, load into the full network and merge there")
         self._state = "merged"
         for part in sorted(self.parts, key=lambda part: part.folds_last):
             part.merge()

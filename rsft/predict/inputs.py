@@ -20,10 +20,11 @@ class Declared(NamedTuple):
 
     unit: str | None = None
     bands: tuple[str, ...] | None = None
+    spacing_m: float | None = None
 
     def or_else(self, other: Declared) -> Declared:
         """What is said here, else what is said there."""
-        return Declared(self.unit or other.unit, self.bands or other.bands)
+        return Declared(self.unit or other.unit, self.bands or other.bands, self.spacing_m or other.spacing_m)
 
 
 NOTHING = Declared()
@@ -68,11 +69,12 @@ def find_chips(inputs: Sequence[Path]) -> Found:
 
 def _declared(store: Path) -> dict[Path, Declared]:
     try:
-        table = pd.read_parquet(store / _MANIFEST, columns=["path", "unit", "bands"])
+        table = pd.read_parquet(store / _MANIFEST, columns=["path", "unit", "bands", "spacing_m"])
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RequestError("the manifest cannot be read", store / _MANIFEST, "make it with `rsft prepare`") from error
-    rows = zip(table["path"], table["unit"], table["bands"], strict=True)
-    return {store / path: Declared(unit, tuple(bands.split(","))) for path, unit, bands in rows}
+    spacings = [None if pd.isna(metres) else float(metres) for metres in table["spacing_m"]]
+    rows = zip(table["path"], table["unit"], table["bands"], spacings, strict=True)
+    return {store / path: Declared(unit, tuple(bands.split(",")), metres) for path, unit, bands, metres in rows}
 
 
 def _expand(given: Path) -> list[Path]:

@@ -1,23 +1,40 @@
-"""A table of predictions as a file: GeoPackage, GeoJSON or CSV, whole or not at all."""
+"""A table of predictions as a file: GeoPackage, GeoJSON, GeoParquet or CSV, whole or not at all."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-import pyogrio
+import pyarrow.parquet as pq
 import shapely
 from geopandas import GeoDataFrame
 
 from rsft.errors import RequestError
 from rsft.files import replacing, write_text
+from rsft.predict.colours import colours
+from rsft.predict.geopackage import LAYER, write_geopackage
+from rsft.predict.georeference import LONLAT
 
 Metadata = dict[str, Any]
 
-LAYER = "predictions"
+
+class Layer(NamedTuple):
+    """What is written.
+
+    Attributes:
+        table: a row a chip; its column `geometry` holds shapes or None.
+        crs: EPSG:4326, or None where shapes are in pixels of the scene (column, and -row, as QGIS shows such images).
+        classes: of the bundle, in its order.
+        metadata: how the table was made.
+    """
+
+    table: pd.DataFrame
+    crs: str | None
+    classes: tuple[str, ...]
+    metadata: Metadata
 
 
 def check_output(path: Path, columns: Iterable[str], *, overwrite: bool = False) -> None:
@@ -43,52 +60,58 @@ def check_output(path: Path, columns: Iterable[str], *, overwrite: bool = False)
         raise RequestError("there is a file already", path, "give --overwrite to replace it, or another name")
 
 
-def write_predictions(table: pd.DataFrame, path: Path, metadata: Metadata, *, overwrite: bool = False) -> list[str]:
-    """Write `table`, whose column `geometry` holds outlines in EPSG:4326 or None; return what the reader should know.
-
-    A GeoPackage carries `metadata` in its metadata table, GeoJSON as a member beside the features, CSV not at all.
+def write_predictions(layer: Layer, path: Path, *, overwrite: bool = False) -> None:
+    """Write a layer. All formats but CSV carry the metadata: a table, a member beside the features, a schema entry.
 
     Raises:
         RequestError: as `check_output`.
     """
-    check_output(path, table.columns, overwrite=overwrite)
-    _WRITERS[path.suffix.lower()](table, path, metadata)
-    without = int(table["geometry"].isna().sum())
-    return [f"chips without usable georeference, so without geometry: {without:,} of {len(table):,}"] if without else []
+    check_output(path, layer.table.columns, overwrite=overwrite)
+    _WRITERS[path.suffix.lower()](layer, path)
 
 
-def _write_gpkg(table: pd.DataFrame, path: Path, metadata: Metadata) -> None:
-    layer = table.drop(columns="geometry")  # without any outline it is a table, which a GeoPackage holds as well
-    if table["geometry"].notna().any():
-        layer = GeoDataFrame(layer, geometry=list(table["geometry"]), crs="EPSG:4326")
+def _write_gpkg(layer: Layer, path: Path) -> None:
     texts = {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for key, value in metadata.items()
+        for key, value in layer.metadata.items()
     }
     with replacing(path) as temporary:
-        pyogrio.write_dataframe(layer, temporary, layer=LAYER, driver="GPKG", layer_metadata=texts)
+        temporary.unlink()  # a new database, not an empty file
+        write_geopackage(temporary, layer.table, layer.crs, texts, colours(layer.classes))
 
 
-def _write_geojson(table: pd.DataFrame, path: Path, metadata: Metadata) -> None:
-    rows = table.drop(columns="geometry").to_dict("records")
+def _write_geojson(layer: Layer, path: Path) -> None:
+    rows = layer.table.drop(columns="geometry").astype(object)
+    rows = rows.where(rows.notna(), None)  # JSON has no NaN
+    shapes = layer.table["geometry"] if layer.crs == LONLAT else [None] * len(rows)  # RFC 7946: degrees or nothing
     features = [
-        {"type": "Feature", "geometry": outline and json.loads(shapely.to_geojson(outline)), "properties": row}
-        for row, outline in zip(rows, table["geometry"], strict=True)
+        {"type": "Feature", "geometry": shape and json.loads(shapely.to_geojson(shape)), "properties": row}
+        for row, shape in zip(rows.to_dict("records"), shapes, strict=True)
     ]
-    collection = {"type": "FeatureCollection", "name": LAYER, "metadata": metadata, "features": features}
+    collection = {"type": "FeatureCollection", "name": LAYER, "metadata": layer.metadata, "features": features}
     write_text(path, json.dumps(collection, ensure_ascii=False))
 
 
-def _write_csv(table: pd.DataFrame, path: Path, metadata: Metadata) -> None:
-    flat = table.rename(columns={"geometry": "wkt"})
-    flat["wkt"] = [outline and shapely.to_wkt(outline, rounding_precision=7) for outline in table["geometry"]]
+def _write_parquet(layer: Layer, path: Path) -> None:
+    frame = GeoDataFrame(layer.table, geometry="geometry", crs=layer.crs)
+    with replacing(path) as temporary:
+        frame.to_parquet(temporary, index=False)
+        table = pq.read_table(temporary)
+        told = json.dumps(layer.metadata, ensure_ascii=False).encode()
+        pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"rsft": told}), temporary)
+
+
+def _write_csv(layer: Layer, path: Path) -> None:
+    flat = layer.table.rename(columns={"geometry": "wkt"})
+    flat["wkt"] = [shape and shapely.to_wkt(shape, rounding_precision=7) for shape in layer.table["geometry"]]
     flat = flat.dropna(axis="columns", how="all")
     with replacing(path) as temporary:
         flat.to_csv(temporary, index=False)
 
 
-_WRITERS: dict[str, Callable[[pd.DataFrame, Path, Metadata], None]] = {
+_WRITERS: dict[str, Callable[[Layer, Path], None]] = {
     ".gpkg": _write_gpkg,
     ".geojson": _write_geojson,
+    ".parquet": _write_parquet,
     ".csv": _write_csv,
 }

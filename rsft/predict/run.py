@@ -1,33 +1,30 @@
-"""The job: new chips in, a table of classes and probabilities out, and a list of what was refused."""
+"""The job: new chips or scenes in, a table of classes and probabilities out."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from rsft import __version__
 from rsft.bundle import Bundle
-from rsft.classifier import load_classifier
-from rsft.errors import DataError, WeightsError
-from rsft.files import replacing
-from rsft.imagery.contract import Contract
-from rsft.imagery.read import read_chip
-from rsft.imagery.units import Pixels
-from rsft.predict.footprints import footprint
+from rsft.errors import RequestError
+from rsft.imagery.held import file_state
+from rsft.predict.chips import LooseChips
+from rsft.predict.engine import torch_engine
 from rsft.predict.inputs import NOTHING, Declared, find_chips
-from rsft.predict.outputs import check_output, write_predictions
-
-Progress = Callable[[int, int, str], None]  # done, total, what
-Classify = Callable[[Tensor], Tensor]  # (N, 3, S, S) float32 -> logits (N, C)
-Refused = list[tuple[Path, str]]  # file, reason
+from rsft.predict.journal import Journal
+from rsft.predict.look import look
+from rsft.predict.outputs import Layer, check_output, write_predictions
+from rsft.predict.result import AS_USUAL, Plan, Request, collect, columns, metadata_of, nothing, write_rejected
+from rsft.predict.review import write_review
+from rsft.predict.scene import gdal_limits
+from rsft.predict.source import text
+from rsft.predict.stream import Model, Progress, batches, classify
 
 
 @dataclass(frozen=True)
@@ -35,155 +32,132 @@ class Predictions:
     """What a job made.
 
     Attributes:
-        table: a row a chip: chip, path, class, probability, p_<class> of every class, geometry (EPSG:4326 or None).
-        rejected: files that were refused, with the reason.
+        table: a row a chip, see docs/analyst.md; its column geometry holds shapes or None.
+        rejected: what was refused, with the reason.
         counts: chips of each class.
         out: the file with the table.
-        notes: what was done to some chips, in sentences.
+        notes: what was done, left out or taken for granted, in sentences; they are stored with the table as well.
     """
 
     table: pd.DataFrame
-    rejected: Refused
+    rejected: list[tuple[Path, str]]
     counts: dict[str, int]
     out: Path
     notes: list[str]
 
 
 def predict(
-    bundle_dir: Path,
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    declared: Declared = NOTHING,
-    overwrite: bool = False,
-    batch_size: int = 64,
-    device: str = "auto",
-    progress: Progress | None = None,
+    bundle_dir: Path, inputs: Sequence[Path], out: Path, request: Request = AS_USUAL, progress: Progress | None = None
 ) -> Predictions:
-    """Classify chips and write the table to `out`, the refused to `<out stem>.rejected.csv` beside it.
+    """Classify, and write the table to `out`, the refused to `<out stem>.rejected.csv` beside it.
 
-    Args:
-        declared: unit and bands of all chips; what is None there is taken from a chip store's manifest.
+    Results are noted in `.<out name>.journal` as they come. A job that was stopped goes on there, if it is asked again.
 
     Raises:
-        RequestError: no bundle, no chips, or an output that cannot be written.
+        RequestError: no bundle, no chips, options that do not fit, or an output that cannot be written.
         WeightsError: a bundle that cannot be used.
-        DataError: not one chip could be classified.
+        DataError: a scene that breaks the contract, or not one chip could be classified.
     """
     bundle = Bundle.load(bundle_dir)
-    check_output(out, _columns(bundle.classes), overwrite=overwrite)
-    chips, skipped, known = find_chips(inputs)
-    known = {path: declared.or_else(known.get(path, NOTHING)) for path in chips}
-    model = load_classifier(bundle, device)
-    place = next(model.parameters()).device
-    result = classify_chips(
-        known, bundle.contract, bundle.classes, lambda x: model(x.to(place)), batch_size=batch_size, progress=progress
-    )
-    listing = _write_rejected(out, result.rejected)
-    if result.table.empty:
-        path, reason = result.rejected[0]
-        raise DataError(f"none of the {len(chips):,} chips can be used; {path}: {reason}", listing, "see the list")
-    metadata = {"rsft_version": __version__, "bundle_sha256": bundle.sha256, "classes": list(bundle.classes)}
-    notes = write_predictions(result.table, out, metadata, overwrite=overwrite)
-    if result.grey:
-        notes.append(f"grey chips stored as RGB, of which one band was used: {result.grey:,}")
-    if skipped:
-        notes.append(f"files of folders skipped for their suffix: {skipped:,}")
-    if result.rejected:
-        notes.append(f"chips refused: {len(result.rejected):,}, listed in {listing}")
-    counts = {name: int((result.table["class"] == name).sum()) for name in bundle.classes}
-    return Predictions(result.table, result.rejected, counts, out, notes)
-
-
-@dataclass
-class Classified:
-    """The table so far, what was refused, and how many chips were grey stored as RGB."""
-
-    table: pd.DataFrame = field(default_factory=pd.DataFrame)
-    rejected: Refused = field(default_factory=list)
-    grey: int = 0
-
-
-def classify_chips(
-    chips: Mapping[Path, Declared],
-    contract: Contract,
-    classes: Sequence[str],
-    classify: Classify,
-    *,
-    batch_size: int,
-    progress: Progress | None = None,
-) -> Classified:
-    """Classify chips batch by batch; one that cannot be read or breaks the contract is refused, and the job goes on.
-
-    Args:
-        chips: each with its unit and bands as far as they are declared.
-    """
-    result = Classified()
-    tables = [pd.DataFrame(columns=_columns(classes))]
-    paths = list(chips)
-    for start in range(0, len(paths), batch_size):
-        kept: list[Path] = []
-        batch: list[NDArray[np.float32]] = []
-        for path in paths[start : start + batch_size]:
+    check_output(out, columns(bundle.classes), overwrite=request.overwrite)
+    _check_page(request)
+    paths, declared, skipped = _inputs(inputs, request)
+    journal = Journal(out.parent / f".{out.name}.journal", _key(bundle, paths, declared, request))
+    finished = False
+    try:
+        with gdal_limits():
+            plan = _plan(bundle, paths, declared, request, journal, progress)
             try:
-                unit, bands = chips[path]
-                pixels = contract.arrange(read_chip(path), bands)
-                band = _one_band(pixels, contract)
-                batch.append(contract.to_input(pixels if band is None else band, unit))
-            except DataError as error:
-                result.rejected.append((path, error.what))
-                continue
-            kept.append(path)
-            result.grey += band is not None
-        if batch:
-            tables.append(_table(kept, _probabilities(classify, np.stack(batch)), classes))
-        if progress:
-            progress(min(start + batch_size, len(paths)), len(paths), "classifying")
-    result.table = pd.concat(tables[1:] or tables, ignore_index=True)
+                result = _run(bundle, plan, request, journal, out, skipped, progress)
+            finally:
+                for source in plan.sources:
+                    source.close()
+        finished = True
+    finally:
+        journal.close(finished)
     return result
 
 
-def _one_band(pixels: Pixels, contract: Contract) -> Pixels | None:
-    """The band of a grey chip that was stored as RGB, where the model takes one band."""
-    grey = pixels.shape[2] == 3 and bool((pixels == pixels[:, :, :1]).all())
-    return pixels[:, :, :1] if grey and len(contract.bands) == 1 else None
+def _inputs(inputs: Sequence[Path], request: Request) -> tuple[list[Path], dict[Path, Declared], int]:
+    """Scenes as they are given, or chips with what is declared of each; and how many files of folders were skipped."""
+    if request.look.is_for_scenes:
+        return list(inputs), {}, 0
+    if request.chips is not None:
+        raise RequestError(
+            "chips are cut from scenes alone", "--chips", "give --at, --grid or --detect, or leave it out"
+        )
+    found = find_chips(inputs)
+    return (
+        found.chips,
+        {path: request.declared.or_else(found.declared.get(path, NOTHING)) for path in found.chips},
+        found.skipped,
+    )
 
 
-@torch.inference_mode()
-def _probabilities(classify: Classify, batch: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, 3, S, S) -> (N, C)."""
-    logits = classify(torch.from_numpy(batch)).double().cpu()
-    if not logits.isfinite().all():
-        raise WeightsError("the model returns logits that are not finite", "", "train it again with a lower rate")
-    return logits.softmax(1).numpy()
+def _key(bundle: Bundle, paths: list[Path], declared: dict[Path, Declared], request: Request) -> str:
+    """Differs where a job that was stopped is of no use."""
+    asked = asdict(request) | {"device": "", "readers": 0, "overwrite": False, "html": request.html is not None}
+    files = [*paths, request.look.at, request.look.detect.land if request.look.detect else None]
+    states = [(text(path), file_state(path)) for path in files if path is not None]
+    told = [__version__, bundle.sha256, states, [declared[path] for path in paths if path in declared], asked]
+    return hashlib.sha256(json.dumps(told, default=text).encode()).hexdigest()
 
 
-def _table(paths: list[Path], probabilities: NDArray[np.float64], classes: Sequence[str]) -> pd.DataFrame:
-    table = pd.DataFrame(probabilities.round(6), columns=[f"p_{name}" for name in classes])
-    table.insert(0, "chip", [_text(path.name) for path in paths])
-    table.insert(1, "path", [_text(path) for path in paths])
-    table.insert(2, "class", [classes[index] for index in probabilities.argmax(1)])
-    table.insert(3, "probability", probabilities.max(1).round(6))
-    table["geometry"] = pd.Series([footprint(path) for path in paths], dtype=object)
-    return table
+def _plan(
+    bundle: Bundle,
+    paths: list[Path],
+    declared: dict[Path, Declared],
+    request: Request,
+    journal: Journal,
+    progress: Progress | None,
+) -> Plan:
+    contract, wishes = bundle.contract, request.wishes
+    if not request.look.is_for_scenes:
+        return Plan([LooseChips(declared, contract, wishes)], [], [], [])
+    found = look(
+        paths, request.look, wishes, request.declared, contract, journal=journal, keep=request.chips, progress=progress
+    )
+    return Plan(found.sources, found.scenes, found.rejected, found.notes)
 
 
-def _columns(classes: Sequence[str]) -> list[str]:
-    return ["chip", "path", "class", "probability", *(f"p_{name}" for name in classes), "geometry"]
+def _run(
+    bundle: Bundle,
+    plan: Plan,
+    request: Request,
+    journal: Journal,
+    out: Path,
+    skipped: int,
+    progress: Progress | None,
+) -> Predictions:
+    todo = batches(plan.sources, request.batch_size)
+    if todo:
+        model = Model(torch_engine(bundle, request.device), bundle.contract, bundle.classes, bundle.confidence)
+        classify(todo, model, journal, readers=request.readers, thumbs=request.html is not None, progress=progress)
+    table, refused, notes = collect(journal, plan, bundle)
+    listing = write_rejected(out, refused)
+    if skipped:
+        notes.append(f"files of folders skipped for their suffix: {skipped:,}")
+    if refused:
+        notes.append(f"refused: {len(refused):,}, listed in {listing}")
+    if table.empty:
+        raise nothing(plan, refused, listing)
+    thumbs = table.pop("thumb").tolist() if "thumb" in table else []
+    if plan.crs is None and out.suffix.lower() == ".geojson":
+        notes.append("GeoJSON knows degrees alone: it has no geometry, .gpkg has")
+    layer = Layer(table, plan.crs, bundle.classes, metadata_of(bundle, plan, request, notes))
+    write_predictions(layer, out, overwrite=request.overwrite)
+    if request.html is not None:
+        write_review(request.html, layer, thumbs, plan.scenes)
+    counts = {name: int((table["class"] == name).sum()) for name in bundle.classes}
+    pairs = [(Path(f"{file}:{line}" if line else file), reason) for file, line, reason in refused]
+    return Predictions(table, pairs, counts, out, notes)
 
 
-def _text(path: Path | str) -> str:
-    """A path as text that every format can hold, whatever bytes its name is made of."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
-
-
-def _write_rejected(out: Path, rejected: Refused) -> Path:
-    listing = out.with_suffix(".rejected.csv")
-    if not rejected:
-        listing.unlink(missing_ok=True)  # of an earlier job
-        return listing
-    with replacing(listing) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "line", "reason"])
-        writer.writerows((_text(path), 0, reason) for path, reason in rejected)
-    return listing
+def _check_page(request: Request) -> None:
+    page = request.html
+    if page is None:
+        return
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise RequestError("the review page is HTML", page, "call it .html")
+    if page.exists() and not request.overwrite:
+        raise RequestError("there is a file already", page, "give --overwrite to replace it, or another name")

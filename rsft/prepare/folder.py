@@ -1,4 +1,4 @@
-"""A tree of class folders, or list files, into a chip store; a long tail is made on request."""
+"""A tree of class folders, list files or a table into a chip store; a long tail is made on request."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rsft.prepare.command import prepare_command
 from rsft.prepare.labelled import check_share, set_aside, thin
 from rsft.prepare.names import chip_names
 from rsft.sources.folder import ImageFolderLT
+from rsft.sources.label_table import LabelTable
 from rsft.sources.text import numbered_lines
 
 
@@ -31,7 +32,7 @@ def prepare_folder(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
-    """Copy the labelled images of `src`, as `ImageFolderLT` finds them, into the chip store `root`.
+    """Copy the labelled images of `src`, as `ImageFolderLT` or, of a .csv, `LabelTable` finds them, into `root`.
 
     Args:
         imbalance: largest class / smallest class of the training split, thinned to `long_tail_counts`: classes are
@@ -52,7 +53,7 @@ def prepare_folder(
     if unit is not None and unit not in UNITS:
         raise RequestError(f"no unit is called {unit}", "--unit", f"choose one of {', '.join(UNITS)}")
     check_bands(bands or ())
-    source = ImageFolderLT(src)
+    source = LabelTable(src) if src.suffix.lower() == ".csv" else ImageFolderLT(src)
     titles = _titles(source, names)
     train = [file for file in source.files if file.split == "train"]
     others = [file for file in source.files if file.split != "train"]
@@ -69,7 +70,7 @@ def prepare_folder(
     facts = {"source": src.resolve().name} | ({"unit": unit} if unit else {})
     records = [
         Record(name, file.split, titles[file.label], file.path, bands=bands, facts=facts)
-        for name, file in zip(chip_names([file.path for file in files], groups, src), files, strict=True)
+        for name, file in zip(chip_names([file.path for file in files], groups, source.root), files, strict=True)
     ]
     plan = Plan(
         name=root.resolve().name,
@@ -91,7 +92,7 @@ def prepare_folder(
     return build_store(root, records, plan, overwrite=overwrite, progress=progress)
 
 
-def _titles(source: ImageFolderLT, names: Mapping[str, str] | Path | None) -> dict[str, str]:
+def _titles(source: ImageFolderLT | LabelTable, names: Mapping[str, str] | Path | None) -> dict[str, str]:
     """What each class is called.
 
     Raises:

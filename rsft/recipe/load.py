@@ -11,8 +11,10 @@ import yaml
 from pydantic import ValidationError
 
 from rsft.errors import Fault, RecipeError, RequestError
-from rsft.recipe.schema import KEYS, SECTIONS, Peft, Recipe, Section, allowed
+from rsft.recipe.fields import Section
+from rsft.recipe.schema import KEYS, SECTIONS, Recipe
 from rsft.recipe.text import Document, parse_value, read_document, show
+from rsft.recipe.words import allowed
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -40,15 +42,21 @@ def dump_recipe(recipe: Recipe) -> str:
     for name, model in SECTIONS.items():
         section: Section | None = getattr(recipe, name)
         lines += ["", f"# {model.__doc__}", f"{name}:" if section else f"{name}: null"]
-        unneeded = unneeded_keys(section) if isinstance(section, Peft) else ()
+        unneeded = section.unneeded if section else {}
         keys = [(key, value) for key, value in section or () if key not in unneeded]
         lines += [_explain(f"{name}.{key}", f"  {key}", value) for key, value in keys]
     return "\n".join(lines) + "\n"
 
 
-def unneeded_keys(peft: Peft) -> list[str]:
-    """The keys of the section that its method does not take."""
-    return [key for key in Peft.model_fields if key not in ("method", *peft.keys)]
+def flatten(recipe: Recipe) -> dict[str, Any]:
+    """Every value by its dotted key; a section that is left out has none."""
+    sections = {"": recipe} | {f"{name}.": getattr(recipe, name) for name in SECTIONS}
+    return {
+        f"{prefix}{key}": value
+        for prefix, section in sections.items()
+        for key, value in section or ()
+        if not isinstance(value, Section) and f"{prefix}{key}" not in SECTIONS
+    }
 
 
 def _explain(key: str, label: str, value: Any) -> str:
@@ -90,7 +98,7 @@ def _validate(document: Document, overridden: set[str]) -> Recipe | None:
             document.values.setdefault(name, {})  # so that each missing key of it is named
     try:
         recipe = Recipe.model_validate(document.values)
-        _refuse_unneeded(document, recipe.peft, overridden)
+        _refuse_unneeded(document, recipe, overridden)
         return recipe
     except ValidationError as error:
         first: dict[str, Any] = {}  # a union reports every branch that failed: one fault a key is enough
@@ -104,13 +112,16 @@ def _validate(document: Document, overridden: set[str]) -> Recipe | None:
     return None
 
 
-def _refuse_unneeded(document: Document, peft: Peft, overridden: set[str]) -> None:
-    """A key that the method does not take would do nothing, without a word."""
-    takes = f"nothing: the method {peft.method} takes {', '.join(peft.keys) or 'no keys'}"
-    for key in unneeded_keys(peft):
-        if key in peft.model_fields_set:
-            dotted = f"peft.{key}"
-            _add_fault(document, dotted, show(getattr(peft, key)), takes, overridden=dotted in overridden)
+def _refuse_unneeded(document: Document, recipe: Recipe, overridden: set[str]) -> None:
+    """A key that the section does not take beside its others would do nothing, without a word."""
+    for name in SECTIONS:
+        section: Section | None = getattr(recipe, name)
+        if section is None:
+            continue
+        for key, words in section.unneeded.items():
+            if key in section.model_fields_set:
+                dotted, found = f"{name}.{key}", show(getattr(section, key))
+                _add_fault(document, dotted, found, words, overridden=dotted in overridden)
 
 
 def _add_fault(document: Document, key: str, found: str, words: str, *, overridden: bool) -> None:

@@ -2,61 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
-
-def _unquoted(value: object) -> object:
-    """YAML reads an unquoted 12 as a number; where text is wanted it is text."""
-    return str(value) if type(value) is int else value
-
-
-def _text(pattern: str, words: str) -> Any:
-    return Field(pattern=pattern, json_schema_extra={"words": words})
-
-
-Text = Annotated[str, _text(r"^[^\x00]+$", "text that is not empty")]
-FolderName = Annotated[
-    str,
-    BeforeValidator(_unquoted),
-    _text(r"^[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$", "the name of a folder, without slash or leading dot"),
-]
-Positions = Annotated[str, BeforeValidator(_unquoted), _text("^[qkvo12]+$", "letters of qkvo12")]
-BlockRule = Annotated[
-    str, _text("^(all|(last|every):[1-9][0-9]*|[0-9]+-[0-9]+)$", "all, last:N, every:N, a range such as 0-5")
-]
-Counts = Annotated[
-    dict[str, Annotated[int, Field(ge=0)]],
-    Field(min_length=1, json_schema_extra={"words": "numbers by pattern of sites, such as {blocks.*.q: 8, '*': 4}"}),
-]
-Shares = Annotated[
-    dict[str, Annotated[float, Field(ge=0)]],
-    Field(min_length=1, json_schema_extra={"words": "numbers by pattern of sites"}),
-]
-Expression = Annotated[str, BeforeValidator(_unquoted), _text(r"^[\w .+*/()-]+$", "expressions over bands")]
-
-
-def _rising(pair: list[float]) -> list[float]:
-    if pair[0] >= pair[1]:
-        raise ValueError("the first limit must be below the second")
-    return pair
-
-
-Pair = Annotated[
-    list[float],
-    Field(min_length=2, max_length=2, json_schema_extra={"words": "a pair of limits, rising"}),
-    AfterValidator(_rising),
-]
-Pairs = Annotated[list[Pair], Field(min_length=1, json_schema_extra={"words": "a list of such pairs"})]
-BlockList = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """A closed set of keys: another key is a fault, and so is a value of another type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+from rsft.recipe.fields import (
+    BlockList,
+    BlockRule,
+    Counts,
+    Expression,
+    FolderName,
+    Pair,
+    Pairs,
+    Positions,
+    Section,
+    Shares,
+    Text,
+    unquoted,
+)
 
 
 class Data(Section):
@@ -172,6 +136,12 @@ class Peft(Section):
         return METHODS[self.method].keys
 
     @property
+    def unneeded(self) -> dict[str, str]:
+        """The keys that the method does not take."""
+        takes = f"nothing: the method {self.method} takes {', '.join(self.keys) or 'no keys'}"
+        return {key: takes for key in type(self).model_fields if key not in ("method", *self.keys)}
+
+    @property
     def title(self) -> str:
         """The method in print."""
         return METHODS[self.method].title
@@ -220,32 +190,91 @@ class Head(Section):
     scale: float = Field(
         default=25.0, gt=0, description="factor of the cosine (the authors' 25); a linear head has none"
     )
-    init: Literal["class-mean", "random"] = Field(
-        default="class-mean", description="start at the mean frozen feature of each class"
+    init: Literal["class-mean", "k-shot", "linear-probe", "random"] = Field(
+        default="class-mean",
+        description="start: mean frozen feature of each class, the same of head.shots chips, logistic regression on "
+        "frozen features, or at random",
     )
+    shots: int = Field(default=10, ge=1, description="chips of each class that a k-shot start takes the mean of")
+
+    @property
+    def unneeded(self) -> dict[str, str]:
+        """A linear head has no scale, and one start counts shots."""
+        scale = {} if self.kind == "cosine" else {"scale": "nothing: a linear head has no scale"}
+        shots = {} if self.init == "k-shot" else {"shots": f"nothing: the start {self.init} counts no shots"}
+        return scale | shots
+
+
+LOSSES: dict[str, tuple[str, ...]] = {
+    "logit_adjustment": ("tau",),
+    "ce": (),
+    "focal": ("gamma",),
+    "ldam": ("margin", "margin_scale", "defer", "beta"),
+    "class_balanced": ("beta",),
+    "balanced_softmax": (),
+    "lade": ("weight", "penalty"),
+}
+"""Losses by name, each with the keys that it takes; a test holds them against `rsft.finetune.losses`."""
 
 
 class Loss(Section):
     """The training loss, the same in both loops (paper, Section 4.2)."""
 
-    name: Literal["logit_adjustment", "ce"] = Field(
-        default="logit_adjustment", description="cross entropy, with or without the class frequencies as a prior"
+    name: Literal["logit_adjustment", "ce", "focal", "ldam", "class_balanced", "balanced_softmax", "lade"] = Field(
+        default="logit_adjustment", description="as the literature calls it; all but ce and focal know class counts"
     )
     tau: float = Field(default=1.0, ge=0, description="weight of the prior in logit adjustment")
+    gamma: float = Field(default=2.0, ge=0, description="how far focal loss turns from chips that are classified well")
+    margin: float = Field(default=0.5, ge=0, description="LDAM's margin of the rarest class, as a cosine")
+    margin_scale: float = Field(
+        default=25.0, gt=0, description="factor from a cosine to a logit in LDAM; that of the cosine head"
+    )
+    defer: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="share of training after which LDAM weights classes by effective number (DRW); null never does",
+    )
+    beta: float = Field(default=0.9999, ge=0, lt=1, description="of the effective number of chips; 0 weights alike")
+    weight: float = Field(default=0.1, ge=0, description="weight of LADE's regulariser beside its cross entropy")
+    penalty: float = Field(default=0.1, ge=0, description="weight of the squared term within the regulariser")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that the loss takes."""
+        return LOSSES[self.name]
+
+    @property
+    def unneeded(self) -> dict[str, str]:
+        """The keys that the loss does not take."""
+        takes = f"nothing: the loss {self.name} takes {', '.join(self.keys) or 'no keys'}"
+        unneeded = {key: takes for key in type(self).model_fields if key not in ("name", *self.keys)}
+        if self.name == "ldam" and self.defer is None:
+            unneeded["beta"] = "nothing: without loss.defer LDAM weights no class"
+        return unneeded
 
 
 class Train(Section):
     """The inner loop: SGD on modules and head."""
 
     epochs: int = Field(ge=1, description="passes over the training chips")
-    batch_size: int = Field(default=128, ge=1, description="chips in a step")
+    batch_size: int = Field(default=128, ge=1, description="chips in a batch, over all processes")
     lr: float = Field(
         default=1e-2, gt=0, description="rate at batch 128, scaled by sqrt(batch_size / 128); paper, Section 4.2"
     )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(default=5e-4, ge=0, description="of SGD")
-    schedule: Literal["cosine"] = Field(default="cosine", description="course of the rate after the warm-up")
+    decay_all: bool = Field(
+        default=True, description="decay biases, norms, prompts and scales too, as the authors do; false spares them"
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="course of the rate after the warm-up, step by step"
+    )
     warmup_epochs: float = Field(default=0.0, ge=0, description="epochs in which the rate rises to its full value")
+    sampler: Literal["natural", "class-balanced", "square-root"] = Field(
+        default="natural",
+        description="every chip once an epoch, or as many drawn with classes alike, or by the root of their frequency",
+    )
     accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one step")
     checkpointing: bool = Field(
         default=False, description="keep a block's input alone and compute the rest again: less memory, more time"
@@ -255,8 +284,23 @@ class Train(Section):
     )
     min_delta: float = Field(default=0.0, ge=0, description="what counts as better, in points of accuracy as 0-1")
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the gradient; null does not clip")
-    precision: Annotated[Literal["32", "bf16"], BeforeValidator(_unquoted)] = Field(
-        default="32", description="of the arithmetic; `rsft doctor` measures which is faster"
+    precision: Annotated[Literal["auto", "32", "bf16", "fp16"], BeforeValidator(unquoted)] = Field(
+        default="32", description="of the arithmetic; auto measures which is fastest here, fp16 needs a GPU"
+    )
+    runs: int = Field(
+        default=1, ge=1, le=100, description="independent runs whose probabilities are averaged (the paper's 3)"
+    )
+    devices: int = Field(default=1, ge=1, description="processes on a machine, each with a GPU or a share of the cores")
+    nodes: int = Field(default=1, ge=1, description="machines; torchrun or SLURM starts the processes there")
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        default="auto",
+        description="what each of several processes holds: ddp the model, fsdp a share of its blocks; auto is ddp",
+    )
+    checkpoint_steps: int | None = Field(
+        default=None, ge=1, description="steps between checkpoints; null leaves it to the minutes"
+    )
+    checkpoint_minutes: float | None = Field(
+        default=10.0, gt=0, description="minutes between them; there is one after each epoch anyway"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU where there is one")
 
@@ -270,6 +314,39 @@ class Evaluate(Section):
     every: int = Field(default=1, ge=1, description="epochs between validations in training; the last has one anyway")
     batch_size: int = Field(default=256, ge=1, description="chips in a pass")
     knn: int = Field(default=5, ge=1, description="neighbours of the k-NN baselines")
+    tta: Literal["none", "five-crop", "ten-crop"] = Field(
+        default="none",
+        description="crops of a larger image whose probabilities are averaged; ten: mirrored too",
+    )
+    margin: int = Field(
+        default=24, ge=1, description="pixels by which that image is larger than data.size (the paper's 24)"
+    )
+
+    @property
+    def unneeded(self) -> dict[str, str]:
+        """Without crops there is no margin."""
+        return {} if self.tta != "none" else {"margin": "nothing: without crops (evaluate.tta) there is no margin"}
+
+
+class Track(Section):
+    """Where the numbers of a run go while it goes, beside its own tables."""
+
+    to: list[Literal["tensorboard", "mlflow", "wandb"]] = Field(
+        default=["tensorboard"], description="trackers; metrics.csv is always written, and [] leaves it at that"
+    )
+    every: int = Field(default=50, ge=1, description="steps from one point of the training loss to the next")
+    project: Text = Field(default="rsft", description="experiment of MLflow, project of Weights & Biases")
+    uri: Text | None = Field(
+        default=None,
+        description="MLflow's server or database; null takes MLFLOW_TRACKING_URI, else the SQLite file mlflow.db here",
+    )
+
+    @property
+    def unneeded(self) -> dict[str, str]:
+        """What is MLflow's alone, or that of services."""
+        uri = {} if "mlflow" in self.to else {"uri": "nothing: track.to has no mlflow"}
+        project = {} if set(self.to) - {"tensorboard"} else {"project": "nothing: track.to has no mlflow or wandb"}
+        return uri | project
 
 
 class Recipe(Section):
@@ -285,6 +362,7 @@ class Recipe(Section):
     loss: Loss = Loss()
     train: Train
     evaluate: Evaluate = Evaluate()
+    track: Track = Track()
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -296,6 +374,7 @@ SECTIONS: dict[str, type[Section]] = {
     "loss": Loss,
     "train": Train,
     "evaluate": Evaluate,
+    "track": Track,
 }
 """Sections by name, in the order of a recipe."""
 
@@ -304,28 +383,3 @@ KEYS: dict[str, FieldInfo] = {
     **{f"{name}.{key}": field for name, section in SECTIONS.items() for key, field in section.model_fields.items()},
 }
 """Every key by its dotted name, as the command line writes it."""
-
-_NOUNS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null"}
-_SIGNS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-
-
-def allowed(key: str) -> str:
-    """What a key or section accepts, in words: "a whole number >= 1, or null"."""
-    if key in SECTIONS:
-        return f"a section with keys {', '.join(SECTIONS[key].model_fields)}"
-    section, _, leaf = key.rpartition(".")
-    model = SECTIONS.get(section, Recipe)
-    return _words(model.model_json_schema()["properties"][leaf])
-
-
-def _words(schema: dict[str, Any]) -> str:
-    if "anyOf" in schema:
-        return ", or ".join(map(_words, schema["anyOf"]))
-    if "words" in schema:
-        return str(schema["words"])
-    if "const" in schema or "enum" in schema:
-        return " | ".join(map(str, schema.get("enum") or [schema["const"]]))
-    if schema["type"] == "array":
-        return f"a list of {_words(schema['items']).removeprefix('a ').replace('number', 'numbers')}"
-    bounds = " and ".join(f"{sign} {schema[bound]}" for bound, sign in _SIGNS.items() if bound in schema)
-    return f"{_NOUNS[schema['type']]} {bounds}".rstrip()

@@ -59,7 +59,7 @@ class ImageFolderLT(NonGeoDataset):
         if not self.files:
             wanted = "give class folders (in train/ and val/, or at the top), or train.txt with `path label` rows"
             raise RequestError(f"no labelled image in the folder (read as {self.layout})", root, wanted)
-        self.classes = _in_order({file.label for file in self.files})
+        self.classes = classes_in_order({file.label for file in self.files})
 
     def __len__(self) -> int:
         return len(self.files)
@@ -132,6 +132,6 @@ def _has_folders(folder: Path) -> bool:
     return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())
 
 
-def _in_order(labels: set[str]) -> list[str]:
+def classes_in_order(labels: set[str]) -> list[str]:
     """By number where every class is one, else by the alphabet."""
     return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)

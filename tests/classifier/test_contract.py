@@ -72,3 +72,12 @@ def test_a_backbone_trained_on_decibels():
     for wishes in ({"unit": "sigma0"}, {"stretch": "chip-max"}):
         with pytest.raises(RequestError):
             contract_of(recipe(**wishes), physical, ["VV"], ["sigma0"], sigma0)
+
+
+@pytest.mark.parametrize(
+    ("spacings", "common"),
+    [([], None), ([10.0, 10.0], 10.0), ([9.5, 10.0, 10.5], 10.0), ([10.0, float("nan")], None), ([1.0, 10.0], None)],
+)
+def test_the_spacing_that_all_chips_share(spacings, common):
+    contract = contract_of(recipe(), encoder("gray"), ["gray"], ["uint8"], never, spacings)
+    assert contract.spacing_m == common

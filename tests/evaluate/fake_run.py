@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from rsft.metrics.accuracy import summarise
+from rsft.metrics.accuracy import confusion_matrix, summarise
+from rsft.metrics.sets import coverage_by_class, coverage_by_group
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Data, Meta, Recipe, Train
 
@@ -38,9 +40,43 @@ def write_fake_run(
     evaluation = folder / "evaluation"
     evaluation.mkdir()
     methods = {"MetaLoRA" if modulated else "LoRA": 0.85} | (BASELINES if baselines else {})
-    metrics = _metrics(rng, classes, methods)
+    metrics, labels, probabilities = _metrics(rng, classes, methods)
     (evaluation / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    chips = _chips(classes, labels)
+    _predictions(rng, chips, classes, probabilities).to_parquet(evaluation / "predictions.parquet")
+    _embedding(rng, chips, labels).to_parquet(evaluation / "embedding.parquet")
+    sites = [(block, position) for block in range(blocks) for position in POSITIONS]
+    shares = pd.DataFrame(sites, columns=["block", "position"]).assign(share=rng.gamma(2, 0.05, len(sites)))
+    shares.to_csv(evaluation / "contributions.csv", index=False)
     return folder
+
+
+def _chips(classes: list[str], labels: NDArray[np.int64]) -> pd.DataFrame:
+    names = [f"chip{number:05d}" for number in range(len(labels))]
+    paths = [f"chips/test/{label}/{name}.png" for label, name in zip(labels, names, strict=True)]
+    return pd.DataFrame({"name": names, "path": paths, "class": np.array(classes)[labels]})
+
+
+def _predictions(
+    rng: np.random.Generator, chips: pd.DataFrame, classes: list[str], probabilities: NDArray[np.float64]
+) -> pd.DataFrame:
+    table, names = chips.copy(), np.array(classes)
+    table["predicted"] = names[probabilities.argmax(1)]
+    table["set"] = [names[row > min(0.1, row.max() - 1e-9)].tolist() for row in probabilities]
+    table["ood"] = rng.gamma(9, 0.07, len(chips))
+    shares = pd.DataFrame(probabilities.astype(np.float32), columns=[f"p_{name}" for name in classes])
+    return pd.concat([table, shares], axis=1)
+
+
+def _embedding(
+    rng: np.random.Generator, chips: pd.DataFrame, labels: NDArray[np.int64], most: int = 400
+) -> pd.DataFrame:
+    chosen = np.linspace(0, len(chips) - 1, min(most, len(chips))).astype(int)
+    table = chips.iloc[chosen].reset_index(drop=True)
+    for stage, distance in {"frozen": 4, "adapted": 14}.items():
+        centres = distance * rng.normal(size=(labels.max() + 1, 2))
+        table[[f"{stage}_x", f"{stage}_y"]] = centres[labels[chosen]] + rng.normal(size=(len(chosen), 2))
+    return table
 
 
 def _facts(recipe: Recipe) -> dict[str, object]:
@@ -50,6 +86,9 @@ def _facts(recipe: Recipe) -> dict[str, object]:
         "seed": recipe.seed,
         "versions": {"rsft": "0.1.0", "python": "3.11.2", "torch": "2.13.0+cpu", "timm": "1.0.20"},
         "machine": "Linux-6.1-x86_64",
+        "hardware": {"cpu": "a processor", "cores": 2, "threads": 2, "memory_gb": 8.0, "gpus": []},
+        "data": {"root": "/data/fusrs_lt", "manifest_sha256": "ab" * 32},
+        "git": {"commit": "1234567" * 5, "dirty": True},
         "device": "cpu",
         "trained_parameters": 74_304,
         "modulator_parameters": 48 if recipe.meta else 0,
@@ -82,6 +121,11 @@ def _epochs(rng: np.random.Generator, epochs: int, modulated: bool) -> pd.DataFr
             "val_tail": 0.4 * learned + noise[4],
             "seconds": 14.8,
             "images_per_s": 41.0 + rng.normal(0, 1, epochs),
+            "data_s": 1.6,
+            "inner_s": 9.1,
+            "outer_s": 4.1 if modulated else 0.0,
+            "memory_mb": 912.0,
+            "gpu_mb": np.nan,
         }
     )
 
@@ -98,7 +142,10 @@ def _scales(rng: np.random.Generator, epochs: int, blocks: int) -> pd.DataFrame:
     )
 
 
-def _metrics(rng: np.random.Generator, classes: list[str], methods: dict[str, float]) -> dict[str, object]:
+def _metrics(
+    rng: np.random.Generator, classes: list[str], methods: dict[str, float]
+) -> tuple[dict[str, object], NDArray[np.int64], NDArray[np.float64]]:
+    """metrics.json, and the labels (N,) and probabilities (N, C) of the run."""
     n = len(classes)
     counts = np.rint(400 * 100 ** (-np.arange(n) / max(1, n - 1))).astype(int)
     groups = {
@@ -117,9 +164,8 @@ def _metrics(rng: np.random.Generator, classes: list[str], methods: dict[str, fl
         logits[np.arange(len(labels)), chosen] += 6
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         found[name] = odds / odds.sum(axis=1, keepdims=True)
-    confusion = np.zeros((n, n), int)
-    np.add.at(confusion, (labels, next(iter(found.values())).argmax(axis=1)), 1)
-    return {
+    own = next(iter(found.values()))
+    metrics = {
         "data": "data/fusrs_lt",
         "split": "test",
         "count": len(labels),
@@ -127,5 +173,33 @@ def _metrics(rng: np.random.Generator, classes: list[str], methods: dict[str, fl
         "train_counts": counts.tolist(),
         "groups": groups,
         "methods": {name: summarise(p, labels, n, groups).to_dict(classes) for name, p in found.items()},
-        "confusion": confusion.tolist(),
+        "confusion": confusion_matrix(labels, own.argmax(1), n).tolist(),
+        "confidence": _confidence(own, labels, groups),
+        "distances": {
+            "frozen": {"head": 0.41, "medium": 0.35, "tail": 0.22, "all": 0.33},
+            "adapted": {"head": 0.83, "medium": 0.78, "tail": None, "all": 0.75},
+        },
+        "notes": ["a class of fewer than 9 validation chips is in every set of 90 %: dredger"],
+    }
+    return metrics, labels, own
+
+
+def _confidence(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], groups: dict[str, list[int]]
+) -> dict[str, object]:
+    coverage = []
+    for asked in (0.8, 0.9, 0.95):
+        sets = probabilities > (1 - asked) / 4
+        found = coverage_by_group(sets, labels, groups)
+        by_group = {name: group and group.to_dict() for name, group in found.items()}
+        scarce = [probabilities.shape[1] - 1] if asked > 0.8 else []
+        by_class = coverage_by_class(sets, labels)
+        coverage.append({"asked": asked, "groups": by_group, "by_class": by_class, "scarce": scarce})
+    return {
+        "temperature": 1.31,
+        "ece_uncalibrated": 0.09,
+        "fitted_here": False,
+        "coverage": coverage,
+        "flagged": 0.05,
+        "strange": {"all": 0.061, "head": 0.05, "medium": None, "tail": 0.11},
     }

@@ -1,6 +1,5 @@
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -11,50 +10,9 @@ from rsft.evaluate.report import write_report
 from rsft.evaluate.report.modulator import ModulatorMap
 from rsft.evaluate.report.svg import ticks
 from tests.evaluate.fake_run import write_fake_run
+from tests.evaluate.report_page import Page, page_of
 
 SHIPS = ["cargo", "fishing", "tanker", "dredger"]
-VOID = {"meta", "input"}
-
-
-class Page(HTMLParser):
-    """A report, read back: its elements, its tables and the text of its sections."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.tags, self.open, self.tables, self.sections, self.words = [], [], [], {}, []
-        self.feed(html)
-        assert not self.open, "an element is not closed"
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append((tag, dict(attrs)))
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("th", "td"):
-            self.tables[-1][-1].append("")
-
-    def handle_endtag(self, tag):
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data):
-        names = [tag for tag, _ in self.open]
-        if "script" in names or "style" in names:
-            return
-        self.words.append(data)
-        section = next((attrs["aria-labelledby"] for tag, attrs in self.open if tag == "section"), "header")
-        self.sections[section] = self.sections.get(section, "") + data
-        if ("td" in names or "th" in names) and "small" not in names:
-            self.tables[-1][-1][-1] += data
-
-    def all(self, tag):
-        return [attrs for found, attrs in self.tags if found == tag]
-
-
-def page_of(run):
-    return Page(write_report(run).read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -68,7 +26,8 @@ def metrics(run):
 
 def test_every_section_is_there_and_says_something(run):
     sections = page_of(run).sections
-    names = ["header", "groups", "classes", "training", "confusion", "modulator", "cost", "reproduce"]
+    names = ["header", "groups", "classes", "training", "confusion", "sites", "features", "gallery", "confidence"]
+    names += ["cost", "data", "reproduce"]
     assert list(sections) == names
     assert "LoRA of rank 4 beside q, k, v, out, mlp1 and mlp2 in all blocks" in sections["header"]
     assert "meta subset of 20%" in sections["header"]
@@ -116,7 +75,8 @@ def test_the_modulators_last_values_are_printed_and_every_epoch_is_carried(run):
     html = write_report(run).read_text()
     table = pd.read_csv(run / "modulator.csv")
     last = table[table.epoch == table.epoch.max()].sort_values("block", kind="stable").value
-    cells = re.findall(r'class="site"><rect[^>]*></rect><text[^>]*>([\d.]+)<', html)
+    figure = html.split("matrix labelled modulator")[1].split("</svg>")[0]
+    cells = re.findall(r'class="site"><rect[^>]*></rect><text[^>]*>([\d.]+)<', figure)
     assert cells == [f"{value:.2f}" for value in last]
     data = json.loads(re.search(r'id="frames">(.*?)</script>', html)[1])
     assert data["epochs"] == list(range(1, 13))
@@ -127,18 +87,25 @@ def test_nothing_is_loaded_from_elsewhere(run):
     html = write_report(run).read_text()
     assert not re.search(r"https?://|//\w+\.\w+/|@import|url\(", html)
     page = Page(html)
-    assert not [attrs for _, attrs in page.tags if {"src", "href"} & set(attrs)]
+    links = {attrs[key] for _, attrs in page.tags for key in ("src", "href") if key in attrs}
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert {link for link in links if link[0] == "#"} == links <= {f"#{name}" for name in ids}
+    assert len(ids) == len(set(ids))
     assert page.all("meta")[-1]["content"].startswith("default-src 'none'")
 
 
 def test_accessible(run):
     page = page_of(run)
     assert all(attrs["scope"] in ("col", "row") for attrs in page.all("th"))
-    assert len(page.all("h1")) == 1 and page.all("html")[0]["lang"] == "en"
-    figures = page.all("svg")
-    assert len(figures) == 5
+    assert len(page.all("h1")) == len(page.all("main")) == len(page.all("nav")) == 1
+    assert page.all("html")[0]["lang"] == "en"
+    figures = [attrs for attrs in page.all("svg") if "aria-hidden" not in attrs]
+    assert len(figures) == 13
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
-    assert page.all("label")[0]["for"] == page.all("input")[0]["id"]
+    named = {attrs["for"] for attrs in page.all("label") if "for" in attrs}
+    controls = page.all("select") + [attrs for attrs in page.all("input") if attrs["type"] != "radio"]
+    assert {attrs["id"] for attrs in controls} == named
+    assert all(attrs["aria-label"] for _, attrs in page.tags if attrs.get("role") == "group")
     assert "width=device-width" in page.all("meta")[1]["content"]
 
 
@@ -147,7 +114,7 @@ def test_names_are_escaped(tmp_path):
     page = page_of(write_fake_run(tmp_path, names))
     assert [row[0] for row in page.tables[1][1:]] == names
     assert not page.all("b")
-    assert len(page.all("script")) == 2
+    assert len(page.all("script")) == 3
 
 
 @pytest.mark.parametrize("count", [2, 100])
@@ -160,7 +127,7 @@ def test_few_and_many_classes(tmp_path, count):
 
 def test_plain_lora_without_baselines(tmp_path):
     page = page_of(write_fake_run(tmp_path, SHIPS, modulated=False, baselines=False, epochs=1))
-    assert "plain PEFT" in page.sections["modulator"] and not page.all("input")
+    assert "plain PEFT" in page.sections["sites"] and not [a for a in page.all("input") if a["type"] == "range"]
     assert "No baselines" in page.sections["groups"] and "best" not in page.sections["groups"]
     assert "outer loop" not in page.sections["training"]
 
@@ -168,16 +135,22 @@ def test_plain_lora_without_baselines(tmp_path):
 @pytest.mark.parametrize(
     ("file", "section", "reason"),
     [
-        ("modulator.csv", "modulator", "modulator.csv is not there"),
+        ("modulator.csv", "sites", "modulator.csv is not there"),
         ("metrics.csv", "training", "metrics.csv is not there"),
         ("evaluation/metrics.json", "groups", "has not been evaluated"),
+        ("evaluation/metrics.json", "confidence", "has not been evaluated"),
+        ("evaluation/predictions.parquet", "gallery", "predictions.parquet is not there"),
+        ("evaluation/predictions.parquet", "confidence", "no reliability diagram"),
+        ("evaluation/embedding.parquet", "features", "embedding.parquet is not there"),
+        ("evaluation/contributions.csv", "sites", "contributions.csv is not there"),
+        ("bundle/weights.safetensors", "data", "there is no chip store"),
     ],
 )
 def test_a_missing_file_leaves_its_section_out_and_says_why(run, file, section, reason):
     (run / file).unlink()
     sections = page_of(run).sections
     assert reason in sections[section]
-    assert len(sections) == 8
+    assert len(sections) == 12
 
 
 def test_a_group_without_classes_and_a_class_without_test_chips(run):
@@ -214,7 +187,7 @@ def test_a_modulator_that_diverged_is_not_drawn(run):
     table = pd.read_csv(run / "modulator.csv")
     table.loc[table.epoch == 11, "value"] = np.nan
     table.to_csv(run / "modulator.csv", index=False)
-    assert "not numbers" in page_of(run).sections["modulator"]
+    assert "not numbers" in page_of(run).sections["sites"]
 
 
 def test_refuses_a_folder_that_is_no_run(tmp_path):
@@ -229,6 +202,10 @@ def test_refuses_a_folder_that_is_no_run(tmp_path):
         ("metrics.csv", "epoch\n1\n"),
         ("metrics.csv", ""),
         ("evaluation/metrics.json", '{"data": 1}'),
+        ("evaluation/metrics.json", "[]"),
+        ("evaluation/predictions.parquet", "no table"),
+        ("evaluation/embedding.parquet", ""),
+        ("evaluation/contributions.csv", "block\n1\n"),
     ],
 )
 def test_a_damaged_file_is_named(run, file, text):

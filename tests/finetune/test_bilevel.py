@@ -4,11 +4,13 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
 from rsft.classifier import Classifier, CosineHead
 from rsft.errors import RsftError
 from rsft.finetune.bilevel import BiLevel, only
+from rsft.finetune.half import loss_scalers
 from rsft.peft import LoRA, attach
 from rsft.recipe.schema import Meta
 
@@ -28,10 +30,11 @@ def batch(seed, rows=8):
     return torch.randn(rows, 3, 16, 16, generator=draw), torch.randint(0, 3, (rows,), generator=draw)
 
 
-def loops(model, lr=0.1, meta_lr=0.1, accumulate=1, **meta):
+def loops(model, lr=0.1, meta_lr=0.1, accumulate=1, scalers=None, clip_norm=None, **meta):
     inner = torch.optim.SGD(model.theta, lr=lr, momentum=0.9)
     outer = torch.optim.Adam(model.adapted.gamma, lr=meta_lr)
-    return BiLevel(model, F.cross_entropy, inner, outer, Meta(**meta), accumulate=accumulate)
+    options = {"accumulate": accumulate, "scalers": scalers, "clip_norm": clip_norm}
+    return BiLevel(model, F.cross_entropy, inner, outer, Meta(**meta), **options)
 
 
 def state(model, *optimizers):
@@ -118,6 +121,40 @@ def test_a_loss_that_is_not_finite_moves_nothing():
     with pytest.raises(RsftError, match="the loss of the inner loop is nan"):
         both.step(batch(0))
     assert all(torch.equal(a, b) for a, b in zip(model.theta, before, strict=True))
+
+
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+def test_scaled_losses_move_nothing_else(schedule):
+    models = classifier(), classifier()
+    scalers = loss_scalers("fp16", "cpu")
+    for model, wish in zip(models, (None, scalers), strict=True):
+        both = loops(model, scalers=wish, clip_norm=0.5, accumulate=2, schedule=schedule)
+        losses = [both.step(batch(number), batch(9) if number % 2 else None) for number in range(4)]
+        assert losses[-1][1] < 10  # as it is, not scaled
+    assert scalers[0].get_scale() == 2.0**16 and both.skipped == 0
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+def test_an_overflow_skips_the_step_of_its_loop_and_halves_its_scale(schedule):
+    model = classifier()
+    scalers = GradScaler("cpu"), GradScaler("cpu", init_scale=2.0**127)
+    both = loops(model, lr=1e-4, scalers=scalers, schedule=schedule)
+    both.loss = lambda logits, labels: 1000 * F.cross_entropy(logits, labels)
+    gamma, theta = model.adapted.gamma[0].detach().clone(), model.theta[0].detach().clone()
+    both.step(batch(0), batch(1))
+    assert torch.equal(model.adapted.gamma[0], gamma) and not torch.equal(model.theta[0], theta)
+    assert [scaler.get_scale() for scaler in scalers] == [2.0**16, 2.0**126]
+    assert both.skipped == 1
+
+
+def test_steps_in_float16():
+    model = classifier()
+    both = loops(model, lr=0.02, meta_lr=0.02, scalers=loss_scalers("fp16", "cpu"))
+    with torch.autocast("cpu", torch.float16):
+        first, *_, last = [torch.stack(both.step(batch(0), batch(0))) for _ in range(15)]
+    assert (last < first - 0.1).all()
 
 
 def test_only():

@@ -9,16 +9,15 @@ def parameter(*values):
     return nn.Parameter(torch.tensor(values))
 
 
-@pytest.mark.parametrize(("order", "wanted", "value"), [(1, -4, -7), (2, 2, 1)])
-def test_the_quadratic_of_darts(order, wanted, value):
+@pytest.mark.parametrize(("order", "wanted"), [(1, -4), (2, 2)])
+def test_the_quadratic_of_darts(order, wanted):
     # L_train = w^2 - 2 a w + a^2, L_val = a w - 2 a + 1 at a = 2, w = -2, xi = 0.5: w' = a, and w' - 2 + a is 2
     w, a = parameter(-2.0), parameter(2.0)
     before = w.detach().clone()
-    grads, loss = hypergradient(
+    grads = hypergradient(
         [w], [a], lambda: (w * w - 2 * a * w + a * a).sum(), lambda: (a * w - 2 * a + 1).sum(), order=order, rate=0.5
     )
     assert torch.equal(w, before)
-    assert loss.item() == pytest.approx(value)
     assert grads[0].item() == pytest.approx(wanted, abs=1e-3)
 
 
@@ -32,7 +31,7 @@ def test_second_order_is_the_gradient_through_the_step():
     def outer(w=w):
         return (w**3).sum() + a.prod() * w[0]
 
-    (found,), _ = hypergradient([w], [a], inner, outer, order=2, rate=0.1)
+    (found,) = hypergradient([w], [a], inner, outer, order=2, rate=0.1)
     (step,) = torch.autograd.grad(inner(), w, create_graph=True)
     (wanted,) = torch.autograd.grad(outer(w - 0.1 * step), a)
     assert torch.allclose(found, wanted, rtol=1e-4)
@@ -41,5 +40,5 @@ def test_second_order_is_the_gradient_through_the_step():
 @pytest.mark.parametrize("order", [1, 2])
 def test_a_loss_without_gamma(order):
     w, a = parameter(1.0), parameter(1.0)
-    grads, _ = hypergradient([w], [a], lambda: w.sum(), lambda: w.sum(), order=order, rate=0.1)
+    grads = hypergradient([w], [a], lambda: w.sum(), lambda: w.sum(), order=order, rate=0.1)
     assert grads[0].item() == 0

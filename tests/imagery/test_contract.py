@@ -125,3 +125,17 @@ def test_a_single_band_is_resized_as_three():
     grey = np.random.default_rng(0).integers(0, 256, (51, 40, 1), np.uint8)
     colour = contract(bands=("R", "G", "B"), planes=("R", "G", "B"), size=16)
     assert np.array_equal(contract(size=16).to_image(grey), colour.to_image(np.repeat(grey, 3, axis=2)))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "told"),
+    [(None, [3.0], None), (10, [9.5, 10.9], None), (10, [10, 11.5], "10 x 11.5 m"), (3, [40], "40 m")],
+)
+def test_pixels_of_another_size(wanted, found, told):
+    asked = contract(spacing_m=wanted)
+    if told is None:
+        asked.check_spacing(found)
+        return
+    with pytest.raises(DataError, match=told) as caught:
+        asked.check_spacing(found)
+    assert caught.value.fix == f"resample them: --resample-to {wanted}"

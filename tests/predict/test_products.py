@@ -11,6 +11,7 @@ import rasterio
 from rsft.errors import DataError
 from rsft.imagery.read import read_chip
 from rsft.predict.inputs import Declared
+from rsft.predict.result import Request
 from rsft.predict.run import predict
 
 RECIPE = """\
@@ -55,7 +56,7 @@ def decibels(stores, tmp_path_factory):
 
 
 def table(bundle, chips: list[Path], out: Path, declared: Declared):
-    result = predict(bundle, chips, out, declared=declared)
+    result = predict(bundle, chips, out, Request(declared=declared))
     assert not result.rejected
     names = result.table["path"].map(lambda path: Path(path).stem.removesuffix("_vh"))
     return result.table.set_index(names).filter(like="p_").sort_index()
@@ -79,10 +80,10 @@ def test_three_products_rank_alike(bundle, stores, decibels, tmp_path):
 )
 def test_decibels_declared_wrong(bundle, decibels, tmp_path, unit, told):
     with pytest.raises(DataError, match=told):
-        predict(bundle, [decibels], tmp_path / "out.csv", declared=Declared(unit))
+        predict(bundle, [decibels], tmp_path / "out.csv", Request(declared=Declared(unit)))
 
 
 def test_sigma0_declared_wrong(bundle, stores, tmp_path):
     chips = [stores["cal"].root / path for path in stores["cal"].split("test")["path"]]
     with pytest.raises(DataError, match="somewhere below 0"):
-        predict(bundle, chips, tmp_path / "out.csv", declared=Declared("db"))
+        predict(bundle, chips, tmp_path / "out.csv", Request(declared=Declared("db")))

@@ -1,49 +1,28 @@
-"""The job on good and on broken chips, with a classifier that tells dark from bright."""
+"""The job on good and on broken chips and on scenes, with a model that tells dark from bright."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pandas as pd
+import pyogrio
 import pytest
 import rasterio
-import torch
 from rasterio.transform import Affine
-from torch import Tensor, nn
 
+from rsft.classifier.outputs import Outputs
 from rsft.errors import DataError, RequestError, WeightsError
-from rsft.imagery.contract import Contract
-from rsft.imagery.stretch import AS_IT_IS
 from rsft.predict import run
-from rsft.predict.inputs import Declared
-from rsft.predict.run import classify_chips, predict
-
-CLASSES = ("dark", "bright")
-CONTRACT = Contract(
-    units={"uint8": (AS_IT_IS,) * 3},
-    bands=("HH",),
-    planes=("HH",) * 3,
-    crop=None,
-    size=8,
-    mean=(0.5,) * 3,
-    std=(0.25,) * 3,
-)
-
-
-class Brightness(nn.Module):
-    """Logits (-x, x) of the mean input x."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sign = nn.Parameter(torch.tensor([-1.0, 1.0]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean(dim=(1, 2, 3))
-        return mean[:, None] * self.sign
+from rsft.predict.framing import Wishes
+from rsft.predict.look import Look
+from rsft.predict.result import Request
+from rsft.predict.run import predict
+from tests.killing import die, killed
+from tests.predict.scenes import UTM, brightness, contract, write
+from tests.predict.scenes import bundle as made
 
 
 @pytest.fixture
@@ -74,24 +53,35 @@ def broken(chips: Path) -> Path:
     return chips
 
 
+class _Opened:
+    """In the place of Bundle: what a test wants to be loaded."""
+
+    found = made()
+
+    @classmethod
+    def load(cls, folder):
+        return cls.found
+
+
 @pytest.fixture
 def bundle(monkeypatch: pytest.MonkeyPatch) -> Path:
-    made = SimpleNamespace(classes=CLASSES, contract=CONTRACT, sha256="0" * 64)
-    monkeypatch.setattr(run, "Bundle", SimpleNamespace(load=lambda folder: made))
-    monkeypatch.setattr(run, "load_classifier", lambda bundle, device: Brightness())
+    monkeypatch.setattr(run, "Bundle", _Opened)
+    monkeypatch.setattr(_Opened, "found", made())
+    monkeypatch.setattr(run, "torch_engine", lambda bundle, device: brightness)
     return Path("bundle")
 
 
 def test_good_and_broken_chips(bundle: Path, broken: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    result = predict(bundle, [broken], out, batch_size=2)
+    result = predict(bundle, [broken], out, Request(batch_size=2))
     assert result.table["chip"].tolist() == ["a_dark.png", "b_bright.tif", "c_grey_as_rgb.png"]
     assert result.table["class"].tolist() == ["dark", "bright", "bright"]
+    assert result.table["class_2"].tolist() == ["bright", "dark", "dark"]
     assert (result.table[["p_dark", "p_bright"]].sum(axis=1) - 1).abs().max() < 1e-5
     assert result.counts == {"dark": 1, "bright": 2}
     reasons = {path.name[0]: reason for path, reason in result.rejected}
     assert list(reasons) == ["d", "e", "f", "g", "h"]
-    assert "3 bands, but the model takes 1 (HH)" in reasons["g"]
+    assert "3 bands, but the model takes 1 (HH)" in reasons["g"] and "--bands" in reasons["g"]
     assert "uint16 pixels, but the model takes uint8" in reasons["h"]
     assert pd.read_csv(out)["probability"].between(0.5, 1).all()
     listing = pd.read_csv(tmp_path / "out.rejected.csv")
@@ -99,9 +89,11 @@ def test_good_and_broken_chips(bundle: Path, broken: Path, tmp_path: Path) -> No
     assert result.notes == [
         "chips without usable georeference, so without geometry: 2 of 3",
         "grey chips stored as RGB, of which one band was used: 1",
+        "the bundle has no calibration: probabilities are as the network gives them, without set and ood",
         "files of folders skipped for their suffix: 1",
-        f"chips refused: 5, listed in {tmp_path / 'out.rejected.csv'}",
+        f"refused: 5, listed in {tmp_path / 'out.rejected.csv'}",
     ]
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_stale_list_of_refused_goes(bundle: Path, chips: Path, tmp_path: Path) -> None:
@@ -125,40 +117,147 @@ def test_existing_output_is_refused_before_the_work(bundle: Path, tmp_path: Path
         predict(bundle, [tmp_path / "absent"], tmp_path / "out.csv")
 
 
-def test_batches_do_not_change_the_result(chips: Path) -> None:
-    paths, seen, calls = sorted(chips.iterdir()), [], []
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        (Request(html=Path("page.txt")), "HTML"),
+        (Request(chips=Path("cut")), "cut from scenes alone"),
+        (Request(look=Look(grid=8), wishes=Wishes(spacing=3.0)), "no such scene"),
+    ],
+)
+def test_refused_before_the_work(bundle: Path, tmp_path: Path, request_: Request, told: str) -> None:
+    with pytest.raises((RequestError, DataError), match=told):
+        predict(bundle, [tmp_path / "absent.tif"], tmp_path / "out.csv", request_)
+    assert not list(tmp_path.iterdir())
 
-    def classify(x: Tensor) -> Tensor:
-        seen.append(len(x))
-        return Brightness().forward(x)
 
-    one = classify_chips(dict.fromkeys(paths, Declared()), CONTRACT, CLASSES, classify, batch_size=1)
-    both = classify_chips(
-        dict.fromkeys(paths, Declared()),
-        CONTRACT,
-        CLASSES,
-        classify,
-        batch_size=2,
-        progress=lambda *step: calls.append(step),
-    )
+@pytest.mark.parametrize("asked", [{"at": Path("x"), "grid": 3}, {"stride": 3}, {"crs": "EPSG:4326"}])
+def test_options_that_do_not_go_together(asked: dict[str, object]) -> None:
+    with pytest.raises(RequestError, match=r"once|without"):
+        Look(**asked)
+
+
+def test_batches_and_readers_do_not_change_the_result(bundle: Path, chips: Path, tmp_path: Path) -> None:
+    calls: list[tuple[int, int, str]] = []
+    one = predict(bundle, [chips], tmp_path / "a.csv", Request(batch_size=1, readers=3))
+    both = predict(bundle, [chips], tmp_path / "b.csv", Request(batch_size=2), lambda *step: calls.append(step))
     pd.testing.assert_frame_equal(one.table, both.table)
-    assert seen == [1, 1, 1, 2, 1]
     assert calls == [(2, 3, "classifying"), (3, 3, "classifying")]
 
 
-def test_diverged_model(chips: Path) -> None:
+def test_diverged_model(bundle: Path, chips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = Outputs(np.full((3, 2), np.nan, np.float32), np.zeros((3, 1), np.float32))
+    monkeypatch.setattr(run, "torch_engine", lambda bundle, device: lambda inputs: nothing)
     with pytest.raises(WeightsError, match="not finite"):
-        classify_chips(
-            dict.fromkeys(sorted(chips.iterdir()), Declared()),
-            CONTRACT,
-            CLASSES,
-            lambda x: torch.full((len(x), 2), torch.nan),
-            batch_size=8,
-        )
+        predict(bundle, [chips], tmp_path / "out.csv")
 
 
-def test_name_that_is_not_utf8(chips: Path) -> None:
+def test_name_that_is_not_utf8(bundle: Path, chips: Path, tmp_path: Path) -> None:
     odd = chips / os.fsdecode(b"caf\xe9.png")
     (chips / "a_dark.png").rename(odd)
-    result = classify_chips({odd: Declared()}, CONTRACT, CLASSES, Brightness(), batch_size=1)
+    result = predict(bundle, [odd], tmp_path / "out.gpkg")
     assert result.table["chip"].tolist() == ["caf\\udce9.png"]
+
+
+def test_a_scene_is_no_chip(bundle: Path, tmp_path: Path) -> None:
+    write(tmp_path / "s.tif", np.zeros((10, 9000), np.uint8))
+    with pytest.raises(DataError, match="10 x 9,000 pixels are a scene, not a chip; say where to look: --at"):
+        predict(bundle, [tmp_path / "s.tif"], tmp_path / "out.csv")
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """Left half dark, right half bright, 64 x 128, and an empty corner."""
+    pixels = np.random.default_rng(0).integers(0, 60, (64, 128), np.uint8)
+    pixels[:, 64:] += 180
+    pixels[48:, :16] = 0
+    return write(tmp_path / "s.tif", pixels, crs="EPSG:32633", transform=UTM)
+
+
+def test_tiles_of_a_scene(bundle: Path, scene: Path, tmp_path: Path) -> None:
+    result = predict(bundle, [scene], tmp_path / "out.gpkg", Request(look=Look(grid=16), batch_size=7))
+    assert len(result.table) == 31 and "tiles without data, left out: 1" in result.notes
+    assert ((result.table["col"] > 64) == (result.table["class"] == "bright")).all()
+    frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions").to_crs(32633)
+    assert frame.geometry.area.to_numpy() == pytest.approx(160**2, rel=1e-3)
+    assert "length_m" not in frame
+
+
+def test_positions_in_a_scene(bundle: Path, scene: Path, tmp_path: Path) -> None:
+    (tmp_path / "at.csv").write_text("row,col\n20,30\n20,100\n20,1000\n,\n")
+    request = Request(look=Look(at=tmp_path / "at.csv"), wishes=Wishes(side=16), chips=tmp_path / "cut")
+    result = predict(bundle, [scene], tmp_path / "out.parquet", request)
+    assert result.table["class"].tolist() == ["dark", "bright"] and result.table["at"].tolist() == [2, 3]
+    assert result.table["path"].tolist() == [str(tmp_path / f"cut/s_{number:06d}.tif") for number in (2, 3)]
+    assert result.rejected == [(Path(f"{tmp_path / 'at.csv'}:5"), "no position")]
+    assert result.notes[:2] == ["s.tif lies by geotransform, EPSG:32633", "positions outside of s.tif: 1 of 3"]
+    again = predict(bundle, [tmp_path / "cut"], tmp_path / "again.csv")
+    assert again.table["p_dark"].tolist() == result.table["p_dark"].tolist()
+
+
+def test_scenes_without_a_place(bundle: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(1, 255, (16, 16), np.uint8)
+    paths = [write(tmp_path / f"{name}.tif", pixels) for name in "ab"]
+    result = predict(bundle, paths, tmp_path / "out.gpkg", Request(look=Look(grid=8)))
+    assert result.table["scene"].value_counts().tolist() == [4, 4]
+    assert result.table["geometry"][0].bounds == (0, -8, 8, 0)
+    assert result.notes[0] == "a.tif has no georeference: places are in its pixels"
+    result = predict(bundle, paths, tmp_path / "out.geojson", Request(look=Look(grid=8)))
+    assert "GeoJSON knows degrees alone: it has no geometry, .gpkg has" in result.notes
+    with pytest.raises(RequestError, match="two scenes are called a"):
+        predict(bundle, [paths[0], paths[0]], tmp_path / "c.csv", Request(look=Look(grid=8)))
+
+
+def test_nothing_in_the_scene(bundle: Path, scene: Path, tmp_path: Path) -> None:
+    (tmp_path / "at.csv").write_text("row,col\n2000,30\n")
+    with pytest.raises(DataError, match="nothing to classify") as caught:
+        predict(bundle, [scene], tmp_path / "o.csv", Request(look=Look(at=tmp_path / "at.csv"), wishes=Wishes(side=16)))
+    assert "positions outside of s.tif: 1 of 1" in caught.value.fix
+
+
+def test_tiles_that_the_model_would_not_look_at(bundle: Path, scene: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(_Opened, "found", made(contract=contract(crop=32)))
+    with pytest.raises(RequestError, match="tiles of 16 pixels, but the model looks at the middle 32"):
+        predict(bundle, [scene], tmp_path / "out.csv", Request(look=Look(grid=16)))
+
+
+def _until(calls: int, *arguments: object) -> None:
+    """A job whose process dies in the engine."""
+    left = [calls]
+
+    def engine(inputs):
+        left[0] -= 1
+        if left[0] < 0:
+            die()
+        return brightness(inputs)
+
+    run.Bundle, run.torch_engine = _Opened, lambda bundle, device: engine
+    predict(*arguments)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "gpkg"])
+def test_a_job_that_was_killed_goes_on(
+    bundle: Path, scene: Path, tmp_path: Path, caplog, monkeypatch, suffix: str
+) -> None:
+    request = Request(look=Look(grid=8), batch_size=8)
+    whole = predict(bundle, [scene], tmp_path / f"whole.{suffix}", request)
+    killed(_until, 9, bundle, [scene], tmp_path / f"out.{suffix}", request)
+    assert not (tmp_path / f"out.{suffix}").exists()
+    seen = []
+    monkeypatch.setattr(run, "torch_engine", lambda bundle, device: lambda x: (seen.append(len(x)), brightness(x))[1])
+    resumed = predict(bundle, [scene], tmp_path / f"out.{suffix}", request)
+    assert "going on with a job that was stopped after 9 batches" in caplog.text and sum(seen) < 70
+    pd.testing.assert_frame_equal(resumed.table, whole.table)
+    assert resumed.notes == whole.notes and not list(tmp_path.glob(".*"))
+
+
+def test_another_job_does_not_go_on_with_it(bundle: Path, scene: Path, tmp_path: Path, caplog) -> None:
+    killed(_until, 2, bundle, [scene], tmp_path / "out.csv", Request(look=Look(grid=8), batch_size=8))
+    result = predict(bundle, [scene], tmp_path / "out.csv", Request(look=Look(grid=16), batch_size=8))
+    assert "another job was stopped there" in caplog.text and len(result.table) == 31
+
+
+def test_a_journal_that_is_damaged(bundle: Path, chips: Path, tmp_path: Path, caplog) -> None:
+    (tmp_path / ".out.csv.journal").write_bytes(b"not a database" * 100)
+    assert len(predict(bundle, [chips], tmp_path / "out.csv").table) == 3
+    assert "damaged; the job begins anew" in caplog.text

@@ -140,3 +140,12 @@ def test_float_chips_of_two_polarisations(tmp_path: Path) -> None:
     assert store.units == ("sigma0",) and store.bands == ("VV", "VH") and store.rejected == 0
     with pytest.raises(RequestError, match="no unit is called gamma0"):
         prepare_folder(tmp_path / "in", tmp_path / "other", unit="gamma0")
+
+
+def test_a_table_of_labels(tmp_path: Path) -> None:
+    write_tree(tmp_path / "src", {"x/a": 3, "y/a": 3})
+    rows = [f"src/{folder}/a/{index:03}.png,{name}" for folder, name in (("x", "b"), ("y", "c")) for index in range(3)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,class", *rows, "src/gone.png,b"]))
+    store = prepare_folder(tmp_path / "labels.csv", tmp_path / "out", val=0.34)
+    assert store.classes == ("b", "c") and store.rejected == 1
+    assert (store.counts("train") + store.counts("val")).tolist() == [3, 3]

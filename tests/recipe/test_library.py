@@ -45,6 +45,12 @@ def test_headers(folder: Path) -> None:
     )
 
 
+def test_a_title_tells_the_group_before_its_colon() -> None:
+    bare, demo = library.list_recipes()
+    assert (demo.group, demo.what, bare.group, bare.what) == ("Demo", "optical to SAR", "", "")
+    assert demo.tells("TWO CORES") and demo.tells("prepare demo") and not demo.tells("places")
+
+
 def test_by_name_and_by_path(folder: Path, tmp_path: Path) -> None:
     assert library.find_recipe("demo") == library.find_recipe("demo.yaml") == folder / "demo.yaml"
     (tmp_path / "demo.yaml").touch()
@@ -60,3 +66,15 @@ def test_unknown_names_the_nearest(name: str) -> None:
 def test_unlike_any() -> None:
     with pytest.raises(RequestError, match="rsft recipes ls"):
         library.find_recipe("xyz")
+
+
+def test_sweeps_are_no_recipes(folder: Path) -> None:
+    (folder / "sweeps").mkdir()
+    (folder / "sweeps/ranks.yaml").write_text("# Ranks\n# rsft sweep ranks\nrecipe: demo\n")
+    assert [entry.name for entry in library.list_sweeps()] == ["ranks"]
+    assert [entry.name for entry in library.list_recipes()] == ["bare", "demo"]
+    assert library.find_sweep("ranks") == folder / "sweeps/ranks.yaml"
+    with pytest.raises(RequestError, match="did you mean ranks"):
+        library.find_sweep("rank")
+    with pytest.raises(RequestError, match="no such recipe"):
+        library.find_recipe("ranks")

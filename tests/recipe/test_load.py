@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsft.errors import Fault, RecipeError, RequestError
-from rsft.recipe.load import dump_recipe, load_recipe, unneeded_keys
-from rsft.recipe.schema import KEYS, SECTIONS, Data, Meta, Peft, Recipe, Train, allowed
+from rsft.recipe.load import dump_recipe, load_recipe
+from rsft.recipe.schema import KEYS, SECTIONS, Data, Meta, Peft, Recipe, Train
 from rsft.recipe.text import parse_value, show
+from rsft.recipe.words import allowed
 
 QUICK = """\
 # Quick start
@@ -84,7 +85,10 @@ def test_overrides_are_yaml_and_the_last_wins(quick: Path) -> None:
         ("peft.dropout=1", 5, "peft.dropout", "a number >= 0 and < 1"),
         ("train.clip_norm=0", 9, "train.clip_norm", "a number > 0, or null"),
         ("loss.tau=inf", 0, "loss.tau", "a number >= 0"),
-        ("loss.name=focal", 0, "loss.name", "logit_adjustment | ce"),
+        ("loss.name=focall", 0, "loss.name", "logit_adjustment | ce | focal | ldam"),
+        ("loss.gamma=1", 0, "loss.gamma", "nothing: the loss logit_adjustment takes tau"),
+        ("head.shots=1", 0, "head.shots", "nothing: the start class-mean counts no shots"),
+        ("evaluate.margin=8", 0, "evaluate.margin", "nothing: without crops (evaluate.tta)"),
         ("peft=3", 5, "peft", "a section with keys method, rank"),
         ("name=a/b", 0, "name", "without slash"),
     ],
@@ -107,7 +111,7 @@ def test_all_faults_of_a_file_at_once(tmp_path: Path) -> None:
         (5, "data.crop"): ("[1]", "a whole number >= 1, or null"),
         (6, "data.size"): ("again (first on line 4)", "each key once"),
         (7, "data.sise"): ("5", "no such key; did you mean data.size?"),
-        (8, "head"): ("null", "a section with keys kind, scale, init"),
+        (8, "head"): ("null", "a section with keys kind, scale, init, shots"),
         (9, "traim"): ("{epochs: 3}", "no such key; did you mean train?"),
         (0, "train.epochs"): ("nothing", "a whole number >= 1"),
     }
@@ -172,7 +176,8 @@ def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
 
 def test_every_key_is_described_and_dumped(quick: Path) -> None:
     recipe = load_recipe(quick)
-    text, unneeded = dump_recipe(recipe), {f"peft.{key}" for key in unneeded_keys(recipe.peft)}
+    text = dump_recipe(recipe)
+    unneeded = {f"{name}.{key}" for name in SECTIONS for key in getattr(recipe, name).unneeded}
     for key, field in KEYS.items():
         assert field.description and "\n" not in field.description, key
         assert (f"# {field.description}" in text) is (key not in unneeded), key

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rsft.evaluate.report.files import Evaluation
+from rsft.evaluate.report.schema import Evaluation
 from rsft.evaluate.report.words import percent
 from rsft.metrics.accuracy import GROUPS
 

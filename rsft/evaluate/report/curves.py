@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from rsft.evaluate.report.svg import element, figure, line, text, ticks
+from rsft.evaluate.report.svg import Axis, element, figure, line, text, ticks
 
 WIDTH, HEIGHT = 460, 270
 LEFT, RIGHT, TOP, BOTTOM = 40, 84, 26, 40
@@ -18,7 +18,7 @@ LABEL_GAP = 14  # units between the labels at the ends of the curves
 
 @dataclass(frozen=True)
 class Curve:
-    """A column of metrics.csv: its label, and the style it has in style.css."""
+    """A column of metrics.csv: its label, and the style it has in assets/style."""
 
     column: str
     label: str
@@ -63,8 +63,8 @@ def _chart(
         return None
     finite = np.concatenate([y[np.isfinite(y)] for y in found.values()])
     levels = ticks(*(span or (min(0.0, finite.min()), finite.max())))
-    across = _Axis(x.min(), x.max(), LEFT, WIDTH - RIGHT)
-    up = _Axis(levels[0], levels[-1], HEIGHT - BOTTOM, TOP)
+    across = Axis(x.min(), x.max(), LEFT, WIDTH - RIGHT)
+    up = Axis(levels[0], levels[-1], HEIGHT - BOTTOM, TOP)
     ends = {curve: float(y[np.isfinite(y)][-1]) for curve, y in found.items()}
     summary = ", ".join(f"{curve.label} ends at {end:.3g}{unit}" for curve, end in ends.items())
     return figure(
@@ -81,29 +81,13 @@ def _chart(
     )
 
 
-@dataclass(frozen=True)
-class _Axis:
-    low: float
-    high: float
-    start: float
-    stop: float
-
-    def place(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        span = self.high - self.low
-        share = (values - self.low) / span if span else np.ones_like(values)  # a single epoch stands at the end
-        return self.start + share * (self.stop - self.start)
-
-    def at(self, value: float) -> float:
-        return float(self.place(np.array(value)))
-
-
-def _grid(levels: list[float], up: _Axis) -> list[Markup]:
+def _grid(levels: list[float], up: Axis) -> list[Markup]:
     rules = [line(LEFT, up.at(level), WIDTH - RIGHT, up.at(level), class_="rule") for level in levels]
     labels = [text(LEFT - 8, up.at(level) + 4, f"{level:g}", text_anchor="end") for level in levels]
     return rules + labels
 
 
-def _epoch_labels(x: NDArray[np.float64], across: _Axis) -> list[Markup]:
+def _epoch_labels(x: NDArray[np.float64], across: Axis) -> list[Markup]:
     y = HEIGHT - BOTTOM + 18
     marks = [
         text(across.at(mark), y, f"{mark:g}", text_anchor="middle") for mark in ticks(x.min(), x.max(), 6, whole=True)
@@ -120,7 +104,7 @@ def _curve(style: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> Markup
     return element("g", element("path", d=path), dot, class_=f"curve {style}")
 
 
-def _end_labels(ends: dict[Curve, float], up: _Axis) -> list[Markup]:
+def _end_labels(ends: dict[Curve, float], up: Axis) -> list[Markup]:
     """The curves' names and last values at their ends, moved apart where they would overlap."""
     curves = sorted(ends, key=lambda curve: up.at(ends[curve]))
     y = [up.at(ends[curve]) + 4 for curve in curves]

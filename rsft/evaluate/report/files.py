@@ -5,108 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, Field, model_validator
+import pyarrow as pa
+from pydantic import BaseModel
 
 from rsft.errors import DataError, RequestError
+from rsft.evaluate.report.schema import Evaluation, Facts
+from rsft.evaluate.written import CONTRIBUTIONS, EMBEDDING, METRICS, PREDICTIONS
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 EPOCH_COLUMNS = ["epoch", "train_loss", "meta_loss", "val_loss", "val_macro", "val_head", "val_medium", "val_tail"]
 EPOCH_COLUMNS += ["seconds", "images_per_s"]
 SCALE_COLUMNS = ["epoch", "block", "position", "value"]
-
-
-class Interval(BaseModel):
-    """A value with its 95 % interval, in 0-1."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Worst(BaseModel):
-    """The class of lowest recall."""
-
-    name: str = Field(alias="class")
-    value: float
-
-
-class Summary(BaseModel):
-    """One method's numbers (`rsft.metrics.accuracy.Summary`), in 0-1; lists by class."""
-
-    micro: Interval
-    macro: Interval
-    macro_f1: Interval
-    avg: Interval | None
-    head: Interval | None
-    medium: Interval | None
-    tail: Interval | None
-    worst: Worst
-    harmonic: float
-    ece: float | None
-    recall: list[float | None]
-    precision: list[float | None]
-
-
-class Evaluation(BaseModel):
-    """evaluation/metrics.json: the run's method first, then the baselines."""
-
-    data: str
-    split: str
-    count: int
-    classes: list[str]
-    train_counts: list[int]
-    groups: dict[str, list[int]]
-    methods: dict[str, Summary] = Field(min_length=1)
-    confusion: list[list[int]]
-
-    @model_validator(mode="after")
-    def _check_lengths(self) -> Self:
-        lengths = {len(self.train_counts), len(self.confusion), *map(len, self.confusion)}
-        lengths |= {len(values) for own in self.methods.values() for values in (own.recall, own.precision)}
-        if lengths != {len(self.classes)}:
-            raise ValueError("a list does not have one entry a class")
-        return self
-
-    @property
-    def method(self) -> str:
-        """The name of the run's own method."""
-        return next(iter(self.methods))
-
-    @property
-    def summary(self) -> Summary:
-        """The run's own numbers."""
-        return self.methods[self.method]
-
-    @property
-    def baselines(self) -> dict[str, Summary]:
-        """The numbers it is shown beside."""
-        return {name: summary for name, summary in self.methods.items() if name != self.method}
-
-
-class Facts(BaseModel):
-    """run.json; a run that was cut short lacks the later keys."""
-
-    status: str
-    started: datetime
-    seconds: float | None = None
-    device: str | None = None
-    machine: str | None = None
-    trained_parameters: int | None = None
-    modulator_parameters: int | None = None
-    total_parameters: int | None = None
-    train_chips: int | None = None
-    val_chips: int | None = None
-    backbone_sha256: str | None = None
-    bundle_sha256: str | None = None
-    versions: dict[str, str] = {}
+SHARE_COLUMNS = ["block", "position", "share"]
+MAP_COLUMNS = ["path", "class", "frozen_x", "frozen_y", "adapted_x", "adapted_y"]
+CHIP_COLUMNS = ["name", "path", "class", "predicted"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +38,7 @@ class RunFiles:
         recipe: as resolved, with its text as it stands in the folder.
         epochs: metrics.csv.
         scales: modulator.csv.
+        predictions, embedding, contributions: of evaluation/.
         bundle_bytes: size of bundle/ on disk.
     """
 
@@ -127,7 +49,20 @@ class RunFiles:
     epochs: pd.DataFrame | None
     scales: pd.DataFrame | None
     evaluation: Evaluation | None
+    predictions: pd.DataFrame | None
+    embedding: pd.DataFrame | None
+    contributions: pd.DataFrame | None
     bundle_bytes: int | None
+
+    @property
+    def name(self) -> str:
+        """Recipe and number, "mstar_lt/001"."""
+        return f"{self.recipe.name}/{self.folder.resolve().name}"
+
+    @property
+    def data(self) -> str:
+        """The prepared root, as it was named."""
+        return self.evaluation.data if self.evaluation else self.recipe.data.root
 
 
 def read_run(folder: Path) -> RunFiles:
@@ -137,35 +72,61 @@ def read_run(folder: Path) -> RunFiles:
         RequestError: it is no run folder.
         DataError: one of its files is damaged.
     """
-    recipe = folder / "recipe.yaml"
-    if not (recipe.is_file() and (folder / "run.json").is_file()):
+    recipe, facts, bundle = folder / "recipe.yaml", folder / "run.json", folder / "bundle"
+    if not (recipe.is_file() and facts.is_file()):
         raise RequestError("this is no run", folder, "give a folder runs/<recipe>/<number>: it holds run.json")
-    bundle, metrics = folder / "bundle", folder / "evaluation" / "metrics.json"
+    evaluated = folder / "evaluation"
+    evaluation = _optional(evaluated / METRICS, partial(_model, Evaluation))
     return RunFiles(
         folder=folder,
         recipe=load_recipe(recipe),
         recipe_text=recipe.read_text(encoding="utf-8"),
-        facts=_read(folder / "run.json", lambda path: Facts.model_validate(_json(path))),
+        facts=_read(facts, partial(_model, Facts)),
         epochs=_table(folder / "metrics.csv", EPOCH_COLUMNS),
         scales=_table(folder / "modulator.csv", SCALE_COLUMNS),
-        evaluation=_read(metrics, lambda path: Evaluation.model_validate(_json(path))) if metrics.is_file() else None,
+        evaluation=evaluation,
+        predictions=_table(evaluated / PREDICTIONS, CHIP_COLUMNS + _probabilities(evaluation)),
+        embedding=_table(evaluated / EMBEDDING, MAP_COLUMNS),
+        contributions=_table(evaluated / CONTRIBUTIONS, SHARE_COLUMNS),
         bundle_bytes=sum(path.stat().st_size for path in bundle.iterdir()) if bundle.is_dir() else None,
     )
 
 
+def read_models(path: Path, kind: type[M]) -> list[M]:
+    """A JSON list of objects.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    return _read(path, lambda path: [kind.model_validate(item) for item in json.loads(path.read_text("utf-8"))])
+
+
+def _probabilities(evaluation: Evaluation | None) -> list[str]:
+    return [f"p_{name}" for name in evaluation.classes] if evaluation else []
+
+
 def _table(path: Path, columns: list[str]) -> pd.DataFrame | None:
-    if not path.is_file():
-        return None
-    table = _read(path, lambda path: pd.read_csv(path, usecols=columns))
-    return None if table.empty else table
+    table = _optional(path, partial(_columns, columns))
+    return None if table is None or table.empty else table
+
+
+def _columns(wanted: list[str], path: Path) -> pd.DataFrame:
+    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    if missing := [name for name in wanted if name not in table]:
+        raise ValueError(f"no column {', '.join(missing)}")
+    return table
+
+
+def _model(kind: type[M], path: Path) -> M:
+    return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _optional(path: Path, reader: Callable[[Path], T]) -> T | None:
+    return _read(path, reader) if path.is_file() else None
 
 
 def _read(path: Path, reader: Callable[[Path], T]) -> T:
     try:
         return reader(path)
-    except ValueError as error:  # of json, pydantic and pandas alike
+    except (ValueError, TypeError, OSError, pa.ArrowException) as error:  # of json, pydantic, pandas and Arrow alike
         raise DataError(f"{path.name} is damaged ({error})", path, "run the job that wrote it again") from error
-
-
-def _json(path: Path) -> object:
-    return json.loads(path.read_text(encoding="utf-8"))

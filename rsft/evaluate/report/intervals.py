@@ -1,79 +1,95 @@
-"""Every method's accuracy by group, each with its interval, on one scale."""
+"""Values with their intervals on one scale, several to a row."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from markupsafe import Markup
 
-from rsft.evaluate.report.files import Interval, Summary
-from rsft.evaluate.report.svg import element, figure, line, text
+from rsft.evaluate.report.schema import Interval, Summary
+from rsft.evaluate.report.svg import Content, element, figure, line, marker, text
 
-WIDTH, LEFT, RIGHT, TOP = 460, 108, 14, 26
-STEP, GAP = 15, 16  # between two methods, and more between two measures
+WIDTH, LEFT, RIGHT = 460, 108, 14
+STEP, GAP = 15, 16  # between two marks of a row, and more between two rows
 MEASURES = {"micro": "overall", "avg": "mean of groups", "head": "head", "medium": "medium", "tail": "tail"}
+Rows = Mapping[str, Sequence[Interval | None]]
+
+_SCALE = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def interval_plot(methods: Mapping[str, Summary]) -> Markup:
-    """A mark for the value and a line for the 95 % interval; the run is filled, baselines are hollow."""
-    rows: list[Markup] = []
-    y = TOP + 16
+def accuracy_plot(methods: Mapping[str, Summary]) -> Markup:
+    """Accuracy overall and by group of several methods or runs."""
+    rows = {label: [getattr(own, measure) for own in methods.values()] for measure, label in MEASURES.items()}
+    return interval_plot("Accuracy by group with 95 % intervals, in %", list(methods), rows)
+
+
+def interval_plot(title: str, names: Sequence[str], rows: Rows, aims: Sequence[float] | None = None) -> Markup:
+    """A mark for each value and a line for its 95 % interval; the first is filled, the others are hollow.
+
+    Args:
+        names: of the marks of a row.
+        rows: values by label, one a name; None has no mark, and a row without values is left out.
+        aims: what each mark should reach, shown as a stroke.
+    """
+    legend, top = _legend(names)
+    body: list[Markup] = []
     summary = []
-    for measure, label in MEASURES.items():
-        found = {name: getattr(values, measure) for name, values in methods.items()}
-        found = {name: spread for name, spread in found.items() if spread is not None}
+    y = top + 16.0
+    for label, spreads in rows.items():
+        found = [(place, spread) for place, spread in enumerate(spreads) if spread is not None]
         if not found:
             continue
-        rows.append(text(LEFT - 14, y + STEP * (len(found) - 1) / 2 + 4, label, text_anchor="end"))
-        for name, spread in found.items():
-            rows.append(_whisker(list(methods).index(name), y, f"{label}, {name}", spread))
-            summary.append(f"{label}, {name}: {spread.value:.1%}")
+        body.append(text(LEFT - 14, y + STEP * (len(found) - 1) / 2 + 4, label, text_anchor="end"))
+        for place, spread in found:
+            body.append(_whisker(place, y, f"{label}, {names[place]}", spread, aims[place] if aims else None))
+            summary.append(f"{label}, {names[place]}: {spread.value:.1%}")
             y += STEP
         y += GAP
     bottom = y - GAP
     return figure(
         WIDTH,
         bottom + 26,
-        "Accuracy by group with 95 % intervals, in %",
+        title,
         "; ".join(summary),
-        *_legend(methods),
-        *(line(_x(v), TOP, _x(v), bottom, class_="rule") for v in _SCALE),
-        *(text(_x(v), bottom + 16, f"{100 * v:g}", text_anchor="middle") for v in _SCALE),
-        *rows,
+        *legend,
+        *(line(_x(value), top, _x(value), bottom, class_="rule") for value in _SCALE),
+        *(text(_x(value), bottom + 16, f"{100 * value:g}", text_anchor="middle") for value in _SCALE),
+        *body,
         class_="chart",
     )
-
-
-_SCALE = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 def _x(value: float) -> float:
     return LEFT + value * (WIDTH - LEFT - RIGHT)
 
 
-def _whisker(method: int, y: float, label: str, spread: Interval) -> Markup:
+def _whisker(place: int, y: float, label: str, spread: Interval, aim: float | None) -> Markup:
     words = f"{label}: {spread.value:.1%} ({spread.low:.1%} to {spread.high:.1%})"
-    return element(
-        "g",
-        element("title", words),
-        line(_x(spread.low), y, _x(spread.high), y),
-        _mark(method, _x(spread.value), y),
-        class_="whisker run" if method == 0 else "whisker",
-    )
+    parts: list[Content] = [line(_x(spread.low), y, _x(spread.high), y)]
+    if aim is not None:
+        parts.append(line(_x(aim), y - 6, _x(aim), y + 6, class_="aim"))
+    return element("g", element("title", words), *parts, _mark(place, _x(spread.value), y), class_=_style(place))
 
 
-def _mark(method: int, x: float, y: float) -> Markup:
-    """A circle for the run, a square and a diamond for the baselines: the shape tells, not the colour."""
-    if method == 0:
-        return element("circle", cx=x, cy=y, r=4.6)
-    turn = f"rotate(45 {x:.5g} {y:.5g})" if method % 2 == 0 else None
-    return element("rect", x=x - 3.6, y=y - 3.6, width=7.2, height=7.2, transform=turn)
+def _mark(place: int, x: float, y: float) -> Markup:
+    return element("path", d=marker(place, x, y, 4.4))
 
 
-def _legend(methods: Mapping[str, Summary]) -> list[Markup]:
-    x, entries = 8.0, []
-    for method, name in enumerate(methods):
-        mark = element("g", _mark(method, x, 9), class_="whisker run" if method == 0 else "whisker")
-        entries += [mark, text(x + 9, 13, name)]
-        x += 9 + 6.4 * len(name) + 20
-    return entries
+def _style(place: int) -> str:
+    return "whisker run" if place == 0 else "whisker"
+
+
+def _legend(names: Sequence[str]) -> tuple[list[Markup], float]:
+    """Its entries, in as many lines as they need, and where it ends."""
+    entries = list(_entries(names))
+    return [entry for entry, _ in entries], entries[-1][1] + 13
+
+
+def _entries(names: Sequence[str]) -> Iterator[tuple[Markup, float]]:
+    x, y = 8.0, 13.0
+    for place, name in enumerate(names):
+        width = 9 + 6.6 * len(name) + 24
+        if x > 8 and x + width > WIDTH + 12:
+            x, y = 8.0, y + 18
+        yield element("g", _mark(place, x, y - 4), text(x + 9, y, name), class_=_style(place)), y
+        x += width

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rsft.evaluate.report.files import Evaluation, Interval, Summary
+from rsft.evaluate.report.schema import Evaluation, Interval, Summary
 from rsft.evaluate.report.words import better_baseline, counted, difference, percent
 from rsft.metrics.accuracy import GROUPS
 
@@ -45,6 +45,8 @@ def measure_rows(evaluation: Evaluation) -> list[Row]:
         _row(evaluation, "Macro F1", "mean of classes", _spread("macro_f1")),
         _row(evaluation, "Harmonic mean", "of class recall", lambda summary: (summary.harmonic, "")),
         _row(evaluation, "Worst class", "lowest recall", lambda summary: (summary.worst.value, summary.worst.name)),
+        *_known(evaluation, "Top 2", "class is among two guesses", _spread("top2")),
+        *_known(evaluation, "Log-loss", "in nats; lower is better", _spread("log_loss", "{:.2f}"), "{:.2f}", True),
         _row(evaluation, "Calibration error", "ECE; lower is better", _calibration, lowest=True),
     ]
 
@@ -52,10 +54,10 @@ def measure_rows(evaluation: Evaluation) -> list[Row]:
 Pick = Callable[[Summary], tuple[float, str] | None]
 
 
-def _spread(measure: str) -> Pick:
+def _spread(measure: str, form: str = "") -> Pick:
     def pick(summary: Summary) -> tuple[float, str] | None:
         spread: Interval | None = getattr(summary, measure)
-        return (spread.value, interval(spread)) if spread else None
+        return (spread.value, interval(spread, form)) if spread else None
 
     return pick
 
@@ -64,16 +66,29 @@ def _calibration(summary: Summary) -> tuple[float, str] | None:
     return None if summary.ece is None else (summary.ece, "")
 
 
-def _row(evaluation: Evaluation, label: str, note: str, pick: Pick, lowest: bool = False) -> Row:
+def _row(evaluation: Evaluation, label: str, note: str, pick: Pick, form: str = "", lowest: bool = False) -> Row:
     found = [pick(summary) for summary in evaluation.methods.values()]
     values = [item[0] for item in found if item]
     best = (min if lowest else max)(values) if len(values) > 1 else None
-    return Row(label, note, [Cell(percent(item[0]), item[1], item[0] == best) if item else None for item in found])
+    cells = [item and Cell(_written(item[0], form), item[1], item[0] == best) for item in found]
+    return Row(label, note, cells)
 
 
-def interval(spread: Interval) -> str:
-    """ "84.1–87.3"."""
-    return f"{percent(spread.low)}–{percent(spread.high)}"
+def _known(
+    evaluation: Evaluation, label: str, note: str, pick: Pick, form: str = "", lowest: bool = False
+) -> list[Row]:
+    """A row that older runs do not have."""
+    row = _row(evaluation, label, note, pick, form, lowest)
+    return [row] if any(row.cells) else []
+
+
+def _written(value: float, form: str) -> str:
+    return form.format(value) if form else percent(value)
+
+
+def interval(spread: Interval, form: str = "") -> str:
+    """ "84.1–87.3": in %, or as `form` says."""
+    return f"{_written(spread.low, form)}–{_written(spread.high, form)}"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from rsft.evaluate.report.svg import STRONG, element, figure, on_shade, text
+from rsft.evaluate.report.heat import Cell, row_label, site_map
+from rsft.evaluate.report.svg import STRONG
 
 KEYS = 5
 """Cells of the scale below the map."""
@@ -28,8 +29,6 @@ class ModulatorMap:
         reach: the largest distance from the start that is met, at least 0.1 so that noise looks like noise.
     """
 
-    CELL, ROW, LEFT, TOP = 62, 30, 62, 24
-
     def __init__(self, scales: pd.DataFrame, start: float) -> None:
         self.start = start
         self.positions = list(dict.fromkeys(scales["position"]))
@@ -44,31 +43,21 @@ class ModulatorMap:
         self.reach = max(0.1, float(np.nanmax(np.abs(self.frames - start))))
 
     def figure(self) -> Markup:
-        """The last frame, with the scale below it; script.js redraws it for another epoch."""
-        middles = [self.LEFT + self.CELL * (column + 0.5) for column in range(max(len(self.positions), KEYS))]
-        y = self.TOP + self.ROW * len(self.blocks) + 14
+        """The last frame, with the scale below it; slider.js redraws it for another epoch."""
         low, high = max(0.0, self.start - self.reach), self.start + self.reach
         keys = [low, (low + self.start) / 2, self.start, (self.start + high) / 2, high]
-        return figure(
-            self.LEFT + self.CELL * len(middles) + 2,
-            y + self.ROW + 2,
+        below = len(self.blocks) + 14 / 30
+        return site_map(
             "Modulator by block and position",
             self.summary(),
-            *(
-                text(x, 14, name, text_anchor="middle", class_="heading")
-                for x, name in zip(middles, self.positions, strict=False)
-            ),
-            *(
-                text(self.LEFT - 10, self.TOP + self.ROW * (row + 0.5) + 4, f"block {block}", text_anchor="end")
-                for row, block in enumerate(self.blocks)
-            ),
-            *(
-                self._cell(middles[column], self.TOP + self.ROW * row, self.frames[-1, row, column], "site")
-                for row, column in self.sites
-            ),
-            text(self.LEFT - 10, y + self.ROW / 2 + 4, "scale", text_anchor="end"),
-            *(self._cell(x, y, value, "key") for x, value in zip(middles, keys, strict=False)),
-            class_="matrix labelled modulator",
+            self.blocks,
+            self.positions,
+            (self._cell(row, column, self.frames[-1, row, column]) for row, column in self.sites),
+            row_label(below, "scale"),
+            *(self._cell(below, column, value).draw("key") for column, value in enumerate(keys)),
+            rows=1 + 14 / 30,
+            columns=KEYS,
+            style="modulator",
         )
 
     def summary(self) -> str:
@@ -84,22 +73,11 @@ class ModulatorMap:
         return [(name, np.nanmean(value), np.nanmin(value), np.nanmax(value)) for name, value in values]
 
     def data(self) -> dict[str, object]:
-        """What script.js needs: the values of every frame, site by site."""
+        """What slider.js needs: the values of every frame, site by site."""
         rows, columns = self.sites.T
-        frames = self.frames[:, rows, columns].round(3).tolist()
+        frames = self.frames[:, rows, columns].round(4).tolist()
         return {"start": self.start, "reach": self.reach, "strong": STRONG, "epochs": self.epochs, "frames": frames}
 
-    def _cell(self, middle: float, y: float, value: float, kind: str) -> Markup:
-        share = abs(value - self.start) / self.reach
-        side = "above" if value > self.start else "below"
-        box = element(
-            "rect",
-            x=middle - self.CELL / 2,
-            y=y,
-            width=self.CELL,
-            height=self.ROW,
-            fill_opacity=round(float(share), 3),
-            class_=f"shade {side}",
-        )
-        number = text(middle, y + self.ROW / 2 + 4, f"{value:.2f}", text_anchor="middle", class_=on_shade(share))
-        return element("g", box, number, class_=kind)
+    def _cell(self, row: float, column: int, value: float) -> Cell:
+        share = float(abs(value - self.start) / self.reach)
+        return Cell(row, int(column), min(1.0, share), f"{value:.2f}", "above" if value > self.start else "below")

@@ -1,4 +1,4 @@
-"""The page itself: what stands in each section, and why a section is left out."""
+"""The page of a run: what stands in each section, and why a section is left out."""
 
 from __future__ import annotations
 
@@ -7,56 +7,96 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+import pandas as pd
 
+from rsft.chips.store import ChipStore, Progress
+from rsft.errors import RsftError
+from rsft.evaluate.report.bars import class_bars
 from rsft.evaluate.report.classes import class_rows, frequent_mistakes, group_of, order_by_training
 from rsft.evaluate.report.confusion import LABELLED, confusion_matrix
+from rsft.evaluate.report.cost import cost_facts, phase_bar
+from rsft.evaluate.report.coverage import coverage_plot, coverage_rows, scarce_classes
 from rsft.evaluate.report.curves import accuracy_curves, loss_curves
-from rsft.evaluate.report.files import Evaluation, RunFiles, read_run
-from rsft.evaluate.report.intervals import interval_plot
+from rsft.evaluate.report.dataset import Pictures, describe_store, open_store
+from rsft.evaluate.report.describe import describe
+from rsft.evaluate.report.files import RunFiles, read_run
+from rsft.evaluate.report.gallery import make_gallery
+from rsft.evaluate.report.heat import contribution_map
+from rsft.evaluate.report.intervals import accuracy_plot
 from rsft.evaluate.report.measures import measure_rows, tiles
 from rsft.evaluate.report.modulator import ModulatorMap
-from rsft.evaluate.report.words import describe, duration, listed, size, verdict
-from rsft.files import write_text
+from rsft.evaluate.report.reliability import reliability_bins, reliability_diagram
+from rsft.evaluate.report.render import write_page
+from rsft.evaluate.report.scatter import SHEET_COLUMNS, SHEET_SIDE, ChipMap, distance_rows
+from rsft.evaluate.report.schema import Evaluation
+from rsft.evaluate.report.words import listed, verdict
 from rsft.metrics.accuracy import GROUPS
 
+REPORT = "report.html"
 
-def write_report(run: Path) -> Path:
-    """Write `run`/report.html from the other files of the run folder, and return its path.
+
+def write_report(
+    run: Path, data: Path | None = None, *, pictures: bool = True, progress: Progress | None = None
+) -> Path:
+    """Write `run`/report.html from the run's folder and, where it still lies, its chip store; return the page's path.
+
+    Args:
+        run: the folder of a run.
+        data: where the chips are now; None looks where they were.
+        pictures: whether small pictures of chips go into the page.
+        progress: told of chips that are read.
 
     Raises:
         RequestError: `run` is no run folder.
         DataError: one of its files is damaged.
     """
-    environment = Environment(
-        loader=PackageLoader("rsft.evaluate.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    path = run / "report.html"
-    write_text(path, environment.get_template("template.html").render(_sections(read_run(run))))
-    return path
+    files = read_run(run)
+    store, absent = _store(files, data)
+    chips = None
+    if store and pictures:
+        try:
+            chips = Pictures(files, store, progress)
+        except RsftError as error:
+            absent = f"No pictures of chips: {error}."
+    elif not pictures:
+        absent = "Pictures of chips were left out on request."
+    return write_page(run / REPORT, "run.html", _sections(files, store, chips, absent))
 
 
-def _sections(run: RunFiles) -> dict[str, Any]:
+def _store(run: RunFiles, data: Path | None) -> tuple[ChipStore | None, str]:
+    """The chip store, and why there is none."""
+    try:
+        return open_store(run, data), ""
+    except RsftError as error:
+        return None, f"The chips were not found ({error.what}: {error.where}); --data says where they are now."
+
+
+def _sections(run: RunFiles, store: ChipStore | None, pictures: Pictures | None, absent: str) -> dict[str, Any]:
     """What the template is filled with; a section is None where its file is not there."""
-    number = run.folder.resolve().name
+    evaluation = run.evaluation
     return {
         "name": run.recipe.name,
-        "number": number,
-        "place": f"runs/{run.recipe.name}/{number}",
+        "number": run.folder.resolve().name,
+        "place": f"runs/{run.name}",
         "status": run.facts.status,
         "method": describe(run.recipe),
         "facts": _facts(run),
-        "results": _results(run.evaluation) if run.evaluation else None,
+        "results": _results(evaluation) if evaluation else None,
         "curves": _curves(run),
         "modulator": _modulator(run),
         "modulated": run.recipe.meta is not None,
-        "cost": _cost(run),
+        "contributions": None if run.contributions is None else contribution_map(run.contributions),
+        "map": _map(run, pictures),
+        "distances": distance_rows(evaluation.distances) if evaluation else [],
+        "gallery": _gallery(run, pictures),
+        "trust": _trust(run),
+        "cost": cost_facts(run),
+        "phases": None if run.epochs is None else phase_bar(run.epochs),
+        "dataset": describe_store(run, store) if store else None,
+        "planes": pictures.words if pictures else "",
+        "absent": absent,
         "origin": _origin(run),
-        "data": run.evaluation.data if run.evaluation else run.recipe.data.root,
+        "data": run.data,
         "recipe": run.recipe_text,
     }
 
@@ -65,9 +105,9 @@ def _facts(run: RunFiles) -> dict[str, str]:
     """The lines under the title."""
     facts, evaluation = run.facts, run.evaluation
     chips = {"training": facts.train_chips, "validation": facts.val_chips}
-    if evaluation:
+    if evaluation and evaluation.split != "val":
         chips[evaluation.split] = evaluation.count
-    found = {"Data": Path(evaluation.data if evaluation else run.recipe.data.root).name}
+    found = {"Data": Path(run.data).name}
     found["Chips"] = ", ".join(f"{count:,} {split}" for split, count in chips.items() if count is not None)
     if evaluation:
         sizes = [f"{len(indices)} {group}" for group in GROUPS if (indices := evaluation.groups.get(group))]
@@ -81,17 +121,22 @@ def _results(evaluation: Evaluation) -> dict[str, Any]:
     groups = [group_of(evaluation, index) for index in order]
     bounds = [place for place in range(1, len(order)) if groups[place] != groups[place - 1]]
     absent = [name for name, row in zip(evaluation.classes, evaluation.confusion, strict=True) if not sum(row)]
+    matrix = np.array(evaluation.confusion)[np.ix_(order, order)]
+    names = [evaluation.classes[index] for index in order]
     return {
         "verdict": verdict(evaluation),
+        "notes": evaluation.notes,
         "tiles": tiles(evaluation),
         "methods": list(evaluation.methods),
         "rows": measure_rows(evaluation),
-        "plot": interval_plot(evaluation.methods),
+        "plot": accuracy_plot(evaluation.methods),
         "classes": class_rows(evaluation),
+        "bars": class_bars(evaluation),
         "absent": listed(absent) if absent else "",
-        "matrix": confusion_matrix(
-            np.array(evaluation.confusion)[np.ix_(order, order)], [evaluation.classes[index] for index in order], bounds
-        ),
+        "matrix": {
+            "% of the true class": confusion_matrix(matrix, names, bounds),
+            "chips": confusion_matrix(matrix, names, bounds, "chips"),
+        },
         "labelled": len(order) <= LABELLED,
         "mistakes": frequent_mistakes(evaluation),
         "split": evaluation.split,
@@ -111,30 +156,66 @@ def _modulator(run: RunFiles) -> ModulatorMap | None:
     return ModulatorMap(scales, meta.init)
 
 
-def _cost(run: RunFiles) -> dict[str, str]:
-    facts, found = run.facts, {}
-    if facts.seconds is not None:
-        found["Time of the run"] = duration(facts.seconds)
-    if run.epochs is not None:
-        found["Epochs"] = f"{len(run.epochs)}, each {duration(run.epochs['seconds'].median())} (median)"
-        found["Training speed"] = f"{run.epochs['images_per_s'].median():,.0f} images/s (median)"
-    if facts.trained_parameters is not None:
-        share = f" of {facts.total_parameters:,}" if facts.total_parameters else ""
-        found["Trained parameters"] = f"{facts.trained_parameters:,}{share} (adapter and head)"
-    if facts.modulator_parameters:
-        found["Modulator"] = f"{facts.modulator_parameters:,} scalars"
-    if run.bundle_bytes is not None:
-        found["Bundle"] = size(run.bundle_bytes)
-    if facts.device:
-        found["Device"] = facts.device
-    return found
+def _map(run: RunFiles, pictures: Pictures | None) -> dict[str, Any] | None:
+    if run.embedding is None or run.evaluation is None:
+        return None
+    found = ChipMap(run.embedding, run.evaluation, run.predictions)
+    return {
+        "figures": found.figures(),
+        "legend": found.legend(),
+        "counts": found.counts,
+        "data": found.data(pictures is not None),
+        "sheet": pictures.sheet(found.paths, SHEET_SIDE, SHEET_COLUMNS) if pictures else "",
+        "chips": len(found.paths),
+        "of": run.evaluation.count,
+    }
+
+
+def _gallery(run: RunFiles, pictures: Pictures | None) -> Any:
+    predictions = _known_classes(run)
+    return (
+        None
+        if predictions is None or not run.evaluation
+        else make_gallery(predictions, run.evaluation.classes, pictures)
+    )
+
+
+def _trust(run: RunFiles) -> dict[str, Any] | None:
+    predictions, evaluation = _known_classes(run), run.evaluation
+    if evaluation is None:
+        return None
+    trust = evaluation.confidence
+    bins = [] if predictions is None else reliability_bins(predictions, evaluation.classes)
+    return {
+        "diagram": reliability_diagram(bins) if bins else None,
+        "ece": evaluation.summary.ece,
+        "found": trust,
+        "rows": coverage_rows(trust) if trust else [],
+        "plot": coverage_plot(trust) if trust else None,
+        "scarce": scarce_classes(trust, evaluation.classes) if trust else [],
+    }
+
+
+def _known_classes(run: RunFiles) -> pd.DataFrame | None:
+    """The predictions, without those of classes that metrics.json does not name."""
+    table, evaluation = run.predictions, run.evaluation
+    if table is None or evaluation is None:
+        return None
+    known = table[table["class"].isin(evaluation.classes)]
+    return None if known.empty else known
 
 
 def _origin(run: RunFiles) -> dict[str, str]:
     """What must be the same for the same numbers."""
     facts = run.facts
     found = {"Seed": str(run.recipe.seed), "Backbone": run.recipe.backbone.name}
-    hashes = {"Backbone SHA-256": facts.backbone_sha256, "Bundle SHA-256": facts.bundle_sha256}
+    hashes = {
+        "Backbone SHA-256": facts.backbone_sha256,
+        "Bundle SHA-256": facts.bundle_sha256,
+        "Manifest SHA-256": facts.data.get("manifest_sha256"),
+    }
     found |= {label: value for label, value in hashes.items() if value}
+    if facts.git:
+        found["Recipe's commit"] = f"{facts.git['commit']}{' with changes' if facts.git.get('dirty') else ''}"
     found |= dict(facts.versions)
     return found | ({"machine": facts.machine} if facts.machine else {})

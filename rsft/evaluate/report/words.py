@@ -1,63 +1,11 @@
-"""What was done and what came out, in words."""
+"""What came out, in words, and how numbers are written."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rsft.evaluate.report.files import Evaluation, Interval
+from rsft.evaluate.report.schema import Evaluation, Interval
 from rsft.metrics.accuracy import GROUPS
-from rsft.peft.sites import select_positions
-from rsft.recipe.schema import Peft, Recipe
-
-LOSSES = {"logit_adjustment": "logit-adjusted cross entropy", "ce": "cross entropy"}
-POOLS = {"token": "the class token", "avg": "the mean of the patch tokens"}
-STARTS = {"class-mean": "the class means of the frozen features", "random": "random"}
-
-
-def describe(recipe: Recipe) -> list[str]:
-    """The method of a recipe, a few sentences."""
-    peft, head, loss, train = recipe.peft, recipe.head, recipe.loss, recipe.train
-    backbone, feature = recipe.backbone.name, POOLS[recipe.backbone.pool]
-    prior = f" (τ = {loss.tau:g})" if loss.name == "logit_adjustment" else ""
-    return [
-        f"{peft.title}{_place(peft)} of the frozen {backbone}; feature: {feature}.",
-        _modulation(recipe),
-        f"{LOSSES[loss.name].capitalize()}{prior}, {head.kind} head started at {STARTS[head.init]}.",
-        f"{counted(train.epochs, 'epoch')} of SGD at rate {train.lr:g} in batches of {train.batch_size}, "
-        f"augmentation: {recipe.data.augment}.",
-    ]
-
-
-def _place(peft: Peft) -> str:
-    """Size and place of the modules, as far as the method has them."""
-    sizes = [f"{key} {getattr(peft, key)}" for key in ("rank", "dim", "prompts") if key in peft.keys]
-    words = f" of {listed(sizes)}" if sizes else ""
-    if "positions" in peft.keys:
-        words += f" beside {listed(select_positions(peft.positions))}"
-    return f"{words} in {_blocks(peft.blocks)}" if "blocks" in peft.keys else words
-
-
-def _modulation(recipe: Recipe) -> str:
-    meta = recipe.meta
-    if meta is None:
-        scaled = f": every module's output is multiplied by {recipe.peft.scale}" if "scale" in recipe.peft.keys else ""
-        return f"No modulator{scaled}."
-    meta_step = f"an Adam step at rate {meta.lr:g} every {meta.every} inner steps"
-    held_out = "held out of the inner loop" if meta.holdout else "also seen by the inner loop"
-    return (
-        f"One learned scale a site, from {meta.init:g}; {meta_step}, "
-        f"on a meta subset of {meta.ratio:.0%} of the training chips, drawn anew each epoch, {held_out} "
-        f"({meta.sampling} sampling)."
-    )
-
-
-def _blocks(blocks: str | Sequence[int]) -> str:
-    if not isinstance(blocks, str):
-        return f"blocks {listed([str(block) for block in blocks])}"
-    form, _, number = blocks.partition(":")
-    if "-" in form:
-        return f"blocks {form.replace('-', ' to ')}"
-    return {"all": "all blocks", "last": f"the last {number} blocks", "every": f"one of every {number} blocks"}[form]
 
 
 def verdict(evaluation: Evaluation) -> list[str]:
@@ -125,6 +73,6 @@ def size(count: int) -> str:
     return f"{count / 1e3:,.0f} kB" if count < 1e6 else f"{count / 1e6:,.1f} MB"
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], word: str = "and") -> str:
     """ "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return f" {word} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -1,0 +1,5 @@
+"""`python -m rsft` is `rsft`."""
+
+from rsft.cli import main
+
+main()

@@ -1,0 +1,6 @@
+"use strict";
+{% for name in ("tables", "choice", "slider", "map", "gallery") %}
+{
+{% include "script/" ~ name ~ ".js" %}
+}
+{% endfor %}

@@ -1,0 +1,24 @@
+// Tables sort by a column when its head is pressed: words upward first, numbers downward first.
+for (const table of document.querySelectorAll("table[data-sortable]")) {
+  const body = table.tBodies[0];
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const key = (row) => row.cells[column].textContent.trim();
+      const number = (row) => {
+        const value = parseFloat(key(row).replaceAll(",", ""));
+        return Number.isNaN(value) ? -1 : value;
+      };
+      const numeric = head.hasAttribute("data-number");
+      const known = head.getAttribute("aria-sort");
+      const up = known ? known === "descending" : !numeric;
+      const compare = numeric ? (a, b) => number(a) - number(b) : (a, b) => key(a).localeCompare(key(b));
+      body.append(...[...body.rows].sort((a, b) => (up ? compare(a, b) : compare(b, a))));
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+    });
+  });
+}

@@ -1,0 +1,103 @@
+"""Independent runs of one recipe, and the bundle that averages them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rsft.bundle import Bundle, combine
+from rsft.chips.dataset import ChipImages
+from rsft.chips.store import ChipStore
+from rsft.classifier import choose_device
+from rsft.files import replacing
+from rsft.finetune import job
+from rsft.finetune.confidence import fit_confidence
+from rsft.finetune.half import settle_precision
+from rsft.finetune.recorder import Listener
+from rsft.finetune.runs import MODULATOR, Run
+from rsft.recipe.schema import Recipe
+from rsft.runs import METRICS, read_run
+
+MEMBERS = "members"
+"""The folder in a run's folder that holds the runs it averages, each a run like any other."""
+
+SHARED = (
+    "device",
+    "backbone_sha256",
+    "trained_parameters",
+    "modulator_parameters",
+    "total_parameters",
+    "train_chips",
+    "val_chips",
+    "blocks_kept",
+)
+"""Facts of run.json that are the same in all of them."""
+
+
+def finetune(
+    recipe: Recipe,
+    runs: Path = Path("runs"),
+    listener: Listener | None = None,
+    *,
+    source: Path | None = None,
+    resume: Path | None = None,
+) -> Run:
+    """Train as `recipe` says, `train.runs` times, and leave a bundle; the arguments and faults are `job.finetune`'s.
+
+    Of several runs the tables hold the means. A resumed one goes on in the run that it was in.
+    """
+    if recipe.train.runs == 1:
+        return job.finetune(recipe, runs, listener, source=source, resume=resume)
+    recipe, arithmetic = settle_precision(recipe, choose_device(recipe.train.device))
+    run = Run.create(recipe, runs, source) if resume is None else Run.resume(resume)
+    with run.going():
+        run.update(**arithmetic)
+        members = [_member(recipe, number, run.folder / MEMBERS, listener) for number in range(recipe.train.runs)]
+        if run.writing:
+            run.update(**{key: members[0].facts[key] for key in SHARED})
+            for name, place in ((METRICS, ["epoch"]), (MODULATOR, ["epoch", "block", "position"])):
+                _average(run, members, name, place)
+            run.update(bundle_sha256=_combined(recipe, members, listener).save(run.bundle))
+        run.finish()
+    return run
+
+
+def member_seed(seed: int, number: int) -> int:
+    """The seed of run `number`, from 0; the first has the recipe's own, so that it is the run without the others."""
+    return seed if number == 0 else int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+
+
+def _member(recipe: Recipe, number: int, folder: Path, listener: Listener | None) -> Run:
+    """A run that is done: found so, gone on with, or made."""
+    train = recipe.train.model_copy(update={"runs": 1})
+    update = {"name": f"run-{number + 1}", "seed": member_seed(recipe.seed, number), "train": train}
+    own = recipe.model_copy(update=update)
+    begun = sorted((folder / own.name).glob("[0-9]*"))
+    if not begun:
+        return job.finetune(own, folder, listener)
+    found = read_run(begun[-1])
+    if found.status == "done":
+        return Run(found.folder, found.facts)
+    return job.finetune(own, folder, listener, resume=found.folder)
+
+
+def _combined(recipe: Recipe, members: list[Run], listener: Listener | None) -> Bundle:
+    bundle = combine(recipe, [Bundle.load(member.bundle) for member in members])
+    store, progress = ChipStore.open(Path(recipe.data.root)), listener.reading if listener else None
+    train, val = (
+        ChipImages(store.root, store.split(split), store.classes, bundle.contract, progress)
+        for split in ("train", "val")
+    )
+    return replace(bundle, confidence=fit_confidence(bundle, train, val, recipe.train.device, progress))
+
+
+def _average(run: Run, members: list[Run], name: str, place: list[str]) -> None:
+    """Write a table with the means of the members' at every `place`, where they have it."""
+    paths = [member.folder / name for member in members]
+    if all(path.is_file() for path in paths):
+        rows = pd.concat([pd.read_csv(path) for path in paths])
+        with replacing(run.folder / name) as temporary:
+            rows.groupby(place, sort=False).mean().reset_index().to_csv(temporary, index=False, float_format="%.6g")

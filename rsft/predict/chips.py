@@ -1,0 +1,85 @@
+"""Loose chips as a source."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from shapely.geometry.base import BaseGeometry
+
+from rsft.errors import DataError
+from rsft.imagery.contract import Contract
+from rsft.imagery.read import read_chip
+from rsft.predict.framing import Wishes, check_scale, resize, spacing_of
+from rsft.predict.georeference import georeference, rectangle
+from rsft.predict.inputs import Declared
+from rsft.predict.source import Chip, one_band, text
+
+MAX_SIDE = 8192
+"""Pixels; a longer side is that of a scene, which would be read whole."""
+
+
+class LooseChips:
+    """Chip files, in order, each with its unit and bands as far as they are declared."""
+
+    def __init__(self, files: Mapping[Path, Declared], contract: Contract, wishes: Wishes) -> None:
+        self.paths, self.declared = list(files), dict(files)
+        self.contract, self.wishes = contract, wishes
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, number: int) -> Chip:
+        """As `Source` says."""
+        path = self.paths[number]
+        declared = self.declared[path]
+        outline, spacing = _place(path)
+        pixels = self.contract.arrange(read_chip(path), declared.bands)
+        pixels, grey = one_band(pixels, self.contract)
+        spacing = spacing_of(spacing, self.wishes) or _square(declared.spacing_m)
+        scale = check_scale(self.contract, spacing, self.wishes)
+        size = [max(1, round(side / ratio)) for side, ratio in zip(pixels.shape[:2], scale, strict=True)]
+        if spacing is not None:
+            spacing = spacing[0] * scale[0], spacing[1] * scale[1]
+        facts = {"chip": text(path.name), "path": text(path), "geometry": outline}
+        return Chip(resize(pixels, (size[0], size[1])), declared.unit, spacing, facts, grey)
+
+    def name(self, number: int) -> str:
+        """The file's name."""
+        return text(self.paths[number].name)
+
+    def where(self, number: int) -> tuple[str, int]:
+        """The file."""
+        return text(self.paths[number]), 0
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _square(metres: float | None) -> tuple[float, float] | None:
+    return None if metres is None else (metres, metres)
+
+
+def _place(path: Path) -> tuple[BaseGeometry | None, tuple[float, float] | None]:
+    """Outline in longitude and latitude, and metres a pixel, of a file that says where it lies.
+
+    Raises:
+        DataError: it is too large for a chip.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            with rasterio.open(path) as file:
+                size = file.height, file.width
+                found = georeference(file) if max(size) <= MAX_SIDE else None
+        except (RasterioError, UnicodeEncodeError):  # GDAL opens no name that is not UTF-8; `read_chip` says the rest
+            return None, None
+    if max(size) > MAX_SIDE:
+        fix = "say where to look: --at ships.gpkg, --grid 512 or --detect"
+        raise DataError(f"{size[0]:,} x {size[1]:,} pixels are a scene, not a chip; {fix}", path, fix)
+    if found is None:
+        return None, None
+    return found.outlines(rectangle(0, 0, *size)[None])[0], found.spacing(size[0] / 2, size[1] / 2)

@@ -1,0 +1,165 @@
+"""Chips through the network: threads read ahead while the engine works, and every batch is noted as it is done."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rsft.confidence import Confidence
+from rsft.errors import DataError
+from rsft.imagery.contract import Contract
+from rsft.predict.answers import answers
+from rsft.predict.engine import Engine
+from rsft.predict.journal import Done, Journal
+from rsft.predict.lengths import length
+from rsft.predict.source import NoData, Source
+
+Progress = Callable[[int, int, str], None]  # done, total, what
+Bytes = NDArray[np.uint8]
+
+THUMB = 96
+"""Side in pixels of the picture of a chip on the review page."""
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What classifies: the engine, what it demands of a chip, and what its logits mean."""
+
+    engine: Engine
+    contract: Contract
+    classes: tuple[str, ...]
+    confidence: Confidence | None
+
+
+class Batch(NamedTuple):
+    """A run of one source's chips."""
+
+    number: int
+    source: Source
+    chips: range
+
+
+class Ready(NamedTuple):
+    """A batch that was read.
+
+    Attributes:
+        numbers: of the chips that can be classified, in their source.
+        images: their inputs as bytes (S, S, P).
+        facts: columns of their rows.
+        refused: number and reason of the others.
+        empty: tiles without data.
+        grey: chips of which one band out of three equal ones was used.
+    """
+
+    batch: Batch
+    numbers: list[int]
+    images: list[Bytes]
+    facts: list[dict[str, Any]]
+    refused: list[tuple[int, str]]
+    empty: int
+    grey: int
+
+
+def batches(sources: Sequence[Source], size: int) -> list[Batch]:
+    """Every chip of every source, numbered in order; where a batch ends does not depend on what was done before."""
+    runs = [
+        (source, range(start, min(start + size, len(source))))
+        for source in sources
+        for start in range(0, len(source), size)
+    ]
+    return [Batch(number, *run) for number, run in enumerate(runs)]
+
+
+def classify(
+    todo: Sequence[Batch],
+    model: Model,
+    journal: Journal,
+    *,
+    readers: int = 1,
+    thumbs: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Classify the batches that the journal does not know yet.
+
+    Raises:
+        WeightsError: the model returns what is no number.
+    """
+    known = journal.done()
+    total = sum(len(batch.chips) for batch in todo)
+    done = sum(len(batch.chips) for batch in todo if batch.number in known)
+
+    def read(batch: Batch) -> Ready:
+        return read_batch(batch, model.contract, thumbs)
+
+    for ready in read_ahead(read, (batch for batch in todo if batch.number not in known), readers):
+        journal.settle(ready.batch.number, run_batch(ready, model))
+        done += len(ready.batch.chips)
+        if progress:
+            progress(done, total, "classifying")
+
+
+def read_ahead(read: Callable[[_In], _Out], items: Iterable[_In], workers: int) -> Iterator[_Out]:
+    """`read` of every item, in order, by threads that are at most `workers` + 1 items ahead."""
+    pending: deque[Future[_Out]] = deque()
+    pool = ThreadPoolExecutor(workers, "reader")
+    try:
+        for item in items:
+            pending.append(pool.submit(read, item))
+            if len(pending) > workers + 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def read_batch(batch: Batch, contract: Contract, thumbs: bool = False) -> Ready:
+    """Read, check and prepare the chips of a batch; one that cannot be used is refused, and the job goes on."""
+    ready = Ready(batch, [], [], [], [], 0, 0)
+    empty = grey = 0
+    for number in batch.chips:
+        try:
+            chip = batch.source.read(number)
+            image = contract.to_image(chip.pixels, chip.unit)
+        except NoData:
+            empty += 1
+            continue
+        except DataError as error:
+            ready.refused.append((number, f"{error.what}; {error.fix}" if error.fix else error.what))
+            continue
+        grey += chip.grey
+        ready.numbers.append(number)
+        ready.images.append(image)
+        ready.facts.append(chip.facts | length(chip, contract) | ({"thumb": picture(image)} if thumbs else {}))
+    return ready._replace(empty=empty, grey=grey)
+
+
+def run_batch(ready: Ready, model: Model) -> Done:
+    """The rows of a batch."""
+    rows = pd.DataFrame()
+    if ready.images:
+        inputs = model.contract.normalise(ready.images)
+        facts = pd.DataFrame(ready.facts)
+        rows = pd.concat([facts, answers(model.engine(inputs), model.classes, model.confidence)], axis=1)
+    refused = [(*ready.batch.source.where(number), reason) for number, reason in ready.refused]
+    return Done(rows, refused, ready.empty, ready.grey)
+
+
+def picture(image: Bytes) -> bytes:
+    """What the network sees (S, S, P) as a small JPEG: the first plane, or the first three."""
+    small = cv2.resize(
+        image[:, :, :3] if image.shape[2] >= 3 else image[:, :, 0], (THUMB, THUMB), interpolation=cv2.INTER_AREA
+    )
+    ordered = small[:, :, ::-1] if small.ndim == 3 else small  # OpenCV takes B, G, R
+    return bytes(cv2.imencode(".jpg", np.ascontiguousarray(ordered), [cv2.IMWRITE_JPEG_QUALITY, 80])[1])

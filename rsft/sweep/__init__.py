@@ -1,0 +1,1 @@
+"""Search over the keys of a recipe: many runs, one table, the paper's heat maps."""

@@ -1,0 +1,57 @@
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from rsft.cli import main
+
+
+@pytest.fixture
+def rsft(monkeypatch, capsys, tmp_path):
+    """Run the command line in an empty folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return stop.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+@pytest.mark.slow
+def test_json_tells_a_run(rsft, recipe_file):
+    code, out, _ = rsft("finetune", recipe_file, "train.epochs=2", "--json", "--log-every", "3", "--no-report")
+    events = list(map(json.loads, out.splitlines()))
+    names = [event["event"] for event in events]
+    assert code == 0 and names[0] == "started" and names[-1] == "done" and names.count("epoch") == 2
+    steps = [event for event in events if event["event"] == "step"]
+    assert [step["done"] for step in steps] == list(range(3, steps[-1]["total"] + 1, 3))
+    assert all(step["inner_s"] > 0 and step["memory_mb"] > 100 and step["gpu_mb"] is None for step in steps)
+    assert steps[-1]["outer_s"] > 0 and steps[0]["outer_s"] == 0  # the first epoch is the warm-up
+    run = Path(events[-1]["run"])
+    row = pd.read_csv(run / "metrics.csv").iloc[-1]
+    assert row[["data_s", "inner_s", "outer_s"]].sum() == pytest.approx(row["seconds"], rel=1e-3)
+    assert row["memory_mb"] > 100 and not (run / "report.html").exists()
+    assert list(run.glob("tensorboard/events.out.tfevents.*"))
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["tracking"] == {"tensorboard": "tensorboard"} and facts["recipe_file"] == str(recipe_file)
+
+
+def test_json_tells_a_fault(rsft):
+    code, out, err = rsft("finetune", "quickstart", "peft.rnk=3", "--json")
+    event = json.loads(out)
+    assert code == 2 and "peft.rank" in err
+    assert event["event"] == "error" and [fault["key"] for fault in event["faults"]] == ["peft.rnk"]
+    code, out, _ = rsft("finetune", "quickstart", "data.root=nowhere", "--json")
+    assert code == 2 and json.loads(out)["where"] == "nowhere"
+
+
+@pytest.mark.slow
+def test_quiet(rsft, recipe_file):
+    code, out, _ = rsft("finetune", recipe_file, "train.epochs=1", "meta=null", "--quiet", "--no-report")
+    assert code == 0 and out == "runs/bars/001\n"

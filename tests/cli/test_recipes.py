@@ -1,0 +1,40 @@
+"""`rsft recipes ls`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from rsft.cli import main
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Exit code of `rsft recipes ls`, and all that it printed."""
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["rsft", "recipes", "ls", *words])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return int(stop.value.code or 0), printed.out + printed.err
+
+    return run
+
+
+def test_recipes_stand_under_their_transfer(listed: Callable[..., tuple[int, str]]) -> None:
+    code, printed = listed()
+    names = re.findall(r"^  (\w+)  +\S", printed, re.MULTILINE)
+    assert code == 0 and len(names) >= 25 and f"{len(names)} recipes" in printed
+    transfer, below = printed.index("Optical -> SAR, SatMAE ViT-L/16 on FUSRS v2"), printed.index("satmae_sar_adapter ")
+    assert transfer < below and printed.count("SatMAE ViT-L/16 on FUSRS v2") == 1
+
+
+def test_a_word_narrows_the_list(listed: Callable[..., tuple[int, str]]) -> None:
+    code, printed = listed("FUSRS")
+    assert code == 0 and "satmae_sar_metalora" in printed and "in21k" not in printed
+    code, printed = listed("aubergine")
+    assert code == 2 and "no recipe tells this of itself" in printed and "aubergine" in printed

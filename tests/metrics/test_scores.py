@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss, top_k_accuracy_score
+
+from rsft.metrics.accuracy import summarise
+from rsft.metrics.bootstrap import MANY, resampled_means
+
+
+def case(seed, absent=()):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([c for c in range(5) if c not in absent], 200)
+    return rng.dirichlet(np.ones(5), 200), labels
+
+
+@pytest.mark.parametrize("absent", [(), (1,), (0, 3)])
+def test_agree_with_scikit_learn(absent):
+    probabilities, labels = case(len(absent), absent)
+    found = summarise(probabilities, labels, 5, {})
+    weights = (1 / np.bincount(labels, minlength=5).clip(1))[labels]
+    assert found.top2.value == pytest.approx(top_k_accuracy_score(labels, probabilities, k=2, labels=range(5)))
+    assert found.log_loss.value == pytest.approx(
+        log_loss(labels, probabilities, sample_weight=weights, labels=range(5))
+    )
+    for spread in (found.top2, found.log_loss):
+        assert spread.low < spread.value < spread.high
+
+
+def test_equal_probabilities_go_to_the_lower_index_as_in_argmax():
+    found = summarise(np.full((3, 3), 1 / 3), np.array([0, 1, 2]), 3, {})
+    assert (found.micro.value, found.top2.value) == pytest.approx((1 / 3, 2 / 3))
+
+
+def test_no_probability_for_the_truth_is_finite():
+    assert summarise(np.array([[1.0, 0.0]]), np.array([1]), 2, {}).log_loss.value == pytest.approx(36.04, abs=0.01)
+
+
+def test_bare_predictions_have_neither():
+    found = summarise(np.array([0, 1]), np.array([0, 1]), 2, {})
+    assert (found.top2, found.log_loss, found.ece) == (None, None, None)
+
+
+@pytest.mark.parametrize("count", [50, MANY + 1])
+def test_means_spread_as_theory_says(count):
+    rng = np.random.default_rng(0)
+    values = rng.exponential(size=count)
+    means = resampled_means(values, 4000, rng)
+    assert means.mean() == pytest.approx(values.mean(), rel=0.02)
+    assert means.std() == pytest.approx(values.std() / np.sqrt(count), rel=0.05)

@@ -1,0 +1,63 @@
+"""A scene of 30,000 x 30,000 pixels: memory does not grow with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+from rasterio.windows import Window
+
+SIDE, LIMIT_KB = 30_000, 1_500_000
+
+JOB = """
+import resource, sys
+from pathlib import Path
+from types import SimpleNamespace
+from rsft.predict import run
+from rsft.predict.detect import Detector
+from rsft.predict.framing import Wishes
+from rsft.predict.inputs import Declared
+from rsft.predict.look import Look
+from rsft.predict.result import Request
+from tests.predict.scenes import brightness, bundle, contract
+from rsft.imagery.stretch import Stretch
+
+made = bundle(contract=contract(units={"amplitude": (Stretch(high=1000.0),) * 3}, bands=("VV",), planes=("VV",) * 3))
+run.Bundle = SimpleNamespace(load=lambda folder: made)
+run.torch_engine = lambda bundle, device: brightness
+look = Look(detect=Detector()) if sys.argv[2] == "detect" else Look(grid=512, stride=512)
+wishes = Wishes(side=64) if sys.argv[2] == "detect" else Wishes()
+request = Request(look=look, wishes=wishes, declared=Declared("amplitude"), html=Path(sys.argv[3]) / "page.html")
+result = run.predict(Path("bundle"), [Path(sys.argv[1])], Path(sys.argv[3]) / "out.gpkg", request)
+print(len(result.table), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.fixture(scope="module")
+def cog(tmp_path_factory):
+    """Sparse but for sea with one ship in eight blocks of 512 pixels."""
+    folder = tmp_path_factory.mktemp("large")
+    facts = {"width": SIDE, "height": SIDE, "count": 1, "dtype": "uint16", "crs": "EPSG:32633"}
+    facts |= {"transform": rasterio.Affine(10, 0, 0, 0, -10, 6_000_000)}
+    tiles = {"tiled": True, "blockxsize": 512, "blockysize": 512, "SPARSE_OK": True, "compress": "deflate"}
+    with rasterio.open(folder / "plain.tif", "w", "GTiff", **facts, **tiles) as file:
+        for number in range(8):
+            water = np.sqrt(np.random.default_rng(number).gamma(4, 2500, (512, 512)))
+            water[200:204, 300:320] = 2000
+            file.write(water.astype(np.uint16)[None], window=Window(512 * 7 * number, 512 * 6 * number, 512, 512))
+    with rasterio.Env(GDAL_CACHEMAX=256):
+        rasterio.shutil.copy(folder / "plain.tif", folder / "cog.tif", driver="COG", SPARSE_OK=True, COMPRESS="DEFLATE")
+    return folder / "cog.tif"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("way", "found"), [("grid", 8), ("detect", 8)])
+def test_memory(cog, tmp_path, way, found):
+    done = subprocess.run([sys.executable, "-c", JOB, cog, way, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    count, peak = map(int, done.stdout.split())
+    assert count == found and peak < LIMIT_KB

@@ -1,0 +1,73 @@
+"""What a shipped recipe promises: it is valid, its header is complete, and it can be compared with its neighbours."""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+
+import pytest
+
+from rsft.backbones.card import Remote
+from rsft.backbones.registry import find_card
+from rsft.recipe.library import Shipped, list_recipes
+from rsft.recipe.load import flatten, load_recipe
+
+RECIPES = list_recipes()
+THREE_SCENARIOS = [entry for entry in RECIPES if entry.name.startswith(("satmae_", "in21k_"))]
+
+
+def test_there_are_those_of_the_paper() -> None:
+    methods = "lora metalora adaptformer metaadaptformer adapter metaadapter bitfit vpt_shallow vpt_deep linear_probe"
+    wanted = {f"{transfer}_{method}" for transfer in ("satmae_sar", "in21k_dota") for method in methods.split()}
+    wanted |= {f"in21k_dota_{method}" for method in ("lotr", "metalotr", "lift")}
+    wanted |= {
+        f"in21k_{data}_{method}"
+        for data in ("cifar100", "places", "inat2018")
+        for method in ("lora", "metalora", "adaptformer", "lift", "lora_adaptformer")
+    }
+    assert {entry.name for entry in THREE_SCENARIOS} == wanted
+
+
+@pytest.mark.parametrize("entry", RECIPES, ids=lambda entry: entry.name)
+def test_header(entry: Shipped) -> None:
+    recipe, commands = load_recipe(entry.path), entry.command.splitlines()
+    assert entry.group and 0 < len(entry.what) <= 50
+    assert commands[-1] == f"rsft finetune recipes/{entry.name}.yaml"
+    assert any(re.match(rf"rsft prepare .*--root {recipe.data.root}\b", command) for command in commands)
+    weights = find_card(recipe.backbone.name).weights
+    if isinstance(weights, Remote):
+        way = f"rsft weights get {recipe.backbone.name}" if weights.url else "python -m tools.weights_from_onnx"
+        assert any(command.startswith(way) for command in commands)
+    assert re.search(r"(Expected|Reached): ", entry.about) and re.search(r"Cost(, reckoned)?: ", entry.about)
+
+
+@pytest.mark.parametrize("entry", THREE_SCENARIOS, ids=lambda entry: entry.name)
+def test_an_expected_number_names_its_table_and_the_groups(entry: Shipped) -> None:
+    promise = entry.about.partition("Expected: ")[2].partition("Cost")[0]
+    groups = ("head", "tail") if entry.name.startswith("satmae") else ("head", "medium", "tail")
+    numbers = ", ".join(rf"{group} \d\d\.\d" for group in groups)
+    assert re.match(rf"{numbers} \(paper, Table (4|S6)|the paper has no number|in Table S7", promise)
+
+
+def test_recipes_of_a_transfer_differ_in_their_method_alone() -> None:
+    for group, entries in groupby(THREE_SCENARIOS, key=lambda entry: entry.group):
+        alike = [entry for entry in entries if not entry.name.endswith("_lift")]  # LIFT tests in its own way
+        keys = [
+            {
+                key: value
+                for key, value in flatten(load_recipe(entry.path)).items()
+                if not key.startswith(("peft", "meta"))
+            }
+            | {"name": group}
+            for entry in alike
+        ]
+        assert all(each == keys[0] for each in keys)
+
+
+def test_a_modulator_starts_where_the_plain_recipe_is() -> None:
+    for entry in THREE_SCENARIOS:
+        recipe = load_recipe(entry.path)
+        if recipe.meta is not None:
+            plain = load_recipe(entry.path.with_name(entry.path.name.replace("_meta", "_")))
+            scale = 1 / plain.peft.rank if plain.peft.scale == "1/r" else plain.peft.scale
+            assert recipe.meta.init == pytest.approx(scale)

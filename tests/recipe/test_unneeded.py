@@ -1,0 +1,44 @@
+import pytest
+
+from rsft.errors import RecipeError
+from rsft.recipe.load import dump_recipe, load_recipe
+from rsft.recipe.schema import LOSSES
+
+BASE = "data: {root: x, size: 32}\ntrain: {epochs: 1}\n"
+
+
+def recipe(folder, text):
+    (folder / "x.yaml").write_text(BASE + text + "\n")
+    return load_recipe(folder / "x.yaml")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_loads_dumps_and_loads(tmp_path, loss):
+    loaded = recipe(tmp_path, f"loss: {{name: {loss}}}")
+    text = dump_recipe(loaded)
+    (tmp_path / "y.yaml").write_text(text)
+    assert load_recipe(tmp_path / "y.yaml") == loaded
+    assert ("  gamma:" in text) == (loss == "focal")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("loss: {name: ce, tau: 1}", "loss.tau: found 1.0; nothing: the loss ce takes no keys"),
+        ("loss: {name: ldam, weight: 1}", "the loss ldam takes margin, margin_scale, defer, beta"),
+        ("loss: {name: ldam, beta: 0.9}", "loss.beta: found 0.9; nothing: without loss.defer LDAM weights no class"),
+        ("head: {kind: linear, scale: 25}", "head.scale: found 25.0; nothing: a linear head has no scale"),
+        ("head: {init: random, shots: 1}", "head.shots: found 1; nothing: the start random counts no shots"),
+        ("evaluate: {margin: 8}", "evaluate.margin: found 8; nothing: without crops (evaluate.tta) there is no margin"),
+    ],
+)
+def test_a_key_that_would_do_nothing(tmp_path, text, words):
+    with pytest.raises(RecipeError) as caught:
+        recipe(tmp_path, text)
+    assert words in str(caught.value)
+
+
+def test_all_of_them_at_once(tmp_path):
+    with pytest.raises(RecipeError) as caught:
+        recipe(tmp_path, "loss: {name: ce, tau: 1, gamma: 1}\nhead: {shots: 1}")
+    assert [fault.key for fault in caught.value.faults] == ["loss.tau", "loss.gamma", "head.shots"]

@@ -1,0 +1,29 @@
+import time
+
+import pytest
+import torch
+
+from rsft.precision import choose_precision, fastest, speed_up
+
+
+@pytest.mark.parametrize(
+    ("speeds", "wanted"),
+    [
+        ({"bf16": 1.1}, "32"),
+        ({"bf16": 1.3}, "bf16"),
+        ({"bf16": 1.3, "fp16": 1.4}, "bf16"),
+        ({"bf16": 0.5, "fp16": 1.4}, "fp16"),
+        ({"bf16": 1.3, "fp16": 3.0}, "fp16"),
+    ],
+)
+def test_fastest(speeds, wanted):
+    assert fastest(speeds) == wanted
+
+
+def test_speed_up_is_a_ratio_of_times():
+    assert speed_up(lambda: time.sleep(0.02), lambda: time.sleep(0.005)) == pytest.approx(4, rel=0.5)
+
+
+def test_this_processor():
+    chosen, speeds = choose_precision(torch.device("cpu"))
+    assert list(speeds) == ["bf16"] and chosen == fastest(speeds)
