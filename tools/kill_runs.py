@@ -53,7 +53,7 @@ _CHIPS = {
     "test": dict.fromkeys(("cargo", "fishing", "tanker", "dredger"), 6),
 }
 _CLOCK = "clock.json"
-_SPREAD = 1.5  # of the moments: so many shares of the run, beyond its start, lie between two kills at most
+_SPREAD = 2  # shares of the run beyond its start that lie between two kills at most: most of twenty find it training
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the results, one file a run")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--methods", nargs="+", choices=sorted(PEFT), default=["lora", "adaptformer"])
-    parser.add_argument("--meta", default="lr: 0.02, every: 3, ratio: 0.2, warmup: 1", help="keys of the meta section")
+    parser.add_argument(
+        "--meta", default="lr: 0.05, every: 3, ratio: 0.2, warmup: 1, holdout: false", help="keys of the meta section"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--report", action="store_true", help="print the tables of what is there, and run nothing")
     options = parser.parse_args()

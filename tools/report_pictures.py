@@ -72,7 +72,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def photograph(browser: Browser, page: Path, view: View) -> bytes:
-    """A PNG of a page, its colours reduced to 128."""
+    """A PNG of a page, its colours reduced to 256."""
     context = browser.new_context(
         viewport={"width": view.width, "height": view.height},
         device_scale_factor=view.scale,
@@ -89,7 +89,7 @@ def photograph(browser: Browser, page: Path, view: View) -> bytes:
     picture = Image.open(io.BytesIO(opened.screenshot()))
     context.close()
     out = io.BytesIO()
-    picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 

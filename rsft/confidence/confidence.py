@@ -104,7 +104,7 @@ class Confidence:
         logs = log_softmax(logits, self.temperature)
         sets = -logs <= limits(self.scores, self.labels, logs.shape[1], coverage)
         sets[np.arange(len(logs)), logits.argmax(axis=1)] = True
-        limit = max(float(np.quantile(self.distances, 1 - flagged)), np.finfo(np.float64).tiny)
+        limit = max(float(np.quantile(self.distances, 1 - flagged)), 1e-12)
         return Judgement(np.exp(logs), sets, nearest(features, self.means, self.whitening) / limit)
 
     def was_fitted_on(self, logits: NDArray[np.floating], labels: NDArray[np.integer]) -> bool:

@@ -39,7 +39,8 @@ from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.runs import RECIPE
 
-logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # its banners; what matters is in our display
+for _name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(_name).setLevel(logging.ERROR)  # its banners; what matters is in our display
 for _message in (
     ".*num_workers.*",
     ".*eval mode.*",

@@ -27,7 +27,7 @@ class Patience(Callback):
 
     def on_validation_end(self, trainer: Trainer, task: Any) -> None:
         """Compare."""
-        macro = float(trainer.callback_metrics["val_macro"])
+        macro = float(task.val_macro)
         better = macro - self.least > self.best
         self.best, self.waited = (macro, 0) if better else (self.best, self.waited + 1)
         trainer.should_stop = self.waited >= self.validations

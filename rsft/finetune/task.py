@@ -172,7 +172,11 @@ class FineTuning(LightningModule):
         for name in MEASURES:
             interval = getattr(summary, name)
             self._validation[f"val_{name}"] = interval.value if interval else math.nan
-        self.log("val_macro", self._validation["val_macro"])  # for early stopping
+
+    @property
+    def val_macro(self) -> float:
+        """Of the validation that was last."""
+        return self._validation["val_macro"]
 
     def epoch_row(self) -> dict[str, float]:
         """The numbers of the epoch that ends; NaN where it had no outer step or no validation."""

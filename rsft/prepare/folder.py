@@ -14,7 +14,7 @@ from rsft.imagery.units import UNITS
 from rsft.prepare.command import prepare_command
 from rsft.prepare.labelled import check_share, set_aside, thin
 from rsft.prepare.names import chip_names
-from rsft.sources.folder import ImageFolderLT
+from rsft.sources.folder import ImageFolderLT, LabelledFile
 from rsft.sources.label_table import LabelTable
 from rsft.sources.text import numbered_lines
 
@@ -48,24 +48,10 @@ def prepare_folder(
     """
     check_free(root, overwrite)
     check_share(val)
-    if imbalance is not None and imbalance < 1:
-        raise RequestError(f"an imbalance of {imbalance}", "--imbalance", "give largest / smallest class, at least 1")
-    if unit is not None and unit not in UNITS:
-        raise RequestError(f"no unit is called {unit}", "--unit", f"choose one of {', '.join(UNITS)}")
-    check_bands(bands or ())
+    _check(imbalance, unit, bands)
     source = LabelTable(src) if src.suffix.lower() == ".csv" else ImageFolderLT(src)
     titles = _titles(source, names)
-    train = [file for file in source.files if file.split == "train"]
-    others = [file for file in source.files if file.split != "train"]
-    if val and not any(file.split == "val" for file in others):
-        train, aside = set_aside(train, val, seed)
-        others += aside
-    left_out = Counter[str]()
-    if imbalance is not None:
-        kept = thin(train, source.classes, imbalance, seed)
-        left_out[f"training chip, for an imbalance of {imbalance:g}"] = len(train) - len(kept)
-        train = kept
-    files = train + others
+    files, left_out = _chosen(source, val, imbalance, seed)
     groups = [(file.split, file.label) for file in files]
     facts = {"source": src.resolve().name} | ({"unit": unit} if unit else {})
     records = [
@@ -90,6 +76,30 @@ def prepare_folder(
         rejected=source.rejected,
     )
     return build_store(root, records, plan, overwrite=overwrite, progress=progress)
+
+
+def _check(imbalance: float | None, unit: str | None, bands: tuple[str, ...] | None) -> None:
+    if imbalance is not None and imbalance < 1:
+        raise RequestError(f"an imbalance of {imbalance}", "--imbalance", "give largest / smallest class, at least 1")
+    if unit is not None and unit not in UNITS:
+        raise RequestError(f"no unit is called {unit}", "--unit", f"choose one of {', '.join(UNITS)}")
+    check_bands(bands or ())
+
+
+def _chosen(
+    source: ImageFolderLT | LabelTable, val: float, imbalance: float | None, seed: int
+) -> tuple[list[LabelledFile], Counter[str]]:
+    """The files with their splits, and how many training files were left out, with the reason."""
+    train = [file for file in source.files if file.split == "train"]
+    others = [file for file in source.files if file.split != "train"]
+    if val and not any(file.split == "val" for file in others):
+        train, aside = set_aside(train, val, seed)
+        others += aside
+    if imbalance is None:
+        return train + others, Counter()
+    kept = thin(train, source.classes, imbalance, seed)
+    left_out = {f"training chip, for an imbalance of {imbalance:g}": len(train) - len(kept)}
+    return kept + others, Counter(left_out)
 
 
 def _titles(source: ImageFolderLT | LabelTable, names: Mapping[str, str] | Path | None) -> dict[str, str]:

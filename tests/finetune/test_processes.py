@@ -49,7 +49,11 @@ def together(root, tmp_path_factory):
     shared = [port, folder / "bars.yaml", folder / "runs", folder / "told", *TRIALS.values()]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
     started = [subprocess.Popen([sys.executable, SCRIPT, str(rank), "2", *shared], env=environment) for rank in (0, 1)]
-    assert [process.wait(240) for process in started] == [0, 0]
+    try:
+        assert [process.wait(600) for process in started] == [0, 0]
+    finally:
+        for process in started:
+            process.kill()
     first, second = (json.loads((folder / f"told.{rank}").read_text()) for rank in (0, 1))
     return {name: (first[wishes], second[wishes]) for name, wishes in TRIALS.items()}
 

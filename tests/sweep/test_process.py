@@ -79,6 +79,19 @@ def test_a_metric_that_the_data_does_not_have(trial):
     assert (outcome.status, outcome.reason) == ("failed", "val_medium is not a number")
 
 
+@pytest.mark.parametrize(
+    ("status", "resumed"), [("running", True), ("interrupted", True), ("done", True), ("failed", False), (None, False)]
+)
+def test_what_is_unfinished_goes_on(tmp_path, status, resumed):
+    folder = tmp_path / "bars/001"
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text("data: {root: x, size: 32}\ntrain: {epochs: 2}\n")
+    (folder / "run.json").write_text(json.dumps({"status": status}) if status else "{")
+    command = process._command(tmp_path)
+    wanted = ["--resume", str(folder)] if resumed else [str(tmp_path / "recipe.yaml"), "--runs", str(tmp_path)]
+    assert command[4:] == ["finetune", *wanted, "--json", "--no-report"]
+
+
 @pytest.mark.parametrize("code", [130, 143])
 def test_stopped_is_no_outcome(trial, tmp_path, code):
     with pytest.raises(Stopped):
