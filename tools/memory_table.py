@@ -1,10 +1,11 @@
 """GPU memory of training by backbone, method and precision, in GiB: python -m tools.memory_table [--batch 64] [--check]
 
 Counted, not measured: frozen weights, what is trained (weight, gradient, momentum: 12 bytes each), and what the blocks
-keep for the backward pass. The widths of (B, N, D) that a block keeps are those of `rsft/peft/lean_block.py`. What a
-block needs while it runs is counted once. CUDA's context and cuDNN's workspace, 0.5 to 1 GiB, come on top.
+keep for the backward pass: the widths of (B, N, D) that `rsft/peft/lean_block.py` names. What a block needs while it
+runs is fitted to ViT-B on the CPU. CUDA's context and cuDNN's workspace, 0.5 to 1 GiB, come on top.
 
---check holds the count against the peak of resident memory on the CPU here (tools/bench_peft_row.py, ViT-B, batch 16).
+--check holds the count against the peak of resident memory on the CPU here (tools/bench_peft_row.py, batch 16); ViT-L,
+to which nothing was fitted, among it.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ PLAIN = 6
 """Widths that plain autograd keeps beyond those: both normalised inputs, and four behind the activation."""
 
 RUNNING = 12
-"""Widths in use while a block runs forward or backward, beyond what it keeps."""
+"""Widths in float32 in use while a block runs, beyond what it keeps, and again where it is computed twice; fitted."""
 
 
 def trained(vit: ViT, method: str) -> int:
@@ -115,7 +116,8 @@ def needed(vit: ViT, way: Way, batch: int, half: bool) -> float:
         blocks = vit.depth * 4 + kept
     else:
         blocks = vit.depth * kept
-    return frozen + trained(vit, way.method) * 12 + width * (blocks + RUNNING * product)
+    running = RUNNING * 4 * (2 if way.checkpointing else 1)
+    return frozen + trained(vit, way.method) * 12 + width * (blocks + running)
 
 
 def table(batch: int) -> str:
@@ -130,17 +132,14 @@ def table(batch: int) -> str:
 
 def check(batch: int = 16) -> str:
     """Counted and measured memory above the weights in float32, in MiB, of the rows that both know."""
-    vit, lines = (
-        VITS[0],
-        [f"| MiB above the weights, ViT-B/16, batch {batch} | counted | measured |", "|---|---:|---:|"],
-    )
-    bare = (vit.matrices + vit.others) * 4
-    rows = {"ours": (WAYS[0], False), "ours-bf16": (WAYS[0], True), "checkpointed": (WAYS[4], False)}
-    for row, (way, half) in rows.items():
-        command = [sys.executable, "-m", "tools.bench_peft_row", row, "b", "2", str(batch)]
+    lines = [f"| MiB above the weights, batch {batch} | counted | measured |", "|---|---:|---:|"]
+    rows = [("b", "ours", False), ("b", "ours-bf16", True), ("b", "checkpointed", False), ("l", "ours", False)]
+    for model, row, half in rows:
+        vit, way = VITS["bl".index(model)], WAYS[4 if row == "checkpointed" else 0]
+        command = [sys.executable, "-m", "tools.bench_peft_row", row, model, "2", str(batch)]
         told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        counted = (needed(vit, way, batch, half) - bare) / 2**20
-        lines.append(f"| {way.name}, {'bf16' if half else '32'} | {counted:.0f} | {told['above']:.0f} |")
+        counted = (needed(vit, way, batch, half) - (vit.matrices + vit.others) * 4) / 2**20
+        lines.append(f"| {vit.name}, {way.name}, {'bf16' if half else '32'} | {counted:.0f} | {told['above']:.0f} |")
     return "\n".join(lines)
 
 
