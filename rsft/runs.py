@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
-import os
 import shutil
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from rsft.errors import RequestError, RsftError
 from rsft.recipe.library import find_recipe
-from rsft.recipe.load import load_recipe
-from rsft.recipe.schema import SECTIONS, Recipe
+from rsft.recipe.load import flatten, load_recipe
+from rsft.recipe.schema import Recipe
 
 FACTS, RECIPE, METRICS, CHECKPOINTS = "run.json", "recipe.yaml", "metrics.csv", "checkpoints"
 MEASURES = ("micro", "macro", "head", "medium", "tail")
@@ -138,52 +137,41 @@ def remove(run: RunInfo) -> None:
 
 def differences(runs: Sequence[RunInfo]) -> dict[str, list[Any]]:
     """The keys of the recipes that differ, with the values of each run; None stands for a section that is off."""
-    flat = [_flat(run.recipe) if run.recipe else {} for run in runs]
+    flat = [flatten(run.recipe) if run.recipe else {} for run in runs]
     keys = dict.fromkeys(key for each in flat for key in each)
     rows = {key: [each.get(key) for each in flat] for key in keys}
     return {key: values for key, values in rows.items() if any(value != values[0] for value in values)}
 
 
-def hold(folder: Path, patience: float = 10.0) -> int:
-    """Mark a run as going on, by a lock that ends with the process; returns the handle that holds it.
+def hold(folder: Path, patience: float = 10.0) -> FileLock:
+    """Mark a run as going on, by a lock that ends with whoever keeps it, or with the process.
 
     The workers of a process that was killed hold its lock some seconds longer, so it is waited for.
 
     Raises:
         RequestError: another process holds it.
     """
-    handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    end = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
-        except BlockingIOError:
-            if time.monotonic() > end:
-                os.close(handle)
-                raise RequestError(
-                    "the run still goes on, in another process", folder, "wait for it, or stop it"
-                ) from None
-            time.sleep(0.1)
-        except OSError:  # a file system without locks
-            return handle
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout as error:
+        raise RequestError("the run still goes on, in another process", folder, "wait for it, or stop it") from error
+    except NotImplementedError:  # a file system without locks
+        pass
+    return lock
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process is at work on a run."""
-    try:
-        handle = os.open(folder / _LOCK, os.O_RDONLY)
-    except OSError:
+    """Whether a process is at work on a run; where that cannot be told, none is."""
+    if not (folder / _LOCK).is_file():
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
+        with FileLock(folder / _LOCK).acquire(blocking=False):
+            return False
+    except Timeout:
         return True
-    except OSError:
+    except (OSError, NotImplementedError):  # not ours to write, or a file system without locks
         return False
-    finally:
-        os.close(handle)
 
 
 def _is_run(path: Path) -> bool:
@@ -201,10 +189,3 @@ def _accuracy(folder: Path) -> dict[str, float]:
             if found := {name: float(row[f"val_{name}"]) for name in MEASURES if row.get(f"val_{name}")}:
                 return found
     return {}
-
-
-def _flat(recipe: Recipe) -> dict[str, Any]:
-    values = recipe.model_dump()
-    plain = {key: value for key, value in values.items() if key not in SECTIONS}
-    sections = {name: values[name] or {} for name in SECTIONS}
-    return plain | {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}

@@ -11,22 +11,6 @@ import pytest
 from rsft.cli import main
 
 
-@pytest.fixture
-def rsft(monkeypatch, capsys, tmp_path):
-    """Run the command line in an empty folder: exit code, then everything it printed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        return stop.value.code or 0, printed.out + printed.err
-
-    return run
-
-
 def test_help_imports_no_torch():
     code = (
         "import sys; sys.argv = ['rsft', '--help']\nfrom rsft.cli import main\ntry: main()\nexcept SystemExit: pass\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -13,12 +14,12 @@ from rsft.imagery.contract import Contract
 from rsft.recipe.schema import Evaluate
 
 
-class Average(nn.Module):
+class Average(nn.Module, ABC):
     """The mean of several answers: of probabilities, whose logarithm stands for logits, and of features."""
 
+    @abstractmethod
     def answers(self, x: Tensor) -> Iterable[Answer]:
         """Each of them."""
-        raise NotImplementedError
 
     def answer(self, x: Tensor) -> Answer:
         """(B, P, S, S) -> logits (B, C) and features (B, D)."""

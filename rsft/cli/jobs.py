@@ -37,7 +37,7 @@ def finetune(
         bool, typer.Option("--json", help="Print one JSON object a line: what happens, as it does.")
     ] = False,
     log_every: Annotated[int, typer.Option(min=1, help="Steps from line to line, in a log and with --json.")] = 50,
-    plain: Annotated[bool, typer.Option("--no-report", help="Neither baselines nor a report: accuracy alone.")] = False,
+    plain: Annotated[bool, typer.Option("--no-report", help="No baselines, map or report: accuracy alone.")] = False,
 ) -> None:
     """Train as a recipe says, then evaluate beside two cheap baselines and write the report.
 
@@ -66,6 +66,7 @@ def finetune(
                 Path(resolved.data.root),
                 out,
                 baselines=not plain,
+                representation=not plain,
                 device=resolved.train.device,
                 progress=report,
             )

@@ -72,17 +72,19 @@ def evaluate(
     *,
     split: str | None = None,
     baselines: bool = True,
+    representation: bool = True,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Classify a split, sum up, and write into `out`: metrics.json, predictions.parquet, embedding.parquet and, where
-    the method adds something at sites, contributions.csv.
+    """Classify a split, sum up, and write into `out`: metrics.json, predictions.parquet, and of the representation
+    embedding.parquet and, where the method adds something at sites, contributions.csv.
 
     Args:
         bundle_folder: of a run.
         root: a prepared root with the bundle's classes.
         split: None takes the recipe's, which is test where there is one and val elsewhere.
         baselines: k-nearest neighbours on frozen features and on pixels, learned on the root's training split.
+        representation: distances and a map of the features, frozen and adapted, and what each site contributes.
 
     Raises:
         RequestError: classes that differ, or a split without chips.
@@ -104,20 +106,22 @@ def evaluate(
     )
     judged = bundle.confidence.apply(*outputs) if bundle.confidence else None
     probabilities = judged.probabilities if judged else np.exp(log_softmax(outputs.logits))
-    unmerged = load_adapted(bundle, device)
-    shares = contributions(unmerged, _some(store, bundle, chips, progress))
-    vit = cast(VisionTransformer, unmerged.adapted.detach())
-    frozen = frozen_features(vit, chips, bundle, progress)
-    methods = {_method(bundle): probabilities}
+    methods, features = {_method(bundle): probabilities}, {}
+    if baselines or representation:
+        unmerged = load_adapted(bundle, device)
+        shares = contributions(unmerged, _some(store, bundle, chips, progress)) if representation else {}
+        vit = cast(VisionTransformer, unmerged.adapted.detach())
+        features = {"frozen": frozen_features(vit, chips, bundle, progress), "adapted": outputs.features}
     if baselines and not store.split("train").empty:
-        methods |= _baselines(bundle, vit, _read(store, "train", bundle, progress), chips, frozen, progress)
+        train = _read(store, "train", bundle, progress)
+        methods |= _baselines(bundle, vit, train, chips, features["frozen"], progress)
 
-    features = {"frozen": frozen, "adapted": outputs.features}
-    result = _sum_up(bundle, str(root), split, chips, outputs, methods, features)
+    result = _sum_up(bundle, str(root), split, chips, outputs, methods, features if representation else {})
     write_metrics(out, result.to_dict())
     write_predictions(out, chips.table, bundle.classes, probabilities, judged)
-    write_embedding(out, embedding(features, chips))
-    write_contributions(out, shares)
+    if representation:
+        write_embedding(out, embedding(features, chips))
+        write_contributions(out, shares)
     return result
 
 
@@ -155,7 +159,7 @@ def _notes(bundle: Bundle, split: str, methods: dict[str, Summary], trust: dict[
     if len(bundle.members) > 1:
         notes.append(f"probabilities averaged over {len(bundle.members)} runs; contributions are those of the first")
     if bundle.recipe.evaluate.tta != "none":
-        notes.append(f"probabilities averaged over crops ({bundle.recipe.evaluate.tta}); `rsft predict` takes none")
+        notes.append(f"probabilities averaged over crops ({bundle.recipe.evaluate.tta})")
     if bundle.confidence is None or trust is None:
         return [*notes, "the bundle has no confidence: probabilities are not calibrated, and there are no sets"]
     if trust["fitted_here"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
 from rsft.errors import Interrupted, RequestError, RsftError
 from rsft.files import replacing, write_text
@@ -41,7 +41,7 @@ class Run:
     folder: Path
     facts: dict[str, Any] = field(default_factory=dict)
     writing: bool = field(default_factory=writes)
-    _lock: int | None = field(default=None, repr=False)
+    _lock: FileLock | None = field(default=None, repr=False)
     _before: float = field(default=0.0, repr=False)  # seconds of the sittings until now
     _started: float = field(default_factory=time.monotonic, repr=False)
     _rows: list[dict[str, float]] = field(default_factory=list, repr=False)
@@ -111,7 +111,7 @@ class Run:
             raise
         finally:
             if self._lock is not None:
-                os.close(self._lock)
+                self._lock.release()
                 self._lock = None
 
     @property

@@ -74,7 +74,7 @@ class Survival(Callback):
         if start is not None:
             self.position = start.position
             restore(trainer, task, start.state)
-            trainer.datamodule.done = tuple(start.position)  # type: ignore[attr-defined]
+            task.data.done = tuple(start.position)
             progress: Any = trainer.fit_loop.epoch_progress.current
             progress.ready = progress.started = progress.processed = progress.completed = start.position.epoch
 
@@ -130,7 +130,7 @@ def snapshot(trainer: Trainer, task: Any) -> dict[str, Any]:
         "learned": task.classifier.learned_state(),
         "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
         "scalers": [scaler.state_dict() for scaler in task.scalers],
-        "callbacks": {callback.state_key: callback.state_dict() for callback in trainer.callbacks},  # type: ignore[attr-defined]
+        "callbacks": {callback.state_key: callback.state_dict() for callback in _callbacks(trainer)},
         "gradients": [parameter.grad for parameter in loops.theta] if halfway else None,
         "calls": loops.calls,
         "skipped": loops.skipped,
@@ -148,10 +148,15 @@ def restore(trainer: Trainer, task: Any, state: dict[str, Any]) -> None:
         optimizer.load_state_dict(own)
     for scaler, own in zip(task.scalers, state["scalers"], strict=True):
         scaler.load_state_dict(own)
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in _callbacks(trainer):
         if own := state["callbacks"].get(callback.state_key):
             callback.load_state_dict(own)
     for parameter, gradient in zip(loops.theta, state["gradients"] or (), strict=False):
         parameter.grad = None if gradient is None else gradient.to(parameter.device)
     loops.calls, loops.skipped = state["calls"], state["skipped"]
     task.take_tallies(state)
+
+
+def _callbacks(trainer: Any) -> list[Callback]:
+    """Those of a trainer, which gets the attribute at run time."""
+    return list(trainer.callbacks)

@@ -42,7 +42,7 @@ class Predictor:
             WeightsError: it cannot be used, or its backbone is another one here.
         """
         bundle = Bundle.load(folder)
-        return cls(bundle, Model(torch_engine(bundle, device), bundle.contract, bundle.classes, bundle.confidence))
+        return cls(bundle, Model(*torch_engine(bundle, device), bundle.classes, bundle.confidence))
 
     def predict(
         self,

@@ -131,7 +131,7 @@ def _run(
 ) -> Predictions:
     todo = batches(plan.sources, request.batch_size)
     if todo:
-        model = Model(torch_engine(bundle, request.device), bundle.contract, bundle.classes, bundle.confidence)
+        model = Model(*torch_engine(bundle, request.device), bundle.classes, bundle.confidence)
         classify(todo, model, journal, readers=request.readers, thumbs=request.html is not None, progress=progress)
     table, refused, notes = collect(journal, plan, bundle)
     listing = write_rejected(out, refused)

@@ -1,26 +1,7 @@
 import json
 import shutil
-import sys
 
 import pytest
-
-from rsft.cli import main
-
-
-@pytest.fixture
-def rsft(monkeypatch, capsys, tmp_path):
-    """Run the command line in an empty folder: exit code, then everything it printed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        return stop.value.code or 0, printed.out + printed.err
-
-    return run
 
 
 @pytest.fixture

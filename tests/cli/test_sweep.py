@@ -8,7 +8,6 @@ import time
 import pandas as pd
 import pytest
 
-from rsft.cli import main
 from rsft.sweep.outcome import Outcome
 from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials
@@ -21,22 +20,6 @@ grid:
   train.lr: [0.02, 1.0e+30]
 measures: [val_macro, val_tail]
 """
-
-
-@pytest.fixture
-def rsft(monkeypatch, capsys, tmp_path):
-    """Run the command line in an empty folder: exit code, then everything it printed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        return stop.value.code or 0, printed.out + printed.err
-
-    return run
 
 
 @pytest.fixture

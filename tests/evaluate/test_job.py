@@ -73,6 +73,12 @@ def test_a_map_and_distances_before_and_after(out, metrics):
     assert metrics["distances"]["adapted"]["tail"] > metrics["distances"]["frozen"]["tail"]
 
 
+def test_accuracy_alone(out, metrics, run, root, tmp_path):
+    found = evaluate(run, root, tmp_path, baselines=False, representation=False)
+    assert found.methods["MetaLoRA"].macro.value == metrics["methods"]["MetaLoRA"]["macro"]["value"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "predictions.parquet"]
+
+
 def test_every_site_contributes(out):
     table = pd.read_csv(out / "contributions.csv")
     assert len(table) == 36 and (table["share"] > 0).all()

@@ -32,7 +32,7 @@ PIXELS = np.array([[101.5, 60.5], [400.5, 333.5], [250.5, 490.5]])  # row, col
 def model(monkeypatch):
     def use(**facts):
         monkeypatch.setattr(run.Bundle, "load", lambda folder: made(contract=contract(**facts)))
-        monkeypatch.setattr(run, "torch_engine", lambda bundle, device: brightness)
+        monkeypatch.setattr(run, "torch_engine", lambda bundle, device: (brightness, bundle.contract))
 
     return use
 

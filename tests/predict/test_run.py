@@ -67,7 +67,7 @@ class _Opened:
 def bundle(monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(run, "Bundle", _Opened)
     monkeypatch.setattr(_Opened, "found", made())
-    monkeypatch.setattr(run, "torch_engine", lambda bundle, device: brightness)
+    monkeypatch.setattr(run, "torch_engine", lambda bundle, device: (brightness, bundle.contract))
     return Path("bundle")
 
 
@@ -147,7 +147,7 @@ def test_batches_and_readers_do_not_change_the_result(bundle: Path, chips: Path,
 
 def test_diverged_model(bundle: Path, chips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = Outputs(np.full((3, 2), np.nan, np.float32), np.zeros((3, 1), np.float32))
-    monkeypatch.setattr(run, "torch_engine", lambda bundle, device: lambda inputs: nothing)
+    monkeypatch.setattr(run, "torch_engine", lambda bundle, device: (lambda inputs: nothing, bundle.contract))
     with pytest.raises(WeightsError, match="not finite"):
         predict(bundle, [chips], tmp_path / "out.csv")
 
@@ -231,7 +231,7 @@ def _until(calls: int, *arguments: object) -> None:
             die()
         return brightness(inputs)
 
-    run.Bundle, run.torch_engine = _Opened, lambda bundle, device: engine
+    run.Bundle, run.torch_engine = _Opened, lambda bundle, device: (engine, bundle.contract)
     predict(*arguments)
 
 
@@ -244,7 +244,12 @@ def test_a_job_that_was_killed_goes_on(
     killed(_until, 9, bundle, [scene], tmp_path / f"out.{suffix}", request)
     assert not (tmp_path / f"out.{suffix}").exists()
     seen = []
-    monkeypatch.setattr(run, "torch_engine", lambda bundle, device: lambda x: (seen.append(len(x)), brightness(x))[1])
+
+    def engine(inputs):
+        seen.append(len(inputs))
+        return brightness(inputs)
+
+    monkeypatch.setattr(run, "torch_engine", lambda bundle, device: (engine, bundle.contract))
     resumed = predict(bundle, [scene], tmp_path / f"out.{suffix}", request)
     assert "going on with a job that was stopped after 9 batches" in caplog.text and sum(seen) < 70
     pd.testing.assert_frame_equal(resumed.table, whole.table)
