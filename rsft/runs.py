@@ -111,8 +111,8 @@ def take_up(wish: str | None, runs: Path, overrides: Sequence[str] = ()) -> tupl
         RequestError: there is no such run, it is broken, or a key must stay.
     """
     place = runs if wish is None else Path(wish)
-    if not place.is_dir():
-        place = runs / load_recipe(find_recipe(str(wish))).name
+    if wish is not None and not place.is_dir():
+        place = runs / load_recipe(find_recipe(wish)).name
     run = read_run(place) if _is_run(place) else find_unfinished(place)
     if run.recipe is None or run.faults:
         raise RequestError("; ".join(run.faults), run.folder, "start the recipe again")

@@ -83,6 +83,8 @@ def test_take_up(write, tmp_path, recipe_file):
         take_up(str(folder), tmp_path / "runs", ["train.lr=1", "train.epochs=9", "train.device=cpu"])
     with pytest.raises(RequestError, match="no such recipe"):
         take_up("nothing", tmp_path / "runs")
+    with pytest.raises(RequestError, match="no unfinished run"):
+        take_up(None, tmp_path / "no runs yet")
     (folder / "recipe.yaml").write_text("")
     with pytest.raises(RequestError, match=r"recipe\.yaml: .* fault"):
         take_up(str(folder), tmp_path / "runs")

@@ -51,6 +51,7 @@ def finetune(
     """
     if recipe.train.runs == 1:
         return job.finetune(recipe, runs, listener, source=source, resume=resume)
+    ChipStore.open(Path(recipe.data.root))  # before there is a folder that nothing came of
     recipe, arithmetic = settle_precision(recipe, choose_device(recipe.train.device))
     run = Run.create(recipe, runs, source) if resume is None else Run.resume(resume)
     with run.going():

@@ -57,6 +57,7 @@ class Run:
         parent = runs / recipe.name
         if not writes():
             return cls(parent)
+        facts = provenance(recipe, source)
         parent.mkdir(parents=True, exist_ok=True)
         number = max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=0) + 1
         while True:
@@ -68,7 +69,7 @@ class Run:
                 number += 1
         run = cls(folder, _lock=hold(folder))
         write_text(folder / RECIPE, dump_recipe(recipe))
-        run.update(status="running", started=_now(), **provenance(recipe, source))
+        run.update(status="running", started=_now(), **facts)
         return run
 
     @classmethod

@@ -7,7 +7,7 @@ import torch
 
 from rsft.bundle import Bundle, combine
 from rsft.classifier import Ensemble, load_adapted, load_classifier
-from rsft.errors import Interrupted, WeightsError
+from rsft.errors import Interrupted, RequestError, WeightsError
 from rsft.evaluate import evaluate
 from rsft.finetune import ensemble, finetune, job
 from rsft.finetune.ensemble import member_seed
@@ -97,3 +97,10 @@ def test_runs_of_other_data(averaged):
     other = second.contract.model_copy(update={"size": 64})
     with pytest.raises(WeightsError, match="other data"):
         combine(first.recipe, [first, type(second)(**{**vars(second), "contract": other})])
+
+
+def test_without_data_there_is_no_run(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file, [*WISHES, f"data.root={tmp_path / 'nothing'}"])
+    with pytest.raises(RequestError, match="there is no chip store"):
+        finetune(recipe, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
