@@ -59,7 +59,18 @@ def rate_share(train: Train, step: int, steps: int) -> float:
         return (step + 1) / (warmup + 1)
     if train.schedule == "constant":
         return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    return _half_cosine((step - warmup) / max(1, steps - warmup))
+
+
+def outer_share(meta: Meta, done: float) -> float:
+    """The share of `meta.lr` when `done` of the run is over, 0-1. It knows no warm-up: before the first step gamma's
+    gradient is 0 anyway, and where the network is about to be lost it is the first outer steps that save it.
+    """
+    return 1.0 if meta.decay == "constant" else _half_cosine(done)
+
+
+def _half_cosine(done: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _named_theta(classifier: Classifier) -> Iterator[tuple[str, nn.Parameter]]:

@@ -16,7 +16,7 @@ from rsft.classifier import Classifier
 from rsft.finetune.bilevel import Batch, BiLevel, NotFinite
 from rsft.finetune.half import loss_scalers
 from rsft.finetune.losses import Loss, advance
-from rsft.finetune.optimisers import full_rate, inner_optimiser, outer_optimiser, rate_share
+from rsft.finetune.optimisers import full_rate, inner_optimiser, outer_optimiser, outer_share, rate_share
 from rsft.finetune.processes import gather
 from rsft.finetune.rounds import MetaRounds
 from rsft.finetune.stopwatch import Stopwatch
@@ -72,9 +72,12 @@ class FineTuning(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """One inner step, and the outer step where one is due."""
         loops, place = self.loops, self.data.place
+        done = self._position(batch_idx) / self.recipe.train.epochs
         for group in loops.inner.param_groups:
             group["lr"] = self.learning_rate * self._rate(batch_idx)
-        advance(self.loss, self._position(batch_idx) / self.recipe.train.epochs)
+        for group in loops.outer.param_groups if loops.outer is not None else ():
+            group["lr"] = self._meta.lr * outer_share(self._meta, done)
+        advance(self.loss, done)
         torch.manual_seed(_seed(self.recipe.seed, self.current_epoch, batch_idx, place[0]))  # for dropout
         meta = self._meta_chips(batch_idx)
         loops.weights = (weight(len(self.data.batch(self.current_epoch, batch_idx)), place), weight(len(meta), place))

@@ -159,6 +159,9 @@ class Meta(Section):
     lr: float = Field(
         default=1e-2, gt=0, description="Adam's rate in the outer loop; varies with the data (paper, Section 4.2)"
     )
+    decay: Literal["constant", "cosine"] = Field(
+        default="constant", description="course of that rate over the run; cosine falls to 0, so that scales settle"
+    )
     weight_decay: float = Field(default=5e-4, ge=0, description="L2 pull of the modulator toward its start")
     init: float = Field(default=1.0, gt=0, description="every site's scale at the start; 1 starts as plain PEFT")
     every: int = Field(default=3, ge=1, description="inner steps before an outer one, the paper's K (DOTA 3, FUSRS 2)")

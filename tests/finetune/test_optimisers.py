@@ -5,7 +5,14 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from rsft.classifier import Classifier, CosineHead
-from rsft.finetune.optimisers import full_rate, inner_optimiser, outer_optimiser, parameter_groups, rate_share
+from rsft.finetune.optimisers import (
+    full_rate,
+    inner_optimiser,
+    outer_optimiser,
+    outer_share,
+    parameter_groups,
+    rate_share,
+)
 from rsft.peft import METHODS, attach
 from rsft.recipe.schema import Meta, Train
 
@@ -65,3 +72,8 @@ def test_constant():
 
 def test_all_warm_up():
     assert [rate_share(Train(epochs=1, warmup_epochs=2.0), step, 2) for step in range(2)] == [0.2, 0.4]
+
+
+def test_outer_rate():
+    assert [outer_share(Meta(decay="cosine"), done) for done in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    assert outer_share(Meta(), 0.9) == 1
