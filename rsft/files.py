@@ -1,20 +1,24 @@
 """Every file is written whole or not at all: temporary name, fsync, rename.
 
 Temporaries lie in a hidden folder beside their target, which its process holds by `flock`. Whoever next writes beside
-it removes those that nobody holds: their process was killed. Where the file system knows no locks, they stay.
+it removes those that nobody holds: their process was killed. Where the file system knows no locks, and on Windows, they
+stay.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
 
 _PREFIX = ".rsft-tmp-"  # nothing else may be called so
 _log = logging.getLogger(__name__)
@@ -67,6 +71,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sync_all() -> None:
+    """Put on the disk what was written so far: thousands of files, before the name that vouches for them."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
 @contextmanager
 def _temporary_folder(parent: Path) -> Iterator[Path]:
     """Yield a folder of this process in `parent`, with new/ and old/ in it; it goes with the end of the block."""
@@ -83,13 +93,16 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
             _put_back(place)  # after a fault between two renames
             shutil.rmtree(place, ignore_errors=True)
         finally:
-            os.close(handle)
+            if handle is not None:
+                os.close(handle)
 
 
-def _held_folder(parent: Path) -> tuple[Path, int]:
-    """A new folder and the handle that holds it."""
+def _held_folder(parent: Path) -> tuple[Path, int | None]:
+    """A new folder and the handle that holds it; None on Windows, where nobody will clear it away."""
     while True:
         place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        if sys.platform == "win32":
+            return place, None
         with suppress(FileNotFoundError):
             handle = os.open(place, os.O_RDONLY)
             with suppress(OSError):  # no locks here: nobody will clear it away either
@@ -101,6 +114,8 @@ def _held_folder(parent: Path) -> tuple[Path, int]:
 
 def _clear_away(place: Path) -> None:
     """Remove a temporary folder, unless its process lives."""
+    if sys.platform == "win32":
+        return
     try:
         handle = os.open(place, os.O_RDONLY)
     except OSError:  # gone, or of another user
@@ -125,6 +140,8 @@ def _put_back(place: Path) -> None:
 
 
 def _sync(path: Path) -> None:
+    if sys.platform == "win32":
+        return  # it opens no folder, and syncs no file that is open for reading
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

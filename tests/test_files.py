@@ -4,6 +4,8 @@ import hashlib
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,21 @@ def test_without_locks_nothing_is_cleared_away(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", unknown)
     write_text(tmp_path / "a.txt", "whole")
     assert (tmp_path / "a.txt").read_text() == "whole" and len(names(tmp_path)) == 2
+
+
+def test_a_system_without_flock(tmp_path):
+    """As on Windows, which cannot open a folder either."""
+    code = """
+import sys, tempfile, shutil, logging, hashlib, pathlib
+sys.modules["fcntl"], sys.platform = None, "win32"
+from rsft.files import replacing_folder, sync_all, write_text
+place = pathlib.Path(sys.argv[1])
+for word in ("one", "two"):
+    write_text(place / "a.txt", word)
+    with replacing_folder(place / "folder") as new:
+        (new / "b.txt").write_text(word)
+sync_all()
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
+    assert names(tmp_path) == ["a.txt", "folder"]
+    assert (tmp_path / "a.txt").read_text() == (tmp_path / "folder" / "b.txt").read_text() == "two"

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from rsft.chips.store import DATASET
 from rsft.errors import DataError, RequestError, RsftError
+from rsft.files import sync_all
 
 _AGAIN = "then run the same command again: it goes on where it stopped"
 _log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def _finish_replacing(root: Path, old: Path) -> None:
 
 
 def _publish(store: Path, root: Path, old: Path) -> None:
-    os.sync()  # the chips, thousands of files, before the name that vouches for them
+    sync_all()  # the chips, before the name that vouches for them
     if root.exists() and any(root.iterdir()):
         root.replace(old)
     store.replace(root)

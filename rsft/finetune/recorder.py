@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +14,11 @@ from lightning import Callback, Trainer
 
 from rsft.finetune.runs import Run
 from rsft.peft import Site
+
+if sys.platform == "win32":
+    import psutil
+else:
+    import resource
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,10 @@ class Recorder(Callback):
 
 def memory() -> dict[str, float]:
     """The most that was resident in this process, and allocated on its GPU (NaN without one), in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    if sys.platform == "win32":
+        resident = psutil.Process().memory_info().peak_wset / 1e6
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
     allocated = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0
     return {"memory_mb": resident, "gpu_mb": allocated or math.nan}

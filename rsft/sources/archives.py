@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.files import write_text
+from rsft.files import sync_all, write_text
 from rsft.sources.archive_members import AGAIN, BY_HAND, MARKER, Member, members, told
 
 __all__ = ["MARKER", "MAX_BYTES", "extract_archive", "sole_process"]
@@ -185,7 +184,7 @@ def _copy(source: IO[bytes], file: IO[bytes] | None) -> int:
 
 
 def _publish(working: Path, target: Path) -> None:
-    os.sync()  # the files, thousands of them, before the name that vouches for them
+    sync_all()  # the files, before the name that vouches for them
     write_text(working / _FILES / MARKER, (working / MARKER).read_text("utf-8"))
     (working / _FILES).replace(target)
 

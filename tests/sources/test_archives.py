@@ -226,7 +226,7 @@ MOMENTS = [
     (archives, "_copy", 5, True),  # the member has its temporary name
     (archives, "_make_way", 5, True),
     (archives, "_copy", 8, True),
-    (archives.os, "sync", 1, True),
+    (archives, "sync_all", 1, True),
     (archives, "_publish", 1, True),
     (archives.shutil, "rmtree", 1, False),
 ]
