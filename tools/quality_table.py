@@ -23,6 +23,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import NDArray
 from scipy.stats import t
 
@@ -45,8 +46,9 @@ def jobs_of(method: str, seed: int, meta: str, starts_only: bool = False) -> Ite
     def plain(scale: str) -> list[str]:
         return [PEFT[method] % f", scale: {scale}", "meta=null"]
 
-    def learned(schedule: str, start: float) -> list[str]:
-        return [PEFT[method] % "", f"meta={{schedule: {schedule}, init: {start}, {meta}}}"]
+    def learned(schedule: str, start: float, **more: bool) -> list[str]:
+        keys = {"schedule": schedule, "init": start, **yaml.safe_load(f"{{{meta}}}"), **more}
+        return [PEFT[method] % "", f"meta={yaml.safe_dump(keys, default_flow_style=True, width=999).strip()}"]
 
     for scale in STARTS if starts_only else SCALES:
         yield f"{method} scale {scale:g}", seed, plain(f"{scale}")
@@ -56,6 +58,7 @@ def jobs_of(method: str, seed: int, meta: str, starts_only: bool = False) -> Ite
         for trial in range(TRIALS):
             yield f"{method} random {trial}", seed, plain(random_scales(method, seed, trial))
         yield f"{method} joint from 1", seed, learned("joint", 1.0)
+        yield f"{method} held out from 1", seed, learned("alternating", 1.0, holdout=True)
 
 
 def random_scales(method: str, seed: int, trial: int, depth: int = 6) -> str:
@@ -145,6 +148,8 @@ def report(out: Path, methods: Sequence[str]) -> str:
             f"{title}, best of {TRIALS} random scales a site": choose(mine, f"{method} random"),
             f"Meta{title}, alternating": measured[measured["name"] == f"{method} alternating from 1"],
             f"Meta{title}, joint": measured[measured["name"] == f"{method} joint from 1"],
+            f"Meta{title}, alternating from 4": measured[measured["name"] == f"{method} alternating from 4"],
+            f"Meta{title}, alternating, subset held out": measured[measured["name"] == f"{method} held out from 1"],
         }
         parts += [quality(rows, f"{title}, scale 1"), "", starts(measured, method, title), ""]
     return "\n".join(parts)
@@ -162,13 +167,15 @@ def quality(rows: dict[str, pd.DataFrame], base: str) -> str:
 
 
 def starts(measured: pd.DataFrame, method: str, title: str) -> str:
-    """Macro accuracy from each starting scale, and the spread between the best and the worst of them."""
+    """Macro and tail accuracy from each starting scale, and the spread from the best of them to the worst."""
     heads = " | ".join(f"from {start:g}" for start in STARTS)
-    lines = [f"| macro | {heads} | spread |", "|---|" + "---|" * (len(STARTS) + 1)]
+    lines = [f"| | | {heads} | spread |", "|---|---|" + "---|" * (len(STARTS) + 1)]
     for name, form in ((title, f"{method} scale %g"), (f"Meta{title}", f"{method} alternating from %g")):
-        values = [measured[measured["name"] == form % start]["macro"].to_numpy() for start in STARTS]
-        means = [value.mean() for value in values]
-        lines.append(f"| {name} | {' | '.join(map(interval, values))} | {max(means) - min(means):.1f} |")
+        for group in ("macro", "tail"):
+            runs = [measured[measured["name"] == form % start].sort_values("seed")[group] for start in STARTS]
+            values = np.stack([own.to_numpy() for own in runs])
+            cells = " | ".join(map(interval, values))
+            lines.append(f"| {name} | {group} | {cells} | {interval(np.ptp(values, axis=0))} |")
     return "\n".join(lines)
 
 
@@ -183,7 +190,7 @@ def main() -> None:
     parser.add_argument(
         "--meta", default="lr: 0.05, every: 3, ratio: 0.2, warmup: 1, holdout: false", help="keys of the meta section"
     )
-    parser.add_argument("--starts-only", action="store_true", help="leave out random scales and the joint schedule")
+    parser.add_argument("--starts-only", action="store_true", help="the starting scales alone")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--report", action="store_true", help="print the tables of what is there, and run nothing")
     options = parser.parse_args()
