@@ -16,7 +16,7 @@ import shapely
 import typer
 from PIL import Image
 
-from rsft.files import write_bytes
+from rsft.files import write_bytes, write_text
 from rsft.predict.framing import Wishes
 from rsft.predict.look import Look
 from rsft.predict.result import Request
@@ -79,6 +79,7 @@ def make_page(bundle: Path, folder: Path) -> Path:
     page = folder / "harbour.html"
     request = Request(Look(at=ships), wishes=Wishes(side=96), chips=folder / "cut", html=page, device="cpu")
     predict(bundle, [scene], folder / "harbour.gpkg", request)
+    write_text(page, page.read_text("utf-8").replace(str(folder.absolute()), "/data"))  # whatever machine it is made on
     return page
 
 
