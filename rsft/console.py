@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rsft.evaluate import Comparison, Evaluation
     from rsft.metrics.accuracy import Summary
     from rsft.metrics.bootstrap import Interval
+    from rsft.predict.archive import Archive
     from rsft.predict.run import Predictions
 
 console = Console(highlight=False)
@@ -184,6 +185,21 @@ def show_predictions(result: Predictions) -> None:
         for path, reason in result.rejected[:20]:
             console.print(f"  {path}: {reason}", soft_wrap=True, markup=False)
     show_paths({"predictions": result.out})
+
+
+def show_archive(archive: Archive) -> None:
+    """Scenes by what became of them, and why the first failed."""
+    told = (f"{count:,} {status}" for status, count in archive.counts.items())
+    chips = sum(outcome.chips for outcome in archive.outcomes)
+    console.print(f"scenes: {', '.join(told) or 'none'}; {_many(chips)} classified")
+    failed = [outcome for outcome in archive.outcomes if outcome.status == "failed"]
+    for outcome in failed[:20]:
+        console.print(f"  failed  {outcome.scene}: {outcome.reason}", soft_wrap=True, markup=False)
+    if skipped := archive.counts["skipped"]:
+        console.print(f"{skipped:,} were done before: the folder has their outputs, of this bundle and this request")
+    if refused := sum(outcome.refused for outcome in archive.outcomes):
+        console.print(f"[yellow]{refused:,} chips refused[/yellow], listed in <scene>.rejected.csv")
+    show_paths({"scenes": archive.summary})
 
 
 def _many(count: int) -> str:

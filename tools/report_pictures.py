@@ -86,10 +86,15 @@ def photograph(browser: Browser, page: Path, view: View) -> bytes:
             opened.locator(".focus").last.press("ArrowRight")
     if view.section:
         opened.evaluate("id => document.getElementById(id).scrollIntoView()", view.section)
-    picture = Image.open(io.BytesIO(opened.screenshot()))
+    picture = shrunk(opened.screenshot())
     context.close()
-    out = io.BytesIO()
-    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    return picture
+
+
+def shrunk(png: bytes, colours: int = 256, method: Image.Quantize = Image.Quantize.MEDIANCUT) -> bytes:
+    """A picture with its colours reduced."""
+    picture, out = Image.open(io.BytesIO(png)), io.BytesIO()
+    picture.convert("RGB").quantize(colours, method, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 

@@ -12,14 +12,18 @@ from rsft.console import progress, show_paths, show_predictions
 
 app = typer.Typer()
 
-_PLACES, _PIXELS, _JOB = "Where to look in a scene", "What the pixels are", "The job"
+_PLACES, _PIXELS, _JOB, _ARCHIVE = "Where to look in a scene", "What the pixels are", "The job", "Many scenes"
 
 
 InputsArgument = Annotated[
     list[Path],
-    typer.Argument(metavar="INPUT...", help="Chips: files, folders or globs. With --at, --grid or --detect: scenes."),
+    typer.Argument(
+        metavar="INPUT...", help="Chips: files, folders, globs, @list. With --at, --grid or --detect: scenes."
+    ),
 ]
-OutOption = Annotated[Path, typer.Option("--out", "-o", help="Table to write: .gpkg, .geojson, .parquet or .csv.")]
+OutOption = Annotated[
+    Path, typer.Option("--out", "-o", help="Table to write: .gpkg, .geojson, .parquet or .csv. With --ray: a folder.")
+]
 
 
 def _option(panel: str, help_text: str, *names: str, **limits: Any) -> Any:
@@ -47,6 +51,9 @@ Html = Annotated[Path | None, _option(_JOB, "Page to look through the chips and 
 Strict = Annotated[bool, _option(_JOB, "Exit with 1 if anything was refused.", "--strict")]
 BatchSize = Annotated[int, _option(_JOB, "Chips in a pass.", min=1)]
 Readers = Annotated[int, _option(_JOB, "Threads that read ahead.", min=1)]
+Ray = Annotated[bool, _option(_ARCHIVE, "Scenes over processes and machines by Ray Data, a .gpkg each.", "--ray")]
+Address = Annotated[str | None, _option(_ARCHIVE, "Of a Ray cluster, such as auto; this machine if left out.")]
+Jobs = Annotated[int | None, _option(_ARCHIVE, "Scenes at once, at most.", min=1)]
 
 
 @app.command()
@@ -74,6 +81,9 @@ def predict(
     batch_size: BatchSize = 64,
     readers: Readers = 1,
     device: DeviceOption = "auto",
+    ray: Ray = False,
+    address: Address = None,
+    jobs: Jobs = None,
 ) -> None:
     """Classify new chips, or places of scenes. What cannot be read or breaks the bundle's contract is listed.
 
@@ -100,6 +110,22 @@ def predict(
         readers=readers,
         device=device,
     )
+    if ray:
+        from rsft.cluster import require
+        from rsft.console import show_archive
+        from rsft.predict.archive import predict_archive
+
+        require("ray", "ray")
+        from rsft.predict.on_ray import on_ray
+
+        with progress() as report:
+            archive = predict_archive(bundle, inputs, out, request, on_ray(address, jobs), report)
+        show_archive(archive)
+        if strict and any(outcome.status == "failed" or outcome.refused for outcome in archive.outcomes):
+            raise typer.Exit(1)
+        return
+    if address is not None or jobs is not None:
+        raise RequestError("without --ray there is one process", "--address, --jobs", "give --ray as well")
     with progress() as report:
         result = classify(bundle, inputs, out, request, report)
     show_predictions(result)

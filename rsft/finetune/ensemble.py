@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from rsft.chips.store import ChipStore
 from rsft.classifier import choose_device
 from rsft.files import replacing
 from rsft.finetune import job
-from rsft.finetune.confidence import fit_confidence
+from rsft.finetune.confidence import judged
 from rsft.finetune.half import settle_precision
 from rsft.finetune.recorder import Listener
 from rsft.finetune.runs import MODULATOR, Run
@@ -92,7 +91,7 @@ def _combined(recipe: Recipe, members: list[Run], listener: Listener | None) -> 
         ChipImages(store.root, store.split(split), store.classes, bundle.contract, progress)
         for split in ("train", "val")
     )
-    return replace(bundle, confidence=fit_confidence(bundle, train, val, recipe.train.device, progress))
+    return judged(bundle, train, val, recipe.train.device, progress)
 
 
 def _average(run: Run, members: list[Run], name: str, place: list[str]) -> None:

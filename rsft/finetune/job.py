@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from rsft.chips.store import ChipStore
 from rsft.classifier import Classifier, build_classifier, contract_of, load_encoder
 from rsft.errors import Interrupted, RequestError
 from rsft.finetune.checkpoints import Checkpoint, newest_checkpoint
-from rsft.finetune.confidence import fit_confidence
+from rsft.finetune.confidence import judged
 from rsft.finetune.features import start_features
 from rsft.finetune.half import HALVES, settle_precision, trainer_precision
 from rsft.finetune.heads import start_head
@@ -111,8 +110,8 @@ def finetune(
             run.update(pruned_sites=[str(site) for site in classifier.adapted.prune(recipe.meta.prune_below)])
         own = recipe if resume is None else load_recipe(resume / RECIPE)  # without what this sitting overrode
         bundle = _bundle(own, store, contract, encoder.sha256, classifier)
-        confidence = fit_confidence(bundle, train, val, recipe.train.device, listener.reading if listener else None)
-        run.update(bundle_sha256=replace(bundle, confidence=confidence).save(run.bundle))
+        bundle = judged(bundle, train, val, recipe.train.device, listener.reading if listener else None)
+        run.update(bundle_sha256=bundle.save(run.bundle))
         run.finish()
     return run
 

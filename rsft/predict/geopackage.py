@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 import pyogrio
@@ -52,6 +53,15 @@ def write_geopackage(
             points = bool((table["geometry"][located].map(lambda shape: shape.geom_type) == "Point").all())
             _add_style(database, colours, points)
         _add_metadata(database, metadata)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """How the predictions in a GeoPackage were made; nothing where it is another file."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+            return dict(database.execute(f"SELECT key, value FROM {METADATA}"))
+    except sqlite3.Error:
+        return {}
 
 
 def _add_style(database: sqlite3.Connection, colours: Mapping[str, str], points: bool) -> None:

@@ -39,7 +39,7 @@ class Found(NamedTuple):
 
 
 def find_chips(inputs: Sequence[Path]) -> Found:
-    """Chips by file, folder (searched to the bottom), chip store or glob; only in folders does the suffix decide.
+    """Chips by file, folder (searched to the bottom), chip store, glob or @list; in folders alone the suffix decides.
 
     Raises:
         RequestError: an input that does not exist, or no chip at all.
@@ -67,6 +67,19 @@ def find_chips(inputs: Sequence[Path]) -> Found:
     return Found(sorted(chips), len(skipped - chips), declared)
 
 
+def find_scenes(inputs: Sequence[Path]) -> list[Path]:
+    """Scenes by path, glob or @list, in the order given; one that does not exist is left to its reader.
+
+    Raises:
+        RequestError: a glob without a match, or a list that cannot be read.
+    """
+    return [path for given in inputs for path in (_expand(given) if _is_many(given) else [given])]
+
+
+def _is_many(given: Path) -> bool:
+    return not given.exists() and (str(given).startswith("@") or any(sign in str(given) for sign in "*?["))
+
+
 def _declared(store: Path) -> dict[Path, Declared]:
     try:
         table = pd.read_parquet(store / _MANIFEST, columns=["path", "unit", "bands", "spacing_m"])
@@ -80,6 +93,8 @@ def _declared(store: Path) -> dict[Path, Declared]:
 def _expand(given: Path) -> list[Path]:
     if given.exists():
         return [given]
+    if str(given).startswith("@"):
+        return [path for line in _lines(Path(str(given)[1:])) for path in _expand(Path(line))]
     start = Path(given.anchor)
     try:
         matches = list(start.glob(str(given.relative_to(start))))
@@ -87,4 +102,13 @@ def _expand(given: Path) -> list[Path]:
         matches = []
     if not matches:
         raise RequestError("there is no such file or folder, and no match", given, "check the path")
-    return matches
+    return sorted(matches)
+
+
+def _lines(file: Path) -> list[str]:
+    """Of a list of paths, one a line, without those that are empty or begin with #."""
+    try:
+        lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError("the list cannot be read", file, "give a text file with a path a line") from error
+    return [line for line in lines if line and line[0] != "#"]

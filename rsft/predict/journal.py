@@ -44,7 +44,7 @@ class Journal:
 
     def __init__(self, file: Path, key: str) -> None:
         """Open the journal of the job `key`; that of another job in its place is given up."""
-        self.file = file
+        self.file, self.key = file, key
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._open(key)

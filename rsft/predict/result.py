@@ -42,6 +42,7 @@ class Request:
         batch_size: chips in a pass.
         readers: threads that read ahead.
         device: auto, cpu or cuda.
+        empty: whether scenes with nothing in them are an answer, of no rows, and no fault.
     """
 
     look: Look = field(default_factory=Look)
@@ -53,10 +54,14 @@ class Request:
     batch_size: int = 64
     readers: int = 1
     device: str = "auto"
+    empty: bool = False
 
 
 AS_USUAL = Request()
 """Loose chips, and nothing else said."""
+
+
+_NO_ROWS = pd.DataFrame({name: pd.Series(dtype=object) for name in ("chip", "scene", "path", "class", "geometry")})
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ def collect(journal: Journal, plan: Plan, bundle: Bundle) -> tuple[pd.DataFrame,
         refused += batch.refused
         empty += batch.empty
         grey += batch.grey
-    table = _in_order(pd.concat(tables, ignore_index=True), bundle.classes) if tables else pd.DataFrame()
+    table = _in_order(pd.concat(tables, ignore_index=True), bundle.classes) if tables else _NO_ROWS.copy()
     notes = [*plan.notes]
     without = int(table["geometry"].isna().sum()) if len(table) else 0
     if without:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from rsft.errors import RequestError
 from rsft.imagery.held import file_state
 from rsft.predict.chips import LooseChips
 from rsft.predict.engine import torch_engine
-from rsft.predict.inputs import NOTHING, Declared, find_chips
+from rsft.predict.inputs import NOTHING, Declared, find_chips, find_scenes
 from rsft.predict.journal import Journal
 from rsft.predict.look import look
 from rsft.predict.outputs import Layer, check_output, write_predictions
@@ -62,7 +62,7 @@ def predict(
     check_output(out, columns(bundle.classes), overwrite=request.overwrite)
     _check_page(request)
     paths, declared, skipped = _inputs(inputs, request)
-    journal = Journal(out.parent / f".{out.name}.journal", _key(bundle, paths, declared, request))
+    journal = Journal(journal_of(out), key_of(bundle, paths, declared, request))
     finished = False
     try:
         with gdal_limits():
@@ -81,7 +81,7 @@ def predict(
 def _inputs(inputs: Sequence[Path], request: Request) -> tuple[list[Path], dict[Path, Declared], int]:
     """Scenes as they are given, or chips with what is declared of each; and how many files of folders were skipped."""
     if request.look.is_for_scenes:
-        return list(inputs), {}, 0
+        return find_scenes(inputs), {}, 0
     if request.chips is not None:
         raise RequestError(
             "chips are cut from scenes alone", "--chips", "give --at, --grid or --detect, or leave it out"
@@ -94,8 +94,13 @@ def _inputs(inputs: Sequence[Path], request: Request) -> tuple[list[Path], dict[
     )
 
 
-def _key(bundle: Bundle, paths: list[Path], declared: dict[Path, Declared], request: Request) -> str:
-    """Differs where a job that was stopped is of no use."""
+def journal_of(out: Path) -> Path:
+    """Where the job that makes `out` notes what it has done."""
+    return out.parent / f".{out.name}.journal"
+
+
+def key_of(bundle: Bundle, paths: list[Path], declared: Mapping[Path, Declared], request: Request) -> str:
+    """Of a job: differs where what another has done is of no use; the output's metadata have it as `job`."""
     asked = asdict(request) | {"device": "", "readers": 0, "overwrite": False, "html": request.html is not None}
     files = [*paths, request.look.at, request.look.detect.land if request.look.detect else None]
     states = [(text(path), file_state(path)) for path in files if path is not None]
@@ -139,12 +144,13 @@ def _run(
         notes.append(f"files of folders skipped for their suffix: {skipped:,}")
     if refused:
         notes.append(f"refused: {len(refused):,}, listed in {listing}")
-    if table.empty:
+    if table.empty and (refused or not request.empty):
         raise nothing(plan, refused, listing)
     thumbs = table.pop("thumb").tolist() if "thumb" in table else []
     if plan.crs is None and out.suffix.lower() == ".geojson":
         notes.append("GeoJSON knows degrees alone: it has no geometry, .gpkg has")
-    layer = Layer(table, plan.crs, bundle.classes, metadata_of(bundle, plan, request, notes))
+    told = {"job": journal.key, "chips": len(table), "refused": len(refused)}
+    layer = Layer(table, plan.crs, bundle.classes, metadata_of(bundle, plan, request, notes) | told)
     write_predictions(layer, out, overwrite=request.overwrite)
     if request.html is not None:
         write_review(request.html, layer, thumbs, plan.scenes)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsft.chips.store import MANIFEST, ChipStore
-from rsft.errors import RequestError
+from rsft.cluster import require
 from rsft.files import sha256, write_text
 from rsft.recipe.load import dump_recipe
 from rsft.sweep.figures import draw_figures
@@ -137,9 +136,7 @@ def run_sweep(
         RequestError: no Ray, no data.
     """
     sweep = folder.sweep
-    needed = ("ray", "optuna") if sweep.method == "tpe" else ("ray",)
-    if missing := [name for name in needed if find_spec(name) is None]:
-        raise RequestError(f"a sweep needs {', '.join(missing)}", fix="pip install 'rsft[sweep]'")
+    require("sweep", *(("ray", "optuna") if sweep.method == "tpe" else ("ray",)))
     finished = folder.finished(retry)
     left = [trial for id, trial in folder.trials.items() if id not in finished]
     for root in _roots(sweep, left):

@@ -4,33 +4,21 @@ kept: a sweep goes on by running what has no outcome yet.
 
 from __future__ import annotations
 
-import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from rsft.errors import RequestError
+from rsft.cluster import started
 from rsft.sweep.outcome import Outcome, read_outcome
 from rsft.sweep.process import Stopped, run_trial
 from rsft.sweep.proposals import Proposals
 from rsft.sweep.schema import Sweep
 from rsft.sweep.trials import Keys
-
-_SETTINGS = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # the table is ours
-    "RAY_USAGE_STATS_ENABLED": "0",  # it would call home
-    "RAY_worker_niceness": "0",  # trials are as nice as the command
-    "RAY_worker_register_timeout_seconds": "600",  # a busy machine starts its processes slowly
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the command
-}
 
 
 class Watcher(Protocol):
@@ -70,7 +58,7 @@ def search(
     queue = _Queue(proposals, prepare)
     resources = {"cpu": sweep.cpus, "gpu": sweep.gpus}
     settings = {"metric": sweep.metric, "threads": sweep.cpus, "place": str(Path.cwd())}
-    with _ray(address), _emptied(scratch):
+    with started(address), _emptied(scratch):
         tune.Tuner(
             tune.with_resources(tune.with_parameters(_run, settings=settings), resources),
             tune_config=tune.TuneConfig(search_alg=queue, num_samples=-1, max_concurrent_trials=jobs),
@@ -171,23 +159,3 @@ def _emptied(folder: Path) -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _ray(address: str | None) -> Iterator[None]:
-    """A cluster, or this machine; it goes with the block, and with this process, whatever ends it.
-
-    Raises:
-        RequestError: there is no cluster at the address.
-    """
-    os.environ |= _SETTINGS
-    try:
-        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise RequestError(
-            f"Ray does not start: {error}", address or "", "start it there, or leave the address out"
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()

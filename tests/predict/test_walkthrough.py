@@ -43,6 +43,9 @@ def desk(run, root, tmp_path, monkeypatch):
     Path("labels/scene.txt").write_text("".join(f"0 {col / 192} {row / 160} 0.1 0.06\n" for row, col in SHIPS))
     land = shapely.Polygon([UTM * corner for corner in ((150, 100), (192, 100), (192, 160), (150, 160))])
     geopandas.GeoDataFrame(geometry=[land], crs=32633).to_crs(4326).to_file("land.geojson")
+    Path("archive").mkdir()
+    for name, side in (("north", 64), ("south", 96)):
+        write(tmp_path / f"archive/{name}.tif", pixels[:side, :64], crs="EPSG:32633", transform=UTM)
     return tmp_path
 
 
@@ -66,8 +69,10 @@ def correct(folder):
 
 @pytest.mark.slow
 def test_every_command(desk, monkeypatch, capsys):
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 11
     for command in COMMANDS:
+        if "--ray" in command:
+            pytest.importorskip("ray.data")
         if "corrected.csv" in command:
             correct(desk)
         call(monkeypatch, capsys, command)
@@ -79,6 +84,8 @@ def test_every_command(desk, monkeypatch, capsys):
     assert {name: len(layer) for name, layer in layers.items()} == {
         **{"chips": 18, "ships_classes": 3, "boxes": 3, "tiles": 99, "found": 3, "coarse": 120, "review": 3}
     }
+    archive = {path.stem: pyogrio.read_info(path, layer="predictions") for path in desk.glob("archive_classes/*.gpkg")}
+    assert {name: facts["features"] for name, facts in archive.items()} == {"north": 4, "south": 6}
     found = layers["found"].to_crs(32633).geometry.centroid
     assert sorted(zip(found.x, found.y, strict=True)) == [
         pytest.approx(UTM * (col, row), abs=10) for row, col in sorted(SHIPS, key=lambda ship: ship[1])

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from rsft import cluster
 from rsft.errors import RequestError
-from rsft.sweep import job
 from rsft.sweep.job import SweepFolder, run_sweep
 from rsft.sweep.outcome import Outcome
 from rsft.sweep.schema import read_sweep
@@ -100,7 +100,7 @@ def test_what_is_missing_is_said_before_anything_runs(opened, ray, monkeypatch, 
     calls = ray(done)
     with pytest.raises(RequestError, match="no chip store"):
         run_sweep(opened(SWEEP.replace("meta: null", f"data.root: {tmp_path}")), None)
-    monkeypatch.setattr(job, "find_spec", lambda name: None)
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
     with pytest.raises(RequestError, match=r"rsft\[sweep\]"):
         run_sweep(opened(), None)
     assert not calls

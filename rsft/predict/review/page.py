@@ -43,6 +43,7 @@ def write_review(path: Path, layer: Layer, thumbs: Sequence[bytes], scenes: Sequ
         "classes": [{"name": name, "colour": colour} for name, colour in colours(layer.classes).items()],
         "scenes": [_scene(scene) for scene in scenes],
         "kept": kept,
+        "key": f"rsft review {path.stem} {layer.metadata['bundle_sha256'][:12]} {layer.metadata['created']}",
     }
     environment = Environment(
         loader=PackageLoader("rsft.predict.review", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True

@@ -1,15 +1,14 @@
-"""What a run leaves behind: everything that is needed to classify new chips, except the backbone itself."""
+"""The bundle itself: saved whole, opened only if nothing in it was altered."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsft import __version__
+from rsft.bundle.index import CONFIDENCE, COPY, FORMAT, INDEX, RECIPE, WEIGHTS, BackboneId, Index, altered, read_index
 from rsft.confidence import Confidence
 from rsft.errors import RequestError, WeightsError
 from rsft.files import replacing_folder, sha256, write_bytes, write_text
@@ -20,11 +19,6 @@ from rsft.recipe.schema import Recipe
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1
-"""Version of the layout; a bundle of another version is refused."""
-
-_INDEX, _WEIGHTS, _RECIPE = "bundle.json", "weights.safetensors", "recipe.yaml"
-_CONFIDENCE = "confidence.safetensors"
 _RUNS = "runs."
 
 
@@ -40,9 +34,10 @@ class Bundle:
         contract: what a chip must be.
         backbone_sha256: hash of the frozen weights that it belongs to.
         tensors: adapter, "gamma" and "head.*"; of an average of several runs each with "runs.<number>." before it.
-        metrics: of its evaluation, as far as known.
+        metrics: accuracy on the validation chips when training ended; empty where it was never measured.
         confidence: how far its answers can be trusted; None where it was never fitted.
-        sha256: of the whole bundle; empty until it is saved.
+        sha256: of the whole bundle, as its index names it; empty until it is saved.
+        rsft_version: that saved it.
     """
 
     recipe: Recipe
@@ -55,6 +50,7 @@ class Bundle:
     metrics: dict[str, Any] = field(default_factory=dict)
     confidence: Confidence | None = field(default=None, repr=False)
     sha256: str = ""
+    rsft_version: str = __version__
 
     def save(self, folder: Path) -> str:
         """Write the bundle as `folder`, whole or not at all, and return its hash."""
@@ -62,28 +58,26 @@ class Bundle:
         from safetensors.torch import save
 
         with replacing_folder(folder) as temporary:
-            write_bytes(
-                temporary / _WEIGHTS,
-                save({key: value.detach().cpu().contiguous() for key, value in self.tensors.items()}),
-            )
-            write_text(temporary / _RECIPE, dump_recipe(self.recipe))
+            tensors = {key: value.detach().cpu().contiguous() for key, value in self.tensors.items()}
+            write_bytes(temporary / WEIGHTS, save(tensors))
+            write_text(temporary / RECIPE, dump_recipe(self.recipe))
             if self.confidence is not None:
-                write_bytes(temporary / _CONFIDENCE, save_arrays(self.confidence.tensors()))
-            index = {
-                "format": FORMAT,
-                "rsft_version": __version__,
-                "name": self.recipe.name,
-                "backbone": {"name": self.recipe.backbone.name, "sha256": self.backbone_sha256},
-                "classes": self.classes,
-                "groups": self.groups,
-                "train_counts": self.train_counts,
-                "contract": self.contract.model_dump(),
-                "metrics": self.metrics,
-                "files": {path.name: sha256(path) for path in sorted(temporary.iterdir())},
-            }
-            text = json.dumps(index, indent=1)
-            write_text(temporary / _INDEX, text)
-        return hashlib.sha256(text.encode()).hexdigest()
+                write_bytes(temporary / CONFIDENCE, save_arrays(self.confidence.tensors()))
+            index = Index(
+                format=FORMAT,
+                rsft_version=__version__,
+                name=self.recipe.name,
+                backbone=BackboneId(name=self.recipe.backbone.name, sha256=self.backbone_sha256),
+                classes=self.classes,
+                groups=self.groups,
+                train_counts=self.train_counts,
+                contract=self.contract,
+                metrics=self.metrics,
+                files={path.name: sha256(path) for path in sorted(temporary.iterdir())},
+            )
+            text, digest = index.sealed()
+            write_text(temporary / INDEX, text)
+        return digest
 
     @classmethod
     def load(cls, folder: Path) -> Bundle:
@@ -91,36 +85,15 @@ class Bundle:
 
         Raises:
             RequestError: `folder` is no bundle.
-            WeightsError: it is of another format, incomplete or altered.
+            WeightsError: it is of another format, incomplete, altered, or holds a file that is not its own.
+            RecipeError: its recipe is one that this rsft does not know.
         """
-        from safetensors.torch import load_file
-
         folder = find_bundle(folder)
-        text = (folder / _INDEX).read_bytes()
-        try:
-            index = json.loads(text)
-            expected, form = dict(index["files"]), index["format"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise WeightsError("bundle.json is damaged", folder, "copy the bundle again") from error
-        if form != FORMAT:
-            raise WeightsError(
-                f"bundle format {form}; this rsft reads {FORMAT}", folder, f"use rsft {index['rsft_version']}"
-            )
-        for name, digest in expected.items():
-            if not (folder / name).is_file() or sha256(folder / name) != digest:
-                raise WeightsError(f"{name} is missing or altered", folder, "copy the whole bundle again")
-        return cls(
-            recipe=load_recipe(folder / _RECIPE),
-            classes=tuple(index["classes"]),
-            groups={group: tuple(names) for group, names in index["groups"].items()},
-            train_counts=tuple(index["train_counts"]),
-            contract=Contract.model_validate(index["contract"]),
-            backbone_sha256=index["backbone"]["sha256"],
-            tensors=load_file(folder / _WEIGHTS),
-            metrics=index["metrics"],
-            confidence=_confidence(folder / _CONFIDENCE) if _CONFIDENCE in expected else None,
-            sha256=hashlib.sha256(text).hexdigest(),
-        )
+        index, digest = read_index(folder)
+        faults = altered(folder, index)
+        if faults:
+            raise WeightsError("; ".join(faults), folder, COPY)
+        return open_checked(folder, index, digest)
 
     @property
     def members(self) -> list[dict[str, Tensor]]:
@@ -157,10 +130,36 @@ def combine(recipe: Recipe, bundles: Sequence[Bundle]) -> Bundle:
     return replace(first, recipe=recipe, tensors=tensors, metrics={}, confidence=None, sha256="")
 
 
-def _confidence(path: Path) -> Confidence:
-    from safetensors.numpy import load_file
+def open_checked(folder: Path, index: Index, digest: str) -> Bundle:
+    """The bundle whose index and files were looked at already.
 
-    return Confidence.from_tensors(load_file(path))
+    Raises:
+        WeightsError: a file that holds no tensors, or not those that it should.
+        RecipeError: its recipe is one that this rsft does not know.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file as load_arrays
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(folder / WEIGHTS)
+        arrays = load_arrays(folder / CONFIDENCE) if CONFIDENCE in index.files else None
+        confidence = None if arrays is None else Confidence.from_tensors(arrays)
+    except (SafetensorError, KeyError) as error:
+        raise WeightsError(f"the tensors cannot be read: {error}", folder, COPY) from error
+    return Bundle(
+        recipe=load_recipe(folder / RECIPE),
+        classes=index.classes,
+        groups=index.groups,
+        train_counts=index.train_counts,
+        contract=index.contract,
+        backbone_sha256=index.backbone.sha256,
+        tensors=tensors,
+        metrics=index.metrics,
+        confidence=confidence,
+        sha256=digest,
+        rsft_version=index.rsft_version,
+    )
 
 
 def find_bundle(folder: Path) -> Path:
@@ -172,6 +171,6 @@ def find_bundle(folder: Path) -> Path:
     numbered = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
     newest_first = sorted(numbered, key=lambda path: int(path.name), reverse=True)
     for candidate in (folder, folder / "bundle", *(path / "bundle" for path in newest_first)):
-        if (candidate / _INDEX).is_file():
+        if (candidate / INDEX).is_file():
             return candidate
     raise RequestError("there is no bundle", folder, "give the folder bundle/ of a run, the run's, or runs/<recipe>")

@@ -1,0 +1,99 @@
+"""An archive on Ray, of whose workers one is killed."""
+
+import csv
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pytest
+
+from tests.predict.scenes import UTM, write
+
+NAMES = ("a", "b")
+
+
+@pytest.fixture
+def archive(run, tmp_path):
+    """Two scenes of 441 tiles and a text file; the command that classifies them."""
+    (tmp_path / "in").mkdir()
+    for seed, name in enumerate(NAMES):
+        pixels = np.random.default_rng(seed).integers(1, 255, (192, 192), np.uint8)
+        write(tmp_path / f"in/{name}.tif", pixels, crs="EPSG:32633", transform=UTM)
+    (tmp_path / "in/d.tif").write_text("no image")
+    command = ["predict", run, "in/*.tif", "-o", "out", "--ray", "--grid", "32", "--stride", "8", "--batch-size", "4"]
+    return tmp_path, [sys.executable, "-m", "rsft", *map(str, command)]
+
+
+def holder(path: Path) -> int | None:
+    """The process that has a file open."""
+    for handle in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if handle.resolve() == path and handle.parts[2] != str(os.getpid()):
+                return int(handle.parts[2])
+        except OSError:  # it is gone
+            continue
+    return None
+
+
+def batches(journal: Path) -> int:
+    """As far as can be seen while another process holds it."""
+    return journal.stat().st_size // 4096 if journal.exists() else 0
+
+
+def summary(folder):
+    with (folder / "out/scenes.csv").open(newline="") as file:
+        return {Path(row["scene"]).stem: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the worker in /proc")
+def test_a_worker_is_killed(archive):
+    pytest.importorskip("ray.data")
+    folder, command = archive
+    journals = {name: folder / f"out/.{name}.gpkg.journal" for name in NAMES}
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
+        victim = None
+        while driver.poll() is None and victim is None:
+            far = [name for name, journal in journals.items() if batches(journal) > 20]
+            victim = next(((name, pid) for name in far if (pid := holder(journals[name]))), None)
+            time.sleep(0.02)
+        assert victim is not None, driver.communicate()[0]
+        os.kill(victim[1], signal.SIGKILL)
+        printed, _ = driver.communicate()
+    assert driver.returncode == 0, printed
+    assert "2 done, 1 failed; 882 chips classified" in printed and "GDAL cannot read the scene" in printed
+    rows = summary(folder)
+    assert {name: rows[name]["status"] for name in rows} == {**dict.fromkeys(NAMES, "done"), "d": "failed"}
+    assert [name for name in NAMES if rows[name]["resumed"] == "True"] == [victim[0]]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["a.gpkg", "b.gpkg", "scenes.csv"]
+    for name in NAMES:
+        frame = pyogrio.read_dataframe(folder / f"out/{name}.gpkg", layer="predictions")
+        assert len(frame) == 441 and not frame.duplicated(["row", "col"]).any()
+    (folder / "in/d.tif").unlink()
+    again = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert "scenes: 2 skipped;" in again.stdout and "2 were done before" in again.stdout
+
+
+def test_ray_alone_takes_its_options(rsft, run, tmp_path):
+    (tmp_path / "x.tif").touch()
+    code, printed = rsft("predict", run, "x.tif", "-o", "x.csv", "--grid", "32", "--jobs", "2")
+    assert code == 2 and "give --ray as well" in printed
+    code, printed = rsft("predict", run, "x.tif", "-o", "out", "--ray")
+    assert code == 2 and "say where to look" in printed
+
+
+def test_nothing_left_needs_no_ray(rsft, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started"))
+    (tmp_path / "out").mkdir()
+    with sqlite3.connect(tmp_path / "out/x.gpkg") as database:
+        database.execute("CREATE TABLE y (z)")
+    (tmp_path / "x.tif").touch()
+    code, printed = rsft("predict", run, "x.tif", "-o", "out", "--ray", "--grid", "32")
+    assert code == 0 and "scenes: 1 failed" in printed and "--overwrite" in printed
+    assert rsft("predict", run, "x.tif", "-o", "out", "--ray", "--grid", "32", "--strict")[0] == 1

@@ -1,0 +1,43 @@
+import json
+import shutil
+
+from rsft.bundle import Bundle
+
+
+def test_show(rsft, run):
+    code, printed = rsft("bundle", "show", run)
+    assert code == 0 and "the whole chip, brought to 32 x 32 pixels" in printed
+    digest = Bundle.load(run).sha256
+    assert digest in printed and "% of 18 chips of val" in printed
+    rows = [line.split() for line in printed.splitlines()]
+    assert ["slanted", "tail", "4"] in rows and ["block", "q", "k", "v", "out", "mlp1", "mlp2"] in rows
+    code, printed = rsft("bundle", "show", run, "--json")
+    assert code == 0 and json.loads(printed)["sha256"] == digest
+
+
+def test_verify(rsft, run, tmp_path):
+    digest = Bundle.load(run).sha256
+    code, printed = rsft("bundle", "verify", run, "--sha256", digest)
+    assert code == 0 and printed.count("good") == 5 and f"sha256 {digest}" in printed
+    assert rsft("bundle", "verify", run, "--sha256", "beef")[0] == 1
+    folder = shutil.copytree(run / "bundle", tmp_path / "bundle")
+    (folder / "notes.txt").touch()
+    (folder / "recipe.yaml").write_text("seed: 1")
+    code, printed = rsft("bundle", "verify", folder)
+    assert code == 1 and "fault  recipe.yaml is missing" in printed and "fault  notes.txt does not" in printed
+    code, printed = rsft("bundle", "verify", folder, "--json")
+    assert code == 1 and len(json.loads(printed)["faults"]) == 2
+    assert rsft("bundle", "verify", tmp_path / "nowhere")[0] == 2
+
+
+def test_diff(rsft, run, tmp_path):
+    assert rsft("bundle", "diff", run, run)[1].strip() == "the same bundle"
+    bundle = Bundle.load(run)
+    tensors = {key: tensor + 1 for key, tensor in bundle.tensors.items()}
+    other = tmp_path / "other"
+    type(bundle)(**(vars(bundle) | {"tensors": tensors, "train_counts": (24, 4, 13)})).save(other)
+    code, printed = rsft("bundle", "diff", run, other)
+    rows = [line.split() for line in printed.splitlines()]
+    assert code == 0 and ["training", "chips", "of", "steep", "12", "13"] in rows
+    assert ["gamma", "1", "0", "0", "1"] in [row[:5] for row in rows]
+    assert json.loads(rsft("bundle", "diff", run, other, "--json")[1])["classes"] == {"steep": [12, 13]}
