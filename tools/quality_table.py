@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
@@ -28,6 +28,9 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from rsft.files import write_text
+
+if TYPE_CHECKING:
+    from rsft.bundle import Bundle
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 STARTS = (0.25, 1.0, 2.0, 4.0)
@@ -87,7 +90,7 @@ def run(recipe: Path, out: Path, job: Job, overrides: Sequence[str]) -> None:
     name, seed, wishes = job
     resolved = load_recipe(recipe, [f"seed={seed}", *wishes, *overrides])
     began = time.process_time()
-    with patch("rsft.finetune.job.fit_confidence", return_value=None):  # nobody asks how far a row can be trusted
+    with patch("rsft.finetune.job.judged", side_effect=_as_it_is):  # nobody asks how far a row can be trusted
         made = finetune(resolved, out / "runs" / f"{name}, seed {seed}")
     seconds = time.process_time() - began
     bundle = Bundle.load(made.bundle)
@@ -101,6 +104,10 @@ def run(recipe: Path, out: Path, job: Job, overrides: Sequence[str]) -> None:
     facts["scales"] = pd.read_csv(made.folder / "modulator.csv").to_dict("list") if resolved.meta else None
     write_text(out / f"{name}, seed {seed}.json", json.dumps(facts))
     shutil.rmtree(made.folder.parent.parent)
+
+
+def _as_it_is(bundle: Bundle, *_: Any) -> Bundle:
+    return bundle
 
 
 def read(out: Path) -> pd.DataFrame:
