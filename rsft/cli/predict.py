@@ -13,6 +13,7 @@ from rsft.console import progress, show_paths, show_predictions
 app = typer.Typer()
 
 _PLACES, _PIXELS, _JOB = "Where to look in a scene", "What the pixels are", "The job"
+_ENGINE = "How it is computed"
 
 
 InputsArgument = Annotated[
@@ -47,6 +48,18 @@ Html = Annotated[Path | None, _option(_JOB, "Page to look through the chips and 
 Strict = Annotated[bool, _option(_JOB, "Exit with 1 if anything was refused.", "--strict")]
 BatchSize = Annotated[int, _option(_JOB, "Chips in a pass.", min=1)]
 Readers = Annotated[int, _option(_JOB, "Threads that read ahead.", min=1)]
+Engine = Annotated[
+    str,
+    _option(
+        _ENGINE,
+        "auto (measured here, exact), torch, onnx, openvino, or an export of this bundle (`rsft export`).",
+        metavar="ENGINE",
+    ),
+]
+Precision = Annotated[
+    str | None,
+    _option(_ENGINE, "fp32; bf16 of torch or openvino; int8 of onnx or openvino, if it keeps the accuracy."),
+]
 
 
 @app.command()
@@ -74,6 +87,8 @@ def predict(
     batch_size: BatchSize = 64,
     readers: Readers = 1,
     device: DeviceOption = "auto",
+    engine: Engine = "auto",
+    precision: Precision = None,
 ) -> None:
     """Classify new chips, or places of scenes. What cannot be read or breaks the bundle's contract is listed.
 
@@ -99,6 +114,8 @@ def predict(
         batch_size=batch_size,
         readers=readers,
         device=device,
+        engine=engine,
+        precision=precision,
     )
     with progress() as report:
         result = classify(bundle, inputs, out, request, report)

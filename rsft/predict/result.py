@@ -42,6 +42,8 @@ class Request:
         batch_size: chips in a pass.
         readers: threads that read ahead.
         device: auto, cpu or cuda.
+        engine: auto, torch, onnx, openvino, or an export of the bundle.
+        precision: fp32, bf16 or int8; None leaves it to the engine.
     """
 
     look: Look = field(default_factory=Look)
@@ -53,6 +55,8 @@ class Request:
     batch_size: int = 64
     readers: int = 1
     device: str = "auto"
+    engine: str = "auto"
+    precision: str | None = None
 
 
 AS_USUAL = Request()
@@ -114,7 +118,9 @@ def _in_order(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     return table.astype({"at": "Int64"}) if "at" in known else table
 
 
-def metadata_of(bundle: Bundle, plan: Plan, request: Request, notes: list[str]) -> dict[str, Any]:
+def metadata_of(
+    bundle: Bundle, plan: Plan, request: Request, notes: list[str], engine: dict[str, Any]
+) -> dict[str, Any]:
     """How a table was made."""
     return {
         "rsft_version": __version__,
@@ -125,6 +131,7 @@ def metadata_of(bundle: Bundle, plan: Plan, request: Request, notes: list[str]) 
         "classes": list(bundle.classes),
         "bands": list(bundle.contract.bands),
         "scenes": [text(scene.path) for scene in plan.scenes],
+        "engine": engine,
         "request": json.loads(json.dumps(asdict(request), default=text)),
         "notes": notes,
     }

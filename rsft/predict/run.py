@@ -15,7 +15,7 @@ from rsft.bundle import Bundle
 from rsft.errors import RequestError
 from rsft.imagery.held import file_state
 from rsft.predict.chips import LooseChips
-from rsft.predict.engine import torch_engine
+from rsft.predict.choose import choose_engine
 from rsft.predict.inputs import NOTHING, Declared, find_chips
 from rsft.predict.journal import Journal
 from rsft.predict.look import look
@@ -130,10 +130,15 @@ def _run(
     progress: Progress | None,
 ) -> Predictions:
     todo = batches(plan.sources, request.batch_size)
+    chosen = None
     if todo:
-        model = Model(*torch_engine(bundle, request.device), bundle.classes, bundle.confidence)
+        before = journal.noted("engine")
+        chosen = choose_engine(bundle, request.engine, request.precision, request.device, todo, before)
+        journal.note("engine", chosen.facts["kind"])
+        model = Model(chosen.run, chosen.contract, bundle.classes, bundle.confidence)
         classify(todo, model, journal, readers=request.readers, thumbs=request.html is not None, progress=progress)
     table, refused, notes = collect(journal, plan, bundle)
+    notes += [chosen.told] if chosen else []
     listing = write_rejected(out, refused)
     if skipped:
         notes.append(f"files of folders skipped for their suffix: {skipped:,}")
@@ -144,7 +149,9 @@ def _run(
     thumbs = table.pop("thumb").tolist() if "thumb" in table else []
     if plan.crs is None and out.suffix.lower() == ".geojson":
         notes.append("GeoJSON knows degrees alone: it has no geometry, .gpkg has")
-    layer = Layer(table, plan.crs, bundle.classes, metadata_of(bundle, plan, request, notes))
+    layer = Layer(
+        table, plan.crs, bundle.classes, metadata_of(bundle, plan, request, notes, chosen.facts if chosen else {})
+    )
     write_predictions(layer, out, overwrite=request.overwrite)
     if request.html is not None:
         write_review(request.html, layer, thumbs, plan.scenes)

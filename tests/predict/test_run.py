@@ -21,7 +21,7 @@ from rsft.predict.look import Look
 from rsft.predict.result import Request
 from rsft.predict.run import predict
 from tests.killing import die, killed
-from tests.predict.scenes import UTM, brightness, contract, write
+from tests.predict.scenes import UTM, brightness, chosen, contract, write
 from tests.predict.scenes import bundle as made
 
 
@@ -67,7 +67,7 @@ class _Opened:
 def bundle(monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(run, "Bundle", _Opened)
     monkeypatch.setattr(_Opened, "found", made())
-    monkeypatch.setattr(run, "torch_engine", lambda bundle, device: (brightness, bundle.contract))
+    monkeypatch.setattr(run, "choose_engine", lambda bundle, *_: chosen(brightness, bundle))
     return Path("bundle")
 
 
@@ -147,7 +147,7 @@ def test_batches_and_readers_do_not_change_the_result(bundle: Path, chips: Path,
 
 def test_diverged_model(bundle: Path, chips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = Outputs(np.full((3, 2), np.nan, np.float32), np.zeros((3, 1), np.float32))
-    monkeypatch.setattr(run, "torch_engine", lambda bundle, device: (lambda inputs: nothing, bundle.contract))
+    monkeypatch.setattr(run, "choose_engine", lambda bundle, *_: chosen(lambda inputs: nothing, bundle))
     with pytest.raises(WeightsError, match="not finite"):
         predict(bundle, [chips], tmp_path / "out.csv")
 
@@ -231,7 +231,7 @@ def _until(calls: int, *arguments: object) -> None:
             die()
         return brightness(inputs)
 
-    run.Bundle, run.torch_engine = _Opened, lambda bundle, device: (engine, bundle.contract)
+    run.Bundle, run.choose_engine = _Opened, lambda bundle, *_: chosen(engine, bundle)
     predict(*arguments)
 
 
@@ -249,7 +249,7 @@ def test_a_job_that_was_killed_goes_on(
         seen.append(len(inputs))
         return brightness(inputs)
 
-    monkeypatch.setattr(run, "torch_engine", lambda bundle, device: (engine, bundle.contract))
+    monkeypatch.setattr(run, "choose_engine", lambda bundle, *_: chosen(engine, bundle))
     resumed = predict(bundle, [scene], tmp_path / f"out.{suffix}", request)
     assert "going on with a job that was stopped after 9 batches" in caplog.text and sum(seen) < 70
     pd.testing.assert_frame_equal(resumed.table, whole.table)
