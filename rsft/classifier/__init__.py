@@ -11,6 +11,7 @@ from rsft.classifier.build import (
 )
 from rsft.classifier.contract import contract_of
 from rsft.classifier.module import Answer, Classifier, CosineHead, pooled_features
+from rsft.classifier.shared import Shared, load_shared
 
 __all__ = [
     "Answer",
@@ -19,6 +20,7 @@ __all__ = [
     "Classifier",
     "CosineHead",
     "Ensemble",
+    "Shared",
     "averaged",
     "build_classifier",
     "choose_device",
@@ -27,6 +29,7 @@ __all__ = [
     "load_classifier",
     "load_encoder",
     "load_merged",
+    "load_shared",
     "pooled_features",
     "seen_contract",
     "with_views",

@@ -60,6 +60,14 @@ Precision = Annotated[
     str | None,
     _option(_ENGINE, "fp32; bf16 of torch or openvino; int8 of onnx or openvino, if it keeps the accuracy."),
 ]
+Also = Annotated[
+    list[Path] | None,
+    _option(
+        _JOB,
+        "Another bundle on the same backbone; chips are read once. Its table is OUT with its name before the suffix.",
+        metavar="BUNDLE",
+    ),
+]
 
 
 @app.command()
@@ -89,6 +97,7 @@ def predict(
     device: DeviceOption = "auto",
     engine: Engine = "auto",
     precision: Precision = None,
+    also: Also = None,
 ) -> None:
     """Classify new chips, or places of scenes. What cannot be read or breaks the bundle's contract is listed.
 
@@ -101,6 +110,7 @@ def predict(
     from rsft.predict.look import Look
     from rsft.predict.result import Request
     from rsft.predict.run import predict as classify
+    from rsft.predict.together import predict_together
 
     if land is not None and not detect:
         raise RequestError("land without a detector", "--land", "give --detect as well")
@@ -118,8 +128,12 @@ def predict(
         precision=precision,
     )
     with progress() as report:
-        result = classify(bundle, inputs, out, request, report)
-    show_predictions(result)
+        if also:
+            results = predict_together([bundle, *also], inputs, out, request, report)
+        else:
+            results = [classify(bundle, inputs, out, request, report)]
+    for result in results:
+        show_predictions(result)
     show_paths({name: path for name, path in (("chips", chips), ("page", html)) if path is not None})
-    if strict and result.rejected:
+    if strict and any(result.rejected for result in results):
         raise typer.Exit(1)

@@ -18,7 +18,7 @@ from rsft.predict.engine import Kind, open_engine
 from rsft.predict.framing import Wishes
 from rsft.predict.inputs import NOTHING, Declared, find_chips
 from rsft.predict.source import Chip, one_band
-from rsft.predict.stream import Model, batches, compute, read_ahead, read_batch, rows_of
+from rsft.predict.stream import Model, batches, read_ahead, read_batch, rows_of
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class Predictor:
         source = self._source(chips, declared)
         tables = []
         for ready in read_ahead(lambda batch: read_batch(batch, self.model.contract), batches([source], batch_size), 1):
-            rows = rows_of(ready, compute(ready, self.model), self.model).rows
+            outputs = self.model.engine(ready.inputs) if ready.numbers else None
+            rows = rows_of(ready, outputs, self.model).rows
             told = [{"chip": source.name(number), "refused": reason} for number, reason in ready.refused]
             tables += [rows.assign(refused=None, number=ready.numbers)] if ready.numbers else []
             tables += [pd.DataFrame(told).assign(number=[number for number, _ in ready.refused])] if told else []

@@ -97,20 +97,53 @@ def classify(
     Raises:
         WeightsError: the model returns what is no number.
     """
-    known = journal.done()
+    classify_all(
+        todo,
+        lambda inputs: [model.engine(inputs)],
+        [model],
+        [journal],
+        readers=readers,
+        thumbs=thumbs,
+        progress=progress,
+    )
+
+
+def classify_all(
+    todo: Sequence[Batch],
+    engine: Callable[[NDArray[np.float32]], list[Outputs]],
+    models: Sequence[Model],
+    journals: Sequence[Journal],
+    *,
+    readers: int = 1,
+    thumbs: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Classify by several models that take the same chips, each with a journal of its own.
+
+    Args:
+        engine: the answers of all models at once.
+
+    Raises:
+        WeightsError: a model returns what is no number.
+    """
+    known = [journal.done() for journal in journals]
+    by_all = set.intersection(*known)
     total = sum(len(batch.chips) for batch in todo)
-    done = sum(len(batch.chips) for batch in todo if batch.number in known)
+    done = sum(len(batch.chips) for batch in todo if batch.number in by_all)
 
     def read(batch: Batch) -> Ready:
-        return read_batch(batch, model.contract, thumbs)
+        return read_batch(batch, models[0].contract, thumbs)
 
-    def answer(ready: Ready) -> tuple[Ready, Outputs | None]:
-        return ready, compute(ready, model)
+    def answer(ready: Ready) -> tuple[Ready, Sequence[Outputs | None]]:
+        return ready, engine(ready.inputs) if ready.numbers else [None] * len(models)
 
-    rest = (batch for batch in todo if batch.number not in known)
+    rest = (batch for batch in todo if batch.number not in by_all)
     with closing(read_ahead(read, rest, readers)) as read_batches:
-        for ready, outputs in read_ahead(answer, read_batches, 1, ahead=1):
-            journal.settle(ready.batch.number, rows_of(ready, outputs, model))
+        for ready, answered in read_ahead(answer, read_batches, 1, ahead=1):
+            number = ready.batch.number
+            for model, journal, outputs, before in zip(models, journals, answered, known, strict=True):
+                if number not in before:
+                    journal.settle(number, rows_of(ready, outputs, model))
             done += len(ready.batch.chips)
             if progress:
                 progress(done, total, "classifying")
@@ -153,11 +186,6 @@ def read_batch(batch: Batch, contract: Contract, thumbs: bool = False) -> Ready:
         images.append(image)
         ready.facts.append(chip.facts | length(chip, contract) | ({"thumb": picture(image)} if thumbs else {}))
     return ready._replace(inputs=contract.normalise(images), empty=empty, grey=grey)
-
-
-def compute(ready: Ready, model: Model) -> Outputs | None:
-    """What the engine says of a batch; None where none of its chips can be used."""
-    return model.engine(ready.inputs) if ready.numbers else None
 
 
 def rows_of(ready: Ready, outputs: Outputs | None, model: Model) -> Done:

@@ -1,0 +1,38 @@
+"""A bundle as plain modules: the same answers, and a graph for any number of images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rsft.export.network import Half, Network, trace
+from tests.export.tiny import CONTRACT, IMAGES, METHODS, classifier
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("method", METHODS)
+def test_the_graph_says_what_the_classifier_says(method):
+    model = classifier(1, method)
+    wanted = model.answer(IMAGES)
+    graph = trace(Network([model]), CONTRACT).module()
+    for count in (1, 5):
+        logits, features = graph(IMAGES[:count])
+        torch.testing.assert_close(logits, wanted.logits[:count], atol=1e-5, rtol=0)
+        torch.testing.assert_close(features, wanted.features[:count], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_several_runs_are_the_mean_of_probabilities():
+    runs = [classifier(seed, head="cosine") for seed in (1, 2, 3)]
+    wanted = torch.stack([run(IMAGES).softmax(1) for run in runs]).mean(0)
+    logits, features = Network(runs)(IMAGES)
+    torch.testing.assert_close(logits.softmax(1), wanted, atol=1e-6, rtol=0)
+    assert features.shape == (5, 24)
+
+
+@torch.no_grad()
+def test_half_is_near_and_gives_float32():
+    wanted = classifier(1).answer(IMAGES)
+    logits, features = Half(Network([classifier(1)]))(IMAGES)
+    assert logits.dtype == features.dtype == torch.float32
+    assert 0 < (logits - wanted.logits).abs().max() < 5e-2
