@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from rsft.errors import RequestError
 from rsft.predict.engine import CHUNK, PLAIN
 from rsft.predict.journal import Journal
 from rsft.predict.outputs import check_output
-from rsft.predict.result import AS_USUAL, Request, columns
+from rsft.predict.result import AS_USUAL, Plan, Request, columns
 from rsft.predict.run import Predictions, inputs_of, job_key, make_plan, write_result
 from rsft.predict.scene import gdal_limits
 from rsft.predict.stream import Model, Progress, batches, classify_all
@@ -43,31 +44,50 @@ def predict_together(
         check_output(path, columns(bundle.classes), overwrite=request.overwrite)
     shared = load_shared(bundles, request.device)
     paths, declared, skipped = inputs_of(inputs, request)
+    files = [path.parent / f".{path.name}.journal" for path in outs]
     finished = False
-    with ExitStack() as stack:
-        journals = []
-        for bundle, path in zip(bundles, outs, strict=True):
-            journals.append(Journal(path.parent / f".{path.name}.journal", job_key(bundle, paths, declared, request)))
-            stack.callback(lambda journal=journals[-1]: journal.close(finished))
-        stack.enter_context(gdal_limits())
-        plan = make_plan(bundles[0], paths, declared, request, journals[0], progress)
-        for source in plan.sources:
-            stack.callback(source.close)
-        contract = seen_contract(bundles[0].contract, bundles[0].recipe.evaluate)
-        engine, todo = _engine(shared), batches(plan.sources, request.batch_size)
-        models = [
-            Model(lambda inputs, number=number: engine(inputs)[number], contract, bundle.classes, bundle.confidence)
-            for number, bundle in enumerate(bundles)
-        ]
-        classify_all(todo, engine, models, journals, readers=request.readers, progress=progress)
-        told = f"engine: {PLAIN}; {_words(shared, len(bundles))}"
-        facts = {"kind": str(PLAIN), "asked": request.engine, "with": [bundle.sha256 for bundle in bundles]}
-        results = [
-            write_result(bundle, plan, request, journal, path, skipped, told, facts)
-            for bundle, journal, path in zip(bundles, journals, outs, strict=True)
-        ]
+    journals: list[Journal] = []
+    try:
+        for file, bundle in zip(files, bundles, strict=True):
+            journals.append(Journal(file, job_key(bundle, paths, declared, request)))
+        with gdal_limits(), ExitStack() as stack:
+            plan = make_plan(bundles[0], paths, declared, request, journals[0], progress)
+            for source in plan.sources:
+                stack.callback(source.close)
+            _classify(bundles, shared, plan, request, journals, progress)
+            facts = {"kind": str(PLAIN), "asked": request.engine, "with": [bundle.sha256 for bundle in bundles]}
+            told = f"engine: {PLAIN}; {_words(shared, len(bundles))}"
+            results = [
+                write_result(bundle, plan, request, journal, path, skipped, told, facts)
+                for bundle, journal, path in zip(bundles, journals, outs, strict=True)
+            ]
         finished = True
+    finally:
+        for journal in journals:
+            journal.close(finished)
     return results
+
+
+def _classify(
+    bundles: Sequence[Bundle],
+    shared: Shared,
+    plan: Plan,
+    request: Request,
+    journals: Sequence[Journal],
+    progress: Progress | None,
+) -> None:
+    engine, first = _engine(shared), bundles[0]
+    contract = seen_contract(first.contract, first.recipe.evaluate)
+    models = [
+        Model(partial(_one, engine, number), contract, bundle.classes, bundle.confidence)
+        for number, bundle in enumerate(bundles)
+    ]
+    todo = batches(plan.sources, request.batch_size)
+    classify_all(todo, engine, models, journals, readers=request.readers, progress=progress)
+
+
+def _one(engine: Callable[[NDArray[np.float32]], list[Outputs]], number: int, inputs: NDArray[np.float32]) -> Outputs:
+    return engine(inputs)[number]
 
 
 def tables_of(out: Path, bundles: Sequence[Bundle]) -> list[Path]:

@@ -10,7 +10,7 @@ import torch
 
 from rsft.errors import RequestError
 from rsft.export import extras
-from rsft.export.graphs import FILES, open_graph, write_graph
+from rsft.export.graphs import FILES, open_graph, to_openvino, write_graph
 from rsft.export.int8 import quantise_onnx, quantise_openvino
 from rsft.export.network import Network, trace
 from tests.export.tiny import BUNDLE, CONTRACT, IMAGES, classifier
@@ -20,17 +20,17 @@ ABOUT = {"classes": ["a", "b", "ç"], "precision": "fp32"}
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A folder with every kind, and what the network says."""
+    """A folder with every kind, what the network says, and its graph."""
     folder, model = tmp_path_factory.mktemp("graphs"), Network([classifier(1)])
     program = trace(model, CONTRACT)
     for kind in FILES:
         write_graph(kind, program, BUNDLE, ABOUT, folder)
-    return folder, model(IMAGES)
+    return folder, model(IMAGES), program
 
 
 @pytest.mark.parametrize("kind", FILES)
 def test_it_answers_as_pytorch_does(written, kind):
-    folder, wanted = written
+    folder, wanted, _ = written
     runtime = open_graph(kind, folder / FILES[kind], "fp32")
     for count in (5, 1):
         for found, whole in zip(runtime.answer(IMAGES[:count]), wanted, strict=True):
@@ -62,11 +62,8 @@ def test_torch_export_carries_the_description(written):
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
 def test_int8_has_few_steps_and_is_near(written, tmp_path, kind):
-    from rsft.export.graphs import to_openvino
-
-    _, wanted = written
+    _, wanted, program = written
     chips, path = IMAGES.numpy(), tmp_path / FILES[kind]
-    program = trace(Network([classifier(1)]), CONTRACT)
     if kind == "onnx":
         write_graph("onnx", program, BUNDLE, ABOUT, tmp_path)
         quantise_onnx(path, chips, ABOUT)

@@ -118,8 +118,6 @@ def test_several_runs_have_no_state_dict(run, tmp_path):
     for kind in ("timm", "peft"):
         with pytest.raises(RequestError, match="averages 2 runs"):
             export(tmp_path / "two", kind, "fp32", tmp_path / kind)
-    made = export(tmp_path / "two", "torch-export", "bf16", tmp_path / "out")
-    assert made.about["runs"] == 2 and 0 < made.about["checked"]["difference"] <= made.about["checked"]["allowed"]
 
 
 def test_timm_makes_a_plain_network_again(tmp_path):
