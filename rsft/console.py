@@ -198,7 +198,7 @@ def changes_table(changes: Mapping[str, Change]) -> Table:
     for name in ("chips", "torch fp32", "int8", "points"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, found in changes.items():
-        cells = (f"{100 * found.before:.2f}", f"{100 * found.after:.2f}", f"{-found.lost:+.2f}")
+        cells = (f"{100 * found.before:.2f}", f"{100 * found.after:.2f}", f"{round(-found.lost, 2) + 0.0:+.2f}")
         table.add_row(name, f"{found.chips:,}", *cells)
     return table
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.nn import functional as F
 
 from rsft.bundle import Bundle
 from rsft.classifier import Answer, Classifier, averaged, load_merged, pooled_features
 from rsft.imagery.contract import Contract
+from rsft.peft.lean import why_not_lean
+from rsft.peft.trunk import Trunk
 
 IMAGES, LOGITS, FEATURES = "images", "logits", "features"
 """Names of a graph's input and of its outputs."""
@@ -73,7 +76,31 @@ def trace(network: Network | Half, contract: Contract) -> ExportedProgram:
 
 
 def _answer(run: Classifier, x: Tensor) -> Answer:
-    features = pooled_features(cast(VisionTransformer, run.adapted.vit), x, run.pool)
+    features = _features(run, x)
     with torch.autocast(x.device.type, enabled=False):
         features = features.float()
         return Answer(run.head(features), features)
+
+
+def _features(run: Classifier, x: Tensor) -> Tensor:
+    """Images (B, P, S, S) -> (B, D); where the class token is read alone, the last block computes no other."""
+    vit = cast(VisionTransformer, run.adapted.vit)
+    if run.pool != "token" or not Trunk(vit).cacheable or why_not_lean(vit.blocks[-1]) is not None:
+        return pooled_features(vit, x, run.pool)
+    below = run.adapted.below(x, len(vit.blocks) - 1)
+    token = vit.norm(_class_token(vit.blocks[-1], below))
+    return cast(Tensor, vit.fc_norm(token[:, 0]))
+
+
+def _class_token(block: Any, x: Tensor) -> Tensor:
+    """A standard block of timm for the first token alone, which attends to all: (B, N, D) -> (B, 1, D)."""
+    attn, normed, first = block.attn, block.norm1(x), x[:, :1]
+    weight, bias = attn.qkv.weight, attn.qkv.bias
+    width = weight.shape[0] // 3
+    query = F.linear(normed[:, :1], weight[:width], None if bias is None else bias[:width])
+    rest = F.linear(normed, weight[width:], None if bias is None else bias[width:])
+    parts = (query, *rest.chunk(2, -1))
+    q, k, v = (torch.unflatten(part, -1, (attn.num_heads, -1)).transpose(1, 2) for part in parts)
+    heads = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v).transpose(1, 2).flatten(2)
+    first = first + block.ls1(attn.proj(heads))
+    return cast(Tensor, first + block.ls2(block.mlp(block.norm2(first))))

@@ -22,6 +22,20 @@ def test_the_graph_says_what_the_classifier_says(method):
 
 
 @torch.no_grad()
+def test_the_last_block_computes_the_class_token_alone():
+    model, seen = classifier(1), []
+    for block in model.adapted.vit.blocks:
+        block.mlp.fc2.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[:2])))
+    Network([model])(IMAGES)
+    assert seen == [(5, 5), (5, 5)]  # hooked, so run as it is
+    for block in model.adapted.vit.blocks:
+        block.mlp.fc2._forward_pre_hooks.clear()
+    model.adapted.vit.blocks[-1].mlp.fc2.forward = lambda x: seen.append(tuple(x.shape[:2])) or torch.zeros(5, 1, 24)
+    Network([model])(IMAGES)
+    assert seen[2:] == [(5, 1)]
+
+
+@torch.no_grad()
 def test_several_runs_are_the_mean_of_probabilities():
     runs = [classifier(seed, head="cosine") for seed in (1, 2, 3)]
     wanted = torch.stack([run(IMAGES).softmax(1) for run in runs]).mean(0)
