@@ -66,7 +66,7 @@ def torch_engine(bundle: Bundle, device: str = "auto") -> Opened:
     """
     model = load_classifier(bundle, device)
     place = next(model.parameters()).device
-    return _opened(bundle, model, PLAIN, place)
+    return _opened(bundle, model, PLAIN, place, CHUNK if place.type == "cpu" else None)
 
 
 def open_engine(bundle: Bundle, kind: Kind, device: str, images: Tensor | None = None) -> Opened:
@@ -85,7 +85,7 @@ def open_engine(bundle: Bundle, kind: Kind, device: str, images: Tensor | None =
     if kind.engine == "torch":
         return _half(bundle, kind, choose_device(device))
     runtime = kept_runtime(bundle, kind.engine, kind.precision, images)()
-    return _opened(bundle, runtime, kind, torch.device("cpu"))
+    return _opened(bundle, runtime, kind)
 
 
 def open_file(bundle: Bundle, path: Path) -> Opened:
@@ -104,7 +104,7 @@ def open_file(bundle: Bundle, path: Path) -> Opened:
     if kind.engine not in RUNTIMES:
         raise RequestError(f"rsft runs no {kind.engine} export", path, "export onnx or openvino, or use --engine torch")
     runtime = open_graph(kind.engine, folder / FILES[kind.engine], kind.precision)
-    return _opened(bundle, runtime, kind, torch.device("cpu"))
+    return _opened(bundle, runtime, kind)
 
 
 def compiler() -> str | None:
@@ -127,26 +127,28 @@ def _check(kind: Kind, device: str) -> None:
 
 
 def _half(bundle: Bundle, kind: Kind, place: torch.device) -> Opened:
-    """In bfloat16, compiled where that is asked for and can be done."""
+    """In bfloat16, compiled where that is asked for and can be done: on a processor, with a C++ compiler."""
     module: Any = Half(network_of(bundle)).to(place)
-    if not kind.compiled:
-        return _opened(bundle, Runtime(still(module, place)), kind, torch.device("cpu"))
-    planes, size = len(bundle.contract.planes), bundle.contract.size
-    runtime = Runtime(_padded(still(torch.compile(module, dynamic=False), place)))
+    plain = Runtime(still(module, place))
+    if not kind.compiled or place.type != "cpu":
+        kind = kind._replace(compiled=False)
+        return _opened(bundle, plain, kind, chunk=CHUNK if place.type == "cpu" else None)
     try:
-        if place.type == "cpu" and compiler() is None:
+        if compiler() is None:
             raise RuntimeError("there is no C++ compiler")
-        runtime.answer(torch.zeros(CHUNK, planes, size, size))
+        compiled = Runtime(_padded(still(torch.compile(module, dynamic=False))))
+        compiled.answer(torch.zeros(CHUNK, len(bundle.contract.planes), *[bundle.contract.size] * 2))
     except Exception as error:  # whatever the compiler fails with, the network runs without it
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        plain = _opened(bundle, Runtime(still(module, place)), kind._replace(compiled=False), torch.device("cpu"))
-        return plain._replace(note=f"not compiled: {reason}")
-    return _opened(bundle, runtime, kind, torch.device("cpu"))
+        return _opened(bundle, plain, kind._replace(compiled=False))._replace(note=f"not compiled: {reason}")
+    return _opened(bundle, compiled, kind)
 
 
-def _opened(bundle: Bundle, model: Answering, kind: Kind, place: torch.device) -> Opened:
+def _opened(
+    bundle: Bundle, model: Answering, kind: Kind, place: torch.device | str = "cpu", chunk: int | None = CHUNK
+) -> Opened:
+    """Test-time crops and pieces around a model that takes images at `place`, at most `chunk` at once."""
     seeing, contract = with_views(model, bundle.contract, bundle.recipe.evaluate)
-    chunk = CHUNK if place.type == "cpu" else None
 
     @torch.inference_mode()
     def run(inputs: NDArray[np.float32]) -> Outputs:
