@@ -85,10 +85,14 @@ def _answer(run: Classifier, x: Tensor) -> Answer:
 def _features(run: Classifier, x: Tensor) -> Tensor:
     """Images (B, P, S, S) -> (B, D); where the class token is read alone, the last block computes no other."""
     vit = cast(VisionTransformer, run.adapted.vit)
-    if run.pool != "token" or not Trunk(vit).cacheable or why_not_lean(vit.blocks[-1]) is not None:
+    trunk = Trunk(vit)
+    *others, last = trunk.blocks
+    if run.pool != "token" or not trunk.cacheable or why_not_lean(last) is not None:
         return pooled_features(vit, x, run.pool)
-    below = run.adapted.below(x, len(vit.blocks) - 1)
-    token = vit.norm(_class_token(vit.blocks[-1], below))
+    tokens = trunk.embed(x).x
+    for block in others:
+        tokens = block(tokens)
+    token = vit.norm(_class_token(last, tokens))
     return cast(Tensor, vit.fc_norm(token[:, 0]))
 
 

@@ -46,7 +46,8 @@ def test_several_runs_are_the_mean_of_probabilities():
 
 @torch.no_grad()
 def test_half_is_near_and_gives_float32():
-    wanted = classifier(1).answer(IMAGES)
-    logits, features = Half(Network([classifier(1)]))(IMAGES)
+    wanted, half = classifier(1).answer(IMAGES), Half(Network([classifier(1)]))
+    logits, features = half(IMAGES)
+    torch.testing.assert_close(trace(half, CONTRACT).module()(IMAGES)[0], logits, atol=1e-3, rtol=0)
     assert logits.dtype == features.dtype == torch.float32
     assert 0 < (logits - wanted.logits).abs().max() < 5e-2
