@@ -16,24 +16,32 @@ ALLOWED = {"fp32": 1e-3, "bf16": 1e-2}
 
 
 class Difference(NamedTuple):
-    """How far logits are from PyTorch's in float32: the largest difference, and what is allowed."""
+    """How far an export is from PyTorch in float32.
+
+    Attributes:
+        largest: difference of a logit.
+        allowed: for it.
+        features: largest difference of a feature, as a share of the largest feature where that is above 1.
+        share: allowed for it.
+    """
 
     largest: float
     allowed: float
+    features: float
+    share: float
 
     @property
     def fits(self) -> bool:
-        """Whether it is no more than allowed."""
-        return self.largest <= self.allowed  # not of NaN
+        """Whether both are no more than allowed."""
+        return self.largest <= self.allowed and self.features <= self.share  # not of NaN
 
 
 def difference(found: Outputs, wanted: Outputs, precision: str) -> Difference:
-    """Of N answers, logits and features alike."""
-    apart = [float(np.abs(a - b).max()) for a, b in zip(found, wanted, strict=True)]
-    reach = [max(1.0, float(np.abs(part).max())) if precision == "bf16" else 1.0 for part in wanted]
-    # features are judged as logits are: what is allowed of the ones, in the ones' reach, is allowed of the others
-    worst = max(range(2), key=lambda part: apart[part] / reach[part])
-    return Difference(apart[worst], ALLOWED[precision] * reach[worst])
+    """Of N answers."""
+    logits, features = (float(np.abs(a - b).max()) for a, b in zip(found, wanted, strict=True))
+    reach = [max(1.0, float(np.abs(part).max())) for part in wanted]
+    share = ALLOWED[precision]
+    return Difference(logits, share * (reach[0] if precision == "bf16" else 1.0), features / reach[1], share)
 
 
 class Change(NamedTuple):
@@ -72,7 +80,10 @@ def must_fit(measured: Difference, where: object) -> None:
         WeightsError: by more than allowed.
     """
     if not measured.fits:
-        what = f"the export differs from PyTorch by {measured.largest:.2g}; {measured.allowed:.2g} is allowed"
+        what = (
+            f"the export differs from PyTorch by {measured.largest:.2g} in a logit ({measured.allowed:.2g} is allowed) "
+            f"and by {measured.features:.2g} of the largest feature ({measured.share:.2g})"
+        )
         raise WeightsError(what, where, "export another precision or format; nothing was written")
 
 

@@ -61,7 +61,7 @@ class Exported:
         """What the reader must know, in sentences."""
         notes = []
         if checked := self.about.get("checked"):
-            notes.append(f"differs from PyTorch by {checked['difference']:.2g} at most, on {checked['on']}")
+            notes.append(f"logits differ from PyTorch's by {checked['largest']:.2g} at most, on {checked['on']}")
         if calibrated := self.about.get("calibrated"):
             notes.append(f"calibrated on {calibrated['chips']} chips of {calibrated['on']}")
         if self.about["tta"] != "none":
@@ -155,7 +155,7 @@ def write_export(
             found = _answers(open_graph(kind, temporary / FILES[kind], precision), chips)
         measured = difference(found, wanted, precision)
         must_fit(measured, f"{kind}, {precision}, on {told}")
-        about["checked"] = {"on": told, "difference": measured.largest, "allowed": measured.allowed}
+        about["checked"] = {"on": told, **measured._asdict()}
         write_about(temporary, about)
     return Exported(out, about, {})
 
