@@ -54,6 +54,15 @@ def test_openvino_knows_its_input_and_its_bundle(written):
     assert json.loads(model.get_rt_info("rsft").astype(str)) == ABOUT
 
 
+def test_openvino_in_bf16_is_half_as_large_and_near(written, tmp_path):
+    folder, wanted, program = written
+    write_graph("openvino", program, BUNDLE, ABOUT | {"precision": "bf16"}, tmp_path)
+    away = (open_graph("openvino", tmp_path / "model.xml", "bf16").answer(IMAGES).logits - wanted[0]).abs().max()
+    assert 0 < away < 0.1
+    sizes = [(place / "model.bin").stat().st_size for place in (tmp_path, folder)]
+    assert 0.4 < sizes[0] / sizes[1] < 0.7
+
+
 def test_torch_export_carries_the_description(written):
     files = {"rsft.json": ""}
     torch.export.load(written[0] / "model.pt2", extra_files=files)
