@@ -12,12 +12,14 @@ __all__ = ["__version__", "load_bundle"]
 __version__ = "0.1.0"
 
 
-def load_bundle(path: Path | str, device: str = "auto") -> Predictor:
+def load_bundle(path: Path | str, device: str = "auto", engine: str = "torch", precision: str = "fp32") -> Predictor:
     """The bundle of a run, ready to classify: `load_bundle("runs/ships").predict(chips)` gives a table.
 
     Args:
         path: a bundle, the folder of a run, or runs/<recipe>, of which the newest is taken.
         device: auto, cpu or cuda.
+        engine: torch, onnx or openvino (docs/engines.md).
+        precision: fp32, bf16 or int8, as far as the engine has it.
 
     Raises:
         RequestError: there is no bundle.
@@ -25,4 +27,4 @@ def load_bundle(path: Path | str, device: str = "auto") -> Predictor:
     """
     from rsft.predict.api import Predictor
 
-    return Predictor.load(Path(path), device)
+    return Predictor.load(Path(path), device, engine, precision)

@@ -20,6 +20,7 @@ from rsft.errors import RecipeError, RsftError
 if TYPE_CHECKING:
     from rsft.chips.store import ChipStore
     from rsft.evaluate import Comparison, Evaluation
+    from rsft.export.check import Change
     from rsft.metrics.accuracy import Summary
     from rsft.metrics.bootstrap import Interval
     from rsft.predict.archive import Archive
@@ -204,6 +205,18 @@ def show_archive(archive: Archive) -> None:
 
 def _many(count: int) -> str:
     return f"{count:,} chip{'s' * (count != 1)}"
+
+
+def changes_table(changes: Mapping[str, Change]) -> Table:
+    """Accuracy in % before and after, by group, and the difference in points."""
+    table = Table(title="accuracy in %, validation chips", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("group")
+    for name in ("chips", "torch fp32", "int8", "points"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, found in changes.items():
+        cells = (f"{100 * found.before:.2f}", f"{100 * found.after:.2f}", f"{round(-found.lost, 2) + 0.0:+.2f}")
+        table.add_row(name, f"{found.chips:,}", *cells)
+    return table
 
 
 def show_paths(paths: dict[str, Path]) -> None:

@@ -86,7 +86,7 @@ class GroupChannelViT(VisionTransformer):
         which = self.channel_embed[:, :, None].expand(-1, -1, places, -1)  # (1, G, L, C)
         first = self.cls_token + torch.cat([self.pos_embed[:, :1], self.channel_cls_embed], dim=2)
         tokens = x + torch.cat([where, which], dim=3).flatten(1, 2)
-        return cast(Tensor, self.pos_drop(torch.cat([first.expand(len(x), -1, -1), tokens], dim=1)))
+        return cast(Tensor, self.pos_drop(torch.cat([first.expand(x.shape[0], -1, -1), tokens], dim=1)))
 
 
 def build(

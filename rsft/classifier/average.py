@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,25 @@ from rsft.imagery.contract import Contract
 from rsft.recipe.schema import Evaluate
 
 
-class Average(nn.Module, ABC):
+class Answering(Protocol):
+    """What gives logits and features of images, in whatever runtime."""
+
+    def answer(self, x: Tensor, /) -> Answer:
+        """(B, P, S, S) -> logits (B, C) and features (B, D)."""
+
+
+M = TypeVar("M", bound=Answering)
+
+
+def averaged(answers: Iterable[Answer]) -> Answer:
     """The mean of several answers: of probabilities, whose logarithm stands for logits, and of features."""
+    logits, features = zip(*answers, strict=True)
+    logs = torch.stack([each.float().log_softmax(dim=1) for each in logits])
+    return Answer(logs.logsumexp(dim=0) - math.log(len(logs)), torch.stack(features).mean(dim=0))
+
+
+class Average(nn.Module, ABC):
+    """What answers with the mean of several answers, see `averaged`."""
 
     @abstractmethod
     def answers(self, x: Tensor) -> Iterable[Answer]:
@@ -23,9 +41,7 @@ class Average(nn.Module, ABC):
 
     def answer(self, x: Tensor) -> Answer:
         """(B, P, S, S) -> logits (B, C) and features (B, D)."""
-        logits, features = zip(*self.answers(x), strict=True)
-        logs = torch.stack([each.float().log_softmax(dim=1) for each in logits])
-        return Answer(logs.logsumexp(dim=0) - math.log(len(logs)), torch.stack(features).mean(dim=0))
+        return averaged(self.answers(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, P, S, S) -> logits (B, C)."""
@@ -61,7 +77,7 @@ class Views(Average):
         model: takes images of side `size`.
     """
 
-    def __init__(self, model: Classifier | Average, size: int, *, mirrored: bool) -> None:
+    def __init__(self, model: Answering, size: int, *, mirrored: bool) -> None:
         super().__init__()
         self.model, self.size, self.mirrored = model, size, mirrored
 
@@ -78,14 +94,18 @@ def crops(images: Tensor, size: int, *, mirrored: bool) -> list[Tensor]:
     return found + [crop.flip(3) for crop in found] if mirrored else found
 
 
-def with_views(
-    model: Classifier | Average, contract: Contract, evaluate: Evaluate
-) -> tuple[Classifier | Average, Contract]:
+def with_views(model: M, contract: Contract, evaluate: Evaluate) -> tuple[M | Views, Contract]:
     """A model that looks at chips as `evaluate.tta` says, and the contract by which it takes them: of larger images.
 
     With "none" both are what was given.
     """
     if evaluate.tta == "none":
         return model, contract
-    larger = contract.model_copy(update={"size": contract.size + evaluate.margin})
-    return Views(model, contract.size, mirrored=evaluate.tta == "ten-crop"), larger
+    return Views(model, contract.size, mirrored=evaluate.tta == "ten-crop"), seen_contract(contract, evaluate)
+
+
+def seen_contract(contract: Contract, evaluate: Evaluate) -> Contract:
+    """The contract by which chips are taken that are looked at as `evaluate.tta` says."""
+    if evaluate.tta == "none":
+        return contract
+    return contract.model_copy(update={"size": contract.size + evaluate.margin})

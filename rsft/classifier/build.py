@@ -60,9 +60,18 @@ def load_classifier(bundle: Bundle, device: str = "auto") -> Classifier | Ensemb
         classifier = _bare(bundle).to(place).eval()
         states = [{key: value.to(place) for key, value in state.items()} for state in bundle.members]
         return Ensemble(classifier, states)
-    classifier = load_adapted(bundle, "cpu")
+    return load_merged(bundle).to(place).eval()
+
+
+def load_merged(bundle: Bundle, run: int = 0) -> Classifier:
+    """The classifier of one run of a bundle, merged, in evaluation mode, on the processor.
+
+    Raises:
+        WeightsError: as `load_classifier`.
+    """
+    classifier = load_adapted(bundle, "cpu", run)
     classifier.adapted.merge()
-    return classifier.to(place).eval()
+    return classifier
 
 
 def load_adapted(bundle: Bundle, device: str = "auto", run: int = 0) -> Classifier:

@@ -60,19 +60,19 @@ class Classifier(nn.Module):
         super().__init__()
         self.adapted, self.head, self.pool = adapted, head, pool
 
-    def features(self, x: Tensor) -> Tensor:
-        """Images (B, P, S, S), or what `adapted.below` gave of them (B, N, D) -> (B, D)."""
-        below = self.adapted.below(x) if x.ndim == 4 else x
-        tokens = self.adapted.above(below, class_token_only=self.pool == "token")
+    def features(self, x: Tensor, stage: int | None = None) -> Tensor:
+        """Images (B, P, S, S), or what `adapted.below` gave of them (B, N, D), at `stage` -> (B, D)."""
+        below = self.adapted.below(x, stage) if x.ndim == 4 else x
+        tokens = self.adapted.above(below, class_token_only=self.pool == "token", stage=stage)
         return _pooled(cast(VisionTransformer, self.adapted.vit), tokens, self.pool)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, P, S, S) -> logits (B, C)."""
         return self.answer(x).logits
 
-    def answer(self, x: Tensor) -> Answer:
-        """(B, P, S, S) -> logits (B, C) and features (B, D)."""
-        features = self.features(x)
+    def answer(self, x: Tensor, stage: int | None = None) -> Answer:
+        """(B, P, S, S), or as in `features` -> logits (B, C) and features (B, D)."""
+        features = self.features(x, stage)
         return Answer(self.head(features), features)
 
     @property

@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from rsft.classifier.average import Average
-from rsft.classifier.module import Classifier
+from rsft.classifier.average import Answering
 
 
 class Outputs(NamedTuple):
@@ -23,7 +22,7 @@ class Outputs(NamedTuple):
 
 @torch.inference_mode()
 def outputs_of(
-    classifier: Classifier | Average,
+    classifier: Answering,
     batches: Iterable[tuple[Tensor, Tensor]],
     done: Callable[[int], object] | None = None,
 ) -> Outputs:
@@ -32,7 +31,8 @@ def outputs_of(
     Args:
         done: is told the number of chips so far after each batch.
     """
-    device = next(classifier.parameters()).device
+    own = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
+    device = torch.device("cpu") if own is None else own.device  # another runtime has no parameters here
     parts: list[tuple[Tensor, Tensor]] = []
     count = 0
     for inputs, _ in batches:

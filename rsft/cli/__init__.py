@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from rsft import __version__
-from rsft.cli import audit, backbones, bundle, data, jobs, predict, prepare, recipes, report, runs, sweep, weights
+from rsft.cli import (
+    audit,
+    backbones,
+    bundle,
+    data,
+    export,
+    jobs,
+    predict,
+    prepare,
+    recipes,
+    report,
+    runs,
+    sweep,
+    weights,
+)
 from rsft.console import console, errors, show_error
 from rsft.errors import RsftError
 
@@ -26,6 +40,7 @@ app.add_typer(audit.app)
 app.add_typer(jobs.app)
 app.add_typer(predict.app)
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(export.app)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(sweep.app)
 app.add_typer(runs.app, name="runs")

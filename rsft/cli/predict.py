@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rsft.cli.options import BundleArgument, DeviceOption, OverwriteOption, band_names
 from rsft.console import progress, show_paths, show_predictions
 
+if TYPE_CHECKING:
+    from rsft.predict.result import Request
+
 app = typer.Typer()
 
 _PLACES, _PIXELS, _JOB, _ARCHIVE = "Where to look in a scene", "What the pixels are", "The job", "Many scenes"
+_ENGINE = "How it is computed"
 
 
 InputsArgument = Annotated[
@@ -54,6 +58,26 @@ Readers = Annotated[int, _option(_JOB, "Threads that read ahead.", min=1)]
 Ray = Annotated[bool, _option(_ARCHIVE, "Scenes over processes and machines by Ray Data, a .gpkg each.", "--ray")]
 Address = Annotated[str | None, _option(_ARCHIVE, "Of a Ray cluster, such as auto; this machine if left out.")]
 Jobs = Annotated[int | None, _option(_ARCHIVE, "Scenes at once, at most.", min=1)]
+Engine = Annotated[
+    str,
+    _option(
+        _ENGINE,
+        "auto (measured here, exact), torch, onnx, openvino, or an export of this bundle (`rsft export`).",
+        metavar="ENGINE",
+    ),
+]
+Precision = Annotated[
+    str | None,
+    _option(_ENGINE, "fp32; bf16 of torch or openvino; int8 of onnx or openvino, if it keeps the accuracy."),
+]
+Also = Annotated[
+    list[Path] | None,
+    _option(
+        _JOB,
+        "Another bundle on the same backbone; chips are read once. Its table is OUT with its name before the suffix.",
+        metavar="BUNDLE",
+    ),
+]
 
 
 @app.command()
@@ -81,6 +105,9 @@ def predict(
     batch_size: BatchSize = 64,
     readers: Readers = 1,
     device: DeviceOption = "auto",
+    engine: Engine = "auto",
+    precision: Precision = None,
+    also: Also = None,
     ray: Ray = False,
     address: Address = None,
     jobs: Jobs = None,
@@ -96,6 +123,7 @@ def predict(
     from rsft.predict.look import Look
     from rsft.predict.result import Request
     from rsft.predict.run import predict as classify
+    from rsft.predict.together import predict_together
 
     if land is not None and not detect:
         raise RequestError("land without a detector", "--land", "give --detect as well")
@@ -109,26 +137,40 @@ def predict(
         batch_size=batch_size,
         readers=readers,
         device=device,
+        engine=engine,
+        precision=precision,
     )
     if ray:
-        from rsft.cluster import require
-        from rsft.console import show_archive
-        from rsft.predict.archive import predict_archive
-
-        require("ray", "ray")
-        from rsft.predict.on_ray import on_ray
-
-        with progress() as report:
-            archive = predict_archive(bundle, inputs, out, request, on_ray(address, jobs), report)
-        show_archive(archive)
-        if strict and any(outcome.status == "failed" or outcome.refused for outcome in archive.outcomes):
-            raise typer.Exit(1)
+        if also:
+            raise RequestError("an archive is classified by one bundle", "--also", "call it once for each")
+        _archive(bundle, inputs, out, request, address, jobs, strict)
         return
     if address is not None or jobs is not None:
         raise RequestError("without --ray there is one process", "--address, --jobs", "give --ray as well")
     with progress() as report:
-        result = classify(bundle, inputs, out, request, report)
-    show_predictions(result)
+        if also:
+            results = predict_together([bundle, *also], inputs, out, request, report)
+        else:
+            results = [classify(bundle, inputs, out, request, report)]
+    for result in results:
+        show_predictions(result)
     show_paths({name: path for name, path in (("chips", chips), ("page", html)) if path is not None})
-    if strict and result.rejected:
+    if strict and any(result.rejected for result in results):
+        raise typer.Exit(1)
+
+
+def _archive(
+    bundle: Path, inputs: list[Path], out: Path, request: Request, address: str | None, jobs: int | None, strict: bool
+) -> None:
+    from rsft.cluster import require
+    from rsft.console import show_archive
+    from rsft.predict.archive import predict_archive
+
+    require("ray", "ray")
+    from rsft.predict.on_ray import on_ray
+
+    with progress() as report:
+        archive = predict_archive(bundle, inputs, out, request, on_ray(address, jobs), report)
+    show_archive(archive)
+    if strict and any(outcome.status == "failed" or outcome.refused for outcome in archive.outcomes):
         raise typer.Exit(1)

@@ -77,16 +77,24 @@ class Passes(nn.Module):
         return self.above(self.below(x), class_token_only=class_token_only)
 
     @torch.no_grad()
-    def below(self, x: Tensor) -> Tensor:
-        """Images (B, P, S, S) -> what the first adapted stage takes in, which training does not change.
+    def below(self, x: Tensor, stage: int | None = None) -> Tensor:
+        """Images (B, P, S, S) -> what a stage takes in: the first adapted one, where training changes nothing yet.
 
         Tokens (B, N, D); the images themselves where the embedding is trained, and in networks that carry more than
         tokens from block to block.
-        """
-        return self._runner.run(x, EMBEDDING, self.first, How()) if self._runner.trunk.cacheable else x
 
-    def above(self, x: Tensor, *, class_token_only: bool = False) -> Tensor:
+        Args:
+            stage: another one, for networks that share what lies below it.
+        """
+        stop = self.first if stage is None else stage
+        return self._runner.run(x, EMBEDDING, stop, How()) if self._runner.trunk.cacheable else x
+
+    def above(self, x: Tensor, *, class_token_only: bool = False, stage: int | None = None) -> Tensor:
         """What `below` gave -> tokens (B, N, D), or the class token alone (B, 1, D), behind the final norm.
+
+        Args:
+            class_token_only: compute the last block for that token alone, where it can be.
+            stage: that of `below`.
 
         Raises:
             ValueError: the class token of a network that has none.
@@ -94,10 +102,11 @@ class Passes(nn.Module):
         if class_token_only and getattr(self.vit, "cls_token", None) is None:
             raise ValueError(f"{type(self.vit).__name__} has no class token")
         how = How(class_token_only=class_token_only, checkpointing=self.checkpointing)
+        start = self.first if stage is None else stage
         if self._split is None or self._splits_rows():
-            return self._above(x, how._replace(split=self._split))
-        inner = self._above(x[: self._split], how._replace(held=self.gamma))
-        outer = self._above(x[self._split :], how._replace(held=self.theta))
+            return self._above(x, start, how._replace(split=self._split))
+        inner = self._above(x[: self._split], start, how._replace(held=self.gamma))
+        outer = self._above(x[self._split :], start, how._replace(held=self.theta))
         return torch.cat([inner, outer])
 
     @contextmanager
@@ -117,9 +126,9 @@ class Passes(nn.Module):
         finally:
             self._split = None
 
-    def _above(self, x: Tensor, how: How) -> Tensor:
+    def _above(self, x: Tensor, start: int, how: How) -> Tensor:
         trunk = self._runner.trunk
-        tokens = self._runner.run(x, self.first if trunk.cacheable else EMBEDDING, trunk.depth + 1, how)
+        tokens = self._runner.run(x, start if trunk.cacheable else EMBEDDING, trunk.depth + 1, how)
         return tokens[:, :1] if how.class_token_only else tokens
 
     def _splits_rows(self) -> bool:

@@ -14,11 +14,11 @@ from rsft.bundle import Bundle
 from rsft.errors import RequestError
 from rsft.imagery.units import Pixels
 from rsft.predict.chips import LooseChips
-from rsft.predict.engine import torch_engine
+from rsft.predict.engine import Kind, open_engine
 from rsft.predict.framing import Wishes
 from rsft.predict.inputs import NOTHING, Declared, find_chips
 from rsft.predict.source import Chip, one_band
-from rsft.predict.stream import Model, batches, read_ahead, read_batch, run_batch
+from rsft.predict.stream import Model, batches, read_ahead, read_batch, rows_of
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,20 @@ class Predictor:
     model: Model
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto") -> Predictor:
+    def load(cls, folder: Path, device: str = "auto", engine: str = "torch", precision: str = "fp32") -> Predictor:
         """Open the bundle of a run.
 
+        Args:
+            engine: torch, onnx or openvino.
+            precision: fp32, bf16 or int8, as far as the engine has it.
+
         Raises:
-            RequestError: there is none.
+            RequestError: there is none, or no such engine here.
             WeightsError: it cannot be used, or its backbone is another one here.
         """
         bundle = Bundle.load(folder)
-        return cls(bundle, Model(*torch_engine(bundle, device), bundle.classes, bundle.confidence))
+        opened = open_engine(bundle, Kind(engine, precision), device)
+        return cls(bundle, Model(opened.run, opened.contract, bundle.classes, bundle.confidence))
 
     def predict(
         self,
@@ -67,7 +72,8 @@ class Predictor:
         source = self._source(chips, declared)
         tables = []
         for ready in read_ahead(lambda batch: read_batch(batch, self.model.contract), batches([source], batch_size), 1):
-            rows = run_batch(ready, self.model).rows
+            outputs = self.model.engine(ready.inputs) if ready.numbers else None
+            rows = rows_of(ready, outputs, self.model).rows
             told = [{"chip": source.name(number), "refused": reason} for number, reason in ready.refused]
             tables += [rows.assign(refused=None, number=ready.numbers)] if ready.numbers else []
             tables += [pd.DataFrame(told).assign(number=[number for number, _ in ready.refused])] if told else []

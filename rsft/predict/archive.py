@@ -18,7 +18,7 @@ from rsft.predict.geopackage import read_metadata
 from rsft.predict.inputs import find_scenes
 from rsft.predict.outputs import check_output
 from rsft.predict.result import Request, columns
-from rsft.predict.run import journal_of, key_of, predict
+from rsft.predict.run import job_key, journal_of, predict
 from rsft.predict.source import text
 from rsft.predict.stream import Progress
 
@@ -179,7 +179,7 @@ def _planned(scenes: list[Path], folder: Path, bundle: Bundle, request: Request)
     found = {}
     for scene in scenes:
         out = folder / f"{scene.stem}.gpkg"
-        left = Outcome(text(scene), "left", output=text(out), job=key_of(bundle, [scene], {}, request))
+        left = Outcome(text(scene), "left", output=text(out), job=job_key(bundle, [scene], {}, request))
         outcome = _made(left, "skipped") or left
         if outcome is left and out.exists() and not request.overwrite:
             outcome = replace(left, status="failed", reason=_ANOTHER)

@@ -43,6 +43,8 @@ class Request:
         readers: threads that read ahead.
         device: auto, cpu or cuda.
         empty: whether scenes with nothing in them are an answer, of no rows, and no fault.
+        engine: auto, torch, onnx, openvino, or an export of the bundle.
+        precision: fp32, bf16 or int8; None leaves it to the engine.
     """
 
     look: Look = field(default_factory=Look)
@@ -55,6 +57,8 @@ class Request:
     readers: int = 1
     device: str = "auto"
     empty: bool = False
+    engine: str = "auto"
+    precision: str | None = None
 
 
 AS_USUAL = Request()
@@ -119,7 +123,9 @@ def _in_order(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     return table.astype({"at": "Int64"}) if "at" in known else table
 
 
-def metadata_of(bundle: Bundle, plan: Plan, request: Request, notes: list[str]) -> dict[str, Any]:
+def metadata_of(
+    bundle: Bundle, plan: Plan, request: Request, notes: list[str], engine: dict[str, Any]
+) -> dict[str, Any]:
     """How a table was made."""
     return {
         "rsft_version": __version__,
@@ -130,6 +136,7 @@ def metadata_of(bundle: Bundle, plan: Plan, request: Request, notes: list[str]) 
         "classes": list(bundle.classes),
         "bands": list(bundle.contract.bands),
         "scenes": [text(scene.path) for scene in plan.scenes],
+        "engine": engine,
         "request": json.loads(json.dumps(asdict(request), default=text)),
         "notes": notes,
     }

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,7 +16,7 @@ from rsft.bundle import Bundle
 from rsft.errors import RequestError
 from rsft.imagery.held import file_state
 from rsft.predict.chips import LooseChips
-from rsft.predict.engine import torch_engine
+from rsft.predict.choose import choose_engine
 from rsft.predict.inputs import NOTHING, Declared, find_chips, find_scenes
 from rsft.predict.journal import Journal
 from rsft.predict.look import look
@@ -61,12 +62,12 @@ def predict(
     bundle = Bundle.load(bundle_dir)
     check_output(out, columns(bundle.classes), overwrite=request.overwrite)
     _check_page(request)
-    paths, declared, skipped = _inputs(inputs, request)
-    journal = Journal(journal_of(out), key_of(bundle, paths, declared, request))
+    paths, declared, skipped = inputs_of(inputs, request)
+    journal = Journal(journal_of(out), job_key(bundle, paths, declared, request))
     finished = False
     try:
         with gdal_limits():
-            plan = _plan(bundle, paths, declared, request, journal, progress)
+            plan = make_plan(bundle, paths, declared, request, journal, progress)
             try:
                 result = _run(bundle, plan, request, journal, out, skipped, progress)
             finally:
@@ -78,7 +79,7 @@ def predict(
     return result
 
 
-def _inputs(inputs: Sequence[Path], request: Request) -> tuple[list[Path], dict[Path, Declared], int]:
+def inputs_of(inputs: Sequence[Path], request: Request) -> tuple[list[Path], dict[Path, Declared], int]:
     """Scenes as they are given, or chips with what is declared of each; and how many files of folders were skipped."""
     if request.look.is_for_scenes:
         return find_scenes(inputs), {}, 0
@@ -99,7 +100,7 @@ def journal_of(out: Path) -> Path:
     return out.parent / f".{out.name}.journal"
 
 
-def key_of(bundle: Bundle, paths: list[Path], declared: Mapping[Path, Declared], request: Request) -> str:
+def job_key(bundle: Bundle, paths: list[Path], declared: Mapping[Path, Declared], request: Request) -> str:
     """Of a job: differs where what another has done is of no use; the output's metadata have it as `job`."""
     asked = asdict(request) | {"device": "", "readers": 0, "overwrite": False, "html": request.html is not None}
     files = [*paths, request.look.at, request.look.detect.land if request.look.detect else None]
@@ -108,7 +109,7 @@ def key_of(bundle: Bundle, paths: list[Path], declared: Mapping[Path, Declared],
     return hashlib.sha256(json.dumps(told, default=text).encode()).hexdigest()
 
 
-def _plan(
+def make_plan(
     bundle: Bundle,
     paths: list[Path],
     declared: dict[Path, Declared],
@@ -116,6 +117,7 @@ def _plan(
     journal: Journal,
     progress: Progress | None,
 ) -> Plan:
+    """Where chips come from."""
     contract, wishes = bundle.contract, request.wishes
     if not request.look.is_for_scenes:
         return Plan([LooseChips(declared, contract, wishes)], [], [], [])
@@ -135,22 +137,50 @@ def _run(
     progress: Progress | None,
 ) -> Predictions:
     todo = batches(plan.sources, request.batch_size)
+    told, facts = "", {}
     if todo:
-        model = Model(*torch_engine(bundle, request.device), bundle.classes, bundle.confidence)
+        before = journal.noted("engine")
+        chosen = choose_engine(bundle, request.engine, request.precision, request.device, todo, before)
+        told, facts = chosen.told, chosen.facts
+        journal.note("engine", facts["kind"])
+        model = Model(chosen.run, chosen.contract, bundle.classes, bundle.confidence)
         classify(todo, model, journal, readers=request.readers, thumbs=request.html is not None, progress=progress)
+    return write_result(bundle, plan, request, journal, out, skipped, told, facts)
+
+
+def write_result(
+    bundle: Bundle,
+    plan: Plan,
+    request: Request,
+    journal: Journal,
+    out: Path,
+    skipped: int,
+    told: str,
+    facts: dict[str, Any],
+) -> Predictions:
+    """Write what a journal holds.
+
+    Args:
+        skipped: files of folders that were no images.
+        told, facts: of the engine, for the reader and for the metadata.
+
+    Raises:
+        DataError: not one chip could be classified.
+    """
     table, refused, notes = collect(journal, plan, bundle)
     listing = write_rejected(out, refused)
     if skipped:
         notes.append(f"files of folders skipped for their suffix: {skipped:,}")
     if refused:
         notes.append(f"refused: {len(refused):,}, listed in {listing}")
+    notes += [told] if told else []
     if table.empty and (refused or not request.empty):
         raise nothing(plan, refused, listing)
     thumbs = table.pop("thumb").tolist() if "thumb" in table else []
     if plan.crs is None and out.suffix.lower() == ".geojson":
         notes.append("GeoJSON knows degrees alone: it has no geometry, .gpkg has")
-    told = {"job": journal.key, "chips": len(table), "refused": len(refused)}
-    layer = Layer(table, plan.crs, bundle.classes, metadata_of(bundle, plan, request, notes) | told)
+    made = {"job": journal.key, "chips": len(table), "refused": len(refused)}
+    layer = Layer(table, plan.crs, bundle.classes, metadata_of(bundle, plan, request, notes, facts) | made)
     write_predictions(layer, out, overwrite=request.overwrite)
     if request.html is not None:
         write_review(request.html, layer, thumbs, plan.scenes)

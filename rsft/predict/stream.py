@@ -1,10 +1,11 @@
-"""Chips through the network: threads read ahead while the engine works, and every batch is noted as it is done."""
+"""Chips through the network: threads read ahead, one computes, and every batch is noted as it is done, all at once."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rsft.classifier.outputs import Outputs
 from rsft.confidence import Confidence
 from rsft.errors import DataError
 from rsft.imagery.contract import Contract
@@ -55,7 +57,7 @@ class Ready(NamedTuple):
 
     Attributes:
         numbers: of the chips that can be classified, in their source.
-        images: their inputs as bytes (S, S, P).
+        inputs: of the network (n, P, S, S).
         facts: columns of their rows.
         refused: number and reason of the others.
         empty: tiles without data.
@@ -64,7 +66,7 @@ class Ready(NamedTuple):
 
     batch: Batch
     numbers: list[int]
-    images: list[Bytes]
+    inputs: NDArray[np.float32]
     facts: list[dict[str, Any]]
     refused: list[tuple[int, str]]
     empty: int
@@ -95,28 +97,69 @@ def classify(
     Raises:
         WeightsError: the model returns what is no number.
     """
-    known = journal.done()
+    classify_all(
+        todo,
+        lambda inputs: [model.engine(inputs)],
+        [model],
+        [journal],
+        readers=readers,
+        thumbs=thumbs,
+        progress=progress,
+    )
+
+
+def classify_all(
+    todo: Sequence[Batch],
+    engine: Callable[[NDArray[np.float32]], list[Outputs]],
+    models: Sequence[Model],
+    journals: Sequence[Journal],
+    *,
+    readers: int = 1,
+    thumbs: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Classify by several models that take the same chips, each with a journal of its own.
+
+    Args:
+        engine: the answers of all models at once.
+
+    Raises:
+        WeightsError: a model returns what is no number.
+    """
+    known = [journal.done() for journal in journals]
+    by_all = set.intersection(*known)
     total = sum(len(batch.chips) for batch in todo)
-    done = sum(len(batch.chips) for batch in todo if batch.number in known)
+    done = sum(len(batch.chips) for batch in todo if batch.number in by_all)
 
     def read(batch: Batch) -> Ready:
-        return read_batch(batch, model.contract, thumbs)
+        return read_batch(batch, models[0].contract, thumbs)
 
-    for ready in read_ahead(read, (batch for batch in todo if batch.number not in known), readers):
-        journal.settle(ready.batch.number, run_batch(ready, model))
-        done += len(ready.batch.chips)
-        if progress:
-            progress(done, total, "classifying")
+    def answer(ready: Ready) -> tuple[Ready, Sequence[Outputs | None]]:
+        return ready, engine(ready.inputs) if ready.numbers else [None] * len(models)
+
+    rest = (batch for batch in todo if batch.number not in by_all)
+    with closing(read_ahead(read, rest, readers)) as read_batches:
+        for ready, answered in read_ahead(answer, read_batches, 1, ahead=1):
+            number = ready.batch.number
+            for model, journal, outputs, before in zip(models, journals, answered, known, strict=True):
+                if number not in before:
+                    journal.settle(number, rows_of(ready, outputs, model))
+            done += len(ready.batch.chips)
+            if progress:
+                progress(done, total, "classifying")
 
 
-def read_ahead(read: Callable[[_In], _Out], items: Iterable[_In], workers: int) -> Iterator[_Out]:
-    """`read` of every item, in order, by threads that are at most `workers` + 1 items ahead."""
+def read_ahead(
+    read: Callable[[_In], _Out], items: Iterable[_In], workers: int, ahead: int | None = None
+) -> Generator[_Out]:
+    """`read` of every item, in order, by threads that are at most `ahead` items ahead; `workers` + 1 if None."""
+    ahead = workers + 1 if ahead is None else ahead
     pending: deque[Future[_Out]] = deque()
     pool = ThreadPoolExecutor(workers, "reader")
     try:
         for item in items:
             pending.append(pool.submit(read, item))
-            if len(pending) > workers + 1:
+            if len(pending) > ahead:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
@@ -126,7 +169,7 @@ def read_ahead(read: Callable[[_In], _Out], items: Iterable[_In], workers: int) 
 
 def read_batch(batch: Batch, contract: Contract, thumbs: bool = False) -> Ready:
     """Read, check and prepare the chips of a batch; one that cannot be used is refused, and the job goes on."""
-    ready = Ready(batch, [], [], [], [], 0, 0)
+    ready, images = Ready(batch, [], np.empty(0, np.float32), [], [], 0, 0), []
     empty = grey = 0
     for number in batch.chips:
         try:
@@ -140,18 +183,16 @@ def read_batch(batch: Batch, contract: Contract, thumbs: bool = False) -> Ready:
             continue
         grey += chip.grey
         ready.numbers.append(number)
-        ready.images.append(image)
+        images.append(image)
         ready.facts.append(chip.facts | length(chip, contract) | ({"thumb": picture(image)} if thumbs else {}))
-    return ready._replace(empty=empty, grey=grey)
+    return ready._replace(inputs=contract.normalise(images), empty=empty, grey=grey)
 
 
-def run_batch(ready: Ready, model: Model) -> Done:
-    """The rows of a batch."""
+def rows_of(ready: Ready, outputs: Outputs | None, model: Model) -> Done:
+    """What becomes of a batch."""
     rows = pd.DataFrame()
-    if ready.images:
-        inputs = model.contract.normalise(ready.images)
-        facts = pd.DataFrame(ready.facts)
-        rows = pd.concat([facts, answers(model.engine(inputs), model.classes, model.confidence)], axis=1)
+    if outputs is not None:
+        rows = pd.concat([pd.DataFrame(ready.facts), answers(outputs, model.classes, model.confidence)], axis=1)
     refused = [(*ready.batch.source.where(number), reason) for number, reason in ready.refused]
     return Done(rows, refused, ready.empty, ready.grey)
 

@@ -16,7 +16,7 @@ from rsft.predict.archive import Outcome, classify_scene, predict_archive
 from rsft.predict.geopackage import read_metadata
 from rsft.predict.look import Look
 from rsft.predict.result import Request
-from tests.predict.scenes import UTM, brightness, write
+from tests.predict.scenes import UTM, brightness, chosen, write
 from tests.predict.scenes import bundle as made
 
 TILES = Request(look=Look(grid=16))
@@ -26,8 +26,8 @@ TILES = Request(look=Look(grid=16))
 def model(monkeypatch):
     """A toy instead of a bundle; returns the list of scenes that were given to processes."""
     monkeypatch.setattr(archive.Bundle, "load", lambda folder: made())
-    for place in (archive, run):
-        monkeypatch.setattr(place, "torch_engine", lambda bundle, device: (brightness, bundle.contract))
+    monkeypatch.setattr(archive, "torch_engine", lambda *_: None)
+    monkeypatch.setattr(run, "choose_engine", lambda bundle, *_: chosen(brightness, bundle))
     monkeypatch.setattr(archive, "_PAUSE", 0)
 
 

@@ -6,12 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.bundle import Bundle
+from rsft.bundle import Bundle, combine
+from rsft.errors import RequestError
 from rsft.evaluate import evaluate
+from rsft.predict import engine
+from rsft.predict.engine import Kind, open_engine
 from rsft.predict.inputs import find_chips
 from rsft.predict.result import Request
 from rsft.predict.run import predict
 from rsft.recipe.schema import Evaluate
+from tests.export.tiny import copied
 
 
 @pytest.mark.parametrize("tta", ["none", "five-crop"])
@@ -26,3 +30,53 @@ def test_predictions_are_those_of_the_evaluation(run, root, tmp_path, tta):
     known = known.loc[[path.relative_to(root).as_posix() for path in paths]]
     columns = [name for name in table if name.startswith("p_")]
     np.testing.assert_allclose(table[columns], known[columns], atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "precision", "tta", "runs"), [("onnx", "fp32", "none", 1), ("openvino", "fp32", "five-crop", 2)]
+)
+def test_other_engines_say_the_same(run, root, tmp_path, monkeypatch, kind, precision, tta, runs):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bundle = Bundle.load(run)
+    recipe = bundle.recipe.model_copy(update={"evaluate": Evaluate(tta=tta, margin=8)})
+    if runs > 1:
+        averaged = combine(recipe, [bundle, copied(bundle)])
+        bundle = replace(averaged, confidence=bundle.confidence)
+    replace(bundle, recipe=recipe).save(tmp_path / "bundle")
+    paths = find_chips([root / "chips/val"]).chips
+    plain = predict(tmp_path / "bundle", paths, tmp_path / "plain.csv", Request(engine="torch"))
+    for name in ("made", "kept"):
+        asked = Request(engine=kind, precision=precision)
+        other = predict(tmp_path / "bundle", paths, tmp_path / f"{name}.geojson", asked)
+        assert f"engine: {kind} {precision}" in other.notes
+        columns = [name for name in other.table if name.startswith("p_")]
+        np.testing.assert_allclose(other.table[columns], plain.table[columns], atol=1e-3)
+        np.testing.assert_allclose(other.table["ood_distance"], plain.table["ood_distance"], rtol=0.05)
+    (folder,) = (tmp_path / "cache").glob(f"rsft/engines/*/{kind}-{precision}-*")
+    by_file = predict(tmp_path / "bundle", paths, tmp_path / "file.csv", Request(engine=str(folder)))
+    assert by_file.table["class"].tolist() == other.table["class"].tolist()
+    with pytest.raises(RequestError, match="an export of the bundle"):
+        predict(run, paths, tmp_path / "wrong.csv", Request(engine=str(folder)))
+
+
+@pytest.mark.slow
+def test_without_a_compiler_it_runs_and_says_so(run, monkeypatch):
+    monkeypatch.setattr(engine, "compiler", lambda: None)
+    bundle = Bundle.load(run)
+    opened = open_engine(bundle, Kind("torch", "bf16", compiled=True), "cpu")
+    assert opened.kind == Kind("torch", "bf16") and opened.note == "not compiled: there is no C++ compiler"
+    images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
+    wanted = open_engine(bundle, Kind("torch"), "cpu").run(images)
+    np.testing.assert_allclose(opened.run(images).logits, wanted.logits, atol=1e-2 * abs(wanted.logits).max())
+
+
+def test_one_size_is_computed_whatever_comes():
+    seen = []
+
+    def run(x):
+        seen.append(len(x))
+        return x.sum((1, 2)), x.max((1, 2))
+
+    logits, features = engine._padded(run)(np.ones((3, 2, 2)))
+    assert seen == [engine.CHUNK] and logits.tolist() == [4, 4, 4] and features.tolist() == [1, 1, 1]

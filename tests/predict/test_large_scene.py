@@ -23,12 +23,12 @@ from rsft.predict.framing import Wishes
 from rsft.predict.inputs import Declared
 from rsft.predict.look import Look
 from rsft.predict.result import Request
-from tests.predict.scenes import brightness, bundle, contract
+from tests.predict.scenes import brightness, bundle, chosen, contract
 from rsft.imagery.stretch import Stretch
 
 made = bundle(contract=contract(units={"amplitude": (Stretch(high=1000.0),) * 3}, bands=("VV",), planes=("VV",) * 3))
 run.Bundle = SimpleNamespace(load=lambda folder: made)
-run.torch_engine = lambda bundle, device: (brightness, bundle.contract)
+run.choose_engine = lambda bundle, *_: chosen(brightness, bundle)
 look = Look(detect=Detector()) if sys.argv[2] == "detect" else Look(grid=512, stride=512)
 wishes = Wishes(side=64) if sys.argv[2] == "detect" else Wishes()
 request = Request(look=look, wishes=wishes, declared=Declared("amplitude"), html=Path(sys.argv[3]) / "page.html")

@@ -20,7 +20,7 @@ from rsft.predict.inputs import Declared
 from rsft.predict.look import Look
 from rsft.predict.result import Request
 from rsft.predict.run import predict
-from tests.predict.scenes import brightness, contract
+from tests.predict.scenes import brightness, chosen, contract
 from tests.predict.scenes import bundle as made
 
 pytestmark = pytest.mark.realdata
@@ -32,7 +32,7 @@ PIXELS = np.array([[101.5, 60.5], [400.5, 333.5], [250.5, 490.5]])  # row, col
 def model(monkeypatch):
     def use(**facts):
         monkeypatch.setattr(run.Bundle, "load", lambda folder: made(contract=contract(**facts)))
-        monkeypatch.setattr(run, "torch_engine", lambda bundle, device: (brightness, bundle.contract))
+        monkeypatch.setattr(run, "choose_engine", lambda bundle, *_: chosen(brightness, bundle))
 
     return use
 

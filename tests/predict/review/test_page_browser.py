@@ -15,7 +15,7 @@ from rsft.predict import run
 from rsft.predict.look import Look
 from rsft.predict.result import Request
 from rsft.predict.run import predict
-from tests.predict.scenes import UTM, brightness, bundle, contract, write
+from tests.predict.scenes import UTM, brightness, bundle, chosen, contract, write
 from tools.report_pictures import chromium, find_chromium
 from tools.review_pictures import VIEWS, make_scene, photograph
 
@@ -44,7 +44,7 @@ def made(tmp_path_factory):
     toy = bundle(contract=contract(crop=16))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "Bundle", SimpleNamespace(load=lambda folder: toy))
-        patch.setattr(run, "torch_engine", lambda bundle, device: (brightness, bundle.contract))
+        patch.setattr(run, "choose_engine", lambda bundle, *_: chosen(brightness, bundle))
         table = predict(folder, [scene], folder / "out.gpkg", request).table
     return folder / "review.html", table.sort_values("probability", kind="stable", ignore_index=True)
 

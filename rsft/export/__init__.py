@@ -1,0 +1,1 @@
+"""A bundle as one file for another runtime (ONNX Runtime, OpenVINO, torch.export, timm, PEFT), checked first."""

@@ -1,0 +1,156 @@
+"""Graphs as files, and files as what answers: ONNX, OpenVINO, torch.export."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from rsft.bundle import Bundle
+from rsft.classifier import Answer
+from rsft.export.extras import need
+from rsft.export.network import FEATURES, IMAGES, LOGITS
+
+FILES = {"onnx": "model.onnx", "openvino": "model.xml", "torch-export": "model.pt2"}
+"""Kind -> name of the file in an export's folder."""
+
+_KEY = "rsft"  # of the description within the files
+_LARGE = 1_500_000_000  # bytes of weights: a protobuf ends at 2 GB, so they go into a file beside it
+
+Run = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]
+
+
+class Runtime:
+    """What answers as a classifier does, in another runtime on the processor."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def answer(self, x: Tensor) -> Answer:
+        """(B, P, S, S) -> logits (B, C) and features (B, D)."""
+        return Answer(*(torch.from_numpy(part) for part in self.run(x.numpy())))
+
+
+def still(module: Callable[[Tensor], tuple[Tensor, Tensor]], place: torch.device | str = "cpu") -> Run:
+    """A module as what runs, without gradients."""
+
+    @torch.inference_mode()
+    def run(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        logits, features = module(torch.from_numpy(x).to(place))
+        return logits.cpu().numpy(), features.cpu().numpy()
+
+    return run
+
+
+def write_graph(kind: str, program: ExportedProgram, bundle: Bundle, about: dict[str, Any], folder: Path) -> None:
+    """Write a graph in `folder` as FILES names it, with its description.
+
+    Raises:
+        RequestError: a package that is not installed.
+    """
+    path = folder / FILES[kind]
+    if kind == "torch-export":
+        torch.export.save(program, path, extra_files={"rsft.json": json.dumps(about)})
+    elif kind == "onnx":
+        _write_onnx(program, path, about)
+    else:
+        save_openvino(to_openvino(program, bundle), path, about)
+
+
+def open_graph(kind: str, path: Path, precision: str) -> Runtime:
+    """A written graph, ready to run, with as many threads as torch has.
+
+    Raises:
+        RequestError: a package that is not installed.
+    """
+    if kind == "torch-export":
+        return Runtime(still(torch.export.load(path).module()))
+    return Runtime(_onnx(path) if kind == "onnx" else openvino(need("openvino").Core().read_model(path), precision))
+
+
+def to_openvino(program: ExportedProgram, bundle: Bundle) -> Any:
+    """The graph as a model of OpenVINO, whose input has a fixed size."""
+    with quietly():
+        model = need("openvino").convert_model(program)
+    size = bundle.contract.size
+    model.reshape([-1, len(bundle.contract.planes), size, size])
+    model.inputs[0].set_names({IMAGES})
+    for output, name in zip(model.outputs, (LOGITS, FEATURES), strict=True):
+        output.set_names({name})
+    return model
+
+
+def save_openvino(model: Any, path: Path, about: dict[str, Any]) -> None:
+    """Write .xml and .bin. For bf16 the weights are halved: float16 holds all digits of a bfloat16."""
+    model.set_rt_info(json.dumps(about), _KEY)
+    need("openvino").save_model(model, path, compress_to_fp16=about["precision"] == "bf16")
+
+
+def openvino(model: Any, precision: str) -> Run:
+    """A model of OpenVINO as what runs; it would choose bf16 by itself where that is fast."""
+    hint = "bf16" if precision == "bf16" else "f32"
+    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = need("openvino").compile_model(model, "CPU", options)
+
+    def run(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        found = compiled(x)
+        return found[0].copy(), found[1].copy()  # the next call overwrites them
+
+    return run
+
+
+def describe_onnx(path: Path, about: dict[str, Any]) -> None:
+    """Put the description into an ONNX file."""
+    onnx = need("onnx")
+    model = onnx.load(path, load_external_data=False)
+    onnx.helper.set_model_props(model, {_KEY: json.dumps(about)})
+    onnx.save(model, path)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Exporters tell of their steps on every channel; what they raise is raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _write_onnx(program: ExportedProgram, path: Path, about: dict[str, Any]) -> None:
+    need("onnx"), need("onnxscript")
+    large = sum(tensor.nbytes for tensor in program.state_dict.values()) > _LARGE
+    with quietly():
+        written = torch.onnx.export(
+            program, dynamo=True, input_names=[IMAGES], output_names=[LOGITS, FEATURES], verbose=False
+        )
+        assert written is not None
+        written.save(path, external_data=large)
+    describe_onnx(path, about)
+
+
+def _onnx(path: Path) -> Run:
+    runtime = need("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        logits, features = session.run([LOGITS, FEATURES], {IMAGES: x})
+        return logits, features
+
+    return run

@@ -1,0 +1,223 @@
+"""The job of `rsft export`: a bundle for another runtime, kept only if it says what the bundle says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rsft.bundle import Bundle, find_bundle
+from rsft.chips.store import Progress
+from rsft.classifier import Answering, load_classifier, with_views
+from rsft.classifier.outputs import Outputs, outputs_of
+from rsft.errors import RequestError
+from rsft.export.about import describe, write_about
+from rsft.export.check import Change, changes, difference, must_fit, must_keep
+from rsft.export.chips import CHECKED, Labelled, find_labelled, noise, some
+from rsft.export.graphs import FILES, open_graph, to_openvino, write_graph
+from rsft.export.int8 import CALIBRATION, quantise_onnx, quantise_openvino
+from rsft.export.network import Half, network_of, trace
+from rsft.export.weights import write_peft, write_timm
+from rsft.files import replacing_folder
+
+KINDS = {
+    "onnx": ("fp32", "int8"),
+    "openvino": ("fp32", "bf16", "int8"),
+    "timm": ("fp32",),
+    "peft": ("fp32",),
+    "torch-export": ("fp32", "bf16"),
+}
+"""Format -> the precisions that it is written in."""
+
+MAX_LOSS = 0.5
+"""Points of accuracy that int8 may lose, overall and in each group."""
+
+_WHY = {
+    ("onnx", "bf16"): "ONNX Runtime has no bfloat16 on a processor",
+    ("torch-export", "int8"): "rsft quantises for ONNX Runtime and OpenVINO alone",
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        folder: of the export.
+        about: what export.json holds.
+        changes: accuracy before and after, by group; of int8 alone.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+    changes: dict[str, Change]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader must know, in sentences."""
+        notes = []
+        if checked := self.about.get("checked"):
+            notes.append(f"logits differ from PyTorch's by {checked['largest']:.2g} at most, on {checked['on']}")
+        if calibrated := self.about.get("calibrated"):
+            notes.append(f"calibrated on {calibrated['chips']} chips of {calibrated['on']}")
+        if self.about["tta"] != "none":
+            notes.append(f"test-time crops: {self.about['tta']}; rsft predict makes them around it")
+        timm = self.about.get("timm", {"why": ""})
+        if why := timm.get("why"):
+            notes.append(f"timm.create_model does not make this network: {why}")
+        return notes
+
+
+def export(
+    folder: Path,
+    kind: str,
+    precision: str = "fp32",
+    out: Path | None = None,
+    *,
+    data: Path | None = None,
+    max_loss: float = MAX_LOSS,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Exported:
+    """Write the bundle in `folder` as `kind`, check it on real chips, and keep it only if it fits.
+
+    Args:
+        out: folder to make; exports/<kind>-<precision> beside the bundle if None.
+        data: prepared root of the chips; the recipe's if None.
+        max_loss: points of accuracy that int8 may lose.
+
+    Raises:
+        RequestError: a format or precision that is not written, missing data or packages, or a folder that exists.
+        WeightsError: the export differs from PyTorch.
+        TooLossy: int8 loses too much.
+    """
+    check_kind(kind, precision)
+    out = out or find_bundle(folder).parent / "exports" / f"{kind}-{precision}"
+    if out.exists() and not overwrite:
+        raise RequestError("there is something already", out, "give --overwrite to replace it, or another --out")
+    bundle = Bundle.load(folder)
+    return write_export(bundle, kind, precision, out, find_labelled(bundle, data), max_loss=max_loss, progress=progress)
+
+
+def check_kind(kind: str, precision: str) -> None:
+    """See that a format is written in a precision.
+
+    Raises:
+        RequestError: it is not.
+    """
+    if kind not in KINDS:
+        raise RequestError(f"there is no format {kind}", "--format", f"choose from {', '.join(KINDS)}")
+    if precision not in KINDS[kind]:
+        why = _WHY.get((kind, precision), f"{kind} is written in {' or '.join(KINDS[kind])}")
+        raise RequestError(f"no {precision} of {kind}: {why}", "--precision", f"choose {' or '.join(KINDS[kind])}")
+
+
+def write_export(
+    bundle: Bundle,
+    kind: str,
+    precision: str,
+    out: Path,
+    labelled: Labelled | None,
+    *,
+    images: Tensor | None = None,
+    max_loss: float = MAX_LOSS,
+    progress: Progress | None = None,
+) -> Exported:
+    """As `export`, of a bundle that is open.
+
+    Args:
+        images: (N, P, S, S) to check on; else labelled chips, else noise.
+
+    Raises:
+        As `export`.
+    """
+    about = describe(bundle, kind, precision)
+    about["head"] = bundle.recipe.head.model_dump()
+    if precision == "int8":
+        return _write_int8(bundle, kind, out, about, labelled, max_loss, progress)
+    chips, told = _to_check(bundle, labelled, images, progress)
+    reference = load_classifier(bundle, "cpu")
+    wanted = _answers(reference, chips)
+    del reference  # of large networks two at once are enough
+    with replacing_folder(out) as temporary:
+        if kind == "timm":
+            found = write_timm(bundle, temporary, about, chips, wanted)
+        elif kind == "peft":
+            found = write_peft(bundle, temporary, chips)
+        else:
+            network = network_of(bundle)
+            half = kind == "torch-export" and precision == "bf16"
+            write_graph(kind, trace(Half(network) if half else network, bundle.contract), bundle, about, temporary)
+            found = _answers(open_graph(kind, temporary / FILES[kind], precision), chips)
+        measured = difference(found, wanted, precision)
+        must_fit(measured, f"{kind}, {precision}, on {told}")
+        about["checked"] = {"on": told, **measured._asdict()}
+        write_about(temporary, about)
+    return Exported(out, about, {})
+
+
+def _write_int8(
+    bundle: Bundle,
+    kind: str,
+    out: Path,
+    about: dict[str, Any],
+    labelled: Labelled | None,
+    max_loss: float,
+    progress: Progress | None,
+) -> Exported:
+    if labelled is None:
+        what = "int8 is calibrated and measured on the chips of the training, which are not here"
+        raise RequestError(what, bundle.recipe.data.root, "say where they are: rsft export --data ROOT")
+    calibration = labelled.chips("train", bundle.contract, progress)
+    chips = some(calibration, CALIBRATION).numpy()
+    about["calibrated"] = {"on": str(labelled.store.root), "chips": len(chips)}
+    program = trace(network_of(bundle), bundle.contract)
+    with replacing_folder(out) as temporary:
+        path = temporary / FILES[kind]
+        if kind == "onnx":
+            write_graph(kind, program, bundle, about, temporary)
+            quantise_onnx(path, chips, about)
+        else:
+            quantise_openvino(to_openvino(program, bundle), path, chips, about)
+        table = _measure(bundle, labelled, open_graph(kind, path, "int8"), progress)
+        must_keep(table, max_loss, f"{kind}, int8, on the validation chips of {labelled.store.root}")
+        about["max_loss"] = max_loss
+        about["accuracy"] = {name: change._asdict() for name, change in table.items()}
+        write_about(temporary, about)
+    return Exported(out, about, table)
+
+
+def _measure(bundle: Bundle, labelled: Labelled, runtime: Answering, progress: Progress | None) -> dict[str, Change]:
+    """Both on all validation chips, each looking at them as the evaluation does."""
+    evaluate, found = bundle.recipe.evaluate, []
+    for what, model in {"float32": load_classifier(bundle, "cpu"), "int8": runtime}.items():
+        seeing, contract = with_views(model, bundle.contract, evaluate)
+        chips = labelled.chips("val", contract, progress)
+        found.append(outputs_of(seeing, chips.batches(32), _counting(progress, len(chips), what)))
+    wanted, small = found
+    return changes(wanted, small, chips.labels, bundle.group_indices)
+
+
+def _counting(progress: Progress | None, total: int, what: str) -> Callable[[int], None] | None:
+    return None if progress is None else lambda done: progress(done, total, what)
+
+
+def _to_check(
+    bundle: Bundle, labelled: Labelled | None, images: Tensor | None, progress: Progress | None
+) -> tuple[Tensor, str]:
+    if images is not None:
+        return images[:CHECKED], f"{min(len(images), CHECKED)} chips of the job"
+    if labelled is None:
+        chips = noise(bundle.contract)
+        return chips, f"{len(chips)} images of noise, as the chips of the training are not here"
+    chips = some(labelled.chips("val", bundle.contract, progress), CHECKED)
+    return chips, f"{len(chips)} chips of {labelled.store.root}"
+
+
+@torch.inference_mode()
+def _answers(model: Answering, images: Tensor) -> Outputs:
+    return Outputs(*(part.float().numpy() for part in model.answer(images)))

@@ -1,0 +1,95 @@
+"""Graphs as files that another runtime opens."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from rsft.errors import RequestError
+from rsft.export import extras
+from rsft.export.graphs import FILES, open_graph, to_openvino, write_graph
+from rsft.export.int8 import quantise_onnx, quantise_openvino
+from rsft.export.network import Network, trace
+from tests.export.tiny import BUNDLE, CONTRACT, IMAGES, classifier
+
+ABOUT = {"classes": ["a", "b", "ç"], "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A folder with every kind, what the network says, and its graph."""
+    folder, model = tmp_path_factory.mktemp("graphs"), Network([classifier(1)])
+    program = trace(model, CONTRACT)
+    for kind in FILES:
+        write_graph(kind, program, BUNDLE, ABOUT, folder)
+    return folder, model(IMAGES), program
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_it_answers_as_pytorch_does(written, kind):
+    folder, wanted, _ = written
+    runtime = open_graph(kind, folder / FILES[kind], "fp32")
+    for count in (5, 1):
+        for found, whole in zip(runtime.answer(IMAGES[:count]), wanted, strict=True):
+            np.testing.assert_allclose(found, whole[:count], atol=1e-5)
+
+
+def test_onnx_by_its_own_checker(written):
+    import onnx
+
+    model = onnx.load(written[0] / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["images", "logits", "features"]
+    assert json.loads({entry.key: entry.value for entry in model.metadata_props}["rsft"]) == ABOUT
+
+
+def test_openvino_knows_its_input_and_its_bundle(written):
+    import openvino
+
+    model = openvino.Core().read_model(written[0] / "model.xml")
+    assert str(model.input("images").partial_shape) == "[?,3,16,16]" and model.output("features")
+    assert json.loads(model.get_rt_info("rsft").astype(str)) == ABOUT
+
+
+def test_openvino_in_bf16_is_half_as_large_and_near(written, tmp_path):
+    folder, wanted, program = written
+    write_graph("openvino", program, BUNDLE, ABOUT | {"precision": "bf16"}, tmp_path)
+    away = (open_graph("openvino", tmp_path / "model.xml", "bf16").answer(IMAGES).logits - wanted[0]).abs().max()
+    assert 0 < away < 0.1
+    sizes = [(place / "model.bin").stat().st_size for place in (tmp_path, folder)]
+    assert 0.4 < sizes[0] / sizes[1] < 0.7
+
+
+def test_torch_export_carries_the_description(written):
+    files = {"rsft.json": ""}
+    torch.export.load(written[0] / "model.pt2", extra_files=files)
+    assert json.loads(files["rsft.json"]) == ABOUT
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_int8_has_few_steps_and_is_near(written, tmp_path, kind):
+    _, wanted, program = written
+    chips, path = IMAGES.numpy(), tmp_path / FILES[kind]
+    if kind == "onnx":
+        write_graph("onnx", program, BUNDLE, ABOUT, tmp_path)
+        quantise_onnx(path, chips, ABOUT)
+    else:
+        quantise_openvino(to_openvino(program, BUNDLE), path, chips, ABOUT)
+    logits = open_graph(kind, path, "int8").answer(IMAGES).logits
+    away = (logits - wanted[0]).abs().max()
+    assert 0 < away < 0.3 * wanted[0].abs().max()
+    assert {file.name for file in tmp_path.iterdir()} <= {"model.onnx", "model.xml", "model.bin"}
+
+
+def test_an_extra_that_is_missing(monkeypatch):
+    def missing(name):
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(extras.importlib, "import_module", missing)
+    with pytest.raises(RequestError, match=r"pip install 'rsft\[openvino\]'"):
+        extras.need("openvino")
+    with pytest.raises(RequestError, match=r"pip install 'rsft\[onnx\]'"):
+        extras.need("onnxruntime.quantization")

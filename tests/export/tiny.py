@@ -1,0 +1,46 @@
+"""A bundle of a tiny network, without training and without weights from anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from rsft.classifier import Classifier, CosineHead
+from rsft.imagery.contract import Contract
+from rsft.imagery.stretch import AS_IT_IS
+from rsft.peft import Adapter, LoRA, VPTDeep, attach
+
+CONTRACT = Contract(
+    units={"uint8": (AS_IT_IS,) * 3},
+    bands=("HH",),
+    planes=("HH",) * 3,
+    crop=None,
+    size=16,
+    mean=(0.5,) * 3,
+    std=(0.25,) * 3,
+)
+BUNDLE = SimpleNamespace(contract=CONTRACT)
+IMAGES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+METHODS = {"lora": LoRA(rank=2), "adapter": Adapter(dim=2), "prompts": VPTDeep(prompts=2)}
+
+
+def classifier(seed: int = 0, method: str = "lora", head: str = "linear") -> Classifier:
+    """Merged, as far as it can be; the frozen weights are the same for every seed."""
+    torch.manual_seed(0)
+    vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0).eval()
+    adapted = attach(vit, METHODS[method], modulated=method != "prompts")
+    torch.manual_seed(seed)
+    for parameter in [*adapted.theta, *adapted.gamma]:
+        nn.init.normal_(parameter, std=0.3)
+    made = Classifier(adapted, CosineHead(24, 3, 10.0) if head == "cosine" else nn.Linear(24, 3), "token").eval()
+    adapted.merge()
+    return made
+
+
+def copied(bundle):
+    """A bundle with tensors of its own, a little off, as another run of the recipe would leave it."""
+    return replace(bundle, tensors={key: 1.01 * tensor for key, tensor in bundle.tensors.items()})
