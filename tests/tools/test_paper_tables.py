@@ -173,9 +173,12 @@ def test_means_over_sets_need_every_set(results, tool):
     assert "| QV | - (91.2) |" in text and "| - (69.70) | - (69.57) | 0-1 |" in text
 
 
-def test_a_cell_without_recipe_is_named(tool, tmp_path):
-    _, told = tool("4", "--results", tmp_path)
-    assert "in21k_inat2018_bitfit" in told.splitlines()[-2] and "in21k_dota_bitfit" not in told
+def test_every_cell_has_a_recipe_and_one_without_is_named(tmp_path):
+    cells = [cell for table in TABLES.values() for cell in cells_of(table)]
+    assert [cell for cell in cells if not trials_of(cell, Asked())] == []
+    row = TABLES["5"].rows["BitFit"].model_copy(update={"part": "no_method"})
+    table = TABLES["5"].model_copy(update={"rows": {"None": row}})
+    assert "No such recipe comes with rsft: in21k_dota_no_method." in markdown("5", TableRuns(table, Asked(), tmp_path))
 
 
 def test_parameters_are_counted(tool, tmp_path):
