@@ -98,7 +98,7 @@ def _chosen(
     if imbalance is None:
         return train + others, Counter()
     kept = thin(train, source.classes, imbalance, seed)
-    left_out = {f"training chip, for an imbalance of {imbalance:g}": len(train) - len(kept)}
+    left_out = {f"of the training chips, for an imbalance of {imbalance:g}": len(train) - len(kept)}
     return kept + others, Counter(left_out)
 
 

@@ -9,11 +9,12 @@ import pytest
 
 from rsft.evaluate.report import write_report
 from rsft.evaluate.report.cost import phase_bar
+from rsft.evaluate.report.coverage import coverage_plot
 from rsft.evaluate.report.describe import LOSSES, POOLS, SAMPLERS, STARTS, describe
 from rsft.evaluate.report.gallery import MISTAKES, UNSURE, make_gallery
 from rsft.evaluate.report.reliability import reliability_bins
 from rsft.evaluate.report.scatter import TOLD_APART, ChipMap
-from rsft.evaluate.report.schema import Evaluation
+from rsft.evaluate.report.schema import Evaluation, Sets, Trust
 from rsft.evaluate.report.svg import SHAPES, log_ticks, marker
 from rsft.metrics.calibration import expected_calibration_error
 from rsft.recipe import schema
@@ -82,6 +83,15 @@ def test_coverage_is_told_by_group_and_beside_what_was_asked(run):
     assert found[0] == f"{100 * expected['value']:.1f}" and found[2] == "less than asked"
     assert found[3] == f"{expected['size']:.2f}" and found[5] == "600"
     assert "At 90 %, in every set for want of validation chips: dredger." in page.sections["confidence"]
+
+
+@pytest.mark.parametrize(("low", "first"), [(0.78, "50"), (0.4, "0")])
+def test_the_axis_of_coverage_begins_where_nothing_is_lost(low, first):
+    found = {"value": 0.85, "low": low, "high": 0.9, "size": 1.5, "single": 0.5, "chips": 30}
+    sets = Sets.model_validate({"asked": 0.8, "groups": {"all": found}, "by_class": [0.85], "scarce": []})
+    trust = Trust.model_construct(coverage=[sets])
+    numbers = re.findall(r">(\d+)</text>", coverage_plot(trust))
+    assert (numbers[0], numbers[-1], len(numbers)) == (first, "100", 6)
 
 
 def test_without_confidence_it_is_said(run):

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -111,14 +109,6 @@ def test_as_it_stands_in_metrics_json():
     assert found["recall"] == [1.0, 0.0, None]
     assert found["precision"] == [0.5, None, None]
     assert (found["absent"], found["ece"]) == (["c"], None)
-
-
-def test_a_hundred_classes_are_quick():
-    probabilities, labels = random_case(0, n_classes=100, count=2500)
-    groups = {"head": range(30), "medium": range(30, 60), "tail": range(60, 100)}
-    start = time.process_time()
-    summarise(probabilities, labels, 100, groups)
-    assert time.process_time() - start < 0.3
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_imbalance_thins_training_alone_and_is_counted(tmp_path: Path) -> None:
     )
     store = prepare_folder(src, tmp_path / "out", imbalance=4)
     assert store.counts("train").tolist() == [6, 24, 12] and store.counts("val").tolist() == [3, 3, 3]
-    assert store.skipped == {"training chip, for an imbalance of 4": 26}
+    assert store.skipped == {"of the training chips, for an imbalance of 4": 26}
 
 
 def test_the_seed_decides(tmp_path: Path) -> None:

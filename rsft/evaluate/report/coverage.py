@@ -58,7 +58,10 @@ def coverage_plot(trust: Trust) -> Markup:
         for name in ("all", *GROUPS)
     }
     names = [f"{100 * sets.asked:g} % asked" for sets in trust.coverage]
-    return interval_plot("Coverage by group with 95 % intervals, in %", names, rows, [s.asked for s in trust.coverage])
+    asked = [sets.asked for sets in trust.coverage]
+    lowest = min([*asked, *(found.low for spreads in rows.values() for found in spreads if found is not None)])
+    title = "Coverage by group with 95 % intervals, in %"
+    return interval_plot(title, names, rows, asked, low=0.5 if lowest >= 0.5 else 0.0)
 
 
 def scarce_classes(trust: Trust, classes: list[str]) -> list[str]:

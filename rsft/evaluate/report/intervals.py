@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -14,7 +15,18 @@ STEP, GAP = 15, 16  # between two marks of a row, and more between two rows
 MEASURES = {"micro": "overall", "avg": "mean of groups", "head": "head", "medium": "medium", "tail": "tail"}
 Rows = Mapping[str, Sequence[Interval | None]]
 
-_SCALE = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+class _Axis(NamedTuple):
+    """From `low` to 1."""
+
+    low: float
+
+    def x(self, value: float) -> float:
+        return LEFT + (value - self.low) / (1 - self.low) * (WIDTH - LEFT - RIGHT)
+
+    @property
+    def ticks(self) -> list[float]:
+        return [self.low + step * (1 - self.low) / 5 for step in range(6)]
 
 
 def accuracy_plot(methods: Mapping[str, Summary]) -> Markup:
@@ -23,14 +35,18 @@ def accuracy_plot(methods: Mapping[str, Summary]) -> Markup:
     return interval_plot("Accuracy by group with 95 % intervals, in %", list(methods), rows)
 
 
-def interval_plot(title: str, names: Sequence[str], rows: Rows, aims: Sequence[float] | None = None) -> Markup:
+def interval_plot(
+    title: str, names: Sequence[str], rows: Rows, aims: Sequence[float] | None = None, low: float = 0.0
+) -> Markup:
     """A mark for each value and a line for its 95 % interval; the first is filled, the others are hollow.
 
     Args:
         names: of the marks of a row.
         rows: values by label, one a name; None has no mark, and a row without values is left out.
         aims: what each mark should reach, shown as a stroke.
+        low: where the axis begins.
     """
+    axis = _Axis(low)
     legend, top = _legend(names)
     body: list[Markup] = []
     summary = []
@@ -41,7 +57,7 @@ def interval_plot(title: str, names: Sequence[str], rows: Rows, aims: Sequence[f
             continue
         body.append(text(LEFT - 14, y + STEP * (len(found) - 1) / 2 + 4, label, text_anchor="end"))
         for place, spread in found:
-            body.append(_whisker(place, y, f"{label}, {names[place]}", spread, aims[place] if aims else None))
+            body.append(_whisker(axis, place, y, f"{label}, {names[place]}", spread, aims[place] if aims else None))
             summary.append(f"{label}, {names[place]}: {spread.value:.1%}")
             y += STEP
         y += GAP
@@ -52,23 +68,19 @@ def interval_plot(title: str, names: Sequence[str], rows: Rows, aims: Sequence[f
         title,
         "; ".join(summary),
         *legend,
-        *(line(_x(value), top, _x(value), bottom, class_="rule") for value in _SCALE),
-        *(text(_x(value), bottom + 16, f"{100 * value:g}", text_anchor="middle") for value in _SCALE),
+        *(line(axis.x(value), top, axis.x(value), bottom, class_="rule") for value in axis.ticks),
+        *(text(axis.x(value), bottom + 16, f"{100 * value:g}", text_anchor="middle") for value in axis.ticks),
         *body,
         class_="chart",
     )
 
 
-def _x(value: float) -> float:
-    return LEFT + value * (WIDTH - LEFT - RIGHT)
-
-
-def _whisker(place: int, y: float, label: str, spread: Interval, aim: float | None) -> Markup:
+def _whisker(axis: _Axis, place: int, y: float, label: str, spread: Interval, aim: float | None) -> Markup:
     words = f"{label}: {spread.value:.1%} ({spread.low:.1%} to {spread.high:.1%})"
-    parts: list[Content] = [line(_x(spread.low), y, _x(spread.high), y)]
+    parts: list[Content] = [line(axis.x(spread.low), y, axis.x(spread.high), y)]
     if aim is not None:
-        parts.append(line(_x(aim), y - 6, _x(aim), y + 6, class_="aim"))
-    return element("g", element("title", words), *parts, _mark(place, _x(spread.value), y), class_=_style(place))
+        parts.append(line(axis.x(aim), y - 6, axis.x(aim), y + 6, class_="aim"))
+    return element("g", element("title", words), *parts, _mark(place, axis.x(spread.value), y), class_=_style(place))
 
 
 def _mark(place: int, x: float, y: float) -> Markup:
