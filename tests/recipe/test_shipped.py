@@ -25,6 +25,8 @@ def test_there_are_those_of_the_paper() -> None:
         for data in ("cifar100", "places", "inat2018")
         for method in ("lora", "metalora", "adaptformer", "lift", "lora_adaptformer")
     }
+    others = ("metaadaptformer", "adapter", "metaadapter", "bitfit", "vpt_shallow", "vpt_deep")  # of Table 4
+    wanted |= {f"in21k_inat2018_{method}" for method in others}
     assert {entry.name for entry in THREE_SCENARIOS} == wanted
 
 

@@ -132,7 +132,7 @@ def test_by_keyboard_alone(look, made):
     assert page.locator("#name").inner_text() == table["chip"][4]
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.dataset.index") == "3"
+    page.wait_for_function("document.activeElement.dataset.index === '3'")  # a dialog closes in a task of its own
     other = {"dark": "bright", "bright": "dark"}
     expected = {0: other[table["class"][0]], 1: table["class"][1], 3: table["class"][3]}
     assert [(row["path"], row["class"], row["predicted"]) for row in saved(page)] == [
