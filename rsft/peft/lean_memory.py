@@ -31,7 +31,7 @@ class Recycler:
         slack: bytes that may lie idle in any case.
     """
 
-    def __init__(self, smallest: int = 2**18, slack: int = 2**24) -> None:
+    def __init__(self, smallest: int = 2**18, slack: int = 2**22) -> None:
         self.smallest, self.slack = smallest, slack
         self.held = 0  # bytes, in use or idle
         self._most_used = 0  # bytes, at once
