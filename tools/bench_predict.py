@@ -6,7 +6,8 @@ Weights are random; the classifier is one as a bundle makes it: LoRA at all site
 its own, and the rows take turns, A B A B, so that what slows the machine slows all of them. "bare" is the loop of the
 engine alone over 16 images that lie ready; "predict" is the whole job on PNG chips, from the first that is read to the
 table that is written, without the time to open the engine, which has a column of its own. The rows of int8 are
-calibrated on noise: their speed counts, their accuracy does not. Memory is the peak of a process that classifies so
+calibrated on noise: their speed counts, their accuracy does not. An engine whose export differs from PyTorch by more
+than is allowed is told and left out. Memory is the peak of a process that classifies so
 many small chips with the embedded network. Nothing else should run on the machine. Needs the extras onnx and openvino.
 """
 
@@ -56,7 +57,8 @@ def main(
                 told = call(["time", place, row, str(steps)], environment)
                 for key, value in told.items():
                     measured[row][key] += value if isinstance(value, list) else [value]
-                print(f"{row}: {statistics.median(measured[row]['bare']):.1f} images/s", file=sys.stderr)
+                if told:
+                    print(f"{row}: {statistics.median(measured[row]['bare']):.1f} images/s", file=sys.stderr)
         print(f"{model}, {threads} threads, medians of {rounds} x {steps} passes; jobs of {chips} chips\n")
         print(table(measured))
         counts = [int(word) for word in memory.split(",") if word]
@@ -89,6 +91,7 @@ def with_reference(rows: list[str]) -> list[str]:
 def table(measured: Measured) -> str:
     """In Markdown, one line a row: images a second, ratios, seconds to open, largest difference of a logit."""
     middle = {row: {key: statistics.median(own) for key, own in values.items()} for row, values in measured.items()}
+    middle = {row: found for row, found in middle.items() if found}
     lines = [
         "| | bare, images/s | x eager | predict, chips/s | of bare | opens in s | largest difference |",
         "|---|---|---|---|---|---|---|",
