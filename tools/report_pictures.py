@@ -5,97 +5,37 @@ python -m tools.report_pictures runs/mstar_lt_metalora/001
 
 from __future__ import annotations
 
-import io
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from PIL import Image
 
-from rsft.errors import RequestError
 from rsft.evaluate.report import write_report
 from rsft.files import write_bytes
+from tools.chromium import PICTURES, View, chromium, opened, shrunk
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-PICTURES = Path(__file__).parents[1] / "docs"
 CHIP = 12  # of the map
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-
-
-class View(NamedTuple):
-    """A picture: the window in CSS pixels, pixels in each of them, and the section at its top ("" for the head)."""
-
-    width: int
-    height: int
-    scale: float
-    scheme: Literal["light", "dark"]
-    section: str
-
 
 VIEWS = {
-    "report-desktop-light": View(1280, 1500, 1, "light", ""),
+    "report-desktop-light": View(1280, 1500, 1, "light"),
     "report-desktop-dark": View(1280, 1500, 1, "dark", "features"),
     "report-phone-light": View(390, 1300, 1.5, "light", "gallery"),
-    "report-phone-dark": View(390, 1300, 1.5, "dark", ""),
+    "report-phone-dark": View(390, 1300, 1.5, "dark"),
 }
 
 
-def find_chromium() -> str | None:
-    """The path of a Chromium of this machine; CHROMIUM names another."""
-    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """A headless browser without a network.
-
-    Raises:
-        RequestError: there is none here.
-    """
-    path = find_chromium()
-    if path is None:
-        raise RequestError("there is no Chromium", ", ".join(NAMES), "apt-get install chromium, or set CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        try:
-            yield browser
-        finally:
-            browser.close()
-
-
 def photograph(browser: Browser, page: Path, view: View) -> bytes:
-    """A PNG of a page, its colours reduced to 256."""
-    context = browser.new_context(
-        viewport={"width": view.width, "height": view.height},
-        device_scale_factor=view.scale,
-        color_scheme=view.scheme,
-        offline=True,
-    )
-    opened = context.new_page()
-    opened.goto(page.resolve().as_uri())
-    if view.section == "features":  # with a chip shown
-        for _ in range(CHIP):
-            opened.locator(".focus").last.press("ArrowRight")
-    if view.section:
-        opened.evaluate("id => document.getElementById(id).scrollIntoView()", view.section)
-    picture = shrunk(opened.screenshot())
-    context.close()
-    return picture
-
-
-def shrunk(png: bytes, colours: int = 256, method: Image.Quantize = Image.Quantize.MEDIANCUT) -> bytes:
-    """A picture with its colours reduced."""
-    picture, out = Image.open(io.BytesIO(png)), io.BytesIO()
-    picture.convert("RGB").quantize(colours, method, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
-    return out.getvalue()
+    """A PNG of a page with a section at its top, its colours reduced to 256."""
+    with opened(browser, page, view) as window:
+        if view.shows == "features":  # with a chip shown
+            for _ in range(CHIP):
+                window.locator(".focus").last.press("ArrowRight")
+        if view.shows:
+            window.evaluate("id => document.getElementById(id).scrollIntoView()", view.shows)
+        return shrunk(window.screenshot())
 
 
 def main(

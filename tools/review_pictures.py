@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import geopandas
 import numpy as np
@@ -24,7 +24,7 @@ from rsft.predict.run import predict
 from rsft.sources.simulated.clutter import Shore
 from rsft.sources.simulated.sar import Radar, render_scene, to_uint8
 from rsft.sources.simulated.scene import place_ships
-from tools.report_pictures import PICTURES, chromium, shrunk
+from tools.chromium import PICTURES, View, chromium, opened, shrunk
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -36,21 +36,11 @@ _PLACE = rasterio.Affine(SPACING, 0, 390_000, 0, -SPACING, 5_760_000)
 _CRS = "EPSG:32631"
 
 
-class View(NamedTuple):
-    """A picture: the window in CSS pixels, pixels in each of them, and whether a chip is open."""
-
-    width: int
-    height: int
-    scale: float
-    scheme: Literal["light", "dark"]
-    opened: bool
-
-
 VIEWS = {
-    "review-desktop-light": View(1280, 800, 1, "light", False),
-    "review-desktop-dark": View(1280, 800, 1, "dark", True),
-    "review-phone-light": View(390, 844, 1.5, "light", True),
-    "review-phone-dark": View(390, 844, 1.5, "dark", False),
+    "review-desktop-light": View(1280, 800, 1, "light"),
+    "review-desktop-dark": View(1280, 800, 1, "dark", "chip"),
+    "review-phone-light": View(390, 844, 1.5, "light", "chip"),
+    "review-phone-dark": View(390, 844, 1.5, "dark"),
 }
 
 
@@ -84,21 +74,12 @@ def make_page(bundle: Path, folder: Path) -> Path:
 
 
 def photograph(browser: Browser, page: Path, view: View) -> bytes:
-    """A PNG of a page, three chips labelled, its colours reduced to 128."""
-    context = browser.new_context(
-        viewport={"width": view.width, "height": view.height},
-        device_scale_factor=view.scale,
-        color_scheme=view.scheme,
-        offline=True,
-    )
-    opened = context.new_page()
-    opened.goto(page.resolve().as_uri())
-    _label(opened)
-    if not view.opened:
-        opened.keyboard.press("Escape")
-    picture = shrunk(opened.screenshot(), 128, Image.Quantize.MAXCOVERAGE)  # keeps what is rare: the classes' colours
-    context.close()
-    return picture
+    """A PNG of a page, three chips labelled and perhaps a fourth open, its colours reduced to 128."""
+    with opened(browser, page, view) as window:
+        _label(window)
+        if view.shows != "chip":
+            window.keyboard.press("Escape")
+        return shrunk(window.screenshot(), 128, Image.Quantize.MAXCOVERAGE)  # keeps what is rare: the classes' colours
 
 
 def _label(page: Page) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rsft.export.extras import need
 from rsft.export.graphs import describe_onnx, quietly, save_openvino
+from rsft.export.network import IMAGES
 
 CALIBRATION = 256
 """Chips that ranges are taken from; means and extremes of activations hardly move with more."""
@@ -28,21 +29,13 @@ def quantise_onnx(path: Path, chips: NDArray[np.float32], about: dict[str, Any])
     quantization = need("onnxruntime.quantization")
     shapes = need("onnxruntime.quantization.shape_inference")
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            self.parts = _parts(chips)
-
-        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            part = next(self.parts, None)
-            return None if part is None else {"images": part}
-
     ready = path.with_name("ready.onnx")
     with quietly():
         shapes.quant_pre_process(path, ready, skip_symbolic_shape=True)
         quantization.quantize_static(
             ready,
             path,
-            Reader(),
+            _Reader(chips),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
@@ -70,6 +63,18 @@ def quantise_openvino(model: Any, path: Path, chips: NDArray[np.float32], about:
             subset_size=len(chips),
         )
     save_openvino(small, path, about)
+
+
+class _Reader:
+    """Chips as ONNX Runtime asks for them: its CalibrationDataReader is whatever has `get_next`."""
+
+    def __init__(self, chips: NDArray[np.float32]) -> None:
+        self.parts = _parts(chips)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        """The next pass; None after the last."""
+        part = next(self.parts, None)
+        return None if part is None else {IMAGES: part}
 
 
 def _parts(chips: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

@@ -98,9 +98,7 @@ class Prompts(Part):
 
     def _enter(self, block: int, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         x, *rest = args
-        prompts = self.get_parameter(_key(block)).expand(
-            x.shape[0], -1, -1
-        )  # not len(x), which a graph takes for a constant
+        prompts = self.get_parameter(_key(block)).expand(x.shape[0], -1, -1)  # tracing takes len(x) for a constant
         prompts = F.dropout(prompts, self.dropout, self.training).to(x.dtype)
         patches = self._prefix + (self.count if block != self.chosen[0] else 0)
         return torch.cat([x[:, : self._prefix], prompts, x[:, patches:]], dim=1), *rest

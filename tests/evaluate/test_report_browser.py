@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from rsft.evaluate.report import write_comparison, write_report
+from tests.browsing import needs_chromium, watched
 from tests.evaluate.fake_run import write_fake_run
-from tools.report_pictures import VIEWS, chromium, find_chromium, photograph
+from tools.chromium import chromium
+from tools.report_pictures import VIEWS, photograph
 
-pytest.importorskip("playwright", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium here (set CHROMIUM)")
+pytestmark = needs_chromium
 
 SHIPS = ["cargo", "fishing", "tanker", "dredger"]
 
@@ -42,23 +43,8 @@ def real(evaluated):
 
 @pytest.fixture
 def look(browser):
-    """Open a page; what the browser complains of is a failure."""
-    contexts, complaints = [], []
-
-    def open_page(path, width=1280, **options):
-        viewport = {"width": width, "height": 900}
-        contexts.append(browser.new_context(viewport=viewport, offline=True, **options))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(request.url))
-        page.goto(path.resolve().as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not complaints
+    with watched(browser) as open_page:
+        yield open_page
 
 
 def right(element):

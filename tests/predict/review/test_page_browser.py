@@ -15,12 +15,12 @@ from rsft.predict import run
 from rsft.predict.look import Look
 from rsft.predict.result import Request
 from rsft.predict.run import predict
+from tests.browsing import needs_chromium, watched
 from tests.predict.scenes import UTM, brightness, bundle, chosen, contract, write
-from tools.report_pictures import chromium, find_chromium
+from tools.chromium import chromium
 from tools.review_pictures import VIEWS, make_scene, photograph
 
-pytest.importorskip("playwright", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium here (set CHROMIUM)")
+pytestmark = needs_chromium
 
 PLACES = [(16, 16), (16, 48), (16, 80), (48, 16), (48, 48), (48, 80)]  # row, col: the darkest first
 
@@ -51,22 +51,9 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def look(browser, made):
-    """Open the page; what the browser complains of is a failure."""
-    contexts, complaints = [], []
-
-    def open_page(width=1280, path=made[0], **options):
-        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(request.url))
-        page.goto(path.resolve().as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not complaints
+    """Opens the page, or another one."""
+    with watched(browser) as open_page:
+        yield lambda width=1280, path=made[0], **options: open_page(path, width, **options)
 
 
 def names(page):
