@@ -7,8 +7,9 @@ its own, and the rows take turns, A B A B, so that what slows the machine slows 
 engine alone over 16 images that lie ready; "predict" is the whole job on PNG chips, from the first that is read to the
 table that is written, without the time to open the engine, which has a column of its own. The rows of int8 are
 calibrated on noise: their speed counts, their accuracy does not. An engine whose export differs from PyTorch by more
-than is allowed is told and left out. Memory is the peak of a process that classifies so
-many small chips with the embedded network. Nothing else should run on the machine. Needs the extras onnx and openvino.
+than is allowed is told and left out. Eager is PyTorch as it comes; the other rows keep the memory that they free, as
+the command does. Memory is the peak of a process that classifies so many small chips with the embedded network. Nothing
+else should run on the machine. Needs the extras onnx and openvino.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from rsft.imagery.contract import Contract
 from rsft.imagery.stretch import AS_IT_IS
 from rsft.predict.choose import choose_engine
 from rsft.predict.engine import CHUNK, Kind, open_engine, open_file
+from rsft.predict.heap import keep_freed_memory
 from rsft.predict.result import Request
 from rsft.predict.run import predict
 from rsft.recipe.schema import Recipe
@@ -100,7 +101,9 @@ def write_chips(folder: Path, count: int, size: int) -> None:
 
 
 def time_row(place: Path, row: str, steps: int) -> None:
-    """The bare loop, then the whole job."""
+    """The bare loop, then the whole job; "eager" is PyTorch as it comes, memory included."""
+    if row != "eager":
+        keep_freed_memory()  # as the command does
     file = place / f"export-{row}"
     if row.endswith("int8") and not file.exists():
         export(place / "bundle", row.partition("-")[0], "int8", file, max_loss=100)

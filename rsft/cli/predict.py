@@ -119,6 +119,7 @@ def predict(
     from rsft.errors import RequestError
     from rsft.predict.detect import Detector
     from rsft.predict.framing import Wishes
+    from rsft.predict.heap import keep_freed_memory
     from rsft.predict.inputs import Declared
     from rsft.predict.look import Look
     from rsft.predict.result import Request
@@ -147,6 +148,7 @@ def predict(
         return
     if address is not None or jobs is not None:
         raise RequestError("without --ray there is one process", "--address, --jobs", "give --ray as well")
+    keep_freed_memory()
     with progress() as report:
         if also:
             results = predict_together([bundle, *also], inputs, out, request, report)

@@ -41,15 +41,23 @@ class Network(nn.Module):
 
 
 class Half(nn.Module):
-    """A network whose matrix products are in bfloat16; norms, sums and the head stay in float32."""
+    """A network whose matrix products are in bfloat16; norms, sums and the head stay in float32.
 
-    def __init__(self, network: Network) -> None:
+    Args:
+        products: attention as two matrix products around a softmax, where the block has that form. On a processor with
+            bfloat16 PyTorch's fused kernel takes half as long again, as it computes in float32 inside; on the other
+            hand it rounds no score.
+    """
+
+    def __init__(self, network: Network, *, products: bool = False) -> None:
         super().__init__()
         self.network = network
         for run in cast(Sequence[Classifier], network.runs):
             for module in run.adapted.modules():
                 if isinstance(module, nn.Linear | nn.Conv2d):
                     module.bfloat16()
+                elif products and hasattr(module, "fused_attn"):
+                    cast(Any, module).fused_attn = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As `Network`, float32 in and out."""

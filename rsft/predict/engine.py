@@ -128,20 +128,29 @@ def _check(kind: Kind, device: str) -> None:
 
 def _half(bundle: Bundle, kind: Kind, place: torch.device) -> Opened:
     """In bfloat16, compiled where that is asked for and can be done: on a processor, with a C++ compiler."""
-    module: Any = Half(network_of(bundle)).to(place)
-    plain = Runtime(still(module, place))
-    if not kind.compiled or place.type != "cpu":
-        kind = kind._replace(compiled=False)
-        return _opened(bundle, plain, kind, chunk=CHUNK if place.type == "cpu" else None)
-    try:
-        if compiler() is None:
-            raise RuntimeError("there is no C++ compiler")
-        compiled = Runtime(_padded(still(torch.compile(module, dynamic=False))))
-        compiled.answer(torch.zeros(CHUNK, len(bundle.contract.planes), *[bundle.contract.size] * 2))
-    except Exception as error:  # whatever the compiler fails with, the network runs without it
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        return _opened(bundle, plain, kind._replace(compiled=False))._replace(note=f"not compiled: {reason}")
-    return _opened(bundle, compiled, kind)
+    note = ""
+    if kind.compiled and place.type == "cpu":
+        try:
+            return _opened(bundle, _compiled(bundle), kind)
+        except Exception as error:  # whatever the compiler fails with, the network runs without it
+            note = f"not compiled: {(str(error).strip() or type(error).__name__).splitlines()[0][:200]}"
+    module = Half(network_of(bundle)).to(place)
+    chunk = CHUNK if place.type == "cpu" else None
+    opened = _opened(bundle, Runtime(still(module, place)), kind._replace(compiled=False), chunk=chunk)
+    return opened._replace(note=note)
+
+
+def _compiled(bundle: Bundle) -> Runtime:
+    """Frozen: weights are laid out once as the products read them, and small layers fused with them."""
+    if compiler() is None:
+        raise RuntimeError("there is no C++ compiler")
+    from torch._inductor import config as inductor  # takes a second
+
+    module: Any = Half(network_of(bundle), products=True)
+    runtime = Runtime(_padded(still(torch.compile(module, dynamic=False))))
+    with inductor.patch(freezing=True):  # read at the first call; as an option of torch.compile it comes too late
+        runtime.answer(torch.zeros(CHUNK, len(bundle.contract.planes), *[bundle.contract.size] * 2))
+    return runtime
 
 
 def _opened(

@@ -45,8 +45,9 @@ def test_several_runs_are_the_mean_of_probabilities():
 
 
 @torch.no_grad()
-def test_half_is_near_and_gives_float32():
-    wanted, half = classifier(1).answer(IMAGES), Half(Network([classifier(1)]))
+@pytest.mark.parametrize("products", [False, True])
+def test_half_is_near_and_gives_float32(products):
+    wanted, half = classifier(1).answer(IMAGES), Half(Network([classifier(1)]), products=products)
     logits, features = half(IMAGES)
     torch.testing.assert_close(trace(half, CONTRACT).module()(IMAGES)[0], logits, atol=1e-3, rtol=0)
     assert logits.dtype == features.dtype == torch.float32

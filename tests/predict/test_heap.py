@@ -1,0 +1,36 @@
+"""Freed memory that stays in the process."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rsft.predict import heap
+from rsft.predict.heap import keep_freed_memory
+
+PASSES = """
+import resource, sys, torch
+from rsft.predict.heap import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+def layers():
+    [torch.ones(4_500_000) for _ in range(4)]
+layers(), layers()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+layers(), layers()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(word):
+    return int(subprocess.check_output([sys.executable, "-c", PASSES, word]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is of glibc")
+def test_blocks_are_not_faulted_in_again():
+    assert faults("keep") < 100 < faults("let go")
+
+
+def test_elsewhere_nothing_is_told(monkeypatch):
+    monkeypatch.setattr(heap.sys, "platform", "win32")
+    assert not keep_freed_memory()
