@@ -1,6 +1,6 @@
 """Times the engines of `rsft predict` and prints a table in Markdown.
 
-python -m tools.bench_predict [--model b|s|tiny] [--rows eager,openvino-bf16] [--rounds 2] [--steps 5] [--chips 200]
+python -m tools.bench_predict [--model b|s|tiny] [--rows eager,openvino-bf16] [--rounds 2] [--steps 5] [--chips 512]
 
 Weights are random; the classifier is one as a bundle makes it: LoRA at all sites, merged. A row runs in a process of
 its own, and the rows take turns, A B A B, so that what slows the machine slows all of them. "bare" is the loop of the
@@ -41,7 +41,7 @@ def main(
     rows: Annotated[str, typer.Option(help="Rows by name, with commas between.")] = ",".join(ROWS),
     rounds: Annotated[int, typer.Option(help="Processes of a row.")] = 2,
     steps: Annotated[int, typer.Option(help="Passes over 16 images that are timed in a process.")] = 5,
-    chips: Annotated[int, typer.Option(help="Chips of a whole job.")] = 200,
+    chips: Annotated[int, typer.Option(help="Chips of a whole job.")] = 512,
     threads: Annotated[int, typer.Option(help="Threads of every engine.")] = 2,
     memory: Annotated[
         str, typer.Option(help="Chips of the jobs whose memory is taken; empty for none.")
