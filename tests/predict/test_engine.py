@@ -10,12 +10,14 @@ from rsft.bundle import Bundle, combine
 from rsft.errors import RequestError
 from rsft.evaluate import evaluate
 from rsft.predict import engine
-from rsft.predict.engine import Kind, open_engine
+from rsft.predict.engine import Kind, compiler, open_engine
 from rsft.predict.inputs import find_chips
 from rsft.predict.result import Request
 from rsft.predict.run import predict
 from rsft.recipe.schema import Evaluate
 from tests.export.tiny import copied
+
+COMPILED = Kind("torch", "bf16", compiled=True)
 
 
 @pytest.mark.parametrize("tta", ["none", "five-crop"])
@@ -61,11 +63,16 @@ def test_other_engines_say_the_same(run, root, tmp_path, monkeypatch, kind, prec
 
 
 @pytest.mark.slow
-def test_without_a_compiler_it_runs_and_says_so(run, monkeypatch):
-    monkeypatch.setattr(engine, "compiler", lambda: None)
+@pytest.mark.parametrize("compiles", [True, False])
+def test_bfloat16_is_near_compiled_or_not_and_says_which(run, monkeypatch, compiles):
+    if not compiles:
+        monkeypatch.setattr(engine, "compiler", lambda: None)
+    elif compiler() is None:
+        pytest.skip("there is no C++ compiler here")
     bundle = Bundle.load(run)
-    opened = open_engine(bundle, Kind("torch", "bf16", compiled=True), "cpu")
-    assert opened.kind == Kind("torch", "bf16") and opened.note == "not compiled: there is no C++ compiler"
+    opened = open_engine(bundle, COMPILED, "cpu")
+    told = (COMPILED, "") if compiles else (Kind("torch", "bf16"), "not compiled: there is no C++ compiler")
+    assert (opened.kind, opened.note) == told
     images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
     wanted = open_engine(bundle, Kind("torch"), "cpu").run(images)
     np.testing.assert_allclose(opened.run(images).logits, wanted.logits, atol=1e-2 * abs(wanted.logits).max())
