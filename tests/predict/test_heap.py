@@ -9,26 +9,33 @@ from rsft.predict import heap
 from rsft.predict.heap import keep_freed_memory
 
 PASSES = """
-import resource, sys, torch
+import resource, sys, threading, torch
 from rsft.predict.heap import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def layers():
     [torch.ones(4_500_000) for _ in range(4)]
-layers(), layers()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-layers(), layers()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+def count():
+    layers(), layers()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    layers(), layers()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+if sys.argv[2] == "thread":
+    thread = threading.Thread(target=count)
+    thread.start(), thread.join()
+else:
+    count()
 """
 
 
-def faults(word):
-    return int(subprocess.check_output([sys.executable, "-c", PASSES, word]))
+def faults(word, where):
+    return int(subprocess.check_output([sys.executable, "-c", PASSES, word, where]))
 
 
+@pytest.mark.parametrize("where", ["main", "thread"])
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is of glibc")
-def test_blocks_are_not_faulted_in_again():
-    assert faults("keep") < 100 < faults("let go")
+def test_blocks_are_not_faulted_in_again(where):
+    assert faults("keep", where) < 100 < faults("let go", where)
 
 
 def test_elsewhere_nothing_is_told(monkeypatch):
