@@ -16,9 +16,9 @@ if sys.argv[1] == "keep":
 def layers():
     [torch.ones(4_500_000) for _ in range(4)]
 def count():
-    layers(), layers()
+    [layers() for _ in range(6)]  # the heap has taken its shape
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    layers(), layers()
+    [layers() for _ in range(6)]
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 if sys.argv[2] == "thread":
     thread = threading.Thread(target=count)
@@ -35,7 +35,7 @@ def faults(word, where):
 @pytest.mark.parametrize("where", ["main", "thread"])
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is of glibc")
 def test_blocks_are_not_faulted_in_again(where):
-    assert faults("keep", where) < 100 < faults("let go", where)
+    assert faults("keep", where) < 0.3 * faults("let go", where)
 
 
 def test_elsewhere_nothing_is_told(monkeypatch):
