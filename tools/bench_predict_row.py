@@ -145,7 +145,8 @@ def whole(place: Path, engine: str, precision: str | None) -> dict[str, object]:
 
 
 def take_memory(place: Path, count: int) -> None:
-    """Of a job of small chips."""
+    """Of a job of small chips, as the command runs it."""
+    keep_freed_memory()
     small = place / "small" if (place / "small").exists() else place / "bundle"
     chips = place / f"small-{count}"
     write_chips(chips, count, 64)
