@@ -1,15 +1,15 @@
 """Times the engines of `rsft predict` and prints a table in Markdown.
 
-python -m tools.bench_predict [--model b|s|tiny] [--rows eager,openvino-bf16] [--rounds 2] [--steps 5] [--chips 512]
+python -m tools.bench_predict [--model b|s|tiny] [--rows eager,openvino-bf16] [--rounds 2] [--steps 5] [--chips 2048]
 
 Weights are random; the classifier is one as a bundle makes it: LoRA at all sites, merged. A row runs in a process of
 its own, and the rows take turns, A B A B, so that what slows the machine slows all of them. "bare" is the loop of the
-engine alone over 16 images that lie ready; "predict" is the whole job on PNG chips, from the first that is read to the
-table that is written, without the time to open the engine, which has a column of its own. The rows of int8 are
-calibrated on noise: their speed counts, their accuracy does not. An engine whose export differs from PyTorch by more
-than is allowed is told and left out. Eager is PyTorch as it comes; the other rows keep the memory that they free, as
-the command does. Memory is the peak of a process that classifies so many small chips with the embedded network. Nothing
-else should run on the machine. Needs the extras onnx and openvino.
+engine alone over 16 images that lie ready, before and after the job in the same process; "predict" is the whole job on
+PNG chips, from the first that is read to the table that is written, without the time to open the engine, which has a
+column of its own. The rows of int8 are calibrated on noise: their speed counts, their accuracy does not. An engine
+whose export differs from PyTorch by more than is allowed is told and left out. Eager is PyTorch as it comes; the other
+rows keep the memory that they free, as the command does. Memory is the peak of a process that classifies so many small
+chips with the embedded network. Nothing else should run on the machine. Needs the extras onnx and openvino.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ ROWS = ("eager", "torch-bf16", "onnx", "onnx-int8", "openvino", "openvino-bf16",
 WANTED = {"torch-bf16": 2.3, "openvino-int8": 3.8}
 """Times as fast as eager float32; the best engine of a precision is meant."""
 
+CHIPS = {"b": 512, "s": 2048, "tiny": 20_000}
+"""A job has a start and an end, of half a second together, which are not its speed."""
+
 WANTED_SHARE = 0.95
 """Of the bare loop's speed, for the whole job."""
 
@@ -40,15 +43,15 @@ def main(
     model: Annotated[str, typer.Option(help="b: ViT-B/16, s: ViT-S/16, tiny: the embedded one.")] = "b",
     rows: Annotated[str, typer.Option(help="Rows by name, with commas between.")] = ",".join(ROWS),
     rounds: Annotated[int, typer.Option(help="Processes of a row.")] = 2,
-    steps: Annotated[int, typer.Option(help="Passes over 16 images that are timed in a process.")] = 5,
-    chips: Annotated[int, typer.Option(help="Chips of a whole job.")] = 512,
+    steps: Annotated[int, typer.Option(help="Passes over 16 images, before and after the job.")] = 5,
+    chips: Annotated[int | None, typer.Option(help="Chips of a job; by the model if left out.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of every engine.")] = 2,
     memory: Annotated[
         str, typer.Option(help="Chips of the jobs whose memory is taken; empty for none.")
     ] = "1000,20000",
 ) -> None:
     """Measure and print."""
-    chosen = with_reference(rows.split(","))
+    chosen, chips = with_reference(rows.split(",")), chips or CHIPS[model]
     with tempfile.TemporaryDirectory() as place:
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "RSFT_WEIGHTS": place, "XDG_CACHE_HOME": place}
         call(["make", place, model, str(chips)], environment)

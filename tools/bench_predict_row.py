@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import timm
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from rsft.backbones.embedded import NAME
@@ -32,7 +33,7 @@ from rsft.export.job import export
 from rsft.imagery.contract import Contract
 from rsft.imagery.stretch import AS_IT_IS
 from rsft.predict.choose import choose_engine
-from rsft.predict.engine import CHUNK, Kind, open_engine, open_file
+from rsft.predict.engine import CHUNK, Engine, Kind, open_engine, open_file
 from rsft.predict.heap import keep_freed_memory
 from rsft.predict.result import Request
 from rsft.predict.run import predict
@@ -101,7 +102,7 @@ def write_chips(folder: Path, count: int, size: int) -> None:
 
 
 def time_row(place: Path, row: str, steps: int) -> None:
-    """The bare loop, then the whole job; "eager" is PyTorch as it comes, memory included."""
+    """The bare loop before and after the whole job; "eager" is PyTorch as it comes, memory included."""
     if row != "eager":
         keep_freed_memory()  # as the command does
     file = place / f"export-{row}"
@@ -109,23 +110,36 @@ def time_row(place: Path, row: str, steps: int) -> None:
         export(place / "bundle", row.partition("-")[0], "int8", file, max_loss=100)
     asked = ("torch", "fp32") if row == "eager" else (str(file), None) if file.exists() else tuple(KINDS[row][:2])
     try:
-        told = bare(place, row, file, steps) | whole(place, *asked)
+        run, contract, difference = ready(place, row, file)
     except WeightsError as error:  # it says something else than PyTorch: nobody would get to run it
         print(f"{row} is left out: {error}", file=sys.stderr)
-        told = {}
-    print(json.dumps(told))
+        print(json.dumps({}))
+        return
+    before = passes(run, contract, steps)
+    told = whole(place, *asked)
+    print(json.dumps(told | {"bare": before + passes(run, contract, steps), "difference": difference}))
 
 
-def bare(place: Path, row: str, file: Path, steps: int) -> dict[str, object]:
-    """Images a second of every pass, and the largest difference from PyTorch in float32."""
+def ready(place: Path, row: str, file: Path) -> tuple[Engine, Contract, float]:
+    """The engine, its contract, and the largest difference from PyTorch in float32."""
     found = Bundle.load(place / "bundle")
-    contract = found.contract
-    shape = (CHUNK, len(contract.planes), contract.size, contract.size)
-    images = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    images = noise(found.contract)
     wanted = open_engine(found, KINDS["eager"], "cpu").run(images[:4]).logits
     run = (open_file(found, file) if file.exists() else open_engine(found, KINDS[row], "cpu")).run
-    difference = float(np.abs(run(images)[0][:4] - wanted).max())
-    return {"bare": [CHUNK / seconds(lambda: run(images)) for _ in range(steps)], "difference": difference}
+    return run, found.contract, float(np.abs(run(images)[0][:4] - wanted).max())
+
+
+def passes(run: Engine, contract: Contract, steps: int) -> list[float]:
+    """Images a second of every pass of the bare loop."""
+    images = noise(contract)
+    run(images)
+    return [CHUNK / seconds(lambda: run(images)) for _ in range(steps)]
+
+
+def noise(contract: Contract) -> NDArray[np.float32]:
+    """A pass of images that lie ready."""
+    shape = (CHUNK, len(contract.planes), contract.size, contract.size)
+    return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
 def whole(place: Path, engine: str, precision: str | None) -> dict[str, object]:

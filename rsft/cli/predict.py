@@ -102,7 +102,7 @@ def predict(
     html: Html = None,
     strict: Strict = False,
     overwrite: OverwriteOption = False,
-    batch_size: BatchSize = 64,
+    batch_size: BatchSize = 32,
     readers: Readers = 1,
     device: DeviceOption = "auto",
     engine: Engine = "auto",

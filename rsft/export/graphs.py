@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -31,10 +34,14 @@ Run = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]
 
 
 class Runtime:
-    """What answers as a classifier does, in another runtime on the processor."""
+    """What answers as a classifier does, in another runtime on the processor.
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    Attributes:
+        callers: threads that may call it at once, and keep it busy so.
+    """
+
+    def __init__(self, run: Run, callers: int = 1) -> None:
+        self.run, self.callers = run, callers
 
     def answer(self, x: Tensor) -> Answer:
         """(B, P, S, S) -> logits (B, C) and features (B, D)."""
@@ -75,7 +82,7 @@ def open_graph(kind: str, path: Path, precision: str) -> Runtime:
     """
     if kind == "torch-export":
         return Runtime(still(torch.export.load(path).module()))
-    return Runtime(_onnx(path) if kind == "onnx" else openvino(need("openvino").Core().read_model(path), precision))
+    return _spread(_onnx(path) if kind == "onnx" else _openvino(path, precision))
 
 
 def to_openvino(program: ExportedProgram, bundle: Bundle) -> Any:
@@ -94,19 +101,6 @@ def save_openvino(model: Any, path: Path, about: dict[str, Any]) -> None:
     """Write .xml and .bin. For bf16 the weights are halved: float16 holds all digits of a bfloat16."""
     model.set_rt_info(json.dumps(about), _KEY)
     need("openvino").save_model(model, path, compress_to_fp16=about["precision"] == "bf16")
-
-
-def openvino(model: Any, precision: str) -> Run:
-    """A model of OpenVINO as what runs; it would choose bf16 by itself where that is fast."""
-    hint = "bf16" if precision == "bf16" else "f32"
-    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    compiled = need("openvino").compile_model(model, "CPU", options)
-
-    def run(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        found = compiled(x)
-        return found[0].copy(), found[1].copy()  # the next call overwrites them
-
-    return run
 
 
 def describe_onnx(path: Path, about: dict[str, Any]) -> None:
@@ -142,10 +136,42 @@ def _write_onnx(program: ExportedProgram, path: Path, about: dict[str, Any]) -> 
     describe_onnx(path, about)
 
 
+def _spread(run: Run) -> Runtime:
+    """Threads that compute one share of the images each, with every layer on one core.
+
+    Where they share each layer, all wait at its end for the one that was interrupted, as by a thread that reads chips.
+    With two callers, the shares of the next are there when those of one come to an end.
+    """
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, "engine")
+
+    def whole(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        logits, features = zip(*pool.map(run, np.array_split(x, min(threads, len(x)))), strict=True)
+        return np.concatenate(logits), np.concatenate(features)
+
+    return Runtime(whole, callers=2)
+
+
+def _openvino(path: Path, precision: str) -> Run:
+    """A file of OpenVINO as what runs; it would choose bf16 by itself where that is fast."""
+    core, threads, own = need("openvino").Core(), torch.get_num_threads(), threading.local()
+    hint = "bf16" if precision == "bf16" else "f32"
+    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
+    compiled = core.compile_model(core.read_model(path), "CPU", options)
+
+    def run(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        found = own.request.infer(x)
+        return found[0].copy(), found[1].copy()  # the next call overwrites them
+
+    return run
+
+
 def _onnx(path: Path) -> Run:
     runtime = need("onnxruntime")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = 1  # each caller is one
     options.log_severity_level = 3
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 

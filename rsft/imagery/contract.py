@@ -138,7 +138,7 @@ class Contract(BaseModel):
         table = (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std  # (P, 256): bytes have few values
         scaled = np.empty((len(images), len(self.planes), self.size, self.size), np.float32)
         for image, planes in zip(images, scaled, strict=True):
-            for plane, values, out in zip(cv2.split(image), table, planes, strict=True):
+            for plane, values, out in zip(np.moveaxis(image, 2, 0), table, planes, strict=True):
                 cv2.LUT(plane, values, dst=out)
         return scaled
 

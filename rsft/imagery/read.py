@@ -117,7 +117,7 @@ def _decode(data: bytes, path: Path) -> Pixels:
     except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
         raise DataError("the file is cut short or damaged", path, _FIX) from error
     if data.startswith(_PNG_MAGIC):
-        if _PNG_END not in data:
+        if data.rfind(_PNG_END) < 0:  # from the end, where it is
             raise DataError("the file is cut short or damaged", path, _FIX)
         if data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):  # bit depth, which Pillow halves without a word
             return _decode_png16(data, path)

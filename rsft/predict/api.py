@@ -55,7 +55,7 @@ class Predictor:
         *,
         unit: str | None = None,
         bands: Sequence[str] | None = None,
-        batch_size: int = 64,
+        batch_size: int = 32,
     ) -> pd.DataFrame:
         """Classify chips: arrays (H, W), (H, W, B), (N, H, W, B) or a list of them; files, folders, globs or a store.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,14 +13,17 @@ from shapely.geometry.base import BaseGeometry
 
 from rsft.errors import DataError
 from rsft.imagery.contract import Contract
-from rsft.imagery.read import read_chip
+from rsft.imagery.read import open_image, read_chip
 from rsft.predict.framing import Wishes, check_scale, resize, spacing_of
-from rsft.predict.georeference import georeference, rectangle
+from rsft.predict.georeference import Georeference, georeference, rectangle
 from rsft.predict.inputs import Declared
 from rsft.predict.source import Chip, one_band, text
 
 MAX_SIDE = 8192
 """Pixels; a longer side is that of a scene, which would be read whole."""
+
+_SAY_NO_PLACE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})  # Pillow's names; a file beside them may say it
+Size = tuple[int, int]
 
 
 class LooseChips:
@@ -28,6 +32,7 @@ class LooseChips:
     def __init__(self, files: Mapping[Path, Declared], contract: Contract, wishes: Wishes) -> None:
         self.paths, self.declared = list(files), dict(files)
         self.contract, self.wishes = contract, wishes
+        self.shared: dict[Path, set[str]] = {}  # by folder: stems that several files have
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -36,7 +41,7 @@ class LooseChips:
         """As `Source` says."""
         path = self.paths[number]
         declared = self.declared[path]
-        outline, spacing = _place(path)
+        outline, spacing = self._place(path)
         pixels = self.contract.arrange(read_chip(path), declared.bands)
         pixels, grey = one_band(pixels, self.contract)
         spacing = spacing_of(spacing, self.wishes) or _square(declared.spacing_m)
@@ -58,28 +63,66 @@ class LooseChips:
     def close(self) -> None:
         """Nothing is open."""
 
+    def _place(self, path: Path) -> tuple[BaseGeometry | None, tuple[float, float] | None]:
+        """Outline in longitude and latitude, and metres a pixel, of a file that says where it lies.
+
+        GDAL takes as long to open a chip as Pillow to decode it, so it is not asked where there is nothing to find.
+
+        Raises:
+            DataError: it is too large for a chip.
+        """
+        size, found = None if self._has_company(path) else _size_alone(path), None
+        if size is None:
+            known = _size_and_place(path)
+            if known is None:
+                return None, None
+            size, found = known
+        if max(size) > MAX_SIDE:
+            fix = "say where to look: --at ships.gpkg, --grid 512 or --detect"
+            raise DataError(f"{size[0]:,} x {size[1]:,} pixels are a scene, not a chip; {fix}", path, fix)
+        if found is None:
+            return None, None
+        return found.outlines(rectangle(0, 0, *size)[None])[0], found.spacing(size[0] / 2, size[1] / 2)
+
+    def _has_company(self, path: Path) -> bool:
+        """Whether a file beside it has the same stem, and may say where it lies (.aux.xml, .tab); yes if none can tell.
+
+        Folders are listed once.
+        """
+        folder = path.parent
+        if folder not in self.shared:
+            try:
+                stems = Counter(_stem(file.name) for file in folder.iterdir())
+            except OSError:
+                return True
+            self.shared[folder] = {stem for stem, files in stems.items() if files > 1}
+        return _stem(path.name) in self.shared[folder]
+
+
+def _stem(name: str) -> str:
+    return name.partition(".")[0]
+
 
 def _square(metres: float | None) -> tuple[float, float] | None:
     return None if metres is None else (metres, metres)
 
 
-def _place(path: Path) -> tuple[BaseGeometry | None, tuple[float, float] | None]:
-    """Outline in longitude and latitude, and metres a pixel, of a file that says where it lies.
+def _size_alone(path: Path) -> Size | None:
+    """Height and width of an image of a format that says no place; None of another, or of no image."""
+    try:
+        with open_image(path) as image:
+            return (image.height, image.width) if image.format in _SAY_NO_PLACE else None
+    except DataError:  # `read_chip` says it again
+        return None
 
-    Raises:
-        DataError: it is too large for a chip.
-    """
+
+def _size_and_place(path: Path) -> tuple[Size, Georeference | None] | None:
+    """What GDAL says of a file; None where it opens none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             with rasterio.open(path) as file:
                 size = file.height, file.width
-                found = georeference(file) if max(size) <= MAX_SIDE else None
+                return size, georeference(file) if max(size) <= MAX_SIDE else None
         except (RasterioError, UnicodeEncodeError):  # GDAL opens no name that is not UTF-8; `read_chip` says the rest
-            return None, None
-    if max(size) > MAX_SIDE:
-        fix = "say where to look: --at ships.gpkg, --grid 512 or --detect"
-        raise DataError(f"{size[0]:,} x {size[1]:,} pixels are a scene, not a chip; {fix}", path, fix)
-    if found is None:
-        return None, None
-    return found.outlines(rectangle(0, 0, *size)[None])[0], found.spacing(size[0] / 2, size[1] / 2)
+            return None

@@ -48,12 +48,14 @@ class Chosen(NamedTuple):
         run, contract: what computes, and how it takes chips.
         told: one line for the reader.
         facts: for the metadata of the output.
+        callers: threads that may call it at once.
     """
 
     run: Engine
     contract: Contract
     told: str
     facts: dict[str, Any]
+    callers: int = 1
 
 
 def choose_engine(
@@ -185,4 +187,4 @@ def _told(opened: Opened, asked: str, why: str = "", facts: Facts | None = None)
         "threads": torch.get_num_threads(),
         **({"measured": facts} if facts else {}),
     }
-    return Chosen(opened.run, opened.contract, words, about)
+    return Chosen(opened.run, opened.contract, words, about, opened.callers)

@@ -50,12 +50,13 @@ PLAIN = Kind("torch")
 
 
 class Opened(NamedTuple):
-    """An engine that is ready, the contract of its inputs, and what it is."""
+    """An engine that is ready, the contract of its inputs, what it is, and threads that may call it at once."""
 
     run: Engine
     contract: Contract
     kind: Kind
     note: str = ""
+    callers: int = 1
 
 
 def torch_engine(bundle: Bundle, device: str = "auto") -> Opened:
@@ -165,7 +166,7 @@ def _opened(
         answers = [seeing.answer(part.to(place)) for part in parts]
         return Outputs(*(torch.cat(each).float().cpu().numpy() for each in zip(*answers, strict=True)))
 
-    return Opened(run, contract, kind)
+    return Opened(run, contract, kind, callers=model.callers if isinstance(model, Runtime) else 1)
 
 
 def _padded(run: Run) -> Run:

@@ -53,7 +53,7 @@ class Request:
     chips: Path | None = None
     html: Path | None = None
     overwrite: bool = False
-    batch_size: int = 64
+    batch_size: int = 32
     readers: int = 1
     device: str = "auto"
     empty: bool = False

@@ -143,7 +143,7 @@ def _run(
         chosen = choose_engine(bundle, request.engine, request.precision, request.device, todo, before)
         told, facts = chosen.told, chosen.facts
         journal.note("engine", facts["kind"])
-        model = Model(chosen.run, chosen.contract, bundle.classes, bundle.confidence)
+        model = Model(chosen.run, chosen.contract, bundle.classes, bundle.confidence, chosen.callers)
         classify(todo, model, journal, readers=request.readers, thumbs=request.html is not None, progress=progress)
     return write_result(bundle, plan, request, journal, out, skipped, told, facts)
 

@@ -1,4 +1,4 @@
-"""Chips through the network: threads read ahead, one computes, and every batch is noted as it is done, all at once."""
+"""Chips through the network: threads read ahead, others compute, and each batch is noted as it is done, all at once."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True)
 class Model:
-    """What classifies: the engine, what it demands of a chip, and what its logits mean."""
+    """What classifies: the engine, its demands of a chip, what its logits mean, and threads that call it at once."""
 
     engine: Engine
     contract: Contract
     classes: tuple[str, ...]
     confidence: Confidence | None
+    callers: int = 1
 
 
 class Batch(NamedTuple):
@@ -121,7 +122,7 @@ def classify_all(
     """Classify by several models that take the same chips, each with a journal of its own.
 
     Args:
-        engine: the answers of all models at once.
+        engine: the answers of all models at once; called by as many threads as the first model says.
 
     Raises:
         WeightsError: a model returns what is no number.
@@ -138,8 +139,9 @@ def classify_all(
         return ready, engine(ready.inputs) if ready.numbers else [None] * len(models)
 
     rest = (batch for batch in todo if batch.number not in by_all)
+    callers = models[0].callers
     with closing(read_ahead(read, rest, readers)) as read_batches:
-        for ready, answered in read_ahead(answer, read_batches, 1, ahead=1):
+        for ready, answered in read_ahead(answer, read_batches, callers, ahead=callers):
             number = ready.batch.number
             for model, journal, outputs, before in zip(models, journals, answered, known, strict=True):
                 if number not in before:

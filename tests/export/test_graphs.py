@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -35,6 +36,16 @@ def test_it_answers_as_pytorch_does(written, kind):
     for count in (5, 1):
         for found, whole in zip(runtime.answer(IMAGES[:count]), wanted, strict=True):
             np.testing.assert_allclose(found, whole[:count], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_two_callers_at_once(written, kind):
+    folder, wanted, _ = written
+    runtime = open_graph(kind, folder / FILES[kind], "fp32")
+    assert runtime.callers == 2
+    with ThreadPoolExecutor(2) as pool:
+        for answer in pool.map(runtime.answer, [IMAGES] * 6):
+            np.testing.assert_allclose(answer.logits, wanted[0], atol=1e-5)
 
 
 def test_onnx_by_its_own_checker(written):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from pathlib import Path
 
 import cv2
@@ -145,6 +146,19 @@ def test_batches_and_readers_do_not_change_the_result(bundle: Path, chips: Path,
     both = predict(bundle, [chips], tmp_path / "b.csv", Request(batch_size=2), lambda *step: calls.append(step))
     pd.testing.assert_frame_equal(one.table, both.table)
     assert calls == [(2, 3, "classifying"), (3, 3, "classifying")]
+
+
+def test_engines_that_take_two_callers(bundle: Path, chips: Path, tmp_path: Path, monkeypatch) -> None:
+    both = threading.Barrier(2, timeout=30)
+
+    def engine(inputs):
+        both.wait()  # comes back only once two are there
+        return brightness(inputs)
+
+    monkeypatch.setattr(run, "choose_engine", lambda bundle, *_: chosen(engine, bundle)._replace(callers=2))
+    (chips / "c_grey_as_rgb.png").unlink()
+    table = predict(bundle, [chips], tmp_path / "out.csv", Request(batch_size=1)).table
+    assert table["class"].tolist() == ["dark", "bright"]
 
 
 def test_diverged_model(bundle: Path, chips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

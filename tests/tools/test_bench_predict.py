@@ -17,7 +17,7 @@ def test_a_row_and_its_memory(tmp_path, capsys, monkeypatch) -> None:
     bench_predict_row.make(tmp_path, "tiny", 5)
     bench_predict_row.time_row(tmp_path, "eager", 2)
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert len(told["bare"]) == 2 and told["difference"] < 1e-3 and told["predict"] > 0 and told["open"] > 0
+    assert len(told["bare"]) == 4 and told["difference"] < 1e-3 and told["predict"] > 0 and told["open"] > 0
     bench_predict_row.take_memory(tmp_path, 3)
     assert json.loads(capsys.readouterr().out)["peak"] > 100
 
