@@ -59,6 +59,21 @@ def still(module: Callable[[Tensor], tuple[Tensor, Tensor]], place: torch.device
     return run
 
 
+def spread(run: Run, pool: ThreadPoolExecutor) -> Runtime:
+    """What runs on one core, by as many threads as torch has, each with a share of the images.
+
+    Where threads share each layer, all wait at its end for the one that was interrupted, as by a thread that reads
+    chips. With two callers, the shares of the next are there when those of one come to an end.
+    """
+    threads = torch.get_num_threads()
+
+    def whole(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        logits, features = zip(*pool.map(run, np.array_split(x, min(threads, len(x)))), strict=True)
+        return np.concatenate(logits), np.concatenate(features)
+
+    return Runtime(whole, callers=2)
+
+
 def write_graph(kind: str, program: ExportedProgram, bundle: Bundle, about: dict[str, Any], folder: Path) -> None:
     """Write a graph in `folder` as FILES names it, with its description.
 
@@ -82,7 +97,8 @@ def open_graph(kind: str, path: Path, precision: str) -> Runtime:
     """
     if kind == "torch-export":
         return Runtime(still(torch.export.load(path).module()))
-    return _spread(_onnx(path) if kind == "onnx" else _openvino(path, precision))
+    run = _onnx(path) if kind == "onnx" else _openvino(path, precision)
+    return spread(run, ThreadPoolExecutor(torch.get_num_threads(), "engine"))
 
 
 def to_openvino(program: ExportedProgram, bundle: Bundle) -> Any:
@@ -134,22 +150,6 @@ def _write_onnx(program: ExportedProgram, path: Path, about: dict[str, Any]) -> 
         assert written is not None
         written.save(path, external_data=large)
     describe_onnx(path, about)
-
-
-def _spread(run: Run) -> Runtime:
-    """Threads that compute one share of the images each, with every layer on one core.
-
-    Where they share each layer, all wait at its end for the one that was interrupted, as by a thread that reads chips.
-    With two callers, the shares of the next are there when those of one come to an end.
-    """
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, "engine")
-
-    def whole(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        logits, features = zip(*pool.map(run, np.array_split(x, min(threads, len(x)))), strict=True)
-        return np.concatenate(logits), np.concatenate(features)
-
-    return Runtime(whole, callers=2)
 
 
 def _openvino(path: Path, precision: str) -> Run:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +21,7 @@ from rsft.classifier.outputs import Outputs
 from rsft.errors import RequestError
 from rsft.export.about import read_about
 from rsft.export.extras import RUNTIMES, need
-from rsft.export.graphs import FILES, Run, Runtime, open_graph, still
+from rsft.export.graphs import FILES, Run, Runtime, open_graph, spread, still
 from rsft.export.kept import kept_runtime
 from rsft.export.network import Half, network_of
 from rsft.imagery.contract import Contract
@@ -148,10 +150,27 @@ def _compiled(bundle: Bundle) -> Runtime:
     from torch._inductor import config as inductor  # takes a second
 
     module: Any = Half(network_of(bundle), products=True)
-    runtime = Runtime(_padded(still(torch.compile(module, dynamic=False))))
-    with inductor.patch(freezing=True):  # read at the first call; as an option of torch.compile it comes too late
-        runtime.answer(torch.zeros(CHUNK, len(bundle.contract.planes), *[bundle.contract.size] * 2))
-    return runtime
+    pool, side = _one_core_each(torch.get_num_threads()), bundle.contract.size
+    share = -(-CHUNK // torch.get_num_threads())
+    run = _padded(still(torch.compile(module, dynamic=False)), share)
+    first = inductor.patch(freezing=True)(run)  # read at the first call: an option of torch.compile comes too late
+    pool.submit(first, np.zeros((share, len(bundle.contract.planes), side, side), np.float32)).result()
+    return spread(run, pool)
+
+
+def _one_core_each(threads: int) -> ThreadPoolExecutor:
+    """Threads in which PyTorch computes on one core; elsewhere it has as many as before."""
+    all_there = Barrier(threads)
+
+    def begin() -> None:
+        torch.set_num_threads(1)  # of this thread, and of those that begin later
+        torch.get_num_threads()  # until it is asked, a thread goes by what was set last, by whatever thread
+        all_there.wait()
+
+    pool = ThreadPoolExecutor(threads, "engine", initializer=begin)
+    list(pool.map(abs, range(threads)))
+    torch.set_num_threads(threads)
+    return pool
 
 
 def _opened(
@@ -169,11 +188,11 @@ def _opened(
     return Opened(run, contract, kind, callers=model.callers if isinstance(model, Runtime) else 1)
 
 
-def _padded(run: Run) -> Run:
-    """Always CHUNK images, so that one size is compiled."""
+def _padded(run: Run, size: int) -> Run:
+    """Always `size` images, so that one size is compiled."""
 
     def whole(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        missing = [(0, CHUNK - len(x)), *[(0, 0)] * (x.ndim - 1)]
+        missing = [(0, size - len(x)), *[(0, 0)] * (x.ndim - 1)]
         logits, features = run(np.pad(x, missing))
         return logits[: len(x)], features[: len(x)]
 

@@ -1,10 +1,12 @@
 """The engine sees a chip as the evaluation did."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from rsft.bundle import Bundle, combine
 from rsft.errors import RequestError
@@ -78,6 +80,14 @@ def test_bfloat16_is_near_compiled_or_not_and_says_which(run, monkeypatch, compi
     np.testing.assert_allclose(opened.run(images).logits, wanted.logits, atol=1e-2 * abs(wanted.logits).max())
 
 
+def test_one_core_a_thread_and_all_of_them_elsewhere():
+    before = torch.get_num_threads()
+    with engine._one_core_each(3) as pool, ThreadPoolExecutor(1) as later:
+        assert list(pool.map(lambda _: torch.get_num_threads(), range(9))) == [1] * 9
+        assert (torch.get_num_threads(), later.submit(torch.get_num_threads).result()) == (3, 3)
+    torch.set_num_threads(before)
+
+
 def test_one_size_is_computed_whatever_comes():
     seen = []
 
@@ -85,5 +95,5 @@ def test_one_size_is_computed_whatever_comes():
         seen.append(len(x))
         return x.sum((1, 2)), x.max((1, 2))
 
-    logits, features = engine._padded(run)(np.ones((3, 2, 2)))
-    assert seen == [engine.CHUNK] and logits.tolist() == [4, 4, 4] and features.tolist() == [1, 1, 1]
+    logits, features = engine._padded(run, 5)(np.ones((3, 2, 2)))
+    assert seen == [5] and logits.tolist() == [4, 4, 4] and features.tolist() == [1, 1, 1]
