@@ -150,7 +150,7 @@ def _compiled(bundle: Bundle) -> Runtime:
     from torch._inductor import config as inductor  # takes a second
 
     module: Any = Half(network_of(bundle), products=True)
-    pool, side = _one_core_each(torch.get_num_threads()), bundle.contract.size
+    pool, side = _one_core_each(), bundle.contract.size
     share = -(-CHUNK // torch.get_num_threads())
     run = _padded(still(torch.compile(module, dynamic=False)), share)
     first = inductor.patch(freezing=True)(run)  # read at the first call: an option of torch.compile comes too late
@@ -158,8 +158,9 @@ def _compiled(bundle: Bundle) -> Runtime:
     return spread(run, pool)
 
 
-def _one_core_each(threads: int) -> ThreadPoolExecutor:
-    """Threads in which PyTorch computes on one core; elsewhere it has as many as before."""
+def _one_core_each() -> ThreadPoolExecutor:
+    """As many threads as PyTorch has, in which it computes on one core; elsewhere it keeps them all."""
+    threads = torch.get_num_threads()
     all_there = Barrier(threads)
 
     def begin() -> None:

@@ -80,12 +80,18 @@ def test_bfloat16_is_near_compiled_or_not_and_says_which(run, monkeypatch, compi
     np.testing.assert_allclose(opened.run(images).logits, wanted.logits, atol=1e-2 * abs(wanted.logits).max())
 
 
-def test_one_core_a_thread_and_all_of_them_elsewhere():
+@pytest.fixture
+def three_threads():
     before = torch.get_num_threads()
-    with engine._one_core_each(3) as pool, ThreadPoolExecutor(1) as later:
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_one_core_a_thread_and_all_of_them_elsewhere(three_threads):
+    with engine._one_core_each() as pool, ThreadPoolExecutor(1) as later:
         assert list(pool.map(lambda _: torch.get_num_threads(), range(9))) == [1] * 9
         assert (torch.get_num_threads(), later.submit(torch.get_num_threads).result()) == (3, 3)
-    torch.set_num_threads(before)
 
 
 def test_one_size_is_computed_whatever_comes():
