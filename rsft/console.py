@@ -211,11 +211,11 @@ def changes_table(changes: Mapping[str, Change]) -> Table:
     """Accuracy in % before and after, by group, and the difference in points."""
     table = Table(title="accuracy in %, validation chips", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("group")
-    for name in ("chips", "torch fp32", "int8", "points"):
+    for name in ("chips", "other answer", "torch fp32", "int8", "points"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, found in changes.items():
         cells = (f"{100 * found.before:.2f}", f"{100 * found.after:.2f}", f"{round(-found.lost, 2) + 0.0:+.2f}")
-        table.add_row(name, f"{found.chips:,}", *cells)
+        table.add_row(name, f"{found.chips:,}", f"{found.differ:,}", *cells)
     return table
 
 

@@ -45,11 +45,12 @@ def difference(found: Outputs, wanted: Outputs, precision: str) -> Difference:
 
 
 class Change(NamedTuple):
-    """Accuracy of a group in 0-1: PyTorch's in float32, the export's, and the chips that it is of."""
+    """Accuracy of a group in 0-1, PyTorch's in float32 and the export's; its chips, and those answered otherwise."""
 
     before: float
     after: float
     chips: int
+    differ: int
 
     @property
     def lost(self) -> float:
@@ -62,14 +63,15 @@ def changes(
 ) -> dict[str, Change]:
     """Overall (share of chips) and head, medium and tail (mean recall of their classes), as far as there are chips."""
     count = wanted.logits.shape[1]
-    before, after = (summarise(each.logits.argmax(1), labels, count, groups, resamples=1) for each in (wanted, found))
-    chips = {"overall": len(labels), **{name: int(np.isin(labels, groups.get(name, ())).sum()) for name in GROUPS}}
+    first, second = (each.logits.argmax(1) for each in (wanted, found))
+    before, after = (summarise(each, labels, count, groups, resamples=1) for each in (first, second))
+    lie = {"overall": np.ones(len(labels), bool), **{name: np.isin(labels, groups.get(name, ())) for name in GROUPS}}
     measures = {"overall": "micro", **{name: name for name in GROUPS}}
     pairs = {name: (getattr(before, key), getattr(after, key)) for name, key in measures.items()}
     return {
-        name: Change(first.value, second.value, chips[name])
-        for name, (first, second) in pairs.items()
-        if first is not None and second is not None
+        name: Change(old.value, new.value, int(lie[name].sum()), int((first != second)[lie[name]].sum()))
+        for name, (old, new) in pairs.items()
+        if old is not None and new is not None
     }
 
 
@@ -95,13 +97,17 @@ class TooLossy(RsftError):
         self.table = table
 
 
+def losses(table: dict[str, Change], limit: float) -> str:
+    """What loses more than `limit` points, in words; empty where nothing does."""
+    return ", ".join(f"{change.lost:.2f} points {name}" for name, change in table.items() if change.lost > limit)
+
+
 def must_keep(table: dict[str, Change], limit: float, where: object) -> None:
     """Refuse an export that loses accuracy.
 
     Raises:
         TooLossy: a group loses more than `limit` points.
     """
-    lossy = [f"{change.lost:.2f} points {name}" for name, change in table.items() if change.lost > limit]
-    if lossy:
-        what = f"int8 loses {', '.join(lossy)}; {limit:g} are allowed"
+    if lost := losses(table, limit):
+        what = f"int8 loses {lost}; {limit:g} are allowed"
         raise TooLossy(what, where, "export bf16 or fp32, or allow it: --max-loss; nothing was written", table)

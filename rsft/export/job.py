@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,14 @@ from torch import Tensor
 
 from rsft.bundle import Bundle, find_bundle
 from rsft.chips.store import Progress
-from rsft.classifier import Answering, load_classifier, with_views
-from rsft.classifier.outputs import Outputs, outputs_of
+from rsft.classifier import Answering, load_classifier
+from rsft.classifier.outputs import Outputs
 from rsft.errors import RequestError
 from rsft.export.about import describe, write_about
-from rsft.export.check import Change, changes, difference, must_fit, must_keep
+from rsft.export.check import Change, difference, must_fit
 from rsft.export.chips import CHECKED, Labelled, find_labelled, noise, some
-from rsft.export.graphs import FILES, open_graph, to_openvino, write_graph
-from rsft.export.int8 import CALIBRATION, quantise_onnx, quantise_openvino
+from rsft.export.graphs import FILES, open_graph, write_graph
+from rsft.export.int8_job import floating, write_int8
 from rsft.export.network import Half, network_of, trace
 from rsft.export.weights import write_peft, write_timm
 from rsft.files import replacing_folder
@@ -63,7 +62,9 @@ class Exported:
         if checked := self.about.get("checked"):
             notes.append(f"logits differ from PyTorch's by {checked['largest']:.2g} at most, on {checked['on']}")
         if calibrated := self.about.get("calibrated"):
-            notes.append(f"calibrated on {calibrated['chips']} chips of {calibrated['on']}")
+            notes.append(f"calibrated on {calibrated['chips']} chips of {calibrated['on']}; {floating(self.about)}")
+        for step in self.about.get("refused", ()):
+            notes.append(f"with {step['first'] or 'none'} of the blocks in floating point {step['lost']} was lost")
         if self.about["tta"] != "none":
             notes.append(f"test-time crops: {self.about['tta']}; rsft predict makes them around it")
         timm = self.about.get("timm", {"why": ""})
@@ -138,7 +139,7 @@ def write_export(
     about = describe(bundle, kind, precision)
     about["head"] = bundle.recipe.head.model_dump()
     if precision == "int8":
-        return _write_int8(bundle, kind, out, about, labelled, max_loss, progress)
+        return Exported(out, about, write_int8(bundle, kind, out, about, labelled, max_loss, progress))
     chips, told = _to_check(bundle, labelled, images, progress)
     reference = load_classifier(bundle, "cpu")
     wanted = _answers(reference, chips)
@@ -158,52 +159,6 @@ def write_export(
         about["checked"] = {"on": told, **measured._asdict()}
         write_about(temporary, about)
     return Exported(out, about, {})
-
-
-def _write_int8(
-    bundle: Bundle,
-    kind: str,
-    out: Path,
-    about: dict[str, Any],
-    labelled: Labelled | None,
-    max_loss: float,
-    progress: Progress | None,
-) -> Exported:
-    if labelled is None:
-        what = "int8 is calibrated and measured on the chips of the training, which are not here"
-        raise RequestError(what, bundle.recipe.data.root, "say where they are: rsft export --data ROOT")
-    calibration = labelled.chips("train", bundle.contract, progress)
-    chips = some(calibration, CALIBRATION).numpy()
-    about["calibrated"] = {"on": str(labelled.store.root), "chips": len(chips)}
-    program = trace(network_of(bundle), bundle.contract)
-    with replacing_folder(out) as temporary:
-        path = temporary / FILES[kind]
-        if kind == "onnx":
-            write_graph(kind, program, bundle, about, temporary)
-            quantise_onnx(path, chips, about)
-        else:
-            quantise_openvino(to_openvino(program, bundle), path, chips, about)
-        table = _measure(bundle, labelled, open_graph(kind, path, "int8"), progress)
-        must_keep(table, max_loss, f"{kind}, int8, on the validation chips of {labelled.store.root}")
-        about["max_loss"] = max_loss
-        about["accuracy"] = {name: change._asdict() for name, change in table.items()}
-        write_about(temporary, about)
-    return Exported(out, about, table)
-
-
-def _measure(bundle: Bundle, labelled: Labelled, runtime: Answering, progress: Progress | None) -> dict[str, Change]:
-    """Both on all validation chips, each looking at them as the evaluation does."""
-    evaluate, found = bundle.recipe.evaluate, []
-    for what, model in {"float32": load_classifier(bundle, "cpu"), "int8": runtime}.items():
-        seeing, contract = with_views(model, bundle.contract, evaluate)
-        chips = labelled.chips("val", contract, progress)
-        found.append(outputs_of(seeing, chips.batches(32), _counting(progress, len(chips), what)))
-    wanted, small = found
-    return changes(wanted, small, chips.labels, bundle.group_indices)
-
-
-def _counting(progress: Progress | None, total: int, what: str) -> Callable[[int], None] | None:
-    return None if progress is None else lambda done: progress(done, total, what)
 
 
 def _to_check(

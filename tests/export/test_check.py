@@ -7,7 +7,7 @@ import pytest
 
 from rsft.classifier.outputs import Outputs
 from rsft.errors import WeightsError
-from rsft.export.check import TooLossy, changes, difference, must_fit, must_keep
+from rsft.export.check import TooLossy, changes, difference, losses, must_fit, must_keep
 
 LOGITS = np.array([[0.5, -0.5], [20.0, -20.0]], np.float32)
 FEATURES = np.ones((2, 3), np.float32)
@@ -40,11 +40,12 @@ def test_changes_by_group():
     groups = {"head": [0], "medium": [2], "tail": [1]}
     features = np.zeros((10, 1), np.float32)
     table = changes(Outputs(right, features), Outputs(worse, features), truth, groups)
-    assert {name: (change.lost, change.chips) for name, change in table.items()} == {
-        "overall": (pytest.approx(20), 10),
-        "head": (0, 6),
-        "tail": (50, 4),
+    assert {name: (change.lost, change.chips, change.differ) for name, change in table.items()} == {
+        "overall": (pytest.approx(20), 10, 2),
+        "head": (0, 6, 0),
+        "tail": (50, 4, 2),
     }
+    assert losses(table, 20.1) == "50.00 points tail" and losses(table, 50) == ""
     must_keep(table, 50, "here")
     with pytest.raises(TooLossy, match=r"int8 loses 50\.00 points tail; 30 are allowed") as caught:
         must_keep(table, 30, "here")

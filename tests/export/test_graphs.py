@@ -11,8 +11,7 @@ import torch
 
 from rsft.errors import RequestError
 from rsft.export import extras
-from rsft.export.graphs import FILES, open_graph, to_openvino, write_graph
-from rsft.export.int8 import quantise_onnx, quantise_openvino
+from rsft.export.graphs import FILES, open_graph, write_graph
 from rsft.export.network import Network, trace
 from tests.export.tiny import BUNDLE, CONTRACT, IMAGES, classifier
 
@@ -78,21 +77,6 @@ def test_torch_export_carries_the_description(written):
     files = {"rsft.json": ""}
     torch.export.load(written[0] / "model.pt2", extra_files=files)
     assert json.loads(files["rsft.json"]) == ABOUT
-
-
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
-def test_int8_has_few_steps_and_is_near(written, tmp_path, kind):
-    _, wanted, program = written
-    chips, path = IMAGES.numpy(), tmp_path / FILES[kind]
-    if kind == "onnx":
-        write_graph("onnx", program, BUNDLE, ABOUT, tmp_path)
-        quantise_onnx(path, chips, ABOUT)
-    else:
-        quantise_openvino(to_openvino(program, BUNDLE), path, chips, ABOUT)
-    logits = open_graph(kind, path, "int8").answer(IMAGES).logits
-    away = (logits - wanted[0]).abs().max()
-    assert 0 < away < 0.3 * wanted[0].abs().max()
-    assert {file.name for file in tmp_path.iterdir()} <= {"model.onnx", "model.xml", "model.bin"}
 
 
 def test_an_extra_that_is_missing(monkeypatch):

@@ -15,7 +15,6 @@ from rsft.bundle import Bundle, combine
 from rsft.errors import RequestError, WeightsError
 from rsft.export import job, weights
 from rsft.export.about import read_about
-from rsft.export.check import Change
 from rsft.export.job import KINDS, export
 from rsft.recipe.schema import Head
 from tests.export.tiny import copied
@@ -58,35 +57,6 @@ def test_an_export_that_differs_is_not_written(run, tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match=r"differs from PyTorch by .* in a logit \(0\.001 is allowed\)"):
         export(run, "torch-export", "fp32", tmp_path / "out")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_int8_that_loses_too_much_is_not_written(rsft, run, tmp_path, monkeypatch):
-    table = {"overall": Change(0.9, 0.9, 18), "tail": Change(0.9, 0.8, 6)}
-    for name in ("trace", "write_graph", "quantise_onnx", "open_graph"):
-        monkeypatch.setattr(job, name, lambda *arguments: None)
-    monkeypatch.setattr(job, "_measure", lambda *arguments: table)
-    asked = ("export", run, "--format", "onnx", "--precision", "int8", "-o", tmp_path / "out")
-    code, printed = rsft(*asked)
-    assert code == 1 and "int8 loses 10.00 points tail; 0.5 are allowed" in printed and "-10.00" in printed
-    assert not list(tmp_path.iterdir())
-    code, printed = rsft(*asked, "--max-loss", "10.1")
-    about = json.loads((tmp_path / "out/export.json").read_text())
-    assert code == 0 and about["accuracy"]["tail"] == {"before": 0.9, "after": 0.8, "chips": 6}
-    assert about["calibrated"]["chips"] == 40 and "40 chips" in printed
-
-
-@pytest.mark.slow
-def test_int8_needs_the_chips(run, tmp_path):
-    bundle = Bundle.load(run)
-    gone = replace(
-        bundle, recipe=bundle.recipe.model_copy(update={"data": bundle.recipe.data.model_copy(update={"root": "gone"})})
-    )
-    gone.save(tmp_path / "bundle")
-    with pytest.raises(RequestError, match="which are not here"):
-        export(tmp_path / "bundle", "openvino", "int8", tmp_path / "out")
-    made = export(tmp_path / "bundle", "peft", "fp32", tmp_path / "out")
-    assert "8 images of noise" in made.about["checked"]["on"]
 
 
 @pytest.mark.slow
