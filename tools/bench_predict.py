@@ -27,6 +27,7 @@ from typing import Annotated
 import typer
 
 ROWS = ("eager", "torch-bf16", "onnx", "onnx-int8", "openvino", "openvino-bf16", "openvino-int8")
+ROWS += ("openvino-int8-sixth", "openvino-int8-third")  # of the blocks in bf16, as an export may have them
 WANTED = {"torch-bf16": 2.3, "openvino-int8": 3.8}
 """Times as fast as eager float32; the best engine of a precision is meant."""
 

@@ -29,6 +29,7 @@ from rsft.bundle import Bundle
 from rsft.chips.build import Plan, build_store
 from rsft.classifier import build_classifier, load_encoder
 from rsft.errors import WeightsError
+from rsft.export import int8
 from rsft.export.job import export
 from rsft.imagery.contract import Contract
 from rsft.imagery.stretch import AS_IT_IS
@@ -43,6 +44,7 @@ from tools.bench_memory import CLASSES, peak, simulated
 MODELS = {"b": "vit_base_patch16_224.augreg_in21k", "s": "vit_small_patch16_224.augreg_in21k", "tiny": NAME}
 KINDS = {"eager": Kind("torch"), "torch-bf16": Kind("torch", "bf16", compiled=True), "onnx": Kind("onnx")}
 KINDS |= {"openvino": Kind("openvino"), "openvino-bf16": Kind("openvino", "bf16")}
+SHARES = {"sixth": 1 / 6, "third": 1 / 3}  # of the blocks, beside int8
 LABELLED = 64  # simulated chips that int8 is calibrated on
 
 
@@ -106,8 +108,9 @@ def time_row(place: Path, row: str, steps: int) -> None:
     if row != "eager":
         keep_freed_memory()  # as the command does
     file = place / f"export-{row}"
-    if row.endswith("int8") and not file.exists():
-        export(place / "bundle", row.partition("-")[0], "int8", file, max_loss=100)
+    if "int8" in row and not file.exists():
+        with mock.patch.object(int8, "SHARES", (SHARES.get(row.rpartition("-")[2], 0),)):
+            export(place / "bundle", row.partition("-")[0], "int8", file, max_loss=100)
     asked = ("torch", "fp32") if row == "eager" else (str(file), None) if file.exists() else tuple(KINDS[row][:2])
     try:
         run, contract, difference = ready(place, row, file)

@@ -54,8 +54,8 @@ class Change(NamedTuple):
 
     @property
     def lost(self) -> float:
-        """Points; negative where the export is better."""
-        return 100 * (self.before - self.after)
+        """Points; negative where the export is better. One chip of 200 is 0.5, not a digit more."""
+        return round(100 * (self.before - self.after), 9)
 
 
 def changes(

@@ -7,7 +7,7 @@ import pytest
 
 from rsft.classifier.outputs import Outputs
 from rsft.errors import WeightsError
-from rsft.export.check import TooLossy, changes, difference, losses, must_fit, must_keep
+from rsft.export.check import Change, TooLossy, changes, difference, losses, must_fit, must_keep
 
 LOGITS = np.array([[0.5, -0.5], [20.0, -20.0]], np.float32)
 FEATURES = np.ones((2, 3), np.float32)
@@ -50,6 +50,11 @@ def test_changes_by_group():
     with pytest.raises(TooLossy, match=r"int8 loses 50\.00 points tail; 30 are allowed") as caught:
         must_keep(table, 30, "here")
     assert caught.value.table == table
+
+
+def test_the_limit_itself_is_kept():
+    assert losses({"tail": Change(0.70, 0.695, 200, 1)}, 0.5) == ""
+    assert losses({"tail": Change(0.70, 0.69, 200, 2)}, 0.5) == "1.00 points tail"
 
 
 def test_being_better_is_no_loss():
