@@ -8,8 +8,9 @@ engine alone over 16 images that lie ready, before and after the job in the same
 PNG chips, from the first that is read to the table that is written, without the time to open the engine, which has a
 column of its own. The rows of int8 are calibrated on noise: their speed counts, their accuracy does not. An engine
 whose export differs from PyTorch by more than is allowed is told and left out. Eager is PyTorch as it comes; the other
-rows keep the memory that they free, as the command does. Memory is the peak of a process that classifies so many small
-chips with the embedded network. Nothing else should run on the machine. Needs the extras onnx and openvino.
+rows, "torch" too, keep the memory that they free, as the command does. Memory is the peak of a process that classifies
+so many small chips with the embedded network. Nothing else should run on the machine. Needs the extras onnx and
+openvino.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from typing import Annotated
 
 import typer
 
-ROWS = ("eager", "torch-bf16", "onnx", "onnx-int8", "openvino", "openvino-bf16", "openvino-int8")
-ROWS += ("openvino-int8-sixth", "openvino-int8-third")  # of the blocks in bf16, as an export may have them
+INT8 = ("openvino-int8", "openvino-int8-sixth", "openvino-int8-third")
+"""With no block in bf16, a sixth and a third of them, as an export may have them."""
+
+ROWS = ("eager", "torch", "torch-bf16", "onnx", "onnx-int8", "openvino", "openvino-bf16", *INT8)
 WANTED = {"torch-bf16": 2.3, "openvino-int8": 3.8}
 """Times as fast as eager float32; the best engine of a precision is meant."""
 

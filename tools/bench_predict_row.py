@@ -42,7 +42,12 @@ from rsft.recipe.schema import Recipe
 from tools.bench_memory import CLASSES, peak, simulated
 
 MODELS = {"b": "vit_base_patch16_224.augreg_in21k", "s": "vit_small_patch16_224.augreg_in21k", "tiny": NAME}
-KINDS = {"eager": Kind("torch"), "torch-bf16": Kind("torch", "bf16", compiled=True), "onnx": Kind("onnx")}
+KINDS = {
+    "eager": Kind("torch"),
+    "torch": Kind("torch"),
+    "torch-bf16": Kind("torch", "bf16", compiled=True),
+    "onnx": Kind("onnx"),
+}
 KINDS |= {"openvino": Kind("openvino"), "openvino-bf16": Kind("openvino", "bf16")}
 SHARES = {"sixth": 1 / 6, "third": 1 / 3}  # of the blocks, beside int8
 LABELLED = 64  # simulated chips that int8 is calibrated on

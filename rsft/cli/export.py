@@ -38,8 +38,9 @@ def export(
 
     onnx and openvino run without PyTorch; torch-export is a graph of PyTorch; timm is the merged network and its head
     as a state dict; peft is the LoRA alone, as Hugging Face PEFT keeps it. All but int8 must say what the bundle says,
-    chip by chip. int8 is calibrated on training chips and measured on validation chips. What does not fit is not
-    written. `rsft predict --engine OUT` uses an export of onnx or openvino.
+    chip by chip. int8 is calibrated on training chips and measured on validation chips; where a group loses too much,
+    the first blocks stay in floating point. What does not fit is not written. `rsft predict --engine OUT` uses an
+    export of onnx or openvino.
     """
     from rsft.export.check import TooLossy
     from rsft.export.job import export as write
