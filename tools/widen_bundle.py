@@ -44,8 +44,8 @@ def main(
     """Write both."""
     small = Bundle.load(bundle)
     classifier = load_merged(small, 0)
-    if classifier.adapted.unmerged:
-        raise RequestError(f"{small.recipe.peft.method} cannot be merged", bundle, "name a bundle of LoRA")
+    if classifier.adapted.unmerged or len(small.members) > 1:
+        raise RequestError(f"several runs, or {small.recipe.peft.method}", bundle, "name one run of LoRA")
     vit = cast(VisionTransformer, classifier.adapted.vit)
     torch.manual_seed(0)
     out.mkdir(parents=True, exist_ok=True)

@@ -110,7 +110,7 @@ def quantise_openvino(
         spare: nodes of the traced graph that stay as they are.
     """
     nncf = need("nncf")
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own set_log_level sets handlers of others too
     names = [op.get_friendly_name() for op in model.get_ops() if op.get_friendly_name().partition("/")[0] in spare]
     seen, total = count(1), 2 * len(chips)  # once to smooth, once for the ranges
 
