@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from itertools import count
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -162,7 +162,7 @@ def _block(node: Node) -> int:
 
 def _of_features(node: Node) -> bool:
     """Whether it is a head: what multiplies features (N, D), not tokens (N, T, D)."""
-    return node.target is _LINEAR and node.args[0].meta["val"].ndim == 2  # type: ignore[union-attr]
+    return node.target is _LINEAR and cast(Node, node.args[0]).meta["val"].ndim == 2
 
 
 def _traced_from(node: Any) -> str:
