@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from rsft.download import weights_folder
+from rsft.utils.download import weights_folder
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -99,7 +99,7 @@ def _bf16() -> Check:
     """float32 against bfloat16 where a vision transformer spends its time: a matrix product, and a step of its MLP."""
     import torch
 
-    from rsft.precision import PAYS, product_speed, step_speed
+    from rsft.utils.precision_benchmark import PAYS, product_speed, step_speed
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     product, training = (measure(device, torch.bfloat16) for measure in (product_speed, step_speed))

@@ -35,10 +35,10 @@ from rsft.imagery.contract import Contract
 from rsft.imagery.stretch import AS_IT_IS
 from rsft.predict.choose import choose_engine
 from rsft.predict.engine import CHUNK, Engine, Kind, open_engine, open_file
-from rsft.predict.heap import keep_freed_memory
 from rsft.predict.result import Request
 from rsft.predict.run import predict
 from rsft.recipe.schema import Recipe
+from rsft.utils.malloc import keep_freed_memory
 from tools.bench_memory import CLASSES, peak, simulated
 
 MODELS = {"b": "vit_base_patch16_224.augreg_in21k", "s": "vit_small_patch16_224.augreg_in21k", "tiny": NAME}

@@ -13,13 +13,13 @@ import yaml
 from pydantic import Field
 
 from rsft.errors import RequestError
-from rsft.files import write_text
 from rsft.recipe.fields import Section
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Peft, Recipe
 from rsft.recipe.text import show
 from rsft.sweep.trials import Trial
+from rsft.utils.atomic_files import write_text
 
 DATA = Path(__file__).with_name("paper_tables.yaml")
 METHOD = ("method", "positions", "blocks", "prompts", "dim")

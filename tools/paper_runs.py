@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from rsft.files import write_text
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
 from rsft.sweep.job import TRIALS, SweepFolder
@@ -15,6 +14,7 @@ from rsft.sweep.outcome import OUTCOME, RECIPE, Outcome
 from rsft.sweep.process import run_trial
 from rsft.sweep.schema import Sweep
 from rsft.sweep.trials import Trial
+from rsft.utils.atomic_files import write_text
 from tools.paper_cells import Asked, Cell, PaperTable, cells_of, trials_of
 
 DISTANCES = "distances.json"

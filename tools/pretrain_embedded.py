@@ -30,9 +30,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from rsft.backbones import embedded
-from rsft.files import replacing, sha256, write_text
 from rsft.sources.simulated.optical import SURFACES, render_scene
 from rsft.sources.simulated.ships import CLASSES, PARTS, Ship, draw_ship
+from rsft.utils.atomic_files import replacing, sha256, write_text
 
 CELLS = embedded.SIZE // 2  # side of the dense targets: 4 x 4 cells a patch
 GEOMETRY = 6 + len(PARTS)

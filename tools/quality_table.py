@@ -27,7 +27,7 @@ import yaml
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from rsft.files import write_text
+from rsft.utils.atomic_files import write_text
 
 if TYPE_CHECKING:
     from rsft.bundle import Bundle

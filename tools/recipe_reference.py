@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from rsft.files import write_text
 from rsft.recipe.schema import KEYS, SECTIONS
 from rsft.recipe.text import show
 from rsft.recipe.words import allowed
+from rsft.utils.atomic_files import write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 

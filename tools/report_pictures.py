@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rsft.evaluate.report import write_report
-from rsft.files import write_bytes
+from rsft.utils.atomic_files import write_bytes
 from tools.chromium import PICTURES, View, chromium, opened, shrunk
 
 if TYPE_CHECKING:

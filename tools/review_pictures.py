@@ -16,7 +16,6 @@ import shapely
 import typer
 from PIL import Image
 
-from rsft.files import write_bytes, write_text
 from rsft.predict.framing import Wishes
 from rsft.predict.look import Look
 from rsft.predict.result import Request
@@ -24,6 +23,7 @@ from rsft.predict.run import predict
 from rsft.sources.simulated.clutter import Shore
 from rsft.sources.simulated.sar import Radar, render_scene, to_uint8
 from rsft.sources.simulated.scene import place_ships
+from rsft.utils.atomic_files import write_bytes, write_text
 from tools.chromium import PICTURES, View, chromium, opened, shrunk
 
 if TYPE_CHECKING:

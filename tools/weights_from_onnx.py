@@ -44,7 +44,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import normalize
 
 from rsft.errors import RequestError, RsftError, WeightsError
-from rsft.files import replacing, sha256
+from rsft.utils.atomic_files import replacing, sha256
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

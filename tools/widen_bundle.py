@@ -30,7 +30,7 @@ from torch import Tensor
 from rsft.bundle import Bundle
 from rsft.classifier import build_classifier, load_encoder, load_merged
 from rsft.errors import RequestError
-from rsft.files import replacing
+from rsft.utils.atomic_files import replacing
 
 NAME = "vit_base_patch16_224.augreg_in21k"
 PATCH, WIDTH, DEPTH = 16, 768, 12

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rsft.files import write_text
+from rsft.utils.atomic_files import write_text
 
 AUDIT = "audit.json"
 _EXAMPLES = 5

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rsft.audit.findings import Audit, Finding, finding
 from rsft.errors import RequestError
-from rsft.files import sha256
 from rsft.sources.fusar import CATEGORIES
 from rsft.sources.fusrs import CHECKSUMS, CLASSES, FUSAR_CLASSES, FUSAR_OTHER, VERSIONS, ListRow, read_lists
 from rsft.sources.text import Rejection
+from rsft.utils.atomic_files import sha256
 
 _OWN = FUSAR_CLASSES | dict.fromkeys(FUSAR_OTHER, "other")
 

@@ -12,12 +12,12 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from rsft.chips.pool import unordered
 from rsft.chips.store import Progress
 from rsft.errors import DataError
-from rsft.files import sha256
 from rsft.imagery.read import read_chip
 from rsft.imagery.units import Pixels
+from rsft.utils.atomic_files import sha256
+from rsft.utils.process_pool import unordered
 
 NEAR = 3
 """Chips whose 64-bit hashes differ in no more bits are near-duplicates."""

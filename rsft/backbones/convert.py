@@ -10,7 +10,7 @@ from rsft.backbones.card import Card
 from rsft.backbones.checkpoints import read_checkpoint
 from rsft.backbones.loading import Backbone, load_whole
 from rsft.errors import RequestError, WeightsError
-from rsft.files import replacing, sha256
+from rsft.utils.atomic_files import replacing, sha256
 
 
 def convert_weights(card: Card, source: Path, target: Path) -> Backbone:

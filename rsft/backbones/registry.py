@@ -10,7 +10,7 @@ from rsft.backbones import embedded, focus, satmae, satmae_groups
 from rsft.backbones.card import Card, Remote
 from rsft.backbones.loading import Backbone, load_whole
 from rsft.errors import RequestError, WeightsError
-from rsft.files import sha256
+from rsft.utils.atomic_files import sha256
 
 __all__ = ["Backbone", "cards", "find_card", "load_backbone", "names"]
 

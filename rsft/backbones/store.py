@@ -10,9 +10,9 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from rsft.backbones.card import Card, Remote
-from rsft.download import Progress, download, stated_sha256, weights_folder
 from rsft.errors import WeightsError
-from rsft.files import sha256, write_text
+from rsft.utils.atomic_files import sha256, write_text
+from rsft.utils.download import Progress, download, stated_sha256, weights_folder
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def published_words(card: Card) -> str:
 
 
 def _published(card: Card) -> str | None:
-    """The checksum as `rsft.download` takes it; of the weights in this package, that of the model card beside them."""
+    """The checksum as `rsft.utils.download` takes it; of packaged weights, that of the model card."""
     if isinstance(card.weights, Remote):
         return card.weights.sha256 or (f"md5:{card.weights.md5}" if card.weights.md5 else None)
     sheet = card.weights.with_suffix(".json")

@@ -11,10 +11,10 @@ from rsft import __version__
 from rsft.bundle.index import CONFIDENCE, COPY, FORMAT, INDEX, RECIPE, WEIGHTS, BackboneId, Index, altered, read_index
 from rsft.confidence import Confidence
 from rsft.errors import RequestError, WeightsError
-from rsft.files import replacing_folder, sha256, write_bytes, write_text
 from rsft.imagery.contract import Contract
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import Recipe
+from rsft.utils.atomic_files import replacing_folder, sha256, write_bytes, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor

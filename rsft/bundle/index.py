@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from rsft.errors import WeightsError
-from rsft.files import sha256
 from rsft.imagery.contract import Contract
+from rsft.utils.atomic_files import sha256
 
 FORMAT = 2
 """Version of the layout. Of format 1, whose index has no hash of itself, bundles are read as well."""

@@ -14,12 +14,12 @@ from pathlib import Path
 from rsft.chips.describe import describe
 from rsft.chips.encode import band_names, encode, unit_of
 from rsft.chips.journal import Journal, Outcome, Row
-from rsft.chips.pool import unordered
 from rsft.chips.record import Plan, Record, Rejection
 from rsft.chips.store import ChipStore, Progress
 from rsft.chips.workplace import check_free, workplace
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.imagery.read import read_chip
+from rsft.utils.process_pool import unordered
 
 __all__ = ["Plan", "Progress", "Record", "Rejection", "build_store", "check_free"]
 

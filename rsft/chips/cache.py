@@ -14,12 +14,12 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from rsft.chips.pool import unordered
 from rsft.chips.store import MANIFEST, Progress
 from rsft.errors import DataError, RsftError
-from rsft.files import replacing, sha256
 from rsft.imagery.contract import Contract
 from rsft.imagery.read import read_chip
+from rsft.utils.atomic_files import replacing, sha256
+from rsft.utils.process_pool import unordered
 
 Bytes = NDArray[np.uint8]
 Chunk = tuple[int, list[tuple[str, str, str]]]  # number of the first chip; path, unit and sha256 of each

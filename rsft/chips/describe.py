@@ -19,11 +19,11 @@ from rsft import __version__
 from rsft.chips.figures import class_figure, contact_sheet, sheet_numbers
 from rsft.chips.journal import Journal, Row
 from rsft.chips.longtail import groups_by_count
-from rsft.chips.pool import unordered
 from rsft.chips.record import Plan, Rejection
 from rsft.chips.store import CONTACT, DATASET, FIGURE, MANIFEST, README, REJECTED, SCHEMA, SPLITS
 from rsft.chips.summary import Counts, missing_classes
 from rsft.errors import DataError
+from rsft.utils.process_pool import unordered
 
 _BATCH = 1000  # rows held in memory
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from rsft.chips.record import Record, Rejection
 from rsft.errors import DataError
-from rsft.files import sha256
+from rsft.utils.atomic_files import sha256
 
 Row = dict[str, Any]  # of the manifest
 Outcome = tuple[str, Row | Rejection]  # the place of a record, and what became of it

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from rsft.chips.store import DATASET
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.files import sync_all
+from rsft.utils.atomic_files import sync_all
 
 _AGAIN = "then run the same command again: it goes on where it stopped"
 _log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     from rich.table import Table
 
     from rsft.backbones.registry import cards
-    from rsft.download import weights_folder
+    from rsft.utils.download import weights_folder
 
     rows = [_row(card) for card in cards().values() if meant(card, word)]
     if as_json:

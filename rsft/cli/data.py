@@ -84,7 +84,7 @@ def data_contact_sheet(
     from rsft.chips.figures import contact_sheet, sheet_numbers
     from rsft.chips.store import ChipStore
     from rsft.errors import RequestError
-    from rsft.files import write_bytes
+    from rsft.utils.atomic_files import write_bytes
 
     store = ChipStore.open(root)
     if out.exists() and not overwrite:

@@ -116,7 +116,7 @@ def evaluate(
 
     from rsft.evaluate import compare_runs
     from rsft.evaluate import evaluate as evaluate_bundle
-    from rsft.files import write_text
+    from rsft.utils.atomic_files import write_text
 
     with progress() as report:
         evaluation = evaluate_bundle(bundle, data, out, split=split, device=device, progress=report)

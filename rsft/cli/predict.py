@@ -119,12 +119,12 @@ def predict(
     from rsft.errors import RequestError
     from rsft.predict.detect import Detector
     from rsft.predict.framing import Wishes
-    from rsft.predict.heap import keep_freed_memory
     from rsft.predict.inputs import Declared
     from rsft.predict.look import Look
     from rsft.predict.result import Request
     from rsft.predict.run import predict as classify
     from rsft.predict.together import predict_together
+    from rsft.utils.malloc import keep_freed_memory
 
     if land is not None and not detect:
         raise RequestError("land without a detector", "--land", "give --detect as well")
@@ -164,9 +164,9 @@ def predict(
 def _archive(
     bundle: Path, inputs: list[Path], out: Path, request: Request, address: str | None, jobs: int | None, strict: bool
 ) -> None:
-    from rsft.cluster import require
     from rsft.console import show_archive
     from rsft.predict.archive import predict_archive
+    from rsft.utils.ray_cluster import require
 
     require("ray", "ray")
     from rsft.predict.on_ray import on_ray

@@ -52,8 +52,8 @@ def recipes_show(recipe: RecipeArgument) -> None:
 def recipes_cp(recipe: RecipeArgument, target: Annotated[Path, typer.Argument(help="File to make.")]) -> None:
     """Copy a recipe, to change it."""
     from rsft.errors import RequestError
-    from rsft.files import write_bytes
     from rsft.recipe.library import find_recipe
+    from rsft.utils.atomic_files import write_bytes
 
     source = find_recipe(recipe)
     target = target / source.name if target.is_dir() else target

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rsft.confidence import Judgement
-from rsft.files import replacing, write_text
 from rsft.peft import Site
+from rsft.utils.atomic_files import replacing, write_text
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.parquet"
 EMBEDDING, CONTRIBUTIONS = "embedding.parquet", "contributions.csv"

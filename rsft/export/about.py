@@ -11,7 +11,7 @@ from rsft import __version__
 from rsft.bundle import Bundle
 from rsft.errors import RequestError, WeightsError
 from rsft.export.network import FEATURES, IMAGES, LOGITS
-from rsft.files import sha256, write_text
+from rsft.utils.atomic_files import sha256, write_text
 
 ABOUT = "export.json"
 FORMAT = 1

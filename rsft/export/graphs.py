@@ -21,8 +21,8 @@ from torch.export import ExportedProgram
 
 from rsft.bundle import Bundle
 from rsft.classifier import Answer
-from rsft.export.extras import need
 from rsft.export.network import FEATURES, IMAGES, LOGITS
+from rsft.utils.optional_dependencies import need
 
 FILES = {"onnx": "model.onnx", "openvino": "model.xml", "torch-export": "model.pt2"}
 """Kind -> name of the file in an export's folder."""

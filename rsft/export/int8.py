@@ -17,9 +17,9 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
 from rsft.chips.store import Progress
-from rsft.export.extras import need
 from rsft.export.graphs import describe_onnx, quietly, save_openvino
 from rsft.export.network import IMAGES
+from rsft.utils.optional_dependencies import need
 
 CALIBRATION = 256
 """Chips that ranges are taken from; means and extremes of activations hardly move with more."""

@@ -21,7 +21,7 @@ from rsft.export.chips import Labelled, some
 from rsft.export.graphs import BESIDE_INT8, FILES, open_graph, to_openvino, write_graph
 from rsft.export.int8 import CALIBRATION, depth_of, quantise_onnx, quantise_openvino, spared, steps
 from rsft.export.network import network_of, trace
-from rsft.files import replacing_folder
+from rsft.utils.atomic_files import replacing_folder
 
 
 def write_int8(

@@ -21,7 +21,7 @@ from rsft.export.graphs import FILES, open_graph, write_graph
 from rsft.export.int8_job import floating, write_int8
 from rsft.export.network import Half, network_of, trace
 from rsft.export.weights import write_peft, write_timm
-from rsft.files import replacing_folder
+from rsft.utils.atomic_files import replacing_folder
 
 KINDS = {
     "onnx": ("fp32", "int8"),

@@ -22,7 +22,7 @@ from rsft.export.about import read_about, versions
 from rsft.export.chips import find_labelled
 from rsft.export.graphs import FILES, Runtime, open_graph
 from rsft.export.job import check_kind, write_export
-from rsft.files import write_text
+from rsft.utils.atomic_files import write_text
 
 KEPT = 8
 """Bundles whose exports are kept; those that were not used for longest go."""

@@ -18,8 +18,8 @@ from rsft.classifier.outputs import Outputs
 from rsft.errors import RequestError
 from rsft.export.check import difference
 from rsft.export.network import Network, network_of
-from rsft.files import write_bytes
 from rsft.peft.export import export_peft, import_peft
+from rsft.utils.atomic_files import write_bytes
 
 TIMM, HEAD = "model.safetensors", "head.safetensors"
 

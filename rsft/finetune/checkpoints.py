@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from rsft.errors import RsftError
-from rsft.files import replacing
+from rsft.utils.atomic_files import replacing
 
 FORMAT = 1
 """Version of the content; a file of another version is refused."""

@@ -11,7 +11,6 @@ from rsft.bundle import Bundle, combine
 from rsft.chips.dataset import ChipImages
 from rsft.chips.store import ChipStore
 from rsft.classifier import choose_device
-from rsft.files import replacing
 from rsft.finetune import job
 from rsft.finetune.confidence import judged
 from rsft.finetune.half import settle_precision
@@ -19,6 +18,7 @@ from rsft.finetune.recorder import Listener
 from rsft.finetune.runs import MODULATOR, Run
 from rsft.recipe.schema import Recipe
 from rsft.runs import METRICS, read_run
+from rsft.utils.atomic_files import replacing
 
 MEMBERS = "members"
 """The folder in a run's folder that holds the runs it averages, each a run like any other."""

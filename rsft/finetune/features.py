@@ -10,8 +10,8 @@ from torch import Tensor
 from rsft.chips.dataset import ChipImages
 from rsft.chips.store import Progress
 from rsft.classifier import Classifier
-from rsft.files import replacing
 from rsft.finetune.tokens import cache_path
+from rsft.utils.atomic_files import replacing
 
 
 def start_features(

@@ -9,8 +9,8 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.amp.grad_scaler import GradScaler
 
 from rsft.errors import RequestError
-from rsft.precision import choose_precision
 from rsft.recipe.schema import Recipe
+from rsft.utils.precision_benchmark import choose_precision
 
 Scalers = tuple[GradScaler, GradScaler]
 """Of the inner and the outer loss."""

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from rsft.chips.store import MANIFEST
-from rsft.files import sha256
 from rsft.recipe.schema import Recipe
+from rsft.utils.atomic_files import sha256
 
 PACKAGES = (
     "rsft",

@@ -17,13 +17,13 @@ import pandas as pd
 from filelock import FileLock
 
 from rsft.errors import Interrupted, RequestError, RsftError
-from rsft.files import replacing, write_text
 from rsft.finetune.processes import writes
 from rsft.finetune.provenance import data, provenance, versions
 from rsft.peft import Site
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
 from rsft.runs import CHECKPOINTS, FACTS, METRICS, RECIPE, hold, read_run
+from rsft.utils.atomic_files import replacing, write_text
 
 MODULATOR = "modulator.csv"
 

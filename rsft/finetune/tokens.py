@@ -15,8 +15,8 @@ from torch import Tensor
 
 from rsft.chips.dataset import ChipImages, Indices
 from rsft.chips.store import Progress
-from rsft.files import replacing
 from rsft.peft import Adapted
+from rsft.utils.atomic_files import replacing
 
 
 class TokenChips:

@@ -12,7 +12,6 @@ from typing import Any
 
 from rsft.bundle import Bundle
 from rsft.errors import RequestError, RsftError
-from rsft.files import replacing
 from rsft.predict.engine import torch_engine
 from rsft.predict.geopackage import read_metadata
 from rsft.predict.inputs import find_scenes
@@ -21,6 +20,7 @@ from rsft.predict.result import Request, columns
 from rsft.predict.run import job_key, journal_of, predict
 from rsft.predict.source import text
 from rsft.predict.stream import Progress
+from rsft.utils.atomic_files import replacing
 
 SUMMARY = "scenes.csv"
 

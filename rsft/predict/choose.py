@@ -15,10 +15,8 @@ from rsft.classifier.outputs import Outputs
 from rsft.errors import RequestError
 from rsft.export.about import versions
 from rsft.export.check import difference
-from rsft.export.extras import installed
 from rsft.export.kept import Facts, measured, note_measured
 from rsft.imagery.contract import Contract
-from rsft.precision import speed_up
 from rsft.predict.engine import (
     CHUNK,
     ENGINES,
@@ -32,6 +30,8 @@ from rsft.predict.engine import (
     torch_engine,
 )
 from rsft.predict.stream import Batch, read_batch
+from rsft.utils.optional_dependencies import installed
+from rsft.utils.precision_benchmark import speed_up
 
 LONG = 20.0
 """Seconds of work in PyTorch from which it pays to measure other engines."""

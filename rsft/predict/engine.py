@@ -20,11 +20,11 @@ from rsft.classifier import Answering, choose_device, load_classifier, with_view
 from rsft.classifier.outputs import Outputs
 from rsft.errors import RequestError
 from rsft.export.about import read_about
-from rsft.export.extras import RUNTIMES, need
 from rsft.export.graphs import FILES, Run, Runtime, open_graph, spread, still
 from rsft.export.kept import kept_runtime
 from rsft.export.network import Half, network_of
 from rsft.imagery.contract import Contract
+from rsft.utils.optional_dependencies import RUNTIMES, need
 
 Engine = Callable[[NDArray[np.float32]], Outputs]
 """(N, P, S, S) -> logits (N, C) and features (N, D)."""

@@ -10,10 +10,10 @@ from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_gcps
 
-from rsft.files import replacing
 from rsft.imagery.units import Pixels
 from rsft.predict.georeference import Georeference, rectangle
 from rsft.predict.scene import Block
+from rsft.utils.atomic_files import replacing
 
 
 def keep_chip(path: Path, pixels: Pixels, bands: tuple[str, ...], place: Georeference | None, block: Block) -> None:

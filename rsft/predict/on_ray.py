@@ -17,9 +17,9 @@ from typing import Any
 import ray
 import ray.data
 
-from rsft.cluster import started
 from rsft.predict.archive import ATTEMPTS, Outcome, Spread, classify_scene
 from rsft.predict.result import Request
+from rsft.utils.ray_cluster import started
 
 
 def on_ray(address: str | None = None, jobs: int | None = None) -> Spread:

@@ -13,10 +13,10 @@ import shapely
 from geopandas import GeoDataFrame
 
 from rsft.errors import RequestError
-from rsft.files import replacing, write_text
 from rsft.predict.colours import colours
 from rsft.predict.geopackage import LAYER, write_geopackage
 from rsft.predict.georeference import LONLAT
+from rsft.utils.atomic_files import replacing, write_text
 
 Metadata = dict[str, Any]
 

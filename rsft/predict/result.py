@@ -15,7 +15,6 @@ import pandas as pd
 from rsft import __version__
 from rsft.bundle import Bundle
 from rsft.errors import DataError
-from rsft.files import replacing
 from rsft.predict.answers import probability_columns
 from rsft.predict.framing import Wishes
 from rsft.predict.georeference import LONLAT
@@ -24,6 +23,7 @@ from rsft.predict.journal import Journal
 from rsft.predict.look import Look
 from rsft.predict.scene import Scene
 from rsft.predict.source import Source, text
+from rsft.utils.atomic_files import replacing
 
 Refused = list[tuple[str, int, str]]  # file, line (0: the whole file), reason
 

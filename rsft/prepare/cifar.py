@@ -11,8 +11,8 @@ from rsft.errors import RequestError
 from rsft.prepare.command import prepare_command
 from rsft.prepare.labelled import check_share, set_aside, thin
 from rsft.prepare.names import chip_names
-from rsft.prepare.unpacked import unpacked
 from rsft.sources.cifar import CIFAR100, CLASSES, CIFARImage
+from rsft.utils.archives.source_tree import unpacked
 
 
 def prepare_cifar100(

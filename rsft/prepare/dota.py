@@ -12,8 +12,8 @@ from rsft.errors import DataError, RequestError
 from rsft.imagery.held import HeldImage
 from rsft.imagery.units import Pixels
 from rsft.prepare.splits import split_groups
-from rsft.prepare.unpacked import unpacked
 from rsft.sources.dota import VERSIONS, DOTAObject, DOTAObjects, Version, cut, read_rgb
+from rsft.utils.archives.source_tree import unpacked
 
 GROUPS = {
     "head": ["ship", "large-vehicle", "small-vehicle"],

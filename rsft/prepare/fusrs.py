@@ -13,10 +13,10 @@ from rsft.chips.build import Plan, Progress, build_store, check_free
 from rsft.chips.store import DATASET, ChipStore
 from rsft.errors import RequestError
 from rsft.prepare.fusrs_rows import Rows, clean_rows, published_rows
-from rsft.prepare.unpacked import unpacked
 from rsft.sources.fusar import FUSARShip
 from rsft.sources.fusrs import CLASSES, HEAD, TAIL, fetch_lists, read_lists
 from rsft.sources.srsdd import SRSDD
+from rsft.utils.archives.source_tree import unpacked
 
 Protocol = Literal["clean", "published"]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from rsft.chips.build import Record, Rejection
-from rsft.files import sha256
 from rsft.prepare.names import chip_names
 from rsft.prepare.splits import split_groups
 from rsft.sources.fusar import FUSARChip, FUSARShip
 from rsft.sources.fusrs import FUSAR_CLASSES, FUSAR_OTHER, REPEATED, SRSDD_CLASSES, SRSDD_OTHER, ListRow
 from rsft.sources.srsdd import SPACING_M, SRSDD, SRSDDShip, box_in_chip, cut_ship
+from rsft.utils.atomic_files import sha256
 
 CONTRADICTS, AMBIGUOUS = "label-contradicts-annotation", "ambiguous-name"
 """Flags: the label of the list is not the archive's; several files have the name."""

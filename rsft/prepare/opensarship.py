@@ -12,8 +12,8 @@ from rsft.chips.store import ChipStore
 from rsft.errors import DataError, RequestError
 from rsft.prepare.command import prepare_command
 from rsft.prepare.splits import split_groups
-from rsft.prepare.unpacked import unpacked
 from rsft.sources.opensarship import FOLDERS, UNITS, OpenSARShip, OpenSARShipChip, Product, read_pixels
+from rsft.utils.archives.source_tree import unpacked
 
 Classes = Literal["3", "typed"]
 

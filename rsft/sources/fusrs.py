@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsft.download import Progress, download
 from rsft.errors import DataError, RequestError
 from rsft.sources.text import Rejection, numbered_lines
+from rsft.utils.download import Progress, download
 
 FUSAR_CLASSES = {"Cargo": "cargo", "Fishing": "fishing", "Tanker": "tanker", "Dredger": "dredger"}
 SRSDD_CLASSES = {

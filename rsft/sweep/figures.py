@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from rsft.files import replacing
 from rsft.sweep.results import alike, as_text, mean_over_seeds, varied
 from rsft.sweep.schema import Sweep
+from rsft.utils.atomic_files import replacing
 
 MANY = 24
 """Drawn values of a searched key beyond which it is continuous, and drawn as points."""

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsft.chips.store import MANIFEST, ChipStore
-from rsft.cluster import require
-from rsft.files import sha256, write_text
 from rsft.recipe.load import dump_recipe
 from rsft.sweep.figures import draw_figures
 from rsft.sweep.outcome import OUTCOME, RECIPE, Outcome, read_outcome
@@ -17,6 +15,8 @@ from rsft.sweep.proposals import Listed, Proposals
 from rsft.sweep.results import results_table, write_results
 from rsft.sweep.schema import Sweep
 from rsft.sweep.trials import Keys, Trial, make_trial, within
+from rsft.utils.atomic_files import sha256, write_text
+from rsft.utils.ray_cluster import require
 
 if TYPE_CHECKING:
     from rsft.sweep.search import Watcher

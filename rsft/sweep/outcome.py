@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rsft.files import write_text
+from rsft.utils.atomic_files import write_text
 
 OUTCOME, RECIPE, ERRORS, LOCK = "trial.json", "recipe.yaml", "errors.txt", "lock"
 """In the folder of a trial; RECIPE is an ordinary recipe that `rsft finetune` runs."""

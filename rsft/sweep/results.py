@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from rsft.files import replacing, write_text
 from rsft.recipe.text import show
 from rsft.sweep.outcome import Outcome
 from rsft.sweep.schema import Sweep
+from rsft.utils.atomic_files import replacing, write_text
 
 RESULTS, TABLE = "results.parquet", "results.md"
 

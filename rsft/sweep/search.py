@@ -13,12 +13,12 @@ from typing import Any, Protocol, Self
 from ray import tune
 from ray.tune.search import Searcher
 
-from rsft.cluster import started
 from rsft.sweep.outcome import Outcome, read_outcome
 from rsft.sweep.process import Stopped, run_trial
 from rsft.sweep.proposals import Proposals
 from rsft.sweep.schema import Sweep
 from rsft.sweep.trials import Keys
+from rsft.utils.ray_cluster import started
 
 
 class Watcher(Protocol):

@@ -14,7 +14,7 @@ from rsft.backbones.convert import convert_weights
 from rsft.backbones.loading import load_whole
 from rsft.backbones.registry import find_card
 from rsft.errors import RequestError, WeightsError
-from rsft.files import sha256
+from rsft.utils.atomic_files import sha256
 
 TINY = "test_vit.r160_in1k"
 

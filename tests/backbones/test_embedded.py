@@ -11,7 +11,7 @@ import torch
 
 from rsft.backbones import embedded, load_backbone, registry
 from rsft.errors import RequestError, WeightsError
-from rsft.files import sha256
+from rsft.utils.atomic_files import sha256
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from rsft.errors import RequestError
-from rsft.export import extras
 from rsft.export.graphs import FILES, open_graph, write_graph
 from rsft.export.network import Network, trace
+from rsft.utils import optional_dependencies
 from tests.export.tiny import BUNDLE, CONTRACT, IMAGES, classifier
 
 ABOUT = {"classes": ["a", "b", "ç"], "precision": "fp32"}
@@ -83,8 +83,8 @@ def test_an_extra_that_is_missing(monkeypatch):
     def missing(name):
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(extras.importlib, "import_module", missing)
+    monkeypatch.setattr(optional_dependencies.importlib, "import_module", missing)
     with pytest.raises(RequestError, match=r"pip install 'rsft\[openvino\]'"):
-        extras.need("openvino")
+        optional_dependencies.need("openvino")
     with pytest.raises(RequestError, match=r"pip install 'rsft\[onnx\]'"):
-        extras.need("onnxruntime.quantization")
+        optional_dependencies.need("onnxruntime.quantization")

@@ -1,8 +1,8 @@
 import subprocess
 
-from rsft.files import sha256
 from rsft.finetune.provenance import git_state, provenance
 from rsft.recipe.load import load_recipe
+from rsft.utils.atomic_files import sha256
 
 
 def git(folder, *arguments):

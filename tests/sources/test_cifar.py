@@ -11,8 +11,8 @@ import pytest
 
 from rsft.chips.longtail import long_tail_counts
 from rsft.errors import DataError, RequestError
-from rsft.sources.archives import extract_archive
 from rsft.sources.cifar import CIFAR100, CLASSES, PICKLES
+from rsft.utils.archives.extract import extract_archive
 from tests.sources.cifar_data import dump, write_folders, write_pickles
 
 

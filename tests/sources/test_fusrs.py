@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from rsft.errors import DataError, RequestError
-from rsft.files import sha256
 from rsft.sources import fusrs
 from rsft.sources.fusar import CATEGORIES
 from rsft.sources.fusrs import CHECKSUMS, CLASSES, FUSAR_CLASSES, FUSAR_OTHER, fetch_lists, read_list, read_lists
+from rsft.utils.atomic_files import sha256
 
 
 def test_rows_keep_their_lines_and_repetitions(tmp_path: Path) -> None:

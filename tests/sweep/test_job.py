@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-from rsft import cluster
 from rsft.errors import RequestError
 from rsft.sweep.job import SweepFolder, run_sweep
 from rsft.sweep.outcome import Outcome
 from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials
+from rsft.utils import ray_cluster
 
 SWEEP = "recipe: RECIPE\noverrides: {meta: null}\ngrid: {peft.rank: [1, 2, 3, 4]}\n"
 TPE = "recipe: RECIPE\nmethod: tpe\ntrials: 12\nsearch: {train.lr: {log: [0.001, 1]}, peft.rank: {choice: [2, 4]}}\n"
@@ -100,7 +100,7 @@ def test_what_is_missing_is_said_before_anything_runs(opened, ray, monkeypatch, 
     calls = ray(done)
     with pytest.raises(RequestError, match="no chip store"):
         run_sweep(opened(SWEEP.replace("meta: null", f"data.root: {tmp_path}")), None)
-    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    monkeypatch.setattr(ray_cluster, "find_spec", lambda name: None)
     with pytest.raises(RequestError, match=r"rsft\[sweep\]"):
         run_sweep(opened(), None)
     assert not calls

@@ -24,7 +24,7 @@ pytest.importorskip("onnxruntime", reason="the converter needs the extra `onnx`"
 
 from onnx import helper, numpy_helper  # noqa: E402
 
-from rsft.files import sha256  # noqa: E402
+from rsft.utils.atomic_files import sha256  # noqa: E402
 from tools import weights_from_onnx  # noqa: E402
 from tools.weights_from_onnx import check_images, convert, difference, main  # noqa: E402
 

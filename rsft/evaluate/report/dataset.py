@@ -18,8 +18,8 @@ from rsft.chips.store import DATASET, MANIFEST, SPLITS, ChipStore, Progress
 from rsft.errors import RequestError
 from rsft.evaluate.report.files import RunFiles, read_models
 from rsft.evaluate.report.schema import Audit
-from rsft.files import sha256
 from rsft.metrics.accuracy import GROUPS
+from rsft.utils.atomic_files import sha256
 
 AUDIT = "audit.json"
 QUALITY = 72  # of WebP, 0-100

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rsft.files import write_text
+from rsft.utils.atomic_files import write_text
 
 
 def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:

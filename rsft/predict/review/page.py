@@ -14,11 +14,11 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rsft.files import write_text
 from rsft.predict.colours import colours
 from rsft.predict.outputs import Layer
 from rsft.predict.review.thumbnail import thumbnail
 from rsft.predict.scene import Scene
+from rsft.utils.atomic_files import write_text
 
 MOST = 2000
 """Chips on a page; it has about 4 kB for each. Where there are more, the least certain are shown."""

@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 from rsft.errors import RsftError
-from rsft.files import replacing_folder
-from rsft.sources.archives import Progress
 from rsft.sources.simulated.sar import draw_radar, render_sar, render_scene, to_uint8, to_uint16
 from rsft.sources.simulated.scene import draw_shore, place_ships
 from rsft.sources.simulated.ships import draw_ship
+from rsft.utils.archives.extract import Progress
+from rsft.utils.atomic_files import replacing_folder
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

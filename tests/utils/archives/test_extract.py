@@ -16,8 +16,8 @@ import pytest
 from filelock import FileLock
 
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.sources import archives
-from rsft.sources.archives import MARKER, extract_archive
+from rsft.utils.archives import extract
+from rsft.utils.archives.extract import MARKER, extract_archive
 from tests.killing import die_at, killed
 
 FILES = {"a/船 1.txt": b"one", "b.bin": bytes(3_000_000)}
@@ -221,14 +221,14 @@ def states(working: Path) -> dict[str, tuple[int, int]]:
 
 
 MOMENTS = [
-    (archives, "members", 1, False),
-    (archives, "_copy", 1, False),
-    (archives, "_copy", 5, True),  # the member has its temporary name
-    (archives, "_make_way", 5, True),
-    (archives, "_copy", 8, True),
-    (archives, "sync_all", 1, True),
-    (archives, "_publish", 1, True),
-    (archives.shutil, "rmtree", 1, False),
+    (extract, "members", 1, False),
+    (extract, "_copy", 1, False),
+    (extract, "_copy", 5, True),  # the member has its temporary name
+    (extract, "_make_way", 5, True),
+    (extract, "_copy", 8, True),
+    (extract, "sync_all", 1, True),
+    (extract, "_publish", 1, True),
+    (extract.shutil, "rmtree", 1, False),
 ]
 
 
@@ -255,15 +255,15 @@ def test_killed_again_and_again_each_member_is_written_once(
     archive, out = tmp_path / "x", tmp_path / "out"
     make_zip(archive, MANY) if mode == "zip" else make_tar(archive, MANY, mode)
     for _ in range(3):
-        killed(extract_until, archives, "_write_member", 3, False, archive, out)
+        killed(extract_until, extract, "_write_member", 3, False, archive, out)
     written: list[str] = []
-    write = archives._write_member
+    write = extract._write_member
 
-    def counted(member: archives.Member, *rest: Path) -> None:
+    def counted(member: extract.Member, *rest: Path) -> None:
         written.append(member.path.name)
         write(member, *rest)
 
-    monkeypatch.setattr(archives, "_write_member", counted)
+    monkeypatch.setattr(extract, "_write_member", counted)
     assert content(extract_archive(archive, out)) == MANY and written == ["6.bin", "7.bin"]
     assert "6 files are there" in caplog.text
 
@@ -286,13 +286,13 @@ def test_killed_from_outside(tmp_path: Path) -> None:
 def test_a_file_that_is_not_whole_is_written_again(tmp_path: Path, mode: str, data: bytes) -> None:
     archive, files = tmp_path / "x", {"a": b"whole", "b": b"whole"}
     make_zip(archive, files) if mode == "zip" else make_tar(archive, files, mode)
-    killed(extract_until, archives, "_write_member", 2, False, archive, tmp_path / "out")
+    killed(extract_until, extract, "_write_member", 2, False, archive, tmp_path / "out")
     (tmp_path / ".out.partial/files/a").write_bytes(data)
     assert content(extract_archive(archive, tmp_path / "out")) == files
 
 
 def test_the_work_on_another_archive_is_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    killed(extract_until, archives, "_copy", 5, False, make_zip(tmp_path / "a.zip", MANY), tmp_path / "out")
+    killed(extract_until, extract, "_copy", 5, False, make_zip(tmp_path / "a.zip", MANY), tmp_path / "out")
     assert content(extract_archive(make_zip(tmp_path / "b.zip", FILES), tmp_path / "out")) == FILES
     assert "another archive is given up" in caplog.text and "going on" not in caplog.text
 
@@ -303,11 +303,11 @@ def test_resuming_is_no_way_around_the_checks(tmp_path: Path) -> None:
     with zipfile.ZipFile(archive, "w") as file:
         for name in ("a", "b", "a"):
             file.writestr(name, bytes(1000))
-    killed(extract_until, archives, "_write_member", 2, True, archive, tmp_path / "out")
+    killed(extract_until, extract, "_write_member", 2, True, archive, tmp_path / "out")
     with pytest.raises(DataError, match="comes twice"):
         extract_archive(archive, tmp_path / "out")
     big = make_zip(tmp_path / "big.zip", {"a": bytes(1000), "b": bytes(1000)})
-    killed(extract_until, archives, "_write_member", 2, False, big, tmp_path / "out")
+    killed(extract_until, extract, "_write_member", 2, False, big, tmp_path / "out")
     with pytest.raises(DataError, match="holds more than"):
         extract_archive(big, tmp_path / "out", max_bytes=1500)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["big.zip", "x.zip"]
@@ -316,7 +316,7 @@ def test_resuming_is_no_way_around_the_checks(tmp_path: Path) -> None:
 def test_a_rar_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     second = "\\n        Name: b\\n        Type: File\\n        Size: 3\\n"
     archive = stand_in(tmp_path, monkeypatch, LISTING + second, "printf hiyou")
-    killed(extract_until, archives, "_write_member", 2, False, archive, tmp_path / "out")
+    killed(extract_until, extract, "_write_member", 2, False, archive, tmp_path / "out")
     before = states(tmp_path / ".out.partial")
     out = extract_archive(archive, tmp_path / "out")
     assert content(out) == {"d/a b.txt": b"hi", "b": b"you"}
@@ -329,7 +329,7 @@ def test_a_full_disk_is_told_and_waited_for(tmp_path: Path, monkeypatch: pytest.
 
     archive = make_zip(tmp_path / "x.zip", FILES)
     with monkeypatch.context() as patch, pytest.raises(RsftError, match=r"No space left.*it goes on"):
-        patch.setattr(archives, "_copy", full)
+        patch.setattr(extract, "_copy", full)
         extract_archive(archive, tmp_path / "out")
     assert (tmp_path / ".out.partial").exists() and not (tmp_path / "out").exists()
     assert content(extract_archive(archive, tmp_path / "out")) == FILES

@@ -11,21 +11,21 @@ import pytest
 from filelock import FileLock
 
 from rsft.errors import DataError, RequestError
-from rsft.prepare import unpacked as module
 from rsft.prepare.dota import prepare_dota
 from rsft.prepare.opensarship import prepare_opensarship
-from rsft.prepare.unpacked import unpacked
-from rsft.sources import archives
+from rsft.utils.archives import extract
+from rsft.utils.archives import source_tree as module
+from rsft.utils.archives.source_tree import unpacked
 from tests.killing import die, die_at, killed
 from tests.sources.dota_data import row, write_pair
 from tests.sources.opensarship_data import GRD, SLC, write_scene
-from tests.sources.test_archives import make_tar, make_zip
+from tests.utils.archives.test_extract import make_tar, make_zip
 
 
 def listing(folder: Path) -> dict[str, bytes]:
     """Content by place; the markers of unpacked archives aside."""
     found = (Path(here, name) for here, _, names in os.walk(folder, followlinks=True) for name in names)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found if path.name != archives.MARKER}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found if path.name != extract.MARKER}
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def open_until(place: object, name: str, call: int, src: Path, root: Path) -> No
         (Path, "symlink_to", 2),
         (module, "extract_archive", 1),
         (module, "extract_archive", 2),
-        (archives, "_publish", 2),
+        (extract, "_publish", 2),
         (module, "extract_archive", 3),
     ],
 )

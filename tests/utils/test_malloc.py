@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from rsft.predict import heap
-from rsft.predict.heap import keep_freed_memory
+from rsft.utils import malloc
+from rsft.utils.malloc import keep_freed_memory
 
 PASSES = """
 import resource, sys, threading, torch
@@ -39,5 +39,5 @@ def test_blocks_are_not_faulted_in_again(where):
 
 
 def test_elsewhere_nothing_is_told(monkeypatch):
-    monkeypatch.setattr(heap.sys, "platform", "win32")
+    monkeypatch.setattr(malloc.sys, "platform", "win32")
     assert not keep_freed_memory()

@@ -4,14 +4,14 @@ import os
 
 import pytest
 
-from rsft import cluster
 from rsft.errors import RequestError
+from rsft.utils import ray_cluster
 
 
 def test_what_is_not_installed(monkeypatch):
-    cluster.require("ray", "json")
+    ray_cluster.require("ray", "json")
     with pytest.raises(RequestError, match=r"needs no_such_thing .*rsft\[ray\]"):
-        cluster.require("ray", "json", "no_such_thing")
+        ray_cluster.require("ray", "json", "no_such_thing")
 
 
 def test_no_cluster_at_the_address(monkeypatch):
@@ -24,6 +24,6 @@ def test_no_cluster_at_the_address(monkeypatch):
         raise ConnectionError("nobody answers")
 
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(RequestError, match="Ray does not start: nobody answers"), cluster.started("far:6379"):
+    with pytest.raises(RequestError, match="Ray does not start: nobody answers"), ray_cluster.started("far:6379"):
         pytest.fail("it began")
     assert told == [("far:6379", False, "0")]

@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 
-from rsft.precision import choose_precision, fastest, speed_up
+from rsft.utils.precision_benchmark import choose_precision, fastest, speed_up
 
 
 @pytest.mark.parametrize(

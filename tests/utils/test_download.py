@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rsft.download import download, stated_sha256, weights_folder
 from rsft.errors import DataError
+from rsft.utils.download import download, stated_sha256, weights_folder
 from tests.http_server import BODY, SHA, Server, serving
 
 

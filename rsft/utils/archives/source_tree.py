@@ -15,10 +15,10 @@ from typing import NamedTuple, NoReturn
 
 from rsft.chips.build import Progress
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.files import write_text
-from rsft.sources.archive_members import members
-from rsft.sources.archives import extract_archive, sole_process
-from rsft.sources.rar import has_unrar, is_rar
+from rsft.utils.archives.extract import extract_archive, sole_process
+from rsft.utils.archives.members import members
+from rsft.utils.archives.rar import has_unrar, is_rar
+from rsft.utils.atomic_files import write_text
 
 _SUFFIX = re.compile(r"(?<=.)\.(zip|rar|tgz|tar(\.(gz|bz2|xz))?)$", re.IGNORECASE)
 _CONTENT, _ORIGIN = "content", "origin"  # in the folder of this build

@@ -14,8 +14,8 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.files import sync_all, write_text
-from rsft.sources.archive_members import AGAIN, BY_HAND, MARKER, Member, members, told
+from rsft.utils.archives.members import AGAIN, BY_HAND, MARKER, Member, members, told
+from rsft.utils.atomic_files import sync_all, write_text
 
 __all__ = ["MARKER", "MAX_BYTES", "extract_archive", "sole_process"]
 

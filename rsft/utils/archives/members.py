@@ -17,7 +17,7 @@ from stat import S_IFMT, S_ISDIR, S_ISREG
 from typing import IO
 
 from rsft.errors import DataError
-from rsft.sources.rar import RarContent, is_rar, rar_records
+from rsft.utils.archives.rar import RarContent, is_rar, rar_records
 
 MARKER = ".archive.json"
 """In a folder that was unpacked, once it is whole: which archive it came from. No member may be called so."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rsft import files
-from rsft.files import replacing, replacing_folder, sha256, write_text
+from rsft.utils import atomic_files
+from rsft.utils.atomic_files import replacing, replacing_folder, sha256, write_text
 from tests.killing import die, die_at, killed
 
 
@@ -156,7 +156,7 @@ def test_killed_before_the_old_one_is_removed(tmp_path):
 
 
 def test_a_folder_that_is_cleared_away_before_it_is_held(tmp_path, monkeypatch):
-    real, seen = files.fcntl.flock, []
+    real, seen = atomic_files.fcntl.flock, []
 
     def late(handle, how):
         if not seen:
@@ -164,7 +164,7 @@ def test_a_folder_that_is_cleared_away_before_it_is_held(tmp_path, monkeypatch):
             seen[0].rmdir()  # as another process would
         real(handle, how)
 
-    monkeypatch.setattr(files.fcntl, "flock", late)
+    monkeypatch.setattr(atomic_files.fcntl, "flock", late)
     write_text(tmp_path / "a.txt", "whole")
     assert names(tmp_path) == ["a.txt"] and len(seen) == 1
 

@@ -1,0 +1,1 @@
+"""Code that knows nothing of chips or networks: files, downloads, archives, processes."""

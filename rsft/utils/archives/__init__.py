@@ -1,0 +1,1 @@
+"""Archives of published data sets: extraction, members, and the source tree of a build."""
