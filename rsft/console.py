@@ -18,7 +18,7 @@ from rich.text import Text
 from rsft.errors import RecipeError, RsftError
 
 if TYPE_CHECKING:
-    from rsft.chips.store import ChipStore
+    from rsft.data.chips.store import ChipStore
     from rsft.evaluate import Comparison, Evaluation
     from rsft.export.check import Change
     from rsft.metrics.accuracy import Summary

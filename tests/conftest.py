@@ -67,7 +67,7 @@ def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def root(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`class_folders` as a prepared root."""
-    from rsft.prepare.folder import prepare_folder
+    from rsft.data.prepare.image_folder import prepare_folder
 
     return prepare_folder(class_folders, tmp_path_factory.mktemp("data") / "bars").root
 

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.prepare import cifar, demo
-from rsft.sources.dota import CLASSES
-from rsft.sources.lists import INaturalist2018, PlacesLT
+from rsft.data.datasets.dota import CLASSES
+from rsft.data.datasets.list_files import INaturalist2018, PlacesLT
+from rsft.data.prepare import cifar100, demo
 from tests.prepare.fusrs_data import write_fusar, write_srsdd
 from tests.sources.cifar_data import write_folders
 from tests.sources.dota_data import row, write_pair
@@ -58,7 +58,7 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a source says of its size, and what the demonstration simulates."""
     for source in (PlacesLT, INaturalist2018):
         monkeypatch.setattr(source, "facts", replace(source.facts, classes=len(NATURAL)))
-    monkeypatch.setattr(cifar, "CLASSES", tuple(NATURAL))
+    monkeypatch.setattr(cifar100, "CLASSES", tuple(NATURAL))
     counts = {"train": dict(zip(demo.CLASSES, (6, 4, 3, 2), strict=True))}
     counts |= {split: dict.fromkeys(demo.CLASSES, 1) for split in ("val", "test")}
     monkeypatch.setattr(demo, "prepare_demo", partial(demo.prepare_demo, counts=counts, scenes=3))

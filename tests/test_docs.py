@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rsft.chips.store import SCHEMA
 from rsft.cli import prepare
+from rsft.data.chips.store import SCHEMA
 
 DATA = (Path(__file__).parents[1] / "docs/data.md").read_text("utf-8")
 

@@ -26,11 +26,11 @@ import numpy as np
 from PIL import Image
 from rich.table import Table
 
-from rsft.chips.build import write_chip
-from rsft.chips.encode import encode
 from rsft.console import console
-from rsft.prepare.dota import crop_record, prepare_dota
-from rsft.sources.dota import DOTAObject, DOTAObjects, cut, read_rgb
+from rsft.data.chips.builder import write_chip
+from rsft.data.chips.encode import encode
+from rsft.data.datasets.dota import DOTAObject, DOTAObjects, cut, read_rgb
+from rsft.data.prepare.dota import crop_record, prepare_dota
 
 FASTER, NEAR = 10.0, 1.3
 """What is wanted: at least so many times faster than by object, at most so many times the floor."""

@@ -22,14 +22,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rsft.chips.build import Plan, Record, build_store
-from rsft.chips.encode import encode
-from rsft.chips.figures import class_figure, contact_sheet, sheet_numbers
-from rsft.chips.store import SCHEMA
-from rsft.imagery.read import read_chip
-from rsft.sources.fusar import FUSARShip
-from rsft.sources.simulated.writer import write_fusar_tree, write_srsdd_tree
-from rsft.sources.srsdd import SRSDD, cut_ship
+from rsft.data.chips.builder import Plan, Record, build_store
+from rsft.data.chips.encode import encode
+from rsft.data.chips.figures import class_figure, contact_sheet, sheet_numbers
+from rsft.data.chips.store import SCHEMA
+from rsft.data.datasets.fusar_ship import FUSARShip
+from rsft.data.datasets.srsdd import SRSDD, cut_ship
+from rsft.data.imagery.reader import read_chip
+from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
 from tools.bench_loading import Times, add_row, bench_loading, seconds, write_images
 
 CLASSES = ("cargo", "fishing", "tanker", "dredger")

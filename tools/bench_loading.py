@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from rsft.chips.dataset import ChipData, ChipImages
-from rsft.chips.store import ChipStore
-from rsft.imagery.augment import Augmentation
-from rsft.imagery.contract import Contract
-from rsft.imagery.stretch import AS_IT_IS
-from rsft.prepare.folder import prepare_folder
+from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.augmentation import Augmentation
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import AS_IT_IS
+from rsft.data.loading.datamodule import ChipData, ChipImages
+from rsft.data.prepare.image_folder import prepare_folder
 
 SIZE, BATCH = 224, 32
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -120,7 +120,7 @@ def sar_steps() -> list[Any]:
 
 
 def multiply_speckle(image: Image.Image) -> Image.Image:
-    """The square root of unit-mean gamma noise of 6 to 30 looks, as `rsft.imagery.augment.Speckle`."""
+    """The square root of unit-mean gamma noise of 6 to 30 looks, as `rsft.data.imagery.augmentation.Speckle`."""
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     looks = rng.uniform(6, 30)
     gain = np.sqrt(rng.gamma(looks, 1 / looks, (SIZE, SIZE, 1)), dtype=np.float32)

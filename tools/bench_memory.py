@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rsft.chips.build import Plan, Record, build_store
-from rsft.imagery.units import Pixels
+from rsft.data.chips.builder import Plan, Record, build_store
+from rsft.data.imagery.units import Pixels
 
 CLASSES = ("cargo", "fishing", "tanker", "dredger")
 

@@ -26,13 +26,13 @@ from rsft.backbones.embedded import NAME
 from rsft.backbones.store import path_of
 from rsft.backbones.timm_vits import card
 from rsft.bundle import Bundle
-from rsft.chips.build import Plan, build_store
 from rsft.classifier import build_classifier, load_encoder
+from rsft.data.chips.builder import Plan, build_store
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import AS_IT_IS
 from rsft.errors import WeightsError
 from rsft.export import int8
 from rsft.export.job import export
-from rsft.imagery.contract import Contract
-from rsft.imagery.stretch import AS_IT_IS
 from rsft.predict.choose import choose_engine
 from rsft.predict.engine import CHUNK, Engine, Kind, open_engine, open_file
 from rsft.predict.result import Request

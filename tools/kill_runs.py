@@ -31,8 +31,8 @@ import torch
 from rich.table import Table
 
 from rsft.console import console
+from rsft.data.prepare.demo import prepare_demo
 from rsft.finetune import Listener, Run, finetune
-from rsft.prepare.demo import prepare_demo
 from rsft.recipe.load import load_recipe
 from rsft.runs import TIMING, find_runs
 from rsft.utils.atomic_files import write_text

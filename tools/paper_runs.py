@@ -107,10 +107,10 @@ def distances(run: Path) -> dict[str, float | None]:
     if (run / DISTANCES).is_file():
         return dict(json.loads((run / DISTANCES).read_text("utf-8")))
     from rsft.bundle import Bundle
-    from rsft.chips.dataset import ChipImages
-    from rsft.chips.store import ChipStore
     from rsft.classifier import load_classifier
     from rsft.classifier.outputs import outputs_of
+    from rsft.data.chips.store import ChipStore
+    from rsft.data.loading.datamodule import ChipImages
     from rsft.metrics.separation import class_distances, distance_by_group
 
     bundle = Bundle.load(run / "bundle")

@@ -30,8 +30,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from rsft.backbones import embedded
-from rsft.sources.simulated.optical import SURFACES, render_scene
-from rsft.sources.simulated.ships import CLASSES, PARTS, Ship, draw_ship
+from rsft.data.simulation.optical import SURFACES, render_scene
+from rsft.data.simulation.ships import CLASSES, PARTS, Ship, draw_ship
 from rsft.utils.atomic_files import replacing, sha256, write_text
 
 CELLS = embedded.SIZE // 2  # side of the dense targets: 4 x 4 cells a patch
@@ -151,7 +151,7 @@ def publish(model: Pretraining, facts: dict[str, Any]) -> None:
         "architecture": {"img_size": embedded.SIZE, **embedded.ARCHITECTURE},
         "mean": embedded.MEAN,
         "std": embedded.STD,
-        "trained_on": "optical images rendered by rsft.sources.simulated.optical; no radar image, simulated or real",
+        "trained_on": "optical images rendered by rsft.data.simulation.optical; no radar image, simulated or real",
         "classes": [*CLASSES, "no ship"],
         **facts,
         "licence": "MIT; images and weights made by the rsft project",

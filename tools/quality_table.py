@@ -80,10 +80,10 @@ def run(recipe: Path, out: Path, job: Job, overrides: Sequence[str]) -> None:
 
     torch.set_num_threads(1)
     from rsft.bundle import Bundle
-    from rsft.chips.dataset import ChipImages
-    from rsft.chips.store import ChipStore
     from rsft.classifier import load_classifier
     from rsft.classifier.outputs import outputs_of
+    from rsft.data.chips.store import ChipStore
+    from rsft.data.loading.datamodule import ChipImages
     from rsft.finetune import finetune
     from rsft.recipe.load import load_recipe
 

@@ -44,7 +44,7 @@ class Card:
         about: one line: architecture and what it was trained on.
         size, patch: sides in pixels of the native input and of a patch.
         bands: names of the input planes, in order.
-        unit: what `mean` and `std` are in: "uint8" for bytes as 0-1, else a unit of `rsft.imagery`.
+        unit: what `mean` and `std` are in: "uint8" for bytes as 0-1, else a unit of `rsft.data.imagery`.
         mean, std: of the input planes in training, one a band.
         licence: of the weights, in words of SPDX where it has them.
         weights: the file in this package, or a published one.

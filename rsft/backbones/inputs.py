@@ -11,8 +11,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rsft.backbones.registry import Backbone
+from rsft.data.imagery.bands import check_planes
 from rsft.errors import RequestError
-from rsft.imagery.bands import check_planes
 
 _KEY = "data.bands"
 

@@ -34,7 +34,7 @@ class Backbone:
             pooling, and is the identity unless the encoder was trained with mean pooling before its last norm.
         mean, std: of the inputs it was trained on, one a band, in `unit`.
         bands: names of the inputs, in order.
-        unit: "uint8" for bytes as 0-1, else a unit of `rsft.imagery`.
+        unit: "uint8" for bytes as 0-1, else a unit of `rsft.data.imagery`.
         left_out: names of the file's tensors that belong to no encoder: a decoder, a head.
     """
 

@@ -18,8 +18,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 from rsft.backbones.card import Card, Remote, State, without
 from rsft.backbones.timm_vits import build
+from rsft.data.imagery.bands import SENTINEL2
 from rsft.errors import RequestError
-from rsft.imagery.bands import SENTINEL2
 
 PREFIX = "torchgeo:"
 SIZE = 224

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rsft import __version__
 from rsft.bundle.index import CONFIDENCE, COPY, FORMAT, INDEX, RECIPE, WEIGHTS, BackboneId, Index, altered, read_index
 from rsft.confidence import Confidence
+from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError, WeightsError
-from rsft.imagery.contract import Contract
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.utils.atomic_files import replacing_folder, sha256, write_bytes, write_text

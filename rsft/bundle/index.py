@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from rsft.data.imagery.contract import Contract
 from rsft.errors import WeightsError
-from rsft.imagery.contract import Contract
 from rsft.utils.atomic_files import sha256
 
 FORMAT = 2

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rsft.classifier.module import Answer, Classifier
-from rsft.imagery.contract import Contract
+from rsft.data.imagery.contract import Contract
 from rsft.recipe.schema import Evaluate
 
 

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from rsft.backbones import Backbone
-from rsft.errors import RequestError
-from rsft.imagery.bands import compute_planes
-from rsft.imagery.contract import SPACING_TOLERANCE, Contract
-from rsft.imagery.stretch import (
+from rsft.data.imagery.bands import compute_planes
+from rsft.data.imagery.contract import SPACING_TOLERANCE, Contract
+from rsft.data.imagery.stretch import (
     Statistics,
     Stretch,
     declared_stretches,
@@ -18,7 +17,8 @@ from rsft.imagery.stretch import (
     measured_stretch,
     needs_measuring,
 )
-from rsft.imagery.units import DIGITAL, Pixels, convert
+from rsft.data.imagery.units import DIGITAL, Pixels, convert
+from rsft.errors import RequestError
 from rsft.recipe.schema import Recipe
 
 Chips = Callable[[str], Iterable[Pixels]]  # a unit of the training chips -> each of them (H, W, B)

@@ -14,7 +14,7 @@ from rsft.console import console, progress, show_paths
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from rsft.audit import Audit
+    from rsft.data.audit.findings import Audit
 
 app = typer.Typer()
 
@@ -35,10 +35,10 @@ def audit(
     jobs: JobsOption = 2,
 ) -> None:
     """Look for repetitions, leaks between splits, label conflicts, near-duplicates and unusable chips."""
-    from rsft.audit import audit_folder, audit_lists, audit_store
-    from rsft.audit.findings import AUDIT, write_audits
-    from rsft.audit.lists import holds_lists
-    from rsft.chips.store import DATASET, ChipStore
+    from rsft.data.audit.findings import AUDIT, write_audits
+    from rsft.data.audit.list_audit import audit_lists, holds_lists
+    from rsft.data.audit.store_audit import audit_folder, audit_store
+    from rsft.data.chips.store import DATASET, ChipStore
 
     with progress() as report:
         if holds_lists(source):

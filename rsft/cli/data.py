@@ -20,7 +20,7 @@ def data_show(
     root: RootArgument, chip: Annotated[str | None, typer.Argument(help="Name or path of a chip.")] = None
 ) -> None:
     """Counts by class and split; with CHIP, all that the manifest says of it."""
-    from rsft.chips.store import ChipStore
+    from rsft.data.chips.store import ChipStore
     from rsft.errors import RequestError
 
     store = ChipStore.open(root)
@@ -46,8 +46,8 @@ def data_stats(root: RootArgument) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from rsft.chips.store import SPLITS, ChipStore
-    from rsft.chips.summary import summarise_pixels
+    from rsft.data.chips.store import SPLITS, ChipStore
+    from rsft.data.chips.summary import summarise_pixels
 
     store = ChipStore.open(root)
     with progress() as report:
@@ -81,8 +81,8 @@ def data_contact_sheet(
     overwrite: OverwriteOption = False,
 ) -> None:
     """A page of chips, evenly drawn in the order of the manifest."""
-    from rsft.chips.figures import contact_sheet, sheet_numbers
-    from rsft.chips.store import ChipStore
+    from rsft.data.chips.figures import contact_sheet, sheet_numbers
+    from rsft.data.chips.store import ChipStore
     from rsft.errors import RequestError
     from rsft.utils.atomic_files import write_bytes
 

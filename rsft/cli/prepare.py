@@ -13,7 +13,7 @@ from rsft.cli.options import JobsOption, OverwriteOption, RootOption, SeedOption
 from rsft.console import console, progress, show_paths, show_store
 
 if TYPE_CHECKING:
-    from rsft.chips.store import ChipStore
+    from rsft.data.chips.store import ChipStore
 
 app = typer.Typer(help="Turn raw data into a folder of chips with one manifest.", no_args_is_help=True)
 
@@ -27,7 +27,7 @@ _NAMED = 10  # classes; a longer list is no longer read
 
 def build(prepare: Callable[..., ChipStore]) -> ChipStore:
     """Call `prepare`, which lacks its progress alone; show the store, and the classes that a split has no chip of."""
-    from rsft.chips.summary import count_chips, missing_classes
+    from rsft.data.chips.summary import count_chips, missing_classes
 
     with progress() as report:
         store = prepare(progress=report)
@@ -41,7 +41,7 @@ def build(prepare: Callable[..., ChipStore]) -> ChipStore:
 @app.command("demo")
 def demo(root: RootOption, jobs: JobsOption = 2, seed: SeedOption = 0, overwrite: OverwriteOption = False) -> None:
     """Simulate SAR ship chips (FUSAR-Ship and SRSDD formats) and make them a long-tailed data set of four classes."""
-    from rsft.prepare.demo import prepare_demo
+    from rsft.data.prepare.demo import prepare_demo
 
     build(partial(prepare_demo, root, jobs=jobs, seed=seed, overwrite=overwrite))
 
@@ -70,7 +70,7 @@ def folder(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make chips from a tree of class folders; pixels and files stay as they are."""
-    from rsft.prepare.folder import prepare_folder
+    from rsft.data.prepare.image_folder import prepare_folder
 
     build(
         partial(
@@ -102,7 +102,7 @@ def dota(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Cut every object of DOTA out of its image: the horizontal bounding box of its rotated box."""
-    from rsft.prepare.dota import prepare_dota
+    from rsft.data.prepare.dota import prepare_dota
 
     build(
         partial(
@@ -137,7 +137,7 @@ def opensarship(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make chips of Sentinel-1 ships, VH and VV; no scene is in two splits."""
-    from rsft.prepare.opensarship import prepare_opensarship
+    from rsft.data.prepare.opensarship import prepare_opensarship
 
     build(
         partial(
@@ -166,7 +166,7 @@ def cifar100_lt(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make CIFAR-100 long-tailed; at a ratio of 100, 10,847 training images."""
-    from rsft.prepare.cifar import prepare_cifar100
+    from rsft.data.prepare.cifar100 import prepare_cifar100
 
     build(partial(prepare_cifar100, root, src=source, ratio=ratio, val=val, seed=seed, overwrite=overwrite))
 
@@ -179,7 +179,7 @@ def places_lt(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make chips of Places-LT by Places_LT_train.txt, _val and _test."""
-    from rsft.prepare.lists import prepare_lists
+    from rsft.data.prepare.list_files import prepare_lists
 
     build(partial(prepare_lists, "places-lt", source, root, lists=lists, overwrite=overwrite))
 
@@ -192,7 +192,7 @@ def inat2018(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make chips of iNaturalist 2018 by iNaturalist18_train.txt and _val."""
-    from rsft.prepare.lists import prepare_lists
+    from rsft.data.prepare.list_files import prepare_lists
 
     build(partial(prepare_lists, "inat2018", source, root, lists=lists, overwrite=overwrite))
 
@@ -223,7 +223,7 @@ def fusrs(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make FUSRS v2, the ships of Gaofen-3, out of FUSAR-Ship and SRSDD, and audit it."""
-    from rsft.prepare.fusrs import prepare_fusrs
+    from rsft.data.prepare.fusrs import prepare_fusrs
 
     store = build(
         partial(

@@ -13,11 +13,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from rsft.bundle import Bundle
-from rsft.chips.dataset import ChipImages, FixedLoader
-from rsft.chips.store import ChipStore, Progress
 from rsft.classifier import load_adapted, load_classifier, pooled_features, with_views
 from rsft.classifier.outputs import Outputs, outputs_of
 from rsft.confidence.temperature import log_softmax
+from rsft.data.chips.store import ChipStore, Progress
+from rsft.data.loading.datamodule import ChipImages, FixedLoader
 from rsft.errors import RequestError
 from rsft.evaluate.baselines import knn_predict, pixels_16
 from rsft.evaluate.contributions import contributions

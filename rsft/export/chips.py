@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from rsft.bundle import Bundle
-from rsft.chips.dataset import ChipImages
-from rsft.chips.store import ChipStore, Progress
+from rsft.data.chips.store import ChipStore, Progress
+from rsft.data.imagery.contract import Contract
+from rsft.data.loading.datamodule import ChipImages
 from rsft.errors import RequestError
-from rsft.imagery.contract import Contract
 
 CHECKED = 32
 """Chips whose answers are compared one by one."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-from rsft.chips.store import Progress
+from rsft.data.chips.store import Progress
 from rsft.export.graphs import describe_onnx, quietly, save_openvino
 from rsft.export.network import IMAGES
 from rsft.utils.optional_dependencies import need

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
 from rsft.bundle import Bundle
-from rsft.chips.store import Progress
 from rsft.classifier import Answering, load_classifier, with_views
 from rsft.classifier.outputs import Outputs, outputs_of
+from rsft.data.chips.store import Progress
 from rsft.errors import RequestError
 from rsft.export.about import write_about
 from rsft.export.check import Change, changes, losses, must_keep

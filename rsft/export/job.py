@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from rsft.bundle import Bundle, find_bundle
-from rsft.chips.store import Progress
 from rsft.classifier import Answering, load_classifier
 from rsft.classifier.outputs import Outputs
+from rsft.data.chips.store import Progress
 from rsft.errors import RequestError
 from rsft.export.about import describe, write_about
 from rsft.export.check import Change, difference, must_fit

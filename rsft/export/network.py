@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from rsft.bundle import Bundle
 from rsft.classifier import Answer, Classifier, averaged, load_merged, pooled_features
-from rsft.imagery.contract import Contract
+from rsft.data.imagery.contract import Contract
 from rsft.peft.lean import why_not_lean
 from rsft.peft.trunk import Trunk
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from rsft.bundle import Bundle
-from rsft.chips.dataset import ChipImages, FixedLoader, Indices
-from rsft.chips.store import Progress
 from rsft.classifier import load_classifier, with_views
 from rsft.classifier.outputs import Outputs, outputs_of
 from rsft.confidence import Confidence
+from rsft.data.chips.store import Progress
+from rsft.data.loading.datamodule import ChipImages, FixedLoader, Indices
 from rsft.metrics.accuracy import GROUPS, summarise
 
 MOST = 100

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from rsft.bundle import Bundle, combine
-from rsft.chips.dataset import ChipImages
-from rsft.chips.store import ChipStore
 from rsft.classifier import choose_device
+from rsft.data.chips.store import ChipStore
+from rsft.data.loading.datamodule import ChipImages
 from rsft.finetune import job
 from rsft.finetune.confidence import judged
 from rsft.finetune.half import settle_precision

@@ -7,9 +7,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from rsft.chips.dataset import ChipImages
-from rsft.chips.store import Progress
 from rsft.classifier import Classifier
+from rsft.data.chips.store import Progress
+from rsft.data.loading.datamodule import ChipImages
 from rsft.finetune.tokens import cache_path
 from rsft.utils.atomic_files import replacing
 

@@ -13,9 +13,11 @@ import torch
 from lightning import Callback, Trainer, seed_everything
 
 from rsft.bundle import Bundle
-from rsft.chips.dataset import Batches, ChipData, ChipImages
-from rsft.chips.store import ChipStore
 from rsft.classifier import Classifier, build_classifier, contract_of, load_encoder
+from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.augmentation import Augmentation
+from rsft.data.imagery.contract import Contract
+from rsft.data.loading.datamodule import Batches, ChipData, ChipImages
 from rsft.errors import Interrupted, RequestError
 from rsft.finetune.checkpoints import Checkpoint, newest_checkpoint
 from rsft.finetune.confidence import judged
@@ -32,8 +34,6 @@ from rsft.finetune.survival import Signals, Survival
 from rsft.finetune.task import FineTuning
 from rsft.finetune.tokens import TokenChips, fits
 from rsft.finetune.tracking import Tracking
-from rsft.imagery.augment import Augmentation
-from rsft.imagery.contract import Contract
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.runs import RECIPE

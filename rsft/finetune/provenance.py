@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rsft.chips.store import MANIFEST
+from rsft.data.chips.store import MANIFEST
 from rsft.recipe.schema import Recipe
 from rsft.utils.atomic_files import sha256
 

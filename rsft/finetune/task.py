@@ -11,8 +11,9 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from rsft.chips.dataset import AugmentedChips, Batches, ChipData, ChipImages, Indices, shares, weight
 from rsft.classifier import Classifier
+from rsft.data.imagery.augmentation import Augmentation
+from rsft.data.loading.datamodule import AugmentedChips, Batches, ChipData, ChipImages, Indices, shares, weight
 from rsft.finetune.bilevel import Batch, BiLevel, NotFinite
 from rsft.finetune.half import loss_scalers
 from rsft.finetune.losses import Loss, advance
@@ -20,7 +21,6 @@ from rsft.finetune.optimisers import full_rate, inner_optimiser, outer_optimiser
 from rsft.finetune.processes import gather
 from rsft.finetune.rounds import MetaRounds
 from rsft.finetune.stopwatch import Stopwatch
-from rsft.imagery.augment import Augmentation
 from rsft.metrics.accuracy import summarise
 from rsft.recipe.schema import Meta, Recipe
 

@@ -13,8 +13,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsft.chips.dataset import ChipImages, Indices
-from rsft.chips.store import Progress
+from rsft.data.chips.store import Progress
+from rsft.data.loading.datamodule import ChipImages, Indices
 from rsft.peft import Adapted
 from rsft.utils.atomic_files import replacing
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rsft.bundle import Bundle, find_bundle
 from rsft.confidence.confidence import COVERAGE, FLAGGED
-from rsft.imagery.contract import Contract
-from rsft.imagery.stretch import AS_IT_IS, Stretch
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import AS_IT_IS, Stretch
 from rsft.inspect.blueprint import draw
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from shapely.geometry.base import BaseGeometry
 
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.reader import open_image, read_chip
 from rsft.errors import DataError
-from rsft.imagery.contract import Contract
-from rsft.imagery.read import open_image, read_chip
 from rsft.predict.framing import Wishes, check_scale, resize, spacing_of
 from rsft.predict.georeference import Georeference, georeference, rectangle
 from rsft.predict.inputs import Declared

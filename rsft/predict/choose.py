@@ -12,11 +12,11 @@ import torch
 from rsft.bundle import Bundle
 from rsft.classifier import choose_device, seen_contract
 from rsft.classifier.outputs import Outputs
+from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError
 from rsft.export.about import versions
 from rsft.export.check import difference
 from rsft.export.kept import Facts, measured, note_measured
-from rsft.imagery.contract import Contract
 from rsft.predict.engine import (
     CHUNK,
     ENGINES,

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rsft.data.imagery.bands import POLARISATIONS
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.units import DIGITAL, Pixels, convert
 from rsft.errors import RequestError
-from rsft.imagery.bands import POLARISATIONS
-from rsft.imagery.contract import Contract
-from rsft.imagery.units import DIGITAL, Pixels, convert
 from rsft.predict.cfar import Rings, blobs, contrast, threshold
 from rsft.predict.framing import Framing
 from rsft.predict.inputs import Declared

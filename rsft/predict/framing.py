@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError, RequestError
-from rsft.imagery.contract import Contract
-from rsft.imagery.units import Pixels
 from rsft.predict.places import Place
 from rsft.predict.scene import Block, Scene
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pandas as pd
 import pyarrow as pa
 
+from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import RequestError
-from rsft.imagery.read import IMAGE_SUFFIXES
 
 _MANIFEST = "manifest.parquet"  # of a chip store
 

@@ -10,7 +10,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_gcps
 
-from rsft.imagery.units import Pixels
+from rsft.data.imagery.units import Pixels
 from rsft.predict.georeference import Georeference, rectangle
 from rsft.predict.scene import Block
 from rsft.utils.atomic_files import replacing

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.imagery.bands import POLARISATIONS
-from rsft.imagery.contract import Contract
-from rsft.imagery.units import DIGITAL, convert
+from rsft.data.imagery.bands import POLARISATIONS
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.units import DIGITAL, convert
 from rsft.predict.source import Chip
 
 Plane = NDArray[Any]  # (H, W)

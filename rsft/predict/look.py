@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError
-from rsft.imagery.contract import Contract
 from rsft.predict.detect import Detector, detect
 from rsft.predict.framing import Framing, Wishes, framing, spacing_of
 from rsft.predict.inputs import Declared

@@ -18,10 +18,10 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
+from rsft.data.imagery.bands import BANDS
+from rsft.data.imagery.reader import mask_nodata
+from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError
-from rsft.imagery.bands import BANDS
-from rsft.imagery.read import mask_nodata
-from rsft.imagery.units import Pixels
 from rsft.predict.georeference import Georeference, georeference
 
 CACHE_MB = 256

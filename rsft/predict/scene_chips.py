@@ -10,9 +10,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.reader import check_values
 from rsft.errors import DataError
-from rsft.imagery.contract import Contract
-from rsft.imagery.read import check_values
 from rsft.predict.framing import Framing
 from rsft.predict.georeference import Georeference
 from rsft.predict.inputs import Declared

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from rsft.classifier.outputs import Outputs
 from rsft.confidence import Confidence
+from rsft.data.imagery.contract import Contract
 from rsft.errors import DataError
-from rsft.imagery.contract import Contract
 from rsft.predict.answers import answers
 from rsft.predict.engine import Engine
 from rsft.predict.journal import Done, Journal

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsft.chips.store import MANIFEST, ChipStore
+from rsft.data.chips.store import MANIFEST, ChipStore
 from rsft.recipe.load import dump_recipe
 from rsft.sweep.figures import draw_figures
 from rsft.sweep.outcome import OUTCOME, RECIPE, Outcome, read_outcome

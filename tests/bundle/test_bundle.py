@@ -14,8 +14,8 @@ from safetensors.numpy import save as save_arrays
 import rsft
 from rsft.bundle import Bundle, find_bundle
 from rsft.bundle.index import seal
+from rsft.data.imagery.stretch import AS_IT_IS
 from rsft.errors import RequestError, WeightsError
-from rsft.imagery.stretch import AS_IT_IS
 
 
 @pytest.fixture

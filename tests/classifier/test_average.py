@@ -5,7 +5,7 @@ from torch import nn
 
 from rsft.classifier import Classifier, CosineHead, Ensemble, with_views
 from rsft.classifier.average import Views, crops
-from rsft.imagery.contract import Contract
+from rsft.data.imagery.contract import Contract
 from rsft.peft import LoRA, attach
 from rsft.recipe.schema import Evaluate
 

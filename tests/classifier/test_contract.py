@@ -3,8 +3,8 @@ import pytest
 
 from rsft.backbones import Backbone
 from rsft.classifier import contract_of
+from rsft.data.imagery.stretch import AS_IT_IS, CHIP_MAX
 from rsft.errors import DataError, RequestError
-from rsft.imagery.stretch import AS_IT_IS, CHIP_MAX
 from rsft.recipe.schema import Data, Recipe, Train
 
 

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.chips.build import Plan, Record, build_store
 from rsft.cli import main
-from rsft.imagery.units import Pixels
+from rsft.data.chips.builder import Plan, Record, build_store
+from rsft.data.imagery.units import Pixels
 
 Command = Callable[..., tuple[int, str]]
 

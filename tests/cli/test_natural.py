@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rsft.cli import main
-from rsft.sources.lists import INaturalist2018, PlacesLT
+from rsft.data.datasets.list_files import INaturalist2018, PlacesLT
 from tests.sources.cifar_data import write_folders
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rsft.chips.store import ChipStore
 from rsft.cli import main
+from rsft.data.chips.store import ChipStore
 from tests.sources.dota_data import row, write_pair
 from tests.sources.opensarship_data import GRD, SLC, write_scene
 

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
+from rsft.data.imagery.reader import read_chip
 from rsft.evaluate.report import dataset as own
 from rsft.evaluate.report import write_report
 from rsft.evaluate.report.dataset import Pictures, open_store
 from rsft.evaluate.report.files import read_run
-from rsft.imagery.read import read_chip
 from tests.evaluate.report_page import Page
 
 

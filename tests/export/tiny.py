@@ -10,8 +10,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from rsft.classifier import Classifier, CosineHead
-from rsft.imagery.contract import Contract
-from rsft.imagery.stretch import AS_IT_IS
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import AS_IT_IS
 from rsft.peft import Adapter, LoRA, VPTDeep, attach
 
 CONTRACT = Contract(

@@ -1,10 +1,10 @@
 import numpy as np
 
 from rsft.bundle import Bundle
-from rsft.chips.dataset import ChipImages
-from rsft.chips.store import ChipStore
 from rsft.classifier import load_classifier
 from rsft.classifier.outputs import outputs_of
+from rsft.data.chips.store import ChipStore
+from rsft.data.loading.datamodule import ChipImages
 from rsft.finetune.confidence import some_of_each
 
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from rsft.bundle import Bundle
-from rsft.chips.dataset import ChipImages
-from rsft.chips.store import ChipStore
 from rsft.classifier import build_classifier, load_encoder
+from rsft.data.chips.store import ChipStore
+from rsft.data.loading.datamodule import ChipImages
 from rsft.finetune import features
 from rsft.finetune.features import start_features
 from rsft.recipe.load import load_recipe

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.chips.dataset import ChipImages
+from rsft.data.loading.datamodule import ChipImages
 from rsft.errors import Interrupted, RequestError, RsftError
 from rsft.finetune import Listener, checkpoints, finetune
 from rsft.finetune.task import FineTuning

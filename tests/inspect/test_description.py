@@ -6,7 +6,7 @@ from torch.nn.functional import softplus
 
 from rsft.bundle import Bundle
 from rsft.classifier import load_adapted
-from rsft.imagery.stretch import CHIP_MAX, Stretch
+from rsft.data.imagery.stretch import CHIP_MAX, Stretch
 from rsft.inspect import describe
 from rsft.inspect.blueprint import draw
 from rsft.inspect.description import chip_words, scales

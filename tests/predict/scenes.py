@@ -11,8 +11,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
 from rsft.classifier.outputs import Outputs
-from rsft.imagery.contract import Contract
-from rsft.imagery.stretch import AS_IT_IS
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import AS_IT_IS
 from rsft.predict.choose import Chosen
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import shapely
 
+from rsft.data.imagery.stretch import CHIP_MAX
 from rsft.errors import DataError, RequestError
-from rsft.imagery.stretch import CHIP_MAX
 from rsft.predict import scene as scenes
 from rsft.predict.detect import Detector, detect
 from rsft.predict.framing import Wishes, framing

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.imagery.read import read_chip
+from rsft.data.imagery.reader import read_chip
 from rsft.predict.lengths import box_length, bright_length
 from tests.predict.scenes import sea
 

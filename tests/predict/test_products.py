@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import rasterio
 
+from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
-from rsft.imagery.read import read_chip
 from rsft.predict.inputs import Declared
 from rsft.predict.result import Request
 from rsft.predict.run import predict
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.realdata
 
 @pytest.fixture(scope="module")
 def stores(shared, tmp_path_factory):
-    from rsft.prepare.opensarship import prepare_opensarship
+    from rsft.data.prepare.opensarship import prepare_opensarship
 
     folder = tmp_path_factory.mktemp("opensarship")
     source = shared("opensarship")

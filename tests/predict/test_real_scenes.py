@@ -11,8 +11,8 @@ import rasterio
 import shapely
 from rasterio.transform import GCPTransformer, rowcol
 
+from rsft.data.imagery.stretch import CHIP_MAX, Stretch
 from rsft.errors import DataError
-from rsft.imagery.stretch import CHIP_MAX, Stretch
 from rsft.predict import run
 from rsft.predict.detect import Detector
 from rsft.predict.framing import Wishes

@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rsft.sources.fusar import CATEGORIES
-from rsft.sources.fusar_meta import META_COLUMNS
-from rsft.sources.fusrs import CLASSES, ListRow
+from rsft.data.datasets._fusar_metadata import META_COLUMNS
+from rsft.data.datasets.fusar_ship import CATEGORIES
+from rsft.data.datasets.fusrs import CLASSES, ListRow
 
 ANNOTATED = {
     "cargo": "Cell-Container",

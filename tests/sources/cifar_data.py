@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsft.sources.cifar import CLASSES, PICKLES, PickledCIFAR100
+from rsft.data.datasets.cifar100 import CLASSES, PICKLES, PickledCIFAR100
 
 
 def write_folders(root: Path, counts: dict[str, int]) -> Path:

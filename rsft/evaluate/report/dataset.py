@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsft.bundle import Bundle
-from rsft.chips.dataset import ChipImages
-from rsft.chips.store import DATASET, MANIFEST, SPLITS, ChipStore, Progress
+from rsft.data.chips.store import DATASET, MANIFEST, SPLITS, ChipStore, Progress
+from rsft.data.loading.datamodule import ChipImages
 from rsft.errors import RequestError
 from rsft.evaluate.report.files import RunFiles, read_models
 from rsft.evaluate.report.schema import Audit

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rsft.chips.store import ChipStore, Progress
+from rsft.data.chips.store import ChipStore, Progress
 from rsft.errors import RsftError
 from rsft.evaluate.report.bars import class_bars
 from rsft.evaluate.report.classes import class_rows, frequent_mistakes, group_of, order_by_training

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from rsft.chips.build import Progress
+from rsft.data.chips.builder import Progress
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.utils.archives.extract import extract_archive, sole_process
 from rsft.utils.archives.members import members

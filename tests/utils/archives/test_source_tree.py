@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from rsft.data.prepare.dota import prepare_dota
+from rsft.data.prepare.opensarship import prepare_opensarship
 from rsft.errors import DataError, RequestError
-from rsft.prepare.dota import prepare_dota
-from rsft.prepare.opensarship import prepare_opensarship
 from rsft.utils.archives import extract
 from rsft.utils.archives import source_tree as module
 from rsft.utils.archives.source_tree import unpacked

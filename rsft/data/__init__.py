@@ -1,0 +1,1 @@
+"""Everything between a published data set and a batch of tensors."""

@@ -1,0 +1,108 @@
+"""What a person looks at: the class distribution and sheets of chips. The same store gives the same bytes."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from rsft.data.chips.long_tail import GROUPS
+from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.units import Pixels
+
+Bytes = NDArray[np.uint8]
+
+SHEET_COLUMNS, SHEET_ROWS, THUMB, GAP = 8, 6, 96, 4  # chips and pixels
+
+_COLOURS = dict(zip(GROUPS, ("#2b6cb0", "#dd8a2b", "#b83280"), strict=True))
+_NAMED_CLASSES = 40  # more bars than this have no room for names
+
+
+def class_figure(title: str, counts: Mapping[str, Mapping[str, int]], group_of: Mapping[str, str]) -> bytes:
+    """Training chips of each class on a log axis, largest first, coloured by group: a PNG.
+
+    Args:
+        counts: chips by split and class; the first split that has any is drawn.
+        group_of: head, medium or tail, by class.
+    """
+    split = next(split for split in counts if any(counts[split].values()))
+    names = sorted(counts[split], key=lambda name: -counts[split][name])
+    values = [counts[split][name] for name in names]
+    named = len(names) <= _NAMED_CLASSES
+    figure = Figure(figsize=(7, 1.4 + 0.25 * len(names)) if named else (8, 4), layout="constrained", dpi=120)
+    axes = figure.add_subplot()
+    colours = [_COLOURS[group_of[name]] for name in names]
+    (_draw_bars if named else _draw_profile)(axes, names, values, colours)
+    axes.set_title(f"{title}: {sum(values):,} {split} chips, {len(names):,} classes", fontsize=10)
+    for group in (group for group in GROUPS if group in set(group_of.values())):
+        axes.bar(0, 0, color=_COLOURS[group], label=group)
+    axes.legend(frameon=False)
+    with io.BytesIO() as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # of scripts that the font lacks
+        figure.savefig(file, format="png", metadata={"Software": None})
+        return file.getvalue()
+
+
+def _draw_bars(axes: Axes, names: Sequence[str], values: Sequence[int], colours: Sequence[str]) -> None:
+    bars = axes.barh(range(len(names)), values, color=colours)
+    axes.bar_label(bars, [f"{value:,}" for value in values], padding=3, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xscale("log")
+    axes.set_xlim(0.8, 3 * max(values))
+    axes.set_xlabel("chips")
+
+
+def _draw_profile(axes: Axes, names: Sequence[str], values: Sequence[int], colours: Sequence[str]) -> None:
+    axes.bar(range(len(names)), values, width=1, color=colours)
+    axes.set_yscale("log")
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_xlabel("class, by number of chips")
+    axes.set_ylabel("chips")
+
+
+def sheet_numbers(count: int) -> list[int]:
+    """Which of `count` chips a contact sheet shows: all, or a page of them evenly drawn."""
+    page = min(count, SHEET_COLUMNS * SHEET_ROWS)
+    return [number * count // page for number in range(page)]
+
+
+def contact_sheet(paths: Sequence[Path]) -> bytes:
+    """The chips at `paths`, a page of them at most: a PNG."""
+    columns = min(SHEET_COLUMNS, len(paths))
+    step = THUMB + GAP
+    sheet = np.full((GAP + step * -(-len(paths) // columns), GAP + step * columns, 3), 255, np.uint8)
+    for index, path in enumerate(paths):
+        top, left = (GAP + step * number for number in divmod(index, columns))
+        sheet[top : top + THUMB, left : left + THUMB] = thumbnail(read_chip(path))
+    return cv2.imencode(".png", sheet)[1].tobytes()
+
+
+def thumbnail(pixels: Pixels) -> Bytes:
+    """(H, W, B) -> (THUMB, THUMB, 3) in B, G, R; the chip keeps its shape, centred on grey.
+
+    Bytes stay as they are, other numbers are stretched from their 0.5th to their 99.5th percentile; of a number of
+    bands other than three the first is shown.
+    """
+    shown = pixels[:, :, ::-1] if pixels.shape[2] == 3 else np.repeat(pixels[:, :, :1], 3, axis=2)
+    if shown.dtype != np.uint8:
+        low, high = np.percentile(shown, (0.5, 99.5))
+        scaled = (shown.astype(np.float32) - low) * (255 / max(high - low, 1e-12))
+        shown = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    height, width = shown.shape[:2]
+    scale = THUMB / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(
+        np.ascontiguousarray(shown), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    )
+    out = np.full((THUMB, THUMB, 3), 128, np.uint8)
+    top, left = (THUMB - size[1]) // 2, (THUMB - size[0]) // 2
+    out[top : top + size[1], left : left + size[0]] = small
+    return out

@@ -1,0 +1,135 @@
+"""CIFAR-100: 60,000 images of 32 x 32 pixels in 100 classes.
+
+Krizhevsky 2009, "Learning multiple layers of features from tiny images".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torchgeo.datasets import NonGeoDataset
+from torchvision.datasets import CIFAR100 as PickledCIFAR100
+
+from rsft.data.datasets._plotting import image_tensor, plot_image
+from rsft.data.datasets._text import Rejection
+from rsft.data.datasets.image_folder import ImageFolderLT
+from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.units import Pixels
+from rsft.errors import DataError, RequestError
+
+_NAMES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
+poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm
+"""
+CLASSES = tuple(_NAMES.split())
+"""In the order of the labels."""
+
+SPLIT_SIZE = {"train": 50_000, "test": 10_000}
+PICKLES = PickledCIFAR100.base_folder
+
+_SEARCH_DEPTH = 2
+
+
+@dataclass(frozen=True)
+class CIFARImage:
+    """An image: a file, or, where `cut` gives its pixels (32, 32, 3), number `index` in the file `path`."""
+
+    path: Path
+    label: str
+    split: str
+    index: int = 0
+    cut: Callable[[], Pixels] | None = None
+
+
+class CIFAR100(NonGeoDataset):
+    """The images under `root`: cifar-100-python/ as published, or train/ and test/ with a folder of PNG files a class.
+
+    The published files are pickles. torchvision opens them, and only after it has found each of the three to have the
+    pinned MD5 sum: a pickle of any other content is never loaded.
+
+    Attributes:
+        images: training images first.
+        layout: pickles or folders.
+        skipped, rejected: as in ImageFolderLT; a folder that is no class of CIFAR-100 is skipped.
+
+    Raises:
+        RequestError: neither is there.
+        DataError: a published file is missing or altered.
+    """
+
+    def __init__(self, root: Path, transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
+        self.root, self.layout = _find_root(root)
+        self.transforms = transforms
+        self.skipped: Counter[str] = Counter()
+        self.rejected: list[Rejection] = []
+        self.images = self._from_pickles() if self.layout == "pickles" else self._from_folders()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """image: (3, 32, 32) float32 in 0-255; label: index into CLASSES.
+
+        Raises:
+            DataError: the file is no whole image.
+        """
+        image = self.images[index]
+        pixels = read_chip(image.path) if image.cut is None else image.cut()
+        sample = {"image": image_tensor(pixels), "label": torch.tensor(CLASSES.index(image.label))}
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def plot(self, sample: dict[str, Any]) -> Figure:
+        """The image and its class."""
+        return plot_image(sample["image"], CLASSES[int(sample["label"])])
+
+    def _from_pickles(self) -> list[CIFARImage]:
+        images = []
+        for split in SPLIT_SIZE:
+            try:
+                published = PickledCIFAR100(self.root, train=split == "train")
+            except RuntimeError as error:
+                fix = f"download {PickledCIFAR100.url} again"
+                raise DataError("CIFAR-100 is incomplete or altered", self.root / PICKLES, fix) from error
+            path = self.root / PICKLES / split
+            for index, (pixels, target) in enumerate(zip(published.data, published.targets, strict=True)):
+                images.append(CIFARImage(path, CLASSES[target], split, index, partial(_same, pixels)))
+        return images
+
+    def _from_folders(self) -> list[CIFARImage]:
+        folder = ImageFolderLT(self.root)
+        self.skipped, self.rejected = folder.skipped, folder.rejected
+        known = [file for file in folder.files if file.label in CLASSES]
+        if not known:
+            raise RequestError("no folder is called as a class of CIFAR-100", self.root, f"such as {CLASSES[0]}")
+        if len(known) < len(folder):
+            self.skipped["folder that is no class of CIFAR-100"] += len(folder) - len(known)
+        return [CIFARImage(file.path, file.label, file.split) for file in known]
+
+
+def _find_root(root: Path) -> tuple[Path, str]:
+    """The folder that holds the images, `root` or below it, and how."""
+    level = [root] if root.is_dir() else []
+    for _ in range(_SEARCH_DEPTH):
+        for folder in level:
+            if (folder / PICKLES).is_dir():
+                return folder, "pickles"
+            if (folder / "train").is_dir() and (folder / "test").is_dir():
+                return folder, "folders"
+        level = sorted(child for folder in level for child in folder.iterdir() if child.is_dir())
+    raise RequestError("this is no CIFAR-100", root, f"name the folder that holds {PICKLES}, or train and test")
+
+
+def _same(pixels: Pixels) -> Pixels:
+    return pixels

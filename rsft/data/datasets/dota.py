@@ -1,0 +1,248 @@
+"""DOTA v1.0, v1.5 and v2.0: objects in rotated boxes in aerial images.
+
+Xia et al. 2018, "DOTA: a large-scale dataset for object detection in aerial images"; Ding et al. 2021 for v2.0;
+https://captain-whu.github.io/DOTA.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+from torchgeo.datasets import NonGeoDataset
+
+from rsft.data.datasets._dota_crop import Window, crop_window, unclipped_window
+from rsft.data.datasets._dota_labels import LabelRow, read_label_file, spellings_of
+from rsft.data.datasets._dota_layout import DOTATree
+from rsft.data.datasets._plotting import image_tensor
+from rsft.data.datasets._text import Rejection
+from rsft.data.imagery.reader import open_image, read_chip
+from rsft.data.imagery.units import Pixels
+from rsft.errors import DataError, RequestError
+
+Version = Literal["1.0", "1.5", "2.0"]
+
+VERSIONS: tuple[Version, ...] = ("1.0", "1.5", "2.0")
+CLASSES = (
+    "plane",
+    "ship",
+    "storage-tank",
+    "baseball-diamond",
+    "tennis-court",
+    "basketball-court",
+    "ground-track-field",
+    "harbor",
+    "bridge",
+    "large-vehicle",
+    "small-vehicle",
+    "helicopter",
+    "roundabout",
+    "soccer-ball-field",
+    "swimming-pool",
+    "container-crane",
+    "airport",
+    "helipad",
+)
+"""The first 15 are those of v1.0; container-crane came with v1.5, airport and helipad with v2.0."""
+
+_SPELLINGS = spellings_of(CLASSES)
+_MODE_FLAGS = {"L": "gray-repeated", "RGB": "", "RGBA": "alpha-dropped"}
+
+
+@dataclass(frozen=True)
+class DOTAImage:
+    """An image with its label file.
+
+    Attributes:
+        split: train, val or test, by the nearest folder of that name; "" where there is none.
+        sensor, spacing_m: what the label file's header says.
+        flag: "gray-repeated" or "alpha-dropped" where it is no RGB image.
+    """
+
+    path: Path
+    label_file: Path
+    split: str
+    width: int
+    height: int
+    sensor: str | None
+    spacing_m: float | None
+    flag: str
+
+    @cached_property
+    def stem(self) -> str:
+        """The name of the image without its suffix; asked for twice an object."""
+        return self.path.stem
+
+
+@dataclass(frozen=True)
+class DOTAObject:
+    """An object and the window that is cut around it.
+
+    Attributes:
+        line: of the label file, from 1.
+        box: x1 y1 ... x4 y4 in pixels of the image, as annotated.
+        clipped: whether the window had to be.
+    """
+
+    image: DOTAImage
+    line: int
+    category: str
+    box: tuple[float, ...]
+    difficult: int
+    window: Window
+    clipped: bool
+
+    @property
+    def name(self) -> str:
+        """<image>_<x1>_<y1>_<x2>_<y2>."""
+        return "_".join([self.image.stem, *map(str, self.window)])
+
+    @property
+    def box_in_crop(self) -> list[float]:
+        """The box in the crop's own pixels."""
+        return [value - origin for value, origin in zip(self.box, self.window[:2] * 4, strict=True)]
+
+
+class DOTAObjects(NonGeoDataset):
+    """The objects of the images under `root`, image by image.
+
+    TorchGeo's tree, the archives as published, and images/ beside labelTxt/ are all read, as `DOTATree` pairs them.
+
+    Args:
+        classes: 15, as in v1.0, or 18.
+        margin: pixels added to the window on each side.
+        min_side: objects with a shorter side of their horizontal box are rejected.
+
+    Attributes:
+        images: sorted by split and path; those without an object too.
+        objects: by image, then in file order.
+        skipped: objects of classes beyond `classes`, images without labels, text files left out; by reason.
+        rejected: rows and files that cannot be used.
+
+    Raises:
+        RequestError: no image with a label file of `version`.
+        DataError: there are such images, but none can be used.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        version: Version = "1.0",
+        *,
+        classes: int = 15,
+        margin: int = 0,
+        min_side: int = 4,
+        transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> None:
+        self.root, self.version, self.transforms = root, version, transforms
+        self.classes = CLASSES[:classes]
+        self.margin, self.min_side = margin, min_side
+        tree = DOTATree(root, version)
+        self.skipped: Counter[str] = tree.skipped
+        self.rejected: list[Rejection] = tree.rejected
+        self.images: list[DOTAImage] = []
+        self.objects: list[DOTAObject] = []
+        for (split, _), (image, label_file) in tree.pairs.items():
+            self._read_image(image, label_file, split)
+        if tree.pairs and not self.images:
+            raise DataError("no image can be used", root, f"the last reason: {self.rejected[-1][2]}")
+        if not self.images:
+            wanted = "name the folder with images/ and labelTxt/, or with train/ and val/"
+            found = "".join(f"; found: {count} x {reason}" for reason, count in tree.skipped.items())
+            raise RequestError(f"no image with labels of DOTA v{version}", root, wanted + found)
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """image: (3, h, w) float32, the crop in 0-255; label: index into `classes`; box: (8,) in the crop's pixels."""
+        item = self.objects[index]
+        sample = {
+            "image": image_tensor(cut(item, read_rgb(item.image.path))),
+            "label": torch.tensor(self.classes.index(item.category)),
+            "box": torch.tensor(item.box_in_crop),
+        }
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def plot(self, sample: dict[str, Any]) -> Figure:
+        """The crop with its rotated box."""
+        figure, axes = plt.subplots()
+        axes.imshow(sample["image"].numpy().transpose(1, 2, 0).astype(np.uint8))
+        axes.add_patch(Polygon(sample["box"].numpy().reshape(4, 2), fill=False, edgecolor="tab:orange"))
+        axes.set_title(self.classes[int(sample["label"])])
+        axes.axis("off")
+        return figure
+
+    def _read_image(self, path: Path, label_file: Path, split: str) -> None:
+        try:
+            labels = read_label_file(label_file, _SPELLINGS)
+            width, height, flag = _header(path)
+        except DataError as error:
+            self.rejected.append((error.where, 0, error.what))
+            return
+        self.rejected += labels.rejected
+        sensor, spacing = labels.header.get("imagesource"), _spacing(labels.header.get("gsd"))
+        image = DOTAImage(path, label_file, split, width, height, sensor, spacing, flag)
+        self.images.append(image)
+        seen: dict[tuple[str, Window], int] = {}
+        for row in labels.rows:
+            if row.category not in self.classes:
+                self.skipped[f"{row.category}: not among the {len(self.classes)} classes"] += 1
+                continue
+            try:
+                item = self._object(image, row)
+            except DataError as error:
+                self.rejected.append((str(label_file), row.line, error.what))
+                continue
+            first = seen.setdefault((item.category, item.window), row.line)
+            if first == row.line:
+                self.objects.append(item)
+            else:
+                self.rejected.append((str(label_file), row.line, f"class and window of line {first} again"))
+
+    def _object(self, image: DOTAImage, row: LabelRow) -> DOTAObject:
+        window = crop_window(row.box, image.width, image.height, self.margin, self.min_side)
+        clipped = window != unclipped_window(row.box, self.margin)
+        return DOTAObject(image, row.line, row.category, row.box, row.difficult, window, clipped)
+
+
+def read_rgb(path: Path) -> Pixels:
+    """A whole image (H, W, 3): one band is repeated, a fourth is dropped.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    pixels = read_chip(path)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]
+
+
+def cut(item: DOTAObject, pixels: Pixels) -> Pixels:
+    """The window of an object (h, w, 3) out of its image (H, W, 3)."""
+    x1, y1, x2, y2 = item.window
+    return pixels[y1:y2, x1:x2]
+
+
+def _header(path: Path) -> tuple[int, int, str]:
+    """Width, height and flag, without decoding."""
+    with open_image(path) as image:
+        if image.mode not in _MODE_FLAGS:
+            raise DataError(f"pixels of mode {image.mode}, where 8 bits of gray or RGB are expected", path)
+        return *image.size, _MODE_FLAGS[image.mode]
+
+
+def _spacing(text: str | None) -> float | None:
+    """None where the header says null, or nothing."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    return value if np.isfinite(value) and value > 0 else None

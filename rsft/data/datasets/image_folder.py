@@ -1,0 +1,137 @@
+"""Any labelled images on disk: a tree of class folders, or list files of `path label` rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torchgeo.datasets import NonGeoDataset
+
+from rsft.data.datasets._plotting import image_tensor, plot_image
+from rsft.data.datasets._text import Rejection
+from rsft.data.datasets.list_files import label_fault, list_rows
+from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip
+from rsft.errors import RequestError
+
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """An image file, its class and its split."""
+
+    path: Path
+    label: str
+    split: str
+
+
+class ImageFolderLT(NonGeoDataset):
+    """The labelled images under `root`.
+
+    In this order: list files train.txt (and val.txt, test.txt) with paths relative to `root` or to the folder of their
+    split; class folders in train/ (and val/, test/); class folders in `root` itself, which all count as train.
+    A row's label is its last word. Class folders are searched to any depth.
+
+    Attributes:
+        files: in the order of the lists, or by path.
+        layout: lists, split folders or class folders.
+        skipped: class folders without images, and files that are no images by their place or name; by reason.
+        rejected: rows of a list that cannot be used.
+
+    Raises:
+        RequestError: no such folder, or no labelled image in it.
+        DataError: a list that is no text.
+    """
+
+    def __init__(self, root: Path, transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
+        if not root.is_dir():
+            raise RequestError("there is no such folder", root, "name the folder that holds the class folders")
+        self.root, self.transforms = root, transforms
+        self.files: list[LabelledFile] = []
+        self.skipped: Counter[str] = Counter()
+        self.rejected: list[Rejection] = []
+        self.layout = self._read()
+        if not self.files:
+            wanted = "give class folders (in train/ and val/, or at the top), or train.txt with `path label` rows"
+            raise RequestError(f"no labelled image in the folder (read as {self.layout})", root, wanted)
+        self.classes = classes_in_order({file.label for file in self.files})
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """image: (B, H, W) float32 in the file's own numbers; label: index into `classes`.
+
+        Raises:
+            DataError: the file is no whole image.
+        """
+        file = self.files[index]
+        label = torch.tensor(self.classes.index(file.label))
+        sample = {"image": image_tensor(read_chip(file.path)), "label": label}
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def plot(self, sample: dict[str, Any]) -> Figure:
+        """The image, grey or in its first three bands, and its class."""
+        return plot_image(sample["image"], self.classes[int(sample["label"])])
+
+    def _read(self) -> str:
+        """Find the images; return the layout."""
+        if (self.root / "train.txt").is_file():
+            for split in ("train", "val", "test"):
+                if (self.root / f"{split}.txt").is_file():
+                    self._read_list(split)
+            return "lists"
+        if _has_folders(self.root / "train"):  # a class may be called train: CIFAR-100 has one
+            for folder, split in SPLIT_FOLDERS.items():
+                if (self.root / folder).is_dir():
+                    self._read_class_folders(self.root / folder, split)
+            return "split folders"
+        self._read_class_folders(self.root, "train")
+        return "class folders"
+
+    def _read_list(self, split: str) -> None:
+        path = self.root / f"{split}.txt"
+        seen: dict[Path, int] = {}
+        for number, relative, label in list_rows(path):
+            fault = label_fault(relative, label)
+            candidates = [self.root / relative, self.root / split / relative]
+            image = next((candidate for candidate in candidates if candidate.is_file()), None)
+            if fault:
+                self.rejected.append((str(path), number, fault))
+            elif image is None:
+                self.rejected.append((str(path), number, f"there is no file {relative}"))
+            elif image in seen:
+                self.rejected.append((str(path), number, f"{relative} is listed already, in line {seen[image]}"))
+            else:
+                seen[image] = number
+                self.files.append(LabelledFile(image, label, split))
+
+    def _read_class_folders(self, folder: Path, split: str) -> None:
+        for entry in sorted(folder.iterdir()):
+            if entry.is_dir() and not entry.name.startswith("."):
+                before = len(self.files)
+                for path in sorted(path for path in entry.rglob("*") if not path.is_dir()):
+                    if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+                        self.files.append(LabelledFile(path, entry.name, split))
+                    else:
+                        self.skipped["not an image by its name"] += 1
+                if len(self.files) == before:
+                    self.skipped["class folder without an image"] += 1
+            elif entry.suffix.lower() in IMAGE_SUFFIXES:
+                self.skipped["image outside the class folders"] += 1
+            elif entry.is_file():
+                self.skipped["not an image by its name"] += 1
+
+
+def _has_folders(folder: Path) -> bool:
+    return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())
+
+
+def classes_in_order(labels: set[str]) -> list[str]:
+    """By number where every class is one, else by the alphabet."""
+    return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)

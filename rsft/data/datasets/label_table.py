@@ -1,0 +1,77 @@
+"""Labelled images by a table: a CSV with a path and a class a row, such as the review page of `rsft predict` saves."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from rsft.data.datasets._text import Rejection
+from rsft.data.datasets.image_folder import LabelledFile, classes_in_order
+from rsft.data.datasets.list_files import label_fault
+from rsft.errors import RequestError
+
+_SPLITS = ("train", "val", "test")
+
+
+class LabelTable:
+    """The images that the rows of a CSV name, by columns `path` (its own folder is where relative ones start), `class`
+    and, if it is there, `split`; all are train without one. Other columns are of no account.
+
+    Attributes:
+        files: in the order of the rows.
+        classes: by number where every class is one, else by the alphabet.
+        root: the folder that holds all images.
+        skipped: rows without a class, by reason.
+        rejected: rows that cannot be used.
+
+    Raises:
+        RequestError: the table cannot be read, lacks a column, or has no row that can be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.files: list[LabelledFile] = []
+        self.skipped: Counter[str] = Counter()
+        self.rejected: list[Rejection] = []
+        seen: dict[Path, int] = {}
+        for number, row in enumerate(_read(path).to_dict("records"), 2):  # as a spreadsheet counts
+            image = (path.parent / row["path"]).absolute()
+            label, split = row["class"].strip(), row["split"].strip() or "train"
+            if not label:
+                self.skipped["row without a class"] += 1
+                continue
+            fault = _fault(image, label, split, seen)
+            if fault:
+                self.rejected.append((str(path), number, fault))
+                continue
+            seen[image] = number
+            self.files.append(LabelledFile(image, label, split))
+        if not self.files:
+            raise RequestError("no row of the table can be used", path, "give a file that is there and a class in each")
+        self.classes = classes_in_order({file.label for file in self.files})
+        self.root = Path(os.path.commonpath([file.path.parent for file in self.files]))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"the table cannot be read: {error}", path, "save it as CSV with commas, in UTF-8"
+        ) from error
+    missing = [name for name in ("path", "class") if name not in table]
+    if missing:
+        raise RequestError(f"the table has no column {', '.join(missing)}", path, "it needs path and class")
+    return table if "split" in table else table.assign(split="")
+
+
+def _fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:
+    if not image.is_file():
+        return f"there is no file {image}"
+    if split not in _SPLITS:
+        return f"a split called {split}, where it is train, val or test"
+    if image in seen:
+        return f"{image.name} is listed already, in line {seen[image]}"
+    return label_fault(image.name, label)

@@ -1,0 +1,206 @@
+"""SRSDD-v1.0: 666 Gaofen-3 spotlight images with 2,884 ships in rotated boxes.
+
+Lei et al. 2021, "SRSDD-v1.0: a high-resolution SAR rotation ship detection dataset", Remote Sensing 13, 5104.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+from numpy.typing import NDArray
+from torchgeo.datasets import NonGeoDataset
+
+from rsft.data.datasets._dota_labels import read_label_file, spellings_of
+from rsft.data.datasets._plotting import image_tensor
+from rsft.data.datasets._text import Rejection
+from rsft.data.imagery.image_cache import HeldImage
+from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip
+from rsft.data.imagery.units import Pixels
+from rsft.errors import DataError, RequestError
+
+CLASSES = ("Cell-Container", "Container", "Fishing", "LawEnforce", "Dredger", "ore-oil")
+SPACING_M = 1.0
+CHIP_STEP = 64
+"""The side of a chip is a multiple of this many pixels."""
+
+_MIN_AREA = 1.0  # square pixels
+_SPELLINGS = spellings_of(CLASSES)
+
+
+@dataclass(frozen=True)
+class SRSDDShip:
+    """A ship in an image.
+
+    Attributes:
+        number: among the rows of its label file below the header, from 1, usable or not.
+        box: x1 y1 ... x4 y4 in pixels of the image.
+        line: of the label file, from 1.
+    """
+
+    image: Path
+    label_file: Path
+    line: int
+    number: int
+    category: str
+    box: tuple[float, ...]
+    difficult: int
+
+    @property
+    def name(self) -> str:
+        """L<image>_<number>, as in the FUSRS lists."""
+        stem = self.image.stem
+        return f"L{int(stem) if stem.isdecimal() else stem}_{self.number}"
+
+    @property
+    def window(self) -> tuple[int, int, int]:
+        """Left, top and side of the square chip around the box, in pixels; it may leave the image."""
+        corners = np.reshape(self.box, (4, 2))
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        side = CHIP_STEP * int(np.ceil(max(1.0, (high - low).max()) / CHIP_STEP))
+        left, top = np.rint((low + high) / 2 - side / 2).astype(int).tolist()
+        return left, top, side
+
+
+class SRSDD(NonGeoDataset):
+    """The ships of the images under `root`; an image and its label file share their stem, wherever they lie.
+
+    Attributes:
+        ships: by image, then in file order.
+        images: the images with labels, sorted.
+        skipped: images without labels, by reason.
+        rejected: rows and files that cannot be used.
+
+    Raises:
+        RequestError: no image with a label file in it.
+    """
+
+    def __init__(self, root: Path, transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
+        self.root, self.transforms = root, transforms
+        self.skipped: Counter[str] = Counter()
+        self.rejected: list[Rejection] = []
+        self.ships: list[SRSDDShip] = []
+        files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else []
+        images = self._by_stem([path for path in files if path.suffix.lower() in IMAGE_SUFFIXES])
+        labels = self._by_stem([path for path in files if path.suffix.lower() == ".txt"])
+        self.images = [images[stem] for stem in sorted(images, key=_natural) if stem in labels]
+        if not self.images:
+            raise RequestError("no image with a label file of its name", root, "name the folder of SRSDD-v1.0")
+        for image in self.images:
+            self._read_labels(labels[image.stem], image)
+        for stem in sorted(labels.keys() - images.keys()):
+            self.rejected.append((str(labels[stem]), 0, f"there is no image {stem}"))
+        bare = len(images) - len(self.images)
+        if bare:
+            self.skipped["image without a label file"] = bare
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """image: (1, H, W) float32; boxes: (N, 8) float32 corners; labels: (N,) indices into CLASSES."""
+        path = self.images[index]
+        ships = [ship for ship in self.ships if ship.image == path]
+        sample = {
+            "image": image_tensor(_grey(path)),
+            "boxes": torch.tensor([ship.box for ship in ships]).reshape(-1, 8),
+            "labels": torch.tensor([CLASSES.index(ship.category) for ship in ships], dtype=torch.long),
+        }
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def plot(self, sample: dict[str, Any]) -> Figure:
+        """The image in grey with its boxes."""
+        image = sample["image"][0].numpy()
+        figure, axes = plt.subplots()
+        axes.imshow(image, cmap="gray", vmin=0, vmax=np.percentile(image, 99.8))
+        for box, label in zip(sample["boxes"].numpy(), sample["labels"].tolist(), strict=True):
+            axes.add_patch(Polygon(box.reshape(4, 2), fill=False, edgecolor="tab:orange"))
+            axes.annotate(CLASSES[label], box[:2], color="tab:orange")
+        axes.axis("off")
+        return figure
+
+    def _by_stem(self, paths: list[Path]) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for path in paths:
+            if path.stem in found:
+                self.rejected.append((str(path), 0, f"there is a second {path.stem}: {found[path.stem]}"))
+            else:
+                found[path.stem] = path
+        return found
+
+    def _read_labels(self, path: Path, image: Path) -> None:
+        try:
+            found = read_label_file(path, _SPELLINGS)
+        except DataError as error:
+            self.rejected.append((str(path), 0, error.what))
+            return
+        self.rejected += found.rejected
+        for row in found.rows:
+            if not _area(row.box) >= _MIN_AREA:  # NaN too
+                self.rejected.append((str(path), row.line, "the box has no area"))
+                continue
+            self.ships.append(SRSDDShip(image, path, row.line, row.number, row.category, row.box, row.difficult))
+
+
+def cut_ship(ship: SRSDDShip) -> Pixels:
+    """The square chip around a ship (S, S, 1); where it leaves the image, the image is mirrored at its border.
+
+    The image is held for the next ship: ships of one image, one after the other, have it decoded once.
+
+    Raises:
+        DataError: the image cannot be read, or the ship lies outside it.
+    """
+    image = _held_grey(ship.image)
+    height, width = image.shape[:2]
+    left, top, side = ship.window
+    corners = np.reshape(ship.box, (4, 2))
+    if (corners.max(axis=0) < 0).any() or (corners.min(axis=0) >= (width, height)).any():
+        raise DataError("the box lies outside the image")  # the caller knows the row
+    rows, columns = _mirrored(np.arange(top, top + side), height), _mirrored(np.arange(left, left + side), width)
+    return np.ascontiguousarray(image[np.ix_(rows, columns)])
+
+
+def box_in_chip(ship: SRSDDShip) -> list[float]:
+    """The box in the chip's own pixels."""
+    left, top, _ = ship.window
+    return [float(value) for value in np.array(ship.box) - np.tile((left, top), 4)]
+
+
+def _mirrored(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Fold indices back into an axis, its border pixels not repeated."""
+    period = max(1, 2 * (length - 1))
+    folded = np.abs(index) % period
+    return np.asarray(np.minimum(folded, period - folded))
+
+
+def _grey(path: Path) -> Pixels:
+    """A single band (H, W, 1); some copies repeat it as R, G and B.
+
+    Raises:
+        DataError: the bands differ.
+    """
+    pixels = read_chip(path)
+    if (pixels != pixels[:, :, :1]).any():
+        raise DataError(f"{pixels.shape[2]} bands that differ, where one is expected", path)
+    return pixels[:, :, :1]
+
+
+_held_grey = HeldImage(_grey)
+
+
+def _area(box: tuple[float, ...]) -> float:
+    """Of the polygon x1 y1 ... x4 y4, in square pixels."""
+    x, y = np.reshape(box, (4, 2)).T
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+
+
+def _natural(stem: str) -> tuple[int, str]:
+    return (int(stem), "") if stem.isdecimal() else (2**31, stem)

@@ -1,0 +1,60 @@
+"""Simulated harbours and roads: many ships in one image, none on land or on top of another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rsft.data.simulation.clutter import Shore
+from rsft.data.simulation.scatterers import Pose
+from rsft.data.simulation.ships import draw_ship
+
+_TRIES = 40  # for a free place
+_CLEARANCE = 8.0  # metres between ships
+
+
+def draw_shore(rng: np.random.Generator, side: float) -> Shore:
+    """A shore that takes up to a third of a square of `side` metres."""
+    return Shore(float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.15, 0.45) * side))
+
+
+def place_ships(kinds: Sequence[str], shore: Shore | None, side: float, rng: np.random.Generator) -> dict[int, Pose]:
+    """Ships at random places in a square of `side` metres, their centres inside; half of them moored if there is land.
+
+    Returns the poses by index into `kinds`; a ship that finds no place is left out.
+    """
+    placed: dict[int, Pose] = {}
+    for index, kind in enumerate(kinds):
+        ship = draw_ship(kind, rng)
+        for _ in range(_TRIES):
+            if shore is not None and rng.random() < 0.5:
+                berth = shore.offset - ship.beam / 2 - rng.uniform(1, 15)
+                along = rng.uniform(-0.5, 0.5) * side
+                x = berth * np.cos(shore.angle) - along * np.sin(shore.angle)
+                y = berth * np.sin(shore.angle) + along * np.cos(shore.angle)
+                heading = shore.angle + rng.choice([-1, 1]) * np.pi / 2
+            else:
+                x, y = rng.uniform(-0.5, 0.5, 2) * side
+                heading = rng.uniform(0, 2 * np.pi)
+            pose = Pose(ship, float(x), float(y), float(heading))
+            if _fits(pose, list(placed.values()), shore, side):
+                placed[index] = pose
+                break
+    return placed
+
+
+def _fits(pose: Pose, others: list[Pose], shore: Shore | None, side: float) -> bool:
+    if max(abs(pose.x), abs(pose.y)) > side / 2:
+        return False
+    if shore is not None and shore.distance(*pose.box().T).max() > 0:
+        return False
+    return all(_apart(pose, other) and _apart(other, pose) for other in others)
+
+
+def _apart(pose: Pose, other: Pose) -> bool:
+    """Whether an axis of `pose` separates the two boxes."""
+    cos, sin = np.cos(pose.heading), np.sin(pose.heading)
+    offset = (other.box() - (pose.x, pose.y)) @ np.array([[cos, -sin], [sin, cos]])
+    half = np.array([pose.ship.length, pose.ship.beam]) / 2 + _CLEARANCE
+    return bool(np.any((offset.min(axis=0) > half) | (offset.max(axis=0) < -half)))

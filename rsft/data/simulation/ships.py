@@ -1,0 +1,69 @@
+"""Simulated ships, drawn at random a class; sizes follow the usual ranges of each trade."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rsft.data.simulation import fittings
+from rsft.data.simulation.geometry import PARTS, Part, Ship
+
+__all__ = ["CLASSES", "PARTS", "SIZES", "Part", "Ship", "draw_ship"]
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ShipClass:
+    """What ships of a class measure, and what stands on their decks.
+
+    Attributes:
+        length: in metres, log-uniform.
+        slenderness: length / beam.
+        freeboard: over the beam.
+        bow, stern: tapers, as fractions of the length.
+    """
+
+    length: Range
+    slenderness: Range
+    freeboard: Range
+    bow: Range
+    stern: Range
+    fittings: Callable[[Ship, np.random.Generator], list[Part]]
+
+
+SIZES = {
+    "cargo": ShipClass((60, 300), (5.6, 7.4), (0.15, 0.35), (0.10, 0.2), (0.05, 0.15), fittings.cargo),
+    "container": ShipClass((100, 400), (6.0, 8.0), (0.2, 0.35), (0.18, 0.3), (0.05, 0.15), fittings.container),
+    "tanker": ShipClass((60, 340), (5.4, 6.8), (0.1, 0.3), (0.08, 0.15), (0.08, 0.2), fittings.tanker),
+    "dredger": ShipClass((50, 180), (4.4, 5.8), (0.08, 0.2), (0.08, 0.18), (0.05, 0.12), fittings.dredger),
+    "fishing": ShipClass((15, 60), (3.2, 4.8), (0.15, 0.35), (0.3, 0.5), (0.1, 0.25), fittings.fishing),
+    "passenger": ShipClass((30, 330), (4.6, 8.5), (0.2, 0.4), (0.2, 0.4), (0.05, 0.15), fittings.passenger),
+    "tug": ShipClass((18, 40), (2.4, 3.4), (0.12, 0.25), (0.25, 0.4), (0.15, 0.35), fittings.tug),
+    "patrol": ShipClass((25, 160), (6.2, 9.0), (0.2, 0.4), (0.4, 0.6), (0.1, 0.3), fittings.patrol),
+}
+CLASSES = tuple(SIZES)
+
+
+def draw_ship(kind: str, rng: np.random.Generator) -> Ship:
+    """A random ship of `kind`, one of CLASSES; every part lies inside the outline."""
+    ranges = SIZES[kind]
+    length = float(np.exp(rng.uniform(*np.log(ranges.length))))
+    beam = length / rng.uniform(*ranges.slenderness)
+    freeboard = beam * rng.uniform(*ranges.freeboard)
+    hull = Ship(kind, length, beam, freeboard, rng.uniform(*ranges.bow), rng.uniform(*ranges.stern), ())
+    parts = _inside(hull, ranges.fittings(hull, rng))
+    return replace(hull, parts=tuple(sorted(parts, key=lambda part: part.height)))
+
+
+def _inside(hull: Ship, parts: list[Part]) -> list[Part]:
+    """Shift and narrow parts until they lie within the hull."""
+    x, y, half, width = np.array([(part.x, part.y, part.length / 2, part.width) for part in parts]).T
+    x = np.clip(x, half - hull.length / 2, 0.46 * hull.length - half)
+    room = 0.98 * hull.half_beam(np.stack([x - half, x + half])).min(axis=0)
+    width = np.minimum(width, 2 * room)
+    y = np.clip(y, width / 2 - room, room - width / 2)
+    places = zip(parts, x.tolist(), y.tolist(), width.tolist(), strict=True)
+    return [replace(part, x=x, y=y, width=width) for part, x, y, width in places]

@@ -1,0 +1,116 @@
+"""The audit of chips: each fault planted once and found once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rsft.data.audit.findings import Audit
+from rsft.data.audit.near_duplicates import near_pairs
+from rsft.data.audit.store_audit import audit_folder, audit_store
+from rsft.data.chips.builder import Plan, Record, build_store
+from rsft.data.chips.store import ChipStore
+
+
+def speckle(seed: int) -> np.ndarray:
+    """(64, 64) gamma speckle around a bright bar that `seed` places."""
+    rng = np.random.default_rng(seed)
+    image = rng.gamma(4, 8, (64, 64))
+    image[rng.integers(8, 50) :][:6, 10:50] += 120
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def found(audit: Audit) -> dict[str, int]:
+    return {finding.what: finding.count for finding in audit.findings if finding.count}
+
+
+def write(folder: Path, **images: np.ndarray) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, image in images.items():
+        cv2.imwrite(str(folder / f"{name}.png"), image)
+
+
+def test_planted_faults_are_found(tmp_path: Path) -> None:
+    twin = speckle(1)
+    twin[0, 0] ^= 1
+    bright = np.where(speckle(9) > 30, 255, speckle(9)).astype(np.uint8)
+    write(tmp_path / "train/a", one=speckle(1), two=speckle(2), again=speckle(2), flat=np.full((64, 64), 7, np.uint8))
+    write(tmp_path / "train/b", three=speckle(3))
+    write(tmp_path / "val/a", one=speckle(4), copy=speckle(2), near=twin, bright=bright)
+    write(tmp_path / "val/b", conflict=speckle(4))
+    (tmp_path / "val/b/cut.png").write_bytes((tmp_path / "val/b/conflict.png").read_bytes()[:200])
+    audit = audit_folder(tmp_path)
+    assert found(audit) == {
+        "names in two splits": 1,
+        "chips that repeat the content of another in their split": 2,
+        "contents in two splits": 1,
+        "contents in two classes": 1,
+        "pairs of near-duplicates across splits (pHash, at most 3 of 64 bits)": 1,
+        "chips that are constant or cannot be read": 2,
+        "chips with 25% of the pixels saturated": 1,
+    }
+    near = next(finding for finding in audit.findings if "near" in finding.what)
+    assert near.examples == ("a/one (train) ~ a/near (val)",)
+    assert not audit.clean and audit.classes["a"]["all"] == {"train": 4, "val": 4}
+
+
+def test_a_class_that_a_split_lacks_is_found(tmp_path: Path) -> None:
+    write(tmp_path / "train/a", one=speckle(1))
+    write(tmp_path / "train/b", two=speckle(2))
+    write(tmp_path / "test/a", three=speckle(3))
+    audit = audit_folder(tmp_path)
+    assert found(audit) == {"classes without a chip in a split": 1}
+    assert audit.findings[-1].examples == ("b (test)",)
+
+
+def test_clean_chips_are_clean(tmp_path: Path) -> None:
+    for index in range(6):
+        write(tmp_path / ("val" if index > 3 else "train") / "ab"[index % 2], **{f"i{index}": speckle(index)})
+    assert audit_folder(tmp_path).clean
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ChipStore:
+    """Three chips of two vessels, one of them in two splits, y altered after the build."""
+    write(tmp_path / "raw", x=speckle(1), y=speckle(2), z=speckle(3))
+    rows = [("x", "train", "v1"), ("y", "test", "v1"), ("z", "test", "v2")]
+    records = [
+        Record(name, split, "a", tmp_path / f"raw/{name}.png", facts={"mmsi": vessel, "group_key": vessel})
+        for name, split, vessel in rows
+    ]
+    store = build_store(tmp_path / "store", records, Plan("test", ["a"], "none"))
+    shutil.copy(tmp_path / "raw/x.png", store.root / store.table["path"].iloc[0])
+    return store
+
+
+def test_a_store_is_held_against_its_manifest(store: ChipStore) -> None:
+    audit = audit_store(store)
+    assert found(audit)["vessels (MMSI) in two splits"] == 1
+    assert found(audit)["chips that are not what the manifest says"] == 1
+
+
+def test_shared_scenes_and_what_they_touch(store: ChipStore) -> None:
+    by_what = {finding.what: finding for finding in audit_store(store).findings}
+    assert by_what["scenes or vessels in two splits"].examples == ("v1",)
+    touched = by_what["test chips of a scene or vessel of another split"]
+    assert (touched.count, touched.of, touched.examples) == (1, 2, ("y",))
+
+
+def test_processes_do_not_change_the_result(tmp_path: Path) -> None:
+    write(tmp_path / "a", x=speckle(1), y=speckle(2))
+    assert audit_folder(tmp_path, jobs=2) == audit_folder(tmp_path)
+
+
+def test_near_pairs_equal_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    values = [int(value) for value in rng.integers(0, 2**63, 100, np.uint64)]
+    for value in values[:40]:  # neighbours at distance 1 to 5
+        flips = rng.choice(64, rng.integers(1, 6), replace=False)
+        values.append(value ^ sum(1 << int(bit) for bit in flips))
+    brute = {(a, b) for a in values for b in values if a < b and (a ^ b).bit_count() <= 3}
+    pairs = list(near_pairs(values))
+    assert set(pairs) == brute and len(pairs) == len(brute) > 5

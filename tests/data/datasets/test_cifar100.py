@@ -1,0 +1,77 @@
+"""CIFAR-100 as published and as folders, in miniature."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rsft.data.chips.long_tail import long_tail_counts
+from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, PICKLES
+from rsft.errors import DataError, RequestError
+from rsft.utils.archives.extract import extract_archive
+from tests.sources.cifar_data import dump, write_folders, write_pickles
+
+
+class Trap:
+    """A pickle that leaves a file where it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return (Path.touch, (self.path,))
+
+
+def test_there_are_a_hundred_classes() -> None:
+    assert len(CLASSES) == len(set(CLASSES)) == 100 and list(CLASSES) == sorted(CLASSES)
+
+
+def test_published_files_are_read_through_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = CIFAR100(write_pickles(tmp_path / "a/b", monkeypatch).parent)
+    assert source.layout == "pickles" and len(source) == 300
+    image = source.images[299]
+    assert (image.label, image.split, image.index) == ("worm", "test", 99) and image.cut is not None
+    assert image.cut().shape == (32, 32, 3) and source[0]["image"].shape == (3, 32, 32)
+    raw = np.random.default_rng(100).integers(0, 256, (100, 3072), dtype=np.uint8)[99]
+    assert np.array_equal(image.cut().transpose(2, 0, 1).ravel(), raw)
+
+
+@pytest.mark.parametrize("name", ["train", "test", "meta"])
+def test_an_altered_pickle_is_never_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    root = write_pickles(tmp_path, monkeypatch)
+    dump(root / PICKLES / name, Trap(tmp_path / "sprung"))
+    with pytest.raises(DataError, match="incomplete or altered"):
+        CIFAR100(root)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_folders_are_read_and_others_counted(tmp_path: Path) -> None:
+    source = CIFAR100(write_folders(tmp_path, {"train/train": 2, "train/apple": 1, "test/apple": 1, "train/ship": 3}))
+    assert source.layout == "folders" and source.skipped == {"folder that is no class of CIFAR-100": 3}
+    assert [(image.label, image.split) for image in source.images] == [
+        ("apple", "train"),
+        ("train", "train"),
+        ("train", "train"),
+        ("apple", "test"),
+    ]
+    sample = source[1]
+    assert CLASSES[int(sample["label"])] == "train" == source.plot(sample).axes[0].get_title()
+
+
+def test_anything_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no CIFAR-100"):
+        CIFAR100(tmp_path)
+    with pytest.raises(RequestError, match="as a class"):
+        CIFAR100(write_folders(tmp_path, {"train/ship": 1, "test/ship": 1}))
+
+
+@pytest.mark.realdata
+def test_the_shared_archive_has_the_published_profile(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    source = CIFAR100(extract_archive(shared("cifar100_lt.tar"), tmp_path / "cifar"))
+    found = Counter(image.label for image in source.images if image.split == "train")
+    assert sum(found.values()) == 10_847 and long_tail_counts({name: found[name] for name in CLASSES}, 100) == found
+    assert len(source) == 12_847 and source.skipped == {} and source[0]["image"].shape == (3, 32, 32)

@@ -1,0 +1,238 @@
+"""DOTA: trees as they lie about, labels as they are met, and the window of an object."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchgeo.datasets import DOTA
+
+from rsft.data.datasets._dota_crop import crop_window
+from rsft.data.datasets.dota import CLASSES, DOTAObjects, cut, read_rgb
+from rsft.data.imagery import reader
+from rsft.errors import DataError, RequestError
+from tests.sources.dota_data import HEADER, row, write_image, write_pair
+
+
+@pytest.mark.parametrize(
+    ("box", "window"),
+    [
+        ((10, 20, 30, 18, 32, 40, 12, 42), (10, 18, 32, 42)),
+        ((10.2, 20.7, 30, 20, 30.1, 40, 10, 40), (10, 20, 31, 40)),
+        ((-5, -5, 30, -5, 30, 20, -5, 20), (0, 0, 30, 20)),
+        ((70, 50, 95, 50, 95, 70, 70, 70), (70, 50, 80, 60)),
+        ((60, 40, 80, 40, 80, 60, 60, 60), (60, 40, 80, 60)),
+    ],
+)
+def test_the_window_is_the_upright_box_in_the_image(box: tuple[float, ...], window: tuple[int, ...]) -> None:
+    assert crop_window(box, 80, 60) == window
+
+
+@pytest.mark.parametrize(
+    ("box", "match"),
+    [
+        ((5, 5, 5, 5, 5, 20, 5, 20), "a box of 0 x 15 pixels"),
+        ((5, 5, 8, 5, 8, 20, 5, 20), "a box of 3 x 15 pixels, under the least side of 4"),
+        ((78, 5, 99, 5, 99, 20, 78, 20), "a box of 2 x 15 pixels"),
+        ((90, 5, 99, 5, 99, 20, 90, 20), "outside the image of 80 x 60"),
+        ((-9, 5, 0, 5, 0, 20, -9, 20), "outside the image"),
+        ((float("nan"), 5, 9, 5, 9, 20, 0, 20), "NaN or infinite"),
+        ((0, 5, 1e400, 5, 9, 20, 0, 20), "NaN or infinite"),
+    ],
+)
+def test_a_box_without_a_window_says_why(box: tuple[float, ...], match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        crop_window(box, 80, 60, margin=3, min_side=4)
+
+
+def test_labels_as_they_are_met(tmp_path: Path) -> None:
+    rows = [
+        row(10, 10, 30, 20),
+        row(10.5, 10, 30, 20, "Small_Vehicle", 2),
+        row(-5, 10, 30, 20, "ship", 1),
+        "1 2 3 plane 0\n",
+        row(1, 2, 30, 40, "submarine"),
+        row(1, 2, 30, 40, difficult=3),
+        row(1, 2, float("nan"), 40),
+        "x" + row(1, 2, 30, 40),
+        row(100, 2, 130, 40),
+        row(10, 10, 30, 20),
+        row(10, 10, 30, 20, "helipad"),
+    ]
+    text = (HEADER + "".join(rows)).replace("\n", "\r\n")
+    pixels = write_pair(tmp_path, b"\xef\xbb\xbf" + text.encode())
+    source = DOTAObjects(tmp_path)
+    assert [(item.name, item.category, item.difficult, item.clipped, item.line) for item in source.objects] == [
+        ("P1_10_10_30_20", "plane", 0, False, 3),
+        ("P1_10_10_30_20", "small-vehicle", 2, False, 4),
+        ("P1_0_10_30_20", "ship", 1, True, 5),
+    ]
+    assert sorted((line, reason.split(",")[0]) for _, line, reason in source.rejected) == [
+        (6, "5 fields"),
+        (7, "unknown class submarine"),
+        (8, "a difficulty of 3"),
+        (9, "a corner is NaN or infinite"),
+        (10, "a corner or the difficulty is not a number"),
+        (11, "the box lies outside the image of 80 x 60 pixels"),
+        (12, "class and window of line 3 again"),
+    ]
+    assert source.skipped == {"helipad: not among the 15 classes": 1}
+    image = source.images[0]
+    assert (image.width, image.height, image.sensor, image.spacing_m) == (80, 60, "GoogleEarth", 0.5)
+    np.testing.assert_array_equal(cut(source.objects[2], read_rgb(image.path)), pixels[10:20, :30])
+    assert source.objects[2].box_in_crop == [-5, 0, 30, 0, 30, 10, -5, 10]
+
+
+@pytest.mark.parametrize("header", ["", "gsd:null\n", "imagesource:GF\n"])
+def test_the_header_may_be_missing_or_empty(tmp_path: Path, header: str) -> None:
+    write_pair(tmp_path, header + row(10, 10, 30, 20))
+    source = DOTAObjects(tmp_path)
+    assert len(source) == 1 and source.images[0].spacing_m is None
+
+
+def test_margin_and_classes(tmp_path: Path) -> None:
+    write_pair(tmp_path, row(2, 10, 30, 20) + row(40, 10, 50, 20, "helipad"))
+    source = DOTAObjects(tmp_path, classes=18, margin=5)
+    assert [(item.window, item.clipped) for item in source.objects] == [
+        ((0, 5, 35, 25), True),
+        ((35, 5, 55, 25), False),
+    ]
+    assert source.classes == CLASSES
+
+
+def test_gray_is_repeated_alpha_dropped_and_the_rest_refused(tmp_path: Path) -> None:
+    gray = write_pair(tmp_path, row(10, 10, 30, 20), "P1", mode="L")
+    alpha = write_pair(tmp_path, row(10, 10, 30, 20), "P2", mode="RGBA")
+    write_pair(tmp_path, row(10, 10, 30, 20), "P3", mode="I;16")
+    source = DOTAObjects(tmp_path)
+    assert [image.flag for image in source.images] == ["gray-repeated", "alpha-dropped"]
+    np.testing.assert_array_equal(read_rgb(source.images[0].path), np.repeat(gray, 3, axis=2))
+    np.testing.assert_array_equal(read_rgb(source.images[1].path), alpha[..., :3])
+    assert source.rejected[0][2].startswith("pixels of mode I;16")
+
+
+def test_where_no_image_can_be_used_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pair(tmp_path, row(10, 10, 30, 20))
+    monkeypatch.setattr(reader, "MAX_PIXELS", 1000)
+    with pytest.raises(DataError, match=r"no image can be used .* the image is too large: it has more than 1,000"):
+        DOTAObjects(tmp_path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_largest_images_of_v2_pass(tmp_path: Path) -> None:
+    write_pair(tmp_path, row(19_000, 19_000, 20_010, 19_500, "airport"))
+    header = struct.pack(">4s2I5B", b"IHDR", 20_000, 20_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    data = struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))  # the pixels are not asked for
+    (tmp_path / "images/P1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + data)
+    assert DOTAObjects(tmp_path, classes=18).objects[0].window == (19_000, 19_000, 20_000, 19_500)
+
+
+def test_files_that_do_not_pair_are_told(tmp_path: Path) -> None:
+    write_pair(tmp_path, row(10, 10, 30, 20))
+    write_pair(tmp_path, row(10, 10, 30, 20), labels_in="more labels")
+    write_pair(tmp_path, b"\xff\xfe", "P2")
+    write_pair(tmp_path, row(10, 10, 30, 20), "P3")
+    (tmp_path / "images/P3.png").write_bytes(b"")
+    write_image(tmp_path / "images/P4.png")
+    (tmp_path / "labelTxt/P5.txt").write_text(row(1, 1, 9, 9))
+    source = DOTAObjects(tmp_path)
+    assert len(source) == 1 and source.skipped == {"image without a label file": 1}
+    assert sorted((Path(file).name, reason.split(":")[0]) for file, _, reason in source.rejected) == [
+        ("P1.txt", "there is a second P1"),
+        ("P2.txt", "the file is not UTF-8 text"),
+        ("P3.png", "the file is not an image that can be read"),
+        ("P5.txt", "there is no image P5"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "is_label"),
+    [
+        ("SOURCE.txt", "gsdata: github.com\n", False),
+        ("crops_P1.txt", "val/plane/P1_10_10_30_20.png 10\n", False),
+        ("train/README.txt", "", False),
+        ("val/README.txt", "1 2 3 4 5 6 7 8\n", False),
+        ("images/notes.txt", b"\xff\xfe\x00", False),
+        ("DOTA v1.5/README.txt", "hello", False),
+        ("labelTxt_without_image/P9.txt", "", True),
+        ("Annotations/P9.txt", b"\xff\xfe", True),
+        ("annfiles/P9.txt", row(1, 1, 9, 9), True),
+        ("images/P9.txt", "\ufeff\r\n" + HEADER, True),
+        ("P9.txt", "-1.5 2e1 " + "3 " * 6 + "plane", True),
+    ],
+)
+def test_a_text_file_without_an_image_is_a_label_file_or_counted(
+    tmp_path: Path, path: str, text: str | bytes, is_label: bool
+) -> None:
+    write_pair(tmp_path, row(10, 10, 30, 20))
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_bytes(text if isinstance(text, bytes) else text.encode())
+    source = DOTAObjects(tmp_path)
+    assert source.rejected == ([(str(tmp_path / path), 0, "there is no image P9")] if is_label else [])
+    assert source.skipped == ({} if is_label else {"text file that is no label file": 1})
+    assert len(source) == 1
+
+
+def write_versions(root: Path, layout: str) -> None:
+    for split in ("train", "val"):
+        for version, category in (("1.0", "plane"), ("1.5", "container-crane")):
+            folder = layout.format(version=version)
+            write_pair(root / split, row(10, 10, 30, 20, category), f"P-{split}", folder)
+
+
+@pytest.mark.parametrize(
+    "layout", ["annotations/version{version}", "labelTxt-v{version}", "DOTA v{version} 标注/labelTxt"]
+)
+def test_splits_and_versions_are_found_by_their_folders(tmp_path: Path, layout: str) -> None:
+    write_versions(tmp_path, layout)
+    write_pair(tmp_path / "train", row(10, 10, 30, 20), "P-train", "labelTxt-v1.0_hbb")
+    source = DOTAObjects(tmp_path, "1.5", classes=18)
+    assert [(item.image.split, item.category) for item in source.objects] == [
+        ("train", "container-crane"),
+        ("val", "container-crane"),
+    ]
+    assert source.skipped == {"label file of v1.0": 3} and source.rejected == []
+    with pytest.raises(RequestError, match=r"no image with labels of DOTA v2.0 .* found: 2 x label file of v1.5"):
+        DOTAObjects(tmp_path, "2.0")
+
+
+def test_horizontal_boxes_are_left_out(tmp_path: Path) -> None:
+    write_pair(tmp_path, row(10, 10, 30, 20))
+    write_pair(tmp_path, row(10, 10, 35, 25), labels_in="trainset_reclabelTxt")
+    source = DOTAObjects(tmp_path)
+    assert source.objects[0].window == (10, 10, 30, 20)
+    assert source.skipped == {"label file of horizontal boxes": 1}
+
+
+def test_torchgeo_reads_the_same_boxes_from_its_tree(tmp_path: Path) -> None:
+    write_versions(tmp_path, "annotations/version{version}")
+    place = "train/images/P-train.png,train/annotations/version1.0/P-train.txt"
+    (tmp_path / "samples.csv").write_text(f"image_path,annotation_path,split,version\n{place},train,1.0\n")
+    theirs = DOTA(tmp_path, "train", "1.0")[0]
+    ours = [item for item in DOTAObjects(tmp_path).objects if item.image.split == "train"]
+    assert [list(item.box) for item in ours] == theirs["bbox"].tolist()
+    assert [CLASSES.index(item.category) for item in ours] == theirs["labels"].tolist()
+    assert DOTA.classes == CLASSES
+
+
+def test_samples_can_be_drawn(tmp_path: Path) -> None:
+    write_pair(tmp_path, row(10, 10, 30, 20, "harbor"))
+    source = DOTAObjects(tmp_path)
+    sample = source[0]
+    assert sample["image"].shape == (3, 10, 20) and sample["box"].tolist() == [0, 0, 20, 0, 20, 10, 0, 10]
+    assert source.plot(sample).axes[0].get_title() == "harbor"
+
+
+@pytest.mark.realdata
+def test_the_authors_crops_of_P1888_are_met_name_for_name(shared: Callable[[str], Path]) -> None:
+    root = shared("dota_samples")
+    source = DOTAObjects(root)
+    ours = [f"val/{item.category}/{item.name}.png" for item in source.objects if item.image.path.stem == "P1888"]
+    assert ours == [line.split()[0] for line in (root / "crops_P1888.txt").read_text().splitlines()]
+    assert len(DOTAObjects(root, min_side=1)) == 107 + 130 + 64 + 295 - 2  # of two objects a split left a line
+    assert not any(item.clipped for item in source.objects)

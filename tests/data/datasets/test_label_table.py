@@ -1,0 +1,55 @@
+"""A CSV of paths and classes, and what people leave in it."""
+
+from pathlib import Path
+
+import pytest
+
+from rsft.data.datasets.label_table import LabelTable
+from rsft.errors import RequestError
+
+
+def table(folder: Path, *rows: str, header: str = "path,class,predicted") -> Path:
+    for name in ("a.tif", "deep/b.tif"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    path = folder / "labels.csv"
+    path.write_text("\n".join([header, *rows]), encoding="utf-8-sig")
+    return path
+
+
+def test_rows(tmp_path):
+    rows = [
+        "a.tif,cargo,x",
+        f"{tmp_path}/deep/b.tif, tug boat ,x",
+        "a.tif,tug,x",
+        "gone.tif,tug,x",
+        "a.tif,,x",
+        "a.tif,../x,x",
+    ]
+    found = LabelTable(table(tmp_path, *rows))
+    assert [(file.path, file.label, file.split) for file in found.files] == [
+        (tmp_path / "a.tif", "cargo", "train"),
+        (tmp_path / "deep/b.tif", "tug boat", "train"),
+    ]
+    assert found.classes == ["cargo", "tug boat"] and found.root == tmp_path
+    assert found.skipped == {"row without a class": 1}
+    assert [(line, reason.split(str(tmp_path))[0]) for _, line, reason in found.rejected] == [
+        (4, "a.tif is listed already, in line 2"),
+        (5, "there is no file "),
+        (7, "a.tif is listed already, in line 2"),
+    ]
+
+
+def test_splits(tmp_path):
+    found = LabelTable(table(tmp_path, "a.tif,1,val", "deep/b.tif,1,dev", header="path,class,split"))
+    assert [file.split for file in found.files] == ["val"]
+    assert found.rejected[0][1:] == (3, "a split called dev, where it is train, val or test")
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "told"),
+    [("file,label", ["a.tif,x"], "no column path, class"), ("path,class", ["gone.tif,x"], "no row"), ("", [], "read")],
+)
+def test_refused(tmp_path, header, rows, told):
+    with pytest.raises(RequestError, match=told):
+        LabelTable(table(tmp_path, *rows, header=header))

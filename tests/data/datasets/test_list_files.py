@@ -1,0 +1,132 @@
+"""List files of Places-LT and iNaturalist 2018, in miniature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rsft.data.datasets.list_files import INaturalist2018, ListedImages, ListFacts, PlacesLT, folder_class
+from rsft.errors import DataError, RequestError
+
+
+class Tiny(ListedImages):
+    facts = ListFacts("Tiny", {"train": "train.txt", "val": "val.txt"}, {"train": 3, "val": 1}, 2)
+
+
+TRAIN = ("data/a/airfield/1.jpg 0", "data/a/apartment/outdoor/2.jpg 1", "data/a/airfield/3.jpg 0")
+VAL = ("val/4.jpg 1",)
+
+
+def write(root: Path, train: tuple[str, ...] = TRAIN, val: tuple[str, ...] = VAL, absent: str = "") -> Path:
+    for row in (*train, *val):
+        path = root / row.rpartition(" ")[0].replace("\\", "/")
+        if path.suffix and ".." not in path.parts and path.is_relative_to(root) and path.name != absent:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path, "PNG")
+    (root / "train.txt").write_text("\n".join(train), "utf-8")
+    (root / "val.txt").write_text("\n".join(val), "utf-8")
+    return root
+
+
+def reasons(source: ListedImages) -> list[tuple[int, str]]:
+    return [(line, reason) for _, line, reason in source.rejected]
+
+
+def test_classes_are_called_as_their_folders(tmp_path: Path) -> None:
+    source = Tiny(write(tmp_path))
+    assert source.classes == ["airfield", "apartment-outdoor"] and source.rejected == [] and source.differences == []
+    rows = source.table[["split", "path", "label", "class"]].to_numpy().tolist()
+    assert rows[3] == ["val", "val/4.jpg", 1, "apartment-outdoor"] and len(source) == 4
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("train_val2018/Arachnida/5", "Arachnida-5"),
+        ("train/rock_arch", "rock_arch"),
+        ("val_256", ""),
+    ],
+)
+def test_folder_class(folder: str, name: str) -> None:
+    assert folder_class(folder) == name
+
+
+def test_without_folders_classes_are_numbered(tmp_path: Path) -> None:
+    assert Tiny(write(tmp_path, ("1.jpg 0", "2.jpg 1", "3.jpg 1"))).classes == ["class-0", "class-1"]
+
+
+def test_every_faulty_row_is_listed_with_its_line(tmp_path: Path) -> None:
+    bad = ("lonely", "data/a/airfield/5.jpg 2", "data/a/airfield/6.jpg one", "../out.jpg 0", "/etc/hostname 0")
+    bad += (TRAIN[0], "data/a/airfield/7.jpg 1", "data/a/airfield/gone.jpg 0")
+    source = Tiny(write(tmp_path, (*TRAIN, *bad), absent="gone.jpg"))
+    assert len(source) == 4
+    assert reasons(source) == [
+        (4, "a row is `path label`:  lonely"),
+        (5, "a class number is 0 to 1: data/a/airfield/5.jpg 2"),
+        (6, "a class number is 0 to 1: data/a/airfield/6.jpg one"),
+        (7, "the path leaves the folder: ../out.jpg 0"),
+        (8, "the path leaves the folder: /etc/hostname 0"),
+        (9, "it is listed already: data/a/airfield/1.jpg 0"),
+        (10, "its folder is that of another class: data/a/airfield/7.jpg 1"),
+        (11, "there is no such file: data/a/airfield/gone.jpg 0"),
+    ]
+
+
+def test_an_image_of_both_splits_stays_in_training(tmp_path: Path) -> None:
+    source = Tiny(write(tmp_path, val=(TRAIN[1],)))
+    assert source.table["split"].tolist() == ["train"] * 3
+    assert source.rejected[0][0] == str(tmp_path / "val.txt")
+
+
+def test_crlf_bom_backslashes_spaces_and_chinese(tmp_path: Path) -> None:
+    write(tmp_path / "飞 机", ("data\\机 场\\1 2.jpg 0", "data/b/2.jpg 1"))
+    text = (tmp_path / "飞 机/train.txt").read_text("utf-8")
+    (tmp_path / "飞 机/train.txt").write_text("\ufeff" + text.replace("\n", "\r\n\r\n"), "utf-8", newline="")
+    source = Tiny(tmp_path / "飞 机")
+    assert source.table["path"].tolist()[0] == "data/机 场/1 2.jpg" and source.classes[0] == "机 场"
+
+
+def test_differences_from_what_is_published_are_told(tmp_path: Path) -> None:
+    source = Tiny(write(tmp_path, TRAIN[:1]))
+    assert source.differences == [
+        "rows of train.txt: 1; published: 3",
+        "classes with a training row: 1; published: 2",
+    ]
+    (tmp_path / "val.txt").unlink()
+    assert "rows of val.txt: 0; published: 1" in Tiny(tmp_path).differences
+
+
+def test_lists_may_lie_elsewhere(tmp_path: Path) -> None:
+    write(tmp_path / "images")
+    (tmp_path / "lists").mkdir()
+    for name in ("train.txt", "val.txt"):
+        (tmp_path / "images" / name).rename(tmp_path / "lists" / name)
+    assert len(Tiny(tmp_path / "images", tmp_path / "lists")) == 4
+    with pytest.raises(RequestError, match=r"no train\.txt"):
+        Tiny(tmp_path / "images")
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no such folder"):
+        PlacesLT(tmp_path / "absent")
+    (tmp_path / "iNaturalist18_train.txt").write_text("train_val2018/Aves/7/x.jpg 7\n")
+    with pytest.raises(RequestError) as caught:
+        INaturalist2018(tmp_path)
+    assert caught.value.fix.endswith("train_val2018/Aves/7/x.jpg")
+    (tmp_path / "iNaturalist18_train.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="UTF-8"):
+        INaturalist2018(tmp_path)
+    (tmp_path / "iNaturalist18_train.txt").write_text("")
+    with pytest.raises(RequestError):
+        INaturalist2018(tmp_path)
+
+
+def test_samples_keep_their_numbers_and_can_be_drawn(tmp_path: Path) -> None:
+    source = Tiny(write(tmp_path))
+    sample = source[1]
+    assert sample["image"].shape == (3, 5, 6) and sample["image"].max() > 200 and int(sample["label"]) == 1
+    assert source.plot(sample).axes[0].get_title() == "apartment-outdoor"

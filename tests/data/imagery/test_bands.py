@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from rsft.data.imagery.bands import bands_in, check_bands, check_planes, compute_planes
+from rsft.errors import RequestError
+
+PIXELS = np.array([[[4, 2], [6, 0]]], np.uint8)  # (1, 2, 2): VV, VH
+
+
+def plane(expression):
+    (found,) = compute_planes(PIXELS, ("VV", "VH"), [expression])
+    return found.tolist()[0]
+
+
+@pytest.mark.parametrize(
+    ("expression", "values"),
+    [
+        ("VV", [4, 6]),
+        ("VH", [2, 0]),
+        ("VV - VH", [2, 6]),
+        ("VH - VV", [-2, -6]),  # bytes would wrap around
+        ("-VV", [-4, -6]),
+        ("VV * VH", [8, 0]),
+        ("(VV + VH) / 2", [3, 3]),
+        ("VV / VH", [2, np.inf]),
+        ("0.5 * VV", [2, 3]),
+    ],
+)
+def test_planes(expression, values):
+    assert plane(expression) == values
+
+
+def test_a_band_stays_what_it_is():
+    (found,) = compute_planes(PIXELS, ("VV", "VH"), ["VH"])
+    assert found.dtype == np.uint8 and np.shares_memory(found, PIXELS)
+
+
+def test_names():
+    assert bands_in("(B08 - B04) / (B08 + B04)") == {"B04", "B08"}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "VV -", "VV ** 2", "VV.real", "f(VV)", "__import__('os')", "VV if VH else 1", "'VV'", "VV, VH", "[VV]"]
+)
+def test_nothing_else_is_computed(text):
+    with pytest.raises(RequestError, match="no expression over bands"):
+        bands_in(text)
+
+
+def test_a_missing_band():
+    with pytest.raises(RequestError, match="no band HH, HV") as caught:
+        check_planes(["VV", "HH - HV"], ("VV", "VH"))
+    assert caught.value.fix == "they have VV, VH"
+
+
+def test_names_of_bands():
+    check_bands(("VH", "VV"))
+    for names, told in [(("VV", "XX"), "XX is no band"), (("VV", "VV"), "VV comes twice")]:
+        with pytest.raises(RequestError, match=told):
+            check_bands(names)

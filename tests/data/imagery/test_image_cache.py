@@ -1,0 +1,67 @@
+"""The image that chips are cut from: decoded once, read again where the file has changed, one at a time."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rsft.data.imagery.image_cache import HeldImage, file_state
+from rsft.data.imagery.units import Pixels
+from rsft.errors import DataError
+
+
+def read(path: Path) -> Pixels:
+    """The bytes of a file as an image of one row."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError("the file cannot be read", path, "bring it back") from error
+    return np.frombuffer(data, np.uint8).reshape(1, -1, 1)
+
+
+def test_an_image_is_read_once_and_again_where_it_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"ab")
+    held = HeldImage(read)
+    first = held(path)
+    assert held(path) is first
+    path.write_bytes(b"cd")
+    os.utime(path, ns=(0, 1))
+    assert held(path).ravel().tolist() == list(b"cd")
+    path.write_bytes(b"cde")
+    os.utime(path, ns=(0, 1))
+    assert held(path).shape == (1, 3, 1)
+
+
+def test_the_last_image_is_gone_before_the_next_is_read(tmp_path: Path) -> None:
+    seen: list[weakref.ref[Pixels]] = []
+
+    def counted(path: Path) -> Pixels:
+        assert all(image() is None for image in seen)
+        pixels = np.zeros((2, 2, 1))
+        seen.append(weakref.ref(pixels))
+        return pixels
+
+    held = HeldImage(counted)
+    for name in "aab":
+        held(tmp_path / name)
+    assert len(seen) == 2 and seen[1]() is not None
+    held.clear()
+    assert seen[1]() is None
+
+
+def test_a_fault_is_held_with_its_cause_until_the_file_changes(tmp_path: Path) -> None:
+    path, tries = tmp_path / "a.png", []
+    held = HeldImage(lambda path: (tries.append(path), read(path))[1])
+    for _ in range(3):
+        with pytest.raises(DataError, match="cannot be read") as caught:
+            held(path)
+        assert (caught.value.where, caught.value.fix) == (str(path), "bring it back")
+        assert isinstance(caught.value.__cause__, FileNotFoundError)
+    assert file_state(path) is None and len(tries) == 1
+    path.write_bytes(b"ab")
+    assert held(path).size == 2

@@ -1,0 +1,172 @@
+"""The packed cache and the batches made of it."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from rsft.data.chips.builder import Plan, Record, build_store
+from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.augmentation import Augmentation
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.stretch import AS_IT_IS, Stretch
+from rsft.data.loading import packed_cache
+from rsft.data.loading.datamodule import ChipData, ChipImages
+from rsft.errors import DataError, RsftError
+
+UNITS = {"uint8": (AS_IT_IS,) * 3, "uint16": (AS_IT_IS,) * 3}
+CONTRACT = Contract(
+    units=UNITS, bands=("gray",), planes=("gray",) * 3, crop=12, size=8, mean=(0.5,) * 3, std=(0.5,) * 3
+)
+
+
+def make(root: Path, count: int = 10) -> ChipStore:
+    def cut(seed: int) -> np.ndarray:
+        dtype = "uint16" if seed % 2 else "uint8"
+        return np.random.default_rng(seed).integers(0, 256, (16, 16, 1)).astype(dtype)
+
+    records = [
+        Record(str(index), "train", "ab"[index % 2], root.parent / "1.txt", lambda seed=index: cut(seed))
+        for index in range(count)
+    ]
+    return build_store(root, records, Plan("tiny", ("a", "b"), "tiny"), overwrite=root.exists())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ChipStore:
+    return make(tmp_path / "数据 1")
+
+
+def read(store: ChipStore, contract: Contract = CONTRACT) -> ChipImages:
+    return ChipImages(store.root, store.table, store.classes, contract)
+
+
+def packed(store: ChipStore) -> list[Path]:
+    return sorted((store.root / ".cache").glob("*.npy"))
+
+
+def test_images_are_those_of_the_contract(store: ChipStore) -> None:
+    chips = read(store)
+    assert chips.images.shape == (10, 8, 8, 3) and chips.labels.tolist() == [0] * 5 + [1] * 5
+    for image, path in zip(chips.images, store.table["path"], strict=True):
+        np.testing.assert_array_equal(image, CONTRACT.to_image(read_chip(store.root / path)))
+
+
+def test_the_second_reading_reads_no_chip(store: ChipStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = read(store).images
+    monkeypatch.setattr(packed_cache, "read_chip", None)
+    again = read(store)
+    assert isinstance(again.images, np.memmap) and not again.images.flags.writeable
+    np.testing.assert_array_equal(first, again.images)
+    assert len(packed(store)) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"size": 4}, {"crop": None}, {"units": UNITS | {"uint16": (Stretch(high=100),) * 3}}]
+)
+def test_another_transform_is_another_cache(store: ChipStore, change: dict[str, object]) -> None:
+    first, second = read(store), read(store, CONTRACT.model_copy(update=change))
+    assert len(packed(store)) == 2 and not np.array_equal(first.images, second.images)
+
+
+def test_a_subset_and_its_order_are_their_own(store: ChipStore) -> None:
+    whole = read(store).images
+    part = ChipImages(store.root, store.table.iloc[[7, 2]], store.classes, CONTRACT)
+    np.testing.assert_array_equal(part.images, whole[[7, 2]])
+
+
+def test_what_another_manifest_left_is_removed(store: ChipStore) -> None:
+    read(store)
+    store.table.iloc[:6].to_parquet(store.root / "manifest.parquet")
+    assert len(read(ChipStore.open(store.root))) == 6
+    assert len(packed(store)) == 1
+
+
+def test_what_a_killed_process_left_is_removed(store: ChipStore) -> None:
+    def read_and_die() -> None:
+        packed_cache._fill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # in a process of its own
+        read(store)
+
+    process = multiprocessing.get_context("fork").Process(target=read_and_die)
+    process.start()
+    process.join(20)
+    (left,) = (store.root / ".cache").rglob("*.npy")
+    assert process.exitcode == -signal.SIGKILL
+    read(store)
+    assert [*(store.root / ".cache").rglob("*.npy")] == packed(store) != [left]
+
+
+def test_two_processes_give_the_same_bytes(store: ChipStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    read(store)
+    (path,) = packed(store)
+    first = path.read_bytes()
+    path.unlink()
+    monkeypatch.setattr(packed_cache, "_PAYS", 1)
+    monkeypatch.setattr(packed_cache, "_CHUNK", 3)
+    read(store)
+    assert path.read_bytes() == first
+
+
+def test_a_read_only_root_is_cached_elsewhere(
+    store: ChipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_cache, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(packed_cache.os, "access", lambda *_: False)  # root may write anywhere
+    assert len(read(store)) == 10
+    assert len(list((tmp_path / "rsft/chips").rglob("*.npy"))) == 1 and not packed(store)
+
+
+def test_no_room(store: ChipStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(packed_cache, "_fill", full)
+    with pytest.raises(RsftError, match=r"No space left on device.*make room"):
+        read(store)
+    assert not packed(store)
+
+
+def test_a_chip_that_is_not_what_the_manifest_says(store: ChipStore) -> None:
+    path = store.root / store.table["path"][3]
+    cv2.imwrite(str(path), np.arange(256, dtype=np.uint8).reshape(16, 16))
+    with pytest.raises(DataError, match="not the one that the manifest describes") as caught:
+        read(store)
+    assert caught.value.where == str(path) and not packed(store)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="the file is empty"):
+        read(store)
+
+
+def test_a_unit_that_cannot_become_the_contract_s(store: ChipStore) -> None:
+    with pytest.raises(DataError, match="pixels, but the model takes sigma0"):
+        read(store, CONTRACT.model_copy(update={"units": {"sigma0": (Stretch(high=1),) * 3}}))
+
+
+@pytest.mark.parametrize("name", ["sar", "optical"])
+def test_batches_do_not_depend_on_the_number_of_workers(store: ChipStore, name: str) -> None:
+    chips = read(store)
+
+    def batches(workers: int) -> list[torch.Tensor]:
+        data = ChipData(
+            chips,
+            chips,
+            batch_size=4,
+            eval_batch_size=4,
+            augmentation=Augmentation(name),
+            seed=3,
+            workers=workers,
+        )
+        return [part for batch in data.train_dataloader() for part in batch]
+
+    one, two = batches(0), batches(2)
+    assert len(one) == len(two) == 6
+    assert all(torch.equal(*pair) for pair in zip(one, two, strict=True))

@@ -1,0 +1,94 @@
+"""CIFAR100-LT: the profile, what is set aside, archives."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+from rsft.data.chips.long_tail import long_tail_counts
+from rsft.data.datasets.cifar100 import CLASSES, SPLIT_SIZE
+from rsft.data.imagery.reader import read_chip
+from rsft.data.prepare.cifar100 import prepare_cifar100
+from rsft.errors import DataError, RequestError
+from tests.sources.cifar_data import write_folders, write_pickles
+
+SIZES = {"train": 16, "test": 4}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen training and four test images of each of three classes."""
+    counts = {f"{split}/{label}": count for split, count in SIZES.items() for label in ("apple", "bee", "train")}
+    return write_folders(tmp_path_factory.mktemp("cifar"), counts)
+
+
+def counts(root: Path, split: str) -> dict[str, int]:
+    table = pd.read_parquet(root / "manifest.parquet")
+    return table[table["split"] == split]["class"].value_counts().sort_index().to_dict()
+
+
+def test_the_published_count_at_a_ratio_of_100() -> None:
+    profile = long_tail_counts(dict.fromkeys(CLASSES, SPLIT_SIZE["train"] // 100), 100)
+    assert sum(profile.values()) == 10_847 and (profile["apple"], profile["worm"]) == (500, 5)
+
+
+def test_training_is_thinned_and_validation_comes_of_test(folders: Path, tmp_path: Path) -> None:
+    store = prepare_cifar100(tmp_path / "out", src=folders, ratio=16, val=0.25)
+    assert counts(store.root, "train") == {"apple": 16, "bee": 4, "train": 1}
+    assert counts(store.root, "val") == {"apple": 1, "bee": 1, "train": 1}
+    assert sum(counts(store.root, "test").values()) == 9
+    assert store.skipped == {"training image, for a ratio of 16": 27} and store.classes == CLASSES
+
+
+def test_a_long_tail_stays_as_it_is_and_the_seed_decides(folders: Path, tmp_path: Path) -> None:
+    first, again, other = (
+        prepare_cifar100(tmp_path / name, src=folders, ratio=16, val=0, seed=seed)
+        for name, seed in (("1", 0), ("2", 0), ("3", 1))
+    )
+    manifests = [(store.root / "manifest.parquet").read_bytes() for store in (first, again, other)]
+    assert manifests[0] == manifests[1] != manifests[2]
+    second = prepare_cifar100(tmp_path / "4", src=first.root / "chips", ratio=16, val=0)
+    assert second.table["sha256"].tolist() == first.table["sha256"].tolist()
+
+
+def test_an_archive_gives_the_same_chips_and_leaves_nothing(folders: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as tar:
+        tar.add(folders, "cifar")
+    store = prepare_cifar100(tmp_path / "data/out", src=tmp_path / "cifar.tar.gz", ratio=16)
+    plain = prepare_cifar100(tmp_path / "plain", src=folders, ratio=16)
+    assert store.table["sha256"].tolist() == plain.table["sha256"].tolist()
+    assert [path.name for path in store.root.parent.iterdir()] == ["out"]
+
+
+def test_a_faulty_archive_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "cifar.tar").write_bytes(b"no archive")
+    with pytest.raises(DataError, match=r"no \.zip"):
+        prepare_cifar100(tmp_path / "data/out", src=tmp_path / "cifar.tar")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_two_builds_of_one_archive_do_not_meet(tmp_path: Path) -> None:
+    (tmp_path / "cifar.tar").write_bytes(b"")
+    with FileLock(tmp_path / ".out.unpacked.lock"), pytest.raises(RequestError, match="another process"):
+        prepare_cifar100(tmp_path / "out", src=tmp_path / "cifar.tar")
+
+
+def test_published_files_become_png(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    src = write_pickles(tmp_path / "src", monkeypatch, train=40, test=20)
+    store = prepare_cifar100(tmp_path / "out", src=src, ratio=1, val=0)
+    last = store.table.iloc[-1]
+    assert (len(store.table), last["path"]) == (60, "chips/train/keyboard/00039.png")
+    pixels = np.random.default_rng(40).integers(0, 256, (40, 3072), dtype=np.uint8)[39]
+    assert np.array_equal(read_chip(store.root / last["path"]).transpose(2, 0, 1).ravel(), pixels)
+
+
+@pytest.mark.parametrize(("argument", "value"), [("ratio", 0.5), ("val", 1.0)])
+def test_arguments_out_of_range_are_refused(folders: Path, tmp_path: Path, argument: str, value: float) -> None:
+    with pytest.raises(RequestError) as caught:
+        prepare_cifar100(tmp_path / "out", src=folders, **{argument: value})
+    assert caught.value.where == f"--{argument}"

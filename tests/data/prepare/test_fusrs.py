@@ -1,0 +1,231 @@
+"""FUSRS v2 under both protocols, on trees of noise in the published formats."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from rsft.data.chips.store import ChipStore
+from rsft.data.datasets.fusrs import read_lists
+from rsft.data.prepare.fusrs import prepare_fusrs
+from rsft.errors import DataError, RequestError
+from tests.prepare.fusrs_data import write_for_lists, write_fusar, write_srsdd
+
+TRAIN = """\
+L1_1.png 0
+L2_2.png 2
+Ship_C07S11N0002.png 0
+Ship_C07S11N0002.png 0
+Ship_C04S01N0001.png 1
+Ship_C03S01N0001.png 3
+L9_1.png 0
+broken
+"""
+TEST = "L1_2.png 1\nShip_C12S01N0001.png 2\nShip_C07S11N0002.png 0\n"
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """Both archives, the lists, and a name in two folders."""
+    raw = tmp_path / "raw"
+    names = ["Ship_C07S11N0002", "Ship_C04S01N0001", "Ship_C03S01N0001", "Ship_C12S01N0001", "Ship_C01S01N0001"]
+    write_fusar(raw / "FUSAR", names, vessels=1)
+    (raw / "FUSAR/Other/Sub12").mkdir()
+    pixels = np.random.default_rng(77).integers(0, 255, (16, 16), np.uint8)
+    cv2.imwrite(str(raw / "FUSAR/Other/Sub12/Ship_C07S11N0002.tiff"), pixels)
+    write_srsdd(raw / "SRSDD", {1: ["Container", "Fishing"], 2: ["Dredger", "Fishing"]})
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/v25_train.txt").write_text(TRAIN)
+    (tmp_path / "lists/v25_test.txt").write_text(TEST)
+    return raw
+
+
+@pytest.fixture
+def published(raw: Path, tmp_path: Path) -> ChipStore:
+    return prepare_fusrs(tmp_path / "out", protocol="published", lists=tmp_path / "lists", jobs=1)
+
+
+def rejections(store: ChipStore) -> list[tuple[str, int, str]]:
+    table = pd.read_csv(store.root / "rejected.csv")
+    return [(Path(row.file).name, row.line, row.reason) for row in table.itertuples()]
+
+
+def test_a_chip_a_row_with_the_labels_of_the_lists(published: ChipStore) -> None:
+    table = published.table.sort_values(["split", "name"])
+    assert list(zip(table["split"], table["name"], table["class"], strict=True)) == [
+        ("test", "L1_2", "fishing"),
+        ("test", "Ship_C07S11N0002", "cargo"),
+        ("test", "Ship_C12S01N0001", "tanker"),
+        ("train", "L1_1", "cargo"),
+        ("train", "L2_2", "tanker"),
+        ("train", "Ship_C03S01N0001", "dredger"),
+        ("train", "Ship_C04S01N0001", "fishing"),
+        ("train", "Ship_C07S11N0002", "cargo"),
+        ("train", "Ship_C07S11N0002__2", "cargo"),
+    ]
+    assert published.groups == {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}
+
+
+def test_what_is_odd_about_a_row_is_flagged(published: ChipStore) -> None:
+    flags = dict(zip(published.table["name"], published.table["flags"], strict=True))
+    assert flags["L2_2"] == "label-contradicts-annotation" and flags["L1_1"] == ""
+    assert flags["Ship_C07S11N0002__2"] == "repeated-row,label-contradicts-annotation,ambiguous-name"
+
+
+def test_rows_without_a_chip_are_rejected_with_their_line(published: ChipStore) -> None:
+    assert rejections(published) == [
+        ("v25_train.txt", 7, "neither archive holds L9_1"),
+        ("v25_train.txt", 8, "1 fields, where a row is `name label`"),
+    ]
+    assert published.skipped == {
+        "FUSAR-Ship: in no list": 1,
+        "FUSAR-Ship: another file of a listed name": 1,
+        "SRSDD: in no list": 1,
+    }
+
+
+def test_a_name_means_one_file_and_pixels_stay(published: ChipStore, raw: Path) -> None:
+    rows = published.table[published.table["name"].str.startswith("Ship_C07S11N0002")]
+    origin = raw / "FUSAR/Other/Sub11/Ship_C07S11N0002.tiff"
+    assert {(published.root / path).read_bytes() for path in rows["path"]} == {origin.read_bytes()}
+    row = published.table.set_index("name").loc["Ship_C04S01N0001"]
+    assert (row["sensor"], row["polarisation"], row["incidence_deg"]) == ("Gaofen-3", "DH", 30.5)
+
+
+def test_a_swapped_image_is_cut_again_when_a_build_goes_on(raw: Path, tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    build = partial(prepare_fusrs, protocol="published", lists=tmp_path / "lists", jobs=1)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "out", progress=stop)
+    image = raw / "SRSDD/images/1.png"
+    cv2.imwrite(str(image), np.random.default_rng(78).integers(0, 255, (96, 96), np.uint8))
+    os.utime(image, ns=(0, 1))
+    again, fresh = build(tmp_path / "out"), build(tmp_path / "fresh")
+    assert (again.root / "manifest.parquet").read_bytes() == (fresh.root / "manifest.parquet").read_bytes()
+
+
+def test_the_audit_lies_beside_the_chips(published: ChipStore) -> None:
+    [audit] = json.loads((published.root / "audit.json").read_text("utf-8"))
+    counts = {finding["what"]: finding["count"] for finding in audit["findings"]}
+    assert counts["names in two splits"] == 1
+    assert counts["chips with the flag repeated-row"] == 1
+    assert counts["chips that repeat the content of another in their split"] == 1
+
+
+def test_validation_takes_whole_groups_of_the_training_rows(raw: Path, tmp_path: Path) -> None:
+    store = prepare_fusrs(tmp_path / "out", protocol="published", lists=tmp_path / "lists", val=0.3, jobs=1)
+    counts = store.table["split"].value_counts()
+    assert counts["train"] + counts["val"] == 6 and counts["test"] == 3 and counts["val"] >= 1
+    repeated = store.table[store.table["name"].str.startswith("Ship_C07") & (store.table["split"] != "test")]
+    assert repeated["split"].nunique() == 1
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """138 FUSAR-Ship chips of 46 vessels, 40 images with three ships each."""
+    codes = ["01"] * 60 + ["04"] * 24 + ["12"] * 18 + ["03"] * 30 + ["13"] * 6
+    write_fusar(tmp_path / "FUSAR", [f"Ship_C{code}S01N{index:04}" for index, code in enumerate(codes)])
+    write_srsdd(tmp_path / "SRSDD", {image: ["Container", "Fishing", "ore-oil"] for image in range(40)})
+    return tmp_path
+
+
+def test_clean_splits_share_no_scene_and_no_vessel(many: Path) -> None:
+    store = prepare_fusrs(many / "out", jobs=1)
+    assert len(store.table) == 132 + 120 and store.skipped == {"FUSAR-Ship Tug: not among the classes": 6}
+    group = store.table["mmsi"].fillna(store.table["name"].str.split("_").str[0])
+    assert (store.table.groupby(group)["split"].nunique() == 1).all()
+    shares = store.counts("test") / sum(store.counts(split) for split in ("train", "val", "test"))
+    assert shares == pytest.approx(0.25, abs=0.06) and store.counts("val").min() > 0
+
+
+def test_clean_takes_a_content_once_and_no_content_of_two_categories(many: Path) -> None:
+    fusar = many / "FUSAR"
+    shutil.copy(fusar / "Cargo/Sub01/Ship_C01S01N0000.tiff", fusar / "Cargo/Sub01/Ship_C01S01N0900.tiff")
+    shutil.copy(fusar / "Cargo/Sub01/Ship_C01S01N0001.tiff", fusar / "Tug/Sub01/Ship_C13S01N0901.tiff")
+    shutil.copy(many / "SRSDD/images/3.png", many / "SRSDD/images/300.png")
+    shutil.copy(many / "SRSDD/labels/3.txt", many / "SRSDD/labels/300.txt")
+    store = prepare_fusrs(many / "out", jobs=1)
+    assert store.skipped["FUSAR-Ship: content that is there already"] == 1
+    assert store.skipped["SRSDD: content that is there already"] == 3
+    assert rejections(store) == [
+        ("Ship_C01S01N0001.tiff", 0, "the same content is Cargo, Tug"),
+        ("Ship_C13S01N0901.tiff", 0, "the same content is Cargo, Tug"),
+    ]
+
+
+def test_clean_with_five_classes_knows_the_others(many: Path) -> None:
+    store = prepare_fusrs(many / "out", classes=5, jobs=1)
+    assert store.classes == ("cargo", "other", "fishing", "tanker", "dredger")
+    assert (store.table["class"] == "other").sum() == 6
+
+
+def test_the_seed_decides_every_byte(many: Path) -> None:
+    first, again = (prepare_fusrs(many / name, jobs=jobs) for name, jobs in (("a", 1), ("b", 2)))
+    assert (first.root / "manifest.parquet").read_bytes() == (again.root / "manifest.parquet").read_bytes()
+    other = prepare_fusrs(many / "c", seed=1, jobs=1)
+    assert not other.table["path"].equals(first.table["path"])
+
+
+def test_sources_are_found_by_content_or_asked_for(many: Path) -> None:
+    (many / "FUSAR").rename(many / "下载 1")
+    assert len(prepare_fusrs(many / "out", jobs=1).table) == 252
+    shutil.copytree(many / "SRSDD", many / "SRSDD again")
+    with pytest.raises(RequestError, match="SRSDD: 2 folders could be it"):
+        prepare_fusrs(many / "more", jobs=1)
+    shutil.rmtree(many / "下载 1")
+    with pytest.raises(RequestError, match=r"FUSARShip: it is not there.*--fusar"):
+        prepare_fusrs(many / "more", jobs=1)
+
+
+def test_archives_are_opened(many: Path) -> None:
+    archive = Path(shutil.make_archive(str(many / "fusar"), "zip", many / "FUSAR"))
+    store = prepare_fusrs(many / "out", fusar=archive, srsdd=many / "SRSDD", jobs=1)
+    assert len(store.table) == 252 and "fusar.zip" in (store.root / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [({"val": 0.9}, "share of 0.9"), ({"classes": 3}, "3 classes"), ({"lists": Path()}, "clean takes no lists")],
+)
+def test_arguments_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, object], told: str) -> None:
+    with pytest.raises(RequestError, match=told):
+        prepare_fusrs(tmp_path / "out", **wrong)  # type: ignore[arg-type]
+
+
+def test_without_a_network_the_lists_are_asked_for(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise DataError("v25_train.txt cannot be downloaded: no network", "url", "fetch it by hand")
+
+    monkeypatch.setattr("rsft.data.datasets.fusrs.download", closed)
+    with pytest.raises(DataError, match="by hand"):
+        prepare_fusrs(many / "out", protocol="published", jobs=1)
+    assert not (many / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+@pytest.mark.parametrize(("classes", "train", "test"), [(4, 5261, 1700), (5, 6971, 2129)])
+def test_the_published_lists_row_for_row(
+    shared: Callable[[str], Path], tmp_path: Path, classes: int, train: int, test: int
+) -> None:
+    lists = shared("fusrs_lists")
+    rows, _ = read_lists(lists, classes)
+    write_for_lists(tmp_path, rows, classes)
+    store = prepare_fusrs(tmp_path / "out", protocol="published", lists=lists, classes=classes)
+    assert [store.counts(split).sum() for split in ("train", "val", "test")] == [train, 0, test]
+    assert store.rejected == 0
+    flags = store.table["flags"].str.split(",")
+    assert flags.map(lambda found: "repeated-row" in found).sum() == 864 + 151
+    clean = prepare_fusrs(tmp_path / "clean", classes=classes)
+    assert clean.table.groupby("group_key")["split"].nunique().max() == 1

@@ -1,0 +1,151 @@
+"""From labelled folders to chip stores: splits, long tails, names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from PIL import Image
+
+from rsft.data.chips.store import ChipStore
+from rsft.data.prepare.image_folder import prepare_folder
+from rsft.errors import RequestError
+
+
+def write_tree(root: Path, counts: dict[str, int]) -> Path:
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True)
+        for index in range(count):
+            pixels = np.random.default_rng(index).integers(0, 256, (6, 6), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / folder / f"{index:03}.png")
+    return root
+
+
+def test_one_level_gets_a_stratified_validation_split(tmp_path: Path) -> None:
+    src = write_tree(tmp_path / "src", {"a": 10, "b": 4, "c": 1})
+    store = prepare_folder(src, tmp_path / "out", val=0.25)
+    assert store.counts("train").tolist() == [8, 3, 1] and store.counts("val").tolist() == [2, 1, 0]
+    assert store.split("test").empty and store.bands == ("gray",) and store.name == "out"
+
+
+def test_splits_that_are_there_are_kept(tmp_path: Path) -> None:
+    src = write_tree(tmp_path / "src", {"train/a": 6, "val/a": 3, "test/a": 2})
+    store = prepare_folder(src, tmp_path / "out", val=0.5)
+    assert [store.counts(split).tolist() for split in ("train", "val", "test")] == [[6], [3], [2]]
+
+
+def test_imbalance_thins_training_alone_and_is_counted(tmp_path: Path) -> None:
+    src = write_tree(
+        tmp_path / "src", {"train/a": 20, "train/b": 24, "train/c": 24, "val/a": 3, "val/b": 3, "val/c": 3}
+    )
+    store = prepare_folder(src, tmp_path / "out", imbalance=4)
+    assert store.counts("train").tolist() == [6, 24, 12] and store.counts("val").tolist() == [3, 3, 3]
+    assert store.skipped == {"of the training chips, for an imbalance of 4": 26}
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    src = write_tree(tmp_path / "src", {"a": 30, "b": 30})
+    first, again, other = (
+        prepare_folder(src, tmp_path / name, imbalance=5, seed=seed) for name, seed in (("1", 0), ("2", 0), ("3", 1))
+    )
+    manifest = (first.root / "manifest.parquet").read_bytes()
+    assert manifest == (again.root / "manifest.parquet").read_bytes()
+    assert manifest != (other.root / "manifest.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_classes_can_be_given_names(tmp_path: Path, as_file: bool) -> None:
+    src = write_tree(tmp_path / "src", {"0": 3, "1": 3})
+    names: dict[str, str] | Path = {"0": "2S1", "1": "main battle tank"}
+    if as_file:
+        (tmp_path / "names.txt").write_text("\ufeff0 2S1\r\n1 main battle tank\r\n")
+        names = tmp_path / "names.txt"
+    store = prepare_folder(src, tmp_path / "out", names=names)
+    assert store.classes == ("2S1", "main battle tank")
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [({"0": "a"}, "no name for 1"), ({"0": "a", "1": "a"}, "used twice"), ({"0": "a", "1": "b/c"}, "cannot name")],
+)
+def test_faulty_names_are_refused(tmp_path: Path, names: dict[str, str], reason: str) -> None:
+    src = write_tree(tmp_path / "src", {"0": 3, "1": 3})
+    with pytest.raises(RequestError, match=reason):
+        prepare_folder(src, tmp_path / "out", names=names)
+
+
+def test_a_row_of_one_word_is_no_name(tmp_path: Path) -> None:
+    src = write_tree(tmp_path / "src", {"0": 3})
+    (tmp_path / "names.txt").write_text("\n0\n")
+    with pytest.raises(RequestError) as caught:
+        prepare_folder(src, tmp_path / "out", names=tmp_path / "names.txt")
+    assert caught.value.where.endswith("names.txt:2")
+
+
+@pytest.mark.parametrize(("argument", "value"), [("val", 1.0), ("val", -0.1), ("imbalance", 0.5)])
+def test_arguments_out_of_range_are_refused(tmp_path: Path, argument: str, value: float) -> None:
+    src = write_tree(tmp_path / "src", {"a": 2})
+    with pytest.raises(RequestError) as caught:
+        prepare_folder(src, tmp_path / "out", **{argument: value})
+    assert caught.value.where == f"--{argument}"
+
+
+def test_files_that_cannot_be_used_are_listed(tmp_path: Path) -> None:
+    src = write_tree(tmp_path / "src", {"a": 4})
+    (src / "a" / "text.png").write_text("no image")
+    (src / "a" / "cut.png").write_bytes((src / "a" / "000.png").read_bytes()[:60])
+    store = prepare_folder(src, tmp_path / "out", val=0)
+    assert store.rejected == 2 and len(store.table) == 4
+    listed = pd.read_csv(store.root / "rejected.csv")
+    assert [Path(file).name for file in listed["file"]] == ["cut.png", "text.png"]
+
+
+def test_one_name_in_two_folders_of_a_class_stays_two_chips(tmp_path: Path) -> None:
+    src = write_tree(tmp_path / "src", {"a/x": 1, "a/y": 1})
+    assert prepare_folder(src, tmp_path / "out", val=0).table["name"].tolist() == ["a__x__000_png", "a__y__000_png"]
+
+
+@pytest.mark.realdata
+def test_mstar_long_tail(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    store = prepare_folder(shared("mstar_soc10"), tmp_path / "mstar", imbalance=50, seed=0)
+    assert sorted(store.counts("train"), reverse=True) == [299, 193, 125, 81, 52, 34, 22, 14, 9, 5]
+    assert store.counts("val").tolist() == [274, 195, 274, 195, 196, 274, 273, 196, 274, 274]
+    assert store.rejected == 0 and store.units == ("uint8",) and store.bands == ("gray",)
+
+
+@pytest.mark.realdata
+def test_rsscn7_as_one_level(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    source = shared("rsscn7_96px")
+    (tmp_path / "src").mkdir()
+    for name in ("aGrass", "gParking"):
+        (tmp_path / "src" / name).symlink_to(source / name)
+    store: ChipStore = prepare_folder(tmp_path / "src", tmp_path / "out", imbalance=50, val=0.25)
+    assert store.counts("train").tolist() == [300, 6] and store.counts("val").tolist() == [100, 100]
+    assert store.bands == ("R", "G", "B") and store.groups == {"head": ["aGrass"], "medium": [], "tail": ["gParking"]}
+
+
+def test_float_chips_of_two_polarisations(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for index in range(2):
+            path = tmp_path / "in" / split / "ship" / f"{index}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with rasterio.open(path, "w", "GTiff", 8, 8, 2, dtype="float32") as file:
+                file.write(rng.gamma(2, 0.05, (2, 8, 8)).astype(np.float32))
+    store = prepare_folder(tmp_path / "in", tmp_path / "out", unit="sigma0", bands=("VV", "VH"))
+    assert store.units == ("sigma0",) and store.bands == ("VV", "VH") and store.rejected == 0
+    with pytest.raises(RequestError, match="no unit is called gamma0"):
+        prepare_folder(tmp_path / "in", tmp_path / "other", unit="gamma0")
+
+
+def test_a_table_of_labels(tmp_path: Path) -> None:
+    write_tree(tmp_path / "src", {"x/a": 3, "y/a": 3})
+    rows = [f"src/{folder}/a/{index:03}.png,{name}" for folder, name in (("x", "b"), ("y", "c")) for index in range(3)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,class", *rows, "src/gone.png,b"]))
+    store = prepare_folder(tmp_path / "labels.csv", tmp_path / "out", val=0.34)
+    assert store.classes == ("b", "c") and store.rejected == 1
+    assert (store.counts("train") + store.counts("val")).tolist() == [3, 3]

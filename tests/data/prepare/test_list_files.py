@@ -1,0 +1,60 @@
+"""Places-LT and iNaturalist 2018 into chip stores, in miniature."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rsft.data.datasets.list_files import INaturalist2018
+from rsft.data.prepare.list_files import prepare_lists
+from rsft.errors import RequestError
+
+
+def write_list(root: Path, name: str, rows: list[str], shown: int) -> None:
+    """A list, and images for the first rows of it."""
+    (root / name).write_text("\n".join(rows))
+    for row in rows[:shown]:
+        path = root / row.split()[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(len(row)).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+
+
+def test_places(tmp_path: Path) -> None:
+    src = tmp_path / "places"
+    src.mkdir()
+    rows = [f"data_256/a/airfield/{index:08}.jpg 0" for index in range(101)]
+    write_list(src, "Places_LT_train.txt", [*rows, "data_256/b/bar/1.jpg 1", "data_256/b/bar/2.jpg 1"], 102)
+    write_list(src, "Places_LT_val.txt", ["val_256/1.jpg 0"], 1)
+    write_list(src, "Places_LT_test.txt", ["val_256/2.jpg 1", "val_256/3.jpg 365"], 2)
+    store = prepare_lists("places-lt", src, tmp_path / "out")
+    assert len(store.classes) == 365 and store.classes[:3] == ("airfield", "bar", "class-2")
+    assert [int(store.counts(split).sum()) for split in ("train", "val", "test")] == [102, 1, 1]
+    assert store.groups["head"] == ["airfield"] and "bar" in store.groups["tail"]
+    listed = pd.read_csv(store.root / "rejected.csv")
+    assert sorted(zip(listed["line"], listed["reason"], strict=True)) == [
+        (0, "classes with a training row: 2; published: 365"),
+        (0, "rows of Places_LT_test.txt: 2; published: 36,500"),
+        (0, "rows of Places_LT_train.txt: 103; published: 62,500"),
+        (0, "rows of Places_LT_val.txt: 1; published: 7,300"),
+        (2, "a class number is 0 to 364: val_256/3.jpg 365"),
+        (103, "there is no such file: data_256/b/bar/2.jpg 1"),
+    ]
+
+
+def test_inaturalist_with_lists_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(INaturalist2018, "facts", replace(INaturalist2018.facts, classes=8))
+    src = tmp_path / "inat"
+    src.mkdir()
+    rows = ["train_val2018/Aves/3/a.jpg 3", "train_val2018/Fungi/7/b.jpg 7"]
+    write_list(src, "iNaturalist18_train.txt", rows, 2)
+    (tmp_path / "lists").mkdir()
+    (src / "iNaturalist18_train.txt").rename(tmp_path / "lists/iNaturalist18_train.txt")
+    store = prepare_lists("inat2018", src, tmp_path / "out", lists=tmp_path / "lists")
+    assert set(store.table["class"]) == {"Aves-3", "Fungi-7"} and len(store.classes) == 8
+    with pytest.raises(RequestError, match="a chip store already"):
+        prepare_lists("inat2018", src, tmp_path / "out", lists=tmp_path / "lists")

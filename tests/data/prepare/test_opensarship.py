@@ -1,0 +1,88 @@
+"""OpenSARShip into a chip store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+
+from rsft.data.chips.store import SPLITS
+from rsft.data.datasets.opensarship import UNITS, OpenSARShip, Product, read_pixels
+from rsft.data.prepare.opensarship import prepare_opensarship
+from rsft.errors import DataError, RequestError
+from tests.sources.opensarship_data import GRD, SINGLE, SLC, write_scene
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+SHIPS = {"Cargo_x3_y4": 70, "Tanker_x1_y2": 80, "Law Enforcement_x5_y6": 55}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("scenes")
+    write_scene(root, SINGLE, SHIPS)
+    for number, scene in enumerate((GRD, SLC, GRD.replace("2015", "2016"))):
+        write_scene(root, scene, SHIPS, seed=number)
+    return root
+
+
+@pytest.mark.parametrize("product", ["uint8", "cal", "patch"])
+def test_chips_keep_pixels_bands_and_facts(scenes: Path, tmp_path: Path, product: Product) -> None:
+    store = prepare_opensarship(scenes, tmp_path / "out", product=product, val=0.3, test=0.3)
+    assert store.bands == ("VH", "VV") and store.units == (UNITS[product],)
+    assert store.skipped == {"VV, where most chips have VH,VV": 3} and store.rejected == 0
+    assert store.classes == ("Cargo", "Tanker", "Other") and len(store.table) == 9
+    chip = OpenSARShip(scenes, product).chips[0]
+    row = store.table[store.table["name"].str.startswith(GRD) & (store.table["class"] == "Cargo")].iloc[0]
+    with rasterio.open(store.root / row["path"]) as file:
+        np.testing.assert_array_equal(file.read().transpose(1, 2, 0), read_pixels(chip, product))
+    assert row[["sensor", "spacing_m", "mmsi", "incidence_deg", "polarisation"]].tolist() == [
+        "S1A IW GRDH",
+        10.0,
+        "477207300",
+        34.5,
+        "VH,VV",
+    ]
+
+
+def test_a_scene_is_in_one_split(scenes: Path, tmp_path: Path) -> None:
+    table = prepare_opensarship(scenes, tmp_path / "out", classes="typed", val=0.3, test=0.3).table
+    assert table.groupby(table["name"].str.split("__").str[0])["split"].nunique().tolist() == [1, 1, 1]
+    assert sorted(set(table["split"])) == ["test", "train", "val"]
+    assert sorted(set(table["class"])) == ["Cargo", "Law Enforcement", "Tanker"]
+
+
+def test_the_same_seed_gives_the_same_manifest(scenes: Path, tmp_path: Path) -> None:
+    stores = [prepare_opensarship(scenes, tmp_path / name, seed=3) for name in ("a", "b")]
+    pd.testing.assert_frame_equal(stores[0].table, stores[1].table)
+
+
+def test_bad_requests_and_empty_scenes(scenes: Path, tmp_path: Path) -> None:
+    bad: list[dict[str, object]] = [{"product": "x"}, {"classes": "5"}, {"val": 0.5, "test": 0.5}, {"val": -0.1}]
+    for arguments in bad:
+        with pytest.raises(RequestError):
+            prepare_opensarship(scenes, tmp_path / "out", **arguments)  # type: ignore[arg-type]
+    (tmp_path / GRD / "Patch_Uint8").mkdir(parents=True)
+    with pytest.raises(DataError, match="no chip can be used"):
+        prepare_opensarship(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.realdata
+def test_the_real_scenes_build(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    store = prepare_opensarship(shared("opensarship"), tmp_path / "out", product="cal")
+    assert store.table["class"].value_counts().to_dict() == {"Cargo": 83, "Other": 26, "Tanker": 22}
+    assert store.skipped == {"VV, where most chips have VH,VV": 56} and store.rejected == 0
+    assert [store.counts(split).tolist() for split in SPLITS] == [[58, 12, 23], [10, 1, 2], [15, 9, 1]]
+    assert "Classes without a chip" not in (store.root / "README.md").read_text()
+
+
+@pytest.mark.realdata
+def test_what_no_split_can_have_is_told(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    store = prepare_opensarship(shared("opensarship"), tmp_path / "out", classes="typed")
+    told = (store.root / "README.md").read_text().split("Classes without a chip in a split that has some:")[1]
+    assert "- test: Law Enforcement, Search and Rescue vessel, Tug\n" in told
+    assert "- val: Law Enforcement, Other Type, Passenger, Search and Rescue vessel, Tug\n" in told

@@ -1,0 +1,91 @@
+"""Optical renderings of simulated ships."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rsft.data.simulation.optical import SURFACES, render_optical, render_scene
+from rsft.data.simulation.ships import CLASSES, Ship, draw_ship
+
+
+def ship(kind: str = "cargo", seed: int = 0) -> Ship:
+    return draw_ship(kind, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_kind_is_drawn(kind: str) -> None:
+    image, relief, surfaces = render_scene(ship(kind), np.random.default_rng(1))
+    assert image.shape == (64, 64, 3)
+    assert image.dtype == np.uint8
+    assert image.std() > 1
+    assert relief.shape == (64, 64)
+    assert relief.max() > 0
+    assert {"hull", "house"} <= {SURFACES[code] for code in np.unique(surfaces)}
+
+
+@pytest.mark.parametrize("kind", [*CLASSES, None])
+def test_one_seed_one_image(kind: str | None) -> None:
+    drawn = ship(kind) if kind else None
+    first, second, other = (render_optical(drawn, np.random.default_rng(seed)) for seed in (4, 4, 5))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_without_a_ship_nothing_stands_out(seed: int) -> None:
+    image, relief, surfaces = render_scene(None, np.random.default_rng(seed), size=48)
+    assert image.shape == (48, 48, 3)
+    assert not relief.any()
+    assert surfaces.max() < SURFACES.index("hull")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_spacing_and_heading_are_obeyed(seed: int) -> None:
+    drawn = ship("tanker", seed)
+    heading, pixels = 0.9, 40
+    _, relief, _ = render_scene(drawn, np.random.default_rng(seed), 64, drawn.length / pixels, heading)
+    y, x = np.nonzero(relief > 0.02)
+    values, vectors = np.linalg.eigh(np.cov(x, y))
+    axis = vectors[:, 1]
+    along = np.ptp(axis @ (x, y))
+    assert along == pytest.approx(pixels, rel=0.2)
+    assert abs(axis @ (np.sin(heading), -np.cos(heading))) > 0.98
+    assert values[1] > 8 * values[0]
+
+
+def test_a_ship_larger_than_the_chip() -> None:
+    image, relief, _ = render_scene(ship("container"), np.random.default_rng(0), 32, spacing=0.5)
+    assert image.shape == (32, 32, 3)
+    assert (relief > 0).mean() > 0.3
+
+
+def test_noise_is_no_speckle() -> None:
+    """Grain of an optical sensor stays far below that of single-look radar, whose deviation equals its mean."""
+    chips = [render_optical(None, np.random.default_rng(seed)).astype(float) for seed in range(60)]
+    grain = [np.abs(np.diff(chip, axis=1)).mean() / chip.mean() for chip in chips]
+    assert np.median(grain) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("kind", "colour", "height"),
+    [
+        ("cargo", (100.0, 143.5, 165.6), 0.0681),
+        ("container", (78.7, 91.1, 98.1), 0.0295),
+        ("tanker", (41.7, 71.5, 84.7), 0.0122),
+        ("dredger", (142.9, 145.8, 141.3), 0.0217),
+        ("fishing", (114.2, 139.2, 138.3), 0.0945),
+        ("passenger", (67.7, 84.3, 88.0), 0.0919),
+        ("tug", (116.7, 109.8, 101.3), 0.0253),
+        ("patrol", (79.3, 98.6, 113.2), 0.0305),
+        (None, (152.7, 145.4, 144.2), 0.0),
+    ],
+)
+def test_images_stay_those_that_the_embedded_backbone_saw(
+    kind: str | None, colour: tuple[float, ...], height: float
+) -> None:
+    rng = np.random.default_rng(7)
+    drawn = draw_ship(kind, rng) if kind else None
+    image, relief, _ = render_scene(drawn, rng, 32)
+    assert image.mean(axis=(0, 1)).tolist() == pytest.approx(colour, abs=0.2)
+    assert relief.mean() == pytest.approx(height, abs=0.0005)
