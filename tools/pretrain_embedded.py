@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from rsft.backbones import embedded
+from rsft.backbones import simship
 from rsft.data.simulation.optical import SURFACES, render_scene
 from rsft.data.simulation.ships import CLASSES, PARTS, Ship, draw_ship
 from rsft.utils.atomic_files import replacing, sha256, write_text
 
-CELLS = embedded.SIZE // 2  # side of the dense targets: 4 x 4 cells a patch
+CELLS = simship.SIZE // 2  # side of the dense targets: 4 x 4 cells a patch
 GEOMETRY = 6 + len(PARTS)
 WORK = Path("runs/pretrain_embedded")
 Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # image, class, geometry, relief, surfaces
@@ -54,8 +54,8 @@ class SimulatedShips(Dataset[Batch]):
         label = int(rng.integers(len(CLASSES) + 1))
         ship = draw_ship(CLASSES[label], rng) if label < len(CLASSES) else None
         heading, fill = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.95)
-        spacing = ship.length / (embedded.SIZE * fill) if ship else None
-        scene = render_scene(ship, rng, embedded.SIZE, spacing, heading)
+        spacing = ship.length / (simship.SIZE * fill) if ship else None
+        scene = render_scene(ship, rng, simship.SIZE, spacing, heading)
         geometry = describe(ship, heading, fill) if ship else [math.nan] * GEOMETRY
         return (
             torch.from_numpy(np.ascontiguousarray(scene.image.transpose(2, 0, 1))),
@@ -93,7 +93,7 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     noise = torch.randn(images.shape, generator=generator)
     noise = torch.where(draw(0, 1) < 0.5, noise, noise[:, :1])  # one band has one noise
     images = images + noise * draw(-0.1, 0.1).clamp_min(0)
-    return (images.clamp(0, 1) - embedded.MEAN[0]) / embedded.STD[0]
+    return (images.clamp(0, 1) - simship.MEAN[0]) / simship.STD[0]
 
 
 class Pretraining(nn.Module):
@@ -101,7 +101,7 @@ class Pretraining(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder: VisionTransformer = embedded.build()
+        self.encoder: VisionTransformer = simship.build()
         width = self.encoder.embed_dim
         self.classify = nn.ModuleList(nn.Linear(width, len(CLASSES) + 1) for _ in range(2))
         self.measure = nn.Linear(2 * width, GEOMETRY)
@@ -112,7 +112,7 @@ class Pretraining(nn.Module):
         tokens = self.encoder.forward_features(images)
         pooled = tokens[:, 0], tokens[:, 1:].mean(1)
         logits = [head(token) for head, token in zip(self.classify, pooled, strict=True)]
-        grid = self.dense(tokens[:, 1:]).transpose(1, 2).unflatten(2, (embedded.SIZE // embedded.PATCH, -1))
+        grid = self.dense(tokens[:, 1:]).transpose(1, 2).unflatten(2, (simship.SIZE // simship.PATCH, -1))
         return logits, self.measure(torch.cat(pooled, 1)), F.pixel_shuffle(grid, 4)
 
 
@@ -135,7 +135,7 @@ def held_out(model: nn.Module, seed: int, count: int) -> dict[str, float]:
     for images, label, *_ in DataLoader(SimulatedShips(seed, 0, count), batch_size=250):
         for name in right:
             shown = images.float() if name == "colour" else images.float().mean(1, keepdim=True).expand(-1, 3, -1, -1)
-            inputs = (shown / 255 - embedded.MEAN[0]) / embedded.STD[0]
+            inputs = (shown / 255 - simship.MEAN[0]) / simship.STD[0]
             logits = model(inputs)[0]
             right[name] += int(((logits[0] + logits[1]).argmax(1) == label).sum())
     return {name: round(hits / count, 4) for name, hits in right.items()}
@@ -144,20 +144,20 @@ def held_out(model: nn.Module, seed: int, count: int) -> dict[str, float]:
 def publish(model: Pretraining, facts: dict[str, Any]) -> None:
     """Write the encoder's weights (float16) and its model card where the package looks for them."""
     state = {key: value.half().contiguous() for key, value in model.encoder.state_dict().items()}
-    with replacing(embedded.WEIGHTS) as temporary:
+    with replacing(simship.WEIGHTS) as temporary:
         safetensors.torch.save_file(state, temporary)
     card = {
-        "name": embedded.NAME,
-        "architecture": {"img_size": embedded.SIZE, **embedded.ARCHITECTURE},
-        "mean": embedded.MEAN,
-        "std": embedded.STD,
+        "name": simship.NAME,
+        "architecture": {"img_size": simship.SIZE, **simship.ARCHITECTURE},
+        "mean": simship.MEAN,
+        "std": simship.STD,
         "trained_on": "optical images rendered by rsft.data.simulation.optical; no radar image, simulated or real",
         "classes": [*CLASSES, "no ship"],
         **facts,
         "licence": "MIT; images and weights made by the rsft project",
-        "sha256": sha256(embedded.WEIGHTS),
+        "sha256": sha256(simship.WEIGHTS),
     }
-    write_text(embedded.CARD, json.dumps(card, indent=2) + "\n")
+    write_text(simship.CARD, json.dumps(card, indent=2) + "\n")
 
 
 class Training:
@@ -236,7 +236,7 @@ def main(
                 facts = {"images_seen": training.step * batch, "training_seconds": round(training.seconds)}
                 accuracy = held_out(training.average, seed + 1, 2000)
                 publish(training.average, {"command": command, **facts, "held_out_accuracy": accuracy})
-    Console().print_json(embedded.CARD.read_text())
+    Console().print_json(simship.CARD.read_text())
 
 
 if __name__ == "__main__":

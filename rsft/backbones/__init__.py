@@ -1,6 +1,6 @@
 """Frozen encoders that load whole or not at all."""
 
-from rsft.backbones.inputs import fit_inputs
+from rsft.backbones.input_layer import fit_inputs
 from rsft.backbones.registry import Backbone, load_backbone, names
 
 __all__ = ["Backbone", "fit_inputs", "load_backbone", "names"]

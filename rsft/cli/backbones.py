@@ -56,9 +56,9 @@ def backbones_check(
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from rsft.backbones.probe import IMAGES, probe
+    from rsft.backbones.check import IMAGES, probe
     from rsft.backbones.registry import find_card, load_backbone
-    from rsft.backbones.store import path_of
+    from rsft.backbones.weights import path_of
 
     card = find_card(name)
     side = size or card.size
@@ -83,8 +83,8 @@ def backbones_check(
 
 def _row(card: Card) -> dict[str, Any]:
     from rsft.backbones.card import Remote
-    from rsft.backbones.probe import count_parameters
-    from rsft.backbones.store import path_of
+    from rsft.backbones.check import count_parameters
+    from rsft.backbones.weights import path_of
 
     parameters, path = count_parameters(card), path_of(card)
     state = "here" if path.is_file() else "to get"

@@ -13,7 +13,7 @@ from rsft.console import console, progress, show_error, show_paths
 
 if TYPE_CHECKING:
     from rsft.backbones.card import Card
-    from rsft.backbones.store import Verdict
+    from rsft.backbones.weights import Verdict
 
 app = typer.Typer(help="Fetch, verify and convert the weights of encoders.", no_args_is_help=True)
 
@@ -51,7 +51,7 @@ def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
 def weights_get(names: NamesArgument) -> None:
     """Fetch weights, go on where a transfer broke off, and verify them."""
     from rsft.backbones.registry import find_card
-    from rsft.backbones.store import get
+    from rsft.backbones.weights import get
 
     for card in [find_card(name) for name in names]:  # every name is known before the first byte is fetched
         with progress() as report:
@@ -63,7 +63,7 @@ def weights_get(names: NamesArgument) -> None:
 def weights_verify(names: NamesArgument = []) -> None:  # noqa: B006  # typer takes no None for a list of arguments
     """Hold weights against what is published, or what was first seen; without names, all that are here."""
     from rsft.backbones.registry import cards, find_card
-    from rsft.backbones.store import path_of, verify
+    from rsft.backbones.weights import path_of, verify
     from rsft.errors import RsftError
 
     chosen = [find_card(name) for name in names] or [card for card in cards().values() if path_of(card).is_file()]
@@ -101,7 +101,7 @@ def weights_convert(
 
 def _row(card: Card) -> dict[str, Any]:
     from rsft.backbones.card import Remote
-    from rsft.backbones.store import path_of, published_words
+    from rsft.backbones.weights import path_of, published_words
 
     path, remote = path_of(card), card.weights if isinstance(card.weights, Remote) else None
     here = path.is_file()

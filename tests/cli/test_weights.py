@@ -81,7 +81,7 @@ def test_verify_goes_on_after_a_fault(rsft: Command) -> None:
 
 
 def test_get_knows_every_name_before_it_begins(rsft: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rsft.backbones.store.get", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr("rsft.backbones.weights.get", lambda *_: pytest.fail("it began"))
     code, printed = rsft("weights", "get", "vit_tiny_patch8_64.simship", "vit_tiny_patch8_64.simshop")
     assert code == 2 and "did you mean" in printed
 

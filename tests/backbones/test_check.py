@@ -3,8 +3,8 @@
 import timm
 import torch
 
+from rsft.backbones.check import count_parameters, probe
 from rsft.backbones.loading import Backbone
-from rsft.backbones.probe import count_parameters, probe
 from rsft.backbones.registry import find_card, load_backbone
 
 

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from rsft.backbones import embedded, load_backbone, registry
+from rsft.backbones import load_backbone, registry, simship
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import sha256
 
@@ -17,19 +17,19 @@ from rsft.utils.atomic_files import sha256
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the weights and their model card that a test may spoil."""
-    shutil.copy(embedded.CARD, tmp_path)
-    weights = Path(shutil.copy(embedded.WEIGHTS, tmp_path))
-    monkeypatch.setitem(registry._OWN, embedded.NAME, replace(embedded.CARDS[0], weights=weights))
+    shutil.copy(simship.CARD, tmp_path)
+    weights = Path(shutil.copy(simship.WEIGHTS, tmp_path))
+    monkeypatch.setitem(registry._OWN, simship.NAME, replace(simship.CARDS[0], weights=weights))
     return weights
 
 
 def test_small_enough_to_ship() -> None:
-    assert embedded.WEIGHTS.stat().st_size < 4_000_000
+    assert simship.WEIGHTS.stat().st_size < 4_000_000
 
 
 @pytest.mark.parametrize("size", [64, 96])
 def test_features(size: int) -> None:
-    vit = load_backbone(embedded.NAME, size).vit
+    vit = load_backbone(simship.NAME, size).vit
     with torch.no_grad():
         tokens = vit.forward_features(torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)))
     assert tokens.shape == (2, 1 + (size // 8) ** 2, 192)
@@ -38,16 +38,16 @@ def test_features(size: int) -> None:
 
 
 def test_every_tensor_is_loaded() -> None:
-    stored = safetensors.torch.load_file(embedded.WEIGHTS)
-    loaded = load_backbone(embedded.NAME, 64).vit.state_dict()
+    stored = safetensors.torch.load_file(simship.WEIGHTS)
+    loaded = load_backbone(simship.NAME, 64).vit.state_dict()
     assert loaded.keys() == stored.keys()
     assert all(torch.equal(loaded[key], stored[key].float()) for key in stored)
 
 
 def test_both_cards_describe_the_weights() -> None:
-    card, told = embedded.CARDS[0], json.loads(embedded.CARD.read_text())
-    assert told["sha256"] == sha256(embedded.WEIGHTS)
-    assert told["architecture"] == {"img_size": 64, **embedded.ARCHITECTURE}
+    card, told = simship.CARDS[0], json.loads(simship.CARD.read_text())
+    assert told["sha256"] == sha256(simship.WEIGHTS)
+    assert told["architecture"] == {"img_size": 64, **simship.ARCHITECTURE}
     assert (tuple(told["mean"]), tuple(told["std"])) == (card.mean, card.std)
     assert told["held_out_accuracy"]["grey"] > 0.5
     assert told["licence"].startswith(card.licence)
@@ -56,7 +56,7 @@ def test_both_cards_describe_the_weights() -> None:
 @pytest.mark.parametrize("size", [0, -8, 60, 97])
 def test_size_must_fit_the_patches(size: int) -> None:
     with pytest.raises(RequestError, match="multiples of 8"):
-        load_backbone(embedded.NAME, size)
+        load_backbone(simship.NAME, size)
 
 
 def test_altered_weights(copied: Path) -> None:
@@ -64,20 +64,20 @@ def test_altered_weights(copied: Path) -> None:
     data[-1] ^= 1
     copied.write_bytes(data)
     with pytest.raises(WeightsError, match="differ from their model card"):
-        load_backbone(embedded.NAME, 64)
+        load_backbone(simship.NAME, 64)
 
 
 def test_incomplete_weights(copied: Path) -> None:
     state = safetensors.torch.load_file(copied)
     del state["norm.bias"]
     safetensors.torch.save_file(state, copied)
-    card = json.loads(embedded.CARD.read_text()) | {"sha256": sha256(copied)}
+    card = json.loads(simship.CARD.read_text()) | {"sha256": sha256(copied)}
     copied.with_suffix(".json").write_text(json.dumps(card))
     with pytest.raises(WeightsError, match=r"missing: norm\.bias"):
-        load_backbone(embedded.NAME, 64)
+        load_backbone(simship.NAME, 64)
 
 
 def test_missing_weights(copied: Path) -> None:
     copied.unlink()
     with pytest.raises(WeightsError, match="are missing"):
-        load_backbone(embedded.NAME, 64)
+        load_backbone(simship.NAME, 64)
