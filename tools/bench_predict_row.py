@@ -25,14 +25,14 @@ from safetensors.torch import save_file
 from rsft.backbones.simship import NAME
 from rsft.backbones.timm_vits import card
 from rsft.backbones.weights import path_of
-from rsft.bundle import Bundle
-from rsft.classifier import build_classifier, load_encoder
 from rsft.data.chips.builder import Plan, build_store
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import AS_IT_IS
 from rsft.errors import WeightsError
 from rsft.export import int8
 from rsft.export.job import export
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.factory import build_classifier, load_encoder
 from rsft.predict.choose import choose_engine
 from rsft.predict.engine import CHUNK, Engine, Kind, open_engine, open_file
 from rsft.predict.result import Request

@@ -106,12 +106,12 @@ def distances(run: Path) -> dict[str, float | None]:
     """Inter-class cosine distance of a run's adapted features by group, on its evaluated split; kept in its folder."""
     if (run / DISTANCES).is_file():
         return dict(json.loads((run / DISTANCES).read_text("utf-8")))
-    from rsft.bundle import Bundle
-    from rsft.classifier import load_classifier
-    from rsft.classifier.outputs import outputs_of
     from rsft.data.chips.store import ChipStore
     from rsft.data.loading.datamodule import ChipImages
     from rsft.metrics.separation import class_distances, distance_by_group
+    from rsft.models.bundle.bundle import Bundle
+    from rsft.models.factory import load_classifier
+    from rsft.models.outputs import outputs_of
 
     bundle = Bundle.load(run / "bundle")
     split = json.loads((run / "evaluation" / "metrics.json").read_text("utf-8"))["split"]

@@ -30,7 +30,7 @@ from scipy.stats import t
 from rsft.utils.atomic_files import write_text
 
 if TYPE_CHECKING:
-    from rsft.bundle import Bundle
+    from rsft.models.bundle.bundle import Bundle
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 STARTS = (0.25, 1.0, 2.0, 4.0)
@@ -79,12 +79,12 @@ def run(recipe: Path, out: Path, job: Job, overrides: Sequence[str]) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from rsft.bundle import Bundle
-    from rsft.classifier import load_classifier
-    from rsft.classifier.outputs import outputs_of
     from rsft.data.chips.store import ChipStore
     from rsft.data.loading.datamodule import ChipImages
     from rsft.finetune import finetune
+    from rsft.models.bundle.bundle import Bundle
+    from rsft.models.factory import load_classifier
+    from rsft.models.outputs import outputs_of
     from rsft.recipe.load import load_recipe
 
     name, seed, wishes = job

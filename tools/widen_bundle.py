@@ -27,9 +27,9 @@ from timm.layers.patch_embed import resample_patch_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from rsft.bundle import Bundle
-from rsft.classifier import build_classifier, load_encoder, load_merged
 from rsft.errors import RequestError
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.factory import build_classifier, load_encoder, load_merged
 from rsft.utils.atomic_files import replacing
 
 NAME = "vit_base_patch16_224.augreg_in21k"

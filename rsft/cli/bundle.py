@@ -25,7 +25,7 @@ _MEASURES = {"micro": "overall"}
 @app.command("show")
 def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     """Classes, what a chip must be, backbone, method with its scales, accuracy, confidence."""
-    from rsft.inspect import describe
+    from rsft.models.inspection.describe import describe
 
     facts = describe(bundle)
     if as_json:
@@ -64,7 +64,7 @@ def bundle_verify(
     as_json: JsonOption = False,
 ) -> None:
     """Whether every file is as it was written, and the classifier can be made of it here; exit 1 if not."""
-    from rsft.inspect import verify
+    from rsft.models.inspection.verify import verify
 
     verdict = verify(bundle, sha256)
     if as_json:
@@ -89,7 +89,7 @@ def bundle_diff(
     """Two bundles side by side: recipe, classes, chips, backbone, accuracy, and how far apart the tensors are."""
     from rich.table import Table
 
-    from rsft.inspect import compare
+    from rsft.models.inspection.diff import compare
 
     found = compare(first, second)
     if as_json:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsft.classifier import Classifier
+from rsft.models.classifier import Classifier
 from rsft.peft import POSITIONS, Site
 from rsft.peft.bottleneck import Bottlenecks
 from rsft.peft.low_rank import LowRank

@@ -12,10 +12,6 @@ from numpy.typing import NDArray
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from rsft.bundle import Bundle
-from rsft.classifier import load_adapted, load_classifier, pooled_features, with_views
-from rsft.classifier.outputs import Outputs, outputs_of
-from rsft.confidence.temperature import log_softmax
 from rsft.data.chips.store import ChipStore, Progress
 from rsft.data.loading.datamodule import ChipImages, FixedLoader
 from rsft.errors import RequestError
@@ -25,6 +21,12 @@ from rsft.evaluate.representation import distances, embedding
 from rsft.evaluate.trust import examine
 from rsft.evaluate.written import write_contributions, write_embedding, write_metrics, write_predictions
 from rsft.metrics.accuracy import Summary, confusion_matrix, summarise
+from rsft.models.averaging import with_views
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.classifier import pooled_features
+from rsft.models.factory import load_adapted, load_classifier
+from rsft.models.outputs import Outputs, outputs_of
+from rsft.models.uncertainty.temperature_scaling import log_softmax
 
 CONTRIBUTIONS = 256
 """Validation chips on which the sites' contributions are measured; their means no longer move with more."""

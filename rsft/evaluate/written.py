@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rsft.confidence import Judgement
+from rsft.models.uncertainty.calibrator import Judgement
 from rsft.peft import Site
 from rsft.utils.atomic_files import replacing, write_text
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rsft import __version__
-from rsft.bundle import Bundle
 from rsft.errors import RequestError, WeightsError
 from rsft.export.network import FEATURES, IMAGES, LOGITS
+from rsft.models.bundle.bundle import Bundle
 from rsft.utils.atomic_files import sha256, write_text
 
 ABOUT = "export.json"

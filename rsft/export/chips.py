@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsft.bundle import Bundle
 from rsft.data.chips.store import ChipStore, Progress
 from rsft.data.imagery.contract import Contract
 from rsft.data.loading.datamodule import ChipImages
 from rsft.errors import RequestError
+from rsft.models.bundle.bundle import Bundle
 
 CHECKED = 32
 """Chips whose answers are compared one by one."""

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from rsft.bundle import Bundle
-from rsft.classifier import Answer
 from rsft.export.network import FEATURES, IMAGES, LOGITS
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.classifier import Answer
 from rsft.utils.optional_dependencies import need
 
 FILES = {"onnx": "model.onnx", "openvino": "model.xml", "torch-export": "model.pt2"}

@@ -10,9 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
-from rsft.bundle import Bundle
-from rsft.classifier import Answering, load_classifier, with_views
-from rsft.classifier.outputs import Outputs, outputs_of
 from rsft.data.chips.store import Progress
 from rsft.errors import RequestError
 from rsft.export.about import write_about
@@ -21,6 +18,10 @@ from rsft.export.chips import Labelled, some
 from rsft.export.graphs import BESIDE_INT8, FILES, open_graph, to_openvino, write_graph
 from rsft.export.int8 import CALIBRATION, depth_of, quantise_onnx, quantise_openvino, spared, steps
 from rsft.export.network import network_of, trace
+from rsft.models.averaging import Answering, with_views
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.factory import load_classifier
+from rsft.models.outputs import Outputs, outputs_of
 from rsft.utils.atomic_files import replacing_folder
 
 

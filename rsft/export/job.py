@@ -9,9 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsft.bundle import Bundle, find_bundle
-from rsft.classifier import Answering, load_classifier
-from rsft.classifier.outputs import Outputs
 from rsft.data.chips.store import Progress
 from rsft.errors import RequestError
 from rsft.export.about import describe, write_about
@@ -21,6 +18,10 @@ from rsft.export.graphs import FILES, open_graph, write_graph
 from rsft.export.int8_job import floating, write_int8
 from rsft.export.network import Half, network_of, trace
 from rsft.export.weights import write_peft, write_timm
+from rsft.models.averaging import Answering
+from rsft.models.bundle.bundle import Bundle, find_bundle
+from rsft.models.factory import load_classifier
+from rsft.models.outputs import Outputs
 from rsft.utils.atomic_files import replacing_folder
 
 KINDS = {

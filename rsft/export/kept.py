@@ -16,12 +16,12 @@ from platformdirs import user_cache_path
 from torch import Tensor
 
 from rsft import __version__
-from rsft.bundle import Bundle
 from rsft.errors import RsftError
 from rsft.export.about import read_about, versions
 from rsft.export.chips import find_labelled
 from rsft.export.graphs import FILES, Runtime, open_graph
 from rsft.export.job import check_kind, write_export
+from rsft.models.bundle.bundle import Bundle
 from rsft.utils.atomic_files import write_text
 
 KEPT = 8

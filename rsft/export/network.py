@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.nn import functional as F
 
-from rsft.bundle import Bundle
-from rsft.classifier import Answer, Classifier, averaged, load_merged, pooled_features
 from rsft.data.imagery.contract import Contract
+from rsft.models.averaging import averaged
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.classifier import Answer, Classifier, pooled_features
+from rsft.models.factory import load_merged
 from rsft.peft.lean import why_not_lean
 from rsft.peft.trunk import Trunk
 

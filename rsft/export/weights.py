@@ -12,12 +12,13 @@ from safetensors.torch import load_file, save
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from rsft.bundle import Bundle
-from rsft.classifier import Answer, Classifier, CosineHead, build_classifier, load_adapted, load_encoder
-from rsft.classifier.outputs import Outputs
 from rsft.errors import RequestError
 from rsft.export.check import difference
 from rsft.export.network import Network, network_of
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.classifier import Answer, Classifier, CosineHead
+from rsft.models.factory import build_classifier, load_adapted, load_encoder
+from rsft.models.outputs import Outputs
 from rsft.peft.export import export_peft, import_peft
 from rsft.utils.atomic_files import write_bytes
 

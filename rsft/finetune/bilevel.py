@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.func import functional_call
 
-from rsft.classifier import Classifier
 from rsft.errors import RsftError
 from rsft.finetune.half import Scalers, loss_scalers
 from rsft.finetune.hypergradient import hypergradient
 from rsft.finetune.losses import Loss
 from rsft.finetune.processes import average_gradients, mean
 from rsft.finetune.stopwatch import Stopwatch
+from rsft.models.classifier import Classifier
 from rsft.recipe.schema import Meta
 
 Batch = tuple[Tensor, Tensor]  # images (B, P, S, S) and labels (B,)

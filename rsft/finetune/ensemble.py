@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rsft.bundle import Bundle, combine
-from rsft.classifier import choose_device
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.datamodule import ChipImages
 from rsft.finetune import job
@@ -16,6 +14,8 @@ from rsft.finetune.confidence import judged
 from rsft.finetune.half import settle_precision
 from rsft.finetune.recorder import Listener
 from rsft.finetune.runs import MODULATOR, Run
+from rsft.models.bundle.bundle import Bundle, combine
+from rsft.models.factory import choose_device
 from rsft.recipe.schema import Recipe
 from rsft.runs import METRICS, read_run
 from rsft.utils.atomic_files import replacing

@@ -7,10 +7,10 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from rsft.classifier import Classifier
 from rsft.data.chips.store import Progress
 from rsft.data.loading.datamodule import ChipImages
 from rsft.finetune.tokens import cache_path
+from rsft.models.classifier import Classifier
 from rsft.utils.atomic_files import replacing
 
 

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from lightning import Callback, Trainer, seed_everything
 
-from rsft.bundle import Bundle
-from rsft.classifier import Classifier, build_classifier, contract_of, load_encoder
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
@@ -34,6 +32,10 @@ from rsft.finetune.survival import Signals, Survival
 from rsft.finetune.task import FineTuning
 from rsft.finetune.tokens import TokenChips, fits
 from rsft.finetune.tracking import Tracking
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.classifier import Classifier
+from rsft.models.contract_fitting import contract_of
+from rsft.models.factory import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.runs import RECIPE

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rsft.classifier import Classifier
+from rsft.models.classifier import Classifier
 from rsft.recipe.schema import Meta, Train
 
 PAPER_BATCH = 128

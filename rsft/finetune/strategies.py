@@ -11,9 +11,9 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
-from rsft.classifier import choose_device
 from rsft.errors import RequestError
 from rsft.finetune.processes import local_rank
+from rsft.models.factory import choose_device
 from rsft.recipe.schema import Train
 
 

@@ -11,7 +11,6 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from rsft.classifier import Classifier
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.loading.datamodule import AugmentedChips, Batches, ChipData, ChipImages, Indices, shares, weight
 from rsft.finetune.bilevel import Batch, BiLevel, NotFinite
@@ -22,6 +21,7 @@ from rsft.finetune.processes import gather
 from rsft.finetune.rounds import MetaRounds
 from rsft.finetune.stopwatch import Stopwatch
 from rsft.metrics.accuracy import summarise
+from rsft.models.classifier import Classifier
 from rsft.recipe.schema import Meta, Recipe
 
 MEASURES = ("micro", "macro", "head", "medium", "tail")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from rsft.classifier.outputs import Outputs
-from rsft.confidence import Confidence
-from rsft.confidence.temperature import log_softmax
 from rsft.errors import WeightsError
+from rsft.models.outputs import Outputs
+from rsft.models.uncertainty.calibrator import Confidence
+from rsft.models.uncertainty.temperature_scaling import log_softmax
 
 SEPARATOR = " | "
 """Between the classes of a set, the most probable first."""

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rsft.bundle import Bundle
 from rsft.data.imagery.units import Pixels
 from rsft.errors import RequestError
+from rsft.models.bundle.bundle import Bundle
 from rsft.predict.chips import LooseChips
 from rsft.predict.engine import Kind, open_engine
 from rsft.predict.framing import Wishes

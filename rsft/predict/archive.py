@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rsft.bundle import Bundle
 from rsft.errors import RequestError, RsftError
+from rsft.models.bundle.bundle import Bundle
 from rsft.predict.engine import torch_engine
 from rsft.predict.geopackage import read_metadata
 from rsft.predict.inputs import find_scenes

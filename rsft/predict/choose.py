@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rsft.bundle import Bundle
-from rsft.classifier import choose_device, seen_contract
-from rsft.classifier.outputs import Outputs
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError
 from rsft.export.about import versions
 from rsft.export.check import difference
 from rsft.export.kept import Facts, measured, note_measured
+from rsft.models.averaging import seen_contract
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.factory import choose_device
+from rsft.models.outputs import Outputs
 from rsft.predict.engine import (
     CHUNK,
     ENGINES,

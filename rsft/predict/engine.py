@@ -15,15 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsft.bundle import Bundle
-from rsft.classifier import Answering, choose_device, load_classifier, with_views
-from rsft.classifier.outputs import Outputs
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError
 from rsft.export.about import read_about
 from rsft.export.graphs import FILES, Run, Runtime, open_graph, spread, still
 from rsft.export.kept import kept_runtime
 from rsft.export.network import Half, network_of
+from rsft.models.averaging import Answering, with_views
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.factory import choose_device, load_classifier
+from rsft.models.outputs import Outputs
 from rsft.utils.optional_dependencies import RUNTIMES, need
 
 Engine = Callable[[NDArray[np.float32]], Outputs]

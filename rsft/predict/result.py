@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from rsft import __version__
-from rsft.bundle import Bundle
 from rsft.errors import DataError
+from rsft.models.bundle.bundle import Bundle
 from rsft.predict.answers import probability_columns
 from rsft.predict.framing import Wishes
 from rsft.predict.georeference import LONLAT

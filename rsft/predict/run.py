@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from rsft import __version__
-from rsft.bundle import Bundle
 from rsft.data.imagery.image_cache import file_state
 from rsft.errors import RequestError
+from rsft.models.bundle.bundle import Bundle
 from rsft.predict.chips import LooseChips
 from rsft.predict.choose import choose_engine
 from rsft.predict.inputs import NOTHING, Declared, find_chips, find_scenes

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rsft.classifier.outputs import Outputs
-from rsft.confidence import Confidence
 from rsft.data.imagery.contract import Contract
 from rsft.errors import DataError
+from rsft.models.outputs import Outputs
+from rsft.models.uncertainty.calibrator import Confidence
 from rsft.predict.answers import answers
 from rsft.predict.engine import Engine
 from rsft.predict.journal import Done, Journal

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rsft.bundle import Bundle
-from rsft.classifier import Shared, load_shared, seen_contract
-from rsft.classifier.outputs import Outputs
 from rsft.errors import RequestError
+from rsft.models.averaging import seen_contract
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.outputs import Outputs
+from rsft.models.shared_backbone import Shared, load_shared
 from rsft.predict.engine import CHUNK, PLAIN
 from rsft.predict.journal import Journal
 from rsft.predict.outputs import check_output

@@ -1,7 +1,7 @@
 import json
 import shutil
 
-from rsft.bundle import Bundle
+from rsft.models.bundle.bundle import Bundle
 
 
 def test_show(rsft, run):

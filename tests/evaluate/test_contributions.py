@@ -3,8 +3,8 @@ import timm
 import torch
 from torch import nn
 
-from rsft.classifier import Classifier
 from rsft.evaluate.contributions import contributions
+from rsft.models.classifier import Classifier
 from rsft.peft import METHODS, AdaptFormer, BitFit, LoRA, Site, Together, attach
 
 BATCHES = [(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(i)), torch.zeros(2)) for i in range(2)]

@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.bundle import Bundle
 from rsft.errors import DataError, RequestError
 from rsft.evaluate import compare_runs, evaluate
 from rsft.metrics.accuracy import summarise
+from rsft.models.bundle.bundle import Bundle
 
 CLASSES = ["flat", "slanted", "steep"]
 

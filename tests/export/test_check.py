@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rsft.classifier.outputs import Outputs
 from rsft.errors import WeightsError
 from rsft.export.check import Change, TooLossy, changes, difference, losses, must_fit, must_keep
+from rsft.models.outputs import Outputs
 
 LOGITS = np.array([[0.5, -0.5], [20.0, -20.0]], np.float32)
 FEATURES = np.ones((2, 3), np.float32)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rsft.bundle import Bundle, combine
 from rsft.errors import RequestError, WeightsError
 from rsft.export import job, weights
 from rsft.export.about import read_about
 from rsft.export.job import KINDS, export
+from rsft.models.bundle.bundle import Bundle, combine
 from rsft.recipe.schema import Head
 from tests.export.tiny import copied
 from tests.tiny_backbones import SMALL

@@ -9,9 +9,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rsft.classifier import Classifier, CosineHead
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import AS_IT_IS
+from rsft.models.classifier import Classifier, CosineHead
 from rsft.peft import Adapter, LoRA, VPTDeep, attach
 
 CONTRACT = Contract(

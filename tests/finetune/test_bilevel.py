@@ -7,10 +7,10 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
-from rsft.classifier import Classifier, CosineHead
 from rsft.errors import RsftError
 from rsft.finetune.bilevel import BiLevel, only
 from rsft.finetune.half import loss_scalers
+from rsft.models.classifier import Classifier, CosineHead
 from rsft.peft import LoRA, attach
 from rsft.recipe.schema import Meta
 

@@ -1,11 +1,11 @@
 import numpy as np
 
-from rsft.bundle import Bundle
-from rsft.classifier import load_classifier
-from rsft.classifier.outputs import outputs_of
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.datamodule import ChipImages
 from rsft.finetune.confidence import some_of_each
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.factory import load_classifier
+from rsft.models.outputs import outputs_of
 
 
 def test_the_bundle_holds_what_was_fitted_on_validation(run, root):

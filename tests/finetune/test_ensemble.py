@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
-from rsft.bundle import Bundle, combine
-from rsft.classifier import Ensemble, load_adapted, load_classifier
 from rsft.errors import Interrupted, RequestError, WeightsError
 from rsft.evaluate import evaluate
 from rsft.finetune import ensemble, finetune, job
 from rsft.finetune.ensemble import member_seed
+from rsft.models.averaging import Ensemble
+from rsft.models.bundle.bundle import Bundle, combine
+from rsft.models.factory import load_adapted, load_classifier
 from rsft.recipe.load import load_recipe
 
 WISHES = ["train.runs=2", "train.epochs=2", "meta.warmup=0"]

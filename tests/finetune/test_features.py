@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from rsft.bundle import Bundle
-from rsft.classifier import build_classifier, load_encoder
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.datamodule import ChipImages
 from rsft.finetune import features
 from rsft.finetune.features import start_features
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.factory import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
 
 

@@ -3,9 +3,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rsft.classifier import CosineHead
 from rsft.errors import RequestError
 from rsft.finetune.heads import draw_shots, linear_probe, start_head
+from rsft.models.classifier import CosineHead
 from rsft.recipe.schema import Head
 
 FEATURES = torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 5.0]])

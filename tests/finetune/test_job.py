@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from rsft.bundle import Bundle
-from rsft.classifier import build_classifier, load_encoder
 from rsft.errors import RequestError, RsftError
 from rsft.finetune import finetune
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.factory import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
 
 

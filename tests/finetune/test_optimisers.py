@@ -4,7 +4,6 @@ import pytest
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rsft.classifier import Classifier, CosineHead
 from rsft.finetune.optimisers import (
     full_rate,
     inner_optimiser,
@@ -13,6 +12,7 @@ from rsft.finetune.optimisers import (
     parameter_groups,
     rate_share,
 )
+from rsft.models.classifier import Classifier, CosineHead
 from rsft.peft import METHODS, attach
 from rsft.recipe.schema import Meta, Train
 

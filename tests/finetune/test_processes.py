@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.bundle import Bundle
 from rsft.errors import RequestError
 from rsft.finetune import Listener, finetune, processes
 from rsft.finetune.strategies import trainer_processes
+from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Train
 from rsft.runs import find_runs

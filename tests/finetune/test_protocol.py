@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from rsft.bundle import Bundle
 from rsft.finetune import finetune, half
+from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.load import load_recipe
 
 

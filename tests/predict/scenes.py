@@ -10,9 +10,9 @@ import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
-from rsft.classifier.outputs import Outputs
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import AS_IT_IS
+from rsft.models.outputs import Outputs
 from rsft.predict.choose import Chosen
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rsft.classifier.outputs import Outputs
-from rsft.confidence import Judgement
 from rsft.errors import WeightsError
+from rsft.models.outputs import Outputs
+from rsft.models.uncertainty.calibrator import Judgement
 from rsft.predict.answers import answers
 
 LOGITS = np.log(np.array([[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]], np.float32))

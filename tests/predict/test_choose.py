@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rsft.classifier.outputs import Outputs
 from rsft.errors import RequestError
+from rsft.models.outputs import Outputs
 from rsft.predict import choose
 from rsft.predict.choose import choose_engine
 from rsft.predict.engine import PLAIN, Kind, Opened

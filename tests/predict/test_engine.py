@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from rsft.bundle import Bundle, combine
 from rsft.errors import RequestError
 from rsft.evaluate import evaluate
+from rsft.models.bundle.bundle import Bundle, combine
 from rsft.predict import engine
 from rsft.predict.engine import Kind, compiler, open_engine
 from rsft.predict.inputs import find_chips

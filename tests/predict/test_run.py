@@ -15,8 +15,8 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from rsft.classifier.outputs import Outputs
 from rsft.errors import DataError, RequestError, WeightsError
+from rsft.models.outputs import Outputs
 from rsft.predict import run
 from rsft.predict.framing import Wishes
 from rsft.predict.look import Look

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.bundle import Bundle
+from rsft.models.bundle.bundle import Bundle
 from rsft.predict import together
 from rsft.predict.result import Request
 from rsft.predict.run import predict

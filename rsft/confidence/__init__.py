@@ -1,5 +1,0 @@
-"""How far an answer can be trusted: calibrated probabilities, sets of classes, and chips unlike the training chips."""
-
-from rsft.confidence.confidence import Confidence, Judgement
-
-__all__ = ["Confidence", "Judgement"]

@@ -1,0 +1,1 @@
+"""How far an answer can be trusted: calibrated probabilities, sets of classes, and chips unlike the training chips."""

@@ -1,0 +1,238 @@
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.numpy import save as save_arrays
+
+import rsft
+from rsft.data.imagery.stretch import AS_IT_IS
+from rsft.errors import RequestError, WeightsError
+from rsft.models.bundle.bundle import Bundle, find_bundle
+from rsft.models.bundle.manifest import seal
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    return shutil.copytree(run / "bundle", tmp_path / "bundle")
+
+
+def test_round_trip(copy, tmp_path):
+    bundle = Bundle.load(copy)
+    assert bundle.save(tmp_path / "again") == bundle.sha256
+    again = Bundle.load(tmp_path / "again")
+    assert (again.classes, again.contract, again.recipe) == (bundle.classes, bundle.contract, bundle.recipe)
+    assert all(torch.equal(again.tensors[key], bundle.tensors[key]) for key in bundle.tensors)
+    for key, value in bundle.confidence.tensors().items():
+        np.testing.assert_array_equal(again.confidence.tensors()[key], value)
+
+
+def test_a_bundle_without_confidence(copy, tmp_path):
+    replace(Bundle.load(copy), confidence=None).save(tmp_path / "plain")
+    assert Bundle.load(tmp_path / "plain").confidence is None
+    assert not (tmp_path / "plain" / "confidence.safetensors").exists()
+
+
+def test_what_it_says(copy):
+    bundle = Bundle.load(copy)
+    assert bundle.classes == ("flat", "slanted", "steep")
+    assert bundle.train_counts == (24, 4, 12)
+    assert bundle.group_indices == {"head": [], "medium": [0], "tail": [1, 2]}
+    assert bundle.contract.bands == ("gray",) and bundle.contract.units == {"uint8": (AS_IT_IS,) * 3}
+    assert sum(path.stat().st_size for path in copy.iterdir()) < 1_000_000
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "recipe.yaml", "confidence.safetensors"])
+def test_an_altered_file(copy, name):
+    data = bytearray((copy / name).read_bytes())
+    data[-1] ^= 1
+    (copy / name).write_bytes(data)
+    with pytest.raises(WeightsError, match=f"{name} is missing or altered"):
+        Bundle.load(copy)
+
+
+def test_a_missing_file(copy):
+    (copy / "weights.safetensors").unlink()
+    with pytest.raises(WeightsError, match="missing"):
+        Bundle.load(copy)
+
+
+def test_a_file_that_is_cut_short(copy):
+    data = (copy / "weights.safetensors").read_bytes()
+    (copy / "weights.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(WeightsError, match=r"weights\.safetensors is missing or altered"):
+        Bundle.load(copy)
+
+
+def test_names_that_are_swapped(copy):
+    (copy / "weights.safetensors").rename(copy / "x")
+    (copy / "confidence.safetensors").rename(copy / "weights.safetensors")
+    (copy / "x").rename(copy / "confidence.safetensors")
+    with pytest.raises(WeightsError, match=r"confidence\.safetensors is missing or altered; weights\.safetensors is"):
+        Bundle.load(copy)
+
+
+def test_a_file_that_is_not_its_own(copy):
+    (copy / ".DS_Store").touch()
+    Bundle.load(copy)
+    (copy / "weights.pkl").touch()
+    with pytest.raises(WeightsError, match=r"weights\.pkl does not belong to the bundle"):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 2}'])
+def test_a_damaged_index(copy, text):
+    (copy / "bundle.json").write_text(text)
+    with pytest.raises(WeightsError, match="damaged"):
+        Bundle.load(copy)
+
+
+def edit(copy, **facts):
+    index = json.loads((copy / "bundle.json").read_text())
+    (copy / "bundle.json").write_text(json.dumps(index | facts, indent=1))
+    return index | facts
+
+
+def test_another_format(copy):
+    edit(copy, format=99)
+    with pytest.raises(WeightsError, match=r"format 99; this rsft reads 1 and 2 .* use rsft"):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    "facts", [{"classes": ["steep", "slanted", "flat"]}, {"metrics": {}}, {"more": 1}, {"sha256": "0" * 64}]
+)
+def test_an_edited_index(copy, facts):
+    edit(copy, **facts)
+    with pytest.raises(WeightsError, match=r"bundle\.json was edited"):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"classes": ["flat", "flat", "steep"]}, "each class has one name"),
+        ({"train_counts": [24, 4]}, "one count"),
+        ({"groups": {"head": ["ghost"]}}, "a class that there is not"),
+        ({"files": {"../recipe.yaml": "0"}}, "the files of a bundle are"),
+        ({"more": 1}, "more: Extra inputs"),
+        ({"contract": {"planes": []}}, r"contract\.units: Field required"),
+    ],
+)
+def test_an_index_that_makes_no_sense_though_its_hash_is_right(copy, facts, told):
+    index = edit(copy, **facts)
+    edit(copy, **facts, sha256=seal(index))
+    with pytest.raises(WeightsError, match=told):
+        Bundle.load(copy)
+
+
+def test_tensors_that_are_none_though_their_hash_is_right(copy):
+    for name, told in (("confidence.safetensors", "temperature|scores"), ("weights.safetensors", "header")):
+        files = json.loads((copy / "bundle.json").read_text())["files"]
+        content = save_arrays({"x": np.zeros(2)}) if name.startswith("c") else b"no tensors"
+        (copy / name).write_bytes(content)
+        index = edit(copy, files=files | {name: hashlib.sha256(content).hexdigest()})
+        edit(copy, sha256=seal(index))
+        with pytest.raises(WeightsError, match=f"cannot be read: .*({told})"):
+            Bundle.load(copy)
+
+
+def first_format(copy):
+    """As format 1 was written: without a hash of the index, and without metrics."""
+    index = json.loads((copy / "bundle.json").read_text())
+    del index["sha256"]
+    text = json.dumps(index | {"format": 1, "metrics": {}}, indent=1)
+    (copy / "bundle.json").write_text(text)
+    return text
+
+
+def test_format_1_is_read(copy):
+    now, text = Bundle.load(copy), first_format(copy)
+    before = Bundle.load(copy)
+    assert before.sha256 == hashlib.sha256(text.encode()).hexdigest() != now.sha256
+    assert (before.classes, before.contract, before.recipe, before.metrics) == (*facts(now), {})
+    assert all(torch.equal(before.tensors[key], tensor) for key, tensor in now.tensors.items())
+    before.save(copy)
+    assert json.loads((copy / "bundle.json").read_text())["format"] == 2
+
+
+def facts(bundle):
+    return bundle.classes, bundle.contract, bundle.recipe
+
+
+def test_the_first_bundles_are_refused_with_the_way_out(copy):
+    """Their contract had one pair of limits a unit, and named no planes."""
+    index = json.loads(first_format(copy))
+    contract = {"units": {"uint8": [0, 255]}, "bands": ["gray"], "crop": None, "size": 32}
+    edit(copy, contract=contract | {"mean": [0.5] * 3, "std": [0.25] * 3}, files=index["files"])
+    with pytest.raises(WeightsError, match=r"older than its format.* rsft finetune .*recipe\.yaml"):
+        Bundle.load(copy)
+
+
+def test_the_hash_is_that_of_the_contents(copy, tmp_path):
+    bundle = Bundle.load(copy)
+    index = json.loads((copy / "bundle.json").read_text())
+    assert bundle.sha256 == index["sha256"] == seal(index)
+    other = replace(bundle, classes=("a", "b", "c"), groups={})
+    assert other.save(tmp_path / "other") != bundle.sha256
+
+
+def test_what_it_knows_of_its_accuracy(copy, run):
+    metrics = Bundle.load(copy).metrics
+    assert (metrics["split"], metrics["chips"]) == ("val", 18)
+    rows = pd.read_csv(run / "metrics.csv")
+    assert metrics["macro"]["value"] == pytest.approx(rows["val_macro"].iloc[-1], abs=1e-4)
+    assert metrics["tail"]["low"] <= metrics["tail"]["value"] <= metrics["tail"]["high"] and "head" not in metrics
+
+
+FRESH = """
+import sys, rsft
+table = rsft.load_bundle(sys.argv[1], device="cpu").predict(sys.argv[2])
+print(table[["p_flat", "p_slanted", "p_steep"]].round(5).to_json(orient="values"))
+"""
+
+
+@pytest.mark.slow
+def test_a_fresh_process_without_the_training_data(copy, root, tmp_path):
+    """The data root that the recipe names is gone."""
+    chips = shutil.copytree(root / "chips/val", tmp_path / "chips")
+    index = json.loads((copy / "bundle.json").read_text())
+    recipe = (copy / "recipe.yaml").read_text().replace(str(root), str(tmp_path / "gone"))
+    (copy / "recipe.yaml").write_text(recipe)
+    index = edit(copy, files=index["files"] | {"recipe.yaml": hashlib.sha256(recipe.encode()).hexdigest()})
+    edit(copy, sha256=seal(index))
+    here = rsft.load_bundle(copy, device="cpu").predict(chips)
+    assert Bundle.load(copy).recipe.data.root == str(tmp_path / "gone") and len(here) == 18
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, copy, chips], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    there = json.loads(done.stdout)
+    assert np.array(there) == pytest.approx(here[["p_flat", "p_slanted", "p_steep"]].to_numpy(), abs=1e-5)
+
+
+def test_found_from_the_run_and_from_the_recipe(run):
+    assert find_bundle(run) == find_bundle(run.parent) == find_bundle(run / "bundle") == run / "bundle"
+
+
+def test_the_newest_finished_run_counts(copy, tmp_path):
+    for number in ("9", "10"):
+        shutil.copytree(copy, tmp_path / "runs" / number / "bundle")
+    (tmp_path / "runs" / "11").mkdir()
+    assert find_bundle(tmp_path / "runs") == tmp_path / "runs" / "10" / "bundle"
+
+
+def test_no_bundle(tmp_path):
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(RequestError, match="no bundle"):
+            Bundle.load(path)
+
+
+def test_everybody_may_read_it(copy, tmp_path):
+    Bundle.load(copy).save(tmp_path / "again")
+    assert len({path.stat().st_mode for path in (tmp_path / "again").iterdir()}) == 1

@@ -1,0 +1,102 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rsft.errors import RequestError
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.inspection.verify import verify
+
+
+def saved(copy, **facts):
+    """The bundle with other contents, and every hash right."""
+    replace(Bundle.load(copy), **facts).save(copy)
+    return verify(copy)
+
+
+def test_a_sound_one(run):
+    verdict = verify(run)
+    assert not verdict.faults and verdict.sha256 == Bundle.load(run).sha256
+    assert [words.split(" ")[0] for words in verdict.sound] == ["format", "3", "74", "backbone"]
+
+
+def test_by_the_hash_that_a_prediction_recorded(run):
+    digest = Bundle.load(run).sha256
+    for told in (digest, digest[:12].upper()):
+        assert not verify(run, told).faults
+    assert verify(run, "beef").faults == [f"its hash is {digest}, not beef"]
+    assert len(verify(run, "").faults) == 1
+
+
+def test_every_file_at_once(copy):
+    (copy / "recipe.yaml").unlink()
+    (copy / "weights.safetensors").write_bytes(b"")
+    (copy / "notes.txt").touch()
+    assert verify(copy).faults == [
+        "recipe.yaml is missing or altered",
+        "weights.safetensors is missing or altered",
+        "notes.txt does not belong to the bundle",
+    ]
+
+
+def test_an_edited_index(copy):
+    text = (copy / "bundle.json").read_text()
+    (copy / "bundle.json").write_text(text.replace('"steep"', '"steeper"'))
+    verdict = verify(copy)
+    assert verdict.sha256 == "" and verdict.faults[0].startswith("bundle.json was edited")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda t: t.pop("gamma"), "gamma is missing"),
+        (lambda t: t.pop("blocks.0.q.a"), "blocks.0.q.a is missing"),
+        (lambda t: t.update({"blocks.9.q.a": torch.ones(2)}), "blocks.9.q.a is not of the recipe's classifier"),
+        (lambda t: t.update({"blocks.0.q.a": torch.ones(3, 5)}), "blocks.0.q.a is 3 x 5, not 4 x 192"),
+        (lambda t: t["blocks.0.q.a"].fill_(float("nan")), "blocks.0.q.a holds infinite values or none"),
+        (lambda t: t["gamma"].fill_(float("inf")), "gamma holds infinite values or none"),
+    ],
+)
+def test_tensors_that_are_not_those_of_the_recipe(copy, change, told):
+    tensors = {key: tensor.clone() for key, tensor in Bundle.load(copy).tensors.items()}
+    change(tensors)
+    assert saved(copy, tensors=tensors).faults == [told]
+
+
+def test_a_site_that_was_pruned_needs_no_tensors(copy):
+    tensors = {key: tensor.clone() for key, tensor in Bundle.load(copy).tensors.items()}
+    tensors["gamma"][0] = float("-inf")
+    assert not saved(copy, tensors=tensors).faults
+    for name in ("blocks.0.q.a", "blocks.0.q.b"):
+        del tensors[name]
+    assert not saved(copy, tensors=tensors).faults
+    del tensors["blocks.0.k.a"]
+    assert saved(copy, tensors=tensors).faults == ["blocks.0.k.a is missing"]
+
+
+def test_an_average_of_which_one_run_is_damaged(copy):
+    bundle = Bundle.load(copy)
+    both = {f"runs.{number}.{key}": tensor.clone() for number in (0, 1) for key, tensor in bundle.tensors.items()}
+    assert not saved(copy, tensors=both).faults
+    both["runs.1.gamma"].fill_(float("nan"))
+    assert saved(copy, tensors=both).faults == ["run 2: gamma holds infinite values or none"]
+
+
+def test_another_backbone(copy):
+    (fault,) = saved(copy, backbone_sha256="0" * 64).faults
+    assert fault.startswith("backbone vit_tiny_patch8_64.simship has the hash ") and "0000 in training" in fault
+
+
+def test_a_backbone_whose_weights_are_not_here(copy, monkeypatch, tmp_path):
+    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "empty"))
+    bundle = Bundle.load(copy)
+    peft = bundle.recipe.peft.model_copy(update={"blocks": "last:1"})
+    backbone = bundle.recipe.backbone.model_copy(update={"name": "vit_tiny_patch16_224.augreg_in21k"})
+    faults = saved(copy, recipe=bundle.recipe.model_copy(update={"backbone": backbone, "peft": peft})).faults
+    assert "blocks.11.q.a is missing" in faults and "blocks.0.q.a is not of the recipe's classifier" in faults
+    assert "rsft weights get vit_tiny_patch16_224.augreg_in21k" in faults[-1]
+
+
+def test_no_bundle(tmp_path):
+    with pytest.raises(RequestError, match="no bundle"):
+        verify(tmp_path)

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from rsft.backbones import Backbone
+from rsft.data.imagery.stretch import AS_IT_IS, CHIP_MAX
+from rsft.errors import DataError, RequestError
+from rsft.models.contract_fitting import contract_of
+from rsft.recipe.schema import Data, Recipe, Train
+
+
+def recipe(**data):
+    return Recipe(name="x", data=Data(root="x", size=32, **data), train=Train(epochs=1))
+
+
+def encoder(*planes, unit="uint8", mean=0.5, std=0.25):
+    return Backbone("toy", "0", None, (mean,) * len(planes), (std,) * len(planes), planes, unit)
+
+
+def sigma0(unit):
+    rng = np.random.default_rng(0)
+    return [rng.gamma(2, [0.05, 0.01], (20, 20, 2)).astype(np.float32) for _ in range(9)]
+
+
+def never(unit):
+    raise AssertionError("nothing to measure")
+
+
+def test_bytes_need_no_measuring():
+    contract = contract_of(recipe(), encoder("gray", "gray", "gray"), ["gray"], ["uint8"], never)
+    assert contract.units == {"uint8": (AS_IT_IS,) * 3}
+    assert contract.mean == (0.5,) * 3 and contract.statistics == {}
+
+
+def test_percentiles_of_each_plane_in_the_wanted_unit():
+    planes = encoder("VV", "VH", "VV - VH")
+    contract = contract_of(recipe(unit="db"), planes, ["VV", "VH"], ["sigma0"], sigma0)
+    values = 10 * np.log10(np.stack(sigma0("sigma0")))
+    vv, vh, ratio = contract.units["db"]
+    assert (vv.low, vv.high) == pytest.approx(np.percentile(values[..., 0], [0.5, 99.5]), abs=0.5)
+    assert vh.low < vv.low
+    assert (ratio.low, ratio.high) == pytest.approx(
+        np.percentile(values[..., 0] - values[..., 1], [0.5, 99.5]), abs=0.5
+    )
+    assert contract.statistics["db"][0].mean == pytest.approx(values[..., 0].mean(), rel=1e-2)
+
+
+def test_units_that_cannot_be_converted_keep_their_own_stretch():
+    chips = {"uint8": [], "uint16": [np.full((4, 4, 1), 900, np.uint16)]}
+    contract = contract_of(recipe(), encoder("gray"), ["gray"], ["uint8", "uint16"], chips.__getitem__)
+    assert contract.units["uint8"] == (AS_IT_IS,)
+    assert contract.units["uint16"][0].high == pytest.approx(900, rel=1e-3)
+
+
+def test_digital_numbers_declared_as_amplitude():
+    wishes = recipe(declare="amplitude", stretch="chip-max")
+    contract = contract_of(wishes, encoder("VV"), ["VV"], ["uint8"], never)
+    assert contract.units == {"amplitude": (CHIP_MAX,)} and contract.digital == "amplitude"
+
+
+def test_a_calibration_that_is_missing():
+    chips = [np.full((4, 4, 1), 7, np.uint16)]
+    with pytest.raises(DataError, match="amplitude cannot become db") as caught:
+        contract_of(recipe(unit="db", declare="amplitude"), encoder("VV"), ["VV"], ["uint16"], lambda unit: chips)
+    assert "calibration" in caught.value.fix
+
+
+def test_a_backbone_trained_on_decibels():
+    physical = encoder("VV", unit="db", mean=-12.5, std=5.0)
+    contract = contract_of(recipe(stretch=[-25.0, 0.0]), physical, ["VV"], ["sigma0"], never)
+    assert list(contract.units) == ["db"]
+    assert (contract.mean, contract.std) == ((0.5,), (0.2,))
+    for wishes in ({"unit": "sigma0"}, {"stretch": "chip-max"}):
+        with pytest.raises(RequestError):
+            contract_of(recipe(**wishes), physical, ["VV"], ["sigma0"], sigma0)
+
+
+@pytest.mark.parametrize(
+    ("spacings", "common"),
+    [([], None), ([10.0, 10.0], 10.0), ([9.5, 10.0, 10.5], 10.0), ([10.0, float("nan")], None), ([1.0, 10.0], None)],
+)
+def test_the_spacing_that_all_chips_share(spacings, common):
+    contract = contract_of(recipe(), encoder("gray"), ["gray"], ["uint8"], never, spacings)
+    assert contract.spacing_m == common

@@ -1,0 +1,57 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rsft.backbones import load_backbone
+from rsft.errors import RequestError, WeightsError
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.classifier import pooled_features
+from rsft.models.factory import build_classifier, choose_device, load_classifier, load_encoder
+
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_merged_bundle_equals_what_was_trained(run):
+    bundle = Bundle.load(run)
+    trained = build_classifier(bundle.recipe, 3, load_encoder(bundle.recipe, bundle.contract.bands))
+    trained.load_learned_state(bundle.tensors)
+    merged = load_classifier(bundle, "cpu")
+    with torch.no_grad():
+        assert torch.allclose(trained.eval()(IMAGES), merged(IMAGES), atol=1e-4)
+
+
+def test_the_modulator_counts_in_prediction(run):
+    bundle = Bundle.load(run)
+    off = replace(bundle, tensors=bundle.tensors | {"gamma": torch.full_like(bundle.tensors["gamma"], -30)})
+    with torch.no_grad():
+        assert not torch.allclose(
+            load_classifier(bundle, "cpu")(IMAGES), load_classifier(off, "cpu")(IMAGES), atol=1e-3
+        )
+
+
+def test_another_backbone(run):
+    with pytest.raises(WeightsError, match="other weights"):
+        load_classifier(replace(Bundle.load(run), backbone_sha256="0" * 64))
+
+
+def test_tensors_that_do_not_fit(run):
+    bundle = Bundle.load(run)
+    tensors = {key: value for key, value in bundle.tensors.items() if key != "head.weight"}
+    with pytest.raises(WeightsError, match="adapter or head"):
+        load_classifier(replace(bundle, tensors=tensors))
+
+
+def test_pooling():
+    vit = load_backbone("vit_tiny_patch8_64.simship", 32).vit
+    tokens = vit.forward_features(IMAGES)
+    assert torch.equal(pooled_features(vit, IMAGES, "token"), tokens[:, 0])
+    assert torch.allclose(pooled_features(vit, IMAGES, "avg"), tokens[:, 1:].mean(1))
+
+
+def test_device():
+    assert choose_device("cpu").type == "cpu"
+    if not torch.cuda.is_available():
+        assert choose_device("auto").type == "cpu"
+        with pytest.raises(RequestError, match="no CUDA"):
+            choose_device("cuda")
