@@ -11,9 +11,10 @@ from typing import Any, Self
 from rich.console import Console
 
 from rsft.console import show_event
-from rsft.finetune import Listener, Run, Step
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
+from rsft.training.callbacks.recorder import Listener, Step
+from rsft.training.runs.writer import Run
 
 COLUMNS = {
     "epoch": "epoch",

@@ -11,11 +11,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from rsft.finetune import Run, Step
-from rsft.finetune.processes import writes
 from rsft.lines import COLUMNS, Display, JsonLines, LogLines, cell, header, pace
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
+from rsft.training.callbacks.recorder import Step
+from rsft.training.distributed.collectives import writes
+from rsft.training.runs.writer import Run
 
 EPOCHS_SHOWN = 8
 EXTREMES_SHOWN = 3

@@ -93,8 +93,8 @@ def recipe_file(root: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of that recipe."""
-    from rsft.finetune import finetune
     from rsft.recipe.load import load_recipe
+    from rsft.training.ensemble import finetune
 
     folder = tmp_path_factory.mktemp("finished")
     (folder / "bars.yaml").write_text(RECIPE.replace("ROOT", str(root)))

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from rsft.finetune.runs import Run
 from rsft.lines import JsonLines, LogLines, pace
 from rsft.peft import Site
 from rsft.recipe.load import load_recipe
+from rsft.training.runs.writer import Run
 from tests.told import FACTS, ROW, STEP
 
 

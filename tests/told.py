@@ -2,7 +2,7 @@
 
 import math
 
-from rsft.finetune import Step
+from rsft.training.callbacks.recorder import Step
 
 FACTS = {
     "trained_parameters": 1000,

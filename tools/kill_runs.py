@@ -32,9 +32,11 @@ from rich.table import Table
 
 from rsft.console import console
 from rsft.data.prepare.demo import prepare_demo
-from rsft.finetune import Listener, Run, finetune
 from rsft.recipe.load import load_recipe
-from rsft.runs import TIMING, find_runs
+from rsft.training.callbacks.recorder import Listener
+from rsft.training.ensemble import finetune
+from rsft.training.runs.reader import TIMING, find_runs
+from rsft.training.runs.writer import Run
 from rsft.utils.atomic_files import write_text
 
 RECIPE = """\

@@ -81,16 +81,16 @@ def run(recipe: Path, out: Path, job: Job, overrides: Sequence[str]) -> None:
     torch.set_num_threads(1)
     from rsft.data.chips.store import ChipStore
     from rsft.data.loading.datamodule import ChipImages
-    from rsft.finetune import finetune
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.factory import load_classifier
     from rsft.models.outputs import outputs_of
     from rsft.recipe.load import load_recipe
+    from rsft.training.ensemble import finetune
 
     name, seed, wishes = job
     resolved = load_recipe(recipe, [f"seed={seed}", *wishes, *overrides])
     began = time.process_time()
-    with patch("rsft.finetune.job.judged", side_effect=_as_it_is):  # nobody asks how far a row can be trusted
+    with patch("rsft.training.finetune.judged", side_effect=_as_it_is):  # nobody asks how far a row can be trusted
         made = finetune(resolved, out / "runs" / f"{name}, seed {seed}")
     seconds = time.process_time() - began
     bundle = Bundle.load(made.bundle)

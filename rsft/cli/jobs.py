@@ -49,8 +49,8 @@ def finetune(
 
         from rsft.evaluate import evaluate as evaluate_bundle
         from rsft.evaluate import write_report
-        from rsft.finetune import finetune as train
         from rsft.live import choose_display
+        from rsft.training.ensemble import finetune as train
 
         folder = how.pop("done", None)
         if folder is None:
@@ -85,7 +85,7 @@ def _asked(recipe: str, overrides: list[str], runs: Path, resume: bool) -> tuple
     """The recipe of the run that is asked for, and how `finetune` is told of the run; "done" stands for one that is."""
     from rsft.recipe.library import find_recipe
     from rsft.recipe.load import load_recipe
-    from rsft.runs import take_up
+    from rsft.training.runs.reader import take_up
 
     if resume:
         if "=" in recipe:

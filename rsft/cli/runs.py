@@ -13,7 +13,7 @@ from rsft.console import console
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rsft.runs import RunInfo
+    from rsft.training.runs.reader import RunInfo
 
 app = typer.Typer(help="List, show, compare and remove runs.", no_args_is_help=True)
 
@@ -30,7 +30,7 @@ def runs_ls(place: PlaceArgument = Path("runs")) -> None:
     """The runs, oldest first: status, accuracy in %, and time."""
     from rich.table import Table
 
-    from rsft.runs import find_runs
+    from rsft.training.runs.reader import find_runs
 
     found = find_runs(place)
     table = Table("run", "status", box=None, pad_edge=False)
@@ -52,7 +52,7 @@ def runs_ls(place: PlaceArgument = Path("runs")) -> None:
 @app.command("show")
 def runs_show(run: RunArgument) -> None:
     """What a run is, how it went, and what it left."""
-    from rsft.runs import read_run
+    from rsft.training.runs.reader import read_run
 
     found = read_run(run)
     facts = {key: value for key, value in found.facts.items() if key not in ("recipe", "status", "seconds")}
@@ -73,7 +73,7 @@ def runs_compare(runs: RunsArgument) -> None:
     from rich.table import Table
 
     from rsft.recipe.text import show
-    from rsft.runs import differences, read_run
+    from rsft.training.runs.reader import differences, read_run
 
     found = [read_run(folder) for folder in runs]
     table = Table("", *(str(folder) for folder in runs), box=None, pad_edge=False)
@@ -90,7 +90,7 @@ def runs_compare(runs: RunsArgument) -> None:
 @app.command("rm")
 def runs_rm(runs: RunsArgument, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
     """Remove runs, with all that they left."""
-    from rsft.runs import read_run, remove
+    from rsft.training.runs.reader import read_run, remove
 
     found = [read_run(folder) for folder in runs]
     for run in found:

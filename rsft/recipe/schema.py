@@ -217,7 +217,7 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "balanced_softmax": (),
     "lade": ("weight", "penalty"),
 }
-"""Losses by name, each with the keys that it takes; a test holds them against `rsft.finetune.losses`."""
+"""Losses by name, each with the keys that it takes; a test holds them against `rsft.training.optim.losses`."""
 
 
 class Loss(Section):

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rsft.runs import METRICS, find_runs
 from rsft.sweep.outcome import ERRORS, RECIPE, Outcome
+from rsft.training.runs.reader import METRICS, find_runs
 
 Report = Callable[[Mapping[str, Any]], None]
 """Takes the events of `rsft finetune --json`."""

@@ -58,7 +58,7 @@ def test_resume(rsft, recipe_file, monkeypatch, tmp_path):
     import os
     import signal
 
-    from rsft.finetune.task import FineTuning
+    from rsft.training.lightning_module import FineTuning
 
     step = FineTuning.training_step
 

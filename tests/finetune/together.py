@@ -20,9 +20,10 @@ def main(rank: str, count: str, port: str, recipe: str, runs: str, out: str, *tr
 
     from torch.distributed.tensor import DTensor
 
-    from rsft.finetune import Listener, finetune
-    from rsft.finetune.strategies import Averaging, Sharded
     from rsft.recipe.load import load_recipe
+    from rsft.training.callbacks.recorder import Listener
+    from rsft.training.distributed.strategies import Averaging, Sharded
+    from rsft.training.ensemble import finetune
 
     shards: list[int] = []
     for strategy in (Averaging, Sharded):

@@ -33,8 +33,8 @@ def stores(shared, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundle(stores, tmp_path_factory):
-    from rsft.finetune import finetune
     from rsft.recipe.load import load_recipe
+    from rsft.training.ensemble import finetune
 
     folder = tmp_path_factory.mktemp("run")
     (folder / "ships.yaml").write_text(RECIPE.replace("ROOT", str(stores["uint8"].root)))

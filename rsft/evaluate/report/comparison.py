@@ -20,8 +20,8 @@ from rsft.evaluate.report.schema import Interval, Summary
 from rsft.evaluate.report.words import percent
 from rsft.metrics.accuracy import GROUPS
 from rsft.recipe.text import show
-from rsft.runs import differences
-from rsft.runs import read_run as read_info
+from rsft.training.runs.reader import differences
+from rsft.training.runs.reader import read_run as read_info
 
 MOST = len(ascii_uppercase)
 TITLES = {measure: label.capitalize() for measure, label in MEASURES.items()}

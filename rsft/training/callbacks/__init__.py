@@ -1,0 +1,1 @@
+"""Objects that a training run calls at fixed moments: recorder, checkpoints, early stopping."""

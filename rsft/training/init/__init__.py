@@ -1,0 +1,1 @@
+"""Initial values of the head, computed from features of the frozen backbone."""

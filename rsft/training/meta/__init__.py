@@ -1,0 +1,1 @@
+"""The bi-level loop: inner and outer steps, hypergradient, meta split."""

@@ -1,0 +1,126 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rsft.errors import RequestError
+from rsft.models.bundle.bundle import Bundle
+from rsft.recipe.load import load_recipe
+from rsft.recipe.schema import Train
+from rsft.training.callbacks.recorder import Listener
+from rsft.training.distributed import collectives
+from rsft.training.distributed.strategies import trainer_processes
+from rsft.training.ensemble import finetune
+from rsft.training.runs.reader import find_runs
+
+COMMON = "train.batch_size=16 train.epochs=10 train.clip_norm=1.0"
+TRIALS = {
+    "alternating": f"{COMMON} meta.warmup=0",
+    "second order": f"{COMMON} meta.order=2",
+    "joint": f"{COMMON} meta.schedule=joint train.accumulate=2",
+    "uneven": "meta=null train.batch_size=6 train.epochs=4 evaluate.batch_size=5",  # 40 chips: the last batch has 4
+    "sharded": f"{COMMON} meta.warmup=0 train.strategy=fsdp",
+}
+SCRIPT = Path(__file__).with_name("together.py")
+
+
+class Losses(Listener):
+    def __init__(self):
+        self.inner = []
+
+    def stepped(self, step):
+        self.inner.append(step.loss)
+
+
+@pytest.fixture(scope="module")
+def together(root, tmp_path_factory):
+    """What two gloo processes told of every trial: losses, folder."""
+    from tests.conftest import RECIPE
+
+    folder = tmp_path_factory.mktemp("together")
+    (folder / "bars.yaml").write_text(RECIPE.replace("ROOT", str(root)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = [port, folder / "bars.yaml", folder / "runs", folder / "told", *TRIALS.values()]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
+    started = [subprocess.Popen([sys.executable, SCRIPT, str(rank), "2", *shared], env=environment) for rank in (0, 1)]
+    try:
+        assert [process.wait(600) for process in started] == [0, 0]
+    finally:
+        for process in started:
+            process.kill()
+    first, second = (json.loads((folder / f"told.{rank}").read_text()) for rank in (0, 1))
+    return {name: (first[wishes], second[wishes]) for name, wishes in TRIALS.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", TRIALS)
+def test_two_processes_are_one(together, recipe_file, tmp_path, trial):
+    alone, (first, second) = Losses(), together[trial]
+    wishes = TRIALS[trial].replace("train.strategy=fsdp", "")
+    run = finetune(load_recipe(recipe_file, wishes.split()), tmp_path, alone)
+    assert len(alone.inner) >= 20
+    np.testing.assert_allclose(first["losses"][:20], alone.inner[:20], atol=1e-4)
+    np.testing.assert_allclose(first["losses"], alone.inner, atol=1e-3)
+    tables = [pd.read_csv(Path(folder) / "metrics.csv") for folder in (first["folder"], run.folder)]
+    for name in ("meta_loss", "val_loss", "val_macro", "step"):
+        np.testing.assert_allclose(*(table[name] for table in tables), atol=1e-3)
+    tensors = Bundle.load(Path(first["folder"])).tensors
+    for key, value in Bundle.load(run.folder).tensors.items():
+        np.testing.assert_allclose(tensors[key], value, atol=2e-3)
+    assert first["writing"] and not second["writing"] and second["losses"] == []
+    assert first["shards"] == (6 * 12 if trial == "sharded" else 0)  # six blocks of twelve frozen parameters
+
+
+@pytest.mark.slow
+def test_one_of_them_writes(together):
+    folder = Path(together["joint"][0]["folder"])
+    assert len(find_runs(folder.parent)) == len(TRIALS)
+    assert all(run.status == "done" for run in find_runs(folder.parent))
+
+
+@pytest.mark.parametrize(
+    ("wishes", "told"),
+    [
+        ({"devices": 2, "batch_size": 7}, "a batch of 7 chips cannot be shared by 2"),
+        ({"strategy": "fsdp"}, "nobody to shard with"),
+        ({"devices": 2, "precision": "auto"}, "every process would choose its own"),
+    ],
+)
+def test_numbers_that_do_not_fit(wishes, told):
+    with pytest.raises(RequestError, match=told):
+        trainer_processes(Train(epochs=1, **wishes))
+
+
+def test_processes_that_were_started_must_be_those_of_the_recipe(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(RequestError, match="4 processes were started, and the recipe asks for 1"):
+        trainer_processes(Train(epochs=1))
+    found = trainer_processes(Train(epochs=1, devices=2, nodes=2, strategy="fsdp"))
+    assert (found["devices"], found["num_nodes"], type(found["strategy"]).__name__) == (2, 2, "Sharded")
+
+
+@pytest.mark.parametrize(
+    ("names", "writes"),
+    [
+        ({}, True),
+        ({"RANK": "3", "LOCAL_RANK": "0"}, False),  # torchrun, the second machine
+        ({"LOCAL_RANK": "1"}, False),  # Lightning
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, False),
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "1"}, True),  # a shell that SLURM gave out
+    ],
+)
+def test_who_writes(monkeypatch, names, writes):
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    assert collectives.writes() is writes

@@ -1,0 +1,35 @@
+import pandas as pd
+import pytest
+
+from rsft.recipe.load import load_recipe
+from rsft.training import finetune as job
+from rsft.training.ensemble import finetune as job
+
+WISHES = ["data.augment=none", "peft.blocks=last:2", "train.epochs=2"]
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_kept_tokens_change_nothing(recipe_file, tmp_path, monkeypatch, precision):
+    wishes = [*WISHES, f"train.precision={precision}"]
+    kept = finetune(load_recipe(recipe_file, wishes), tmp_path / "a")
+    monkeypatch.setattr(job, "fits", lambda chips, adapted: False)
+    plain = finetune(load_recipe(recipe_file, wishes), tmp_path / "b")
+    assert (kept.facts["blocks_kept"], plain.facts["blocks_kept"]) == (4, 0)
+    columns = ["train_loss", "meta_loss", "val_loss", "val_macro"]
+    first, second = (pd.read_csv(run.folder / "metrics.csv")[columns] for run in (kept, plain))
+    pd.testing.assert_frame_equal(first, second, rtol=1e-4)
+
+
+def test_computed_once(recipe_file, tmp_path, monkeypatch):
+    finetune(load_recipe(recipe_file, WISHES), tmp_path)
+    monkeypatch.setattr("rsft.training.init.prefix_cache._compute", None)
+    finetune(load_recipe(recipe_file, WISHES), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [["data.augment=sar", "peft.blocks=last:2"], ["peft.blocks=all"], ["peft={method: vpt-shallow}", "meta=null"]],
+)
+def test_nothing_to_keep(recipe_file, tmp_path, wishes):
+    run = finetune(load_recipe(recipe_file, ["data.augment=none", "train.epochs=1", *wishes]), tmp_path)
+    assert run.facts["blocks_kept"] == 0

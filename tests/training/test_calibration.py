@@ -1,0 +1,29 @@
+import numpy as np
+
+from rsft.data.chips.store import ChipStore
+from rsft.data.loading.datamodule import ChipImages
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.factory import load_classifier
+from rsft.models.outputs import outputs_of
+from rsft.training.calibration import some_of_each
+
+
+def test_the_bundle_holds_what_was_fitted_on_validation(run, root):
+    bundle = Bundle.load(run)
+    store = ChipStore.open(root)
+    chips = ChipImages(root, store.split("val"), store.classes, bundle.contract)
+    outputs = outputs_of(load_classifier(bundle), chips.batches(5))
+    assert outputs.logits.shape == (18, 3) and outputs.features.shape == (18, 192)
+    confidence = bundle.confidence
+    assert confidence.was_fitted_on(outputs.logits, chips.labels)
+    assert not confidence.was_fitted_on(outputs.logits[:9], chips.labels[:9])
+    assert not confidence.was_fitted_on(outputs.logits + np.eye(3)[0], chips.labels)
+    assert confidence.temperature > 0.2  # all 18 are right, and yet it is not certain
+    judged = confidence.apply(*outputs)
+    assert (judged.ood > 1).sum() == 1  # 5 % of 18
+    assert (judged.probabilities.argmax(1) == outputs.logits.argmax(1)).all()
+
+
+def test_some_of_each_class_spread_over_all():
+    labels = np.array([0] * 10 + [1] * 2)
+    assert some_of_each(labels, 3).tolist() == [0, 4, 9, 10, 11]

@@ -1,0 +1,50 @@
+import time
+
+import pytest
+
+from rsft.training import step_timer
+from rsft.training.step_timer import Stopwatch
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(step_timer.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_a_joint_pass_is_shared_by_rows(clock):
+    watch = Stopwatch()
+    with watch(inner=1):
+        clock[0] += 2
+    clock[0] += 5  # data
+    with watch(inner=24, outer=8):
+        clock[0] += 4
+    assert (watch.seconds("inner"), watch.seconds("outer"), watch.seconds("other")) == (5.0, 1.0, 0.0)
+    watch.reset()
+    assert watch.seconds("inner") == 0.0
+
+
+def test_a_gpu_is_not_waited_for(monkeypatch):
+    class Event:
+        done, at = False, 0.0
+
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.at = time.perf_counter() * 1000
+
+        def query(self):
+            return Event.done
+
+        def elapsed_time(self, end):
+            return 1500.0
+
+    monkeypatch.setattr(step_timer.torch.cuda, "Event", Event)
+    watch = Stopwatch(cuda=True)
+    with watch(inner=1):
+        pass
+    assert watch.seconds("inner") == 0.0
+    Event.done = True
+    assert watch.seconds("inner") == 1.5
