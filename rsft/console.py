@@ -19,7 +19,8 @@ from rsft.errors import RecipeError, RsftError
 
 if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
-    from rsft.evaluate import Comparison, Evaluation
+    from rsft.evaluation.evaluate import Evaluation
+    from rsft.evaluation.paired_comparison import Comparison
     from rsft.export.check import Change
     from rsft.metrics.accuracy import Summary
     from rsft.metrics.bootstrap import Interval

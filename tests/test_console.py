@@ -5,7 +5,7 @@ from rich.console import Console
 
 from rsft import console
 from rsft.errors import Fault, RecipeError, RsftError
-from rsft.evaluate import Evaluation
+from rsft.evaluation.evaluate import Evaluation
 from rsft.metrics.accuracy import summarise
 
 

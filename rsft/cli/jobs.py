@@ -47,8 +47,8 @@ def finetune(
     with hushed(quiet, as_json):
         resolved, how = _asked(recipe, overrides or [], runs, resume)
 
-        from rsft.evaluate import evaluate as evaluate_bundle
-        from rsft.evaluate import write_report
+        from rsft.evaluation.evaluate import evaluate as evaluate_bundle
+        from rsft.evaluation.report.run_page import write_report
         from rsft.live import choose_display
         from rsft.training.ensemble import finetune as train
 
@@ -114,8 +114,8 @@ def evaluate(
     """Measure a bundle on labelled chips, beside k-nearest neighbours on frozen features and on 16 x 16 pixels."""
     import json
 
-    from rsft.evaluate import compare_runs
-    from rsft.evaluate import evaluate as evaluate_bundle
+    from rsft.evaluation.evaluate import evaluate as evaluate_bundle
+    from rsft.evaluation.paired_comparison import compare_runs
     from rsft.utils.atomic_files import write_text
 
     with progress() as report:

@@ -34,7 +34,7 @@ def report_run(
     ] = False,
 ) -> None:
     """Write RUN/report.html again, from the files of the run alone. `rsft report RUN` does the same."""
-    from rsft.evaluate.report import write_report
+    from rsft.evaluation.report.run_page import write_report
 
     with progress() as told:
         path = write_report(run, data, pictures=not no_pictures, progress=told)
@@ -50,7 +50,7 @@ def report_compare(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace it where it is there.")] = False,
 ) -> None:
     """Put runs side by side on one page: accuracy, paired differences, accuracy against cost, and their recipes."""
-    from rsft.evaluate.report import write_comparison
+    from rsft.evaluation.report.comparison_page import write_comparison
 
     if out.exists() and not overwrite:
         raise RequestError("the page is there already", out, "choose another name, or --overwrite")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-from rsft.evaluate.report import write_report
+from rsft.evaluation.report.run_page import write_report
 
 VOID = {"meta", "input", "img"}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rsft.errors import RequestError
-from rsft.evaluate import evaluate
+from rsft.evaluation.evaluate import evaluate
 from rsft.models.bundle.bundle import Bundle, combine
 from rsft.predict import engine
 from rsft.predict.engine import Kind, compiler, open_engine

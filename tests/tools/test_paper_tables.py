@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rsft.errors import RecipeError, RequestError
-from rsft.evaluate import evaluate
+from rsft.evaluation.evaluate import evaluate
 from rsft.recipe.library import find_sweep
 from rsft.recipe.load import load_recipe
 from rsft.sweep.outcome import RECIPE, Outcome

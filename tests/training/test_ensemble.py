@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rsft.errors import Interrupted, RequestError, WeightsError
-from rsft.evaluate import evaluate
+from rsft.evaluation.evaluate import evaluate
 from rsft.models.averaging import Ensemble
 from rsft.models.bundle.bundle import Bundle, combine
 from rsft.models.factory import load_adapted, load_classifier

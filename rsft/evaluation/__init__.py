@@ -1,0 +1,1 @@
+"""A bundle on labelled chips: numbers, baselines, two runs compared, and the page that shows them."""

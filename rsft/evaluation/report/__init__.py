@@ -1,0 +1,1 @@
+"""The reports: self-contained pages, made from the files of runs alone."""

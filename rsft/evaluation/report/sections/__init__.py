@@ -1,0 +1,1 @@
+"""Sections of the report that need computation of their own."""

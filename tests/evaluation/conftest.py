@@ -1,0 +1,14 @@
+import shutil
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def evaluated(run, root, tmp_path_factory):
+    """The folder of a run that was evaluated, whose chips are where they were."""
+    from rsft.evaluation.evaluate import evaluate
+
+    folder = tmp_path_factory.mktemp("evaluated") / "bars" / "001"
+    shutil.copytree(run, folder)
+    evaluate(folder / "bundle", root, folder / "evaluation")
+    return folder

@@ -1,0 +1,189 @@
+"""The report in headless Chromium, as a reader uses it."""
+
+import io
+import shutil
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rsft.evaluation.report.comparison_page import write_comparison
+from rsft.evaluation.report.run_page import write_report
+from tests.browsing import needs_chromium, watched
+from tests.evaluate.fake_run import write_fake_run
+from tools.chromium import chromium
+from tools.report_pictures import VIEWS, photograph
+
+pytestmark = needs_chromium
+
+SHIPS = ["cargo", "fishing", "tanker", "dredger"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def fakes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fakes")
+    return [write_fake_run(folder / name, SHIPS, modulated=name == "meta") for name in ("meta", "plain")]
+
+
+@pytest.fixture(scope="module")
+def report(fakes):
+    return write_report(fakes[0])
+
+
+@pytest.fixture(scope="module")
+def real(evaluated):
+    """The report of a run whose chips are there."""
+    return write_report(evaluated)
+
+
+@pytest.fixture
+def look(browser):
+    with watched(browser) as open_page:
+        yield open_page
+
+
+def right(element):
+    return element.evaluate("element => Math.floor(element.getBoundingClientRect().right)")
+
+
+def fits(page):
+    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_opens_and_fits(look, report, real, fakes, tmp_path, width):
+    for path in (report, real, write_comparison(fakes, tmp_path / "comparison.html")):
+        assert fits(look(path, width))
+
+
+def test_many_runs_fit_a_phone_and_are_all_seen_on_a_desktop(look, fakes, tmp_path):
+    others = [shutil.copytree(fakes[1], tmp_path / f"fusrs_lt_lora/{number}") for number in range(6)]
+    path = write_comparison([*others, fakes[0]], tmp_path / "comparison.html")
+    assert fits(look(path, 390))
+    page = look(path)
+    last, table = page.locator("table.measures thead th").last, page.get_by_label("Table of measures")
+    assert last.inner_text() == "G" and right(last) <= right(table)
+
+
+def test_tables_sort_by_mouse_and_keyboard(look, report):
+    page = look(report)
+    names = page.locator("table.classes tbody th")
+    page.get_by_role("button", name="Training chips").click()
+    assert names.all_inner_texts() == SHIPS
+    page.get_by_role("button", name="Training chips").press("Enter")
+    assert names.all_inner_texts() == SHIPS[::-1]
+    assert page.get_by_role("columnheader", name="Training chips").get_attribute("aria-sort") == "ascending"
+    page.get_by_role("button", name="Class").click()
+    assert names.all_inner_texts() == sorted(SHIPS)
+
+
+def test_the_slider_moves_the_modulator(look, report, fakes):
+    page = look(report)
+    slider, cells = page.get_by_role("slider"), page.locator(".modulator .site text")
+    table = pd.read_csv(fakes[0] / "modulator.csv")
+    slider.press("Home")
+    assert set(cells.all_text_contents()) == {"1.00"} and page.locator("output[for=epoch]").inner_text() == "1"
+    for _ in range(5):
+        slider.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") == "epoch 6"
+    expected = table[table.epoch == 5].sort_values("block", kind="stable").value
+    assert [float(text) for text in cells.all_text_contents()] == pytest.approx(expected.tolist(), abs=0.0051)
+
+
+def test_the_confusion_matrix_in_shares_and_in_chips(look, report):
+    page = look(report)
+    shares, chips = page.locator("#matrix-1"), page.locator("#matrix-2")
+    assert shares.is_visible() and not chips.is_visible()
+    page.get_by_label("chips", exact=True).check()
+    assert chips.is_visible() and not shares.is_visible()
+
+
+def test_the_gallery_sorts_and_filters(look, report):
+    page = look(report)
+    form, cards = page.locator("#filters"), page.locator("#exhibits li:visible")
+    assert cards.count() == 144
+    form.get_by_label("Show").select_option("mistake")
+    form.get_by_label("True class").select_option("tanker")
+    form.get_by_label("Sort by").select_option("unsure")
+    values = [float(card.get_attribute("data-confidence")) for card in cards.all()]
+    assert 0 < len(values) < 96 and values == sorted(values)
+    assert {card.get_attribute("data-truth") for card in cards.all()} == {"tanker"}
+    assert page.locator("#shown").inner_text() == f"{len(values)} of 144 chips"
+    form.get_by_label("Predicted").select_option("cargo")
+    assert {card.get_attribute("data-predicted") for card in cards.all()} == {"cargo"}
+    form.get_by_label("Confidence from").fill("100")
+    form.get_by_label("to", exact=True).fill("10")
+    assert cards.count() == 0 and page.get_by_text("No chip fits").is_visible()
+    form.get_by_role("button", name="Reset").click()
+    page.get_by_text("144 of 144 chips").wait_for()  # the form is reset after the click
+
+
+def chip_is_drawn(page):
+    return page.locator("#chip canvas").evaluate("canvas => canvas.toDataURL().length") > 2000  # empty: about 200
+
+
+def test_hovering_shows_a_chip_on_both_maps(look, real):
+    page = look(real)
+    chip = page.evaluate("JSON.parse(document.getElementById('points').textContent).chips[3]")
+    figure, card = page.locator("svg.map").last, page.locator("#chip")
+    figure.scroll_into_view_if_needed()
+    scale = figure.bounding_box()["width"] / 460
+    assert not card.is_visible()
+    figure.hover(position={"x": chip[2] * scale, "y": chip[3] * scale})
+    assert card.is_visible() and chip_is_drawn(page)
+    assert page.locator(".ring[visibility=visible]").count() == 2
+    page.mouse.move(0, 0)
+    assert not card.is_visible()
+
+
+def test_the_arrow_keys_go_from_chip_to_chip(look, real):
+    page = look(real)
+    page.locator("#class").select_option(label="steep (6)")
+    maps = page.locator(".focus").first
+    maps.focus()
+    seen = []
+    for _ in range(7):
+        maps.press("ArrowRight")
+        assert chip_is_drawn(page)
+        seen.append((page.locator(".ring").first.get_attribute("cx"), page.locator("#chip p").inner_text()))
+    assert len(set(seen[:6])) == 6 and seen[6] == seen[0]
+    assert all(words.startswith("steep, ") for _, words in seen)
+    maps.press("Escape")
+    assert not page.locator("#chip").is_visible()
+
+
+def test_the_gallery_has_pictures(look, real):
+    page = look(real)
+    loaded = page.locator("#exhibits img").evaluate_all("all => all.map((each) => each.naturalWidth)")
+    assert loaded and set(loaded) == {32}
+    assert real.stat().st_size < 5e6
+
+
+def test_dark_light_and_print(look, report):
+    page = look(report, color_scheme="dark")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(ground) == "rgb(20, 23, 27)"
+    page.emulate_media(color_scheme="light")
+    assert page.evaluate(ground) == "rgb(250, 250, 248)"
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(26, 31, 38)"
+    assert not page.locator("nav").is_visible() and not page.locator("#filters").is_visible()
+
+
+def test_without_scripts_everything_is_there_but_what_would_not_work(look, report):
+    page = look(report, java_script_enabled=False)
+    assert page.locator("#exhibits li").last.is_visible() and page.locator(".modulator").is_visible()
+    assert not page.locator("#epoch").is_visible() and not page.locator("#filters").is_visible()
+
+
+def test_a_picture_for_the_docs(browser, report):
+    for name in ("report-desktop-light", "report-phone-dark"):
+        picture = photograph(browser, report, VIEWS[name])
+        assert len(picture) < 300_000
+        assert Image.open(io.BytesIO(picture)).width == VIEWS[name].width * VIEWS[name].scale

@@ -1,0 +1,116 @@
+import json
+import sys
+
+import pandas as pd
+import pytest
+
+from rsft.cli import main
+from rsft.errors import RequestError
+from rsft.evaluation.paired_comparison import compare_runs
+from rsft.evaluation.report.charts.pareto import Point, pareto_front
+from rsft.evaluation.report.comparison_page import write_comparison
+from rsft.evaluation.report.schema import Interval
+from tests.evaluate.fake_run import write_fake_run
+from tests.evaluate.report_page import Page
+
+SHIPS = ["cargo", "fishing", "tanker", "dredger"]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """MetaLoRA, and LoRA that took a quarter of the time."""
+    found = [write_fake_run(tmp_path / name, SHIPS, modulated=name == "meta") for name in ("meta", "plain")]
+    edit(found[1], "run.json", seconds=49.1, trained_parameters=74_000)
+    return found
+
+
+def edit(run, file, **values):
+    (run / file).write_text(json.dumps(json.loads((run / file).read_text()) | values))
+
+
+def page(runs, tmp_path):
+    return Page(write_comparison(runs, tmp_path / "page.html").read_text(encoding="utf-8"))
+
+
+def test_accuracy_side_by_side(runs, tmp_path):
+    methods = [json.loads((run / "evaluation/metrics.json").read_text())["methods"] for run in runs]
+    own = [next(iter(found.values())) for found in methods]
+    rows = {row[0]: row[1:] for row in page(runs, tmp_path).tables[1]}
+    assert rows["Measure"] == ["A", "B"]
+    best = max(found["tail"]["value"] for found in own)
+    shown = [f"{100 * found['tail']['value']:.1f}" + " (best)" * (found["tail"]["value"] == best) for found in own]
+    assert rows["Tail"] == shown
+
+
+def test_differences_are_those_of_the_paired_bootstrap(runs, tmp_path):
+    expected = compare_runs(runs[1], runs[0]).paired
+    table = page(runs, tmp_path).tables[2]
+    row = dict(zip(table[0], table[1], strict=True))
+    assert row["Overall"] == f"{100 * expected.differences['micro'].value:+.1f}"
+    assert row["Tail"] == f"{100 * expected.differences['tail'].value:+.1f}"
+    assert row["p (McNemar)"] == f"{expected.mcnemar['all'].p:.2g}"
+
+
+def test_cost_and_recipes(runs, tmp_path):
+    found = page(runs, tmp_path)
+    assert "not made on one machine" not in found.sections["pareto"]
+    assert "Modulator" in [row[0] for row in found.tables[3]]
+    rows = {row[0]: row[1:] for row in found.tables[4]}
+    assert rows["meta.lr"] == ["0.01", "null"] and "train.epochs" not in rows
+    assert "tail accuracy, in %" in found.sections["pareto"]
+    edit(runs[1], "run.json", device="cuda:0")
+    assert "not made on one machine" in page(runs, tmp_path).sections["pareto"]
+
+
+def test_runs_that_cannot_be_compared_say_why(runs, tmp_path):
+    other = write_fake_run(tmp_path / "other", ["cargo", "tanker"])
+    bare = write_fake_run(tmp_path / "bare", SHIPS)
+    (bare / "evaluation/metrics.json").unlink()
+    short = write_fake_run(tmp_path / "short", SHIPS)
+    path = short / "evaluation/predictions.parquet"
+    pd.read_parquet(path).iloc[1:].to_parquet(path)
+    rows = page([runs[0], other, bare, short], tmp_path).tables[2][1:]
+    for row, reason in zip(rows, ("know different classes", "evaluate", "other chips: 1,199 and 1,200"), strict=True):
+        assert row[1].startswith("Not comparable") or reason == "evaluate"
+        assert reason in row[1] or "there is no metrics.json" in row[1]
+
+
+def test_runs_that_were_not_evaluated(runs, tmp_path):
+    for run in runs:
+        (run / "evaluation/metrics.json").unlink()
+    sections = page(runs, tmp_path).sections
+    assert "None of these runs" in sections["accuracy"] and "nothing to draw" in sections["pareto"]
+
+
+def test_one_run_alone_or_twice_is_refused(runs, tmp_path):
+    for wrong in (runs[:1], [runs[0], runs[0]]):
+        with pytest.raises(RequestError, match="cannot be compared"):
+            write_comparison(wrong, tmp_path / "page.html")
+
+
+def test_the_front_holds_what_no_other_beats():
+    def point(letter, cost, value):
+        return Point(letter, 0, cost, Interval(value=value, low=value, high=value))
+
+    points = [point("a", 1, 0.5), point("b", 2, 0.4), point("c", 2, 0.7), point("d", 3, 0.7), point("e", 9, 0.9)]
+    assert "".join(found.letter for found in pareto_front(points)) == "ace"
+    assert "".join(found.letter for found in pareto_front([*points, point("f", 2, 0.7)])) == "acfe"
+
+
+def rsft(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return stop.value.code or 0
+
+
+def test_from_the_command_line(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert rsft(monkeypatch, "report", "compare", *runs) == 0
+    assert rsft(monkeypatch, "report", "compare", *runs) == 2 and "--overwrite" in capsys.readouterr().err
+    assert rsft(monkeypatch, "report", "compare", *runs, "--overwrite") == 0
+    assert "side by side" in (tmp_path / "comparison.html").read_text()
+    assert rsft(monkeypatch, "report", runs[0], "--no-pictures") == 0
+    assert "left out on request" in (runs[0] / "report.html").read_text()
+    assert rsft(monkeypatch, "report", "--no-pictures", "run", runs[0]) == 2
+    assert rsft(monkeypatch, "report", "nowhere") == 2 and "this is no run" in capsys.readouterr().err

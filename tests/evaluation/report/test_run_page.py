@@ -1,0 +1,246 @@
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rsft.errors import DataError, RequestError
+from rsft.evaluation.report.charts.scale_history import ModulatorMap
+from rsft.evaluation.report.charts.svg import ticks
+from rsft.evaluation.report.run_page import write_report
+from tests.evaluate.fake_run import write_fake_run
+from tests.evaluate.report_page import Page, page_of
+
+SHIPS = ["cargo", "fishing", "tanker", "dredger"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_fake_run(tmp_path, SHIPS)
+
+
+def metrics(run):
+    return json.loads((run / "evaluation" / "metrics.json").read_text())
+
+
+def test_every_section_is_there_and_says_something(run):
+    sections = page_of(run).sections
+    names = ["header", "groups", "classes", "training", "confusion", "sites", "features", "gallery", "confidence"]
+    names += ["cost", "data", "reproduce"]
+    assert list(sections) == names
+    assert "LoRA of rank 4 beside q, k, v, out, mlp1 and mlp2 in all blocks" in sections["header"]
+    assert "meta subset of 20%" in sections["header"]
+    assert "3 min 16 s" in sections["cost"] and "74,304 of 2,861,000" in sections["cost"]
+    assert "rsft finetune runs/fusrs_lt_metalora/001/recipe.yaml" in sections["reproduce"]
+    assert "c0" * 32 in sections["reproduce"] and "2.13.0+cpu" in sections["reproduce"]
+
+
+def test_numbers_are_those_of_metrics_json(run):
+    methods = list(metrics(run)["methods"].values())
+    rows = {row[0]: row[1:] for row in page_of(run).tables[0][1:]}
+    labels = {"micro": "Overall", "avg": "Mean of groups", "head": "Head", "tail": "Tail", "macro_f1": "Macro F1"}
+    for measure, label in labels.items():
+        values = [found[measure]["value"] for found in methods]
+        shown = [f"{100 * value:.1f}" + " (best)" * (value == max(values)) for value in values]
+        assert rows[label] == shown
+    assert rows["Calibration error"][0].startswith(f"{100 * methods[0]['ece']:.1f}")
+
+
+def test_intervals_stand_under_the_numbers_and_in_the_figure(run):
+    tail = metrics(run)["methods"]["MetaLoRA"]["tail"]
+    page = page_of(run)
+    assert f"{100 * tail['low']:.1f}–{100 * tail['high']:.1f}" in page.sections["groups"]
+    assert f"tail, MetaLoRA: {tail['value']:.1%} ({tail['low']:.1%} to {tail['high']:.1%})" in page.sections["groups"]
+
+
+def test_classes_with_counts_recall_and_precision(run):
+    expected = metrics(run)
+    own = expected["methods"]["MetaLoRA"]
+    rows = page_of(run).tables[1][1:]
+    assert [row[0] for row in rows] == SHIPS
+    assert [int(row[2]) for row in rows] == expected["train_counts"]
+    assert [row[3] for row in rows] == [f"{100 * value:.1f}" for value in own["recall"]]
+    assert [row[4] for row in rows] == [f"{100 * value:.1f}" for value in own["precision"]]
+
+
+def test_every_count_of_the_confusion_matrix_is_shown(run):
+    text = page_of(run).sections["confusion"]
+    for truth, row in zip(SHIPS, metrics(run)["confusion"], strict=True):
+        for predicted, count in zip(SHIPS, row, strict=True):
+            assert (f"{truth} taken for {predicted}: {count} chip" in text) == (count > 0)
+
+
+def test_the_modulators_last_values_are_printed_and_every_epoch_is_carried(run):
+    html = write_report(run).read_text()
+    table = pd.read_csv(run / "modulator.csv")
+    last = table[table.epoch == table.epoch.max()].sort_values("block", kind="stable").value
+    figure = html.split("matrix labelled modulator")[1].split("</svg>")[0]
+    cells = re.findall(r'class="site"><rect[^>]*></rect><text[^>]*>([\d.]+)<', figure)
+    assert cells == [f"{value:.2f}" for value in last]
+    data = json.loads(re.search(r'id="frames">(.*?)</script>', html)[1])
+    assert data["epochs"] == list(range(1, 13))
+    assert data["frames"][-1] == pytest.approx(last.tolist(), abs=1e-3)
+
+
+def test_nothing_is_loaded_from_elsewhere(run):
+    html = write_report(run).read_text()
+    assert not re.search(r"https?://|//\w+\.\w+/|@import|url\(", html)
+    page = Page(html)
+    links = {attrs[key] for _, attrs in page.tags for key in ("src", "href") if key in attrs}
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert {link for link in links if link[0] == "#"} == links <= {f"#{name}" for name in ids}
+    assert len(ids) == len(set(ids))
+    assert page.all("meta")[-1]["content"].startswith("default-src 'none'")
+
+
+def test_accessible(run):
+    page = page_of(run)
+    assert all(attrs["scope"] in ("col", "row") for attrs in page.all("th"))
+    assert len(page.all("h1")) == len(page.all("main")) == len(page.all("nav")) == 1
+    assert page.all("html")[0]["lang"] == "en"
+    figures = [attrs for attrs in page.all("svg") if "aria-hidden" not in attrs]
+    assert len(figures) == 13
+    assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
+    named = {attrs["for"] for attrs in page.all("label") if "for" in attrs}
+    controls = page.all("select") + [attrs for attrs in page.all("input") if attrs["type"] != "radio"]
+    assert {attrs["id"] for attrs in controls} == named
+    assert all(attrs["aria-label"] for _, attrs in page.tags if attrs.get("role") == "group")
+    assert "width=device-width" in page.all("meta")[1]["content"]
+
+
+def test_names_are_escaped(tmp_path):
+    names = ["<b>x</b>", "a&b", '"quoted"', "</script><script>alert(1)</script>"]
+    page = page_of(write_fake_run(tmp_path, names))
+    assert [row[0] for row in page.tables[1][1:]] == names
+    assert not page.all("b")
+    assert len(page.all("script")) == 3
+
+
+@pytest.mark.parametrize("count", [2, 100])
+def test_few_and_many_classes(tmp_path, count):
+    run = write_fake_run(tmp_path, [f"class {index}" for index in range(count)], blocks=24)
+    page = page_of(run)
+    assert len(page.tables[1]) == count + 1
+    assert (run / "report.html").stat().st_size < 1e6
+
+
+def test_plain_lora_without_baselines(tmp_path):
+    page = page_of(write_fake_run(tmp_path, SHIPS, modulated=False, baselines=False, epochs=1))
+    assert "plain PEFT" in page.sections["sites"] and not [a for a in page.all("input") if a["type"] == "range"]
+    assert "No baselines" in page.sections["groups"] and "best" not in page.sections["groups"]
+    assert "outer loop" not in page.sections["training"]
+
+
+@pytest.mark.parametrize(
+    ("file", "section", "reason"),
+    [
+        ("modulator.csv", "sites", "modulator.csv is not there"),
+        ("metrics.csv", "training", "metrics.csv is not there"),
+        ("evaluation/metrics.json", "groups", "has not been evaluated"),
+        ("evaluation/metrics.json", "confidence", "has not been evaluated"),
+        ("evaluation/predictions.parquet", "gallery", "predictions.parquet is not there"),
+        ("evaluation/predictions.parquet", "confidence", "no reliability diagram"),
+        ("evaluation/embedding.parquet", "features", "embedding.parquet is not there"),
+        ("evaluation/contributions.csv", "sites", "contributions.csv is not there"),
+        ("bundle/weights.safetensors", "data", "there is no chip store"),
+    ],
+)
+def test_a_missing_file_leaves_its_section_out_and_says_why(run, file, section, reason):
+    (run / file).unlink()
+    sections = page_of(run).sections
+    assert reason in sections[section]
+    assert len(sections) == 12
+
+
+def test_a_group_without_classes_and_a_class_without_test_chips(run):
+    found = metrics(run)
+    for summary in found["methods"].values():
+        summary["medium"], summary["recall"][1], summary["precision"][1] = None, None, None
+    found["groups"]["medium"], found["confusion"][1] = [], [0, 0, 0, 0]
+    (run / "evaluation" / "metrics.json").write_text(json.dumps(found))
+    page = page_of(run)
+    rows = {row[0]: row[1:] for row in page.tables[0]}
+    assert rows["Medium"] == ["–"] * 3
+    assert "left out of every mean of recall: fishing" in page.sections["classes"]
+    assert next(row for row in page.tables[1] if row[0] == "fishing")[1:] == ["–", "86", "–", "–", "0"]
+
+
+def test_a_run_that_was_cut_short_says_so(run):
+    facts = {"status": "interrupted", "started": "2026-03-02T09:14:05+00:00"}
+    (run / "run.json").write_text(json.dumps(facts))
+    assert "interrupted" in page_of(run).sections["header"]
+
+
+def test_epochs_without_validation_are_passed_over(run):
+    table = pd.read_csv(run / "metrics.csv")
+    table.loc[3:5, "val_tail"] = np.nan
+    table["val_medium"] = np.nan
+    table.to_csv(run / "metrics.csv", index=False)
+    html = write_report(run).read_text()
+    assert not re.search(r"\bnan\b", html, re.IGNORECASE)
+    path = re.search(r'class="curve tail"><path d="([^"]*)"', html)[1]
+    assert (path.count("M"), path.count("L")) == (1, len(table) - 3 - 1)
+
+
+def test_a_modulator_that_diverged_is_not_drawn(run):
+    table = pd.read_csv(run / "modulator.csv")
+    table.loc[table.epoch == 11, "value"] = np.nan
+    table.to_csv(run / "modulator.csv", index=False)
+    assert "not numbers" in page_of(run).sections["sites"]
+
+
+def test_refuses_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(RequestError, match="no run"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("run.json", "{"),
+        ("metrics.csv", "epoch\n1\n"),
+        ("metrics.csv", ""),
+        ("evaluation/metrics.json", '{"data": 1}'),
+        ("evaluation/metrics.json", "[]"),
+        ("evaluation/predictions.parquet", "no table"),
+        ("evaluation/embedding.parquet", ""),
+        ("evaluation/contributions.csv", "block\n1\n"),
+    ],
+)
+def test_a_damaged_file_is_named(run, file, text):
+    (run / file).write_text(text)
+    with pytest.raises(DataError, match="damaged") as caught:
+        write_report(run)
+    assert caught.value.where.endswith(file)
+
+
+def test_lists_that_do_not_fit_the_classes_are_refused(run):
+    found = metrics(run) | {"train_counts": [1, 2]}
+    (run / "evaluation" / "metrics.json").write_text(json.dumps(found))
+    with pytest.raises(DataError, match="one entry a class"):
+        write_report(run)
+
+
+def test_the_same_run_gives_the_same_page(run):
+    assert write_report(run).read_bytes() == write_report(run).read_bytes()
+
+
+def test_ticks_are_round_and_span_the_values():
+    assert ticks(0, 1.94) == pytest.approx([0, 0.5, 1, 1.5, 2])
+    assert ticks(1, 12, 6, whole=True) == [2, 4, 6, 8, 10, 12]
+    assert ticks(1, 1, 6, whole=True) == [1]
+    assert ticks(0, 0) == pytest.approx([0])
+
+
+def test_sites_that_not_every_block_has():
+    rows = [(0, 2, "q", 1.0), (0, 5, "v", 1.0), (1, 2, "q", 1.4), (1, 5, "v", 0.7)]
+    found = ModulatorMap(pd.DataFrame(rows, columns=["epoch", "block", "position", "value"]), start=1.0)
+    assert found.data() == {
+        "start": 1.0,
+        "reach": pytest.approx(0.4),
+        "strong": 0.72,
+        "epochs": [1, 2],
+        "frames": [[1.0, 1.0], [1.4, 0.7]],
+    }
+    assert found.summary() == "strongest at block 2 q (1.40), weakest at block 5 v (0.70)"

@@ -1,0 +1,20 @@
+import numpy as np
+import pytest
+
+from rsft.evaluation.embedding import tsne
+
+
+def test_clusters_stay_together_and_a_map_repeats():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 20)
+    features = (5 * np.eye(3, 16)[labels] + rng.normal(0, 0.3, (60, 16))).astype(np.float32)
+    first, second = tsne(features), tsne(features)
+    np.testing.assert_array_equal(first, second)
+    nearest = np.linalg.norm(first[:, None] - first[None], axis=2) + 1e9 * np.eye(60)
+    assert (labels[nearest.argmin(1)] == labels).all()
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 7])
+def test_a_handful_of_chips(count):
+    found = tsne(np.random.default_rng(0).normal(size=(count, 8)).astype(np.float32))
+    assert found.shape == (count, 2) and np.isfinite(found).all()

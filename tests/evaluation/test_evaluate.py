@@ -1,0 +1,130 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rsft.errors import DataError, RequestError
+from rsft.evaluation.evaluate import evaluate
+from rsft.evaluation.paired_comparison import compare_runs
+from rsft.metrics.accuracy import summarise
+from rsft.models.bundle.bundle import Bundle
+
+CLASSES = ["flat", "slanted", "steep"]
+
+
+@pytest.fixture(scope="module")
+def out(run, root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluated") / "evaluation"
+    evaluate(run, root, folder, split="val")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def metrics(out):
+    return json.loads((out / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def predictions(out):
+    return pd.read_parquet(out / "predictions.parquet")
+
+
+def test_the_numbers_are_those_of_the_predictions(metrics, predictions):
+    labels = predictions["class"].map(CLASSES.index).to_numpy()
+    probabilities = predictions[[f"p_{name}" for name in CLASSES]].to_numpy()
+    expected = summarise(probabilities, labels, 3, metrics["groups"]).to_dict(CLASSES)
+    own = metrics["methods"]["MetaLoRA"]
+    for name in ("micro", "macro", "medium", "tail", "top2", "log_loss"):
+        assert own[name]["value"] == pytest.approx(expected[name]["value"], abs=1e-5)
+    assert own["head"] is None
+    assert (predictions["predicted"] == np.array(CLASSES)[probabilities.argmax(1)]).all()
+    assert list(metrics["methods"]) == ["MetaLoRA", "k-NN, frozen features", "k-NN, 16 x 16 pixels"]
+
+
+def test_sets_hold_the_predicted_class_and_the_coverage_is_theirs(metrics, predictions):
+    held = [own in found for own, found in zip(predictions["class"], predictions["set"], strict=True)]
+    assert all(own in found for own, found in zip(predictions["predicted"], predictions["set"], strict=True))
+    usual = next(found for found in metrics["confidence"]["coverage"] if found["asked"] == 0.9)
+    assert usual["groups"]["all"]["value"] == pytest.approx(np.mean(held))
+    assert usual["groups"]["all"]["size"] == pytest.approx(predictions["set"].map(len).mean())
+    assert (predictions["ood"] > 1).mean() == pytest.approx(metrics["confidence"]["strange"]["all"])
+
+
+def test_six_validation_chips_a_class_cannot_show_90_percent_and_it_is_said(metrics):
+    usual = next(found for found in metrics["confidence"]["coverage"] if found["asked"] == 0.9)
+    assert usual["scarce"] == [0, 1, 2]
+    assert any("fewer than 9 validation chips" in note for note in metrics["notes"])
+
+
+def test_coverage_on_the_chips_of_the_fit_is_called_optimistic(metrics, run, root, tmp_path):
+    assert metrics["confidence"]["fitted_here"]
+    assert any("looks better than it is" in note for note in metrics["notes"])
+    other = evaluate(run, root, tmp_path, split="train", baselines=False)
+    assert not other.confidence["fitted_here"] and not any("looks better" in note for note in other.notes)
+
+
+def test_a_map_and_distances_before_and_after(out, metrics):
+    table = pd.read_parquet(out / "embedding.parquet")
+    columns = ["name", "path", "class", "frozen_x", "frozen_y", "adapted_x", "adapted_y"]
+    assert list(table.columns) == columns and len(table) == 18
+    assert set(metrics["distances"]) == {"frozen", "adapted"}
+    assert metrics["distances"]["adapted"]["head"] is None
+    assert metrics["distances"]["adapted"]["tail"] > metrics["distances"]["frozen"]["tail"]
+
+
+def test_accuracy_alone(out, metrics, run, root, tmp_path):
+    found = evaluate(run, root, tmp_path, baselines=False, representation=False)
+    assert found.methods["MetaLoRA"].macro.value == metrics["methods"]["MetaLoRA"]["macro"]["value"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "predictions.parquet"]
+
+
+def test_every_site_contributes(out):
+    table = pd.read_csv(out / "contributions.csv")
+    assert len(table) == 36 and (table["share"] > 0).all()
+
+
+def test_a_bundle_without_confidence_says_so(run, root, tmp_path):
+    replace(Bundle.load(run), confidence=None).save(tmp_path / "bundle")
+    found = evaluate(tmp_path / "bundle", root, tmp_path / "out", baselines=False)
+    assert found.confidence is None and "no confidence" in found.notes[0]
+    assert not {"set", "ood"} & set(pd.read_parquet(tmp_path / "out/predictions.parquet").columns)
+
+
+def test_two_runs_compared(out, run, root, tmp_path):
+    found = compare_runs(out, out)
+    assert found.count == 18 and found.methods == ("MetaLoRA", "MetaLoRA")
+    assert found.paired.mcnemar["all"].p == 1
+    table = pd.read_parquet(out / "predictions.parquet")
+    table["predicted"] = table["class"]
+    other = tmp_path / "other"
+    other.mkdir()
+    table.iloc[::-1].to_parquet(other / "predictions.parquet")  # in another order
+    (other / "metrics.json").write_text((out / "metrics.json").read_text())
+    better = compare_runs(other, out).paired
+    wrong = (pd.read_parquet(out / "predictions.parquet").eval("predicted != `class`")).sum()
+    assert better.differences["micro"].value == pytest.approx(wrong / 18)
+    assert (better.mcnemar["all"].first, better.mcnemar["all"].second) == (wrong, 0)
+
+
+def test_what_cannot_be_compared(out, run, root, tmp_path):
+    with pytest.raises(RequestError, match="there is no metrics"):
+        compare_runs(out, tmp_path)
+    evaluate(run, root, tmp_path / "train", split="train", baselines=False)
+    with pytest.raises(RequestError, match=r"18 and 40, of which 0 are in both"):
+        compare_runs(out, tmp_path / "train")
+    (tmp_path / "train/predictions.parquet").write_bytes(b"no table")
+    with pytest.raises(DataError, match="damaged"):
+        compare_runs(out, tmp_path / "train")
+
+
+def test_a_class_without_chips_is_left_out_and_named(run, root, tmp_path):
+    import shutil
+
+    there = shutil.copytree(root, tmp_path / "root")
+    table = pd.read_parquet(there / "manifest.parquet")
+    table[(table["split"] != "val") | (table["class"] != "steep")].to_parquet(there / "manifest.parquet")
+    found = evaluate(run, there, tmp_path / "out", split="val", baselines=False)
+    assert "without chips in val, so left out of every mean over classes: steep" in found.notes
+    assert found.methods["MetaLoRA"].absent == [2]

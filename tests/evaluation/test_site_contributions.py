@@ -1,0 +1,80 @@
+import pytest
+import timm
+import torch
+from torch import nn
+
+from rsft.evaluation.site_contributions import contributions
+from rsft.models.classifier import Classifier
+from rsft.peft import METHODS, AdaptFormer, BitFit, LoRA, Site, Together, attach
+
+BATCHES = [(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(i)), torch.zeros(2)) for i in range(2)]
+
+
+def adapted(method, **options):
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=0)
+    found = attach(vit, method, **options)
+    with torch.no_grad():
+        for parameter in found.theta:
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return Classifier(found, nn.Linear(192, 2), "token").eval()
+
+
+def test_is_the_norm_of_what_merging_adds_to_the_weight():
+    classifier = adapted(LoRA(positions="q2"), modulated=True)
+    found = contributions(classifier, BATCHES)
+    assert list(found) == [Site(0, "q"), Site(0, "mlp2"), Site(1, "q"), Site(1, "mlp2")]
+    vit = classifier.adapted.vit
+    inputs = []
+    before = vit.blocks[0].attn.qkv.weight[:192].clone()
+    hook = vit.blocks[0].attn.qkv.register_forward_hook(lambda layer, args, out: inputs.append(args[0]))
+    with torch.no_grad():
+        for images, _ in BATCHES:
+            classifier.features(images)
+    hook.remove()
+    classifier.adapted.merge()
+    added = vit.blocks[0].attn.qkv.weight[:192] - before
+    x = torch.cat(inputs)
+    share = (x @ added.T).flatten(1).norm(dim=1) / (x @ before.T).flatten(1).norm(dim=1)
+    assert found[Site(0, "q")] == pytest.approx(float(share.mean()), rel=1e-3)
+
+
+def test_follows_the_scale():
+    classifier = adapted(LoRA(positions="q"), modulated=True)
+    before = contributions(classifier, BATCHES)
+    classifier.adapted.modulator.set({"blocks.1.q": 0.0})
+    after = contributions(classifier, BATCHES)
+    assert after[Site(1, "q")] == 0 and after[Site(0, "q")] == pytest.approx(before[Site(0, "q")])
+
+
+@pytest.mark.parametrize("name", ["adapter", "adaptformer"])
+def test_of_a_bottleneck_it_is_what_the_mlp_lacks_without_it(name):
+    classifier = adapted(METHODS[name](dim=4, blocks=[0], scale=2.0))
+    found = contributions(classifier, BATCHES[:1])
+    together = output_of_first_mlp(classifier)
+    classifier.adapted.detach()
+    alone = output_of_first_mlp(classifier)
+    share = (together - alone).flatten(1).norm(dim=1) / alone.flatten(1).norm(dim=1)
+    assert found == {Site(0, "mlp"): pytest.approx(float(share.mean()), rel=1e-4)}
+
+
+@torch.no_grad()
+def output_of_first_mlp(classifier):
+    outputs = []
+    hook = classifier.adapted.vit.blocks[0].mlp.register_forward_hook(lambda mlp, args, out: outputs.append(out))
+    classifier.features(BATCHES[0][0])
+    hook.remove()
+    return outputs[0]
+
+
+def test_several_methods_and_one_that_adds_nothing():
+    classifier = adapted(Together((LoRA(positions="qv"), AdaptFormer(dim=4))))
+    sites = [str(site) for site in contributions(classifier, BATCHES)]
+    assert sites == [f"blocks.{block}.{position}" for block in (0, 1) for position in ("q", "v", "mlp")]
+    assert contributions(adapted(BitFit()), BATCHES) == {}
+
+
+def test_leaves_no_hooks():
+    classifier = adapted(LoRA())
+    contributions(classifier, BATCHES)
+    assert not any(module._forward_hooks for module in classifier.modules())
