@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rsft.predict.api import Predictor
+    from rsft.inference.predict.predictor import Predictor
 
 __all__ = ["__version__", "load_bundle"]
 __version__ = "0.1.0"
@@ -25,6 +25,6 @@ def load_bundle(path: Path | str, device: str = "auto", engine: str = "torch", p
         RequestError: there is no bundle.
         WeightsError: it cannot be used, or its backbone is another one here.
     """
-    from rsft.predict.api import Predictor
+    from rsft.inference.predict.predictor import Predictor
 
     return Predictor.load(Path(path), device, engine, precision)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
     from rsft.evaluation.evaluate import Evaluation
     from rsft.evaluation.paired_comparison import Comparison
-    from rsft.export.check import Change
+    from rsft.inference.archive.archive import Archive
+    from rsft.inference.export.parity import Change
+    from rsft.inference.predict.job import Predictions
     from rsft.metrics.accuracy import Summary
     from rsft.metrics.bootstrap import Interval
-    from rsft.predict.archive import Archive
-    from rsft.predict.run import Predictions
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)

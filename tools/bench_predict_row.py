@@ -29,14 +29,14 @@ from rsft.data.chips.builder import Plan, build_store
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import AS_IT_IS
 from rsft.errors import WeightsError
-from rsft.export import int8
-from rsft.export.job import export
+from rsft.inference.engines.engines import CHUNK, Engine, Kind, open_engine, open_file
+from rsft.inference.engines.selection import choose_engine
+from rsft.inference.export import quantize
+from rsft.inference.export.export import export
+from rsft.inference.predict.job import predict
+from rsft.inference.predict.request import Request
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import build_classifier, load_encoder
-from rsft.predict.choose import choose_engine
-from rsft.predict.engine import CHUNK, Engine, Kind, open_engine, open_file
-from rsft.predict.result import Request
-from rsft.predict.run import predict
 from rsft.recipe.schema import Recipe
 from rsft.utils.malloc import keep_freed_memory
 from tools.bench_memory import CLASSES, peak, simulated
@@ -114,7 +114,7 @@ def time_row(place: Path, row: str, steps: int) -> None:
         keep_freed_memory()  # as the command does
     file = place / f"export-{row}"
     if "int8" in row and not file.exists():
-        with mock.patch.object(int8, "SHARES", (SHARES.get(row.rpartition("-")[2], 0),)):
+        with mock.patch.object(quantize, "SHARES", (SHARES.get(row.rpartition("-")[2], 0),)):
             export(place / "bundle", row.partition("-")[0], "int8", file, max_loss=100)
     asked = ("torch", "fp32") if row == "eager" else (str(file), None) if file.exists() else tuple(KINDS[row][:2])
     try:
@@ -161,7 +161,7 @@ def whole(place: Path, engine: str, precision: str | None) -> dict[str, object]:
         return chosen
 
     chips, request = place / "chips", Request(device="cpu", engine=engine, precision=precision, overwrite=True)
-    with mock.patch("rsft.predict.run.choose_engine", timed):
+    with mock.patch("rsft.inference.predict.job.choose_engine", timed):
         took = seconds(lambda: predict(place / "bundle", [chips], place / "out.gpkg", request))
     return {"predict": sum(1 for _ in chips.iterdir()) / (took - opening[0]), "open": opening[0]}
 

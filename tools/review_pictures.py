@@ -19,10 +19,10 @@ from PIL import Image
 from rsft.data.simulation.clutter import Shore
 from rsft.data.simulation.sar import Radar, render_scene, to_uint8
 from rsft.data.simulation.scene import place_ships
-from rsft.predict.framing import Wishes
-from rsft.predict.look import Look
-from rsft.predict.result import Request
-from rsft.predict.run import predict
+from rsft.inference.predict.job import predict
+from rsft.inference.predict.request import Request
+from rsft.inference.predict.scene_plan import Look
+from rsft.inference.scenes.chip_window import Wishes
 from rsft.utils.atomic_files import write_bytes, write_text
 from tools.chromium import PICTURES, View, chromium, opened, shrunk
 

@@ -42,8 +42,8 @@ def export(
     the first blocks stay in floating point. What does not fit is not written. `rsft predict --engine OUT` uses an
     export of onnx or openvino.
     """
-    from rsft.export.check import TooLossy
-    from rsft.export.job import export as write
+    from rsft.inference.export.export import export as write
+    from rsft.inference.export.parity import TooLossy
 
     try:
         with progress() as report:

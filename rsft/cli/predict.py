@@ -11,7 +11,7 @@ from rsft.cli.options import BundleArgument, DeviceOption, OverwriteOption, band
 from rsft.console import progress, show_paths, show_predictions
 
 if TYPE_CHECKING:
-    from rsft.predict.result import Request
+    from rsft.inference.predict.request import Request
 
 app = typer.Typer()
 
@@ -117,13 +117,13 @@ def predict(
     A job that was stopped goes on where it was if the same command is run again.
     """
     from rsft.errors import RequestError
-    from rsft.predict.detect import Detector
-    from rsft.predict.framing import Wishes
-    from rsft.predict.inputs import Declared
-    from rsft.predict.look import Look
-    from rsft.predict.result import Request
-    from rsft.predict.run import predict as classify
-    from rsft.predict.together import predict_together
+    from rsft.inference.detection.detector import Detector
+    from rsft.inference.inputs.discovery import Declared
+    from rsft.inference.predict.job import predict as classify
+    from rsft.inference.predict.multi_bundle import predict_together
+    from rsft.inference.predict.request import Request
+    from rsft.inference.predict.scene_plan import Look
+    from rsft.inference.scenes.chip_window import Wishes
     from rsft.utils.malloc import keep_freed_memory
 
     if land is not None and not detect:
@@ -165,11 +165,11 @@ def _archive(
     bundle: Path, inputs: list[Path], out: Path, request: Request, address: str | None, jobs: int | None, strict: bool
 ) -> None:
     from rsft.console import show_archive
-    from rsft.predict.archive import predict_archive
+    from rsft.inference.archive.archive import predict_archive
     from rsft.utils.ray_cluster import require
 
     require("ray", "ray")
-    from rsft.predict.on_ray import on_ray
+    from rsft.inference.archive.ray_executor import on_ray
 
     with progress() as report:
         archive = predict_archive(bundle, inputs, out, request, on_ray(address, jobs), report)

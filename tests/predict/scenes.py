@@ -12,8 +12,8 @@ from rasterio.transform import Affine
 
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import AS_IT_IS
+from rsft.inference.engines.selection import Chosen
 from rsft.models.outputs import Outputs
-from rsft.predict.choose import Chosen
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 CLASSES = ("dark", "bright")

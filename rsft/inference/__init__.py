@@ -1,0 +1,1 @@
+"""Apply a bundle to new chips and scenes."""

@@ -1,0 +1,1 @@
+"""Classify whole archives of scenes, on one machine or many."""

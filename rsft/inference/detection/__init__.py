@@ -1,0 +1,1 @@
+"""Find bright objects in SAR scenes."""

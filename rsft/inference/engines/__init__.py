@@ -1,0 +1,1 @@
+"""Engines that compute a network's outputs: PyTorch, ONNX Runtime, OpenVINO."""

@@ -1,0 +1,1 @@
+"""Where chips come from: files, scenes, positions."""

@@ -1,0 +1,1 @@
+"""Rasters with a location: windows, georeference, positions."""

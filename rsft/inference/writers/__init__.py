@@ -1,0 +1,1 @@
+"""Tables, GeoPackages and styles of predictions."""

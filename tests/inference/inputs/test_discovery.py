@@ -1,0 +1,56 @@
+"""Files, folders and globs become a sorted list of chips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rsft.errors import RequestError
+from rsft.inference.inputs.discovery import find_chips
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("c/b.png", "c/deep/a.TIF", "c/notes.txt", "c/deep/raw", "d/x[1].png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "chips", "skipped"),
+    [
+        (["c"], ["c/b.png", "c/deep/a.TIF"], 2),
+        (["c/deep/raw", "c"], ["c/b.png", "c/deep/a.TIF", "c/deep/raw"], 1),
+        (["c/*.txt"], ["c/notes.txt"], 0),
+        (["**/*.png", "c/b.png"], ["c/b.png", "d/x[1].png"], 0),
+        (["?"], ["c/b.png", "c/deep/a.TIF", "d/x[1].png"], 2),
+        (["d/x[1].png"], ["d/x[1].png"], 0),
+    ],
+)
+def test_found(inputs: list[str], chips: list[str], skipped: int) -> None:
+    found = find_chips([Path(name) for name in inputs])
+    assert ([str(path) for path in found.chips], found.skipped) == (chips, skipped)
+
+
+def test_absolute_glob(tmp_path: Path) -> None:
+    assert find_chips([tmp_path / "c" / "*.png"]).chips == [tmp_path / "c" / "b.png"]
+
+
+@pytest.mark.parametrize("name", ["absent.png", "c/*.jpg", "c/a**b"])
+def test_absent(name: str) -> None:
+    with pytest.raises(RequestError, match="no such file"):
+        find_chips([Path("c"), Path(name)])
+
+
+def test_folder_without_images(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match="no chips"):
+        find_chips([Path("empty")])
+
+
+def test_the_figures_of_a_chip_store_are_no_chips(root: Path) -> None:
+    found = find_chips([root])
+    assert len(found.chips) == 58
+    assert {path.relative_to(root).parts[0] for path in found.chips} == {"chips"}

@@ -1,0 +1,57 @@
+"""Lengths by box and by bright pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rsft.data.imagery.reader import read_chip
+from rsft.inference.inputs.object_length import box_length, bright_length
+from tests.predict.scenes import sea
+
+
+def test_boxes():
+    assert box_length((0, 0, 10, 0, 10, 4, 0, 4), (10, 10)) == 100
+    assert box_length((0, 0, 3, 4, 6, 0, 3, -4), (2, 1)) == pytest.approx(52**0.5)
+    assert box_length((0, 0, 10, 0, 10, 4, 0, 4), (1, 5)) == 20
+
+
+def ship(rows, cols):
+    water = sea(64, 64, looks=10) ** 2
+    water[rows, cols] = 50
+    return water
+
+
+@pytest.mark.parametrize(
+    ("rows", "cols", "metres"),
+    [
+        (slice(30, 34), slice(20, 44), 240),
+        (slice(20, 40), slice(31, 34), 400),
+        (slice(0, 40), slice(31, 34), None),
+        (slice(2, 4), slice(2, 4), None),
+        (slice(0, 0), slice(0, 0), None),
+    ],
+)
+def test_bright_pixels(rows, cols, metres):
+    assert bright_length(ship(rows, cols), (20, 10)) == metres
+
+
+def test_no_pixels():
+    assert bright_length(np.zeros((8, 8)), (1, 1)) is None
+
+
+@pytest.mark.realdata
+def test_against_the_lengths_that_ships_report(shared):
+    root = shared("opensarship")
+    rows = pd.read_csv(root / "chips.csv")
+    pairs = []
+    for row in rows[rows["scene"].str.contains("GRDH")].itertuples():
+        path = root / row.scene / "Patch_Cal" / row.file
+        if path.exists():
+            found = bright_length(read_chip(path).sum(axis=2, dtype=float), (10, 10))
+            pairs.append((row.length_overall_m, np.nan if found is None else found))
+    told, found = np.array(pairs)[~np.isnan(pairs).any(axis=1)].T
+    assert (len(pairs), len(told)) == (122, 102)
+    assert np.median(np.abs(found / told - 1)) == pytest.approx(0.23, abs=0.005)
+    assert np.median(found - told) == pytest.approx(22, abs=1) and np.corrcoef(told, found)[0, 1] > 0.86

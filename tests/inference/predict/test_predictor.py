@@ -1,0 +1,71 @@
+"""A bundle in Python."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import rsft
+from rsft.errors import RequestError
+from rsft.inference.predict.pipeline import Model
+from rsft.inference.predict.predictor import Predictor
+from tests.predict.scenes import CLASSES, brightness, bundle, contract
+
+RNG = np.random.default_rng(0)
+DARK, BRIGHT = RNG.integers(0, 60, (2, 16, 16), np.uint8), RNG.integers(200, 255, (1, 16, 16), np.uint8)
+
+
+@pytest.fixture
+def predictor():
+    return Predictor(bundle(), Model(brightness, contract(), CLASSES, None))
+
+
+def test_importing_rsft_imports_nothing_heavy():
+    code = "import sys, rsft; print([name for name in ('torch', 'pandas', 'numpy') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "chips",
+    [
+        np.concatenate([DARK, BRIGHT])[..., None],
+        [*DARK, BRIGHT[0]],
+        [DARK[0], DARK[1][:, :, None], BRIGHT[0][:12, :9]],
+    ],
+)
+def test_arrays(predictor, chips):
+    table = predictor.predict(chips, batch_size=2)
+    assert table["chip"].tolist() == [0, 1, 2] and table["class"].tolist() == ["dark", "dark", "bright"]
+    assert table["refused"].isna().all() and "geometry" not in table
+    assert table[["p_dark", "p_bright"]].sum(axis=1).tolist() == pytest.approx([1, 1, 1])
+
+
+def test_one_array(predictor):
+    assert predictor.predict(BRIGHT[0])["class"].tolist() == ["bright"]
+
+
+def test_what_is_refused_keeps_its_row(predictor):
+    table = predictor.predict([DARK[0], DARK[0].astype(np.float32), BRIGHT[0]])
+    assert table["class"].tolist()[::2] == ["dark", "bright"] and pd.isna(table["class"][1])
+    assert "float32 pixels of no declared unit" in table["refused"][1]
+    assert predictor.predict(DARK[0].astype(np.float32))["refused"].notna().all()
+
+
+@pytest.mark.parametrize("chips", [[], np.zeros(3, np.uint8), np.zeros((2, 0, 4, 1), np.uint8)])
+def test_no_chips(predictor, chips):
+    with pytest.raises(RequestError):
+        predictor.predict(chips)
+
+
+@pytest.mark.slow
+def test_a_trained_bundle_on_its_store(run, root):
+    trained = rsft.load_bundle(run / "bundle", device="cpu")
+    table = trained.predict(root)
+    assert len(table) == 58 and set(table["class"]) <= set(trained.bundle.classes)
+    paths = table["path"].tolist()[:3]
+    assert trained.predict(paths)["p_flat"].tolist() == pytest.approx(table["p_flat"].tolist()[:3], abs=1e-5)
+    assert trained.predict(paths[0])["class"].tolist() == table["class"].tolist()[:1]

@@ -1,0 +1,109 @@
+"""docs/analyst.md, every command as it stands there."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import geopandas
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+
+from rsft.cli import main
+from rsft.inference.predict.request import columns
+from tests.predict.scenes import UTM, sea, write
+
+DOC = (Path(__file__).parents[2] / "docs/analyst.md").read_text("utf-8")
+COMMANDS = re.findall(r"^    \$ (rsft .*)$", DOC, re.MULTILINE)
+SHIPS = [(40, 40), (60, 140), (120, 60)]  # row, col
+
+
+@pytest.fixture
+def desk(run, root, tmp_path, monkeypatch):
+    """What the walk-through starts from: a bundle, chips, a scene with three ships, their positions, land."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run / "bundle", "runs/ships/1/bundle")
+    shutil.copytree(root / "chips/val", "chips")
+    water = 20 * sea(160, 192)
+    for row, col in SHIPS:
+        cv2.line(water, (col - 9, row - 4), (col + 9, row + 4), 240.0, 3)
+    pixels = np.clip(water, 1, 255).astype(np.uint8)
+    write(tmp_path / "scene.tif", pixels, crs="EPSG:32633", transform=UTM)
+    write(tmp_path / "coarse.tif", pixels)
+    x, y = UTM * (np.array([col for _, col in SHIPS], float), np.array([row for row, _ in SHIPS], float))
+    geopandas.GeoDataFrame(geometry=shapely.points(x, y), crs=32633).to_file("ships.gpkg")
+    Path("labels").mkdir()
+    Path("labels/scene.txt").write_text("".join(f"0 {col / 192} {row / 160} 0.1 0.06\n" for row, col in SHIPS))
+    land = shapely.Polygon([UTM * corner for corner in ((150, 100), (192, 100), (192, 160), (150, 160))])
+    geopandas.GeoDataFrame(geometry=[land], crs=32633).to_crs(4326).to_file("land.geojson")
+    Path("archive").mkdir()
+    for name, side in (("north", 64), ("south", 96)):
+        write(tmp_path / f"archive/{name}.tif", pixels[:side, :64], crs="EPSG:32633", transform=UTM)
+    return tmp_path
+
+
+def call(monkeypatch, capsys, command):
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    with pytest.raises(SystemExit) as stop:
+        main()
+    printed = capsys.readouterr()
+    assert not stop.value.code, f"{command}\n{printed.out}{printed.err}"
+    return printed.out
+
+
+def correct(folder):
+    """What the review page saves when every chip was confirmed."""
+    rows = pyogrio.read_dataframe(folder / "review.gpkg", layer="predictions")
+    with (folder / "corrected.csv").open("w", newline="") as file:
+        table = csv.writer(file, quoting=csv.QUOTE_ALL)
+        table.writerow(["path", "class", "predicted", "probability"])
+        table.writerows([(folder / path).absolute(), "ship", "x", 0.5] for path in rows["path"])
+
+
+@pytest.mark.slow
+def test_every_command(desk, monkeypatch, capsys):
+    assert len(COMMANDS) == 11
+    for command in COMMANDS:
+        if "--ray" in command:
+            pytest.importorskip("ray.data")
+        if "corrected.csv" in command:
+            correct(desk)
+        call(monkeypatch, capsys, command)
+    layers = {
+        path.stem: pyogrio.read_dataframe(path, layer="predictions")
+        for path in desk.glob("*.gpkg")
+        if path.stem != "ships"
+    }
+    assert {name: len(layer) for name, layer in layers.items()} == {
+        **{"chips": 18, "ships_classes": 3, "boxes": 3, "tiles": 99, "found": 3, "coarse": 120, "review": 3}
+    }
+    archive = {path.stem: pyogrio.read_info(path, layer="predictions") for path in desk.glob("archive_classes/*.gpkg")}
+    assert {name: facts["features"] for name, facts in archive.items()} == {"north": 4, "south": 6}
+    found = layers["found"].to_crs(32633).geometry.centroid
+    assert sorted(zip(found.x, found.y, strict=True)) == [
+        pytest.approx(UTM * (col, row), abs=10) for row, col in sorted(SHIPS, key=lambda ship: ship[1])
+    ]
+    assert layers["boxes"]["length_m"].tolist() == pytest.approx([192] * 3, abs=1)
+    assert (
+        len(list((desk / "cut").glob("*.tif"))) == 3 and len(list((desk / "data/corrected/chips").rglob("*.tif"))) == 3
+    )
+    assert "scene_000001" in (desk / "review.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_python_lines(desk, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out.count("\n") == 6
+
+
+def test_every_column_is_explained():
+    told = set(re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`[^|]*)\|", DOC, re.MULTILINE)))) | {"geometry"}
+    assert {name.replace("p_x", "p_<class>") for name in columns(["x"])} <= told

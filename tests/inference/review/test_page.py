@@ -1,0 +1,85 @@
+"""The page holds what it needs, and nothing that could run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from rsft.inference.review import page
+from rsft.inference.review.page import MOST, write_review
+from rsft.inference.scenes.raster import open_scene
+from rsft.inference.writers.tables import Layer
+from tests.predict.scenes import write
+
+CLASSES = ("ship", "</script><b>")
+THUMB = bytes(cv2.imencode(".jpg", np.zeros((8, 8), np.uint8))[1])
+
+
+def layer(count=3, chips=None, scene=None):
+    table = pd.DataFrame(
+        {
+            "chip": [f"{number}<i>" for number in range(count)],
+            **({"scene": scene, "row": 3.5, "col": np.arange(count) + 0.5} if scene else {}),
+            "path": [f"cut/{number}.tif" for number in range(count)],
+            "class": ["ship", *["</script><b>"] * (count - 1)],
+            "probability": np.linspace(0.9, 0.5, count),
+            "p_ship": 0.5,
+            "p_</script><b>": 0.5,
+            "ood": True,
+            "geometry": None,
+        }
+    )
+    request = {"chips": chips, "declared": ["sigma0", ["VV", "VH"], None]}
+    facts = {"recipe": "r", "bundle_sha256": "0" * 64, "rsft_version": "1", "created": "today", "notes": ["a <note>"]}
+    facts["bands"] = ["HH"]
+    return Layer(table, None, CLASSES, facts | {"request": request})
+
+
+def made(tmp_path, wanted, scenes=()):
+    write_review(tmp_path / "review.html", wanted, [THUMB] * len(wanted.table), scenes)
+    text = (tmp_path / "review.html").read_text("utf-8")
+    return text, json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', text)[1])
+
+
+def test_loose_chips(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text, data = made(tmp_path, layer())
+    assert [chip["probability"] for chip in data["chips"]] == [0.5, 0.7, 0.9]
+    assert data["chips"][0]["path"] == str(tmp_path / "cut/2.tif") and data["kept"]
+    assert data["chips"][0]["class"] == "</script><b>" and data["classes"][0]["colour"] == "#e69f00"
+    assert "a &lt;note&gt;" in text and text.count("</script>") == 2 and "<b>" not in text
+    assert "rsft prepare folder corrected.csv --root data/corrected --unit sigma0 --bands VV,VH" in text
+    assert not re.search(r"(src|href)=.?https?:", text)
+
+
+def test_scenes(tmp_path):
+    scene = open_scene(write(tmp_path / "s.tif", np.random.default_rng(0).integers(0, 999, (30, 60), np.uint16)))
+    text, data = made(tmp_path, layer(scene="s.tif"), [scene])
+    assert {key: data["scenes"][0][key] for key in ("name", "width", "height")} == {
+        **{"name": "s.tif", "width": 60, "height": 30}
+    }
+    assert data["scenes"][0]["picture"].startswith("data:image/jpeg;base64,/9j/")
+    assert not data["kept"] and data["chips"][0]["path"] is None and "--chips DIR" in text
+    text, data = made(tmp_path, layer(scene="s.tif", chips="cut"), [scene])
+    assert data["kept"] and "--unit sigma0 --bands HH" in text
+
+
+def test_the_least_certain_where_there_are_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "MOST", 2)
+    text, data = made(tmp_path, layer(5))
+    assert len(data["chips"]) == 2 < MOST and "The 2 least certain of 5 chips" in text
+
+
+def test_the_script_is_javascript(tmp_path):
+    if shutil.which("node") is None:
+        pytest.skip("node is not on this machine")
+    text, _ = made(tmp_path, layer())
+    (tmp_path / "page.js").write_text(re.findall(r"<script>(.*?)</script>", text, re.DOTALL)[0])
+    subprocess.run(["node", "--check", tmp_path / "page.js"], check=True)

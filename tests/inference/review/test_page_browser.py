@@ -1,0 +1,179 @@
+"""The page in headless Chromium, as an analyst uses it, and what becomes of her labels."""
+
+import csv
+import io
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rsft.inference.predict import job
+from rsft.inference.predict.job import predict
+from rsft.inference.predict.request import Request
+from rsft.inference.predict.scene_plan import Look
+from tests.browsing import needs_chromium, watched
+from tests.predict.scenes import UTM, brightness, bundle, chosen, contract, write
+from tools.chromium import chromium
+from tools.review_pictures import VIEWS, make_scene, photograph
+
+pytestmark = needs_chromium
+
+PLACES = [(16, 16), (16, 48), (16, 80), (48, 16), (48, 48), (48, 80)]  # row, col: the darkest first
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A page of six chips of one scene, from dark to bright, and the table behind it, the least certain first."""
+    folder = tmp_path_factory.mktemp("review")
+    pixels = np.random.default_rng(0).integers(0, 30, (64, 96), np.uint8)
+    for number, (row, col) in enumerate(PLACES):
+        pixels[row - 16 : row + 16, col - 16 : col + 16] += np.uint8(5 + 40 * number)
+    scene = write(folder / "s.tif", pixels, crs="EPSG:32633", transform=UTM, names=("HH",))
+    (folder / "at.csv").write_text("row,col\n" + "\n".join(f"{row},{col}" for row, col in PLACES))
+    request = Request(Look(at=folder / "at.csv"), chips=folder / "cut", html=folder / "review.html")
+    toy = bundle(contract=contract(crop=16))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "Bundle", SimpleNamespace(load=lambda folder: toy))
+        patch.setattr(job, "choose_engine", lambda bundle, *_: chosen(brightness, bundle))
+        table = predict(folder, [scene], folder / "out.gpkg", request).table
+    return folder / "review.html", table.sort_values("probability", kind="stable", ignore_index=True)
+
+
+@pytest.fixture
+def look(browser, made):
+    """Opens the page, or another one."""
+    with watched(browser) as open_page:
+        yield lambda width=1280, path=made[0], **options: open_page(path, width, **options)
+
+
+def names(page):
+    return [
+        text.split(":")[0] for text in page.locator(".card").evaluate_all("all => all.map((each) => each.ariaLabel)")
+    ]
+
+
+def saved(page):
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save corrected.csv").click()
+    assert download.value.suggested_filename == "corrected.csv"
+    with Path(download.value.path()).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_filters(look, made):
+    page, table = look(), made[1]
+    assert names(page) == table["chip"].tolist() and page.locator("#map circle").count() == 6
+    page.get_by_label("dark 3").uncheck()
+    bright = table[table["class"] == "bright"]["chip"].tolist()
+    assert names(page) == bright and page.get_by_text("3 of 6 chips").is_visible()
+    assert page.locator("#map circle").count() == 3
+    page.get_by_role("button", name="All", exact=True).click()
+    limit = float(np.ceil(1000 * table["probability"][3]) / 10)  # %, above the fourth
+    page.get_by_label("to", exact=False).first.fill(str(limit))
+    assert names(page) == table["chip"].tolist()[:4]
+    page.get_by_label("from").fill(str(limit))
+    page.locator("#high").fill("100")
+    assert names(page) == table["chip"].tolist()[4:]
+    page.get_by_role("button", name="None", exact=True).click()
+    assert page.locator(".card").count() == 0 and page.get_by_text("No chip fits").is_visible()
+
+
+def test_orders(look, made):
+    page, table = look(), made[1]
+    page.get_by_label("Order").select_option("most certain first")
+    assert names(page) == table["chip"].tolist()[::-1]
+    page.get_by_label("Order").select_option("by class")
+    assert names(page) == table.sort_values("class", kind="stable")["chip"].tolist()
+
+
+def test_a_click_shows_the_chip(look, made):
+    page, row = look(), made[1].iloc[2]
+    page.locator(".card").nth(2).click()
+    detail = page.get_by_role("dialog", name=row["chip"])
+    assert detail.is_visible() and page.locator("#picture").evaluate("image => image.naturalWidth") == 96
+    assert f"{100 * row['probability']:.1f} %" in detail.inner_text() and "3 of 6" in detail.inner_text()
+    assert row["path"] in page.locator("#facts").inner_text()
+    page.keyboard.press("Escape")
+    assert not detail.is_visible()
+    page.locator("#map circle").nth(5).click()
+    assert page.get_by_role("dialog").is_visible()
+    assert page.locator("#map circle.chosen").count() == 1
+
+
+def test_by_keyboard_alone(look, made):
+    page, table = look(), made[1]
+    page.locator(".card").first.focus()
+    page.keyboard.press("Enter")
+    for key in ("2", "Enter", "ArrowRight", "1"):  # correct, confirm, pass over, confirm
+        page.keyboard.press(key)
+    assert page.locator("#name").inner_text() == table["chip"][4]
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.activeElement.dataset.index === '3'")  # a dialog closes in a task of its own
+    other = {"dark": "bright", "bright": "dark"}
+    expected = {0: other[table["class"][0]], 1: table["class"][1], 3: table["class"][3]}
+    assert [(row["path"], row["class"], row["predicted"]) for row in saved(page)] == [
+        (table["path"][index], label, table["class"][index]) for index, label in expected.items()
+    ]
+
+
+def test_labels_are_still_there_after_a_reload(look):
+    page = look()
+    page.get_by_role("button", name="Confirm all shown").click()
+    page.locator(".card").nth(1).click()
+    page.get_by_label("Another").fill('a "tug", or not')
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Remove label").click()
+    page.reload()
+    assert page.get_by_text("5 of 6 labelled").is_visible()
+    page.locator("#which").select_option("without label")
+    assert page.locator(".card").count() == 1
+    assert [row["class"] for row in saved(page)][1] == 'a "tug", or not'
+
+
+def test_the_labels_are_training_data(look, made, rsft, tmp_path):
+    """The command that the page shows, as it stands there."""
+    page, table = look(), made[1]
+    page.get_by_role("button", name="Confirm all shown").click()
+    page.locator(".card").first.click()
+    page.keyboard.press("2")
+    page.keyboard.press("Escape")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save corrected.csv").click()
+    download.value.save_as(tmp_path / "corrected.csv")
+    program, *words = shlex.split(page.locator(".hint code").first.inner_text())
+    assert program == "rsft" and rsft(*words)[0] == 0
+    store = pd.read_parquet(tmp_path / "data/corrected/manifest.parquet")
+    assert store["class"].value_counts().to_dict() in ({"dark": 4, "bright": 2}, {"dark": 2, "bright": 4})
+    assert set(store["bands"]) == {"HH"} and len(store) == len(table) == 6
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fits_in_light_and_dark(look, width, scheme):
+    page = look(width, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(250, 250, 248)", "dark": "rgb(20, 23, 27)"}[scheme]
+    page.locator(".card").first.click()
+    box = page.get_by_role("dialog").bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] >= 0 and box["y"] + box["height"] <= 900
+
+
+def test_pictures_for_the_docs(browser, made, tmp_path):
+    for name in ("review-desktop-dark", "review-phone-light"):
+        picture = photograph(browser, made[0], VIEWS[name])
+        assert len(picture) < 300_000
+        assert Image.open(io.BytesIO(picture)).width == VIEWS[name].width * VIEWS[name].scale
+    scene, ships = make_scene(tmp_path, side=300)
+    assert Image.open(scene).size == (300, 300) and ships.stat().st_size > 0
