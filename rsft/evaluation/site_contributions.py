@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from rsft.models.classifier import Classifier
 from rsft.peft import POSITIONS, Site
-from rsft.peft.bottleneck import Bottlenecks
-from rsft.peft.low_rank import LowRank
-from rsft.peft.part import slashed
+from rsft.peft.methods.adapter_module import slashed
+from rsft.peft.methods.bottleneck import Bottlenecks
+from rsft.peft.methods.low_rank import LowRank
 from rsft.peft.sites import blocks_of
 
 Note = Callable[[Site, Tensor, Tensor], None]  # site, what is added, what is there; both (B, ..., width)

@@ -23,10 +23,10 @@ from rsft.peft import (
     VPTDeep,
     VPTShallow,
     attach,
-    lean_linear,
     load,
 )
-from rsft.peft.lean_product import linear
+from rsft.peft.kernels import linear as lean_linear
+from rsft.peft.kernels.matmul import linear as lean_linear
 from tests.peft.conftest import learned, rich_vit, tiny_vit
 
 ADDITIVE = [

@@ -17,8 +17,8 @@ from rsft.models.averaging import averaged
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Answer, Classifier, pooled_features
 from rsft.models.factory import load_merged
-from rsft.peft.lean import why_not_lean
-from rsft.peft.trunk import Trunk
+from rsft.peft.kernels import why_not_lean
+from rsft.peft.model.stages import Trunk
 
 IMAGES, LOGITS, FEATURES = "images", "logits", "features"
 """Names of a graph's input and of its outputs."""

@@ -19,7 +19,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Answer, Classifier, CosineHead
 from rsft.models.factory import build_classifier, load_adapted, load_encoder
 from rsft.models.outputs import Outputs
-from rsft.peft.export import export_peft, import_peft
+from rsft.peft.huggingface import export_peft, import_peft
 from rsft.utils.atomic_files import write_bytes
 
 TIMM, HEAD = "model.safetensors", "head.safetensors"

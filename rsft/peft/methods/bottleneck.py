@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsft.peft.methods import Scales, checked_ranks, checked_rates, fixed_scales, register
-from rsft.peft.part import Part, slashed, trained_type
+from rsft.peft.methods.adapter_module import Part, slashed, trained_type
+from rsft.peft.methods.registry import Scales, checked_ranks, checked_rates, fixed_scales, register
 from rsft.peft.sites import Site, blocks_of, select_blocks
 
 

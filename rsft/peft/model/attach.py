@@ -9,15 +9,15 @@ from pathlib import Path
 
 from torch import nn
 
-from rsft.peft.adapted import Adapted
-from rsft.peft.low_rank import AdaptedLinear
-from rsft.peft.methods import Method, rebuild
+from rsft.peft.methods.adapter_module import Part, Scale, Undo
+from rsft.peft.methods.low_rank import AdaptedLinear
+from rsft.peft.methods.registry import Method, rebuild
+from rsft.peft.model.adapted_model import Adapted
+from rsft.peft.model.stage_runner import Runner
+from rsft.peft.model.stages import Trunk
+from rsft.peft.model.state_files import read_tensors
 from rsft.peft.modulator import Modulator
-from rsft.peft.part import Part, Scale, Undo
-from rsft.peft.running import Runner
 from rsft.peft.sites import POSITIONS, Site, call_fused_layers
-from rsft.peft.storage import read_tensors
-from rsft.peft.trunk import Trunk
 
 _MARK = "adapted_by"  # on the network, while something is attached to it
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rsft.peft.lean_memory import Recycler
+from rsft.peft.kernels.buffer_pool import Recycler
 
 LIKE = torch.empty(0)
 

@@ -10,19 +10,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.methods import Method, describe
+from rsft.peft.methods.adapter_module import Part, Undo
+from rsft.peft.methods.registry import Method, describe
+from rsft.peft.model.forward import Passes
+from rsft.peft.model.stage_runner import Runner
+from rsft.peft.model.state_files import read_tensors, write_tensors
 from rsft.peft.modulator import Modulator
-from rsft.peft.part import Part, Undo
-from rsft.peft.passes import Passes
-from rsft.peft.running import Runner
 from rsft.peft.sites import POSITIONS, Site
-from rsft.peft.storage import read_tensors, write_tensors
 
 
 class Adapted(Passes):
     """A frozen transformer with methods on it; parameters split into theta (parts) and gamma (modulator).
 
-    Made by `rsft.peft.attach`. The transformer itself gives the adapted outputs too; run through here it takes less
+    Made by `rsft.peft.model.attach`. The transformer itself gives the adapted outputs too; run through here it takes less
     time and memory, and knows `joint`, `checkpointing` and `class_token_only`.
 
     Attributes:

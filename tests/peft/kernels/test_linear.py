@@ -4,8 +4,8 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from rsft.peft.lean import Term, low_rank_linear
-from rsft.peft.lean_before import Norm
+from rsft.peft.kernels import Term, low_rank_linear
+from rsft.peft.kernels.recompute import Norm
 
 WIDTH_IN, WIDTH_OUT = 5, 6
 

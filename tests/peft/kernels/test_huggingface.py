@@ -4,7 +4,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from rsft.peft.lean import Term, lean_block
+from rsft.peft.kernels import Term, lean_block
 
 peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from torch import nn
 
-from rsft.peft.part import Part
+from rsft.peft.methods.adapter_module import Part
 from rsft.peft.sites import Site, at_each
 
 

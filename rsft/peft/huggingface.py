@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.adapted import Adapted
-from rsft.peft.attach import attach
-from rsft.peft.lora import LoRA
-from rsft.peft.low_rank import AdaptedLinear, LowRank
+from rsft.peft.methods.lora import LoRA
+from rsft.peft.methods.low_rank import AdaptedLinear, LowRank
+from rsft.peft.model.adapted_model import Adapted
+from rsft.peft.model.attach import attach
+from rsft.peft.model.state_files import read_tensors, write_tensors, write_whole
 from rsft.peft.sites import Site, find_hosts
-from rsft.peft.storage import read_tensors, write_tensors, write_whole
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from rsft.peft.methods import register
-from rsft.peft.part import Part, slashed, trained_type
+from rsft.peft.methods.adapter_module import Part, slashed, trained_type
+from rsft.peft.methods.registry import register
 from rsft.peft.sites import blocks_of, select_blocks
 
 

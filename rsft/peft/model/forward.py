@@ -9,11 +9,11 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.low_rank import LowRank
+from rsft.peft.methods.adapter_module import Part
+from rsft.peft.methods.low_rank import LowRank
+from rsft.peft.model.stage_runner import How, Runner
+from rsft.peft.model.stages import EMBEDDING
 from rsft.peft.modulator import Modulator
-from rsft.peft.part import Part
-from rsft.peft.running import How, Runner
-from rsft.peft.trunk import EMBEDDING
 
 
 class Passes(nn.Module):

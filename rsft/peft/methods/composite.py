@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from rsft.peft.bottleneck import AdaptFormer
-from rsft.peft.lora import LoRA
-from rsft.peft.methods import Method, Scales, register
-from rsft.peft.part import Part
+from rsft.peft.methods.adapter_module import Part
+from rsft.peft.methods.bottleneck import AdaptFormer
+from rsft.peft.methods.lora import LoRA
+from rsft.peft.methods.registry import Method, Scales, register
 
 
 @register

@@ -12,8 +12,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsft.peft.lean_before import Gelu, Norm
-from rsft.peft.lean_linear import Term, low_rank_linear
+from rsft.peft.kernels.linear import Term, low_rank_linear
+from rsft.peft.kernels.recompute import Gelu, Norm
 
 _HOMES = {
     "Block": ("timm.models.vision_transformer",),

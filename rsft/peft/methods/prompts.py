@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsft.peft.methods import register
-from rsft.peft.part import Part, slashed, trained_type
+from rsft.peft.methods.adapter_module import Part, slashed, trained_type
+from rsft.peft.methods.registry import register
 from rsft.peft.sites import blocks_of, select_blocks
 
 

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.lean import Term, low_rank_linear
-from rsft.peft.part import Part
+from rsft.peft.kernels import Term, low_rank_linear
+from rsft.peft.methods.adapter_module import Part
 from rsft.peft.sites import Host, Site
 
 

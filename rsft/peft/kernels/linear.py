@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rsft.peft.lean_before import Before, Norm
-from rsft.peft.lean_memory import recycler
-from rsft.peft.lean_product import linear
+from rsft.peft.kernels.buffer_pool import recycler
+from rsft.peft.kernels.matmul import linear
+from rsft.peft.kernels.recompute import Before, Norm
 
 
 class Term(NamedTuple):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rsft.peft.lean import Term, lean_block, why_not_lean
-from rsft.peft.low_rank import AdaptedLinear
-from rsft.peft.trunk import EMBEDDING, Trunk
+from rsft.peft.kernels import Term, lean_block, why_not_lean
+from rsft.peft.methods.low_rank import AdaptedLinear
+from rsft.peft.model.stages import EMBEDDING, Trunk
 
 _LAYERS = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
 

@@ -19,7 +19,7 @@ from rsft.peft import (
     load,
     register,
 )
-from rsft.peft.methods import rebuild
+from rsft.peft.methods.registry import rebuild
 from tests.peft.conftest import learned, tiny_vit
 
 

@@ -11,8 +11,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from rsft.peft.lean import Term, lean_block, low_rank_linear, why_not_lean
-from rsft.peft.lean_memory import recycler
+from rsft.peft.kernels import Term, lean_block, low_rank_linear, why_not_lean
+from rsft.peft.kernels.buffer_pool import recycler
 
 B, N, D, HEADS = 3, 5, 8, 2
 KINDS = {

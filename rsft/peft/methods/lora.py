@@ -10,9 +10,9 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.low_rank import LowRank
-from rsft.peft.methods import Scales, checked_ranks, checked_rates, fixed_scales, register
-from rsft.peft.part import slashed, trained_type
+from rsft.peft.methods.adapter_module import slashed, trained_type
+from rsft.peft.methods.low_rank import LowRank
+from rsft.peft.methods.registry import Scales, checked_ranks, checked_rates, fixed_scales, register
 from rsft.peft.sites import Host, Site, blocks_of, hosts_of, select_blocks, select_positions
 
 

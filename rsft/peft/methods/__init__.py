@@ -1,0 +1,1 @@
+"""Methods of parameter-efficient fine-tuning, one class each."""

@@ -1,0 +1,1 @@
+"""A frozen transformer with a method attached."""
