@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 from rich.table import Table
 
-from rsft.console import console
+from rsft.cli.display.console import console
 from rsft.data.chips.builder import write_chip
 from rsft.data.chips.encode import encode
 from rsft.data.datasets.dota import DOTAObject, DOTAObjects, cut, read_rgb

@@ -30,7 +30,7 @@ import pandas as pd
 import torch
 from rich.table import Table
 
-from rsft.console import console
+from rsft.cli.display.console import console
 from rsft.data.prepare.demo import prepare_demo
 from rsft.recipe.load import load_recipe
 from rsft.training.callbacks.recorder import Listener

@@ -17,7 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rsft.console import show_error
+from rsft.cli.display.console import show_error
 from rsft.errors import RsftError
 from rsft.sweep.process import Stopped
 from tools.paper_cells import Asked, PaperTable, read_tables

@@ -23,7 +23,7 @@ from rsft.cli import (
     sweep,
     weights,
 )
-from rsft.console import console, errors, show_error
+from rsft.cli.display.console import console, errors, show_error
 from rsft.errors import RsftError
 
 app = typer.Typer(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rsft.cli.display.console import console, progress, show_paths
 from rsft.cli.options import JobsOption
-from rsft.console import console, progress, show_paths
 
 if TYPE_CHECKING:
     from rich.table import Table

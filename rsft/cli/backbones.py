@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rsft.cli.display.console import console, show_paths
 from rsft.cli.options import JsonOption, WordArgument
-from rsft.console import console, show_paths
 
 if TYPE_CHECKING:
     from rsft.backbones.card import Card

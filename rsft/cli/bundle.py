@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rsft.cli.display.console import CLASSES_SHOWN, console
 from rsft.cli.options import BundleArgument, JsonOption
-from rsft.console import CLASSES_SHOWN, console
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

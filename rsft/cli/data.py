@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rsft.cli.display.console import console, progress, show_store
 from rsft.cli.options import OverwriteOption
-from rsft.console import console, progress, show_store
 
 app = typer.Typer(help="Look at prepared chips: what they are, how many, and how they look.", no_args_is_help=True)
 

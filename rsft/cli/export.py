@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rsft.cli.display.console import changes_table, console, progress, show_paths
 from rsft.cli.options import BundleArgument, OverwriteOption
-from rsft.console import changes_table, console, progress, show_paths
 
 app = typer.Typer()
 

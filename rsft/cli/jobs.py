@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rsft.cli.display.console import (
+    comparison_table,
+    console,
+    hushed,
+    progress,
+    show_evaluation,
+    show_event,
+    show_paths,
+)
 from rsft.cli.options import (
     BundleArgument,
     DeviceOption,
     OverridesArgument,
     RunsOption,
 )
-from rsft.console import comparison_table, console, hushed, progress, show_evaluation, show_event, show_paths
 from rsft.errors import RequestError
 
 if TYPE_CHECKING:
@@ -47,9 +55,9 @@ def finetune(
     with hushed(quiet, as_json):
         resolved, how = _asked(recipe, overrides or [], runs, resume)
 
+        from rsft.cli.display.train_live import choose_display
         from rsft.evaluation.evaluate import evaluate as evaluate_bundle
         from rsft.evaluation.report.run_page import write_report
-        from rsft.live import choose_display
         from rsft.training.ensemble import finetune as train
 
         folder = how.pop("done", None)
@@ -133,7 +141,7 @@ def doctor() -> None:
     """What rsft runs on here: versions, device, threads, speed in bfloat16, free disk and memory, weights."""
     from rich.table import Table
 
-    from rsft.doctor import examine
+    from rsft.cli.environment_report import examine
 
     with console.status("measuring"):
         report = examine()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rsft.cli.display.console import progress, show_paths, show_predictions
 from rsft.cli.options import BundleArgument, DeviceOption, OverwriteOption, band_names
-from rsft.console import progress, show_paths, show_predictions
 
 if TYPE_CHECKING:
     from rsft.inference.predict.request import Request
@@ -164,7 +164,7 @@ def predict(
 def _archive(
     bundle: Path, inputs: list[Path], out: Path, request: Request, address: str | None, jobs: int | None, strict: bool
 ) -> None:
-    from rsft.console import show_archive
+    from rsft.cli.display.console import show_archive
     from rsft.inference.archive.archive import predict_archive
     from rsft.utils.ray_cluster import require
 

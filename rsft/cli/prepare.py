@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rsft.cli.display.console import console, progress, show_paths, show_store
 from rsft.cli.options import JobsOption, OverwriteOption, RootOption, SeedOption, band_names
-from rsft.console import console, progress, show_paths, show_store
 
 if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rsft.cli.display.console import console
 from rsft.cli.options import OverridesArgument, RecipeArgument, WordArgument
-from rsft.console import console
 
 app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from rsft.console import progress, show_paths
+from rsft.cli.display.console import progress, show_paths
 from rsft.errors import RequestError
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsft.console import console
+from rsft.cli.display.console import console
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

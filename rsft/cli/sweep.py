@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rsft.cli.display.console import console, show_paths
 from rsft.cli.options import OverridesArgument, RunsOption
-from rsft.console import console, show_paths
 
 app = typer.Typer()
 
@@ -34,7 +34,7 @@ def sweep(
     if file is None:
         _show_shipped()
         return
-    from rsft.board import Board, describe
+    from rsft.cli.display.sweep_live import Board, describe
     from rsft.recipe.library import find_sweep
     from rsft.sweep.job import SweepFolder, run_sweep
     from rsft.sweep.results import as_text

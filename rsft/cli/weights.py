@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rsft.cli.backbones import meant
+from rsft.cli.display.console import console, progress, show_error, show_paths
 from rsft.cli.options import JsonOption, OverwriteOption, WordArgument
-from rsft.console import console, progress, show_error, show_paths
 
 if TYPE_CHECKING:
     from rsft.backbones.card import Card

@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from rsft.lines import Display, JsonLines, LogLines
-from rsft.live import LiveDisplay, choose_display
+from rsft.cli.display.train_lines import Display, JsonLines, LogLines
+from rsft.cli.display.train_live import LiveDisplay, choose_display
 from rsft.peft import Site
 from rsft.recipe.load import load_recipe
 from tests.told import FACTS, ROW, STEP

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from rsft.lines import COLUMNS, Display, JsonLines, LogLines, cell, header, pace
+from rsft.cli.display.train_lines import COLUMNS, Display, JsonLines, LogLines, cell, header, pace
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
 from rsft.training.callbacks.recorder import Step

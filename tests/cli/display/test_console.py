@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rsft import console
+from rsft.cli.display import console
 from rsft.errors import Fault, RecipeError, RsftError
 from rsft.evaluation.evaluate import Evaluation
 from rsft.metrics.accuracy import summarise

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rsft.board import Board
+from rsft.cli.display.sweep_live import Board
 from rsft.sweep.outcome import Outcome
 from rsft.sweep.schema import Sweep
 

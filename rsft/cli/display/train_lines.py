@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from rsft.console import show_event
+from rsft.cli.display.console import show_event
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
 from rsft.training.callbacks.recorder import Listener, Step
