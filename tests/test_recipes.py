@@ -15,7 +15,7 @@ from rsft.backbones import registry
 from rsft.cli import main
 from rsft.recipe.library import Shipped, library_folder, list_recipes
 from rsft.recipe.load import load_recipe
-from tests import recipe_sources, tiny_backbones
+from tests.helpers import recipe_sources, tiny_backbones
 
 TINY = ("data.workers=0", "train.epochs=3", "train.batch_size=4", "train.runs=1")
 

@@ -1,6 +1,6 @@
 """The encoder that ships with the package: a small ViT pre-trained on simulated optical ships, no radar involved.
 
-Its weights and model card are written by tools/pretrain_embedded.py.
+Its weights and model card are written by tools/maintenance/pretrain_simship.py.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from rsft.errors import Fault, RecipeError, RequestError
 from rsft.recipe.fields import Section
 from rsft.recipe.schema import KEYS, SECTIONS, Recipe
+from rsft.recipe.schema_text import allowed
 from rsft.recipe.text import Document, parse_value, read_document, show
-from rsft.recipe.words import allowed
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

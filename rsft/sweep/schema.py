@@ -11,8 +11,8 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from rsft.errors import Fault, RecipeError
 from rsft.recipe.fields import Section, Text
+from rsft.recipe.schema_text import words_of
 from rsft.recipe.text import Document, parse_value, read_document, show
-from rsft.recipe.words import words_of
 
 Metric = Literal[
     "val_loss", "val_micro", "val_macro", "val_head", "val_medium", "val_tail", "avg", "macro", "micro", "macro_f1",

@@ -1,4 +1,4 @@
-"""The encoder that tools/weights_from_onnx.py writes."""
+"""The encoder that tools/maintenance/weights_from_onnx.py writes."""
 
 from pathlib import Path
 

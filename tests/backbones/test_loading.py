@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from rsft.backbones.card import Card, without
 from rsft.backbones.loading import digest, load_whole
 from rsft.errors import WeightsError
-from tests.backbones import satmae_data
+from tests.helpers import satmae_data
 
 
 def build(size, **options):

@@ -9,7 +9,7 @@ import torch
 from rsft.backbones import satmae
 from rsft.backbones.loading import load_whole
 from rsft.errors import RequestError, WeightsError
-from tests.backbones import satmae_data as data
+from tests.helpers import satmae_data as data
 
 PRETRAINED, FINE_TUNED = (
     replace(card, build=partial(satmae.build, card.name, mean_pooled, architecture=data.SMALL))

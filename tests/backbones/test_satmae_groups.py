@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from rsft.backbones import satmae_groups
 from rsft.backbones.loading import load_whole
 from rsft.errors import RequestError, WeightsError
-from tests.backbones import satmae_data as data
+from tests.helpers import satmae_data as data
 
 CHANNELS = 16  # of the 64 of a token
 PRETRAINED, FINE_TUNED = (

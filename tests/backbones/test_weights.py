@@ -12,7 +12,7 @@ import pytest
 from rsft.backbones import simship, weights
 from rsft.backbones.card import Card, Remote
 from rsft.errors import DataError, WeightsError
-from tests.http_server import BODY, SHA, Server, serving
+from tests.helpers.http_server import BODY, SHA, Server, serving
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pyogrio
 import pytest
 
-from tests.predict.scenes import UTM, write
+from tests.helpers.scenes import UTM, write
 
 NAMES = ("a", "b")
 

@@ -10,7 +10,7 @@ import pytest
 
 from rsft.cli import main
 from rsft.data.datasets.list_files import INaturalist2018, PlacesLT
-from tests.sources.cifar_data import write_folders
+from tests.helpers.cifar_data import write_folders
 
 
 @pytest.fixture(autouse=True)

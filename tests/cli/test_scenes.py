@@ -9,8 +9,8 @@ import pytest
 
 from rsft.cli import main
 from rsft.data.chips.store import ChipStore
-from tests.sources.dota_data import row, write_pair
-from tests.sources.opensarship_data import GRD, SLC, write_scene
+from tests.helpers.dota_data import row, write_pair
+from tests.helpers.opensarship_data import GRD, SLC, write_scene
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -15,7 +15,7 @@ import torch
 from rsft.backbones import registry
 from rsft.backbones.card import Card, Remote
 from rsft.cli import main
-from tests.http_server import BODY, SHA, serving
+from tests.helpers.http_server import BODY, SHA, serving
 
 Command = Callable[..., tuple[int, str]]
 TINY = "test_vit.r160_in1k"

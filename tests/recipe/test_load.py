@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from rsft.errors import Fault, RecipeError, RequestError
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import KEYS, SECTIONS, Data, Meta, Peft, Recipe, Train
+from rsft.recipe.schema_text import allowed
 from rsft.recipe.text import parse_value, show
-from rsft.recipe.words import allowed
 
 QUICK = """\
 # Quick start

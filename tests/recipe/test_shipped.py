@@ -38,7 +38,11 @@ def test_header(entry: Shipped) -> None:
     assert any(re.match(rf"rsft prepare .*--root {recipe.data.root}\b", command) for command in commands)
     weights = find_card(recipe.backbone.name).weights
     if isinstance(weights, Remote):
-        way = f"rsft weights get {recipe.backbone.name}" if weights.url else "python -m tools.weights_from_onnx"
+        way = (
+            f"rsft weights get {recipe.backbone.name}"
+            if weights.url
+            else "python -m tools.maintenance.weights_from_onnx"
+        )
         assert any(command.startswith(way) for command in commands)
     assert re.search(r"(Expected|Reached): ", entry.about) and re.search(r"Cost(, reckoned)?: ", entry.about)
 

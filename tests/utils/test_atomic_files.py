@@ -12,7 +12,7 @@ import pytest
 
 from rsft.utils import atomic_files
 from rsft.utils.atomic_files import replacing, replacing_folder, sha256, write_text
-from tests.killing import die, die_at, killed
+from tests.helpers.killing import die, die_at, killed
 
 
 def names(folder):

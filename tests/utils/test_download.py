@@ -11,7 +11,7 @@ import pytest
 
 from rsft.errors import DataError
 from rsft.utils.download import download, stated_sha256, weights_folder
-from tests.http_server import BODY, SHA, Server, serving
+from tests.helpers.http_server import BODY, SHA, Server, serving
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from rsft.cli.display.train_lines import JsonLines, LogLines, pace
 from rsft.peft import Site
 from rsft.recipe.load import load_recipe
 from rsft.training.runs.writer import Run
-from tests.told import FACTS, ROW, STEP
+from tests.helpers.event_lines import FACTS, ROW, STEP
 
 
 @pytest.fixture

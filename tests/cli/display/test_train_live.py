@@ -7,7 +7,7 @@ from rsft.cli.display.train_lines import Display, JsonLines, LogLines
 from rsft.cli.display.train_live import LiveDisplay, choose_display
 from rsft.peft import Site
 from rsft.recipe.load import load_recipe
-from tests.told import FACTS, ROW, STEP
+from tests.helpers.event_lines import FACTS, ROW, STEP
 
 
 def console(**how):

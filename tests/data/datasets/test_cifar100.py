@@ -13,7 +13,7 @@ from rsft.data.chips.long_tail import long_tail_counts
 from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, PICKLES
 from rsft.errors import DataError, RequestError
 from rsft.utils.archives.extract import extract_archive
-from tests.sources.cifar_data import dump, write_folders, write_pickles
+from tests.helpers.cifar_data import dump, write_folders, write_pickles
 
 
 class Trap:

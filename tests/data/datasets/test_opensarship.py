@@ -12,7 +12,7 @@ import rasterio
 
 from rsft.data.datasets.opensarship import OpenSARShip, Product, read_pixels, read_records
 from rsft.errors import DataError, RequestError
-from tests.sources.opensarship_data import GRD, RECORD, SINGLE, SLC, write_scene, write_tiff
+from tests.helpers.opensarship_data import GRD, RECORD, SINGLE, SLC, write_scene, write_tiff
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

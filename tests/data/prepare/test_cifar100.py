@@ -15,7 +15,7 @@ from rsft.data.datasets.cifar100 import CLASSES, SPLIT_SIZE
 from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare.cifar100 import prepare_cifar100
 from rsft.errors import DataError, RequestError
-from tests.sources.cifar_data import write_folders, write_pickles
+from tests.helpers.cifar_data import write_folders, write_pickles
 
 SIZES = {"train": 16, "test": 4}
 

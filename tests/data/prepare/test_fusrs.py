@@ -18,7 +18,7 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.fusrs import read_lists
 from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.errors import DataError, RequestError
-from tests.prepare.fusrs_data import write_for_lists, write_fusar, write_srsdd
+from tests.helpers.fusrs_data import write_for_lists, write_fusar, write_srsdd
 
 TRAIN = """\
 L1_1.png 0

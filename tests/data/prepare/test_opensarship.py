@@ -14,7 +14,7 @@ from rsft.data.chips.store import SPLITS
 from rsft.data.datasets.opensarship import UNITS, OpenSARShip, Product, read_pixels
 from rsft.data.prepare.opensarship import prepare_opensarship
 from rsft.errors import DataError, RequestError
-from tests.sources.opensarship_data import GRD, SINGLE, SLC, write_scene
+from tests.helpers.opensarship_data import GRD, SINGLE, SLC, write_scene
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

@@ -9,10 +9,10 @@ from PIL import Image
 
 from rsft.evaluation.report.comparison_page import write_comparison
 from rsft.evaluation.report.run_page import write_report
-from tests.browsing import needs_chromium, watched
-from tests.evaluate.fake_run import write_fake_run
-from tools.chromium import chromium
-from tools.report_pictures import VIEWS, photograph
+from tests.helpers.browsing import needs_chromium, watched
+from tests.helpers.fake_run import write_fake_run
+from tools.maintenance.chromium import chromium
+from tools.maintenance.report_pictures import VIEWS, photograph
 
 pytestmark = needs_chromium
 

@@ -10,8 +10,8 @@ from rsft.evaluation.paired_comparison import compare_runs
 from rsft.evaluation.report.charts.pareto import Point, pareto_front
 from rsft.evaluation.report.comparison_page import write_comparison
 from rsft.evaluation.report.schema import Interval
-from tests.evaluate.fake_run import write_fake_run
-from tests.evaluate.report_page import Page
+from tests.helpers.fake_run import write_fake_run
+from tests.helpers.report_page import Page
 
 SHIPS = ["cargo", "fishing", "tanker", "dredger"]
 

@@ -9,8 +9,8 @@ from rsft.errors import DataError, RequestError
 from rsft.evaluation.report.charts.scale_history import ModulatorMap
 from rsft.evaluation.report.charts.svg import ticks
 from rsft.evaluation.report.run_page import write_report
-from tests.evaluate.fake_run import write_fake_run
-from tests.evaluate.report_page import Page, page_of
+from tests.helpers.fake_run import write_fake_run
+from tests.helpers.report_page import Page, page_of
 
 SHIPS = ["cargo", "fishing", "tanker", "dredger"]
 

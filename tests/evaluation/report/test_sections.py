@@ -19,8 +19,8 @@ from rsft.evaluation.report.sections.gallery import MISTAKES, UNSURE, make_galle
 from rsft.metrics.calibration import expected_calibration_error
 from rsft.recipe import schema
 from rsft.recipe.load import load_recipe
-from tests.evaluate.fake_run import write_fake_run
-from tests.evaluate.report_page import page_of
+from tests.helpers.fake_run import write_fake_run
+from tests.helpers.report_page import page_of
 
 SHIPS = ["cargo", "fishing", "tanker", "dredger"]
 COLOURS = Path(write_report.__code__.co_filename).parent / "assets/style/colours.css"

@@ -17,8 +17,8 @@ from rsft.inference.predict import job
 from rsft.inference.predict.request import Request
 from rsft.inference.predict.scene_plan import Look
 from rsft.inference.writers.geopackage import read_metadata
-from tests.predict.scenes import UTM, brightness, chosen, write
-from tests.predict.scenes import bundle as made
+from tests.helpers.scenes import UTM, brightness, chosen, write
+from tests.helpers.scenes import bundle as made
 
 TILES = Request(look=Look(grid=16))
 

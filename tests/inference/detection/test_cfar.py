@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rsft.inference.detection.cfar import Rings, blobs, contrast, threshold
-from tests.predict.scenes import sea
+from tests.helpers.scenes import sea
 
 RINGS = Rings(8, 16)
 

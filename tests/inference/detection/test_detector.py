@@ -14,7 +14,7 @@ from rsft.inference.inputs.discovery import Declared
 from rsft.inference.scenes import raster as scenes
 from rsft.inference.scenes.chip_window import Wishes, framing
 from rsft.inference.scenes.raster import open_scene
-from tests.predict.scenes import UTM, contract, sea, write
+from tests.helpers.scenes import UTM, contract, sea, write
 
 SAR = contract(units={"amplitude": (CHIP_MAX,) * 3}, bands=("VV",), planes=("VV",) * 3, crop=32)
 SHIPS = [(40, 300), (255, 256), (400, 90)]

@@ -17,7 +17,7 @@ from rsft.inference.predict.job import predict
 from rsft.inference.predict.request import Request
 from rsft.models.bundle.bundle import Bundle, combine
 from rsft.recipe.schema import Evaluate
-from tests.export.tiny import copied
+from tests.helpers.tiny_bundles import copied
 
 COMPILED = Kind("torch", "bf16", compiled=True)
 

@@ -14,8 +14,8 @@ from rsft.inference.engines.selection import choose_engine
 from rsft.inference.inputs.chip_source import Chip
 from rsft.inference.predict.pipeline import batches
 from rsft.models.outputs import Outputs
-from tests.predict.scenes import bundle as made
-from tests.predict.scenes import contract
+from tests.helpers.scenes import bundle as made
+from tests.helpers.scenes import contract
 
 OFF = {"torch fp32": 0.0, "torch bf16": 0.1, "onnx fp32": 1e-5, "openvino fp32": 1e-6, "openvino bf16": 1e-3}
 SPEED = {"torch bf16": 9.0, "onnx fp32": 1.5, "openvino fp32": 2.0, "openvino bf16": 3.0}

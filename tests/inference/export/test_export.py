@@ -18,8 +18,8 @@ from rsft.inference.export.export import export as job
 from rsft.inference.export.metadata import read_about
 from rsft.models.bundle.bundle import Bundle, combine
 from rsft.recipe.schema import Head
-from tests.export.tiny import copied
-from tests.tiny_backbones import SMALL
+from tests.helpers.tiny_backbones import SMALL
+from tests.helpers.tiny_bundles import copied
 
 DOC = (Path(__file__).parents[2] / "docs/engines.md").read_text("utf-8")
 WRONG = [

@@ -7,7 +7,7 @@ import pytest
 from rsft.inference.export.quantize import depth_of, quantise_onnx, quantise_openvino, spared, steps
 from rsft.inference.export.runtimes import FILES, open_graph, to_openvino, write_graph
 from rsft.inference.export.traceable import Network, trace
-from tests.export.tiny import BUNDLE, CONTRACT, IMAGES, classifier
+from tests.helpers.tiny_bundles import BUNDLE, CONTRACT, IMAGES, classifier
 
 ABOUT = {"classes": ["a", "b", "ç"], "precision": "int8"}
 PRODUCTS = {"lora": 9, "adapter": 12, "prompts": 8}

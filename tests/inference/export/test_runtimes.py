@@ -13,7 +13,7 @@ from rsft.errors import RequestError
 from rsft.inference.export.runtimes import FILES, open_graph, write_graph
 from rsft.inference.export.traceable import Network, trace
 from rsft.utils import optional_dependencies
-from tests.export.tiny import BUNDLE, CONTRACT, IMAGES, classifier
+from tests.helpers.tiny_bundles import BUNDLE, CONTRACT, IMAGES, classifier
 
 ABOUT = {"classes": ["a", "b", "ç"], "precision": "fp32"}
 

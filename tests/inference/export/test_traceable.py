@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rsft.inference.export.traceable import Half, Network, trace
-from tests.export.tiny import CONTRACT, IMAGES, METHODS, classifier
+from tests.helpers.tiny_bundles import CONTRACT, IMAGES, METHODS, classifier
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from rsft.inference.inputs import chip_files
 from rsft.inference.inputs.chip_files import LooseChips
 from rsft.inference.inputs.discovery import NOTHING
 from rsft.inference.scenes.chip_window import Wishes
-from tests.predict.scenes import UTM, contract
+from tests.helpers.scenes import UTM, contract
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (16, 16), np.uint8)
 

@@ -8,7 +8,7 @@ import pytest
 
 from rsft.data.imagery.reader import read_chip
 from rsft.inference.inputs.object_length import box_length, bright_length
-from tests.predict.scenes import sea
+from tests.helpers.scenes import sea
 
 
 def test_boxes():

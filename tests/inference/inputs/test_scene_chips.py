@@ -15,7 +15,7 @@ from rsft.inference.scenes.chip_window import Framing
 from rsft.inference.scenes.georeference import footprint
 from rsft.inference.scenes.locations import Place
 from rsft.inference.scenes.raster import open_scene
-from tests.predict.scenes import UTM, contract, points, write
+from tests.helpers.scenes import UTM, contract, points, write
 
 BANDS = ("VV", "VH")
 SAR = contract(

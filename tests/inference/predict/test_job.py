@@ -22,9 +22,9 @@ from rsft.inference.predict.request import Request
 from rsft.inference.predict.scene_plan import Look
 from rsft.inference.scenes.chip_window import Wishes
 from rsft.models.outputs import Outputs
-from tests.killing import die, killed
-from tests.predict.scenes import UTM, brightness, chosen, contract, write
-from tests.predict.scenes import bundle as made
+from tests.helpers.killing import die, killed
+from tests.helpers.scenes import UTM, brightness, chosen, contract, write
+from tests.helpers.scenes import bundle as made
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from rsft.inference.predict.job import predict
 from rsft.inference.predict.multi_bundle import predict_together, tables_of
 from rsft.inference.predict.request import Request
 from rsft.models.bundle.bundle import Bundle
-from tests.export.tiny import copied
+from tests.helpers.tiny_bundles import copied
 
 
 @pytest.fixture(scope="module")

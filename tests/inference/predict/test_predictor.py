@@ -13,7 +13,7 @@ import rsft
 from rsft.errors import RequestError
 from rsft.inference.predict.pipeline import Model
 from rsft.inference.predict.predictor import Predictor
-from tests.predict.scenes import CLASSES, brightness, bundle, contract
+from tests.helpers.scenes import CLASSES, brightness, bundle, contract
 
 RNG = np.random.default_rng(0)
 DARK, BRIGHT = RNG.integers(0, 60, (2, 16, 16), np.uint8), RNG.integers(200, 255, (1, 16, 16), np.uint8)

@@ -18,7 +18,7 @@ import shapely
 
 from rsft.cli import main
 from rsft.inference.predict.request import columns
-from tests.predict.scenes import UTM, sea, write
+from tests.helpers.scenes import UTM, sea, write
 
 DOC = (Path(__file__).parents[2] / "docs/analyst.md").read_text("utf-8")
 COMMANDS = re.findall(r"^    \$ (rsft .*)$", DOC, re.MULTILINE)

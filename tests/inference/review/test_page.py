@@ -16,7 +16,7 @@ from rsft.inference.review import page
 from rsft.inference.review.page import MOST, write_review
 from rsft.inference.scenes.raster import open_scene
 from rsft.inference.writers.tables import Layer
-from tests.predict.scenes import write
+from tests.helpers.scenes import write
 
 CLASSES = ("ship", "</script><b>")
 THUMB = bytes(cv2.imencode(".jpg", np.zeros((8, 8), np.uint8))[1])

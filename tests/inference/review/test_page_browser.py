@@ -15,10 +15,10 @@ from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.request import Request
 from rsft.inference.predict.scene_plan import Look
-from tests.browsing import needs_chromium, watched
-from tests.predict.scenes import UTM, brightness, bundle, chosen, contract, write
-from tools.chromium import chromium
-from tools.review_pictures import VIEWS, make_scene, photograph
+from tests.helpers.browsing import needs_chromium, watched
+from tests.helpers.scenes import UTM, brightness, bundle, chosen, contract, write
+from tools.maintenance.chromium import chromium
+from tools.maintenance.review_pictures import VIEWS, make_scene, photograph
 
 pytestmark = needs_chromium
 

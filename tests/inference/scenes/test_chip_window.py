@@ -10,7 +10,7 @@ from rsft.errors import DataError, RequestError
 from rsft.inference.scenes.chip_window import Wishes, framing, resize
 from rsft.inference.scenes.locations import Place, tiles
 from rsft.inference.scenes.raster import open_scene
-from tests.predict.scenes import contract, write
+from tests.helpers.scenes import contract, write
 
 POINT = Place(50.0, 60.0, None, "p")
 BOXED = Place(20.0, 40.0, (10, 20, 30, 20, 30, 60, 10, 60), "b")

@@ -16,7 +16,7 @@ from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
 from rsft.inference.scenes.georeference import Floats, Georeference, _by_points, footprint, georeference, rectangle
-from tests.predict.scenes import points, write
+from tests.helpers.scenes import points, write
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 

@@ -13,7 +13,7 @@ from pyproj import Transformer
 from rsft.errors import DataError, RequestError
 from rsft.inference.scenes.position_files import read_positions
 from rsft.inference.scenes.raster import open_scene
-from tests.predict.scenes import UTM, write
+from tests.helpers.scenes import UTM, write
 
 PIXELS = np.array([[30.25, 40.5], [90.0, 10.75]])  # row, col
 BOX = (20, 10, 60, 30)  # xmin ymin xmax ymax in pixels

@@ -8,7 +8,7 @@ import rasterio
 
 from rsft.errors import DataError
 from rsft.inference.scenes.raster import Block, Reader, open_scene
-from tests.predict.scenes import UTM, points, write
+from tests.helpers.scenes import UTM, points, write
 
 RAMP = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) + 1
 

@@ -20,8 +20,8 @@ from rsft.inference.predict.job import predict
 from rsft.inference.predict.request import Request
 from rsft.inference.predict.scene_plan import Look
 from rsft.inference.scenes.chip_window import Wishes
-from tests.predict.scenes import brightness, chosen, contract
-from tests.predict.scenes import bundle as made
+from tests.helpers.scenes import brightness, chosen, contract
+from tests.helpers.scenes import bundle as made
 
 pytestmark = pytest.mark.realdata
 

@@ -9,7 +9,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_adapted
 from rsft.models.inspection.describe import chip_words, describe, scales
 from rsft.models.inspection.meta_model import draw
-from tests.predict.scenes import contract
+from tests.helpers.scenes import contract
 
 
 def test_what_is_told(run):

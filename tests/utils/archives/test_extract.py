@@ -18,7 +18,7 @@ from filelock import FileLock
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.utils.archives import extract
 from rsft.utils.archives.extract import MARKER, extract_archive
-from tests.killing import die_at, killed
+from tests.helpers.killing import die_at, killed
 
 FILES = {"a/船 1.txt": b"one", "b.bin": bytes(3_000_000)}
 

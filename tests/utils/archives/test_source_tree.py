@@ -16,9 +16,9 @@ from rsft.errors import DataError, RequestError
 from rsft.utils.archives import extract
 from rsft.utils.archives import source_tree as module
 from rsft.utils.archives.source_tree import unpacked
-from tests.killing import die, die_at, killed
-from tests.sources.dota_data import row, write_pair
-from tests.sources.opensarship_data import GRD, SLC, write_scene
+from tests.helpers.dota_data import row, write_pair
+from tests.helpers.killing import die, die_at, killed
+from tests.helpers.opensarship_data import GRD, SLC, write_scene
 from tests.utils.archives.test_extract import make_tar, make_zip
 
 

@@ -12,7 +12,7 @@ from rsft.evaluation.report.run_files import read_run
 from rsft.evaluation.report.run_page import write_report
 from rsft.evaluation.report.sections import dataset as own
 from rsft.evaluation.report.sections.dataset import Pictures, open_store
-from tests.evaluate.report_page import Page
+from tests.helpers.report_page import Page
 
 
 @pytest.fixture

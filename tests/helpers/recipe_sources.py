@@ -1,0 +1,96 @@
+"""The archives that headers of shipped recipes name, in their published formats, of noise and small."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rsft.data.datasets.dota import CLASSES
+from rsft.data.datasets.list_files import INaturalist2018, PlacesLT
+from rsft.data.prepare import cifar100, demo
+from tests.helpers.cifar_data import write_folders
+from tests.helpers.dota_data import row, write_pair
+from tests.helpers.fusrs_data import write_fusar, write_srsdd
+from tests.helpers.opensarship_data import GRD, write_scene
+
+MORE = {"fusrs": ("--lists", "LISTS", "--jobs", "1"), "dota": ("--jobs", "1"), "demo": ("--jobs", "1")}
+"""What is added to a command of `rsft prepare` here: no network, one process."""
+
+SHIPS = {"cargo": ("C07S11", 9), "fishing": ("C04S01", 7), "tanker": ("C12S01", 5), "dredger": ("C03S01", 4)}
+"""Categories of FUSAR-Ship as the authors' lists count them, and how many training chips."""
+
+NATURAL = {"apple": 12, "bee": 6, "bus": 3}
+
+
+def write_all(place: Path) -> None:
+    """Every folder that a header names in capitals."""
+    _classes(place / "MSTAR_FOLDER/train", planes=1)
+    _classes(place / "MSTAR_FOLDER/val", planes=1)
+    _classes(place / "RSSCN7_FOLDER", planes=3)
+    _fusrs(place)
+    for split, images in {"train": 3, "val": 1}.items():
+        rows = "".join(
+            row(10 * (n % 5), 15 * (n // 5), 10 * (n % 5) + 10, 15 * (n // 5) + 12, name)
+            for n, name in enumerate(CLASSES[:15])
+        )
+        for number in range(images):
+            write_pair(place / "DOTA" / split, rows, f"P{split}{number}", seed=number)
+    for year in range(2013, 2019):
+        ships = {"Cargo_x3_y4": 70, "Tanker_x1_y2": 80, "Law Enforcement_x5_y6": 55}
+        write_scene(place / "OPENSARSHIP", GRD.replace("2015", str(year)), ships, seed=year)
+    counts = {
+        f"{split}/{name}": count if split == "train" else 2
+        for split in ("train", "test")
+        for name, count in NATURAL.items()
+    }
+    write_folders(place / "CIFAR100", counts)
+    _listed(place / "PLACES365", "Places_LT", ("train", "val", "test"))
+    _listed(place / "INAT2018", "iNaturalist18", ("train", "val"))
+
+
+def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a source says of its size, and what the demonstration simulates."""
+    for source in (PlacesLT, INaturalist2018):
+        monkeypatch.setattr(source, "facts", replace(source.facts, classes=len(NATURAL)))
+    monkeypatch.setattr(cifar100, "CLASSES", tuple(NATURAL))
+    counts = {"train": dict(zip(demo.CLASSES, (6, 4, 3, 2), strict=True))}
+    counts |= {split: dict.fromkeys(demo.CLASSES, 1) for split in ("val", "test")}
+    monkeypatch.setattr(demo, "prepare_demo", partial(demo.prepare_demo, counts=counts, scenes=3))
+
+
+def _classes(folder: Path, planes: int) -> None:
+    for label in "abc":
+        (folder / label).mkdir(parents=True)
+        for number in range(12):
+            pixels = np.random.default_rng(number).integers(0, 256, (32, 32, planes), dtype=np.uint8)
+            cv2.imwrite(str(folder / label / f"{number}.png"), pixels)
+
+
+def _fusrs(place: Path) -> None:
+    names = {label: [f"Ship_{prefix}N{n:04}" for n in range(count + 2)] for label, (prefix, count) in SHIPS.items()}
+    write_fusar(place / "FUSAR", chain(*names.values()), vessels=1)
+    write_srsdd(place / "SRSDD", {1: ["Container", "Fishing"]})
+    (place / "LISTS").mkdir()
+    for split, part in {"train": slice(2, None), "test": slice(2)}.items():
+        rows = [f"{name}.png {label}" for label, ships in enumerate(names.values()) for name in ships[part]]
+        (place / f"LISTS/v25_{split}.txt").write_text("\n".join(rows))
+
+
+def _listed(folder: Path, title: str, splits: tuple[str, ...]) -> None:
+    write_folders(
+        folder,
+        {f"{split}/{name}": count if split == "train" else 2 for split in splits for name, count in NATURAL.items()},
+    )
+    for split in splits:
+        rows = [
+            f"{path.relative_to(folder)} {label}"
+            for label, name in enumerate(NATURAL)
+            for path in sorted(folder.glob(f"{split}/{name}/*"))
+        ]
+        (folder / f"{title}_{split}.txt").write_text("\n".join(rows))

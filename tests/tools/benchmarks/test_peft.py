@@ -1,0 +1,36 @@
+"""The benchmark of rsft.peft: its rows, its references, its table."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import typer
+from timm.models.vision_transformer import VisionTransformer
+
+from tools.benchmarks import peft
+from tools.benchmarks.peft import Measured, table, with_references
+from tools.benchmarks.peft_row import ROWS, Batch
+
+
+@pytest.mark.parametrize("row", sorted(set(ROWS) - {"peft", "peft-bf16"}))
+def test_every_row_runs(row) -> None:
+    vit = VisionTransformer(img_size=32, patch_size=16, embed_dim=24, depth=3, num_heads=2, num_classes=15)
+    before = vit.head.weight.clone()
+    step = ROWS[row](vit, Batch(torch.randn(2, 3, 32, 32), torch.tensor([3, 5])))
+    step()
+    trains = row not in ("products", "products-bf16", "bare", "merged")
+    assert torch.equal(vit.head.weight, before) != trains
+
+
+def test_a_row_brings_along_what_it_is_compared_with() -> None:
+    assert set(peft.ROWS) == set(ROWS)
+    assert with_references(["checkpointed"]) == ["products", "peft", "ours", "checkpointed"]
+    with pytest.raises(typer.BadParameter, match="no row hours"):
+        with_references(["hours"])
+
+
+def test_the_table_has_medians_and_ratios() -> None:
+    measured = {"products": Measured([1, 1, 1], [0]), "peft": Measured([4, 2, 2.5], [900, 1100])}
+    lines = table(measured | {"ours": Measured([2, 2, 9], [500])}).splitlines()
+    assert lines[3] == "| Hugging Face PEFT, float32 | 2.500 |  |  | 1,000 |  |  | 0.40 |"
+    assert lines[4] == "| rsft.peft, float32 | 2.000 | 0.800 | peft | 500 | 0.500 | peft | 0.50 |"

@@ -1,0 +1,139 @@
+"""Times what the data wing promises, side by side with the plain way, in one run; prints a table of medians and ratios.
+
+python -m tools.benchmarks.data [--chips 1000] [--repeats 3]
+
+Everything is simulated here. Nothing else should run on the machine. DOTA crops have a tool of their own,
+tools/benchmarks/crops.py, which is run first. Where the disk is slow or busy, set TMPDIR to a folder in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rsft.data.chips.builder import Plan, Record, build_store
+from rsft.data.chips.encode import encode
+from rsft.data.chips.figures import class_figure, contact_sheet, sheet_numbers
+from rsft.data.chips.store import SCHEMA
+from rsft.data.datasets.fusar_ship import FUSARShip
+from rsft.data.datasets.srsdd import SRSDD, cut_ship
+from rsft.data.imagery.reader import read_chip
+from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
+from tools.benchmarks.loading import Times, add_row, bench_loading, seconds, write_images
+
+CLASSES = ("cargo", "fishing", "tanker", "dredger")
+FUSAR_SHARE = 0.75  # of the chips of FUSRS v2, about
+
+
+def main(
+    chips: Annotated[int, typer.Option(help="Chips of the build and of the loading.")] = 1000,
+    repeats: Annotated[int, typer.Option(help="Runs of each side; the median is shown.")] = 3,
+    crops: Annotated[bool, typer.Option(help="Run tools/benchmarks/crops.py first.")] = True,
+    memory: Annotated[bool, typer.Option(help="Measure the peak memory of builds too.")] = True,
+) -> None:
+    """Run every comparison and print the table."""
+    if crops:
+        subprocess.run([sys.executable, "-m", "tools.benchmarks.crops"], check=True)
+    table = Table("what", "plain", "rsft", "ratio", title=f"{chips:,} chips, median of {repeats}", title_justify="left")
+    with tempfile.TemporaryDirectory() as folder:
+        write_archives(Path(folder), chips)
+        write_images(Path(folder), chips)
+        bench_build(Path(folder), chips, repeats, table)
+        bench_loading(Path(folder), repeats, table)
+        if memory:
+            bench_memory(Path(folder), table)
+    Console().print(table)
+
+
+def bench_memory(folder: Path, table: Table) -> None:
+    """Peak memory of a build of 2,000 and of 20,000 chips."""
+    command = [sys.executable, "-m", "tools.benchmarks.memory", str(folder / "memory")]
+    peaks = [float(subprocess.check_output([*command, str(count)])) for count in (2_000, 20_000)]
+    told = [f"{peak:.0f}" for peak in peaks]
+    table.add_row("peak memory of 2,000 and of 20,000 chips, MB", *told, f"{peaks[1] / peaks[0]:.3f}")
+
+
+def write_archives(folder: Path, chips: int) -> None:
+    """FUSAR-Ship and SRSDD, simulated, with about `chips` ships."""
+    fusar = round(FUSAR_SHARE * chips)
+    counts = {"Cargo": fusar // 2, "Fishing": fusar // 4, "Tanker": fusar // 8}
+    write_fusar_tree(folder / "fusar", counts | {"Dredger": fusar - sum(counts.values())}, size=512)
+    write_srsdd_tree(folder / "srsdd", (chips - fusar) // 3)
+
+
+def bench_build(folder: Path, chips: int, repeats: int, table: Table) -> None:
+    """A FUSRS-like build, by a plain loop and by two processes, with the same bytes on disk."""
+    records = records_of(folder, chips)
+    times: Times = {"plain": [], "rsft": []}
+    for number in range(repeats):
+        plain, store = folder / f"plain{number}", folder / f"store{number}"
+        times["plain"].append(seconds(partial(plain_build, plain, records)))
+        times["rsft"].append(
+            seconds(partial(build_store, store, iter(records), Plan("bench", CLASSES, "bench"), jobs=2))
+        )
+        assert contents(plain) == contents(store), "the two builds differ"
+    add_row(table, f"build of {len(records):,} chips, s", times)
+
+
+def records_of(folder: Path, chips: int) -> list[Record]:
+    """FUSAR-Ship chips as they are and SRSDD ships cut out."""
+    names = dict(zip(("Cargo", "Fishing", "Tanker", "Dredger"), CLASSES, strict=True))
+    kinds = {"Cell-Container": "cargo", "Container": "cargo", "Fishing": "fishing", "ore-oil": "tanker"}
+    records = [
+        Record(chip.path.stem, "train", names[chip.category], chip.path) for chip in FUSARShip(folder / "fusar").chips
+    ]
+    for ship in SRSDD(folder / "srsdd").ships:
+        label = kinds.get(ship.category, "dredger")
+        records.append(Record(ship.name, "train", label, ship.label_file, partial(cut_ship, ship), ship.line))
+    return records[:chips]
+
+
+def plain_build(root: Path, records: list[Record]) -> None:
+    """What one writes without thinking of speed, memory or interruption."""
+    rows: list[dict[str, Any]] = []
+    for record in sorted(records, key=lambda record: (record.label, record.name)):
+        if record.cut is None:
+            pixels, data, suffix = read_chip(record.origin), record.origin.read_bytes(), record.origin.suffix
+        else:
+            pixels = record.cut()
+            data, suffix = encode(pixels)
+        path = root / (record.place + suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        row = {"name": record.name, "path": record.place + suffix, "split": record.split, "class": record.label}
+        row |= {"unit": str(pixels.dtype), "bands": "gray", "flags": "", "sha256": hashlib.sha256(data).hexdigest()}
+        rows.append(row)
+    rows.sort(key=lambda row: str(row["path"]))
+    of_class = {name: [root / row["path"] for row in rows if row["class"] == name] for name in CLASSES}
+    counts = {"train": {name: len(paths) for name, paths in of_class.items()}}
+    group_of = {
+        name: "head" if count > 100 else "tail" if count < 20 else "medium" for name, count in counts["train"].items()
+    }
+    table = pa.Table.from_pylist([row | {"group": group_of[row["class"]]} for row in rows], SCHEMA)
+    pq.write_table(table, root / "manifest.parquet")
+    (root / "classes.png").write_bytes(class_figure("bench", counts, group_of))
+    (root / "contact").mkdir()
+    for name, paths in of_class.items():
+        shown = [paths[number] for number in sheet_numbers(len(paths))]
+        (root / "contact" / f"{name}.png").write_bytes(contact_sheet(shown))
+
+
+def contents(root: Path) -> dict[str, str]:
+    """Hashes of the chips, the figures and the manifest; the short text files are left aside."""
+    files = (path for path in root.rglob("*") if path.is_file() and path.suffix not in (".md", ".json", ".csv"))
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+if __name__ == "__main__":
+    typer.run(main)

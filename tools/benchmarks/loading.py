@@ -1,0 +1,146 @@
+"""Chips from disk to augmented tensors: torchvision's ImageFolder beside the packed cache; for tools/benchmarks/data.py."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.table import Table
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.augmentation import Augmentation
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import AS_IT_IS
+from rsft.data.loading.datamodule import ChipData, ChipImages
+from rsft.data.prepare.image_folder import prepare_folder
+
+SIZE, BATCH = 224, 32
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Times = dict[str, list[float]]
+
+
+def write_images(folder: Path, chips: int) -> None:
+    """512 x 512 8-bit chips of two classes, as class folders and as a chip store."""
+    rng = np.random.default_rng(0)
+    for index in range(chips):
+        path = folder / "images" / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), speckle(rng))
+    prepare_folder(folder / "images", folder / "chips", val=0)
+
+
+def bench_loading(folder: Path, repeats: int, table: Table) -> None:
+    """512 x 512 8-bit chips to augmented tensors, one worker each: the first epoch, and those after it."""
+    root = folder / "chips"
+    chips = len(ChipStore.open(root).table)
+    augmentations: dict[Literal["optical", "sar"], list[Any]] = {"optical": optical_steps(), "sar": sar_steps()}
+    for name, steps in augmentations.items():
+        times: dict[str, Times] = {"first": {"plain": [], "rsft": []}, "later": {"plain": [], "rsft": []}}
+        for _ in range(repeats):
+            for epoch, spent in enumerate(plain_epochs(folder / "images", steps)):
+                times["later" if epoch else "first"]["plain"].append(1e3 * spent / chips)
+            for file in (root / ".cache").glob("*.npy"):
+                file.unlink()
+            for epoch, spent in enumerate(our_epochs(root, name)):
+                times["later" if epoch else "first"]["rsft"].append(1e3 * spent / chips)
+        add_row(table, f"loading, {name} augmentation, first epoch, ms a chip", times["first"])
+        add_row(table, f"loading, {name} augmentation, later epochs, ms a chip", times["later"])
+
+
+def speckle(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A 512 x 512 chip of sea with a bright ship."""
+    image = 20 * np.sqrt(rng.gamma(4, 0.25, (512, 512)))
+    image[240:272, 180:330] *= 6
+    return np.asarray(np.clip(image, 0, 255), np.uint8)
+
+
+def plain_epochs(folder: Path, steps: list[Any]) -> Iterator[float]:
+    """Seconds of each of two epochs through torchvision's ImageFolder."""
+    ends = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+    chips = ImageFolder(str(folder), v2.Compose([v2.Resize((SIZE, SIZE)), *steps, v2.PILToTensor(), *ends]))
+    for _ in range(2):
+        yield seconds(lambda: drain(DataLoader(chips, batch_size=BATCH, shuffle=True, num_workers=1)))
+
+
+def our_epochs(root: Path, name: Literal["optical", "sar"]) -> Iterator[float]:
+    """Seconds of each of two epochs; the first makes the packed cache."""
+    store = ChipStore.open(root)
+    contract = Contract(
+        units={"uint8": (AS_IT_IS,) * 3},
+        bands=store.bands,
+        planes=store.bands * 3,
+        crop=None,
+        size=SIZE,
+        mean=MEAN,
+        std=STD,
+    )
+
+    def epoch() -> None:
+        chips = ChipImages(root, store.table, store.classes, contract)
+        data = ChipData(
+            chips, chips, batch_size=BATCH, eval_batch_size=BATCH, augmentation=Augmentation(name), seed=0, workers=1
+        )
+        drain(data.train_dataloader())
+
+    for _ in range(2):
+        yield seconds(epoch)
+
+
+def optical_steps() -> list[Any]:
+    """torchvision's transforms for those of Augmentation("optical")."""
+    turn = v2.RandomChoice([v2.Lambda(partial(Image.Image.rotate, angle=angle)) for angle in (0, 90, 180, 270)])
+    move = v2.RandomAffine(0, (0.08, 0.08), (0.8, 1.2), interpolation=v2.InterpolationMode.BILINEAR)
+    colour = v2.ColorJitter(0.2, 0.2, 0.2, 0.03)
+    return [v2.RandomHorizontalFlip(), turn, v2.RandomApply([move], 0.7), v2.RandomApply([colour], 0.5)]
+
+
+def sar_steps() -> list[Any]:
+    """torchvision's transforms, and the same speckle, for those of Augmentation("sar")."""
+    move = v2.RandomAffine(15, (0.08, 0.08), (0.85, 1.15), interpolation=v2.InterpolationMode.BILINEAR)
+    light = v2.ColorJitter(0.15, 0.15)
+    noise = v2.Lambda(multiply_speckle)
+    return [
+        v2.RandomHorizontalFlip(),
+        v2.RandomApply([move], 0.9),
+        v2.RandomApply([light], 0.5),
+        v2.RandomApply([noise], 0.5),
+    ]
+
+
+def multiply_speckle(image: Image.Image) -> Image.Image:
+    """The square root of unit-mean gamma noise of 6 to 30 looks, as `rsft.data.imagery.augmentation.Speckle`."""
+    rng = np.random.default_rng(int(torch.randint(2**31, ())))
+    looks = rng.uniform(6, 30)
+    gain = np.sqrt(rng.gamma(looks, 1 / looks, (SIZE, SIZE, 1)), dtype=np.float32)
+    return Image.fromarray(np.clip(np.rint(np.asarray(image) * gain), 0, 255).astype(np.uint8))
+
+
+def drain(batches: Iterable[object]) -> None:
+    """Take every batch."""
+    for _ in batches:
+        pass
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long `work` takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def add_row(table: Table, what: str, times: Times) -> None:
+    """Medians of both sides, and how many times faster ours is."""
+    plain, ours = statistics.median(times["plain"]), statistics.median(times["rsft"])
+    table.add_row(what, f"{plain:.2f}", f"{ours:.2f}", f"{plain / ours:.2f}")
