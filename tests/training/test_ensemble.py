@@ -13,8 +13,7 @@ from rsft.models.factory import load_adapted, load_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training import ensemble
 from rsft.training import finetune as job
-from rsft.training.ensemble import finetune as job
-from rsft.training.ensemble import member_seed
+from rsft.training.ensemble import finetune, member_seed
 
 WISHES = ["train.runs=2", "train.epochs=2", "meta.warmup=0"]
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Chips from disk to augmented tensors: torchvision's ImageFolder beside the packed cache; for tools/benchmarks/data.py."""
+"""Chips from disk to augmented tensors: torchvision's ImageFolder beside the packed cache."""
 
 from __future__ import annotations
 

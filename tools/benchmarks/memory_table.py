@@ -1,10 +1,12 @@
-"""GPU memory of training by backbone, method and precision, in GiB: python -m tools.benchmarks.memory_table [--batch 64] [--check]
+"""GPU memory of training by backbone, method and precision, in GiB.
+
+python -m tools.benchmarks.memory_table [--batch 64] [--check]
 
 Counted, not measured: frozen weights, what is trained (weight, gradient, momentum: 12 bytes each), and what the blocks
 keep for the backward pass: the widths of (B, N, D) that `rsft/peft/kernels/block.py` names. What a block needs while it
 runs is fitted to ViT-B on the CPU. CUDA's context and cuDNN's workspace, 0.5 to 1 GiB, come on top.
 
---check holds the count against the peak of resident memory on the CPU here (tools/benchmarks/peft_row.py, batch 16); ViT-L,
+--check compares the count with the peak of resident memory on this CPU (tools/benchmarks/peft_row.py, batch 16); ViT-L,
 to which nothing was fitted, among it.
 """
 

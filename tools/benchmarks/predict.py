@@ -1,6 +1,7 @@
 """Times the engines of `rsft predict` and prints a table in Markdown.
 
-python -m tools.benchmarks.predict [--model b|s|tiny] [--rows eager,openvino-bf16] [--rounds 2] [--steps 5] [--chips 2048]
+python -m tools.benchmarks.predict [--model b|s|tiny] [--rows eager,openvino-bf16] [--rounds 2] [--steps 5]
+    [--chips 2048]
 
 Weights are random; the classifier is one as a bundle makes it: LoRA at all sites, merged. A row runs in a process of
 its own, and the rows take turns, A B A B, so that what slows the machine slows all of them. "bare" is the loop of the
@@ -79,7 +80,7 @@ def call(arguments: list[str], environment: dict[str, str]) -> dict[str, float |
     """What tools/benchmarks/predict_row.py prints."""
     command = [sys.executable, "-m", "tools.benchmarks.predict_row", *arguments]
     told: dict[str, float | list[float]] = json.loads(
-        subprocess.check_output(command, env=environment, cwd=Path(__file__).parents[1]).splitlines()[-1]
+        subprocess.check_output(command, env=environment, cwd=Path(__file__).parents[2]).splitlines()[-1]
     )
     return told
 

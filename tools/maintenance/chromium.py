@@ -17,7 +17,7 @@ from rsft.errors import RequestError
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-PICTURES = Path(__file__).parents[1] / "docs"
+PICTURES = Path(__file__).parents[2] / "docs"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 

@@ -1,4 +1,6 @@
-"""Kill a run and resume it, until it is done: python -m tools.maintenance.kill_runs [--kills 20] [--recipe FILE] [--work FOLDER]
+"""Kill a run and resume it, until it is done.
+
+python -m tools.maintenance.kill_runs [--kills 20] [--recipe FILE] [--work FOLDER]
 
 A recipe is trained twice: once unbroken, and once in processes that get SIGKILL at moments drawn at random over the
 run, its start and its end included. Each process goes on where the one before was killed. What is left must be equal:

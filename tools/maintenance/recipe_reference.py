@@ -14,7 +14,7 @@ from rsft.recipe.schema_text import allowed
 from rsft.recipe.text import show
 from rsft.utils.atomic_files import write_text
 
-PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 
 INTRODUCTION = """# Recipes
 

@@ -1,10 +1,11 @@
 """A table of the paper, ours beside the paper's: run what is missing of it, or collect what was run.
 
     python -m tools.reproduction.paper_tables --list
-    python -m tools.reproduction.paper_tables 2 --run                                     # the table's recipes, as they come
+    python -m tools.reproduction.paper_tables 2 --run  # the table's recipes, as they come
     python -m tools.reproduction.paper_tables 2 --results runs/sweeps/table_2_positions   # what `rsft sweep` has run
-    python -m tools.reproduction.paper_tables 2 6 --run --results DIR --on mstar_lt_metalora --root DATA --seeds 3 train.epochs=6
-    python -m tools.reproduction.paper_tables 2 6 --results DIR                           # of what was asked then
+    python -m tools.reproduction.paper_tables 2 6 --run --results DIR --on mstar_lt_metalora --root DATA --seeds 3 \\
+        train.epochs=6
+    python -m tools.reproduction.paper_tables 2 6 --results DIR  # of what was asked then
 
 A run that is done is not run again, and one that was stopped goes on. With --on every cell takes data, network and
 training of that recipe, its rank and scale included, and of the table's recipe the method with its sites; it is then no

@@ -22,7 +22,7 @@ from rsft.peft.sites import POSITIONS, Site
 class Adapted(Passes):
     """A frozen transformer with methods on it; parameters split into theta (parts) and gamma (modulator).
 
-    Made by `rsft.peft.model.attach`. The transformer itself gives the adapted outputs too; run through here it takes less
+    Made by `rsft.peft.attach`. The transformer itself gives the adapted outputs too; run through here it takes less
     time and memory, and knows `joint`, `checkpointing` and `class_token_only`.
 
     Attributes:

@@ -21,7 +21,7 @@ from rsft.recipe.schema import Head
 from tests.helpers.tiny_backbones import SMALL
 from tests.helpers.tiny_bundles import copied
 
-DOC = (Path(__file__).parents[2] / "docs/engines.md").read_text("utf-8")
+DOC = (Path(__file__).parents[3] / "docs/engines.md").read_text("utf-8")
 WRONG = [
     (("--format", "onnx", "--precision", "bf16"), "ONNX Runtime has no bfloat16"),
     (("--format", "timm", "--precision", "int8"), "timm is written in fp32"),

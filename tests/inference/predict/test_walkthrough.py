@@ -20,7 +20,7 @@ from rsft.cli import main
 from rsft.inference.predict.request import columns
 from tests.helpers.scenes import UTM, sea, write
 
-DOC = (Path(__file__).parents[2] / "docs/analyst.md").read_text("utf-8")
+DOC = (Path(__file__).parents[3] / "docs/analyst.md").read_text("utf-8")
 COMMANDS = re.findall(r"^    \$ (rsft .*)$", DOC, re.MULTILINE)
 SHIPS = [(40, 40), (60, 140), (120, 60)]  # row, col
 

@@ -27,7 +27,7 @@ TRIALS = {
     "uneven": "meta=null train.batch_size=6 train.epochs=4 evaluate.batch_size=5",  # 40 chips: the last batch has 4
     "sharded": f"{COMMON} meta.warmup=0 train.strategy=fsdp",
 }
-SCRIPT = Path(__file__).with_name("together.py")
+SCRIPT = Path(__file__).parents[2] / "helpers" / "two_processes.py"
 
 
 class Losses(Listener):

@@ -3,7 +3,7 @@ import pytest
 
 from rsft.recipe.load import load_recipe
 from rsft.training import finetune as job
-from rsft.training.ensemble import finetune as job
+from rsft.training.ensemble import finetune
 
 WISHES = ["data.augment=none", "peft.blocks=last:2", "train.epochs=2"]
 

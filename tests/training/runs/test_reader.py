@@ -49,7 +49,10 @@ def test_a_broken_folder_is_told_not_raised(write, file, content):
 def test_a_run_whose_process_is_gone_was_killed(write):
     folder = write("001", "running")
     assert read_run(folder).status == "killed"
-    code = "import sys, pathlib, rsft.training.runs.reader as runs; held = runs.hold(pathlib.Path(sys.argv[1])); print(1, flush=True)"
+    code = (
+        "import sys, pathlib; from rsft.training.runs import reader as runs; "
+        "held = runs.hold(pathlib.Path(sys.argv[1])); print(1, flush=True)"
+    )
     command = [sys.executable, "-c", f"{code}; input()", folder]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
