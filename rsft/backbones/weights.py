@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 from rsft.backbones.card import Card, Remote
 from rsft.errors import WeightsError
+from rsft.types import Progress
 from rsft.utils.atomic_files import sha256, write_text
-from rsft.utils.download import Progress, download, stated_sha256, weights_folder
+from rsft.utils.download import download, stated_sha256, weights_folder
 
 
 @dataclass(frozen=True)

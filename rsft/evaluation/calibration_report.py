@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.metrics.accuracy import GROUPS
 from rsft.metrics.calibration import expected_calibration_error
 from rsft.metrics.sets import coverage_by_class, coverage_by_group
 from rsft.models.outputs import Outputs
 from rsft.models.uncertainty.calibrator import FLAGGED, Confidence
 from rsft.models.uncertainty.temperature_scaling import log_softmax
+from rsft.types import GROUPS
 
 COVERAGES = (0.8, 0.9, 0.95)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from rsft.data.chips.store import ChipStore, Progress
+from rsft.data.chips.store import ChipStore
 from rsft.data.loading.datamodule import ChipImages, FixedLoader
 from rsft.errors import RequestError
 from rsft.evaluation.baselines import knn_predict, pixels_16
@@ -27,6 +27,7 @@ from rsft.models.classifier import pooled_features
 from rsft.models.factory import load_adapted, load_classifier
 from rsft.models.outputs import Outputs, outputs_of
 from rsft.models.uncertainty.temperature_scaling import log_softmax
+from rsft.types import Progress
 
 CONTRIBUTIONS = 256
 """Validation chips on which the sites' contributions are measured; their means no longer move with more."""

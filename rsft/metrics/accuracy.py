@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from rsft.metrics.bootstrap import Interval, interval, resample
 from rsft.metrics.calibration import expected_calibration_error
 from rsft.metrics.scores import balanced_log_loss, top_k
+from rsft.types import GROUPS
 
-GROUPS = ("head", "medium", "tail")
 Counts = NDArray[np.int64]
 Values = NDArray[np.float64]
 

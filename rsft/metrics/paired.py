@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from rsft.metrics.accuracy import GROUPS
 from rsft.metrics.bootstrap import Interval, interval
+from rsft.types import GROUPS
 
 Hits = NDArray[np.bool_]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from rsft.metrics.accuracy import GROUPS
 from rsft.metrics.bootstrap import LEVEL
+from rsft.types import GROUPS
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from rsft.data.imagery.stretch import (
     measured_stretch,
     needs_measuring,
 )
-from rsft.data.imagery.units import DIGITAL, Pixels, convert
+from rsft.data.imagery.units import DIGITAL, convert
 from rsft.errors import RequestError
 from rsft.recipe.schema import Recipe
+from rsft.types import Pixels
 
 Chips = Callable[[str], Iterable[Pixels]]  # a unit of the training chips -> each of them (H, W, B)
 

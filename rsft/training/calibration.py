@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from rsft.data.chips.store import Progress
-from rsft.data.loading.datamodule import ChipImages, FixedLoader, Indices
-from rsft.metrics.accuracy import GROUPS, summarise
+from rsft.data.loading.datamodule import ChipImages, FixedLoader
+from rsft.metrics.accuracy import summarise
 from rsft.models.averaging import with_views
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier
 from rsft.models.outputs import Outputs, outputs_of
 from rsft.models.uncertainty.calibrator import Confidence
+from rsft.types import GROUPS, Indices, Progress
 
 MOST = 100
 """Training chips of a class whose features are looked at: its mean moves no more with others, and time is saved."""

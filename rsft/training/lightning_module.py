@@ -12,7 +12,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from rsft.data.imagery.augmentation import Augmentation
-from rsft.data.loading.datamodule import AugmentedChips, Batches, ChipData, ChipImages, Indices, shares, weight
+from rsft.data.loading.datamodule import AugmentedChips, Batches, ChipData, ChipImages, shares, weight
 from rsft.metrics.accuracy import summarise
 from rsft.models.classifier import Classifier
 from rsft.recipe.schema import Meta, Recipe
@@ -23,6 +23,7 @@ from rsft.training.optim.losses import Loss, advance
 from rsft.training.optim.optimizers import full_rate, inner_optimiser, outer_optimiser, outer_share, rate_share
 from rsft.training.precision import loss_scalers
 from rsft.training.step_timer import Stopwatch
+from rsft.types import Indices
 
 MEASURES = ("micro", "macro", "head", "medium", "tail")
 

@@ -6,15 +6,13 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
 import requests
 
 from rsft.errors import DataError
-
-Progress = Callable[[int, int, str], None]  # bytes so far, bytes in all, file name
+from rsft.types import Progress
 
 _BLOCK = 1 << 16
 _TIMEOUT = (10, 60)  # seconds to connect, seconds between two blocks

@@ -13,7 +13,7 @@ import pytest
 
 from rsft.cli import main
 from rsft.data.chips.builder import Plan, Record, build_store
-from rsft.data.imagery.units import Pixels
+from rsft.types import Pixels
 
 Command = Callable[..., tuple[int, str]]
 

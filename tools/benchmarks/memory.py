@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from rsft.data.chips.builder import Plan, Record, build_store
-from rsft.data.imagery.units import Pixels
+from rsft.types import Pixels
 
 CLASSES = ("cargo", "fishing", "tanker", "dredger")
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rsft.data.audit.findings import Audit, Finding, finding
-from rsft.data.datasets._text import Rejection
 from rsft.data.datasets.fusar_ship import CATEGORIES
 from rsft.data.datasets.fusrs import CHECKSUMS, CLASSES, FUSAR_CLASSES, FUSAR_OTHER, VERSIONS, ListRow, read_lists
 from rsft.errors import RequestError
+from rsft.types import Rejection
 from rsft.utils.atomic_files import sha256
 
 _OWN = FUSAR_CLASSES | dict.fromkeys(FUSAR_OTHER, "other")

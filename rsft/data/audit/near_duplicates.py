@@ -12,10 +12,9 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from rsft.data.chips.store import Progress
 from rsft.data.imagery.reader import read_chip
-from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError
+from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import sha256
 from rsft.utils.process_pool import unordered
 

@@ -11,10 +11,11 @@ import pandas as pd
 
 from rsft.data.audit.findings import Audit, Finding, finding
 from rsft.data.audit.near_duplicates import NEAR, SATURATED, look_at_all, near_pairs
-from rsft.data.chips.store import SPLITS, ChipStore, Progress
+from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.data.chips.summary import missing_classes
 from rsft.data.datasets.fusrs import REPEATED
 from rsft.data.datasets.image_folder import ImageFolderLT
+from rsft.types import Progress
 
 _COLUMNS = ("name", "path", "split", "class", "source", "group_key", "mmsi", "flags", "sha256")
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from rsft.data.chips.record import Record, Rejection
+from rsft.data.chips.record import Record
 from rsft.errors import DataError
+from rsft.types import Rejection
 from rsft.utils.atomic_files import sha256
 
 Row = dict[str, Any]  # of the manifest

@@ -14,11 +14,12 @@ from pathlib import Path
 from rsft.data.chips.build_directory import check_free, workplace
 from rsft.data.chips.build_journal import Journal, Outcome, Row
 from rsft.data.chips.encode import band_names, encode, unit_of
-from rsft.data.chips.record import Plan, Record, Rejection
+from rsft.data.chips.record import Plan, Record
 from rsft.data.chips.sidecars import describe
-from rsft.data.chips.store import ChipStore, Progress
+from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError, RsftError
+from rsft.types import Progress, Rejection
 from rsft.utils.process_pool import unordered
 
 __all__ = ["Plan", "Progress", "Record", "Rejection", "build_store", "check_free"]

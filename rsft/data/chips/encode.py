@@ -10,8 +10,9 @@ import numpy as np
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
-from rsft.data.imagery.units import DIGITAL, UNITS, Pixels, check_unit
+from rsft.data.imagery.units import DIGITAL, UNITS, check_unit
 from rsft.errors import DataError
+from rsft.types import Pixels
 
 _USUAL_BANDS = {1: ("gray",), 3: ("R", "G", "B")}
 _PNG_TYPES = (np.dtype("uint8"), np.dtype("uint16"))

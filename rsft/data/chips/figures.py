@@ -11,13 +11,9 @@ import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from rsft.data.chips.long_tail import GROUPS
 from rsft.data.imagery.reader import read_chip
-from rsft.data.imagery.units import Pixels
-
-Bytes = NDArray[np.uint8]
+from rsft.types import GROUPS, Bytes, Pixels
 
 SHEET_COLUMNS, SHEET_ROWS, THUMB, GAP = 8, 6, 96, 4  # chips and pixels
 

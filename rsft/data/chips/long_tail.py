@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-GROUPS = ("head", "medium", "tail")
-
-Indices = NDArray[np.int64]
+from rsft.types import GROUPS, Indices
 
 
 def groups_by_count(counts: Mapping[str, int], head: int = 100, tail: int = 20) -> dict[str, list[str]]:

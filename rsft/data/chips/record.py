@@ -11,9 +11,7 @@ from typing import Any
 
 from rsft import __version__
 from rsft.data.imagery.image_cache import file_state
-from rsft.data.imagery.units import Pixels
-
-Rejection = tuple[str, int, str]  # file, line (0: the whole file), reason
+from rsft.types import Pixels, Rejection
 
 
 @dataclass(frozen=True)

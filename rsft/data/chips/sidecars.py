@@ -19,10 +19,11 @@ from rsft import __version__
 from rsft.data.chips.build_journal import Journal, Row
 from rsft.data.chips.figures import class_figure, contact_sheet, sheet_numbers
 from rsft.data.chips.long_tail import groups_by_count
-from rsft.data.chips.record import Plan, Rejection
+from rsft.data.chips.record import Plan
 from rsft.data.chips.store import CONTACT, DATASET, FIGURE, MANIFEST, README, REJECTED, SCHEMA, SPLITS
 from rsft.data.chips.summary import Counts, missing_classes
 from rsft.errors import DataError
+from rsft.types import Rejection
 from rsft.utils.process_pool import unordered
 
 _BATCH = 1000  # rows held in memory

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rsft.data.imagery.reader import read_chip
-from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError, RequestError
-
-Progress = Callable[[int, int, str], None]  # done, total, what
+from rsft.types import Pixels
 
 SPLITS = ("train", "val", "test")
 MANIFEST, DATASET, REJECTED, README = "manifest.parquet", "dataset.json", "rejected.csv", "README.md"

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rsft.data.chips.store import SPLITS, ChipStore, Progress
+from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.data.imagery.reader import read_chip
+from rsft.types import Progress
 
 Counts = Mapping[str, Mapping[str, int]]
 """Chips by split and class."""

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rsft.data.datasets._text import Rejection, numbered_lines
+from rsft.data.datasets._text import numbered_lines
 from rsft.errors import DataError
+from rsft.types import Rejection
 
 HEADERS = ("imagesource", "gsd")
 

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from rsft.data.datasets._text import Rejection, numbered_lines
+from rsft.data.datasets._text import numbered_lines
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError
+from rsft.types import Rejection
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _VERSION = re.compile(r"(?:version|v)[-_ ]?(\d\.\d)", re.IGNORECASE)

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 from python_calamine import CalamineError
 
-from rsft.data.datasets._text import Rejection, numbered_lines
+from rsft.data.datasets._text import numbered_lines
 from rsft.errors import DataError
+from rsft.types import Rejection
 
 META_COLUMNS = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle", "heightspace", "widthspace", "path")
 META_FILES = ("meta.csv", "meta.xls", "meta.xlsx")

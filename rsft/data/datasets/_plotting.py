@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rsft.data.imagery.units import Pixels
+from rsft.types import Pixels
 
 
 def image_tensor(pixels: Pixels) -> Tensor:

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from rsft.errors import DataError
 
-Rejection = tuple[str, int, str]  # file, line (0: the whole file), reason
-
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a text file that hold something, stripped, each with its number from 1.

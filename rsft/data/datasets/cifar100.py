@@ -18,11 +18,10 @@ from torchgeo.datasets import NonGeoDataset
 from torchvision.datasets import CIFAR100 as PickledCIFAR100
 
 from rsft.data.datasets._plotting import image_tensor, plot_image
-from rsft.data.datasets._text import Rejection
 from rsft.data.datasets.image_folder import ImageFolderLT
 from rsft.data.imagery.reader import read_chip
-from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError, RequestError
+from rsft.types import Pixels, Rejection
 
 _NAMES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle

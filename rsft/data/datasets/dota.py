@@ -24,10 +24,9 @@ from rsft.data.datasets._dota_crop import Window, crop_window, unclipped_window
 from rsft.data.datasets._dota_labels import LabelRow, read_label_file, spellings_of
 from rsft.data.datasets._dota_layout import DOTATree
 from rsft.data.datasets._plotting import image_tensor
-from rsft.data.datasets._text import Rejection
 from rsft.data.imagery.reader import open_image, read_chip
-from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError, RequestError
+from rsft.types import Pixels, Rejection
 
 Version = Literal["1.0", "1.5", "2.0"]
 

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
 from rsft.data.datasets._fusar_metadata import Meta, read_meta
-from rsft.data.datasets._text import Rejection
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
+from rsft.types import Rejection
 
 CATEGORIES = (
     "Cargo",

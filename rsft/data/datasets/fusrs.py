@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsft.data.datasets._text import Rejection, numbered_lines
+from rsft.data.datasets._text import numbered_lines
 from rsft.errors import DataError, RequestError
-from rsft.utils.download import Progress, download
+from rsft.types import Progress, Rejection
+from rsft.utils.download import download
 
 FUSAR_CLASSES = {"Cargo": "cargo", "Fishing": "fishing", "Tanker": "tanker", "Dredger": "dredger"}
 SRSDD_CLASSES = {

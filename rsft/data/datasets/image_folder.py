@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
 from rsft.data.datasets._plotting import image_tensor, plot_image
-from rsft.data.datasets._text import Rejection
 from rsft.data.datasets.list_files import label_fault, list_rows
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip
 from rsft.errors import RequestError
+from rsft.types import Rejection
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 

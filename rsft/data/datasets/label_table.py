@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsft.data.datasets._text import Rejection
 from rsft.data.datasets.image_folder import LabelledFile, classes_in_order
 from rsft.data.datasets.list_files import label_fault
 from rsft.errors import RequestError
+from rsft.types import Rejection
 
 _SPLITS = ("train", "val", "test")
 

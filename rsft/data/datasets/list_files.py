@@ -19,9 +19,10 @@ from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
 from rsft.data.datasets._plotting import image_tensor, plot_image
-from rsft.data.datasets._text import Rejection, numbered_lines
+from rsft.data.datasets._text import numbered_lines
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
+from rsft.types import Rejection
 
 
 @dataclass(frozen=True)

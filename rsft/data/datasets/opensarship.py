@@ -19,10 +19,9 @@ import torch
 from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
-from rsft.data.datasets._text import Rejection
 from rsft.data.imagery.reader import read_chip
-from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError, RequestError
+from rsft.types import Pixels, Rejection
 
 Product = Literal["uint8", "cal", "patch"]
 

@@ -21,11 +21,10 @@ from torchgeo.datasets import NonGeoDataset
 
 from rsft.data.datasets._dota_labels import read_label_file, spellings_of
 from rsft.data.datasets._plotting import image_tensor
-from rsft.data.datasets._text import Rejection
 from rsft.data.imagery.image_cache import HeldImage
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip
-from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError, RequestError
+from rsft.types import Pixels, Rejection
 
 CLASSES = ("Cell-Container", "Container", "Fishing", "LawEnforce", "Dredger", "ore-oil")
 SPACING_M = 1.0

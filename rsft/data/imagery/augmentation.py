@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
+from rsft.types import Bytes
+
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would otherwise ask a server for its newest version
 
 import albumentations as A
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-Bytes = NDArray[np.uint8]
 
 
 class Speckle(A.ImageOnlyTransform):  # type: ignore[misc]  # the library is not typed

@@ -9,17 +9,15 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rsft.data.imagery.units import Pixels
 from rsft.errors import RequestError
+from rsft.types import Pixels, Plane
 
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 SENTINEL2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 BANDS = ("gray", "R", "G", "B", *POLARISATIONS, *SENTINEL2)
 """Every name a band may have: pictures, SAR polarisations, Sentinel-2."""
 
-Plane = NDArray[Any]  # (H, W)
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,

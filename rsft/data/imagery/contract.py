@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 from rsft.data.imagery.bands import compute_planes
 from rsft.data.imagery.stretch import Statistics, Stretch
-from rsft.data.imagery.units import DIGITAL, Pixels, check_unit, convert, convertible, why_not
+from rsft.data.imagery.units import DIGITAL, check_unit, convert, convertible, why_not
 from rsft.errors import DataError
+from rsft.types import Pixels
 
 SPACING_TOLERANCE = 0.1
 """Pixels of another size by more than this share are refused: augmentation scales by up to 15 %."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError
+from rsft.types import Pixels
 
 FileState = tuple[int, int] | None  # bytes, and modification time in ns; None where there is no file
 

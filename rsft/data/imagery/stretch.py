@@ -6,13 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from rsft.errors import DataError, RequestError
+from rsft.types import Bytes, Plane
 
-Bytes = NDArray[np.uint8]
-Plane = NDArray[Any]  # (H, W)
 Pair = tuple[float, float]
 Wish = str | tuple[Pair, ...]
 """What a recipe says: auto, percentile, log1p, chip-max, or limits: one pair for all planes, or one a plane."""

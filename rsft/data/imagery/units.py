@@ -6,11 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rsft.errors import DataError
-
-Pixels = NDArray[Any]  # (H, W, B), B bands in the order that their names are given
+from rsft.types import Pixels
 
 _BYTE, _SHORT, _FLOAT = np.dtype("uint8"), np.dtype("uint16"), np.dtype("float32")
 

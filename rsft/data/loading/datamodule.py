@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from rsft.data.chips.store import Progress
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
 from rsft.data.loading.packed_cache import packed_images
 from rsft.data.loading.samplers import Sampler, order
+from rsft.types import Bytes, Indices, Progress
 
-Bytes = NDArray[np.uint8]
-Indices = NDArray[np.int64]
 Batch = tuple[Tensor, Tensor]  # network inputs (b, ...) and labels (b,)
 Place = tuple[int, int]
 """The number of a process and how many there are."""

@@ -11,17 +11,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from rsft.data.chips.store import MANIFEST, Progress
+from rsft.data.chips.store import MANIFEST
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RsftError
+from rsft.types import Bytes, Progress
 from rsft.utils.atomic_files import replacing, sha256
 from rsft.utils.process_pool import unordered
 
-Bytes = NDArray[np.uint8]
 Chunk = tuple[int, list[tuple[str, str, str]]]  # number of the first chip; path, unit and sha256 of each
 
 _VERSION = 2  # of the images: to be raised when the same chips and contract would give others

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Indices = NDArray[np.int64]
+from rsft.types import Indices
+
 Sampler = Literal["natural", "class-balanced", "square-root"]
 
 _POWER = {"natural": 1.0, "square-root": 0.5, "class-balanced": 0.0}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from rsft.data.chips.builder import Plan, Progress, Record, build_store, check_free
+from rsft.data.chips.builder import Plan, Record, build_store, check_free
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, CIFARImage
 from rsft.data.prepare._command import prepare_command
 from rsft.data.prepare._names import chip_names
 from rsft.data.prepare._resampling import check_share, set_aside, thin
 from rsft.errors import RequestError
+from rsft.types import Progress
 from rsft.utils.archives.source_tree import unpacked
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rsft.data.chips.builder import Plan, Progress, Record, build_store, check_free
+from rsft.data.chips.builder import Plan, Record, build_store, check_free
 from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.data.chips.summary import Counts
 from rsft.data.datasets import fusrs
@@ -19,6 +19,7 @@ from rsft.data.datasets.srsdd import SPACING_M, SRSDD, box_in_chip, cut_ship
 from rsft.data.prepare._command import prepare_command
 from rsft.data.prepare._names import chip_names
 from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
+from rsft.types import Progress
 
 CLASSES = fusrs.CLASSES[4]
 GROUPS = {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}

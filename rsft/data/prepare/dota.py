@@ -6,13 +6,13 @@ import shlex
 from functools import partial
 from pathlib import Path
 
-from rsft.data.chips.builder import Plan, Progress, Record, build_store, check_free
+from rsft.data.chips.builder import Plan, Record, build_store, check_free
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.dota import VERSIONS, DOTAObject, DOTAObjects, Version, cut, read_rgb
 from rsft.data.imagery.image_cache import HeldImage
-from rsft.data.imagery.units import Pixels
 from rsft.data.prepare.group_splits import split_groups
 from rsft.errors import DataError, RequestError
+from rsft.types import Pixels, Progress
 from rsft.utils.archives.source_tree import unpacked
 
 GROUPS = {

@@ -9,13 +9,14 @@ from typing import Literal, TypeVar
 
 from rsft.data.audit.findings import AUDIT, write_audits
 from rsft.data.audit.store_audit import audit_store
-from rsft.data.chips.builder import Plan, Progress, build_store, check_free
+from rsft.data.chips.builder import Plan, build_store, check_free
 from rsft.data.chips.store import DATASET, ChipStore
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.fusrs import CLASSES, HEAD, TAIL, fetch_lists, read_lists
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.prepare.fusrs_protocols import Rows, clean_rows, published_rows
 from rsft.errors import RequestError
+from rsft.types import Progress
 from rsft.utils.archives.source_tree import unpacked
 
 Protocol = Literal["clean", "published"]

@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rsft.data.chips.builder import Record, Rejection
+from rsft.data.chips.builder import Record
 from rsft.data.datasets.fusar_ship import FUSARChip, FUSARShip
 from rsft.data.datasets.fusrs import FUSAR_CLASSES, FUSAR_OTHER, REPEATED, SRSDD_CLASSES, SRSDD_OTHER, ListRow
 from rsft.data.datasets.srsdd import SPACING_M, SRSDD, SRSDDShip, box_in_chip, cut_ship
 from rsft.data.prepare._names import chip_names
 from rsft.data.prepare.group_splits import split_groups
+from rsft.types import Rejection
 from rsft.utils.atomic_files import sha256
 
 CONTRADICTS, AMBIGUOUS = "label-contradicts-annotation", "ambiguous-name"

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from rsft.types import Indices
+
 Group = TypeVar("Group", bound=Hashable)
-Indices = NDArray[np.int64]
 Shares = NDArray[np.float64]
 
 

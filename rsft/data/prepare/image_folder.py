@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from rsft.data.chips.builder import Plan, Progress, Record, build_store, check_free
+from rsft.data.chips.builder import Plan, Record, build_store, check_free
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets._text import numbered_lines
 from rsft.data.datasets.image_folder import ImageFolderLT, LabelledFile
@@ -17,6 +17,7 @@ from rsft.data.prepare._command import prepare_command
 from rsft.data.prepare._names import chip_names
 from rsft.data.prepare._resampling import check_share, set_aside, thin
 from rsft.errors import RequestError
+from rsft.types import Progress
 
 
 def prepare_folder(

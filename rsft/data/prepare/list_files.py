@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from rsft.data.chips.builder import Plan, Progress, Record, build_store, check_free
+from rsft.data.chips.builder import Plan, Record, build_store, check_free
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.list_files import INaturalist2018, ListedImages, PlacesLT
 from rsft.data.prepare._command import prepare_command
+from rsft.types import Progress
 
 SOURCES: dict[str, type[ListedImages]] = {"places-lt": PlacesLT, "inat2018": INaturalist2018}
 """By the name of the command."""

@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from rsft.data.chips.builder import Plan, Progress, Record, build_store, check_free
+from rsft.data.chips.builder import Plan, Record, build_store, check_free
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.opensarship import FOLDERS, UNITS, OpenSARShip, OpenSARShipChip, Product, read_pixels
 from rsft.data.prepare._command import prepare_command
 from rsft.data.prepare.group_splits import split_groups
 from rsft.errors import DataError, RequestError
+from rsft.types import Progress
 from rsft.utils.archives.source_tree import unpacked
 
 Classes = Literal["3", "typed"]

@@ -17,7 +17,7 @@ from rsft.data.simulation.sar import draw_radar, render_sar, render_scene, to_ui
 from rsft.data.simulation.scene import draw_shore, place_ships
 from rsft.data.simulation.ships import draw_ship
 from rsft.errors import RsftError
-from rsft.utils.archives.extract import Progress
+from rsft.types import Progress
 from rsft.utils.atomic_files import replacing_folder
 
 Task = TypeVar("Task")

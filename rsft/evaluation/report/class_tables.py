@@ -8,7 +8,7 @@ import numpy as np
 
 from rsft.evaluation.report.formatting import percent
 from rsft.evaluation.report.schema import Evaluation
-from rsft.metrics.accuracy import GROUPS
+from rsft.types import GROUPS
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from rsft.evaluation.report.render import write_page
 from rsft.evaluation.report.run_files import RunFiles, read_run
 from rsft.evaluation.report.schema import Interval, Summary
 from rsft.evaluation.report.sections.metric_table import Cell, interval
-from rsft.metrics.accuracy import GROUPS
 from rsft.recipe.text import show
 from rsft.training.runs.reader import differences
 from rsft.training.runs.reader import read_run as read_info
+from rsft.types import GROUPS
 
 MOST = len(ascii_uppercase)
 TITLES = {measure: label.capitalize() for measure, label in MEASURES.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rsft.evaluation.report.schema import Evaluation, Interval
-from rsft.metrics.accuracy import GROUPS
+from rsft.types import GROUPS
 
 
 def verdict(evaluation: Evaluation) -> list[str]:

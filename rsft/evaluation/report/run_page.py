@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rsft.data.chips.store import ChipStore, Progress
+from rsft.data.chips.store import ChipStore
 from rsft.errors import RsftError
 from rsft.evaluation.report.charts.bars import class_bars
 from rsft.evaluation.report.charts.confusion import LABELLED, confusion_matrix
@@ -30,7 +30,7 @@ from rsft.evaluation.report.schema import Evaluation
 from rsft.evaluation.report.sections.dataset import Pictures, describe_store, open_store
 from rsft.evaluation.report.sections.gallery import make_gallery
 from rsft.evaluation.report.sections.metric_table import measure_rows, tiles
-from rsft.metrics.accuracy import GROUPS
+from rsft.types import GROUPS, Progress
 
 REPORT = "report.html"
 

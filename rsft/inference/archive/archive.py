@@ -15,11 +15,11 @@ from rsft.inference.engines.engines import torch_engine
 from rsft.inference.inputs.chip_source import text
 from rsft.inference.inputs.discovery import find_scenes
 from rsft.inference.predict.job import job_key, journal_of, predict
-from rsft.inference.predict.pipeline import Progress
 from rsft.inference.predict.request import Request, columns
 from rsft.inference.writers.geopackage import read_metadata
 from rsft.inference.writers.tables import check_output
 from rsft.models.bundle.bundle import Bundle
+from rsft.types import Progress
 from rsft.utils.atomic_files import replacing
 
 SUMMARY = "scenes.csv"

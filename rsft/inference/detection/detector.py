@@ -5,7 +5,7 @@ Two passes: one for the looks and the land, one for the objects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rsft.data.imagery.bands import POLARISATIONS
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.units import DIGITAL, Pixels, convert
+from rsft.data.imagery.units import DIGITAL, convert
 from rsft.errors import RequestError
 from rsft.inference.detection.cfar import Rings, blobs, contrast, threshold
 from rsft.inference.detection.land_mask import BrightLand, Land, LandPolygons
@@ -23,8 +23,7 @@ from rsft.inference.inputs.scene_chips import check_scene
 from rsft.inference.scenes.chip_window import Framing
 from rsft.inference.scenes.locations import Place, Places
 from rsft.inference.scenes.raster import Block, Reader, Scene
-
-Progress = Callable[[int, int, str], None]  # done, total, what
+from rsft.types import Pixels, Progress
 
 _CELL = 16  # pixels: side of the cells that looks and land are measured in
 _GAP = 16  # a gap of the chip's side over this is bridged

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsft.data.chips.store import Progress
 from rsft.errors import RequestError
 from rsft.inference.export.metadata import describe, write_about
 from rsft.inference.export.parity import Change, difference, must_fit
@@ -22,6 +21,7 @@ from rsft.models.averaging import Answering
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.factory import load_classifier
 from rsft.models.outputs import Outputs
+from rsft.types import Progress
 from rsft.utils.atomic_files import replacing_folder
 
 KINDS = {

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsft.errors import RsftError, WeightsError
-from rsft.metrics.accuracy import GROUPS, summarise
+from rsft.metrics.accuracy import summarise
 from rsft.models.outputs import Outputs
+from rsft.types import GROUPS
 
 ALLOWED = {"fp32": 1e-3, "bf16": 1e-2}
 """Largest difference of a logit; in bf16 a share of the largest one where that is above 1 (a cosine head's: 25)."""

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-from rsft.data.chips.store import Progress
 from rsft.inference.export.runtimes import describe_onnx, quietly, save_openvino
 from rsft.inference.export.traceable import IMAGES
+from rsft.types import Progress
 from rsft.utils.optional_dependencies import need
 
 CALIBRATION = 256

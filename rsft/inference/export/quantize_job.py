@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
-from rsft.data.chips.store import Progress
 from rsft.errors import RequestError
 from rsft.inference.export.metadata import write_about
 from rsft.inference.export.parity import Change, changes, losses, must_keep
@@ -22,6 +21,7 @@ from rsft.models.averaging import Answering, with_views
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier
 from rsft.models.outputs import Outputs, outputs_of
+from rsft.types import Progress
 from rsft.utils.atomic_files import replacing_folder
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsft.data.chips.store import ChipStore, Progress
+from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import Contract
 from rsft.data.loading.datamodule import ChipImages
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
+from rsft.types import Progress
 
 CHECKED = 32
 """Chips whose answers are compared one by one."""

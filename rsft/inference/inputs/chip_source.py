@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError
+from rsft.types import Pixels
 
 
 class NoData(DataError):

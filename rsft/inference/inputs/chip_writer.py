@@ -10,9 +10,9 @@ from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_gcps
 
-from rsft.data.imagery.units import Pixels
 from rsft.inference.scenes.georeference import Georeference, rectangle
 from rsft.inference.scenes.raster import Block
+from rsft.types import Pixels
 from rsft.utils.atomic_files import replacing
 
 

@@ -6,14 +6,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from rsft.data.imagery.bands import POLARISATIONS
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL, convert
 from rsft.inference.inputs.chip_source import Chip
-
-Plane = NDArray[Any]  # (H, W)
+from rsft.types import Plane
 
 BRIGHT = 10.0
 """Times the chip's median intensity. On 102 of 122 Sentinel-1 GRD chips of OpenSARShip, whose lengths AIS tells, the

@@ -18,7 +18,7 @@ from rsft.inference.engines.selection import choose_engine
 from rsft.inference.inputs.chip_files import LooseChips
 from rsft.inference.inputs.chip_source import text
 from rsft.inference.inputs.discovery import NOTHING, Declared, find_chips, find_scenes
-from rsft.inference.predict.pipeline import Model, Progress, batches, classify
+from rsft.inference.predict.pipeline import Model, batches, classify
 from rsft.inference.predict.request import (
     AS_USUAL,
     Plan,
@@ -35,6 +35,7 @@ from rsft.inference.review.page import write_review
 from rsft.inference.scenes.raster import gdal_limits
 from rsft.inference.writers.tables import Layer, check_output, write_predictions
 from rsft.models.bundle.bundle import Bundle
+from rsft.types import Progress
 
 
 @dataclass(frozen=True)

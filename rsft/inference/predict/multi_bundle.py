@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rsft.errors import RequestError
 from rsft.inference.engines.engines import CHUNK, PLAIN
 from rsft.inference.predict.job import Predictions, inputs_of, job_key, journal_of, make_plan, write_result
-from rsft.inference.predict.pipeline import Model, Progress, batches, classify_all
+from rsft.inference.predict.pipeline import Model, batches, classify_all
 from rsft.inference.predict.request import AS_USUAL, Plan, Request, columns
 from rsft.inference.predict.resume_journal import Journal
 from rsft.inference.scenes.raster import gdal_limits
@@ -23,6 +23,7 @@ from rsft.models.averaging import seen_contract
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import Outputs
 from rsft.models.shared_backbone import Shared, load_shared
+from rsft.types import Progress
 
 
 def predict_together(

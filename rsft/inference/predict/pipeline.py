@@ -23,9 +23,7 @@ from rsft.inference.predict.postprocess import answers
 from rsft.inference.predict.resume_journal import Done, Journal
 from rsft.models.outputs import Outputs
 from rsft.models.uncertainty.calibrator import Confidence
-
-Progress = Callable[[int, int, str], None]  # done, total, what
-Bytes = NDArray[np.uint8]
+from rsft.types import Bytes, Progress
 
 THUMB = 96
 """Side in pixels of the picture of a chip on the review page."""

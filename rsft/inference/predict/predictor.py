@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rsft.data.imagery.units import Pixels
 from rsft.errors import RequestError
 from rsft.inference.engines.engines import Kind, open_engine
 from rsft.inference.inputs.chip_files import LooseChips
@@ -19,6 +18,7 @@ from rsft.inference.inputs.discovery import NOTHING, Declared, find_chips
 from rsft.inference.predict.pipeline import Model, batches, read_ahead, read_batch, rows_of
 from rsft.inference.scenes.chip_window import Wishes
 from rsft.models.bundle.bundle import Bundle
+from rsft.types import Pixels
 
 
 @dataclass(frozen=True)

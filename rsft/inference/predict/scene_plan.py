@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +18,7 @@ from rsft.inference.scenes.chip_window import Framing, Wishes, framing, spacing_
 from rsft.inference.scenes.locations import Place, Places, tiles
 from rsft.inference.scenes.position_files import read_positions
 from rsft.inference.scenes.raster import Scene, open_scene
-
-Progress = Callable[[int, int, str], None]  # done, total, what
+from rsft.types import Progress
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError, RequestError
 from rsft.inference.scenes.locations import Place
 from rsft.inference.scenes.raster import Block, Scene
+from rsft.types import Pixels
 
 _NUDGE = 1e-3  # pixels: on its way through degrees a position loses less, and must not fall into the pixel before
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import rasterio
 import shapely
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import ProjError
 from rasterio._err import CPLE_BaseError  # what GDAL's coordinate operations raise; rasterio.errors has no name for it
@@ -24,7 +24,7 @@ from rasterio.transform import AffineTransformer, GCPTransformer, RPCTransformer
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
-Floats = NDArray[np.float64]
+from rsft.types import Floats
 
 LONLAT = "EPSG:4326"
 _EARTH = Geod(ellps="WGS84")

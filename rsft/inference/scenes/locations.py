@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
 from rsft.inference.scenes.raster import Scene
-
-Floats = NDArray[np.float64]
+from rsft.types import Floats
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from rasterio.windows import Window
 
 from rsft.data.imagery.bands import BANDS
 from rsft.data.imagery.reader import mask_nodata
-from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError
 from rsft.inference.scenes.georeference import Georeference, georeference
+from rsft.types import Pixels
 
 CACHE_MB = 256
 """Blocks that GDAL keeps decoded. Its own choice is 5 % of the machine, whatever else runs there."""

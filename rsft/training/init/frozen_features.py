@@ -7,10 +7,10 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from rsft.data.chips.store import Progress
 from rsft.data.loading.datamodule import ChipImages
 from rsft.models.classifier import Classifier
 from rsft.training.init.prefix_cache import cache_path
+from rsft.types import Progress
 from rsft.utils.atomic_files import replacing
 
 

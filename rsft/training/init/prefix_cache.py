@@ -13,9 +13,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsft.data.chips.store import Progress
-from rsft.data.loading.datamodule import ChipImages, Indices
+from rsft.data.loading.datamodule import ChipImages
 from rsft.peft import Adapted
+from rsft.types import Indices, Progress
 from rsft.utils.atomic_files import replacing
 
 

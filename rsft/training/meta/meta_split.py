@@ -6,9 +6,9 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Indices = NDArray[np.int64]
+from rsft.types import Indices
+
 Sampling = Literal["random", "class-balanced", "tail-heavy"]
 
 

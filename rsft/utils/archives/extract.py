@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -14,12 +14,12 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from rsft.errors import DataError, RequestError, RsftError
+from rsft.types import Progress
 from rsft.utils.archives.members import AGAIN, BY_HAND, MARKER, Member, members, told
 from rsft.utils.atomic_files import sync_all, write_text
 
 __all__ = ["MARKER", "MAX_BYTES", "extract_archive", "sole_process"]
 
-Progress = Callable[[int, int, str], None]
 Identity = dict[str, object]
 
 MAX_BYTES = 200 * 2**30

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from rsft.data.chips.builder import Progress
 from rsft.errors import DataError, RequestError, RsftError
+from rsft.types import Progress
 from rsft.utils.archives.extract import extract_archive, sole_process
 from rsft.utils.archives.members import members
 from rsft.utils.archives.rar import has_unrar, is_rar

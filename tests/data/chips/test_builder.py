@@ -20,8 +20,8 @@ import rasterio
 from rsft.data.chips import build_directory, builder, sidecars
 from rsft.data.chips.builder import Plan, Record, build_store
 from rsft.data.imagery.reader import read_chip
-from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError, RequestError, RsftError
+from rsft.types import Pixels
 
 PLAN = Plan("tiny", ("a", "b c", "货船"), "rsft prepare tiny", rejected=[("list.txt", 2, "odd")])
 COUNT = 60

@@ -13,8 +13,8 @@ from PIL import Image
 from rsft.data.chips.builder import Plan, Record, build_store
 from rsft.data.chips.store import SCHEMA, ChipStore
 from rsft.data.imagery.reader import read_chip
-from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError, RequestError
+from rsft.types import Pixels
 
 PLAN = Plan("tiny", ("b", "a"), "rsft prepare tiny", skipped={"not an image": 2}, rejected=[("labels.txt", 3, "odd")])
 

@@ -11,7 +11,7 @@ import pytest
 from rsft.data.chips.builder import Plan, Record, build_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.chips.summary import count_chips, missing_classes, summarise_pixels
-from rsft.data.imagery.units import Pixels
+from rsft.types import Pixels
 
 
 def cut(low: int, dtype: str, side: int) -> Pixels:

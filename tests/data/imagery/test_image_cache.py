@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rsft.data.imagery.image_cache import HeldImage, file_state
-from rsft.data.imagery.units import Pixels
 from rsft.errors import DataError
+from rsft.types import Pixels
 
 
 def read(path: Path) -> Pixels:

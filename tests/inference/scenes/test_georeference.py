@@ -15,7 +15,8 @@ from pyproj import CRS, Geod, Transformer
 from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
-from rsft.inference.scenes.georeference import Floats, Georeference, _by_points, footprint, georeference, rectangle
+from rsft.inference.scenes.georeference import Georeference, _by_points, footprint, georeference, rectangle
+from rsft.types import Floats
 from tests.helpers.scenes import points, write
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)

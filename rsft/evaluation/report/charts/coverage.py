@@ -9,7 +9,7 @@ from markupsafe import Markup
 from rsft.evaluation.report.charts.intervals import interval_plot
 from rsft.evaluation.report.formatting import listed, percent
 from rsft.evaluation.report.schema import Coverage, Trust
-from rsft.metrics.accuracy import GROUPS
+from rsft.types import GROUPS
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rsft.evaluation.report.charts.svg import SHAPES, element, figure, marker
 from rsft.evaluation.report.class_tables import group_of, order_by_training
 from rsft.evaluation.report.schema import Evaluation
-from rsft.metrics.accuracy import GROUPS
+from rsft.types import GROUPS
 
 STAGES = {"frozen": "Before: frozen features", "adapted": "After: adapted features"}
 SIDE, MARGIN, RADIUS = 460, 10, 3.6

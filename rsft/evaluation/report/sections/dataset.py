@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.data.chips.store import DATASET, MANIFEST, SPLITS, ChipStore, Progress
+from rsft.data.chips.store import DATASET, MANIFEST, SPLITS, ChipStore
 from rsft.data.loading.datamodule import ChipImages
 from rsft.errors import RequestError
 from rsft.evaluation.report.run_files import RunFiles, read_models
 from rsft.evaluation.report.schema import Audit
-from rsft.metrics.accuracy import GROUPS
 from rsft.models.bundle.bundle import Bundle
+from rsft.types import GROUPS, Progress
 from rsft.utils.atomic_files import sha256
 
 AUDIT = "audit.json"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rsft.evaluation.report.formatting import better_baseline, counted, difference, percent
 from rsft.evaluation.report.schema import Evaluation, Interval, Summary
-from rsft.metrics.accuracy import GROUPS
+from rsft.types import GROUPS
 
 
 @dataclass(frozen=True)

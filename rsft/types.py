@@ -1,0 +1,33 @@
+"""Type aliases and constants that several packages share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[Any]
+"""(H, W, B): B bands, in the order in which their names are given."""
+
+Plane = NDArray[Any]
+"""(H, W): one band, or one expression over bands."""
+
+Bytes = NDArray[np.uint8]
+"""Pixels or planes after the stretch, 0-255."""
+
+Floats = NDArray[np.float64]
+"""Coordinates or measures in double precision."""
+
+Indices = NDArray[np.int64]
+"""Numbers of chips in a store or in a batch."""
+
+Progress = Callable[[int, int, str], None]
+"""Called with the amount done, the total, and the name of the current item."""
+
+Rejection = tuple[str, int, str]
+"""File, line (0 for the whole file), and the reason for which an entry was rejected."""
+
+GROUPS = ("head", "medium", "tail")
+"""The long-tail groups of classes, from frequent to rare."""

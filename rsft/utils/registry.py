@@ -1,0 +1,115 @@
+"""Components by name: those of rsft, and those that other installed packages provide.
+
+A PEFT method, a loss, a sampler, an engine or a tracker is one class with a `name`. A package makes its own class known
+through an entry point, and recipes, `--help` and reports then treat it like one of rsft's:
+
+    [project.entry-points."rsft.peft_methods"]
+    my_method = "my_package.my_module:MyMethod"
+
+Within a running process, `Registry.register` does the same.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+
+class Named(Protocol):
+    """A component: its class is registered under `name`."""
+
+    name: ClassVar[str]
+
+
+C = TypeVar("C", bound=type[Named])
+
+
+class UnknownComponentError(KeyError):
+    """No component has this name."""
+
+    def __str__(self) -> str:
+        """Return the message without the quotes that `KeyError` adds."""
+        return str(self.args[0])
+
+
+class Registry(Generic[C]):
+    """Find components of one kind by name.
+
+    The built-in components are the registered classes of one module, or of all modules of one package. They are
+    imported when the registry is first asked, so a registry costs nothing at start-up. A component of another package
+    is imported when its own name is first looked up.
+
+    Args:
+        kind: what a component is called in messages, such as "PEFT method".
+        group: the entry-point group in which other packages list theirs, such as "rsft.peft_methods".
+        builtin: the module or package that registers rsft's own.
+    """
+
+    def __init__(self, kind: str, group: str, builtin: str) -> None:
+        self.kind = kind
+        self.group = group
+        self._builtin = builtin
+        self._components: dict[str, C] = {}
+        self._imported = False
+
+    def register(self, component: C) -> C:
+        """Make a class known under its `name`. Use as a decorator.
+
+        Raises:
+            ValueError: another class has the name already.
+        """
+        name = component.name
+        current = self._components.get(name)
+        if current is not None and _path_of(current) != _path_of(component):
+            raise ValueError(f"the {self.kind} {name!r} is registered already, by {_path_of(current)}")
+        self._components[name] = component
+        return component
+
+    def names(self) -> tuple[str, ...]:
+        """Return all names: rsft's own in the order of definition, then those of other packages."""
+        self._import_builtin()
+        return tuple(dict.fromkeys([*self._components, *self._entry_points()]))
+
+    def __getitem__(self, name: str) -> C:
+        """Return the class called `name`.
+
+        Raises:
+            UnknownComponentError: no package provides it.
+            ImportError: a package provides it but cannot be imported.
+        """
+        self._import_builtin()
+        if name not in self._components:
+            points = self._entry_points()
+            if name not in points:
+                raise UnknownComponentError(f"unknown {self.kind} {name!r}; known: {', '.join(self.names())}")
+            component: C = points[name].load()
+            if component.name != name:
+                raise ImportError(f"entry point {name!r} of {self.group} loads a class named {component.name!r}")
+            self.register(component)
+        return self._components[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether some package provides `name`; nothing of another package is imported."""
+        return name in self.names()
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over all names."""
+        return iter(self.names())
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def _import_builtin(self) -> None:
+        if self._imported:
+            return
+        self._imported = True
+        module = import_module(self._builtin)
+        for info in pkgutil.iter_modules(getattr(module, "__path__", [])):
+            import_module(f"{self._builtin}.{info.name}")
+
+
+def _path_of(component: type) -> str:
+    return f"{component.__module__}.{component.__qualname__}"

@@ -1,0 +1,61 @@
+"""Components are found by name, whoever provides them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from rsft.utils.registry import Named, Registry, UnknownComponentError
+
+PACKAGE = {
+    "toys/__init__.py": "",
+    "toys/own.py": "from toys_registry import TOYS\n\n@TOYS.register\nclass Ball:\n    name = 'ball'\n",
+    "toys_registry.py": "from rsft.utils.registry import Registry\nTOYS = Registry('toy', 'tests.toys', 'toys')\n",
+    "elsewhere.py": "class Kite:\n    name = 'kite'\n\nclass Misnamed:\n    name = 'other'\n",
+    "elsewhere-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n",
+    "elsewhere-1.0.dist-info/entry_points.txt": "[tests.toys]\nkite = elsewhere:Kite\nwrong = elsewhere:Misnamed\n",
+}
+
+
+@pytest.fixture
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry[type[Named]]]:
+    for name, text in PACKAGE.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    from toys_registry import TOYS  # type: ignore[import-not-found]
+
+    yield TOYS
+    for module in ("toys", "toys.own", "toys_registry", "elsewhere"):
+        sys.modules.pop(module, None)
+
+
+def test_own_and_foreign_components_are_found(toys: Registry[type[Named]]) -> None:
+    assert toys.names() == ("ball", "kite", "wrong")
+    assert "kite" in toys and "elsewhere" not in sys.modules
+    assert (toys["ball"].__name__, toys["kite"].__name__) == ("Ball", "Kite")
+    assert list(toys) == ["ball", "kite", "wrong"]
+
+
+def test_an_unknown_name_lists_the_known(toys: Registry[type[Named]]) -> None:
+    with pytest.raises(UnknownComponentError) as fault:
+        toys["drum"]
+    assert str(fault.value) == "unknown toy 'drum'; known: ball, kite, wrong"
+
+
+def test_an_entry_point_must_load_a_class_of_its_name(toys: Registry[type[Named]]) -> None:
+    with pytest.raises(ImportError, match="loads a class named 'other'"):
+        toys["wrong"]
+
+
+def test_a_name_is_taken_once(toys: Registry[type[Named]]) -> None:
+    class Ball:
+        name: ClassVar[str] = "ball"
+
+    assert toys.register(toys["ball"]) is toys["ball"]  # importing a module twice is no conflict
+    with pytest.raises(ValueError, match=r"'ball' is registered already, by toys\.own\.Ball"):
+        toys.register(Ball)
