@@ -1,0 +1,129 @@
+"""Measure names and docstrings of the package: python -m tests.helpers.style [PATH ...] lists what breaks the rules."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+
+EMPTY_WORDS = {"found", "place", "facts", "told", "own", "known", "wanted", "each", "asked"}
+"""Words that say nothing about a value, so they are no names of variables or arguments."""
+
+PLAIN_RETURNS = {"None", "bool", "str", "int", "float", "Path", "Self", "NoReturn", "bytes"}
+"""Return types that the first line of a docstring explains."""
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class PublicFunction(NamedTuple):
+    """A function or method that other modules may call."""
+
+    file: Path
+    node: Function
+    arguments: tuple[str, ...]
+
+    @property
+    def doc(self) -> str:
+        """The docstring, or an empty text."""
+        return ast.get_docstring(self.node) or ""
+
+    @property
+    def needs_args(self) -> bool:
+        """True if the function takes arguments and is no command, whose docstring is its help text."""
+        return bool(self.arguments) and not _is_command(self.node)
+
+    @property
+    def needs_returns(self) -> bool:
+        """True if the first line alone cannot explain what comes back."""
+        return self.node.returns is not None and ast.unparse(self.node.returns) not in PLAIN_RETURNS
+
+    def __str__(self) -> str:
+        """Return "file:line: name"."""
+        return f"{self.file.relative_to(ROOT)}:{self.node.lineno}: {self.node.name}"
+
+
+def files_of(*paths: Path) -> list[Path]:
+    """Return the Python files at or below `paths`."""
+    return sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py")))
+
+
+def public_functions(files: list[Path]) -> Iterator[PublicFunction]:
+    """Iterate over public functions of modules and public methods of public classes, without properties."""
+    for file in files:
+        tree = ast.parse(file.read_text("utf-8"))
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and _is_public(node.name)]
+        for owner in (tree, *classes):
+            for node in owner.body:
+                if isinstance(node, Function) and _is_public(node.name) and not _is_accessor(node):
+                    yield PublicFunction(file, node, _argument_names(node))
+
+
+def empty_names(files: list[Path]) -> list[str]:
+    """Return "file:line: function: name" for every function that binds one of `EMPTY_WORDS`, once per name."""
+    rows = []
+    for file in files:
+        for function in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(function, Function):
+                stored = {x.id for x in ast.walk(function) if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)}
+                names = EMPTY_WORDS & (stored | {x.arg for x in function.args.args + function.args.kwonlyargs})
+                where = f"{file.relative_to(ROOT)}:{function.lineno}: {function.name}"
+                rows += [f"{where}: {name}" for name in sorted(names)]
+    return rows
+
+
+def repeated_names(files: list[Path]) -> dict[str, list[str]]:
+    """Return public names of functions and classes that several modules define, each with those modules."""
+    modules: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        for node in ast.parse(file.read_text("utf-8")).body:
+            if not isinstance(node, Function | ast.ClassDef) or (isinstance(node, Function) and _is_command(node)):
+                continue
+            if _is_public(node.name):
+                modules[node.name].append(str(file.relative_to(ROOT)))
+    return {name: where for name, where in sorted(modules.items()) if len(where) > 1}
+
+
+def _argument_names(node: Function) -> tuple[str, ...]:
+    arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+    return tuple(x.arg for x in arguments if x.arg not in ("self", "cls"))
+
+
+def _is_public(name: str) -> bool:
+    return not name.startswith("_")
+
+
+def _decorators(node: Function) -> list[str]:
+    return [ast.unparse(decorator) for decorator in node.decorator_list]
+
+
+def _is_accessor(node: Function) -> bool:
+    return any(x.endswith(("property", ".setter", "overload")) for x in _decorators(node))
+
+
+def _is_command(node: Function) -> bool:
+    return any(x.split("(")[0].endswith((".command", ".callback")) for x in _decorators(node))
+
+
+def main() -> None:
+    """Print every break of the rules below the given paths, then the counts."""
+    files = files_of(*(Path(path).resolve() for path in sys.argv[1:] or [ROOT / "rsft"]))
+    functions = list(public_functions(files))
+    needs_args = [function for function in functions if function.needs_args]
+    needs_returns = [function for function in functions if function.needs_returns]
+    without_args = [function for function in needs_args if "Args:" not in function.doc]
+    without_returns = [f for f in needs_returns if "Returns:" not in f.doc and "Yields:" not in f.doc]
+    words = empty_names(files)
+    print("NAMES THAT SAY NOTHING", *words, sep="\n  ")
+    print("WITHOUT Args:", *without_args, sep="\n  ")
+    print("WITHOUT Returns:", *without_returns, sep="\n  ")
+    print(f"{len(words)} empty names; Args: {len(needs_args) - len(without_args)} of {len(needs_args)}; ", end="")
+    print(f"Returns: {len(needs_returns) - len(without_returns)} of {len(needs_returns)}")
+
+
+if __name__ == "__main__":
+    main()
