@@ -72,7 +72,7 @@ def test_it_goes_on_where_it_ended(averaged, monkeypatch, tmp_path):
 
     folder = tmp_path / "bars" / "001"
     with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
-        patch.setattr(ensemble.job, "finetune", once)
+        patch.setattr(ensemble.single_run, "finetune", once)
         finetune(recipe, tmp_path)
     assert caught.value.fix == f"rsft finetune --resume {folder}"
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"

@@ -184,7 +184,7 @@ def test_a_system_without_flock(tmp_path):
     code = """
 import sys, tempfile, shutil, logging, hashlib, pathlib
 sys.modules["fcntl"], sys.platform = None, "win32"
-from rsft.files import replacing_folder, sync_all, write_text
+from rsft.utils.atomic_files import replacing_folder, sync_all, write_text
 place = pathlib.Path(sys.argv[1])
 for word in ("one", "two"):
     write_text(place / "a.txt", word)

@@ -10,7 +10,7 @@ from rsft.utils.malloc import keep_freed_memory
 
 PASSES = """
 import resource, sys, threading, torch
-from rsft.predict.heap import keep_freed_memory
+from rsft.utils.malloc import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def layers():

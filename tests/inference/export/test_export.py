@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from rsft.errors import RequestError, WeightsError
-from rsft.inference.export import export, weight_files
-from rsft.inference.export.export import KINDS
-from rsft.inference.export.export import export as job
+from rsft.inference.export import export as job
+from rsft.inference.export import weight_files
+from rsft.inference.export.export import KINDS, export
 from rsft.inference.export.metadata import read_about
 from rsft.models.bundle.bundle import Bundle, combine
 from rsft.recipe.schema import Head

@@ -17,22 +17,22 @@ JOB = """
 import re, sys
 from pathlib import Path
 from types import SimpleNamespace
-from rsft.predict import run
-from rsft.predict.detect import Detector
-from rsft.predict.framing import Wishes
-from rsft.predict.inputs import Declared
-from rsft.predict.look import Look
-from rsft.predict.result import Request
-from tests.predict.scenes import brightness, bundle, chosen, contract
-from rsft.imagery.stretch import Stretch
+from rsft.inference.predict import job
+from rsft.inference.detection.detector import Detector
+from rsft.inference.scenes.chip_window import Wishes
+from rsft.inference.inputs.discovery import Declared
+from rsft.inference.predict.scene_plan import Look
+from rsft.inference.predict.request import Request
+from tests.helpers.scenes import brightness, bundle, chosen, contract
+from rsft.data.imagery.stretch import Stretch
 
 made = bundle(contract=contract(units={"amplitude": (Stretch(high=1000.0),) * 3}, bands=("VV",), planes=("VV",) * 3))
-run.Bundle = SimpleNamespace(load=lambda folder: made)
-run.choose_engine = lambda bundle, *_: chosen(brightness, bundle)
+job.Bundle = SimpleNamespace(load=lambda folder: made)
+job.choose_engine = lambda bundle, *_: chosen(brightness, bundle)
 look = Look(detect=Detector()) if sys.argv[2] == "detect" else Look(grid=512, stride=512)
 wishes = Wishes(side=64) if sys.argv[2] == "detect" else Wishes()
 request = Request(look=look, wishes=wishes, declared=Declared("amplitude"), html=Path(sys.argv[3]) / "page.html")
-result = run.predict(Path("bundle"), [Path(sys.argv[1])], Path(sys.argv[3]) / "out.gpkg", request)
+result = job.predict(Path("bundle"), [Path(sys.argv[1])], Path(sys.argv[3]) / "out.gpkg", request)
 peak = re.search("VmHWM: *(.+) kB", Path("/proc/self/status").read_text().replace(chr(9), ""))  # ru_maxrss is inherited
 print(len(result.table), peak[1])
 """

@@ -20,7 +20,7 @@ def test_both_ways_make_the_same_crops(tmp_path: Path) -> None:
         way(objects, tmp_path / way.__name__)
     for item in objects:
         first = cv2.imread(str(tmp_path / f"by_object/{item.name}.png"))
-        second = cv2.imread(str(tmp_path / f"rsft/data/chips/train/plane/{item.name}.png"))
+        second = cv2.imread(str(tmp_path / f"rsft/chips/train/plane/{item.name}.png"))
         np.testing.assert_array_equal(first, second)
 
 
