@@ -1,53 +1,135 @@
-"""The rooms import what docs/architecture.md allows them, and nothing else."""
+"""The package keeps the structure that docs/architecture.md describes: layers, sizes, names and docstrings."""
+
+from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-TABLE = re.findall(r"^\| (`.*?`) \| .* \| (.*) \|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
-ALLOWED = {
-    room.strip("/"): set(allowed.replace("-", "").split(", ")) - {""}
-    for rooms, allowed in TABLE
-    for room in re.findall(r"`(.*?)`", rooms)
-}
+from tests.helpers.style import ROOT, empty_names, files_of, public_functions, repeated_names
+
+PACKAGE = ROOT / "rsft"
+FILES = files_of(PACKAGE)
+PACKAGES = sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] not in "_.")
+ROWS = re.findall(r"^\| `([\w.]+)` \| [^|]* \| ([^|]*) \|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+ALLOWED = {package: set(re.findall(r"`([\w.]+)`", targets)) for package, targets in ROWS}
+EVERYWHERE = {"errors", "types"}
+
+REPEATED: dict[str, str] = {}
+"""Public names that several modules define, each with the reason."""
 
 
-def imported_rooms(file):
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rsft."):
-            yield node.module.split(".")[1]
-        elif isinstance(node, ast.ImportFrom) and node.module == "rsft":
-            yield from (name.name for name in node.names if name.name != "__version__")
+def module_name(file: Path) -> str:
+    """Return the dotted name of a module below the repository root."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def rooms():
-    return sorted(path for path in (ROOT / "rsft").iterdir() if path.name != "__init__.py" and path.name[0] not in "_.")
+def imports(tree: ast.AST, modules: set[str]) -> Iterator[str]:
+    """Iterate over the modules of rsft that a syntax tree imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rsft":
+            for name in node.names:
+                submodule = f"{node.module}.{name.name}"
+                if submodule in modules:
+                    yield submodule
+                elif node.module != "rsft":
+                    yield str(node.module)
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name.startswith("rsft."))
 
 
-@pytest.mark.parametrize("place", rooms(), ids=lambda path: path.stem)
-def test_room_imports_only_what_is_behind_it(place):
-    files = place.rglob("*.py") if place.is_dir() else [place]
-    used = {room for file in files for room in imported_rooms(file)} - {place.stem}
-    allowed = ALLOWED[place.stem]
+def at_module_level(tree: ast.Module) -> ast.Module:
+    """Return the statements that run at import: no function bodies, no `if TYPE_CHECKING`."""
+    kept = [
+        node
+        for node in tree.body
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
+    return ast.Module(kept, [])
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_the_table_allows(package: str) -> None:
+    modules = {module_name(file) for file in FILES}
+    allowed = ALLOWED[package]
     if allowed == {"everything"}:
         return
-    if allowed == {"everything but cli"}:
-        allowed = set(ALLOWED) - {"cli"}
-    assert used <= allowed
+    for file in files_of(PACKAGE / package):
+        for module in imports(ast.parse(file.read_text()), modules):
+            target = module.removeprefix("rsft.")
+            names = {target[: match.start()] for match in re.finditer(r"\.|$", target)}
+            assert names & (allowed | EVERYWHERE | {package}), f"{file} imports {module}"
 
 
-def test_peft_needs_torch_alone():
-    for file in (ROOT / "rsft/peft").glob("*.py"):
+def test_the_table_lists_every_package() -> None:
+    assert sorted(ALLOWED) == PACKAGES
+
+
+def test_no_import_circle() -> None:
+    modules = {module_name(file) for file in FILES}
+    graph = {
+        module_name(file): set(imports(at_module_level(ast.parse(file.read_text())), modules)) & modules
+        for file in FILES
+    }
+    while leaves := [module for module, targets in graph.items() if not targets & set(graph)]:
+        for module in leaves:
+            del graph[module]
+    assert not graph, f"these modules import each other: {sorted(graph)}"
+
+
+def test_peft_needs_torch_alone() -> None:
+    for file in files_of(PACKAGE / "peft"):
         nodes = ast.walk(ast.parse(file.read_text()))
-        imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-        modules = {n.module if isinstance(n, ast.ImportFrom) else n.names[0].name for n in imports}
+        statements = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+        modules = {n.module or "" if isinstance(n, ast.ImportFrom) else n.names[0].name for n in statements}
         assert not {m.split(".")[0] for m in modules} & {"timm", "numpy", "lightning", "torchgeo", "pydantic"}
 
 
-def test_files_stay_short():
-    lengths = sorted(len(file.read_text().splitlines()) for file in (ROOT / "rsft").rglob("*.py"))
-    assert lengths[len(lengths) // 2] < 170
-    assert lengths[-1] <= 600
+def test_the_top_level_is_small() -> None:
+    modules = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
+    assert len(PACKAGES) <= 12 and modules == {"__main__.py", "errors.py", "types.py"}
+
+
+def test_folders_and_files_stay_small() -> None:
+    folders = {file.parent for file in FILES}
+    fullest = max(folders, key=lambda folder: len(list(folder.glob("*.py"))))
+    assert len(list(fullest.glob("*.py"))) <= 16, fullest
+    lengths = sorted((len(file.read_text().splitlines()), str(file)) for file in FILES)
+    assert lengths[len(lengths) // 2][0] < 170
+    assert lengths[-1][0] <= 400, lengths[-1]
+
+
+def test_functions_stay_short() -> None:
+    functions = [node for file in FILES for node in ast.walk(ast.parse(file.read_text()))]
+    lengths = sorted(
+        (_code_lines(node), node.name) for node in functions if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    assert lengths[-1][0] <= 60, lengths[-1]
+    assert lengths[len(lengths) * 9 // 10][0] < 25
+
+
+def _code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    doc = ast.get_docstring(function, clean=False)
+    return (function.end_lineno or 0) - function.lineno + 1 - (doc.count("\n") + 1 if doc else 0)
+
+
+def test_names_say_what_they_hold() -> None:
+    assert len(rows := empty_names(FILES)) < 30, "\n".join(rows[:40])
+
+
+def test_a_public_name_exists_once() -> None:
+    assert len(REPEATED) < 10
+    assert repeated_names(FILES).keys() <= REPEATED.keys()
+
+
+def test_docstrings_have_their_sections() -> None:
+    functions = list(public_functions(FILES))
+    needs_args = [function for function in functions if function.needs_args]
+    needs_returns = [function for function in functions if function.needs_returns]
+    assert sum("Args:" in function.doc for function in needs_args) >= 0.8 * len(needs_args)
+    with_returns = sum("Returns:" in function.doc or "Yields:" in function.doc for function in needs_returns)
+    assert with_returns >= 0.6 * len(needs_returns)
