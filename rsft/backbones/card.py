@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from timm.models.vision_transformer import VisionTransformer
@@ -63,14 +64,14 @@ class Card:
     unit: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    licence: str
+    license: str
     weights: Path | Remote
     build: Callable[[int], VisionTransformer]
     convert: Callable[[State], dict[str, Tensor]] = dict
     antialias: bool = True
 
 
-def check_side(name: str, patch: int, size: int) -> None:
+def check_input_size(name: str, patch: int, size: int) -> None:
     """Whether patches of `patch` pixels divide an input of `size`.
 
     Raises:
@@ -81,7 +82,30 @@ def check_side(name: str, patch: int, size: int) -> None:
         raise RequestError(f"{name} takes input sides that are multiples of {patch}, not {size}", "size", f"try {near}")
 
 
-def without(state: State, *names: str) -> dict[str, Tensor]:
+def drop_tensors(state: State, *names: str) -> dict[str, Tensor]:
     """The tensors of `state` that are neither one of `names` nor inside a module of that name."""
     modules = tuple(f"{name}." for name in names)
     return {key: value for key, value in state.items() if key not in names and not key.startswith(modules)}
+
+
+def with_first_blocks(card: Card, blocks: int) -> Card:
+    """Return the card of the encoder that keeps the first `blocks` transformer blocks and the final norm of `card`.
+
+    Args:
+        card: the whole encoder. Its weights file may hold all blocks, or only the first ones.
+        blocks: how many blocks stay, 1 or more.
+    """
+
+    def build(size: int) -> VisionTransformer:
+        vit = card.build(size)
+        if blocks > len(vit.blocks):
+            raise RequestError(f"{card.name} has {len(vit.blocks)} blocks, not {blocks}", "backbone.blocks")
+        vit.blocks = vit.blocks[:blocks]
+        return vit
+
+    def convert(state: State) -> dict[str, Tensor]:
+        tensors = card.convert(state)
+        indices = {int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))}
+        return drop_tensors(tensors, *(f"blocks.{index}" for index in indices if index >= blocks))
+
+    return replace(card, about=f"{card.about}; the first {blocks} blocks", build=build, convert=convert)

@@ -18,7 +18,7 @@ IMAGES = 4
 
 
 @dataclass(frozen=True)
-class Feature:
+class FeatureStats:
     """A vector of every image: mean and standard deviation of its entries, and the mean of its Euclidean length."""
 
     mean: float
@@ -27,18 +27,18 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class Probe:
+class EncoderCheck:
     """`tensors` and `parameters` of the encoder, `features` by name, `tokens` an image, `speed` in images a second."""
 
     tensors: int
     parameters: int
     tokens: int
-    features: dict[str, Feature]
+    features: dict[str, FeatureStats]
     speed: float
     device: str
 
 
-def count_parameters(card: Card) -> int:
+def count_encoder_parameters(card: Card) -> int:
     """Parameters of the encoder, from its shapes alone."""
     return _count(card.build, card.size)
 
@@ -49,7 +49,7 @@ def _count(build: Callable[[int], VisionTransformer], size: int) -> int:
         return sum(parameter.numel() for parameter in build(size).parameters())
 
 
-def probe(backbone: Backbone, size: int, seconds: float = 1.0) -> Probe:
+def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> EncoderCheck:
     """Features of 4 images (bands, size, size) of normal noise, drawn from seed 0; then speed over some `seconds`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vit = backbone.vit.to(device)
@@ -65,7 +65,7 @@ def probe(backbone: Backbone, size: int, seconds: float = 1.0) -> Probe:
             vit.forward_features(noise)[0, 0, 0].item()  # waits for the device
             batches += 1
         speed = batches * IMAGES / (time.perf_counter() - start)
-    return Probe(
+    return EncoderCheck(
         len(vit.state_dict()),
         sum(parameter.numel() for parameter in vit.parameters()),
         tokens.shape[1],
@@ -75,6 +75,6 @@ def probe(backbone: Backbone, size: int, seconds: float = 1.0) -> Probe:
     )
 
 
-def _feature(vectors: Tensor) -> Feature:
+def _feature(vectors: Tensor) -> FeatureStats:
     """(B, D) in words."""
-    return Feature(vectors.mean().item(), vectors.std().item(), vectors.norm(dim=1).mean().item())
+    return FeatureStats(vectors.mean().item(), vectors.std().item(), vectors.norm(dim=1).mean().item())

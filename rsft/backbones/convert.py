@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from rsft.backbones.card import Card
 from rsft.backbones.checkpoints import read_checkpoint
-from rsft.backbones.loading import Backbone, load_whole
+from rsft.backbones.loading import Backbone, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import replacing, sha256
 
@@ -24,7 +24,7 @@ def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
     """
     if target.suffix != ".safetensors":
         raise RequestError(f"weights are written as .safetensors, not {target.suffix or 'without a suffix'}", target)
-    backbone = load_whole(card, card.size, source)
+    backbone = load_encoder_weights(card, card.size, source)
     tensors = {name: tensor.contiguous().clone() for name, tensor in card.convert(read_checkpoint(source)).items()}
     told = {
         "format": "pt",
@@ -35,6 +35,6 @@ def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
     }
     with replacing(target) as temporary:
         save_file(tensors, temporary, told)
-        if load_whole(card, card.size, temporary).sha256 != backbone.sha256:
+        if load_encoder_weights(card, card.size, temporary).sha256 != backbone.sha256:
             raise WeightsError("the converted weights differ from their source", source, "report this file")
     return backbone

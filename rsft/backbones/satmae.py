@@ -14,7 +14,7 @@ from typing import Any
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rsft.backbones.card import Card, Remote, check_side, without
+from rsft.backbones.card import Card, Remote, check_input_size, drop_tensors
 
 RGB_MEAN = (0.4182007312774658, 0.4214799106121063, 0.3991275727748871)
 RGB_STD = (0.28774282336235046, 0.27541765570640564, 0.2764017581939697)  # of fMoW RGB: util/datasets.py
@@ -27,7 +27,9 @@ DECODER = ("mask_token", "decoder_embed", "decoder_pos_embed", "decoder_blocks",
 """What a masked autoencoder has beside its encoder, and what is expected to be left over."""
 
 
-def build(name: str, mean_pooled: bool, size: int, architecture: dict[str, Any] = LARGE) -> VisionTransformer:
+def build_satmae_vit(
+    name: str, mean_pooled: bool, size: int, architecture: dict[str, Any] = LARGE
+) -> VisionTransformer:
     """The architecture with random weights for inputs (B, 3, size, size); tokens (B, 1 + (size / 16)^2, D).
 
     Args:
@@ -36,7 +38,7 @@ def build(name: str, mean_pooled: bool, size: int, architecture: dict[str, Any] 
     Raises:
         RequestError: `size` is no positive multiple of the patch side.
     """
-    check_side(name, PATCH, size)
+    check_input_size(name, PATCH, size)
     return VisionTransformer(
         img_size=size,
         patch_size=PATCH,
@@ -58,10 +60,10 @@ def _card(name: str, about: str, file: str, mean_pooled: bool) -> Card:
         unit="uint8",
         mean=RGB_MEAN,
         std=RGB_STD,
-        licence=LICENCE,
+        license=LICENCE,
         weights=Remote(file, f"{page}/files/{file}", bytes=None, sha256=None, page=page),
-        build=partial(build, name, mean_pooled),
-        convert=lambda state: without(state, *(("head",) if mean_pooled else DECODER)),
+        build=partial(build_satmae_vit, name, mean_pooled),
+        convert=lambda state: drop_tensors(state, *(("head",) if mean_pooled else DECODER)),
         antialias=False,  # util/pos_embed.py
     )
 

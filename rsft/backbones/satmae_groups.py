@@ -17,7 +17,7 @@ from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from rsft.backbones.card import Card, Remote, State, check_side, without
+from rsft.backbones.card import Card, Remote, State, check_input_size, drop_tensors
 from rsft.backbones.satmae import DECODER, LARGE, LICENCE, NORM
 
 _STATISTICS = {  # mean and deviation in fMoW-Sentinel: util/datasets.py; B01, B09 and B10 are not used
@@ -97,7 +97,7 @@ def build(
     Raises:
         RequestError: `size` is no positive multiple of the patch side.
     """
-    check_side(name, PATCH, size)
+    check_input_size(name, PATCH, size)
     return GroupChannelViT(
         channel_width=channel_width,
         img_size=size,
@@ -111,14 +111,14 @@ def build(
 
 def _pretrained(state: State) -> dict[str, Tensor]:
     """The masked autoencoder's class token has no group; fine-tuning gives it one that starts at zero."""
-    tensors = without(state, *DECODER, "decoder_channel_embed")
+    tensors = drop_tensors(state, *DECODER, "decoder_channel_embed")
     if "channel_embed" in tensors and "channel_cls_embed" not in tensors:
         tensors["channel_cls_embed"] = torch.zeros_like(tensors["channel_embed"][:, :1])
     return tensors
 
 
 def _fine_tuned(state: State) -> dict[str, Tensor]:
-    return without(state, "head")
+    return drop_tensors(state, "head")
 
 
 def _card(architecture: dict[str, Any], file: str, md5: str) -> Card:
@@ -135,7 +135,7 @@ def _card(architecture: dict[str, Any], file: str, md5: str) -> Card:
         unit="uint16",
         mean=tuple(low for low, _ in LIMITS),
         std=tuple(high - low for low, high in LIMITS),
-        licence=LICENCE,
+        license=LICENCE,
         weights=Remote(file, f"{page}/files/{file}", bytes=None, sha256=None, page=page, md5=md5),
         build=partial(build, name, architecture, tuned),
         convert=_fine_tuned if tuned else _pretrained,

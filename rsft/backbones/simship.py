@@ -11,7 +11,7 @@ from typing import Any
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rsft.backbones.card import Card, check_side
+from rsft.backbones.card import Card, check_input_size
 
 NAME = "vit_tiny_patch8_64.simship"
 WEIGHTS = Path(__file__).parent / "pretrained" / "vit_tiny_patch8_64_simship.safetensors"
@@ -32,13 +32,13 @@ STEM, STEM_GROUPS = (24, 48, 96), 4  # channels of the stem, each layer halves t
 MEAN, STD = (0.4, 0.4, 0.4), (0.22, 0.22, 0.22)
 
 
-def build(size: int = SIZE) -> VisionTransformer:
+def build_simship_vit(size: int = SIZE) -> VisionTransformer:
     """The architecture with random weights for inputs (B, 3, size, size); tokens (B, 1 + (size / 8)^2, 192).
 
     Raises:
         RequestError: `size` is no positive multiple of the patch side.
     """
-    check_side(NAME, PATCH, size)
+    check_input_size(NAME, PATCH, size)
     vit = VisionTransformer(img_size=size, **ARCHITECTURE)
     vit.patch_embed.proj = _stem(vit.embed_dim)
     return vit
@@ -63,8 +63,8 @@ CARDS = (
         unit="uint8",
         mean=MEAN,
         std=STD,
-        licence="MIT",
+        license="MIT",
         weights=WEIGHTS,
-        build=build,
+        build=build_simship_vit,
     ),
 )

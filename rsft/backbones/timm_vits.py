@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import timm
 import torch
-from timm.models import get_pretrained_cfg, is_model, is_model_in_modules
+from timm.models import PretrainedCfg, get_pretrained_cfg, is_model, is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer
 
-from rsft.backbones.card import Card, Remote, check_side, without
+from rsft.backbones.card import Card, Remote, check_input_size, drop_tensors
 from rsft.errors import RequestError
 
 NAMES = (
@@ -30,6 +30,9 @@ NAMES = (
 )
 """Those that a list shows; `card` knows the others too."""
 
+PREFIX = "timm:"
+"""Before a model name: the weights come from a file that the recipe names, not from the hub."""
+
 SITES = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 """The layers of a block that fine-tuning attaches to."""
 
@@ -37,7 +40,7 @@ _MODULES = ("vision_transformer", "deit")  # of timm, where its plain vision tra
 _UNUSED = ("mask_token", "pre_logits")  # of pre-training; timm's own checkpoint_filter_fn drops both
 
 
-def card(name: str) -> Card | None:
+def timm_card(name: str) -> Card | None:
     """What timm's registry holds of `name`, such as vit_base_patch16_224.augreg_in21k; None where it has no such model.
 
     Args:
@@ -46,44 +49,55 @@ def card(name: str) -> Card | None:
     Raises:
         RequestError: the model is no vision transformer that can be fine-tuned here, or has no weights on the hub.
     """
+    local = name.startswith(PREFIX)
+    name = name.removeprefix(PREFIX)
     if not is_model(name):
         return None
     try:
         config = get_pretrained_cfg(name)
     except RuntimeError as error:  # an unknown tag; names the architecture and the tag
         raise RequestError(str(error), "backbone.name", _tags(name)) from error
-    if config is None or not config.hf_hub_id:
-        raise RequestError(f"timm has no weights of {name} on the hub", "backbone.name", "choose another model")
+    if config is None or not (config.hf_hub_id or local):
+        fix = f"choose another model, or name your own file: backbone.name=timm:{name} backbone.weights=FILE"
+        raise RequestError(f"timm has no weights of {name} on the hub", "backbone.name", fix)
     full = ".".join(filter(None, (config.architecture, config.tag)))
     vit = _checked(full)
     patch, grid = vit.patch_embed.patch_size[0], vit.patch_embed.grid_size[0]
     heads = [config.classifier] if isinstance(config.classifier, str) else config.classifier or []
     unused = (*heads, *_UNUSED)
-    page = f"https://huggingface.co/{config.hf_hub_id}"
-    stored = config.hf_hub_filename or "model.safetensors"
     return Card(
-        name=full,
-        about=f"timm {config.architecture}, weights {config.tag}",
+        name=f"{PREFIX}{name}" if local else full,
+        about=f"timm {config.architecture}, weights {'of a local file' if local else config.tag}",
         size=grid * patch,  # where the sides of the patches do not add up to the images', these are cropped
         patch=patch,
         bands=("R", "G", "B"),
         unit="uint8",
         mean=tuple(config.mean),
         std=tuple(config.std),
-        licence=config.license or "unknown",
-        weights=Remote(f"{full}{Path(stored).suffix}", f"{page}/resolve/main/{stored}", None, None, page),
-        build=partial(build, full, patch),
-        convert=lambda state: without(state, *unused),
+        license=(None if local else config.license) or "unknown",
+        weights=_local_file(name) if local else _hub_file(full, config),
+        build=partial(build_timm_vit, full, patch),
+        convert=lambda state: drop_tensors(state, *unused),
     )
 
 
-def build(architecture: str, patch: int, size: int, **options: Any) -> VisionTransformer:
+def _hub_file(name: str, config: PretrainedCfg) -> Remote:
+    page = f"https://huggingface.co/{config.hf_hub_id}"
+    file = config.hf_hub_filename or "model.safetensors"
+    return Remote(f"{name}{Path(file).suffix}", f"{page}/resolve/main/{file}", None, None, page)
+
+
+def _local_file(name: str) -> Remote:
+    return Remote(f"{name}.safetensors", None, None, None, "name the file in backbone.weights")
+
+
+def build_timm_vit(architecture: str, patch: int, size: int, **options: Any) -> VisionTransformer:
     """A timm model for inputs (B, bands, size, size), without a head; on the meta device its weights are not drawn.
 
     Raises:
         RequestError: the patches do not divide `size`.
     """
-    check_side(architecture, patch, size)
+    check_input_size(architecture, patch, size)
     if torch.get_default_device().type == "meta":  # drawing values that nobody keeps would take most of the time
         options["weight_init"] = "skip"
     return cast(VisionTransformer, timm.create_model(architecture, num_classes=0, img_size=size, **options))

@@ -16,8 +16,8 @@ from functools import cache, partial
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from rsft.backbones.card import Card, Remote, State, without
-from rsft.backbones.timm_vits import build
+from rsft.backbones.card import Card, Remote, State, drop_tensors
+from rsft.backbones.timm_vits import build_timm_vit
 from rsft.data.imagery.bands import SENTINEL2
 from rsft.errors import RequestError
 
@@ -184,7 +184,7 @@ _REFUSED = {
 }
 
 
-def card(name: str) -> Card | None:
+def torchgeo_card(name: str) -> Card | None:
     """What TorchGeo declares of the weights `name`, such as ViTSmall16_Weights.SENTINEL1_GRD_MAE; None for other names.
 
     Args:
@@ -214,16 +214,16 @@ def card(name: str) -> Card | None:
         unit=unit,
         mean=mean,
         std=std,
-        licence=source.licence,
+        license=source.licence,
         weights=Remote(file, f"{page}/resolve/{source.revision}/{file}", size, digest, page),
         build=_builder(architecture, patch, len(bands)),
-        convert=_scale_mae if source is _SCALE_MAE else lambda state: without(state, *source.unused),
+        convert=_scale_mae if source is _SCALE_MAE else lambda state: drop_tensors(state, *source.unused),
     )
 
 
 @cache
 def _builder(architecture: str, patch: int, bands: int) -> Callable[[int], VisionTransformer]:
-    return partial(build, architecture, patch, in_chans=bands)
+    return partial(build_timm_vit, architecture, patch, in_chans=bands)
 
 
 def _refusal(name: str) -> RequestError:
@@ -239,7 +239,7 @@ def _scale_mae(state: State) -> dict[str, torch.Tensor]:
     """Scale-MAE computes its position embedding from the size of a pixel on the ground (Reed et al. 2023, equation 1,
     https://arxiv.org/abs/2212.14532): here of pixels of 1 m, as TorchGeo's default; a larger input has smaller ones.
     """
-    tensors = without(state, "head")
+    tensors = drop_tensors(state, "head")
     if "cls_token" in tensors:
         tensors["pos_embed"] = _positions(tensors["cls_token"].shape[-1], SIZE // 16)
     return tensors

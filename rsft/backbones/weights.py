@@ -13,11 +13,11 @@ from rsft.backbones.card import Card, Remote
 from rsft.errors import WeightsError
 from rsft.types import Progress
 from rsft.utils.atomic_files import sha256, write_text
-from rsft.utils.download import download, stated_sha256, weights_folder
+from rsft.utils.download import download, fetch_server_sha256, weights_dir
 
 
 @dataclass(frozen=True)
-class Verdict:
+class WeightsStatus:
     """A weights file that is as it should be, as far as anybody can tell.
 
     Attributes:
@@ -34,48 +34,48 @@ class Verdict:
     ground: str
 
 
-def path_of(card: Card) -> Path:
+def weights_path(card: Card) -> Path:
     """Where the weights of `card` are, or would be."""
-    return weights_folder() / card.weights.file if isinstance(card.weights, Remote) else card.weights
+    return weights_dir() / card.weights.file if isinstance(card.weights, Remote) else card.weights
 
 
-def locate(card: Card) -> Path:
+def find_weights(card: Card) -> Path:
     """The weights file of `card`.
 
     Raises:
         WeightsError: it is not there; what to fetch, and where to put it.
     """
-    path = path_of(card)
+    path = weights_path(card)
     if not path.is_file():
         raise WeightsError(f"the weights of {card.name} are not here", path, _way(card, path))
     return path
 
 
-def get(card: Card, progress: Progress | None = None) -> Verdict:
+def fetch_weights(card: Card, progress: Progress | None = None) -> WeightsStatus:
     """Fetch the weights of `card`, unless they are there, and verify them.
 
     Raises:
         WeightsError: they cannot be fetched but by hand, or are not the published ones.
         DataError: the server cannot be reached, or sends another file; what to fetch by hand.
     """
-    remote, path = card.weights, path_of(card)
+    remote, path = card.weights, weights_path(card)
     if isinstance(remote, Remote) and remote.url and not path.exists():
         published, host = _published(card), urlsplit(remote.url).hostname
-        stated = None if _whole(published) else stated_sha256(remote.url)
+        stated = None if _whole(published) else fetch_server_sha256(remote.url)
         download(remote.url, path, stated or published, progress=progress)
         if stated:
             _record(path, stated)
-            return replace(verify(card), state="verified", ground=f"SHA-256 as {host} states it")
-    return verify(card)
+            return replace(verify_weights(card), state="verified", ground=f"SHA-256 as {host} states it")
+    return verify_weights(card)
 
 
-def verify(card: Card) -> Verdict:
+def verify_weights(card: Card) -> WeightsStatus:
     """Hold the weights of `card` against what is published, and against what was recorded when they were first seen.
 
     Raises:
         WeightsError: they are missing, of another size, or altered.
     """
-    path, published, recorded = locate(card), _published(card), _recorded(path_of(card))
+    path, published, recorded = find_weights(card), _published(card), _recorded(weights_path(card))
     count, wanted = path.stat().st_size, card.weights.bytes if isinstance(card.weights, Remote) else None
     if wanted is not None and count != wanted:
         raise WeightsError(f"the file has {count:,} bytes, the published one {wanted:,}", path, _anew(card))
@@ -90,12 +90,14 @@ def verify(card: Card) -> Verdict:
         _record(path, digest)
     seen = "the same as when it was recorded" if recorded else f"recorded now in {_beside(path).name}"
     if published:
-        ground = f"{published_words(card)} as published" + ("" if _whole(published) else f"; {seen}")
-        return Verdict(path, count, digest, "verified", ground)
-    return Verdict(path, count, digest, "unchanged" if recorded else "first seen", f"no checksum is published; {seen}")
+        ground = f"{describe_checksum(card)} as published" + ("" if _whole(published) else f"; {seen}")
+        return WeightsStatus(path, count, digest, "verified", ground)
+    return WeightsStatus(
+        path, count, digest, "unchanged" if recorded else "first seen", f"no checksum is published; {seen}"
+    )
 
 
-def published_words(card: Card) -> str:
+def describe_checksum(card: Card) -> str:
     """How much of a checksum is published: SHA-256, its first digits alone, MD5, or none."""
     published = _published(card)
     if published is None:
@@ -129,7 +131,7 @@ def _way(card: Card, path: Path) -> str:
     """What to do about missing weights."""
     remote = card.weights
     if not isinstance(remote, Remote):
-        return "install rsft anew"
+        return "reinstall rsft"
     size = f" ({remote.bytes / 1e6:,.0f} MB)" if remote.bytes else ""
     if remote.url is None:
         return f"make or fetch {remote.file}{size} by hand ({card.about}; {remote.page}) and put it at {path}"
@@ -137,7 +139,7 @@ def _way(card: Card, path: Path) -> str:
 
 
 def _anew(card: Card) -> str:
-    return f"move the file away; {_way(card, path_of(card))}"
+    return f"move the file away; {_way(card, weights_path(card))}"
 
 
 def _beside(path: Path) -> Path:

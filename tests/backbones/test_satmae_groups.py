@@ -8,7 +8,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from rsft.backbones import satmae_groups
-from rsft.backbones.loading import load_whole
+from rsft.backbones.loading import load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from tests.helpers import satmae_data as data
 
@@ -69,7 +69,7 @@ def fine_tuned(tmp_path_factory):
 
 @pytest.mark.parametrize("size", [96, 64])
 def test_features_are_the_published_ones(pretrained, size):
-    backbone = load_whole(PRETRAINED, size, pretrained)
+    backbone = load_encoder_weights(PRETRAINED, size, pretrained)
     state = pretrained_state() | {"channel_cls_embed": torch.zeros(1, 1, CHANNELS)}
     state["pos_embed"] = data.resized(state["pos_embed"], size // 8)
     chips = CHIPS[:, :, :size, :size]
@@ -83,14 +83,14 @@ def test_features_are_the_published_ones(pretrained, size):
 
 
 def test_class_token_of_the_autoencoder_has_no_group(pretrained):
-    vit, state = load_whole(PRETRAINED, 96, pretrained).vit, pretrained_state()
+    vit, state = load_encoder_weights(PRETRAINED, 96, pretrained).vit, pretrained_state()
     with torch.inference_mode():
         tokens = vit._pos_embed(vit.patch_embed(CHIPS))
     assert torch.equal(tokens[:, :1], state["cls_token"].expand(2, -1, -1))
 
 
 def test_fine_tuned_feature_is_the_norm_of_the_mean(fine_tuned):
-    backbone, state = load_whole(FINE_TUNED, 96, fine_tuned), fine_tuned_state()
+    backbone, state = load_encoder_weights(FINE_TUNED, 96, fine_tuned), fine_tuned_state()
     with torch.inference_mode():
         found = backbone.vit(CHIPS)
         wanted = data.norm(last_block(CHIPS, state)[:, 1:].mean(1), state, "fc_norm")
@@ -102,7 +102,7 @@ def test_a_missing_group(pretrained, tmp_path):
     state = pretrained_state()
     del state["patch_embed.2.proj.weight"]
     with pytest.raises(WeightsError, match=r"35 of the 36 .* missing: patch_embed\.2\.proj\.weight"):
-        load_whole(PRETRAINED, 96, data.write(tmp_path / "two_groups.pth", state))
+        load_encoder_weights(PRETRAINED, 96, data.write(tmp_path / "two_groups.pth", state))
 
 
 def test_input_is_that_of_the_training():

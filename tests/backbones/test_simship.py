@@ -19,7 +19,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the weights and their model card that a test may spoil."""
     shutil.copy(simship.CARD, tmp_path)
     weights = Path(shutil.copy(simship.WEIGHTS, tmp_path))
-    monkeypatch.setitem(registry._OWN, simship.NAME, replace(simship.CARDS[0], weights=weights))
+    monkeypatch.setitem(registry._RSFT_CARDS, simship.NAME, replace(simship.CARDS[0], weights=weights))
     return weights
 
 
@@ -50,7 +50,7 @@ def test_both_cards_describe_the_weights() -> None:
     assert told["architecture"] == {"img_size": 64, **simship.ARCHITECTURE}
     assert (tuple(told["mean"]), tuple(told["std"])) == (card.mean, card.std)
     assert told["held_out_accuracy"]["grey"] > 0.5
-    assert told["licence"].startswith(card.licence)
+    assert told["licence"].startswith(card.license)
 
 
 @pytest.mark.parametrize("size", [0, -8, 60, 97])

