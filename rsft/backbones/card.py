@@ -1,4 +1,4 @@
-"""What is known of an encoder before a byte of its weights is read."""
+"""What is known about an encoder before any of its weights are read."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Remote:
     """A published weights file.
 
     Attributes:
-        file: its name in the folder of weights.
-        url: where it is fetched from; None where it must be fetched by hand.
-        bytes: its size, as far as published.
-        sha256: as far as published; the whole digest, or the leading digits that its publisher gives.
-        page: where a person reads about it and may fetch it.
-        md5: as far as published; Zenodo gives no other.
+        file: its name in the weights folder.
+        url: download address; None if the file must be fetched by hand.
+        bytes: published size; None if unknown.
+        sha256: published SHA-256, or the leading digits that the publisher gives; None if unknown.
+        page: web page about the file.
+        md5: published MD5, where the publisher (Zenodo) gives no SHA-256.
     """
 
     file: str
@@ -38,22 +38,24 @@ class Remote:
 
 @dataclass(frozen=True)
 class Card:
-    """An encoder that `load_backbone` knows.
+    """The description of an encoder that `load_backbone` can load.
 
     Attributes:
-        name: as a recipe names it.
-        about: one line: architecture and what it was trained on.
-        size, patch: sides in pixels of the native input and of a patch.
+        name: the name in a recipe.
+        about: one line with architecture and training data.
+        size: side of the native input, in pixels.
+        patch: side of a patch, in pixels.
         bands: names of the input planes, in order.
-        unit: what `mean` and `std` are in: "uint8" for bytes as 0-1, else a unit of `rsft.data.imagery`.
-        mean, std: of the input planes in training, one a band.
-        licence: of the weights, in words of SPDX where it has them.
-        weights: the file in this package, or a published one.
-        build: input side -> the architecture, with random weights and without a head; a side that the patches do not
-            divide is a RequestError.
-        convert: the checkpoint's tensors -> those of `build(size)`, under its names; what is expected to be left over
-            is dropped there, anything else stays and is refused by the loader. Converted tensors stay as they are.
-        antialias: whether positions are resampled with antialiasing, as timm does; many publishers do not.
+        unit: unit of `mean` and `std`: "uint8" for bytes scaled to 0-1, else a unit of `rsft.data.imagery`.
+        mean: mean of each input plane in pre-training.
+        std: standard deviation of each input plane in pre-training.
+        license: SPDX identifier of the weights' license, or free text.
+        weights: a file in this package, or a published one.
+        build: maps an input size to the architecture with random weights and without a head. It raises RequestError if
+            the patches do not divide the size.
+        convert: maps the tensors of a checkpoint to those of `build(size)`. It drops tensors that are expected to be
+            left over. All others stay, and the loader refuses them. Tensors that stay are not copied.
+        antialias: True if the position embedding is resampled with antialiasing, as timm does. Many publishers do not.
     """
 
     name: str
@@ -72,10 +74,15 @@ class Card:
 
 
 def check_input_size(name: str, patch: int, size: int) -> None:
-    """Whether patches of `patch` pixels divide an input of `size`.
+    """Raise an error if the patches do not divide the input.
+
+    Args:
+        name: name of the encoder, for the message.
+        patch: side of a patch, in pixels.
+        size: side of the input, in pixels.
 
     Raises:
-        RequestError: they do not, or `size` is not positive.
+        RequestError: `size` is not a positive multiple of `patch`.
     """
     if size < patch or size % patch:
         near = max(patch, round(size / patch) * patch)
@@ -83,17 +90,28 @@ def check_input_size(name: str, patch: int, size: int) -> None:
 
 
 def drop_tensors(state: State, *names: str) -> dict[str, Tensor]:
-    """The tensors of `state` that are neither one of `names` nor inside a module of that name."""
+    """Return `state` without some tensors.
+
+    Args:
+        state: tensors by name.
+        *names: names of tensors to drop, or of modules whose tensors are dropped.
+
+    Returns:
+        The remaining tensors by name, not copied.
+    """
     modules = tuple(f"{name}." for name in names)
     return {key: value for key, value in state.items() if key not in names and not key.startswith(modules)}
 
 
 def with_first_blocks(card: Card, blocks: int) -> Card:
-    """Return the card of the encoder that keeps the first `blocks` transformer blocks and the final norm of `card`.
+    """Return the card of the encoder that keeps only the first transformer blocks of another.
 
     Args:
         card: the whole encoder. Its weights file may hold all blocks, or only the first ones.
-        blocks: how many blocks stay, 1 or more.
+        blocks: number of blocks to keep, 1 or more. The final norm stays.
+
+    Returns:
+        A card with the same name. Its `build` raises RequestError if the encoder has fewer blocks.
     """
 
     def build(size: int) -> VisionTransformer:

@@ -1,4 +1,4 @@
-"""What an encoder gives for noise, and how fast: enough to see that two machines, or two files, hold the same one."""
+"""Run an encoder on fixed noise, to see whether two machines or two files hold the same encoder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGES = 4
 
 @dataclass(frozen=True)
 class FeatureStats:
-    """A vector of every image: mean and standard deviation of its entries, and the mean of its Euclidean length."""
+    """Statistics of one feature vector per image: mean and standard deviation of the entries, mean Euclidean norm."""
 
     mean: float
     std: float
@@ -28,7 +28,16 @@ class FeatureStats:
 
 @dataclass(frozen=True)
 class EncoderCheck:
-    """`tensors` and `parameters` of the encoder, `features` by name, `tokens` an image, `speed` in images a second."""
+    """The result of `check_encoder`.
+
+    Attributes:
+        tensors: number of tensors of the encoder.
+        parameters: number of parameters.
+        tokens: tokens per image.
+        features: statistics by name of the feature.
+        speed: images per second.
+        device: the device, in words.
+    """
 
     tensors: int
     parameters: int
@@ -39,7 +48,7 @@ class EncoderCheck:
 
 
 def count_encoder_parameters(card: Card) -> int:
-    """Parameters of the encoder, from its shapes alone."""
+    """Return the number of parameters of the encoder that `card` describes, computed from shapes."""
     return _count(card.build, card.size)
 
 
@@ -50,7 +59,16 @@ def _count(build: Callable[[int], VisionTransformer], size: int) -> int:
 
 
 def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> EncoderCheck:
-    """Features of 4 images (bands, size, size) of normal noise, drawn from seed 0; then speed over some `seconds`."""
+    """Compute features of noise images and measure the speed.
+
+    Args:
+        backbone: the loaded encoder.
+        size: side of the input, in pixels.
+        seconds: minimum duration of the speed measurement.
+
+    Returns:
+        Features of 4 images (bands, size, size) of normal noise with seed 0, and the speed in batches of 4.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vit = backbone.vit.to(device)
     shape = (IMAGES, len(backbone.bands), size, size)

@@ -1,4 +1,4 @@
-"""Foreign weights files as plain tensors: mapped into memory, and no code in them is run."""
+"""Read foreign weights files as plain tensors: they are mapped into memory, and no code in them is run."""
 
 from __future__ import annotations
 
@@ -18,22 +18,28 @@ from torch import Tensor, serialization
 from rsft.errors import WeightsError
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "teacher")
-"""Keys under which training scripts store the network beside optimizer and arguments; the first one present counts."""
+"""Keys under which training scripts store the network beside optimizer and arguments; the first one present is used."""
 
-_AGAIN = "fetch it anew"
-_REWRITE = "where memory allows: torch.save(torch.load(old, weights_only=True), new)"
-_CONVERT = "take the file of its publisher, or have it converted to safetensors by somebody you trust"
+_AGAIN = "download it again"
+_REWRITE = "rewrite it: torch.save(torch.load(old, weights_only=True), new)"
+_CONVERT = "use the publisher's own file, or a safetensors file from a source you trust"
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of the network in a safetensors file or in one of torch.save (.pth, .pt, .bin, .ckpt).
+    """Read the tensors of a network from a safetensors file or a torch.save file (.pth, .pt, .bin, .ckpt).
 
-    They are views of the mapped file: memory is taken page by page for what is read, and the system can take it back.
-    What is written to them stays in this process. The file may be replaced meanwhile, but not written into.
-    From a pickle only containers, numbers, tensors and an `argparse.Namespace` are let through; no code in it is run.
+    The tensors are views of the mapped file. Pages are loaded when they are read, and the system can release them
+    again. Writing to a tensor changes this process only. The file may be replaced meanwhile, but not overwritten in
+    place. From a pickle, only containers, numbers, tensors and an `argparse.Namespace` are accepted.
+
+    Args:
+        path: the file. The network may lie under one of the keys in `WRAPPERS`.
+
+    Returns:
+        Tensors by name.
 
     Raises:
-        WeightsError: a file that is missing, damaged, of another format, or holds more than tensors.
+        WeightsError: the file is missing, damaged, of another format, or holds more than tensors.
     """
     try:
         with path.open("rb") as file:
@@ -47,9 +53,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     elif start.startswith(b"\x80"):
         raise WeightsError("this is a pickle from before torch 1.6, which cannot be mapped", path, _REWRITE)
     else:
-        what = f"this is no weights file: it begins with {start!r}" if start else "the weights file is empty"
+        what = f"this is not a weights file: it begins with {start!r}" if start else "the weights file is empty"
         raise WeightsError(what, path, _AGAIN)
-    return _tensors(_unwrapped(stored), path)
+    return _check_tensors(_unwrap(stored), path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -63,15 +69,15 @@ def _read_zip(path: Path) -> Any:
     if not zipfile.is_zipfile(path):
         raise WeightsError("the file is truncated: its end is missing", path, _AGAIN)
     try:
-        with _namespace_alone():
+        with _allow_only_namespace():
             return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # a damaged or hostile pickle raises anything
         raise _unreadable(path, error) from error
 
 
 @contextmanager
-def _namespace_alone() -> Iterator[None]:
-    """Let pickles name `argparse.Namespace`, and nothing that other libraries have let through for themselves."""
+def _allow_only_namespace() -> Iterator[None]:
+    """Let pickles name `argparse.Namespace`, and nothing that other libraries have allowed for themselves."""
     before = serialization.get_safe_globals()
     serialization.clear_safe_globals()
     try:
@@ -85,16 +91,16 @@ def _namespace_alone() -> Iterator[None]:
 def _unreadable(path: Path, error: Exception) -> WeightsError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     for line in lines:
-        if found := re.search(r"GLOBAL (\S+)|function (<.*?>)|(TorchScript)", line):
-            what = next(filter(None, found.groups()))
+        if match := re.search(r"GLOBAL (\S+)|function (<.*?>)|(TorchScript)", line):
+            what = next(filter(None, match.groups()))
             return WeightsError(
-                f"the file asks for {what}, which is not allowed; nothing of it was run", path, _CONVERT
+                f"the file asks for {what}, which is not allowed; no code in it was run", path, _CONVERT
             )
     return WeightsError(f"the file is damaged: {lines[0]}", path, _AGAIN)
 
 
-def _unwrapped(stored: Any) -> Any:
-    """The mapping of tensors inside what training scripts put around it."""
+def _unwrap(stored: Any) -> Any:
+    """Return the mapping of tensors inside the mappings that training scripts wrap around it."""
     while isinstance(stored, Mapping):
         inner = next((stored[key] for key in WRAPPERS if isinstance(stored.get(key), Mapping)), None)
         if inner is None:
@@ -103,11 +109,11 @@ def _unwrapped(stored: Any) -> Any:
     return stored
 
 
-def _tensors(stored: Any, path: Path) -> dict[str, Tensor]:
-    fix = f"take a file with names and tensors, bare or under one of {', '.join(WRAPPERS)}"
+def _check_tensors(stored: Any, path: Path) -> dict[str, Tensor]:
+    fix = f"use a file that maps names to tensors, directly or under one of {', '.join(WRAPPERS)}"
     if not isinstance(stored, Mapping) or not stored:
-        raise WeightsError(f"the file holds no network but {type(stored).__name__}", path, fix)
+        raise WeightsError(f"the file holds {type(stored).__name__}, not a network", path, fix)
     for key, value in stored.items():
         if not (isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided):
-            raise WeightsError(f"{key!r} is no plain tensor but {type(value).__name__}", path, fix)
+            raise WeightsError(f"{key!r} is not a plain tensor but {type(value).__name__}", path, fix)
     return {key: value.detach() for key, value in stored.items()}

@@ -1,4 +1,4 @@
-"""A foreign checkpoint as the plain tensors of the encoder in it, in safetensors."""
+"""Convert a foreign checkpoint to the encoder's plain tensors in safetensors."""
 
 from __future__ import annotations
 
@@ -14,19 +14,30 @@ from rsft.utils.atomic_files import replacing, sha256
 
 
 def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
-    """Write the encoder's tensors in `source`, and nothing else of it, to `target`; return the encoder.
+    """Write the encoder's tensors in a checkpoint, and nothing else of it, to a safetensors file.
 
-    The types of the tensors stay. The file tells the encoder's name, and the SHA-256 of `source`.
+    The number types of the tensors stay. The metadata of the new file holds the encoder's name and the SHA-256 of
+    `source`.
+
+    Args:
+        card: the encoder that `source` holds.
+        source: the checkpoint.
+        target: the new file, with suffix .safetensors.
+
+    Returns:
+        The encoder, loaded from the new file's tensors.
 
     Raises:
-        RequestError: `target` is no .safetensors file.
+        RequestError: `target` has another suffix.
         WeightsError: `source` cannot be read, or does not hold the whole encoder.
     """
     if target.suffix != ".safetensors":
-        raise RequestError(f"weights are written as .safetensors, not {target.suffix or 'without a suffix'}", target)
+        raise RequestError(
+            f"weights are written as .safetensors, not as {target.suffix or 'a file without a suffix'}", target
+        )
     backbone = load_encoder_weights(card, card.size, source)
     tensors = {name: tensor.contiguous().clone() for name, tensor in card.convert(read_checkpoint(source)).items()}
-    told = {
+    metadata = {
         "format": "pt",
         "backbone": card.name,
         "encoder_sha256": backbone.sha256,
@@ -34,7 +45,7 @@ def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
         "source_sha256": sha256(source),
     }
     with replacing(target) as temporary:
-        save_file(tensors, temporary, told)
+        save_file(tensors, temporary, metadata)
         if load_encoder_weights(card, card.size, temporary).sha256 != backbone.sha256:
             raise WeightsError("the converted weights differ from their source", source, "report this file")
     return backbone

@@ -1,4 +1,4 @@
-"""The first layer of an encoder, made to take the planes that a recipe asks for."""
+"""Adapt the first layer of an encoder to the planes that a recipe asks for."""
 
 from __future__ import annotations
 
@@ -17,48 +17,57 @@ from rsft.errors import RequestError
 _KEY = "data.bands"
 
 
-def fit_inputs(backbone: Backbone, chip_bands: Sequence[str], wanted: Sequence[str] | None, remap: str) -> Backbone:
-    """The encoder for planes `wanted` (expressions over `chip_bands`), or for what the chips have where None.
+def fit_inputs(backbone: Backbone, chip_bands: Sequence[str], planes: Sequence[str] | None, remap: str) -> Backbone:
+    """Adapt an encoder to the planes of a data set.
 
     Args:
-        remap: "replicate" leaves the encoder as it is, and repeats a single plane; "fold" sums the filters of inputs
-            that would be given the same plane, which gives the same features for less work; "expand" spreads the
-            filters over any number of planes, as timm does.
+        backbone: the encoder; it is changed in place.
+        chip_bands: names of the chips' bands.
+        planes: expressions over `chip_bands`, one per input of the network. None takes the chips' bands.
+        remap: "replicate" keeps the encoder and repeats a single plane. "fold" sums the filters of inputs that receive
+            the same plane, which gives the same features with less work. "expand" spreads the filters over any number
+            of planes, as timm does.
 
     Returns:
-        the encoder, changed in place, with `bands`, `mean` and `std` one a plane.
+        The encoder with `bands`, `mean` and `std`, one entry per plane.
 
     Raises:
-        RequestError: planes that the chips cannot give or the encoder cannot take.
+        RequestError: planes that the chips cannot provide or the encoder cannot take.
     """
-    planes = _planes(backbone, tuple(chip_bands), tuple(wanted) if wanted else None, remap)
+    planes = _choose_planes(backbone, tuple(chip_bands), tuple(planes) if planes else None, remap)
     check_planes(planes, chip_bands)
     if len(planes) != len(backbone.bands):
-        return _expand(backbone, planes)
-    return _fold(backbone, planes) if remap == "fold" else replace(backbone, bands=planes)
+        return _expand_filters(backbone, planes)
+    return _fold_equal_planes(backbone, planes) if remap == "fold" else replace(backbone, bands=planes)
 
 
-def _planes(backbone: Backbone, bands: tuple[str, ...], wanted: tuple[str, ...] | None, remap: str) -> tuple[str, ...]:
-    """One plane an input of the encoder; any number where `remap` is "expand"."""
+def _choose_planes(
+    backbone: Backbone, bands: tuple[str, ...], requested: tuple[str, ...] | None, remap: str
+) -> tuple[str, ...]:
+    """Return one plane per input of the encoder, or any number of planes if `remap` is "expand"."""
     inputs = len(backbone.bands)
-    planes = wanted or (backbone.bands if set(backbone.bands) <= set(bands) else bands)  # by name, in its own order
+    planes = requested or (
+        backbone.bands if set(backbone.bands) <= set(bands) else bands
+    )  # by name, in the encoder's order
     if remap == "expand":
         return planes
-    if len(planes) == 1 and backbone.unit == "uint8":  # a grey picture
+    if len(planes) == 1 and backbone.unit == "uint8":  # a gray image
         return planes * inputs
-    if len(planes) != inputs or (wanted is None and planes != backbone.bands):
+    if len(planes) != inputs or (requested is None and planes != backbone.bands):
         example = ", ".join((planes * inputs)[:inputs])
         raise RequestError(
             f"{backbone.name} takes {inputs} inputs ({', '.join(backbone.bands)}), not {', '.join(planes)}",
             _KEY,
-            f"say which plane is which input, for instance data.bands='[{example}]', or use data.remap=expand",
+            f"assign one plane to each input, for example data.bands='[{example}]', or use data.remap=expand",
         )
     return planes
 
 
-def _fold(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
-    """Sum the filters of equal planes. With x_c = (v - m_c) / s_c, input c is (s_p / s_c) x_p + (m_p - m_c) / s_c of
-    the first input p with the same plane: the factor goes into the filters, the rest into the bias.
+def _fold_equal_planes(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
+    """Sum the filters of equal planes.
+
+    With x_c = (v - m_c) / s_c, input c is (s_p / s_c) x_p + (m_p - m_c) / s_c of the first input p with the same plane.
+    The factor goes into the filters, the constant into the bias.
     """
     distinct = list(dict.fromkeys(planes))
     firsts = [planes.index(plane) for plane in distinct]
@@ -74,8 +83,8 @@ def _fold(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
     old = conv.weight.detach().double()
     weight = torch.zeros(old.shape[0], len(distinct), *old.shape[2:], dtype=torch.float64)
     for c, plane in enumerate(planes):
-        place = distinct.index(plane)
-        weight[:, place] += old[:, c] * (std[firsts[place]] / std[c])
+        column = distinct.index(plane)
+        weight[:, column] += old[:, c] * (std[firsts[column]] / std[c])
     bias = (old.sum((2, 3)) * shift).sum(1)
     _replace_first_layer(backbone, conv, weight.float(), bias.float() if bool(shift.any()) else None)
     return replace(
@@ -86,8 +95,8 @@ def _fold(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
     )
 
 
-def _expand(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
-    """Repeat the filters in turn and scale them, so that the sum over the inputs stays (timm's `adapt_input_conv`)."""
+def _expand_filters(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
+    """Repeat the filters in turn and scale them to keep their sum over the inputs (timm's `adapt_input_conv`)."""
     conv = _first_layer(backbone)
     weight = adapt_input_conv(len(planes), conv.weight.detach())
     _replace_first_layer(backbone, conv, weight, None)
@@ -105,7 +114,9 @@ def _first_layer(backbone: Backbone) -> nn.Conv2d:
     conv = projection[0] if isinstance(projection, nn.Sequential) else projection
     if not isinstance(conv, nn.Conv2d):
         raise RequestError(
-            f"{backbone.name} takes its own bands alone: {', '.join(backbone.bands)}", _KEY, "name these, in this order"
+            f"{backbone.name} only takes its own bands: {', '.join(backbone.bands)}",
+            _KEY,
+            "name these bands in this order",
         )
     return conv
 

@@ -1,4 +1,4 @@
-"""Weights into an architecture: every tensor or none, and nothing copied that can stay in the file."""
+"""Load weights into an architecture: all tensors or none, and no copy of what can stay in the file."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ class Backbone:
     """A frozen vision transformer without its head.
 
     Attributes:
-        name: as a recipe names it.
-        sha256: of the encoder's tensors (see `digest`), whatever file they came in and whatever the input size.
-        vit: maps (B, len(bands), size, size) to tokens (B, N, width) by `forward_features`; `vit.fc_norm` follows the
-            pooling, and is the identity unless the encoder was trained with mean pooling before its last norm.
-        mean, std: of the inputs it was trained on, one a band, in `unit`.
+        name: the name in a recipe.
+        sha256: hash of the encoder's tensors (see `tensors_sha256`). It depends neither on the file format nor on the
+            input size.
+        vit: maps (B, len(bands), size, size) to tokens (B, N, D) with `forward_features`. `vit.fc_norm` follows the
+            pooling; it is the identity unless the encoder was trained with mean pooling before its last norm.
+        mean: mean of each input in pre-training, in `unit`.
+        std: standard deviation of each input in pre-training, in `unit`.
         bands: names of the inputs, in order.
-        unit: "uint8" for bytes as 0-1, else a unit of `rsft.data.imagery`.
-        left_out: names of the file's tensors that belong to no encoder: a decoder, a head.
+        unit: "uint8" for bytes scaled to 0-1, else a unit of `rsft.data.imagery`.
+        left_out: names of the file's tensors that do not belong to the encoder, such as a decoder or a head.
     """
 
     name: str
@@ -49,18 +51,26 @@ class Backbone:
 
     @property
     def width(self) -> int:
-        """Features of a token."""
+        """Width of a token."""
         return int(self.vit.embed_dim)
 
 
 def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
-    """The encoder of `card` with the weights in `path`, for inputs of `size` x `size`, frozen and in evaluation mode.
+    """Load the encoder that a card describes, frozen and in evaluation mode.
 
-    Float32 tensors stay mapped: loading takes little more memory than the encoder's size, however large the file.
+    Float32 tensors stay mapped: loading takes little more memory than the encoder's size, however large the file is.
+
+    Args:
+        card: the encoder.
+        size: side of the input, in pixels. The position embedding is resampled to it.
+        path: the weights file.
+
+    Returns:
+        The encoder for inputs (B, bands, size, size).
 
     Raises:
-        RequestError: an input side that the patches do not divide.
-        WeightsError: a file that cannot be read, or whose tensors are not exactly those of the encoder.
+        RequestError: the patches do not divide the input size.
+        WeightsError: the file cannot be read, or its tensors are not exactly those of the encoder.
     """
     with torch.device("meta"):  # shapes alone
         vit = card.build(size)
@@ -70,7 +80,7 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     left_out = tuple(sorted(name for name, tensor in stored.items() if id(tensor) not in used))
     _check_names(state, vit, card, path)
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    resampled = _resampled(state, vit, card)
+    resampled = _resample_positions(state, vit, card)
     _check_shapes(resampled, vit, card, path)
     _check_values(state, card, path)
     vit.load_state_dict(resampled, assign=True)
@@ -79,26 +89,35 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
 
 
 def tensors_sha256(state: State) -> str:
-    """SHA-256 over a line for each tensor, in the order of the names: name, type, shape and SHA-256 of its bytes."""
-    with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter to the others
-        lines = pool.map(_line, sorted(state), (state[name] for name in sorted(state)))
+    """Return the SHA-256 of tensors.
+
+    The hash covers one line per tensor, sorted by name, with name, number type, shape and the SHA-256 of its bytes.
+
+    Args:
+        state: tensors by name.
+    """
+    with ThreadPoolExecutor() as pool:  # hashing releases the GIL
+        lines = pool.map(_hash_line, sorted(state), (state[name] for name in sorted(state)))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _line(name: str, tensor: Tensor) -> str:
+def _hash_line(name: str, tensor: Tensor) -> str:
     numbers: NDArray[np.uint8] = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return f"{name} {_kind(tensor)} {hashlib.sha256(numbers.data).hexdigest()}\n"
+    return f"{name} {_dtype_and_shape(tensor)} {hashlib.sha256(numbers.data).hexdigest()}\n"
 
 
-def _resampled(state: dict[str, Tensor], vit: VisionTransformer, card: Card) -> dict[str, Tensor]:
-    """Position embedding (1, prefix + n^2, D) -> (1, prefix + m^2, D); another form is left to the check."""
-    wanted = vit.pos_embed
-    if wanted is None or state["pos_embed"].shape == wanted.shape:
+def _resample_positions(state: dict[str, Tensor], vit: VisionTransformer, card: Card) -> dict[str, Tensor]:
+    """Resample the position embedding from (1, prefix + n^2, D) to (1, prefix + m^2, D).
+
+    An embedding of another form is left as it is; the check of shapes refuses it.
+    """
+    target = vit.pos_embed
+    if target is None or state["pos_embed"].shape == target.shape:
         return state
     stored = state["pos_embed"]
     prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
     side = math.isqrt(max(0, stored.shape[1] - prefix)) if stored.ndim == 3 else 0
-    if not side or stored.shape != (1, prefix + side**2, wanted.shape[2]):
+    if not side or stored.shape != (1, prefix + side**2, target.shape[2]):
         return state
     grid = list(vit.patch_embed.grid_size)
     new = resample_abs_pos_embed(stored, grid, [side, side], prefix, antialias=card.antialias)
@@ -106,45 +125,50 @@ def _resampled(state: dict[str, Tensor], vit: VisionTransformer, card: Card) -> 
 
 
 def _check_names(state: State, vit: VisionTransformer, card: Card, path: Path) -> None:
-    wanted = vit.state_dict().keys()
-    missing, strange = [name for name in wanted if name not in state], [name for name in state if name not in wanted]
+    expected = vit.state_dict().keys()
+    missing, strange = (
+        [name for name in expected if name not in state],
+        [name for name in state if name not in expected],
+    )
     if missing or strange:
-        faults = [f"{len(wanted) - len(missing)} of the {len(wanted)} tensors of {card.name} are in the file"]
-        faults += [f"missing: {_some(missing)}"] if missing else []
-        faults += [f"not expected: {_some(strange)}"] if strange else []
-        raise WeightsError("; ".join(faults), path, _other_file(card))
+        faults = [f"{len(expected) - len(missing)} of the {len(expected)} tensors of {card.name} are in the file"]
+        faults += [f"missing: {_first_few(missing)}"] if missing else []
+        faults += [f"not expected: {_first_few(strange)}"] if strange else []
+        raise WeightsError("; ".join(faults), path, _hint_other_file(card))
 
 
 def _check_shapes(state: State, vit: VisionTransformer, card: Card, path: Path) -> None:
     faults = [
-        f"{name} is {_kind(state[name])}, not {_kind(wanted)}"
-        for name, wanted in vit.state_dict().items()
-        if _kind(state[name]) != _kind(wanted)
+        f"{name} is {_dtype_and_shape(state[name])}, not {_dtype_and_shape(expected)}"
+        for name, expected in vit.state_dict().items()
+        if _dtype_and_shape(state[name]) != _dtype_and_shape(expected)
     ]
     if faults:
-        what = f"{len(faults)} of the {len(state)} tensors do not fit {card.name}: {_some(faults)}"
-        raise WeightsError(what, path, _other_file(card))
+        what = f"{len(faults)} of the {len(state)} tensors do not fit {card.name}: {_first_few(faults)}"
+        raise WeightsError(what, path, _hint_other_file(card))
 
 
 def _check_values(state: State, card: Card, path: Path) -> None:
-    faults = [name for name, tensor in state.items() if not tensor.sum().isfinite()]  # a sum needs no memory
+    faults = [name for name, tensor in state.items() if not tensor.sum().isfinite()]  # a sum needs no extra memory
     if faults:
-        what = f"{len(faults)} of the {len(state)} tensors of {card.name} hold infinite values or none: {_some(faults)}"
-        raise WeightsError(what, path, "fetch it anew")
+        what = f"{len(faults)} of the {len(state)} tensors of {card.name} hold NaN or infinity: {_first_few(faults)}"
+        raise WeightsError(what, path, "download it again")
 
 
-def _kind(tensor: Tensor) -> str:
+def _dtype_and_shape(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {'x'.join(map(str, tensor.shape)) or 'scalar'}"
 
 
-def _some(names: Iterable[str]) -> str:
+def _first_few(names: Iterable[str]) -> str:
     names = list(names)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _other_file(card: Card) -> str:
-    own = (
-        f"{card.weights.file} of {card.weights.page}" if isinstance(card.weights, Remote) else "the one in rsft itself"
+def _hint_other_file(card: Card) -> str:
+    usual_file = (
+        f"{card.weights.file} of {card.weights.page}"
+        if isinstance(card.weights, Remote)
+        else "the one in the rsft package"
     )
-    return f"name the encoder that the file holds, or take the file of this one: {own}"
+    return f"name the encoder that the file holds, or use the file of this encoder: {usual_file}"

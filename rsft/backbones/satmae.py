@@ -1,9 +1,11 @@
-"""SatMAE's ViT-L/16 of optical satellite images, fMoW RGB (Cong et al. 2022, https://arxiv.org/abs/2207.08051).
+"""SatMAE ViT-L/16, pre-trained on optical satellite images of fMoW RGB.
 
-The files are those of https://github.com/sustainlab-group/SatMAE: beside the network they hold the optimizer and the
-arguments of the run. `fmow_pretrain.pth` is a masked autoencoder; its decoder is left out, its last norm is of every
-token. `fmow_finetune.pth` was trained on the mean of the patch tokens and has its last norm behind it: its tokens come
-without a norm, and the published feature is `vit.fc_norm(tokens[:, 1:].mean(1))`.
+Source: Cong et al. 2022, https://arxiv.org/abs/2207.08051, and https://github.com/sustainlab-group/SatMAE. The
+    published
+files hold the network, the optimizer and the arguments of the run. `fmow_pretrain.pth` is a masked autoencoder: its
+decoder is left out, and its last norm applies to every token. `fmow_finetune.pth` was trained on the mean of the patch
+tokens, and its last norm follows the mean: its tokens come without a norm, and the published feature is
+`vit.fc_norm(tokens[:, 1:].mean(1))`.
 """
 
 from __future__ import annotations
@@ -18,25 +20,31 @@ from rsft.backbones.card import Card, Remote, check_input_size, drop_tensors
 
 RGB_MEAN = (0.4182007312774658, 0.4214799106121063, 0.3991275727748871)
 RGB_STD = (0.28774282336235046, 0.27541765570640564, 0.2764017581939697)  # of fMoW RGB: util/datasets.py
-LICENCE = "unknown; of the code CC-BY-NC-4.0"
+LICENSE = "unknown; the code is CC-BY-NC-4.0"
 
 LARGE: dict[str, Any] = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
 NORM = partial(nn.LayerNorm, eps=1e-6)
 PATCH = 16
 DECODER = ("mask_token", "decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred")
-"""What a masked autoencoder has beside its encoder, and what is expected to be left over."""
+"""Tensors of a masked autoencoder beside its encoder; they are expected to be left over."""
 
 
 def build_satmae_vit(
     name: str, mean_pooled: bool, size: int, architecture: dict[str, Any] = LARGE
 ) -> VisionTransformer:
-    """The architecture with random weights for inputs (B, 3, size, size); tokens (B, 1 + (size / 16)^2, D).
+    """Build the architecture with random weights.
 
     Args:
-        mean_pooled: the last norm follows the mean of the patch tokens (`vit.fc_norm`), instead of every token.
+        name: name of the encoder, for messages.
+        mean_pooled: True if the last norm follows the mean of the patch tokens (`vit.fc_norm`) instead of every token.
+        size: side of the input, in pixels.
+        architecture: width, depth and heads.
+
+    Returns:
+        A ViT that maps (B, 3, size, size) to tokens (B, 1 + (size / 16)^2, D).
 
     Raises:
-        RequestError: `size` is no positive multiple of the patch side.
+        RequestError: `size` is not a positive multiple of the patch side.
     """
     check_input_size(name, PATCH, size)
     return VisionTransformer(
@@ -60,7 +68,7 @@ def _card(name: str, about: str, file: str, mean_pooled: bool) -> Card:
         unit="uint8",
         mean=RGB_MEAN,
         std=RGB_STD,
-        license=LICENCE,
+        license=LICENSE,
         weights=Remote(file, f"{page}/files/{file}", bytes=None, sha256=None, page=page),
         build=partial(build_satmae_vit, name, mean_pooled),
         convert=lambda state: drop_tensors(state, *(("head",) if mean_pooled else DECODER)),

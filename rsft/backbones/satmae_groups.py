@@ -1,9 +1,11 @@
-"""SatMAE's ViT-L/8 and ViT-B/8 of Sentinel-2 images: bands in three groups, each with its own patches and tokens
-(Cong et al. 2022, section 3.3, https://arxiv.org/abs/2207.08051; models_vit_group_channels.py of its repository).
+"""SatMAE ViT-L/8 and ViT-B/8 for Sentinel-2: bands in three groups, each with its own patches and tokens.
 
-In training a band became (x - mean + 2 std) / (4 std), cut off to 0-1 and rounded to bytes, of top-of-atmosphere
-reflectance times 10,000. `mean` and `std` of a card do the same without the cut; a stretch between `LIMITS` does all.
-Products since January 2022 (processing baseline 04.00) carry an offset of 1,000, which has to be taken off before.
+Source: Cong et al. 2022, section 3.3, https://arxiv.org/abs/2207.08051; models_vit_group_channels.py of its repository.
+
+In pre-training, a band became (x - mean + 2 std) / (4 std), clipped to 0-1 and rounded to bytes, where x is the
+top-of-atmosphere reflectance times 10,000. `mean` and `std` of a card do the same without clipping; a stretch between
+`LIMITS` does all of it. Products since January 2022 (processing baseline 04.00) carry an offset of 1,000, which must be
+subtracted first.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rsft.backbones.card import Card, Remote, State, check_input_size, drop_tensors
-from rsft.backbones.satmae import DECODER, LARGE, LICENCE, NORM
+from rsft.backbones.satmae import DECODER, LARGE, LICENSE, NORM
 
 _STATISTICS = {  # mean and deviation in fMoW-Sentinel: util/datasets.py; B01, B09 and B10 are not used
     "B02": (1184.3824625, 650.2842772),
@@ -33,19 +35,19 @@ _STATISTICS = {  # mean and deviation in fMoW-Sentinel: util/datasets.py; B01, B
     "B12": (1247.91870117, 1087.6020813),
 }
 BANDS = tuple(_STATISTICS)
-GROUPS = ((0, 1, 2, 6), (3, 4, 5, 7), (8, 9))
-"""Places in BANDS: 10 m, red edge and narrow near infrared, short-wave infrared."""
+BAND_GROUPS = ((0, 1, 2, 6), (3, 4, 5, 7), (8, 9))
+"""Indices into BANDS: 10 m bands; red edge and narrow near infrared; short-wave infrared."""
 
 LIMITS = tuple((mean - 2 * std, mean + 2 * std) for mean, std in _STATISTICS.values())
-"""Values of each band that became 0 and 1."""
+"""Values of each band that became 0 and 1 in pre-training."""
 
 BASE: dict[str, Any] = {"embed_dim": 768, "depth": 12, "num_heads": 12}
-CHANNEL_WIDTH = 256  # of an embedding, for the group; the rest is for the position
+CHANNEL_WIDTH = 256  # part of the embedding for the group; the rest encodes the position
 PATCH = 8
 
 
 class GroupPatchEmbed(nn.ModuleList):
-    """Patches of each group of bands by a projection of its own: (B, 10, S, S) -> (B, G * (S / patch)^2, D)."""
+    """Patch embedding with one projection per group of bands: (B, 10, S, S) -> (B, G * (S / patch)^2, D)."""
 
     def __init__(self, groups: Sequence[Sequence[int]], img_size: int, in_chans: int, **options: Any) -> None:
         embeds = [PatchEmbed(img_size=img_size, in_chans=len(group), **options) for group in groups]
@@ -55,14 +57,22 @@ class GroupPatchEmbed(nn.ModuleList):
         self.num_patches = sum(embed.num_patches for embed in embeds)
 
     def forward(self, x: Tensor) -> Tensor:
-        """All patches of the first group, then those of the second, and so on."""
+        """Embed the patches of all groups.
+
+        Args:
+            x: images (B, bands, S, S).
+
+        Returns:
+            Patches (B, G * (S / patch)^2, D): all of the first group, then those of the second, and so on.
+        """
         return torch.cat([embed(x[:, group]) for embed, group in zip(self, self.groups, strict=True)], dim=1)
 
 
 class GroupChannelViT(VisionTransformer):
-    """A ViT over the patches of several groups of bands, whose embedding says in one part where and in one which group.
+    """A ViT over the patches of several groups of bands.
 
-    Tokens (B, 1 + G * (S / patch)^2, D): the class token, then the groups one after the other.
+    One part of the embedding encodes the position, the other part the group. Tokens (B, 1 + G * (S / patch)^2, D): the
+    class token, then the groups one after the other.
     """
 
     cls_token: nn.Parameter
@@ -70,7 +80,7 @@ class GroupChannelViT(VisionTransformer):
     patch_embed: GroupPatchEmbed
 
     def __init__(
-        self, groups: Sequence[Sequence[int]] = GROUPS, channel_width: int = CHANNEL_WIDTH, **options: Any
+        self, groups: Sequence[Sequence[int]] = BAND_GROUPS, channel_width: int = CHANNEL_WIDTH, **options: Any
     ) -> None:
         bands = sum(map(len, groups))
         super().__init__(in_chans=bands, embed_layer=partial(GroupPatchEmbed, groups), **options)
@@ -80,7 +90,7 @@ class GroupChannelViT(VisionTransformer):
         self.channel_cls_embed = nn.Parameter(torch.zeros(1, 1, channel_width))
 
     def _pos_embed(self, x: Tensor) -> Tensor:
-        """Patches (B, G * L, D) -> tokens (B, 1 + G * L, D) with place, group and class token."""
+        """Add position, group and class token: patches (B, G * L, D) -> tokens (B, 1 + G * L, D)."""
         groups, places = self.channel_embed.shape[1], self.pos_embed.shape[1] - 1
         where = self.pos_embed[:, None, 1:].expand(-1, groups, -1, -1)  # (1, G, L, D - C)
         which = self.channel_embed[:, :, None].expand(-1, -1, places, -1)  # (1, G, L, C)
@@ -89,13 +99,23 @@ class GroupChannelViT(VisionTransformer):
         return cast(Tensor, self.pos_drop(torch.cat([first.expand(x.shape[0], -1, -1), tokens], dim=1)))
 
 
-def build(
+def build_group_vit(
     name: str, architecture: dict[str, Any], mean_pooled: bool, size: int, channel_width: int = CHANNEL_WIDTH
 ) -> GroupChannelViT:
-    """The architecture with random weights for inputs (B, 10, size, size); tokens (B, 1 + 3 * (size / 8)^2, D).
+    """Build the architecture with random weights.
+
+    Args:
+        name: name of the encoder, for messages.
+        architecture: width, depth and heads.
+        mean_pooled: True if the last norm follows the mean of the patch tokens.
+        size: side of the input, in pixels.
+        channel_width: width of the part of the embedding that encodes the group.
+
+    Returns:
+        A ViT that maps (B, 10, size, size) to tokens (B, 1 + 3 * (size / 8)^2, D).
 
     Raises:
-        RequestError: `size` is no positive multiple of the patch side.
+        RequestError: `size` is not a positive multiple of the patch side.
     """
     check_input_size(name, PATCH, size)
     return GroupChannelViT(
@@ -109,15 +129,15 @@ def build(
     )
 
 
-def _pretrained(state: State) -> dict[str, Tensor]:
-    """The masked autoencoder's class token has no group; fine-tuning gives it one that starts at zero."""
+def _convert_pretrained(state: State) -> dict[str, Tensor]:
+    """Convert a masked autoencoder. Its class token has no group; fine-tuning adds one that starts at zero."""
     tensors = drop_tensors(state, *DECODER, "decoder_channel_embed")
     if "channel_embed" in tensors and "channel_cls_embed" not in tensors:
         tensors["channel_cls_embed"] = torch.zeros_like(tensors["channel_embed"][:, :1])
     return tensors
 
 
-def _fine_tuned(state: State) -> dict[str, Tensor]:
+def _convert_fine_tuned(state: State) -> dict[str, Tensor]:
     return drop_tensors(state, "head")
 
 
@@ -135,15 +155,15 @@ def _card(architecture: dict[str, Any], file: str, md5: str) -> Card:
         unit="uint16",
         mean=tuple(low for low, _ in LIMITS),
         std=tuple(high - low for low, high in LIMITS),
-        license=LICENCE,
+        license=LICENSE,
         weights=Remote(file, f"{page}/files/{file}", bytes=None, sha256=None, page=page, md5=md5),
-        build=partial(build, name, architecture, tuned),
-        convert=_fine_tuned if tuned else _pretrained,
+        build=partial(build_group_vit, name, architecture, tuned),
+        convert=_convert_fine_tuned if tuned else _convert_pretrained,
         antialias=False,
     )
 
 
-CARDS = (  # Zenodo lists MD5 beside sizes, which tell the files apart: 3.9, 3.6, 1.3 and 1.0 GB
+CARDS = (  # Zenodo lists MD5 and sizes: 3.9, 3.6, 1.3 and 1.0 GB
     _card(LARGE, "pretrain-vit-large-e199.pth", "436bcd815194afdae38f3e023c74e9cd"),
     _card(LARGE, "finetune-vit-large-e7.pth", "c1a6b1e97c7f99de7e38efa6e756c1ab"),
     _card(BASE, "pretrain-vit-base-e199.pth", "1269e6a8255cee0affdeb6bb75776c86"),

@@ -1,6 +1,6 @@
-"""The encoder that ships with the package: a small ViT pre-trained on simulated optical ships, no radar involved.
+"""The encoder in the rsft package: a small ViT, pre-trained on simulated optical images of ships, not on radar.
 
-Its weights and model card are written by tools/maintenance/pretrain_simship.py.
+tools/maintenance/pretrain_simship.py writes its weights and its model card.
 """
 
 from __future__ import annotations
@@ -33,10 +33,16 @@ MEAN, STD = (0.4, 0.4, 0.4), (0.22, 0.22, 0.22)
 
 
 def build_simship_vit(size: int = SIZE) -> VisionTransformer:
-    """The architecture with random weights for inputs (B, 3, size, size); tokens (B, 1 + (size / 8)^2, 192).
+    """Build the architecture with random weights.
+
+    Args:
+        size: side of the input, in pixels.
+
+    Returns:
+        A ViT that maps (B, 3, size, size) to tokens (B, 1 + (size / 8)^2, 192).
 
     Raises:
-        RequestError: `size` is no positive multiple of the patch side.
+        RequestError: `size` is not a positive multiple of the patch side.
     """
     check_input_size(NAME, PATCH, size)
     vit = VisionTransformer(img_size=size, **ARCHITECTURE)

@@ -1,4 +1,4 @@
-"""Vision transformers of timm by name: every one whose blocks have the usual layers, with its weights on the hub."""
+"""Vision transformers of timm by name: every one whose blocks have the usual layers."""
 
 from __future__ import annotations
 
@@ -28,26 +28,31 @@ NAMES = (
     "vit_large_patch14_dinov2.lvd142m",
     "vit_base_patch16_clip_224.openai",
 )
-"""Those that a list shows; `card` knows the others too."""
+"""The models that a list shows. `timm_card` knows all others, too."""
 
 PREFIX = "timm:"
 """Before a model name: the weights come from a file that the recipe names, not from the hub."""
 
 SITES = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-"""The layers of a block that fine-tuning attaches to."""
+"""The layers of a block that PEFT methods attach to."""
 
-_MODULES = ("vision_transformer", "deit")  # of timm, where its plain vision transformers are
-_UNUSED = ("mask_token", "pre_logits")  # of pre-training; timm's own checkpoint_filter_fn drops both
+_MODULES = ("vision_transformer", "deit")  # timm's modules with plain vision transformers
+_UNUSED = ("mask_token", "pre_logits")  # left over from pre-training; timm's checkpoint_filter_fn drops both
 
 
 def timm_card(name: str) -> Card | None:
-    """What timm's registry holds of `name`, such as vit_base_patch16_224.augreg_in21k; None where it has no such model.
+    """Return the card of a model in timm's registry.
 
     Args:
-        name: architecture and tag; without a tag it is timm's default one, which the card's name then tells.
+        name: architecture and tag, such as vit_base_patch16_224.augreg_in21k. Without a tag, timm's default tag is
+            taken and stored in the card's name. `timm:MODEL` takes weights from a local file, so any plain ViT is
+            accepted.
+
+    Returns:
+        The card; None if timm has no such model.
 
     Raises:
-        RequestError: the model is no vision transformer that can be fine-tuned here, or has no weights on the hub.
+        RequestError: the model is not a vision transformer that can be fine-tuned, or its weights are not on the hub.
     """
     local = name.startswith(PREFIX)
     name = name.removeprefix(PREFIX)
@@ -56,19 +61,19 @@ def timm_card(name: str) -> Card | None:
     try:
         config = get_pretrained_cfg(name)
     except RuntimeError as error:  # an unknown tag; names the architecture and the tag
-        raise RequestError(str(error), "backbone.name", _tags(name)) from error
+        raise RequestError(str(error), "backbone.name", _describe_tags(name)) from error
     if config is None or not (config.hf_hub_id or local):
         fix = f"choose another model, or name your own file: backbone.name=timm:{name} backbone.weights=FILE"
         raise RequestError(f"timm has no weights of {name} on the hub", "backbone.name", fix)
     full = ".".join(filter(None, (config.architecture, config.tag)))
-    vit = _checked(full)
+    vit = _check_model(full)
     patch, grid = vit.patch_embed.patch_size[0], vit.patch_embed.grid_size[0]
     heads = [config.classifier] if isinstance(config.classifier, str) else config.classifier or []
     unused = (*heads, *_UNUSED)
     return Card(
         name=f"{PREFIX}{name}" if local else full,
         about=f"timm {config.architecture}, weights {'of a local file' if local else config.tag}",
-        size=grid * patch,  # where the sides of the patches do not add up to the images', these are cropped
+        size=grid * patch,  # an image that whole patches do not cover is cropped
         patch=patch,
         bands=("R", "G", "B"),
         unit="uint8",
@@ -92,23 +97,32 @@ def _local_file(name: str) -> Remote:
 
 
 def build_timm_vit(architecture: str, patch: int, size: int, **options: Any) -> VisionTransformer:
-    """A timm model for inputs (B, bands, size, size), without a head; on the meta device its weights are not drawn.
+    """Build a timm model without a head. On the meta device, no weights are drawn.
+
+    Args:
+        architecture: timm's name, with or without tag.
+        patch: side of a patch, in pixels.
+        size: side of the input, in pixels.
+        **options: further arguments of `timm.create_model`.
+
+    Returns:
+        A ViT that maps (B, bands, size, size) to tokens (B, N, D).
 
     Raises:
         RequestError: the patches do not divide `size`.
     """
     check_input_size(architecture, patch, size)
-    if torch.get_default_device().type == "meta":  # drawing values that nobody keeps would take most of the time
+    if torch.get_default_device().type == "meta":  # initializing weights that are replaced would take most of the time
         options["weight_init"] = "skip"
     return cast(VisionTransformer, timm.create_model(architecture, num_classes=0, img_size=size, **options))
 
 
-def _checked(name: str) -> VisionTransformer:
-    """The model on the meta device, as an example of its shapes."""
+def _check_model(name: str) -> VisionTransformer:
+    """Return the model on the meta device, as an example of its shapes, if it can be fine-tuned."""
     other = RequestError(
-        f"{name} is no plain vision transformer: fine-tuning needs blocks with {', '.join(SITES)}",
+        f"{name} is not a plain vision transformer: fine-tuning needs blocks with {', '.join(SITES)}",
         "backbone.name",
-        "`rsft backbones ls` shows some that are",
+        "choose one that `rsft backbones ls` shows",
     )
     if not is_model_in_modules(name.split(".")[0], _MODULES):
         raise other
@@ -121,7 +135,7 @@ def _checked(name: str) -> VisionTransformer:
     return vit
 
 
-def _tags(name: str) -> str:
+def _describe_tags(name: str) -> str:
     architecture = name.split(".")[0]
-    known = [full.partition(".")[2] for full in timm.list_models(f"{architecture}.*", pretrained=True)]
-    return f"tags: {', '.join(known)}" if known else "it has no weights in timm"
+    tags = [full.partition(".")[2] for full in timm.list_models(f"{architecture}.*", pretrained=True)]
+    return f"tags: {', '.join(tags)}" if tags else "it has no weights in timm"

@@ -1,8 +1,8 @@
-"""Vision transformers that TorchGeo publishes weights of: Sentinel-1 and -2, Landsat, aerial.
+"""Vision transformers with weights published by TorchGeo: Sentinel-1 and -2, Landsat, aerial images.
 
-The tables say what TorchGeo 0.8.1 declares in `weights.url`, `weights.meta` and `weights.transforms`, so that nothing
-of it is imported (it takes seconds); a test holds them against the installed version. The unit of the input is not in
-TorchGeo: it follows from the numbers of the normalisation.
+The tables hold what TorchGeo 0.8.1 declares in `weights.url`, `weights.meta` and `weights.transforms`, because
+importing TorchGeo takes seconds. A test compares them with the installed version. TorchGeo does not declare the unit of
+the input; it follows from the numbers of the normalization.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAE = ("head", "mask_token", *_DECODER)  # beside the encoder, in the whole che
 
 @dataclass(frozen=True)
 class _Source:
-    """A repository of the hub; `trained` is data set and method, `unused` the names expected to be left over."""
+    """A repository of the hub; `trained`: data set and method, `unused`: tensors expected to be left over."""
 
     repo: str
     revision: str
@@ -236,19 +236,22 @@ def _refusal(name: str) -> RequestError:
 
 
 def _scale_mae(state: State) -> dict[str, torch.Tensor]:
-    """Scale-MAE computes its position embedding from the size of a pixel on the ground (Reed et al. 2023, equation 1,
-    https://arxiv.org/abs/2212.14532): here of pixels of 1 m, as TorchGeo's default; a larger input has smaller ones.
+    """Compute the position embedding of Scale-MAE from the ground size of a pixel.
+
+    Source: Reed et al. 2023, equation 1, https://arxiv.org/abs/2212.14532. The pixel size is 1 m, TorchGeo's default; a
+        larger
+    input has smaller pixels.
     """
     tensors = drop_tensors(state, "head")
     if "cls_token" in tensors:
-        tensors["pos_embed"] = _positions(tensors["cls_token"].shape[-1], SIZE // 16)
+        tensors["pos_embed"] = _sincos_positions(tensors["cls_token"].shape[-1], SIZE // 16)
     return tensors
 
 
-def _positions(width: int, side: int) -> torch.Tensor:
-    """Sines and cosines of column and row, zeros for the class token: (1, 1 + side * side, width)."""
+def _sincos_positions(width: int, side: int) -> torch.Tensor:
+    """Return sines and cosines of column and row, and zeros for the class token: (1, 1 + side * side, width)."""
     steps = torch.arange(width // 4) / (width / 4)
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    angles = [place.reshape(-1, 1) * 10_000.0**-steps for place in (columns, rows)]
+    angles = [coordinate.reshape(-1, 1) * 10_000.0**-steps for coordinate in (columns, rows)]
     waves = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
     return torch.cat([torch.zeros(1, width), waves])[None]

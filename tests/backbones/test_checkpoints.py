@@ -86,7 +86,7 @@ def test_truncated(suffix, share, tmp_path):
     file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
     with pytest.raises(WeightsError, match=r"truncated|damaged") as error:
         read_checkpoint(file)
-    assert error.value.location == str(file) and error.value.hint == "fetch it anew"
+    assert error.value.location == str(file) and error.value.hint == "download it again"
 
 
 def test_a_hole_in_the_pickle(tmp_path):
@@ -126,12 +126,12 @@ def test_no_file(path, tmp_path):
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ({"model": {"a": torch.ones(1), "b": 3}}, "'b' is no plain tensor but int"),
-        ({"epoch": 3}, "'epoch' is no plain tensor"),
-        ({1: torch.ones(1)}, "1 is no plain tensor"),
-        ({"a": torch.ones(2).to_sparse()}, "'a' is no plain tensor"),
-        ({}, "holds no network but dict"),
-        (torch.ones(3), "holds no network but Tensor"),
+        ({"model": {"a": torch.ones(1), "b": 3}}, "'b' is not a plain tensor but int"),
+        ({"epoch": 3}, "'epoch' is not a plain tensor"),
+        ({1: torch.ones(1)}, "1 is not a plain tensor"),
+        ({"a": torch.ones(2).to_sparse()}, "'a' is not a plain tensor"),
+        ({}, "holds dict, not a network"),
+        (torch.ones(3), "holds Tensor, not a network"),
     ],
 )
 def test_more_or_less_than_tensors(content, fault, tmp_path):

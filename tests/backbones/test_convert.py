@@ -52,5 +52,5 @@ def test_nothing_is_written_of_another_network(source: Path, tmp_path: Path) -> 
 
 
 def test_no_pickle_is_written(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"not \.pth"):
+    with pytest.raises(RequestError, match=r"not as \.pth"):
         convert_weights(find_card(TINY), source, tmp_path / "new.pth")

@@ -14,7 +14,9 @@ from tests.helpers import satmae_data as data
 
 CHANNELS = 16  # of the 64 of a token
 PRETRAINED, FINE_TUNED = (
-    replace(card, build=partial(satmae_groups.build, card.name, data.SMALL, mean_pooled, channel_width=CHANNELS))
+    replace(
+        card, build=partial(satmae_groups.build_group_vit, card.name, data.SMALL, mean_pooled, channel_width=CHANNELS)
+    )
     for card, mean_pooled in zip(satmae_groups.CARDS[:2], (False, True), strict=True)
 )
 CHIPS = torch.rand(2, 10, 96, 96, generator=torch.Generator().manual_seed(1))

@@ -87,7 +87,7 @@ def test_another_layout_is_refused_with_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("resnet50.a1_in1k", "no plain vision transformer"),
+        ("resnet50.a1_in1k", "not a plain vision transformer"),
         ("aimv2_large_patch14_224.apple_pt", "fine-tuning needs blocks with attn.qkv"),
         ("vit_huge_patch14_gap_224.in1k_ijepa", "no weights of vit_huge_patch14_gap_224.in1k_ijepa on the hub"),
         ("vit_base_patch16_224.nope", "augreg_in21k"),

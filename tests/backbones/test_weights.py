@@ -41,18 +41,18 @@ def card(url: str | None = None, size: int | None = None, sha256: str | None = N
     return replace(SHIPPED, name="x.y", weights=Remote("x.pth", url, size, sha256, "https://page", md5))
 
 
-def test_missing_weights_say_what_to_fetch_and_where_to_put_it(folder: Path) -> None:
-    with pytest.raises(WeightsError, match="not here") as caught:
+def test_the_error_for_missing_weights_says_what_to_download(folder: Path) -> None:
+    with pytest.raises(WeightsError, match="are missing") as caught:
         weights.find_weights(card("https://host/y.pth", 343_000_000))
     assert caught.value.location == str(folder / "x.pth")
-    told = "run `rsft weights get x.y`, or fetch https://host/y.pth (343 MB) by hand and put it at "
-    assert caught.value.hint == told + str(folder / "x.pth")
+    hint = "run `rsft weights get x.y`, or download https://host/y.pth (343 MB) by hand to "
+    assert caught.value.hint == hint + str(folder / "x.pth")
 
 
-def test_what_no_server_has_is_fetched_by_hand(folder: Path) -> None:
+def test_weights_without_a_url_are_fetched_by_hand(folder: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         weights.fetch_weights(card())
-    assert caught.value.hint.startswith("make or fetch x.pth by hand (") and "https://page" in caught.value.hint
+    assert caught.value.hint.startswith("create or download x.pth by hand (") and "https://page" in caught.value.hint
     (folder / "x.pth").write_bytes(BODY)
     assert weights.fetch_weights(card()).state == "first seen"
     assert weights.find_weights(card()) == folder / "x.pth"
@@ -60,58 +60,58 @@ def test_what_no_server_has_is_fetched_by_hand(folder: Path) -> None:
 
 def test_published_weights_are_fetched_once_and_verified(server: Server, folder: Path) -> None:
     seen: list[tuple[int, int, str]] = []
-    verdict = weights.fetch_weights(card(server.url, len(BODY), SHA), lambda *step: seen.append(step))
-    assert (verdict.sha256, verdict.bytes, verdict.ground) == (SHA, len(BODY), "SHA-256 as published")
-    assert verdict.state == "verified" and [path.name for path in folder.iterdir()] == ["x.pth"]
+    status = weights.fetch_weights(card(server.url, len(BODY), SHA), lambda *step: seen.append(step))
+    assert (status.sha256, status.bytes, status.evidence) == (SHA, len(BODY), "SHA-256 as published")
+    assert status.state == "verified" and [path.name for path in folder.iterdir()] == ["x.pth"]
     assert seen[-1] == (len(BODY), len(BODY), "x.pth")
-    assert weights.fetch_weights(card(server.url, len(BODY), SHA)) == verdict and len(server.asked) == 1
+    assert weights.fetch_weights(card(server.url, len(BODY), SHA)) == status and len(server.asked) == 1
 
 
-def test_without_a_published_checksum_the_first_sight_is_recorded(server: Server, folder: Path) -> None:
-    verdict = weights.fetch_weights(card(server.url))
-    assert (verdict.state, verdict.ground) == (
+def test_without_a_published_checksum_the_digest_is_recorded(server: Server, folder: Path) -> None:
+    status = weights.fetch_weights(card(server.url))
+    assert (status.state, status.evidence) == (
         "first seen",
-        "no checksum is published; recorded now in x.pth.sha256",
+        "no checksum is published; the digest is recorded in x.pth.sha256",
     )
     assert (folder / "x.pth.sha256").read_text() == f"{SHA}  x.pth\n"
     again = weights.verify_weights(card(server.url))
-    assert (again.state, again.ground) == (
+    assert (again.state, again.evidence) == (
         "unchanged",
-        "no checksum is published; the same as when it was recorded",
+        "no checksum is published; the digest is the recorded one",
     )
     (folder / "x.pth").write_bytes(BODY[:-1] + b"?")
-    with pytest.raises(WeightsError, match="has changed since it was first seen"):
+    with pytest.raises(WeightsError, match="has changed since it was first verified"):
         weights.verify_weights(card(server.url))
 
 
-def test_the_digest_that_the_server_states_counts(server: Server, folder: Path) -> None:
+def test_the_digest_from_the_server_is_checked(server: Server, folder: Path) -> None:
     server.tag = "0" * 64
     with pytest.raises(DataError, match="not the published file"):
         weights.fetch_weights(card(server.url))
     assert list(folder.iterdir()) == []
     server.tag = SHA
-    verdict = weights.fetch_weights(card(server.url))
-    assert (verdict.state, verdict.ground) == ("verified", "SHA-256 as 127.0.0.1 states it")
+    status = weights.fetch_weights(card(server.url))
+    assert (status.state, status.evidence) == ("verified", "SHA-256 as 127.0.0.1 states it")
     assert (folder / "x.pth.sha256").read_text().startswith(SHA)
 
 
 @pytest.mark.parametrize("published", [{"sha256": SHA[:8]}, {"md5": hashlib.md5(BODY).hexdigest()}])
 def test_less_than_a_sha256_is_backed_by_a_record(server: Server, folder: Path, published: dict[str, str]) -> None:
-    verdict = weights.fetch_weights(card(server.url, **published))
+    status = weights.fetch_weights(card(server.url, **published))
     words = "8 digits" if "sha256" in published else "MD5"
-    assert verdict.ground == f"{words} as published; recorded now in x.pth.sha256"
+    assert status.evidence == f"{words} as published; the digest is recorded in x.pth.sha256"
     assert (folder / "x.pth.sha256").exists()
 
 
 @pytest.mark.parametrize("published", [{"sha256": "0" * 8}, {"sha256": "0" * 64}, {"md5": "0" * 32}])
-def test_another_file_is_told(folder: Path, published: dict[str, str]) -> None:
+def test_another_file_is_an_error(folder: Path, published: dict[str, str]) -> None:
     (folder / "x.pth").write_bytes(BODY)
     with pytest.raises(WeightsError, match="not the published file") as caught:
         weights.verify_weights(card("https://host/y.pth", **published))
-    assert caught.value.hint.startswith("move the file away; run `rsft weights get x.y`")
+    assert caught.value.hint.startswith("move the file away, then run `rsft weights get x.y`")
 
 
-def test_a_short_file_is_told_before_it_is_read(folder: Path) -> None:
+def test_the_size_is_checked_before_the_hash(folder: Path) -> None:
     (folder / "x.pth").write_bytes(b"123")
     with pytest.raises(WeightsError, match="has 3 bytes, the published one 4"):
         weights.verify_weights(card("https://host/y.pth", 4, SHA))
@@ -128,7 +128,7 @@ def test_a_damaged_record(folder: Path, record: bytes) -> None:
         assert weights.verify_weights(card()).state == "first seen"
 
 
-def test_the_shipped_weights_are_held_against_their_model_card() -> None:
-    verdict = weights.verify_weights(SHIPPED)
-    assert verdict.ground == "SHA-256 as published" and verdict.path == SHIPPED.weights
-    assert weights.fetch_weights(SHIPPED) == verdict
+def test_the_shipped_weights_match_their_model_card() -> None:
+    status = weights.verify_weights(SHIPPED)
+    assert status.evidence == "SHA-256 as published" and status.path == SHIPPED.weights
+    assert weights.fetch_weights(SHIPPED) == status

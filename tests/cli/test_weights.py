@@ -63,10 +63,10 @@ def test_get_verify_and_what_a_change_looks_like(
         assert code == 0 and printed.startswith("first seen  x.y  3.0 MB") and SHA in printed
         assert rsft("weights", "get", "x.y")[1].startswith("unchanged") and len(server.asked) == 1
     code, printed = rsft("weights", "verify")
-    assert code == 0 and "the same as when it was recorded" in printed
+    assert code == 0 and "the digest is the recorded one" in printed
     (tmp_path / "weights/x.pth").write_bytes(BODY[1:])
     code, printed = rsft("weights", "verify", "x.y")
-    assert code == 1 and "has changed since it was first seen" in printed and "move the file away" in printed
+    assert code == 1 and "has changed since it was first verified" in printed and "move the file away" in printed
 
 
 def local_card(url: str) -> Card:
@@ -76,12 +76,12 @@ def local_card(url: str) -> Card:
 def test_verify_goes_on_after_a_fault(rsft: Command) -> None:
     code, printed = rsft("weights", "verify", "vit_base_patch16_224.mae", "vit_tiny_patch8_64.simship")
     assert code == 1
-    assert "the weights of vit_base_patch16_224.mae are not here" in printed
+    assert "the weights of vit_base_patch16_224.mae are missing" in printed
     assert "verified  vit_tiny_patch8_64.simship" in printed
 
 
 def test_get_knows_every_name_before_it_begins(rsft: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rsft.backbones.weights.get", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr("rsft.backbones.weights.fetch_weights", lambda *_: pytest.fail("it began"))
     code, printed = rsft("weights", "get", "vit_tiny_patch8_64.simship", "vit_tiny_patch8_64.simshop")
     assert code == 2 and "did you mean" in printed
 
