@@ -74,7 +74,7 @@ def fetch_weights(card: Card, progress: Progress | None = None) -> WeightsStatus
         download(remote.url, path, stated or published, progress=progress)
         if stated:
             _write_record(path, stated)
-            return replace(verify_weights(card), state="verified", ground=f"SHA-256 as {host} states it")
+            return replace(verify_weights(card), state="verified", evidence=f"SHA-256 as {host} states it")
     return verify_weights(card)
 
 
@@ -109,8 +109,8 @@ def verify_weights(card: Card) -> WeightsStatus:
         _write_record(path, digest)
     seen = "the digest is the recorded one" if recorded else f"the digest is recorded in {_record_path(path).name}"
     if published:
-        ground = f"{describe_checksum(card)} as published" + ("" if _is_complete(published) else f"; {seen}")
-        return WeightsStatus(path, actual_bytes, digest, "verified", ground)
+        evidence = f"{describe_checksum(card)} as published" + ("" if _is_complete(published) else f"; {seen}")
+        return WeightsStatus(path, actual_bytes, digest, "verified", evidence)
     return WeightsStatus(
         path, actual_bytes, digest, "unchanged" if recorded else "first seen", f"no checksum is published; {seen}"
     )
