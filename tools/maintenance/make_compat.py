@@ -1,0 +1,286 @@
+"""Make the artefacts that later versions must open: python -m tools.maintenance.make_compat [--out tests/compat]
+
+The commands of the quick start run at a small size with the recipes in `tools/maintenance/compat/`, each in its own process.
+The result goes to <out>/<major>.<minor>/ of this version: a chip store, a finished run, an average of two runs, a
+stopped run with the result of the unbroken one, sweeps, recipes with every key, and adapters. The script removes what
+names the machine. `tests/test_compat.py` opens every such folder. Takes two minutes on one core; needs Ray. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+import yaml
+from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
+
+import rsft
+from rsft.peft import METHODS, AdaptFormer, LoRA, Together, attach, export_peft
+from rsft.recipe.load import dump_recipe, load_recipe
+from rsft.recipe.schema import KEYS
+
+ROOT = Path(__file__).parents[2]
+SOURCE = Path(__file__).parent / "compat"
+SIDE = 48
+"""Pixels of a chip, cut from the centre of a simulated one."""
+
+CHIPS = {
+    "train": {"cargo": 12, "fishing": 8, "tanker": 4},
+    "val": {"cargo": 9, "fishing": 9, "tanker": 9},
+    "test": {"cargo": 4, "fishing": 4, "tanker": 4},
+}
+MODULATED = ("lora", "lotr", "adapter", "adaptformer", "lora+adaptformer")
+"""Methods that have a scale at every site."""
+
+NETWORK: dict[str, Any] = {
+    "img_size": 16,
+    "patch_size": 8,
+    "embed_dim": 12,
+    "depth": 2,
+    "num_heads": 2,
+    "num_classes": 0,
+}
+"""Of the network of the adapters, as timm's VisionTransformer takes it."""
+
+LARGEST = 1_000_000  # bytes of a file
+
+MACHINE = {
+    "machine": "Linux",
+    "hardware": {"cpu": "x86-64", "cores": 2, "threads": 1, "memory_gb": 8.0, "gpus": []},
+}
+"""What run.json says of the machine."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the folder of this version and print its size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "tests/compat")
+    out: Path = parser.parse_args(arguments).out / ".".join(rsft.__version__.split(".")[:2])
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary).resolve()
+        make(work)
+        clean(work)
+        check(work)
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(work, out)
+    files = [path for path in out.rglob("*") if path.is_file()]
+    print(f"{out}: {len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.2f} MB")
+    return 0
+
+
+def make(work: Path) -> None:
+    """Fill an empty folder."""
+    make_store(work)
+    for name, place in {"ships": "run", "average": "run_average", "stopped": "unbroken"}.items():
+        call(work, "finetune", SOURCE / f"{name}.yaml", "--runs", work / "runs")
+        (work / "runs" / name / "001").rename(work / place)
+    make_stopped(work)
+    for place in ("run", "run_average"):
+        call(work, "predict", place, "store/chips/test", "-o", f"{place}_predictions.csv", "--engine", "torch")
+    make_sweeps(work)
+    make_recipes(work / "recipes")
+    make_adapters(work / "adapters")
+    about = (SOURCE / "README.md").read_text()
+    (work / "README.md").write_text(about.format(version=rsft.__version__, commit=commit(), side=SIDE))
+
+
+def make_store(work: Path) -> None:
+    """Prepare small cuts of simulated chips as class folders."""
+    call(work, "prepare", "demo", "--root", "demo", "--jobs", 1)
+    for split, counts in CHIPS.items():
+        for name, count in counts.items():
+            folder = work / "chips" / split / name
+            folder.mkdir(parents=True)
+            for path in sorted((work / "demo/chips" / split / name).iterdir())[:count]:
+                image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+                assert image is not None
+                top, left = ((side - SIDE) // 2 for side in image.shape[:2])
+                cv2.imwrite(str(folder / path.name), image[top : top + SIDE, left : left + SIDE])
+    call(work, "prepare", "folder", "chips", "--root", "store")
+    call(work, "audit", "store")
+    shutil.rmtree(work / "demo")
+    shutil.rmtree(work / "chips")
+    shutil.rmtree(work / "store/contact", ignore_errors=True)
+
+
+def make_stopped(work: Path) -> None:
+    """Stop a run by SIGTERM within the third epoch and within an accumulated step; keep what the unbroken one gave."""
+    expected = work / "run_stopped_expected"
+    expected.mkdir()
+    for name in ("metrics.csv", "modulator.csv", "bundle/weights.safetensors"):
+        shutil.copy(work / "unbroken" / name, expected)
+    shutil.rmtree(work / "unbroken")
+    folder = stop(work, SOURCE / "stopped.yaml", work / "runs", epoch=2, step=3)
+    folder.rename(work / "run_stopped")
+    shutil.rmtree(work / "runs")
+
+
+def stop(work: Path, recipe: Path, runs: Path, *, epoch: int, step: int) -> Path:
+    """Train a recipe that takes two batches a step, stop it by SIGTERM between these two, and return the run's folder.
+
+    Args:
+        epoch: of the step, from 0.
+        step: after which the signal is sent, from 1.
+
+    Raises:
+        RuntimeError: the signal always came too late.
+    """
+    name = load_recipe(recipe).name
+    for _ in range(20):
+        shutil.rmtree(runs / name, ignore_errors=True)
+        wanted = ["finetune", recipe, "--runs", runs, "--json", "--log-every", 1]
+        with start(work, *wanted, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                event = json.loads(line)
+                if event["event"] == "step" and (event["epoch"], event["step"]) == (epoch, step):
+                    process.send_signal(signal.SIGTERM)
+        folder = runs / name / "001"
+        facts = json.loads((folder / "run.json").read_text())
+        if facts["status"] == "interrupted" and facts["position"][0] == epoch and facts["position"][1] % 2:
+            for old in sorted((folder / "checkpoints").glob("*.ckpt"))[:-1]:
+                old.unlink()
+            return folder
+    raise RuntimeError(f"{recipe} was never stopped within an accumulated step")
+
+
+def make_sweeps(work: Path) -> None:
+    """Run two sweeps to their end, then take the outcome of a trial away and stop its run."""
+    shutil.copytree(SOURCE / "sweep", work / "sweep")
+    for name in ("finished", "unfinished"):
+        call(work, "sweep", f"sweep/{name}.yaml", "--runs", "sweep", "--jobs", 1)
+    trial = max((work / "sweep/sweeps/unfinished/trials").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    (trial / "trial.json").unlink()
+    stop(work, trial / "recipe.yaml", trial, epoch=1, step=3)
+
+
+def make_recipes(folder: Path) -> None:
+    """Copy the recipes and note the values that they have.
+
+    Raises:
+        RuntimeError: no recipe has one of the schema's keys.
+    """
+    shutil.copytree(SOURCE / "recipes", folder)
+    overrides = yaml.safe_load((folder / "overrides.yaml").read_text())
+    files = [path for path in sorted(folder.glob("*.yaml")) if path.stem != "overrides"]
+    cases = {path.name: [path.name] for path in files} | overrides
+    values: dict[str, dict[str, Any]] = {}
+    used: set[str] = set()
+    for name, (file, *wishes) in cases.items():
+        values[name] = flat(yaml.safe_load(dump_recipe(load_recipe(folder / file, wishes))))
+        used |= set(flat(yaml.safe_load((folder / file).read_text())))
+        for key, _, value in (wish.partition("=") for wish in wishes):
+            used |= set(flat({key: yaml.safe_load(value)}))
+    if missing := set(KEYS) - used:
+        raise RuntimeError(f"no recipe in {SOURCE} has {', '.join(sorted(missing))}")
+    (folder / "values.json").write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
+
+
+def flat(document: dict[str, Any]) -> dict[str, Any]:
+    """Values by dotted key; a section that is off has the value None."""
+    rows: dict[str, Any] = {}
+    for name, value in document.items():
+        section = isinstance(value, dict)
+        rows |= {f"{name}.{key}": own for key, own in value.items()} if section else {name: value}
+    return rows
+
+
+def make_adapters(folder: Path) -> None:
+    """Save an adapter of every method, the network that it belongs to, an image, and the tokens that come of it."""
+    folder.mkdir()
+    torch.manual_seed(0)
+    plain = VisionTransformer(**NETWORK)
+    image = torch.rand(1, 3, 16, 16)
+    save_file(plain.state_dict() | {"image": image}, folder / "network.safetensors")
+    tokens = {}
+    for name, kind in METHODS.items():
+        network = VisionTransformer(**NETWORK)
+        network.load_state_dict(plain.state_dict())
+        method = kind((LoRA(positions="qv"), AdaptFormer(dim=2))) if kind is Together else kind()
+        adapted = attach(network, method, modulated=name in MODULATED)
+        with torch.no_grad():
+            for parameter in [*adapted.theta, *adapted.gamma]:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            tokens[name] = adapted.forward_features(image)
+        adapted.save(folder / f"{name}.safetensors")
+        if name == "lora":
+            export_peft(adapted, folder / "peft")
+    save_file(tokens, folder / "tokens.safetensors")
+
+
+def clean(work: Path) -> None:
+    """Make paths relative, remove names of the machine, locks, caches, and pages that are large."""
+    shutil.rmtree(work / "store/.cache", ignore_errors=True)
+    for path in sorted(work.rglob("*")):
+        if path.name in (".lock", "lock", "report.html", "errors.txt"):
+            path.unlink()
+        elif path.name.startswith("events.out.tfevents."):
+            stamp = path.name.removeprefix("events.out.tfevents.")[:17]
+            path.rename(path.with_name(f"events.out.tfevents.{stamp}.host.1"))
+        elif path.suffix in (".json", ".csv", ".md", ".yaml"):
+            text = path.read_text()
+            plain = text.replace(f"{work}/", "").replace(str(work), ".").replace(f"{SOURCE}/", "")
+            if path.name == "run.json":
+                plain = json.dumps(json.loads(plain) | MACHINE, indent=1)
+            if plain != text:
+                path.write_text(plain)
+    for name in ("finished", "unfinished"):  # the tables and figures again, with those paths
+        for path in (work / "sweep/sweeps" / name).glob("*.*"):
+            path.unlink()
+        call(work, "sweep", f"sweep/{name}.yaml", "--runs", "sweep", "--report")
+        for path in (work / "sweep/sweeps" / name).glob("*.svg"):
+            path.unlink()
+
+
+def check(work: Path) -> None:
+    """See that nothing names this machine and no file is large.
+
+    Raises:
+        RuntimeError: a file does, or is.
+    """
+    words = [str(word).encode() for word in (work, ROOT, Path.home(), socket.gethostname())]
+    for path in work.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            if len(content) > LARGEST or any(word in content for word in words if len(word) > 5):
+                raise RuntimeError(f"{path}, of {len(content):,} bytes, is too large or names this machine")
+
+
+def call(work: Path, *arguments: object) -> None:
+    """Run the command line in a folder."""
+    command = [sys.executable, "-m", "rsft", *map(str, arguments)]
+    subprocess.run(command, cwd=work, env=environment(), check=True)
+
+
+def start(work: Path, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """Begin to run the command line in a folder."""
+    command = [sys.executable, "-m", "rsft", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=work, env=environment(), text=True, **options)
+
+
+def environment() -> dict[str, str]:
+    """Variables of this process, with this code and one thread."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def commit() -> str:
+    """The last commit that changed the package."""
+    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%h", "--abbrev=12", "--", "rsft"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
