@@ -14,7 +14,7 @@ from rsft.cli.options import JobsOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from rsft.data.audit.findings import Audit
+    from rsft.data.audit.findings import AuditResult
 
 app = typer.Typer()
 
@@ -35,16 +35,19 @@ def audit(
     jobs: JobsOption = 2,
 ) -> None:
     """Look for repetitions, leaks between splits, label conflicts, near-duplicates and unusable chips."""
-    from rsft.data.audit.findings import AUDIT, write_audits
-    from rsft.data.audit.list_audit import audit_lists, holds_lists
+    from rsft.data.audit.findings import AUDIT_FILE, write_audits
+    from rsft.data.audit.list_audit import audit_fusrs_lists, has_fusrs_lists
     from rsft.data.audit.store_audit import audit_folder, audit_store
     from rsft.data.chips.store import DATASET, ChipStore
 
     with progress() as report:
-        if holds_lists(source):
-            audits = audit_lists(source)
+        if has_fusrs_lists(source):
+            audits = audit_fusrs_lists(source)
         elif (source / DATASET).is_file():
-            audits, json = [audit_store(ChipStore.open(source), jobs=jobs, progress=report)], json or source / AUDIT
+            audits, json = (
+                [audit_store(ChipStore.open(source), jobs=jobs, progress=report)],
+                json or source / AUDIT_FILE,
+            )
         else:
             audits = [audit_folder(source, jobs=jobs, progress=report)]
     for found in audits:
@@ -56,7 +59,7 @@ def audit(
         raise typer.Exit(1)
 
 
-def show_audit(audit: Audit) -> None:
+def show_audit(audit: AuditResult) -> None:
     """Three tables: what is there, what was found, what stands behind each class."""
     console.print(_table(audit.subject, ["", "count"], [(name, _number(value)) for name, value in audit.facts.items()]))
     rows = [

@@ -25,7 +25,7 @@ ListsOption = Annotated[Path | None, typer.Option("--lists", help="Folder of the
 _NAMED = 10  # classes; a longer list is no longer read
 
 
-def build(prepare: Callable[..., ChipStore]) -> ChipStore:
+def run_prepare(prepare: Callable[..., ChipStore]) -> ChipStore:
     """Call `prepare`, which lacks its progress alone; show the store, and the classes that a split has no chip of."""
     from rsft.data.chips.summary import count_chips, missing_classes
 
@@ -43,7 +43,7 @@ def demo(root: RootOption, jobs: JobsOption = 2, seed: SeedOption = 0, overwrite
     """Simulate SAR ship chips (FUSAR-Ship and SRSDD formats) and make them a long-tailed data set of four classes."""
     from rsft.data.prepare.demo import prepare_demo
 
-    build(partial(prepare_demo, root, jobs=jobs, seed=seed, overwrite=overwrite))
+    run_prepare(partial(prepare_demo, root, jobs=jobs, seed=seed, overwrite=overwrite))
 
 
 @app.command("folder")
@@ -72,7 +72,7 @@ def folder(
     """Make chips from a tree of class folders; pixels and files stay as they are."""
     from rsft.data.prepare.image_folder import prepare_folder
 
-    build(
+    run_prepare(
         partial(
             prepare_folder,
             source,
@@ -104,11 +104,11 @@ def dota(
     """Cut every object of DOTA out of its image: the horizontal bounding box of its rotated box."""
     from rsft.data.prepare.dota import prepare_dota
 
-    build(
+    run_prepare(
         partial(
             prepare_dota,
+            source,
             root,
-            src=source,
             version=version,
             classes=classes,
             margin=margin,
@@ -139,7 +139,7 @@ def opensarship(
     """Make chips of Sentinel-1 ships, VH and VV; no scene is in two splits."""
     from rsft.data.prepare.opensarship import prepare_opensarship
 
-    build(
+    run_prepare(
         partial(
             prepare_opensarship,
             source,
@@ -168,7 +168,7 @@ def cifar100_lt(
     """Make CIFAR-100 long-tailed; at a ratio of 100, 10,847 training images."""
     from rsft.data.prepare.cifar100 import prepare_cifar100
 
-    build(partial(prepare_cifar100, root, src=source, ratio=ratio, val=val, seed=seed, overwrite=overwrite))
+    run_prepare(partial(prepare_cifar100, source, root, ratio=ratio, val=val, seed=seed, overwrite=overwrite))
 
 
 @app.command("places-lt")
@@ -179,9 +179,9 @@ def places_lt(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make chips of Places-LT by Places_LT_train.txt, _val and _test."""
-    from rsft.data.prepare.list_files import prepare_lists
+    from rsft.data.prepare.list_files import prepare_list_files
 
-    build(partial(prepare_lists, "places-lt", source, root, lists=lists, overwrite=overwrite))
+    run_prepare(partial(prepare_list_files, "places-lt", source, root, lists=lists, overwrite=overwrite))
 
 
 @app.command("inat2018")
@@ -192,9 +192,9 @@ def inat2018(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make chips of iNaturalist 2018 by iNaturalist18_train.txt and _val."""
-    from rsft.data.prepare.list_files import prepare_lists
+    from rsft.data.prepare.list_files import prepare_list_files
 
-    build(partial(prepare_lists, "inat2018", source, root, lists=lists, overwrite=overwrite))
+    run_prepare(partial(prepare_list_files, "inat2018", source, root, lists=lists, overwrite=overwrite))
 
 
 @app.command("fusrs")
@@ -225,7 +225,7 @@ def fusrs(
     """Make FUSRS v2, the ships of Gaofen-3, out of FUSAR-Ship and SRSDD, and audit it."""
     from rsft.data.prepare.fusrs import prepare_fusrs
 
-    store = build(
+    store = run_prepare(
         partial(
             prepare_fusrs,
             root,

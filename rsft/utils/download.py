@@ -90,12 +90,12 @@ def _fetch(url: str, part: Path, name: str, by_hand: str, progress: Progress | N
             raise _Interrupted(f"it broke off after {have} of {total} bytes")
 
 
-def weights_folder() -> Path:
+def weights_dir() -> Path:
     """Where downloaded weights are kept: $RSFT_WEIGHTS, or the user's cache folder."""
     return Path(os.environ.get("RSFT_WEIGHTS") or platformdirs.user_cache_path("rsft") / "weights")
 
 
-def stated_sha256(url: str) -> str | None:
+def fetch_server_sha256(url: str) -> str | None:
     """The SHA-256 that the server states of a file it stores, as Hugging Face does; None where it states none.
 
     The header is what huggingface_hub goes by: https://huggingface.co/docs/huggingface_hub, `get_hf_file_metadata`.

@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 _QUEUED = 3  # tasks a process that wait or run
 
 
-def unordered(work: Callable[[Task], Result], tasks: Iterable[Task], jobs: int) -> Iterator[Result]:
+def imap_unordered(work: Callable[[Task], Result], tasks: Iterable[Task], jobs: int) -> Iterator[Result]:
     """`work` done on each of `tasks` by `jobs` processes; results in any order. One job runs in this process.
 
     No more tasks are drawn than can be worked on soon, so `tasks` may be endless.

@@ -16,7 +16,7 @@ from tests.helpers.cifar_data import write_folders
 @pytest.fixture(autouse=True)
 def few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     for source in (PlacesLT, INaturalist2018):
-        monkeypatch.setattr(source, "facts", replace(source.facts, classes=2))
+        monkeypatch.setattr(source, "published", replace(source.published, classes=2))
 
 
 @pytest.mark.parametrize(

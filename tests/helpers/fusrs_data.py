@@ -12,7 +12,7 @@ import numpy as np
 
 from rsft.data.datasets._fusar_metadata import META_COLUMNS
 from rsft.data.datasets.fusar_ship import CATEGORIES
-from rsft.data.datasets.fusrs import CLASSES, ListRow
+from rsft.data.datasets.fusrs import CLASSES, FUSRSListRow
 
 ANNOTATED = {
     "cargo": "Cell-Container",
@@ -56,7 +56,7 @@ def write_srsdd(root: Path, images: Mapping[int, Sequence[str]], *, size: int = 
     return root
 
 
-def write_for_lists(root: Path, rows: Iterable[ListRow], classes: int) -> tuple[Path, Path]:
+def write_for_lists(root: Path, rows: Iterable[FUSRSListRow], classes: int) -> tuple[Path, Path]:
     """Both trees with every name in `rows`; a ship that no row names is a fishing vessel."""
     rows = list(rows)
     ships: dict[int, dict[int, str]] = defaultdict(dict)

@@ -57,10 +57,10 @@ def write_all(place: Path) -> None:
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a source says of its size, and what the demonstration simulates."""
     for source in (PlacesLT, INaturalist2018):
-        monkeypatch.setattr(source, "facts", replace(source.facts, classes=len(NATURAL)))
+        monkeypatch.setattr(source, "published", replace(source.published, classes=len(NATURAL)))
     monkeypatch.setattr(cifar100, "CLASSES", tuple(NATURAL))
-    counts = {"train": dict(zip(demo.CLASSES, (6, 4, 3, 2), strict=True))}
-    counts |= {split: dict.fromkeys(demo.CLASSES, 1) for split in ("val", "test")}
+    counts = {"train": dict(zip(demo.DEMO_CLASSES, (6, 4, 3, 2), strict=True))}
+    counts |= {split: dict.fromkeys(demo.DEMO_CLASSES, 1) for split in ("val", "test")}
     monkeypatch.setattr(demo, "prepare_demo", partial(demo.prepare_demo, counts=counts, scenes=3))
 
 

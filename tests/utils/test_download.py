@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rsft.errors import DataError
-from rsft.utils.download import download, stated_sha256, weights_folder
+from rsft.utils.download import download, fetch_server_sha256, weights_dir
 from tests.helpers.http_server import BODY, SHA, Server, serving
 
 
@@ -82,7 +82,7 @@ def test_not_found_is_said_at_once(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="404") as caught:
         download(server.url, tmp_path / "x", SHA)
     assert len(server.asked) == 1
-    assert server.url in caught.value.fix and str(tmp_path / "x") in caught.value.fix and SHA in caught.value.fix
+    assert server.url in caught.value.hint and str(tmp_path / "x") in caught.value.hint and SHA in caught.value.hint
 
 
 def test_without_a_network_it_says_what_to_fetch_by_hand(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_without_a_network_it_says_what_to_fetch_by_hand(tmp_path: Path) -> None
         url = f"http://127.0.0.1:{free.getsockname()[1]}/x"
     with pytest.raises(DataError, match="refused") as caught:
         download(url, tmp_path / "x", SHA, pause=0)
-    assert caught.value.where == url and f"put it at {tmp_path / 'x'}" in caught.value.fix
+    assert caught.value.location == url and f"put it at {tmp_path / 'x'}" in caught.value.hint
 
 
 @pytest.mark.parametrize("checksum", [None, SHA[:8], f"md5:{hashlib.md5(BODY).hexdigest()}"])
@@ -104,25 +104,25 @@ def test_what_little_is_published_counts(server: Server, tmp_path: Path, checksu
     with pytest.raises(DataError, match="not the published file") as caught:
         download(server.url, tmp_path / "x", checksum)
     assert list(tmp_path.iterdir()) == []
-    assert ("its MD5 is 000" in caught.value.fix) == checksum.startswith("md5")
-    assert ("its SHA-256 begins with 00000000" in caught.value.fix) != checksum.startswith("md5")
+    assert ("its MD5 is 000" in caught.value.hint) == checksum.startswith("md5")
+    assert ("its SHA-256 begins with 00000000" in caught.value.hint) != checksum.startswith("md5")
 
 
 @pytest.mark.parametrize("tag", [SHA, None, "W/abc"])
 def test_the_digest_that_the_server_states(server: Server, tag: str | None) -> None:
     server.tag = tag
-    assert stated_sha256(server.url) == (SHA if tag == SHA else None)
-    assert stated_sha256(server.url.replace("lists", "moved")) == (SHA if tag == SHA else None)
+    assert fetch_server_sha256(server.url) == (SHA if tag == SHA else None)
+    assert fetch_server_sha256(server.url.replace("lists", "moved")) == (SHA if tag == SHA else None)
 
 
 def test_no_server_states_nothing() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        assert stated_sha256(f"http://127.0.0.1:{free.getsockname()[1]}/x") is None
+        assert fetch_server_sha256(f"http://127.0.0.1:{free.getsockname()[1]}/x") is None
 
 
 def test_the_folder_of_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
-    assert weights_folder() == tmp_path
+    assert weights_dir() == tmp_path
     monkeypatch.delenv("RSFT_WEIGHTS")
-    assert weights_folder().parts[-2:] == ("rsft", "weights")
+    assert weights_dir().parts[-2:] == ("rsft", "weights")

@@ -10,12 +10,12 @@ from typing import Any
 
 from rsft.utils.atomic_files import write_text
 
-AUDIT = "audit.json"
+AUDIT_FILE = "audit.json"
 _EXAMPLES = 5
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """One kind of fault.
 
     Attributes:
@@ -31,7 +31,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Audit:
+class AuditResult:
     """What was looked at and what was found, faults that were not met included.
 
     Attributes:
@@ -41,7 +41,7 @@ class Audit:
 
     subject: str
     facts: dict[str, int | str]
-    findings: Sequence[Finding]
+    findings: Sequence[AuditFinding]
     classes: dict[str, dict[str, dict[str, int]]]
 
     @property
@@ -50,13 +50,13 @@ class Audit:
         return not any(finding.count for finding in self.findings)
 
 
-def finding(what: str, met: Iterable[object], of: int | None = None) -> Finding:
+def count_finding(what: str, met: Iterable[object], of: int | None = None) -> AuditFinding:
     """Count `met` and keep the first few."""
     listed = [str(item) for item in met]
-    return Finding(what, len(listed), of, tuple(listed[:_EXAMPLES]))
+    return AuditFinding(what, len(listed), of, tuple(listed[:_EXAMPLES]))
 
 
-def write_audits(path: Path, audits: Sequence[Audit]) -> None:
+def write_audits(path: Path, audits: Sequence[AuditResult]) -> None:
     """Write JSON: a list with an object an audit, whole or not at all."""
     content: list[dict[str, Any]] = [{"clean": audit.clean} | asdict(audit) for audit in audits]
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

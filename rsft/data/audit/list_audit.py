@@ -6,9 +6,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from rsft.data.audit.findings import Audit, Finding, finding
+from rsft.data.audit.findings import AuditFinding, AuditResult, count_finding
 from rsft.data.datasets.fusar_ship import CATEGORIES
-from rsft.data.datasets.fusrs import CHECKSUMS, CLASSES, FUSAR_CLASSES, FUSAR_OTHER, VERSIONS, ListRow, read_lists
+from rsft.data.datasets.fusrs import (
+    CLASSES,
+    FUSAR_CLASSES,
+    FUSAR_OTHER,
+    LIST_CHECKSUMS,
+    LIST_VERSIONS,
+    FUSRSListRow,
+    read_fusrs_lists,
+)
 from rsft.errors import RequestError
 from rsft.types import Rejection
 from rsft.utils.atomic_files import sha256
@@ -16,12 +24,12 @@ from rsft.utils.atomic_files import sha256
 _OWN = FUSAR_CLASSES | dict.fromkeys(FUSAR_OTHER, "other")
 
 
-def holds_lists(folder: Path) -> bool:
+def has_fusrs_lists(folder: Path) -> bool:
     """Whether a list of FUSRS v2 is in `folder`."""
-    return any((folder / name).is_file() for name in CHECKSUMS)
+    return any((folder / name).is_file() for name in LIST_CHECKSUMS)
 
 
-def audit_lists(folder: Path) -> list[Audit]:
+def audit_fusrs_lists(folder: Path) -> list[AuditResult]:
     """An audit of each pair of lists in `folder`, four classes first.
 
     Raises:
@@ -30,16 +38,16 @@ def audit_lists(folder: Path) -> list[Audit]:
     """
     present = [
         classes
-        for classes, version in VERSIONS.items()
+        for classes, version in LIST_VERSIONS.items()
         if any((folder / f"{version}_{split}.txt").is_file() for split in ("train", "test"))
     ]
     if not present:
-        raise RequestError("there is no list of FUSRS v2", folder, f"wanted: {', '.join(CHECKSUMS)}")
+        raise RequestError("there is no list of FUSRS v2", folder, f"wanted: {', '.join(LIST_CHECKSUMS)}")
     return [_audit(folder, classes) for classes in present]
 
 
-def _audit(folder: Path, classes: int) -> Audit:
-    rows, rejected = read_lists(folder, classes)
+def _audit(folder: Path, classes: int) -> AuditResult:
+    rows, rejected = read_fusrs_lists(folder, classes)
     train, test = ([row for row in rows if row.split == split] for split in ("train", "test"))
     files = [train[0].file, test[0].file]
     names = [{row.name for row in part} for part in (train, test)]
@@ -50,15 +58,17 @@ def _audit(folder: Path, classes: int) -> Audit:
         "distinct test names": len(names[1]),
         "distinct names in all": len(names[0] | names[1]),
         "SRSDD images": len({row.image for row in rows} - {None}),
-        "files as published": "yes" if all(sha256(path) == CHECKSUMS[path.name] for path in files) else "no",
+        "files as published": "yes" if all(sha256(path) == LIST_CHECKSUMS[path.name] for path in files) else "no",
     }
     findings = _findings(train, test, CLASSES[classes], rejected)
-    return Audit(f"{VERSIONS[classes]}, {classes} classes, {folder}", facts, findings, _origins(rows, CLASSES[classes]))
+    return AuditResult(
+        f"{LIST_VERSIONS[classes]}, {classes} classes, {folder}", facts, findings, _origins(rows, CLASSES[classes])
+    )
 
 
 def _findings(
-    train: list[ListRow], test: list[ListRow], classes: tuple[str, ...], rejected: list[Rejection]
-) -> list[Finding]:
+    train: list[FUSRSListRow], test: list[FUSRSListRow], classes: tuple[str, ...], rejected: list[Rejection]
+) -> list[AuditFinding]:
     rows = train + test
     seen = {row.name for row in train}
     images = {row.image for row in train} & {row.image for row in test} - {None}
@@ -73,22 +83,26 @@ def _findings(
     ]
     renamed = [row for row, label in own if label != classes[row.label]]
     return [
-        finding("training rows that repeat a name", _repeated(train), len(train)),
-        finding("test rows that repeat a name", _repeated(test), len(test)),
-        finding("names in both splits", dict.fromkeys(row.name for row in test if row.name in seen)),
-        finding("SRSDD images in both splits", (f"L{image}" for image in sorted(images, key=lambda image: image or 0))),
-        finding(
+        count_finding("training rows that repeat a name", _repeated(train), len(train)),
+        count_finding("test rows that repeat a name", _repeated(test), len(test)),
+        count_finding("names in both splits", dict.fromkeys(row.name for row in test if row.name in seen)),
+        count_finding(
+            "SRSDD images in both splits", (f"L{image}" for image in sorted(images, key=lambda image: image or 0))
+        ),
+        count_finding(
             "SRSDD test chips of an image seen in training",
             (row.name for row in leaked if row.image in images),
             len(leaked),
         ),
-        finding("names with two labels", (name for name, found in labels.items() if len(found) > 1)),
-        finding("FUSAR-Ship rows in another class than their category's", (row.name for row in renamed), len(own)),
-        finding("rows that are none", (f"{Path(file).name}:{line}: {why}" for file, line, why in rejected)),
+        count_finding("names with two labels", (name for name, found in labels.items() if len(found) > 1)),
+        count_finding(
+            "FUSAR-Ship rows in another class than their category's", (row.name for row in renamed), len(own)
+        ),
+        count_finding("rows that are none", (f"{Path(file).name}:{line}: {why}" for file, line, why in rejected)),
     ]
 
 
-def _repeated(rows: list[ListRow]) -> Iterator[str]:
+def _repeated(rows: list[FUSRSListRow]) -> Iterator[str]:
     seen: set[str] = set()
     for row in rows:
         if row.name in seen:
@@ -96,7 +110,7 @@ def _repeated(rows: list[ListRow]) -> Iterator[str]:
         seen.add(row.name)
 
 
-def _origins(rows: list[ListRow], classes: tuple[str, ...]) -> dict[str, dict[str, dict[str, int]]]:
+def _origins(rows: list[FUSRSListRow], classes: tuple[str, ...]) -> dict[str, dict[str, dict[str, int]]]:
     """What stands behind each class: rows by FUSAR-Ship category or SRSDD, and by split."""
     counts = Counter((row.label, _origin(row), row.split) for row in rows)
     tables: dict[str, dict[str, dict[str, int]]] = {name: {} for name in classes}
@@ -105,7 +119,7 @@ def _origins(rows: list[ListRow], classes: tuple[str, ...]) -> dict[str, dict[st
     return tables
 
 
-def _origin(row: ListRow) -> str:
+def _origin(row: FUSRSListRow) -> str:
     if row.category is None:
         return "SRSDD"
     known = 0 < row.category <= len(CATEGORIES)

@@ -16,18 +16,18 @@ from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
 from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import sha256
-from rsft.utils.process_pool import unordered
+from rsft.utils.process_pool import imap_unordered
 
-NEAR = 3
+MAX_HASH_DISTANCE = 3
 """Chips whose 64-bit hashes differ in no more bits are near-duplicates."""
-SATURATED = 0.25
+SATURATION_SHARE = 0.25
 """Share of the pixels at the largest value of the number type from which a chip counts as saturated."""
 
 _BANDS = range(0, 64, 16)  # hashes that differ in at most 3 bits agree in one of 4 runs of 16
 
 
 @dataclass(frozen=True)
-class Look:
+class ChipContent:
     """What one file holds; `fault` says why it cannot be used, and then there is no hash."""
 
     sha256: str
@@ -36,38 +36,38 @@ class Look:
     fault: str = ""
 
 
-def look_at(path: Path) -> Look:
+def read_chip_content(path: Path) -> ChipContent:
     """Read one chip; a constant, damaged or absent one comes back with its fault."""
     try:
         digest = sha256(path)
         pixels = read_chip(path)
     except OSError as error:
-        return Look("", fault=f"the file cannot be read: {error.strerror}")
+        return ChipContent("", fault=f"the file cannot be read: {error.strerror}")
     except DataError as error:
-        return Look(digest, fault=error.what)
-    return Look(digest, _perceptual_hash(pixels), _saturated(pixels))
+        return ChipContent(digest, fault=error.message)
+    return ChipContent(digest, _perceptual_hash(pixels), _saturated(pixels))
 
 
-def look_at_all(paths: Sequence[Path], jobs: int, progress: Progress | None = None) -> list[Look]:
+def read_chip_contents(paths: Sequence[Path], jobs: int, progress: Progress | None = None) -> list[ChipContent]:
     """`look_at` for each path, shared out to processes.
 
     Raises:
         RsftError: a process was killed.
     """
-    looks: dict[int, Look] = {}
-    for number, look in unordered(_look_at_numbered, enumerate(paths), jobs):
+    looks: dict[int, ChipContent] = {}
+    for number, look in imap_unordered(_look_at_numbered, enumerate(paths), jobs):
         looks[number] = look
         if progress is not None:
             progress(len(looks), len(paths), "auditing chips")
     return [looks[number] for number in range(len(paths))]
 
 
-def _look_at_numbered(task: tuple[int, Path]) -> tuple[int, Look]:
+def _look_at_numbered(task: tuple[int, Path]) -> tuple[int, ChipContent]:
     number, path = task
-    return number, look_at(path)
+    return number, read_chip_content(path)
 
 
-def near_pairs(hashes: Sequence[int]) -> Iterator[tuple[int, int]]:
+def find_near_duplicates(hashes: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Pairs of distinct hashes that differ in at most NEAR bits, the smaller first; each pair once.
 
     By the pigeonhole principle such a pair agrees in one run of 16 bits, so only hashes that share one are compared.
@@ -81,7 +81,7 @@ def near_pairs(hashes: Sequence[int]) -> Iterator[tuple[int, int]]:
             for first, second in combinations(bucket, 2):
                 difference = first ^ second
                 earlier = any(not difference >> before & 0xFFFF for before in range(0, band, 16))
-                if difference.bit_count() <= NEAR and not earlier:
+                if difference.bit_count() <= MAX_HASH_DISTANCE and not earlier:
                     yield first, second
 
 

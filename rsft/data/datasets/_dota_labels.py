@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rsft.data.datasets._text import numbered_lines
+from rsft.data.datasets._text import read_numbered_lines
 from rsft.errors import DataError
 from rsft.types import Rejection
 
@@ -49,7 +49,7 @@ def read_label_file(path: Path, spellings: Mapping[str, str]) -> LabelFile:
         DataError: the file cannot be read or is no UTF-8.
     """
     found, number = LabelFile(), 0
-    for line, text in numbered_lines(path):
+    for line, text in read_numbered_lines(path):
         if text.lower().startswith(HEADERS):
             key, _, value = text.partition(":")
             found.header[key.lower()] = value.strip()
@@ -58,16 +58,16 @@ def read_label_file(path: Path, spellings: Mapping[str, str]) -> LabelFile:
         try:
             found.rows.append(LabelRow(line, number, *_parse(text, spellings)))
         except DataError as error:
-            found.rejected.append((str(path), line, error.what))
+            found.rejected.append((str(path), line, error.message))
     return found
 
 
-def spellings_of(classes: Iterable[str]) -> dict[str, str]:
+def build_class_lookup(classes: Iterable[str]) -> dict[str, str]:
     """Each class by its letters alone."""
-    return {letters_of(name): name for name in classes}
+    return {normalize_class_name(name): name for name in classes}
 
 
-def letters_of(name: str) -> str:
+def normalize_class_name(name: str) -> str:
     """The letters of a name in lower case: copies of one data set differ in capitals, hyphens and underscores."""
     return re.sub(r"[^a-z]", "", name.lower())
 
@@ -80,7 +80,7 @@ def _parse(text: str, spellings: Mapping[str, str]) -> tuple[str, tuple[float, .
         box, difficult = tuple(float(field) for field in fields[:8]), int(fields[9]) if len(fields) == 10 else 0
     except ValueError as error:
         raise DataError("a corner or the difficulty is not a number") from error
-    category = spellings.get(letters_of(fields[8]))
+    category = spellings.get(normalize_class_name(fields[8]))
     if category is None:
         raise DataError(f"unknown class {fields[8]}")
     if difficult not in _DIFFICULTIES:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from rsft.data.datasets._text import numbered_lines
+from rsft.data.datasets._text import read_numbered_lines
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError
 from rsft.types import Rejection
@@ -77,6 +77,6 @@ class DOTATree:
 
 def _begins_like_labels(path: Path) -> bool:
     try:
-        return any(_LABEL_LINE.match(line) for _, line in numbered_lines(path)[:1])
+        return any(_LABEL_LINE.match(line) for _, line in read_numbered_lines(path)[:1])
     except DataError:  # no text
         return False

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from python_calamine import CalamineError
 
-from rsft.data.datasets._text import numbered_lines
+from rsft.data.datasets._text import read_numbered_lines
 from rsft.errors import DataError
 from rsft.types import Rejection
 
@@ -17,17 +17,17 @@ META_COLUMNS = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle",
 META_FILES = ("meta.csv", "meta.xls", "meta.xlsx")
 """In order of precedence: the first row of a chip counts."""
 
-Meta = dict[tuple[str, str], dict[str, Any]]  # (folder, file name without suffix): names alone collide
+FUSARMetadata = dict[tuple[str, str], dict[str, Any]]  # (folder, file name without suffix): names alone collide
 _Rows = list[tuple[int, dict[str, str]]]
 
 
-def read_meta(folder: Path) -> tuple[Meta, list[Rejection]]:
+def read_fusar_metadata(folder: Path) -> tuple[FUSARMetadata, list[Rejection]]:
     """What the tables in `folder` say of each chip, and the rows that cannot be read or contradict an earlier one.
 
     Raises:
         DataError: a file that is no table of META_COLUMNS.
     """
-    meta: Meta = {}
+    meta: FUSARMetadata = {}
     rejected: list[Rejection] = []
     for path in (folder / name for name in META_FILES):
         if not path.is_file():
@@ -44,7 +44,7 @@ def read_meta(folder: Path) -> tuple[Meta, list[Rejection]]:
 
 
 def _csv_rows(path: Path) -> _Rows:
-    lines = numbered_lines(path)
+    lines = read_numbered_lines(path)
     header = lines[0][1] if lines else ""
     delimiter = max(",\t;", key=header.count)
     columns = [name.strip() for name in header.split(delimiter)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from rsft.types import Pixels
 
 
-def image_tensor(pixels: Pixels) -> Tensor:
+def to_image_tensor(pixels: Pixels) -> Tensor:
     """(H, W, B) of any number type -> (B, H, W) float32, values unchanged."""
     return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32))
 

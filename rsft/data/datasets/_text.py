@@ -7,7 +7,7 @@ from pathlib import Path
 from rsft.errors import DataError
 
 
-def numbered_lines(path: Path) -> list[tuple[int, str]]:
+def read_numbered_lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a text file that hold something, stripped, each with its number from 1.
 
     Raises:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 from torchvision.datasets import CIFAR100 as PickledCIFAR100
 
-from rsft.data.datasets._plotting import image_tensor, plot_image
+from rsft.data.datasets._plotting import plot_image, to_image_tensor
 from rsft.data.datasets.image_folder import ImageFolderLT
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
@@ -49,7 +49,7 @@ class CIFARImage:
     label: str
     split: str
     index: int = 0
-    cut: Callable[[], Pixels] | None = None
+    read_pixels: Callable[[], Pixels] | None = None
 
 
 class CIFAR100(NonGeoDataset):
@@ -85,8 +85,8 @@ class CIFAR100(NonGeoDataset):
             DataError: the file is no whole image.
         """
         image = self.images[index]
-        pixels = read_chip(image.path) if image.cut is None else image.cut()
-        sample = {"image": image_tensor(pixels), "label": torch.tensor(CLASSES.index(image.label))}
+        pixels = read_chip(image.path) if image.read_pixels is None else image.read_pixels()
+        sample = {"image": to_image_tensor(pixels), "label": torch.tensor(CLASSES.index(image.label))}
         return sample if self.transforms is None else self.transforms(sample)
 
     def plot(self, sample: dict[str, Any]) -> Figure:

@@ -21,16 +21,16 @@ from matplotlib.patches import Polygon
 from torchgeo.datasets import NonGeoDataset
 
 from rsft.data.datasets._dota_crop import Window, crop_window, unclipped_window
-from rsft.data.datasets._dota_labels import LabelRow, read_label_file, spellings_of
+from rsft.data.datasets._dota_labels import LabelRow, build_class_lookup, read_label_file
 from rsft.data.datasets._dota_layout import DOTATree
-from rsft.data.datasets._plotting import image_tensor
+from rsft.data.datasets._plotting import to_image_tensor
 from rsft.data.imagery.reader import open_image, read_chip
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Rejection
 
-Version = Literal["1.0", "1.5", "2.0"]
+DOTAVersion = Literal["1.0", "1.5", "2.0"]
 
-VERSIONS: tuple[Version, ...] = ("1.0", "1.5", "2.0")
+DOTA_VERSIONS: tuple[DOTAVersion, ...] = ("1.0", "1.5", "2.0")
 CLASSES = (
     "plane",
     "ship",
@@ -53,7 +53,7 @@ CLASSES = (
 )
 """The first 15 are those of v1.0; container-crane came with v1.5, airport and helipad with v2.0."""
 
-_SPELLINGS = spellings_of(CLASSES)
+_SPELLINGS = build_class_lookup(CLASSES)
 _MODE_FLAGS = {"L": "gray-repeated", "RGB": "", "RGBA": "alpha-dropped"}
 
 
@@ -135,7 +135,7 @@ class DOTAObjects(NonGeoDataset):
     def __init__(
         self,
         root: Path,
-        version: Version = "1.0",
+        version: DOTAVersion = "1.0",
         *,
         classes: int = 15,
         margin: int = 0,
@@ -166,7 +166,7 @@ class DOTAObjects(NonGeoDataset):
         """image: (3, h, w) float32, the crop in 0-255; label: index into `classes`; box: (8,) in the crop's pixels."""
         item = self.objects[index]
         sample = {
-            "image": image_tensor(cut(item, read_rgb(item.image.path))),
+            "image": to_image_tensor(crop_object(item, read_rgb(item.image.path))),
             "label": torch.tensor(self.classes.index(item.category)),
             "box": torch.tensor(item.box_in_crop),
         }
@@ -186,7 +186,7 @@ class DOTAObjects(NonGeoDataset):
             labels = read_label_file(label_file, _SPELLINGS)
             width, height, flag = _header(path)
         except DataError as error:
-            self.rejected.append((error.where, 0, error.what))
+            self.rejected.append((error.location, 0, error.message))
             return
         self.rejected += labels.rejected
         sensor, spacing = labels.header.get("imagesource"), _spacing(labels.header.get("gsd"))
@@ -200,7 +200,7 @@ class DOTAObjects(NonGeoDataset):
             try:
                 item = self._object(image, row)
             except DataError as error:
-                self.rejected.append((str(label_file), row.line, error.what))
+                self.rejected.append((str(label_file), row.line, error.message))
                 continue
             first = seen.setdefault((item.category, item.window), row.line)
             if first == row.line:
@@ -224,7 +224,7 @@ def read_rgb(path: Path) -> Pixels:
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]
 
 
-def cut(item: DOTAObject, pixels: Pixels) -> Pixels:
+def crop_object(item: DOTAObject, pixels: Pixels) -> Pixels:
     """The window of an object (h, w, 3) out of its image (H, W, 3)."""
     x1, y1, x2, y2 = item.window
     return pixels[y1:y2, x1:x2]

@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
-from rsft.data.datasets._fusar_metadata import Meta, read_meta
+from rsft.data.datasets._fusar_metadata import FUSARMetadata, read_fusar_metadata
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
 from rsft.types import Rejection
@@ -83,7 +83,7 @@ class FUSARShip(NonGeoDataset):
         self.root, self.transforms = _find_root(root), transforms
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection]
-        meta, self.rejected = read_meta(self.root)
+        meta, self.rejected = read_fusar_metadata(self.root)
         self.chips: list[FUSARChip] = []
         for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
             files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -117,7 +117,7 @@ class FUSARShip(NonGeoDataset):
         axes.axis("off")
         return figure
 
-    def _add(self, path: Path, category: str, meta: Meta) -> None:
+    def _add(self, path: Path, category: str, meta: FUSARMetadata) -> None:
         if path.suffix.lower() not in _SUFFIXES:
             self.skipped["not a .tiff file"] += 1
             return

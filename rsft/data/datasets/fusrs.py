@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsft.data.datasets._text import numbered_lines
+from rsft.data.datasets._text import read_numbered_lines
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress, Rejection
 from rsft.utils.download import download
@@ -44,28 +44,28 @@ CLASSES = {
     5: ("cargo", "other", "fishing", "tanker", "dredger"),
 }
 """In the order of the labels in the lists."""
-HEAD, TAIL = ("cargo", "other", "fishing"), ("tanker", "dredger")
+HEAD_CLASSES, TAIL_CLASSES = ("cargo", "other", "fishing"), ("tanker", "dredger")
 """As the paper has the groups, whatever the counts; none is medium."""
 
-VERSIONS = {4: "v25", 5: "v17"}
+LIST_VERSIONS = {4: "v25", 5: "v17"}
 """What the authors' lists of so many classes are called."""
-CHECKSUMS = {
+LIST_CHECKSUMS = {
     "v25_train.txt": "389861c95ba73b2cc0a69939df36b9e2e2b15a531cb117cc03237e3634324f33",
     "v25_test.txt": "e52ec89034dd15d637298a54cbeb71e227dcef85bd517bb9bf3ae7073efa7c3b",
     "v17_train.txt": "b39313a1501c752393e929f6fd6921993ef9c7fcde5775ba75412891b544c3f6",
     "v17_test.txt": "f12963026564aa1ddfc3e8ac2e423b278cc14418a2cf6b6bef38ae1dda58a790",
 }
 """SHA-256 of the four files as published."""
-URL = "https://huggingface.co/datasets/doem1997/rs_lt/resolve/main/{name}"
+LIST_URL = "https://huggingface.co/datasets/doem1997/rs_lt/resolve/main/{name}"
 
-REPEATED = "repeated-row"
+REPEATED_ROW_FLAG = "repeated-row"
 """Flag of a chip that a list names again in its split."""
 
 _NAME = re.compile(r"Ship_C(?P<category>\d+)S\d+N\d+|L(?P<image>\d+)_\d+", re.ASCII)
 
 
 @dataclass(frozen=True)
-class ListRow:
+class FUSRSListRow:
     """A row `name label` of a list.
 
     Attributes:
@@ -93,15 +93,15 @@ class ListRow:
         return int(match["category"]) if match and match["category"] else None
 
 
-def read_list(path: Path, split: str, classes: int) -> tuple[list[ListRow], list[Rejection]]:
+def read_fusrs_list(path: Path, split: str, classes: int) -> tuple[list[FUSRSListRow], list[Rejection]]:
     """The rows of a list in file order, repeated ones too, and those that are none.
 
     Raises:
         DataError: the file cannot be read.
     """
-    rows: list[ListRow] = []
+    rows: list[FUSRSListRow] = []
     rejected: list[Rejection] = []
-    for number, line in numbered_lines(path):
+    for number, line in read_numbered_lines(path):
         fields = line.split()
         if len(fields) != 2:
             rejected.append((str(path), number, f"{len(fields)} fields, where a row is `name label`"))
@@ -110,24 +110,24 @@ def read_list(path: Path, split: str, classes: int) -> tuple[list[ListRow], list
         elif not (fields[1].isascii() and fields[1].isdecimal() and int(fields[1]) < classes):
             rejected.append((str(path), number, f"label {fields[1]}, where they go from 0 to {classes - 1}"))
         else:
-            rows.append(ListRow(Path(fields[0]).stem, int(fields[1]), split, path, number))
+            rows.append(FUSRSListRow(Path(fields[0]).stem, int(fields[1]), split, path, number))
     return rows, rejected
 
 
-def read_lists(folder: Path, classes: int) -> tuple[list[ListRow], list[Rejection]]:
+def read_fusrs_lists(folder: Path, classes: int) -> tuple[list[FUSRSListRow], list[Rejection]]:
     """Both lists of so many classes in `folder`: the training rows, then the test rows.
 
     Raises:
         RequestError: one of them is not there.
         DataError: one cannot be read or has no row that can be used.
     """
-    rows: list[ListRow] = []
+    rows: list[FUSRSListRow] = []
     rejected: list[Rejection] = []
     for split in ("train", "test"):
-        path = folder / f"{VERSIONS[classes]}_{split}.txt"
+        path = folder / f"{LIST_VERSIONS[classes]}_{split}.txt"
         if not path.is_file():
             raise RequestError(f"there is no {path.name}", folder, "name the folder of the authors' lists")
-        found, faulty = read_list(path, split, classes)
+        found, faulty = read_fusrs_list(path, split, classes)
         if not found:
             reason = f"line {faulty[0][1]}: {faulty[0][2]}" if faulty else "the file is empty"
             raise DataError("the list has no row that can be used", path, reason)
@@ -135,12 +135,12 @@ def read_lists(folder: Path, classes: int) -> tuple[list[ListRow], list[Rejectio
     return rows, rejected
 
 
-def fetch_lists(folder: Path, classes: int, progress: Progress | None = None) -> Path:
+def download_fusrs_lists(folder: Path, classes: int, progress: Progress | None = None) -> Path:
     """Download both lists of so many classes into `folder`, unless they are there.
 
     Raises:
         DataError: they cannot be fetched, or differ from those published; the message says what to fetch by hand.
     """
-    for name in (f"{VERSIONS[classes]}_{split}.txt" for split in ("train", "test")):
-        download(URL.format(name=name), folder / name, CHECKSUMS[name], progress=progress)
+    for name in (f"{LIST_VERSIONS[classes]}_{split}.txt" for split in ("train", "test")):
+        download(LIST_URL.format(name=name), folder / name, LIST_CHECKSUMS[name], progress=progress)
     return folder

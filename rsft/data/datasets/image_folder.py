@@ -12,8 +12,8 @@ import torch
 from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
-from rsft.data.datasets._plotting import image_tensor, plot_image
-from rsft.data.datasets.list_files import label_fault, list_rows
+from rsft.data.datasets._plotting import plot_image, to_image_tensor
+from rsft.data.datasets.list_files import describe_row_error, read_list_rows
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip
 from rsft.errors import RequestError
 from rsft.types import Rejection
@@ -22,7 +22,7 @@ SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "
 
 
 @dataclass(frozen=True)
-class LabelledFile:
+class LabeledFile:
     """An image file, its class and its split."""
 
     path: Path
@@ -52,14 +52,14 @@ class ImageFolderLT(NonGeoDataset):
         if not root.is_dir():
             raise RequestError("there is no such folder", root, "name the folder that holds the class folders")
         self.root, self.transforms = root, transforms
-        self.files: list[LabelledFile] = []
+        self.files: list[LabeledFile] = []
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
         self.layout = self._read()
         if not self.files:
             wanted = "give class folders (in train/ and val/, or at the top), or train.txt with `path label` rows"
             raise RequestError(f"no labelled image in the folder (read as {self.layout})", root, wanted)
-        self.classes = classes_in_order({file.label for file in self.files})
+        self.classes = sort_class_names({file.label for file in self.files})
 
     def __len__(self) -> int:
         return len(self.files)
@@ -72,7 +72,7 @@ class ImageFolderLT(NonGeoDataset):
         """
         file = self.files[index]
         label = torch.tensor(self.classes.index(file.label))
-        sample = {"image": image_tensor(read_chip(file.path)), "label": label}
+        sample = {"image": to_image_tensor(read_chip(file.path)), "label": label}
         return sample if self.transforms is None else self.transforms(sample)
 
     def plot(self, sample: dict[str, Any]) -> Figure:
@@ -97,8 +97,8 @@ class ImageFolderLT(NonGeoDataset):
     def _read_list(self, split: str) -> None:
         path = self.root / f"{split}.txt"
         seen: dict[Path, int] = {}
-        for number, relative, label in list_rows(path):
-            fault = label_fault(relative, label)
+        for number, relative, label in read_list_rows(path):
+            fault = describe_row_error(relative, label)
             candidates = [self.root / relative, self.root / split / relative]
             image = next((candidate for candidate in candidates if candidate.is_file()), None)
             if fault:
@@ -109,7 +109,7 @@ class ImageFolderLT(NonGeoDataset):
                 self.rejected.append((str(path), number, f"{relative} is listed already, in line {seen[image]}"))
             else:
                 seen[image] = number
-                self.files.append(LabelledFile(image, label, split))
+                self.files.append(LabeledFile(image, label, split))
 
     def _read_class_folders(self, folder: Path, split: str) -> None:
         for entry in sorted(folder.iterdir()):
@@ -117,7 +117,7 @@ class ImageFolderLT(NonGeoDataset):
                 before = len(self.files)
                 for path in sorted(path for path in entry.rglob("*") if not path.is_dir()):
                     if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-                        self.files.append(LabelledFile(path, entry.name, split))
+                        self.files.append(LabeledFile(path, entry.name, split))
                     else:
                         self.skipped["not an image by its name"] += 1
                 if len(self.files) == before:
@@ -132,6 +132,6 @@ def _has_folders(folder: Path) -> bool:
     return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())
 
 
-def classes_in_order(labels: set[str]) -> list[str]:
+def sort_class_names(labels: set[str]) -> list[str]:
     """By number where every class is one, else by the alphabet."""
     return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsft.data.datasets.image_folder import LabelledFile, classes_in_order
-from rsft.data.datasets.list_files import label_fault
+from rsft.data.datasets.image_folder import LabeledFile, sort_class_names
+from rsft.data.datasets.list_files import describe_row_error
 from rsft.errors import RequestError
 from rsft.types import Rejection
 
@@ -32,7 +32,7 @@ class LabelTable:
     """
 
     def __init__(self, path: Path) -> None:
-        self.files: list[LabelledFile] = []
+        self.files: list[LabeledFile] = []
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
         seen: dict[Path, int] = {}
@@ -47,10 +47,10 @@ class LabelTable:
                 self.rejected.append((str(path), number, fault))
                 continue
             seen[image] = number
-            self.files.append(LabelledFile(image, label, split))
+            self.files.append(LabeledFile(image, label, split))
         if not self.files:
             raise RequestError("no row of the table can be used", path, "give a file that is there and a class in each")
-        self.classes = classes_in_order({file.label for file in self.files})
+        self.classes = sort_class_names({file.label for file in self.files})
         self.root = Path(os.path.commonpath([file.path.parent for file in self.files]))
 
 
@@ -74,4 +74,4 @@ def _fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:
         return f"a split called {split}, where it is train, val or test"
     if image in seen:
         return f"{image.name} is listed already, in line {seen[image]}"
-    return label_fault(image.name, label)
+    return describe_row_error(image.name, label)

@@ -18,15 +18,15 @@ import torch
 from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
-from rsft.data.datasets._plotting import image_tensor, plot_image
-from rsft.data.datasets._text import numbered_lines
+from rsft.data.datasets._plotting import plot_image, to_image_tensor
+from rsft.data.datasets._text import read_numbered_lines
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
 from rsft.types import Rejection
 
 
 @dataclass(frozen=True)
-class ListFacts:
+class PublishedLists:
     """What is published: the name of each split's list, the number of its rows, and the number of classes."""
 
     title: str
@@ -35,7 +35,7 @@ class ListFacts:
     classes: int
 
 
-class ListedImages(NonGeoDataset):
+class ListFileDataset(NonGeoDataset):
     """The images that the lists in `lists` (default: `root`) name, relative to `root`.
 
     Attributes:
@@ -49,7 +49,7 @@ class ListedImages(NonGeoDataset):
         DataError: a list that is no text.
     """
 
-    facts: ClassVar[ListFacts]
+    published: ClassVar[PublishedLists]
 
     def __init__(
         self,
@@ -58,19 +58,19 @@ class ListedImages(NonGeoDataset):
         transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         if not root.is_dir():
-            raise RequestError("there is no such folder", root, f"name the folder that holds {self.facts.title}")
+            raise RequestError("there is no such folder", root, f"name the folder that holds {self.published.title}")
         self.root, self.lists, self.transforms = root, root if lists is None else lists, transforms
         rows = self._read()
         self.differences = self._compare(rows)
-        self.classes, owners = _class_names(rows, self.facts.classes)
+        self.classes, owners = _class_names(rows, self.published.classes)
         faults = self._faults(rows, owners)
         faulty = rows[faults != ""]
-        files = faulty["split"].map({split: str(self._list(split)) for split in self.facts.lists})
+        files = faulty["split"].map({split: str(self._list(split)) for split in self.published.lists})
         self.rejected: list[Rejection] = list(zip(files, faulty["line"], faults[faults != ""], strict=True))
         good = rows[faults == ""].reset_index(drop=True)
         if good.empty:
             first = f"the first one would be {root / rows['path'].iloc[0]}" if len(rows) else "the lists are empty"
-            raise RequestError(f"none of the images of {self.facts.title} is in the folder", root, first)
+            raise RequestError(f"none of the images of {self.published.title} is in the folder", root, first)
         names = good["label"].map(dict(enumerate(self.classes)))
         self.table = good[["split", "path"]].assign(label=good["label"].astype("int32"), **{"class": names})
 
@@ -84,7 +84,10 @@ class ListedImages(NonGeoDataset):
             DataError: the file is no whole image.
         """
         row = self.table.iloc[index]
-        sample = {"image": image_tensor(read_chip(self.root / row["path"])), "label": torch.tensor(int(row["label"]))}
+        sample = {
+            "image": to_image_tensor(read_chip(self.root / row["path"])),
+            "label": torch.tensor(int(row["label"])),
+        }
         return sample if self.transforms is None else self.transforms(sample)
 
     def plot(self, sample: dict[str, Any]) -> Figure:
@@ -92,18 +95,18 @@ class ListedImages(NonGeoDataset):
         return plot_image(sample["image"], self.classes[int(sample["label"])])
 
     def _list(self, split: str) -> Path:
-        return self.lists / self.facts.lists[split]
+        return self.lists / self.published.lists[split]
 
     def _read(self) -> pd.DataFrame:
         """split, line, path, its folder, label as written (text) and as a number, -1 for none, of every row."""
         if not self._list("train").is_file():
             raise RequestError(
-                f"there is no {self.facts.lists['train']}", self.lists, "name the folder of the lists with --lists"
+                f"there is no {self.published.lists['train']}", self.lists, "name the folder of the lists with --lists"
             )
         tables = []
-        for split in self.facts.lists:
+        for split in self.published.lists:
             if self._list(split).is_file():
-                rows = pd.DataFrame(list_rows(self._list(split)), columns=["line", "path", "text"])
+                rows = pd.DataFrame(read_list_rows(self._list(split)), columns=["line", "path", "text"])
                 tables.append(rows.assign(split=split))
         table = pd.concat(tables, ignore_index=True)
         label = table["text"].where(table["text"].str.fullmatch(r"[0-9]{1,9}"), "-1").astype("int64")
@@ -112,23 +115,25 @@ class ListedImages(NonGeoDataset):
     def _compare(self, rows: pd.DataFrame) -> list[str]:
         found = rows["split"].value_counts()
         differences = [
-            f"rows of {self.facts.lists[split]}: {found.get(split, 0):,}; published: {published:,}"
-            for split, published in self.facts.rows.items()
+            f"rows of {self.published.lists[split]}: {found.get(split, 0):,}; published: {published:,}"
+            for split, published in self.published.rows.items()
             if found.get(split, 0) != published
         ]
-        train = rows[(rows["split"] == "train") & rows["label"].between(0, self.facts.classes - 1)]
+        train = rows[(rows["split"] == "train") & rows["label"].between(0, self.published.classes - 1)]
         count = train["label"].nunique()
-        if count != self.facts.classes:
-            differences.append(f"classes with a training row: {count:,}; published: {self.facts.classes:,}")
+        if count != self.published.classes:
+            differences.append(f"classes with a training row: {count:,}; published: {self.published.classes:,}")
         return differences
 
     def _faults(self, rows: pd.DataFrame, owners: Mapping[str, int]) -> pd.Series[str]:
         """The first fault of each row, or nothing."""
-        owner = rows["folder"].map({folder: owners.get(folder_class(folder)) for folder in rows["folder"].unique()})
-        allowed = f"a class number is 0 to {self.facts.classes - 1}"
+        owner = rows["folder"].map(
+            {folder: owners.get(folder_to_class_name(folder)) for folder in rows["folder"].unique()}
+        )
+        allowed = f"a class number is 0 to {self.published.classes - 1}"
         checks = {
             "a row is `path label`": rows["path"] == "",
-            allowed: ~rows["label"].between(0, self.facts.classes - 1),
+            allowed: ~rows["label"].between(0, self.published.classes - 1),
             "the path leaves the folder": rows["path"].map(_leaves).astype(bool),
             "there is no such file": ~_present(self.root, rows),
             "its folder is that of another class": owner.notna() & (owner != rows["label"]),
@@ -140,10 +145,10 @@ class ListedImages(NonGeoDataset):
         return faults.where(faults == "", faults + ": " + rows["path"] + " " + rows["text"])
 
 
-class PlacesLT(ListedImages):
+class PlacesLT(ListFileDataset):
     """Places-LT: scenes, 62,500 training images, 365 classes of 5 to 4,980."""
 
-    facts = ListFacts(
+    facts = PublishedLists(
         "Places-LT",
         {"train": "Places_LT_train.txt", "val": "Places_LT_val.txt", "test": "Places_LT_test.txt"},
         {"train": 62_500, "val": 7_300, "test": 36_500},
@@ -151,10 +156,10 @@ class PlacesLT(ListedImages):
     )
 
 
-class INaturalist2018(ListedImages):
+class INaturalist2018(ListFileDataset):
     """iNaturalist 2018: 437,513 training images, 8,142 species of 2 to 1,000; no test set has labels."""
 
-    facts = ListFacts(
+    facts = PublishedLists(
         "iNaturalist 2018",
         {"train": "iNaturalist18_train.txt", "val": "iNaturalist18_val.txt"},
         {"train": 437_513, "val": 24_426},
@@ -162,19 +167,19 @@ class INaturalist2018(ListedImages):
     )
 
 
-def list_rows(path: Path) -> Iterator[tuple[int, str, str]]:
+def read_list_rows(path: Path) -> Iterator[tuple[int, str, str]]:
     r"""Line number, path and label of each row `path label`; \ becomes /, and a row of one word has no path.
 
     Raises:
         DataError: the file is no text.
     """
-    for number, line in numbered_lines(path):
+    for number, line in read_numbered_lines(path):
         name, _, label = line.rpartition("\t" if "\t" in line else " ")
         name = name.strip().replace("\\", "/")
         yield number, os.path.normpath(name).removeprefix("./") if name else "", label
 
 
-def label_fault(relative: str, label: str) -> str:
+def describe_row_error(relative: str, label: str) -> str:
     """Why a row cannot be used, or nothing: a class becomes a folder, and no path may leave the root."""
     if not relative:
         return "a row is `path label`"
@@ -187,7 +192,7 @@ def label_fault(relative: str, label: str) -> str:
     return ""
 
 
-def folder_class(folder: str) -> str:
+def folder_to_class_name(folder: str) -> str:
     """The class that a folder in a list stands for: `data_256/a/apartment/outdoor` -> apartment-outdoor.
 
     The first name is that of the split, and one of a single letter (Places365 sorts by them) is left out.
@@ -202,7 +207,7 @@ def _class_names(rows: pd.DataFrame, count: int) -> tuple[list[str], dict[str, i
     names: dict[int, str] = {}
     owners: dict[str, int] = {}
     for (label, folder), _ in pairs.most_common():
-        name = folder_class(folder)
+        name = folder_to_class_name(folder)
         if name and label not in names and name not in owners:
             names[label], owners[name] = name, label
     return [names.get(label, f"class-{label}") for label in range(count)], owners

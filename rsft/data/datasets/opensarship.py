@@ -23,14 +23,14 @@ from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Rejection
 
-Product = Literal["uint8", "cal", "patch"]
+OpenSARShipProduct = Literal["uint8", "cal", "patch"]
 
-FOLDERS: Mapping[Product, str] = {"uint8": "Patch_Uint8", "cal": "Patch_Cal", "patch": "Patch"}
-UNITS: Mapping[Product, str] = {"uint8": "uint8", "cal": "sigma0", "patch": "amplitude"}
+PRODUCT_FOLDERS: Mapping[OpenSARShipProduct, str] = {"uint8": "Patch_Uint8", "cal": "Patch_Cal", "patch": "Patch"}
+PRODUCT_UNITS: Mapping[OpenSARShipProduct, str] = {"uint8": "uint8", "cal": "sigma0", "patch": "amplitude"}
 """uint8: stretched for the eye; sigma0: linear, calibrated; amplitude: digital numbers, of SLC |re + i im|."""
-BANDS = {"SDV": ("VH", "VV"), "SSV": ("VV",)}
+MODE_BANDS = {"SDV": ("VH", "VV"), "SSV": ("VV",)}
 """By the polarisation mode in the scene's name, in the order of the files."""
-SPACING_M = {"GRDH": 10.0}
+PRODUCT_SPACING_M = {"GRDH": 10.0}
 
 _SCENE = re.compile(r"S1[A-D]_IW_(?:GRDH|SLC_)_1(?:SDV|SSV)(?:_[0-9A-Z]+)+")
 _NAME = re.compile(r"(?:Visual_)?(.+)_x(\d+)_y(\d+)(?:_(vh|vv))?\.tiff?", re.ASCII)
@@ -69,7 +69,7 @@ class OpenSARShipChip:
     @property
     def spacing_m(self) -> float | None:
         """Of GRDH alone: that of SLC differs by direction and with range."""
-        return SPACING_M.get(self.scene.split("_")[2])
+        return PRODUCT_SPACING_M.get(self.scene.split("_")[2])
 
 
 class OpenSARShip(NonGeoDataset):
@@ -87,15 +87,15 @@ class OpenSARShip(NonGeoDataset):
     def __init__(
         self,
         root: Path,
-        product: Product = "uint8",
+        product: OpenSARShipProduct = "uint8",
         transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         self.root, self.product, self.transforms = root, product, transforms
         self.rejected: list[Rejection] = []
         self.chips: list[OpenSARShipChip] = []
-        folders = sorted(path for path in root.rglob(FOLDERS[product]) if path.is_dir())
+        folders = sorted(path for path in root.rglob(PRODUCT_FOLDERS[product]) if path.is_dir())
         if not folders:
-            wanted = f"name the folder that holds the scenes, each with {FOLDERS[product]}/ and Ship.xml"
+            wanted = f"name the folder that holds the scenes, each with {PRODUCT_FOLDERS[product]}/ and Ship.xml"
             raise RequestError(f"no OpenSARShip scene with chips of product {product}", root, wanted)
         for folder in folders:
             self._read_scene(folder)
@@ -107,7 +107,7 @@ class OpenSARShip(NonGeoDataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """image: (B, H, W) float32 in the product's unit; label: index into `classes`."""
         chip = self.chips[index]
-        pixels = read_pixels(chip, self.product).astype(np.float32)
+        pixels = read_opensarship_pixels(chip, self.product).astype(np.float32)
         label = torch.tensor(self.classes.index(chip.category))
         sample = {"image": torch.from_numpy(pixels.transpose(2, 0, 1).copy()), "label": label}
         return sample if self.transforms is None else self.transforms(sample)
@@ -128,7 +128,7 @@ class OpenSARShip(NonGeoDataset):
             reason = "neither the folder nor a file in it is named after a Sentinel-1 IW scene of VV, or of VH and VV"
             self.rejected.append((str(folder.parent), 0, reason))
             return
-        bands = BANDS[scene.split("_1", 1)[1][:3]]
+        bands = MODE_BANDS[scene.split("_1", 1)[1][:3]]
         suffixes = bands if self.product == "uint8" and len(bands) > 1 else ("",)
         records = self._read_records(folder.parent / "Ship.xml")
         for (category, x, y), files in self._files_by_ship(folder).items():
@@ -159,13 +159,13 @@ class OpenSARShip(NonGeoDataset):
 
     def _read_records(self, path: Path) -> dict[tuple[str, str], dict[str, str]]:
         try:
-            return read_records(path)
+            return read_ship_records(path)
         except DataError as error:
-            self.rejected.append((str(path), 0, error.what))
+            self.rejected.append((str(path), 0, error.message))
             return {}
 
 
-def read_records(path: Path) -> dict[tuple[str, str], dict[str, str]]:
+def read_ship_records(path: Path) -> dict[tuple[str, str], dict[str, str]]:
     """The records of a Ship.xml by (Center_x, Center_y), every element by its name.
 
     Raises:
@@ -185,7 +185,7 @@ def read_records(path: Path) -> dict[tuple[str, str], dict[str, str]]:
     return {(record.get("Center_x", ""), record.get("Center_y", "")): record for record in records}
 
 
-def read_pixels(chip: OpenSARShipChip, product: Product) -> Pixels:
+def read_opensarship_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
     """(H, W, B) in the order of `chip.bands`: uint8, or float32.
 
     Raises:

@@ -19,20 +19,20 @@ from matplotlib.patches import Polygon
 from numpy.typing import NDArray
 from torchgeo.datasets import NonGeoDataset
 
-from rsft.data.datasets._dota_labels import read_label_file, spellings_of
-from rsft.data.datasets._plotting import image_tensor
-from rsft.data.imagery.image_cache import HeldImage
+from rsft.data.datasets._dota_labels import build_class_lookup, read_label_file
+from rsft.data.datasets._plotting import to_image_tensor
+from rsft.data.imagery.image_cache import LastImageCache
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Rejection
 
 CLASSES = ("Cell-Container", "Container", "Fishing", "LawEnforce", "Dredger", "ore-oil")
-SPACING_M = 1.0
-CHIP_STEP = 64
+SRSDD_SPACING_M = 1.0
+CHIP_SIZE_STEP = 64
 """The side of a chip is a multiple of this many pixels."""
 
 _MIN_AREA = 1.0  # square pixels
-_SPELLINGS = spellings_of(CLASSES)
+_SPELLINGS = build_class_lookup(CLASSES)
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,15 @@ class SRSDDShip:
         """Left, top and side of the square chip around the box, in pixels; it may leave the image."""
         corners = np.reshape(self.box, (4, 2))
         low, high = corners.min(axis=0), corners.max(axis=0)
-        side = CHIP_STEP * int(np.ceil(max(1.0, (high - low).max()) / CHIP_STEP))
+        side = CHIP_SIZE_STEP * int(np.ceil(max(1.0, (high - low).max()) / CHIP_SIZE_STEP))
         left, top = np.rint((low + high) / 2 - side / 2).astype(int).tolist()
         return left, top, side
+
+    @property
+    def box_in_chip(self) -> list[float]:
+        """Corners x1 y1 ... x4 y4 of the box in pixels of the chip."""
+        left, top, _ = self.window
+        return [float(value) for value in np.array(self.box) - np.tile((left, top), 4)]
 
 
 class SRSDD(NonGeoDataset):
@@ -109,7 +115,7 @@ class SRSDD(NonGeoDataset):
         path = self.images[index]
         ships = [ship for ship in self.ships if ship.image == path]
         sample = {
-            "image": image_tensor(_grey(path)),
+            "image": to_image_tensor(_grey(path)),
             "boxes": torch.tensor([ship.box for ship in ships]).reshape(-1, 8),
             "labels": torch.tensor([CLASSES.index(ship.category) for ship in ships], dtype=torch.long),
         }
@@ -139,7 +145,7 @@ class SRSDD(NonGeoDataset):
         try:
             found = read_label_file(path, _SPELLINGS)
         except DataError as error:
-            self.rejected.append((str(path), 0, error.what))
+            self.rejected.append((str(path), 0, error.message))
             return
         self.rejected += found.rejected
         for row in found.rows:
@@ -149,7 +155,7 @@ class SRSDD(NonGeoDataset):
             self.ships.append(SRSDDShip(image, path, row.line, row.number, row.category, row.box, row.difficult))
 
 
-def cut_ship(ship: SRSDDShip) -> Pixels:
+def crop_ship(ship: SRSDDShip) -> Pixels:
     """The square chip around a ship (S, S, 1); where it leaves the image, the image is mirrored at its border.
 
     The image is held for the next ship: ships of one image, one after the other, have it decoded once.
@@ -165,12 +171,6 @@ def cut_ship(ship: SRSDDShip) -> Pixels:
         raise DataError("the box lies outside the image")  # the caller knows the row
     rows, columns = _mirrored(np.arange(top, top + side), height), _mirrored(np.arange(left, left + side), width)
     return np.ascontiguousarray(image[np.ix_(rows, columns)])
-
-
-def box_in_chip(ship: SRSDDShip) -> list[float]:
-    """The box in the chip's own pixels."""
-    left, top, _ = ship.window
-    return [float(value) for value in np.array(ship.box) - np.tile((left, top), 4)]
 
 
 def _mirrored(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -192,7 +192,7 @@ def _grey(path: Path) -> Pixels:
     return pixels[:, :, :1]
 
 
-_held_grey = HeldImage(_grey)
+_held_grey = LastImageCache(_grey)
 
 
 def _area(box: tuple[float, ...]) -> float:

@@ -1,1 +1,1 @@
-"""Builds: from sources to a chip store."""
+"""Builders that turn published data sets into chip stores, one module per data set."""

@@ -1,12 +1,18 @@
-"""The command that makes a store again."""
+"""The shell command that rebuilds a store."""
 
 from __future__ import annotations
 
 import shlex
 
 
-def prepare_command(name: str, *arguments: object, **options: object) -> str:
-    """`rsft prepare name`, quoted for a shell; an option of None is left out."""
+def format_prepare_command(name: str, *arguments: object, **options: object) -> str:
+    """Return `rsft prepare NAME ...`, quoted for a shell.
+
+    Args:
+        name: the subcommand.
+        *arguments: positional arguments, in order.
+        **options: option values by name (`min_side` becomes `--min-side`); options that are None are omitted.
+    """
     words = ["rsft", "prepare", name, *map(str, arguments)]
     for option, value in options.items():
         if value is not None:

@@ -1,4 +1,4 @@
-"""Samples of one label and one split each: a share set aside for validation, a long tail made."""
+"""Held-out validation samples and artificial long tails."""
 
 from __future__ import annotations
 
@@ -7,37 +7,56 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from rsft.data.chips.long_tail import draw, long_tail_counts, stratified_split
+from rsft.data.chips.long_tail import long_tail_counts, sample_per_class, stratified_split
 from rsft.data.datasets.cifar100 import CIFARImage
-from rsft.data.datasets.image_folder import LabelledFile
+from rsft.data.datasets.image_folder import LabeledFile
 from rsft.errors import RequestError
 
-Sample = TypeVar("Sample", LabelledFile, CIFARImage)
+Sample = TypeVar("Sample", LabeledFile, CIFARImage)
 
 
-def check_share(val: float) -> None:
-    """Refuse what is no share for validation.
+def check_val_share(val: float) -> None:
+    """Check that a validation share is in [0, 1).
 
     Raises:
-        RequestError: it is below 0 or not below 1.
+        RequestError: the share is outside the range.
     """
     if not 0 <= val < 1:
         raise RequestError(f"a validation share of {val}", "--val", "give a share from 0 up to, not including, 1")
 
 
-def set_aside(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """What stays, and `share` of each class as the validation split."""
+def hold_out(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Split off a validation split, stratified by class.
+
+    Args:
+        samples: samples with a label and a split.
+        share: share of each class to hold out.
+        seed: seed of the random choice.
+
+    Returns:
+        The remaining samples, and the held-out samples with the split "val".
+    """
     if not samples:
         return [], []
-    kept, chosen = stratified_split([sample.label for sample in samples], share, seed)
-    return [samples[index] for index in kept], [replace(samples[index], split="val") for index in chosen]
+    remaining, held_out = stratified_split([sample.label for sample in samples], share, seed)
+    return [samples[index] for index in remaining], [replace(samples[index], split="val") for index in held_out]
 
 
-def thin(samples: Sequence[Sample], classes: Sequence[str], ratio: float, seed: int) -> list[Sample]:
-    """Thin samples to `long_tail_counts`: classes are ranked by descending count, ties in the order of `classes`."""
+def subsample_long_tail(samples: Sequence[Sample], classes: Sequence[str], ratio: float, seed: int) -> list[Sample]:
+    """Reduce the samples of each class to the counts of `long_tail_counts`.
+
+    Args:
+        samples: samples with a label.
+        classes: class names; classes of equal count are ranked in this order.
+        ratio: size of the largest class over that of the smallest.
+        seed: seed of the random choice.
+
+    Returns:
+        The selected samples, in their original order.
+    """
     if not samples:
         return []
     labels = [sample.label for sample in samples]
-    found = Counter(labels)
-    available = {label: found[label] for label in classes if found[label]}
-    return [samples[index] for index in draw(labels, long_tail_counts(available, ratio), seed)]
+    label_counts = Counter(labels)
+    available = {label: label_counts[label] for label in classes if label_counts[label]}
+    return [samples[index] for index in sample_per_class(labels, long_tail_counts(available, ratio), seed)]

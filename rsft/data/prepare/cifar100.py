@@ -1,74 +1,85 @@
-"""CIFAR-100 into a chip store with a long tail: CIFAR100-LT (Cao et al. 2019, LDAM)."""
+"""Build a chip store of CIFAR100-LT, the long-tailed CIFAR-100 of Cao et al. 2019 (LDAM)."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
 
-from rsft.data.chips.builder import Plan, Record, build_store, check_free
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, CIFARImage
-from rsft.data.prepare._command import prepare_command
-from rsft.data.prepare._names import chip_names
-from rsft.data.prepare._resampling import check_share, set_aside, thin
+from rsft.data.prepare._command import format_prepare_command
+from rsft.data.prepare._names import make_chip_names
+from rsft.data.prepare._resampling import check_val_share, hold_out, subsample_long_tail
 from rsft.errors import RequestError
 from rsft.types import Progress
-from rsft.utils.archives.source_tree import unpacked
+from rsft.utils.archives.source_tree import open_source_tree
 
 
 def prepare_cifar100(
+    src: Path,
     root: Path,
     *,
-    src: Path,
     ratio: float = 100,
     val: float = 0.1,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
-    """Write CIFAR100-LT into the chip store `root`; at a ratio of 100 it has 10,847 training images.
+    """Build a chip store of CIFAR100-LT; a ratio of 100 gives 10,847 training images.
 
     Args:
-        src: a folder or an archive that holds CIFAR-100, see `CIFAR100`.
-        ratio: largest class / smallest class of the training split. Classes are ranked in the order of their labels, as
-            all are of one size; a tree that has this long tail already stays as it is.
-        val: share of each class of the *test* images that becomes the validation split: no training image is spared.
+        src: a folder or archive with CIFAR-100, see `CIFAR100`.
+        root: folder of the chip store.
+        ratio: size of the largest training class over that of the smallest. All classes have the same size, so they are
+            ranked by label. A source with this long tail already is left unchanged.
+        val: share of each class of the *test* images that becomes the validation split. All training images are kept.
+        seed: seed of every random choice.
+        overwrite: replace an existing chip store at `root`.
+        progress: called after each chip.
+
+    Returns:
+        The chip store.
 
     Raises:
-        RequestError: no CIFAR-100 in `src`, `root` is taken, or an argument is out of range.
-        DataError: it is damaged, or no image can be used.
+        RequestError: `src` contains no CIFAR-100, `root` is not empty, or an argument is out of range.
+        DataError: the source is damaged, or no image can be used.
     """
-    check_free(root, overwrite)
+    check_root_is_free(root, overwrite)
     if ratio < 1:
         raise RequestError(f"a ratio of {ratio}", "--ratio", "give largest / smallest class, at least 1")
-    check_share(val)
-    with unpacked(src, root, progress) as folder:
+    check_val_share(val)
+    with open_source_tree(src, root, progress) as folder:
         source = CIFAR100(folder)
-        whole = [image for image in source.images if image.split == "train"]
+        all_train = [image for image in source.images if image.split == "train"]
         others = [image for image in source.images if image.split != "train"]
-        train = thin(whole, CLASSES, ratio, seed)
+        train = subsample_long_tail(all_train, CLASSES, ratio, seed)
         if val and not any(image.split == "val" for image in others):
-            others, aside = set_aside(others, val, seed)
-            others += aside
-        left_out = {f"training image, for a ratio of {ratio:g}": len(whole) - len(train)}
-        plan = Plan(
+            others, held_out = hold_out(others, val, seed)
+            others += held_out
+        left_out = {f"training image, for a ratio of {ratio:g}": len(all_train) - len(train)}
+        description = StoreDescription(
             name=f"CIFAR100-LT, ratio {ratio:g}",
             classes=CLASSES,
-            command=prepare_command("cifar100-lt", src, root=root, ratio=ratio, val=val, seed=seed),
+            command=format_prepare_command("cifar100-lt", src, root=root, ratio=ratio, val=val, seed=seed),
             skipped=source.skipped + Counter(left_out),
             rejected=source.rejected,
         )
-        records = _records(train + others, source.root)
-        return build_store(root, records, plan, overwrite=overwrite, progress=progress)
+        records = _make_records(train + others, source.root)
+        return build_store(root, records, description, overwrite=overwrite, progress=progress)
 
 
-def _records(images: list[CIFARImage], root: Path) -> list[Record]:
+def _make_records(images: list[CIFARImage], root: Path) -> list[ChipRecord]:
     groups = [(image.split, image.label) for image in images]
-    names = chip_names([image.path for image in images], groups, root)
-    facts = {"source": "CIFAR-100"}
+    names = make_chip_names([image.path for image in images], groups, root)
+    columns = {"source": "CIFAR-100"}
     return [
-        Record(name, image.split, image.label, image.path, facts=facts)
-        if image.cut is None
-        else Record(f"{image.index:05}", image.split, image.label, image.path, image.cut, image.index + 1, facts=facts)
+        ChipRecord(name, image.split, image.label, image.path, extra_columns=columns)
+        if image.read_pixels is None
+        else ChipRecord(
+            *(f"{image.index:05}", image.split, image.label, image.path),
+            *(image.read_pixels, image.index + 1),
+            extra_columns=columns,
+        )
         for name, image in zip(names, images, strict=True)
     ]

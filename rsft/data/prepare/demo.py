@@ -1,4 +1,7 @@
-"""The demonstration data: simulated SAR ships, read as the real archives would be, with the long tail of FUSRS v2."""
+"""Build the demonstration data: simulated SAR ships with the long tail of FUSRS v2.
+
+The simulator writes FUSAR-Ship and SRSDD trees, and the parsers of the real archives read them.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +12,31 @@ from pathlib import Path
 
 import numpy as np
 
-from rsft.data.chips.builder import Plan, Record, build_store, check_free
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
 from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.data.chips.summary import Counts
 from rsft.data.datasets import fusrs
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.fusrs import FUSAR_CLASSES, SRSDD_CLASSES
-from rsft.data.datasets.srsdd import SPACING_M, SRSDD, box_in_chip, cut_ship
-from rsft.data.prepare._command import prepare_command
-from rsft.data.prepare._names import chip_names
+from rsft.data.datasets.srsdd import SRSDD, SRSDD_SPACING_M, crop_ship
+from rsft.data.prepare._command import format_prepare_command
+from rsft.data.prepare._names import make_chip_names
 from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
 from rsft.types import Progress
 
-CLASSES = fusrs.CLASSES[4]
-GROUPS = {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}
-"""As the paper has them for FUSRS v2, whatever the counts."""
+DEMO_CLASSES = fusrs.CLASSES[4]
+DEMO_GROUPS = {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}
+"""The groups that the paper defines for FUSRS v2; they do not follow from the counts here."""
 
-BANDS = ("HH",)
-COUNTS: Counts = {
+DEMO_BANDS = ("HH",)
+DEMO_COUNTS: Counts = {
     "train": {"cargo": 320, "fishing": 110, "tanker": 30, "dredger": 16},
-    "val": dict.fromkeys(CLASSES, 15),
-    "test": dict.fromkeys(CLASSES, 50),
+    "val": dict.fromkeys(DEMO_CLASSES, 15),
+    "test": dict.fromkeys(DEMO_CLASSES, 50),
 }
-_OTHERS = {"LawEnforce": 3, "Passenger": 3, "Tug": 3}  # FUSAR-Ship categories that the classes leave out
+_OTHER_CATEGORIES = {"LawEnforce": 3, "Passenger": 3, "Tug": 3}  # FUSAR-Ship categories that are not among the classes
 _CLUTTER = 4  # chips without a ship
-_SCENE_SHARES = (0.7, 0.1, 0.2)  # of the scenes, in the order of SPLITS
+_SCENE_SHARES = (0.7, 0.1, 0.2)  # share of the scenes, in the order of SPLITS
 
 
 def prepare_demo(
@@ -43,48 +46,66 @@ def prepare_demo(
     progress: Progress | None = None,
     *,
     jobs: int = 2,
-    counts: Counts = COUNTS,
+    counts: Counts = DEMO_COUNTS,
     scenes: int = 20,
 ) -> ChipStore:
-    """Simulate both archives, read them and build a chip store of `counts[split][class]` chips.
+    """Simulate both archives, read them and build a chip store.
 
-    A scene goes to one split with all its ships; FUSAR-Ship chips, a vessel each, fill what the scenes leave open.
+    All ships of a scene go to one split. FUSAR-Ship chips, one per vessel, supply the chips that the scenes lack.
+
+    Args:
+        root: folder of the chip store.
+        seed: seed of the simulation and the splits.
+        overwrite: replace an existing chip store at `root`.
+        progress: called after each simulated file and each chip.
+        jobs: number of processes.
+        counts: number of chips by split and class.
+        scenes: number of simulated SRSDD scenes.
+
+    Returns:
+        The chip store.
 
     Raises:
-        RequestError: `root` is taken.
+        RequestError: `root` is not empty.
     """
-    check_free(root, overwrite)
+    check_root_is_free(root, overwrite)
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=root.parent) as raw:
         write_srsdd_tree(Path(raw, "SRSDD"), scenes, seed=seed, jobs=jobs, progress=progress)
         srsdd = SRSDD(Path(raw, "SRSDD"))
-        records, skipped = _from_scenes(srsdd, counts, seed)
-        wanted = _still_wanted(records, counts)
+        scene_records, scene_skipped = _scene_records(srsdd, counts, seed)
+        missing = _missing_counts(scene_records, counts)
         categories = {
-            category: sum(wanted[split][name] for split in SPLITS) for category, name in FUSAR_CLASSES.items()
+            category: sum(missing[split][name] for split in SPLITS) for category, name in FUSAR_CLASSES.items()
         }
         write_fusar_tree(
-            Path(raw, "FUSAR-Ship"), categories | _OTHERS, seed=seed, clutter=_CLUTTER, jobs=jobs, progress=progress
+            Path(raw, "FUSAR-Ship"),
+            categories | _OTHER_CATEGORIES,
+            seed=seed,
+            clutter=_CLUTTER,
+            jobs=jobs,
+            progress=progress,
         )
         fusar = FUSARShip(Path(raw, "FUSAR-Ship"))
-        more, left_out = _from_chips(fusar, wanted, seed)
-        plan = Plan(
+        chip_records, chip_skipped = _chip_records(fusar, missing, seed)
+        description = StoreDescription(
             name="simulated FUSRS v2, clean classes",
-            classes=CLASSES,
-            command=prepare_command("demo", root=root, seed=seed),
-            groups=GROUPS,
-            skipped=skipped + left_out + srsdd.skipped + fusar.skipped,
+            classes=DEMO_CLASSES,
+            command=format_prepare_command("demo", root=root, seed=seed),
+            groups=DEMO_GROUPS,
+            skipped=scene_skipped + chip_skipped + srsdd.skipped + fusar.skipped,
             rejected=[*srsdd.rejected, *fusar.rejected],
         )
-        return build_store(root, records + more, plan, overwrite=overwrite, progress=progress, jobs=jobs)
+        records = scene_records + chip_records
+        return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)
 
 
-def _from_scenes(srsdd: SRSDD, counts: Counts, seed: int) -> tuple[list[Record], Counter[str]]:
-    """One record a ship of a wanted class, no more than `counts`."""
+def _scene_records(srsdd: SRSDD, counts: Counts, seed: int) -> tuple[list[ChipRecord], Counter[str]]:
+    """Make one record per ship of the classes, at most `counts` per split and class; count the skipped ships."""
     order = np.random.default_rng((seed, 1)).permutation(len(srsdd.images))
-    shares = np.cumsum(_SCENE_SHARES)[:-1] * len(order)
-    dealt = dict(zip(SPLITS, np.split(order, np.rint(shares).astype(int)), strict=True))
-    split_of = {srsdd.images[index]: split for split in SPLITS for index in dealt[split]}
+    boundaries = np.cumsum(_SCENE_SHARES)[:-1] * len(order)
+    indices_of = dict(zip(SPLITS, np.split(order, np.rint(boundaries).astype(int)), strict=True))
+    split_of = {srsdd.images[index]: split for split in SPLITS for index in indices_of[split]}
     records, skipped, taken = [], Counter[str](), Counter[tuple[str, str]]()
     for ship in srsdd.ships:
         split, label = split_of[ship.image], SRSDD_CLASSES.get(ship.category)
@@ -94,36 +115,42 @@ def _from_scenes(srsdd: SRSDD, counts: Counts, seed: int) -> tuple[list[Record],
             skipped[f"SRSDD {ship.category}: more than the long tail takes"] += 1
         else:
             taken[split, label] += 1
-            facts = {"source": "simulated SRSDD", "sensor": "simulated", "spacing_m": SPACING_M, "polarisation": "HH"}
-            facts["box"] = box_in_chip(ship)
-            cut = partial(cut_ship, ship)
-            records.append(Record(ship.name, split, label, ship.label_file, cut, ship.line, BANDS, facts))
+            columns = {
+                "source": "simulated SRSDD",
+                "sensor": "simulated",
+                "spacing_m": SRSDD_SPACING_M,
+                "polarisation": "HH",
+                "box": ship.box_in_chip,
+            }
+            crop = partial(crop_ship, ship)
+            record = ChipRecord(ship.name, split, label, ship.label_file, crop, ship.line, DEMO_BANDS, columns)
+            records.append(record)
     return records, skipped
 
 
-def _still_wanted(records: list[Record], counts: Counts) -> Counts:
-    have = Counter((record.split, record.label) for record in records)
-    return {split: {name: counts[split][name] - have[split, name] for name in CLASSES} for split in SPLITS}
+def _missing_counts(records: list[ChipRecord], counts: Counts) -> Counts:
+    available = Counter((record.split, record.label) for record in records)
+    return {split: {name: counts[split][name] - available[split, name] for name in DEMO_CLASSES} for split in SPLITS}
 
 
-def _from_chips(fusar: FUSARShip, wanted: Counts, seed: int) -> tuple[list[Record], Counter[str]]:
-    """One record a chip of a wanted class; the splits of a class are dealt at random."""
+def _chip_records(fusar: FUSARShip, counts: Counts, seed: int) -> tuple[list[ChipRecord], Counter[str]]:
+    """Make one record per chip of the classes, with random splits; count the skipped chips."""
     rng = np.random.default_rng((seed, 2))
     splits = {
-        label: iter(rng.permutation([split for split in SPLITS for _ in range(wanted[split][label])]).tolist())
-        for label in CLASSES
+        label: iter(rng.permutation([split for split in SPLITS for _ in range(counts[split][label])]).tolist())
+        for label in DEMO_CLASSES
     }
     chips = [chip for chip in fusar.chips if chip.category in FUSAR_CLASSES]
-    others = Counter(
+    skipped = Counter(
         f"FUSAR-Ship {chip.category}: not among the classes"
         for chip in fusar.chips
         if chip.category not in FUSAR_CLASSES
     )
-    names = chip_names([chip.path for chip in chips], [chip.category for chip in chips], fusar.root)
+    names = make_chip_names([chip.path for chip in chips], [chip.category for chip in chips], fusar.root)
     records = []
     for name, chip in zip(names, chips, strict=True):
         label = FUSAR_CLASSES[chip.category]
-        facts = {
+        columns = {
             "source": "simulated FUSAR-Ship",
             "sensor": "simulated",
             "spacing_m": chip.spacing_m,
@@ -132,5 +159,5 @@ def _from_chips(fusar: FUSARShip, wanted: Counts, seed: int) -> tuple[list[Recor
             "mmsi": chip.mmsi,
             "flags": ",".join(chip.flags),
         }
-        records.append(Record(name, next(splits[label]), label, chip.path, bands=BANDS, facts=facts))
-    return records, others
+        records.append(ChipRecord(name, next(splits[label]), label, chip.path, bands=DEMO_BANDS, extra_columns=columns))
+    return records, skipped

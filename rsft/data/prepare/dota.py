@@ -1,21 +1,22 @@
-"""DOTA's objects into a chip store, one crop each, every image decoded once."""
+"""Build a chip store of the objects of DOTA: one crop per object, each image decoded once."""
 
 from __future__ import annotations
 
-import shlex
 from functools import partial
 from pathlib import Path
 
-from rsft.data.chips.builder import Plan, Record, build_store, check_free
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
 from rsft.data.chips.store import ChipStore
-from rsft.data.datasets.dota import VERSIONS, DOTAObject, DOTAObjects, Version, cut, read_rgb
-from rsft.data.imagery.image_cache import HeldImage
+from rsft.data.datasets.dota import DOTA_VERSIONS, DOTAObject, DOTAObjects, DOTAVersion, crop_object, read_rgb
+from rsft.data.imagery.image_cache import LastImageCache
+from rsft.data.prepare._command import format_prepare_command
+from rsft.data.prepare._resampling import check_val_share
 from rsft.data.prepare.group_splits import split_groups
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Progress
-from rsft.utils.archives.source_tree import unpacked
+from rsft.utils.archives.source_tree import open_source_tree
 
-GROUPS = {
+DOTA_GROUPS = {
     "head": ["ship", "large-vehicle", "small-vehicle"],
     "medium": ["plane", "harbor", "storage-tank", "tennis-court", "bridge", "swimming-pool"],
     "tail": [
@@ -27,14 +28,14 @@ GROUPS = {
         "ground-track-field",
     ],
 }
-"""As the paper has them, whatever the counts; the three classes that came later join the tail."""
+"""The groups of the paper; they do not follow from the counts. The three classes of v1.5 and v2.0 join the tail."""
 
 
 def prepare_dota(
+    src: Path,
     root: Path,
     *,
-    src: Path,
-    version: Version = "1.0",
+    version: DOTAVersion = "1.0",
     classes: int = 15,
     margin: int = 0,
     min_side: int = 4,
@@ -44,67 +45,85 @@ def prepare_dota(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
-    """Cut the objects of the DOTA tree or archive `src`, as `DOTAObjects` finds them, into the chip store `root`.
+    """Build a chip store of the objects that `DOTAObjects` reads.
 
     Args:
-        classes, margin, min_side: as in `DOTAObjects`.
-        val: share of each class to come near to in validation, by whole images, where `src` has no train/ and val/.
-        jobs: processes; each holds one image at a time.
+        src: the DOTA tree, or an archive of it.
+        root: folder of the chip store.
+        version: version of the label files.
+        classes: 15, as in v1.0, or 18.
+        margin: pixels added on each side of an object's bounding box.
+        min_side: shortest side of an object in pixels; smaller objects are rejected.
+        val: approximate share of each class for validation, by whole images; used if `src` has no train/ and val/.
+        jobs: number of processes; each keeps one image in memory.
+        seed: seed of the validation split.
+        overwrite: replace an existing chip store at `root`.
+        progress: called after each chip.
+
+    Returns:
+        The chip store.
 
     Raises:
-        RequestError: `src` has no such image, `root` is taken, or an argument is out of range.
+        RequestError: `src` has no image with labels, `root` is not empty, or an argument is out of range.
         DataError: no object can be used.
     """
-    check_free(root, overwrite)
-    _check(version, classes, margin, min_side, val)
-    words = ["rsft", "prepare", "dota", str(src), "--root", str(root), "--version", version]
-    words += ["--classes", str(classes), "--margin", str(margin), "--min-side", str(min_side)]
-    with unpacked(src, root, progress) as folder:
+    check_root_is_free(root, overwrite)
+    _check_arguments(version, classes, margin, min_side, val)
+    options = {"version": version, "classes": classes, "margin": margin, "min_side": min_side, "val": val, "seed": seed}
+    with open_source_tree(src, root, progress) as folder:
         source = DOTAObjects(folder, version, classes=classes, margin=margin, min_side=min_side)
-        split_of = _splits(source, val, seed)
-        plan = Plan(
+        split_of = _split_images(source, val, seed)
+        description = StoreDescription(
             name=f"DOTA v{version}, object crops",
             classes=source.classes,
-            command=shlex.join([*words, "--val", f"{val:g}", "--seed", str(seed)]),
-            groups=GROUPS | {"tail": [*GROUPS["tail"], *source.classes[15:]]},
+            command=format_prepare_command("dota", src, root=root, **options),
+            groups=DOTA_GROUPS | {"tail": [*DOTA_GROUPS["tail"], *source.classes[15:]]},
             skipped=source.skipped,
             rejected=source.rejected,
         )
-        records = [crop_record(item, split_of[item.image.path], version) for item in source.objects]
+        records = [make_crop_record(item, split_of[item.image.path], version) for item in source.objects]
         try:
-            return build_store(root, records, plan, overwrite=overwrite, progress=progress, jobs=jobs)
+            return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)
         finally:
-            _held_rgb.clear()
+            _read_rgb_cached.clear()
 
 
-def _check(version: str, classes: int, margin: int, min_side: int, val: float) -> None:
-    if version not in VERSIONS:
-        raise RequestError(f"version {version}", "--version", f"choose one of {', '.join(VERSIONS)}")
+def _check_arguments(version: str, classes: int, margin: int, min_side: int, val: float) -> None:
+    if version not in DOTA_VERSIONS:
+        raise RequestError(f"version {version}", "--version", f"choose one of {', '.join(DOTA_VERSIONS)}")
     if classes not in (15, 18):
         raise RequestError(f"{classes} classes", "--classes", "choose 15 or 18")
     if margin < 0 or min_side < 1:
         raise RequestError(
             f"a margin of {margin}, a least side of {min_side}", "--margin, --min-side", "0 or more, 1 or more"
         )
-    if not 0 <= val < 1:
-        raise RequestError(f"a validation share of {val}", "--val", "give a share from 0 up to, not including, 1")
+    check_val_share(val)
 
 
-def _splits(source: DOTAObjects, val: float, seed: int) -> dict[Path, str]:
-    """The split of each image: by its folder; without such folders whole images are dealt."""
+def _split_images(source: DOTAObjects, val: float, seed: int) -> dict[Path, str]:
+    """Return the split of each image: that of its folder, or else a random one for the whole image."""
     split_of = {image.path: image.split or "train" for image in source.images}
-    loose = [item for item in source.objects if not item.image.split]
-    if loose and "val" not in split_of.values():
-        labels, images = [item.category for item in loose], [item.image.path for item in loose]
+    unassigned = [item for item in source.objects if not item.image.split]
+    if unassigned and "val" not in split_of.values():
+        labels, images = [item.category for item in unassigned], [item.image.path for item in unassigned]
         split_of |= split_groups(labels, images, {"train": 1 - val, "val": val}, seed)
     return split_of
 
 
-def crop_record(item: DOTAObject, split: str, version: Version) -> Record:
-    """The record of an object, its pixels cut when they are asked for."""
+def make_crop_record(item: DOTAObject, split: str, version: DOTAVersion) -> ChipRecord:
+    """Make the record of an object; its pixels are cropped when the record is stored.
+
+    Args:
+        item: the object.
+        split: train, val or test.
+        version: version of the label files.
+
+    Returns:
+        The record.
+    """
     image = item.image
     flags = ("clipped" if item.clipped else "", "difficult" if item.difficult else "", image.flag)
-    facts = {
+    columns = {
         "group_key": image.stem,
         "source": f"DOTA-v{version}",
         "sensor": image.sensor,
@@ -112,23 +131,23 @@ def crop_record(item: DOTAObject, split: str, version: Version) -> Record:
         "box": item.box_in_crop,
         "flags": ",".join(flag for flag in flags if flag),
     }
-    return Record(
+    return ChipRecord(
         item.name,
         split,
         item.category,
         image.label_file,
         partial(_crop, item),
         item.line,
-        facts=facts,
-        images=(image.path,),
+        extra_columns=columns,
+        image_paths=(image.path,),
     )
 
 
-_held_rgb = HeldImage(read_rgb)
+_read_rgb_cached = LastImageCache(read_rgb)
 
 
 def _crop(item: DOTAObject) -> Pixels:
     try:
-        return cut(item, _held_rgb(item.image.path))
-    except DataError as error:  # told at the row of the label file, where the object is lost
-        raise DataError(f"{item.image.path.name}: {error.what}") from error.__cause__
+        return crop_object(item, _read_rgb_cached(item.image.path))
+    except DataError as error:  # reported at the row of the label file, so the message must name the image
+        raise DataError(f"{item.image.path.name}: {error.message}") from error.__cause__

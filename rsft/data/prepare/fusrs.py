@@ -1,29 +1,30 @@
-"""FUSRS v2 from FUSAR-Ship and SRSDD: row for row as published, or clean."""
+"""Build a chip store of FUSRS v2 from FUSAR-Ship and SRSDD, by the clean or the published protocol."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from rsft.data.audit.findings import AUDIT, write_audits
+from rsft.data.audit.findings import AUDIT_FILE, write_audits
 from rsft.data.audit.store_audit import audit_store
-from rsft.data.chips.builder import Plan, build_store, check_free
+from rsft.data.chips.builder import StoreDescription, build_store, check_root_is_free
 from rsft.data.chips.store import DATASET, ChipStore
 from rsft.data.datasets.fusar_ship import FUSARShip
-from rsft.data.datasets.fusrs import CLASSES, HEAD, TAIL, fetch_lists, read_lists
+from rsft.data.datasets.fusrs import CLASSES, HEAD_CLASSES, TAIL_CLASSES, download_fusrs_lists, read_fusrs_lists
 from rsft.data.datasets.srsdd import SRSDD
-from rsft.data.prepare.fusrs_protocols import Rows, clean_rows, published_rows
+from rsft.data.prepare._command import format_prepare_command
+from rsft.data.prepare.fusrs_protocols import ProtocolRecords, clean_records, published_records
 from rsft.errors import RequestError
 from rsft.types import Progress
-from rsft.utils.archives.source_tree import unpacked
+from rsft.utils.archives.source_tree import open_source_tree
 
-Protocol = Literal["clean", "published"]
+FUSRSProtocol = Literal["clean", "published"]
 
 TEST_SHARE = 0.25
-"""Of each class in the clean split; that of the published lists is 1,700 of 6,961."""
+"""Share of each class in the test split of the clean protocol; in the published lists it is 1,700 of 6,961."""
 VAL_SHARES = {"clean": 0.1, "published": 0.0}
+"""Default share of the validation split, by protocol."""
 
 Source = TypeVar("Source", FUSARShip, SRSDD)
 
@@ -33,7 +34,7 @@ def prepare_fusrs(
     *,
     fusar: Path | None = None,
     srsdd: Path | None = None,
-    protocol: Protocol = "clean",
+    protocol: FUSRSProtocol = "clean",
     lists: Path | None = None,
     classes: int = 4,
     val: float | None = None,
@@ -42,45 +43,56 @@ def prepare_fusrs(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
-    """Build the chip store `root` and leave its audit in audit.json.
+    """Build the chip store and write its audit to audit.json.
 
     Args:
-        fusar, srsdd: folder or archive; where None, it is looked for by content in the folders beside `root` and raw/.
-        protocol: "published" has the authors' rows, splits and labels, a repeated row as a chip of its own; "clean" the
-            archives' categories, each content once, and no SRSDD image or FUSAR-Ship vessel in two splits.
-        lists: folder of the authors' lists; where None, they are downloaded to fusrs_lists/ beside `root`.
-        val: share of each class for validation, in "published" of the training rows; VAL_SHARES where None.
+        root: folder of the chip store.
+        fusar: folder or archive of FUSAR-Ship; by default the folder beside `root` or in raw/ with this content.
+        srsdd: folder or archive of SRSDD; the default is found like that of `fusar`.
+        protocol: "published" takes rows, splits and labels from the authors' lists, one chip per row with repeated
+            rows. "clean" takes the categories of the archives, each content once, and keeps every SRSDD image
+            and FUSAR-Ship vessel in one split.
+        lists: folder of the authors' lists; by default they are downloaded to fusrs_lists/ beside `root`.
+        classes: 4, or 5 with the class "other".
+        val: share of each class for validation ("published": of the training rows); by default `VAL_SHARES`.
+        seed: seed of every random choice.
+        jobs: number of processes.
+        overwrite: replace an existing chip store at `root`.
+        progress: called after each chip.
+
+    Returns:
+        The chip store.
 
     Raises:
-        RequestError: `root` is taken, a source is not found or not the only one, or an argument is out of range.
-        DataError: a source or list that cannot be used, or no way to download the lists.
+        RequestError: `root` is not empty, a source is missing or ambiguous, or an argument is out of range.
+        DataError: a source or list cannot be used, or the lists cannot be downloaded.
     """
-    check_free(root, overwrite)
+    check_root_is_free(root, overwrite)
     val = VAL_SHARES[protocol] if val is None else val
-    _check(classes, val, protocol, lists)
-    fusar = fusar or _look_for(FUSARShip, lambda source: len(source) > 0, "--fusar", root)
-    srsdd = srsdd or _look_for(SRSDD, lambda source: len(source.ships) > 0, "--srsdd", root)
+    _check_arguments(classes, val, protocol, lists)
+    fusar = fusar or _find_source(FUSARShip, lambda source: len(source) > 0, "--fusar", root)
+    srsdd = srsdd or _find_source(SRSDD, lambda source: len(source.ships) > 0, "--srsdd", root)
     if protocol == "published":
-        lists = lists or fetch_lists(root.resolve().parent / "fusrs_lists", classes, progress)
-    options = {"root": root, "fusar": fusar, "srsdd": srsdd, "protocol": protocol, "lists": lists, "classes": classes}
-    command = _command(options | {"val": f"{val:g}", "seed": seed})
+        lists = lists or download_fusrs_lists(root.resolve().parent / "fusrs_lists", classes, progress)
+    sources = {"fusar": fusar, "srsdd": srsdd, "protocol": protocol, "lists": lists}
+    command = format_prepare_command("fusrs", root=root, **sources, classes=classes, val=val, seed=seed)
     with (
-        unpacked(fusar, _beside(root, "fusar"), progress) as fusar_folder,
-        unpacked(srsdd, _beside(root, "srsdd"), progress) as srsdd_folder,
+        open_source_tree(fusar, _sibling(root, "fusar"), progress) as fusar_folder,
+        open_source_tree(srsdd, _sibling(root, "srsdd"), progress) as srsdd_folder,
     ):
-        ships, scenes = FUSARShip(fusar_folder), SRSDD(srsdd_folder)
+        chips, ships = FUSARShip(fusar_folder), SRSDD(srsdd_folder)
         if lists is not None:
-            rows = published_rows(ships, scenes, *read_lists(lists, classes), CLASSES[classes], val, seed)
+            result = published_records(chips, ships, *read_fusrs_lists(lists, classes), CLASSES[classes], val, seed)
         else:
             shares = {"train": 1 - val - TEST_SHARE, "val": val, "test": TEST_SHARE}
-            rows = clean_rows(ships, scenes, CLASSES[classes], shares, seed, jobs)
-        plan = _plan(rows, ships, scenes, protocol, classes, command)
-        store = build_store(root, rows.records, plan, overwrite=overwrite, progress=progress, jobs=jobs)
-    write_audits(root / AUDIT, [audit_store(store, jobs=jobs, progress=progress)])
+            result = clean_records(chips, ships, CLASSES[classes], shares, seed, jobs)
+        description = _describe_store(result, chips, ships, protocol, classes, command)
+        store = build_store(root, result.records, description, overwrite=overwrite, progress=progress, jobs=jobs)
+    write_audits(root / AUDIT_FILE, [audit_store(store, jobs=jobs, progress=progress)])
     return store
 
 
-def _check(classes: int, val: float, protocol: Protocol, lists: Path | None) -> None:
+def _check_arguments(classes: int, val: float, protocol: FUSRSProtocol, lists: Path | None) -> None:
     if lists is not None and protocol != "published":
         raise RequestError(f"{protocol} takes no lists", "--lists", "leave them out, or add --protocol published")
     if not 0 <= val <= 0.5:
@@ -89,55 +101,58 @@ def _check(classes: int, val: float, protocol: Protocol, lists: Path | None) -> 
         raise RequestError(f"{classes} classes", "--classes", "give 4 or 5")
 
 
-def _command(options: Mapping[str, object]) -> str:
-    given = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
-    return shlex.join(["rsft", "prepare", "fusrs", *(word for pair in given for word in pair)])
-
-
-def _plan(rows: Rows, fusar: FUSARShip, srsdd: SRSDD, protocol: str, classes: int, command: str) -> Plan:
+def _describe_store(
+    result: ProtocolRecords, fusar: FUSARShip, srsdd: SRSDD, protocol: str, classes: int, command: str
+) -> StoreDescription:
     names = CLASSES[classes]
-    groups = {"head": [name for name in names if name in HEAD], "medium": []}
-    return Plan(
+    return StoreDescription(
         name=f"FUSRS v2, {protocol}, {classes} classes",
         classes=names,
         command=command,
-        groups=groups | {"tail": [name for name in names if name in TAIL]},
-        skipped=rows.skipped + fusar.skipped + srsdd.skipped,
-        rejected=[*rows.rejected, *fusar.rejected, *srsdd.rejected],
+        groups={
+            "head": [name for name in names if name in HEAD_CLASSES],
+            "medium": [],
+            "tail": [name for name in names if name in TAIL_CLASSES],
+        },
+        skipped=result.skipped + fusar.skipped + srsdd.skipped,
+        rejected=[*result.rejected, *fusar.rejected, *srsdd.rejected],
     )
 
 
-def _beside(root: Path, source: str) -> Path:
+def _sibling(root: Path, source: str) -> Path:
     return root.with_name(f"{root.name}-{source}")
 
 
-def _look_for(kind: type[Source], holds: Callable[[Source], bool], option: str, root: Path) -> Path:
-    """The one folder beside `root`, or in raw/ there, that `kind` can read.
+def _find_source(dataset: type[Source], is_usable: Callable[[Source], bool], option: str, root: Path) -> Path:
+    """Return the one folder beside `root`, or in raw/ there, that `dataset` can read.
 
     Raises:
-        RequestError: there is none, or more than one.
+        RequestError: none or several folders can be read.
     """
-    beside = root.resolve().parent
-    found = [
+    parent = root.resolve().parent
+    candidates = [
         folder
-        for parent in (beside, beside / "raw")
-        if parent.is_dir()
-        for folder in sorted(parent.iterdir())
-        if _may_be_source(folder, root) and _can_read(kind, holds, folder)
+        for search_dir in (parent, parent / "raw")
+        if search_dir.is_dir()
+        for folder in sorted(search_dir.iterdir())
+        if _is_candidate(folder, root) and _can_read(dataset, is_usable, folder)
     ]
-    if len(found) != 1:
-        what = f"{len(found)} folders could be it: {', '.join(map(str, found))}" if found else "it is not there"
-        raise RequestError(f"{kind.__name__}: {what}", f"{beside}, {beside / 'raw'}", f"name its folder with {option}")
-    return found[0]
+    if len(candidates) != 1:
+        names = ", ".join(map(str, candidates))
+        fault = f"{len(candidates)} folders could be it: {names}" if candidates else "no such folder"
+        raise RequestError(
+            f"{dataset.__name__}: {fault}", f"{parent}, {parent / 'raw'}", f"name its folder with {option}"
+        )
+    return candidates[0]
 
 
-def _may_be_source(folder: Path, root: Path) -> bool:
-    usual = folder.is_dir() and not folder.name.startswith(".") and folder.name != "raw"
-    return usual and folder != root.resolve() and not (folder / DATASET).exists()
+def _is_candidate(folder: Path, root: Path) -> bool:
+    is_visible = folder.is_dir() and not folder.name.startswith(".") and folder.name != "raw"
+    return is_visible and folder != root.resolve() and not (folder / DATASET).exists()
 
 
-def _can_read(kind: type[Source], holds: Callable[[Source], bool], folder: Path) -> bool:
+def _can_read(dataset: type[Source], is_usable: Callable[[Source], bool], folder: Path) -> bool:
     try:
-        return holds(kind(folder))
+        return is_usable(dataset(folder))
     except RequestError:
         return False

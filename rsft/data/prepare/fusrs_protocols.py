@@ -1,157 +1,258 @@
-"""Which chip of FUSAR-Ship and SRSDD goes to which split and class of FUSRS v2, under either protocol."""
+"""The split and class of each FUSAR-Ship and SRSDD chip in FUSRS v2, under both protocols."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from rsft.data.chips.builder import Record
+from rsft.data.chips.builder import ChipRecord
 from rsft.data.datasets.fusar_ship import FUSARChip, FUSARShip
-from rsft.data.datasets.fusrs import FUSAR_CLASSES, FUSAR_OTHER, REPEATED, SRSDD_CLASSES, SRSDD_OTHER, ListRow
-from rsft.data.datasets.srsdd import SPACING_M, SRSDD, SRSDDShip, box_in_chip, cut_ship
-from rsft.data.prepare._names import chip_names
+from rsft.data.datasets.fusrs import (
+    FUSAR_CLASSES,
+    FUSAR_OTHER,
+    REPEATED_ROW_FLAG,
+    SRSDD_CLASSES,
+    SRSDD_OTHER,
+    FUSRSListRow,
+)
+from rsft.data.datasets.srsdd import SRSDD, SRSDD_SPACING_M, SRSDDShip, crop_ship
+from rsft.data.prepare._names import full_chip_name
 from rsft.data.prepare.group_splits import split_groups
 from rsft.types import Rejection
 from rsft.utils.atomic_files import sha256
 
-CONTRADICTS, AMBIGUOUS = "label-contradicts-annotation", "ambiguous-name"
-"""Flags: the label of the list is not the archive's; several files have the name."""
+CONTRADICTION_FLAG = "label-contradicts-annotation"
+"""Flag of a chip whose label in the list differs from its category in the archive."""
+AMBIGUOUS_NAME_FLAG = "ambiguous-name"
+"""Flag of a chip whose name several files of the archives share."""
 
-Chip = FUSARChip | SRSDDShip
-
-_FUSAR = FUSAR_CLASSES | dict.fromkeys(FUSAR_OTHER, "other")
-_SRSDD = SRSDD_CLASSES | dict.fromkeys(SRSDD_OTHER, "other")
+_FUSAR_TO_FUSRS = FUSAR_CLASSES | dict.fromkeys(FUSAR_OTHER, "other")
+_SRSDD_TO_FUSRS = SRSDD_CLASSES | dict.fromkeys(SRSDD_OTHER, "other")
 _SENSOR = "Gaofen-3"
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Records, and what did not become one."""
+class ProtocolRecords:
+    """The records of a protocol, and the inputs that did not become one.
 
-    records: list[Record] = field(default_factory=list)
+    Attributes:
+        records: sorted by source file, so that each image is decoded once.
+        skipped: number of inputs that the protocol leaves out, by reason.
+        rejected: inputs that cannot be used.
+    """
+
+    records: list[ChipRecord] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     rejected: list[Rejection] = field(default_factory=list)
 
 
-def published_rows(
+@dataclass(frozen=True)
+class _ArchiveChip:
+    """A chip of either archive, in the terms that the protocols share.
+
+    Attributes:
+        archive: "FUSAR-Ship" or "SRSDD".
+        category: the class in the archive.
+        fusrs_class: the class in FUSRS v2 with five classes; None if the category does not determine it.
+        group: the scene or vessel, which two splits must not share.
+        name: the name in the authors' lists.
+        full_name: the name to use where `name` is not unique.
+        unique_per_class: whether `name` must be unique within its class only, not among all chips.
+        record: the record of the chip; `_finish_record` sets its name, split, class, group and flags.
+        flags: flags from the archive.
+    """
+
+    archive: str
+    category: str
+    fusrs_class: str | None
+    group: str
+    name: str
+    full_name: str
+    unique_per_class: bool
+    record: ChipRecord
+    flags: tuple[str, ...] = ()
+
+
+def _fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
+    has_mmsi = chip.mmsi is not None and chip.mmsi.strip("0") != ""
+    columns = {
+        "source": "FUSAR-Ship",
+        "sensor": _SENSOR,
+        "spacing_m": chip.spacing_m,
+        "polarisation": chip.polarisation,
+        "incidence_deg": chip.incidence_deg,
+        "mmsi": chip.mmsi,
+    }
+    return _ArchiveChip(
+        archive="FUSAR-Ship",
+        category=chip.category,
+        fusrs_class=_FUSAR_TO_FUSRS.get(chip.category),
+        group=f"MMSI {chip.mmsi}" if has_mmsi else f"FUSAR-Ship {chip.category}/{chip.subcategory}/{chip.path.stem}",
+        name=chip.path.stem,
+        full_name=full_chip_name(chip.path, root),
+        unique_per_class=True,
+        record=ChipRecord("", "", "", chip.path, extra_columns=columns),
+        flags=chip.flags,
+    )
+
+
+def _srsdd_chip(ship: SRSDDShip, scene: Path) -> _ArchiveChip:
+    """Wrap a ship; `scene` is the image that stands for all images with the same content."""
+    columns = {"source": "SRSDD", "sensor": _SENSOR, "spacing_m": SRSDD_SPACING_M, "box": ship.box_in_chip}
+    return _ArchiveChip(
+        archive="SRSDD",
+        category=ship.category,
+        fusrs_class=_SRSDD_TO_FUSRS.get(ship.category),
+        group=f"SRSDD {scene.stem}",
+        name=ship.name,
+        full_name=f"L{ship.image.stem}_{ship.number}",
+        unique_per_class=False,
+        record=ChipRecord(
+            *("", "", "", ship.label_file),
+            partial(crop_ship, ship),
+            ship.line,
+            extra_columns=columns,
+            image_paths=(ship.image,),
+        ),
+    )
+
+
+def published_records(
     fusar: FUSARShip,
     srsdd: SRSDD,
-    listed: Sequence[ListRow],
-    faulty: Sequence[Rejection],
+    rows: Sequence[FUSRSListRow],
+    rejected: Sequence[Rejection],
     classes: Sequence[str],
     val: float,
     seed: int,
-) -> Rows:
-    """One record a row of the lists; a row whose name neither archive holds is rejected, like those `faulty` already.
+) -> ProtocolRecords:
+    """Make one record per row of the authors' lists.
 
-    The authors' chips lay in one folder, so a name that several files have can mean one of them only: the first by path
-    among those whose folder is that of the category in the name, or among all. Further rows of a name in a split are
-    called name__2, name__3 and so on. With `val`, whole groups of the training rows become the validation split.
+    The authors kept their chips in one folder, so a name stands for one file. Where several files have the name, the
+    first by path is taken among those whose folder agrees with the category in the name, or else among all. Repeated
+    rows of a name in a split are called name__2, name__3 and so on.
+
+    Args:
+        fusar: the FUSAR-Ship archive.
+        srsdd: the SRSDD archive.
+        rows: rows of both lists.
+        rejected: rows of the lists that could not be read; they are passed on.
+        classes: class names in the order of the labels.
+        val: share of the training rows for validation, in whole groups.
+        seed: seed of the validation split.
+
+    Returns:
+        The records. Rows whose name is in neither archive are rejected; chips that no list names are skipped.
     """
-    rows = Rows(rejected=list(faulty))
-    by_name: dict[str, list[Chip]] = defaultdict(list)
-    chips: list[Chip] = [*fusar.chips, *srsdd.ships]
-    for chip in chips:
-        by_name[_name(chip)].append(chip)
-    chosen = {name: min(alike, key=_misplaced) for name, alike in by_name.items()}  # the first of the best
-    held = [row for row in listed if row.name in chosen]
-    train = [row for row in held if row.split == "train"]
-    labels, groups = [classes[row.label] for row in train], [_group(chosen[row.name]) for row in train]
-    dealt = split_groups(labels, groups, {"train": 1 - val, "val": val}, seed)
-    seen: Counter[tuple[str, str]] = Counter()
-    for row in held:
+    result = ProtocolRecords(rejected=list(rejected))
+    chips_by_name: dict[str, list[_ArchiveChip]] = defaultdict(list)
+    for chip in _archive_chips(fusar, srsdd, {image: image for image in srsdd.images}):
+        chips_by_name[chip.name].append(chip)
+    chosen = {  # `min` takes the first chip without the flag, or else the first
+        name: min(chips, key=lambda chip: "category-index" in chip.flags) for name, chips in chips_by_name.items()
+    }
+    usable = [row for row in rows if row.name in chosen]
+    train = [row for row in usable if row.split == "train"]
+    labels, groups = [classes[row.label] for row in train], [chosen[row.name].group for row in train]
+    split_of = split_groups(labels, groups, {"train": 1 - val, "val": val}, seed)
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in usable:
         chip, label = chosen[row.name], classes[row.label]
-        seen[row.split, row.name] += 1
-        times = seen[row.split, row.name]
-        met = {REPEATED: times > 1, CONTRADICTS: label != own_class(chip), AMBIGUOUS: len(by_name[row.name]) > 1}
-        name = row.name if times == 1 else f"{row.name}__{times}"
-        split = dealt[_group(chip)] if row.split == "train" else row.split
-        rows.records.append(_record(chip, name, split, label, _group(chip), [flag for flag in met if met[flag]]))
-    rows.rejected.extend(
-        (str(row.file), row.line, f"neither archive holds {row.name}") for row in listed if row.name not in chosen
+        counts[row.split, row.name] += 1
+        count = counts[row.split, row.name]
+        flags = {
+            REPEATED_ROW_FLAG: count > 1,
+            CONTRADICTION_FLAG: label != chip.fusrs_class,
+            AMBIGUOUS_NAME_FLAG: len(chips_by_name[row.name]) > 1,
+        }
+        name = row.name if count == 1 else f"{row.name}__{count}"
+        split = split_of[chip.group] if row.split == "train" else row.split
+        result.records.append(_finish_record(chip, name, split, label, [flag for flag in flags if flags[flag]]))
+    result.rejected.extend(
+        (str(row.file), row.line, f"neither archive holds {row.name}") for row in rows if row.name not in chosen
     )
-    names = {row.name for row in held}
-    for name, alike in by_name.items():
+    names = {row.name for row in usable}
+    for name, chips in chips_by_name.items():
         reason = "another file of a listed name" if name in names else "in no list"
-        rows.skipped[f"{_source(alike[0])}: {reason}"] += len(alike) - (name in names)
-    return _tidy(rows)
+        result.skipped[f"{chips[0].archive}: {reason}"] += len(chips) - (name in names)
+    return _sort_records(result)
 
 
-def clean_rows(
+def clean_records(
     fusar: FUSARShip, srsdd: SRSDD, classes: Sequence[str], shares: Mapping[str, float], seed: int, jobs: int
-) -> Rows:
-    """One record a content: the archive's own category decides the class, and no group is in two splits.
+) -> ProtocolRecords:
+    """Make one record per distinct chip content, with the class from the archive and no group in two splits.
 
-    A group is an SRSDD image or a FUSAR-Ship vessel; a chip without an MMSI is a group by itself. Contents that stand
-    in several categories are rejected, as nobody can say which is right. Each class has its share of either archive.
+    A group is an SRSDD image or a FUSAR-Ship vessel; a chip without an MMSI is a group by itself. A content that
+    occurs in several categories is rejected, because the archive does not tell which is right.
+
+    Args:
+        fusar: the FUSAR-Ship archive.
+        srsdd: the SRSDD archive.
+        classes: class names; chips of other classes are skipped.
+        shares: share of each split; each class comes near it within either archive.
+        seed: seed of the splits.
+        jobs: number of threads that read the files.
+
+    Returns:
+        The records, the skipped duplicates and other classes, and the rejected contradictions.
     """
-    rows = Rows()
-    images = dict(zip(srsdd.images, _digests(srsdd.images, jobs), strict=True))
-    files = _digests([chip.path for chip in fusar.chips], jobs)
-    contents: dict[Hashable, list[Chip]] = defaultdict(list)
-    for file, digest in zip(fusar.chips, files, strict=True):
-        contents[digest].append(file)
-    for ship in srsdd.ships:
-        contents[images[ship.image], ship.window].append(ship)
-    wanted: list[Chip] = []
-    for first, *others in contents.values():
-        label = own_class(first)
+    result = ProtocolRecords()
+    image_digests = dict(zip(srsdd.images, _digests(srsdd.images, jobs), strict=True))
+    first_image = {digest: image for image, digest in reversed(image_digests.items())}
+    contents: list[Hashable] = list(_digests([chip.path for chip in fusar.chips], jobs))
+    contents += [(image_digests[ship.image], ship.window) for ship in srsdd.ships]
+    chips = _archive_chips(fusar, srsdd, {image: first_image[digest] for image, digest in image_digests.items()})
+    chips_by_content: dict[Hashable, list[_ArchiveChip]] = defaultdict(list)
+    for content, chip in zip(contents, chips, strict=True):
+        chips_by_content[content].append(chip)
+    selected: list[tuple[_ArchiveChip, str]] = []
+    for first, *others in chips_by_content.values():
         if any(other.category != first.category for other in others):
-            found = ", ".join(sorted({chip.category for chip in (first, *others)}))
-            rows.rejected.extend((*_place(chip), f"the same content is {found}") for chip in (first, *others))
+            categories = ", ".join(sorted({chip.category for chip in (first, *others)}))
+            result.rejected.extend(
+                (str(chip.record.source_path), chip.record.line, f"the same content is {categories}")
+                for chip in (first, *others)
+            )
             continue
-        rows.skipped[f"{_source(first)}: content that is there already"] += len(others)
-        if label in classes:
-            wanted.append(first)
+        result.skipped[f"{first.archive}: content that is there already"] += len(others)
+        if first.fusrs_class in classes:
+            selected.append((first, str(first.fusrs_class)))
         else:
-            rows.skipped[f"{_source(first)} {first.category}: not among the classes"] += 1
-    first_of = {digest: image for image, digest in reversed(images.items())}
-    groups = [_group(chip, first_of[images[chip.image]] if isinstance(chip, SRSDDShip) else None) for chip in wanted]
-    labels = [str(own_class(chip)) for chip in wanted]
-    strata = [f"{_source(chip)} {label}" for chip, label in zip(wanted, labels, strict=True)]
-    split_of = split_groups(strata, groups, shares, seed)
-    for chip, label, group, name in zip(wanted, labels, groups, _unique_names(wanted, labels, fusar), strict=True):
-        rows.records.append(_record(chip, name, split_of[group], label, group, []))
-    return _tidy(rows)
+            result.skipped[f"{first.archive} {first.category}: not among the classes"] += 1
+    strata = [f"{chip.archive} {label}" for chip, label in selected]
+    split_of = split_groups(strata, [chip.group for chip, _ in selected], shares, seed)
+    for (chip, label), name in zip(selected, _unique_names(selected), strict=True):
+        result.records.append(_finish_record(chip, name, split_of[chip.group], label))
+    return _sort_records(result)
 
 
-def own_class(chip: Chip) -> str | None:
-    """What the archive's own category is in FUSRS v2 with five classes; None where the category says nothing."""
-    return (_FUSAR if isinstance(chip, FUSARChip) else _SRSDD).get(chip.category)
+def _archive_chips(fusar: FUSARShip, srsdd: SRSDD, scene_of: Mapping[Path, Path]) -> list[_ArchiveChip]:
+    chips = [_fusar_chip(chip, fusar.root) for chip in fusar.chips]
+    return chips + [_srsdd_chip(ship, scene_of[ship.image]) for ship in srsdd.ships]
 
 
-def _tidy(rows: Rows) -> Rows:
-    """Records of one image one after the other, so that it is decoded once."""
-    rows.records.sort(key=lambda record: (record.origin, record.line, record.name))
-    return Rows(rows.records, +rows.skipped, rows.rejected)
+def _finish_record(chip: _ArchiveChip, name: str, split: str, label: str, flags: Sequence[str] = ()) -> ChipRecord:
+    columns = {**chip.record.extra_columns, "group_key": chip.group, "flags": ",".join([*chip.flags, *flags])}
+    return replace(chip.record, name=name, split=split, label=label, extra_columns=columns)
 
 
-def _record(chip: Chip, name: str, split: str, label: str, group: str, flags: list[str]) -> Record:
-    facts: dict[str, Any] = {"source": _source(chip), "sensor": _SENSOR, "group_key": group}
-    if isinstance(chip, SRSDDShip):
-        facts |= {"spacing_m": SPACING_M, "box": box_in_chip(chip), "flags": ",".join(flags)}
-        cut, images = partial(cut_ship, chip), (chip.image,)
-        return Record(name, split, label, chip.label_file, cut, chip.line, facts=facts, images=images)
-    facts |= {"spacing_m": chip.spacing_m, "polarisation": chip.polarisation, "incidence_deg": chip.incidence_deg}
-    facts |= {"mmsi": chip.mmsi, "flags": ",".join([*chip.flags, *flags])}
-    return Record(name, split, label, chip.path, facts=facts)
+def _sort_records(result: ProtocolRecords) -> ProtocolRecords:
+    """Sort the records so that those of one image follow each other; drop reasons that never occurred."""
+    result.records.sort(key=lambda record: (record.source_path, record.line, record.name))
+    return ProtocolRecords(result.records, +result.skipped, result.rejected)
 
 
-def _unique_names(chips: Sequence[Chip], labels: Sequence[str], fusar: FUSARShip) -> list[str]:
-    """File names, with the folders where they collide in a class; L<stem>_<k> where two images are one number."""
-    label_of = {chip.path: label for chip, label in zip(chips, labels, strict=True) if isinstance(chip, FUSARChip)}
-    name_of = dict(zip(label_of, chip_names([*label_of], [*label_of.values()], fusar.root), strict=True))
-    times = Counter(_name(chip) for chip in chips)
-
-    def ship_name(ship: SRSDDShip) -> str:
-        return ship.name if times[ship.name] == 1 else f"L{ship.image.stem}_{ship.number}"
-
-    return [name_of[chip.path] if isinstance(chip, FUSARChip) else ship_name(chip) for chip in chips]
+def _unique_names(selected: Sequence[tuple[_ArchiveChip, str]]) -> list[str]:
+    counts = Counter((label if chip.unique_per_class else "", chip.name) for chip, label in selected)
+    return [
+        chip.name if counts[label if chip.unique_per_class else "", chip.name] == 1 else chip.full_name
+        for chip, label in selected
+    ]
 
 
 def _digests(paths: Sequence[Path], jobs: int) -> list[str]:
@@ -160,32 +261,8 @@ def _digests(paths: Sequence[Path], jobs: int) -> list[str]:
 
 
 def _digest(path: Path) -> str:
-    """Of the content; a file that cannot be read is like no other, and the build will say so."""
+    """Return the SHA-256 of a file, or its path if it cannot be read; the build reports that file later."""
     try:
         return sha256(path)
     except OSError:
         return str(path)
-
-
-def _name(chip: Chip) -> str:
-    return chip.path.stem if isinstance(chip, FUSARChip) else chip.name
-
-
-def _misplaced(chip: Chip) -> bool:
-    """Whether the folder is not that of the category in the name."""
-    return isinstance(chip, FUSARChip) and "category-index" in chip.flags
-
-
-def _group(chip: Chip, image: Path | None = None) -> str:
-    if isinstance(chip, SRSDDShip):
-        return f"SRSDD {(image or chip.image).stem}"
-    known = chip.mmsi is not None and chip.mmsi.strip("0") != ""
-    return f"MMSI {chip.mmsi}" if known else f"FUSAR-Ship {chip.category}/{chip.subcategory}/{chip.path.stem}"
-
-
-def _source(chip: Chip) -> str:
-    return "FUSAR-Ship" if isinstance(chip, FUSARChip) else "SRSDD"
-
-
-def _place(chip: Chip) -> tuple[str, int]:
-    return (str(chip.path), 0) if isinstance(chip, FUSARChip) else (str(chip.label_file), chip.line)

@@ -1,4 +1,4 @@
-"""A tree of class folders, list files or a table into a chip store; a long tail is made on request."""
+"""Build a chip store of any labeled images: class folders, list files or a table, long-tailed on request."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from rsft.data.chips.builder import Plan, Record, build_store, check_free
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
 from rsft.data.chips.store import ChipStore
-from rsft.data.datasets._text import numbered_lines
-from rsft.data.datasets.image_folder import ImageFolderLT, LabelledFile
+from rsft.data.datasets._text import read_numbered_lines
+from rsft.data.datasets.image_folder import ImageFolderLT, LabeledFile
 from rsft.data.datasets.label_table import LabelTable
 from rsft.data.imagery.bands import check_bands
 from rsft.data.imagery.units import UNITS
-from rsft.data.prepare._command import prepare_command
-from rsft.data.prepare._names import chip_names
-from rsft.data.prepare._resampling import check_share, set_aside, thin
+from rsft.data.prepare._command import format_prepare_command
+from rsft.data.prepare._names import make_chip_names
+from rsft.data.prepare._resampling import check_val_share, hold_out, subsample_long_tail
 from rsft.errors import RequestError
 from rsft.types import Progress
 
@@ -33,36 +33,44 @@ def prepare_folder(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
-    """Copy the labelled images of `src`, as `ImageFolderLT` or, of a .csv, `LabelTable` finds them, into `root`.
+    """Build a chip store of the images that `ImageFolderLT`, or for a .csv file `LabelTable`, reads.
 
     Args:
-        imbalance: largest class / smallest class of the training split, thinned to `long_tail_counts`: classes are
-            ranked by descending count, ties in class order. Other splits stay as they are.
-        val: share of each training class set aside for validation, where `src` has no validation split.
-        names: what to call the classes, or a text file with one `folder name` pair a line.
-        unit: of the pixels; floats must say it.
-        bands: their names in the order of the files; gray or R, G, B where left out.
+        src: the folder, or the .csv file.
+        root: folder of the chip store.
+        imbalance: size of the largest training class over that of the smallest, by `long_tail_counts`. Classes are
+            ranked by descending count, ties in class order. Other splits stay unchanged. Default: all images.
+        val: share of each training class for validation; used if `src` has no validation split.
+        names: class names by folder name, or a text file with one `folder name` pair per line.
+        unit: unit of the pixels; required for floating-point images.
+        bands: band names in the order of the files; by default gray or R, G, B.
+        seed: seed of every random choice.
+        overwrite: replace an existing chip store at `root`.
+        progress: called after each chip.
+
+    Returns:
+        The chip store.
 
     Raises:
-        RequestError: `src` has no labelled image, `root` is taken, or an argument is out of range.
+        RequestError: `src` has no labeled image, `root` is not empty, or an argument is out of range.
         DataError: no image can be used.
     """
-    check_free(root, overwrite)
-    check_share(val)
-    _check(imbalance, unit, bands)
+    check_root_is_free(root, overwrite)
+    check_val_share(val)
+    _check_arguments(imbalance, unit, bands)
     source = LabelTable(src) if src.suffix.lower() == ".csv" else ImageFolderLT(src)
-    titles = _titles(source, names)
-    files, left_out = _chosen(source, val, imbalance, seed)
+    class_names = _class_names(source, names)
+    files, left_out = _select_files(source, val, imbalance, seed)
     groups = [(file.split, file.label) for file in files]
-    facts = {"source": src.resolve().name} | ({"unit": unit} if unit else {})
+    columns = {"source": src.resolve().name} | ({"unit": unit} if unit else {})
     records = [
-        Record(name, file.split, titles[file.label], file.path, bands=bands, facts=facts)
-        for name, file in zip(chip_names([file.path for file in files], groups, source.root), files, strict=True)
+        ChipRecord(name, file.split, class_names[file.label], file.path, bands=bands, extra_columns=columns)
+        for name, file in zip(make_chip_names([file.path for file in files], groups, source.root), files, strict=True)
     ]
-    plan = Plan(
+    description = StoreDescription(
         name=root.resolve().name,
-        classes=[titles[label] for label in source.classes],
-        command=prepare_command(
+        classes=[class_names[label] for label in source.classes],
+        command=format_prepare_command(
             "folder",
             src,
             root=root,
@@ -76,10 +84,10 @@ def prepare_folder(
         skipped=source.skipped + left_out,
         rejected=source.rejected,
     )
-    return build_store(root, records, plan, overwrite=overwrite, progress=progress)
+    return build_store(root, records, description, overwrite=overwrite, progress=progress)
 
 
-def _check(imbalance: float | None, unit: str | None, bands: tuple[str, ...] | None) -> None:
+def _check_arguments(imbalance: float | None, unit: str | None, bands: tuple[str, ...] | None) -> None:
     if imbalance is not None and imbalance < 1:
         raise RequestError(f"an imbalance of {imbalance}", "--imbalance", "give largest / smallest class, at least 1")
     if unit is not None and unit not in UNITS:
@@ -87,41 +95,51 @@ def _check(imbalance: float | None, unit: str | None, bands: tuple[str, ...] | N
     check_bands(bands or ())
 
 
-def _chosen(
+def _select_files(
     source: ImageFolderLT | LabelTable, val: float, imbalance: float | None, seed: int
-) -> tuple[list[LabelledFile], Counter[str]]:
-    """The files with their splits, and how many training files were left out, with the reason."""
+) -> tuple[list[LabeledFile], Counter[str]]:
+    """Return the files with their splits, and the number of training files left out, by reason."""
     train = [file for file in source.files if file.split == "train"]
     others = [file for file in source.files if file.split != "train"]
     if val and not any(file.split == "val" for file in others):
-        train, aside = set_aside(train, val, seed)
-        others += aside
+        train, held_out = hold_out(train, val, seed)
+        others += held_out
     if imbalance is None:
         return train + others, Counter()
-    kept = thin(train, source.classes, imbalance, seed)
-    left_out = {f"of the training chips, for an imbalance of {imbalance:g}": len(train) - len(kept)}
-    return kept + others, Counter(left_out)
+    selected = subsample_long_tail(train, source.classes, imbalance, seed)
+    left_out = {f"of the training chips, for an imbalance of {imbalance:g}": len(train) - len(selected)}
+    return selected + others, Counter(left_out)
 
 
-def _titles(source: ImageFolderLT | LabelTable, names: Mapping[str, str] | Path | None) -> dict[str, str]:
-    """What each class is called.
+def _class_names(source: ImageFolderLT | LabelTable, names: Mapping[str, str] | Path | None) -> dict[str, str]:
+    """Return the name of each class of the source, which `names` may replace.
 
     Raises:
-        RequestError: a class without a name, or two with one.
+        RequestError: a class has no name, or two classes have the same name.
     """
     if names is None:
         return {label: label for label in source.classes}
     if isinstance(names, Path):
-        pairs = [(number, line.split(maxsplit=1)) for number, line in numbered_lines(names)]
-        short = [number for number, pair in pairs if len(pair) != 2]
-        if short:
-            raise RequestError("a row is `folder name`", f"{names}:{short[0]}", "give each class folder a name")
-        names = {folder: name for _, (folder, name) in pairs}
+        names = _read_class_names(names)
     missing = [label for label in source.classes if label not in names]
     if missing:
         raise RequestError(f"no name for {', '.join(missing)}", "--names", "give every class folder a name")
-    titles = {label: names[label] for label in source.classes}
-    faulty = [name for name in titles.values() if list(titles.values()).count(name) > 1 or Path(name).name != name]
+    class_names = {label: names[label] for label in source.classes}
+    counts = Counter(class_names.values())
+    faulty = [name for name in class_names.values() if counts[name] > 1 or Path(name).name != name]
     if faulty:
         raise RequestError(f"{faulty[0]!r} is used twice or cannot name a folder", "--names", "choose another name")
-    return titles
+    return class_names
+
+
+def _read_class_names(path: Path) -> dict[str, str]:
+    """Read a text file with one `folder name` pair per line.
+
+    Raises:
+        RequestError: a line has no name.
+    """
+    pairs = [(number, line.split(maxsplit=1)) for number, line in read_numbered_lines(path)]
+    incomplete = [number for number, pair in pairs if len(pair) != 2]
+    if incomplete:
+        raise RequestError("a row is `folder name`", f"{path}:{incomplete[0]}", "give each class folder a name")
+    return {folder: name for _, (folder, name) in pairs}

@@ -1,21 +1,21 @@
-"""Places-LT and iNaturalist 2018 into chip stores; their long tails are their own."""
+"""Build chip stores of Places-LT and iNaturalist 2018, which are long-tailed as published."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from rsft.data.chips.builder import Plan, Record, build_store, check_free
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
 from rsft.data.chips.store import ChipStore
-from rsft.data.datasets.list_files import INaturalist2018, ListedImages, PlacesLT
-from rsft.data.prepare._command import prepare_command
+from rsft.data.datasets.list_files import INaturalist2018, ListFileDataset, PlacesLT
+from rsft.data.prepare._command import format_prepare_command
 from rsft.types import Progress
 
-SOURCES: dict[str, type[ListedImages]] = {"places-lt": PlacesLT, "inat2018": INaturalist2018}
-"""By the name of the command."""
+LIST_FILE_DATASETS: dict[str, type[ListFileDataset]] = {"places-lt": PlacesLT, "inat2018": INaturalist2018}
+"""Data set classes by the name of their command."""
 
 
-def prepare_lists(
+def prepare_list_files(
     name: str,
     src: Path,
     root: Path,
@@ -24,37 +24,48 @@ def prepare_lists(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
-    """Copy the images that the lists of the data set `name` name, relative to `src`, into the chip store `root`.
+    """Build a chip store of the images in the list files of a data set.
 
-    Where the lists differ from what is published, a row of rejected.csv says so.
+    Differences between the lists and the published ones are rows of rejected.csv.
+
+    Args:
+        name: a key of `LIST_FILE_DATASETS`.
+        src: the folder that the paths in the lists are relative to.
+        root: folder of the chip store.
+        lists: folder of the list files; by default `src`.
+        overwrite: replace an existing chip store at `root`.
+        progress: called after each chip.
+
+    Returns:
+        The chip store.
 
     Raises:
-        RequestError: no such lists or none of their images, or `root` is taken.
+        RequestError: the lists are missing, none of their images is in `src`, or `root` is not empty.
         DataError: no image can be used.
     """
-    check_free(root, overwrite)
-    source = SOURCES[name](src, lists)
-    plan = Plan(
-        name=source.facts.title,
+    check_root_is_free(root, overwrite)
+    source = LIST_FILE_DATASETS[name](src, lists)
+    description = StoreDescription(
+        name=source.published.title,
         classes=source.classes,
-        command=prepare_command(name, src, root=root, lists=lists),
+        command=format_prepare_command(name, src, root=root, lists=lists),
         rejected=[*((str(source.lists), 0, difference) for difference in source.differences), *source.rejected],
     )
-    return build_store(root, _Records(source), plan, overwrite=overwrite, progress=progress)
+    return build_store(root, _RecordStream(source), description, overwrite=overwrite, progress=progress)
 
 
-class _Records:
-    """A record at a time: half a million of them would fill the memory."""
+class _RecordStream:
+    """The records of a data set, made one at a time: half a million would fill the memory."""
 
-    def __init__(self, source: ListedImages) -> None:
+    def __init__(self, source: ListFileDataset) -> None:
         self.source = source
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __iter__(self) -> Iterator[Record]:
-        facts = {"source": self.source.facts.title}
+    def __iter__(self) -> Iterator[ChipRecord]:
+        columns = {"source": self.source.published.title}
         table = self.source.table
         for split, path, label in zip(table["split"], table["path"], table["class"], strict=True):
             name = path.replace("/", "__").replace(".", "_")
-            yield Record(name, split, label, self.source.root / path, facts=facts)
+            yield ChipRecord(name, split, label, self.source.root / path, extra_columns=columns)

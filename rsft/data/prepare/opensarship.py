@@ -1,4 +1,4 @@
-"""OpenSARShip into a chip store: no scene in two splits."""
+"""Build a chip store of OpenSARShip; all chips of a scene are in one split."""
 
 from __future__ import annotations
 
@@ -7,85 +7,105 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from rsft.data.chips.builder import Plan, Record, build_store, check_free
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
 from rsft.data.chips.store import ChipStore
-from rsft.data.datasets.opensarship import FOLDERS, UNITS, OpenSARShip, OpenSARShipChip, Product, read_pixels
-from rsft.data.prepare._command import prepare_command
+from rsft.data.datasets.opensarship import (
+    PRODUCT_FOLDERS,
+    PRODUCT_UNITS,
+    OpenSARShip,
+    OpenSARShipChip,
+    OpenSARShipProduct,
+    read_opensarship_pixels,
+)
+from rsft.data.prepare._command import format_prepare_command
 from rsft.data.prepare.group_splits import split_groups
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress
-from rsft.utils.archives.source_tree import unpacked
+from rsft.utils.archives.source_tree import open_source_tree
 
-Classes = Literal["3", "typed"]
+ClassScheme = Literal["3", "typed"]
 
-THREE = ("Cargo", "Tanker", "Other")
-"""The usual classes: every type but the first two is Other."""
+THREE_CLASSES = ("Cargo", "Tanker", "Other")
+"""The usual three classes; "Other" contains every type but the first two."""
 
 
 def prepare_opensarship(
     src: Path,
     root: Path,
     *,
-    product: Product = "uint8",
-    classes: Classes = "3",
+    product: OpenSARShipProduct = "uint8",
+    classes: ClassScheme = "3",
     val: float = 0.1,
     test: float = 0.2,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
-    """Write the chips of one product of the scenes in the folder or archive `src` into the chip store `root`.
+    """Build a chip store of one product.
 
-    Only chips of the commonest bands are taken: those of single-polarisation scenes are left out of a set of two.
+    Only chips with the most common bands are used; chips of other polarization modes are skipped.
 
     Args:
-        classes: "3" for THREE, "typed" for the types as the files name them.
-        val, test: shares of each class to come near to; a scene goes to one split with all its ships. Each class is in
-            every split if it is in as many scenes; README.md of the store names those that a split lacks.
+        src: folder or archive with the scenes.
+        root: folder of the chip store.
+        product: uint8 (stretched for display), cal (sigma0) or patch (amplitude).
+        classes: "3" for `THREE_CLASSES`, "typed" for the ship types in the file names.
+        val: approximate share of each class for validation, by whole scenes.
+        test: approximate share of each class for the test, by whole scenes. A class is in every split if it is in as
+            many scenes; README.md of the store names the classes that a split lacks.
+        seed: seed of the splits.
+        overwrite: replace an existing chip store at `root`.
+        progress: called after each chip.
+
+    Returns:
+        The chip store.
 
     Raises:
-        RequestError: `src` has no such scene, `root` is taken, or an argument is out of range.
+        RequestError: `src` has no scene with this product, `root` is not empty, or an argument is out of range.
         DataError: no chip can be used.
     """
-    check_free(root, overwrite)
-    _check_choice("--product", product, tuple(FOLDERS))
+    check_root_is_free(root, overwrite)
+    _check_choice("--product", product, tuple(PRODUCT_FOLDERS))
     _check_choice("--classes", classes, ("3", "typed"))
     if not (val >= 0 and test >= 0 and val + test < 1):
         raise RequestError(f"shares of {val} and {test}", "--val, --test", "give shares of 0 or more, in all under 1")
-    with unpacked(src, root, progress) as folder:
+    with open_source_tree(src, root, progress) as folder:
         source = OpenSARShip(folder, product)
         if not source.chips:
             reason = source.rejected[0][2] if source.rejected else "the folders are empty"
             raise DataError("no chip can be used", src, f"the first reason: {reason}")
-        chips, skipped = _of_commonest_bands(source.chips)
-        labels = [chip.category if classes == "typed" or chip.category in THREE else "Other" for chip in chips]
+        chips, skipped = _select_common_bands(source.chips)
+        labels = [chip.category if classes == "typed" or chip.category in THREE_CLASSES else "Other" for chip in chips]
         shares = {"train": 1 - val - test, "val": val, "test": test}
         split_of = split_groups(labels, [chip.scene for chip in chips], shares, seed)
-        plan = Plan(
-            name=f"OpenSARShip, {FOLDERS[product]}",
-            classes=THREE if classes == "3" else sorted(set(labels)),
-            command=prepare_command(
+        description = StoreDescription(
+            name=f"OpenSARShip, {PRODUCT_FOLDERS[product]}",
+            classes=THREE_CLASSES if classes == "3" else sorted(set(labels)),
+            command=format_prepare_command(
                 "opensarship", src, root=root, product=product, classes=classes, val=val, test=test, seed=seed
             ),
             skipped=skipped,
             rejected=source.rejected,
         )
         records = [
-            _record(chip, label, split_of[chip.scene], product) for chip, label in zip(chips, labels, strict=True)
+            _make_record(chip, label, split_of[chip.scene], product) for chip, label in zip(chips, labels, strict=True)
         ]
-        return build_store(root, records, plan, overwrite=overwrite, progress=progress)
+        return build_store(root, records, description, overwrite=overwrite, progress=progress)
 
 
-def _of_commonest_bands(chips: list[OpenSARShipChip]) -> tuple[list[OpenSARShipChip], Counter[str]]:
-    (kept, _), *others = Counter(chip.bands for chip in chips).most_common()
-    skipped = Counter({f"{','.join(bands)}, where most chips have {','.join(kept)}": count for bands, count in others})
-    return [chip for chip in chips if chip.bands == kept], skipped
+def _select_common_bands(chips: list[OpenSARShipChip]) -> tuple[list[OpenSARShipChip], Counter[str]]:
+    """Return the chips with the most common bands, and the number of the others by reason."""
+    (common, _), *others = Counter(chip.bands for chip in chips).most_common()
+    skipped = Counter(
+        {f"{','.join(bands)}, where most chips have {','.join(common)}": count for bands, count in others}
+    )
+    return [chip for chip in chips if chip.bands == common], skipped
 
 
-def _record(chip: OpenSARShipChip, label: str, split: str, product: Product) -> Record:
+def _make_record(chip: OpenSARShipChip, label: str, split: str, product: OpenSARShipProduct) -> ChipRecord:
     name = f"{chip.scene}__{chip.paths[0].stem.removeprefix('Visual_').replace(' ', '-')}"
-    facts = {
-        "unit": UNITS[product],
+    columns = {
+        "unit": PRODUCT_UNITS[product],
         "group_key": chip.scene,
         "source": "OpenSARShip",
         "sensor": chip.sensor,
@@ -95,9 +115,14 @@ def _record(chip: OpenSARShipChip, label: str, split: str, product: Product) -> 
         "mmsi": chip.mmsi,
         "flags": ",".join(chip.flags),
     }
-    cut = partial(read_pixels, chip, product)
-    origin, *others = chip.paths
-    return Record(name, split, label, origin, cut, bands=chip.bands, facts=facts, images=tuple(others))
+    read_pixels = partial(read_opensarship_pixels, chip, product)
+    first, *others = chip.paths
+    return ChipRecord(
+        *(name, split, label, first, read_pixels),
+        bands=chip.bands,
+        extra_columns=columns,
+        image_paths=tuple(others),
+    )
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:

@@ -15,10 +15,17 @@ from filelock import FileLock, Timeout
 
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Progress
-from rsft.utils.archives.members import AGAIN, BY_HAND, MARKER, Member, members, told
+from rsft.utils.archives.members import (
+    DOWNLOAD_AGAIN_HINT,
+    EXTRACT_BY_HAND_HINT,
+    ORIGIN_FILE,
+    ArchiveMember,
+    iterate_members,
+    translate_read_errors,
+)
 from rsft.utils.atomic_files import sync_all, write_text
 
-__all__ = ["MARKER", "MAX_BYTES", "extract_archive", "sole_process"]
+__all__ = ["MAX_BYTES", "ORIGIN_FILE", "extract_archive", "lock_process"]
 
 Identity = dict[str, object]
 
@@ -52,7 +59,7 @@ def extract_archive(
     identity: Identity = {"name": archive.name, "bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
     working = target.parent / f".{target.name}.partial"
     try:
-        with sole_process(target.parent / f".{target.name}.lock", "unpacking", target):
+        with lock_process(target.parent / f".{target.name}.lock", "unpacking", target):
             if not _holds(target, identity):
                 _fill(working, archive, identity, max_bytes, progress)
                 _publish(working, target)
@@ -65,7 +72,7 @@ def extract_archive(
 
 
 @contextmanager
-def sole_process(lock_file: Path, doing: str, where: Path) -> Iterator[None]:
+def lock_process(lock_file: Path, doing: str, where: Path) -> Iterator[None]:
     """Hold `lock_file` while the block runs; it goes with the end.
 
     Raises:
@@ -110,10 +117,10 @@ def _fill(working: Path, archive: Path, identity: Identity, max_bytes: int, prog
             _log.warning("%s: the unfinished unpacking of another archive is given up", working)
         shutil.rmtree(working)
     working.mkdir(mode=0o700, exist_ok=True)
-    write_text(working / MARKER, json.dumps(identity) + "\n")
+    write_text(working / ORIGIN_FILE, json.dumps(identity) + "\n")
     (working / _FILES).mkdir(exist_ok=True)
     try:
-        with told(archive):
+        with translate_read_errors(archive):
             _write(working, archive, max_bytes, progress)
     except DataError:  # the same call would fail again
         shutil.rmtree(working)
@@ -125,7 +132,7 @@ def _write(working: Path, archive: Path, max_bytes: int, progress: Progress | No
     earlier = {PurePosixPath(path.relative_to(files)) for path in files.rglob("*") if not path.is_dir()}
     if earlier:
         _log.warning("going on with the unpacking of %s: %d files are there", archive, len(earlier))
-    for member in members(archive):
+    for member in iterate_members(archive):
         left -= member.size
         if left < 0:
             what = f"the archive holds more than {max_bytes / 2**30:.3g} GiB"
@@ -140,7 +147,7 @@ def _write(working: Path, archive: Path, max_bytes: int, progress: Progress | No
             progress(min(_mebibytes(member.read), total), total, f"unpacking {archive.name}")
 
 
-def _is_whole(path: Path, member: Member) -> bool:
+def _is_whole(path: Path, member: ArchiveMember) -> bool:
     """A power cut may leave less of a file than was written."""
     if path.stat().st_size != member.size:
         return False
@@ -161,16 +168,16 @@ def _make_way(path: Path, known: bool, archive: Path) -> None:
         if path.exists() and not known:
             raise FileExistsError
     except (FileExistsError, NotADirectoryError) as error:
-        raise DataError(f"{path.name} comes twice in the archive", archive, BY_HAND) from error
+        raise DataError(f"{path.name} comes twice in the archive", archive, EXTRACT_BY_HAND_HINT) from error
 
 
-def _write_member(member: Member, temporary: Path, archive: Path) -> None:
+def _write_member(member: ArchiveMember, temporary: Path, archive: Path) -> None:
     with temporary.open("wb") as file, member.open() as source:
         crc = _copy(source, file)
     if temporary.stat().st_size != member.size:
-        raise DataError(f"{member.path} is cut short", archive, AGAIN)
+        raise DataError(f"{member.path} is cut short", archive, DOWNLOAD_AGAIN_HINT)
     if member.crc not in (None, crc):
-        raise DataError(f"{member.path} is damaged", archive, AGAIN)
+        raise DataError(f"{member.path} is damaged", archive, DOWNLOAD_AGAIN_HINT)
 
 
 def _copy(source: IO[bytes], file: IO[bytes] | None) -> int:
@@ -185,14 +192,14 @@ def _copy(source: IO[bytes], file: IO[bytes] | None) -> int:
 
 def _publish(working: Path, target: Path) -> None:
     sync_all()  # the files, before the name that vouches for them
-    write_text(working / _FILES / MARKER, (working / MARKER).read_text("utf-8"))
+    write_text(working / _FILES / ORIGIN_FILE, (working / ORIGIN_FILE).read_text("utf-8"))
     (working / _FILES).replace(target)
 
 
 def _origin(folder: Path) -> object:
     """Of which archive a folder came, or is to come; None if it does not say."""
     try:
-        return json.loads((folder / MARKER).read_text("utf-8"))
+        return json.loads((folder / ORIGIN_FILE).read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 

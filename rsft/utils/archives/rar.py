@@ -20,7 +20,7 @@ _FIX = "download the archive again, or unpack it by hand if you trust it, and na
 
 
 @dataclass(frozen=True)
-class RarRecord:
+class RarMember:
     """What `unrar lt` says of a member; `kind` is File, Directory or a kind of link."""
 
     name: str
@@ -40,7 +40,7 @@ def has_unrar() -> bool:
     return shutil.which("unrar") is not None
 
 
-def rar_records(archive: Path) -> list[RarRecord]:
+def list_rar_members(archive: Path) -> list[RarMember]:
     """The members, in the order of the archive.
 
     Raises:
@@ -61,7 +61,7 @@ def rar_records(archive: Path) -> list[RarRecord]:
         last = (complaint or out).strip().splitlines()[-1:]
         raise DataError(f"unrar gave up: {' '.join(last) or process.returncode}", archive, _FIX)
     return [
-        RarRecord(
+        RarMember(
             fields["Name"],
             fields.get("Type", "of no kind"),
             int(fields.get("Size", 0)),
@@ -71,7 +71,7 @@ def rar_records(archive: Path) -> list[RarRecord]:
     ]
 
 
-class RarContent:
+class RarStream:
     """The content of all files, one after the other, as one run of `unrar p` prints it, from the first `open` on.
 
     Raises:
@@ -83,7 +83,7 @@ class RarContent:
         self._process: subprocess.Popen[bytes] | None = None
         self._position = 0
 
-    def __enter__(self) -> RarContent:
+    def __enter__(self) -> RarStream:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -116,7 +116,7 @@ class RarContent:
 class _Part(io.RawIOBase):
     """The next `left` bytes of a content."""
 
-    def __init__(self, content: RarContent, left: int) -> None:
+    def __init__(self, content: RarStream, left: int) -> None:
         self.content, self.left = content, left
 
     def readable(self) -> bool:

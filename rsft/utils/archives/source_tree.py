@@ -15,8 +15,8 @@ from typing import NamedTuple, NoReturn
 
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Progress
-from rsft.utils.archives.extract import extract_archive, sole_process
-from rsft.utils.archives.members import members
+from rsft.utils.archives.extract import extract_archive, lock_process
+from rsft.utils.archives.members import iterate_members
 from rsft.utils.archives.rar import has_unrar, is_rar
 from rsft.utils.atomic_files import write_text
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def unpacked(src: Path, root: Path, progress: Progress | None = None) -> Iterator[Path]:
+def open_source_tree(src: Path, root: Path, progress: Progress | None = None) -> Iterator[Path]:
     """Yield `src` or, where it is an archive or a folder with archives in it, a folder that holds what they contain.
 
     In a folder, archives are found at any depth by suffix: .zip, .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz, .rar. What is
@@ -49,7 +49,7 @@ def unpacked(src: Path, root: Path, progress: Progress | None = None) -> Iterato
     if not layout.archives and not work.exists():
         yield src
         return
-    with sole_process(root.parent / f".{root.name}.unpacked.lock", "building", root):
+    with lock_process(root.parent / f".{root.name}.unpacked.lock", "building", root):
         digest = layout.digest(src)
         _give_up_others(work, digest)
         try:
@@ -103,7 +103,7 @@ def _lies_unpacked(archive: Path, folder: Path) -> bool:
             found = folder.is_dir()
         else:
             found = any(
-                all(_has_size(parent / member.path, member.size) for member in members(archive))
+                all(_has_size(parent / member.path, member.size) for member in iterate_members(archive))
                 for parent in (archive.parent, folder)
             )
     except (DataError, OSError):  # unpacking it will tell

@@ -8,34 +8,34 @@ from pathlib import Path
 
 import pytest
 
-from rsft.data.audit.findings import Audit, write_audits
-from rsft.data.audit.list_audit import audit_lists
+from rsft.data.audit.findings import AuditResult, write_audits
+from rsft.data.audit.list_audit import audit_fusrs_lists
 from rsft.errors import RequestError
 
 TRAIN = "L1_1.png 0\nL2_1.png 1\nL2_1.png 1\nShip_C01S01N0001.png 0\nShip_C07S11N0002.png 0\nL3 0\n"
 TEST = "L1_2.png 0\nL4_1.png 0\nShip_C07S11N0002.png 1\nShip_C99S01N0001.png 0\n"
 
 
-def counts(audit: Audit) -> dict[str, int]:
+def counts(audit: AuditResult) -> dict[str, int]:
     return {finding.what: finding.count for finding in audit.findings}
 
 
 @pytest.fixture
-def audit(tmp_path: Path) -> Audit:
+def audit(tmp_path: Path) -> AuditResult:
     (tmp_path / "v25_train.txt").write_text(TRAIN)
     (tmp_path / "v25_test.txt").write_text(TEST)
-    [found] = audit_lists(tmp_path)
+    [found] = audit_fusrs_lists(tmp_path)
     return found
 
 
-def test_faults_are_counted(audit: Audit) -> None:
+def test_faults_are_counted(audit: AuditResult) -> None:
     assert list(counts(audit).values()) == [1, 0, 1, 1, 1, 1, 2, 1]
     assert audit.findings[0].examples == ("L2_1 (v25_train.txt:3)",)
     assert audit.findings[4].of == 2 and audit.findings[6].of == 3
     assert audit.facts["distinct names in all"] == 7 and audit.facts["files as published"] == "no"
 
 
-def test_what_stands_behind_a_class_is_named(audit: Audit) -> None:
+def test_what_stands_behind_a_class_is_named(audit: AuditResult) -> None:
     assert audit.classes["cargo"] == {
         "FUSAR-Ship C01 Cargo": {"train": 1, "test": 0},
         "FUSAR-Ship C07 Other": {"train": 1, "test": 0},
@@ -44,7 +44,7 @@ def test_what_stands_behind_a_class_is_named(audit: Audit) -> None:
     }
 
 
-def test_json_says_the_same(audit: Audit, tmp_path: Path) -> None:
+def test_json_says_the_same(audit: AuditResult, tmp_path: Path) -> None:
     write_audits(tmp_path / "audit.json", [audit])
     [read] = json.loads((tmp_path / "audit.json").read_text("utf-8"))
     assert read["clean"] is False and read["findings"][3]["examples"] == ["L1"]
@@ -53,12 +53,12 @@ def test_json_says_the_same(audit: Audit, tmp_path: Path) -> None:
 
 def test_a_folder_without_lists_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no list of FUSRS v2"):
-        audit_lists(tmp_path)
+        audit_fusrs_lists(tmp_path)
 
 
 @pytest.mark.realdata
 def test_the_published_lists(shared: Callable[[str], Path]) -> None:
-    four, five = audit_lists(shared("fusrs_lists"))
+    four, five = audit_fusrs_lists(shared("fusrs_lists"))
     assert list(counts(four).values())[:6] == [864, 151, 101, 131, 218, 0]
     assert four.findings[4].of == 880
     assert [four.facts[f"distinct {name}"] for name in ("training names", "test names", "names in all")] == [

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.data.audit.findings import Audit
-from rsft.data.audit.near_duplicates import near_pairs
+from rsft.data.audit.findings import AuditResult
+from rsft.data.audit.near_duplicates import find_near_duplicates
 from rsft.data.audit.store_audit import audit_folder, audit_store
-from rsft.data.chips.builder import Plan, Record, build_store
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
 from rsft.data.chips.store import ChipStore
 
 
@@ -24,7 +24,7 @@ def speckle(seed: int) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def found(audit: Audit) -> dict[str, int]:
+def found(audit: AuditResult) -> dict[str, int]:
     return {finding.what: finding.count for finding in audit.findings if finding.count}
 
 
@@ -79,10 +79,10 @@ def store(tmp_path: Path) -> ChipStore:
     write(tmp_path / "raw", x=speckle(1), y=speckle(2), z=speckle(3))
     rows = [("x", "train", "v1"), ("y", "test", "v1"), ("z", "test", "v2")]
     records = [
-        Record(name, split, "a", tmp_path / f"raw/{name}.png", facts={"mmsi": vessel, "group_key": vessel})
+        ChipRecord(name, split, "a", tmp_path / f"raw/{name}.png", extra_columns={"mmsi": vessel, "group_key": vessel})
         for name, split, vessel in rows
     ]
-    store = build_store(tmp_path / "store", records, Plan("test", ["a"], "none"))
+    store = build_store(tmp_path / "store", records, StoreDescription("test", ["a"], "none"))
     shutil.copy(tmp_path / "raw/x.png", store.root / store.table["path"].iloc[0])
     return store
 
@@ -112,5 +112,5 @@ def test_near_pairs_equal_brute_force() -> None:
         flips = rng.choice(64, rng.integers(1, 6), replace=False)
         values.append(value ^ sum(1 << int(bit) for bit in flips))
     brute = {(a, b) for a in values for b in values if a < b and (a ^ b).bit_count() <= 3}
-    pairs = list(near_pairs(values))
+    pairs = list(find_near_duplicates(values))
     assert set(pairs) == brute and len(pairs) == len(brute) > 5

@@ -34,10 +34,10 @@ def test_published_files_are_read_through_torchvision(tmp_path: Path, monkeypatc
     source = CIFAR100(write_pickles(tmp_path / "a/b", monkeypatch).parent)
     assert source.layout == "pickles" and len(source) == 300
     image = source.images[299]
-    assert (image.label, image.split, image.index) == ("worm", "test", 99) and image.cut is not None
-    assert image.cut().shape == (32, 32, 3) and source[0]["image"].shape == (3, 32, 32)
+    assert (image.label, image.split, image.index) == ("worm", "test", 99) and image.read_pixels is not None
+    assert image.read_pixels().shape == (32, 32, 3) and source[0]["image"].shape == (3, 32, 32)
     raw = np.random.default_rng(100).integers(0, 256, (100, 3072), dtype=np.uint8)[99]
-    assert np.array_equal(image.cut().transpose(2, 0, 1).ravel(), raw)
+    assert np.array_equal(image.read_pixels().transpose(2, 0, 1).ravel(), raw)
 
 
 @pytest.mark.parametrize("name", ["train", "test", "meta"])

@@ -12,7 +12,7 @@ import pytest
 from torchgeo.datasets import DOTA
 
 from rsft.data.datasets._dota_crop import crop_window
-from rsft.data.datasets.dota import CLASSES, DOTAObjects, cut, read_rgb
+from rsft.data.datasets.dota import CLASSES, DOTAObjects, crop_object, read_rgb
 from rsft.data.imagery import reader
 from rsft.errors import DataError, RequestError
 from tests.helpers.dota_data import HEADER, row, write_image, write_pair
@@ -83,7 +83,7 @@ def test_labels_as_they_are_met(tmp_path: Path) -> None:
     assert source.skipped == {"helipad: not among the 15 classes": 1}
     image = source.images[0]
     assert (image.width, image.height, image.sensor, image.spacing_m) == (80, 60, "GoogleEarth", 0.5)
-    np.testing.assert_array_equal(cut(source.objects[2], read_rgb(image.path)), pixels[10:20, :30])
+    np.testing.assert_array_equal(crop_object(source.objects[2], read_rgb(image.path)), pixels[10:20, :30])
     assert source.objects[2].box_in_crop == [-5, 0, 30, 0, 30, 10, -5, 10]
 
 

@@ -10,7 +10,15 @@ import pytest
 
 from rsft.data.datasets import fusrs
 from rsft.data.datasets.fusar_ship import CATEGORIES
-from rsft.data.datasets.fusrs import CHECKSUMS, CLASSES, FUSAR_CLASSES, FUSAR_OTHER, fetch_lists, read_list, read_lists
+from rsft.data.datasets.fusrs import (
+    CLASSES,
+    FUSAR_CLASSES,
+    FUSAR_OTHER,
+    LIST_CHECKSUMS,
+    download_fusrs_lists,
+    read_fusrs_list,
+    read_fusrs_lists,
+)
 from rsft.errors import DataError, RequestError
 from rsft.utils.atomic_files import sha256
 
@@ -18,7 +26,7 @@ from rsft.utils.atomic_files import sha256
 def test_rows_keep_their_lines_and_repetitions(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes("\ufeffShip_C07S11N0002.png 0\r\n\r\nL12_3.png 3\r\nShip_C07S11N0002.png 0\r\n".encode())
-    rows, rejected = read_list(path, "train", 4)
+    rows, rejected = read_fusrs_list(path, "train", 4)
     assert [(row.name, row.label, row.line) for row in rows] == [
         ("Ship_C07S11N0002", 0, 1),
         ("L12_3", 3, 3),
@@ -42,7 +50,7 @@ def test_rows_keep_their_lines_and_repetitions(tmp_path: Path) -> None:
 def test_what_is_no_row_is_rejected_with_its_line(tmp_path: Path, row: str, reason: str) -> None:
     path = tmp_path / "list.txt"
     path.write_text(f"L1_1.png 0\n{row}\n", "utf-8")
-    rows, rejected = read_list(path, "test", 4)
+    rows, rejected = read_fusrs_list(path, "test", 4)
     assert len(rows) == 1
     [(file, line, why)] = rejected
     assert (file, line) == (str(path), 2) and reason in why
@@ -50,10 +58,10 @@ def test_what_is_no_row_is_rejected_with_its_line(tmp_path: Path, row: str, reas
 
 def test_a_list_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"there is no v25_train\.txt"):
-        read_lists(tmp_path, 4)
+        read_fusrs_lists(tmp_path, 4)
     (tmp_path / "v25_train.txt").write_text("nonsense\n")
     with pytest.raises(DataError, match="no row that can be used"):
-        read_lists(tmp_path, 4)
+        read_fusrs_lists(tmp_path, 4)
 
 
 def test_lists_that_are_there_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,12 +69,12 @@ def test_lists_that_are_there_are_not_fetched(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(
         fusrs, "download", lambda url, target, checksum, progress: asked.append((url, target, checksum))
     )
-    fetch_lists(tmp_path, 5)
+    download_fusrs_lists(tmp_path, 5)
     assert [(url.rsplit("/", 1)[1], target.parent) for url, target, _ in asked] == [
         ("v17_train.txt", tmp_path),
         ("v17_test.txt", tmp_path),
     ]
-    assert all(checksum == CHECKSUMS[target.name] for _, target, checksum in asked)
+    assert all(checksum == LIST_CHECKSUMS[target.name] for _, target, checksum in asked)
 
 
 def test_every_category_is_mapped_or_unknown() -> None:
@@ -83,7 +91,7 @@ def test_every_category_is_mapped_or_unknown() -> None:
 )
 def test_the_published_lists(shared: Callable[[str], Path], classes: int, train: dict[str, int], test: int) -> None:
     folder = shared("fusrs_lists")
-    rows, rejected = read_lists(folder, classes)
+    rows, rejected = read_fusrs_lists(folder, classes)
     counts = Counter(CLASSES[classes][row.label] for row in rows if row.split == "train")
     assert counts == train and len(rows) - counts.total() == test and rejected == []
-    assert all(sha256(folder / name) == checksum for name, checksum in CHECKSUMS.items())
+    assert all(sha256(folder / name) == checksum for name, checksum in LIST_CHECKSUMS.items())

@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsft.data.datasets.list_files import INaturalist2018, ListedImages, ListFacts, PlacesLT, folder_class
+from rsft.data.datasets.list_files import (
+    INaturalist2018,
+    ListFileDataset,
+    PlacesLT,
+    PublishedLists,
+    folder_to_class_name,
+)
 from rsft.errors import DataError, RequestError
 
 
-class Tiny(ListedImages):
-    facts = ListFacts("Tiny", {"train": "train.txt", "val": "val.txt"}, {"train": 3, "val": 1}, 2)
+class Tiny(ListFileDataset):
+    facts = PublishedLists("Tiny", {"train": "train.txt", "val": "val.txt"}, {"train": 3, "val": 1}, 2)
 
 
 TRAIN = ("data/a/airfield/1.jpg 0", "data/a/apartment/outdoor/2.jpg 1", "data/a/airfield/3.jpg 0")
@@ -32,7 +38,7 @@ def write(root: Path, train: tuple[str, ...] = TRAIN, val: tuple[str, ...] = VAL
     return root
 
 
-def reasons(source: ListedImages) -> list[tuple[int, str]]:
+def reasons(source: ListFileDataset) -> list[tuple[int, str]]:
     return [(line, reason) for _, line, reason in source.rejected]
 
 
@@ -52,7 +58,7 @@ def test_classes_are_called_as_their_folders(tmp_path: Path) -> None:
     ],
 )
 def test_folder_class(folder: str, name: str) -> None:
-    assert folder_class(folder) == name
+    assert folder_to_class_name(folder) == name
 
 
 def test_without_folders_classes_are_numbered(tmp_path: Path) -> None:
@@ -116,7 +122,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "iNaturalist18_train.txt").write_text("train_val2018/Aves/7/x.jpg 7\n")
     with pytest.raises(RequestError) as caught:
         INaturalist2018(tmp_path)
-    assert caught.value.fix.endswith("train_val2018/Aves/7/x.jpg")
+    assert caught.value.hint.endswith("train_val2018/Aves/7/x.jpg")
     (tmp_path / "iNaturalist18_train.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="UTF-8"):
         INaturalist2018(tmp_path)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import rasterio
 
-from rsft.data.datasets.opensarship import OpenSARShip, Product, read_pixels, read_records
+from rsft.data.datasets.opensarship import OpenSARShip, OpenSARShipProduct, read_opensarship_pixels, read_ship_records
 from rsft.errors import DataError, RequestError
 from tests.helpers.opensarship_data import GRD, RECORD, SINGLE, SLC, write_scene, write_tiff
 
@@ -30,10 +30,10 @@ def test_each_product_has_its_pixels(tmp_path: Path, scene: str) -> None:
     patch, cal = bands_of(folder / "Patch/Cargo_x3_y4.tif"), bands_of(folder / "Patch_Cal/Cargo_x3_y4.tif")
     eye = [bands_of(folder / f"Patch_Uint8/Visual_Cargo_x3_y4_{band}.tif")[0] for band in ("vh", "vv")]
     amplitude = np.hypot(patch[::2], patch[1::2]) if scene == SLC else patch
-    wanted: dict[Product, np.ndarray] = {"patch": amplitude, "cal": cal, "uint8": np.stack(eye)}
+    wanted: dict[OpenSARShipProduct, np.ndarray] = {"patch": amplitude, "cal": cal, "uint8": np.stack(eye)}
     for product, expected in wanted.items():
         source = OpenSARShip(tmp_path, product)
-        pixels = read_pixels(source.chips[0], product)
+        pixels = read_opensarship_pixels(source.chips[0], product)
         np.testing.assert_array_equal(pixels.transpose(2, 0, 1), expected)
         assert pixels.dtype == (np.uint8 if product == "uint8" else np.float32)
         assert source.chips[0].bands == ("VH", "VV") and source.rejected == []
@@ -99,7 +99,7 @@ def test_a_bad_ship_list_leaves_the_chips(tmp_path: Path, text: str | None, matc
     path = write_scene(tmp_path, GRD, SHIPS) / "Ship.xml"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(DataError, match=match):
-        read_records(path)
+        read_ship_records(path)
     source = OpenSARShip(tmp_path)
     assert [chip.flags for chip in source.chips] == [("no-record",)] * 2 and match in source.rejected[0][2]
 
@@ -110,9 +110,9 @@ def test_pixels_of_another_product_are_refused(tmp_path: Path) -> None:
     write_tiff(folder / "Patch_Cal/Cargo_x3_y4.tif", noise)
     write_tiff(folder / "Patch_Uint8/Visual_Cargo_x3_y4_vh.tif", noise[:1, :8, :8])
     with pytest.raises(DataError, match="3 bands of uint8, where 2 of float32"):
-        read_pixels(OpenSARShip(tmp_path, "cal").chips[0], "cal")
+        read_opensarship_pixels(OpenSARShip(tmp_path, "cal").chips[0], "cal")
     with pytest.raises(DataError, match="differ in size"):
-        read_pixels(OpenSARShip(tmp_path).chips[0], "uint8")
+        read_opensarship_pixels(OpenSARShip(tmp_path).chips[0], "uint8")
     with pytest.raises(RequestError, match="no OpenSARShip scene with chips of product cal"):
         OpenSARShip(tmp_path / "absent", "cal")
 
@@ -126,7 +126,9 @@ def test_samples_can_be_drawn(tmp_path: Path) -> None:
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("product", ["uint8", "cal", "patch"])
-def test_the_real_scenes_agree_with_the_list_beside_them(shared: Callable[[str], Path], product: Product) -> None:
+def test_the_real_scenes_agree_with_the_list_beside_them(
+    shared: Callable[[str], Path], product: OpenSARShipProduct
+) -> None:
     root = shared("opensarship")
     source = OpenSARShip(root, product)
     assert len(source) == 187 and source.rejected == [] and all(chip.flags == () for chip in source.chips)
@@ -137,4 +139,4 @@ def test_the_real_scenes_agree_with_the_list_beside_them(shared: Callable[[str],
         )
         assert [chip.incidence_deg for chip in source.chips] == table["incidence_deg"].tolist()
         assert [len(chip.bands) for chip in source.chips] == table["bands"].tolist()
-    assert all(read_pixels(chip, product).ndim == 3 for chip in source.chips)
+    assert all(read_opensarship_pixels(chip, product).ndim == 3 for chip in source.chips)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsft.data.datasets.srsdd import CLASSES, SRSDD, box_in_chip, cut_ship
+from rsft.data.datasets.srsdd import CLASSES, SRSDD, crop_ship
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 
@@ -76,8 +76,8 @@ def test_bad_rows_are_listed_and_rename_no_other_ship(tmp_path: Path) -> None:
 def test_chip_side_is_a_multiple_of_64_around_the_middle_of_the_box(tmp_path: Path) -> None:
     ship = write_image(tmp_path, f"{BOX} Fishing 0\n").ships[0]
     image = np.asarray(Image.open(ship.image))
-    np.testing.assert_array_equal(cut_ship(ship)[..., 0], image[78:142, 93:157])
-    assert box_in_chip(ship) == [7, 22, 57, 22, 57, 42, 7, 42]
+    np.testing.assert_array_equal(crop_ship(ship)[..., 0], image[78:142, 93:157])
+    assert ship.box_in_chip == [7, 22, 57, 22, 57, 42, 7, 42]
 
 
 def test_ships_of_one_image_have_it_decoded_once_unless_it_changes(
@@ -86,17 +86,17 @@ def test_ships_of_one_image_have_it_decoded_once_unless_it_changes(
     ships = write_image(tmp_path, f"{BOX} Fishing 0\n" * 3).ships
     decoded = []
     monkeypatch.setattr("rsft.data.datasets.srsdd.read_chip", lambda path: (decoded.append(path), read_chip(path))[1])
-    first = [cut_ship(ship) for ship in ships]
+    first = [crop_ship(ship) for ship in ships]
     assert decoded == [ships[0].image]
     Image.fromarray(255 - np.asarray(Image.open(ships[0].image))).save(ships[0].image)
     os.utime(ships[0].image, ns=(0, 1))
-    np.testing.assert_array_equal(cut_ship(ships[0]), 255 - first[0])
+    np.testing.assert_array_equal(crop_ship(ships[0]), 255 - first[0])
 
 
 @pytest.mark.parametrize(("length", "side"), [(64, 64), (65, 128), (10, 64)])
 def test_chip_side_grows_with_the_ship(tmp_path: Path, length: int, side: int) -> None:
     box = f"20 20 {20 + length} 20 {20 + length} 30 20 30"
-    assert cut_ship(write_image(tmp_path, f"{box} Fishing 0\n").ships[0]).shape == (side, side, 1)
+    assert crop_ship(write_image(tmp_path, f"{box} Fishing 0\n").ships[0]).shape == (side, side, 1)
 
 
 def test_at_the_border_the_image_is_mirrored(tmp_path: Path) -> None:
@@ -104,29 +104,29 @@ def test_at_the_border_the_image_is_mirrored(tmp_path: Path) -> None:
     left, top, side = ship.window
     image = np.asarray(Image.open(ship.image))
     expected = np.pad(image, ((0, 0), (-left, 0)), mode="reflect")[top : top + side, :side]
-    np.testing.assert_array_equal(cut_ship(ship)[..., 0], expected)
+    np.testing.assert_array_equal(crop_ship(ship)[..., 0], expected)
 
 
 def test_a_ship_longer_than_the_image_still_has_a_chip(tmp_path: Path) -> None:
     ship = write_image(tmp_path, "-100 10 140 10 140 30 -100 30 Fishing 0\n", size=40).ships[0]
-    assert cut_ship(ship).shape == (256, 256, 1)
+    assert crop_ship(ship).shape == (256, 256, 1)
 
 
 def test_a_box_outside_the_image_has_none(tmp_path: Path) -> None:
     ship = write_image(tmp_path, "300 90 320 90 320 110 300 110 Fishing 0\n").ships[0]
     with pytest.raises(DataError, match="outside the image"):
-        cut_ship(ship)
+        crop_ship(ship)
 
 
 def test_three_equal_bands_are_one_and_others_are_refused(tmp_path: Path) -> None:
     ship = write_image(tmp_path, f"{BOX} Fishing 0\n").ships[0]
     pixels = np.repeat(np.asarray(Image.open(ship.image))[..., None], 3, axis=2)
     Image.fromarray(pixels).save(ship.image)
-    assert cut_ship(ship).shape == (64, 64, 1)
+    assert crop_ship(ship).shape == (64, 64, 1)
     pixels[0, 0] = (1, 2, 3)
     Image.fromarray(pixels).save(ship.image)
     with pytest.raises(DataError, match="3 bands that differ"):
-        cut_ship(ship)
+        crop_ship(ship)
 
 
 def test_images_and_labels_that_do_not_pair_are_told(tmp_path: Path) -> None:

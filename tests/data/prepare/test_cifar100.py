@@ -38,7 +38,7 @@ def test_the_published_count_at_a_ratio_of_100() -> None:
 
 
 def test_training_is_thinned_and_validation_comes_of_test(folders: Path, tmp_path: Path) -> None:
-    store = prepare_cifar100(tmp_path / "out", src=folders, ratio=16, val=0.25)
+    store = prepare_cifar100(folders, tmp_path / "out", ratio=16, val=0.25)
     assert counts(store.root, "train") == {"apple": 16, "bee": 4, "train": 1}
     assert counts(store.root, "val") == {"apple": 1, "bee": 1, "train": 1}
     assert sum(counts(store.root, "test").values()) == 9
@@ -47,20 +47,20 @@ def test_training_is_thinned_and_validation_comes_of_test(folders: Path, tmp_pat
 
 def test_a_long_tail_stays_as_it_is_and_the_seed_decides(folders: Path, tmp_path: Path) -> None:
     first, again, other = (
-        prepare_cifar100(tmp_path / name, src=folders, ratio=16, val=0, seed=seed)
+        prepare_cifar100(folders, tmp_path / name, ratio=16, val=0, seed=seed)
         for name, seed in (("1", 0), ("2", 0), ("3", 1))
     )
     manifests = [(store.root / "manifest.parquet").read_bytes() for store in (first, again, other)]
     assert manifests[0] == manifests[1] != manifests[2]
-    second = prepare_cifar100(tmp_path / "4", src=first.root / "chips", ratio=16, val=0)
+    second = prepare_cifar100(first.root / "chips", tmp_path / "4", ratio=16, val=0)
     assert second.table["sha256"].tolist() == first.table["sha256"].tolist()
 
 
 def test_an_archive_gives_the_same_chips_and_leaves_nothing(folders: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as tar:
         tar.add(folders, "cifar")
-    store = prepare_cifar100(tmp_path / "data/out", src=tmp_path / "cifar.tar.gz", ratio=16)
-    plain = prepare_cifar100(tmp_path / "plain", src=folders, ratio=16)
+    store = prepare_cifar100(tmp_path / "cifar.tar.gz", tmp_path / "data/out", ratio=16)
+    plain = prepare_cifar100(folders, tmp_path / "plain", ratio=16)
     assert store.table["sha256"].tolist() == plain.table["sha256"].tolist()
     assert [path.name for path in store.root.parent.iterdir()] == ["out"]
 
@@ -68,19 +68,19 @@ def test_an_archive_gives_the_same_chips_and_leaves_nothing(folders: Path, tmp_p
 def test_a_faulty_archive_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "cifar.tar").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"no \.zip"):
-        prepare_cifar100(tmp_path / "data/out", src=tmp_path / "cifar.tar")
+        prepare_cifar100(tmp_path / "cifar.tar", tmp_path / "data/out")
     assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_two_builds_of_one_archive_do_not_meet(tmp_path: Path) -> None:
     (tmp_path / "cifar.tar").write_bytes(b"")
     with FileLock(tmp_path / ".out.unpacked.lock"), pytest.raises(RequestError, match="another process"):
-        prepare_cifar100(tmp_path / "out", src=tmp_path / "cifar.tar")
+        prepare_cifar100(tmp_path / "cifar.tar", tmp_path / "out")
 
 
 def test_published_files_become_png(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     src = write_pickles(tmp_path / "src", monkeypatch, train=40, test=20)
-    store = prepare_cifar100(tmp_path / "out", src=src, ratio=1, val=0)
+    store = prepare_cifar100(src, tmp_path / "out", ratio=1, val=0)
     last = store.table.iloc[-1]
     assert (len(store.table), last["path"]) == (60, "chips/train/keyboard/00039.png")
     pixels = np.random.default_rng(40).integers(0, 256, (40, 3072), dtype=np.uint8)[39]
@@ -90,5 +90,5 @@ def test_published_files_become_png(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(("argument", "value"), [("ratio", 0.5), ("val", 1.0)])
 def test_arguments_out_of_range_are_refused(folders: Path, tmp_path: Path, argument: str, value: float) -> None:
     with pytest.raises(RequestError) as caught:
-        prepare_cifar100(tmp_path / "out", src=folders, **{argument: value})
-    assert caught.value.where == f"--{argument}"
+        prepare_cifar100(folders, tmp_path / "out", **{argument: value})
+    assert caught.value.location == f"--{argument}"

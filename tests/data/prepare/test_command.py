@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rsft.data.prepare._command import prepare_command
+from rsft.data.prepare._command import format_prepare_command
 
 
 def test_it_can_be_pasted_into_a_shell() -> None:
-    told = prepare_command(
+    told = format_prepare_command(
         "folder", Path("raw data/船"), root=Path("out"), names=None, min_side=4, val=0.2, ratio=100.0
     )
     assert told == "rsft prepare folder 'raw data/船' --root out --min-side 4 --val 0.2 --ratio 100"

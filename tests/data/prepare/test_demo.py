@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.prepare.demo import CLASSES, prepare_demo
+from rsft.data.prepare.demo import DEMO_CLASSES, prepare_demo
 from rsft.errors import RequestError
 
 COUNTS = {"train": {"cargo": 6, "fishing": 3, "tanker": 2, "dredger": 1}} | {
-    split: dict.fromkeys(CLASSES, 1) for split in ("val", "test")
+    split: dict.fromkeys(DEMO_CLASSES, 1) for split in ("val", "test")
 }
 
 
@@ -22,7 +22,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> ChipStore:
 
 def test_counts_are_met_from_both_archives(demo: ChipStore) -> None:
     for split, counts in COUNTS.items():
-        assert demo.counts(split).tolist() == [counts[name] for name in CLASSES]
+        assert demo.class_counts(split).tolist() == [counts[name] for name in DEMO_CLASSES]
     assert set(demo.table["source"]) == {"simulated FUSAR-Ship", "simulated SRSDD"}
     assert demo.groups == {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}
 

@@ -30,7 +30,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_crops_are_the_pixels_of_the_image(tree: Path, tmp_path: Path, jobs: int) -> None:
-    store = prepare_dota(tmp_path / "out", src=tree, jobs=jobs)
+    store = prepare_dota(tree, tmp_path / "out", jobs=jobs)
     assert len(store.table) == 30 and store.bands == ("R", "G", "B") and store.units == ("uint8",)
     for facts in store.table.to_dict("records"):
         stem, *window = facts["name"].split("_")
@@ -45,7 +45,7 @@ def test_crops_are_the_pixels_of_the_image(tree: Path, tmp_path: Path, jobs: int
 
 
 def test_a_plain_tree_is_split_by_images(tree: Path, tmp_path: Path) -> None:
-    table = prepare_dota(tmp_path / "out", src=tree, jobs=1).table
+    table = prepare_dota(tree, tmp_path / "out", jobs=1).table
     assert table.groupby(table["name"].str.split("_").str[0])["split"].nunique().max() == 1
     assert table["split"].value_counts().to_dict() == {"train": 24, "val": 6}
 
@@ -53,7 +53,7 @@ def test_a_plain_tree_is_split_by_images(tree: Path, tmp_path: Path) -> None:
 def test_split_folders_are_kept(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write_pair(tmp_path / "src" / split, row(10, 10, 30, 20))
-    store = prepare_dota(tmp_path / "out", src=tmp_path / "src", classes=18, jobs=1)
+    store = prepare_dota(tmp_path / "src", tmp_path / "out", classes=18, jobs=1)
     assert [Path(path).parts[1:3] for path in store.table["path"]] == [("train", "plane"), ("val", "plane")]
     assert store.groups["tail"][-3:] == ["container-crane", "airport", "helipad"] and store.groups["head"][0] == "ship"
 
@@ -66,7 +66,7 @@ def test_each_image_is_decoded_once(tree: Path, tmp_path: Path, monkeypatch: pyt
         return read_chip(path)
 
     monkeypatch.setattr("rsft.data.datasets.dota.read_chip", counted)
-    prepare_dota(tmp_path / "out", src=tree, jobs=1)
+    prepare_dota(tree, tmp_path / "out", jobs=1)
     assert decoded == {f"P{number}": 1 for number in range(10)}
 
 
@@ -75,7 +75,7 @@ def test_a_truncated_image_costs_its_objects_alone(tmp_path: Path) -> None:
         write_pair(tmp_path / "src/train", row(10, 10, 30, 20) + row(10, 10, 30, 25), stem)
     path = tmp_path / "src/train/images/P1.png"
     path.write_bytes(path.read_bytes()[:5000])
-    store = prepare_dota(tmp_path / "out", src=tmp_path / "src", jobs=1)
+    store = prepare_dota(tmp_path / "src", tmp_path / "out", jobs=1)
     assert store.table["name"].tolist() == ["P2_10_10_30_20", "P2_10_10_30_25"]
     label_file = tmp_path / "src/train/labelTxt/P1.txt"
     assert (store.root / "rejected.csv").read_text().splitlines()[1:] == [
@@ -87,8 +87,8 @@ def test_an_image_that_has_gone_stops_the_build(tree: Path, monkeypatch: pytest.
     write_pair(tmp_path / "src", row(10, 10, 30, 20))
     monkeypatch.setattr(dota, "split_groups", lambda *_: (tmp_path / "src/images/P1.png").unlink() or {})
     with pytest.raises(RsftError, match="a source file has gone") as caught:
-        prepare_dota(tmp_path / "out", src=tmp_path / "src", jobs=1)
-    assert caught.value.where == str(tmp_path / "src/images/P1.png")
+        prepare_dota(tmp_path / "src", tmp_path / "out", jobs=1)
+    assert caught.value.location == str(tmp_path / "src/images/P1.png")
 
 
 def test_an_image_that_was_swapped_while_a_build_lay_still_is_cut_again(tmp_path: Path) -> None:
@@ -99,10 +99,10 @@ def test_an_image_that_was_swapped_while_a_build_lay_still_is_cut_again(tmp_path
     for stem in ("P1", "P2"):
         write_pair(tmp_path / "src/train", rows, stem)
     with pytest.raises(KeyboardInterrupt):
-        prepare_dota(tmp_path / "out", src=tmp_path / "src", jobs=1, progress=stop)
+        prepare_dota(tmp_path / "src", tmp_path / "out", jobs=1, progress=stop)
     swapped = write_image(tmp_path / "src/train/images/P1.png", seed=7)
     os.utime(tmp_path / "src/train/images/P1.png", ns=(0, 1))
-    store = prepare_dota(tmp_path / "out", src=tmp_path / "src", jobs=1)
+    store = prepare_dota(tmp_path / "src", tmp_path / "out", jobs=1)
     for facts in store.table[store.table["group_key"] == "P1"].to_dict("records"):
         x1, y1, x2, y2 = map(int, facts["name"].split("_")[1:])
         np.testing.assert_array_equal(read_chip(store.root / facts["path"]), swapped[y1:y2, x1:x2])
@@ -110,23 +110,23 @@ def test_an_image_that_was_swapped_while_a_build_lay_still_is_cut_again(tmp_path
 
 def test_an_archive_will_do(tree: Path, tmp_path: Path) -> None:
     archive = Path(shutil.make_archive(str(tmp_path / "dota"), "gztar", tree))
-    store = prepare_dota(tmp_path / "out", src=archive, jobs=1)
+    store = prepare_dota(archive, tmp_path / "out", jobs=1)
     assert len(store.table) == 30 and sorted(path.name for path in tmp_path.iterdir()) == ["dota.tar.gz", "out"]
 
 
 def test_bad_requests(tree: Path, tmp_path: Path) -> None:
     for arguments in ({"version": "3.0"}, {"classes": 16}, {"margin": -1}, {"min_side": 0}, {"val": 1.0}):
         with pytest.raises(RequestError):
-            prepare_dota(tmp_path / "out", src=tree, **arguments)  # type: ignore[arg-type]
+            prepare_dota(tree, tmp_path / "out", **arguments)  # type: ignore[arg-type]
     write_pair(tmp_path / "src", row(10, 10, 11, 11))
     with pytest.raises(DataError, match="no chip can be used"):
-        prepare_dota(tmp_path / "out", src=tmp_path / "src", jobs=1)
+        prepare_dota(tmp_path / "src", tmp_path / "out", jobs=1)
 
 
 @pytest.mark.realdata
 def test_the_real_samples_build(shared: Callable[[str], Path], tmp_path: Path) -> None:
     root = shared("dota_samples")
-    store = prepare_dota(tmp_path / "out", src=root, val=0)
+    store = prepare_dota(root, tmp_path / "out", val=0)
     assert len(store.table) == 593 and store.rejected == 4
     assert store.skipped == {"text file that is no label file": 2}
     wanted = {line.split()[0].split("/", 1)[1] for line in (root / "crops_P1888.txt").read_text().splitlines()}

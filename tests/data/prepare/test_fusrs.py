@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.datasets.fusrs import read_lists
+from rsft.data.datasets.fusrs import read_fusrs_lists
 from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.errors import DataError, RequestError
 from tests.helpers.fusrs_data import write_for_lists, write_fusar, write_srsdd
@@ -145,8 +145,8 @@ def test_clean_splits_share_no_scene_and_no_vessel(many: Path) -> None:
     assert len(store.table) == 132 + 120 and store.skipped == {"FUSAR-Ship Tug: not among the classes": 6}
     group = store.table["mmsi"].fillna(store.table["name"].str.split("_").str[0])
     assert (store.table.groupby(group)["split"].nunique() == 1).all()
-    shares = store.counts("test") / sum(store.counts(split) for split in ("train", "val", "test"))
-    assert shares == pytest.approx(0.25, abs=0.06) and store.counts("val").min() > 0
+    shares = store.class_counts("test") / sum(store.class_counts(split) for split in ("train", "val", "test"))
+    assert shares == pytest.approx(0.25, abs=0.06) and store.class_counts("val").min() > 0
 
 
 def test_clean_takes_a_content_once_and_no_content_of_two_categories(many: Path) -> None:
@@ -184,7 +184,7 @@ def test_sources_are_found_by_content_or_asked_for(many: Path) -> None:
     with pytest.raises(RequestError, match="SRSDD: 2 folders could be it"):
         prepare_fusrs(many / "more", jobs=1)
     shutil.rmtree(many / "下载 1")
-    with pytest.raises(RequestError, match=r"FUSARShip: it is not there.*--fusar"):
+    with pytest.raises(RequestError, match=r"FUSARShip: no such folder.*--fusar"):
         prepare_fusrs(many / "more", jobs=1)
 
 
@@ -220,10 +220,10 @@ def test_the_published_lists_row_for_row(
     shared: Callable[[str], Path], tmp_path: Path, classes: int, train: int, test: int
 ) -> None:
     lists = shared("fusrs_lists")
-    rows, _ = read_lists(lists, classes)
+    rows, _ = read_fusrs_lists(lists, classes)
     write_for_lists(tmp_path, rows, classes)
     store = prepare_fusrs(tmp_path / "out", protocol="published", lists=lists, classes=classes)
-    assert [store.counts(split).sum() for split in ("train", "val", "test")] == [train, 0, test]
+    assert [store.class_counts(split).sum() for split in ("train", "val", "test")] == [train, 0, test]
     assert store.rejected == 0
     flags = store.table["flags"].str.split(",")
     assert flags.map(lambda found: "repeated-row" in found).sum() == 864 + 151

@@ -28,14 +28,14 @@ def write_tree(root: Path, counts: dict[str, int]) -> Path:
 def test_one_level_gets_a_stratified_validation_split(tmp_path: Path) -> None:
     src = write_tree(tmp_path / "src", {"a": 10, "b": 4, "c": 1})
     store = prepare_folder(src, tmp_path / "out", val=0.25)
-    assert store.counts("train").tolist() == [8, 3, 1] and store.counts("val").tolist() == [2, 1, 0]
+    assert store.class_counts("train").tolist() == [8, 3, 1] and store.class_counts("val").tolist() == [2, 1, 0]
     assert store.split("test").empty and store.bands == ("gray",) and store.name == "out"
 
 
 def test_splits_that_are_there_are_kept(tmp_path: Path) -> None:
     src = write_tree(tmp_path / "src", {"train/a": 6, "val/a": 3, "test/a": 2})
     store = prepare_folder(src, tmp_path / "out", val=0.5)
-    assert [store.counts(split).tolist() for split in ("train", "val", "test")] == [[6], [3], [2]]
+    assert [store.class_counts(split).tolist() for split in ("train", "val", "test")] == [[6], [3], [2]]
 
 
 def test_imbalance_thins_training_alone_and_is_counted(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_imbalance_thins_training_alone_and_is_counted(tmp_path: Path) -> None:
         tmp_path / "src", {"train/a": 20, "train/b": 24, "train/c": 24, "val/a": 3, "val/b": 3, "val/c": 3}
     )
     store = prepare_folder(src, tmp_path / "out", imbalance=4)
-    assert store.counts("train").tolist() == [6, 24, 12] and store.counts("val").tolist() == [3, 3, 3]
+    assert store.class_counts("train").tolist() == [6, 24, 12] and store.class_counts("val").tolist() == [3, 3, 3]
     assert store.skipped == {"of the training chips, for an imbalance of 4": 26}
 
 
@@ -83,7 +83,7 @@ def test_a_row_of_one_word_is_no_name(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("\n0\n")
     with pytest.raises(RequestError) as caught:
         prepare_folder(src, tmp_path / "out", names=tmp_path / "names.txt")
-    assert caught.value.where.endswith("names.txt:2")
+    assert caught.value.location.endswith("names.txt:2")
 
 
 @pytest.mark.parametrize(("argument", "value"), [("val", 1.0), ("val", -0.1), ("imbalance", 0.5)])
@@ -91,7 +91,7 @@ def test_arguments_out_of_range_are_refused(tmp_path: Path, argument: str, value
     src = write_tree(tmp_path / "src", {"a": 2})
     with pytest.raises(RequestError) as caught:
         prepare_folder(src, tmp_path / "out", **{argument: value})
-    assert caught.value.where == f"--{argument}"
+    assert caught.value.location == f"--{argument}"
 
 
 def test_files_that_cannot_be_used_are_listed(tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_one_name_in_two_folders_of_a_class_stays_two_chips(tmp_path: Path) -> N
 @pytest.mark.realdata
 def test_mstar_long_tail(shared: Callable[[str], Path], tmp_path: Path) -> None:
     store = prepare_folder(shared("mstar_soc10"), tmp_path / "mstar", imbalance=50, seed=0)
-    assert sorted(store.counts("train"), reverse=True) == [299, 193, 125, 81, 52, 34, 22, 14, 9, 5]
-    assert store.counts("val").tolist() == [274, 195, 274, 195, 196, 274, 273, 196, 274, 274]
+    assert sorted(store.class_counts("train"), reverse=True) == [299, 193, 125, 81, 52, 34, 22, 14, 9, 5]
+    assert store.class_counts("val").tolist() == [274, 195, 274, 195, 196, 274, 273, 196, 274, 274]
     assert store.rejected == 0 and store.units == ("uint8",) and store.bands == ("gray",)
 
 
@@ -124,7 +124,7 @@ def test_rsscn7_as_one_level(shared: Callable[[str], Path], tmp_path: Path) -> N
     for name in ("aGrass", "gParking"):
         (tmp_path / "src" / name).symlink_to(source / name)
     store: ChipStore = prepare_folder(tmp_path / "src", tmp_path / "out", imbalance=50, val=0.25)
-    assert store.counts("train").tolist() == [300, 6] and store.counts("val").tolist() == [100, 100]
+    assert store.class_counts("train").tolist() == [300, 6] and store.class_counts("val").tolist() == [100, 100]
     assert store.bands == ("R", "G", "B") and store.groups == {"head": ["aGrass"], "medium": [], "tail": ["gParking"]}
 
 
@@ -148,4 +148,4 @@ def test_a_table_of_labels(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("\n".join(["path,class", *rows, "src/gone.png,b"]))
     store = prepare_folder(tmp_path / "labels.csv", tmp_path / "out", val=0.34)
     assert store.classes == ("b", "c") and store.rejected == 1
-    assert (store.counts("train") + store.counts("val")).tolist() == [3, 3]
+    assert (store.class_counts("train") + store.class_counts("val")).tolist() == [3, 3]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rsft.data.datasets.list_files import INaturalist2018
-from rsft.data.prepare.list_files import prepare_lists
+from rsft.data.prepare.list_files import prepare_list_files
 from rsft.errors import RequestError
 
 
@@ -31,9 +31,9 @@ def test_places(tmp_path: Path) -> None:
     write_list(src, "Places_LT_train.txt", [*rows, "data_256/b/bar/1.jpg 1", "data_256/b/bar/2.jpg 1"], 102)
     write_list(src, "Places_LT_val.txt", ["val_256/1.jpg 0"], 1)
     write_list(src, "Places_LT_test.txt", ["val_256/2.jpg 1", "val_256/3.jpg 365"], 2)
-    store = prepare_lists("places-lt", src, tmp_path / "out")
+    store = prepare_list_files("places-lt", src, tmp_path / "out")
     assert len(store.classes) == 365 and store.classes[:3] == ("airfield", "bar", "class-2")
-    assert [int(store.counts(split).sum()) for split in ("train", "val", "test")] == [102, 1, 1]
+    assert [int(store.class_counts(split).sum()) for split in ("train", "val", "test")] == [102, 1, 1]
     assert store.groups["head"] == ["airfield"] and "bar" in store.groups["tail"]
     listed = pd.read_csv(store.root / "rejected.csv")
     assert sorted(zip(listed["line"], listed["reason"], strict=True)) == [
@@ -47,14 +47,14 @@ def test_places(tmp_path: Path) -> None:
 
 
 def test_inaturalist_with_lists_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(INaturalist2018, "facts", replace(INaturalist2018.facts, classes=8))
+    monkeypatch.setattr(INaturalist2018, "published", replace(INaturalist2018.published, classes=8))
     src = tmp_path / "inat"
     src.mkdir()
     rows = ["train_val2018/Aves/3/a.jpg 3", "train_val2018/Fungi/7/b.jpg 7"]
     write_list(src, "iNaturalist18_train.txt", rows, 2)
     (tmp_path / "lists").mkdir()
     (src / "iNaturalist18_train.txt").rename(tmp_path / "lists/iNaturalist18_train.txt")
-    store = prepare_lists("inat2018", src, tmp_path / "out", lists=tmp_path / "lists")
+    store = prepare_list_files("inat2018", src, tmp_path / "out", lists=tmp_path / "lists")
     assert set(store.table["class"]) == {"Aves-3", "Fungi-7"} and len(store.classes) == 8
     with pytest.raises(RequestError, match="a chip store already"):
-        prepare_lists("inat2018", src, tmp_path / "out", lists=tmp_path / "lists")
+        prepare_list_files("inat2018", src, tmp_path / "out", lists=tmp_path / "lists")

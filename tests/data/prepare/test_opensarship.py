@@ -11,7 +11,7 @@ import pytest
 import rasterio
 
 from rsft.data.chips.store import SPLITS
-from rsft.data.datasets.opensarship import UNITS, OpenSARShip, Product, read_pixels
+from rsft.data.datasets.opensarship import PRODUCT_UNITS, OpenSARShip, OpenSARShipProduct, read_opensarship_pixels
 from rsft.data.prepare.opensarship import prepare_opensarship
 from rsft.errors import DataError, RequestError
 from tests.helpers.opensarship_data import GRD, SINGLE, SLC, write_scene
@@ -31,15 +31,15 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("product", ["uint8", "cal", "patch"])
-def test_chips_keep_pixels_bands_and_facts(scenes: Path, tmp_path: Path, product: Product) -> None:
+def test_chips_keep_pixels_bands_and_facts(scenes: Path, tmp_path: Path, product: OpenSARShipProduct) -> None:
     store = prepare_opensarship(scenes, tmp_path / "out", product=product, val=0.3, test=0.3)
-    assert store.bands == ("VH", "VV") and store.units == (UNITS[product],)
+    assert store.bands == ("VH", "VV") and store.units == (PRODUCT_UNITS[product],)
     assert store.skipped == {"VV, where most chips have VH,VV": 3} and store.rejected == 0
     assert store.classes == ("Cargo", "Tanker", "Other") and len(store.table) == 9
     chip = OpenSARShip(scenes, product).chips[0]
     row = store.table[store.table["name"].str.startswith(GRD) & (store.table["class"] == "Cargo")].iloc[0]
     with rasterio.open(store.root / row["path"]) as file:
-        np.testing.assert_array_equal(file.read().transpose(1, 2, 0), read_pixels(chip, product))
+        np.testing.assert_array_equal(file.read().transpose(1, 2, 0), read_opensarship_pixels(chip, product))
     assert row[["sensor", "spacing_m", "mmsi", "incidence_deg", "polarisation"]].tolist() == [
         "S1A IW GRDH",
         10.0,
@@ -76,7 +76,7 @@ def test_the_real_scenes_build(shared: Callable[[str], Path], tmp_path: Path) ->
     store = prepare_opensarship(shared("opensarship"), tmp_path / "out", product="cal")
     assert store.table["class"].value_counts().to_dict() == {"Cargo": 83, "Other": 26, "Tanker": 22}
     assert store.skipped == {"VV, where most chips have VH,VV": 56} and store.rejected == 0
-    assert [store.counts(split).tolist() for split in SPLITS] == [[58, 12, 23], [10, 1, 2], [15, 9, 1]]
+    assert [store.class_counts(split).tolist() for split in SPLITS] == [[58, 12, 23], [10, 1, 2], [15, 9, 1]]
     assert "Classes without a chip" not in (store.root / "README.md").read_text()
 
 

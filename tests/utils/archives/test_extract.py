@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.utils.archives import extract
-from rsft.utils.archives.extract import MARKER, extract_archive
+from rsft.utils.archives.extract import ORIGIN_FILE, extract_archive
 from tests.helpers.killing import die_at, killed
 
 FILES = {"a/船 1.txt": b"one", "b.bin": bytes(3_000_000)}
@@ -49,7 +49,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != MARKER
+        if path.is_file() and path.name != ORIGIN_FILE
     }
 
 
@@ -63,7 +63,7 @@ def refused(archive: Path, match: str, **options: int) -> None:
     before = sorted(archive.parent.rglob("*"))
     with pytest.raises(DataError, match=match) as error:
         extract_archive(archive, archive.parent / "out", **options)
-    assert error.value.where == str(archive) and error.value.fix
+    assert error.value.location == str(archive) and error.value.hint
     assert sorted(archive.parent.rglob("*")) == before
 
 
@@ -84,14 +84,14 @@ def test_a_second_call_does_nothing_and_another_archive_is_refused(tmp_path: Pat
     assert not (extract_archive(archive, out) / "b.bin").exists()
     with pytest.raises(RequestError, match="holds another archive"):
         extract_archive(make_tar(tmp_path / "b.tar", FILES), out)
-    (out / MARKER).unlink()
+    (out / ORIGIN_FILE).unlink()
     with pytest.raises(RequestError, match="holds something else"):
         extract_archive(archive, out)
     with pytest.raises(RequestError, match="no such archive"):
         extract_archive(tmp_path / "absent.zip", out)
 
 
-@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil", "C:\\evil", "C:evil", MARKER])
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil", "C:\\evil", "C:evil", ORIGIN_FILE])
 @pytest.mark.parametrize("make", [make_tar, make_zip])
 def test_no_member_leaves_the_target(tmp_path: Path, name: str, make) -> None:
     refused(make(tmp_path / "x", {"good": b"1", name: b"2"}), "would leave the folder")
@@ -217,11 +217,11 @@ def extract_until(place: object, name: str, call: int, after: bool, archive: Pat
 def states(working: Path) -> dict[str, tuple[int, int]]:
     """Inode and time of what is finished."""
     files = (path for path in (working / "files").rglob("*") if path.is_file())
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files if path.name != MARKER}
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files if path.name != ORIGIN_FILE}
 
 
 MOMENTS = [
-    (extract, "members", 1, False),
+    (extract, "iterate_members", 1, False),
     (extract, "_copy", 1, False),
     (extract, "_copy", 5, True),  # the member has its temporary name
     (extract, "_make_way", 5, True),
@@ -259,7 +259,7 @@ def test_killed_again_and_again_each_member_is_written_once(
     written: list[str] = []
     write = extract._write_member
 
-    def counted(member: extract.Member, *rest: Path) -> None:
+    def counted(member: extract.ArchiveMember, *rest: Path) -> None:
         written.append(member.path.name)
         write(member, *rest)
 

@@ -15,7 +15,7 @@ from rsft.data.prepare.opensarship import prepare_opensarship
 from rsft.errors import DataError, RequestError
 from rsft.utils.archives import extract
 from rsft.utils.archives import source_tree as module
-from rsft.utils.archives.source_tree import unpacked
+from rsft.utils.archives.source_tree import open_source_tree
 from tests.helpers.dota_data import row, write_pair
 from tests.helpers.killing import die, die_at, killed
 from tests.helpers.opensarship_data import GRD, SLC, write_scene
@@ -25,7 +25,7 @@ from tests.utils.archives.test_extract import make_tar, make_zip
 def listing(folder: Path) -> dict[str, bytes]:
     """Content by place; the markers of unpacked archives aside."""
     found = (Path(here, name) for here, _, names in os.walk(folder, followlinks=True) for name in names)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found if path.name != extract.MARKER}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found if path.name != extract.ORIGIN_FILE}
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ WANTED = {
 
 def test_a_folder_of_archives(src: Path, tmp_path: Path) -> None:
     before = {path: path.lstat().st_mtime_ns for path in [src, *src.rglob("*")]}
-    with unpacked(src, tmp_path / "data/out") as folder:
+    with open_source_tree(src, tmp_path / "data/out") as folder:
         assert listing(folder) == WANTED
         assert (folder / "train/images/loose.png").is_symlink() and not (folder / "train").is_symlink()
     assert list((tmp_path / "data").iterdir()) == []
@@ -65,7 +65,7 @@ def test_without_archives_the_folder_is_yielded(tmp_path: Path) -> None:
     for name in ("a.png", ".zip", ".hidden.zip", "zip/weights.pt"):
         (tmp_path / "src" / name).touch()
     for src in (tmp_path / "src", tmp_path / "absent"):
-        with unpacked(src, tmp_path / "data/out") as folder:
+        with open_source_tree(src, tmp_path / "data/out") as folder:
             assert folder == src and not (tmp_path / "data").exists()
 
 
@@ -77,7 +77,7 @@ def test_names_that_are_taken(tmp_path: Path) -> None:
     make_tar(src / "a.tar", {"z": b"tar"})
     make_tar(src / "b.tar", {"z": b"tar"})
     make_zip(src / "b.zip", {"y": b"zip"})
-    with unpacked(src, tmp_path / "out") as folder:
+    with open_source_tree(src, tmp_path / "out") as folder:
         wanted = {"a/x": b"plain", "a.zip/y": b"zip", "a.tar/z": b"tar", "b/z": b"tar", "b.zip/y": b"zip"}
         assert listing(folder) == wanted
 
@@ -91,11 +91,11 @@ def test_what_lies_unpacked_is_left_alone(tmp_path: Path, place: str, caplog: py
         path = src / place / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    with unpacked(src, tmp_path / "out") as folder:
+    with open_source_tree(src, tmp_path / "out") as folder:
         assert folder == src
     assert f"{archive} is left alone" in caplog.text
     path.write_bytes(b"half a file")
-    with unpacked(src, tmp_path / "out") as folder:
+    with open_source_tree(src, tmp_path / "out") as folder:
         assert folder != src and listing(folder).keys() - listing(src).keys() in (
             {"part/d/a", "part/b"},
             {"part.tgz/d/a", "part.tgz/b"},
@@ -106,22 +106,25 @@ def test_a_rar_beside_its_folder_needs_no_unrar(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "src").mkdir()
     (tmp_path / "src/FUSAR.rar").write_bytes(b"Rar!\x1a\x07\x00")
-    with pytest.raises(DataError, match="needs the program unrar"), unpacked(tmp_path / "src", tmp_path / "out"):
+    with (
+        pytest.raises(DataError, match="needs the program unrar"),
+        open_source_tree(tmp_path / "src", tmp_path / "out"),
+    ):
         pass
     (tmp_path / "src/FUSAR").mkdir()
-    with unpacked(tmp_path / "src", tmp_path / "out") as folder:
+    with open_source_tree(tmp_path / "src", tmp_path / "out") as folder:
         assert folder == tmp_path / "src"
 
 
 def test_a_file_that_is_no_archive_is_told(src: Path, tmp_path: Path) -> None:
     (src / "part2.zip").write_bytes(b"<html>not found</html>")
-    with pytest.raises(DataError, match=r"no \.zip") as error, unpacked(src, tmp_path / "data/out"):
+    with pytest.raises(DataError, match=r"no \.zip") as error, open_source_tree(src, tmp_path / "data/out"):
         pass
-    assert error.value.where == str(src / "part2.zip") and list((tmp_path / "data").iterdir()) == []
+    assert error.value.location == str(src / "part2.zip") and list((tmp_path / "data").iterdir()) == []
 
 
 def open_and_die(src: Path, root: Path) -> None:
-    with unpacked(src, root):
+    with open_source_tree(src, root):
         die()
 
 
@@ -145,7 +148,7 @@ def test_killed_and_run_again(src: Path, tmp_path: Path, place: object, name: st
     root = tmp_path / "data/out"
     killed(open_until, place, name, call, src, root)
     before = {path: path.lstat().st_ino for path in root.parent.rglob("*") if path.suffix == ".png"}
-    with unpacked(src, root) as folder:
+    with open_source_tree(src, root) as folder:
         assert listing(folder) == WANTED
         after = {path: path.lstat().st_ino for path in folder.rglob("*.png")}
         assert after.items() >= {(path, inode) for path, inode in before.items() if ".partial" not in str(path)}
@@ -157,15 +160,15 @@ def test_what_another_build_left_is_given_up(src: Path, tmp_path: Path, caplog: 
     archive = make_zip(tmp_path / "a.zip", {"x": b"1"})
     (tmp_path / "plain").mkdir()
     killed(open_and_die, src, root)
-    with unpacked(archive, root) as folder:
+    with open_source_tree(archive, root) as folder:
         assert listing(folder) == {"x": b"1"}
     assert "for another build is given up" in caplog.text
     killed(open_and_die, src, root)
     (src / "more.txt").write_bytes(b"more")
-    with unpacked(src, root) as folder:
+    with open_source_tree(src, root) as folder:
         assert listing(folder) == WANTED | {"more.txt": b"more"}
     killed(open_and_die, archive, root)
-    with unpacked(tmp_path / "plain", root) as folder:
+    with open_source_tree(tmp_path / "plain", root) as folder:
         assert folder == tmp_path / "plain" and not (root.parent / ".out.unpacked").exists()
     assert list(root.parent.iterdir()) == []
 
@@ -174,7 +177,7 @@ def test_two_builds_do_not_meet(src: Path, tmp_path: Path) -> None:
     with (
         FileLock(tmp_path / ".out.unpacked.lock"),
         pytest.raises(RequestError, match="another process"),
-        unpacked(src, tmp_path / "out"),
+        open_source_tree(src, tmp_path / "out"),
     ):
         pass
 
@@ -190,8 +193,8 @@ def test_dota_in_parts(tmp_path: Path, form: str) -> None:
         (src / split / "images").mkdir()
         shutil.move(archive, src / split / "images")
         shutil.copytree(plain / split / "labelTxt", src / split / "labelTxt", dirs_exist_ok=True)
-    store = prepare_dota(tmp_path / "out", src=src, jobs=1)
-    wanted = prepare_dota(tmp_path / "wanted", src=plain, jobs=1)
+    store = prepare_dota(src, tmp_path / "out", jobs=1)
+    wanted = prepare_dota(plain, tmp_path / "wanted", jobs=1)
     assert store.table["sha256"].tolist() == wanted.table["sha256"].tolist() and len(store.table) == 6
     assert store.rejected == 0 and not store.skipped
     assert not (tmp_path / ".out.unpacked").exists()
@@ -208,7 +211,7 @@ def test_dota_as_torchgeo_downloads_it(tmp_path: Path) -> None:
         name = src / f"dotav{version}_{part}_train"
         shutil.make_archive(str(name), "gztar", tmp_path / version, f"train/{part}")
     for version, category in (("1.0", "ship"), ("1.5", "plane")):
-        store = prepare_dota(tmp_path / f"out{version}", src=src, version=version, jobs=1)  # type: ignore[arg-type]
+        store = prepare_dota(src, tmp_path / f"out{version}", version=version, jobs=1)  # type: ignore[arg-type]
         assert store.table["class"].tolist() == [category]
 
 
