@@ -1,4 +1,4 @@
-"""What can go wrong, said so that the reader can mend it."""
+"""Exceptions that rsft raises on purpose: a message, the location of the fault, and a hint how to fix it."""
 
 from __future__ import annotations
 
@@ -7,67 +7,97 @@ from dataclasses import dataclass
 
 
 class RsftError(Exception):
-    """A job failed for a reason that the user can act on.
+    """Base class of errors that the user can act on.
 
     Args:
-        what: the fault, in one sentence.
-        where: the file, key or row it was found in.
-        fix: what to do about it.
+        message: what is wrong, in one sentence.
+        location: the file, key or row at fault.
+        hint: how to fix it.
+
+    Attributes:
+        exit_code: exit status of the command line for this class of errors.
+
+    Example:
+        >>> print(RsftError("the file is empty", "a.tif", "copy it again"))
+        the file is empty | a.tif | copy it again
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, where: object = "", fix: str = "") -> None:
-        super().__init__(what)
-        self.what, self.where, self.fix = what, str(where), fix
+    def __init__(self, message: str, location: object = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message, self.location, self.hint = message, str(location), hint
 
     def __str__(self) -> str:
-        return " | ".join(part for part in (self.what, self.where, self.fix) if part)
+        return " | ".join(part for part in (self.message, self.location, self.hint) if part)
 
 
 class RequestError(RsftError):
-    """The request itself was wrong: a bad argument, a missing input, a faulty recipe."""
+    """The request is wrong: a bad argument, a missing input, a faulty recipe."""
 
     exit_code = 2
 
 
 class DataError(RsftError):
-    """Data that was found but cannot be used."""
+    """Data exists but cannot be used."""
 
 
 class WeightsError(RsftError):
-    """A checkpoint that is missing, incomplete, altered or not to be trusted."""
+    """A checkpoint is missing, incomplete, altered or not safe to load."""
 
 
 class Interrupted(RsftError):
-    """The process was told to stop, by the signal `number`, and has saved what it had."""
+    """A signal stopped the process, and its work is saved.
 
-    def __init__(self, number: int, where: object = "", fix: str = "") -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}", where, fix)
-        self.exit_code = 128 + number  # as shells have it
+    Args:
+        signal_number: the signal; the exit code is 128 plus this number, as in shells.
+        location: the folder with the saved work.
+        hint: how to continue.
+    """
+
+    def __init__(self, signal_number: int, location: object = "", hint: str = "") -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}", location, hint)
+        self.exit_code = 128 + signal_number
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault in a recipe: `line` counts from 1, 0 where the key came from the command line."""
+    """One fault in a recipe or sweep file.
+
+    Attributes:
+        file: path of the file, or "command line".
+        line: line number from 1; 0 if the key came from the command line.
+        key: dotted key, such as "train.lr".
+        value: the value of the key, as text.
+        allowed: the values that the key accepts.
+    """
 
     file: str
     line: int
     key: str
-    found: str
+    value: str
     allowed: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{place}: {self.key}: found {self.found}; {self.allowed}"
+        location = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{location}: {self.key}: found {self.value}; {self.allowed}"
+
+    def as_json(self) -> dict[str, str | int]:
+        """Return the fields under their keys in the JSON error event."""
+        return {"file": self.file, "line": self.line, "key": self.key, "found": self.value, "allowed": self.allowed}
 
 
 class RecipeError(RequestError):
-    """Every fault of a recipe, or of another file `of` keys, at once."""
+    """All faults of one file.
 
-    def __init__(self, faults: list[Fault], of: str = "recipe") -> None:
-        super().__init__(f"{len(faults)} fault{'s' * (len(faults) != 1)} in the {of}", faults[0].file)
+    Args:
+        faults: at least one fault.
+        subject: what the file is: "recipe" or "sweep".
+    """
+
+    def __init__(self, faults: list[Fault], subject: str = "recipe") -> None:
+        super().__init__(f"{len(faults)} fault{'s' * (len(faults) != 1)} in the {subject}", faults[0].file)
         self.faults = faults
 
     def __str__(self) -> str:
-        return "\n".join([self.what, *map(str, self.faults)])
+        return "\n".join([self.message, *map(str, self.faults)])

@@ -2,7 +2,7 @@ from rsft.errors import DataError, Fault, RecipeError, RequestError, RsftError, 
 
 
 def test_one_line_has_what_where_and_fix():
-    assert str(RsftError("it broke", "a.tif", "mend it")) == "it broke | a.tif | mend it"
+    assert str(RsftError("it broke", "a.tif", "fix it")) == "it broke | a.tif | fix it"
     assert str(RsftError("it broke")) == "it broke"
 
 

@@ -1,8 +1,8 @@
-"""Every file is written whole or not at all: temporary name, fsync, rename.
+"""Write files and folders whole or not at all: temporary name, fsync, rename.
 
-Temporaries lie in a hidden folder beside their target, which its process holds by `flock`. Whoever next writes beside
-it removes those that nobody holds: their process was killed. Where the file system knows no locks, and on Windows, they
-stay.
+Temporary files lie in a hidden folder beside their target. The process that writes them locks this folder with
+`flock`. The next writer beside it removes every folder whose lock is free, because its process was killed. On Windows,
+and on file systems without locks, these folders stay.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,43 +21,57 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-_PREFIX = ".rsft-tmp-"  # nothing else may be called so
+_PREFIX = ".rsft-tmp-"  # reserved for these folders
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, of the same name, that takes its place if the block ends well."""
-    with _temporary_folder(path.parent) as place:
-        temporary = place / "new" / path.name
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that replaces `path` if the block ends without an exception.
+
+    Args:
+        path: the target; its folder is made if it is missing.
+
+    Yields:
+        Path of an empty file in a folder beside `path`, with the same file name.
+    """
+    with _temporary_folder(path.parent) as folder:
+        temporary = folder / "new" / path.name
         temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
         _sync(temporary)
-        temporary.chmod(0o666 & ~_UMASK)  # some libraries write 0600; a shared folder wants the usual mode
+        temporary.chmod(mode)  # some libraries write 0600, which others cannot read in a shared folder
         temporary.replace(path)
         _sync(path.parent)
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path`, of the same name, that takes its place, whole, if the block ends well.
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that replaces `path` if the block ends without an exception.
 
-    A folder that is there is first moved out of the way. Killed between that and the next rename, there is none, until
-    the next write beside it puts the old one back.
+    An existing folder is first moved out of the way. If the process is killed before the second rename, `path` does not
+    exist until the next write beside it restores the old folder.
+
+    Args:
+        path: the target; its parent folder is made if it is missing.
+
+    Yields:
+        Path of an empty folder beside `path`, with the same name.
     """
-    with _temporary_folder(path.parent) as place:
-        temporary = place / "new" / path.name
+    with _temporary_folder(path.parent) as folder:
+        temporary = folder / "new" / path.name
         temporary.mkdir()
         yield temporary
         if path.exists():
-            path.replace(place / "old" / path.name)
+            path.replace(folder / "old" / path.name)
         temporary.replace(path)
         _sync(path.parent)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -66,93 +81,84 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_all() -> None:
-    """Put on the disk what was written so far: thousands of files, before the name that vouches for them."""
+    """Flush all written files to the disk; cheaper than one fsync per file for thousands of them."""
     if hasattr(os, "sync"):
         os.sync()
 
 
 @contextmanager
 def _temporary_folder(parent: Path) -> Iterator[Path]:
-    """Yield a folder of this process in `parent`, with new/ and old/ in it; it goes with the end of the block."""
+    """Yield a locked folder in `parent` with subfolders new/ and old/; remove it when the block ends."""
     parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob(f"{_PREFIX}*"):
-        _clear_away(left)
-    place, handle = _held_folder(parent)
+    for stale in parent.glob(f"{_PREFIX}*"):
+        _remove_if_unlocked(stale)
+    folder, handle = _make_locked_folder(parent)
     try:
         for name in ("new", "old"):
-            (place / name).mkdir()
-        yield place
+            (folder / name).mkdir()
+        yield folder
     finally:
         try:
-            _put_back(place)  # after a fault between two renames
-            shutil.rmtree(place, ignore_errors=True)
+            _restore_old(folder)  # after an exception between two renames
+            shutil.rmtree(folder, ignore_errors=True)
         finally:
             if handle is not None:
                 os.close(handle)
 
 
-def _held_folder(parent: Path) -> tuple[Path, int | None]:
-    """A new folder and the handle that holds it; None on Windows, where nobody will clear it away."""
+def _make_locked_folder(parent: Path) -> tuple[Path, int | None]:
+    """Return a new folder and the handle that locks it (None on Windows, where nothing removes the folder)."""
     while True:
-        place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         if sys.platform == "win32":
-            return place, None
+            return folder, None
         with suppress(FileNotFoundError):
-            handle = os.open(place, os.O_RDONLY)
-            with suppress(OSError):  # no locks here: nobody will clear it away either
+            handle = os.open(folder, os.O_RDONLY)
+            with suppress(OSError):  # a file system without locks: no other process removes the folder either
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            if place.exists():
-                return place, handle
-            os.close(handle)  # cleared away by another process before it was held
+            if folder.exists():
+                return folder, handle
+            os.close(handle)  # another process removed the folder before it was locked
 
 
-def _clear_away(place: Path) -> None:
-    """Remove a temporary folder, unless its process lives."""
+def _remove_if_unlocked(folder: Path) -> None:
+    """Remove a temporary folder unless its process is alive."""
     if sys.platform == "win32":
         return
     try:
-        handle = os.open(place, os.O_RDONLY)
-    except OSError:  # gone, or of another user
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # removed, or owned by another user
         return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _put_back(place)
-        shutil.rmtree(place, ignore_errors=True)
-    except OSError:  # it is held, or cannot be put back
+        _restore_old(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:  # the folder is locked, or cannot be restored
         pass
     finally:
         os.close(handle)
 
 
-def _put_back(place: Path) -> None:
-    """Give a folder that was moved out of the way its name again, unless another has it now."""
-    for old in place.glob("old/*"):
-        path = place.parent / old.name
+def _restore_old(folder: Path) -> None:
+    """Move a target that was set aside in `folder` back to its name, unless that name is taken."""
+    for old in folder.glob("old/*"):
+        path = folder.parent / old.name
         if not path.exists():
             old.replace(path)
-            _log.warning("%s: it was being replaced when the process was stopped; it is put back", path)
+            _log.warning("%s: restored; a process was stopped while it replaced this folder", path)
 
 
 def _sync(path: Path) -> None:
     if sys.platform == "win32":
-        return  # it opens no folder, and syncs no file that is open for reading
+        return  # Windows cannot open folders, and does not sync files that are open for reading
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _umask()

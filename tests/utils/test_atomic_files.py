@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rsft.utils import atomic_files
-from rsft.utils.atomic_files import replacing, replacing_folder, sha256, write_text
+from rsft.utils.atomic_files import atomic_file, atomic_folder, sha256, write_text
 from tests.helpers.killing import die, die_at, killed
 
 
@@ -28,7 +28,7 @@ def test_written_whole(tmp_path):
 
 def test_failed_file_leaves_the_old_one(tmp_path):
     write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a.txt") as temporary:
+    with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / "a.txt") as temporary:
         temporary.write_text("half")
         _ = 1 / 0
     assert (tmp_path / "a.txt").read_text() == "old"
@@ -36,20 +36,20 @@ def test_failed_file_leaves_the_old_one(tmp_path):
 
 
 def test_failed_folder_leaves_the_old_one(tmp_path):
-    with replacing_folder(tmp_path / "d") as temporary:
+    with atomic_folder(tmp_path / "d") as temporary:
         (temporary / "old").touch()
-    with pytest.raises(ZeroDivisionError), replacing_folder(tmp_path / "d") as temporary:
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "d") as temporary:
         (temporary / "new").touch()
         _ = 1 / 0
     assert names(tmp_path / "d") == ["old"]
-    with replacing_folder(tmp_path / "d") as temporary:
+    with atomic_folder(tmp_path / "d") as temporary:
         (temporary / "new").touch()
     assert names(tmp_path / "d") == ["new"]
     assert names(tmp_path) == ["d"]
 
 
 def test_suffix_is_kept_and_mode_is_usual(tmp_path):
-    with replacing(tmp_path / "a.gpkg") as temporary:
+    with atomic_file(tmp_path / "a.gpkg") as temporary:
         assert temporary.suffix == ".gpkg"
     (tmp_path / "plain").touch()
     assert (tmp_path / "a.gpkg").stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -61,14 +61,14 @@ def test_sha256(tmp_path):
 
 
 def write_and_die(path):
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text("half")
         (temporary.parent / "library.lock").touch()
         die()
 
 
 def write_folder_and_die(path):
-    with replacing_folder(path) as temporary:
+    with atomic_folder(path) as temporary:
         write_and_die(temporary / "weights")
 
 
@@ -81,7 +81,7 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path, write):
 
 
 def hold(path, held, go):
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.unlink()  # as GDAL does: the inode is another one then
         temporary.write_text("slow")
         held.set()
@@ -103,14 +103,14 @@ def test_the_temporary_of_a_living_process_stays(tmp_path):
 
 
 def test_two_writers_in_one_process(tmp_path):
-    with replacing(tmp_path / "a.txt") as temporary:
+    with atomic_file(tmp_path / "a.txt") as temporary:
         temporary.write_text("outer")
         write_text(tmp_path / "a.txt", "inner")
     assert (tmp_path / "a.txt").read_text() == "outer"
 
 
 def make_folder(path, name):
-    with replacing_folder(path) as temporary:
+    with atomic_folder(path) as temporary:
         (temporary / name).touch()
 
 
@@ -125,7 +125,7 @@ def test_a_folder_that_was_being_replaced_is_put_back(tmp_path, caplog):
     assert not (tmp_path / "d").exists()
     write_text(tmp_path / "beside.txt", "")
     assert names(tmp_path) == ["beside.txt", "d"] and names(tmp_path / "d") == ["old"]
-    assert "it is put back" in caplog.text
+    assert "restored; a process was stopped" in caplog.text
 
 
 def test_a_folder_that_was_being_replaced_gives_way_to_the_next(tmp_path):
@@ -138,7 +138,7 @@ def test_a_folder_that_was_being_replaced_gives_way_to_the_next(tmp_path):
 
 def test_a_fault_between_the_renames_leaves_the_old_one(tmp_path):
     make_folder(tmp_path / "d", "old")
-    with pytest.raises(FileNotFoundError), replacing_folder(tmp_path / "d") as temporary:
+    with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "d") as temporary:
         temporary.rmdir()
     assert names(tmp_path) == ["d"] and names(tmp_path / "d") == ["old"]
 
@@ -184,11 +184,11 @@ def test_a_system_without_flock(tmp_path):
     code = """
 import sys, tempfile, shutil, logging, hashlib, pathlib
 sys.modules["fcntl"], sys.platform = None, "win32"
-from rsft.utils.atomic_files import replacing_folder, sync_all, write_text
+from rsft.utils.atomic_files import atomic_folder, sync_all, write_text
 place = pathlib.Path(sys.argv[1])
 for word in ("one", "two"):
     write_text(place / "a.txt", word)
-    with replacing_folder(place / "folder") as new:
+    with atomic_folder(place / "folder") as new:
         (new / "b.txt").write_text(word)
 sync_all()
 """

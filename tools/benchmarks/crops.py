@@ -28,9 +28,9 @@ from rich.table import Table
 
 from rsft.cli.display.console import console
 from rsft.data.chips.builder import write_chip
-from rsft.data.chips.encode import encode
-from rsft.data.datasets.dota import DOTAObject, DOTAObjects, cut, read_rgb
-from rsft.data.prepare.dota import crop_record, prepare_dota
+from rsft.data.chips.encode import encode_chip
+from rsft.data.datasets.dota import DOTAObject, DOTAObjects, crop_object, read_rgb
+from rsft.data.prepare.dota import make_crop_record, prepare_dota
 
 FASTER, NEAR = 10.0, 1.3
 """What is wanted: at least so many times faster than by object, at most so many times the floor."""
@@ -67,22 +67,22 @@ def floor(objects: list[DOTAObject], out: Path) -> None:
     """Decode once, encode every crop."""
     pixels = read_rgb(objects[0].image.path)
     for item in objects:
-        encode(cut(item, pixels))
+        encode_chip(crop_object(item, pixels))
 
 
 def rsft(objects: list[DOTAObject], out: Path) -> None:
     """From records to files, as a build does it."""
     for item in objects:
-        record = crop_record(item, "train", "1.0")
-        assert record.cut is not None
-        data, suffix = encode(record.cut())
+        record = make_crop_record(item, "train", "1.0")
+        assert record.read_pixels is not None
+        data, suffix = encode_chip(record.read_pixels())
         hashlib.sha256(data)
-        write_chip(f"{out}/{record.place}{suffix}", data)
+        write_chip(f"{out}/{record.path_stem}{suffix}", data)
 
 
 def whole_build(objects: list[DOTAObject], out: Path) -> None:
     """All of `prepare_dota`, reading the labels included."""
-    prepare_dota(out, src=out.parent / "src", jobs=1)
+    prepare_dota(out.parent / "src", out, jobs=1)
 
 
 def measure(objects: int = 500, side: int = 1024, rounds: int = 3) -> dict[str, float]:

@@ -22,12 +22,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rsft.data.chips.builder import Plan, Record, build_store
-from rsft.data.chips.encode import encode
-from rsft.data.chips.figures import class_figure, contact_sheet, sheet_numbers
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
+from rsft.data.chips.encode import encode_chip
+from rsft.data.chips.figures import render_class_figure, render_contact_sheet, select_sheet_chips
 from rsft.data.chips.store import SCHEMA
 from rsft.data.datasets.fusar_ship import FUSARShip
-from rsft.data.datasets.srsdd import SRSDD, cut_ship
+from rsft.data.datasets.srsdd import SRSDD, crop_ship
 from rsft.data.imagery.reader import read_chip
 from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
 from tools.benchmarks.loading import Times, add_row, bench_loading, seconds, write_images
@@ -80,38 +80,43 @@ def bench_build(folder: Path, chips: int, repeats: int, table: Table) -> None:
         plain, store = folder / f"plain{number}", folder / f"store{number}"
         times["plain"].append(seconds(partial(plain_build, plain, records)))
         times["rsft"].append(
-            seconds(partial(build_store, store, iter(records), Plan("bench", CLASSES, "bench"), jobs=2))
+            seconds(partial(build_store, store, iter(records), StoreDescription("bench", CLASSES, "bench"), jobs=2))
         )
         assert contents(plain) == contents(store), "the two builds differ"
     add_row(table, f"build of {len(records):,} chips, s", times)
 
 
-def records_of(folder: Path, chips: int) -> list[Record]:
+def records_of(folder: Path, chips: int) -> list[ChipRecord]:
     """FUSAR-Ship chips as they are and SRSDD ships cut out."""
     names = dict(zip(("Cargo", "Fishing", "Tanker", "Dredger"), CLASSES, strict=True))
     kinds = {"Cell-Container": "cargo", "Container": "cargo", "Fishing": "fishing", "ore-oil": "tanker"}
     records = [
-        Record(chip.path.stem, "train", names[chip.category], chip.path) for chip in FUSARShip(folder / "fusar").chips
+        ChipRecord(chip.path.stem, "train", names[chip.category], chip.path)
+        for chip in FUSARShip(folder / "fusar").chips
     ]
     for ship in SRSDD(folder / "srsdd").ships:
         label = kinds.get(ship.category, "dredger")
-        records.append(Record(ship.name, "train", label, ship.label_file, partial(cut_ship, ship), ship.line))
+        records.append(ChipRecord(ship.name, "train", label, ship.label_file, partial(crop_ship, ship), ship.line))
     return records[:chips]
 
 
-def plain_build(root: Path, records: list[Record]) -> None:
+def plain_build(root: Path, records: list[ChipRecord]) -> None:
     """What one writes without thinking of speed, memory or interruption."""
     rows: list[dict[str, Any]] = []
     for record in sorted(records, key=lambda record: (record.label, record.name)):
-        if record.cut is None:
-            pixels, data, suffix = read_chip(record.origin), record.origin.read_bytes(), record.origin.suffix
+        if record.read_pixels is None:
+            pixels, data, suffix = (
+                read_chip(record.source_path),
+                record.source_path.read_bytes(),
+                record.source_path.suffix,
+            )
         else:
-            pixels = record.cut()
-            data, suffix = encode(pixels)
-        path = root / (record.place + suffix)
+            pixels = record.read_pixels()
+            data, suffix = encode_chip(pixels)
+        path = root / (record.path_stem + suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        row = {"name": record.name, "path": record.place + suffix, "split": record.split, "class": record.label}
+        row = {"name": record.name, "path": record.path_stem + suffix, "split": record.split, "class": record.label}
         row |= {"unit": str(pixels.dtype), "bands": "gray", "flags": "", "sha256": hashlib.sha256(data).hexdigest()}
         rows.append(row)
     rows.sort(key=lambda row: str(row["path"]))
@@ -122,11 +127,11 @@ def plain_build(root: Path, records: list[Record]) -> None:
     }
     table = pa.Table.from_pylist([row | {"group": group_of[row["class"]]} for row in rows], SCHEMA)
     pq.write_table(table, root / "manifest.parquet")
-    (root / "classes.png").write_bytes(class_figure("bench", counts, group_of))
+    (root / "classes.png").write_bytes(render_class_figure("bench", counts, group_of))
     (root / "contact").mkdir()
     for name, paths in of_class.items():
-        shown = [paths[number] for number in sheet_numbers(len(paths))]
-        (root / "contact" / f"{name}.png").write_bytes(contact_sheet(shown))
+        shown = [paths[number] for number in select_sheet_chips(len(paths))]
+        (root / "contact" / f"{name}.png").write_bytes(render_contact_sheet(shown))
 
 
 def contents(root: Path) -> dict[str, str]:

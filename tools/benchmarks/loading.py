@@ -22,8 +22,8 @@ from torchvision.transforms import v2
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import AS_IT_IS
-from rsft.data.loading.datamodule import ChipData, ChipImages
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
+from rsft.data.loading.datamodule import ChipDataModule, ChipImages
 from rsft.data.prepare.image_folder import prepare_folder
 
 SIZE, BATCH = 224, 32
@@ -78,7 +78,7 @@ def our_epochs(root: Path, name: Literal["optical", "sar"]) -> Iterator[float]:
     """Seconds of each of two epochs; the first makes the packed cache."""
     store = ChipStore.open(root)
     contract = Contract(
-        units={"uint8": (AS_IT_IS,) * 3},
+        units={"uint8": (IDENTITY_STRETCH,) * 3},
         bands=store.bands,
         planes=store.bands * 3,
         crop=None,
@@ -89,7 +89,7 @@ def our_epochs(root: Path, name: Literal["optical", "sar"]) -> Iterator[float]:
 
     def epoch() -> None:
         chips = ChipImages(root, store.table, store.classes, contract)
-        data = ChipData(
+        data = ChipDataModule(
             chips, chips, batch_size=BATCH, eval_batch_size=BATCH, augmentation=Augmentation(name), seed=0, workers=1
         )
         drain(data.train_dataloader())

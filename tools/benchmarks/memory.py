@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from rsft.data.chips.builder import Plan, Record, build_store
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
 from rsft.types import Pixels
 
 CLASSES = ("cargo", "fishing", "tanker", "dredger")
 
 
-def simulated(count: int) -> Iterator[Record]:
+def simulated(count: int) -> Iterator[ChipRecord]:
     """Records as a source gives them, one after the other."""
     for index in range(count):
         facts = {"source": "simulated", "spacing_m": 1.0, "mmsi": str(9 * 10**8 + index), "box": [float(index)] * 8}
         label = CLASSES[index % len(CLASSES)]
-        yield Record(f"{index:06}", "train", label, Path(f"{index}.txt"), partial(noise, index), 1, None, facts)
+        yield ChipRecord(f"{index:06}", "train", label, Path(f"{index}.txt"), partial(noise, index), 1, None, facts)
 
 
 def noise(seed: int) -> Pixels:
@@ -40,7 +40,7 @@ def peak() -> float:
 
 def main(root: Path, count: int) -> None:
     """Build, print, remove."""
-    build_store(root, simulated(count), Plan("memory", CLASSES, "memory"))
+    build_store(root, simulated(count), StoreDescription("memory", CLASSES, "memory"))
     print(peak())
     shutil.rmtree(root)
 

@@ -30,12 +30,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from rsft.backbones import simship
-from rsft.data.simulation.optical import SURFACES, render_scene
-from rsft.data.simulation.ships import CLASSES, PARTS, Ship, draw_ship
-from rsft.utils.atomic_files import replacing, sha256, write_text
+from rsft.data.simulation.optical import SURFACES, render_optical_scene
+from rsft.data.simulation.ships import DECK_OBJECT_KINDS, SHIP_KINDS, Ship, sample_ship
+from rsft.utils.atomic_files import atomic_file, sha256, write_text
 
 CELLS = simship.SIZE // 2  # side of the dense targets: 4 x 4 cells a patch
-GEOMETRY = 6 + len(PARTS)
+GEOMETRY = 6 + len(DECK_OBJECT_KINDS)
 WORK = Path("runs/pretrain_embedded")
 Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # image, class, geometry, relief, surfaces
 
@@ -51,11 +51,11 @@ class SimulatedShips(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self.seed, self.start + index])
-        label = int(rng.integers(len(CLASSES) + 1))
-        ship = draw_ship(CLASSES[label], rng) if label < len(CLASSES) else None
+        label = int(rng.integers(len(SHIP_KINDS) + 1))
+        ship = sample_ship(SHIP_KINDS[label], rng) if label < len(SHIP_KINDS) else None
         heading, fill = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.95)
         spacing = ship.length / (simship.SIZE * fill) if ship else None
-        scene = render_scene(ship, rng, simship.SIZE, spacing, heading)
+        scene = render_optical_scene(ship, rng, simship.SIZE, spacing, heading)
         geometry = describe(ship, heading, fill) if ship else [math.nan] * GEOMETRY
         return (
             torch.from_numpy(np.ascontiguousarray(scene.image.transpose(2, 0, 1))),
@@ -69,8 +69,8 @@ class SimulatedShips(Dataset[Batch]):
 def describe(ship: Ship, heading: float, fill: float) -> list[float]:
     """Log length in the chip, log slenderness, axis and heading as unit vectors, deck shares of the kinds of parts."""
     angles = [f(n * heading) for n in (2, 1) for f in (math.cos, math.sin)]
-    area = dict.fromkeys(PARTS, 0.0)
-    for part in ship.parts:
+    area = dict.fromkeys(DECK_OBJECT_KINDS, 0.0)
+    for part in ship.deck_objects:
         area[part.kind] += part.length * part.width / (ship.length * ship.beam)
     return [math.log(fill), math.log(ship.length / ship.beam) - 1.5, *angles, *map(math.sqrt, area.values())]
 
@@ -101,9 +101,9 @@ class Pretraining(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder: VisionTransformer = simship.build()
+        self.encoder: VisionTransformer = simship.build_simship_vit()
         width = self.encoder.embed_dim
-        self.classify = nn.ModuleList(nn.Linear(width, len(CLASSES) + 1) for _ in range(2))
+        self.classify = nn.ModuleList(nn.Linear(width, len(SHIP_KINDS) + 1) for _ in range(2))
         self.measure = nn.Linear(2 * width, GEOMETRY)
         self.dense = nn.Linear(width, (len(SURFACES) + 2) * 16)
 
@@ -144,7 +144,7 @@ def held_out(model: nn.Module, seed: int, count: int) -> dict[str, float]:
 def publish(model: Pretraining, facts: dict[str, Any]) -> None:
     """Write the encoder's weights (float16) and its model card where the package looks for them."""
     state = {key: value.half().contiguous() for key, value in model.encoder.state_dict().items()}
-    with replacing(simship.WEIGHTS) as temporary:
+    with atomic_file(simship.WEIGHTS) as temporary:
         safetensors.torch.save_file(state, temporary)
     card = {
         "name": simship.NAME,
@@ -152,7 +152,7 @@ def publish(model: Pretraining, facts: dict[str, Any]) -> None:
         "mean": simship.MEAN,
         "std": simship.STD,
         "trained_on": "optical images rendered by rsft.data.simulation.optical; no radar image, simulated or real",
-        "classes": [*CLASSES, "no ship"],
+        "classes": [*SHIP_KINDS, "no ship"],
         **facts,
         "licence": "MIT; images and weights made by the rsft project",
         "sha256": sha256(simship.WEIGHTS),
@@ -180,7 +180,7 @@ class Training:
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
         states = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")}
-        with replacing(path) as temporary:
+        with atomic_file(path) as temporary:
             torch.save({**states, "step": self.step, "seconds": self.seconds}, temporary)
 
     def learn(self, batch: Batch, steps: int) -> float:

@@ -1,4 +1,4 @@
-"""Where a store is built: a locked sibling folder that outlives a killed build and becomes the root at its end."""
+"""Folder in which a store is built: a locked sibling of the root that survives a killed build."""
 
 from __future__ import annotations
 
@@ -17,34 +17,48 @@ from rsft.data.chips.store import DATASET
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.utils.atomic_files import sync_all
 
-_AGAIN = "then run the same command again: it goes on where it stopped"
+_RESUME = "then run the same command again: it resumes where it stopped"
 _log = logging.getLogger(__name__)
 
 
-def check_free(root: Path, overwrite: bool) -> None:
-    """Refuse a root that holds something; `overwrite` gives way for a chip store, never for anything else.
+def check_root_is_free(root: Path, overwrite: bool) -> None:
+    """Raise an error if a store cannot be written to `root`.
+
+    Args:
+        root: folder of the store to be built.
+        overwrite: accept an existing chip store, but no other content.
 
     Raises:
-        RequestError: the root is taken.
+        RequestError: the root contains something else, or a store that must not be overwritten.
     """
     if (root.is_dir() and not any(root.iterdir())) or not root.exists():
         return
     if not (root / DATASET).is_file():
-        raise RequestError("something that is no chip store is there already", root, "choose another --root")
+        raise RequestError(
+            "the folder already contains something that is not a chip store", root, "choose another --root"
+        )
     if not overwrite:
-        raise RequestError("there is a chip store already", root, "add --overwrite, or choose another --root")
+        raise RequestError("a chip store already exists", root, "add --overwrite, or choose another --root")
 
 
 @contextmanager
-def workplace(root: Path, fingerprint: str, overwrite: bool) -> Iterator[Path]:
-    """Yield a folder whose `store/` becomes `root` if the block ends well.
+def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Iterator[Path]:
+    """Yield a folder whose subfolder `store/` becomes `root` if the block ends without an exception.
 
-    The folder is `.<name>.partial/<fingerprint>/` beside the root, the same for each attempt; what another fingerprint
-    left there is removed. It stays after a fault of the machine and goes after a fault of the data.
+    The folder is `.<name>.partial/<fingerprint>/` beside the root. Work of another fingerprint in it is removed. The
+    folder stays after an error of the machine, so that the build can be resumed, and goes after an error in the data.
+
+    Args:
+        root: folder of the store to be built.
+        fingerprint: identifies the build, see `StoreDescription.fingerprint`.
+        overwrite: whether an existing store may be replaced.
+
+    Yields:
+        The folder, with an existing subfolder `store/`.
 
     Raises:
-        RequestError: `root` is taken, or another process builds there.
-        RsftError: the disk is full, or writing is not permitted.
+        RequestError: `root` is not free, or another process builds there.
+        RsftError: the disk is full or not writable.
     """
     root = root.resolve()
     partial = root.parent / f".{root.name}.partial"
@@ -52,8 +66,8 @@ def workplace(root: Path, fingerprint: str, overwrite: bool) -> Iterator[Path]:
         root.parent.mkdir(parents=True, exist_ok=True)
         with _locked(root, partial):
             _finish_replacing(root, partial / "old")
-            check_free(root, overwrite)
-            folder = _enter(partial, fingerprint)
+            check_root_is_free(root, overwrite)
+            folder = _prepare_folder(partial, fingerprint)
             try:
                 yield folder
             except DataError:
@@ -62,39 +76,41 @@ def workplace(root: Path, fingerprint: str, overwrite: bool) -> Iterator[Path]:
             _publish(folder / "store", root, partial / "old")
             shutil.rmtree(partial)
     except OSError as error:
-        place = error.filename or partial
-        raise RsftError(error.strerror or str(error), place, f"see to the disk, {_AGAIN}") from error
+        path = error.filename or partial
+        raise RsftError(error.strerror or str(error), path, f"check the disk, {_RESUME}") from error
     except sqlite3.Error as error:
-        fix = f"see to the disk (or remove this folder), {_AGAIN}"
-        raise RsftError(f"the journal of the build cannot be written: {error}", partial, fix) from error
+        hint = f"check the disk (or remove this folder), {_RESUME}"
+        raise RsftError(f"the journal of the build cannot be written: {error}", partial, hint) from error
 
 
 @contextmanager
 def _locked(root: Path, partial: Path) -> Iterator[None]:
+    """Hold the lock of `root` and name this process as its owner."""
     lock = FileLock(root.parent / f".{root.name}.lock")
-    owner = partial / "owner"
+    owner_file = partial / "owner"
     try:
         lock.acquire(timeout=0.5)
     except Timeout as error:
-        who = owner.read_text("utf-8") if owner.is_file() else "another process"
-        raise RequestError(f"{who} is building there", root, "wait until it is done, or stop it") from error
+        owner = owner_file.read_text("utf-8") if owner_file.is_file() else "another process"
+        raise RequestError(f"{owner} is building there", root, "wait until it has finished, or stop it") from error
     try:
         partial.mkdir(exist_ok=True)
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
+        owner_file.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
         yield
     finally:
-        owner.unlink(missing_ok=True)
+        owner_file.unlink(missing_ok=True)
         if partial.is_dir() and not any(partial.iterdir()):
             partial.rmdir()
-        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: whoever waits sees that it is gone
+        Path(lock.lock_file).unlink(missing_ok=True)  # before the release, so that a waiting process makes a new file
         lock.release()
 
 
-def _enter(partial: Path, fingerprint: str) -> Path:
+def _prepare_folder(partial: Path, fingerprint: str) -> Path:
+    """Return the folder of this build; remove those of builds with another fingerprint."""
     folder = partial / fingerprint
     for other in partial.iterdir():
         if other.is_dir() and other != folder:
-            _log.warning("%s: an unfinished build with other arguments is given up", partial)
+            _log.warning("%s: removing an unfinished build with other arguments", partial)
             shutil.rmtree(other)
     if not (folder / "store").is_dir():
         if folder.exists():
@@ -104,7 +120,7 @@ def _enter(partial: Path, fingerprint: str) -> Path:
 
 
 def _finish_replacing(root: Path, old: Path) -> None:
-    """A build that was killed in its last step has left the store that it replaces as `old`."""
+    """Restore or remove the `old` store that a build left when it was killed in its last step."""
     if old.is_dir() and root.exists():
         shutil.rmtree(old)
     elif old.is_dir():
@@ -112,7 +128,7 @@ def _finish_replacing(root: Path, old: Path) -> None:
 
 
 def _publish(store: Path, root: Path, old: Path) -> None:
-    sync_all()  # the chips, before the name that vouches for them
+    sync_all()  # the chips must be on the disk before the root has its name
     if root.exists() and any(root.iterdir()):
         root.replace(old)
     store.replace(root)

@@ -1,4 +1,4 @@
-"""Writes chip stores: one stream of records in, a whole root out or none at all."""
+"""Build chip stores from a stream of records; a store is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,89 +11,103 @@ from itertools import groupby
 from operator import attrgetter, length_hint
 from pathlib import Path
 
-from rsft.data.chips.build_directory import check_free, workplace
-from rsft.data.chips.build_journal import Journal, Outcome, Row
-from rsft.data.chips.encode import band_names, encode, unit_of
-from rsft.data.chips.record import Plan, Record
-from rsft.data.chips.sidecars import describe
+from rsft.data.chips.build_directory import check_root_is_free, open_build_directory
+from rsft.data.chips.build_journal import BuildJournal, ManifestRow, RecordOutcome
+from rsft.data.chips.encode import encode_chip, resolve_band_names, resolve_unit
+from rsft.data.chips.record import ChipRecord, StoreDescription
+from rsft.data.chips.sidecars import write_sidecars
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Progress, Rejection
-from rsft.utils.process_pool import unordered
+from rsft.utils.process_pool import imap_unordered
 
-__all__ = ["Plan", "Progress", "Record", "Rejection", "build_store", "check_free"]
+__all__ = ["ChipRecord", "Progress", "Rejection", "StoreDescription", "build_store", "check_root_is_free"]
 
-_CHUNK = 16  # records that go to a process together, or more where they have one origin
+_CHUNK = 16  # records per task of a worker process, or more if one source file has more
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 _log = logging.getLogger(__name__)
 
 
 def build_store(
     root: Path,
-    records: Iterable[Record],
-    plan: Plan,
+    records: Iterable[ChipRecord],
+    description: StoreDescription,
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
     jobs: int = 1,
 ) -> ChipStore:
-    """Write the chip store `root`, whole or not at all; the same records give the same bytes, in whatever order.
+    """Build a chip store; the same records in any order give the same bytes.
 
-    Records are drawn as they are needed and not kept. Those of one origin should follow each other: they go to one
-    process. A record that cannot be read, or whose unit or bands do not fit, goes to rejected.csv with the reason. A
-    build that was killed goes on where it stopped if it is called again with the same plan.
+    A record goes to rejected.csv with the reason if it cannot be read, or if its unit or bands do not fit. A killed
+    build resumes where it stopped if it is called again with the same description.
+
+    Args:
+        root: folder of the new store.
+        records: read lazily and not kept in memory. Records of one source file should be consecutive, because one
+            worker process takes all of them.
+        description: name, classes, groups and command of the store.
+        overwrite: replace an existing store.
+        progress: called after each group of chips.
+        jobs: number of worker processes; 1 works in this process.
+
+    Returns:
+        The new store.
 
     Raises:
-        RequestError: `root` holds something already, or another process builds there.
-        DataError: no record can be used, or two have one name.
-        RsftError: the disk is full or not to be written; a source has gone. The work so far is kept.
+        RequestError: `root` is not free, or another process builds there.
+        DataError: no record can be used, or two records have the same name.
+        RsftError: the disk is full or not writable, or a source file has gone. The finished work is kept.
     """
     if jobs < 1:
         raise RequestError(f"{jobs} jobs", "--jobs", "give 1 or more")
-    check_free(root, overwrite)
-    with workplace(root, plan.fingerprint(), overwrite) as folder:
+    check_root_is_free(root, overwrite)
+    with open_build_directory(root, description.fingerprint(), overwrite) as folder:
         store = folder / "store"
-        journal = Journal(folder / "journal.sqlite", store)
+        journal = BuildJournal(folder / "journal.sqlite", store)
         try:
             if len(journal):
-                _log.warning("going on with a build that was stopped after %d records", len(journal))
+                _log.warning("resuming a build that was stopped after %d records", len(journal))
             _store_all(store, records, journal, progress, jobs)
             bands = journal.close_round()
-            _sweep(store, journal, bands)
-            describe(store, journal, bands, plan, jobs)
+            _remove_strays(store, journal, bands)
+            write_sidecars(store, journal, bands, description, jobs)
         finally:
             journal.close()
     return ChipStore.open(root)
 
 
-def _store_all(store: Path, records: Iterable[Record], journal: Journal, progress: Progress | None, jobs: int) -> None:
-    total, met, waiting = length_hint(records), 0, 0
+def _store_all(
+    store: Path, records: Iterable[ChipRecord], journal: BuildJournal, progress: Progress | None, jobs: int
+) -> None:
+    """Write the chips of all records that the journal does not have yet."""
+    total, seen, unfinished = length_hint(records), 0, 0
 
-    def claimed() -> Iterator[Record]:
-        nonlocal met, waiting
+    def pending() -> Iterator[ChipRecord]:
+        nonlocal seen, unfinished
         for record in records:
-            met += 1
+            seen += 1
             if journal.claim(record):
-                waiting += 1
+                unfinished += 1
                 yield record
 
     def report() -> None:
         if progress is not None:
-            progress(met - waiting, max(total, met), "writing chips")
+            progress(seen - unfinished, max(total, seen), "writing chips")
 
-    for outcomes in unordered(partial(_store_chunk, store), _chunks(claimed()), jobs):
-        journal.settle(outcomes)
-        waiting -= len(outcomes)
+    for outcomes in imap_unordered(partial(_store_chunk, store), _chunks(pending()), jobs):
+        journal.record(outcomes)
+        unfinished -= len(outcomes)
         report()
     report()
 
 
-def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Runs of records, each origin whole in one of them."""
-    chunk: list[Record] = []
-    for _, same in groupby(records, attrgetter("origin")):
-        chunk += same
+def _chunks(records: Iterable[ChipRecord]) -> Iterator[list[ChipRecord]]:
+    """Yield lists of consecutive records; all records of a source file are in one list."""
+    chunk: list[ChipRecord] = []
+    for _, of_one_file in groupby(records, attrgetter("source_path")):
+        chunk += of_one_file
         if len(chunk) >= _CHUNK:
             yield chunk
             chunk = []
@@ -101,37 +115,42 @@ def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield chunk
 
 
-def _store_chunk(store: Path, records: list[Record]) -> list[Outcome]:
-    return [(record.place, _store_chip(store, record)) for record in records]
+def _store_chunk(store: Path, records: list[ChipRecord]) -> list[RecordOutcome]:
+    return [(record.path_stem, _store_chip(store, record)) for record in records]
 
 
-def _store_chip(store: Path, record: Record) -> Row | Rejection:
-    """Write one chip and return its row, or why not."""
+def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
+    """Write one chip; return its manifest row, or the reason of its rejection."""
     try:
-        pixels = read_chip(record.origin) if record.cut is None else record.cut()
-        unit, bands = unit_of(pixels, record.facts.get("unit")), band_names(pixels, record.bands)
+        pixels = read_chip(record.source_path) if record.read_pixels is None else record.read_pixels()
+        unit, bands = resolve_unit(pixels, record.extra_columns.get("unit")), resolve_band_names(pixels, record.bands)
     except DataError as error:
         cause = error.__cause__
-        if isinstance(cause, FileNotFoundError):  # no fault of the data: it was there when it was listed
-            fix = "bring it back and run the same command again: it goes on where it stopped"
-            raise RsftError("a source file has gone during the build", cause.filename, fix) from error
-        return (error.where, 0, error.what) if error.where else (str(record.origin), record.line, error.what)
-    if record.cut is None:
-        data, suffix = record.origin.read_bytes(), record.origin.suffix.lower()
+        if isinstance(cause, FileNotFoundError):  # the file existed when it was listed
+            hint = "bring it back and run the same command again: it resumes where it stopped"
+            raise RsftError("a source file has gone during the build", cause.filename, hint) from error
+        file, line = (error.location, 0) if error.location else (str(record.source_path), record.line)
+        return file, line, error.message
+    if record.read_pixels is None:
+        data, suffix = record.source_path.read_bytes(), record.source_path.suffix.lower()
     else:
-        data, suffix = encode(pixels)
-    path = record.place + suffix
+        data, suffix = encode_chip(pixels)
+    path = record.path_stem + suffix
     write_chip(f"{store}/{path}", data)
     row = {"name": record.name, "path": path, "split": record.split, "class": record.label, "flags": ""}
     row |= {"unit": unit, "bands": ",".join(bands), "sha256": hashlib.sha256(data).hexdigest()}
-    return row | dict(record.facts)
+    return row | dict(record.extra_columns)
 
 
 def write_chip(path: str, data: bytes) -> None:
-    """Write a file of a store in the making, and its folder.
+    """Write a file of a store that is being built, and its folder if it is missing.
 
-    Not by a temporary name, and not synced: until the journal knows the chip the file counts for nothing, and the build
-    syncs once, at its end. Past `open`, whose layers take as long as the kernel does.
+    The file is neither renamed nor synced: a chip that the journal does not know does not count, and the build syncs
+    once at its end. `os.open` replaces `open`, whose layers take as long as the system call.
+
+    Args:
+        path: path of the file.
+        data: its content.
     """
     try:
         file = os.open(path, _NEW, 0o666)
@@ -139,19 +158,19 @@ def write_chip(path: str, data: bytes) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, _NEW, 0o666)
     try:
-        left = memoryview(data)
-        while left:  # a full disk takes a part, and says why at the next
-            left = left[os.write(file, left) :]
+        unwritten = memoryview(data)
+        while unwritten:  # a full disk takes a part of the data, and raises at the next call
+            unwritten = unwritten[os.write(file, unwritten) :]
     finally:
         os.close(file)
 
 
-def _sweep(store: Path, journal: Journal, bands: str) -> None:
-    """Remove what the manifest will not name: chips with other bands, and what earlier attempts left."""
-    for folder, folders, names in os.walk(store, topdown=False):
+def _remove_strays(store: Path, journal: BuildJournal, bands: str) -> None:
+    """Remove files that are not in the manifest: chips with other bands, and files of earlier attempts."""
+    for folder, subfolders, names in os.walk(store, topdown=False):
         for file in (Path(folder, name) for name in names):
-            if not journal.knows(file.relative_to(store).as_posix(), bands):
+            if not journal.has_chip(file.relative_to(store).as_posix(), bands):
                 file.unlink()
-        for inner in (Path(folder, name) for name in folders):
-            if not any(inner.iterdir()):
-                inner.rmdir()
+        for subfolder in (Path(folder, name) for name in subfolders):
+            if not any(subfolder.iterdir()):
+                subfolder.rmdir()

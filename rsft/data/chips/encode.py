@@ -1,4 +1,4 @@
-"""What the pixels of a chip are, and the file that keeps them unchanged."""
+"""Unit and bands of a chip, and the lossless image file that stores it."""
 
 from __future__ import annotations
 
@@ -10,57 +10,75 @@ import numpy as np
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
-from rsft.data.imagery.units import DIGITAL, UNITS, check_unit
+from rsft.data.imagery.units import DIGITAL_UNITS, UNITS, check_unit
 from rsft.errors import DataError
 from rsft.types import Pixels
 
-_USUAL_BANDS = {1: ("gray",), 3: ("R", "G", "B")}
-_PNG_TYPES = (np.dtype("uint8"), np.dtype("uint16"))
+_DEFAULT_BANDS = {1: ("gray",), 3: ("R", "G", "B")}
+_PNG_DTYPES = (np.dtype("uint8"), np.dtype("uint16"))
 
 
-def unit_of(pixels: Pixels, declared: str | None) -> str:
-    """The unit, which integers carry in their number type and floats must declare.
+def resolve_unit(pixels: Pixels, declared: str | None) -> str:
+    """Return the unit of a chip: the declared one, or the data type of integers.
+
+    Args:
+        pixels: the chip (H, W, B).
+        declared: declared unit; floats must declare one.
 
     Raises:
-        DataError: it is unknown, missing, or not one that these pixels can be in.
+        DataError: the unit is unknown or missing, or the pixels cannot be in this unit.
     """
-    unit = declared or (str(pixels.dtype) if str(pixels.dtype) in DIGITAL else None)
+    unit = declared or (str(pixels.dtype) if str(pixels.dtype) in DIGITAL_UNITS else None)
     if unit is None:
-        floats = ", ".join(unit for unit in UNITS if unit not in DIGITAL)
-        raise DataError(f"{pixels.dtype} pixels; a chip is uint8, uint16, or float32 with a unit ({floats})")
+        float_units = ", ".join(unit for unit in UNITS if unit not in DIGITAL_UNITS)
+        raise DataError(f"{pixels.dtype} pixels; a chip is uint8, uint16, or float32 with a unit ({float_units})")
     check_unit(pixels, unit)
     return unit
 
 
-def band_names(pixels: Pixels, names: tuple[str, ...] | None) -> tuple[str, ...]:
-    """`names`, or gray or R, G, B by the number of bands.
+def resolve_band_names(pixels: Pixels, names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the band names of a chip.
+
+    Args:
+        pixels: the chip (H, W, B).
+        names: declared names; None for gray (1 band) or R, G, B (3 bands).
+
+    Returns:
+        One name per band.
 
     Raises:
-        DataError: their number is another.
+        DataError: the number of bands does not match.
     """
     count = pixels.shape[2]
-    bands = names or _USUAL_BANDS.get(count)
+    bands = names or _DEFAULT_BANDS.get(count)
     if bands is None or len(bands) != count:
         raise DataError(f"{count} bands; a chip has {len(names) if names else '1 (gray) or 3 (R, G, B)'}")
     return bands
 
 
-def encode(pixels: Pixels) -> tuple[bytes, str]:
-    """(H, W, B) as the bytes and the suffix of a file: PNG where it can hold them, else TIFF."""
-    if pixels.dtype in _PNG_TYPES and pixels.shape[2] in _USUAL_BANDS:
+def encode_chip(pixels: Pixels) -> tuple[bytes, str]:
+    """Encode a chip without loss.
+
+    Args:
+        pixels: the chip (H, W, B).
+
+    Returns:
+        Content and suffix of the file: PNG for 1 or 3 bands of uint8 or uint16, else TIFF.
+    """
+    if pixels.dtype in _PNG_DTYPES and pixels.shape[2] in _DEFAULT_BANDS:
         ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.shape[2] == 3 else pixels
         return cv2.imencode(".png", ordered)[1].tobytes(), ".png"
-    return _tiff(pixels), ".tif"
+    return _encode_tiff(pixels), ".tif"
 
 
-def _tiff(pixels: Pixels) -> bytes:
+def _encode_tiff(pixels: Pixels) -> bytes:
     height, width, count = pixels.shape
-    floats = pixels.dtype == np.float32
-    options: dict[str, Any] = {"compress": "deflate", "predictor": 3 if floats else 2, "photometric": "minisblack"}
-    if floats and np.isnan(pixels).any():
+    is_float = pixels.dtype == np.float32
+    options: dict[str, Any] = {"compress": "deflate", "predictor": 3 if is_float else 2, "photometric": "minisblack"}
+    if is_float and np.isnan(pixels).any():
         options["nodata"] = np.nan
     with MemoryFile() as memory, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a chip has no place on the map
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # chips have no georeference
         with memory.open(
             driver="GTiff", height=height, width=width, count=count, dtype=pixels.dtype, **options
         ) as file:

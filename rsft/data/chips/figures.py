@@ -1,4 +1,4 @@
-"""What a person looks at: the class distribution and sheets of chips. The same store gives the same bytes."""
+"""Figures of a chip store: class distribution and contact sheets. The same store gives the same bytes."""
 
 from __future__ import annotations
 
@@ -15,39 +15,46 @@ from matplotlib.figure import Figure
 from rsft.data.imagery.reader import read_chip
 from rsft.types import GROUPS, Bytes, Pixels
 
-SHEET_COLUMNS, SHEET_ROWS, THUMB, GAP = 8, 6, 96, 4  # chips and pixels
+SHEET_COLUMNS, SHEET_ROWS = 8, 6
+"""Chips per row and per column of a contact sheet."""
+THUMB, GAP = 96, 4
+"""Side of a thumbnail and space between thumbnails, in pixels."""
 
-_COLOURS = dict(zip(GROUPS, ("#2b6cb0", "#dd8a2b", "#b83280"), strict=True))
-_NAMED_CLASSES = 40  # more bars than this have no room for names
+_COLORS = dict(zip(GROUPS, ("#2b6cb0", "#dd8a2b", "#b83280"), strict=True))
+_MAX_NAMED_CLASSES = 40  # more bars leave no room for class names
 
 
-def class_figure(title: str, counts: Mapping[str, Mapping[str, int]], group_of: Mapping[str, str]) -> bytes:
-    """Training chips of each class on a log axis, largest first, coloured by group: a PNG.
+def render_class_figure(title: str, counts: Mapping[str, Mapping[str, int]], group_of: Mapping[str, str]) -> bytes:
+    """Draw the number of chips per class on a logarithmic axis, largest class first, colored by group.
 
     Args:
-        counts: chips by split and class; the first split that has any is drawn.
-        group_of: head, medium or tail, by class.
+        title: name of the data set.
+        counts: number of chips by split and class; the first split with chips is drawn.
+        group_of: group (head, medium or tail) by class.
+
+    Returns:
+        Content of a PNG file.
     """
     split = next(split for split in counts if any(counts[split].values()))
     names = sorted(counts[split], key=lambda name: -counts[split][name])
     values = [counts[split][name] for name in names]
-    named = len(names) <= _NAMED_CLASSES
+    named = len(names) <= _MAX_NAMED_CLASSES
     figure = Figure(figsize=(7, 1.4 + 0.25 * len(names)) if named else (8, 4), layout="constrained", dpi=120)
     axes = figure.add_subplot()
-    colours = [_COLOURS[group_of[name]] for name in names]
-    (_draw_bars if named else _draw_profile)(axes, names, values, colours)
+    colors = [_COLORS[group_of[name]] for name in names]
+    (_draw_bars if named else _draw_profile)(axes, names, values, colors)
     axes.set_title(f"{title}: {sum(values):,} {split} chips, {len(names):,} classes", fontsize=10)
     for group in (group for group in GROUPS if group in set(group_of.values())):
-        axes.bar(0, 0, color=_COLOURS[group], label=group)
+        axes.bar(0, 0, color=_COLORS[group], label=group)
     axes.legend(frameon=False)
     with io.BytesIO() as file, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # of scripts that the font lacks
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # class names in scripts that the font lacks
         figure.savefig(file, format="png", metadata={"Software": None})
         return file.getvalue()
 
 
-def _draw_bars(axes: Axes, names: Sequence[str], values: Sequence[int], colours: Sequence[str]) -> None:
-    bars = axes.barh(range(len(names)), values, color=colours)
+def _draw_bars(axes: Axes, names: Sequence[str], values: Sequence[int], colors: Sequence[str]) -> None:
+    bars = axes.barh(range(len(names)), values, color=colors)
     axes.bar_label(bars, [f"{value:,}" for value in values], padding=3, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -56,36 +63,56 @@ def _draw_bars(axes: Axes, names: Sequence[str], values: Sequence[int], colours:
     axes.set_xlabel("chips")
 
 
-def _draw_profile(axes: Axes, names: Sequence[str], values: Sequence[int], colours: Sequence[str]) -> None:
-    axes.bar(range(len(names)), values, width=1, color=colours)
+def _draw_profile(axes: Axes, names: Sequence[str], values: Sequence[int], colors: Sequence[str]) -> None:
+    axes.bar(range(len(names)), values, width=1, color=colors)
     axes.set_yscale("log")
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_xlabel("class, by number of chips")
     axes.set_ylabel("chips")
 
 
-def sheet_numbers(count: int) -> list[int]:
-    """Which of `count` chips a contact sheet shows: all, or a page of them evenly drawn."""
+def select_sheet_chips(count: int) -> list[int]:
+    """Select the chips of a contact sheet.
+
+    Args:
+        count: number of chips of the class.
+
+    Returns:
+        Ascending indices: all chips, or evenly spaced ones if there are more than fit on one sheet.
+    """
     page = min(count, SHEET_COLUMNS * SHEET_ROWS)
     return [number * count // page for number in range(page)]
 
 
-def contact_sheet(paths: Sequence[Path]) -> bytes:
-    """The chips at `paths`, a page of them at most: a PNG."""
+def render_contact_sheet(paths: Sequence[Path]) -> bytes:
+    """Draw thumbnails of chips on one sheet.
+
+    Args:
+        paths: image files of at most SHEET_COLUMNS x SHEET_ROWS chips.
+
+    Returns:
+        Content of a PNG file.
+    """
     columns = min(SHEET_COLUMNS, len(paths))
     step = THUMB + GAP
     sheet = np.full((GAP + step * -(-len(paths) // columns), GAP + step * columns, 3), 255, np.uint8)
     for index, path in enumerate(paths):
         top, left = (GAP + step * number for number in divmod(index, columns))
-        sheet[top : top + THUMB, left : left + THUMB] = thumbnail(read_chip(path))
+        sheet[top : top + THUMB, left : left + THUMB] = render_thumbnail(read_chip(path))
     return cv2.imencode(".png", sheet)[1].tobytes()
 
 
-def thumbnail(pixels: Pixels) -> Bytes:
-    """(H, W, B) -> (THUMB, THUMB, 3) in B, G, R; the chip keeps its shape, centred on grey.
+def render_thumbnail(pixels: Pixels) -> Bytes:
+    """Resize a chip for a contact sheet; it keeps its aspect ratio and is centered on gray.
 
-    Bytes stay as they are, other numbers are stretched from their 0.5th to their 99.5th percentile; of a number of
-    bands other than three the first is shown.
+    Bytes are shown unchanged; other values are stretched from their 0.5th to their 99.5th percentile. Three bands are
+    shown as R, G, B; of any other number of bands, the first band is shown.
+
+    Args:
+        pixels: the chip (H, W, B).
+
+    Returns:
+        Bytes (THUMB, THUMB, 3) in B, G, R order.
     """
     shown = pixels[:, :, ::-1] if pixels.shape[2] == 3 else np.repeat(pixels[:, :, :1], 3, axis=2)
     if shown.dtype != np.uint8:

@@ -1,4 +1,4 @@
-"""What a build is given: the chips, one record each, and what is known beside them."""
+"""Inputs of a store build: one record per chip, and a description of the store."""
 
 from __future__ import annotations
 
@@ -15,49 +15,56 @@ from rsft.types import Pixels, Rejection
 
 
 @dataclass(frozen=True)
-class Record:
-    """A chip to be stored.
+class ChipRecord:
+    """One chip to be stored.
 
     Attributes:
         name: unique within its split and class.
-        origin: the file that it is, or, where `cut` gives its pixels (H, W, B), the label file that describes it.
-        line: of that label file, from 1.
-        bands: names of its bands; by their number, gray or R, G, B, where None.
-        facts: further columns of the manifest, such as spacing_m and mmsi; float pixels must name their unit here.
-        images: files beside the origin that `cut` reads, such as the image that a label file describes.
+        split: "train", "val" or "test".
+        label: name of its class.
+        source_path: the image file of the chip. If `read_pixels` is given, the label file that describes the chip.
+        read_pixels: returns the pixels (H, W, B) of a chip that is cut from a larger image.
+        line: line in the label file, from 1.
+        bands: names of the bands; None for gray (1 band) or R, G, B (3 bands).
+        extra_columns: further columns of the manifest, such as spacing_m and mmsi. Float pixels need their "unit" here.
+        image_paths: other files that `read_pixels` reads, such as the image that a label file describes.
     """
 
     name: str
     split: str
     label: str
-    origin: Path
-    cut: Callable[[], Pixels] | None = None
+    source_path: Path
+    read_pixels: Callable[[], Pixels] | None = None
     line: int = 0
     bands: tuple[str, ...] | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    images: tuple[Path, ...] = ()
+    extra_columns: Mapping[str, Any] = field(default_factory=dict)
+    image_paths: tuple[Path, ...] = ()
 
     @property
-    def place(self) -> str:
-        """Where it belongs in the store, without a suffix."""
+    def path_stem(self) -> str:
+        """Path of the chip in the store, without suffix."""
         return f"chips/{self.split}/{self.label}/{self.name}"
 
     def key(self) -> str:
-        """A hash of all that is said of it and of the state of its files; what `cut` does, origin and line tell."""
-        files = [(str(path), file_state(path)) for path in (self.origin, *self.images)]
-        return _digest([files, self.line, self.cut is None, self.bands, dict(self.facts)])
+        """Return a hash of the record and of the state of its files.
+
+        `read_pixels` itself is not hashed: the source path and the line identify what it reads.
+        """
+        files = [(str(path), file_state(path)) for path in (self.source_path, *self.image_paths)]
+        return _digest([files, self.line, self.read_pixels is None, self.bands, dict(self.extra_columns)])
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a build knows beside its chips.
+class StoreDescription:
+    """Description of a store to be built, apart from its chips.
 
     Attributes:
-        classes: in the order of the labels.
-        groups: class names of head, medium and tail; by training count where None.
-        command: that makes the same store again.
-        skipped: inputs left out on purpose, by reason; read when the last record has come.
-        rejected: inputs that could not be used; read when the last record has come.
+        name: name of the data set.
+        classes: class names in the order of the labels.
+        command: command line that builds the same store again.
+        groups: class names of head, medium and tail; None to group by training count.
+        skipped: number of inputs left out on purpose, by reason. Read after the last record.
+        rejected: inputs that cannot be used. Read after the last record.
     """
 
     name: str
@@ -68,10 +75,10 @@ class Plan:
     rejected: Sequence[Rejection] = ()
 
     def fingerprint(self) -> str:
-        """Two builds with one fingerprint may go on with each other's work."""
+        """Return a hash of the description; a build resumes the work of a stopped build with the same hash."""
         groups = None if self.groups is None else {group: list(names) for group, names in self.groups.items()}
         return _digest([self.name, list(self.classes), self.command, groups, __version__])[:16]
 
 
-def _digest(told: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+def _digest(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The chip store: chips as files with unchanged pixels, and one manifest that says what each of them is."""
+"""Chip store: image files with unchanged pixels, and a manifest with one row per chip."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from rsft.types import Pixels
 
 SPLITS = ("train", "val", "test")
 MANIFEST, DATASET, REJECTED, README = "manifest.parquet", "dataset.json", "rejected.csv", "README.md"
-FIGURE, CONTACT = "classes.png", "contact"  # class distribution; folder of one sheet a class
+CLASS_FIGURE, CONTACT_SHEETS = "classes.png", "contact"
+"""Figure of the class distribution; folder with one contact sheet per class."""
 
 SCHEMA = pa.schema(
     [
@@ -29,34 +30,36 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
         ("class", pa.string()),
         ("group", pa.string()),
-        ("group_key", pa.string()),  # scene or vessel: what a split must not share
+        ("group_key", pa.string()),  # scene or vessel; two splits must not share one
         ("source", pa.string()),
         ("sensor", pa.string()),
-        ("unit", pa.string()),  # uint8, uint16, or of float32: amplitude, intensity, sigma0, db
+        ("unit", pa.string()),  # uint8, uint16; for float32: amplitude, intensity, sigma0, db
         ("bands", pa.string()),  # joined by commas
-        ("spacing_m", pa.float64()),  # mean of both directions
+        ("spacing_m", pa.float64()),  # pixel spacing, mean of both directions
         ("polarisation", pa.string()),
         ("incidence_deg", pa.float64()),
         ("mmsi", pa.string()),
-        ("box", pa.list_(pa.float64())),  # x1 y1 ... x4 y4 in the chip's pixels
+        ("box", pa.list_(pa.float64())),  # x1 y1 ... x4 y4 in pixels of the chip
         ("sha256", pa.string()),
         ("flags", pa.string()),  # joined by commas
     ]
 )
 
-_PREPARE = "make it with `rsft prepare`"
+_PREPARE = "build it with `rsft prepare`"
 
 
 @dataclass(frozen=True, eq=False)
 class ChipStore:
-    """A prepared root, opened for reading.
+    """A chip store that is open for reading.
 
     Attributes:
-        classes: in the order of the labels.
+        root: its folder.
+        name: name of the data set.
+        classes: class names in the order of the labels.
         groups: class names of head, medium and tail; a group may be empty.
-        bands: names of the bands, the same for every chip.
-        skipped: how many inputs the build left out on purpose, by reason.
-        rejected: how many inputs it could not use; rejected.csv lists them.
+        bands: names of the bands, the same for all chips.
+        skipped: number of inputs that the build left out on purpose, by reason.
+        rejected: number of inputs that cannot be used; rejected.csv lists them.
     """
 
     root: Path
@@ -71,32 +74,38 @@ class ChipStore:
     def open(cls, root: Path) -> ChipStore:
         """Open the chip store at `root`.
 
+        Args:
+            root: folder with manifest.parquet, dataset.json and rejected.csv.
+
+        Returns:
+            The store; its manifest is read on first use.
+
         Raises:
-            RequestError: there is none.
-            DataError: it is damaged.
+            RequestError: the folder is not a chip store.
+            DataError: the store is damaged.
         """
         for file in (MANIFEST, DATASET, REJECTED):
             if not (root / file).is_file():
-                raise RequestError("there is no chip store", root, f"{file} is missing: {_PREPARE}")
-        found = _classes_of(root / MANIFEST)
+                raise RequestError("the folder is not a chip store", root, f"{file} is missing: {_PREPARE}")
+        manifest_classes = _read_classes(root / MANIFEST)
         try:
-            facts = json.loads((root / DATASET).read_text("utf-8"))
-            classes, bands = tuple(facts["classes"]), tuple(facts["bands"])
-            groups, skipped = dict(facts["groups"]), dict(facts["skipped"])
-            name = str(facts["name"])
+            metadata = json.loads((root / DATASET).read_text("utf-8"))
+            classes, bands = tuple(metadata["classes"]), tuple(metadata["bands"])
+            groups, skipped = dict(metadata["groups"]), dict(metadata["skipped"])
+            name = str(metadata["name"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError("the description of the data set is damaged", root / DATASET, _PREPARE) from error
-        unknown = sorted(found - set(classes))
+        unknown = sorted(manifest_classes - set(classes))
         if unknown:
-            raise DataError(f"classes that {DATASET} does not name: {', '.join(unknown)}", root / MANIFEST, _PREPARE)
+            raise DataError(f"{DATASET} does not contain the classes {', '.join(unknown)}", root / MANIFEST, _PREPARE)
         return cls(root, name, classes, groups, bands, skipped, len(pd.read_csv(root / REJECTED)))
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The manifest, one row a chip, sorted by path; read when first asked for.
+        """The manifest: one row per chip, sorted by path; read on first use.
 
         Raises:
-            DataError: it is damaged.
+            DataError: the manifest is damaged.
         """
         try:
             return pd.read_parquet(self.root / MANIFEST)
@@ -105,37 +114,57 @@ class ChipStore:
 
     @cached_property
     def units(self) -> tuple[str, ...]:
-        """The units that occur, in order of the alphabet."""
+        """Units of the chips, in alphabetical order."""
         return tuple(sorted(set(self.table["unit"])))
 
     def split(self, name: str) -> pd.DataFrame:
-        """The rows of `name`: train, val or test; none where the data has no such split.
+        """Return the manifest rows of one split.
+
+        Args:
+            name: "train", "val" or "test".
+
+        Returns:
+            One row per chip; empty if the data set does not have this split.
 
         Raises:
-            RequestError: another name.
+            RequestError: the name is not a split.
         """
         if name not in SPLITS:
-            raise RequestError(f"there is no split called {name}", self.root, f"choose one of {', '.join(SPLITS)}")
+            raise RequestError(f"{name} is not a split", self.root, f"choose one of {', '.join(SPLITS)}")
         return self.table[self.table["split"] == name].reset_index(drop=True)
 
-    def counts(self, split: str) -> NDArray[np.int64]:
-        """Chips of each class (C,), in the order of `classes`."""
+    def class_counts(self, split: str) -> NDArray[np.int64]:
+        """Count the chips of each class.
+
+        Args:
+            split: "train", "val" or "test".
+
+        Returns:
+            Number of chips (C,), in the order of `classes`.
+        """
         counts = self.split(split)["class"].value_counts()
         return np.array([counts.get(name, 0) for name in self.classes], np.int64)
 
-    def pixels(self, split: str, unit: str) -> Iterator[Pixels]:
-        """The chips of `split` in `unit`, one after the other, as they are on disk (H, W, B).
+    def iter_pixels(self, split: str, unit: str) -> Iterator[Pixels]:
+        """Read the chips of a split that have a given unit.
+
+        Args:
+            split: "train", "val" or "test".
+            unit: unit of the chips, as in the manifest.
+
+        Yields:
+            Pixels of one chip (H, W, B), as they are on disk.
 
         Raises:
-            DataError: one cannot be read.
+            DataError: a chip cannot be read.
         """
         rows = self.split(split)
         for path in rows["path"][rows["unit"] == unit]:
             yield read_chip(self.root / path)
 
 
-def _classes_of(path: Path) -> set[str]:
-    """The classes in a manifest that has every column."""
+def _read_classes(path: Path) -> set[str]:
+    """Return the classes in a manifest, after a check of its columns."""
     try:
         file = pq.ParquetFile(path)
         missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]

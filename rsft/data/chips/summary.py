@@ -1,4 +1,4 @@
-"""What a store holds, in numbers: read from the manifest, and from the files where it says nothing."""
+"""Numbers of a chip store: class counts from the manifest, pixel statistics from the files."""
 
 from __future__ import annotations
 
@@ -14,16 +14,30 @@ from rsft.data.imagery.reader import read_chip
 from rsft.types import Progress
 
 Counts = Mapping[str, Mapping[str, int]]
-"""Chips by split and class."""
+"""Number of chips by split and class."""
 
 
 def count_chips(store: ChipStore) -> Counts:
-    """Of every split and class, those without a chip included."""
-    return {split: dict(zip(store.classes, store.counts(split).tolist(), strict=True)) for split in SPLITS}
+    """Count the chips of every split and class.
+
+    Args:
+        store: the chip store.
+
+    Returns:
+        Number of chips by split and class; 0 if a class has no chip.
+    """
+    return {split: dict(zip(store.classes, store.class_counts(split).tolist(), strict=True)) for split in SPLITS}
 
 
 def missing_classes(counts: Counts) -> dict[str, list[str]]:
-    """Classes that have chips, but none in a split that has some: by that split."""
+    """Find classes that have chips, but none in a split that has chips of other classes.
+
+    Args:
+        counts: number of chips by split and class.
+
+    Returns:
+        Names of the missing classes by split; splits without one are left out.
+    """
     total = Counter[str]()
     for chips in counts.values():
         total.update(chips)
@@ -35,20 +49,26 @@ def missing_classes(counts: Counts) -> dict[str, list[str]]:
     return {split: names for split, names in missing.items() if names}
 
 
-def summarise_pixels(root: Path, table: pd.DataFrame, progress: Progress | None = None) -> pd.DataFrame:
-    """Read every chip of `table` once; a row a unit and number type, such as "db float32".
+def summarize_pixels(root: Path, table: pd.DataFrame, progress: Progress | None = None) -> pd.DataFrame:
+    """Summarize the pixels of all chips in one pass.
+
+    Args:
+        root: folder of the store.
+        table: manifest rows of the chips.
+        progress: called after each chip.
 
     Returns:
-        chips, shortest and longest side in pixels, lowest, highest and mean of all pixels, bytes of the files.
+        One row per unit and data type, such as "db float32" (index "kind"). Columns: number of chips, shortest and
+        longest side in pixels, lowest, highest and mean pixel value, and bytes of the files.
 
     Raises:
-        DataError: a chip that cannot be read, named.
+        DataError: a chip cannot be read; the message names it.
     """
     rows = []
     for done, (path, unit) in enumerate(zip(table["path"], table["unit"], strict=True), 1):
         pixels, size = read_chip(root / path), (root / path).stat().st_size
-        number_type, sides = str(pixels.dtype), pixels.shape[:2]
-        kind = unit if unit == number_type else f"{unit} {number_type}"
+        dtype, sides = str(pixels.dtype), pixels.shape[:2]
+        kind = unit if unit == dtype else f"{unit} {dtype}"
         extremes = min(sides), max(sides), pixels.min().item(), pixels.max().item()
         rows.append((kind, *extremes, pixels.sum(dtype=np.float64), pixels.size, size))
         if progress is not None:

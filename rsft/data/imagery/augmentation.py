@@ -1,87 +1,86 @@
-"""Augmentation of byte images, seeded chip by chip: the one place that knows albumentations."""
+"""Augmentation of byte images, seeded per chip."""
 
 from __future__ import annotations
 
 import os
+from types import ModuleType
 from typing import Any, Literal
+
+import cv2
+import numpy as np
 
 from rsft.types import Bytes
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would otherwise ask a server for its newest version
-
-import albumentations as A
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-
-class Speckle(A.ImageOnlyTransform):  # type: ignore[misc]  # the library is not typed
-    """Multiply by the square root of unit-mean gamma noise: the speckle of an L-look SAR amplitude.
-
-    The noise is the same in every plane, since those of a repeated single band are one measurement.
-    """
-
-    def __init__(self, looks: tuple[float, float], p: float) -> None:
-        super().__init__(p=p)
-        self.looks = looks
-
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw a number of looks and an intensity for every pixel."""
-        looks = self.random_generator.uniform(*self.looks)
-        height, width = params["shape"][:2]
-        return {"gain": np.sqrt(self.random_generator.gamma(looks, 1 / looks, (height, width, 1)), dtype=np.float32)}
-
-    def apply(self, img: Bytes, gain: NDArray[np.float32], **params: Any) -> Bytes:
-        """(H, W, 3) -> (H, W, 3)."""
-        return np.asarray(np.clip(np.rint(img * gain), 0, 255), np.uint8)
-
 
 class Augmentation:
-    """A named list of transforms; `seed` alone decides what is drawn, whatever ran before it.
+    """A named list of random transforms. The result depends on the image and the seed only.
 
-    "sar" keeps the radar geometry (no turn beyond 15 degrees, no vertical flip: shadow and layover have a side);
-    "optical" turns and flips freely and changes the light, and the colour where there are `planes` of it; "none"
-    returns the image.
+    "sar" keeps the radar geometry: rotation by at most 15 degrees and no vertical flip, because shadow and layover have
+    a side. "optical" rotates and flips freely, and changes brightness, contrast and (for color images) hue. "none"
+    returns the image unchanged.
+
+    Args:
+        name: "none", "sar" or "optical".
+        planes: number of planes of the images; hue changes with 1 or 3 planes only.
     """
 
     def __init__(self, name: Literal["none", "sar", "optical"], planes: int = 3) -> None:
-        transforms = {"none": [], "sar": _sar(), "optical": _optical(planes)}[name]
-        self._compose = A.Compose(transforms) if transforms else None
+        self._compose: Any = None
+        if name != "none":
+            library = _import_albumentations()
+            self._compose = library.Compose(_sar(library) if name == "sar" else _optical(library, planes))
 
     @property
-    def changes(self) -> bool:
-        """Whether an image comes back as another one."""
+    def is_active(self) -> bool:
+        """Whether this changes images: False for "none"."""
         return self._compose is not None
 
     def __call__(self, image: Bytes, seed: int) -> Bytes:
-        """(H, W, P) bytes -> (H, W, P) bytes."""
+        """Augment one image.
+
+        Args:
+            image: bytes (H, W, P).
+            seed: decides all random choices.
+
+        Returns:
+            Bytes (H, W, P).
+        """
         if self._compose is None:
             return image
         self._compose.set_random_seed(seed)
         return np.asarray(self._compose(image=image)["image"], np.uint8)
 
 
-def _sar() -> list[A.BasicTransform]:
+def _import_albumentations() -> ModuleType:
+    """Import albumentations without the web request for its newest version that its import makes by default."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # stays set: processes that are spawned import it too
+    import albumentations
+
+    return albumentations  # type: ignore[no-any-return]
+
+
+def _sar(library: ModuleType) -> list[Any]:
+    from rsft.data.imagery.speckle import Speckle
+
     return [
-        A.HorizontalFlip(p=0.5),
-        A.Affine(
+        library.HorizontalFlip(p=0.5),
+        library.Affine(
             scale=(0.85, 1.15),
             translate_percent=(-0.08, 0.08),
             rotate=(-15, 15),
             border_mode=cv2.BORDER_REFLECT_101,
             p=0.9,
         ),
-        A.RandomBrightnessContrast(0.15, 0.15, p=0.5),
+        library.RandomBrightnessContrast(0.15, 0.15, p=0.5),
         Speckle(looks=(6, 30), p=0.5),
     ]
 
 
-def _optical(planes: int) -> list[A.BasicTransform]:
-    light = (
-        A.ColorJitter(0.2, 0.2, 0.2, 0.03, p=0.5) if planes in (1, 3) else A.RandomBrightnessContrast(0.2, 0.2, p=0.5)
-    )
+def _optical(library: ModuleType, planes: int) -> list[Any]:
     return [
-        A.D4(p=1.0),
-        A.Affine(scale=(0.8, 1.2), translate_percent=(-0.08, 0.08), border_mode=cv2.BORDER_REFLECT_101, p=0.7),
-        light,
+        library.D4(p=1.0),
+        library.Affine(scale=(0.8, 1.2), translate_percent=(-0.08, 0.08), border_mode=cv2.BORDER_REFLECT_101, p=0.7),
+        library.ColorJitter(0.2, 0.2, 0.2, 0.03, p=0.5)
+        if planes in (1, 3)
+        else library.RandomBrightnessContrast(0.2, 0.2, p=0.5),
     ]

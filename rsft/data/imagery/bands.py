@@ -13,9 +13,9 @@ import numpy as np
 from rsft.errors import RequestError
 from rsft.types import Pixels, Plane
 
-POLARISATIONS = ("VV", "VH", "HH", "HV")
+POLARIZATIONS = ("VV", "VH", "HH", "HV")
 SENTINEL2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
-BANDS = ("gray", "R", "G", "B", *POLARISATIONS, *SENTINEL2)
+BANDS = ("gray", "R", "G", "B", *POLARIZATIONS, *SENTINEL2)
 """Every name a band may have: pictures, SAR polarisations, Sentinel-2."""
 
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -39,7 +39,7 @@ def check_bands(names: Sequence[str]) -> None:
             raise RequestError(f"{name} {fault}", "--bands", f"choose of {', '.join(BANDS)}")
 
 
-def bands_in(expression: str) -> set[str]:
+def required_bands(expression: str) -> set[str]:
     """The names of the bands that an expression needs.
 
     Raises:
@@ -55,7 +55,7 @@ def check_planes(planes: Sequence[str], bands: Sequence[str]) -> None:
         RequestError: one cannot.
     """
     for plane in planes:
-        missing = sorted(bands_in(plane) - set(bands))
+        missing = sorted(required_bands(plane) - set(bands))
         if missing:
             raise RequestError(
                 f"the chips have no band {', '.join(missing)}",

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rsft.data.imagery.bands import compute_planes
 from rsft.data.imagery.stretch import Statistics, Stretch
-from rsft.data.imagery.units import DIGITAL, check_unit, convert, convertible, why_not
+from rsft.data.imagery.units import DIGITAL_UNITS, can_convert, check_unit, conversion_hint, convert_unit
 from rsft.errors import DataError
 from rsft.types import Pixels
 
@@ -48,7 +48,7 @@ class Contract(BaseModel):
     statistics: dict[str, tuple[Statistics, ...]] = {}
     spacing_m: float | None = None
 
-    def arrange(self, pixels: Pixels, bands: Sequence[str] | None) -> Pixels:
+    def select_bands(self, pixels: Pixels, bands: Sequence[str] | None) -> Pixels:
         """The contract's bands out of a chip (H, W, B) whose own are named, or all of them where they are not.
 
         Raises:
@@ -58,11 +58,11 @@ class Contract(BaseModel):
             return pixels
         if len(bands) != pixels.shape[2]:
             fix = "name every band of the file, in its order: --bands"
-            raise DataError(f"{pixels.shape[2]} bands, but {len(bands)} names ({', '.join(bands)})", fix=fix)
+            raise DataError(f"{pixels.shape[2]} bands, but {len(bands)} names ({', '.join(bands)})", hint=fix)
         missing = [band for band in self.bands if band not in bands]
         if missing:
             fix = "name the bands as they are, in the order of the file: --bands"
-            raise DataError(f"bands {', '.join(bands)}, but the model takes {', '.join(self.bands)}", fix=fix)
+            raise DataError(f"bands {', '.join(bands)}, but the model takes {', '.join(self.bands)}", hint=fix)
         return pixels if tuple(bands) == self.bands else pixels[:, :, [bands.index(band) for band in self.bands]]
 
     def check(self, pixels: Pixels, unit: str | None = None) -> tuple[str, str]:
@@ -71,11 +71,11 @@ class Contract(BaseModel):
         Raises:
             DataError: the bands or the unit are not those of the contract, or the values cannot be in that unit.
         """
-        unit, wanted = self.check_kind(str(pixels.dtype), pixels.shape[2], unit)
+        unit, wanted = self.check_header(str(pixels.dtype), pixels.shape[2], unit)
         check_unit(pixels, unit)
         return unit, wanted
 
-    def check_kind(self, number_type: str, bands: int, unit: str | None = None) -> tuple[str, str]:
+    def check_header(self, number_type: str, bands: int, unit: str | None = None) -> tuple[str, str]:
         """The same of a file whose pixels are not read yet.
 
         Raises:
@@ -83,17 +83,17 @@ class Contract(BaseModel):
         """
         if bands != len(self.bands):
             what = f"{bands} bands, but the model takes {len(self.bands)} ({', '.join(self.bands)})"
-            raise DataError(what, fix="name the bands of the file, in its order: --bands")
+            raise DataError(what, hint="name the bands of the file, in its order: --bands")
         accepted = " or ".join(self.units)
-        unit = unit or (number_type if number_type in DIGITAL else None)
-        unit = self.digital or unit if unit in DIGITAL else unit
+        unit = unit or (number_type if number_type in DIGITAL_UNITS else None)
+        unit = self.digital or unit if unit in DIGITAL_UNITS else unit
         if unit is None:
             fix = f"declare the unit that the chips have, for instance --unit {next(iter(self.units))}"
-            raise DataError(f"{number_type} pixels of no declared unit, but the model takes {accepted}", fix=fix)
-        wanted = next((each for each in (unit, *self.units) if each in self.units and convertible(unit, each)), None)
+            raise DataError(f"{number_type} pixels of no declared unit, but the model takes {accepted}", hint=fix)
+        wanted = next((each for each in (unit, *self.units) if each in self.units and can_convert(unit, each)), None)
         if wanted is None:
-            fix = f"{why_not(unit, next(iter(self.units)))} (--unit)"
-            raise DataError(f"{unit} pixels, but the model takes {accepted}", fix=fix)
+            fix = f"{conversion_hint(unit, next(iter(self.units)))} (--unit)"
+            raise DataError(f"{unit} pixels, but the model takes {accepted}", hint=fix)
         return unit, wanted
 
     def check_spacing(self, found: Sequence[float]) -> None:
@@ -106,7 +106,7 @@ class Contract(BaseModel):
         if wanted is not None and any(abs(metres / wanted - 1) > SPACING_TOLERANCE for metres in found):
             there = " x ".join(dict.fromkeys(f"{metres:.4g}" for metres in found))
             what = f"pixels of {there} m, but the model was trained on {wanted:.4g} m"
-            raise DataError(what, fix=f"resample them: --resample-to {wanted:g}")
+            raise DataError(what, hint=f"resample them: --resample-to {wanted:g}")
 
     def to_image(self, pixels: Pixels, unit: str | None = None) -> NDArray[np.uint8]:
         """Check, convert, compute the planes, stretch to bytes, crop and resize: (H, W, B) -> (size, size, P).
@@ -118,10 +118,10 @@ class Contract(BaseModel):
         wishes = list(zip(self.planes, self.units[wanted], strict=True))
         distinct = list(dict.fromkeys(wishes))  # a repeated band is stretched and resized once
         if all(stretch.high is not None for _, stretch in distinct):  # else the whole chip decides
-            pixels = centre_crop(pixels, self.crop)
-        planes = compute_planes(convert(pixels, unit, wanted), self.bands, [plane for plane, _ in distinct])
+            pixels = center_crop(pixels, self.crop)
+        planes = compute_planes(convert_unit(pixels, unit, wanted), self.bands, [plane for plane, _ in distinct])
         stretched = [stretch.to_bytes(plane) for plane, (_, stretch) in zip(planes, distinct, strict=True)]
-        image = self._resize(centre_crop(np.stack(stretched, axis=2), self.crop))
+        image = self._resize(center_crop(np.stack(stretched, axis=2), self.crop))
         return image if distinct == wishes else image[:, :, [distinct.index(wish) for wish in wishes]]
 
     def _resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -133,7 +133,7 @@ class Contract(BaseModel):
         resized = cv2.resize(image, (self.size, self.size), interpolation=method)
         return np.asarray(resized, np.uint8).reshape(self.size, self.size, -1)  # OpenCV drops a single band
 
-    def normalise(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def normalize(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """n images (size, size, P) -> (n, P, size, size) float32, zero mean and unit variance by `mean` and `std`."""
         mean, std = np.asarray(self.mean, np.float32)[:, None], np.asarray(self.std, np.float32)[:, None]
         table = (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std  # (P, 256): bytes have few values
@@ -145,11 +145,11 @@ class Contract(BaseModel):
 
     def to_input(self, pixels: Pixels, unit: str | None = None) -> NDArray[np.float32]:
         """A chip as the network takes it, without augmentation: (H, W, B) -> (P, size, size)."""
-        inputs: NDArray[np.float32] = self.normalise([self.to_image(pixels, unit)])[0]
+        inputs: NDArray[np.float32] = self.normalize([self.to_image(pixels, unit)])[0]
         return inputs
 
 
-def centre_crop(pixels: Pixels, side: int | None) -> Pixels:
+def center_crop(pixels: Pixels, side: int | None) -> Pixels:
     """The middle `side` x `side` pixels, or all of them where the chip is smaller."""
     if side is None:
         return pixels

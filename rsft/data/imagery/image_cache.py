@@ -20,7 +20,7 @@ def file_state(path: Path) -> FileState:
     return status.st_size, status.st_mtime_ns
 
 
-class HeldImage:
+class LastImageCache:
     """Reads images by `read` and holds the last one, or why it cannot be read: chips come image by image.
 
     An image whose file has changed is read again.
@@ -42,7 +42,7 @@ class HeldImage:
             held = self._held = path, state, self._read(path)
         found = held[2]
         if isinstance(found, DataError):
-            raise DataError(found.what, found.where, found.fix) from found.__cause__
+            raise DataError(found.message, found.location, found.hint) from found.__cause__
         return found
 
     def clear(self) -> None:

@@ -11,15 +11,15 @@ from pydantic import BaseModel, ConfigDict
 from rsft.errors import DataError, RequestError
 from rsft.types import Bytes, Plane
 
-Pair = tuple[float, float]
-Wish = str | tuple[Pair, ...]
+Limits = tuple[float, float]
+StretchOption = str | tuple[Limits, ...]
 """What a recipe says: auto, percentile, log1p, chip-max, or limits: one pair for all planes, or one a plane."""
 
 PERCENTILES = (0.5, 99.5)
 """A few strong scatterers would leave the rest of a chip black. Where no value is negative, black is 0."""
 
 
-SATURATED = 1e-4
+SATURATED_FRACTION = 1e-4
 """The share of a chip's pixels that may be brighter than its white. Rounded to whole pixels, this gives OpenSARShip's
 bytes out of its sigma0: all 260 planes of 130 chips agree to one step."""
 
@@ -47,13 +47,13 @@ class Stretch(_Frozen):
         Raises:
             DataError: the chip's own maximum is wanted, and no value lies above `low`.
         """
-        if plane.dtype == np.uint8 and self == AS_IT_IS:
+        if plane.dtype == np.uint8 and self == IDENTITY_STRETCH:
             return plane
         values = plane.astype(np.float32)
         values[~np.isfinite(values)] = -np.inf
         high = _brightest(values) if self.high is None else self.high
         if not high > self.low:
-            raise DataError(f"no value lies above {self.low:g}", fix="leave the file out")
+            raise DataError(f"no value lies above {self.low:g}", hint="leave the file out")
         low, high = float(self._curved(np.float32(self.low))), float(self._curved(np.float32(high)))
         scaled = (self._curved(values) - low) * np.float32(255 / (high - low))
         return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
@@ -63,11 +63,11 @@ class Stretch(_Frozen):
 
 
 def _brightest(values: Plane) -> float:
-    place = values.size - 1 - round(values.size * SATURATED)
+    place = values.size - 1 - round(values.size * SATURATED_FRACTION)
     return float(np.partition(values, place, axis=None)[place])
 
 
-AS_IT_IS = Stretch()
+IDENTITY_STRETCH = Stretch()
 """Bytes that stay bytes."""
 CHIP_MAX = Stretch(high=None)
 
@@ -109,7 +109,7 @@ class Histogram:
         """
         total = int(self._counts.sum())
         if not total:
-            raise DataError("no pixel of the training chips has a value", fix="prepare the data again")
+            raise DataError("no pixel of the training chips has a value", hint="prepare the data again")
         values = np.sinh((np.arange(len(self._counts)) - self._HALF) * self._WIDTH) * self._FINEST
         low, high = values[np.searchsorted(np.cumsum(self._counts), np.array(PERCENTILES) / 100 * total)]
         mean = float(np.average(values, weights=self._counts))
@@ -118,12 +118,12 @@ class Histogram:
         return Statistics(low=float(low), high=float(high), mean=mean, std=std, masked=masked)
 
 
-def needs_measuring(wish: Wish, unit: str) -> bool:
+def needs_measuring(wish: StretchOption, unit: str) -> bool:
     """Whether `wish` leaves the limits to the training chips."""
     return wish in ("percentile", "log1p") or (wish == "auto" and unit != "uint8")
 
 
-def measure(chips: Iterable[Sequence[Plane]]) -> tuple[Statistics, ...]:
+def measure_planes(chips: Iterable[Sequence[Plane]]) -> tuple[Statistics, ...]:
     """The statistics of each plane, in one pass over chips that each give their planes.
 
     Raises:
@@ -137,21 +137,21 @@ def measure(chips: Iterable[Sequence[Plane]]) -> tuple[Statistics, ...]:
     return tuple(histogram.statistics() for histogram in histograms)
 
 
-def measured_stretch(wish: Wish, statistics: Statistics) -> Stretch:
+def stretch_from_statistics(wish: StretchOption, statistics: Statistics) -> Stretch:
     """The percentiles as limits; black is 0 where the lower one is above it."""
     low = min(0.0, statistics.low)
     high = statistics.high if statistics.high > low else low + 1.0
     return Stretch(curve="log1p" if wish == "log1p" else "linear", low=low, high=high)
 
 
-def declared_stretches(wish: Wish, planes: int) -> tuple[Stretch, ...]:
+def stretches_from_option(wish: StretchOption, planes: int) -> tuple[Stretch, ...]:
     """What needs no measuring, one a plane.
 
     Raises:
         RequestError: another number of pairs than planes.
     """
     if isinstance(wish, str):
-        return (CHIP_MAX if wish == "chip-max" else AS_IT_IS,) * planes
+        return (CHIP_MAX if wish == "chip-max" else IDENTITY_STRETCH,) * planes
     pairs = wish * planes if len(wish) == 1 else wish
     if len(pairs) != planes:
         fix = "give one pair, or one a plane"

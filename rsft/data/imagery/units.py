@@ -12,7 +12,7 @@ from rsft.types import Pixels
 
 _BYTE, _SHORT, _FLOAT = np.dtype("uint8"), np.dtype("uint16"), np.dtype("float32")
 
-NUMBER_TYPES: dict[str, tuple[np.dtype[Any], ...]] = {
+UNIT_DTYPES: dict[str, tuple[np.dtype[Any], ...]] = {
     "uint8": (_BYTE,),  # digital numbers of unknown meaning: pictures, stretched products
     "uint16": (_SHORT,),
     "amplitude": (_FLOAT, _SHORT, _BYTE),  # proportional to the field; the factor is unknown
@@ -22,8 +22,8 @@ NUMBER_TYPES: dict[str, tuple[np.dtype[Any], ...]] = {
 }
 """Every unit a chip may have, with the number types that carry it; the first is the usual one."""
 
-UNITS = tuple(NUMBER_TYPES)
-DIGITAL = ("uint8", "uint16")
+UNITS = tuple(UNIT_DTYPES)
+DIGITAL_UNITS = ("uint8", "uint16")
 
 _CALIBRATION = "the calibration constant is missing: calibrate the scene to sigma0 first, for instance in SNAP"
 _MEANING = "digital numbers have no meaning by themselves: declare what they are, for instance amplitude"
@@ -64,17 +64,17 @@ _STEPS: dict[tuple[str, str], tuple[Callable[[Pixels], Pixels], ...]] = {
 }
 
 
-def convertible(unit: str, wanted: str) -> bool:
+def can_convert(unit: str, wanted: str) -> bool:
     """Whether `convert` knows a way."""
     return unit == wanted or (unit, wanted) in _STEPS
 
 
-def why_not(unit: str, wanted: str) -> str:
+def conversion_hint(unit: str, wanted: str) -> str:
     """What is missing where `convertible` says no."""
-    return _MEANING if unit in DIGITAL or wanted in DIGITAL else _CALIBRATION
+    return _MEANING if unit in DIGITAL_UNITS or wanted in DIGITAL_UNITS else _CALIBRATION
 
 
-def convert(pixels: Pixels, unit: str, wanted: str) -> Pixels:
+def convert_unit(pixels: Pixels, unit: str, wanted: str) -> Pixels:
     """`pixels` of any shape in another unit, as float32; unchanged where the unit is the wanted one.
 
     Raises:
@@ -83,7 +83,7 @@ def convert(pixels: Pixels, unit: str, wanted: str) -> Pixels:
     if unit == wanted:
         return pixels
     if (unit, wanted) not in _STEPS:
-        raise DataError(f"{unit} cannot become {wanted}", fix=why_not(unit, wanted))
+        raise DataError(f"{unit} cannot become {wanted}", hint=conversion_hint(unit, wanted))
     pixels = pixels.astype(np.float32)
     for step in _STEPS[unit, wanted]:
         pixels = step(pixels)
@@ -96,18 +96,18 @@ def check_unit(pixels: Pixels, unit: str) -> None:
     Raises:
         DataError: they cannot, and why.
     """
-    if unit not in NUMBER_TYPES:
+    if unit not in UNIT_DTYPES:
         raise DataError(f"unknown unit {unit}; choose one of {', '.join(UNITS)}")
-    if pixels.dtype not in NUMBER_TYPES[unit]:
-        wanted = " or ".join(map(str, NUMBER_TYPES[unit]))
-        raise DataError(f"{pixels.dtype} pixels, but {unit} is {wanted}", fix="declare the unit that the chips have")
+    if pixels.dtype not in UNIT_DTYPES[unit]:
+        wanted = " or ".join(map(str, UNIT_DTYPES[unit]))
+        raise DataError(f"{pixels.dtype} pixels, but {unit} is {wanted}", hint="declare the unit that the chips have")
     if pixels.dtype == np.float32:
         _check_values(pixels[np.isfinite(pixels)], unit)
 
 
 def _check_values(values: Pixels, unit: str) -> None:
     if not values.size:
-        raise DataError("no pixel has a value", fix="leave the file out")
+        raise DataError("no pixel has a value", hint="leave the file out")
     low, high = float(values.min()), float(values.max())
     if unit == "db":
         if low >= 0:
@@ -122,5 +122,5 @@ def _check_values(values: Pixels, unit: str) -> None:
 
 def _outside(unit: str, low: float, high: float, rule: str) -> DataError:
     return DataError(
-        f"values from {low:.4g} to {high:.4g}, but {unit} is {rule}", fix="declare the unit that the chips have"
+        f"values from {low:.4g} to {high:.4g}, but {unit} is {rule}", hint="declare the unit that the chips have"
     )

@@ -19,15 +19,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
-from rsft.data.loading.packed_cache import packed_images
-from rsft.data.loading.samplers import Sampler, order
+from rsft.data.loading.packed_cache import load_packed_images
+from rsft.data.loading.samplers import epoch_order
 from rsft.types import Bytes, Indices, Progress
 
 Batch = tuple[Tensor, Tensor]  # network inputs (b, ...) and labels (b,)
-Place = tuple[int, int]
+ProcessShard = tuple[int, int]
 """The number of a process and how many there are."""
 
-ALONE: Place = (0, 1)
+SINGLE_PROCESS: ProcessShard = (0, 1)
 
 
 class ChipImages:
@@ -48,7 +48,7 @@ class ChipImages:
     ) -> None:
         self.table, self.contract = table, contract
         self.labels: Indices = np.array([classes.index(name) for name in table["class"]], np.int64)
-        self.images: Bytes = packed_images(root, table, contract, progress)
+        self.images: Bytes = load_packed_images(root, table, contract, progress)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -68,7 +68,7 @@ class ChipImages:
     ) -> tuple[Tensor, Tensor]:
         """The chips at `indices`: (b, P, S, S) float32 and labels (b,)."""
         images = [self.images[index] if augment is None else augment(int(index)) for index in indices]
-        return torch.from_numpy(self.contract.normalise(images)), torch.from_numpy(self.labels[indices])
+        return torch.from_numpy(self.contract.normalize(images)), torch.from_numpy(self.labels[indices])
 
 
 class AugmentedChips(Dataset[tuple[Bytes, int]]):
@@ -100,12 +100,17 @@ class ChipLoader:
     """
 
     def __init__(
-        self, augmented: AugmentedChips, indices: Indices, batch_size: int, workers: int = 0, place: Place = ALONE
+        self,
+        augmented: AugmentedChips,
+        indices: Indices,
+        batch_size: int,
+        workers: int = 0,
+        shard: ProcessShard = SINGLE_PROCESS,
     ) -> None:
         self.contract = augmented.chips.contract
         self.byte_batches = DataLoader(
             augmented,
-            batch_sampler=[part.tolist() for part in shares(indices, batch_size, place)],
+            batch_sampler=[part.tolist() for part in shard_batches(indices, batch_size, shard)],
             num_workers=workers,
             collate_fn=_stack,
             worker_init_fn=_start_worker,
@@ -117,10 +122,10 @@ class ChipLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         for images, labels in self.byte_batches:
-            yield torch.from_numpy(self.contract.normalise(images.numpy())), labels
+            yield torch.from_numpy(self.contract.normalize(images.numpy())), labels
 
 
-class Batches(Protocol):
+class BatchSource(Protocol):
     """Chips that give batches by index: images, or what was computed of them."""
 
     labels: Indices
@@ -137,12 +142,14 @@ class Batches(Protocol):
         """Network inputs (b, ...) and labels (b,), not augmented."""
 
 
-class FixedLoader:
+class UnaugmentedLoader:
     """Batches of chips that are not augmented, in the order of `indices`; `place` as in `ChipLoader`."""
 
-    def __init__(self, chips: Batches, indices: Indices, batch_size: int, place: Place = ALONE) -> None:
+    def __init__(
+        self, chips: BatchSource, indices: Indices, batch_size: int, shard: ProcessShard = SINGLE_PROCESS
+    ) -> None:
         self.chips = chips
-        self.parts = shares(indices, batch_size, place)
+        self.parts = shard_batches(indices, batch_size, shard)
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -151,20 +158,20 @@ class FixedLoader:
         return map(self.chips.batch, self.parts)
 
 
-class ResumedLoader:
+class PartialEpochLoader:
     """An epoch that was begun before: None stands for each batch that was trained on, and Lightning passes over it."""
 
-    def __init__(self, rest: ChipLoader | FixedLoader, done: int) -> None:
-        self.rest, self.done = rest, done
+    def __init__(self, rest: ChipLoader | UnaugmentedLoader, done: int) -> None:
+        self.loader, self.batches_done = rest, done
 
     def __len__(self) -> int:
-        return self.done + len(self.rest)
+        return self.batches_done + len(self.loader)
 
     def __iter__(self) -> Iterator[Batch | None]:
-        return chain(repeat(None, self.done), self.rest)
+        return chain(repeat(None, self.batches_done), self.loader)
 
 
-class ChipData(LightningDataModule):
+class ChipDataModule(LightningDataModule):
     """Training batches of an epoch and validation batches.
 
     Args:
@@ -181,75 +188,77 @@ class ChipData(LightningDataModule):
 
     def __init__(
         self,
-        train: Batches,
-        val: Batches,
+        train: BatchSource,
+        val: BatchSource,
         *,
         batch_size: int,
         eval_batch_size: int,
         augmentation: Augmentation,
         seed: int,
         workers: int = 0,
-        members: Callable[[int], Indices] | None = None,
-        sampler: Sampler = "natural",
+        candidates: Callable[[int], Indices] | None = None,
+        sampler: str = "natural",
     ) -> None:
         super().__init__()
         self.sampler = sampler
         self.train, self.val = train, val
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.augmentation, self.seed, self.workers = augmentation, seed, workers
-        self.members = members or (lambda epoch: np.arange(len(train)))
-        self.order = lru_cache(maxsize=1)(self._order)
-        self.done = (0, 0)
+        self.candidates = candidates or (lambda epoch: np.arange(len(train)))
+        self.chip_order = lru_cache(maxsize=1)(self._order)
+        self.resume_point = (0, 0)
 
     def epoch(self) -> int:
         """The epoch that the trainer is in."""
         return self.trainer.current_epoch if self.trainer is not None else 0
 
     @property
-    def place(self) -> Place:
+    def shard(self) -> ProcessShard:
         """Of this process among those of the run."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else ALONE
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else SINGLE_PROCESS
 
-    def batch(self, epoch: int, number: int) -> Indices:
+    def batch_indices(self, epoch: int, number: int) -> Indices:
         """The training chips of a batch, over all processes."""
-        return self.order(epoch)[number * self.batch_size :][: self.batch_size]
+        return self.chip_order(epoch)[number * self.batch_size :][: self.batch_size]
 
     def _order(self, epoch: int) -> Indices:
-        return order(self.train.labels, self.members(epoch), self.sampler, self.seed, epoch)
+        return epoch_order(self.train.labels, self.candidates(epoch), self.sampler, self.seed, epoch)
 
-    def train_dataloader(self) -> ChipLoader | FixedLoader | ResumedLoader:
+    def train_dataloader(self) -> ChipLoader | UnaugmentedLoader | PartialEpochLoader:
         """In the sampler's order of (seed, epoch); made anew each epoch."""
         epoch = self.epoch()
-        done = self.done[1] if self.done[0] == epoch else 0
-        rest = self._loader(epoch, self.order(epoch)[done * self.batch_size :])
-        return ResumedLoader(rest, done) if done else rest
+        done = self.resume_point[1] if self.resume_point[0] == epoch else 0
+        rest = self._loader(epoch, self.chip_order(epoch)[done * self.batch_size :])
+        return PartialEpochLoader(rest, done) if done else rest
 
-    def _loader(self, epoch: int, indices: Indices) -> ChipLoader | FixedLoader:
-        if not self.augmentation.changes:
-            return FixedLoader(self.train, indices, self.batch_size, self.place)
+    def _loader(self, epoch: int, indices: Indices) -> ChipLoader | UnaugmentedLoader:
+        if not self.augmentation.is_active:
+            return UnaugmentedLoader(self.train, indices, self.batch_size, self.shard)
         assert isinstance(self.train, ChipImages)
         augmented = AugmentedChips(self.train, self.augmentation, self.seed, epoch)
-        return ChipLoader(augmented, indices, self.batch_size, self.workers, self.place)
+        return ChipLoader(augmented, indices, self.batch_size, self.workers, self.shard)
 
-    def val_dataloader(self) -> FixedLoader:
+    def val_dataloader(self) -> UnaugmentedLoader:
         """In order, not augmented; every process has a stretch of its own, and every chip is in one of them."""
-        number, count = self.place
-        return FixedLoader(self.val, np.array_split(np.arange(len(self.val)), count)[number], self.eval_batch_size)
+        number, count = self.shard
+        return UnaugmentedLoader(
+            self.val, np.array_split(np.arange(len(self.val)), count)[number], self.eval_batch_size
+        )
 
 
-def shares(indices: Indices, batch_size: int, place: Place = ALONE) -> list[Indices]:
+def shard_batches(indices: Indices, batch_size: int, shard: ProcessShard = SINGLE_PROCESS) -> list[Indices]:
     """Batches of `indices`, and of each of them what one of several processes takes: every n-th chip.
 
     Where a last, small batch has nothing for a process, it takes the first chip, which then weighs nothing (`weight`).
     """
-    number, count = place
+    number, count = shard
     batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
     return [batch[number::count] if number < len(batch) else batch[:1] for batch in batches]
 
 
-def weight(size: int, place: Place) -> float:
+def shard_loss_weight(size: int, shard: ProcessShard) -> float:
     """The factor of a process's mean loss with which the mean over the processes is that over all `size` chips."""
-    number, count = place
+    number, count = shard
     return len(range(number, size, count)) * count / max(size, 1)
 
 

@@ -18,8 +18,8 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RsftError
 from rsft.types import Bytes, Progress
-from rsft.utils.atomic_files import replacing, sha256
-from rsft.utils.process_pool import unordered
+from rsft.utils.atomic_files import atomic_file, sha256
+from rsft.utils.process_pool import imap_unordered
 
 Chunk = tuple[int, list[tuple[str, str, str]]]  # number of the first chip; path, unit and sha256 of each
 
@@ -28,7 +28,7 @@ _CHUNK = 32
 _PAYS = 256  # chips from which a second process is worth its start
 
 
-def packed_images(root: Path, table: pd.DataFrame, contract: Contract, progress: Progress | None = None) -> Bytes:
+def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, progress: Progress | None = None) -> Bytes:
     """The chips of `table` as `contract` makes them bytes: (N, S, S, P), memory-mapped, read-only.
 
     Kept in `root`/.cache, or in the user's cache folder where `root` cannot be written. Made on first use, whole or not
@@ -79,10 +79,10 @@ def _make(path: Path, root: Path, table: pd.DataFrame, contract: Contract, progr
     shape = (len(chips), contract.size, contract.size, len(contract.planes))
     jobs = min(2, os.cpu_count() or 1) if len(chips) >= _PAYS else 1
     chunks = [(start, chips[start : start + _CHUNK]) for start in range(0, len(chips), _CHUNK)]
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         offset = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape).offset  # a file of holes, with its header
         done = 0
-        for count in unordered(partial(_fill, temporary, offset, root, contract), chunks, jobs):
+        for count in imap_unordered(partial(_fill, temporary, offset, root, contract), chunks, jobs):
             done += count
             if progress is not None:
                 progress(done, len(chips), "reading chips")
@@ -97,7 +97,7 @@ def _fill(file: Path, offset: int, root: Path, contract: Contract, chunk: Chunk)
             if sha256(root / path) != digest:
                 raise DataError("the chip is not the one that the manifest describes")
         except DataError as error:
-            raise DataError(error.what, root / path, "prepare the data again, or remove the row") from error
+            raise DataError(error.message, root / path, "prepare the data again, or remove the row") from error
     with file.open("r+b") as out:  # not through a mapping, where a full disk would end the process
         out.seek(offset + start * images[0].nbytes)
         out.write(images.tobytes())

@@ -1,35 +1,97 @@
-"""Which training chips an epoch takes, and in which order."""
+"""Samplers: which training chips an epoch or a batch of the outer loop takes, and in which order."""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from rsft.recipe.registries import SAMPLERS
 from rsft.types import Indices
 
-Sampler = Literal["natural", "class-balanced", "square-root"]
 
-_POWER = {"natural": 1.0, "square-root": 0.5, "class-balanced": 0.0}
+def epoch_order(labels: Indices, members: Indices, sampler: str, seed: int, epoch: int) -> Indices:
+    """Return the chips of an epoch in order, as many as it has members.
 
-
-def order(labels: Indices, members: Indices, sampler: Sampler, seed: int, epoch: int) -> Indices:
-    """The chips of an epoch in order, as many as it has members; a function of its arguments alone.
-
-    "natural" is a permutation of the members. The others draw with replacement, a class of n members with probability
-    n^q / sum n^q, at q = 0 ("class-balanced") and q = 1/2 ("square-root"): Kang et al. 2020, equation 1,
-    https://arxiv.org/abs/1910.09217.
+    The order is a function of the arguments only.
 
     Args:
         labels: class of every training chip (N,).
         members: indices of the chips that the epoch may use (M,).
+        sampler: name of a sampler.
+        seed: of the run.
+        epoch: number of the epoch from 0.
 
     Returns:
         Indices into the training chips (M,).
     """
-    rng = np.random.default_rng((seed, epoch))
-    if sampler == "natural":
-        return rng.permutation(members)
-    own = labels[members]
-    weights = np.bincount(own)[own] ** (_POWER[sampler] - 1)
-    return rng.choice(members, len(members), p=weights / weights.sum())
+    return SAMPLERS[sampler]().draw(labels, members, len(members), np.random.default_rng((seed, epoch)))
+
+
+@SAMPLERS.register
+@dataclass(frozen=True)
+class NaturalSampler:
+    """Every chip once per epoch, in random order."""
+
+    name: ClassVar[str] = "natural"
+    title: ClassVar[str] = "every chip once"
+
+    def draw(self, labels: Indices, members: Indices, size: int, rng: np.random.Generator) -> Indices:
+        """Return the first `size` chips of a permutation of `members` (M,)."""
+        return rng.permutation(members)[:size]
+
+
+class _FrequencySampler:
+    """Draws with replacement; a chip of a class with n members has a probability proportional to n^exponent."""
+
+    exponent: ClassVar[float]
+
+    def draw(self, labels: Indices, members: Indices, size: int, rng: np.random.Generator) -> Indices:
+        """Return `size` chips of `members` (M,), drawn with replacement by the frequency of their classes."""
+        member_labels = labels[members]
+        weights = np.bincount(member_labels)[member_labels] ** self.exponent
+        return rng.choice(members, size, p=weights / weights.sum())
+
+
+@SAMPLERS.register
+@dataclass(frozen=True)
+class ClassBalancedSampler(_FrequencySampler):
+    """Every class with the same probability: Kang et al. 2020, equation 1 at q = 0, https://arxiv.org/abs/1910.09217."""
+
+    name: ClassVar[str] = "class-balanced"
+    title: ClassVar[str] = "drawn with classes alike"
+    exponent: ClassVar[float] = -1.0
+
+
+@SAMPLERS.register
+@dataclass(frozen=True)
+class SquareRootSampler(_FrequencySampler):
+    """A class of n members with a probability proportional to sqrt(n): Kang et al. 2020, equation 1 at q = 1/2."""
+
+    name: ClassVar[str] = "square-root"
+    title: ClassVar[str] = "drawn by the root of class frequency"
+    exponent: ClassVar[float] = -0.5
+
+
+@SAMPLERS.register
+@dataclass(frozen=True)
+class RandomSampler:
+    """Uniform draws without replacement, which keep the long tail."""
+
+    name: ClassVar[str] = "random"
+    title: ClassVar[str] = "drawn at random"
+
+    def draw(self, labels: Indices, members: Indices, size: int, rng: np.random.Generator) -> Indices:
+        """Return `size` different chips of `members` (M,)."""
+        return rng.choice(members, size, replace=False, p=np.full(len(members), 1 / len(members)))
+
+
+@SAMPLERS.register
+@dataclass(frozen=True)
+class TailHeavySampler(_FrequencySampler):
+    """A class of n members with a probability proportional to 1 / n."""
+
+    name: ClassVar[str] = "tail-heavy"
+    title: ClassVar[str] = "drawn by the inverse of class frequency"
+    exponent: ClassVar[float] = -2.0

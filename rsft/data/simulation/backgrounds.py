@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 
-GROUNDS = ("water", "soil", "woods", "fields", "roofs")
+GROUND_TYPES = ("water", "soil", "woods", "fields", "roofs")
 
 _SIDE = 512
 _SLOPES = (0.6, 1.0, 1.4, 1.8, 2.4)  # of the amplitude spectrum, from grainy to cloudy
@@ -50,60 +50,60 @@ def _view(field: Float, rng: np.random.Generator, side: int, scale: float) -> Fl
     return np.asarray(cv2.warpAffine(field, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_WRAP))
 
 
-def noise(rng: np.random.Generator, side: int, roughness: int, scale: float = 1.0) -> Float:
+def power_law_noise(rng: np.random.Generator, side: int, roughness: int, scale: float = 1.0) -> Float:
     """Isotropic noise (side, side) of unit variance; roughness 0 is grainy, 4 is cloudy."""
     return _view(_bank()[0][roughness], rng, side, scale)
 
 
-def tinted(colour: NDArray[np.floating], shade: Float) -> Float:
+def tint(colour: NDArray[np.floating], shade: Float) -> Float:
     """A colour (3,) times 1 + shade (side, side): an image (side, side, 3)."""
     return np.asarray(np.multiply.outer(1 + shade, colour.astype(np.float32)), np.float32)
 
 
-def sea(rng: np.random.Generator, side: int) -> Float:
+def sea_texture(rng: np.random.Generator, side: int) -> Float:
     """Open water (side, side, 3) in 0-255: waves, slicks, and now and then whitecaps or sun glint."""
     colour = rng.dirichlet(np.ones(len(_WATERS))) @ _WATERS * rng.uniform(0.6, 1.6)
     waves = _view(_bank()[1][rng.integers(len(_SEAS))], rng, side, rng.uniform(0.4, 2))
-    shade = waves * rng.uniform(0.01, 0.14) + noise(rng, side, 4) * rng.uniform(0, 0.15)
-    image = tinted(colour, shade)
+    shade = waves * rng.uniform(0.01, 0.14) + power_law_noise(rng, side, 4) * rng.uniform(0, 0.15)
+    image = tint(colour, shade)
     if rng.random() < 0.2:
         image += (np.maximum(waves - rng.uniform(1.6, 2.6), 0) * rng.uniform(60, 160))[..., None]  # whitecaps
     if rng.random() < 0.15:
-        glitter = np.exp(noise(rng, side, 0) * rng.uniform(0.2, 0.6) + noise(rng, side, 4) * 0.3)
+        glitter = np.exp(power_law_noise(rng, side, 0) * rng.uniform(0.2, 0.6) + power_law_noise(rng, side, 4) * 0.3)
         image += (glitter * rng.uniform(20, 90))[..., None]
     return image
 
 
-def soil(rng: np.random.Generator, side: int) -> Float:
+def soil_texture(rng: np.random.Generator, side: int) -> Float:
     """Bare soil, sand or concrete (side, side, 3) in 0-255."""
     grey = rng.uniform(60, 200)
     colour = grey * np.array([1.05, 1.0, 0.93]) ** rng.uniform(-0.5, 3)
-    return tinted(colour, noise(rng, side, int(rng.integers(0, 4))) * rng.uniform(0.02, 0.15))
+    return tint(colour, power_law_noise(rng, side, int(rng.integers(0, 4))) * rng.uniform(0.02, 0.15))
 
 
-def woods(rng: np.random.Generator, side: int) -> Float:
+def woods_texture(rng: np.random.Generator, side: int) -> Float:
     """Tree crowns lit from one side (side, side, 3) in 0-255."""
-    crowns = cv2.GaussianBlur(noise(rng, side, 0, rng.uniform(0.3, 1)), (0, 0), rng.uniform(0.8, 2.5))
+    crowns = cv2.GaussianBlur(power_law_noise(rng, side, 0, rng.uniform(0.3, 1)), (0, 0), rng.uniform(0.8, 2.5))
     crowns = crowns / (crowns.std() + 1e-3)
     colour = np.array([rng.uniform(25, 70), rng.uniform(50, 95), rng.uniform(20, 55)])
     relief = crowns - np.roll(crowns, rng.integers(-2, 3, 2), (0, 1))
-    return tinted(colour, relief * rng.uniform(0.1, 0.3) + crowns * 0.15)
+    return tint(colour, relief * rng.uniform(0.1, 0.3) + crowns * 0.15)
 
 
-def fields(rng: np.random.Generator, side: int) -> Float:
+def fields_texture(rng: np.random.Generator, side: int) -> Float:
     """Farmland (side, side, 3) in 0-255: parcels in strips, each with its crop and its furrows."""
     x, y = _turned(rng, side)
     strip = np.floor(y / rng.uniform(0.25, 0.7)).astype(int)
     parcel = np.floor(x / rng.uniform(0.3, 0.9) + strip * 0.37).astype(int)
     key = (strip * 5 + parcel) % 13
     crops = np.array([105, 105, 70]) * rng.uniform(0.5, 1.5, (13, 1)) * rng.uniform(0.85, 1.15, (13, 3))
-    shade = noise(rng, side, 2) * 0.06 + np.sin(x * rng.uniform(60, 200)) * rng.uniform(0, 0.08)
+    shade = power_law_noise(rng, side, 2) * 0.06 + np.sin(x * rng.uniform(60, 200)) * rng.uniform(0, 0.08)
     return np.asarray(crops[key] * (1 + shade)[..., None], np.float32)
 
 
-def roofs(rng: np.random.Generator, side: int) -> Float:
+def roofs_texture(rng: np.random.Generator, side: int) -> Float:
     """A built-up quarter (side, side, 3) in 0-255: roofs with cast shadows in rows along streets."""
-    image = soil(rng, side) * rng.uniform(0.5, 0.9)
+    image = soil_texture(rng, side) * rng.uniform(0.5, 0.9)
     pitch, turn = side * rng.uniform(0.1, 0.35), rng.uniform(0, 90)
     sun = rng.uniform(-0.25, 0.25, 2) * pitch
     steps = np.arange(-0.75 * side, 0.75 * side, pitch)
@@ -120,13 +120,13 @@ def roofs(rng: np.random.Generator, side: int) -> Float:
             colour = palette[rng.integers(5)] * rng.uniform(0.7, 1.2)
             _rectangle(image, centre + sun, extent, turn, colour * 0.2)
             _rectangle(image, centre, extent, turn, colour)
-    return image * (1 + noise(rng, side, 1) * 0.06)[..., None]
+    return image * (1 + power_law_noise(rng, side, 1) * 0.06)[..., None]
 
 
-def land(rng: np.random.Generator, side: int) -> tuple[Float, int]:
+def land_texture(rng: np.random.Generator, side: int) -> tuple[Float, int]:
     """Any land (side, side, 3) in 0-255, and its place in GROUNDS."""
-    code = int(rng.integers(1, len(GROUNDS)))
-    return (sea, soil, woods, fields, roofs)[code](rng, side), code
+    code = int(rng.integers(1, len(GROUND_TYPES)))
+    return (sea_texture, soil_texture, woods_texture, fields_texture, roofs_texture)[code](rng, side), code
 
 
 def _turned(rng: np.random.Generator, side: int) -> tuple[Float, Float]:

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.data.simulation.backgrounds import GROUNDS, Float, noise
-from rsft.data.simulation.geometry import FRACTION_BITS, PARTS, Part, Ship, box_corners
-from rsft.data.simulation.paints import Paints, draw_paints
+from rsft.data.simulation.backgrounds import GROUND_TYPES, Float, power_law_noise
+from rsft.data.simulation.geometry import DECK_OBJECT_KINDS, FRACTION_BITS, DeckObject, Ship, box_corners
+from rsft.data.simulation.paints import Paints, sample_paints
 
 Points = NDArray[np.float64]
 Colour = NDArray[np.float64]  # (3,) in 0-255
 
-SURFACES = (*GROUNDS, "hull", *PARTS)
+SURFACES = (*GROUND_TYPES, "hull", *DECK_OBJECT_KINDS)
 """What a pixel can show; a pixel of the truth is a place in it."""
 SUPERSAMPLE = 2
 """Canvas pixels along a pixel of the image."""
@@ -38,11 +38,11 @@ class View:
 
     origin: Points
     axes: Points
-    look: Points
-    shadow: Points
+    relief_displacement: Points
+    shadow_displacement: Points
     ambient: float
 
-    def place(self, points: Points) -> Points:
+    def to_canvas(self, points: Points) -> Points:
         """Ship coordinates (..., 2) in metres -> canvas pixels (..., 2)."""
         return self.origin + points @ self.axes
 
@@ -52,56 +52,58 @@ class Canvas:
 
     def __init__(self, image: Float, ground: Float, view: View) -> None:
         self.image, self.view = image, view
-        self.light = np.ones(image.shape[:2], np.float32)
-        self.truth = np.stack([np.zeros_like(ground), ground], axis=2)
+        self.illumination = np.ones(image.shape[:2], np.float32)
+        self.ground_truth = np.stack([np.zeros_like(ground), ground], axis=2)
 
-    def fill(self, layer: Float, points: Points, value: float | NDArray[np.floating]) -> None:
+    def fill_convex_hull(self, layer: Float, points: Points, value: float | NDArray[np.floating]) -> None:
         """Fill the convex hull of canvas points (N, 2)."""
         fixed = (points * (1 << FRACTION_BITS)).astype(np.int32)
         colour = (value,) if isinstance(value, float) else value.tolist()
         cv2.fillConvexPoly(layer, cv2.convexHull(fixed), colour, shift=FRACTION_BITS)
 
-    def block(self, kind: str, base: Points, low: float, high: float, wall: Colour, top: Colour) -> None:
+    def draw_prism(self, kind: str, base: Points, low: float, high: float, wall: Colour, top: Colour) -> None:
         """A prism on a base (N, 2) of canvas points, from `low` to `high` metres over the water."""
-        roof = base + high * self.view.look
-        body = np.concatenate([base + low * self.view.look, roof])
-        self.fill(self.image, body, wall)
-        self.fill(self.image, roof, top)
-        self.fill(self.light, body, 1.0)
-        self.fill(self.truth, body, np.array([high, _CODES[kind]]))
+        roof = base + high * self.view.relief_displacement
+        body = np.concatenate([base + low * self.view.relief_displacement, roof])
+        self.fill_convex_hull(self.image, body, wall)
+        self.fill_convex_hull(self.image, roof, top)
+        self.fill_convex_hull(self.illumination, body, 1.0)
+        self.fill_convex_hull(self.ground_truth, body, np.array([high, _CODES[kind]]))
 
-    def shade(self, base: Points, ground_height: float, rise: float) -> None:
+    def cast_shadow(self, base: Points, ground_height: float, rise: float) -> None:
         """The shadow that a prism `rise` metres high casts on a plane at `ground_height`."""
-        foot = base + ground_height * self.view.look
-        self.fill(self.light, np.concatenate([foot, foot + rise * self.view.shadow]), self.view.ambient)
+        foot = base + ground_height * self.view.relief_displacement
+        self.fill_convex_hull(
+            self.illumination, np.concatenate([foot, foot + rise * self.view.shadow_displacement]), self.view.ambient
+        )
 
-    def paint_parts(self, parts: Sequence[Part], bases: Points, plane: float, paints: Paints) -> None:
+    def draw_deck_objects(self, parts: Sequence[DeckObject], bases: Points, plane: float, paints: Paints) -> None:
         """Boxes on bases (P, 4, 2) that stand on a plane; a kind with several paints takes them in turn."""
         for index, (part, base) in enumerate(zip(parts, bases, strict=True)):
-            self.shade(base, plane, part.height)
+            self.cast_shadow(base, plane, part.height)
             colours = paints[part.kind]
             colour = colours[index % len(colours)]
-            self.block(part.kind, base, plane, plane + part.height, colour * 0.7, colour)
+            self.draw_prism(part.kind, base, plane, plane + part.height, colour * 0.7, colour)
 
-    def paint_ship(self, ship: Ship, rng: np.random.Generator) -> None:
+    def draw_ship(self, ship: Ship, rng: np.random.Generator) -> None:
         """Shadows on the water, the hull, its deck, then every part from low to high."""
-        paints = draw_paints(ship, rng)
-        outline, bases = self.view.place(ship.outline()), self.view.place(box_corners(ship.parts))
-        self.shade(outline, 0, ship.freeboard)
-        for part, base in zip(ship.parts, bases, strict=True):
-            self.shade(base, 0, ship.freeboard + part.height)
-        self.block("hull", outline, 0, ship.freeboard, paints["hull"][0], paints["deck"][0])
-        self.paint_parts(ship.parts, bases, ship.freeboard, paints)
-        weather = 1 + noise(rng, len(self.image), int(rng.integers(3))) * np.float32(rng.uniform(0, 0.12))
-        weather[self.truth[..., 0] == 0] = 1
+        paints = sample_paints(ship, rng)
+        outline, bases = self.view.to_canvas(ship.outline()), self.view.to_canvas(box_corners(ship.deck_objects))
+        self.cast_shadow(outline, 0, ship.freeboard)
+        for part, base in zip(ship.deck_objects, bases, strict=True):
+            self.cast_shadow(base, 0, ship.freeboard + part.height)
+        self.draw_prism("hull", outline, 0, ship.freeboard, paints["hull"][0], paints["deck"][0])
+        self.draw_deck_objects(ship.deck_objects, bases, ship.freeboard, paints)
+        weather = 1 + power_law_noise(rng, len(self.image), int(rng.integers(3))) * np.float32(rng.uniform(0, 0.12))
+        weather[self.ground_truth[..., 0] == 0] = 1
         self.image *= weather[..., None]
 
-    def lit(self) -> Float:
+    def shaded_image(self) -> Float:
         """The image under its light."""
-        return np.asarray(self.image * self.light[..., None], np.float32)
+        return np.asarray(self.image * self.illumination[..., None], np.float32)
 
 
-def draw_view(ship: Ship, rng: np.random.Generator, size: int, spacing: float, heading: float) -> View:
+def sample_view(ship: Ship, rng: np.random.Generator, size: int, spacing: float, heading: float) -> View:
     """A place near the middle of an image of `size` pixels, a nearly vertical look, and a sun or an overcast sky."""
     scale = SUPERSAMPLE / spacing
     bow = np.array([np.sin(heading), -np.cos(heading)])

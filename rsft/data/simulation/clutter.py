@@ -28,20 +28,20 @@ class Shore:
     angle: float
     offset: float
 
-    def distance(self, x: Float, y: Float) -> Float:
+    def distance_inland(self, x: Float, y: Float) -> Float:
         """Metres inland of points; negative on water."""
         return np.asarray(
             x * np.float32(np.cos(self.angle)) + y * np.float32(np.sin(self.angle)) - np.float32(self.offset)
         )
 
 
-def grid(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:
+def pixel_grid(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:
     """x (1, size) and y (size, 1) of the pixels, metres from the centre; spacing along azimuth, range."""
     steps = (np.arange(size) - (size - 1) / 2).astype(np.float32)
     return steps[None] * np.float32(spacing[1]), steps[:, None] * np.float32(spacing[0])
 
 
-def sea_power(rng: np.random.Generator, size: int, spacing: tuple[float, float]) -> Float:
+def sea_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float, float]) -> Float:
     """Mean power (size, size) of open water, mean 1: wind texture and, mostly, swell."""
     frequency_x, frequency_y = _frequencies(size, spacing)
     squared = frequency_x**2 + frequency_y**2
@@ -54,7 +54,7 @@ def sea_power(rng: np.random.Generator, size: int, spacing: tuple[float, float])
     return _textured(rng, size, spectrum, _SHAPES[rng.integers(4, len(_SHAPES))])
 
 
-def land_power(rng: np.random.Generator, size: int, spacing: tuple[float, float]) -> Float:
+def land_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float, float]) -> Float:
     """Mean power (size, size) of land over that of the sea: fields to dense port, spiky."""
     frequency_x, frequency_y = _frequencies(size, spacing)
     reach = rng.uniform(3, 10)

@@ -9,7 +9,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-PARTS = ("hatch", "house", "container", "pipe", "manifold", "hopper", "crane", "mast", "funnel", "gear", "deck")
+DECK_OBJECT_KINDS = (
+    "hatch",
+    "house",
+    "container",
+    "pipe",
+    "manifold",
+    "hopper",
+    "crane",
+    "mast",
+    "funnel",
+    "gear",
+    "deck",
+)
 """The kinds of boxes."""
 UNIT_BOX = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
 """Its corners, in turn."""
@@ -21,7 +33,7 @@ _OUTLINE_POINTS = 12  # a taper and side
 
 
 @dataclass(frozen=True)
-class Part:
+class DeckObject:
     """A box that stands on deck, in metres; parts may overlap, the higher one then covers the lower.
 
     Attributes:
@@ -55,7 +67,7 @@ class Ship:
     freeboard: float
     bow: float
     stern: float
-    parts: tuple[Part, ...]
+    deck_objects: tuple[DeckObject, ...]
 
     def half_beam(self, x: float | NDArray[np.float64]) -> NDArray[np.float64]:
         """Half the hull's width at `x`: full amidships, 0 at the bow, 0.72 of it at the transom."""
@@ -74,7 +86,7 @@ class Ship:
         return np.concatenate([starboard, starboard[::-1] * (1, -1)])
 
 
-def box_corners(parts: Sequence[Part]) -> NDArray[np.float64]:
+def box_corners(parts: Sequence[DeckObject]) -> NDArray[np.float64]:
     """The four corners of each part, (P, 4, 2) in ship coordinates."""
     boxes = np.array([(part.x, part.y, part.length, part.width) for part in parts]).reshape(-1, 1, 4)
     return np.asarray(boxes[..., :2] + UNIT_BOX * boxes[..., 2:])

@@ -8,17 +8,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.data.simulation.backgrounds import Float, land, noise, sea, soil
-from rsft.data.simulation.canvas import SUPERSAMPLE, SURFACES, Canvas, View, draw_view
-from rsft.data.simulation.geometry import Part, Ship, box_corners, fill_polygon
-from rsft.data.simulation.paints import draw_paints
+from rsft.data.simulation.backgrounds import Float, land_texture, power_law_noise, sea_texture, soil_texture
+from rsft.data.simulation.canvas import SUPERSAMPLE, SURFACES, Canvas, View, sample_view
+from rsft.data.simulation.geometry import DeckObject, Ship, box_corners, fill_polygon
+from rsft.data.simulation.paints import sample_paints
 
-__all__ = ["SURFACES", "Scene", "render_optical", "render_scene"]
+__all__ = ["SURFACES", "SimulatedScene", "render_optical_chip", "render_optical_scene"]
 
 _HAZE, _CLOUD = np.array([150, 165, 185], np.float32), np.float32(235)
 
 
-def render_optical(
+def render_optical_chip(
     ship: Ship | None,
     rng: np.random.Generator,
     size: int = 64,
@@ -31,10 +31,10 @@ def render_optical(
         spacing: metres a pixel; drawn so that the ship spans 15 to 95 % of the chip where None.
         heading: of the bow, radians clockwise from up; uniformly random where None.
     """
-    return render_scene(ship, rng, size, spacing, heading).image
+    return render_optical_scene(ship, rng, size, spacing, heading).image
 
 
-class Scene(NamedTuple):
+class SimulatedScene(NamedTuple):
     """An image and what it shows.
 
     Attributes:
@@ -48,28 +48,28 @@ class Scene(NamedTuple):
     surfaces: NDArray[np.uint8]
 
 
-def render_scene(
+def render_optical_scene(
     ship: Ship | None,
     rng: np.random.Generator,
     size: int = 64,
     spacing: float | None = None,
     heading: float | None = None,
-) -> Scene:
+) -> SimulatedScene:
     """As `render_optical`, with the truth of every pixel."""
     if ship is None:
         image, ground = _scenery(rng, size * SUPERSAMPLE)
-        return Scene(_expose(image, rng, size), np.zeros((size, size), np.float32), _sample(ground))
+        return SimulatedScene(_expose(image, rng, size), np.zeros((size, size), np.float32), _sample(ground))
     if spacing is None:
         spacing = ship.length / (size * np.exp(rng.uniform(np.log(0.15), np.log(0.95))))
     if heading is None:
         heading = rng.uniform(0, 2 * np.pi)
-    view = draw_view(ship, rng, size, spacing, heading)
+    view = sample_view(ship, rng, size, spacing, heading)
     canvas = Canvas(*_surroundings(ship, view, rng, size * SUPERSAMPLE), view)
     if rng.random() < 0.2:
         _moor(canvas, ship, rng)
-    canvas.paint_ship(ship, rng)
-    relief = cv2.resize(canvas.truth[..., 0], (size, size), interpolation=cv2.INTER_AREA) / np.float32(ship.beam)
-    return Scene(_expose(canvas.lit(), rng, size), relief, _sample(canvas.truth[..., 1]))
+    canvas.draw_ship(ship, rng)
+    relief = cv2.resize(canvas.ground_truth[..., 0], (size, size), interpolation=cv2.INTER_AREA) / np.float32(ship.beam)
+    return SimulatedScene(_expose(canvas.shaded_image(), rng, size), relief, _sample(canvas.ground_truth[..., 1]))
 
 
 def _sample(codes: Float) -> NDArray[np.uint8]:
@@ -79,20 +79,24 @@ def _sample(codes: Float) -> NDArray[np.uint8]:
 def _scenery(rng: np.random.Generator, side: int) -> tuple[Float, Float]:
     """No ship: land, open water, or a shore between the two; with the place in SURFACES of every pixel."""
     where = rng.random()
-    water, flat = sea(rng, side), np.zeros((side, side), np.float32)
+    water, flat = sea_texture(rng, side), np.zeros((side, side), np.float32)
     if where < 0.25:
         return water, flat
-    ashore, code = land(rng, side)
-    shore = np.ones_like(flat, bool) if where < 0.75 else noise(rng, side, 4, rng.uniform(0.3, 1)) > rng.uniform(-1, 1)
+    ashore, code = land_texture(rng, side)
+    shore = (
+        np.ones_like(flat, bool)
+        if where < 0.75
+        else power_law_noise(rng, side, 4, rng.uniform(0.3, 1)) > rng.uniform(-1, 1)
+    )
     return np.where(shore[..., None], ashore, water), np.where(shore, np.float32(code), flat)
 
 
 def _surroundings(ship: Ship, view: View, rng: np.random.Generator, side: int) -> tuple[Float, Float]:
     """Water around a ship, or now and then land: in dock or on a beach."""
     if rng.random() < 0.08:
-        image, code = land(rng, side)
+        image, code = land_texture(rng, side)
         return image, np.full((side, side), code, np.float32)
-    image = sea(rng, side)
+    image = sea_texture(rng, side)
     if rng.random() < 0.4:
         _add_wake(image, ship, view, rng)
     return image, np.zeros((side, side), np.float32)
@@ -111,8 +115,8 @@ def _add_wake(image: Float, ship: Ship, view: View, rng: np.random.Generator) ->
             arm = sign * reach * np.tan(np.deg2rad(rng.uniform(10, 19.5)))
             shapes.append(np.array([[bow, 0], [bow - reach, arm], [bow - reach, arm * 0.82]]))
     for shape in shapes:
-        fill_polygon(foam, view.place(shape), 1.0)
-    foam = cv2.GaussianBlur(foam, (0, 0), rng.uniform(1, 3)) * (0.6 + 0.3 * noise(rng, side, 1))
+        fill_polygon(foam, view.to_canvas(shape), 1.0)
+    foam = cv2.GaussianBlur(foam, (0, 0), rng.uniform(1, 3)) * (0.6 + 0.3 * power_law_noise(rng, side, 1))
     image += (np.clip(foam, 0, 1) * rng.uniform(20, 140))[..., None]
 
 
@@ -121,20 +125,20 @@ def _moor(canvas: Canvas, ship: Ship, rng: np.random.Generator) -> None:
     side = rng.choice([-1, 1])
     edge, reach, height = ship.beam * rng.uniform(0.53, 0.8), ship.length * 3, ship.freeboard * rng.uniform(0.2, 0.8)
     corners = np.array([[-reach, edge], [reach, edge], [reach, reach], [-reach, reach]]) * (1, side)
-    base = canvas.view.place(corners) + height * canvas.view.look
-    mask = np.zeros_like(canvas.light)
-    canvas.fill(mask, base, 1.0)
-    canvas.truth[mask > 0, 1] = SURFACES.index("soil")
-    canvas.image[mask > 0] = soil(rng, len(mask))[mask > 0]
+    base = canvas.view.to_canvas(corners) + height * canvas.view.relief_displacement
+    mask = np.zeros_like(canvas.illumination)
+    canvas.fill_convex_hull(mask, base, 1.0)
+    canvas.ground_truth[mask > 0, 1] = SURFACES.index("soil")
+    canvas.image[mask > 0] = soil_texture(rng, len(mask))[mask > 0]
     sheds = []
     for _ in range(int(rng.integers(0, 9))):
         length, width = ship.beam * rng.uniform(0.3, 3), ship.beam * rng.uniform(0.2, 0.8)
         x, y = ship.length * rng.uniform(-0.8, 0.8), edge + width / 2 + ship.beam * rng.uniform(0.1, 2)
         kind = ("house", "container", "crane", "hatch")[rng.integers(4)]
-        sheds.append(Part(x, side * y, length, width, ship.beam * rng.uniform(0.1, 0.6), kind))
-    bases = canvas.view.place(box_corners(sheds))
-    canvas.paint_parts(sheds, bases, height, draw_paints(ship, rng))
-    canvas.truth[..., 0] = 0  # only the ship counts
+        sheds.append(DeckObject(x, side * y, length, width, ship.beam * rng.uniform(0.1, 0.6), kind))
+    bases = canvas.view.to_canvas(box_corners(sheds))
+    canvas.draw_deck_objects(sheds, bases, height, sample_paints(ship, rng))
+    canvas.ground_truth[..., 0] = 0  # only the ship counts
 
 
 def _expose(image: Float, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
@@ -142,7 +146,7 @@ def _expose(image: Float, rng: np.random.Generator, size: int) -> NDArray[np.uin
     veil, gain = rng.uniform(0, 0.35) * (rng.random() < 0.6), rng.uniform(0.7, 1.3)
     image = image * np.float32((1 - veil) * gain) + _HAZE * np.float32(veil)
     if rng.random() < 0.1:
-        cloud = np.clip(noise(rng, len(image), 4, rng.uniform(0.5, 2)) * 0.5, 0, 0.85)[..., None]
+        cloud = np.clip(power_law_noise(rng, len(image), 4, rng.uniform(0.5, 2)) * 0.5, 0, 0.85)[..., None]
         image += (_CLOUD - image) * cloud
     blurred = cv2.GaussianBlur(image, (0, 0), SUPERSAMPLE * rng.uniform(0.3, 1.0))
     sampled = np.asarray(cv2.resize(blurred, (size, size), interpolation=cv2.INTER_AREA), np.float32)

@@ -29,7 +29,7 @@ _PAINTS = {kind: np.array(palette, np.float64) for kind, palette in _PALETTES.it
 _WARSHIP_GREYS = np.array([[105, 112, 118], [135, 140, 145], [160, 165, 168]], np.float64)
 
 
-def draw_paints(ship: Ship, rng: np.random.Generator) -> Paints:
+def sample_paints(ship: Ship, rng: np.random.Generator) -> Paints:
     """One paint a kind of part and ship, but containers in many."""
     worn = rng.uniform(0.85, 1.15, (len(_PAINTS), _CONTAINER_PAINTS, 3)) * rng.uniform(0.7, 1.15)
     choice = rng.random((len(_PAINTS), _CONTAINER_PAINTS))

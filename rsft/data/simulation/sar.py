@@ -8,8 +8,14 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from rsft.data.simulation.clutter import Shore, grid, land_power, sea_power
-from rsft.data.simulation.scatterers import Echoes, Pose, heights, ship_echoes, shore_echoes
+from rsft.data.simulation.clutter import Shore, land_clutter_power, pixel_grid, sea_clutter_power
+from rsft.data.simulation.scatterers import (
+    Pose,
+    Scatterers,
+    height_map,
+    sample_ship_scatterers,
+    sample_shore_scatterers,
+)
 from rsft.data.simulation.ships import Ship
 
 Float = NDArray[np.float32]
@@ -19,7 +25,7 @@ _NOISE = 0.1  # of the sensor, over the mean power of the sea: what is left in a
 
 
 @dataclass(frozen=True)
-class Radar:
+class SarSensor:
     """How an image is taken.
 
     Attributes:
@@ -39,21 +45,21 @@ class Radar:
     defocus: float
 
     @property
-    def tangent(self) -> float:
+    def tan_incidence(self) -> float:
         """Of the angle of incidence: metres of shadow behind a metre of height."""
         return float(np.tan(np.radians(self.incidence)))
 
     @property
-    def cell(self) -> float:
+    def pixel_area(self) -> float:
         """The area of a pixel in square metres."""
         return self.spacing[0] * self.spacing[1]
 
-    def defocused(self, size: int) -> Complex:
+    def defocus_filter(self, size: int) -> Complex:
         """The factor (size, 1) on the spectrum that a ship's motion makes."""
         frequency = scipy.fft.fftfreq(size)[:, None] * self.oversampling * 2
         return np.asarray(np.exp(1j * self.defocus * frequency**2), np.complex64)
 
-    def window(self, size: int) -> Float:
+    def spectral_window(self, size: int) -> Float:
         """The spectrum of the impulse response (size, size), which keeps the power of noise."""
         frequency = scipy.fft.fftfreq(size) * self.oversampling
         line = np.where(abs(frequency) < 0.5, self.taper + (1 - self.taper) * np.cos(2 * np.pi * frequency), 0)
@@ -61,9 +67,9 @@ class Radar:
         return np.outer(line, line).astype(np.float32)
 
 
-def draw_radar(rng: np.random.Generator, spacing: tuple[float, float]) -> Radar:
+def sample_sensor(rng: np.random.Generator, spacing: tuple[float, float]) -> SarSensor:
     """An imaging geometry as spaceborne sensors have it."""
-    return Radar(
+    return SarSensor(
         spacing=spacing,
         incidence=rng.uniform(22, 48),
         looks=int(rng.integers(1, 4)),
@@ -73,46 +79,48 @@ def draw_radar(rng: np.random.Generator, spacing: tuple[float, float]) -> Radar:
     )
 
 
-def render_sar(ship: Ship, radar: Radar, rng: np.random.Generator, size: int = 256) -> Float:
+def render_sar_chip(ship: Ship, radar: SarSensor, rng: np.random.Generator, size: int = 256) -> Float:
     """Amplitude (size, size) of a chip with `ship` near its centre, on open water or, now and then, at a quay."""
     x, y = rng.normal(0, 0.02 * size, 2) * radar.spacing[::-1]
     pose = Pose(ship, float(x), float(y), rng.uniform(0, 2 * np.pi))
     shore = _quay(pose, rng) if rng.random() < 0.2 else None
-    return render_scene([pose], shore, radar, rng, size)
+    return render_sar_scene([pose], shore, radar, rng, size)
 
 
-def render_scene(poses: list[Pose], shore: Shore | None, radar: Radar, rng: np.random.Generator, size: int) -> Float:
+def render_sar_scene(
+    poses: list[Pose], shore: Shore | None, radar: SarSensor, rng: np.random.Generator, size: int
+) -> Float:
     """Amplitude (size, size) of ships on water, with land where `shore` has it; a moderate sea has power 1."""
-    x, y = grid(size, radar.spacing)
-    power, relief = sea_power(rng, size, radar.spacing), heights(poses, size, radar.spacing)
+    x, y = pixel_grid(size, radar.spacing)
+    power, relief = sea_clutter_power(rng, size, radar.spacing), height_map(poses, size, radar.spacing)
     power *= np.float32(10 ** rng.uniform(-0.6, 0.6))  # wind
     if shore is not None:
-        inland = shore.distance(x, y) > 0
-        power[inland] = land_power(rng, size, radar.spacing)[inland]
+        inland = shore.distance_inland(x, y) > 0
+        power[inland] = land_clutter_power(rng, size, radar.spacing)[inland]
     # x + z tan(incidence) is constant along a ray: what stands nearer to the radar and reaches higher hides a point
-    lit_from = np.maximum.accumulate(x + relief * radar.tangent, axis=1)
+    lit_from = np.maximum.accumulate(x + relief * radar.tan_incidence, axis=1)
     power[(relief > 0) | (x < lit_from)] = 0
     power += np.float32(_NOISE)
-    columns = [ship_echoes(pose, radar.cell, rng) for pose in poses]
+    columns = [sample_ship_scatterers(pose, radar.pixel_area, rng) for pose in poses]
     if shore is not None:
-        columns.append(shore_echoes(shore, float(x.max()), radar.cell, rng))
-    echoes = _seen(Echoes.of(columns), relief, lit_from, radar)
-    window, total = radar.window(size), np.zeros((size, size), np.float32)
+        columns.append(sample_shore_scatterers(shore, float(x.max()), radar.pixel_area, rng))
+    echoes = _seen(Scatterers.from_groups(columns), relief, lit_from, radar)
+    window, total = radar.spectral_window(size), np.zeros((size, size), np.float32)
     for _ in range(radar.looks):
         spectrum = scipy.fft.fft2(np.sqrt(power / 2) * _normal(rng, (size, size)))
-        spectrum += scipy.fft.fft2(_splat(echoes, radar, rng, size)) * radar.defocused(size)
+        spectrum += scipy.fft.fft2(_splat(echoes, radar, rng, size)) * radar.defocus_filter(size)
         image = scipy.fft.ifft2(spectrum * window)
         total += image.real**2 + image.imag**2
     return np.sqrt(total / radar.looks)
 
 
-def to_uint8(amplitude: Float) -> NDArray[np.uint8]:
+def amplitude_to_uint8(amplitude: Float) -> NDArray[np.uint8]:
     """Stretched for the eye: the sea stays dark, the strongest returns saturate."""
     top = max(np.percentile(amplitude, 99.8), 6 * np.median(amplitude))
     return np.asarray(np.rint(np.minimum(amplitude * (255 / top), 255)), np.uint8)
 
 
-def to_uint16(amplitude: Float, gain: float) -> NDArray[np.uint16]:
+def amplitude_to_uint16(amplitude: Float, gain: float) -> NDArray[np.uint16]:
     """Amplitude as digital numbers, `gain` a unit."""
     return np.asarray(np.rint(np.minimum(amplitude * gain, 65535)), np.uint16)
 
@@ -124,24 +132,26 @@ def _quay(pose: Pose, rng: np.random.Generator) -> Shore:
     return Shore(float(angle), float(midships + pose.ship.beam / 2 + rng.uniform(2, 30)))
 
 
-def _seen(echoes: Echoes, relief: NDArray[np.float64], lit_from: NDArray[np.float64], radar: Radar) -> Echoes:
+def _seen(
+    echoes: Scatterers, relief: NDArray[np.float64], lit_from: NDArray[np.float64], radar: SarSensor
+) -> Scatterers:
     """The scatterers that the radar sees: within the image, not under another part and not in a shadow."""
     size = len(relief)
     column = np.rint(echoes.x / radar.spacing[1] + (size - 1) / 2).astype(int)
     row = np.rint(echoes.y / radar.spacing[0] + (size - 1) / 2).astype(int)
     inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
     row, nearer = np.where(inside, row, 0), np.where(inside, column - 1, 0).clip(0)
-    lit = echoes.x + echoes.z * radar.tangent > lit_from[row, nearer] - 0.5 * radar.spacing[1]
-    return Echoes.of([echoes.columns()[:, inside & lit]])
+    lit = echoes.x + echoes.z * radar.tan_incidence > lit_from[row, nearer] - 0.5 * radar.spacing[1]
+    return Scatterers.from_groups([echoes.to_array()[:, inside & lit]])
 
 
-def _splat(echoes: Echoes, radar: Radar, rng: np.random.Generator, size: int) -> Complex:
+def _splat(echoes: Scatterers, radar: SarSensor, rng: np.random.Generator, size: int) -> Complex:
     """One look at the scatterers, laid over toward the radar: a complex image (size, size)."""
-    column = np.rint((echoes.x - echoes.z / radar.tangent) / radar.spacing[1] + (size - 1) / 2).astype(int)
+    column = np.rint((echoes.x - echoes.z / radar.tan_incidence) / radar.spacing[1] + (size - 1) / 2).astype(int)
     row = np.rint(echoes.y / radar.spacing[0] + (size - 1) / 2).astype(int)
     inside = (column >= 0) & (column < size)
     wave = _normal(rng, echoes.x.shape) / np.sqrt(2)
-    wave = np.where(echoes.steady > 0, wave / abs(wave), wave) * np.sqrt(echoes.power / radar.cell)
+    wave = np.where(echoes.nonfluctuating > 0, wave / abs(wave), wave) * np.sqrt(echoes.rcs / radar.pixel_area)
     place, wave = (row * size + column)[inside], wave[inside]
     real, imaginary = (np.bincount(place, part, size * size) for part in (wave.real, wave.imag))
     return (real + 1j * imaginary).astype(np.complex64).reshape(size, size)

@@ -49,45 +49,45 @@ class Pose:
     y: float
     heading: float
 
-    def place(self, points: Points) -> Points:
+    def to_image_frame(self, points: Points) -> Points:
         """Ship coordinates (..., 2) -> image frame (..., 2)."""
         cos, sin = np.cos(self.heading), np.sin(self.heading)
         return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]) + (self.x, self.y))
 
-    def box(self) -> Points:
+    def bounding_box(self) -> Points:
         """The corners of the rotated box, bow to port first, clockwise in the image (4, 2)."""
         half = np.array([self.ship.length, self.ship.beam]) / 2
-        return self.place(np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]]) * half)
+        return self.to_image_frame(np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]]) * half)
 
 
 @dataclass(frozen=True)
-class Echoes:
+class Scatterers:
     """Scatterers (N,): ground position and height in metres, mean power, and 1 where it is one steady point, else 0."""
 
     x: Values
     y: Values
     z: Values
-    power: Values
-    steady: Values
+    rcs: Values
+    nonfluctuating: Values
 
     @classmethod
-    def of(cls, groups: Sequence[Values]) -> Echoes:
+    def from_groups(cls, groups: Sequence[Values]) -> Scatterers:
         """From columns x, y, z, power, steady: arrays (5, N)."""
         return cls(*np.concatenate([np.empty((5, 0)), *groups], axis=1))
 
-    def columns(self) -> Values:
+    def to_array(self) -> Values:
         """The reverse of `of`: (5, N)."""
-        return np.stack([self.x, self.y, self.z, self.power, self.steady])
+        return np.stack([self.x, self.y, self.z, self.rcs, self.nonfluctuating])
 
 
-def ship_echoes(pose: Pose, cell: float, rng: np.random.Generator) -> Values:
+def sample_ship_scatterers(pose: Pose, cell: float, rng: np.random.Generator) -> Values:
     """All scatterers of a ship, hidden ones too, as columns (5, N); `cell` is the area of a pixel in square metres."""
-    ship, parts = pose.ship, pose.ship.parts
+    ship, parts = pose.ship, pose.ship.deck_objects
     boxes = np.array([(part.x, part.y, part.length, part.width) for part in parts]).reshape(-1, 4)
     tops = np.array([ship.freeboard + part.height for part in parts])
     gains = np.array([_GAINS[part.kind] for part in parts]).reshape(-1, 3)
-    corners = pose.place(box_corners(parts))
-    hull = pose.place(ship.outline())[None]
+    corners = pose.to_image_frame(box_corners(parts))
+    hull = pose.to_image_frame(ship.outline())[None]
     groups = [
         _deck(pose, cell, rng),
         _tops(pose, boxes, tops, gains[:, 0], cell, rng),
@@ -100,7 +100,7 @@ def ship_echoes(pose: Pose, cell: float, rng: np.random.Generator) -> Values:
     return echoes
 
 
-def shore_echoes(shore: Shore, reach: float, cell: float, rng: np.random.Generator) -> Values:
+def sample_shore_scatterers(shore: Shore, reach: float, cell: float, rng: np.random.Generator) -> Values:
     """Scatterers of a built-up shore as columns (5, N): the quay's wall, and buildings in rows along it.
 
     Args:
@@ -122,15 +122,17 @@ def shore_echoes(shore: Shore, reach: float, cell: float, rng: np.random.Generat
     return np.concatenate(groups, axis=1)
 
 
-def heights(poses: list[Pose], size: int, spacing: tuple[float, float]) -> Values:
+def height_map(poses: list[Pose], size: int, spacing: tuple[float, float]) -> Values:
     """Height over water (size, size) of what stands in each pixel."""
     relief = np.zeros((size, size), np.float32)
     for pose in poses:
         shapes = [(pose.ship.outline(), pose.ship.freeboard)]
-        bases = box_corners(pose.ship.parts)
-        shapes += [(base, pose.ship.freeboard + part.height) for base, part in zip(bases, pose.ship.parts, strict=True)]
+        bases = box_corners(pose.ship.deck_objects)
+        shapes += [
+            (base, pose.ship.freeboard + part.height) for base, part in zip(bases, pose.ship.deck_objects, strict=True)
+        ]
         for base, height in shapes:
-            fill_polygon(relief, pose.place(base) / spacing[::-1] + (size - 1) / 2, height)
+            fill_polygon(relief, pose.to_image_frame(base) / spacing[::-1] + (size - 1) / 2, height)
     return relief.astype(np.float64)
 
 
@@ -139,7 +141,7 @@ def _deck(pose: Pose, cell: float, rng: np.random.Generator) -> Values:
     count = max(16, int(_DENSITY * ship.length * ship.beam / cell))
     x = rng.uniform(-0.5, 0.5, count) * ship.length
     width = 2 * ship.half_beam(x)
-    place = pose.place(np.stack([x, rng.uniform(-0.5, 0.5, count) * width], axis=1))
+    place = pose.to_image_frame(np.stack([x, rng.uniform(-0.5, 0.5, count) * width], axis=1))
     power = _linear(_GAINS["hull"][0]) * width * ship.length / count
     return np.stack([*place.T, np.full(count, ship.freeboard), power, np.zeros(count)])
 
@@ -149,7 +151,7 @@ def _tops(pose: Pose, boxes: Values, tops: Values, gains: Values, cell: float, r
     counts = np.maximum(4, _DENSITY * area / cell).astype(int)
     which = np.repeat(np.arange(len(boxes)), counts)
     inside = boxes[which, :2] + rng.uniform(-0.5, 0.5, (len(which), 2)) * boxes[which, 2:]
-    place = pose.place(inside)
+    place = pose.to_image_frame(inside)
     power = (_linear(gains) * area / counts)[which]
     return np.stack([*place.T, tops[which], power, np.zeros(len(which))])
 

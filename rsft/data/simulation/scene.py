@@ -8,13 +8,13 @@ import numpy as np
 
 from rsft.data.simulation.clutter import Shore
 from rsft.data.simulation.scatterers import Pose
-from rsft.data.simulation.ships import draw_ship
+from rsft.data.simulation.ships import sample_ship
 
 _TRIES = 40  # for a free place
 _CLEARANCE = 8.0  # metres between ships
 
 
-def draw_shore(rng: np.random.Generator, side: float) -> Shore:
+def sample_shore(rng: np.random.Generator, side: float) -> Shore:
     """A shore that takes up to a third of a square of `side` metres."""
     return Shore(float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.15, 0.45) * side))
 
@@ -26,7 +26,7 @@ def place_ships(kinds: Sequence[str], shore: Shore | None, side: float, rng: np.
     """
     placed: dict[int, Pose] = {}
     for index, kind in enumerate(kinds):
-        ship = draw_ship(kind, rng)
+        ship = sample_ship(kind, rng)
         for _ in range(_TRIES):
             if shore is not None and rng.random() < 0.5:
                 berth = shore.offset - ship.beam / 2 - rng.uniform(1, 15)
@@ -47,7 +47,7 @@ def place_ships(kinds: Sequence[str], shore: Shore | None, side: float, rng: np.
 def _fits(pose: Pose, others: list[Pose], shore: Shore | None, side: float) -> bool:
     if max(abs(pose.x), abs(pose.y)) > side / 2:
         return False
-    if shore is not None and shore.distance(*pose.box().T).max() > 0:
+    if shore is not None and shore.distance_inland(*pose.bounding_box().T).max() > 0:
         return False
     return all(_apart(pose, other) and _apart(other, pose) for other in others)
 
@@ -55,6 +55,6 @@ def _fits(pose: Pose, others: list[Pose], shore: Shore | None, side: float) -> b
 def _apart(pose: Pose, other: Pose) -> bool:
     """Whether an axis of `pose` separates the two boxes."""
     cos, sin = np.cos(pose.heading), np.sin(pose.heading)
-    offset = (other.box() - (pose.x, pose.y)) @ np.array([[cos, -sin], [sin, cos]])
+    offset = (other.bounding_box() - (pose.x, pose.y)) @ np.array([[cos, -sin], [sin, cos]])
     half = np.array([pose.ship.length, pose.ship.beam]) / 2 + _CLEARANCE
     return bool(np.any((offset.min(axis=0) > half) | (offset.max(axis=0) < -half)))

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rsft.data.simulation import fittings
-from rsft.data.simulation.geometry import PARTS, Part, Ship
+from rsft.data.simulation.geometry import DECK_OBJECT_KINDS, DeckObject, Ship
 
-__all__ = ["CLASSES", "PARTS", "SIZES", "Part", "Ship", "draw_ship"]
+__all__ = ["DECK_OBJECT_KINDS", "SHIP_CLASSES", "SHIP_KINDS", "DeckObject", "Ship", "sample_ship"]
 
 Range = tuple[float, float]
 
@@ -31,34 +31,34 @@ class ShipClass:
     freeboard: Range
     bow: Range
     stern: Range
-    fittings: Callable[[Ship, np.random.Generator], list[Part]]
+    deck_layout: Callable[[Ship, np.random.Generator], list[DeckObject]]
 
 
-SIZES = {
-    "cargo": ShipClass((60, 300), (5.6, 7.4), (0.15, 0.35), (0.10, 0.2), (0.05, 0.15), fittings.cargo),
-    "container": ShipClass((100, 400), (6.0, 8.0), (0.2, 0.35), (0.18, 0.3), (0.05, 0.15), fittings.container),
-    "tanker": ShipClass((60, 340), (5.4, 6.8), (0.1, 0.3), (0.08, 0.15), (0.08, 0.2), fittings.tanker),
-    "dredger": ShipClass((50, 180), (4.4, 5.8), (0.08, 0.2), (0.08, 0.18), (0.05, 0.12), fittings.dredger),
-    "fishing": ShipClass((15, 60), (3.2, 4.8), (0.15, 0.35), (0.3, 0.5), (0.1, 0.25), fittings.fishing),
-    "passenger": ShipClass((30, 330), (4.6, 8.5), (0.2, 0.4), (0.2, 0.4), (0.05, 0.15), fittings.passenger),
-    "tug": ShipClass((18, 40), (2.4, 3.4), (0.12, 0.25), (0.25, 0.4), (0.15, 0.35), fittings.tug),
-    "patrol": ShipClass((25, 160), (6.2, 9.0), (0.2, 0.4), (0.4, 0.6), (0.1, 0.3), fittings.patrol),
+SHIP_CLASSES = {
+    "cargo": ShipClass((60, 300), (5.6, 7.4), (0.15, 0.35), (0.10, 0.2), (0.05, 0.15), fittings.cargo_deck),
+    "container": ShipClass((100, 400), (6.0, 8.0), (0.2, 0.35), (0.18, 0.3), (0.05, 0.15), fittings.container_deck),
+    "tanker": ShipClass((60, 340), (5.4, 6.8), (0.1, 0.3), (0.08, 0.15), (0.08, 0.2), fittings.tanker_deck),
+    "dredger": ShipClass((50, 180), (4.4, 5.8), (0.08, 0.2), (0.08, 0.18), (0.05, 0.12), fittings.dredger_deck),
+    "fishing": ShipClass((15, 60), (3.2, 4.8), (0.15, 0.35), (0.3, 0.5), (0.1, 0.25), fittings.fishing_deck),
+    "passenger": ShipClass((30, 330), (4.6, 8.5), (0.2, 0.4), (0.2, 0.4), (0.05, 0.15), fittings.passenger_deck),
+    "tug": ShipClass((18, 40), (2.4, 3.4), (0.12, 0.25), (0.25, 0.4), (0.15, 0.35), fittings.tug_deck),
+    "patrol": ShipClass((25, 160), (6.2, 9.0), (0.2, 0.4), (0.4, 0.6), (0.1, 0.3), fittings.patrol_deck),
 }
-CLASSES = tuple(SIZES)
+SHIP_KINDS = tuple(SHIP_CLASSES)
 
 
-def draw_ship(kind: str, rng: np.random.Generator) -> Ship:
+def sample_ship(kind: str, rng: np.random.Generator) -> Ship:
     """A random ship of `kind`, one of CLASSES; every part lies inside the outline."""
-    ranges = SIZES[kind]
+    ranges = SHIP_CLASSES[kind]
     length = float(np.exp(rng.uniform(*np.log(ranges.length))))
     beam = length / rng.uniform(*ranges.slenderness)
     freeboard = beam * rng.uniform(*ranges.freeboard)
     hull = Ship(kind, length, beam, freeboard, rng.uniform(*ranges.bow), rng.uniform(*ranges.stern), ())
-    parts = _inside(hull, ranges.fittings(hull, rng))
+    parts = _inside(hull, ranges.deck_layout(hull, rng))
     return replace(hull, parts=tuple(sorted(parts, key=lambda part: part.height)))
 
 
-def _inside(hull: Ship, parts: list[Part]) -> list[Part]:
+def _inside(hull: Ship, parts: list[DeckObject]) -> list[DeckObject]:
     """Shift and narrow parts until they lie within the hull."""
     x, y, half, width = np.array([(part.x, part.y, part.length / 2, part.width) for part in parts]).T
     x = np.clip(x, half - hull.length / 2, 0.46 * hull.length - half)

@@ -13,12 +13,18 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from rsft.data.simulation.sar import draw_radar, render_sar, render_scene, to_uint8, to_uint16
-from rsft.data.simulation.scene import draw_shore, place_ships
-from rsft.data.simulation.ships import draw_ship
+from rsft.data.simulation.sar import (
+    amplitude_to_uint8,
+    amplitude_to_uint16,
+    render_sar_chip,
+    render_sar_scene,
+    sample_sensor,
+)
+from rsft.data.simulation.scene import place_ships, sample_shore
+from rsft.data.simulation.ships import sample_ship
 from rsft.errors import RsftError
 from rsft.types import Progress
-from rsft.utils.atomic_files import replacing_folder
+from rsft.utils.atomic_files import atomic_folder
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -72,7 +78,7 @@ def write_fusar_tree(
         for category, count in counts.items()
         for index in range(count)
     ]
-    with replacing_folder(root) as folder:
+    with atomic_folder(root) as folder:
         write = partial(_write_fusar_chip, folder, size, seed)
         rows = _parallel(write, tasks, jobs, progress, "simulating chips")
         _parallel(partial(_write_clutter, folder, size, seed), range(clutter), jobs)
@@ -84,7 +90,7 @@ def write_srsdd_tree(
     root: Path, images: int, *, seed: int = 0, jobs: int = 2, progress: Progress | None = None
 ) -> None:
     """Write `images` scenes of 1024 x 1024 pixels at 1 m with their rotated boxes, every fifth under test/."""
-    with replacing_folder(root) as folder:
+    with atomic_folder(root) as folder:
         _parallel(partial(_write_scene, folder, seed), range(images), jobs, progress, "simulating scenes")
 
 
@@ -93,11 +99,13 @@ def _write_fusar_chip(folder: Path, size: int, seed: int, task: tuple[str, int, 
     code, subcategories = _FUSAR[category]
     subcategory, kind = subcategories[sub]
     rng = np.random.default_rng((seed, code, sub, number))
-    ship = draw_ship(kind, rng)
+    ship = sample_ship(kind, rng)
     azimuth, ground = (metres / size for metres in _FUSAR_FIELD)
-    radar = draw_radar(rng, (azimuth, ground))
-    amplitude = render_sar(ship, radar, rng, size)
-    pixels = to_uint8(amplitude) if rng.random() < 0.5 else to_uint16(amplitude, rng.uniform(*_GAIN))
+    radar = sample_sensor(rng, (azimuth, ground))
+    amplitude = render_sar_chip(ship, radar, rng, size)
+    pixels = (
+        amplitude_to_uint8(amplitude) if rng.random() < 0.5 else amplitude_to_uint16(amplitude, rng.uniform(*_GAIN))
+    )
     name = f"Ship_C{code:02}S{sub + 1:02}N{number:04}"
     path = folder / category / subcategory / f"{name}.tiff"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,27 +117,30 @@ def _write_fusar_chip(folder: Path, size: int, seed: int, task: tuple[str, int, 
 
 def _write_clutter(folder: Path, size: int, seed: int, index: int) -> None:
     rng = np.random.default_rng((seed, 99, index))
-    radar = draw_radar(rng, (_FUSAR_FIELD[0] / size, _FUSAR_FIELD[1] / size))
+    radar = sample_sensor(rng, (_FUSAR_FIELD[0] / size, _FUSAR_FIELD[1] / size))
     path = folder / _NOT_SHIPS / f"{_NOT_SHIPS}_{index + 1:04}.tiff"
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(to_uint8(render_scene([], None, radar, rng, size))).save(path)
+    Image.fromarray(amplitude_to_uint8(render_sar_scene([], None, radar, rng, size))).save(path)
 
 
 def _write_scene(folder: Path, seed: int, index: int) -> None:
     rng = np.random.default_rng((seed, 100, index))
     shares = np.array([count for count, _ in _SRSDD.values()])
     names = rng.choice(list(_SRSDD), rng.integers(*_SRSDD_SHIPS), p=shares / shares.sum())
-    shore = draw_shore(rng, _SRSDD_SIDE) if rng.random() < 0.5 else None
+    shore = sample_shore(rng, _SRSDD_SIDE) if rng.random() < 0.5 else None
     poses = place_ships([_SRSDD[name][1] for name in names], shore, _SRSDD_SIDE, rng)
-    radar = draw_radar(rng, (1.0, 1.0))
-    pixels = to_uint8(render_scene(list(poses.values()), shore, radar, rng, _SRSDD_SIDE))
+    radar = sample_sensor(rng, (1.0, 1.0))
+    pixels = amplitude_to_uint8(render_sar_scene(list(poses.values()), shore, radar, rng, _SRSDD_SIDE))
     base = folder / ("test" if index % 5 == 4 else "train")
     for part in ("images", "labels"):
         (base / part).mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(base / "images" / f"{index}.png", compress_level=1)
     rows = []
     for which, pose in poses.items():
-        seen = pose.box() - (pose.ship.freeboard / radar.tangent, 0)  # an annotator boxes the deck where it appears
+        seen = pose.bounding_box() - (
+            pose.ship.freeboard / radar.tan_incidence,
+            0,
+        )  # an annotator boxes the deck where it appears
         corners = seen.ravel() + (_SRSDD_SIDE - 1) / 2
         rows.append(" ".join(f"{value:.1f}" for value in corners) + f" {names[which]} 0\n")
     (base / "labels" / f"{index}.txt").write_text(_SRSDD_HEADER + "".join(rows), "utf-8")

@@ -18,8 +18,8 @@ def printed(monkeypatch):
 
 
 def test_error_shows_what_where_and_the_way_out(printed):
-    console.show_error(RsftError("it broke [here]", "a.tif", "mend it"))
-    assert printed.getvalue().splitlines() == ["error: it broke [here]", "where: a.tif", "mend:  mend it"]
+    console.show_error(RsftError("it broke [here]", "a.tif", "fix it"))
+    assert printed.getvalue().splitlines() == ["error: it broke [here]", "where: a.tif", "hint:  fix it"]
 
 
 def test_recipe_error_shows_every_fault(printed):

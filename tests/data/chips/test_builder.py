@@ -1,4 +1,4 @@
-"""Builds under fire: killed, doubled, out of space, robbed of a source; the bytes are those of an unbroken one."""
+"""Builds that are killed, run twice, run out of space or lose a source give the bytes of an undisturbed build."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ import pytest
 import rasterio
 
 from rsft.data.chips import build_directory, builder, sidecars
-from rsft.data.chips.builder import Plan, Record, build_store
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Pixels
 
-PLAN = Plan("tiny", ("a", "b c", "货船"), "rsft prepare tiny", rejected=[("list.txt", 2, "odd")])
+DESCRIPTION = StoreDescription("tiny", ("a", "b c", "货船"), "rsft prepare tiny", rejected=[("list.txt", 2, "odd")])
 COUNT = 60
 
 
@@ -35,20 +35,22 @@ def fail() -> Pixels:
     raise DataError("the box lies outside the image")
 
 
-def source(folder: Path) -> Iterator[Record]:
-    """Cuts and files of three classes, every seventh unusable."""
+def source(folder: Path) -> Iterator[ChipRecord]:
+    """Yield files and cut chips of three classes; every seventh is unusable."""
     for index in range(COUNT):
-        label = PLAN.classes[index % 3]
+        label = DESCRIPTION.classes[index % 3]
         if index % 2:
             path = folder / f"{index} 图.png"
             if not path.exists():
                 cv2.imwrite(str(path), cut(index)[..., 0])
-            yield Record(f"{index}", "train", label, path)
+            yield ChipRecord(f"{index}", "train", label, path)
         else:
-            work = fail if index % 7 == 0 else partial(cut, index)
-            facts = {"spacing_m": np.float32(1.1), "box": np.arange(8.0)}
+            read_pixels = fail if index % 7 == 0 else partial(cut, index)
+            columns = {"spacing_m": np.float32(1.1), "box": np.arange(8.0)}
             labels = folder / f"{index // 10}.txt"
-            yield Record(f"L{index // 10}_{index}", "test", label, labels, work, index, facts=facts)
+            yield ChipRecord(
+                f"L{index // 10}_{index}", "test", label, labels, read_pixels, index, extra_columns=columns
+            )
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -56,7 +58,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def killed(target: Callable[..., object], *arguments: object) -> None:
-    """Run it in a process that ends itself by SIGKILL."""
+    """Run `target` in a process that kills itself."""
     process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
     process.start()
     process.join(20)
@@ -73,37 +75,37 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unbroken(raw: Path) -> dict[str, bytes]:
-    return contents(build_store(raw / "unbroken", source(raw), PLAN).root)
+def undisturbed(raw: Path) -> dict[str, bytes]:
+    return contents(build_store(raw / "undisturbed", source(raw), DESCRIPTION).root)
 
 
-def test_processes_and_order_do_not_change_the_bytes(raw: Path, tmp_path: Path, unbroken: dict[str, bytes]) -> None:
-    two = build_store(tmp_path / "two", source(raw), PLAN, jobs=2)
-    backwards = build_store(tmp_path / "backwards", list(source(raw))[::-1], PLAN)
-    assert contents(two.root) == contents(backwards.root) == unbroken
+def test_processes_and_order_do_not_change_the_bytes(raw: Path, tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    two = build_store(tmp_path / "two", source(raw), DESCRIPTION, jobs=2)
+    backwards = build_store(tmp_path / "backwards", list(source(raw))[::-1], DESCRIPTION)
+    assert contents(two.root) == contents(backwards.root) == undisturbed
     assert two.table["path"].is_monotonic_increasing and len(two.table) == 55 and two.rejected == 6
     assert two.table["box"].dropna().iloc[0].tolist() == list(range(8))
 
 
 def build_until(root: Path, folder: Path, jobs: int, stop: int) -> None:
-    build_store(root, source(folder), PLAN, jobs=jobs, progress=lambda done, *_: die() if done >= stop else None)
+    build_store(root, source(folder), DESCRIPTION, jobs=jobs, progress=lambda done, *_: die() if done >= stop else None)
 
 
 @pytest.mark.parametrize(("jobs", "stop"), [(1, 1), (1, 40), (2, 20), (1, COUNT)])
-def test_killed_and_run_again(
-    raw: Path, tmp_path: Path, unbroken: dict[str, bytes], jobs: int, stop: int, caplog: pytest.LogCaptureFixture
+def test_killed_build_resumes(
+    raw: Path, tmp_path: Path, undisturbed: dict[str, bytes], jobs: int, stop: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tmp_path / "数据 集" / "out"
     killed(build_until, root, raw, jobs, stop)
     assert not root.exists()
-    assert contents(build_store(root, source(raw), PLAN, jobs=jobs).root) == unbroken
-    assert "going on with a build that was stopped" in caplog.text
+    assert contents(build_store(root, source(raw), DESCRIPTION, jobs=jobs).root) == undisturbed
+    assert "resuming a build that was stopped" in caplog.text
     assert list(root.parent.iterdir()) == [root]
 
 
 def build_with(patched: object, name: str, action: Callable[..., object], root: Path, folder: Path) -> None:
-    setattr(patched, name, action)  # in a process of its own
-    build_store(root, source(folder), PLAN, overwrite=True)
+    setattr(patched, name, action)  # in its own process
+    build_store(root, source(folder), DESCRIPTION, overwrite=True)
 
 
 def rename_and_die(store: Path, root: Path, old: Path) -> None:
@@ -114,8 +116,8 @@ def rename_and_die(store: Path, root: Path, old: Path) -> None:
 @pytest.mark.parametrize(
     ("patched", "name", "action"),
     [
-        (builder, "describe", die),
-        (builder, "_sweep", die),
+        (builder, "write_sidecars", die),
+        (builder, "_remove_strays", die),
         (sidecars, "_write_rejected", die),
         (sidecars, "_write_sheet", die),
         (os, "sync", die),
@@ -124,28 +126,28 @@ def rename_and_die(store: Path, root: Path, old: Path) -> None:
     ],
 )
 def test_killed_in_the_last_steps(
-    raw: Path, tmp_path: Path, unbroken: dict[str, bytes], patched: object, name: str, action: Callable[..., object]
+    raw: Path, tmp_path: Path, undisturbed: dict[str, bytes], patched: object, name: str, action: Callable[..., object]
 ) -> None:
-    root = build_store(tmp_path / "home" / "out", list(source(raw))[1:2], PLAN).root
+    root = build_store(tmp_path / "home" / "out", list(source(raw))[1:2], DESCRIPTION).root
     before = contents(root)
     killed(build_with, patched, name, action, root, raw)
     if root.exists():
-        assert contents(root) in (before, unbroken)
-    assert contents(build_store(root, source(raw), PLAN, overwrite=True).root) == unbroken
+        assert contents(root) in (before, undisturbed)
+    assert contents(build_store(root, source(raw), DESCRIPTION, overwrite=True).root) == undisturbed
     assert list(root.parent.iterdir()) == [root]
 
 
-def test_the_store_that_was_to_be_replaced_comes_back(raw: Path, tmp_path: Path) -> None:
-    root = build_store(tmp_path / "out", list(source(raw))[1:2], PLAN).root
+def test_replaced_store_is_restored_after_a_kill(raw: Path, tmp_path: Path) -> None:
+    root = build_store(tmp_path / "out", list(source(raw))[1:2], DESCRIPTION).root
     before = contents(root)
     killed(build_with, build_directory, "_publish", rename_and_die, root, raw)
     assert not root.exists()
     with pytest.raises(RequestError, match="already"):
-        build_store(root, source(raw), PLAN)
+        build_store(root, source(raw), DESCRIPTION)
     assert contents(root) == before
 
 
-def test_what_is_done_is_not_done_again(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_chips_are_not_written_again(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "out"
     killed(build_until, root, raw, 1, 40)
     written: list[str] = []
@@ -153,13 +155,13 @@ def test_what_is_done_is_not_done_again(raw: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(builder, "write_chip", lambda target, data: (written.append(target), write(target, data)))
     changed = next(root.parent.glob(".out.partial/*/store/chips/train/*/1.png"))
     changed.write_bytes(b"half")
-    build_store(root, source(raw), PLAN)
+    build_store(root, source(raw), DESCRIPTION)
     assert 10 <= len(written) < 25 and any(path.endswith(changed.name) for path in written)
     assert read_chip(root / "chips/train/b c/1.png").shape == (8, 6, 1)
 
 
-def test_what_depends_on_a_file_that_changed_is_done_again(tmp_path: Path) -> None:
-    labels, images = tmp_path / "1.txt", [tmp_path / name for name in ("same.png", "swapped.png", "mended.png")]
+def test_chips_of_changed_files_are_written_again(tmp_path: Path) -> None:
+    labels, images = tmp_path / "1.txt", [tmp_path / name for name in ("same.png", "swapped.png", "fixed.png")]
     for number, path in enumerate(images[:2]):
         cv2.imwrite(str(path), cut(number)[..., 0])
     images[2].write_bytes(b"half")
@@ -175,111 +177,119 @@ def test_what_depends_on_a_file_that_changed_is_done_again(tmp_path: Path) -> No
                 raise KeyboardInterrupt
 
         records = [
-            Record(path.stem, "train", "a", labels, partial(read, path), line, images=(path,))
+            ChipRecord(path.stem, "train", "a", labels, partial(read, path), line, image_paths=(path,))
             for line, path in enumerate(images, 1)
         ]
-        return build_store(tmp_path / "out", records, PLAN, progress=progress).table
+        return build_store(tmp_path / "out", records, DESCRIPTION, progress=progress).table
 
     with pytest.raises(KeyboardInterrupt):
-        builder(stop=True)
+        build(stop=True)
     cv2.imwrite(str(images[1]), cut(7)[..., 0])
     cv2.imwrite(str(images[2]), cut(8)[..., 0])
     os.utime(images[1], ns=(0, 1))
     cuts.clear()
-    table = builder(stop=False)
-    assert cuts == ["swapped", "mended"]
+    table = build(stop=False)
+    assert cuts == ["swapped", "fixed"]
     chips = [read_chip(tmp_path / "out" / path) for path in table.set_index("name").loc[["same", "swapped"], "path"]]
     np.testing.assert_array_equal(chips, [cut(0), cut(7)])
-    assert table["name"].tolist() == ["mended", "same", "swapped"]
+    assert table["name"].tolist() == ["fixed", "same", "swapped"]
 
 
-def test_another_plan_starts_over_and_says_so(raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_build_with_other_arguments_starts_over_with_a_warning(
+    raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     killed(build_until, tmp_path / "out", raw, 1, 40)
-    other = Plan("tiny", PLAN.classes, "rsft prepare tiny --seed 1")
+    other = StoreDescription("tiny", DESCRIPTION.classes, "rsft prepare tiny --seed 1")
     store = build_store(tmp_path / "out", list(source(raw))[1:2], other)
-    assert "with other arguments is given up" in caplog.text and "going on" not in caplog.text
+    assert "unfinished build with other arguments" in caplog.text and "resuming" not in caplog.text
     assert [path for path in contents(store.root) if path.startswith("chips/")] == ["chips/train/b c/1.png"]
 
 
 def test_two_builds_at_once(raw: Path, tmp_path: Path) -> None:
     def second(done: int, *_: object) -> None:
         with pytest.raises(RequestError, match=rf"process {os.getpid()} on .* is building there"):
-            build_store(tmp_path / "out", source(raw), PLAN)
+            build_store(tmp_path / "out", source(raw), DESCRIPTION)
 
     first = list(source(raw))[1:2]
-    assert len(build_store(tmp_path / "out", first, PLAN, progress=second).table) == 1
+    assert len(build_store(tmp_path / "out", first, DESCRIPTION, progress=second).table) == 1
 
 
-def test_a_source_that_goes_is_waited_for(raw: Path, tmp_path: Path, unbroken: dict[str, bytes]) -> None:
-    lost, found = raw / "41 图.png", raw / "aside"
+def test_missing_source_file_stops_the_build_until_it_is_back(
+    raw: Path, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    lost, aside = raw / "41 图.png", raw / "aside"
     records = list(source(raw))
     status = lost.stat()
-    lost.rename(found)
+    lost.rename(aside)
     with pytest.raises(RsftError, match="a source file has gone") as caught:
-        build_store(tmp_path / "out", records, PLAN, jobs=2)
-    assert caught.value.where == str(lost) and not (tmp_path / "out").exists()
-    found.rename(lost)
+        build_store(tmp_path / "out", records, DESCRIPTION, jobs=2)
+    assert caught.value.location == str(lost) and not (tmp_path / "out").exists()
+    aside.rename(lost)
     os.utime(lost, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert contents(build_store(tmp_path / "out", records, PLAN).root) == unbroken
+    assert contents(build_store(tmp_path / "out", records, DESCRIPTION).root) == undisturbed
 
 
-def test_a_full_disk(raw: Path, tmp_path: Path, unbroken: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_by_a_simulated_error(
+    raw: Path, tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(target: str, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
 
     with monkeypatch.context() as patch:
         patch.setattr(builder, "write_chip", full)
         with pytest.raises(RsftError, match="No space left on device") as caught:
-            build_store(tmp_path / "out", source(raw), PLAN)
-    assert "goes on where it stopped" in caught.value.fix and not (tmp_path / "out").exists()
-    assert contents(build_store(tmp_path / "out", source(raw), PLAN).root) == unbroken
+            build_store(tmp_path / "out", source(raw), DESCRIPTION)
+    assert "resumes where it stopped" in caught.value.hint and not (tmp_path / "out").exists()
+    assert contents(build_store(tmp_path / "out", source(raw), DESCRIPTION).root) == undisturbed
 
 
 @pytest.mark.parametrize("size", ["48k", "120k", "200k"])
-def test_a_full_disk_that_is_one(raw: Path, tmp_path: Path, unbroken: dict[str, bytes], size: str) -> None:
+def test_full_disk_on_a_small_file_system(raw: Path, tmp_path: Path, undisturbed: dict[str, bytes], size: str) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no right to mount a small disk")
+        pytest.skip("mounting a small disk is not permitted")
     try:
         with pytest.raises(RsftError, match=r"No space left|disk is full") as caught:
-            build_store(disk / "out", source(raw), PLAN, jobs=2)
-        assert not (disk / "out").exists() and "goes on" in caught.value.fix
+            build_store(disk / "out", source(raw), DESCRIPTION, jobs=2)
+        assert not (disk / "out").exists() and "resumes" in caught.value.hint
         subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
-        assert contents(build_store(disk / "out", source(raw), PLAN, jobs=2).root) == unbroken
+        assert contents(build_store(disk / "out", source(raw), DESCRIPTION, jobs=2).root) == undisturbed
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_place_that_cannot_be_written(raw: Path, tmp_path: Path) -> None:
+def test_folder_that_is_not_writable(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(RsftError, match=r"Not a directory|File exists") as caught:
-        build_store(tmp_path / "file" / "out", source(raw), PLAN)
-    assert str(tmp_path / "file") in caught.value.where
+        build_store(tmp_path / "file" / "out", source(raw), DESCRIPTION)
+    assert str(tmp_path / "file") in caught.value.location
     if os.geteuid() == 0:
         return  # root may write anywhere
     (tmp_path / "shut").mkdir(mode=0o500)
     with pytest.raises(RsftError, match="Permission denied"):
-        build_store(tmp_path / "shut" / "out", source(raw), PLAN)
+        build_store(tmp_path / "shut" / "out", source(raw), DESCRIPTION)
 
 
-def test_a_worker_that_is_killed(tmp_path: Path) -> None:
-    records = [Record("x", "train", "a", tmp_path / "1.txt", die)]
+def test_killed_worker(tmp_path: Path) -> None:
+    records = [ChipRecord("x", "train", "a", tmp_path / "1.txt", die)]
     with pytest.raises(RsftError, match="a worker process was killed"):
-        build_store(tmp_path / "out", records, PLAN, jobs=2)
+        build_store(tmp_path / "out", records, DESCRIPTION, jobs=2)
     assert not (tmp_path / "out").exists()
 
 
-def test_records_are_drawn_as_they_are_needed(raw: Path, tmp_path: Path) -> None:
-    drawn, ahead = [0], [0]
+def test_records_are_read_lazily(raw: Path, tmp_path: Path) -> None:
+    read, ahead = [0], [0]
 
-    def endless() -> Iterator[Record]:
+    def endless() -> Iterator[ChipRecord]:
         for index in range(400):
-            drawn[0] += 1
-            yield Record(str(index), "train", "a", tmp_path / f"{index}.txt", partial(cut, index))
+            read[0] += 1
+            yield ChipRecord(str(index), "train", "a", tmp_path / f"{index}.txt", partial(cut, index))
 
-    build_store(tmp_path / "out", endless(), PLAN, jobs=2, progress=lambda done, *_: ahead.append(drawn[0] - done))
+    build_store(
+        tmp_path / "out", endless(), DESCRIPTION, jobs=2, progress=lambda done, *_: ahead.append(read[0] - done)
+    )
     assert max(ahead) < 150
 
 
@@ -293,12 +303,12 @@ def test_records_are_drawn_as_they_are_needed(raw: Path, tmp_path: Path) -> None
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_pixels_of_every_kind_come_back(tmp_path: Path, unit: str | None, dtype: str, bands: int, suffix: str) -> None:
+def test_pixels_of_every_unit_come_back(tmp_path: Path, unit: str | None, dtype: str, bands: int, suffix: str) -> None:
     pixels = cut(5, dtype, bands) * np.dtype(dtype).type(0.03 if dtype == "float32" else 1) - 4 * (unit == "db")
     names = tuple(f"B{index}" for index in range(bands))
-    facts = {"unit": unit} if unit else {}
-    record = Record("x", "train", "a", tmp_path / "1.txt", lambda: pixels, bands=names, facts=facts)
-    store = build_store(tmp_path / "out", [record], PLAN)
+    columns = {"unit": unit} if unit else {}
+    record = ChipRecord("x", "train", "a", tmp_path / "1.txt", lambda: pixels, bands=names, extra_columns=columns)
+    store = build_store(tmp_path / "out", [record], DESCRIPTION)
     assert store.units == (unit or dtype,) and store.bands == names
     back = read_chip(store.root / f"chips/train/a/x.{suffix}")
     assert back.dtype == dtype
@@ -309,7 +319,7 @@ def test_pixels_of_every_kind_come_back(tmp_path: Path, unit: str | None, dtype:
             rasterio.open(store.root / "chips/train/a/x.tif") as file,
         ):
             assert file.compression.name == "deflate" and file.count == bands
-    assert [each.dtype for each in store.pixels("train", unit or dtype)] == [dtype]
+    assert [chip.dtype for chip in store.iter_pixels("train", unit or dtype)] == [dtype]
 
 
 @pytest.mark.parametrize(
@@ -323,30 +333,30 @@ def test_pixels_of_every_kind_come_back(tmp_path: Path, unit: str | None, dtype:
         ("sigma0", cut(0, "float32") - 300, "values from -300 to -"),
     ],
 )
-def test_a_unit_that_does_not_fit_is_rejected(tmp_path: Path, unit: str | None, pixels: Pixels, reason: str) -> None:
-    facts = {"unit": unit} if unit else {}
+def test_unit_that_does_not_fit_is_rejected(tmp_path: Path, unit: str | None, pixels: Pixels, reason: str) -> None:
+    columns = {"unit": unit} if unit else {}
     records = [
-        Record("good", "train", "a", tmp_path / "1.txt", partial(cut, 1)),
-        Record("odd", "train", "a", tmp_path / "1.txt", lambda: pixels, 4, facts=facts),
+        ChipRecord("good", "train", "a", tmp_path / "1.txt", partial(cut, 1)),
+        ChipRecord("odd", "train", "a", tmp_path / "1.txt", lambda: pixels, 4, extra_columns=columns),
     ]
-    store = build_store(tmp_path / "out", records, PLAN)
+    store = build_store(tmp_path / "out", records, DESCRIPTION)
     assert pd.read_csv(store.root / "rejected.csv").set_index("line").loc[4, "reason"].startswith(reason)
 
 
-def test_no_data_stays_no_data(tmp_path: Path) -> None:
+def test_nodata_stays_nodata(tmp_path: Path) -> None:
     pixels = np.float32([[[0.1], [np.nan]], [[0.3], [0]]])
-    record = Record("x", "train", "a", tmp_path / "1.txt", lambda: pixels, facts={"unit": "sigma0"})
-    store = build_store(tmp_path / "out", [record], PLAN)
+    record = ChipRecord("x", "train", "a", tmp_path / "1.txt", lambda: pixels, extra_columns={"unit": "sigma0"})
+    store = build_store(tmp_path / "out", [record], DESCRIPTION)
     np.testing.assert_array_equal(read_chip(store.root / "chips/train/a/x.tif"), pixels)
 
 
-def test_one_file_under_two_names_is_two_chips(tmp_path: Path) -> None:
+def test_same_content_under_two_names_is_two_chips(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     cv2.imwrite(str(path), cut(0)[..., 0])
-    store = build_store(tmp_path / "out", [Record(name, "train", "a", path) for name in ("x", "y")], PLAN)
+    store = build_store(tmp_path / "out", [ChipRecord(name, "train", "a", path) for name in ("x", "y")], DESCRIPTION)
     assert store.table["sha256"].nunique() == 1 and len(store.table) == 2
 
 
 def test_jobs_below_one(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="0 jobs"):
-        build_store(tmp_path / "out", [], PLAN, jobs=0)
+        build_store(tmp_path / "out", [], DESCRIPTION, jobs=0)

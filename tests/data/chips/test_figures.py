@@ -1,4 +1,4 @@
-"""Figures: the same bytes each time, whatever the pixels and the script of the names."""
+"""Figures have the same bytes every time, for all pixels and all scripts of class names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.data.chips.figures import class_figure, contact_sheet, sheet_numbers, thumbnail
+from rsft.data.chips.figures import render_class_figure, render_contact_sheet, render_thumbnail, select_sheet_chips
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -22,36 +22,36 @@ def test_class_figure(count: int) -> None:
     group_of = {name: ("head", "medium", "tail")[index % 3] for index, name in enumerate(counts["train"])}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        first = class_figure("数据", counts, group_of)
-    assert class_figure("数据", counts, group_of) == first
+        first = render_class_figure("数据", counts, group_of)
+    assert render_class_figure("数据", counts, group_of) == first
     assert decode(first).std() > 10 and b"Matplotlib" not in first
 
 
-def test_sheet_numbers() -> None:
-    assert sheet_numbers(3) == [0, 1, 2]
-    numbers = sheet_numbers(1000)
+def test_select_sheet_chips() -> None:
+    assert select_sheet_chips(3) == [0, 1, 2]
+    numbers = select_sheet_chips(1000)
     assert len(numbers) == 48 and numbers[0] == 0 and numbers[-1] == 979
 
 
-def test_contact_sheet_has_a_page_of_chips(tmp_path: Path) -> None:
+def test_contact_sheet_shows_all_chips(tmp_path: Path) -> None:
     for index in range(9):
         cv2.imwrite(
             str(tmp_path / f"{index} 船.png"), np.random.default_rng(index).integers(0, 256, (40, 20), np.uint8)
         )
-    sheet = contact_sheet(sorted(tmp_path.glob("*.png")))
+    sheet = render_contact_sheet(sorted(tmp_path.glob("*.png")))
     assert decode(sheet).shape == (204, 804, 3)
-    assert contact_sheet(sorted(tmp_path.glob("*.png"))) == sheet
+    assert render_contact_sheet(sorted(tmp_path.glob("*.png"))) == sheet
 
 
-def test_a_thumbnail_keeps_shape_order_and_bytes() -> None:
+def test_thumbnail_keeps_aspect_ratio_band_order_and_bytes() -> None:
     red = np.zeros((96, 48, 3), np.uint8)
     red[..., 0] = 200
-    small = thumbnail(red)
+    small = render_thumbnail(red)
     assert small[50, 48].tolist() == [0, 0, 200] and small[50, 5].tolist() == [128, 128, 128]
 
 
 @pytest.mark.parametrize(("dtype", "bands"), [("uint16", 1), ("float32", 2), ("float32", 5)])
-def test_other_numbers_are_stretched(dtype: str, bands: int) -> None:
+def test_other_values_are_stretched(dtype: str, bands: int) -> None:
     pixels = np.linspace(-30 if dtype == "float32" else 0, 3000, 96 * 96).reshape(96, 96, 1).astype(dtype)
-    small = thumbnail(np.repeat(pixels, bands, axis=2))
+    small = render_thumbnail(np.repeat(pixels, bands, axis=2))
     assert small.min() == 0 and small.max() == 255 and abs(small.mean() - 127) < 3

@@ -1,4 +1,4 @@
-"""Groups, profiles and draws."""
+"""Groups, profiles, subsets and splits of long-tailed class distributions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsft.data.chips.long_tail import draw, groups_by_count, long_tail_counts, stratified_split
+from rsft.data.chips.long_tail import group_by_count, long_tail_counts, sample_per_class, stratified_split
 
 
-def test_groups_take_their_bounds_into_the_middle() -> None:
+def test_counts_at_the_bounds_are_medium() -> None:
     counts = {"a": 101, "b": 100, "c": 20, "d": 19, "e": 0}
-    assert groups_by_count(counts) == {"head": ["a"], "medium": ["b", "c"], "tail": ["d", "e"]}
+    assert group_by_count(counts) == {"head": ["a"], "medium": ["b", "c"], "tail": ["d", "e"]}
 
 
 def test_profile_of_cifar100_ir100_has_10847_images() -> None:
@@ -21,31 +21,31 @@ def test_profile_of_cifar100_ir100_has_10847_images() -> None:
     assert (counts["0"], counts["99"]) == (500, 5)
 
 
-def test_profile_ranks_by_count_then_by_order_and_never_asks_for_more_than_there_is() -> None:
+def test_profile_ranks_by_count_then_by_order_and_is_limited_by_the_available_chips() -> None:
     counts = long_tail_counts({"a": 10, "b": 100, "c": 100, "d": 99}, 4)
     assert counts == {"a": 10, "b": 100, "c": 62, "d": 39}
 
 
-def test_profile_leaves_every_class_one() -> None:
+def test_profile_gives_every_class_one_chip() -> None:
     assert long_tail_counts({"a": 5, "b": 5}, 100) == {"a": 5, "b": 1}
     assert long_tail_counts({"a": 5}, 100) == {"a": 5}
 
 
-def test_draw_follows_the_seed() -> None:
+def test_subset_follows_the_seed() -> None:
     labels = ["a"] * 30 + ["b"] * 30
-    first = draw(labels, {"a": 10, "b": 3}, seed=1)
-    np.testing.assert_array_equal(first, draw(labels, {"a": 10, "b": 3}, seed=1))
-    assert not np.array_equal(first, draw(labels, {"a": 10, "b": 3}, seed=2))
+    first = sample_per_class(labels, {"a": 10, "b": 3}, seed=1)
+    np.testing.assert_array_equal(first, sample_per_class(labels, {"a": 10, "b": 3}, seed=1))
+    assert not np.array_equal(first, sample_per_class(labels, {"a": 10, "b": 3}, seed=2))
     assert (first < 30).sum() == 10 and len(np.unique(first)) == 13
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=60), st.floats(0.01, 0.99), st.integers(0, 3))
-def test_split_has_every_class_of_two_on_both_sides(labels: list[str], share: float, seed: int) -> None:
-    stays, aside = stratified_split(labels, share, seed)
-    assert sorted([*stays, *aside]) == list(range(len(labels)))
+def test_split_has_every_class_of_two_or_more_on_both_sides(labels: list[str], share: float, seed: int) -> None:
+    first, second = stratified_split(labels, share, seed)
+    assert sorted([*first, *second]) == list(range(len(labels)))
     for label in set(labels):
         count = labels.count(label)
-        taken = sum(labels[index] == label for index in aside)
+        taken = sum(labels[index] == label for index in second)
         assert (taken == 0) if count == 1 else (1 <= taken <= count - 1)
         assert abs(taken - share * count) <= 1
 
@@ -57,6 +57,6 @@ def test_split_follows_the_seed() -> None:
 
 
 @pytest.mark.parametrize("ratio", [1, 10, 100])
-def test_profile_of_ratio_r_ends_at_a_share_of_one_r(ratio: int) -> None:
+def test_smallest_class_has_one_ratio_th_of_the_largest(ratio: int) -> None:
     counts = long_tail_counts(dict.fromkeys("abcde", 1000), ratio)
     assert counts["e"] == pytest.approx(1000 / ratio, abs=1)

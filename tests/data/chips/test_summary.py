@@ -1,4 +1,4 @@
-"""Counts, and the classes that a split lacks."""
+"""Class counts, missing classes and pixel statistics."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsft.data.chips.builder import Plan, Record, build_store
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
 from rsft.data.chips.store import ChipStore
-from rsft.data.chips.summary import count_chips, missing_classes, summarise_pixels
+from rsft.data.chips.summary import count_chips, missing_classes, summarize_pixels
 from rsft.types import Pixels
 
 
@@ -22,35 +22,35 @@ def cut(low: int, dtype: str, side: int) -> Pixels:
 def store(tmp_path: Path) -> ChipStore:
     labels = tmp_path / "1.txt"
     records = [
-        Record("1", "train", "a", labels, partial(cut, 0, "uint8", 3)),
-        Record("2", "train", "船", labels, partial(cut, 10, "uint8", 5)),
-        Record("3", "test", "a", labels, partial(cut, -9, "float32", 3), facts={"unit": "db"}),
+        ChipRecord("1", "train", "a", labels, partial(cut, 0, "uint8", 3)),
+        ChipRecord("2", "train", "船", labels, partial(cut, 10, "uint8", 5)),
+        ChipRecord("3", "test", "a", labels, partial(cut, -9, "float32", 3), extra_columns={"unit": "db"}),
     ]
-    return build_store(tmp_path / "out", records, Plan("x", ("a", "船", "never"), "x"))
+    return build_store(tmp_path / "out", records, StoreDescription("x", ("a", "船", "never"), "x"))
 
 
-def test_what_a_split_lacks_is_named_once_there_are_chips_of_it(store: ChipStore) -> None:
+def test_missing_classes_are_named_if_they_have_chips_elsewhere(store: ChipStore) -> None:
     counts = count_chips(store)
     assert counts["train"] == {"a": 1, "船": 1, "never": 0} and not any(counts["val"].values())
     assert missing_classes(counts) == {"test": ["船"]}
     assert "some:\n\n- test: 船\n" in (store.root / "README.md").read_text("utf-8")
 
 
-def test_nothing_is_missing_from_nothing() -> None:
+def test_empty_counts_have_no_missing_class() -> None:
     assert missing_classes({"train": {}, "test": {"a": 0}}) == {}
 
 
-def test_pixels_by_unit_and_number_type(store: ChipStore) -> None:
-    found = summarise_pixels(store.root, store.table).to_dict("index")
-    stored = sum((store.root / path).stat().st_size for path in store.split("train")["path"])
-    assert list(found) == ["db float32", "uint8"]
-    assert found["uint8"] == {
+def test_pixels_by_unit_and_dtype(store: ChipStore) -> None:
+    summary = summarize_pixels(store.root, store.table).to_dict("index")
+    file_bytes = sum((store.root / path).stat().st_size for path in store.split("train")["path"])
+    assert list(summary) == ["db float32", "uint8"]
+    assert summary["uint8"] == {
         "chips": 2,
         "shortest": 3,
         "longest": 6,
         "lowest": 0,
         "highest": 39,
-        "bytes": stored,
+        "bytes": file_bytes,
         "mean": pytest.approx((12 * 5.5 + 30 * 24.5) / 42),
     }
-    assert (found["db float32"]["lowest"], found["db float32"]["highest"]) == (-9, 2)
+    assert (summary["db float32"]["lowest"], summary["db float32"]["highest"]) == (-9, 2)

@@ -1,13 +1,18 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from rsft.data.imagery.augmentation import Augmentation, Speckle
+from rsft.data.imagery.augmentation import Augmentation
+from rsft.data.imagery.speckle import Speckle
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
 
 
 @pytest.mark.parametrize("name", ["sar", "optical"])
-def test_the_seed_alone_decides(name):
+def test_result_depends_on_the_seed_only(name):
     augment = Augmentation(name)
     first = augment(IMAGE, 7)
     augment(IMAGE, 8)
@@ -28,20 +33,20 @@ def test_any_number_of_planes(name, planes):
 
 
 @pytest.mark.parametrize("name", ["sar", "optical"])
-def test_a_single_plane_is_augmented_as_three(name):
+def test_one_plane_is_augmented_like_three(name):
     for seed in range(20):
         three = Augmentation(name)(np.repeat(IMAGE[..., :1], 3, axis=2), seed)
         one = Augmentation(name, 1)(IMAGE[..., :1], seed)
         assert np.abs(three[..., :1].astype(int) - one).max() <= 1
 
 
-def test_none_changes_nothing():
+def test_none_returns_the_image():
     assert np.array_equal(Augmentation("none")(IMAGE, 1), IMAGE)
 
 
-def test_sar_keeps_the_bands_alike():
-    grey = np.repeat(IMAGE[..., :1], 3, axis=2)
-    image = Augmentation("sar")(grey, 3)
+def test_sar_augments_all_bands_alike():
+    gray = np.repeat(IMAGE[..., :1], 3, axis=2)
+    image = Augmentation("sar")(gray, 3)
     assert np.array_equal(image[..., 0], image[..., 2])
 
 
@@ -53,3 +58,15 @@ def test_speckle_has_unit_mean_intensity_and_variance_of_one_in_looks(looks):
     intensity = (speckle(image=flat)["image"][..., 0] / 60.0) ** 2
     assert intensity.mean() == pytest.approx(1, abs=0.02)
     assert intensity.var() == pytest.approx(1 / looks, rel=0.05)
+
+
+def test_import_leaves_the_environment_alone():
+    code = """
+import os, sys
+from rsft.data.imagery.augmentation import Augmentation
+assert "NO_ALBUMENTATIONS_UPDATE" not in os.environ and "albumentations" not in sys.modules
+Augmentation("sar")
+assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "NO_ALBUMENTATIONS_UPDATE"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

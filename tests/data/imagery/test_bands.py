@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rsft.data.imagery.bands import bands_in, check_bands, check_planes, compute_planes
+from rsft.data.imagery.bands import check_bands, check_planes, compute_planes, required_bands
 from rsft.errors import RequestError
 
 PIXELS = np.array([[[4, 2], [6, 0]]], np.uint8)  # (1, 2, 2): VV, VH
@@ -36,7 +36,7 @@ def test_a_band_stays_what_it_is():
 
 
 def test_names():
-    assert bands_in("(B08 - B04) / (B08 + B04)") == {"B04", "B08"}
+    assert required_bands("(B08 - B04) / (B08 + B04)") == {"B04", "B08"}
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_names():
 )
 def test_nothing_else_is_computed(text):
     with pytest.raises(RequestError, match="no expression over bands"):
-        bands_in(text)
+        required_bands(text)
 
 
 def test_a_missing_band():
     with pytest.raises(RequestError, match="no band HH, HV") as caught:
         check_planes(["VV", "HH - HV"], ("VV", "VH"))
-    assert caught.value.fix == "they have VV, VH"
+    assert caught.value.hint == "they have VV, VH"
 
 
 def test_names_of_bands():

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsft.data.imagery.image_cache import HeldImage, file_state
+from rsft.data.imagery.image_cache import LastImageCache, file_state
 from rsft.errors import DataError
 from rsft.types import Pixels
 
@@ -26,7 +26,7 @@ def read(path: Path) -> Pixels:
 def test_an_image_is_read_once_and_again_where_it_has_changed(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"ab")
-    held = HeldImage(read)
+    held = LastImageCache(read)
     first = held(path)
     assert held(path) is first
     path.write_bytes(b"cd")
@@ -46,7 +46,7 @@ def test_the_last_image_is_gone_before_the_next_is_read(tmp_path: Path) -> None:
         seen.append(weakref.ref(pixels))
         return pixels
 
-    held = HeldImage(counted)
+    held = LastImageCache(counted)
     for name in "aab":
         held(tmp_path / name)
     assert len(seen) == 2 and seen[1]() is not None
@@ -56,11 +56,11 @@ def test_the_last_image_is_gone_before_the_next_is_read(tmp_path: Path) -> None:
 
 def test_a_fault_is_held_with_its_cause_until_the_file_changes(tmp_path: Path) -> None:
     path, tries = tmp_path / "a.png", []
-    held = HeldImage(lambda path: (tries.append(path), read(path))[1])
+    held = LastImageCache(lambda path: (tries.append(path), read(path))[1])
     for _ in range(3):
         with pytest.raises(DataError, match="cannot be read") as caught:
             held(path)
-        assert (caught.value.where, caught.value.fix) == (str(path), "bring it back")
+        assert (caught.value.location, caught.value.hint) == (str(path), "bring it back")
         assert isinstance(caught.value.__cause__, FileNotFoundError)
     assert file_state(path) is None and len(tries) == 1
     path.write_bytes(b"ab")

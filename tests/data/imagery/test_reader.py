@@ -101,7 +101,7 @@ def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes, reason: str
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(DataError, match=reason) as caught:
         read_chip(tmp_path / "a.png")
-    assert caught.value.where == str(tmp_path / "a.png")
+    assert caught.value.location == str(tmp_path / "a.png")
 
 
 def test_an_absent_file_is_refused(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_our_limit_on_pixels_counts_and_pillow_keeps_its_own(
     monkeypatch.setattr(reader, "MAX_PIXELS", RGB.shape[0] * RGB.shape[1] - 1)
     with pytest.raises(DataError, match=r"too large: it has more than 479 pixels .*a\.") as caught:
         read_chip(path)
-    assert caught.value.fix == "cut it into smaller ones, or leave it out" and Image.MAX_IMAGE_PIXELS == 100
+    assert caught.value.hint == "cut it into smaller ones, or leave it out" and Image.MAX_IMAGE_PIXELS == 100
     with pytest.raises(Image.DecompressionBombError):
         Image.open(path)
 

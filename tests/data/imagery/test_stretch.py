@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from rsft.data.imagery.stretch import (
-    AS_IT_IS,
     CHIP_MAX,
+    IDENTITY_STRETCH,
     Statistics,
     Stretch,
-    declared_stretches,
-    measure,
-    measured_stretch,
+    measure_planes,
     needs_measuring,
+    stretch_from_statistics,
+    stretches_from_option,
 )
 from rsft.errors import DataError, RequestError
 
@@ -42,7 +42,7 @@ def test_one_pixel_in_ten_thousand_is_brighter_than_white():
 
 def test_bytes_stay():
     plane = np.uint8([[0, 7, 255]])
-    assert AS_IT_IS.to_bytes(plane) is plane
+    assert IDENTITY_STRETCH.to_bytes(plane) is plane
 
 
 def test_a_chip_without_light():
@@ -54,7 +54,7 @@ def test_measured_in_one_pass():
     rng = np.random.default_rng(0)
     chips = [rng.gamma(4, 0.01, (50, 50)).astype(np.float32) for _ in range(40)]
     values = np.stack(chips)
-    (found,) = measure([chip] for chip in chips)
+    (found,) = measure_planes([chip] for chip in chips)
     assert found.low == pytest.approx(np.percentile(values, 0.5), rel=2e-3)
     assert found.high == pytest.approx(np.percentile(values, 99.5), rel=2e-3)
     assert found.mean == pytest.approx(values.mean(), rel=1e-3)
@@ -64,20 +64,20 @@ def test_measured_in_one_pass():
 
 def test_zeros_and_what_is_not_finite_are_no_data():
     plane = np.float32([[0, np.nan, -np.inf, -20, -10, -30, -20, 0]])
-    (found,) = measure([[plane]])
+    (found,) = measure_planes([[plane]])
     assert found.masked == 0.5
     assert found.mean == pytest.approx(-20, rel=1e-3)
     assert (found.low, found.high) == pytest.approx((-30, -10), rel=1e-3)
 
 
 def test_planes_are_measured_apart():
-    found = measure([[np.full((2, 2), 3, np.uint16), np.full((2, 2), -5, np.float32)]])
+    found = measure_planes([[np.full((2, 2), 3, np.uint16), np.full((2, 2), -5, np.float32)]])
     assert [each.mean for each in found] == pytest.approx([3, -5], rel=1e-3)
 
 
 def test_nothing_to_measure():
     with pytest.raises(DataError, match="no pixel"):
-        measure([[np.zeros((4, 4), np.float32)]])
+        measure_planes([[np.zeros((4, 4), np.float32)]])
 
 
 @pytest.mark.parametrize(
@@ -85,18 +85,18 @@ def test_nothing_to_measure():
     [(0.1, 7, (0, 7)), (-30, 3, (-30, 3)), (-30, -10, (-30, -10)), (5, 5, (0, 5)), (-5, -5, (-5, -4))],
 )
 def test_black_is_zero_where_nothing_is_negative(low, high, limits):
-    found = measured_stretch("auto", Statistics(low=low, high=high, mean=0, std=1, masked=0))
+    found = stretch_from_statistics("auto", Statistics(low=low, high=high, mean=0, std=1, masked=0))
     assert (found.low, found.high, found.curve) == (*limits, "linear")
 
 
 def test_declared():
-    assert declared_stretches("chip-max", 2) == (CHIP_MAX, CHIP_MAX)
-    assert declared_stretches("auto", 1) == (AS_IT_IS,)
+    assert stretches_from_option("chip-max", 2) == (CHIP_MAX, CHIP_MAX)
+    assert stretches_from_option("auto", 1) == (IDENTITY_STRETCH,)
     one, two = Stretch(low=-25, high=0), Stretch(low=0, high=9)
-    assert declared_stretches(((-25, 0),), 2) == (one, one)
-    assert declared_stretches(((-25, 0), (0, 9)), 2) == (one, two)
+    assert stretches_from_option(((-25, 0),), 2) == (one, one)
+    assert stretches_from_option(((-25, 0), (0, 9)), 2) == (one, two)
     with pytest.raises(RequestError, match="2 pairs of limits for 3 planes"):
-        declared_stretches(((-25, 0), (0, 9)), 3)
+        stretches_from_option(((-25, 0), (0, 9)), 3)
 
 
 @pytest.mark.parametrize(

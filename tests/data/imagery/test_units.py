@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rsft.data.imagery.units import UNITS, check_unit, convert, convertible
+from rsft.data.imagery.units import UNITS, can_convert, check_unit, convert_unit
 from rsft.errors import DataError
 
 CLUTTER = np.array([[0.01, 0.1], [1.0, 100.0]], np.float32)[..., None]
@@ -21,15 +21,15 @@ CLUTTER = np.array([[0.01, 0.1], [1.0, 100.0]], np.float32)[..., None]
     ],
 )
 def test_conversions(unit, wanted, value, result):
-    assert convert(np.float32([value]), unit, wanted) == pytest.approx(result, rel=1e-6)
+    assert convert_unit(np.float32([value]), unit, wanted) == pytest.approx(result, rel=1e-6)
 
 
 def test_the_same_unit_is_not_copied():
-    assert convert(CLUTTER, "db", "db") is CLUTTER
+    assert convert_unit(CLUTTER, "db", "db") is CLUTTER
 
 
 def test_zero_has_no_decibel():
-    assert convert(np.float32([0]), "sigma0", "db")[0] == -np.inf
+    assert convert_unit(np.float32([0]), "sigma0", "db")[0] == -np.inf
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,14 @@ def test_zero_has_no_decibel():
      ("sigma0", "uint8", "declare"), ("uint16", "uint8", "declare")],
 )  # fmt: skip
 def test_what_is_missing_is_said(unit, wanted, missing):
-    assert not convertible(unit, wanted)
+    assert not can_convert(unit, wanted)
     with pytest.raises(DataError) as caught:
-        convert(CLUTTER, unit, wanted)
-    assert missing in caught.value.fix
+        convert_unit(CLUTTER, unit, wanted)
+    assert missing in caught.value.hint
 
 
 def test_every_unit_is_its_own():
-    assert all(convertible(unit, unit) for unit in UNITS)
+    assert all(can_convert(unit, unit) for unit in UNITS)
 
 
 @pytest.mark.parametrize(

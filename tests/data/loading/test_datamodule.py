@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from rsft.data.chips.builder import Plan, Record, build_store
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import read_chip
-from rsft.data.imagery.stretch import AS_IT_IS, Stretch
+from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
 from rsft.data.loading import packed_cache
-from rsft.data.loading.datamodule import ChipData, ChipImages
+from rsft.data.loading.datamodule import ChipDataModule, ChipImages
 from rsft.errors import DataError, RsftError
 
-UNITS = {"uint8": (AS_IT_IS,) * 3, "uint16": (AS_IT_IS,) * 3}
+UNITS = {"uint8": (IDENTITY_STRETCH,) * 3, "uint16": (IDENTITY_STRETCH,) * 3}
 CONTRACT = Contract(
     units=UNITS, bands=("gray",), planes=("gray",) * 3, crop=12, size=8, mean=(0.5,) * 3, std=(0.5,) * 3
 )
@@ -35,10 +35,10 @@ def make(root: Path, count: int = 10) -> ChipStore:
         return np.random.default_rng(seed).integers(0, 256, (16, 16, 1)).astype(dtype)
 
     records = [
-        Record(str(index), "train", "ab"[index % 2], root.parent / "1.txt", lambda seed=index: cut(seed))
+        ChipRecord(str(index), "train", "ab"[index % 2], root.parent / "1.txt", lambda seed=index: cut(seed))
         for index in range(count)
     ]
-    return build_store(root, records, Plan("tiny", ("a", "b"), "tiny"), overwrite=root.exists())
+    return build_store(root, records, StoreDescription("tiny", ("a", "b"), "tiny"), overwrite=root.exists())
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_a_chip_that_is_not_what_the_manifest_says(store: ChipStore) -> None:
     cv2.imwrite(str(path), np.arange(256, dtype=np.uint8).reshape(16, 16))
     with pytest.raises(DataError, match="not the one that the manifest describes") as caught:
         read(store)
-    assert caught.value.where == str(path) and not packed(store)
+    assert caught.value.location == str(path) and not packed(store)
     path.write_bytes(b"")
     with pytest.raises(DataError, match="the file is empty"):
         read(store)
@@ -156,7 +156,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(store: ChipStore, name: 
     chips = read(store)
 
     def batches(workers: int) -> list[torch.Tensor]:
-        data = ChipData(
+        data = ChipDataModule(
             chips,
             chips,
             batch_size=4,

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from rsft.data.loading.samplers import order
+from rsft.data.loading.samplers import epoch_order
 
 LABELS = np.repeat([0, 1, 2], [900, 90, 10])
 ALL = np.arange(1000)
 
 
 def test_natural_is_a_permutation():
-    assert sorted(order(LABELS, ALL, "natural", 0, 0)) == ALL.tolist()
+    assert sorted(epoch_order(LABELS, ALL, "natural", 0, 0)) == ALL.tolist()
 
 
 @pytest.mark.parametrize(
@@ -16,18 +16,18 @@ def test_natural_is_a_permutation():
     [("class-balanced", [1 / 3, 1 / 3, 1 / 3]), ("square-root", np.sqrt([900, 90, 10]) / np.sqrt([900, 90, 10]).sum())],
 )
 def test_shares_of_classes(sampler, shares):
-    drawn = np.concatenate([order(LABELS, ALL, sampler, 0, epoch) for epoch in range(20)])
+    drawn = np.concatenate([epoch_order(LABELS, ALL, sampler, 0, epoch) for epoch in range(20)])
     assert np.bincount(LABELS[drawn]) / len(drawn) == pytest.approx(shares, abs=0.015)
 
 
 @pytest.mark.parametrize("sampler", ["natural", "class-balanced", "square-root"])
 def test_members_alone_and_as_many_as_there_are(sampler):
     members = np.array([3, 5, 950, 995])
-    drawn = order(LABELS, members, sampler, 0, 0)
+    drawn = epoch_order(LABELS, members, sampler, 0, 0)
     assert len(drawn) == 4 and set(drawn) <= set(members)
 
 
 @pytest.mark.parametrize("sampler", ["natural", "class-balanced", "square-root"])
 def test_a_function_of_seed_and_epoch(sampler):
-    draws = [order(LABELS, ALL, sampler, *at).tolist() for at in ((0, 0), (0, 0), (1, 0), (0, 1))]
+    draws = [epoch_order(LABELS, ALL, sampler, *at).tolist() for at in ((0, 0), (0, 0), (1, 0), (0, 1))]
     assert draws[0] == draws[1] and draws[0] != draws[2] and draws[0] != draws[3]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rsft.data.simulation.optical import SURFACES, render_optical, render_scene
-from rsft.data.simulation.ships import CLASSES, Ship, draw_ship
+from rsft.data.simulation.optical import SURFACES, render_optical_chip, render_optical_scene
+from rsft.data.simulation.ships import SHIP_KINDS, Ship, sample_ship
 
 
 def ship(kind: str = "cargo", seed: int = 0) -> Ship:
-    return draw_ship(kind, np.random.default_rng(seed))
+    return sample_ship(kind, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("kind", SHIP_KINDS)
 def test_every_kind_is_drawn(kind: str) -> None:
-    image, relief, surfaces = render_scene(ship(kind), np.random.default_rng(1))
+    image, relief, surfaces = render_optical_scene(ship(kind), np.random.default_rng(1))
     assert image.shape == (64, 64, 3)
     assert image.dtype == np.uint8
     assert image.std() > 1
@@ -24,17 +24,17 @@ def test_every_kind_is_drawn(kind: str) -> None:
     assert {"hull", "house"} <= {SURFACES[code] for code in np.unique(surfaces)}
 
 
-@pytest.mark.parametrize("kind", [*CLASSES, None])
+@pytest.mark.parametrize("kind", [*SHIP_KINDS, None])
 def test_one_seed_one_image(kind: str | None) -> None:
     drawn = ship(kind) if kind else None
-    first, second, other = (render_optical(drawn, np.random.default_rng(seed)) for seed in (4, 4, 5))
+    first, second, other = (render_optical_chip(drawn, np.random.default_rng(seed)) for seed in (4, 4, 5))
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_without_a_ship_nothing_stands_out(seed: int) -> None:
-    image, relief, surfaces = render_scene(None, np.random.default_rng(seed), size=48)
+    image, relief, surfaces = render_optical_scene(None, np.random.default_rng(seed), size=48)
     assert image.shape == (48, 48, 3)
     assert not relief.any()
     assert surfaces.max() < SURFACES.index("hull")
@@ -44,7 +44,7 @@ def test_without_a_ship_nothing_stands_out(seed: int) -> None:
 def test_spacing_and_heading_are_obeyed(seed: int) -> None:
     drawn = ship("tanker", seed)
     heading, pixels = 0.9, 40
-    _, relief, _ = render_scene(drawn, np.random.default_rng(seed), 64, drawn.length / pixels, heading)
+    _, relief, _ = render_optical_scene(drawn, np.random.default_rng(seed), 64, drawn.length / pixels, heading)
     y, x = np.nonzero(relief > 0.02)
     values, vectors = np.linalg.eigh(np.cov(x, y))
     axis = vectors[:, 1]
@@ -55,14 +55,14 @@ def test_spacing_and_heading_are_obeyed(seed: int) -> None:
 
 
 def test_a_ship_larger_than_the_chip() -> None:
-    image, relief, _ = render_scene(ship("container"), np.random.default_rng(0), 32, spacing=0.5)
+    image, relief, _ = render_optical_scene(ship("container"), np.random.default_rng(0), 32, spacing=0.5)
     assert image.shape == (32, 32, 3)
     assert (relief > 0).mean() > 0.3
 
 
 def test_noise_is_no_speckle() -> None:
     """Grain of an optical sensor stays far below that of single-look radar, whose deviation equals its mean."""
-    chips = [render_optical(None, np.random.default_rng(seed)).astype(float) for seed in range(60)]
+    chips = [render_optical_chip(None, np.random.default_rng(seed)).astype(float) for seed in range(60)]
     grain = [np.abs(np.diff(chip, axis=1)).mean() / chip.mean() for chip in chips]
     assert np.median(grain) < 0.15
 
@@ -85,7 +85,7 @@ def test_images_stay_those_that_the_embedded_backbone_saw(
     kind: str | None, colour: tuple[float, ...], height: float
 ) -> None:
     rng = np.random.default_rng(7)
-    drawn = draw_ship(kind, rng) if kind else None
-    image, relief, _ = render_scene(drawn, rng, 32)
+    drawn = sample_ship(kind, rng) if kind else None
+    image, relief, _ = render_optical_scene(drawn, rng, 32)
     assert image.mean(axis=(0, 1)).tolist() == pytest.approx(colour, abs=0.2)
     assert relief.mean() == pytest.approx(height, abs=0.0005)

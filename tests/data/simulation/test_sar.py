@@ -7,18 +7,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rsft.data.simulation.clutter import Shore, grid, sea_power
-from rsft.data.simulation.sar import Radar, draw_radar, render_sar, render_scene, to_uint8, to_uint16
+from rsft.data.simulation.clutter import Shore, pixel_grid, sea_clutter_power
+from rsft.data.simulation.sar import (
+    SarSensor,
+    amplitude_to_uint8,
+    amplitude_to_uint16,
+    render_sar_chip,
+    render_sar_scene,
+    sample_sensor,
+)
 from rsft.data.simulation.scatterers import Pose
 from rsft.data.simulation.scene import place_ships
-from rsft.data.simulation.ships import CLASSES, Part, Ship, draw_ship
+from rsft.data.simulation.ships import SHIP_KINDS, DeckObject, Ship, sample_ship
 
-RADAR = Radar(spacing=(2.0, 2.0), incidence=35.0, looks=1, oversampling=1.2, taper=1.0, defocus=0.0)
-TOWER = Ship("cargo", 60, 20, 4, 0.2, 0.1, (Part(0, 0, 10, 10, 40, "house"),))
+RADAR = SarSensor(spacing=(2.0, 2.0), incidence=35.0, looks=1, oversampling=1.2, taper=1.0, defocus=0.0)
+TOWER = Ship("cargo", 60, 20, 4, 0.2, 0.1, (DeckObject(0, 0, 10, 10, 40, "house"),))
 
 
-def power(*poses: Pose, radar: Radar = RADAR, seed: int = 0, shore: Shore | None = None) -> np.ndarray:
-    return render_scene(list(poses), shore, radar, np.random.default_rng(seed), 128).astype(float) ** 2
+def power(*poses: Pose, radar: SarSensor = RADAR, seed: int = 0, shore: Shore | None = None) -> np.ndarray:
+    return render_sar_scene(list(poses), shore, radar, np.random.default_rng(seed), 128).astype(float) ** 2
 
 
 @pytest.mark.parametrize("looks", [1, 4])
@@ -32,7 +39,7 @@ def test_speckle_of_the_sea_averages_with_the_looks(looks: int) -> None:
 
 
 def test_sea_texture_has_mean_one_and_varies() -> None:
-    fields = [sea_power(np.random.default_rng(seed), 128, (2.0, 2.0)) for seed in range(12)]
+    fields = [sea_clutter_power(np.random.default_rng(seed), 128, (2.0, 2.0)) for seed in range(12)]
     assert np.mean(fields) == pytest.approx(1, abs=0.05)
     assert min(field.min() for field in fields) >= 0 and all(field.std() > 0.03 for field in fields)
 
@@ -41,7 +48,7 @@ def test_a_tower_leans_toward_the_radar_and_casts_a_shadow_away_from_it() -> Non
     pose = Pose(TOWER, 0, 0, np.pi / 2)  # the keel along azimuth, the hull 20 m wide in range
     radar = replace(RADAR, looks=4, taper=0.54)  # without sidelobes, which would fill the shadow
     image = np.median([power(pose, radar=radar, seed=seed) for seed in range(8)], axis=0)
-    x, y = (axis.ravel() for axis in grid(128, RADAR.spacing))
+    x, y = (axis.ravel() for axis in pixel_grid(128, RADAR.spacing))
     rows = abs(y) < 4
     sea = np.median(image[abs(y) > 60])
     laid_over = image[np.ix_(rows, (x > -60) & (x < -40))].mean()
@@ -51,7 +58,7 @@ def test_a_tower_leans_toward_the_radar_and_casts_a_shadow_away_from_it() -> Non
 
 def test_steeper_incidence_lays_over_further() -> None:
     pose = Pose(TOWER, 0, 0, np.pi / 2)
-    x = grid(128, RADAR.spacing)[0].ravel()
+    x = pixel_grid(128, RADAR.spacing)[0].ravel()
     centroids = []
     for incidence in (45.0, 25.0):
         image = power(pose, radar=replace(RADAR, incidence=incidence, looks=4))
@@ -62,7 +69,7 @@ def test_steeper_incidence_lays_over_further() -> None:
 def test_a_strong_point_has_the_sidelobes_of_a_sinc() -> None:
     levels = []
     for taper in (1.0, 0.54):
-        spectrum = np.fft.fftshift(replace(RADAR, taper=taper).window(512)[0])
+        spectrum = np.fft.fftshift(replace(RADAR, taper=taper).spectral_window(512)[0])
         point = np.abs(np.fft.ifft(spectrum, 8192)) ** 2  # 16 samples a pixel
         lobes = [point[k] for k in range(1, 800) if point[k - 1] < point[k] > point[k + 1]]
         levels.append(10 * np.log10(max(lobes) / point[0]))
@@ -76,10 +83,10 @@ def test_motion_smears_along_azimuth_alone() -> None:
     assert smeared.sum() == pytest.approx(sharp.sum(), rel=0.2)
 
 
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("kind", SHIP_KINDS)
 def test_every_class_stands_out_of_the_sea(kind: str) -> None:
     rng = np.random.default_rng(1)
-    amplitude = render_sar(draw_ship(kind, rng), replace(RADAR, spacing=(3.0, 3.0)), rng, 128)
+    amplitude = render_sar_chip(sample_ship(kind, rng), replace(RADAR, spacing=(3.0, 3.0)), rng, 128)
     assert amplitude.dtype == np.float32 and amplitude.shape == (128, 128) and np.isfinite(amplitude).all()
     assert amplitude[48:80, 48:80].max() > 4 * np.median(amplitude)
 
@@ -90,23 +97,23 @@ def test_land_is_brighter_than_water() -> None:
 
 
 def test_same_seed_same_image() -> None:
-    first, again, other = (render_sar(TOWER, RADAR, np.random.default_rng(seed), 64) for seed in (3, 3, 4))
+    first, again, other = (render_sar_chip(TOWER, RADAR, np.random.default_rng(seed), 64) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
 def test_a_seed_keeps_its_image() -> None:
     rng = np.random.default_rng(7)
-    amplitude = render_sar(draw_ship("tanker", rng), draw_radar(rng, (3.0, 2.0)), rng, 64)
+    amplitude = render_sar_chip(sample_ship("tanker", rng), sample_sensor(rng, (3.0, 2.0)), rng, 64)
     assert amplitude.mean() == pytest.approx(2.134, abs=0.002) and amplitude.max() == pytest.approx(31.96, abs=0.05)
 
 
 def test_files_use_their_range() -> None:
-    amplitude = render_sar(TOWER, RADAR, np.random.default_rng(0), 128)
-    assert to_uint8(amplitude).max() == 255 and to_uint8(amplitude).dtype == np.uint8
-    numbers = to_uint16(amplitude, 100)
+    amplitude = render_sar_chip(TOWER, RADAR, np.random.default_rng(0), 128)
+    assert amplitude_to_uint8(amplitude).max() == 255 and amplitude_to_uint8(amplitude).dtype == np.uint8
+    numbers = amplitude_to_uint16(amplitude, 100)
     np.testing.assert_allclose(numbers[amplitude < 600] / 100, amplitude[amplitude < 600], atol=0.006)
-    assert to_uint16(amplitude, 1e6).max() == 65535
+    assert amplitude_to_uint16(amplitude, 1e6).max() == 65535
 
 
 def test_ships_of_a_scene_keep_apart_and_off_the_land() -> None:
@@ -114,7 +121,7 @@ def test_ships_of_a_scene_keep_apart_and_off_the_land() -> None:
     poses = list(place_ships(["tanker", "fishing"] * 5, shore, 1000, np.random.default_rng(0)).values())
     assert len(poses) >= 6
     for index, pose in enumerate(poses):
-        assert shore.distance(*pose.box().T).max() <= 0
+        assert shore.distance_inland(*pose.bounding_box().T).max() <= 0
         for other in poses[:index]:
-            gaps = np.linalg.norm(pose.box()[:, None] - other.box()[None], axis=-1)
+            gaps = np.linalg.norm(pose.bounding_box()[:, None] - other.bounding_box()[None], axis=-1)
             assert gaps.min() > 1

@@ -6,17 +6,17 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.data.simulation.ships import CLASSES, PARTS, SIZES, Ship, draw_ship
+from rsft.data.simulation.ships import DECK_OBJECT_KINDS, SHIP_CLASSES, SHIP_KINDS, Ship, sample_ship
 
 
 def draw_many(kind: str, count: int = 40) -> list[Ship]:
     rng = np.random.default_rng(3)
-    return [draw_ship(kind, rng) for _ in range(count)]
+    return [sample_ship(kind, rng) for _ in range(count)]
 
 
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("kind", SHIP_KINDS)
 def test_sizes_are_those_of_the_class(kind: str) -> None:
-    ranges = SIZES[kind]
+    ranges = SHIP_CLASSES[kind]
     for ship in draw_many(kind):
         assert ship.kind == kind
         assert ranges.length[0] <= ship.length <= ranges.length[1]
@@ -24,12 +24,12 @@ def test_sizes_are_those_of_the_class(kind: str) -> None:
         assert ranges.freeboard[0] <= ship.freeboard / ship.beam <= ranges.freeboard[1]
 
 
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("kind", SHIP_KINDS)
 def test_parts_lie_inside_the_hull(kind: str) -> None:
     for ship in draw_many(kind):
         outline = ship.outline().astype(np.float32)
-        for part in ship.parts:
-            assert part.kind in PARTS
+        for part in ship.deck_objects:
+            assert part.kind in DECK_OBJECT_KINDS
             assert min(part.length, part.width, part.height) > 0
             for x in (part.x - part.length / 2, part.x + part.length / 2):
                 for y in (part.y - part.width / 2, part.y + part.width / 2):
@@ -37,7 +37,7 @@ def test_parts_lie_inside_the_hull(kind: str) -> None:
 
 
 def test_outline_spans_length_and_beam() -> None:
-    ship = draw_ship("tanker", np.random.default_rng(0))
+    ship = sample_ship("tanker", np.random.default_rng(0))
     x, y = ship.outline().T
     assert x.max() - x.min() == pytest.approx(ship.length)
     assert y.max() - y.min() == pytest.approx(ship.beam)
@@ -45,13 +45,13 @@ def test_outline_spans_length_and_beam() -> None:
 
 
 def test_parts_are_sorted_by_height() -> None:
-    heights = [part.height for part in draw_ship("container", np.random.default_rng(1)).parts]
+    heights = [part.height for part in sample_ship("container", np.random.default_rng(1)).deck_objects]
     assert heights == sorted(heights)
 
 
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("kind", SHIP_KINDS)
 def test_one_seed_one_ship(kind: str) -> None:
-    first, second, other = (draw_ship(kind, np.random.default_rng(seed)) for seed in (5, 5, 6))
+    first, second, other = (sample_ship(kind, np.random.default_rng(seed)) for seed in (5, 5, 6))
     assert first == second != other
 
 
@@ -66,9 +66,9 @@ def test_one_seed_one_ship(kind: str) -> None:
     ],
 )
 def test_typical_parts(kind: str, typical: str) -> None:
-    assert all(typical in {part.kind for part in ship.parts} for ship in draw_many(kind))
+    assert all(typical in {part.kind for part in ship.deck_objects} for ship in draw_many(kind))
 
 
 def test_unknown_kind() -> None:
     with pytest.raises(KeyError):
-        draw_ship("submarine", np.random.default_rng(0))
+        sample_ship("submarine", np.random.default_rng(0))

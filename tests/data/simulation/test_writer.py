@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rsft.data.datasets.fusar_ship import CATEGORIES, FUSARShip
-from rsft.data.datasets.srsdd import SRSDD, cut_ship
+from rsft.data.datasets.srsdd import SRSDD, crop_ship
 from rsft.data.imagery.reader import read_chip
 from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
 
@@ -68,7 +68,7 @@ def test_srsdd_reader_finds_bright_ships_in_the_boxes(srsdd: Path) -> None:
     source = SRSDD(srsdd)
     assert len(source) == 2 and source.rejected == [] and source.ships
     for ship in source.ships:
-        chip = cut_ship(ship)
+        chip = crop_ship(ship)
         assert chip.shape[0] % 64 == 0 and chip.dtype == np.uint8
         assert chip.max() > 4 * np.median(read_chip(ship.image))
     assert (srsdd / "train/labels/0.txt").read_text().startswith("imagesource:")
