@@ -1,1 +1,1 @@
-"""Everything between a published data set and a batch of tensors."""
+"""Data sets, chip stores, image reading and batches: everything from published files to tensors."""

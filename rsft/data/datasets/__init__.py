@@ -1,1 +1,1 @@
-"""Data sets as published, read where they lie, and the simulator that writes their formats."""
+"""Readers of published data sets in their original layout, one module per data set."""

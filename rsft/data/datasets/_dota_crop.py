@@ -1,4 +1,4 @@
-"""The window that is cut around an object of DOTA."""
+"""The crop window around an object of DOTA."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ import numpy as np
 
 from rsft.errors import DataError
 
-Window = tuple[int, int, int, int]  # x1 y1 x2 y2 in pixels; column x2 and row y2 lie outside
+Window = tuple[int, int, int, int]
+"""x1 y1 x2 y2 in pixels; column x2 and row y2 are outside the window."""
 
 
 def crop_window(box: tuple[float, ...], width: int, height: int, margin: int = 0, min_side: int = 1) -> Window:
-    """The horizontal bounding box of a rotated box, in whole pixels, clipped to an image of `width` x `height`.
+    """Return the horizontal bounding box of a rotated box in whole pixels, clipped to the image.
 
-    Fractions are rounded outwards; `margin` is added on each side; `min_side` is asked of the clipped box without it.
+    Args:
+        box: corners x1 y1 ... x4 y4 in pixels; fractions are rounded outwards.
+        width: image width in pixels.
+        height: image height in pixels.
+        margin: pixels added on each side.
+        min_side: shortest side in pixels that the clipped box must have without its margin.
+
+    Returns:
+        The window.
 
     Raises:
-        DataError: a corner is NaN or infinite, or the box lies outside the image or is too small.
+        DataError: a corner is NaN or infinite, or the box is outside the image or too small.
     """
     bounds = unclipped_window(box)
     x1, y1, x2, y2 = _clip(bounds, width, height)
@@ -27,7 +36,14 @@ def crop_window(box: tuple[float, ...], width: int, height: int, margin: int = 0
 
 
 def unclipped_window(box: tuple[float, ...], margin: int = 0) -> Window:
-    """The same, wherever it lies.
+    """Return the window of `crop_window` before clipping; it may leave the image.
+
+    Args:
+        box: corners x1 y1 ... x4 y4 in pixels.
+        margin: pixels added on each side.
+
+    Returns:
+        The window.
 
     Raises:
         DataError: a corner is NaN or infinite.
@@ -41,5 +57,5 @@ def unclipped_window(box: tuple[float, ...], margin: int = 0) -> Window:
 
 
 def _clip(window: Window, width: int, height: int) -> Window:
-    """What of `window` lies in the image; a side may become negative."""
+    """Intersect a window with the image; a side of the result may be negative."""
     return max(0, window[0]), max(0, window[1]), min(width, window[2]), min(height, window[3])

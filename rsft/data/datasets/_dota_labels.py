@@ -1,4 +1,7 @@
-"""Label files in DOTA's text form: rows `x1 y1 x2 y2 x3 y3 x4 y4 class [difficult]` below up to two header lines."""
+"""Label files in the text format of DOTA.
+
+Up to two header lines precede rows of the form `x1 y1 x2 y2 x3 y3 x4 y4 class [difficult]`.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,21 @@ from rsft.errors import DataError
 from rsft.types import Rejection
 
 HEADERS = ("imagesource", "gsd")
+"""Keys of the header lines `key:value`."""
 
-_DIFFICULTIES = (0, 1, 2)  # 2: an object that was cut when the image was split
+_DIFFICULTIES = (0, 1, 2)  # 2: an object that was cut when a large image was divided
 
 
 @dataclass(frozen=True)
 class LabelRow:
-    """An object as a label file has it.
+    """One object of a label file.
 
     Attributes:
-        line: of the file, from 1.
-        number: among the rows below the header, from 1, usable or not.
-        box: x1 y1 ... x4 y4 in pixels of the image; may be NaN, have no area or leave the image.
+        line: line number in the file, from 1.
+        number: row number below the header, from 1; unusable rows count too.
+        category: class name in the spelling of the data set class.
+        box: corners x1 y1 ... x4 y4 in pixels of the image; they may be NaN, have no area or leave the image.
+        difficult: 0, 1 or 2.
     """
 
     line: int
@@ -35,44 +41,64 @@ class LabelRow:
 
 @dataclass
 class LabelFile:
-    """A label file: `header` holds what the lines imagesource: and gsd: say, `rejected` the rows that are no rows."""
+    """The content of a label file.
+
+    Attributes:
+        header: values of the header lines by key.
+        rows: the objects.
+        rejected: rows that cannot be parsed.
+    """
 
     header: dict[str, str] = field(default_factory=dict)
     rows: list[LabelRow] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
 
 
-def read_label_file(path: Path, spellings: Mapping[str, str]) -> LabelFile:
-    """Read `path`; a class is known by `spellings[letters_of(name)]`.
+def read_label_file(path: Path, class_lookup: Mapping[str, str]) -> LabelFile:
+    """Read a label file.
+
+    Args:
+        path: the file.
+        class_lookup: class names by normalized name, see `build_class_lookup`.
+
+    Returns:
+        Header, objects and rejected rows.
 
     Raises:
-        DataError: the file cannot be read or is no UTF-8.
+        DataError: the file cannot be read or is not UTF-8.
     """
-    found, number = LabelFile(), 0
+    result, number = LabelFile(), 0
     for line, text in read_numbered_lines(path):
         if text.lower().startswith(HEADERS):
             key, _, value = text.partition(":")
-            found.header[key.lower()] = value.strip()
+            result.header[key.lower()] = value.strip()
             continue
         number += 1
         try:
-            found.rows.append(LabelRow(line, number, *_parse(text, spellings)))
+            result.rows.append(LabelRow(line, number, *_parse(text, class_lookup)))
         except DataError as error:
-            found.rejected.append((str(path), line, error.message))
-    return found
+            result.rejected.append((str(path), line, error.message))
+    return result
 
 
 def build_class_lookup(classes: Iterable[str]) -> dict[str, str]:
-    """Each class by its letters alone."""
+    """Map normalized class names to class names.
+
+    Args:
+        classes: class names.
+
+    Returns:
+        The class names by normalized name.
+    """
     return {normalize_class_name(name): name for name in classes}
 
 
 def normalize_class_name(name: str) -> str:
-    """The letters of a name in lower case: copies of one data set differ in capitals, hyphens and underscores."""
+    """Return the letters of a name in lower case: copies of a data set differ in capitals, hyphens and underscores."""
     return re.sub(r"[^a-z]", "", name.lower())
 
 
-def _parse(text: str, spellings: Mapping[str, str]) -> tuple[str, tuple[float, ...], int]:
+def _parse(text: str, class_lookup: Mapping[str, str]) -> tuple[str, tuple[float, ...], int]:
     fields = text.split()
     if len(fields) not in (9, 10):
         raise DataError(f"{len(fields)} fields, where an object has 8 numbers, a class and a difficulty")
@@ -80,7 +106,7 @@ def _parse(text: str, spellings: Mapping[str, str]) -> tuple[str, tuple[float, .
         box, difficult = tuple(float(field) for field in fields[:8]), int(fields[9]) if len(fields) == 10 else 0
     except ValueError as error:
         raise DataError("a corner or the difficulty is not a number") from error
-    category = spellings.get(normalize_class_name(fields[8]))
+    category = class_lookup.get(normalize_class_name(fields[8]))
     if category is None:
         raise DataError(f"unknown class {fields[8]}")
     if difficult not in _DIFFICULTIES:

@@ -1,4 +1,7 @@
-"""Where the images and label files of DOTA lie: TorchGeo's tree, the archives as published, or a plain one."""
+"""Search for the images and label files of DOTA in three layouts.
+
+The layouts are the folder tree of TorchGeo, the published archives, and images/ beside labelTxt/.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,30 @@ from rsft.types import Rejection
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _VERSION = re.compile(r"(?:version|v)[-_ ]?(\d\.\d)", re.IGNORECASE)
-_HORIZONTAL = re.compile(r"hbb|reclabel", re.IGNORECASE)  # folders with the same objects in horizontal boxes
+_HORIZONTAL = re.compile(r"hbb|reclabel", re.IGNORECASE)  # folders with horizontal boxes of the same objects
 _LABEL_FOLDER = re.compile(r"label|annotation", re.IGNORECASE)
 _LABEL_LINE = re.compile(r"(imagesource|gsd)\b|([-+.\de]+\s+){8}\S", re.IGNORECASE)  # a header, or a box and a class
 
-Key = tuple[str, str]  # split, stem
+Key = tuple[str, str]
+"""Split and file stem."""
 
 
 class DOTATree:
-    """The files under `root`; an image and its label file share split and stem, wherever they lie.
+    """The pairs of image and label file below a folder.
 
-    The split is that of the nearest folder called train, val or test, "" where there is none. Label files in folders of
-    another version than `version`, or of horizontal boxes, are left out, and so are text files of another kind: without
-    an image, in no folder of labels, and not beginning like a label file.
+    An image and its label file have the same split and stem; their folders do not matter. The split is that of the
+    nearest parent folder called train, val or test, or "" without such a folder. Label files of other versions or with
+    horizontal boxes are skipped. So are text files that are not label files: they have no image, are in no label
+    folder, and do not begin like a label file.
+
+    Args:
+        root: the folder.
+        version: version of the label files.
 
     Attributes:
-        pairs: image and label file, by split and stem, sorted.
-        skipped: text files left out and images without a label file, by reason.
-        rejected: label files without an image, and second files of one split and stem.
+        pairs: image and label file by split and stem, sorted.
+        skipped: number of skipped text files and of images without a label file, by reason.
+        rejected: label files without an image, and further files with a split and stem that occurred already.
     """
 
     def __init__(self, root: Path, version: str) -> None:
@@ -40,15 +49,17 @@ class DOTATree:
         self.rejected: list[Rejection] = []
         files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else []
         images = self._by_key([path for path in files if path.suffix.lower() in IMAGE_SUFFIXES])
-        labels = self._by_key([path for path in files if path.suffix.lower() == ".txt" and self._wanted(path, images)])
+        labels = self._by_key(
+            [path for path in files if path.suffix.lower() == ".txt" and self._is_label_file(path, images)]
+        )
         self.pairs = {key: (images[key], labels[key]) for key in sorted(images.keys() & labels.keys())}
         for key in sorted(labels.keys() - images.keys()):
             self.rejected.append((str(labels[key]), 0, f"there is no image {labels[key].stem}"))
-        bare = len(images.keys() - labels.keys())
-        if bare:
-            self.skipped["image without a label file"] = bare
+        unlabeled = len(images.keys() - labels.keys())
+        if unlabeled:
+            self.skipped["image without a label file"] = unlabeled
 
-    def _wanted(self, path: Path, images: Mapping[Key, Path]) -> bool:
+    def _is_label_file(self, path: Path, images: Mapping[Key, Path]) -> bool:
         folders = "/".join(path.relative_to(self.root).parts[:-1])
         versions = _VERSION.findall(folders)
         if not (self._key(path) in images or _LABEL_FOLDER.search(folders) or _begins_like_labels(path)):
@@ -67,16 +78,16 @@ class DOTATree:
         return split, path.stem
 
     def _by_key(self, paths: list[Path]) -> dict[Key, Path]:
-        found: dict[Key, Path] = {}
+        path_by_key: dict[Key, Path] = {}
         for path in paths:
-            first = found.setdefault(self._key(path), path)
+            first = path_by_key.setdefault(self._key(path), path)
             if first != path:
                 self.rejected.append((str(path), 0, f"there is a second {path.stem}: {first}"))
-        return found
+        return path_by_key
 
 
 def _begins_like_labels(path: Path) -> bool:
     try:
         return any(_LABEL_LINE.match(line) for _, line in read_numbered_lines(path)[:1])
-    except DataError:  # no text
+    except DataError:  # not a text file
         return False

@@ -1,4 +1,4 @@
-"""The table that comes with FUSAR-Ship: meta.csv, meta.xls, or both."""
+"""The metadata table of FUSAR-Ship: meta.csv, meta.xls, or both."""
 
 from __future__ import annotations
 
@@ -15,17 +15,24 @@ from rsft.types import Rejection
 
 META_COLUMNS = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle", "heightspace", "widthspace", "path")
 META_FILES = ("meta.csv", "meta.xls", "meta.xlsx")
-"""In order of precedence: the first row of a chip counts."""
+"""File names in order of precedence: the first row of a chip counts."""
 
-FUSARMetadata = dict[tuple[str, str], dict[str, Any]]  # (folder, file name without suffix): names alone collide
+FUSARMetadata = dict[tuple[str, str], dict[str, Any]]
+"""Fields of a `FUSARChip` by folder and file stem; stems alone are not unique."""
 _Rows = list[tuple[int, dict[str, str]]]
 
 
 def read_fusar_metadata(folder: Path) -> tuple[FUSARMetadata, list[Rejection]]:
-    """What the tables in `folder` say of each chip, and the rows that cannot be read or contradict an earlier one.
+    """Read the metadata tables in a folder.
+
+    Args:
+        folder: the folder of the META_FILES.
+
+    Returns:
+        The metadata of each chip, and the rows that cannot be parsed or contradict an earlier row.
 
     Raises:
-        DataError: a file that is no table of META_COLUMNS.
+        DataError: a file is not a table with META_COLUMNS.
     """
     meta: FUSARMetadata = {}
     rejected: list[Rejection] = []
@@ -34,12 +41,13 @@ def read_fusar_metadata(folder: Path) -> tuple[FUSARMetadata, list[Rejection]]:
             continue
         for number, row in _csv_rows(path) if path.suffix == ".csv" else _sheet_rows(path):
             try:
-                key, facts = (row["path"].strip().replace("\\", "/"), Path(row["id"].strip()).stem), _facts(row)
+                key = row["path"].strip().replace("\\", "/"), Path(row["id"].strip()).stem
+                fields = _parse_row(row)
             except (KeyError, ValueError):
                 rejected.append((str(path), number, f"the row is not {', '.join(META_COLUMNS)}"))
                 continue
-            if meta.setdefault(key, facts) != facts:
-                rejected.append((str(path), number, "an earlier row says something else of this chip"))
+            if meta.setdefault(key, fields) != fields:
+                rejected.append((str(path), number, "the row contradicts an earlier row of this chip"))
     return meta, rejected
 
 
@@ -48,32 +56,33 @@ def _csv_rows(path: Path) -> _Rows:
     header = lines[0][1] if lines else ""
     delimiter = max(",\t;", key=header.count)
     columns = [name.strip() for name in header.split(delimiter)]
-    _check(columns, path)
+    _check_columns(columns, path)
     split = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in lines[1:]]
     return [(number, dict(zip(columns, fields, strict=False))) for number, fields in split]
 
 
 def _sheet_rows(path: Path) -> _Rows:
-    """The first sheet; whole numbers come without a decimal point, so that an MMSI stays one."""
+    """Read the first sheet as text; integers have no decimal point, so an MMSI stays unchanged."""
     try:
         table = pd.read_excel(path, engine="calamine", dtype=str, keep_default_na=False)
     except (CalamineError, ValueError) as error:
         raise DataError("the file is no Excel table", path, "copy or download the file again") from error
     table.columns = table.columns.astype(str).str.strip()
-    _check(list(table.columns), path)
+    _check_columns(list(table.columns), path)
     return [
         (number, {str(key): str(value) for key, value in row.items()})
         for number, row in enumerate(table.to_dict("records"), start=2)
     ]
 
 
-def _check(columns: list[str], path: Path) -> None:
+def _check_columns(columns: list[str], path: Path) -> None:
     missing = [name for name in META_COLUMNS if name not in columns]
     if missing:
-        raise DataError(f"{path.name} has no column {', '.join(missing)}", path, f"wanted: {', '.join(META_COLUMNS)}")
+        fix = f"the table needs the columns {', '.join(META_COLUMNS)}"
+        raise DataError(f"{path.name} has no column {', '.join(missing)}", path, fix)
 
 
-def _facts(row: dict[str, str]) -> dict[str, Any]:
+def _parse_row(row: dict[str, str]) -> dict[str, Any]:
     height, width = float(row["heightspace"]), float(row["widthspace"])
     return {
         "mmsi": row["mmsi"].strip(),

@@ -1,4 +1,4 @@
-"""What every image data set does with a sample: a tensor of it, and a figure."""
+"""Conversion of images to tensors and figures, shared by the data set classes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,27 @@ from rsft.types import Pixels
 
 
 def to_image_tensor(pixels: Pixels) -> Tensor:
-    """(H, W, B) of any number type -> (B, H, W) float32, values unchanged."""
+    """Convert pixels to a tensor with the same values.
+
+    Args:
+        pixels: (H, W, B) of any data type.
+
+    Returns:
+        (B, H, W) float32.
+    """
     return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32))
 
 
 def plot_image(image: Tensor, title: str) -> Figure:
-    """(B, H, W) from black to its brightest half percent: R, G, B of three bands or more, else the first in grey."""
+    """Plot an image, stretched from 0 to the 99.5th percentile.
+
+    Args:
+        image: (B, H, W); the first three bands become R, G and B, or else the first band is shown in gray.
+        title: title of the figure.
+
+    Returns:
+        The figure.
+    """
     bands = image.numpy()[: 3 if len(image) >= 3 else 1].transpose(1, 2, 0)
     white = max(float(np.percentile(bands, 99.5)), np.finfo(np.float32).tiny)
     figure, axes = plt.subplots()

@@ -1,4 +1,4 @@
-"""Label files as people leave them: byte-order marks, CRLF, stray blank lines."""
+"""Text files with byte-order marks, CRLF line ends and blank lines."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from rsft.errors import DataError
 
 
 def read_numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a text file that hold something, stripped, each with its number from 1.
+    """Read the non-blank lines of a text file.
+
+    Args:
+        path: the file, in UTF-8 with or without a byte-order mark.
+
+    Returns:
+        Line number, from 1, and stripped text of each line.
 
     Raises:
-        DataError: the file cannot be read or is no UTF-8.
+        DataError: the file cannot be read or is not UTF-8.
     """
     try:
         text = path.read_text("utf-8-sig")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from matplotlib.figure import Figure
@@ -33,17 +33,26 @@ squirrel streetcar sunflower sweet_pepper table tank telephone television tiger 
 wardrobe whale willow_tree wolf woman worm
 """
 CLASSES = tuple(_NAMES.split())
-"""In the order of the labels."""
+"""Class names in the order of the labels."""
 
 SPLIT_SIZE = {"train": 50_000, "test": 10_000}
 PICKLES = PickledCIFAR100.base_folder
+"""Name of the folder of the published pickle files."""
 
 _SEARCH_DEPTH = 2
 
 
 @dataclass(frozen=True)
 class CIFARImage:
-    """An image: a file, or, where `cut` gives its pixels (32, 32, 3), number `index` in the file `path`."""
+    """One image.
+
+    Attributes:
+        path: the image file, or the pickle file that contains the image.
+        label: class name.
+        split: train, val or test.
+        index: position in the pickle file.
+        read_pixels: returns the pixels (32, 32, 3) of an image in a pickle file; None for an image file.
+    """
 
     path: Path
     label: str
@@ -53,20 +62,28 @@ class CIFARImage:
 
 
 class CIFAR100(NonGeoDataset):
-    """The images under `root`: cifar-100-python/ as published, or train/ and test/ with a folder of PNG files a class.
+    """CIFAR-100 as published (cifar-100-python/), or as PNG files in train/<class>/ and test/<class>/.
 
-    The published files are pickles. torchvision opens them, and only after it has found each of the three to have the
-    pinned MD5 sum: a pickle of any other content is never loaded.
+    The published files are pickles. torchvision checks the MD5 sum of each file before it loads it, so a pickle with
+    other content is never loaded.
+
+    Args:
+        root: the folder of the images, or a folder up to two levels above it.
+        transforms: applied to each sample.
 
     Attributes:
+        classes: class names in the order of the labels.
         images: training images first.
-        layout: pickles or folders.
-        skipped, rejected: as in ImageFolderLT; a folder that is no class of CIFAR-100 is skipped.
+        layout: "pickles" or "folders".
+        skipped: as in `ImageFolderLT`; folders that are not named like a class of CIFAR-100 are skipped too.
+        rejected: as in `ImageFolderLT`.
 
     Raises:
-        RequestError: neither is there.
+        RequestError: `root` contains neither layout.
         DataError: a published file is missing or altered.
     """
+
+    classes: ClassVar[tuple[str, ...]] = CLASSES
 
     def __init__(self, root: Path, transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
         self.root, self.layout = _find_root(root)
@@ -76,13 +93,20 @@ class CIFAR100(NonGeoDataset):
         self.images = self._from_pickles() if self.layout == "pickles" else self._from_folders()
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """image: (3, 32, 32) float32 in 0-255; label: index into CLASSES.
+        """Return one sample.
+
+        Args:
+            index: position of the sample.
+
+        Returns:
+            image: (3, 32, 32) float32 in 0-255; label: index into `classes`.
 
         Raises:
-            DataError: the file is no whole image.
+            DataError: the file is not a complete image.
         """
         image = self.images[index]
         pixels = read_chip(image.path) if image.read_pixels is None else image.read_pixels()
@@ -90,7 +114,14 @@ class CIFAR100(NonGeoDataset):
         return sample if self.transforms is None else self.transforms(sample)
 
     def plot(self, sample: dict[str, Any]) -> Figure:
-        """The image and its class."""
+        """Plot a sample with its class name.
+
+        Args:
+            sample: a sample from `__getitem__`.
+
+        Returns:
+            The figure.
+        """
         return plot_image(sample["image"], CLASSES[int(sample["label"])])
 
     def _from_pickles(self) -> list[CIFARImage]:
@@ -103,22 +134,22 @@ class CIFAR100(NonGeoDataset):
                 raise DataError("CIFAR-100 is incomplete or altered", self.root / PICKLES, fix) from error
             path = self.root / PICKLES / split
             for index, (pixels, target) in enumerate(zip(published.data, published.targets, strict=True)):
-                images.append(CIFARImage(path, CLASSES[target], split, index, partial(_same, pixels)))
+                images.append(CIFARImage(path, CLASSES[target], split, index, partial(_identity, pixels)))
         return images
 
     def _from_folders(self) -> list[CIFARImage]:
         folder = ImageFolderLT(self.root)
         self.skipped, self.rejected = folder.skipped, folder.rejected
-        known = [file for file in folder.files if file.label in CLASSES]
-        if not known:
+        files = [file for file in folder.files if file.label in CLASSES]
+        if not files:
             raise RequestError("no folder is called as a class of CIFAR-100", self.root, f"such as {CLASSES[0]}")
-        if len(known) < len(folder):
-            self.skipped["folder that is no class of CIFAR-100"] += len(folder) - len(known)
-        return [CIFARImage(file.path, file.label, file.split) for file in known]
+        if len(files) < len(folder):
+            self.skipped["folder that is no class of CIFAR-100"] += len(folder) - len(files)
+        return [CIFARImage(file.path, file.label, file.split) for file in files]
 
 
 def _find_root(root: Path) -> tuple[Path, str]:
-    """The folder that holds the images, `root` or below it, and how."""
+    """Return the folder of the images, which is `root` or below it, and its layout."""
     level = [root] if root.is_dir() else []
     for _ in range(_SEARCH_DEPTH):
         for folder in level:
@@ -130,5 +161,5 @@ def _find_root(root: Path) -> tuple[Path, str]:
     raise RequestError("this is no CIFAR-100", root, f"name the folder that holds {PICKLES}, or train and test")
 
 
-def _same(pixels: Pixels) -> Pixels:
+def _identity(pixels: Pixels) -> Pixels:
     return pixels

@@ -51,9 +51,9 @@ CLASSES = (
     "airport",
     "helipad",
 )
-"""The first 15 are those of v1.0; container-crane came with v1.5, airport and helipad with v2.0."""
+"""Class names: the first 15 are in v1.0; v1.5 added container-crane, v2.0 added airport and helipad."""
 
-_SPELLINGS = build_class_lookup(CLASSES)
+_CLASS_LOOKUP = build_class_lookup(CLASSES)
 _MODE_FLAGS = {"L": "gray-repeated", "RGB": "", "RGBA": "alpha-dropped"}
 
 
@@ -62,9 +62,14 @@ class DOTAImage:
     """An image with its label file.
 
     Attributes:
-        split: train, val or test, by the nearest folder of that name; "" where there is none.
-        sensor, spacing_m: what the label file's header says.
-        flag: "gray-repeated" or "alpha-dropped" where it is no RGB image.
+        path: the image.
+        label_file: the label file.
+        split: train, val or test, by the nearest parent folder of that name; "" without such a folder.
+        width: width in pixels.
+        height: height in pixels.
+        sensor: sensor in the header of the label file.
+        spacing_m: pixel spacing in the header of the label file, in meters.
+        flag: "gray-repeated" or "alpha-dropped" if the image is not RGB, else "".
     """
 
     path: Path
@@ -78,18 +83,22 @@ class DOTAImage:
 
     @cached_property
     def stem(self) -> str:
-        """The name of the image without its suffix; asked for twice an object."""
+        """File name without suffix; cached, because each object needs it twice."""
         return self.path.stem
 
 
 @dataclass(frozen=True)
 class DOTAObject:
-    """An object and the window that is cut around it.
+    """An object and its crop window.
 
     Attributes:
-        line: of the label file, from 1.
-        box: x1 y1 ... x4 y4 in pixels of the image, as annotated.
-        clipped: whether the window had to be.
+        image: the image that contains it.
+        line: line number in the label file, from 1.
+        category: class name.
+        box: annotated corners x1 y1 ... x4 y4 in pixels of the image.
+        difficult: difficulty in the label file: 0, 1 or 2.
+        window: the crop window.
+        clipped: whether the window was clipped to the image.
     """
 
     image: DOTAImage
@@ -102,34 +111,39 @@ class DOTAObject:
 
     @property
     def name(self) -> str:
-        """<image>_<x1>_<y1>_<x2>_<y2>."""
+        """Name of the crop: <image>_<x1>_<y1>_<x2>_<y2>."""
         return "_".join([self.image.stem, *map(str, self.window)])
 
     @property
     def box_in_crop(self) -> list[float]:
-        """The box in the crop's own pixels."""
+        """Corners x1 y1 ... x4 y4 of the box in pixels of the crop."""
         return [value - origin for value, origin in zip(self.box, self.window[:2] * 4, strict=True)]
 
 
 class DOTAObjects(NonGeoDataset):
-    """The objects of the images under `root`, image by image.
+    """The objects of DOTA, one sample per object.
 
-    TorchGeo's tree, the archives as published, and images/ beside labelTxt/ are all read, as `DOTATree` pairs them.
+    It reads the folder tree of TorchGeo, the published archives after extraction, and images/ beside labelTxt/; see
+    `DOTATree`.
 
     Args:
+        root: the folder.
+        version: version of the label files.
         classes: 15, as in v1.0, or 18.
         margin: pixels added to the window on each side.
-        min_side: objects with a shorter side of their horizontal box are rejected.
+        min_side: shortest side of an object's horizontal bounding box in pixels; smaller objects are rejected.
+        transforms: applied to each sample.
 
     Attributes:
-        images: sorted by split and path; those without an object too.
+        classes: class names in the order of the labels.
+        images: sorted by split and path; images without an object are included.
         objects: by image, then in file order.
-        skipped: objects of classes beyond `classes`, images without labels, text files left out; by reason.
+        skipped: number of objects of other classes, images without labels and skipped text files, by reason.
         rejected: rows and files that cannot be used.
 
     Raises:
-        RequestError: no image with a label file of `version`.
-        DataError: there are such images, but none can be used.
+        RequestError: no image has a label file of `version`.
+        DataError: none of the images can be used.
     """
 
     def __init__(
@@ -155,15 +169,24 @@ class DOTAObjects(NonGeoDataset):
         if tree.pairs and not self.images:
             raise DataError("no image can be used", root, f"the last reason: {self.rejected[-1][2]}")
         if not self.images:
-            wanted = "name the folder with images/ and labelTxt/, or with train/ and val/"
-            found = "".join(f"; found: {count} x {reason}" for reason, count in tree.skipped.items())
-            raise RequestError(f"no image with labels of DOTA v{version}", root, wanted + found)
+            hint = "name the folder with images/ and labelTxt/, or with train/ and val/"
+            reasons = "".join(f"; found: {count} x {reason}" for reason, count in tree.skipped.items())
+            raise RequestError(f"no image with labels of DOTA v{version}", root, hint + reasons)
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.objects)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """image: (3, h, w) float32, the crop in 0-255; label: index into `classes`; box: (8,) in the crop's pixels."""
+        """Return one sample.
+
+        Args:
+            index: position of the sample.
+
+        Returns:
+            image: (3, h, w) float32, the crop in 0-255; label: index into `classes`; box: corners (8,) in pixels of
+            the crop.
+        """
         item = self.objects[index]
         sample = {
             "image": to_image_tensor(crop_object(item, read_rgb(item.image.path))),
@@ -173,7 +196,14 @@ class DOTAObjects(NonGeoDataset):
         return sample if self.transforms is None else self.transforms(sample)
 
     def plot(self, sample: dict[str, Any]) -> Figure:
-        """The crop with its rotated box."""
+        """Plot a crop with its rotated box.
+
+        Args:
+            sample: a sample from `__getitem__`.
+
+        Returns:
+            The figure.
+        """
         figure, axes = plt.subplots()
         axes.imshow(sample["image"].numpy().transpose(1, 2, 0).astype(np.uint8))
         axes.add_patch(Polygon(sample["box"].numpy().reshape(4, 2), fill=False, edgecolor="tab:orange"))
@@ -183,8 +213,8 @@ class DOTAObjects(NonGeoDataset):
 
     def _read_image(self, path: Path, label_file: Path, split: str) -> None:
         try:
-            labels = read_label_file(label_file, _SPELLINGS)
-            width, height, flag = _header(path)
+            labels = read_label_file(label_file, _CLASS_LOOKUP)
+            width, height, flag = _read_header(path)
         except DataError as error:
             self.rejected.append((error.location, 0, error.message))
             return
@@ -215,23 +245,37 @@ class DOTAObjects(NonGeoDataset):
 
 
 def read_rgb(path: Path) -> Pixels:
-    """A whole image (H, W, 3): one band is repeated, a fourth is dropped.
+    """Read an image as RGB.
+
+    Args:
+        path: an image with one band, which is repeated, with three, or with four, the last of which is dropped.
+
+    Returns:
+        Pixels (H, W, 3).
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     pixels = read_chip(path)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]
 
 
 def crop_object(item: DOTAObject, pixels: Pixels) -> Pixels:
-    """The window of an object (h, w, 3) out of its image (H, W, 3)."""
+    """Crop an object out of its image.
+
+    Args:
+        item: the object.
+        pixels: its image (H, W, 3).
+
+    Returns:
+        Its window (h, w, 3), a view of the image.
+    """
     x1, y1, x2, y2 = item.window
     return pixels[y1:y2, x1:x2]
 
 
-def _header(path: Path) -> tuple[int, int, str]:
-    """Width, height and flag, without decoding."""
+def _read_header(path: Path) -> tuple[int, int, str]:
+    """Return width, height and flag of an image without decoding it."""
     with open_image(path) as image:
         if image.mode not in _MODE_FLAGS:
             raise DataError(f"pixels of mode {image.mode}, where 8 bits of gray or RGB are expected", path)
@@ -239,7 +283,7 @@ def _header(path: Path) -> tuple[int, int, str]:
 
 
 def _spacing(text: str | None) -> float | None:
-    """None where the header says null, or nothing."""
+    """Parse a pixel spacing; return None for a missing or invalid value such as "null"."""
     try:
         value = float(text or "nan")
     except ValueError:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,7 +37,7 @@ CATEGORIES = (
     "Unspecified",
     "WingInGrnd",
 )
-"""Folder names in the order of the index xx, from 1, in Ship_CxxSyyNzzzz.tiff."""
+"""Folder names in the order of the index xx (from 1) in Ship_CxxSyyNzzzz.tiff."""
 
 _NAME = re.compile(r"Ship_C(\d+)S(\d+)N(\d+)", re.ASCII)
 _SUFFIXES = frozenset({".tiff", ".tif"})
@@ -46,12 +46,19 @@ _SEARCH_DEPTH = 3
 
 @dataclass(frozen=True)
 class FUSARChip:
-    """A chip and what the meta table says of it; None where it says nothing.
+    """A chip with its metadata; values that the metadata table lacks are None.
 
     Attributes:
-        category: by the folder, which is the authority.
-        spacing_m: mean of both directions.
-        flags: "category-index" where the index in the name differs from the folder's, "no-meta" without a row.
+        path: the file.
+        category: ship category, the name of the folder.
+        subcategory: folder below the category.
+        mmsi: MMSI of the vessel.
+        length_m: length of the vessel in meters.
+        width_m: width of the vessel in meters.
+        polarisation: polarization mode.
+        incidence_deg: look angle at the center in degrees.
+        spacing_m: pixel spacing in meters, mean of both directions.
+        flags: "category-index" if the index in the name contradicts the folder, "no-meta" without a metadata row.
     """
 
     path: Path
@@ -67,17 +74,25 @@ class FUSARChip:
 
 
 class FUSARShip(NonGeoDataset):
-    """The chips under `root`, at whatever depth the archive was unpacked.
+    """FUSAR-Ship 1.0, one sample per chip.
+
+    Args:
+        root: the folder of the categories, or a folder up to three levels above it.
+        transforms: applied to each sample.
 
     Attributes:
+        classes: ship categories in the order of the labels.
+        root: the folder of the categories.
         chips: sorted by path.
-        skipped: chips of folders that are no ship category, files that are no chips, rows without a file; by reason.
-        rejected: chips and rows of the meta table that cannot be used.
+        skipped: number of chips in other folders, of other files and of metadata rows without a file, by reason.
+        rejected: chips and metadata rows that cannot be used.
 
     Raises:
-        RequestError: no folder of a ship category in it.
-        DataError: a meta.csv or meta.xls that is no table of META_COLUMNS.
+        RequestError: no folder is called like a ship category.
+        DataError: a meta.csv or meta.xls is not a table with META_COLUMNS.
     """
+
+    classes: ClassVar[tuple[str, ...]] = CATEGORIES
 
     def __init__(self, root: Path, transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
         self.root, self.transforms = _find_root(root), transforms
@@ -98,10 +113,18 @@ class FUSARShip(NonGeoDataset):
         self.skipped = +self.skipped
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.chips)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """image: (1, H, W) float32 in the file's own numbers; label: index into CATEGORIES."""
+        """Return one sample.
+
+        Args:
+            index: position of the sample.
+
+        Returns:
+            image: (1, H, W) float32 with the values of the file; label: index into `classes`.
+        """
         chip = self.chips[index]
         pixels = read_chip(chip.path).astype(np.float32)
         label = torch.tensor(CATEGORIES.index(chip.category))
@@ -109,7 +132,14 @@ class FUSARShip(NonGeoDataset):
         return sample if self.transforms is None else self.transforms(sample)
 
     def plot(self, sample: dict[str, Any]) -> Figure:
-        """The chip in grey, its brightest half percent saturated."""
+        """Plot a chip in gray, stretched from 0 to the 99.5th percentile.
+
+        Args:
+            sample: a sample from `__getitem__`.
+
+        Returns:
+            The figure.
+        """
         image = sample["image"][0].numpy()
         figure, axes = plt.subplots()
         axes.imshow(image, cmap="gray", vmin=0, vmax=np.percentile(image, 99.5))
@@ -125,24 +155,24 @@ class FUSARShip(NonGeoDataset):
         if match is None:
             self.rejected.append((str(path), 0, "the name is not Ship_CxxSyyNzzzz"))
             return
-        place = path.parent.relative_to(self.root)
-        facts = meta.pop((place.as_posix(), path.stem), None)
+        folder = path.parent.relative_to(self.root)
+        fields = meta.pop((folder.as_posix(), path.stem), None)
         flags = []
         if int(match[1]) != CATEGORIES.index(category) + 1:
             flags.append("category-index")
-        if facts is None:
+        if fields is None:
             flags.append("no-meta")
-        subcategory = place.relative_to(category).as_posix()
-        self.chips.append(FUSARChip(path, category, subcategory, flags=tuple(flags), **facts or {}))
+        subcategory = folder.relative_to(category).as_posix()
+        self.chips.append(FUSARChip(path, category, subcategory, flags=tuple(flags), **fields or {}))
 
 
 def _find_root(root: Path) -> Path:
-    """The folder that holds the categories: `root`, or the first below it."""
+    """Return the folder of the categories: `root`, or the first below it."""
     level = [root] if root.is_dir() else []
     for _ in range(_SEARCH_DEPTH):
         for folder in level:
             if any((folder / name).is_dir() for name in CATEGORIES):
                 return folder
         level = sorted(child for folder in level for child in folder.iterdir() if child.is_dir())
-    wanted = f"name the folder that holds {', '.join(CATEGORIES[:4])} and so on"
-    raise RequestError("this is no FUSAR-Ship folder", root, wanted)
+    hint = f"name the folder that contains {', '.join(CATEGORIES[:4])} and so on"
+    raise RequestError("this is no FUSAR-Ship folder", root, hint)

@@ -1,4 +1,4 @@
-"""FUSRS v2: the classes that the MetaPEFT paper makes of FUSAR-Ship and SRSDD, and the authors' lists.
+"""FUSRS v2: the classes of the MetaPEFT paper for FUSAR-Ship and SRSDD, and the authors' lists.
 
 Tian et al. 2025, "Meta-Learning Hyperparameters for Parameter Efficient Fine-Tuning", CVPR;
 https://github.com/doem97/metalora and https://huggingface.co/datasets/doem1997/rs_lt.
@@ -23,7 +23,7 @@ SRSDD_CLASSES = {
     "ore-oil": "tanker",
     "Dredger": "dredger",
 }
-"""The clean mapping: the archives' own categories."""
+"""Class of each archive category in the clean protocol."""
 
 FUSAR_OTHER = (
     "DiveVessel",
@@ -37,29 +37,29 @@ FUSAR_OTHER = (
     "WingInGrnd",
 )
 SRSDD_OTHER = ("LawEnforce",)
-"""What the clean mapping calls other where there are five classes; of Reserved and Unspecified nobody knows."""
+"""Categories of the class "other" among five classes. Reserved and Unspecified could be any ship and have no class."""
 
 CLASSES = {
     4: ("cargo", "fishing", "tanker", "dredger"),
     5: ("cargo", "other", "fishing", "tanker", "dredger"),
 }
-"""In the order of the labels in the lists."""
+"""Class names in the order of the labels in the lists, by number of classes."""
 HEAD_CLASSES, TAIL_CLASSES = ("cargo", "other", "fishing"), ("tanker", "dredger")
-"""As the paper has the groups, whatever the counts; none is medium."""
+"""The groups of the paper; they do not follow from the counts, and no class is medium."""
 
 LIST_VERSIONS = {4: "v25", 5: "v17"}
-"""What the authors' lists of so many classes are called."""
+"""File name prefix of the authors' lists, by number of classes."""
 LIST_CHECKSUMS = {
     "v25_train.txt": "389861c95ba73b2cc0a69939df36b9e2e2b15a531cb117cc03237e3634324f33",
     "v25_test.txt": "e52ec89034dd15d637298a54cbeb71e227dcef85bd517bb9bf3ae7073efa7c3b",
     "v17_train.txt": "b39313a1501c752393e929f6fd6921993ef9c7fcde5775ba75412891b544c3f6",
     "v17_test.txt": "f12963026564aa1ddfc3e8ac2e423b278cc14418a2cf6b6bef38ae1dda58a790",
 }
-"""SHA-256 of the four files as published."""
+"""SHA-256 of the four published files."""
 LIST_URL = "https://huggingface.co/datasets/doem1997/rs_lt/resolve/main/{name}"
 
 REPEATED_ROW_FLAG = "repeated-row"
-"""Flag of a chip that a list names again in its split."""
+"""Flag of a chip whose name occurred before in the same list."""
 
 _NAME = re.compile(r"Ship_C(?P<category>\d+)S\d+N\d+|L(?P<image>\d+)_\d+", re.ASCII)
 
@@ -69,9 +69,11 @@ class FUSRSListRow:
     """A row `name label` of a list.
 
     Attributes:
-        name: without its suffix.
-        label: from 0.
-        line: of the file, from 1.
+        name: file name without suffix.
+        label: class index, from 0.
+        split: train or test.
+        file: the list.
+        line: line number in the list, from 1.
     """
 
     name: str
@@ -82,19 +84,27 @@ class FUSRSListRow:
 
     @property
     def image(self) -> int | None:
-        """The SRSDD image that L<image>_<k> was cut from."""
+        """Number of the SRSDD image in the name L<image>_<k>; None for another name."""
         match = _NAME.fullmatch(self.name)
         return int(match["image"]) if match and match["image"] else None
 
     @property
     def category(self) -> int | None:
-        """The FUSAR-Ship category in Ship_CxxSyyNzzzz, from 1."""
+        """FUSAR-Ship category in the name Ship_CxxSyyNzzzz, from 1; None for another name."""
         match = _NAME.fullmatch(self.name)
         return int(match["category"]) if match and match["category"] else None
 
 
 def read_fusrs_list(path: Path, split: str, classes: int) -> tuple[list[FUSRSListRow], list[Rejection]]:
-    """The rows of a list in file order, repeated ones too, and those that are none.
+    """Read one list.
+
+    Args:
+        path: the list.
+        split: train or test.
+        classes: number of classes; labels must be smaller.
+
+    Returns:
+        The rows in file order, with repeated ones, and the rows that cannot be parsed.
 
     Raises:
         DataError: the file cannot be read.
@@ -115,11 +125,18 @@ def read_fusrs_list(path: Path, split: str, classes: int) -> tuple[list[FUSRSLis
 
 
 def read_fusrs_lists(folder: Path, classes: int) -> tuple[list[FUSRSListRow], list[Rejection]]:
-    """Both lists of so many classes in `folder`: the training rows, then the test rows.
+    """Read the training list and the test list.
+
+    Args:
+        folder: folder of the lists.
+        classes: number of classes, 4 or 5.
+
+    Returns:
+        The training rows followed by the test rows, and the rows that cannot be parsed.
 
     Raises:
-        RequestError: one of them is not there.
-        DataError: one cannot be read or has no row that can be used.
+        RequestError: a list is missing.
+        DataError: a list cannot be read or has no usable row.
     """
     rows: list[FUSRSListRow] = []
     rejected: list[Rejection] = []
@@ -127,19 +144,27 @@ def read_fusrs_lists(folder: Path, classes: int) -> tuple[list[FUSRSListRow], li
         path = folder / f"{LIST_VERSIONS[classes]}_{split}.txt"
         if not path.is_file():
             raise RequestError(f"there is no {path.name}", folder, "name the folder of the authors' lists")
-        found, faulty = read_fusrs_list(path, split, classes)
-        if not found:
-            reason = f"line {faulty[0][1]}: {faulty[0][2]}" if faulty else "the file is empty"
+        list_rows, faults = read_fusrs_list(path, split, classes)
+        if not list_rows:
+            reason = f"line {faults[0][1]}: {faults[0][2]}" if faults else "the file is empty"
             raise DataError("the list has no row that can be used", path, reason)
-        rows, rejected = rows + found, rejected + faulty
+        rows, rejected = rows + list_rows, rejected + faults
     return rows, rejected
 
 
 def download_fusrs_lists(folder: Path, classes: int, progress: Progress | None = None) -> Path:
-    """Download both lists of so many classes into `folder`, unless they are there.
+    """Download the training list and the test list unless they exist.
+
+    Args:
+        folder: destination folder.
+        classes: number of classes, 4 or 5.
+        progress: called after each block.
+
+    Returns:
+        The folder.
 
     Raises:
-        DataError: they cannot be fetched, or differ from those published; the message says what to fetch by hand.
+        DataError: a list cannot be downloaded or differs from the published one; the hint tells how to get it by hand.
     """
     for name in (f"{LIST_VERSIONS[classes]}_{split}.txt" for split in ("train", "test")):
         download(LIST_URL.format(name=name), folder / name, LIST_CHECKSUMS[name], progress=progress)

@@ -1,4 +1,4 @@
-"""Any labelled images on disk: a tree of class folders, or list files of `path label` rows."""
+"""Any labeled images on disk: class folders, or list files with `path label` rows."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
 from rsft.data.datasets._plotting import plot_image, to_image_tensor
-from rsft.data.datasets.list_files import describe_row_error, read_list_rows
+from rsft.data.datasets.list_files import describe_row_fault, read_list_rows
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip
 from rsft.errors import RequestError
 from rsft.types import Rejection
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Split by folder name."""
 
 
 @dataclass(frozen=True)
 class LabeledFile:
-    """An image file, its class and its split."""
+    """An image file with its class name and its split."""
 
     path: Path
     label: str
@@ -31,21 +32,29 @@ class LabeledFile:
 
 
 class ImageFolderLT(NonGeoDataset):
-    """The labelled images under `root`.
+    """The labeled images of a folder in the first of three layouts that it has.
 
-    In this order: list files train.txt (and val.txt, test.txt) with paths relative to `root` or to the folder of their
-    split; class folders in train/ (and val/, test/); class folders in `root` itself, which all count as train.
-    A row's label is its last word. Class folders are searched to any depth.
+    1. List files train.txt (and val.txt, test.txt). Paths are relative to `root` or to the folder of the split. The
+       last word of a row is the label.
+    2. Class folders in train/ (and val/, test/).
+    3. Class folders in `root`; all images belong to the training split.
+
+    Class folders are searched to any depth.
+
+    Args:
+        root: the folder.
+        transforms: applied to each sample.
 
     Attributes:
-        files: in the order of the lists, or by path.
-        layout: lists, split folders or class folders.
-        skipped: class folders without images, and files that are no images by their place or name; by reason.
+        classes: class names in the order of the labels.
+        files: in the order of the lists, or sorted by path.
+        layout: "lists", "split folders" or "class folders".
+        skipped: number of empty class folders and of files that are not labeled images, by reason.
         rejected: rows of a list that cannot be used.
 
     Raises:
-        RequestError: no such folder, or no labelled image in it.
-        DataError: a list that is no text.
+        RequestError: the folder does not exist or contains no labeled image.
+        DataError: a list is not a text file.
     """
 
     def __init__(self, root: Path, transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
@@ -55,20 +64,27 @@ class ImageFolderLT(NonGeoDataset):
         self.files: list[LabeledFile] = []
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
-        self.layout = self._read()
+        self.layout = self._find_files()
         if not self.files:
-            wanted = "give class folders (in train/ and val/, or at the top), or train.txt with `path label` rows"
-            raise RequestError(f"no labelled image in the folder (read as {self.layout})", root, wanted)
+            hint = "give class folders (in train/ and val/, or at the top), or train.txt with `path label` rows"
+            raise RequestError(f"no labeled image in the folder (read as {self.layout})", root, hint)
         self.classes = sort_class_names({file.label for file in self.files})
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.files)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """image: (B, H, W) float32 in the file's own numbers; label: index into `classes`.
+        """Return one sample.
+
+        Args:
+            index: position of the sample.
+
+        Returns:
+            image: (B, H, W) float32 with the values of the file; label: index into `classes`.
 
         Raises:
-            DataError: the file is no whole image.
+            DataError: the file is not a complete image.
         """
         file = self.files[index]
         label = torch.tensor(self.classes.index(file.label))
@@ -76,17 +92,24 @@ class ImageFolderLT(NonGeoDataset):
         return sample if self.transforms is None else self.transforms(sample)
 
     def plot(self, sample: dict[str, Any]) -> Figure:
-        """The image, grey or in its first three bands, and its class."""
+        """Plot a sample with its class name.
+
+        Args:
+            sample: a sample from `__getitem__`.
+
+        Returns:
+            The figure.
+        """
         return plot_image(sample["image"], self.classes[int(sample["label"])])
 
-    def _read(self) -> str:
-        """Find the images; return the layout."""
+    def _find_files(self) -> str:
+        """Collect the images and return the layout."""
         if (self.root / "train.txt").is_file():
             for split in ("train", "val", "test"):
                 if (self.root / f"{split}.txt").is_file():
                     self._read_list(split)
             return "lists"
-        if _has_folders(self.root / "train"):  # a class may be called train: CIFAR-100 has one
+        if _has_folders(self.root / "train"):  # without folders it is a class: CIFAR-100 has one called train
             for folder, split in SPLIT_FOLDERS.items():
                 if (self.root / folder).is_dir():
                     self._read_class_folders(self.root / folder, split)
@@ -98,7 +121,7 @@ class ImageFolderLT(NonGeoDataset):
         path = self.root / f"{split}.txt"
         seen: dict[Path, int] = {}
         for number, relative, label in read_list_rows(path):
-            fault = describe_row_error(relative, label)
+            fault = describe_row_fault(relative, label)
             candidates = [self.root / relative, self.root / split / relative]
             image = next((candidate for candidate in candidates if candidate.is_file()), None)
             if fault:
@@ -133,5 +156,12 @@ def _has_folders(folder: Path) -> bool:
 
 
 def sort_class_names(labels: set[str]) -> list[str]:
-    """By number where every class is one, else by the alphabet."""
+    """Sort class names.
+
+    Args:
+        labels: class names.
+
+    Returns:
+        The names, sorted by number if all are numbers, else alphabetically.
+    """
     return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)

@@ -1,4 +1,4 @@
-"""Labelled images by a table: a CSV with a path and a class a row, such as the review page of `rsft predict` saves."""
+"""Labeled images in a CSV table with one path and class per row, such as the review page of `rsft predict` saves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from rsft.data.datasets.image_folder import LabeledFile, sort_class_names
-from rsft.data.datasets.list_files import describe_row_error
+from rsft.data.datasets.list_files import describe_row_fault
 from rsft.errors import RequestError
 from rsft.types import Rejection
 
@@ -17,18 +17,23 @@ _SPLITS = ("train", "val", "test")
 
 
 class LabelTable:
-    """The images that the rows of a CSV name, by columns `path` (its own folder is where relative ones start), `class`
-    and, if it is there, `split`; all are train without one. Other columns are of no account.
+    """The images in the rows of a CSV table.
+
+    The columns are `path` (relative to the folder of the table), `class` and optionally `split`. Rows without a split
+    belong to the training split. Other columns are ignored.
+
+    Args:
+        path: the table.
 
     Attributes:
         files: in the order of the rows.
-        classes: by number where every class is one, else by the alphabet.
-        root: the folder that holds all images.
-        skipped: rows without a class, by reason.
+        classes: class names, sorted by number if all are numbers, else alphabetically.
+        root: the folder that contains all images.
+        skipped: number of rows without a class, by reason.
         rejected: rows that cannot be used.
 
     Raises:
-        RequestError: the table cannot be read, lacks a column, or has no row that can be used.
+        RequestError: the table cannot be read, lacks a column, or has no usable row.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,13 +41,13 @@ class LabelTable:
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
         seen: dict[Path, int] = {}
-        for number, row in enumerate(_read(path).to_dict("records"), 2):  # as a spreadsheet counts
+        for number, row in enumerate(_read_table(path).to_dict("records"), 2):  # row numbers of a spreadsheet
             image = (path.parent / row["path"]).absolute()
             label, split = row["class"].strip(), row["split"].strip() or "train"
             if not label:
                 self.skipped["row without a class"] += 1
                 continue
-            fault = _fault(image, label, split, seen)
+            fault = _describe_fault(image, label, split, seen)
             if fault:
                 self.rejected.append((str(path), number, fault))
                 continue
@@ -54,7 +59,7 @@ class LabelTable:
         self.root = Path(os.path.commonpath([file.path.parent for file in self.files]))
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read_table(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
@@ -67,11 +72,11 @@ def _read(path: Path) -> pd.DataFrame:
     return table if "split" in table else table.assign(split="")
 
 
-def _fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:
+def _describe_fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:
     if not image.is_file():
         return f"there is no file {image}"
     if split not in _SPLITS:
         return f"a split called {split}, where it is train, val or test"
     if image in seen:
         return f"{image.name} is listed already, in line {seen[image]}"
-    return describe_row_error(image.name, label)
+    return describe_row_fault(image.name, label)

@@ -1,4 +1,4 @@
-"""Natural images by list files: Places-LT and iNaturalist 2018, long-tailed as they are.
+"""Natural images with list files: Places-LT and iNaturalist 2018, which are long-tailed as published.
 
 A row of a list is `relative/path label`. Places-LT: Liu et al. 2019, "Large-scale long-tailed recognition in an open
 world". iNaturalist 2018: Van Horn et al. 2018; lists by Kang et al. 2020, "Decoupling representation and classifier".
@@ -27,7 +27,14 @@ from rsft.types import Rejection
 
 @dataclass(frozen=True)
 class PublishedLists:
-    """What is published: the name of each split's list, the number of its rows, and the number of classes."""
+    """What the authors published.
+
+    Attributes:
+        title: name of the data set.
+        lists: file name of each split's list.
+        rows: number of rows of each split's list.
+        classes: number of classes.
+    """
 
     title: str
     lists: Mapping[str, str]
@@ -36,17 +43,23 @@ class PublishedLists:
 
 
 class ListFileDataset(NonGeoDataset):
-    """The images that the lists in `lists` (default: `root`) name, relative to `root`.
+    """The images in the list files of a data set.
+
+    Args:
+        root: the folder that the paths in the lists are relative to.
+        lists: the folder of the lists; by default `root`.
+        transforms: applied to each sample.
 
     Attributes:
-        table: split, path, label (int) and class of every image that is there, in the order of the lists.
-        classes: by label: the folder of its images, as `folder_class` names it, or its number.
-        differences: from what is published.
-        rejected: rows that cannot be used: file, line, reason.
+        table: split, path, label (integer) and class of every existing image, in the order of the lists.
+        classes: class names in the order of the labels: the folder of the images, see `folder_to_class_name`, or else
+            the number of the label.
+        differences: differences between the lists and the published ones.
+        rejected: rows that cannot be used.
 
     Raises:
-        RequestError: no folder, no list of training images, or none of the images in the folder.
-        DataError: a list that is no text.
+        RequestError: the folder, the training list or all of the images are missing.
+        DataError: a list is not a text file.
     """
 
     published: ClassVar[PublishedLists]
@@ -60,28 +73,35 @@ class ListFileDataset(NonGeoDataset):
         if not root.is_dir():
             raise RequestError("there is no such folder", root, f"name the folder that holds {self.published.title}")
         self.root, self.lists, self.transforms = root, root if lists is None else lists, transforms
-        rows = self._read()
-        self.differences = self._compare(rows)
-        self.classes, owners = _class_names(rows, self.published.classes)
-        faults = self._faults(rows, owners)
+        rows = self._read_lists()
+        self.differences = self._compare_with_published(rows)
+        self.classes, folder_labels = _class_names(rows, self.published.classes)
+        faults = self._find_faults(rows, folder_labels)
         faulty = rows[faults != ""]
-        files = faulty["split"].map({split: str(self._list(split)) for split in self.published.lists})
+        files = faulty["split"].map({split: str(self._list_path(split)) for split in self.published.lists})
         self.rejected: list[Rejection] = list(zip(files, faulty["line"], faults[faults != ""], strict=True))
-        good = rows[faults == ""].reset_index(drop=True)
-        if good.empty:
+        usable = rows[faults == ""].reset_index(drop=True)
+        if usable.empty:
             first = f"the first one would be {root / rows['path'].iloc[0]}" if len(rows) else "the lists are empty"
             raise RequestError(f"none of the images of {self.published.title} is in the folder", root, first)
-        names = good["label"].map(dict(enumerate(self.classes)))
-        self.table = good[["split", "path"]].assign(label=good["label"].astype("int32"), **{"class": names})
+        names = usable["label"].map(dict(enumerate(self.classes)))
+        self.table = usable[["split", "path"]].assign(label=usable["label"].astype("int32"), **{"class": names})
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.table)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """image: (3, H, W) float32 in the file's own numbers; label: index into `classes`.
+        """Return one sample.
+
+        Args:
+            index: position of the sample.
+
+        Returns:
+            image: (3, H, W) float32 with the values of the file; label: index into `classes`.
 
         Raises:
-            DataError: the file is no whole image.
+            DataError: the file is not a complete image.
         """
         row = self.table.iloc[index]
         sample = {
@@ -91,33 +111,40 @@ class ListFileDataset(NonGeoDataset):
         return sample if self.transforms is None else self.transforms(sample)
 
     def plot(self, sample: dict[str, Any]) -> Figure:
-        """The image and its class."""
+        """Plot a sample with its class name.
+
+        Args:
+            sample: a sample from `__getitem__`.
+
+        Returns:
+            The figure.
+        """
         return plot_image(sample["image"], self.classes[int(sample["label"])])
 
-    def _list(self, split: str) -> Path:
+    def _list_path(self, split: str) -> Path:
         return self.lists / self.published.lists[split]
 
-    def _read(self) -> pd.DataFrame:
-        """split, line, path, its folder, label as written (text) and as a number, -1 for none, of every row."""
-        if not self._list("train").is_file():
+    def _read_lists(self) -> pd.DataFrame:
+        """Return split, line, path, folder, text (the label as written) and label (-1 if not a number) of every row."""
+        if not self._list_path("train").is_file():
             raise RequestError(
                 f"there is no {self.published.lists['train']}", self.lists, "name the folder of the lists with --lists"
             )
         tables = []
         for split in self.published.lists:
-            if self._list(split).is_file():
-                rows = pd.DataFrame(read_list_rows(self._list(split)), columns=["line", "path", "text"])
+            if self._list_path(split).is_file():
+                rows = pd.DataFrame(read_list_rows(self._list_path(split)), columns=["line", "path", "text"])
                 tables.append(rows.assign(split=split))
         table = pd.concat(tables, ignore_index=True)
         label = table["text"].where(table["text"].str.fullmatch(r"[0-9]{1,9}"), "-1").astype("int64")
         return table.assign(label=label, folder=table["path"].map(os.path.dirname))
 
-    def _compare(self, rows: pd.DataFrame) -> list[str]:
-        found = rows["split"].value_counts()
+    def _compare_with_published(self, rows: pd.DataFrame) -> list[str]:
+        counts = rows["split"].value_counts()
         differences = [
-            f"rows of {self.published.lists[split]}: {found.get(split, 0):,}; published: {published:,}"
+            f"rows of {self.published.lists[split]}: {counts.get(split, 0):,}; published: {published:,}"
             for split, published in self.published.rows.items()
-            if found.get(split, 0) != published
+            if counts.get(split, 0) != published
         ]
         train = rows[(rows["split"] == "train") & rows["label"].between(0, self.published.classes - 1)]
         count = train["label"].nunique()
@@ -125,30 +152,29 @@ class ListFileDataset(NonGeoDataset):
             differences.append(f"classes with a training row: {count:,}; published: {self.published.classes:,}")
         return differences
 
-    def _faults(self, rows: pd.DataFrame, owners: Mapping[str, int]) -> pd.Series[str]:
-        """The first fault of each row, or nothing."""
-        owner = rows["folder"].map(
-            {folder: owners.get(folder_to_class_name(folder)) for folder in rows["folder"].unique()}
-        )
+    def _find_faults(self, rows: pd.DataFrame, folder_labels: Mapping[str, int]) -> pd.Series[str]:
+        """Return the first fault of each row, "" for a usable row."""
+        label_of = {folder: folder_labels.get(folder_to_class_name(folder)) for folder in rows["folder"].unique()}
+        folder_label = rows["folder"].map(label_of)
         allowed = f"a class number is 0 to {self.published.classes - 1}"
         checks = {
             "a row is `path label`": rows["path"] == "",
             allowed: ~rows["label"].between(0, self.published.classes - 1),
-            "the path leaves the folder": rows["path"].map(_leaves).astype(bool),
-            "there is no such file": ~_present(self.root, rows),
-            "its folder is that of another class": owner.notna() & (owner != rows["label"]),
+            "the path leaves the folder": rows["path"].map(_leaves_root).astype(bool),
+            "there is no such file": ~_file_exists(self.root, rows),
+            "its folder is that of another class": folder_label.notna() & (folder_label != rows["label"]),
             "it is listed already": rows["path"].duplicated(),
         }
         faults = pd.Series("", rows.index)
-        for reason, found in reversed(checks.items()):
-            faults = faults.mask(found, reason)
+        for reason, is_faulty in reversed(checks.items()):
+            faults = faults.mask(is_faulty, reason)
         return faults.where(faults == "", faults + ": " + rows["path"] + " " + rows["text"])
 
 
 class PlacesLT(ListFileDataset):
-    """Places-LT: scenes, 62,500 training images, 365 classes of 5 to 4,980."""
+    """Places-LT: 62,500 training images of scenes; 365 classes with 5 to 4,980 images."""
 
-    facts = PublishedLists(
+    published = PublishedLists(
         "Places-LT",
         {"train": "Places_LT_train.txt", "val": "Places_LT_val.txt", "test": "Places_LT_test.txt"},
         {"train": 62_500, "val": 7_300, "test": 36_500},
@@ -157,9 +183,9 @@ class PlacesLT(ListFileDataset):
 
 
 class INaturalist2018(ListFileDataset):
-    """iNaturalist 2018: 437,513 training images, 8,142 species of 2 to 1,000; no test set has labels."""
+    """iNaturalist 2018: 437,513 training images; 8,142 species with 2 to 1,000 images; no labeled test set."""
 
-    facts = PublishedLists(
+    published = PublishedLists(
         "iNaturalist 2018",
         {"train": "iNaturalist18_train.txt", "val": "iNaturalist18_val.txt"},
         {"train": 437_513, "val": 24_426},
@@ -168,10 +194,16 @@ class INaturalist2018(ListFileDataset):
 
 
 def read_list_rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    r"""Line number, path and label of each row `path label`; \ becomes /, and a row of one word has no path.
+    r"""Read a list file with rows `path label`.
+
+    Args:
+        path: the list file.
+
+    Yields:
+        Line number, path and label of each row; \ in a path becomes /, and a row of one word has the path "".
 
     Raises:
-        DataError: the file is no text.
+        DataError: the file is not a text file.
     """
     for number, line in read_numbered_lines(path):
         name, _, label = line.rpartition("\t" if "\t" in line else " ")
@@ -179,11 +211,16 @@ def read_list_rows(path: Path) -> Iterator[tuple[int, str, str]]:
         yield number, os.path.normpath(name).removeprefix("./") if name else "", label
 
 
-def describe_row_error(relative: str, label: str) -> str:
-    """Why a row cannot be used, or nothing: a class becomes a folder, and no path may leave the root."""
+def describe_row_fault(relative: str, label: str) -> str:
+    """Return why a row cannot be used, or "" if it can.
+
+    Args:
+        relative: path in the row; it must not leave the root.
+        label: label in the row; it must be a valid folder name.
+    """
     if not relative:
         return "a row is `path label`"
-    if _leaves(relative):
+    if _leaves_root(relative):
         return f"{relative} leaves the folder"
     if label.startswith("-") and label[1:].isdecimal():
         return f"label {label}: a class number is 0 or more"
@@ -193,37 +230,50 @@ def describe_row_error(relative: str, label: str) -> str:
 
 
 def folder_to_class_name(folder: str) -> str:
-    """The class that a folder in a list stands for: `data_256/a/apartment/outdoor` -> apartment-outdoor.
+    """Return the class name of a folder in a list.
 
-    The first name is that of the split, and one of a single letter (Places365 sorts by them) is left out.
+    Args:
+        folder: path of the folder. Its first part is the split. Parts of a single letter are left out: Places365 sorts
+            its classes into such folders.
+
+    Example:
+        >>> folder_to_class_name("data_256/a/apartment/outdoor")
+        'apartment-outdoor'
     """
     return "-".join(name for name in folder.split("/")[1:] if len(name) > 1 or name.isdecimal())
 
 
 def _class_names(rows: pd.DataFrame, count: int) -> tuple[list[str], dict[str, int]]:
-    """What each class is called, and which class each folder belongs to: most rows of the training list decide."""
+    """Name the classes after their folders; the majority of rows in the training list decides.
+
+    Returns:
+        The name of each class, and the label of each folder by its class name.
+    """
     train = rows[(rows["split"] == "train") & rows["label"].between(0, count - 1)]
     pairs = Counter(zip(train["label"], train["folder"], strict=True))
     names: dict[int, str] = {}
-    owners: dict[str, int] = {}
+    labels: dict[str, int] = {}
     for (label, folder), _ in pairs.most_common():
         name = folder_to_class_name(folder)
-        if name and label not in names and name not in owners:
-            names[label], owners[name] = name, label
-    return [names.get(label, f"class-{label}") for label in range(count)], owners
+        if name and label not in names and name not in labels:
+            names[label], labels[name] = name, label
+    return [names.get(label, f"class-{label}") for label in range(count)], labels
 
 
-def _leaves(path: str) -> bool:
+def _leaves_root(path: str) -> bool:
     return path.startswith(("/", "../"))
 
 
-def _present(root: Path, rows: pd.DataFrame) -> pd.Series[bool]:
-    """Which files are there; a folder is listed once, as half a million questions are slow on a network disk."""
-    listed = {folder: _names(root / folder) for folder in rows["folder"].unique()}
+def _file_exists(root: Path, rows: pd.DataFrame) -> pd.Series[bool]:
+    """Return whether the file of each row exists.
+
+    Each folder is listed once, because half a million `stat` calls are slow on a network disk.
+    """
+    names_in = {folder: _file_names(root / folder) for folder in rows["folder"].unique()}
     names = (path.rpartition("/")[2] for path in rows["path"])
-    there = [name in listed[folder] for name, folder in zip(names, rows["folder"], strict=True)]
-    return pd.Series(there, rows.index, dtype=bool)
+    exists = [name in names_in[folder] for name, folder in zip(names, rows["folder"], strict=True)]
+    return pd.Series(exists, rows.index, dtype=bool)
 
 
-def _names(folder: Path) -> set[str]:
+def _file_names(folder: Path) -> set[str]:
     return {entry.name for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else set()

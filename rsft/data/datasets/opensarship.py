@@ -27,27 +27,37 @@ OpenSARShipProduct = Literal["uint8", "cal", "patch"]
 
 PRODUCT_FOLDERS: Mapping[OpenSARShipProduct, str] = {"uint8": "Patch_Uint8", "cal": "Patch_Cal", "patch": "Patch"}
 PRODUCT_UNITS: Mapping[OpenSARShipProduct, str] = {"uint8": "uint8", "cal": "sigma0", "patch": "amplitude"}
-"""uint8: stretched for the eye; sigma0: linear, calibrated; amplitude: digital numbers, of SLC |re + i im|."""
+"""Unit of each product.
+
+uint8 is stretched for display, sigma0 is linear and calibrated, amplitude is digital numbers (|re + i im| for SLC).
+"""
 MODE_BANDS = {"SDV": ("VH", "VV"), "SSV": ("VV",)}
-"""By the polarisation mode in the scene's name, in the order of the files."""
+"""Bands by the polarization mode in the scene name, in the order of the files."""
 PRODUCT_SPACING_M = {"GRDH": 10.0}
+"""Pixel spacing by Sentinel-1 product type, in meters."""
 
 _SCENE = re.compile(r"S1[A-D]_IW_(?:GRDH|SLC_)_1(?:SDV|SSV)(?:_[0-9A-Z]+)+")
 _NAME = re.compile(r"(?:Visual_)?(.+)_x(\d+)_y(\d+)(?:_(vh|vv))?\.tiff?", re.ASCII)
-_WHOLE_NAMES = {"Search": "Search and Rescue vessel"}  # Patch_Cal cuts it short
-_WRONG_END, _END = rb"<\ShipList>", b"</ShipList>"  # as the writer of 2.0 leaves it
+_FULL_NAMES = {"Search": "Search and Rescue vessel"}  # truncated in Patch_Cal
+_WRONG_END, _END = rb"<\ShipList>", b"</ShipList>"  # a fault of version 2.0
 _CODES = {6: "Passenger", 7: "Cargo", 8: "Tanker"}  # the tens of an AIS ship type
 
 
 @dataclass(frozen=True)
 class OpenSARShipChip:
-    """A chip and what its record in Ship.xml says; None where it says nothing.
+    """A chip with its record in Ship.xml; values that the record lacks are None.
 
     Attributes:
-        paths: one file, or of product uint8 one a band.
+        paths: one file, or one file per band for the product uint8.
         scene: name of the Sentinel-1 product.
-        category: as in the file's name.
-        flags: "no-record" without one; "class-code" where the AIS ship type means another category.
+        category: ship type in the file name.
+        bands: band names, in the order of the pixels.
+        mmsi: MMSI of the vessel.
+        length_m: length of the vessel in meters.
+        incidence_deg: incidence angle in degrees.
+        longitude: longitude of the center in degrees.
+        latitude: latitude of the center in degrees.
+        flags: "no-record" without a record; "class-code" if the AIS ship type contradicts the category.
     """
 
     paths: tuple[Path, ...]
@@ -63,25 +73,30 @@ class OpenSARShipChip:
 
     @property
     def sensor(self) -> str:
-        """Satellite and level, such as S1A IW GRDH."""
+        """Satellite, mode and product type, such as "S1A IW GRDH"."""
         return " ".join(self.scene.split("_")[:3])
 
     @property
     def spacing_m(self) -> float | None:
-        """Of GRDH alone: that of SLC differs by direction and with range."""
+        """Pixel spacing of GRDH in meters; None for SLC, whose spacing varies with direction and range."""
         return PRODUCT_SPACING_M.get(self.scene.split("_")[2])
 
 
 class OpenSARShip(NonGeoDataset):
-    """The chips of one product in the scenes under `root`, at whatever depth.
+    """OpenSARShip, one sample per chip of one product.
+
+    Args:
+        root: a folder that contains the scenes at any depth.
+        product: uint8, cal or patch.
+        transforms: applied to each sample.
 
     Attributes:
+        classes: the categories that occur, sorted; their order is that of the labels.
         chips: by scene, then by name.
-        classes: the categories that occur, sorted.
         rejected: files that cannot be used, and records without a chip.
 
     Raises:
-        RequestError: no scene with that product in it.
+        RequestError: no scene has this product.
     """
 
     def __init__(
@@ -95,17 +110,25 @@ class OpenSARShip(NonGeoDataset):
         self.chips: list[OpenSARShipChip] = []
         folders = sorted(path for path in root.rglob(PRODUCT_FOLDERS[product]) if path.is_dir())
         if not folders:
-            wanted = f"name the folder that holds the scenes, each with {PRODUCT_FOLDERS[product]}/ and Ship.xml"
-            raise RequestError(f"no OpenSARShip scene with chips of product {product}", root, wanted)
+            hint = f"name the folder that contains the scenes, each with {PRODUCT_FOLDERS[product]}/ and Ship.xml"
+            raise RequestError(f"no OpenSARShip scene with chips of product {product}", root, hint)
         for folder in folders:
             self._read_scene(folder)
         self.classes = sorted({chip.category for chip in self.chips})
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.chips)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """image: (B, H, W) float32 in the product's unit; label: index into `classes`."""
+        """Return one sample.
+
+        Args:
+            index: position of the sample.
+
+        Returns:
+            image: (B, H, W) float32 in the unit of the product; label: index into `classes`.
+        """
         chip = self.chips[index]
         pixels = read_opensarship_pixels(chip, self.product).astype(np.float32)
         label = torch.tensor(self.classes.index(chip.category))
@@ -113,7 +136,14 @@ class OpenSARShip(NonGeoDataset):
         return sample if self.transforms is None else self.transforms(sample)
 
     def plot(self, sample: dict[str, Any]) -> Figure:
-        """The bands side by side in grey, the brightest half percent of each saturated."""
+        """Plot the bands side by side in gray, each stretched to its 99.5th percentile.
+
+        Args:
+            sample: a sample from `__getitem__`.
+
+        Returns:
+            The figure.
+        """
         image = sample["image"].numpy()
         figure, axes = plt.subplots(1, len(image), squeeze=False)
         for ax, band in zip(axes[0], image, strict=True):
@@ -130,34 +160,34 @@ class OpenSARShip(NonGeoDataset):
             return
         bands = MODE_BANDS[scene.split("_1", 1)[1][:3]]
         suffixes = bands if self.product == "uint8" and len(bands) > 1 else ("",)
-        records = self._read_records(folder.parent / "Ship.xml")
-        for (category, x, y), files in self._files_by_ship(folder).items():
+        records = self._read_ship_records(folder.parent / "Ship.xml")
+        for (category, x, y), files in self._group_files(folder).items():
             record = records.pop((x, y), None)
             if set(files) == set(suffixes):
                 paths = tuple(files[suffix] for suffix in suffixes)
-                facts = {"flags": ("no-record",)} if record is None else _facts(record, category)
-                self.chips.append(OpenSARShipChip(paths, scene, category, bands, **facts))
+                fields = {"flags": ("no-record",)} if record is None else _parse_record(record, category)
+                self.chips.append(OpenSARShipChip(paths, scene, category, bands, **fields))
             else:
-                wanted = ", ".join(suffix or "none" for suffix in suffixes)
-                reason = f"the suffixes of the bands are not {wanted}, as the scene's name has it"
+                expected = ", ".join(suffix or "none" for suffix in suffixes)
+                reason = f"the suffixes of the bands are not {expected}, as the scene name requires"
                 self.rejected += [(str(path), 0, reason) for path in files.values()]
         for x, y in records:
             reason = f"there is no chip for the record of Center_x {x}, Center_y {y}"
             self.rejected.append((str(folder.parent / "Ship.xml"), 0, reason))
 
-    def _files_by_ship(self, folder: Path) -> dict[tuple[str, str, str], dict[str, Path]]:
-        """By class and centre, then by the suffix of the band."""
-        found: dict[tuple[str, str, str], dict[str, Path]] = {}
+    def _group_files(self, folder: Path) -> dict[tuple[str, str, str], dict[str, Path]]:
+        """Return the files by (category, center x, center y), then by the suffix of the band."""
+        files: dict[tuple[str, str, str], dict[str, Path]] = {}
         for path in sorted(path for path in folder.iterdir() if path.is_file()):
             match = _NAME.fullmatch(path.name)
             if match is None:
                 self.rejected.append((str(path), 0, "the name is not <class>_x<column>_y<row>.tif"))
             else:
-                key = (_WHOLE_NAMES.get(match[1], match[1]), match[2], match[3])
-                found.setdefault(key, {})[(match[4] or "").upper()] = path
-        return found
+                key = (_FULL_NAMES.get(match[1], match[1]), match[2], match[3])
+                files.setdefault(key, {})[(match[4] or "").upper()] = path
+        return files
 
-    def _read_records(self, path: Path) -> dict[tuple[str, str], dict[str, str]]:
+    def _read_ship_records(self, path: Path) -> dict[tuple[str, str], dict[str, str]]:
         try:
             return read_ship_records(path)
         except DataError as error:
@@ -166,16 +196,22 @@ class OpenSARShip(NonGeoDataset):
 
 
 def read_ship_records(path: Path) -> dict[tuple[str, str], dict[str, str]]:
-    """The records of a Ship.xml by (Center_x, Center_y), every element by its name.
+    """Read the records of a Ship.xml.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Element texts by element name, by (Center_x, Center_y).
 
     Raises:
-        DataError: the file cannot be read or is no such list.
+        DataError: the file cannot be read or is not a ship list.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror}", path) from error
-    if b"<!DOCTYPE" in data:  # entities that grow without bound
+    if b"<!DOCTYPE" in data:  # could define entities that expand without bound
         raise DataError("the file declares a document type, which a ship list has not", path)
     try:
         root = ElementTree.fromstring(data.replace(_WRONG_END, _END))
@@ -186,44 +222,51 @@ def read_ship_records(path: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 
 def read_opensarship_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
-    """(H, W, B) in the order of `chip.bands`: uint8, or float32.
+    """Read the pixels of a chip.
+
+    Args:
+        chip: the chip.
+        product: the product that the chip belongs to.
+
+    Returns:
+        Pixels (H, W, B) in the order of `chip.bands`: uint8, or float32 for the products cal and patch.
 
     Raises:
-        DataError: a file that cannot be read, or of another number of bands or number type than the product has.
+        DataError: a file cannot be read, or its number of bands or data type does not fit the product.
     """
-    parts = [read_chip(path) for path in chip.paths]
-    if len({part.shape for part in parts}) > 1:
+    files = [read_chip(path) for path in chip.paths]
+    if len({file.shape for file in files}) > 1:
         raise DataError("the bands differ in size", chip.paths[0])
-    pixels = np.concatenate(parts, axis=2)
+    pixels = np.concatenate(files, axis=2)
     is_complex = product == "patch" and chip.sensor.endswith("SLC")
-    bands, number_type = len(chip.bands) * (1 + is_complex), np.uint8 if product == "uint8" else np.float32
-    if pixels.shape[2] != bands or pixels.dtype != number_type:
-        found = f"{pixels.shape[2]} bands of {pixels.dtype}"
-        raise DataError(f"{found}, where {bands} of {np.dtype(number_type)} are expected", chip.paths[0])
+    bands, dtype = len(chip.bands) * (1 + is_complex), np.uint8 if product == "uint8" else np.float32
+    if pixels.shape[2] != bands or pixels.dtype != dtype:
+        actual = f"{pixels.shape[2]} bands of {pixels.dtype}"
+        raise DataError(f"{actual}, where {bands} of {np.dtype(dtype)} are expected", chip.paths[0])
     return np.hypot(pixels[:, :, 0::2], pixels[:, :, 1::2]) if is_complex else pixels
 
 
 def _scene_name(folder: Path) -> str | None:
-    """By the folder's name, else by that of a file in it."""
+    """Return the Sentinel-1 product name in the name of the folder, or else of a file in it."""
     names = [folder.name, *sorted(path.name for path in folder.iterdir())]
     return next((match[0] for match in map(_SCENE.search, names) if match), None)
 
 
-def _facts(record: Mapping[str, str], category: str) -> dict[str, Any]:
+def _parse_record(record: Mapping[str, str], category: str) -> dict[str, Any]:
     code = record.get("Ship_Type", "")
-    meant = _CODES.get(int(code) // 10, category) if code.isdecimal() else category
+    ais_category = _CODES.get(int(code) // 10, category) if code.isdecimal() else category
     return {
         "mmsi": record.get("MMSI"),
-        "length_m": _number(record.get("Length")) or None,  # AIS says 0 for unknown
-        "incidence_deg": _number(record.get("Incidence")),
-        "longitude": _number(record.get("Center_longitude")),
-        "latitude": _number(record.get("Center_latitude")),
-        "flags": () if meant == category else ("class-code",),
+        "length_m": _parse_float(record.get("Length")) or None,  # 0 means unknown in AIS
+        "incidence_deg": _parse_float(record.get("Incidence")),
+        "longitude": _parse_float(record.get("Center_longitude")),
+        "latitude": _parse_float(record.get("Center_latitude")),
+        "flags": () if ais_category == category else ("class-code",),
     }
 
 
-def _number(text: str | None) -> float | None:
-    """None for what is absent, NaN or no number."""
+def _parse_float(text: str | None) -> float | None:
+    """Parse a finite number; return None for a missing or invalid value."""
     try:
         value = float(text or "nan")
     except ValueError:

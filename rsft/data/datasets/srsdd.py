@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,10 +29,10 @@ from rsft.types import Pixels, Rejection
 CLASSES = ("Cell-Container", "Container", "Fishing", "LawEnforce", "Dredger", "ore-oil")
 SRSDD_SPACING_M = 1.0
 CHIP_SIZE_STEP = 64
-"""The side of a chip is a multiple of this many pixels."""
+"""The size of a chip is a multiple of this number of pixels."""
 
 _MIN_AREA = 1.0  # square pixels
-_SPELLINGS = build_class_lookup(CLASSES)
+_CLASS_LOOKUP = build_class_lookup(CLASSES)
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,13 @@ class SRSDDShip:
     """A ship in an image.
 
     Attributes:
-        number: among the rows of its label file below the header, from 1, usable or not.
-        box: x1 y1 ... x4 y4 in pixels of the image.
-        line: of the label file, from 1.
+        image: the image that contains it.
+        label_file: the label file of the image.
+        line: line number in the label file, from 1.
+        number: row number in the label file below the header, from 1; unusable rows count too.
+        category: class name.
+        box: corners x1 y1 ... x4 y4 in pixels of the image.
+        difficult: difficulty in the label file: 0, 1 or 2.
     """
 
     image: Path
@@ -55,13 +59,13 @@ class SRSDDShip:
 
     @property
     def name(self) -> str:
-        """L<image>_<number>, as in the FUSRS lists."""
+        """Name in the FUSRS lists: L<image>_<number>."""
         stem = self.image.stem
         return f"L{int(stem) if stem.isdecimal() else stem}_{self.number}"
 
     @property
     def window(self) -> tuple[int, int, int]:
-        """Left, top and side of the square chip around the box, in pixels; it may leave the image."""
+        """Left, top and size of the square chip around the box, in pixels; it may leave the image."""
         corners = np.reshape(self.box, (4, 2))
         low, high = corners.min(axis=0), corners.max(axis=0)
         side = CHIP_SIZE_STEP * int(np.ceil(max(1.0, (high - low).max()) / CHIP_SIZE_STEP))
@@ -76,17 +80,26 @@ class SRSDDShip:
 
 
 class SRSDD(NonGeoDataset):
-    """The ships of the images under `root`; an image and its label file share their stem, wherever they lie.
+    """SRSDD-v1.0, one sample per image.
+
+    An image and its label file have the same stem; their folders do not matter.
+
+    Args:
+        root: the folder.
+        transforms: applied to each sample.
 
     Attributes:
+        classes: class names in the order of the labels.
         ships: by image, then in file order.
-        images: the images with labels, sorted.
-        skipped: images without labels, by reason.
+        images: the images with labels, sorted by number.
+        skipped: number of images without labels, by reason.
         rejected: rows and files that cannot be used.
 
     Raises:
-        RequestError: no image with a label file in it.
+        RequestError: no image has a label file.
     """
+
+    classes: ClassVar[tuple[str, ...]] = CLASSES
 
     def __init__(self, root: Path, transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
         self.root, self.transforms = root, transforms
@@ -96,33 +109,48 @@ class SRSDD(NonGeoDataset):
         files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else []
         images = self._by_stem([path for path in files if path.suffix.lower() in IMAGE_SUFFIXES])
         labels = self._by_stem([path for path in files if path.suffix.lower() == ".txt"])
-        self.images = [images[stem] for stem in sorted(images, key=_natural) if stem in labels]
+        self.images = [images[stem] for stem in sorted(images, key=_natural_sort_key) if stem in labels]
         if not self.images:
             raise RequestError("no image with a label file of its name", root, "name the folder of SRSDD-v1.0")
         for image in self.images:
-            self._read_labels(labels[image.stem], image)
+            self._read_ships(labels[image.stem], image)
         for stem in sorted(labels.keys() - images.keys()):
             self.rejected.append((str(labels[stem]), 0, f"there is no image {stem}"))
-        bare = len(images) - len(self.images)
-        if bare:
-            self.skipped["image without a label file"] = bare
+        unlabeled = len(images) - len(self.images)
+        if unlabeled:
+            self.skipped["image without a label file"] = unlabeled
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """image: (1, H, W) float32; boxes: (N, 8) float32 corners; labels: (N,) indices into CLASSES."""
+        """Return one sample.
+
+        Args:
+            index: position of the sample.
+
+        Returns:
+            image: (1, H, W) float32; boxes: (N, 8) float32 corners; labels: (N,) indices into `classes`.
+        """
         path = self.images[index]
         ships = [ship for ship in self.ships if ship.image == path]
         sample = {
-            "image": to_image_tensor(_grey(path)),
+            "image": to_image_tensor(_read_gray(path)),
             "boxes": torch.tensor([ship.box for ship in ships]).reshape(-1, 8),
             "labels": torch.tensor([CLASSES.index(ship.category) for ship in ships], dtype=torch.long),
         }
         return sample if self.transforms is None else self.transforms(sample)
 
     def plot(self, sample: dict[str, Any]) -> Figure:
-        """The image in grey with its boxes."""
+        """Plot an image in gray with its boxes.
+
+        Args:
+            sample: a sample from `__getitem__`.
+
+        Returns:
+            The figure.
+        """
         image = sample["image"][0].numpy()
         figure, axes = plt.subplots()
         axes.imshow(image, cmap="gray", vmin=0, vmax=np.percentile(image, 99.8))
@@ -133,22 +161,22 @@ class SRSDD(NonGeoDataset):
         return figure
 
     def _by_stem(self, paths: list[Path]) -> dict[str, Path]:
-        found: dict[str, Path] = {}
+        path_by_stem: dict[str, Path] = {}
         for path in paths:
-            if path.stem in found:
-                self.rejected.append((str(path), 0, f"there is a second {path.stem}: {found[path.stem]}"))
+            if path.stem in path_by_stem:
+                self.rejected.append((str(path), 0, f"there is a second {path.stem}: {path_by_stem[path.stem]}"))
             else:
-                found[path.stem] = path
-        return found
+                path_by_stem[path.stem] = path
+        return path_by_stem
 
-    def _read_labels(self, path: Path, image: Path) -> None:
+    def _read_ships(self, path: Path, image: Path) -> None:
         try:
-            found = read_label_file(path, _SPELLINGS)
+            labels = read_label_file(path, _CLASS_LOOKUP)
         except DataError as error:
             self.rejected.append((str(path), 0, error.message))
             return
-        self.rejected += found.rejected
-        for row in found.rows:
+        self.rejected += labels.rejected
+        for row in labels.rows:
             if not _area(row.box) >= _MIN_AREA:  # NaN too
                 self.rejected.append((str(path), row.line, "the box has no area"))
                 continue
@@ -156,32 +184,38 @@ class SRSDD(NonGeoDataset):
 
 
 def crop_ship(ship: SRSDDShip) -> Pixels:
-    """The square chip around a ship (S, S, 1); where it leaves the image, the image is mirrored at its border.
+    """Crop the square chip around a ship; outside the image, the image is mirrored at its border.
 
-    The image is held for the next ship: ships of one image, one after the other, have it decoded once.
+    The last image is cached, so it is decoded once for consecutive ships of one image.
+
+    Args:
+        ship: the ship.
+
+    Returns:
+        The chip (S, S, 1).
 
     Raises:
-        DataError: the image cannot be read, or the ship lies outside it.
+        DataError: the image cannot be read, or the ship is outside it.
     """
-    image = _held_grey(ship.image)
+    image = _read_gray_cached(ship.image)
     height, width = image.shape[:2]
     left, top, side = ship.window
     corners = np.reshape(ship.box, (4, 2))
     if (corners.max(axis=0) < 0).any() or (corners.min(axis=0) >= (width, height)).any():
-        raise DataError("the box lies outside the image")  # the caller knows the row
-    rows, columns = _mirrored(np.arange(top, top + side), height), _mirrored(np.arange(left, left + side), width)
+        raise DataError("the box lies outside the image")  # the caller adds the row
+    rows, columns = _mirror(np.arange(top, top + side), height), _mirror(np.arange(left, left + side), width)
     return np.ascontiguousarray(image[np.ix_(rows, columns)])
 
 
-def _mirrored(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Fold indices back into an axis, its border pixels not repeated."""
+def _mirror(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Reflect indices into [0, length) without repeating the border pixels."""
     period = max(1, 2 * (length - 1))
     folded = np.abs(index) % period
     return np.asarray(np.minimum(folded, period - folded))
 
 
-def _grey(path: Path) -> Pixels:
-    """A single band (H, W, 1); some copies repeat it as R, G and B.
+def _read_gray(path: Path) -> Pixels:
+    """Read an image as a single band (H, W, 1); some copies repeat the band as R, G and B.
 
     Raises:
         DataError: the bands differ.
@@ -192,14 +226,14 @@ def _grey(path: Path) -> Pixels:
     return pixels[:, :, :1]
 
 
-_held_grey = LastImageCache(_grey)
+_read_gray_cached = LastImageCache(_read_gray)
 
 
 def _area(box: tuple[float, ...]) -> float:
-    """Of the polygon x1 y1 ... x4 y4, in square pixels."""
+    """Return the area of the polygon x1 y1 ... x4 y4 in square pixels."""
     x, y = np.reshape(box, (4, 2)).T
     return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
 
 
-def _natural(stem: str) -> tuple[int, str]:
+def _natural_sort_key(stem: str) -> tuple[int, str]:
     return (int(stem), "") if stem.isdecimal() else (2**31, stem)

@@ -103,7 +103,7 @@ def test_a_file_that_is_no_whole_image_is_refused_where_it_is_read(tmp_path: Pat
 def test_nothing_to_read_is_a_faulty_request(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no such folder"):
         ImageFolderLT(tmp_path / "absent")
-    with pytest.raises(RequestError, match="no labelled image"):
+    with pytest.raises(RequestError, match="no labeled image"):
         ImageFolderLT(tmp_path)
 
 

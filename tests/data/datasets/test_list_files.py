@@ -19,7 +19,7 @@ from rsft.errors import DataError, RequestError
 
 
 class Tiny(ListFileDataset):
-    facts = PublishedLists("Tiny", {"train": "train.txt", "val": "val.txt"}, {"train": 3, "val": 1}, 2)
+    published = PublishedLists("Tiny", {"train": "train.txt", "val": "val.txt"}, {"train": 3, "val": 1}, 2)
 
 
 TRAIN = ("data/a/airfield/1.jpg 0", "data/a/apartment/outdoor/2.jpg 1", "data/a/airfield/3.jpg 0")
