@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from rsft.peft.methods.lora import LoRA
-from rsft.peft.methods.low_rank import AdaptedLinear, LowRank
-from rsft.peft.model.adapted_model import Adapted
+from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.attach import attach
-from rsft.peft.model.state_files import read_tensors, write_tensors, write_whole
-from rsft.peft.sites import Site, find_hosts
+from rsft.peft.model.state_files import read_tensors, write_bytes_atomically, write_tensors
+from rsft.peft.modules.low_rank import LowRankLinear, LowRankModule
+from rsft.peft.modules.target_layers import find_target_layers
+from rsft.peft.sites import Site
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -45,33 +46,33 @@ _LETTERS = {"q": "q", "k": "k", "v": "v", "out": "o", "mlp1": "1", "mlp2": "2"}
 Pair = tuple[Tensor, Tensor]
 
 
-def export_peft(adapted: Adapted, folder: Path | str) -> None:
+def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
     """Write the low-rank terms of `adapted`, at the scales that they have now, as a PEFT adapter.
 
     Raises:
         ValueError: something that the layout cannot hold, or nothing low-rank is attached.
     """
-    others = sorted({type(part).__name__ for part in adapted.parts if not isinstance(part, LowRank)})
+    others = sorted({type(part).__name__ for part in adapted.adapter_modules if not isinstance(part, LowRankModule)})
     if others:
         raise ValueError(f"the layout of PEFT's LoRA holds low-rank terms alone, not {', '.join(others)}")
-    layers = {name: layer for name, layer in adapted.vit.named_modules() if isinstance(layer, AdaptedLinear)}
+    layers = {name: layer for name, layer in adapted.vit.named_modules() if isinstance(layer, LowRankLinear)}
     if not layers:
         raise ValueError("no low-rank term is attached: export before detach and merge")
-    rates = {part.rates[site] for layer in layers.values() for site, part in layer.additions.items()}
+    rates = {part.dropouts[site] for layer in layers.values() for site, part in layer.adapters.items()}
     if len(rates) > 1:
         raise ValueError(f"dropouts {sorted(rates)}: the layout of PEFT's LoRA has one for all layers")
     tensors, sites = {}, {}
     for name, layer in layers.items():
         tensors[f"{_PREFIX}{name}.lora_A.weight"], tensors[f"{_PREFIX}{name}.lora_B.weight"] = _side_by_side(layer)
-        ranks = {site: len(part.factors(site)[0]) for site, part in layer.additions.items()}
+        ranks = {site: len(part.factors(site)[0]) for site, part in layer.adapters.items()}
         sites[name] = {site.position: rank for site, rank in ranks.items()}
     config = _config({name: sum(ranks.values()) for name, ranks in sites.items()}, rates.pop())
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_tensors(Path(folder) / WEIGHTS, tensors, {"format": "pt", _SITES: json.dumps(sites)})
-    write_whole(Path(folder) / CONFIG, json.dumps(config, indent=2).encode())
+    write_bytes_atomically(Path(folder) / CONFIG, json.dumps(config, indent=2).encode())
 
 
-def import_peft(vit: nn.Module, folder: Path | str) -> Adapted:
+def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
     """Attach a LoRA that PEFT wrote, or `export_peft`, to a network like the one that it was learned on.
 
     A fused qkv whose pair is not made of blocks becomes three sites with the same A.
@@ -110,13 +111,13 @@ def import_peft(vit: nn.Module, folder: Path | str) -> Adapted:
 
 
 @torch.no_grad()
-def _side_by_side(layer: AdaptedLinear) -> tuple[Tensor, Tensor]:
+def _side_by_side(layer: LowRankLinear) -> tuple[Tensor, Tensor]:
     """A (R, width_in) and B (width_out, R) of all terms of a layer, with their scales in B."""
-    terms = layer.terms()
+    terms = layer.deltas()
     b = torch.zeros(layer.out_features, sum(len(term.a) for term in terms), dtype=terms[0].b.dtype)
     start = 0
     for term in terms:
-        b[term.rows, start : start + len(term.a)] = term.b.cpu() * torch.as_tensor(term.m).cpu()
+        b[term.rows, start : start + len(term.a)] = term.b.cpu() * torch.as_tensor(term.scale).cpu()
         start += len(term.a)
     return torch.cat([term.a.cpu() for term in terms]), b
 
@@ -140,8 +141,8 @@ def _sites_of_layers(vit: nn.Module) -> dict[str, dict[Site, slice]]:
     """Layer name -> its sites and their rows."""
     names = {id(module): name for name, module in vit.named_modules()}
     layers: dict[str, dict[Site, slice]] = {}
-    for site, host in find_hosts(vit).items():
-        layers.setdefault(names[id(host.linear)], {})[site] = host.rows
+    for site, host in find_target_layers(vit).items():
+        layers.setdefault(names[id(host.layer)], {})[site] = host.rows
     return layers
 
 

@@ -1,4 +1,4 @@
-"""The modulator of MetaPEFT: one non-negative scale a site (paper, equation 6)."""
+"""The modulator of MetaPEFT: one non-negative scale for every site (paper, equation 6)."""
 
 from __future__ import annotations
 
@@ -13,46 +13,79 @@ from torch.nn import functional as F
 from rsft.peft.sites import POSITIONS, Site
 
 
-class Modulator(nn.Module):
-    """m = softplus(gamma), one scalar a site, shared by training, evaluation and merging.
+def gamma_to_scale(gamma: Tensor) -> Tensor:
+    """Return the scale m = softplus(gamma); a gamma of -inf gives 0.
 
-    A gamma of -inf is m = 0: the site is off.
+    Args:
+        gamma: of any shape.
+
+    Returns:
+        Scales of the same shape.
+    """
+    return F.softplus(gamma)
+
+
+def scale_to_gamma(scale: float) -> float:
+    """Return the gamma of a scale, softplus^-1(m); a scale of 0 gives -inf.
+
+    Raises:
+        ValueError: the scale is negative or not finite.
+    """
+    if not 0 <= scale < math.inf:
+        raise ValueError(f"scale {scale}: use a number of 0 or more")
+    return scale + math.log(-math.expm1(-scale)) if scale else -math.inf
+
+
+class Modulator(nn.Module):
+    """Learned scales m = softplus(gamma), one for every site, shared by training, evaluation and merging.
+
+    A gamma of -inf is a scale of 0: the site is off.
 
     Args:
         sites: the adapted sites, in forward order.
-        start: m at the beginning, for every site; 1 makes MetaPEFT start as plain PEFT.
+        init_scale: every scale at the start; with 1, MetaPEFT starts as plain PEFT.
 
     Raises:
-        ValueError: a start that softplus cannot reach.
+        ValueError: `init_scale` is not above 0, which softplus cannot reach.
+
+    Example:
+        >>> modulator = Modulator([Site(0, "q"), Site(0, "v")])
+        >>> modulator.set_scales({"*.v": 0.5})
+        >>> {str(site): round(scale, 4) for site, scale in modulator.scales().items()}
+        {'blocks.0.q': 1.0, 'blocks.0.v': 0.5}
     """
 
     gamma: nn.Parameter  # (sites,) float32
 
-    def __init__(self, sites: Sequence[Site], start: float = 1.0) -> None:
+    def __init__(self, sites: Sequence[Site], init_scale: float = 1.0) -> None:
         super().__init__()
-        if start <= 0:
-            raise ValueError(f"start {start}: softplus is above 0, so must be the start")
+        if init_scale <= 0:
+            raise ValueError(f"init_scale {init_scale}: use a number above 0, as softplus is")
         self.sites = tuple(sites)
-        self.start = _inverse(start)
-        self.gamma = nn.Parameter(torch.full((len(self.sites),), self.start))
-        self._held: dict[int, float] = {}  # gamma of frozen sites: whatever an optimiser still does, it stays
+        self.init_gamma = scale_to_gamma(init_scale)
+        self.gamma = nn.Parameter(torch.full((len(self.sites),), self.init_gamma))
+        self._frozen_gamma: dict[int, float] = {}  # by index of the site; an optimizer step does not change it
 
     def scale(self, index: int) -> Tensor | float:
-        """m of the site number `index`: a scalar tensor, or a number where it is frozen."""
-        if index in self._held:
-            return float(F.softplus(torch.tensor(self._held[index])))
-        return F.softplus(self.gamma[index])
+        """Return the scale of the site with this index.
 
-    def current(self) -> Tensor:
-        """gamma as it acts, frozen sites included, (sites,), a copy."""
+        Returns:
+            A scalar tensor, or a number if the site is frozen.
+        """
+        if index in self._frozen_gamma:
+            return float(gamma_to_scale(torch.tensor(self._frozen_gamma[index])))
+        return gamma_to_scale(self.gamma[index])
+
+    def effective_gamma(self) -> Tensor:
+        """Return a copy of gamma with the values of frozen sites, (sites,)."""
         gamma = self.gamma.detach().clone()
-        for index, value in self._held.items():
+        for index, value in self._frozen_gamma.items():
             gamma[index] = value
         return gamma
 
-    def values(self) -> dict[Site, float]:
-        """m of every site."""
-        return dict(zip(self.sites, F.softplus(self.current()).tolist(), strict=True))
+    def scales(self) -> dict[Site, float]:
+        """Return the scale of every site."""
+        return dict(zip(self.sites, gamma_to_scale(self.effective_gamma()).tolist(), strict=True))
 
     @property
     def positions(self) -> tuple[str, ...]:
@@ -61,66 +94,79 @@ class Modulator(nn.Module):
         return tuple(position for position in POSITIONS if position in used)
 
     def table(self, depth: int) -> Tensor:
-        """m as (depth, positions in use), NaN where there is no site."""
+        """Return all scales as a table.
+
+        Args:
+            depth: number of blocks of the network.
+
+        Returns:
+            (depth, positions in use), NaN where the modulator has no site.
+
+        Example:
+            >>> Modulator([Site(0, "q"), Site(1, "v")]).table(depth=2)
+            tensor([[1., nan],
+                    [nan, 1.]])
+        """
         table = torch.full((depth, len(self.positions)), math.nan)
-        for (block, position), value in self.values().items():
-            table[block, self.positions.index(position)] = value
+        for (block, position), scale in self.scales().items():
+            table[block, self.positions.index(position)] = scale
         return table
 
-    def set(self, values: Mapping[str, float] | Mapping[Site, float]) -> None:
-        """Set m by hand: {"blocks.11.*": 0.5, Site(0, "q"): 0}. Later entries win; 0 turns a site off.
+    def set_scales(self, scales: Mapping[str, float] | Mapping[Site, float]) -> None:
+        """Set scales by hand.
+
+        Args:
+            scales: site or pattern -> scale, such as {"blocks.11.*": 0.5, Site(0, "q"): 0}. Later entries win; 0 turns
+                a site off.
 
         Raises:
-            ValueError: a negative value, or a pattern that fits no site.
+            ValueError: a scale is negative, or a pattern matches no site.
         """
         with torch.no_grad():
-            for pattern, value in values.items():
-                for index in self._find(str(pattern)):
-                    self.gamma[index] = _inverse(value)
-                    if index in self._held:
-                        self._held[index] = _inverse(value)
+            for pattern, scale in scales.items():
+                for index in self._indices(str(pattern)):
+                    self.gamma[index] = scale_to_gamma(scale)
+                    if index in self._frozen_gamma:
+                        self._frozen_gamma[index] = scale_to_gamma(scale)
 
     def freeze(self, pattern: str = "*", frozen: bool = True) -> None:
-        """Hold m of some sites where it is, or let it go again.
+        """Freeze the scales of some sites at their current values, or release them.
+
+        Args:
+            pattern: shell pattern on the names of sites, such as "blocks.3.*".
+            frozen: False releases the sites.
 
         Raises:
-            ValueError: a pattern that fits no site.
+            ValueError: the pattern matches no site.
         """
-        gamma = self.current()
-        for index in self._find(pattern):
+        gamma = self.effective_gamma()
+        for index in self._indices(pattern):
             with torch.no_grad():
                 self.gamma[index] = gamma[index]
             if frozen:
-                self._held[index] = float(gamma[index])
+                self._frozen_gamma[index] = float(gamma[index])
             else:
-                self._held.pop(index, None)
+                self._frozen_gamma.pop(index, None)
 
-    def load(self, gamma: Tensor) -> None:
-        """Take gamma (sites,) over, at frozen sites too."""
+    def load_gamma(self, gamma: Tensor) -> None:
+        """Copy `gamma` (sites,), at frozen sites too."""
         with torch.no_grad():
             self.gamma.copy_(gamma)
-        self._held = {index: float(gamma[index]) for index in self._held}
+        self._frozen_gamma = {index: float(gamma[index]) for index in self._frozen_gamma}
 
-    def pull(self, weight_decay: float) -> None:
-        """Add to gamma's gradient an L2 pull toward the start; toward 0 it would mean m = 0.69.
+    def add_decay_toward_init(self, weight_decay: float) -> None:
+        """Add to gamma's gradient the gradient of an L2 penalty on the distance from the start.
 
-        Sites that are frozen or off are left alone.
+        Decay toward a gamma of 0 would mean a scale of 0.69. Sites that are frozen or off are not changed.
         """
         if self.gamma.grad is not None:
             gamma = self.gamma.detach()
-            away = torch.where(gamma.isinf(), 0, gamma - self.start)
-            away[list(self._held)] = 0
-            self.gamma.grad.add_(away, alpha=weight_decay)
+            distance = torch.where(gamma.isinf(), 0, gamma - self.init_gamma)
+            distance[list(self._frozen_gamma)] = 0
+            self.gamma.grad.add_(distance, alpha=weight_decay)
 
-    def _find(self, pattern: str) -> list[int]:
-        found = [index for index, site in enumerate(self.sites) if fnmatchcase(str(site), pattern)]
-        if not found:
+    def _indices(self, pattern: str) -> list[int]:
+        indices = [index for index, site in enumerate(self.sites) if fnmatchcase(str(site), pattern)]
+        if not indices:
             raise ValueError(f"{pattern!r} fits no site of the modulator; a site is named like {self.sites[0]}")
-        return found
-
-
-def _inverse(m: float) -> float:
-    """softplus^-1(m), -inf for 0."""
-    if not 0 <= m < math.inf:
-        raise ValueError(f"scale {m}: use a number of 0 or more")
-    return m + math.log(-math.expm1(-m)) if m else -math.inf
+        return indices

@@ -1,35 +1,29 @@
-"""A site is one place of the network that can be adapted: (block, position).
+"""Sites: the (block, position) pairs of a vision transformer that a PEFT method can adapt.
 
 | position | layer of the block |
 |---|---|
 | q, k, v | a third of the output of `attn.qkv` where it is fused, else `attn.q_proj`, `attn.k_proj`, `attn.v_proj` |
 | out | `attn.proj` |
-| mlp1 | `mlp.fc1`: in a packed gated MLP (timm's GluMlp, SwiGLUPacked) gate and value together; none in timm's SwiGLU |
+| mlp1 | `mlp.fc1`; in a packed gated MLP (timm's GluMlp, SwiGLUPacked) gate and value together; none in timm's SwiGLU |
 | mlp2 | `mlp.fc2` |
 | mlp | `mlp` as a whole, for bottleneck adapters |
+
+This module does not import torch. `rsft.peft.modules.target_layers` finds the layers of a site.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import partial
-from typing import NamedTuple, TypeVar, cast
-
-from torch import Tensor, nn
+from typing import NamedTuple, TypeVar
 
 POSITIONS = ("q", "k", "v", "out", "mlp1", "mlp2", "mlp")
 """Positions of a transformer block, in the order of the forward pass."""
 
-_LETTERS = dict(zip("qkvo12", POSITIONS, strict=False))
-_LAYERS = {
-    "q": ("attn.qkv", "attn.q_proj"),
-    "k": ("attn.qkv", "attn.k_proj"),
-    "v": ("attn.qkv", "attn.v_proj"),
-    "out": ("attn.proj",),
-    "mlp1": ("mlp.fc1",),
-    "mlp2": ("mlp.fc2",),
-}
+LAYER_POSITIONS = POSITIONS[:6]
+"""The positions that are linear layers, or rows of one."""
+
+_LETTERS = dict(zip("qkvo12", LAYER_POSITIONS, strict=True))
 
 T = TypeVar("T")
 
@@ -41,38 +35,56 @@ class Site(NamedTuple):
     position: str
 
     def __str__(self) -> str:
+        """Return the name of the site, such as "blocks.3.q"."""
         return f"blocks.{self.block}.{self.position}"
 
 
-class Host(NamedTuple):
-    """Where a site of a linear layer lives: the layer and the rows of its output that belong to the site."""
+def select_positions(positions: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the selected positions in forward order.
 
-    linear: nn.Linear
-    rows: slice
+    Args:
+        positions: letters of "qkvo12", or names of positions such as ["q", "mlp2"].
 
-    @property
-    def weight(self) -> Tensor:
-        """The site's own part of the matrix, (rows, width_in)."""
-        return self.linear.weight[self.rows]
-
-
-def select_positions(letters: str) -> tuple[str, ...]:
-    """Positions named by letters of "qkvo12", in forward order: "2q" -> ("q", "mlp2").
+    Returns:
+        Names of positions.
 
     Raises:
-        ValueError: a letter that names no position, or none at all.
+        ValueError: a letter or a name is no position, or none is given.
+
+    Example:
+        >>> select_positions("2q")
+        ('q', 'mlp2')
+        >>> select_positions(["v", "q"])
+        ('q', 'v')
     """
-    unknown = sorted(set(letters) - set(_LETTERS))
-    if unknown or not letters:
-        raise ValueError(f"positions {letters!r}: use letters of 'qkvo12' (query, key, value, out, mlp1, mlp2)")
-    return tuple(position for letter, position in _LETTERS.items() if letter in letters)
+    if isinstance(positions, str):
+        unknown = sorted(set(positions) - set(_LETTERS))
+        if unknown or not positions:
+            raise ValueError(f"positions {positions!r}: use letters of 'qkvo12' (query, key, value, out, mlp1, mlp2)")
+        return tuple(position for letter, position in _LETTERS.items() if letter in positions)
+    if not positions or set(positions) - set(LAYER_POSITIONS):
+        raise ValueError(f"positions {list(positions)}: use names of {', '.join(LAYER_POSITIONS)}")
+    return tuple(position for position in LAYER_POSITIONS if position in positions)
 
 
 def select_blocks(blocks: str | Sequence[int], depth: int) -> tuple[int, ...]:
-    """Blocks named by "all", "last:N", "every:N", "0-5" or indices from 0 (a list or a range), in order.
+    """Return the indices of the selected blocks in ascending order.
+
+    Args:
+        blocks: "all", "last:N", "every:N" (every N-th), a range such as "0-5", or indices from 0.
+        depth: number of blocks of the network.
+
+    Returns:
+        Indices from 0 to depth - 1.
 
     Raises:
-        ValueError: a form that is none of these, or an index outside of the network.
+        ValueError: `blocks` has another form, or an index is outside of the network.
+
+    Example:
+        >>> select_blocks("last:3", depth=12)
+        (9, 10, 11)
+        >>> select_blocks("every:4", depth=12)
+        (3, 7, 11)
     """
     if not isinstance(blocks, str):
         outside = [index for index in blocks if not 0 <= index < depth]
@@ -92,88 +104,31 @@ def select_blocks(blocks: str | Sequence[int], depth: int) -> tuple[int, ...]:
     raise ValueError(f"blocks {blocks!r}: use {forms}")
 
 
-def at_each(setting: T | Mapping[str, T], sites: Sequence[Site]) -> dict[Site, T]:
-    """A setting at every site: one for all, or by patterns such as {"blocks.*.q": 8, "*": 4}, the first that fits.
+def resolve_per_site(setting: T | Mapping[str, T], sites: Sequence[Site]) -> dict[Site, T]:
+    """Return the value of a setting at every site.
 
-    Patterns are those of the shell (`fnmatch`) on a site's name, "blocks.3.q".
+    Args:
+        setting: one value for all sites, or values by pattern such as {"blocks.*.q": 8, "*": 4}. Patterns are those of
+            the shell (`fnmatch`) on the name of a site, "blocks.3.q". The first pattern that matches a site counts.
+        sites: the sites to resolve.
+
+    Returns:
+        Site -> value.
 
     Raises:
-        ValueError: a site that no pattern fits, or a pattern that fits no site.
+        ValueError: no pattern matches a site, or a pattern matches no site.
+
+    Example:
+        >>> resolve_per_site({"*.q": 8, "*": 4}, [Site(0, "q"), Site(0, "v")])
+        {Site(block=0, position='q'): 8, Site(block=0, position='v'): 4}
     """
     if not isinstance(setting, Mapping):
         return dict.fromkeys(sites, setting)
-    fitting = {site: [pattern for pattern in setting if fnmatchcase(str(site), pattern)] for site in sites}
-    idle = set(setting) - {pattern for patterns in fitting.values() for pattern in patterns}
-    if idle:
-        raise ValueError(f"pattern {min(idle)!r} fits no site; a site is named like {sites[0]}")
-    for site, patterns in fitting.items():
+    matches = {site: [pattern for pattern in setting if fnmatchcase(str(site), pattern)] for site in sites}
+    unused = set(setting) - {pattern for patterns in matches.values() for pattern in patterns}
+    if unused:
+        raise ValueError(f"pattern {min(unused)!r} fits no site; a site is named like {sites[0]}")
+    for site, patterns in matches.items():
         if not patterns:
             raise ValueError(f"no pattern fits the site {site}: add '*'")
-    return {site: setting[patterns[0]] for site, patterns in fitting.items()}
-
-
-def blocks_of(vit: nn.Module) -> Sequence[nn.Module]:
-    """The transformer blocks.
-
-    Raises:
-        ValueError: the network has none.
-    """
-    blocks = getattr(vit, "blocks", None)
-    if not isinstance(blocks, nn.Sequential | nn.ModuleList):
-        raise ValueError(f"{type(vit).__name__} has no blocks: it is no vision transformer of timm's kind")
-    return cast(Sequence[nn.Module], blocks)
-
-
-def find_hosts(vit: nn.Module) -> dict[Site, Host]:
-    """Every site of a timm vision transformer that is a linear layer or a part of one."""
-    hosts = {
-        Site(index, position): _host(block, position)
-        for index, block in enumerate(blocks_of(vit))
-        for position in _LAYERS
-    }
-    return {site: host for site, host in hosts.items() if host is not None}
-
-
-def hosts_of(vit: nn.Module, sites: Iterable[Site]) -> dict[Site, Host]:
-    """The layers of some sites.
-
-    Raises:
-        ValueError: the network has no such layer.
-    """
-    hosts, chosen = find_hosts(vit), tuple(sites)
-    for site in chosen:
-        if site not in hosts:
-            there = ", ".join(position for block, position in hosts if block == site.block) or "none"
-            layer = f"blocks.{site.block}.{_LAYERS[site.position][0]}"
-            raise ValueError(
-                f"{type(vit).__name__} has no linear layer {layer}, so no site {site}; positions of that block: {there}"
-            )
-    return {site: hosts[site] for site in chosen}
-
-
-def _host(block: nn.Module, position: str) -> Host | None:
-    for path in _LAYERS[position]:
-        parent, _, name = path.rpartition(".")
-        layer = getattr(getattr(block, parent, None), name, None)
-        if type(layer) is not nn.Linear:  # a subclass may compute something else
-            continue
-        width = layer.out_features
-        if name != "qkv":
-            return Host(layer, slice(0, width))
-        start = POSITIONS.index(position) * (width // 3)
-        return Host(layer, slice(start, start + width // 3))
-    return None
-
-
-def call_fused_layers(vit: nn.Module) -> list[Callable[[], object]]:
-    """Let attention call its fused qkv layer where it would read the layer's weight alone (timm's EVA and BEiT).
-
-    Returns:
-        Calls that undo it.
-    """
-    undo: list[Callable[[], object]] = []
-    for module in vit.modules():
-        if vars(module).get("qkv_bias_separate") is False:
-            vars(module)["qkv_bias_separate"] = True
-            undo.append(partial(setattr, module, "qkv_bias_separate", False))
-    return undo
+    return {site: setting[patterns[0]] for site, patterns in matches.items()}

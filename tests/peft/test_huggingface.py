@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rsft.peft import Adapter, LoRA, LoTR, Site, Together, attach, export_peft, import_peft
-from tests.peft.conftest import NETWORKS, learned, tiny_vit
+from rsft.peft import Adapter, CompositeMethod, LoRA, LoTR, Site, attach, export_peft, import_peft
+from tests.helpers.peft_models import NETWORKS, method_id, tiny_vit, with_random_adapter
 
 METHODS = [
     (LoRA(rank=2), True),
@@ -16,11 +16,11 @@ METHODS = [
     (LoRA(rank=2, positions="ko", scale="1/r"), False),
     (LoTR(rank=2), True),
 ]
-EACH = pytest.mark.parametrize(("method", "modulated"), METHODS, ids=repr)
+EACH = pytest.mark.parametrize(("method", "learn_scales"), METHODS, ids=method_id)
 
 
-def exported(folder, method, modulated=False, network=tiny_vit):
-    adapted = learned(attach(network(), method, modulated=modulated)).eval()
+def exported(folder, method, learn_scales=False, network=tiny_vit):
+    adapted = with_random_adapter(attach(network(), method, learn_scales=learn_scales)).eval()
     export_peft(adapted, folder)
     return adapted
 
@@ -31,13 +31,13 @@ def edit(folder, **changes):
 
 
 @EACH
-def test_read_back_equal(tmp_path, images, method, modulated):
-    adapted = exported(tmp_path, method, modulated)
+def test_read_back_equal(tmp_path, images, method, learn_scales):
+    adapted = exported(tmp_path, method, learn_scales)
     again = import_peft(tiny_vit(), tmp_path).eval()
     assert torch.allclose(again(images), adapted(images), atol=1e-5)
     assert again.sites == adapted.sites
     assert sum(p.numel() for p in again.theta) == sum(
-        sum(factor.numel() for factor in part.factors(site)) for part in adapted.parts for site in part.sites
+        sum(factor.numel() for factor in part.factors(site)) for part in adapted.adapter_modules for site in part.sites
     )
 
 
@@ -49,9 +49,9 @@ def test_fused_layers_are_one_pair_of_blocks(tmp_path):
 
 
 @EACH
-def test_peft_understands_what_we_write(tmp_path, images, method, modulated):
+def test_peft_understands_what_we_write(tmp_path, images, method, learn_scales):
     peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
-    adapted = exported(tmp_path, method, modulated)
+    adapted = exported(tmp_path, method, learn_scales)
     theirs = peft.PeftModel.from_pretrained(tiny_vit(), str(tmp_path)).eval()
     assert torch.allclose(theirs(images), adapted(images), atol=1e-5)
 
@@ -89,7 +89,7 @@ def test_we_understand_what_peft_writes(tmp_path, images, options):
     theirs.save_pretrained(str(tmp_path))
     ours = import_peft(tiny_vit(), tmp_path).eval()
     assert torch.allclose(ours(images), theirs(images), atol=1e-5)
-    assert ours.parts[0].rates[ours.sites[0]] == 0.1
+    assert ours.adapter_modules[0].dropouts[ours.sites[0]] == 0.1
     if "qkv" in options["target_modules"]:
         assert {site.position for site in ours.sites} == {"q", "k", "v", "mlp1"}
 
@@ -103,11 +103,11 @@ def test_peft_is_not_needed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (Adapter(), "not Bottlenecks"),
-        (Together((LoRA(), Adapter())), "low-rank terms alone"),
+        (Adapter(), "not BottleneckModule"),
+        (CompositeMethod((LoRA(), Adapter())), "low-rank terms alone"),
         (LoRA(dropout={"*.q": 0.1, "*": 0}), "dropouts"),
     ],
-    ids=repr,
+    ids=method_id,
 )
 def test_what_the_layout_cannot_hold(vit, tmp_path, method, message):
     with pytest.raises(ValueError, match=message):

@@ -13,21 +13,21 @@ from rsft.peft import (
     Adapter,
     AdaptFormer,
     BitFit,
+    CompositeMethod,
     FullTuning,
     LayerNormTuning,
     LinearProbe,
     LoRA,
     LoRAWithAdaptFormer,
     LoTR,
-    Together,
     VPTDeep,
     VPTShallow,
     attach,
     load,
 )
-from rsft.peft.kernels import linear as lean_linear
-from rsft.peft.kernels.matmul import linear
-from tests.peft.conftest import learned, rich_vit, tiny_vit
+from rsft.peft.kernels import linear as linear_kernel
+from rsft.peft.kernels.matmul import matmul_linear
+from tests.helpers.peft_models import method_id, rich_vit, tiny_vit, with_random_adapter
 
 ADDITIVE = [
     LoRA(rank=2),
@@ -37,7 +37,7 @@ ADDITIVE = [
     Adapter(dim=3),
     AdaptFormer(dim=3, blocks="every:2"),
     LoRAWithAdaptFormer(rank=2, dim=3),
-    Together((LoRA(rank=2, positions="2"), Adapter(dim=2, blocks=[1]))),
+    CompositeMethod((LoRA(rank=2, positions="2"), Adapter(dim=2, blocks=[1]))),
 ]
 OTHERS = [
     AdaptFormer(dim=3, scale="learnable"),
@@ -49,11 +49,11 @@ OTHERS = [
     SSF(),
     LinearProbe(),
     FullTuning(),
-    Together((LoRA(rank=2), BitFit())),
-    Together((SSF(), LoRA(rank=2))),
+    CompositeMethod((LoRA(rank=2), BitFit())),
+    CompositeMethod((SSF(), LoRA(rank=2))),
 ]
 CASES = [(method, True) for method in ADDITIVE] + [(method, False) for method in (*ADDITIVE, *OTHERS)]
-EACH = pytest.mark.parametrize(("method", "modulated"), CASES, ids=repr)
+EACH = pytest.mark.parametrize(("method", "learn_scales"), CASES, ids=method_id)
 NETWORK = pytest.mark.parametrize("network", [tiny_vit, rich_vit], ids=["plain", "rich"])
 
 
@@ -73,51 +73,51 @@ def close(a, b, tolerance=1e-5):
 
 
 def test_every_method_is_here():
-    assert {type(method) for method in (*ADDITIVE, *OTHERS)} == set(METHODS.values())
-    assert set(METHODS) == {
-        *("lora", "lotr", "adapter", "adaptformer", "lora+adaptformer", "together", "vpt-shallow", "vpt-deep"),
+    assert {type(method) for method in (*ADDITIVE, *OTHERS)} == {CompositeMethod, *(METHODS[name] for name in METHODS)}
+    assert METHODS.names() == (
+        *("lora", "lotr", "adapter", "adaptformer", "lora+adaptformer", "vpt-shallow", "vpt-deep"),
         *("bitfit", "layernorm", "ssf", "linear-probe", "full"),
-    }
+    )
 
 
 @EACH
 @NETWORK
-def test_attaching_changes_no_output(images, method, modulated, network):
+def test_attaching_changes_no_output(images, method, learn_scales, network):
     vit = network()
     before = vit(images)
-    after = attach(vit, method, modulated=modulated)(images)
+    after = attach(vit, method, learn_scales=learn_scales)(images)
     assert after.shape == before.shape
     assert torch.allclose(after, before, atol=1e-5) != has_prompts(method)  # prompts are seen from the start
 
 
 @EACH
 @NETWORK
-def test_network_and_fast_path_give_the_same(images, method, modulated, network):
+def test_network_and_fast_path_give_the_same(images, method, learn_scales, network):
     vit = network()
     before = vit(images)
-    adapted = learned(attach(vit, method, modulated=modulated))
+    adapted = with_random_adapter(attach(vit, method, learn_scales=learn_scales))
     assert torch.allclose(adapted(images), vit(images), atol=1e-5)
     assert torch.allclose(adapted(images), before, atol=1e-3) == (method == LinearProbe())
     tokens = adapted.forward_features(images)
     assert tokens.shape == network().forward_features(images).shape
     assert torch.allclose(tokens, vit.forward_features(images), atol=1e-5)
-    assert torch.allclose(tokens, adapted.above(adapted.below(images)), atol=1e-6)
+    assert torch.allclose(tokens, adapted.run_adapted_suffix(adapted.run_frozen_prefix(images)), atol=1e-6)
     assert torch.allclose(tokens[:, :1], adapted.forward_features(images, class_token_only=True), atol=1e-5)
 
 
 @EACH
-def test_theta_and_gamma_train_and_nothing_else(vit, images, method, modulated):
-    adapted = learned(attach(vit, method, modulated=modulated))
+def test_theta_and_gamma_train_and_nothing_else(vit, images, method, learn_scales):
+    adapted = with_random_adapter(attach(vit, method, learn_scales=learn_scales))
     theta, gamma = {id(p) for p in adapted.theta}, {id(p) for p in adapted.gamma}
-    assert not theta & gamma and len(gamma) == modulated
+    assert not theta & gamma and len(gamma) == learn_scales
     assert {id(p) for p in adapted.parameters() if p.requires_grad} == theta | gamma
     assert all(gradient.any() for gradient in gradients(adapted, adapted(images).square().sum()))
 
 
 @EACH
-def test_detach_restores_the_bytes(images, method, modulated):
+def test_detach_restores_the_bytes(images, method, learn_scales):
     vit, untouched = rich_vit(), rich_vit()
-    adapted = learned(attach(vit, method, modulated=modulated))
+    adapted = with_random_adapter(attach(vit, method, learn_scales=learn_scales))
     adapted(images)
     assert adapted.detach() is vit
     after, before = vit.state_dict(), untouched.state_dict()
@@ -132,8 +132,8 @@ def test_detach_restores_the_bytes(images, method, modulated):
 
 @EACH
 @NETWORK
-def test_merged_equals_attached(images, method, modulated, network):
-    adapted = learned(attach(network(), method, modulated=modulated))
+def test_merged_equals_attached(images, method, learn_scales, network):
+    adapted = with_random_adapter(attach(network(), method, learn_scales=learn_scales))
     attached = adapted(images)
     vit = adapted.merge()
     assert torch.allclose(vit(images), attached, atol=1e-4)
@@ -150,21 +150,21 @@ def test_merged_equals_attached(images, method, modulated, network):
 
 
 @EACH
-def test_saved_equals_loaded(images, method, modulated, tmp_path):
-    first = learned(attach(tiny_vit(), method, modulated=modulated))
+def test_saved_equals_loaded(images, method, learn_scales, tmp_path):
+    first = with_random_adapter(attach(tiny_vit(), method, learn_scales=learn_scales))
     first.save(tmp_path / "adapter.safetensors")
     second = load(tiny_vit(), tmp_path / "adapter.safetensors")
     assert torch.equal(first(images), second(images))
     assert json.dumps(second.method, default=vars) == json.dumps(first.method, default=vars)
-    third = attach(tiny_vit(), method, modulated=modulated)
+    third = attach(tiny_vit(), method, learn_scales=learn_scales)
     third.load(tmp_path / "adapter.safetensors")
     assert torch.equal(first(images), third(images))
 
 
 @EACH
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointed"])
-def test_joint_gradients_are_those_of_two_passes(images, method, modulated, checkpointing):
-    adapted = learned(attach(rich_vit(), method, modulated=modulated))
+def test_joint_gradients_are_those_of_two_passes(images, method, learn_scales, checkpointing):
+    adapted = with_random_adapter(attach(rich_vit(), method, learn_scales=learn_scales))
     count = len(adapted.theta)
     inner = gradients(adapted, adapted(images[:3]).square().sum())[:count]
     outer = gradients(adapted, adapted(images[3:]).square().sum())[count:]
@@ -175,8 +175,8 @@ def test_joint_gradients_are_those_of_two_passes(images, method, modulated, chec
 
 
 @EACH
-def test_checkpointed_gradients_are_equal(images, method, modulated):
-    adapted = learned(attach(rich_vit(), method, modulated=modulated))
+def test_checkpointed_gradients_are_equal(images, method, learn_scales):
+    adapted = with_random_adapter(attach(rich_vit(), method, learn_scales=learn_scales))
     plain = gradients(adapted, adapted(images).square().sum())
     adapted.checkpointing = True
     assert close(gradients(adapted, adapted(images).square().sum()), plain, 1e-6)
@@ -187,10 +187,10 @@ def test_what_nobody_reads_is_not_computed_again(images, monkeypatch):
 
     def spied(x, weight, *bias):
         forward.extend([tuple(weight.shape)] if bias else [])
-        return linear(x, weight, *bias)
+        return matmul_linear(x, weight, *bias)
 
-    monkeypatch.setattr(lean_linear, "linear", spied)
-    adapted = learned(attach(tiny_vit(depth=2), LoRA(rank=2)))
+    monkeypatch.setattr(linear_kernel, "matmul_linear", spied)
+    adapted = with_random_adapter(attach(tiny_vit(depth=2), LoRA(rank=2)))
     adapted.checkpointing = True
     gradients(adapted, adapted(images).square().sum())
     blocks = adapted.vit.blocks
@@ -200,11 +200,11 @@ def test_what_nobody_reads_is_not_computed_again(images, monkeypatch):
 
 @EACH
 @pytest.mark.parametrize("half", [False, True], ids=["", "half"])
-def test_bfloat16(images, method, modulated, half):
-    adapted = learned(attach(rich_vit(), method, modulated=modulated))
+def test_bfloat16(images, method, learn_scales, half):
+    adapted = with_random_adapter(attach(rich_vit(), method, learn_scales=learn_scales))
     exact = adapted(images)
     if half:
-        adapted.half_frozen()
+        adapted.cast_frozen_weights()
     with torch.autocast("cpu", torch.bfloat16):
         rough = adapted(images)
         network = adapted.vit(images)
@@ -217,29 +217,29 @@ def test_bfloat16(images, method, modulated, half):
 
 
 @EACH
-def test_float64(images, method, modulated):
-    adapted = learned(attach(rich_vit().double(), method, modulated=modulated))
+def test_float64(images, method, learn_scales):
+    adapted = with_random_adapter(attach(rich_vit().double(), method, learn_scales=learn_scales))
     assert adapted(images.double()).dtype == torch.float64
     assert all(parameter.dtype == torch.float64 for parameter in adapted.theta)
 
 
 @EACH
-def test_a_copy_is_independent(images, method, modulated):
-    adapted = learned(attach(rich_vit(), method, modulated=modulated))
+def test_a_copy_is_independent(images, method, learn_scales):
+    adapted = with_random_adapter(attach(rich_vit(), method, learn_scales=learn_scales))
     before = adapted(images)
     other = copy.deepcopy(adapted)
     assert torch.equal(other(images), before)
-    learned(other).detach()
+    with_random_adapter(other).detach()
     assert torch.equal(other.vit(images), rich_vit()(images))
     assert torch.equal(adapted(images), before)
 
 
 @EACH
-def test_features_below_do_not_change(images, method, modulated):
-    adapted = attach(tiny_vit(), method, modulated=modulated)
-    below = adapted.below(images)
+def test_features_below_do_not_change(images, method, learn_scales):
+    adapted = attach(tiny_vit(), method, learn_scales=learn_scales)
+    below = adapted.run_frozen_prefix(images)
     assert not below.requires_grad
-    assert torch.equal(learned(adapted).below(images), below)
+    assert torch.equal(with_random_adapter(adapted).run_frozen_prefix(images), below)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_features_below_do_not_change(images, method, modulated):
         (AdaptFormer(dim=256), 4_749_312, 12_662_784),
         (AdaptFormer(dim=4, scale="learnable"), 101_436, 270_456),
         (Adapter(dim=4), 101_424, 270_432),
-        (LoRAWithAdaptFormer(rank=4, dim=4), 248_880, 663_648),
+        (LoRAWithAdaptFormer(rank=4, dim=4, positions="qv"), 248_880, 663_648),
         (LoTR(rank=4, positions="qv"), 2 * 4 * 2 * 768 + 24 * 16, 2 * 4 * 2 * 1024 + 48 * 16),
         (VPTShallow(prompts=10), 7_680, 10_240),
         (VPTDeep(prompts=10), 92_160, 245_760),
@@ -264,7 +264,7 @@ def test_features_below_do_not_change(images, method, modulated):
         (LinearProbe(), 0, 0),
         (FullTuning(), 85_798_656, 303_301_632),
     ],
-    ids=repr,
+    ids=method_id,
 )
 def test_parameter_counts(method, base, large):
     for size, count in (("base", base), ("large", large)):
@@ -273,9 +273,11 @@ def test_parameter_counts(method, base, large):
         assert sum(p.numel() for p in attach(vit, method).theta) == count
 
 
-@pytest.mark.parametrize(("method", "count"), [(LoRA(), 72), (LoTR(positions="qv"), 24), (AdaptFormer(), 12)], ids=repr)
+@pytest.mark.parametrize(
+    ("method", "count"), [(LoRA(), 72), (LoTR(positions="qv"), 24), (AdaptFormer(), 12)], ids=method_id
+)
 def test_scalars_of_the_modulator(method, count):
     with torch.device("meta"):
         vit = timm.create_model("vit_base_patch16_224", num_classes=0)
-    adapted = attach(vit, method, modulated=True)
+    adapted = attach(vit, method, learn_scales=True)
     assert [p.numel() for p in adapted.gamma] == [count]

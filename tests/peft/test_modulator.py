@@ -3,20 +3,20 @@ import math
 import pytest
 import torch
 
-from rsft.peft import AdaptFormer, BitFit, LoRA, LoTR, Modulator, Site, Together, attach
-from tests.peft.conftest import learned, tiny_vit
+from rsft.peft import AdaptFormer, BitFit, CompositeMethod, LoRA, LoTR, Modulator, Site, attach
+from tests.helpers.peft_models import method_id, tiny_vit, with_random_adapter
 
 SITES = [Site(0, "q"), Site(1, "mlp1"), Site(2, "q"), Site(2, "mlp2")]
 
 
 @pytest.mark.parametrize("start", [0.25, 1.0, 40.0])
 def test_starts_at_start(start):
-    assert list(Modulator(SITES, start).values().values()) == pytest.approx([start] * 4)
+    assert list(Modulator(SITES, start).scales().values()) == pytest.approx([start] * 4)
 
 
 @pytest.mark.parametrize("start", [0, -1])
 def test_start_must_be_positive(start):
-    with pytest.raises(ValueError, match=f"start {start}"):
+    with pytest.raises(ValueError, match=f"init_scale {start}"):
         Modulator(SITES, start)
 
 
@@ -29,92 +29,92 @@ def test_table_has_the_positions_in_use_and_gaps_where_no_site_is():
 
 
 def test_table_of_two_methods(vit):
-    method = Together((LoRA(rank=2, positions="v"), AdaptFormer(dim=2)))
-    modulator = attach(vit, method, modulated=True).modulator
+    method = CompositeMethod((LoRA(rank=2, positions="v"), AdaptFormer(dim=2)))
+    modulator = attach(vit, method, learn_scales=True).modulator
     assert modulator.positions == ("v", "mlp") and modulator.sites[:2] == (Site(0, "v"), Site(0, "mlp"))
 
 
 def test_set_by_hand():
     modulator = Modulator(SITES)
-    modulator.set({"*": 2.0, "blocks.2.*": 3.0})
-    modulator.set({Site(0, "q"): 0})
-    assert list(modulator.values().values()) == pytest.approx([0, 2, 3, 3])
+    modulator.set_scales({"*": 2.0, "blocks.2.*": 3.0})
+    modulator.set_scales({Site(0, "q"): 0})
+    assert list(modulator.scales().values()) == pytest.approx([0, 2, 3, 3])
     assert modulator.gamma[0] == -math.inf
 
 
 @pytest.mark.parametrize(("values", "message"), [({"*.k": 1}, "'\\*.k' fits no site"), ({"*": -1}, "scale -1")])
 def test_set_wrongly(values, message):
     with pytest.raises(ValueError, match=message):
-        Modulator(SITES).set(values)
+        Modulator(SITES).set_scales(values)
 
 
 def test_frozen_scales_stay_whatever_the_optimiser_does(vit, images):
-    adapted = learned(attach(vit, LoRA(rank=2), modulated=True))
+    adapted = with_random_adapter(attach(vit, LoRA(rank=2), learn_scales=True))
     modulator = adapted.modulator
     optimiser = torch.optim.Adam(adapted.gamma, lr=0.1)
 
     def step():
         optimiser.zero_grad()
         adapted(images).square().sum().backward()
-        modulator.pull(0.1)
+        modulator.add_decay_toward_init(0.1)
         optimiser.step()
 
     step()
-    before = modulator.values()
+    before = modulator.scales()
     modulator.freeze("*.q")
     step()  # Adam's momentum moves every gamma
-    after = modulator.values()
+    after = modulator.scales()
     assert {site.position for site in before if before[site] != after[site]} == {"k", "v", "out", "mlp1", "mlp2"}
-    assert torch.equal(adapted.adapter_state()["gamma"], modulator.current())
+    assert torch.equal(adapted.adapter_state()["gamma"], modulator.effective_gamma())
     modulator.freeze("*.q", frozen=False)
-    assert modulator.values() == after
+    assert modulator.scales() == after
     step()
-    assert modulator.values()[Site(0, "q")] != after[Site(0, "q")]
+    assert modulator.scales()[Site(0, "q")] != after[Site(0, "q")]
 
 
 def test_pull_is_toward_the_start_not_toward_zero():
     modulator = Modulator(SITES, 1.0)
     modulator.gamma.grad = torch.zeros(4)
-    modulator.pull(0.5)
+    modulator.add_decay_toward_init(0.5)
     assert modulator.gamma.grad.tolist() == [0] * 4
     modulator.gamma.data += 2
     modulator.freeze("blocks.1.*")
-    modulator.set({"*.mlp2": 0})
-    modulator.pull(0.5)
+    modulator.set_scales({"*.mlp2": 0})
+    modulator.add_decay_toward_init(0.5)
     assert modulator.gamma.grad.tolist() == pytest.approx([1, 0, 1, 0])
 
 
 def test_scale_reaches_evaluation(vit, images):
     frozen = vit(images)
-    adapted = learned(attach(vit, LoRA(rank=2), modulated=True)).eval()
+    adapted = with_random_adapter(attach(vit, LoRA(rank=2), learn_scales=True)).eval()
     before = adapted(images), vit(images)
-    adapted.modulator.set({"*": 0})
+    adapted.modulator.set_scales({"*": 0})
     assert all(torch.allclose(after, frozen, atol=1e-5) for after in (adapted(images), vit(images)))
     assert not any(torch.allclose(each, frozen, atol=1e-2) for each in before)
     assert torch.allclose(adapted.merge()(images), frozen, atol=1e-5)
 
 
 def test_gamma_has_no_gradient_while_b_is_zero(vit, images):
-    adapted = attach(vit, LoRA(rank=2), modulated=True)
+    adapted = attach(vit, LoRA(rank=2), learn_scales=True)
     adapted(images).square().sum().backward()
     assert adapted.modulator.gamma.grad.abs().max() == 0
 
 
-@pytest.mark.parametrize("method", [LoRA(rank=2), LoTR(rank=2, positions="qv"), AdaptFormer(dim=2)], ids=repr)
+@pytest.mark.parametrize("method", [LoRA(rank=2), LoTR(rank=2, positions="qv"), AdaptFormer(dim=2)], ids=method_id)
 def test_pruned(method, images, tmp_path):
-    adapted = learned(attach(tiny_vit(), method, modulated=True))
+    adapted = with_random_adapter(attach(tiny_vit(), method, learn_scales=True))
     count = len(adapted.sites)
     weak = adapted.sites[1], adapted.sites[-1]
-    adapted.modulator.set(dict.fromkeys(weak, 1e-9))
+    adapted.modulator.set_scales(dict.fromkeys(weak, 1e-9))
     before, parameters = adapted(images), len(adapted.theta)
-    assert adapted.prune(1e-6) == adapted.pruned == weak
+    assert adapted.prune(1e-6) == adapted.pruned_sites == weak
     assert torch.allclose(adapted(images), before, atol=1e-5)
     assert len(adapted.sites) == count - 2 and len(adapted.theta) < parameters
-    assert [adapted.modulator.values()[site] for site in weak] == [0, 0]
+    assert [adapted.modulator.scales()[site] for site in weak] == [0, 0]
     adapted.save(tmp_path / "pruned.safetensors")
-    again = attach(tiny_vit(), method, modulated=True)
+    again = attach(tiny_vit(), method, learn_scales=True)
     again.load(tmp_path / "pruned.safetensors")
-    assert again.pruned == weak and torch.equal(again(images), adapted(images))
+    assert again.pruned_sites == weak and torch.equal(again(images), adapted(images))
     if not isinstance(method, AdaptFormer):
         assert torch.allclose(again.merge()(images), before, atol=1e-4)
     assert torch.equal(adapted.detach()(images), tiny_vit()(images))
@@ -122,7 +122,7 @@ def test_pruned(method, images, tmp_path):
 
 def test_all_pruned(vit, images):
     before = vit(images)
-    adapted = learned(attach(vit, LoRA(rank=2), modulated=True))
+    adapted = with_random_adapter(attach(vit, LoRA(rank=2), learn_scales=True))
     assert len(adapted.prune(math.inf)) == 18
     assert adapted.theta == [] and torch.allclose(adapted(images), before, atol=1e-5)
 
@@ -137,5 +137,5 @@ def test_without_a_modulator(vit):
 )
 def test_nothing_to_modulate(vit, method, message):
     with pytest.raises(ValueError, match=message):
-        attach(vit, method, modulated=True)
+        attach(vit, method, learn_scales=True)
     attach(vit, method)

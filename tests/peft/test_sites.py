@@ -1,7 +1,8 @@
 import pytest
 
-from rsft.peft.sites import Site, at_each, find_hosts, hosts_of, select_blocks, select_positions
-from tests.peft.conftest import NETWORKS
+from rsft.peft.modules.target_layers import find_target_layers, target_layers
+from rsft.peft.sites import Site, resolve_per_site, select_blocks, select_positions
+from tests.helpers.peft_models import NETWORKS
 
 SITES = [Site(0, "q"), Site(0, "mlp2"), Site(11, "q")]
 
@@ -25,7 +26,7 @@ def test_unknown_positions(letters):
         ([5, 0, 0], (0, 5)),
         (range(2, 4), (2, 3)),
     ],
-    ids=repr,
+    ids=str,
 )
 def test_blocks(blocks, chosen):
     assert select_blocks(blocks, 6) == chosen
@@ -38,8 +39,8 @@ def test_unknown_blocks(blocks):
 
 
 def test_the_first_pattern_that_fits_counts():
-    assert at_each({"blocks.1?.*": 1, "*.q": 2, "*": 3}, SITES) == dict(zip(SITES, (2, 3, 1), strict=True))
-    assert at_each(7, SITES) == dict.fromkeys(SITES, 7)
+    assert resolve_per_site({"blocks.1?.*": 1, "*.q": 2, "*": 3}, SITES) == dict(zip(SITES, (2, 3, 1), strict=True))
+    assert resolve_per_site(7, SITES) == dict.fromkeys(SITES, 7)
 
 
 @pytest.mark.parametrize(
@@ -48,14 +49,14 @@ def test_the_first_pattern_that_fits_counts():
 )
 def test_patterns_that_do_not_cover_the_sites(patterns, message):
     with pytest.raises(ValueError, match=message):
-        at_each(patterns, SITES)
+        resolve_per_site(patterns, SITES)
 
 
 def test_q_k_v_are_thirds_of_the_fused_layer(vit):
-    query, value = hosts_of(vit, [Site(1, "q"), Site(1, "v")]).values()
-    assert query.linear is value.linear is vit.blocks[1].attn.qkv
+    query, value = target_layers(vit, [Site(1, "q"), Site(1, "v")]).values()
+    assert query.layer is value.layer is vit.blocks[1].attn.qkv
     assert (query.rows, value.rows) == (slice(0, 24), slice(48, 72))
-    assert find_hosts(vit)[Site(2, "mlp1")].linear is vit.blocks[2].mlp.fc1
+    assert find_target_layers(vit)[Site(2, "mlp1")].layer is vit.blocks[2].mlp.fc1
 
 
 @pytest.mark.parametrize(
@@ -71,8 +72,8 @@ def test_q_k_v_are_thirds_of_the_fused_layer(vit):
 )
 def test_where_positions_are(name, layers):
     vit = NETWORKS[name]()
-    hosts = [host for site, host in find_hosts(vit).items() if site.block == 1]
-    assert [host.linear for host in hosts] == [vit.blocks[1].get_submodule(layer) for layer in layers.split()]
+    hosts = [host for site, host in find_target_layers(vit).items() if site.block == 1]
+    assert [host.layer for host in hosts] == [vit.blocks[1].get_submodule(layer) for layer in layers.split()]
 
 
 @pytest.mark.parametrize(
@@ -84,4 +85,4 @@ def test_where_positions_are(name, layers):
 )
 def test_missing_host(name, site, message):
     with pytest.raises(ValueError, match=message):
-        hosts_of(NETWORKS[name](), [site])
+        target_layers(NETWORKS[name](), [site])

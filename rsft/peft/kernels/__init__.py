@@ -1,6 +1,6 @@
-"""The mathematics of low-rank tuning with hand-written gradients: less memory and less time than plain autograd."""
+"""Low-rank tuning with hand-written gradients: less memory and less time than plain autograd."""
 
-from rsft.peft.kernels.block import lean_block, why_not_lean
-from rsft.peft.kernels.linear import Term, low_rank_linear
+from rsft.peft.kernels.block import class_token_block, low_rank_block, unsupported_reason
+from rsft.peft.kernels.linear import LowRankDelta, low_rank_linear
 
-__all__ = ["Term", "lean_block", "low_rank_linear", "why_not_lean"]
+__all__ = ["LowRankDelta", "class_token_block", "low_rank_block", "low_rank_linear", "unsupported_reason"]

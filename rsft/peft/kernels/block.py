@@ -1,21 +1,22 @@
-"""A timm transformer block, frozen, with low-rank additions, that keeps 10 widths of activations instead of 16.
+"""A frozen timm transformer block with low-rank additions that stores 10 widths of activations instead of 16.
 
-Kept for the backward pass, in widths of (B, N, D): the input (1), q, k and v (3), the output of attention (1), the
-input of the MLP (1) and its pre-activation (4). Both LayerNorm outputs (1 + 1) and the GELU's (4) are computed again.
+It stores these tensors for the backward pass, counted in widths of (B, N, D): the input (1), q, k and v (3), the output
+of attention (1), the input of the MLP (1) and its pre-activation (4). It computes both LayerNorm outputs (1 + 1) and
+the output of the GELU (4) again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsft.peft.kernels.linear import Term, low_rank_linear
-from rsft.peft.kernels.recompute import Gelu, Norm
+from rsft.peft.kernels.linear import LowRankDelta, low_rank_linear
+from rsft.peft.kernels.recompute import GeluPrologue, LayerNormPrologue
 
-_HOMES = {
+_STANDARD_MODULES = {
     "Block": ("timm.models.vision_transformer",),
     "Attention": ("timm.layers.attention", "timm.models.vision_transformer"),
     "Mlp": ("timm.layers.mlp",),
@@ -23,52 +24,110 @@ _HOMES = {
 _GELUS = {"GELU": "none", "GELUTanh": "tanh"}
 
 
-def lean_block(
+def low_rank_block(
     block: nn.Module,
     x: Tensor,
-    terms: Mapping[str, Sequence[Term]],
+    deltas: Mapping[str, Sequence[LowRankDelta]],
     *,
     split: int | None = None,
     training: bool = False,
     class_token_only: bool = False,
-    read: bool = True,
+    needs_output: bool = True,
 ) -> Tensor:
-    """A frozen timm `Block` with low-rank additions; the same result and gradients as by plain autograd.
+    """Apply a frozen timm `Block` with low-rank additions; result and gradients equal those of plain autograd.
 
     Args:
-        block: one that `why_not_lean` has nothing against.
-        x: (B, N, D).
-        terms: the additions at "qkv", "proj", "fc1" and "fc2".
+        block: a block for which `unsupported_reason` returns None.
+        x: tokens (B, N, D).
+        deltas: the additions at "qkv", "proj", "fc1" and "fc2".
         split: see `low_rank_linear`.
-        training: whether the terms' dropout is on.
-        class_token_only: compute the first token alone, which attends to all of them. For the last block of a network
-            whose head reads nothing else this is exact, and a sixth of its work.
-        read: whether anybody reads what is returned. In the second forward pass of a checkpointed block nobody does;
-            then the last product is left out, a third of the work.
+        training: whether the dropout of the additions is on.
+        class_token_only: compute the first token only, which attends to all tokens. In the last block of a network
+            whose head reads no other token this is exact, and a sixth of the work.
+        needs_output: whether the caller reads the result. In the second forward pass of a checkpointed block it does
+            not; then the last matrix product is left out, a third of the work.
 
     Returns:
-        (B, N, D), or (B, 1, D) if `class_token_only`.
+        Tokens (B, N, D), or (B, 1, D) if `class_token_only`.
 
     Raises:
-        ValueError: a parameter of the block requires a gradient, which it would not get.
+        ValueError: a parameter of the block requires a gradient, which this function does not compute.
     """
     modules = cast(Any, block)
     attn, mlp = modules.attn, modules.mlp
-    how: dict[str, Any] = {"split": split, "training": training}
-    seen = x[:, :1] if class_token_only else x
-    heads = _attend(attn, _norm(modules.norm1), x, terms.get("qkv", ()), class_token_only, **how)
-    y = low_rank_linear(heads, attn.proj.weight, attn.proj.bias, terms.get("proj", ()), **how)
-    seen = seen + modules.drop_path1(modules.ls1(attn.proj_drop(y)))
-    y = _mlp(mlp, _norm(modules.norm2), seen, terms, read, **how)
-    return cast(Tensor, seen + modules.drop_path2(modules.ls2(mlp.drop2(y))))
+    options: dict[str, Any] = {"split": split, "training": training}
+    norm, width, qkv_deltas = _norm_prologue(modules.norm1), len(attn.qkv.weight), deltas.get("qkv", ())
+
+    def project(x: Tensor, rows: slice) -> Tensor:
+        bias = None if attn.qkv.bias is None else attn.qkv.bias[rows]
+        row_deltas = _select_rows(qkv_deltas, rows, width)
+        return low_rank_linear(x, attn.qkv.weight[rows], bias, row_deltas, prologue=norm, **options)
+
+    residual = x[:, :1] if class_token_only else x
+    heads = attend(attn, x, project, class_token_only)
+    y = low_rank_linear(heads, attn.proj.weight, attn.proj.bias, deltas.get("proj", ()), **options)
+    residual = residual + modules.drop_path1(modules.ls1(attn.proj_drop(y)))
+    y = _mlp(mlp, _norm_prologue(modules.norm2), residual, deltas, needs_output, **options)
+    return cast(Tensor, residual + modules.drop_path2(modules.ls2(mlp.drop2(y))))
 
 
-def why_not_lean(block: nn.Module) -> str | None:
-    """None if `lean_block` can stand in for a block, otherwise the reason, for a person to read."""
-    for path, home in (("", "Block"), ("attn", "Attention"), ("mlp", "Mlp")):
-        part = block.get_submodule(path) if not path or hasattr(block, path) else None
-        if type(part).__name__ != home or type(part).__module__ not in _HOMES[home]:
-            return f"{path or 'the block'} is a {type(part).__name__}, not timm's standard {home}"
+def class_token_block(block: nn.Module, x: Tensor) -> Tensor:
+    """Apply a timm `Block` in evaluation mode to its first token only, which attends to all tokens.
+
+    It uses torch's own operators only, so that `torch.export` can trace it.
+
+    Args:
+        block: a block for which `unsupported_reason` returns None.
+        x: tokens (B, N, D).
+
+    Returns:
+        The first token, (B, 1, D).
+    """
+    modules = cast(Any, block)
+    attn = modules.attn
+
+    def project(x: Tensor, rows: slice) -> Tensor:
+        return F.linear(x, attn.qkv.weight[rows], None if attn.qkv.bias is None else attn.qkv.bias[rows])
+
+    heads = attend(attn, modules.norm1(x), project, class_token_only=True)
+    token = x[:, :1] + modules.ls1(attn.proj(heads))
+    return cast(Tensor, token + modules.ls2(modules.mlp(modules.norm2(token))))
+
+
+def attend(attn: Any, x: Tensor, project: Callable[[Tensor, slice], Tensor], class_token_only: bool) -> Tensor:
+    """Compute query, key, value and attention of a timm `Attention`.
+
+    Args:
+        attn: the attention module, with a fused qkv layer.
+        x: tokens (B, N, D).
+        project: applies the given rows of the qkv layer to tokens.
+        class_token_only: compute the query of the first token only.
+
+    Returns:
+        The outputs of the heads side by side, (B, N, D), or (B, 1, D) if `class_token_only`.
+    """
+    width = attn.qkv.weight.shape[0] // 3
+    if class_token_only:
+        parts = (project(x[:, :1], slice(0, width)), *project(x, slice(width, 3 * width)).chunk(2, -1))
+    else:
+        parts = project(x, slice(0, 3 * width)).chunk(3, -1)
+    # views of one buffer, (B, heads, N, width of a head); nothing is copied
+    q, k, v = (part.view(*part.shape[:-1], attn.num_heads, -1).transpose(1, 2) for part in parts)
+    dropout = attn.attn_drop.p if attn.attn_drop.training else 0.0
+    heads = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v, dropout_p=dropout)
+    return heads.transpose(1, 2).flatten(2)
+
+
+def unsupported_reason(block: nn.Module) -> str | None:
+    """Return why `low_rank_block` cannot replace a block, or None if it can.
+
+    Returns:
+        A sentence for the user.
+    """
+    for path, class_name in (("", "Block"), ("attn", "Attention"), ("mlp", "Mlp")):
+        module = block.get_submodule(path) if not path or hasattr(block, path) else None
+        if type(module).__name__ != class_name or type(module).__module__ not in _STANDARD_MODULES[class_name]:
+            return f"{path or 'the block'} is a {type(module).__name__}, not timm's standard {class_name}"
     modules = cast(Any, block)
     unusual = {
         "norm1": not isinstance(modules.norm1, nn.LayerNorm),
@@ -83,48 +142,37 @@ def why_not_lean(block: nn.Module) -> str | None:
         unusual[layer] = type(block.get_submodule(layer)) is not nn.Linear
     for path, is_unusual in unusual.items():
         if is_unusual:
-            return f"{path} is {block.get_submodule(path)}, which it has no gradient for"
+            return f"{path} is {block.get_submodule(path)}, which the kernel has no gradient for"
     hooked = [name for name, module in block.named_modules() if module._forward_hooks or module._forward_pre_hooks]
-    return f"{hooked[0] or 'the block'} has a forward hook, which it would not call" if hooked else None
+    return f"{hooked[0] or 'the block'} has a forward hook, which the kernel would not call" if hooked else None
 
 
-def _attend(attn: Any, norm: Norm, x: Tensor, terms: Sequence[Term], class_token_only: bool, **how: Any) -> Tensor:
-    """LayerNorm, query, key, value and attention: (B, N, D) -> the heads side by side, (B, N or 1, width)."""
-    width = len(attn.qkv.weight) // 3
-
-    def project(x: Tensor, rows: slice) -> Tensor:
-        bias = None if attn.qkv.bias is None else attn.qkv.bias[rows]
-        return low_rank_linear(x, attn.qkv.weight[rows], bias, _within(terms, rows, 3 * width), before=norm, **how)
-
-    if class_token_only:
-        parts = (project(x[:, :1], slice(0, width)), *project(x, slice(width, 3 * width)).chunk(2, -1))
-    else:
-        parts = project(x, slice(0, 3 * width)).chunk(3, -1)
-    # views of one buffer, (B, heads, N, width of a head); nothing is copied
-    q, k, v = (part.view(*part.shape[:-1], attn.num_heads, -1).transpose(1, 2) for part in parts)
-    dropout = attn.attn_drop.p if attn.attn_drop.training else 0.0
-    heads = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v, dropout_p=dropout)
-    return heads.transpose(1, 2).flatten(2)
-
-
-def _within(terms: Sequence[Term], rows: slice, width: int) -> list[Term]:
-    """Terms of a layer of `width` rows as terms of some of its rows."""
-    parts = []
-    for term in terms:
-        start, stop, _ = term.rows.indices(width)
+def _select_rows(deltas: Sequence[LowRankDelta], rows: slice, width: int) -> list[LowRankDelta]:
+    """Return the additions to a layer with `width` rows as additions to some of its rows."""
+    selected = []
+    for delta in deltas:
+        start, stop, _ = delta.rows.indices(width)
         first, last = max(start, rows.start), min(stop, rows.stop)
         if first < last:
-            at = slice(first - rows.start, last - rows.start)
-            parts.append(term._replace(rows=at, b=term.b[first - start : last - start]))
-    return parts
+            new_rows = slice(first - rows.start, last - rows.start)
+            selected.append(delta._replace(rows=new_rows, b=delta.b[first - start : last - start]))
+    return selected
 
 
-def _mlp(mlp: Any, norm: Norm, x: Tensor, terms: Mapping[str, Sequence[Term]], read: bool, **how: Any) -> Tensor:
-    """LayerNorm and MLP: (B, N, D) -> (B, N, D)."""
-    gelu = Gelu(getattr(mlp.act, "approximate", _GELUS[type(mlp.act).__name__]))
-    h = low_rank_linear(x, mlp.fc1.weight, mlp.fc1.bias, terms.get("fc1", ()), before=norm, **how)
-    return low_rank_linear(h, mlp.fc2.weight, mlp.fc2.bias, terms.get("fc2", ()), before=gelu, read=read, **how)
+def _mlp(
+    mlp: Any,
+    norm: LayerNormPrologue,
+    x: Tensor,
+    deltas: Mapping[str, Sequence[LowRankDelta]],
+    needs_output: bool,
+    **options: Any,
+) -> Tensor:
+    """Apply LayerNorm and MLP, (B, N, D) -> (B, N, D)."""
+    gelu = GeluPrologue(getattr(mlp.act, "approximate", _GELUS[type(mlp.act).__name__]))
+    hidden = low_rank_linear(x, mlp.fc1.weight, mlp.fc1.bias, deltas.get("fc1", ()), prologue=norm, **options)
+    options |= {"prologue": gelu, "needs_output": needs_output}
+    return low_rank_linear(hidden, mlp.fc2.weight, mlp.fc2.bias, deltas.get("fc2", ()), **options)
 
 
-def _norm(norm: nn.LayerNorm) -> Norm:
-    return Norm(norm.weight, norm.bias, norm.eps)
+def _norm_prologue(norm: nn.LayerNorm) -> LayerNormPrologue:
+    return LayerNormPrologue(norm.weight, norm.bias, norm.eps)

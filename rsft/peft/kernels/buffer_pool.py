@@ -1,9 +1,9 @@
-"""Memory that is used again from step to step, for what is kept until the backward pass.
+"""CPU memory that is reused from step to step for tensors that are stored until the backward pass.
 
-PyTorch has no caching allocator on the CPU: activations go through malloc, which hands large blocks back to the system
-when they are freed, so that the next step faults in each of their pages anew, 6 % of its time; and what does stay in
-the heap is so cut up that it takes a quarter more than is in use. Here a block goes to a list when the last tensor on
-it has gone, and from there to the next tensor that fits.
+PyTorch has no caching allocator on the CPU. Activations go through malloc, which returns large blocks to the system as
+soon as they are freed. The next step then faults in every page again, which takes 6 % of its time. Memory that stays in
+the heap is so fragmented that it takes a quarter more than is in use. Here a buffer goes to a list when its last tensor
+is gone, and from there to the next tensor that fits.
 """
 
 from __future__ import annotations
@@ -17,61 +17,70 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-# without it the memory would be shared with processes forked later
+# without this flag, processes that are forked later would share the memory
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
-class Recycler:
-    """Blocks of memory, of which those that no tensor uses wait for the next one that fits.
+class CpuBufferPool:
+    """Pool of CPU buffers. A buffer that no tensor references is reused for the next request it fits.
 
-    It never holds more than 9/8 of what was in use at once, plus `slack`.
+    The pool never holds more than 9/8 of what was in use at once, plus `slack`.
 
     Args:
-        smallest: size from which on it serves, in bytes; below, malloc does well.
-        slack: bytes that may lie idle in any case.
+        smallest: size in bytes from which the pool serves a request; malloc does well below it.
+        slack: bytes that may always stay idle.
     """
 
     def __init__(self, smallest: int = 2**18, slack: int = 2**22) -> None:
         self.smallest, self.slack = smallest, slack
-        self.held = 0  # bytes, in use or idle
-        self._most_used = 0  # bytes, at once
-        self._idle: list[mmap.mmap] = []  # the longest idle first
+        self.allocated_bytes = 0  # in use or idle
+        self._peak_used_bytes = 0
+        self._idle: list[mmap.mmap] = []  # the longest idle buffer first
         self._lock = Lock()
 
     def empty(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """A tensor with arbitrary content, of the number type of another and on its device."""
+        """Return an uninitialized tensor.
+
+        Args:
+            shape: of the tensor.
+            like: a tensor with the dtype and device to use.
+
+        Returns:
+            A tensor on a buffer of the pool, or on memory of torch's if it is small or not on the CPU.
+        """
         size = math.prod(shape) * like.element_size()
         if like.device.type != "cpu" or size < max(1, self.smallest):
             return like.new_empty(shape)
-        block = self._take(size)
-        lease = (ctypes.c_char * size).from_buffer(block)  # held by the storage of the tensor and of all its views
-        weakref.finalize(lease, self._idle.append, block).atexit = False
+        buffer = self._acquire(size)
+        # the storage of the tensor and of all its views keeps the lease alive
+        lease = (ctypes.c_char * size).from_buffer(buffer)
+        weakref.finalize(lease, self._idle.append, buffer).atexit = False
         return torch.frombuffer(lease, dtype=like.dtype).view(shape)
 
     def release(self) -> None:
-        """Give what is idle back to the system."""
+        """Return all idle buffers to the system."""
         with self._lock:
-            self._drop(0)
-            self._most_used = self.held
+            self._shrink(0)
+            self._peak_used_bytes = self.allocated_bytes
 
-    def _take(self, size: int) -> mmap.mmap:
-        """The smallest and most recent of the idle blocks that fit closely, or else a new one."""
+    def _acquire(self, size: int) -> mmap.mmap:
+        """Return the smallest and most recently used idle buffer that fits closely, or else a new one."""
         with self._lock:
-            fitting = [block for block in reversed(self._idle) if size <= len(block) <= size * 9 // 8]
+            fitting = [buffer for buffer in reversed(self._idle) if size <= len(buffer) <= size * 9 // 8]
             if fitting:
-                block = min(fitting, key=len)
-                self._idle.remove(block)
+                buffer = min(fitting, key=len)
+                self._idle.remove(buffer)
             else:
-                block = mmap.mmap(-1, size, **_PRIVATE)
-                self.held += size
-            self._most_used = max(self._most_used, self.held - sum(map(len, self._idle)))
-            self._drop(self._most_used * 9 // 8 + self.slack)
-            return block
+                buffer = mmap.mmap(-1, size, **_PRIVATE)
+                self.allocated_bytes += size
+            self._peak_used_bytes = max(self._peak_used_bytes, self.allocated_bytes - sum(map(len, self._idle)))
+            self._shrink(self._peak_used_bytes * 9 // 8 + self.slack)
+            return buffer
 
-    def _drop(self, limit: int) -> None:
-        while self._idle and self.held > limit:
-            self.held -= len(self._idle.pop(0))
+    def _shrink(self, limit: int) -> None:
+        while self._idle and self.allocated_bytes > limit:
+            self.allocated_bytes -= len(self._idle.pop(0))
 
 
-recycler = Recycler()
-"""The one that the lean layers use."""
+default_pool = CpuBufferPool()
+"""The pool that `low_rank_linear` uses."""

@@ -1,10 +1,10 @@
-"""A frozen linear layer with low-rank additions, as one autograd function that keeps no more than it must.
+"""A frozen linear layer with low-rank additions, as one autograd function that stores as little as possible.
 
-    y = x W^T + bias + sum over terms of ((x A^T) m) B^T                          (METHOD, section 1)
+    y = x W^T + bias + sum over deltas of ((x A^T) m) B^T
 
-The terms of a layer share its input, so they are packed into one pair of matrices of rank R, the sum of theirs, and the
-scale m acts in rank space, where it costs nothing. All that is R wide is held rank first, (R, n): on a CPU the thin
-products run up to six times faster that way round. W and the bias take no gradient.
+The additions of a layer share its input, so they are packed into one pair of matrices, whose rank R is the sum of their
+ranks. The scale m acts in rank space, where it costs nothing. Matrices of width R are stored rank first, (R, n): on a
+CPU the thin products run up to six times faster this way. W and the bias take no gradient.
 """
 
 from __future__ import annotations
@@ -17,125 +17,146 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rsft.peft.kernels.buffer_pool import recycler
-from rsft.peft.kernels.matmul import linear
-from rsft.peft.kernels.recompute import Before, Norm
+from rsft.peft.kernels.buffer_pool import default_pool
+from rsft.peft.kernels.matmul import matmul_linear
+from rsft.peft.kernels.recompute import LayerNormPrologue, Prologue
 
 
-class Term(NamedTuple):
+class LowRankDelta(NamedTuple):
     """One low-rank addition to a linear layer, ((x A^T) m) B^T.
 
     Attributes:
-        rows: the rows of the layer's output that it is added to; a slice of step 1.
+        rows: the rows of the layer's output to which it is added; a slice of step 1.
         a: (r, width_in).
         b: (rows, r).
-        m: the scale, a number or a scalar tensor, which takes a gradient if it requires one.
-        dropout: on the input of `a`, in training.
+        scale: m, a number or a scalar tensor. The tensor takes a gradient if it requires one.
+        dropout: rate on the input of `a`, in training.
     """
 
     rows: slice
     a: Tensor
     b: Tensor
-    m: Tensor | float
+    scale: Tensor | float
     dropout: float = 0.0
 
 
-class Packed(NamedTuple):
-    """The terms of one layer side by side, rank first, in the number type of its matrix products."""
+class PackedDeltas(NamedTuple):
+    """The additions of one layer side by side, rank first, in the dtype of its matrix products."""
 
     a: Tensor  # (R, width_in)
-    b: Tensor  # (R, width_out), zero outside of a term's rows
-    m: Tensor  # (R, 1)
+    b: Tensor  # (R, width_out), zero outside of an addition's rows
+    scale: Tensor  # (R, 1)
 
 
-class Dropout(NamedTuple):
-    """Dropout before some of the ranks. The mask is drawn again from its seed instead of being kept."""
+class SeededDropout(NamedTuple):
+    """Dropout on the input of some of the ranks. The mask is drawn again from its seed instead of being stored."""
 
     ranks: slice
     rate: float
     seed: int
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(n, width), a share `rate` of it zero and the rest scaled up."""
+        """Set a share `rate` of `x` (n, width) to zero and scale up the other values."""
         generator = torch.Generator(x.device).manual_seed(self.seed)
         return x * torch.empty_like(x).bernoulli_(1 - self.rate, generator=generator).div_(1 - self.rate)
 
 
-class Layer(NamedTuple):
-    """What a layer has besides its terms and its input: nothing here takes a gradient."""
+class FrozenLinear(NamedTuple):
+    """What a layer has besides its additions and its input. Nothing here takes a gradient."""
 
-    weight: Tensor  # (width_out, width_in), of any number type
+    weight: Tensor  # (width_out, width_in), of any dtype
     bias: Tensor | None  # (width_out,)
-    dropouts: tuple[Dropout, ...]  # one for each run of ranks, or none at all
-    split: int | None  # rows before it give the gradients of a and b, those from it on the gradient of m
-    kept: bool  # whether what it gives is kept for the backward pass
-    read: bool  # whether it is read at all
+    dropouts: tuple[SeededDropout, ...]  # one for each run of ranks, or none
+    split: int | None  # rows before it give the gradients of a and b, rows from it on the gradient of the scale
+    retain_output: bool  # whether the output is stored for the backward pass
+    needs_output: bool  # whether the caller reads the output
 
-    def forward(self, x: Tensor, terms: Packed) -> tuple[Tensor, Tensor]:
-        """(n, width_in) -> y (n, width_out), and x A^T (R, n), which `backward` needs again."""
-        down = self._down(terms.a, x)
-        if not self.read:
+    def forward(self, x: Tensor, deltas: PackedDeltas) -> tuple[Tensor, Tensor]:
+        """Apply the layer with its additions.
+
+        Args:
+            x: (n, width_in).
+            deltas: the additions.
+
+        Returns:
+            y (n, width_out), and x A^T (R, n), which `backward` needs.
+        """
+        down = self._down(deltas.a, x)
+        if not self.needs_output:
             return x.new_zeros(len(x), len(self.weight)), down
-        y = linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
-        out = recycler.empty(y.shape, like=y) if self.kept else y
-        return torch.addmm(y, _scaled(down, terms.m).t(), terms.b, out=out), down
+        y = matmul_linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        out = default_pool.empty(y.shape, like=y) if self.retain_output else y
+        return torch.addmm(y, _scaled(down, deltas.scale).t(), deltas.b, out=out), down
 
     def backward(
-        self, dy: Tensor, x: Callable[[], Tensor], down: Tensor, terms: Packed, into_x: bool = True
+        self, dy: Tensor, x: Callable[[], Tensor], down: Tensor, deltas: PackedDeltas, needs_dx: bool = True
     ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
-        """The gradients of x (if wanted), a, b and m; `x` is called to have the input again, if there are terms."""
-        up = terms.b @ dy.t()
-        scaled = _scaled(up, terms.m)
-        da = self._down_a(scaled[:, : self.split], x) if len(terms.a) else terms.a
-        db = _scaled(down, terms.m)[:, : self.split] @ dy[: self.split]
-        dm = (up.to(terms.m.dtype) * down)[:, self.split :].sum(1, keepdim=True)
-        return self._down_x(dy, scaled, terms.a) if into_x else None, da, db, dm
+        """Compute the gradients.
+
+        Args:
+            dy: gradient of the output, (n, width_out).
+            x: returns the input (n, width_in) again; called only if there are additions.
+            down: x A^T from `forward`, (R, n).
+            deltas: the additions.
+            needs_dx: whether the input takes a gradient.
+
+        Returns:
+            The gradients of x (or None), a, b and scale.
+        """
+        up = deltas.b @ dy.t()
+        scaled = _scaled(up, deltas.scale)
+        da = self._down_a(scaled[:, : self.split], x) if len(deltas.a) else deltas.a
+        db = _scaled(down, deltas.scale)[:, : self.split] @ dy[: self.split]
+        dm = (up.to(deltas.scale.dtype) * down)[:, self.split :].sum(1, keepdim=True)
+        return self._down_x(dy, scaled, deltas.a) if needs_dx else None, da, db, dm
 
     def _down(self, a: Tensor, x: Tensor) -> Tensor:
-        """A x^T, each run of ranks with its own dropout."""
+        """Return A x^T, each run of ranks with its own dropout."""
         if not self.dropouts:
             return a @ x.t()
-        return torch.cat([a[drop.ranks] @ drop(x).t() for drop in self.dropouts])
+        return torch.cat([a[dropout.ranks] @ dropout(x).t() for dropout in self.dropouts])
 
     def _down_a(self, grad: Tensor, x: Callable[[], Tensor]) -> Tensor:
-        """The gradient of a, given that of A x^T on the rows that count."""
+        """Return the gradient of a, given that of A x^T on the rows before `split`."""
         rows = x()
         if not self.dropouts:
             return grad @ rows[: self.split]
-        return torch.cat([grad[drop.ranks] @ drop(rows)[: self.split] for drop in self.dropouts])
+        return torch.cat([grad[dropout.ranks] @ dropout(rows)[: self.split] for dropout in self.dropouts])
 
     def _down_x(self, dy: Tensor, grad: Tensor, a: Tensor) -> Tensor:
-        """The gradient of x, given those of y and of A x^T."""
-        dx = linear(dy, self.weight.to(dy.dtype).t())
+        """Return the gradient of x, given those of y and of A x^T."""
+        dx = matmul_linear(dy, self.weight.to(dy.dtype).t())
         if not self.dropouts:
             return dx.addmm_(grad.t(), a)
-        for drop in self.dropouts:
-            dx += drop(grad[drop.ranks].t() @ a[drop.ranks])
+        for dropout in self.dropouts:
+            dx += dropout(grad[dropout.ranks].t() @ a[dropout.ranks])
         return dx
 
 
-class _LowRankLinear(torch.autograd.Function):
-    """Keeps x and the thin x A^T; what stands between x and the layer is computed again."""
+class _LowRankLinearFunction(torch.autograd.Function):
+    """Stores x and the thin x A^T. The output of the prologue is computed again in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, m: Tensor, layer: Layer, before: Before | None) -> Tensor:
-        z, *statistics = (x,) if before is None else before.forward(x)
-        y, down = layer.forward(z.to(a.dtype), Packed(a, b, m))
-        ctx.layer, ctx.before = layer, before
-        ctx.save_for_backward(x, a, b, m, down, *statistics)
+    def forward(
+        ctx: Any, x: Tensor, a: Tensor, b: Tensor, scale: Tensor, layer: FrozenLinear, prologue: Prologue | None
+    ) -> Tensor:
+        z, *statistics = (x,) if prologue is None else prologue.forward(x)
+        y, down = layer.forward(z.to(a.dtype), PackedDeltas(a, b, scale))
+        ctx.layer, ctx.prologue = layer, prologue
+        ctx.save_for_backward(x, a, b, scale, down, *statistics)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, a, b, m, down, *statistics = ctx.saved_tensors
-        before: Before | None = ctx.before
+        x, a, b, scale, down, *statistics = ctx.saved_tensors
+        prologue: Prologue | None = ctx.prologue
 
         def z() -> Tensor:
-            return (x if before is None else before.forward(x)[0]).to(a.dtype)
+            return (x if prologue is None else prologue.forward(x)[0]).to(a.dtype)
 
-        dx, da, db, dm = ctx.layer.backward(grads[0], z, down, Packed(a, b, m), ctx.needs_input_grad[0])
-        if dx is not None and before is not None:
-            dx = before.backward(dx, x, *statistics)
+        dx, da, db, dm = ctx.layer.backward(grads[0], z, down, PackedDeltas(a, b, scale), ctx.needs_input_grad[0])
+        if dx is not None and prologue is not None:
+            dx = prologue.backward(dx, x, *statistics)
         return dx, da, db, dm, None, None
 
 
@@ -143,76 +164,93 @@ def low_rank_linear(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    terms: Sequence[Term],
+    deltas: Sequence[LowRankDelta],
     *,
     split: int | None = None,
     training: bool = False,
-    before: Before | None = None,
-    read: bool = True,
+    prologue: Prologue | None = None,
+    needs_output: bool = True,
 ) -> Tensor:
-    """x W^T + bias + sum over terms of ((x A^T) m) B^T, with x normalised or activated first if wanted.
+    """Apply a frozen linear layer with low-rank additions: x W^T + bias + sum over deltas of ((x A^T) m) B^T.
 
     Args:
         x: (B, ..., width_in).
         weight: (width_out, width_in), frozen.
         bias: (width_out,), frozen.
-        terms: the additions.
-        split: of a batch [inner ; meta], the number of inner items. Then the gradients of a and b come from the inner
-            ones, those of m from the meta ones, that of x from all. None: all from all.
-        training: whether the terms' dropout is on.
-        before: what is done to x first; what it gives is not kept.
-        read: whether anybody reads what is returned. If not, it is zeros, good for the backward pass alone.
+        deltas: the additions.
+        split: number of inner items of a batch [inner ; meta]. The gradients of a and b then come from the inner items,
+            those of the scales from the meta items, and that of x from all. With None all come from all items.
+        training: whether the dropout of the additions is on.
+        prologue: normalization or activation that is applied to x first. Its output is not stored.
+        needs_output: whether the caller reads the result. If not, the result is zeros, good for the backward pass only.
 
     Returns:
-        (B, ..., width_out), of the number type of x, or that of autocast.
+        (B, ..., width_out), in the dtype of x, or of autocast.
 
     Raises:
-        ValueError: the weight or the bias requires a gradient, which it would not get.
+        ValueError: the weight or the bias requires a gradient, which this function does not compute.
     """
     if weight.requires_grad or (bias is not None and bias.requires_grad):
-        raise ValueError("a lean layer is frozen: call requires_grad_(False) on it")
-    packed = pack(terms, weight, x)
+        raise ValueError("low_rank_linear takes frozen layers: call requires_grad_(False) on the layer")
+    packed = pack_deltas(deltas, weight, x)
     rows = x.flatten(0, -2)
     split_rows = None if split is None else split * x.shape[1:-1].numel()
-    dropouts = draw_dropouts(terms) if training else ()
-    layer = Layer(weight, bias, dropouts, split_rows, kept=torch.is_grad_enabled(), read=read)
-    if not isinstance(before, Norm):
+    dropouts = draw_dropouts(deltas) if training else ()
+    grad_enabled = torch.is_grad_enabled()
+    layer = FrozenLinear(weight, bias, dropouts, split_rows, retain_output=grad_enabled, needs_output=needs_output)
+    if not isinstance(prologue, LayerNormPrologue):
         rows = rows.to(packed.a.dtype)
-    y = cast(Tensor, _LowRankLinear.apply(rows, *packed, layer, before))  # type: ignore[no-untyped-call]
+    y = cast(Tensor, _LowRankLinearFunction.apply(rows, *packed, layer, prologue))  # type: ignore[no-untyped-call]
     return y.view(*x.shape[:-1], len(weight))
 
 
-def pack(terms: Sequence[Term], weight: Tensor, x: Tensor) -> Packed:
-    """Terms side by side. Autograd shares out the gradients."""
-    dtype = product_type(x)
+def pack_deltas(deltas: Sequence[LowRankDelta], weight: Tensor, x: Tensor) -> PackedDeltas:
+    """Return the additions side by side. Autograd distributes the gradients.
+
+    Args:
+        deltas: the additions.
+        weight: of the layer, (width_out, width_in).
+        x: input of the layer, for device and dtype.
+
+    Returns:
+        Matrices of rank R, 0 without additions.
+    """
+    dtype = matmul_dtype(x)
     width_out, width_in = weight.shape
-    if not terms:
-        none = x.new_empty
-        return Packed(none(0, width_in, dtype=dtype), none(0, width_out, dtype=dtype), none(0, 1))
-    spans = [term.rows.indices(width_out) for term in terms]
-    b = [F.pad(term.b.t(), (start, width_out - stop)) for term, (start, stop, _) in zip(terms, spans, strict=True)]
-    m = [torch.as_tensor(term.m, dtype=term.a.dtype, device=term.a.device).expand(len(term.a), 1) for term in terms]
-    return Packed(torch.cat([term.a for term in terms]).to(dtype), torch.cat(b).to(dtype), torch.cat(m))
+    if not deltas:
+        empty = x.new_empty
+        return PackedDeltas(empty(0, width_in, dtype=dtype), empty(0, width_out, dtype=dtype), empty(0, 1))
+    spans = [delta.rows.indices(width_out) for delta in deltas]
+    b = [F.pad(delta.b.t(), (start, width_out - stop)) for delta, (start, stop, _) in zip(deltas, spans, strict=True)]
+    scales = [
+        torch.as_tensor(delta.scale, dtype=delta.a.dtype, device=delta.a.device).expand(len(delta.a), 1)
+        for delta in deltas
+    ]
+    return PackedDeltas(torch.cat([delta.a for delta in deltas]).to(dtype), torch.cat(b).to(dtype), torch.cat(scales))
 
 
-def product_type(x: Tensor) -> torch.dtype:
-    """The number type of the matrix products with x: autocast's where that is on, else its own."""
+def matmul_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype of matrix products with `x`: autocast's if that is on, else that of `x`."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-def draw_dropouts(terms: Sequence[Term]) -> tuple[Dropout, ...]:
-    """One mask for each run of terms of the same rate, seeded from torch's generator; none if no term has any."""
-    if not any(term.dropout for term in terms):
+def draw_dropouts(deltas: Sequence[LowRankDelta]) -> tuple[SeededDropout, ...]:
+    """Return one dropout for each run of additions with the same rate, seeded from torch's generator.
+
+    Returns:
+        Dropouts in the order of the ranks; none if no addition has dropout.
+    """
+    if not any(delta.dropout for delta in deltas):
         return ()
     dropouts, start = [], 0
-    for rate, run in groupby(terms, key=lambda term: term.dropout):
-        stop = start + sum(len(term.a) for term in run)
-        dropouts.append(Dropout(slice(start, stop), rate, int(torch.randint(2**62, ()))))
+    for rate, run in groupby(deltas, key=lambda delta: delta.dropout):
+        stop = start + sum(len(delta.a) for delta in run)
+        dropouts.append(SeededDropout(slice(start, stop), rate, int(torch.randint(2**62, ()))))
         start = stop
     return tuple(dropouts)
 
 
-def _scaled(thin: Tensor, m: Tensor) -> Tensor:
-    """(R, n) times (R, 1), multiplied in the number type of m and rounded once."""
-    return (thin * m).to(thin.dtype)
+def _scaled(thin: Tensor, scale: Tensor) -> Tensor:
+    """Multiply (R, n) by (R, 1) in the dtype of the scale and round once."""
+    return (thin * scale).to(thin.dtype)

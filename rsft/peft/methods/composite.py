@@ -1,57 +1,76 @@
-"""Several methods at once."""
+"""Several PEFT methods on one network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import nn
-
-from rsft.peft.methods.adapter_module import Part
+from rsft.peft.methods import recipe_keys as keys
 from rsft.peft.methods.bottleneck import AdaptFormer
 from rsft.peft.methods.lora import LoRA
-from rsft.peft.methods.registry import Method, Scales, register
+from rsft.peft.methods.registry import Method, register
+from rsft.peft.methods.settings import PositionSetting, ScaleSetting
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from rsft.peft.modules.adapter_module import AdapterModule
 
 
-@register
 @dataclass(frozen=True)
-class Together:
-    """Any methods that do not meet at a site or train the same parameter.
+class CompositeMethod:
+    """Any combination of methods that share no site and train no parameter in common.
+
+    It is for use from Python. A recipe names one registered method.
 
     Attributes:
-        methods: such as (LoRA(positions="qv"), AdaptFormer(dim=4)).
+        methods: the members, such as (LoRA(positions="qv"), AdaptFormer(dim=4)).
     """
 
     name: ClassVar[str] = "together"
+    title: ClassVar[str] = "Composite"
+
     methods: tuple[Method, ...] = ()
 
-    def parts(self, vit: nn.Module) -> list[Part]:
-        """The parts of all of them."""
-        return [part for method in self.methods for part in method.parts(vit)]
+    @property
+    def is_identity_at_init(self) -> bool:
+        """Whether attaching all members leaves the outputs of the network unchanged."""
+        return all(method.is_identity_at_init for method in self.methods)
+
+    def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
+        """Build the modules of all members."""
+        return [module for method in self.methods for module in method.build_modules(vit)]
 
 
 @register
 @dataclass(frozen=True)
 class LoRAWithAdaptFormer:
-    """LoRA in the attention and AdaptFormer beside the MLP: what the paper's Table S2 counts under LoRA.
+    """LoRA in the attention and AdaptFormer parallel to the MLP: what the paper's Table S2 counts as LoRA.
 
     Attributes:
-        rank, positions, scale, dropout: of LoRA.
-        dim, adapter_scale: of AdaptFormer.
+        rank: of LoRA.
+        dim: of AdaptFormer.
+        positions: of LoRA.
         blocks: of both.
+        scale: of LoRA.
+        adapter_scale: of AdaptFormer.
+        dropout: of LoRA.
     """
 
     name: ClassVar[str] = "lora+adaptformer"
-    rank: int | Mapping[str, int] = 4
-    dim: int | Mapping[str, int] = 4
-    positions: str = "qv"
-    blocks: str | Sequence[int] = "all"
-    scale: Scales = 1.0
-    adapter_scale: Scales = 1.0
-    dropout: float | Mapping[str, float] = 0.0
+    title: ClassVar[str] = "LoRA + AdaptFormer"
+    is_identity_at_init: ClassVar[bool] = True
 
-    def parts(self, vit: nn.Module) -> list[Part]:
-        """The parts of both."""
+    rank: int | Mapping[str, int] = field(default=4, metadata=keys.RANK)
+    dim: int | Mapping[str, int] = field(default=4, metadata=keys.DIM)
+    positions: PositionSetting = field(default="qkvo12", metadata=keys.POSITIONS)
+    blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
+    scale: ScaleSetting = field(default=1.0, metadata=keys.SCALE)
+    adapter_scale: ScaleSetting = field(default=1.0, metadata=keys.ADAPTER_SCALE)
+    dropout: float | Mapping[str, float] = field(default=0.0, metadata=keys.DROPOUT)
+
+    def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
+        """Build the modules of both methods."""
         lora = LoRA(self.rank, self.positions, self.blocks, self.scale, self.dropout)
-        return Together((lora, AdaptFormer(self.dim, self.blocks, self.adapter_scale))).parts(vit)
+        return CompositeMethod((lora, AdaptFormer(self.dim, self.blocks, self.adapter_scale))).build_modules(vit)

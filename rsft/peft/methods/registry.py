@@ -1,119 +1,59 @@
-"""The registry: a method is a frozen dataclass that says what it needs and makes the parts of an adapted network."""
+"""The registry of PEFT methods.
+
+A method is a frozen dataclass. Its fields are the keys of a recipe's `peft` section, and `build_modules` makes the
+modules that it adds to a network. A method of another package is found through the entry-point group
+"rsft.peft_methods".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
-from typing import Any, ClassVar, Protocol, TypeVar, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from torch import nn
+from rsft.utils.registry import Registry
 
-from rsft.peft.methods.adapter_module import Part
-from rsft.peft.sites import Site, at_each
+if TYPE_CHECKING:
+    from torch import nn
+
+    from rsft.peft.modules.adapter_module import AdapterModule
 
 
 class Method(Protocol):
-    """A way to tune a network with few parameters. Its fields are the keys of a recipe's `peft` section."""
+    """Configuration of a PEFT method: a frozen dataclass whose fields are recipe keys.
+
+    Declare each field with `dataclasses.field(default=..., metadata=...)`. The metadata may hold "description",
+    "minimum", "exclusive_minimum", "maximum", "exclusive_maximum", "pattern" and "words" (what the pattern allows). The
+    module of the class must not import torch at module level.
+
+    Attributes:
+        name: the method in recipes.
+        title: the method in print.
+        is_identity_at_init: whether attaching the method leaves all outputs of the network unchanged.
+    """
 
     name: ClassVar[str]
+    title: ClassVar[str]
 
-    def parts(self, vit: nn.Module) -> Sequence[Part]:
-        """New parts for a network, on its device, not installed.
+    @property
+    def is_identity_at_init(self) -> bool:
+        """Whether attaching the method leaves all outputs of the network unchanged."""
+
+    def build_modules(self, vit: nn.Module) -> Sequence[AdapterModule]:
+        """Build the modules that the method adds to a network.
+
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            New modules on the device of `vit`, not injected.
 
         Raises:
-            ValueError: a site, block or setting that the network does not have.
+            ValueError: the network lacks a site or block, or a setting is invalid.
         """
 
 
-METHODS: dict[str, type[Method]] = {}
-"""Every known method by name."""
+METHODS: Registry[type[Method]] = Registry("PEFT method", "rsft.peft_methods", "rsft.peft.methods")
+"""All PEFT methods by name."""
 
-M = TypeVar("M", bound=type[Method])
-
-
-def register(method: M) -> M:
-    """Class decorator: make a method known under its `name`.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-    if method.name in METHODS:
-        raise ValueError(f"a method named {method.name!r} is registered already")
-    METHODS[method.name] = method
-    return method
-
-
-def describe(method: Method) -> dict[str, Any]:
-    """A method as plain data: its name and its fields."""
-    assert is_dataclass(method) and not isinstance(method, type)
-    fields = asdict(method)
-    if "methods" in fields:
-        fields["methods"] = [describe(each) for each in cast(Any, method).methods]
-    return {"name": method.name, **fields}
-
-
-def rebuild(description: Mapping[str, Any]) -> Method:
-    """The method that `describe` described.
-
-    Raises:
-        ValueError: no such method, or fields that it does not have.
-    """
-    fields = dict(description)
-    name = fields.pop("name", None)
-    if name not in METHODS:
-        raise ValueError(f"unknown method {name!r}; there are {', '.join(METHODS)}")
-    if "methods" in fields:
-        fields["methods"] = tuple(rebuild(each) for each in fields["methods"])
-    try:
-        return METHODS[name](**fields)
-    except TypeError as error:
-        raise ValueError(f"method {name}: {error}") from error
-
-
-Scales = float | str | Mapping[str, float | str]
-"""m_p without a modulator: a number, "1/r", or either by pattern."""
-
-
-def fixed_scales(scale: Scales, ranks: Mapping[Site, int]) -> dict[Site, float | None]:
-    """The constant m_p of every site; "1/r" divides by its rank, as alpha = 1 does, "learnable" is None.
-
-    Raises:
-        ValueError: a word that is neither.
-    """
-    values: Mapping[Site, float | str] = at_each(scale, tuple(ranks))
-    return {site: _fixed_scale(value, ranks[site]) for site, value in values.items()}
-
-
-def _fixed_scale(value: float | str, rank: int) -> float | None:
-    if value == "learnable":
-        return None
-    if value == "1/r":
-        return 1 / rank
-    if isinstance(value, str):
-        raise ValueError(f"scale {value!r}: use a number, '1/r' or, in AdaptFormer, 'learnable'")
-    return float(value)
-
-
-def checked_rates(dropout: float | Mapping[str, float], sites: Sequence[Site]) -> dict[Site, float]:
-    """The dropout of every site.
-
-    Raises:
-        ValueError: a rate outside of [0, 1).
-    """
-    rates = at_each(dropout, sites)
-    for site, rate in rates.items():
-        if not 0 <= rate < 1:
-            raise ValueError(f"dropout {rate} at {site}: use 0 or more and less than 1")
-    return rates
-
-
-def checked_ranks(rank: int | Mapping[str, int], sites: Sequence[Site]) -> dict[Site, int]:
-    """The rank of every site that has one: 0 leaves a site out.
-
-    Raises:
-        ValueError: a negative rank, or no site left.
-    """
-    ranks = {site: value for site, value in at_each(rank, sites).items() if value}
-    if not ranks or min(ranks.values()) < 0:
-        raise ValueError(f"rank {rank}: use 1 or more (0 leaves a site out, not all of them)")
-    return ranks
+register = METHODS.register
+"""Class decorator: make a PEFT method known under its `name`."""

@@ -1,1 +1,1 @@
-"""A frozen transformer with a method attached."""
+"""A frozen transformer with an attached PEFT method."""

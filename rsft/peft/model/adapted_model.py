@@ -1,4 +1,4 @@
-"""A frozen transformer with methods on it: its sites, its state, its end."""
+"""A frozen transformer with PEFT modules: its sites, its state, pruning, detaching and merging."""
 
 from __future__ import annotations
 
@@ -10,172 +10,201 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.methods.adapter_module import Part, Undo
-from rsft.peft.methods.registry import Method, describe
-from rsft.peft.model.forward import Passes
-from rsft.peft.model.stage_runner import Runner
+from rsft.peft.methods.registry import Method
+from rsft.peft.methods.serialization import method_to_dict
+from rsft.peft.model.forward import ForwardPasses
+from rsft.peft.model.stage_runner import StageRunner
 from rsft.peft.model.state_files import read_tensors, write_tensors
 from rsft.peft.modulator import Modulator
+from rsft.peft.modules.adapter_module import AdapterModule, Undo
 from rsft.peft.sites import POSITIONS, Site
 
 
-class Adapted(Passes):
-    """A frozen transformer with methods on it; parameters split into theta (parts) and gamma (modulator).
+class AdaptedModel(ForwardPasses):
+    """A frozen transformer with PEFT modules; its parameters are theta (modules) and gamma (modulator).
 
-    Made by `rsft.peft.attach`. The transformer itself gives the adapted outputs too; run through here it takes less
-    time and memory, and knows `joint`, `checkpointing` and `class_token_only`.
+    `rsft.peft.attach` makes it. The transformer itself gives the adapted outputs too. Run through this object it takes
+    less time and memory, and supports `joint`, `checkpointing` and `class_token_only`.
 
     Attributes:
         vit: the transformer, always in evaluation mode.
-        method: what was attached.
-        additive: the parts; their dropout acts in training mode.
-        modulator: one learned scale a site, or None.
+        method: the attached method.
+        additive: the PEFT modules; their dropout acts in training mode.
+        modulator: one learned scale for every site, or None.
         unmerged: after `merge`, the sites, modules or parameters that could not be folded and stay as modules.
     """
 
     def __init__(
         self,
-        runner: Runner,
+        runner: StageRunner,
         method: Method,
-        parts: Sequence[Part],
+        adapter_modules: Sequence[AdapterModule],
         modulator: Modulator | None,
         undo: Sequence[Undo],
     ) -> None:
-        super().__init__(runner, parts, modulator)
+        super().__init__(runner, adapter_modules, modulator)
         self.method = method
         self.unmerged: tuple[str, ...] = ()
         self._undo = list(undo)
-        self._state, self._halved = "attached", False
+        self._status, self._has_rounded_weights = "attached", False
 
     @property
     def sites(self) -> tuple[Site, ...]:
         """The sites that a scale acts on, in forward order."""
-        sites = [site for part in self.parts for site in part.sites]
+        sites = [site for module in self.adapter_modules for site in module.sites]
         return tuple(sorted(sites, key=lambda site: (site.block, POSITIONS.index(site.position))))
 
     @property
-    def pruned(self) -> tuple[Site, ...]:
+    def pruned_sites(self) -> tuple[Site, ...]:
         """The sites that were dropped because of their scale."""
-        there = set(self.sites)
-        return () if self.modulator is None else tuple(site for site in self.modulator.sites if site not in there)
+        remaining = set(self.sites)
+        return () if self.modulator is None else tuple(site for site in self.modulator.sites if site not in remaining)
 
     def adapter_state(self) -> dict[str, Tensor]:
-        """Everything that was learned here: "blocks.0.q.a", ..., and "gamma" with a modulator, -inf at pruned sites."""
-        state = {name: tensor for part in self.parts for name, tensor in part.state().items()}
-        return state if self.modulator is None else state | {"gamma": self.modulator.current()}
+        """Return everything that was learned.
+
+        Returns:
+            Tensors by name, such as "blocks.0.q.a", and "gamma" with a modulator, -inf at pruned sites.
+        """
+        state = {name: tensor for module in self.adapter_modules for name, tensor in module.named_tensors().items()}
+        return state if self.modulator is None else state | {"gamma": self.modulator.effective_gamma()}
 
     def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `adapter_state` gave; sites that were pruned there are pruned here.
+        """Load a state from `adapter_state`; sites that were pruned there are pruned here.
 
         Raises:
-            ValueError: a key that is missing, unknown or of another shape, or it is detached or merged already.
+            ValueError: a key is missing, unknown or of another shape, or the modules are detached or merged already.
         """
-        self._must_be_attached()
-        pruned = self._pruned_in(state)
-        own = {key: value for key, value in self.adapter_state().items() if not key.startswith(pruned)}
-        wrong = sorted(set(own) ^ set(state)) or [key for key in own if own[key].shape != state[key].shape]
+        self._require_attached()
+        pruned = self._pruned_prefixes(state)
+        expected = {key: value for key, value in self.adapter_state().items() if not key.startswith(pruned)}
+        wrong = sorted(set(expected) ^ set(state)) or [
+            key for key in expected if expected[key].shape != state[key].shape
+        ]
         if wrong:
             raise ValueError(f"{len(wrong)} keys do not fit the network, the first: {', '.join(wrong[:3])}")
-        self._drop([site for site in self.sites if f"{site}." in pruned])
+        self._drop_sites([site for site in self.sites if f"{site}." in pruned])
         with torch.no_grad():
-            for key, value in own.items():
+            for key, value in expected.items():
                 value.copy_(state[key])
         if self.modulator is not None:
-            self.modulator.load(own["gamma"])
+            self.modulator.load_gamma(expected["gamma"])
 
     def save(self, path: Path | str) -> None:
-        """Write method and state as a safetensors file, whole or not at all; `rsft.peft.load` opens it."""
-        about = {"method": describe(self.method), "modulated": self.modulator is not None}
-        write_tensors(Path(path), self.adapter_state(), {"rsft.peft": json.dumps(about)})
+        """Write method and state as a safetensors file, atomically. `rsft.peft.load` opens it."""
+        metadata = {"method": method_to_dict(self.method), "modulated": self.modulator is not None}
+        write_tensors(Path(path), self.adapter_state(), {"rsft.peft": json.dumps(metadata)})
 
     def load(self, path: Path | str) -> None:
-        """Take back what `save` wrote, from a network that was adapted in the same way.
+        """Load a file that `save` wrote for a network with the same method.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is damaged, or does not fit.
+            FileNotFoundError: the file does not exist.
+            ValueError: the file is damaged, or does not fit.
         """
         try:
             self.load_adapter_state(read_tensors(Path(path))[0])
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
-    def prune(self, below: float) -> tuple[Site, ...]:
-        """Drop the sites whose m is less than `below`, with their parameters, and return them.
+    def prune(self, threshold: float) -> tuple[Site, ...]:
+        """Drop the sites whose scale is less than `threshold`, together with their parameters.
+
+        Returns:
+            The dropped sites.
 
         Raises:
-            ValueError: there is no modulator, or it is detached or merged already.
+            ValueError: the model has no modulator, or the modules are detached or merged already.
         """
         if self.modulator is None:
             raise ValueError("there is no modulator to prune by")
-        self._must_be_attached()
-        weak = [site for site, m in self.modulator.values().items() if m < below and site in self.sites]
-        self._drop(weak)
+        self._require_attached()
+        weak = [site for site, scale in self.modulator.scales().items() if scale < threshold and site in self.sites]
+        self._drop_sites(weak)
         return tuple(weak)
 
-    def half_frozen(self, dtype: torch.dtype = torch.bfloat16) -> Adapted:
-        """Hold the frozen matrices in a half type, for use under torch.autocast; all that is trained stays in float32.
+    def cast_frozen_weights(self, dtype: torch.dtype = torch.bfloat16) -> AdaptedModel:
+        """Cast the frozen matrices to a half-precision dtype, for use under torch.autocast.
 
-        There is no way back: `detach` gives the rounded network, and `merge` is refused.
+        Trained parameters stay in float32. This cannot be undone: `detach` returns the rounded network, and `merge` is
+        refused.
+
+        Returns:
+            The model itself.
         """
         for module in self.vit.modules():
             if isinstance(module, nn.Linear | nn.Conv2d) and not module.weight.requires_grad:
                 module.weight.data = module.weight.data.to(dtype)
-        self._halved = True
+        self._has_rounded_weights = True
         return self
 
     def detach(self) -> nn.Module:
-        """Take everything off and return the transformer, its bytes as they were.
+        """Remove all modules and restore the transformer bit for bit.
+
+        Returns:
+            The transformer.
 
         Raises:
-            ValueError: it is detached or merged already.
+            ValueError: the modules are detached or merged already.
         """
-        self._must_be_attached()
-        self._state = "detached"
-        for part in reversed(self.parts):
-            part.take_off()
-        self._restore()
+        self._require_attached()
+        self._status = "detached"
+        for module in reversed(self.adapter_modules):
+            module.remove()
+        self._undo_changes()
         return self.vit
 
     @torch.no_grad()
     def merge(self) -> nn.Module:
-        """Fold what can be folded into the weights, in float32, and return the transformer.
+        """Fold what can be folded into the weights, in float32.
 
-        Adapters, prompts and shifts of layers without bias stay on it as modules; `unmerged` names them.
+        Adapters, prompts and shifts of layers without bias cannot be folded. They stay on the transformer as modules,
+        and `unmerged` names them.
+
+        Returns:
+            The transformer.
 
         Raises:
-            ValueError: it is detached or merged already, or its weights are no longer in full precision.
+            ValueError: the modules are detached or merged already, or the weights are no longer in full precision.
+
+        Example:
+            >>> import timm
+            >>> from rsft.peft import LoRA, attach
+            >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+            >>> adapted = attach(vit, LoRA(rank=2, positions="qv"))
+            >>> adapted.merge() is vit, adapted.unmerged
+            (True, ())
         """
-        self._must_be_attached()
-        if self._halved:
+        self._require_attached()
+        if self._has_rounded_weights:
             raise ValueError("the frozen weights are rounded: save, load into the full network and merge there")
-        self._state = "merged"
-        for part in sorted(self.parts, key=lambda part: part.folds_last):
-            part.merge()
-        self.unmerged = tuple(place for part in self.parts for place in part.places)
+        self._status = "merged"
+        for module in sorted(self.adapter_modules, key=lambda module: module.merge_last):
+            module.merge()
+        self.unmerged = tuple(placement for module in self.adapter_modules for placement in module.placements)
         if not self.unmerged:
-            self._restore()
+            self._undo_changes()
         return self.vit
 
-    def _pruned_in(self, state: Mapping[str, Tensor]) -> tuple[str, ...]:
-        """Beginnings of the keys that a state lacks because their site is off."""
+    def _pruned_prefixes(self, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+        """Return the prefixes of the keys that a state lacks because their site is off."""
         gamma = state.get("gamma")
         if self.modulator is None or gamma is None or gamma.shape != self.modulator.gamma.shape:
             return ()
         off = [f"{site}." for site, value in zip(self.modulator.sites, gamma, strict=True) if value == -math.inf]
-        return tuple(start for start in off if not any(key.startswith(start) for key in state))
+        return tuple(prefix for prefix in off if not any(key.startswith(prefix) for key in state))
 
-    def _drop(self, sites: Sequence[Site]) -> None:
-        for part in self.parts:
-            for site in set(part.sites) & set(sites):
-                part.drop(site)
+    def _drop_sites(self, sites: Sequence[Site]) -> None:
+        for module in self.adapter_modules:
+            for site in set(module.sites) & set(sites):
+                module.drop_site(site)
         if self.modulator is not None and sites:
-            self.modulator.set(dict.fromkeys(map(str, sites), 0.0))
+            self.modulator.set_scales(dict.fromkeys(map(str, sites), 0.0))
 
-    def _restore(self) -> None:
+    def _undo_changes(self) -> None:
         while self._undo:
             self._undo.pop()()
 
-    def _must_be_attached(self) -> None:
-        if self._state != "attached":
-            raise ValueError(f"the modules are {self._state} already")
+    def _require_attached(self) -> None:
+        if self._status != "attached":
+            raise ValueError(f"the modules are {self._status} already")

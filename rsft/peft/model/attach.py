@@ -1,4 +1,4 @@
-"""Attach a method to a network, or one that was saved."""
+"""Attach a PEFT method to a network, or load one from a file."""
 
 from __future__ import annotations
 
@@ -9,65 +9,89 @@ from pathlib import Path
 
 from torch import nn
 
-from rsft.peft.methods.adapter_module import Part, Scale, Undo
-from rsft.peft.methods.low_rank import AdaptedLinear
-from rsft.peft.methods.registry import Method, rebuild
-from rsft.peft.model.adapted_model import Adapted
-from rsft.peft.model.stage_runner import Runner
-from rsft.peft.model.stages import Trunk
+from rsft.peft.methods.registry import Method
+from rsft.peft.methods.serialization import method_from_dict
+from rsft.peft.model.adapted_model import AdaptedModel
+from rsft.peft.model.stage_runner import StageRunner
+from rsft.peft.model.stages import ViTStages
 from rsft.peft.model.state_files import read_tensors
 from rsft.peft.modulator import Modulator
-from rsft.peft.sites import POSITIONS, Site, call_fused_layers
+from rsft.peft.modules.adapter_module import AdapterModule, ScaleFn, Undo
+from rsft.peft.modules.low_rank import LowRankLinear
+from rsft.peft.modules.target_layers import use_fused_qkv_layers
+from rsft.peft.sites import POSITIONS, Site
 
-_MARK = "adapted_by"  # on the network, while something is attached to it
+_MARK = "adapted_by"  # attribute of the network while something is attached to it
 
 
-def attach(vit: nn.Module, method: Method, *, modulated: bool = False, start: float = 1.0) -> Adapted:
-    """Freeze `vit`, in evaluation mode, and put `method` on it.
+def attach(vit: nn.Module, method: Method, *, learn_scales: bool = False, init_scale: float = 1.0) -> AdaptedModel:
+    """Freeze a vision transformer, set it to evaluation mode and attach a PEFT method.
 
-    Additive methods leave the outputs as they are until something is learned. Compile afterwards, not before.
+    The outputs do not change until something is learned, except with prompts. Compile the network after this call, not
+    before.
 
     Args:
         vit: a timm vision transformer.
         method: such as LoRA(rank=4, positions="qkvo12", blocks="all").
-        modulated: learn one scale a site (MetaPEFT) instead of the method's constant.
-        start: the modulator's value at the beginning.
+        learn_scales: learn one scale for every site (MetaPEFT) instead of using the method's constant scale.
+        init_scale: every learned scale at the start.
+
+    Returns:
+        The network with the modules of the method.
 
     Raises:
-        ValueError: a site or setting that the network does not have, a method without sites to modulate, methods that
-            get into each other's way, or a network that is adapted already.
+        ValueError: the network lacks a site, a setting is invalid, the method has no sites whose scale could be
+            learned, two methods share a site or a parameter, or the network is adapted already.
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import LoRA, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> adapted = attach(vit, LoRA(rank=2, positions="qv", blocks="last:1"), learn_scales=True)
+        >>> adapted.sites
+        (Site(block=11, position='q'), Site(block=11, position='v'))
+        >>> sum(parameter.numel() for parameter in adapted.theta)
+        1536
     """
     if hasattr(vit, _MARK):
         raise ValueError(f"the network is adapted already, by {getattr(vit, _MARK)}: detach or merge first")
     vit.requires_grad_(False).eval()
-    runner, parts = Runner(Trunk(vit)), list(method.parts(vit))
-    modulator = _modulator(parts, method, start).to(next(vit.parameters()).device) if modulated else None
-    _must_not_meet(parts)
+    runner, modules = StageRunner(ViTStages(vit)), list(method.build_modules(vit))
+    device = next(vit.parameters()).device
+    modulator = _build_modulator(modules, method, init_scale).to(device) if learn_scales else None
+    _require_disjoint(modules)
     setattr(vit, _MARK, method.name)
-    undo: list[Undo] = [partial(delattr, vit, _MARK), *call_fused_layers(vit)]
-    adapted = Adapted(runner, method, parts, modulator, undo)
+    undo: list[Undo] = [partial(delattr, vit, _MARK), *use_fused_qkv_layers(vit)]
+    adapted = AdaptedModel(runner, method, modules, modulator, undo)
     try:
-        for part in parts:
-            part.install({site: _scale(part, site, modulator) for site in part.sites})
-        _must_be_frozen(vit)
+        for module in modules:
+            module.install({site: _scale_fn(module, site, modulator) for site in module.sites})
+        _require_frozen(vit)
     except ValueError:
         adapted.detach()
         raise
     return adapted
 
 
-def load(vit: nn.Module, path: Path | str) -> Adapted:
-    """Attach what `Adapted.save` wrote to a network like the one that it was learned on.
+def load(vit: nn.Module, path: Path | str) -> AdaptedModel:
+    """Attach the method and state of a file that `AdaptedModel.save` wrote.
+
+    Args:
+        vit: a network like the one on which the state was learned.
+        path: of the file.
+
+    Returns:
+        The network with the loaded modules.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, was not written by `Adapted.save`, or does not fit the network.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, was not written by `AdaptedModel.save`, or does not fit the network.
     """
     _, metadata = read_tensors(Path(path))
     if "rsft.peft" not in metadata:
-        raise ValueError(f"{path} names no method: it was not written by Adapted.save")
-    about = json.loads(metadata["rsft.peft"])
-    adapted = attach(vit, rebuild(about["method"]), modulated=about["modulated"])
+        raise ValueError(f"{path} names no method: it was not written by AdaptedModel.save")
+    description = json.loads(metadata["rsft.peft"])
+    adapted = attach(vit, method_from_dict(description["method"]), learn_scales=description["modulated"])
     try:
         adapted.load(path)
     except ValueError:
@@ -76,32 +100,33 @@ def load(vit: nn.Module, path: Path | str) -> Adapted:
     return adapted
 
 
-def _modulator(parts: Sequence[Part], method: Method, start: float) -> Modulator:
-    constants = {site: constant for part in parts for site, constant in part.constants.items()}
-    if not constants:
+def _build_modulator(modules: Sequence[AdapterModule], method: Method, init_scale: float) -> Modulator:
+    fixed_scales = {site: scale for module in modules for site, scale in module.fixed_scales.items()}
+    if not fixed_scales:
         raise ValueError(f"{method.name} has no sites, so nothing to modulate")
-    if None in constants.values():
+    if None in fixed_scales.values():
         raise ValueError("a learnable scale and a modulator would learn the same number: choose one")
-    return Modulator(sorted(constants, key=lambda site: (site.block, POSITIONS.index(site.position))), start)
+    sites = sorted(fixed_scales, key=lambda site: (site.block, POSITIONS.index(site.position)))
+    return Modulator(sites, init_scale)
 
 
-def _must_not_meet(parts: Sequence[Part]) -> None:
-    seen: set[object] = set()
-    for part in parts:
-        own: set[object] = {*part.sites, *part.state()}
-        if seen & own:
-            raise ValueError(f"two methods meet at {min(map(str, seen & own))}: choose other positions or blocks")
-        seen |= own
+def _require_disjoint(modules: Sequence[AdapterModule]) -> None:
+    used: set[object] = set()
+    for module in modules:
+        names: set[object] = {*module.sites, *module.named_tensors()}
+        if used & names:
+            raise ValueError(f"two methods meet at {min(map(str, used & names))}: choose other positions or blocks")
+        used |= names
 
 
-def _must_be_frozen(vit: nn.Module) -> None:
+def _require_frozen(vit: nn.Module) -> None:
     for name, module in vit.named_modules():
-        if isinstance(module, AdaptedLinear) and module.weight.requires_grad:
+        if isinstance(module, LowRankLinear) and module.weight.requires_grad:
             raise ValueError(f"{name} is adapted and its weight is trained: choose other blocks for one of the methods")
 
 
-def _scale(part: Part, site: Site, modulator: Modulator | None) -> Scale:
+def _scale_fn(module: AdapterModule, site: Site, modulator: Modulator | None) -> ScaleFn:
     if modulator is not None:
         return partial(modulator.scale, modulator.sites.index(site))
-    constant = part.constants[site]
-    return partial(float, 1.0 if constant is None else constant)
+    fixed_scale = module.fixed_scales[site]
+    return partial(float, 1.0 if fixed_scale is None else fixed_scale)

@@ -9,130 +9,161 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.methods.adapter_module import Part
-from rsft.peft.methods.low_rank import LowRank
-from rsft.peft.model.stage_runner import How, Runner
+from rsft.peft.model.stage_runner import ForwardOptions, StageRunner
 from rsft.peft.model.stages import EMBEDDING
 from rsft.peft.modulator import Modulator
+from rsft.peft.modules.adapter_module import AdapterModule
+from rsft.peft.modules.low_rank import LowRankModule
 
 
-class Passes(nn.Module):
-    """A transformer and the parts that are on it, run from images, or from tokens below the first part."""
+class ForwardPasses(nn.Module):
+    """A transformer with PEFT modules, run from images, or from the tokens before the first adapted stage.
 
-    def __init__(self, runner: Runner, parts: Sequence[Part], modulator: Modulator | None) -> None:
+    Args:
+        runner: runs the stages of the transformer.
+        adapter_modules: the modules, injected in this order.
+        modulator: one learned scale for every site, or None.
+    """
+
+    def __init__(
+        self, runner: StageRunner, adapter_modules: Sequence[AdapterModule], modulator: Modulator | None
+    ) -> None:
         super().__init__()
-        self.vit = cast(nn.Module, runner.trunk.vit)
-        self.additive = nn.ModuleList(parts)
+        self.vit = cast(nn.Module, runner.stages.vit)
+        self.additive = nn.ModuleList(adapter_modules)  # the attribute names are keys of stored states
         self.modulator = modulator
         self._runner = runner
         self._split: int | None = None
         self._checkpointing = False
 
     @property
-    def parts(self) -> list[Part]:
-        """The parts, in the order in which they were put on."""
-        return cast(list[Part], list(self.additive))
+    def adapter_modules(self) -> list[AdapterModule]:
+        """The PEFT modules in the order of their injection."""
+        return cast(list[AdapterModule], list(self.additive))
 
     @property
     def theta(self) -> list[nn.Parameter]:
-        """Parameters of the parts: the inner loop's."""
+        """Parameters of the PEFT modules: those of the inner loop."""
         return list(self.additive.parameters())
 
     @property
     def gamma(self) -> list[nn.Parameter]:
-        """The modulator's parameter: the outer loop's, and never the inner one's."""
+        """The modulator's parameter: that of the outer loop, never of the inner loop."""
         return [] if self.modulator is None else [self.modulator.gamma]
 
     @property
-    def first(self) -> int:
-        """The first stage with something attached: -1 the embedding, 0 to L - 1 a block, L the norm, L + 1 none."""
-        trunk = self._runner.trunk
-        return min((trunk.stage_of(place) for part in self.parts for place in part.places), default=trunk.depth + 1)
+    def first_adapted_stage(self) -> int:
+        """The first stage with an injected module: -1 is the embedding, 0 to L - 1 a block, L the norm, L + 1 none."""
+        stages = self._runner.stages
+        return min(
+            (stages.stage_of(placement) for module in self.adapter_modules for placement in module.placements),
+            default=stages.depth + 1,
+        )
 
     @property
     def checkpointing(self) -> bool:
-        """Whether blocks keep nothing but their input and are computed again in the backward pass."""
+        """Whether each block stores only its input and is computed again in the backward pass."""
         return self._checkpointing or bool(getattr(self.vit, "grad_checkpointing", False))
 
     @checkpointing.setter
-    def checkpointing(self, wanted: bool) -> None:
-        if wanted and not self._runner.trunk.staged:
+    def checkpointing(self, enabled: bool) -> None:
+        if enabled and not self._runner.stages.runs_by_stage:
             raise ValueError(f"{type(self.vit).__name__} cannot be run block by block, so not be checkpointed")
-        self._checkpointing = wanted
+        self._checkpointing = enabled
 
     def train(self, mode: bool = True) -> Self:
-        """Set the parts' mode; the transformer's own dropout and stochastic depth stay off."""
+        """Set the mode of the PEFT modules; the transformer's own dropout and stochastic depth stay off.
+
+        Returns:
+            The model itself.
+        """
         super().train(mode)
         self.vit.eval()
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, P, S, S) -> what the transformer's head gives."""
+        """Run images (B, P, S, S) through the network and return the output of the transformer's head."""
         vit = cast(Any, self.vit)
-        only_first = getattr(vit, "global_pool", None) == "token" and getattr(vit, "cls_token", None) is not None
-        return cast(Tensor, vit.forward_head(self.forward_features(x, class_token_only=only_first)))
+        token_pool = getattr(vit, "global_pool", None) == "token" and getattr(vit, "cls_token", None) is not None
+        return cast(Tensor, vit.forward_head(self.forward_features(x, class_token_only=token_pool)))
 
     def forward_features(self, x: Tensor, *, class_token_only: bool = False) -> Tensor:
-        """Images (B, P, S, S) -> tokens (B, N, D), or the class token alone (B, 1, D), behind the final norm."""
-        return self.above(self.below(x), class_token_only=class_token_only)
+        """Run images through the network up to the final norm.
+
+        Args:
+            x: images (B, P, S, S).
+            class_token_only: return the class token only.
+
+        Returns:
+            Tokens (B, N, D), or (B, 1, D) if `class_token_only`.
+        """
+        return self.run_adapted_suffix(self.run_frozen_prefix(x), class_token_only=class_token_only)
 
     @torch.no_grad()
-    def below(self, x: Tensor, stage: int | None = None) -> Tensor:
-        """Images (B, P, S, S) -> what a stage takes in: the first adapted one, where training changes nothing yet.
-
-        Tokens (B, N, D); the images themselves where the embedding is trained, and in networks that carry more than
-        tokens from block to block.
+    def run_frozen_prefix(self, x: Tensor, stage: int | None = None) -> Tensor:
+        """Run images up to a stage, by default the first adapted one. Training never changes this part.
 
         Args:
-            stage: another one, for networks that share what lies below it.
+            x: images (B, P, S, S).
+            stage: the stage before which to stop. Networks that share a prefix pass a common stage.
+
+        Returns:
+            The input of the stage, tokens (B, N, D). The images themselves if the embedding is trained, or if the
+            network passes more than tokens from block to block.
         """
-        stop = self.first if stage is None else stage
-        return self._runner.run(x, EMBEDDING, stop, How()) if self._runner.trunk.cacheable else x
+        stop = self.first_adapted_stage if stage is None else stage
+        stages = self._runner.stages
+        return self._runner.run(x, EMBEDDING, stop, ForwardOptions()) if stages.passes_tokens_only else x
 
-    def above(self, x: Tensor, *, class_token_only: bool = False, stage: int | None = None) -> Tensor:
-        """What `below` gave -> tokens (B, N, D), or the class token alone (B, 1, D), behind the final norm.
+    def run_adapted_suffix(self, x: Tensor, *, class_token_only: bool = False, stage: int | None = None) -> Tensor:
+        """Run the output of `run_frozen_prefix` up to the final norm.
 
         Args:
-            class_token_only: compute the last block for that token alone, where it can be.
-            stage: that of `below`.
+            x: output of `run_frozen_prefix`.
+            class_token_only: return the class token only. The last block computes no other token, where it allows that.
+            stage: the same as in `run_frozen_prefix`.
+
+        Returns:
+            Tokens (B, N, D), or (B, 1, D) if `class_token_only`.
 
         Raises:
-            ValueError: the class token of a network that has none.
+            ValueError: `class_token_only` with a network without class token.
         """
         if class_token_only and getattr(self.vit, "cls_token", None) is None:
             raise ValueError(f"{type(self.vit).__name__} has no class token")
-        how = How(class_token_only=class_token_only, checkpointing=self.checkpointing)
-        start = self.first if stage is None else stage
-        if self._split is None or self._splits_rows():
-            return self._above(x, start, how._replace(split=self._split))
-        inner = self._above(x[: self._split], start, how._replace(held=self.gamma))
-        outer = self._above(x[self._split :], start, how._replace(held=self.theta))
+        options = ForwardOptions(class_token_only=class_token_only, checkpointing=self.checkpointing)
+        start = self.first_adapted_stage if stage is None else stage
+        if self._split is None or self._kernels_split_rows():
+            return self._run_suffix(x, start, options._replace(split=self._split))
+        inner = self._run_suffix(x[: self._split], start, options._replace(no_grad_parameters=self.gamma))
+        outer = self._run_suffix(x[self._split :], start, options._replace(no_grad_parameters=self.theta))
         return torch.cat([inner, outer])
 
     @contextmanager
     def joint(self, split: int) -> Iterator[None]:
-        """Within it a batch is [inner ; meta]: its first `split` items give theta's gradient, the others gamma's.
+        """Treat a batch as [inner ; meta]: its first `split` items give theta's gradient, the others gamma's.
 
-        That holds for passes through here, not for the transformer run by itself.
+        This applies to passes through this object, not to the transformer run by itself.
 
         Raises:
-            ValueError: a split below 1.
+            ValueError: `split` is below 1.
         """
         if split < 1:
-            raise ValueError(f"split {split}: there must be an inner item")
+            raise ValueError(f"split {split}: use 1 or more, the number of inner items")
         self._split = split
         try:
             yield
         finally:
             self._split = None
 
-    def _above(self, x: Tensor, start: int, how: How) -> Tensor:
-        trunk = self._runner.trunk
-        tokens = self._runner.run(x, start if trunk.cacheable else EMBEDDING, trunk.depth + 1, how)
-        return tokens[:, :1] if how.class_token_only else tokens
+    def _run_suffix(self, x: Tensor, start: int, options: ForwardOptions) -> Tensor:
+        stages = self._runner.stages
+        tokens = self._runner.run(x, start if stages.passes_tokens_only else EMBEDDING, stages.depth + 1, options)
+        return tokens[:, :1] if options.class_token_only else tokens
 
-    def _splits_rows(self) -> bool:
-        """Whether all that is attached are low-rank terms in lean blocks, which know `split`."""
-        trunk = self._runner.trunk
-        lean = trunk.staged and all(self._runner.is_lean(index) for index in range(max(self.first, 0), trunk.depth))
-        return lean and all(isinstance(part, LowRank) for part in self.parts)
+    def _kernels_split_rows(self) -> bool:
+        """Return whether only low-rank additions are injected, and only in blocks whose kernel supports `split`."""
+        stages = self._runner.stages
+        adapted_blocks = range(max(self.first_adapted_stage, 0), stages.depth)
+        by_kernel = stages.runs_by_stage and all(self._runner.uses_kernel(index) for index in adapted_blocks)
+        return by_kernel and all(isinstance(module, LowRankModule) for module in self.adapter_modules)

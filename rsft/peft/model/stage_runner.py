@@ -1,115 +1,134 @@
-"""Runs a network stage by stage, its frozen blocks through the lean path, checkpointed if wanted."""
+"""Run a network stage by stage: frozen blocks by the low-rank kernel, with gradient checkpointing on request."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rsft.peft.kernels import Term, lean_block, why_not_lean
-from rsft.peft.methods.low_rank import AdaptedLinear
-from rsft.peft.model.stages import EMBEDDING, Trunk
+from rsft.peft.kernels import LowRankDelta, low_rank_block, unsupported_reason
+from rsft.peft.model.stages import EMBEDDING, ViTStages
+from rsft.peft.modules.low_rank import LowRankLinear
 
 _LAYERS = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
 
 
-class How(NamedTuple):
-    """How a batch is run.
+class ForwardOptions(NamedTuple):
+    """How to run a batch.
 
     Attributes:
-        split: rows before it give the gradient of theta, the others that of gamma; for low-rank terms alone.
-        held: parameters that take no gradient.
-        class_token_only: the last block computes the class token alone where it can.
-        checkpointing: blocks keep their input and are computed again in the backward pass.
+        split: rows before it give the gradient of theta, the others that of gamma; for low-rank additions only.
+        no_grad_parameters: parameters that take no gradient.
+        class_token_only: compute only the class token in the last block, where the block allows it.
+        checkpointing: store only the input of each block and compute the block again in the backward pass.
     """
 
     split: int | None = None
-    held: Sequence[nn.Parameter] = ()
+    no_grad_parameters: Sequence[nn.Parameter] = ()
     class_token_only: bool = False
     checkpointing: bool = False
 
 
-class Runner:
-    """Runs the stages of a trunk.
+class StageRunner:
+    """Runs the stages of a vision transformer.
 
-    Made before anything is put on the network: that is when the kind of a block can be told.
+    Create it before anything is injected into the network: injected layers hide the class of a standard block.
+
+    Args:
+        stages: of the network.
     """
 
-    def __init__(self, trunk: Trunk) -> None:
-        self.trunk = trunk
-        self._standard = [why_not_lean(block) is None for block in trunk.blocks]
-        self._again = False  # whether a checkpointed block is being computed for the second time
+    def __init__(self, stages: ViTStages) -> None:
+        self.stages = stages
+        self._is_standard = [unsupported_reason(block) is None for block in stages.blocks]
+        self._is_recomputing = False  # whether a checkpointed block is being computed for the second time
 
-    def is_lean(self, index: int) -> bool:
-        """Whether a block runs through `lean_block`: a standard one with frozen parameters and nothing hooked on."""
-        block = self.trunk.blocks[index]
+    def uses_kernel(self, index: int) -> bool:
+        """Return whether a block runs by `low_rank_block`: a standard block, frozen, without hooks."""
+        block = self.stages.blocks[index]
         frozen = not any(parameter.requires_grad for parameter in block.parameters())
-        return self._standard[index] and frozen and not _is_hooked(block)
+        return self._is_standard[index] and frozen and not _is_hooked(block)
 
-    def run(self, x: Tensor, start: int, stop: int, how: How) -> Tensor:
-        """The stages from `start` up to `stop`: images (B, P, S, S) if they begin with the embedding, else tokens.
+    def run(self, x: Tensor, start: int, stop: int, options: ForwardOptions) -> Tensor:
+        """Run the stages from `start` up to, but not including, `stop`.
 
-        A network that is not staged runs as a whole.
+        A network that cannot be run stage by stage runs as a whole.
+
+        Args:
+            x: images (B, P, S, S) if `start` is the embedding, else tokens (B, N, D).
+            start: first stage.
+            stop: stage after the last one.
+            options: how to run the batch.
+
+        Returns:
+            Tokens (B, N, D).
         """
         rope: Tensor | None = None
-        with without_gradient(how.held):
-            if not self.trunk.staged:
-                return cast(Tensor, self.trunk.vit.forward_features(x))
+        with without_gradient(options.no_grad_parameters):
+            if not self.stages.runs_by_stage:
+                return cast(Tensor, self.stages.vit.forward_features(x))
             for stage in range(start, stop):
                 if stage == EMBEDDING:
-                    x, rope = self.trunk.embed(x)
-                elif stage < self.trunk.depth:
-                    x = self._block(stage, x, rope, how)
+                    x, rope = self.stages.embed(x)
+                elif stage < self.stages.depth:
+                    x = self._run_block(stage, x, rope, options)
                 else:
-                    x = self.trunk.vit.norm(x)
+                    x = self.stages.vit.norm(x)
         return x
 
-    def _block(self, index: int, x: Tensor, rope: Tensor | None, how: How) -> Tensor:
-        block = self.trunk.blocks[index]
-        only_first = how.class_token_only and index == self.trunk.depth - 1
+    def _run_block(self, index: int, x: Tensor, rope: Tensor | None, options: ForwardOptions) -> Tensor:
+        block = self.stages.blocks[index]
+        class_token_only = options.class_token_only and index == self.stages.depth - 1
 
         def forward(x: Tensor) -> Tensor:
-            if (torch.is_grad_enabled() or only_first) and self.is_lean(index):
-                options: dict[str, Any] = {"split": how.split, "class_token_only": only_first, "read": not self._again}
-                return lean_block(block, x, _terms(block), training=True, **options)
-            return cast(Tensor, block(x, **self.trunk.keywords(index, rope)))
+            if (torch.is_grad_enabled() or class_token_only) and self.uses_kernel(index):
+                return low_rank_block(
+                    block,
+                    x,
+                    _deltas_by_layer(block),
+                    split=options.split,
+                    training=True,
+                    class_token_only=class_token_only,
+                    needs_output=not self._is_recomputing,
+                )
+            return cast(Tensor, block(x, **self.stages.block_kwargs(index, rope)))
 
-        if not (how.checkpointing and torch.is_grad_enabled()):
+        if not (options.checkpointing and torch.is_grad_enabled()):
             return forward(x)
-        again = self._second_time(how.held)
-        return cast(Tensor, checkpoint(forward, x, use_reentrant=False, context_fn=lambda: (nullcontext(), again)))
+        recompute = self._recompute(options.no_grad_parameters)
+        return cast(Tensor, checkpoint(forward, x, use_reentrant=False, context_fn=lambda: (nullcontext(), recompute)))
 
     @contextmanager
-    def _second_time(self, held: Sequence[nn.Parameter]) -> Iterator[None]:
-        """The second forward runs in the backward pass, outside of `run`, and nobody reads what it gives."""
-        self._again = True
+    def _recompute(self, no_grad_parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+        """Mark the second forward pass, which runs in the backward pass, outside of `run`; its output is not read."""
+        self._is_recomputing = True
         try:
-            with without_gradient(held):
+            with without_gradient(no_grad_parameters):
                 yield
         finally:
-            self._again = False
+            self._is_recomputing = False
 
 
 @contextmanager
 def without_gradient(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Within it `parameters` are constants."""
-    before = [parameter.requires_grad for parameter in parameters]
+    """Treat `parameters` as constants within the context."""
+    previous = [parameter.requires_grad for parameter in parameters]
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter, required in zip(parameters, before, strict=True):
-            parameter.requires_grad_(required)
+        for parameter, requires_grad in zip(parameters, previous, strict=True):
+            parameter.requires_grad_(requires_grad)
 
 
-def _terms(block: nn.Module) -> dict[str, list[Term]]:
+def _deltas_by_layer(block: nn.Module) -> dict[str, list[LowRankDelta]]:
     layers = {name: block.get_submodule(path) for name, path in _LAYERS.items()}
-    return {name: layer.terms() for name, layer in layers.items() if isinstance(layer, AdaptedLinear)}
+    return {name: layer.deltas() for name, layer in layers.items() if isinstance(layer, LowRankLinear)}
 
 
 def _is_hooked(block: nn.Module) -> bool:

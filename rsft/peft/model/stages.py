@@ -1,4 +1,4 @@
-"""How a timm transformer is run: stage -1 embeds, stages 0 to L - 1 are the blocks, stage L is the final norm."""
+"""The stages of a timm transformer: -1 is the embedding, 0 to L - 1 are the blocks, L is the final norm."""
 
 from __future__ import annotations
 
@@ -7,40 +7,46 @@ from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from rsft.peft.sites import blocks_of
+from rsft.peft.modules.target_layers import transformer_blocks
 
 EMBEDDING = -1
+"""The stage of the embedding."""
 
 
-class Tokens(NamedTuple):
-    """What the embedding gives: tokens (B, N, D), and rotary embeddings where the network has them."""
+class EmbeddedTokens(NamedTuple):
+    """Output of the embedding: tokens (B, N, D), and rotary embeddings where the network has them."""
 
     x: Tensor
     rope: Tensor | None = None
 
 
-def _embed_vit(vit: Any, images: Tensor) -> Tokens:
-    return Tokens(vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images)))))
+def _embed_vit(vit: Any, images: Tensor) -> EmbeddedTokens:
+    return EmbeddedTokens(vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images)))))
 
 
-def _embed_eva(vit: Any, images: Tensor) -> Tokens:
+def _embed_eva(vit: Any, images: Tensor) -> EmbeddedTokens:
     x, rope = vit._pos_embed(vit.patch_embed(images))
-    return Tokens(vit.norm_pre(x), rope)
+    return EmbeddedTokens(vit.norm_pre(x), rope)
 
 
-_EMBED: dict[str, Callable[[Any, Tensor], Tokens]] = {
+_EMBED: dict[str, Callable[[Any, Tensor], EmbeddedTokens]] = {
     "timm.models.vision_transformer.VisionTransformer.forward_features": _embed_vit,
     "timm.models.eva.Eva.forward_features": _embed_eva,
 }
 
 
-class Trunk:
-    """The stages of a network.
+class ViTStages:
+    """The stages of a vision transformer.
+
+    Args:
+        vit: a timm vision transformer.
 
     Attributes:
         blocks: the transformer blocks.
-        staged: whether it can be run stage by stage: its `forward_features` is that of timm's VisionTransformer or Eva.
-        cacheable: whether tokens alone carry it from one stage to the next; rotary embeddings do not travel with them.
+        runs_by_stage: whether the network can be run stage by stage: its `forward_features` is that of timm's
+            VisionTransformer or Eva.
+        passes_tokens_only: whether only tokens pass from one stage to the next, so that they can be cached. False for
+            rotary embeddings, which the blocks need too.
 
     Raises:
         ValueError: the network has no blocks.
@@ -48,31 +54,43 @@ class Trunk:
 
     def __init__(self, vit: nn.Module) -> None:
         self.vit = cast(Any, vit)
-        self.blocks = blocks_of(vit)
+        self.blocks = transformer_blocks(vit)
         forward = getattr(type(vit), "forward_features", None)
         self._embed = _EMBED.get(f"{getattr(forward, '__module__', '')}.{getattr(forward, '__qualname__', '')}")
-        self.staged = self._embed is not None
-        self.cacheable = self._embed is _embed_vit
+        self.runs_by_stage = self._embed is not None
+        self.passes_tokens_only = self._embed is _embed_vit
 
     @property
     def depth(self) -> int:
-        """L."""
+        """The number of blocks, L."""
         return len(self.blocks)
 
-    def stage_of(self, place: str) -> int:
-        """The stage of a site, module or parameter by its name."""
-        first, _, rest = place.partition(".")
+    def stage_of(self, placement: str) -> int:
+        """Return the stage of a site, module or parameter, given its dotted name."""
+        first, _, remainder = placement.partition(".")
         if first == "blocks":
-            return int(rest.partition(".")[0])
+            return int(remainder.partition(".")[0])
         return self.depth if first in ("norm", "fc_norm", "attn_pool") else EMBEDDING
 
-    def embed(self, images: Tensor) -> Tokens:
-        """(B, P, S, S) -> tokens."""
+    def embed(self, images: Tensor) -> EmbeddedTokens:
+        """Run the embedding on images (B, P, S, S).
+
+        Returns:
+            Tokens (B, N, D), and rotary embeddings or None.
+        """
         assert self._embed is not None
         return self._embed(self.vit, images)
 
-    def keywords(self, block: int, rope: Tensor | None) -> dict[str, Tensor]:
-        """What a block takes besides tokens."""
+    def block_kwargs(self, block: int, rope: Tensor | None) -> dict[str, Tensor]:
+        """Return the arguments of a block besides its tokens.
+
+        Args:
+            block: index of the block.
+            rope: rotary embeddings from `embed`.
+
+        Returns:
+            Keyword arguments.
+        """
         if rope is None:
             return {}
         return {"rope": rope[block] if getattr(self.vit, "rope_mixed", False) else rope}

@@ -1,4 +1,4 @@
-"""Files of tensors: safetensors, written whole or not at all."""
+"""Write and read safetensors files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then rename it."""
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, then rename it.
+
+    Args:
+        path: of the file.
+        content: of the file.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
@@ -25,17 +30,26 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_whole(path, save(plain, dict(metadata)))
+    """Write a safetensors file atomically.
+
+    Args:
+        path: of the file.
+        tensors: by name, on any device.
+        metadata: text by name.
+    """
+    cpu_tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes_atomically(path, save(cpu_tensors, dict(metadata)))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file.
+    """Read a safetensors file.
+
+    Returns:
+        Tensors by name, and metadata by name.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged or of another kind.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged or of another kind.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -11,8 +11,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from rsft.peft.kernels import Term, lean_block, low_rank_linear, why_not_lean
-from rsft.peft.kernels.buffer_pool import recycler
+from rsft.peft.kernels import LowRankDelta, low_rank_block, low_rank_linear, unsupported_reason
+from rsft.peft.kernels.buffer_pool import default_pool
 
 B, N, D, HEADS = 3, 5, 8, 2
 KINDS = {
@@ -35,7 +35,7 @@ ROWS = [D, D, D, 2 * D, D]
 
 @pytest.fixture(autouse=True)
 def small_tensors_are_recycled_too(monkeypatch):
-    monkeypatch.setattr(recycler, "smallest", 0)
+    monkeypatch.setattr(default_pool, "smallest", 0)
 
 
 def block(dtype=torch.float64, width=D, **kind) -> Block:
@@ -53,15 +53,15 @@ def leaves(dtype=torch.float64) -> list[torch.Tensor]:
     return [(torch.randn(s, dtype=dtype) * 0.5).requires_grad_() for s in [(B, N, D), *shapes]]
 
 
-def terms(abm, dropout=0.0) -> dict[str, list[Term]]:
-    at: dict[str, list[Term]] = {}
+def deltas(abm, dropout=0.0) -> dict[str, list[LowRankDelta]]:
+    at: dict[str, list[LowRankDelta]] = {}
     for (layer, rows, _), a, b, m in zip(SITES, abm[::3], abm[1::3], abm[2::3], strict=True):
-        at.setdefault(layer, []).append(Term(rows, a, b, m, dropout))
+        at.setdefault(layer, []).append(LowRankDelta(rows, a, b, m, dropout))
     return at
 
 
 class Plain(nn.Module):
-    """A linear layer and its terms in ordinary torch; off the split's side, what takes no gradient is detached."""
+    """A linear layer and its deltas in ordinary torch; off the split's side, what takes no gradient is detached."""
 
     def __init__(self, layer, added, split):
         super().__init__()
@@ -100,7 +100,7 @@ def test_gradients_are_those_of_finite_differences(kind, dropout, class_token_on
 
     def forward(x, *abm):
         torch.manual_seed(0)  # the same masks each time
-        return lean_block(made, x, terms(abm, dropout), training=True, class_token_only=class_token_only)
+        return low_rank_block(made, x, deltas(abm, dropout), training=True, class_token_only=class_token_only)
 
     assert gradcheck(forward, leaves(), fast_mode=True)
 
@@ -111,55 +111,55 @@ def test_gradients_are_those_of_finite_differences(kind, dropout, class_token_on
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_it_is_the_plain_mathematics(dtype, kind, split, class_token_only):
     x, *abm = leaves(dtype)
-    lean = lean_block(block(dtype, **kind), x, terms(abm), split=split, class_token_only=class_token_only)
-    reference = plain(block(dtype, **kind), x, terms(abm), split)
+    actual = low_rank_block(block(dtype, **kind), x, deltas(abm), split=split, class_token_only=class_token_only)
+    reference = plain(block(dtype, **kind), x, deltas(abm), split)
     if class_token_only:
         reference = reference[:, :1]
-    torch.testing.assert_close(lean, reference)
-    torch.testing.assert_close(gradients(lean, [x, *abm]), gradients(reference, [x, *abm]))
+    torch.testing.assert_close(actual, reference)
+    torch.testing.assert_close(gradients(actual, [x, *abm]), gradients(reference, [x, *abm]))
 
 
 def test_without_terms_it_is_the_block():
     x, made = leaves()[0], block()
-    y = lean_block(made, x, {})
+    y = low_rank_block(made, x, {})
     torch.testing.assert_close(y, made(x))
     torch.testing.assert_close(gradients(y, x), gradients(made(x), x))
     with torch.inference_mode():
-        torch.testing.assert_close(lean_block(made, x, {}, class_token_only=True), made(x)[:, :1])
+        torch.testing.assert_close(low_rank_block(made, x, {}, class_token_only=True), made(x)[:, :1])
 
 
 def test_one_term_over_all_of_qkv_is_cut_for_the_class_token():
     x, a, b = leaves()[0], *(torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((2, D), (3 * D, 2)))
-    at = {"qkv": [Term(slice(None), a, b, 0.5)]}
-    one, all_tokens = lean_block(block(), x, at, class_token_only=True), plain(block(), x, at)[:, :1]
+    at = {"qkv": [LowRankDelta(slice(None), a, b, 0.5)]}
+    one, all_tokens = low_rank_block(block(), x, at, class_token_only=True), plain(block(), x, at)[:, :1]
     torch.testing.assert_close(gradients(one, [x, a, b]), gradients(all_tokens, [x, a, b]))
 
 
 def test_an_input_without_gradient_still_gives_those_of_the_terms():
     x, *abm = leaves()
-    lean, reference = lean_block(block(), x.detach(), terms(abm)), plain(block(), x.detach(), terms(abm))
-    torch.testing.assert_close(gradients(lean, abm), gradients(reference, abm))
+    actual, reference = low_rank_block(block(), x.detach(), deltas(abm)), plain(block(), x.detach(), deltas(abm))
+    torch.testing.assert_close(gradients(actual, abm), gradients(reference, abm))
 
 
 def test_two_forward_passes_may_come_before_their_backward_passes():
     x, *abm = leaves()
-    runs = [lean_block(block(), scale * x, terms(abm)) for scale in (1.0, 2.0)]
-    references = [plain(block(), scale * x, terms(abm)) for scale in (1.0, 2.0)]
-    for lean, reference in zip(runs, references, strict=True):
-        torch.testing.assert_close(gradients(lean, [x, *abm]), gradients(reference, [x, *abm]))
+    runs = [low_rank_block(block(), scale * x, deltas(abm)) for scale in (1.0, 2.0)]
+    references = [plain(block(), scale * x, deltas(abm)) for scale in (1.0, 2.0)]
+    for actual, reference in zip(runs, references, strict=True):
+        torch.testing.assert_close(gradients(actual, [x, *abm]), gradients(reference, [x, *abm]))
 
 
 def test_stochastic_depth_and_dropout_of_the_block_are_timm_s():
     x, made = leaves()[0], block(drop_path=0.5, attn_drop=0.3).train()
     torch.manual_seed(3)
-    lean = lean_block(made, x, {})
+    actual = low_rank_block(made, x, {})
     torch.manual_seed(3)
-    torch.testing.assert_close(lean, made(x))
+    torch.testing.assert_close(actual, made(x))
 
 
 def test_checkpointing_gives_the_same_gradients():
     x, *abm = leaves()
-    run = partial(lean_block, block(), x, terms(abm, 0.5), training=True)
+    run = partial(low_rank_block, block(), x, deltas(abm, 0.5), training=True)
     torch.manual_seed(0)
     kept = gradients(run(), [x, *abm])
     torch.manual_seed(0)
@@ -171,10 +171,10 @@ def test_the_second_forward_pass_of_a_checkpoint_needs_no_output():
     made, passes = block(), []
 
     def run(x):
-        passes.append(lean_block(made, x, terms(abm), read=not passes))
+        passes.append(low_rank_block(made, x, deltas(abm), needs_output=not passes))
         return passes[-1]
 
-    kept = gradients(lean_block(made, x, terms(abm)), [x, *abm])
+    kept = gradients(low_rank_block(made, x, deltas(abm)), [x, *abm])
     torch.testing.assert_close(gradients(checkpoint(run, x, use_reentrant=False), [x, *abm]), kept, rtol=0, atol=0)
     assert len(passes) == 1  # the second pass ended early, as soon as all was there again
 
@@ -185,7 +185,7 @@ def test_ten_widths_are_kept_a_block():
     a, b = torch.randn(1, width, requires_grad=True), torch.randn(3 * width, 1, requires_grad=True)
     kept: list[torch.Tensor] = []
     with saved_tensors_hooks(kept.append, lambda _: None):
-        lean_block(made, x, {"qkv": [Term(slice(None), a, b, 1.0)]})
+        low_rank_block(made, x, {"qkv": [LowRankDelta(slice(None), a, b, 1.0)]})
     sizes = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
     assert not {p.untyped_storage().data_ptr() for p in made.parameters()} & set(sizes)
     assert 10 <= sum(sizes.values()) / (4 * x.numel()) < 10.3  # above 10 is what is thin: statistics, x A^T, A, B
@@ -194,23 +194,23 @@ def test_ten_widths_are_kept_a_block():
 @pytest.mark.parametrize("class_token_only", [False, True], ids=["", "class token"])
 def test_under_bfloat16_autocast_it_is_torch_s_own_within_rounding(class_token_only):
     x, *abm = leaves(torch.float32)
-    run = partial(lean_block, x=x, terms=terms(abm), class_token_only=class_token_only)
+    run = partial(low_rank_block, x=x, deltas=deltas(abm), class_token_only=class_token_only)
     with torch.autocast("cpu", torch.bfloat16):
-        lean, reference = run(block(torch.float32)), plain(block(torch.float32), x, terms(abm))
+        actual, reference = run(block(torch.float32)), plain(block(torch.float32), x, deltas(abm))
         halved = block(torch.float32)
         for layer in (halved.attn.qkv, halved.attn.proj, halved.mlp.fc1, halved.mlp.fc2):
             layer.to(torch.bfloat16)
         from_half = run(halved)
     reference = reference[:, :1] if class_token_only else reference
-    assert lean.dtype == reference.dtype == torch.float32
-    torch.testing.assert_close(lean, reference, rtol=0.05, atol=0.1)
-    exact = gradients(plain(block(torch.float32), x, terms(abm))[:, : lean.shape[1]], [x, *abm])
-    ours, theirs = gradients(lean, [x, *abm]), gradients(reference, [x, *abm])
+    assert actual.dtype == reference.dtype == torch.float32
+    torch.testing.assert_close(actual, reference, rtol=0.05, atol=0.1)
+    exact = gradients(plain(block(torch.float32), x, deltas(abm))[:, : actual.shape[1]], [x, *abm])
+    ours, theirs = gradients(actual, [x, *abm]), gradients(reference, [x, *abm])
     assert {gradient.dtype for gradient in ours} == {torch.float32}
     for kind in (slice(0, 1), slice(1, None, 3), slice(2, None, 3), slice(3, None, 3)):  # x, a, b, m
         our, their, right = (torch.cat([g.flatten() for g in grads[kind]]) for grads in (ours, theirs, exact))
         assert (our - right).norm() < 0.01 * right.norm() + 1.5 * (their - right).norm()
-    assert torch.equal(from_half, lean)  # weights held in bfloat16 are the ones it rounds to anyway
+    assert torch.equal(from_half, actual)  # weights held in bfloat16 are the ones it rounds to anyway
 
 
 def test_frozen_weights_in_bfloat16_serve_a_float32_input():
@@ -221,28 +221,28 @@ def test_frozen_weights_in_bfloat16_serve_a_float32_input():
 
 
 def test_reasons_why_a_block_is_not_lean():
-    assert why_not_lean(block()) is None
-    assert why_not_lean(block(init_values=0.1, qk_norm=True)) is None
-    assert why_not_lean(nn.Linear(2, 2)) == "the block is a Linear, not timm's standard Block"
-    assert "the block is a Block" in str(why_not_lean(BeitBlock(D, HEADS)))  # another file's
-    assert "mlp is a GluMlp" in str(why_not_lean(block(mlp_layer=GluMlp)))
-    assert "norm1 is RmsNorm" in str(why_not_lean(block(norm_layer=RmsNorm)))
-    assert "attn.norm is LayerNorm" in str(why_not_lean(block(scale_attn_norm=True)))
-    assert "mlp.norm is LayerNorm" in str(why_not_lean(block(scale_mlp_norm=True)))
-    assert "mlp.act is SiLU" in str(why_not_lean(block(act_layer=nn.SiLU)))
-    assert "mlp.drop1 is Dropout(p=0.1" in str(why_not_lean(block(proj_drop=0.1)))
+    assert unsupported_reason(block()) is None
+    assert unsupported_reason(block(init_values=0.1, qk_norm=True)) is None
+    assert unsupported_reason(nn.Linear(2, 2)) == "the block is a Linear, not timm's standard Block"
+    assert "the block is a Block" in str(unsupported_reason(BeitBlock(D, HEADS)))  # another file's
+    assert "mlp is a GluMlp" in str(unsupported_reason(block(mlp_layer=GluMlp)))
+    assert "norm1 is RmsNorm" in str(unsupported_reason(block(norm_layer=RmsNorm)))
+    assert "attn.norm is LayerNorm" in str(unsupported_reason(block(scale_attn_norm=True)))
+    assert "mlp.norm is LayerNorm" in str(unsupported_reason(block(scale_mlp_norm=True)))
+    assert "mlp.act is SiLU" in str(unsupported_reason(block(act_layer=nn.SiLU)))
+    assert "mlp.drop1 is Dropout(p=0.1" in str(unsupported_reason(block(proj_drop=0.1)))
 
 
 def test_a_block_with_hooks_or_replaced_layers_is_not_lean():
     hooked, replaced = block(), block()
     hooked.attn.proj.register_forward_hook(lambda *_: None)
-    assert "attn.proj has a forward hook" in str(why_not_lean(hooked))
+    assert "attn.proj has a forward hook" in str(unsupported_reason(hooked))
     replaced.mlp.fc1 = nn.Sequential(replaced.mlp.fc1)
-    assert "mlp.fc1 is Sequential" in str(why_not_lean(replaced))
+    assert "mlp.fc1 is Sequential" in str(unsupported_reason(replaced))
 
 
 def test_a_parameter_that_wants_a_gradient_is_refused():
     made = block()
     made.mlp.fc2.bias.requires_grad_()
     with pytest.raises(ValueError, match="frozen"):
-        lean_block(made, leaves()[0], {})
+        low_rank_block(made, leaves()[0], {})

@@ -4,7 +4,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from rsft.peft.kernels import Term, lean_block
+from rsft.peft.kernels import LowRankDelta, low_rank_block
 
 peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
 
@@ -31,13 +31,13 @@ def test_outputs_and_gradients_are_hugging_face_peft_s():
     x = vit._pos_embed(vit.patch_embed(images))
     for index, block in enumerate(vit.blocks):
         layers = {name: block.get_submodule(path) for name, path in LAYERS.items()}
-        terms = {
-            name: [Term(slice(None), layer.lora_A["default"].weight, layer.lora_B["default"].weight, 2.0)]
+        deltas = {
+            name: [LowRankDelta(slice(None), layer.lora_A["default"].weight, layer.lora_B["default"].weight, 2.0)]
             for name, layer in layers.items()
         }
         for name, path in LAYERS.items():
             block.set_submodule(path, layers[name].base_layer)
-        x = lean_block(block, x, terms, class_token_only=index == 2)
+        x = low_rank_block(block, x, deltas, class_token_only=index == 2)
     ours = vit.forward_head(vit.norm(x))
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(torch.autograd.grad(ours.square().sum(), learned), their_gradients)

@@ -4,8 +4,8 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from rsft.peft.kernels import Term, low_rank_linear
-from rsft.peft.kernels.recompute import Norm
+from rsft.peft.kernels import LowRankDelta, low_rank_linear
+from rsft.peft.kernels.recompute import LayerNormPrologue
 
 WIDTH_IN, WIDTH_OUT = 5, 6
 
@@ -20,23 +20,23 @@ def frozen(*shape: int, seed: int) -> torch.Tensor:
 
 
 X, WEIGHT, BIAS = leaf(4, 3, WIDTH_IN, seed=0), frozen(WIDTH_OUT, WIDTH_IN, seed=1), frozen(WIDTH_OUT, seed=2)
-NORM = Norm(frozen(WIDTH_IN, seed=3), frozen(WIDTH_IN, seed=4), 1e-6)
+NORM = LayerNormPrologue(frozen(WIDTH_IN, seed=3), frozen(WIDTH_IN, seed=4), 1e-6)
 A1, B1, A2, B2 = (leaf(*shape, seed=5 + i) for i, shape in enumerate([(2, WIDTH_IN), (3, 2), (1, WIDTH_IN), (6, 1)]))
 M1 = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
 LEAVES = (X, A1, B1, M1, A2, B2)
 
 
-def terms(a1=A1, b1=B1, m1=M1, a2=A2, b2=B2, dropout=(0.0, 0.0)):
+def deltas(a1=A1, b1=B1, m1=M1, a2=A2, b2=B2, dropout=(0.0, 0.0)):
     """One over some rows with a learned scale, one over all of them with a fixed scale."""
-    return [Term(slice(2, 5), a1, b1, m1, dropout[0]), Term(slice(None), a2, b2, 0.5, dropout[1])]
+    return [LowRankDelta(slice(2, 5), a1, b1, m1, dropout[0]), LowRankDelta(slice(None), a2, b2, 0.5, dropout[1])]
 
 
 def plain(x, norm=None, split=None):
     """The same in ordinary torch; on the rows of each side of the split, what takes no gradient is detached."""
     z = x if norm is None else F.layer_norm(x, (WIDTH_IN,), norm.weight, norm.bias, norm.eps)
     y = F.linear(z, WEIGHT, BIAS)
-    for term in terms():
-        a, b, m = term.a, term.b, torch.as_tensor(term.m)
+    for term in deltas():
+        a, b, m = term.a, term.b, torch.as_tensor(term.scale)
         whole = ((z @ a.T) * m) @ b.T
         if split is not None:
             inner = ((z[:split] @ a.T) * m.detach()) @ b.T
@@ -51,13 +51,15 @@ def gradients(y):
     return torch.autograd.grad((y * frozen(*y.shape, seed=20)).sum(), LEAVES)
 
 
-@pytest.mark.parametrize("norm", [None, NORM, Norm(None, None, 1e-5)], ids=["", "norm", "norm without weights"])
+@pytest.mark.parametrize(
+    "norm", [None, NORM, LayerNormPrologue(None, None, 1e-5)], ids=["", "norm", "norm without weights"]
+)
 @pytest.mark.parametrize("bias", [None, BIAS], ids=["", "bias"])
 @pytest.mark.parametrize("dropout", [(0.0, 0.0), (0.5, 0.5), (0.3, 0.0)], ids=str)
 def test_gradients_are_those_of_finite_differences(norm, bias, dropout):
     def layer(x, *parameters):
         torch.manual_seed(0)  # the same masks each time
-        return low_rank_linear(x, WEIGHT, bias, terms(*parameters, dropout=dropout), training=True, before=norm)
+        return low_rank_linear(x, WEIGHT, bias, deltas(*parameters, dropout=dropout), training=True, prologue=norm)
 
     assert gradcheck(layer, LEAVES)
 
@@ -65,9 +67,9 @@ def test_gradients_are_those_of_finite_differences(norm, bias, dropout):
 @pytest.mark.parametrize("norm", [None, NORM], ids=["", "norm"])
 @pytest.mark.parametrize("split", [None, 0, 1, 3, 4])
 def test_it_is_the_plain_mathematics(norm, split):
-    lean, reference = low_rank_linear(X, WEIGHT, BIAS, terms(), split=split, before=norm), plain(X, norm, split)
-    torch.testing.assert_close(lean, reference)
-    torch.testing.assert_close(gradients(lean), gradients(reference))
+    actual, reference = low_rank_linear(X, WEIGHT, BIAS, deltas(), split=split, prologue=norm), plain(X, norm, split)
+    torch.testing.assert_close(actual, reference)
+    torch.testing.assert_close(gradients(actual), gradients(reference))
 
 
 def test_without_terms_it_is_the_layer():
@@ -77,14 +79,14 @@ def test_without_terms_it_is_the_layer():
 
 
 def test_an_input_without_gradient_still_gives_those_of_the_terms():
-    lean, reference = low_rank_linear(X.detach(), WEIGHT, BIAS, terms()), plain(X.detach())
+    actual, reference = low_rank_linear(X.detach(), WEIGHT, BIAS, deltas()), plain(X.detach())
     leaves = LEAVES[1:]
-    torch.testing.assert_close(torch.autograd.grad(lean.sum(), leaves), torch.autograd.grad(reference.sum(), leaves))
+    torch.testing.assert_close(torch.autograd.grad(actual.sum(), leaves), torch.autograd.grad(reference.sum(), leaves))
 
 
 def test_dropout_is_on_in_training_alone_and_keeps_the_mean():
     ones = torch.ones(1, WIDTH_IN)
-    term = Term(slice(None), torch.eye(WIDTH_IN), torch.eye(WIDTH_IN), 1.0, 0.25)
+    term = LowRankDelta(slice(None), torch.eye(WIDTH_IN), torch.eye(WIDTH_IN), 1.0, 0.25)
     x = torch.ones(4000, WIDTH_IN)
     zero = torch.zeros(WIDTH_IN, WIDTH_IN)
     assert torch.equal(low_rank_linear(x, zero, None, [term]), x)
@@ -95,7 +97,7 @@ def test_dropout_is_on_in_training_alone_and_keeps_the_mean():
 
 def test_checkpointing_draws_the_same_masks():
     def layer():
-        return low_rank_linear(X, WEIGHT, BIAS, terms(dropout=(0.5, 0.2)), training=True, before=NORM)
+        return low_rank_linear(X, WEIGHT, BIAS, deltas(dropout=(0.5, 0.2)), training=True, prologue=NORM)
 
     torch.manual_seed(0)
     kept = gradients(layer())
@@ -105,6 +107,6 @@ def test_checkpointing_draws_the_same_masks():
 
 def test_a_weight_that_wants_a_gradient_is_refused():
     with pytest.raises(ValueError, match="frozen"):
-        low_rank_linear(X, leaf(WIDTH_OUT, WIDTH_IN, seed=1), None, terms())
+        low_rank_linear(X, leaf(WIDTH_OUT, WIDTH_IN, seed=1), None, deltas())
     with pytest.raises(ValueError, match="frozen"):
-        low_rank_linear(X, WEIGHT, leaf(WIDTH_OUT, seed=1), terms())
+        low_rank_linear(X, WEIGHT, leaf(WIDTH_OUT, seed=1), deltas())

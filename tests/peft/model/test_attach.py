@@ -8,37 +8,37 @@ from rsft.peft import (
     Adapter,
     AdaptFormer,
     BitFit,
+    CompositeMethod,
     FullTuning,
     LoRA,
     LoTR,
     Site,
-    Together,
     VPTDeep,
     VPTShallow,
     attach,
     load,
     register,
 )
-from rsft.peft.methods.registry import rebuild
-from tests.peft.conftest import learned, tiny_vit
+from rsft.peft.methods.serialization import method_from_dict
+from tests.helpers.peft_models import method_id, tiny_vit, with_random_adapter
 
 
 @pytest.mark.parametrize(("position", "rows"), [("q", slice(0, 24)), ("k", slice(24, 48)), ("v", slice(48, 72))])
 def test_delta_is_the_equation(vit, position, rows):
     """y = W x + b + m (x A) B at the site's rows alone, in one matrix product for q, k, v (METHOD 1)."""
-    adapted = learned(attach(vit, LoRA(rank=2, positions=position, blocks=[0]), modulated=True))
+    adapted = with_random_adapter(attach(vit, LoRA(rank=2, positions=position, blocks=[0]), learn_scales=True))
     x = torch.randn(1, 5, 24)
     layer, state = vit.blocks[0].attn.qkv, adapted.adapter_state()
     a, b = (state[f"blocks.0.{position}.{name}"] for name in "ab")
     expected = nn.functional.linear(x, layer.weight, layer.bias)
-    expected[..., rows] += adapted.modulator.values()[Site(0, position)] * (x @ a.T @ b.T)
+    expected[..., rows] += adapted.modulator.scales()[Site(0, position)] * (x @ a.T @ b.T)
     assert torch.allclose(layer(x), expected, atol=1e-6)
     assert layer.weight.shape == (72, 24)
 
 
 def test_out_is_parallel_to_the_projection(vit):
     """The delta sees the projection's input, not its output."""
-    adapted = learned(attach(vit, LoRA(rank=2, positions="o", blocks=[0])))
+    adapted = with_random_adapter(attach(vit, LoRA(rank=2, positions="o", blocks=[0])))
     x = torch.randn(1, 5, 24)
     a, b = adapted.theta
     proj = vit.blocks[0].attn.proj
@@ -46,7 +46,7 @@ def test_out_is_parallel_to_the_projection(vit):
 
 
 def test_cores_of_lotr_share_their_pair(vit):
-    adapted = learned(attach(vit, LoTR(rank=2, positions="v", scale=0.5)))
+    adapted = with_random_adapter(attach(vit, LoTR(rank=2, positions="v", scale=0.5)))
     state = adapted.adapter_state()
     assert sorted(state) == [*(f"blocks.{i}.v.g" for i in range(3)), "shared.v.a", "shared.v.b"]
     x, layer = torch.randn(1, 5, 24), vit.blocks[2].attn.qkv
@@ -62,7 +62,7 @@ def bottleneck(state, x, block=0):
     return nn.functional.linear(hidden, get["up.weight"], get["up.bias"])
 
 
-@pytest.mark.parametrize("method", [Adapter(dim=3, scale=0.3), AdaptFormer(dim=3, scale=0.3)], ids=repr)
+@pytest.mark.parametrize("method", [Adapter(dim=3, scale=0.3), AdaptFormer(dim=3, scale=0.3)], ids=method_id)
 def test_where_bottlenecks_sit(method):
     """Adapter: of the MLP's output. AdaptFormer: of the branch's input, before its norm. Both inside LayerScale."""
     vit = tiny_vit(init_values=0.5)
@@ -70,14 +70,14 @@ def test_where_bottlenecks_sit(method):
     x = torch.randn(2, 5, 24)
     middle = x + block.ls1(block.attn(block.norm1(x)))
     mlp = block.mlp(block.norm2(middle))
-    state = learned(attach(vit, method)).adapter_state()
+    state = with_random_adapter(attach(vit, method)).adapter_state()
     seen = mlp if isinstance(method, Adapter) else middle
     assert torch.allclose(block(x), middle + block.ls2(mlp + 0.3 * bottleneck(state, seen)), atol=1e-5)
 
 
 def test_prompts_stand_behind_the_prefix_tokens():
     vit = tiny_vit(reg_tokens=2)
-    adapted = learned(attach(vit, VPTDeep(prompts=4, blocks=[0, 2])))
+    adapted = with_random_adapter(attach(vit, VPTDeep(prompts=4, blocks=[0, 2])))
     seen = []
     for block in vit.blocks:
         block.attn.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
@@ -92,7 +92,7 @@ def test_prompts_stand_behind_the_prefix_tokens():
 
 
 def test_dropout_acts_in_training_alone_and_at_its_sites(vit, images):
-    adapted = learned(attach(vit, LoRA(rank=2, dropout={"*.mlp2": 0.5, "*": 0})))
+    adapted = with_random_adapter(attach(vit, LoRA(rank=2, dropout={"*.mlp2": 0.5, "*": 0})))
     assert vit(images).equal(vit(images)) is False  # parts begin in training mode
     adapted.eval()
     assert torch.equal(adapted(images), adapted(images)) and torch.equal(vit(images), vit(images))
@@ -101,9 +101,9 @@ def test_dropout_acts_in_training_alone_and_at_its_sites(vit, images):
     assert not any(module.training for module in vit.modules())
 
 
-@pytest.mark.parametrize("method", [AdaptFormer(dim=8, dropout=0.5), VPTShallow(prompts=8, dropout=0.5)], ids=repr)
+@pytest.mark.parametrize("method", [AdaptFormer(dim=8, dropout=0.5), VPTShallow(prompts=8, dropout=0.5)], ids=method_id)
 def test_dropout_of_the_others(vit, images, method):
-    adapted = learned(attach(vit, method))
+    adapted = with_random_adapter(attach(vit, method))
     assert not torch.equal(adapted(images), adapted(images))
     assert torch.equal(adapted.eval()(images), adapted(images))
 
@@ -111,10 +111,10 @@ def test_dropout_of_the_others(vit, images, method):
 def test_ranks_and_scales_by_pattern(vit):
     method = LoRA(rank={"blocks.0.*": 0, "*.q": 8, "*": 2}, positions="qv", scale={"*.q": "1/r", "*": 3})
     adapted = attach(vit, method)
-    (part,) = adapted.parts
+    (part,) = adapted.adapter_modules
     assert [len(part.factors(site)[0]) for site in adapted.sites] == [8, 2, 8, 2]
-    assert part.constants == {Site(1, "q"): 1 / 8, Site(1, "v"): 3, Site(2, "q"): 1 / 8, Site(2, "v"): 3}
-    assert adapted.first == 1
+    assert part.fixed_scales == {Site(1, "q"): 1 / 8, Site(1, "v"): 3, Site(2, "q"): 1 / 8, Site(2, "v"): 3}
+    assert adapted.first_adapted_stage == 1
 
 
 @pytest.mark.parametrize(
@@ -129,12 +129,12 @@ def test_ranks_and_scales_by_pattern(vit):
         (Adapter(scale="learnable"), "AdaptFormer's"),
         (LoTR(rank={"blocks.0.*": 1, "*": 2}), "must be equal"),
         (VPTShallow(prompts=0), "prompts 0"),
-        (Together((LoRA(positions="q"), LoRA(positions="qv"))), r"meet at blocks\.0\.q"),
-        (Together((Adapter(), AdaptFormer())), r"meet at blocks\.0\.mlp"),
-        (Together((LoRA(), FullTuning())), r"blocks\.0\.attn\.qkv is adapted and its weight is trained"),
-        (Together((FullTuning(), LoRA())), "its weight is trained"),
+        (CompositeMethod((LoRA(positions="q"), LoRA(positions="qv"))), r"meet at blocks\.0\.q"),
+        (CompositeMethod((Adapter(), AdaptFormer())), r"meet at blocks\.0\.mlp"),
+        (CompositeMethod((LoRA(), FullTuning())), r"blocks\.0\.attn\.qkv is adapted and its weight is trained"),
+        (CompositeMethod((FullTuning(), LoRA())), "its weight is trained"),
     ],
-    ids=repr,
+    ids=method_id,
 )
 def test_what_cannot_be_attached_leaves_the_network_alone(images, method, message):
     vit = tiny_vit()
@@ -145,7 +145,7 @@ def test_what_cannot_be_attached_leaves_the_network_alone(images, method, messag
     attach(vit, LoRA())
 
 
-@pytest.mark.parametrize("method", [LoRA(), BitFit(), VPTShallow()], ids=repr)
+@pytest.mark.parametrize("method", [LoRA(), BitFit(), VPTShallow()], ids=method_id)
 def test_twice_attached(vit, method):
     adapted = attach(vit, method)
     with pytest.raises(ValueError, match=f"already, by {method.name}"):
@@ -164,7 +164,9 @@ def test_what_stays_after_merging_is_still_attached(vit):
 
 
 def test_full_tuning_of_some_blocks_beside_lora(vit, images):
-    adapted = learned(attach(vit, Together((LoRA(rank=2, blocks=[0, 1]), FullTuning(blocks="last:1")))))
+    adapted = with_random_adapter(
+        attach(vit, CompositeMethod((LoRA(rank=2, blocks=[0, 1]), FullTuning(blocks="last:1"))))
+    )
     before = adapted(images)
     assert torch.allclose(adapted.merge()(images), before, atol=1e-4)
 
@@ -183,7 +185,7 @@ def test_merging_adds_in_float32():
 
 
 def test_a_hook_of_the_user_is_called(vit, images):
-    adapted = learned(attach(vit, LoRA(rank=2)))
+    adapted = with_random_adapter(attach(vit, LoRA(rank=2)))
     before, seen = adapted(images), []
     vit.blocks[1].mlp.register_forward_hook(lambda module, args, output: seen.append(output.shape))
     assert torch.allclose(adapted(images), before, atol=1e-5)
@@ -192,8 +194,8 @@ def test_a_hook_of_the_user_is_called(vit, images):
 
 def test_no_graph_below_the_first_site(vit, images):
     adapted = attach(vit, LoRA(rank=2, positions="2", blocks="last:1"))
-    below = adapted.below(images)
-    assert adapted.first == 2 and not below.requires_grad
+    below = adapted.run_frozen_prefix(images)
+    assert adapted.first_adapted_stage == 2 and not below.requires_grad
     assert torch.allclose(below, vit.blocks[:2](vit._pos_embed(vit.patch_embed(images))), atol=1e-5)
 
 
@@ -215,13 +217,13 @@ def test_state_that_does_not_fit(vit, tmp_path):
 
 
 def test_a_state_that_does_not_fit_changes_nothing(vit):
-    adapted = attach(vit, LoRA(rank=2), modulated=True)
+    adapted = attach(vit, LoRA(rank=2), learn_scales=True)
     state = adapted.adapter_state()
     state["gamma"][0] = -torch.inf
     lacking = {key: value for key, value in state.items() if not key.startswith(("blocks.0.q.", "blocks.0.k."))}
     with pytest.raises(ValueError, match="2 keys"):
         adapted.load_adapter_state(lacking)
-    assert adapted.pruned == () and adapted.modulator.values()[Site(0, "q")] == 1
+    assert adapted.pruned_sites == () and adapted.modulator.scales()[Site(0, "q")] == 1
 
 
 def test_files_that_are_none_of_ours(vit, tmp_path):
@@ -248,14 +250,18 @@ def test_files_that_are_none_of_ours(vit, tmp_path):
 
 @pytest.mark.parametrize(
     ("description", "message"),
-    [({"name": "magic"}, "unknown method 'magic'"), ({"name": "lora", "range": 4}, "method lora: .*range")],
+    [({"name": "magic"}, "unknown PEFT method 'magic'"), ({"name": "lora", "range": 4}, "method lora: .*range")],
 )
 def test_descriptions_of_no_method(description, message):
     with pytest.raises(ValueError, match=message):
-        rebuild(description)
+        method_from_dict(description)
 
 
 def test_a_name_is_registered_once():
-    assert METHODS["lora"] is LoRA
-    with pytest.raises(ValueError, match="lora"):
-        register(LoRA)
+    assert METHODS["lora"] is LoRA and register(LoRA) is LoRA
+
+    class AnotherLoRA(LoRA):
+        pass
+
+    with pytest.raises(ValueError, match="'lora' is registered already"):
+        register(AnotherLoRA)

@@ -6,32 +6,34 @@ import torch
 from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
 from torch import nn
 
-from rsft.peft import SSF, Adapter, AdaptFormer, LoRA, Together, VPTDeep, attach
-from tests.peft.conftest import NETWORKS, learned, tiny_eva, tiny_vit
+from rsft.peft import SSF, Adapter, AdaptFormer, CompositeMethod, LoRA, VPTDeep, attach
+from tests.helpers.peft_models import NETWORKS, method_id, tiny_eva, tiny_vit, with_random_adapter
 
 NETWORK = pytest.mark.parametrize("name", NETWORKS)
 
 
 def method_for(name):
-    return Together((LoRA(rank=2, positions="qkvo2" if name == "SwiGLU" else "qkvo12"), Adapter(dim=2)))
+    return CompositeMethod((LoRA(rank=2, positions="qkvo2" if name == "SwiGLU" else "qkvo12"), Adapter(dim=2)))
 
 
 @NETWORK
 def test_adapted_and_taken_off(name, images):
     vit, untouched = NETWORKS[name](), NETWORKS[name]()
     before = untouched(images)
-    adapted = attach(vit, method_for(name), modulated=True)
+    adapted = attach(vit, method_for(name), learn_scales=True)
     assert torch.allclose(adapted(images), before, atol=1e-5)
-    assert torch.allclose(learned(adapted)(images), vit(images), atol=1e-5)
+    assert torch.allclose(with_random_adapter(adapted)(images), vit(images), atol=1e-5)
     assert not torch.allclose(adapted(images), before, atol=1e-2)
-    assert torch.allclose(adapted.above(adapted.below(images))[:, 0], adapted(images), atol=1e-5)
+    assert torch.allclose(
+        adapted.run_adapted_suffix(adapted.run_frozen_prefix(images))[:, 0], adapted(images), atol=1e-5
+    )
     assert torch.equal(adapted.detach()(images), before)
 
 
 @NETWORK
 def test_merged(name, images):
     positions = "qkvo2" if name == "SwiGLU" else "qkvo12"
-    adapted = learned(attach(NETWORKS[name](), LoRA(rank=2, positions=positions), modulated=True))
+    adapted = with_random_adapter(attach(NETWORKS[name](), LoRA(rank=2, positions=positions), learn_scales=True))
     before = adapted(images)
     assert torch.allclose(adapted.merge()(images), before, atol=1e-4)
 
@@ -39,7 +41,7 @@ def test_merged(name, images):
 @NETWORK
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_joint(name, images, checkpointing):
-    adapted = learned(attach(NETWORKS[name](), method_for(name), modulated=True))
+    adapted = with_random_adapter(attach(NETWORKS[name](), method_for(name), learn_scales=True))
     theta, gamma = adapted.theta, adapted.gamma
     expected = torch.autograd.grad(adapted(images[:3]).square().sum(), theta)
     expected += torch.autograd.grad(adapted(images[3:]).square().sum(), gamma)
@@ -53,7 +55,7 @@ def test_joint(name, images, checkpointing):
 @NETWORK
 def test_prompts_and_shifts(name, images):
     vit, untouched = NETWORKS[name](), NETWORKS[name]()
-    adapted = learned(attach(vit, Together((VPTDeep(prompts=2), SSF()))))
+    adapted = with_random_adapter(attach(vit, CompositeMethod((VPTDeep(prompts=2), SSF()))))
     tokens = adapted.forward_features(images)
     assert tokens.shape == untouched.forward_features(images).shape
     assert torch.allclose(vit.forward_features(images), tokens, atol=1e-5)
@@ -67,7 +69,7 @@ def test_rotary_embeddings_leave_prompts_out(images):
     assert [block.attn.num_prefix_tokens for block in vit.blocks] == [2, 5, 5]
 
 
-@pytest.mark.parametrize("method", [LoRA(), Adapter(), AdaptFormer()], ids=repr)
+@pytest.mark.parametrize("method", [LoRA(), Adapter(), AdaptFormer()], ids=method_id)
 def test_blocks_of_another_kind(method):
     with pytest.raises(ValueError, match=r"blocks\.0"):
         attach(tiny_vit(block_fn=ParallelScalingBlock), method)
@@ -91,10 +93,10 @@ def test_a_network_that_is_run_as_a_whole(images):
     torch.manual_seed(0)
     beit = timm.models.beit.Beit(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=0)
     before = beit.eval()(images)
-    adapted = attach(beit, LoRA(rank=2), modulated=True)
+    adapted = attach(beit, LoRA(rank=2), learn_scales=True)
     assert torch.allclose(adapted(images), before, atol=1e-5)
-    learned(adapted)
-    assert torch.allclose(adapted(images), beit(images), atol=1e-6) and adapted.below(images) is images
+    with_random_adapter(adapted)
+    assert torch.allclose(adapted(images), beit(images), atol=1e-6) and adapted.run_frozen_prefix(images) is images
     with pytest.raises(ValueError, match="checkpointed"):
         adapted.checkpointing = True
     expected = torch.autograd.grad(adapted(images[3:]).square().sum(), adapted.gamma)

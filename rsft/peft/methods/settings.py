@@ -1,0 +1,80 @@
+"""Settings of PEFT methods: resolved for every site and validated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from rsft.peft.sites import Site, resolve_per_site
+
+PositionSetting = str | Sequence[Literal["q", "k", "v", "out", "mlp1", "mlp2"]]
+"""Positions of a block: letters of "qkvo12", or names."""
+
+ScaleSetting = float | Literal["1/r", "learnable"] | Mapping[str, float | Literal["1/r", "learnable"]]
+"""Scale m_p without a modulator: a number, "1/r", "learnable" (AdaptFormer), or these by pattern of sites."""
+
+
+def resolve_scales(scale: ScaleSetting, ranks: Mapping[Site, int]) -> dict[Site, float | None]:
+    """Return the constant scale of every site.
+
+    Args:
+        scale: "1/r" divides by the rank of a site, which is alpha = 1; "learnable" gives None.
+        ranks: site -> rank.
+
+    Returns:
+        Site -> scale.
+
+    Raises:
+        ValueError: the scale is another word.
+    """
+    values: Mapping[Site, float | str] = resolve_per_site(scale, tuple(ranks))
+    return {site: _resolve_scale(value, ranks[site]) for site, value in values.items()}
+
+
+def _resolve_scale(value: float | str, rank: int) -> float | None:
+    if value == "learnable":
+        return None
+    if value == "1/r":
+        return 1 / rank
+    if isinstance(value, str):
+        raise ValueError(f"scale {value!r}: use a number, '1/r' or, in AdaptFormer, 'learnable'")
+    return float(value)
+
+
+def validate_dropout(dropout: float | Mapping[str, float], sites: Sequence[Site]) -> dict[Site, float]:
+    """Return the dropout rate of every site.
+
+    Args:
+        dropout: one rate, or rates by pattern of sites.
+        sites: the sites of the method.
+
+    Returns:
+        Site -> rate.
+
+    Raises:
+        ValueError: a rate is outside of [0, 1).
+    """
+    rates = resolve_per_site(dropout, sites)
+    for site, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise ValueError(f"dropout {rate} at {site}: use 0 or more and less than 1")
+    return rates
+
+
+def validate_ranks(rank: int | Mapping[str, int], sites: Sequence[Site]) -> dict[Site, int]:
+    """Return the rank of every site that has one.
+
+    Args:
+        rank: one rank, or ranks by pattern of sites; 0 leaves a site out.
+        sites: the sites to choose from.
+
+    Returns:
+        Site -> rank of 1 or more.
+
+    Raises:
+        ValueError: a rank is negative, or no site is left.
+    """
+    ranks = {site: value for site, value in resolve_per_site(rank, sites).items() if value}
+    if not ranks or min(ranks.values()) < 0:
+        raise ValueError(f"rank {rank}: use 1 or more (0 leaves a site out, not all of them)")
+    return ranks

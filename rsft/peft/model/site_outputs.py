@@ -1,0 +1,81 @@
+"""Observe what PEFT modules add to a network during its forward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rsft.peft.model.adapted_model import AdaptedModel
+from rsft.peft.modules.adapter_module import mangle_name
+from rsft.peft.modules.bottleneck import BottleneckModule
+from rsft.peft.modules.low_rank import LowRankModule
+from rsft.peft.modules.target_layers import transformer_blocks
+from rsft.peft.sites import Site
+
+SiteObserver = Callable[[Site, Tensor, Tensor], None]
+"""Called with a site, the addition m_p f_p(x), and the frozen output it is added to; both (B, ..., width)."""
+
+
+@contextmanager
+def observe_additions(adapted: AdaptedModel, observer: SiteObserver) -> Iterator[None]:
+    """Call `observer` for every site in each forward pass of the transformer within the context.
+
+    The frozen output is W_p x without bias at a linear layer, and the output of the MLP at a bottleneck. Methods that
+    add nothing (BitFit, prompts, SSF) have no site.
+
+    Args:
+        adapted: a model whose modules are attached.
+        observer: the function to call.
+    """
+    blocks = transformer_blocks(adapted.vit)
+    handles = []
+    for module in adapted.adapter_modules:
+        for site in module.sites:
+            if isinstance(module, LowRankModule):
+                hook = partial(_observe_layer, module, site, observer)
+                handles.append(module.target_layers[site].layer.register_forward_hook(hook))
+            elif isinstance(module, BottleneckModule):
+                additions: list[Tensor] = []
+                bottleneck = module.get_submodule(mangle_name(site))
+                handles.append(bottleneck.register_forward_hook(partial(_store_output, additions)))
+                mlp = cast(nn.Module, blocks[site.block].mlp)
+                handles.append(mlp.register_forward_hook(partial(_observe_mlp, site, additions, observer)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _observe_layer(
+    module: LowRankModule,
+    site: Site,
+    observer: SiteObserver,
+    layer: nn.Module,
+    args: tuple[Tensor, ...],
+    output: Tensor,
+) -> None:
+    a, b = module.factors(site)
+    addition = F.linear(F.linear(args[0], a), b) * module.scale_fns[site]()
+    observer(site, addition, F.linear(args[0], module.target_layers[site].weight))
+
+
+def _store_output(additions: list[Tensor], module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    additions.append(output)
+
+
+def _observe_mlp(
+    site: Site,
+    additions: list[Tensor],
+    observer: SiteObserver,
+    mlp: nn.Module,
+    args: tuple[Tensor, ...],
+    output: Tensor,
+) -> None:
+    addition = additions.pop()  # the module's own hook ran before and added it to the output
+    observer(site, addition, output - addition)

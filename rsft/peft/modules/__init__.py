@@ -1,0 +1,1 @@
+"""The torch modules that PEFT methods add to a network."""

@@ -1,0 +1,100 @@
+"""The base class of PEFT modules: a module that is injected into a network, removed from it, or merged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rsft.peft.sites import Site
+
+ScaleFn = Callable[[], Tensor | float]
+"""Returns the current scale m_p of a site."""
+
+Undo = Callable[[], object]
+"""Reverts one change to the network."""
+
+
+class AdapterModule(nn.Module):
+    """What one PEFT method adds to a network. Its parameters are trained; those of the network stay frozen.
+
+    torch does not allow "." in the names of modules and parameters, so those here have "/" instead.
+
+    Attributes:
+        fixed_scales: the constant scale of every site; empty for a method without scales, None at a site where the
+            module learns its own scale.
+        scale_fns: functions that return the current scale, by site, while the module is installed.
+        merge_last: whether the module acts on the outputs of layers. Modules that change the layers are merged first.
+    """
+
+    merge_last = False
+
+    def __init__(self, fixed_scales: Mapping[Site, float | None] | None = None) -> None:
+        super().__init__()
+        self.fixed_scales = dict(fixed_scales or {})
+        self.scale_fns: dict[Site, ScaleFn] = {}
+        self._undo: dict[str, tuple[Undo, ...]] = {}
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites that a scale acts on."""
+        return tuple(self.fixed_scales)
+
+    @property
+    def placements(self) -> tuple[str, ...]:
+        """Names of the sites, modules or parameters of the network at which the module is injected now."""
+        return tuple(self._undo)
+
+    def install(self, scale_fns: Mapping[Site, ScaleFn]) -> None:
+        """Inject the module into the network and read the scale of each site from `scale_fns` from now on."""
+        self.scale_fns = dict(scale_fns)
+        self.inject()
+
+    def inject(self) -> None:
+        """Change the network wherever the module acts, and register with `add_undo` how to revert it."""
+        raise NotImplementedError
+
+    def add_undo(self, placement: str, *undo: Undo) -> None:
+        """Register how to revert the changes at a placement.
+
+        Args:
+            placement: name of a site, module or parameter of the network.
+            undo: functions that revert the changes; the last one is called first.
+        """
+        self._undo[placement] = undo
+
+    def remove(self, placements: Iterable[str] | None = None) -> None:
+        """Remove the module from the given placements (default: all) and restore the network bit for bit."""
+        for placement in reversed(self.placements if placements is None else tuple(placements)):
+            for undo in reversed(self._undo.pop(placement)):
+                undo()
+
+    def drop_site(self, site: Site) -> None:
+        """Remove a site together with its parameters."""
+        self.remove([str(site)])
+        delattr(self, mangle_name(site))
+        del self.fixed_scales[site], self.scale_fns[site]
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Fold the module into the network, at least in float32. A part that cannot be folded stays injected."""
+
+    def named_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of the module by name ("blocks.0.q.a"), not copied."""
+        return {name.replace("/", "."): tensor for name, tensor in self.state_dict().items()}
+
+
+def mangle_name(name: object) -> str:
+    """Return a dotted name in the form that torch allows for modules and parameters: "/" for "."."""
+    return str(name).replace(".", "/")
+
+
+def trainable_kwargs(tensor: Tensor) -> dict[str, Any]:
+    """Return device and dtype for parameters that are trained beside `tensor`: at least float32.
+
+    Returns:
+        Keyword arguments "device" and "dtype" of torch factory functions.
+    """
+    return {"device": tensor.device, "dtype": torch.promote_types(tensor.dtype, torch.float32)}

@@ -1,0 +1,195 @@
+"""Low-rank additions to frozen linear layers: LoRA and LoTR."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from rsft.peft.kernels import LowRankDelta, low_rank_linear
+from rsft.peft.methods.settings import resolve_scales, validate_dropout, validate_ranks
+from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs
+from rsft.peft.modules.target_layers import TargetLayer, target_layers, transformer_blocks
+from rsft.peft.sites import Site, select_blocks, select_positions
+
+if TYPE_CHECKING:
+    from rsft.peft.methods.lora import LoRA, LoTR
+
+
+class LowRankModule(AdapterModule):
+    """Low-rank addition m_p (x A) B at every site.
+
+    Args:
+        layers: the layer of each site.
+        fixed_scales: the constant scale of each site.
+        dropouts: the dropout rate of each site, on the input of A.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[Site, TargetLayer],
+        fixed_scales: Mapping[Site, float | None],
+        dropouts: Mapping[Site, float],
+    ) -> None:
+        super().__init__(fixed_scales)
+        self.target_layers, self.dropouts = dict(layers), dict(dropouts)
+
+    def factors(self, site: Site) -> tuple[Tensor, Tensor]:
+        """Return the factors of a site: A^T (r, width_in) and B^T (rows, r)."""
+        raise NotImplementedError
+
+    def delta(self, site: Site) -> LowRankDelta:
+        """Return the addition at a site. Its dropout is on while the module is in training mode."""
+        rate = self.dropouts[site] if self.training else 0.0
+        return LowRankDelta(self.target_layers[site].rows, *self.factors(site), self.scale_fns[site](), rate)
+
+    def inject(self) -> None:
+        """Turn the layers of all sites into `LowRankLinear`."""
+        for site in self.sites:
+            layer = self.target_layers[site].layer
+            _add_adapter(layer, site, self)
+            self.add_undo(str(site), partial(_remove_adapter, layer, site))
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add m (A B)^T to the weight of every site."""
+        for site in self.sites:
+            weight = self.target_layers[site].weight
+            wide = torch.promote_types(weight.dtype, torch.float32)
+            a, b = self.factors(site)
+            weight.copy_(weight.to(wide) + self.scale_fns[site]() * (b.to(wide) @ a.to(wide)))
+        self.remove()
+
+
+class LowRankLinear(nn.Linear):
+    """A frozen linear layer with low-rank additions to the rows of its output that belong to each site.
+
+    q, k and v stay one matrix product. Only the class of a layer changes, as in torch.nn.utils.parametrize, so that
+    the layer keeps its name, its parameters and its hooks.
+    """
+
+    adapters: dict[Site, LowRankModule]
+
+    def deltas(self) -> list[LowRankDelta]:
+        """Return the current additions of all sites of the layer."""
+        return [module.delta(site) for site, module in self.adapters.items()]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer with its additions, (B, ..., width_in) -> (B, ..., width_out)."""
+        if self.bias is None or not self.bias.requires_grad:
+            return low_rank_linear(x, self.weight, self.bias, self.deltas(), training=True)
+        y = low_rank_linear(x, self.weight, None, self.deltas(), training=True)
+        return y + self.bias.to(y.dtype)  # BitFit trains the bias, and the kernel has no gradient for it
+
+
+def _add_adapter(layer: nn.Linear, site: Site, module: LowRankModule) -> None:
+    if not isinstance(layer, LowRankLinear):
+        layer.__class__ = LowRankLinear
+        vars(layer)["adapters"] = {}
+    vars(layer)["adapters"][site] = module
+
+
+def _remove_adapter(layer: nn.Linear, site: Site) -> None:
+    del vars(layer)["adapters"][site]
+    if not vars(layer)["adapters"]:
+        del vars(layer)["adapters"]
+        layer.__class__ = nn.Linear
+
+
+def build_lora_module(method: LoRA, vit: nn.Module) -> LowRankModule:
+    """Build one pair of factors for every selected site of `vit`.
+
+    Args:
+        method: the configuration.
+        vit: a timm vision transformer.
+
+    Returns:
+        A module on the device of `vit`, not injected.
+
+    Raises:
+        ValueError: the network lacks a site, or a setting is invalid.
+    """
+    ranks = _site_ranks(method, vit)
+    layers = target_layers(vit, ranks)
+    module = _LoRAModule(layers, resolve_scales(method.scale, ranks), validate_dropout(method.dropout, tuple(ranks)))
+    for site, rank in ranks.items():
+        module.add_module(mangle_name(site), _Factors(layers[site], rank))
+    return module
+
+
+def build_lotr_module(method: LoTR, vit: nn.Module) -> LowRankModule:
+    """Build one pair of factors for every position and one core matrix for every selected site of `vit`.
+
+    Args:
+        method: the configuration.
+        vit: a timm vision transformer.
+
+    Returns:
+        A module on the device of `vit`, not injected.
+
+    Raises:
+        ValueError: the network lacks a site, a setting is invalid, or ranks or widths differ between the blocks of a
+            position.
+    """
+    ranks = _site_ranks(method, vit)
+    layers = target_layers(vit, ranks)
+    shapes = {(site.position, rank, *layers[site].weight.shape) for site, rank in ranks.items()}
+    if len(shapes) > len({position for position, *_ in shapes}):
+        raise ValueError("lotr shares A and B of a position between blocks: their ranks and widths must be equal")
+    module = _LoTRModule(layers, resolve_scales(method.scale, ranks), validate_dropout(method.dropout, tuple(ranks)))
+    for site, rank in ranks.items():
+        if not hasattr(module, f"shared/{site.position}"):
+            factors = _Factors(layers[site], rank)
+            nn.init.kaiming_uniform_(factors.b, a=math.sqrt(5))
+            module.add_module(f"shared/{site.position}", factors)
+        module.add_module(mangle_name(site), _Core(layers[site], rank))
+    return module
+
+
+def _site_ranks(method: LoRA | LoTR, vit: nn.Module) -> dict[Site, int]:
+    positions = select_positions(method.positions)
+    blocks = select_blocks(method.blocks, len(transformer_blocks(vit)))
+    return validate_ranks(method.rank, [Site(block, position) for block in blocks for position in positions])
+
+
+class _Factors(nn.Module):
+    """A (width_in, r), Kaiming-uniform with a = sqrt 5, and B (r, width_out), zeros.
+
+    Both are stored transposed, as torch's initializers and linear layers count fan-in along the last axis.
+    """
+
+    def __init__(self, target: TargetLayer, rank: int) -> None:
+        super().__init__()
+        width_out, width_in = target.weight.shape
+        self.a = nn.Parameter(torch.empty(rank, width_in, **trainable_kwargs(target.weight)))
+        self.b = nn.Parameter(torch.zeros(width_out, rank, **trainable_kwargs(target.weight)))
+        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
+
+
+class _Core(nn.Module):
+    """G (r, r), zeros."""
+
+    def __init__(self, target: TargetLayer, rank: int) -> None:
+        super().__init__()
+        self.g = nn.Parameter(torch.zeros(rank, rank, **trainable_kwargs(target.weight)))
+
+
+class _LoRAModule(LowRankModule):
+    """Own factors A and B at every site."""
+
+    def factors(self, site: Site) -> tuple[Tensor, Tensor]:
+        factors = cast(_Factors, self.get_submodule(mangle_name(site)))
+        return factors.a, factors.b
+
+
+class _LoTRModule(LowRankModule):
+    """Factors A and B that all blocks of a position share, and a core G at every site."""
+
+    def factors(self, site: Site) -> tuple[Tensor, Tensor]:
+        factors = cast(_Factors, self.get_submodule(f"shared/{site.position}"))
+        core = cast(_Core, self.get_submodule(mangle_name(site)))
+        return factors.a, factors.b @ core.g.t()

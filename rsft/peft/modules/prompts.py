@@ -1,0 +1,75 @@
+"""Visual prompt tuning: learned tokens between the prefix tokens and the patch tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs
+from rsft.peft.modules.target_layers import transformer_blocks
+
+
+class PromptModule(AdapterModule):
+    """Tokens that enter behind the prefix tokens and leave behind the last block, so that the output keeps its layout.
+
+    Unlike additive modules, prompts change the outputs from the start: attention has no prompt that is a no-op.
+
+    Args:
+        vit: a timm vision transformer.
+        prompts: number of prompts in every selected block.
+        blocks: indices of the blocks at whose input new prompts enter.
+        dropout: rate on the prompts.
+
+    Raises:
+        ValueError: fewer than one prompt, or a dropout outside of [0, 1).
+    """
+
+    def __init__(self, vit: nn.Module, prompts: int, blocks: Sequence[int], dropout: float) -> None:
+        super().__init__()
+        if prompts < 1 or not 0 <= dropout < 1:
+            raise ValueError(f"prompts {prompts}, dropout {dropout}: use 1 or more, and 0 or more and less than 1")
+        self.count, self.prompt_blocks, self.dropout = prompts, tuple(blocks), dropout
+        self._blocks: list[Any] = list(transformer_blocks(vit))
+        self._prefix = int(cast(Any, vit).num_prefix_tokens)
+        embed = cast(Any, vit).patch_embed
+        width = int(cast(Any, vit).embed_dim)
+        # Xavier-uniform as in the authors' code, with a patch of three planes as the other side
+        bound = math.sqrt(6 / (3 * math.prod(embed.patch_size) + width))
+        options = trainable_kwargs(next(vit.parameters()))
+        for block in self.prompt_blocks:
+            prompt = torch.empty(prompts, width, **options).uniform_(-bound, bound)
+            self.register_parameter(_parameter_name(block), nn.Parameter(prompt))
+
+    def inject(self) -> None:
+        """Hook the selected blocks and the last block. Rotary embeddings skip prompts, as they skip prefix tokens."""
+        first, last = self.prompt_blocks[0], self._blocks[-1]
+        for block in self.prompt_blocks:
+            hook = self._blocks[block].register_forward_pre_hook(partial(self._insert_prompts, block))
+            self.add_undo(f"blocks.{block}.prompts", hook.remove)
+        undo = [last.register_forward_hook(self._remove_prompts).remove]
+        for block in self._blocks[first:]:
+            attn: Any = getattr(block, "attn", None)
+            if hasattr(attn, "num_prefix_tokens"):
+                undo.append(partial(setattr, attn, "num_prefix_tokens", attn.num_prefix_tokens))
+                attn.num_prefix_tokens += self.count
+        self.add_undo(f"blocks.{len(self._blocks) - 1}.exit", *undo)
+
+    def _insert_prompts(self, block: int, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        x, *other_args = args
+        prompts = self.get_parameter(_parameter_name(block)).expand(x.shape[0], -1, -1)  # len(x) is constant if traced
+        prompts = F.dropout(prompts, self.dropout, self.training).to(x.dtype)
+        patches = self._prefix + (self.count if block != self.prompt_blocks[0] else 0)
+        return torch.cat([x[:, : self._prefix], prompts, x[:, patches:]], dim=1), *other_args
+
+    def _remove_prompts(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return torch.cat([output[:, : self._prefix], output[:, self._prefix + self.count :]], dim=1)
+
+
+def _parameter_name(block: int) -> str:
+    return mangle_name(f"blocks.{block}.prompts")
