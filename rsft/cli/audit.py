@@ -55,17 +55,19 @@ def audit(
     if json is not None:
         write_audits(json, audits)
         show_paths({"audit": json})
-    if strict and not all(found.clean for found in audits):
+    if strict and not all(found.is_clean for found in audits):
         raise typer.Exit(1)
 
 
 def show_audit(audit: AuditResult) -> None:
     """Three tables: what is there, what was found, what stands behind each class."""
-    console.print(_table(audit.subject, ["", "count"], [(name, _number(value)) for name, value in audit.facts.items()]))
+    console.print(
+        _table(audit.subject, ["", "count"], [(name, _number(value)) for name, value in audit.totals.items()])
+    )
     rows = [
         (
-            found.what,
-            f"{found.count:,}" + (f" of {found.of:,}" if found.of is not None else ""),
+            found.description,
+            f"{found.count:,}" + (f" of {found.total:,}" if found.total is not None else ""),
             ", ".join(found.examples[:2]),
         )
         for found in audit.findings

@@ -1,1 +1,1 @@
-"""What is wrong with lists or chips before anybody trains on them: repetitions, leaks between splits, conflicts."""
+"""Checks of lists and chips before training: duplicates, leaks between splits, contradictory labels."""

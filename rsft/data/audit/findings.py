@@ -1,16 +1,18 @@
-"""What an audit says, and how it is kept."""
+"""The result of an audit, and its JSON file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rsft.utils.atomic_files import write_text
 
 AUDIT_FILE = "audit.json"
+"""File name of the audit in a chip store."""
+
 _EXAMPLES = 5
 
 
@@ -19,44 +21,79 @@ class AuditFinding:
     """One kind of fault.
 
     Attributes:
-        count: how often it was met.
-        of: among how many; None where that says nothing.
-        examples: the first few, in order.
+        description: the fault, in words.
+        count: number of occurrences.
+        total: number of checked items; None if it is not meaningful.
+        examples: the first few occurrences, in order.
     """
 
-    what: str
+    description: str
     count: int
-    of: int | None = None
+    total: int | None = None
     examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What was looked at and what was found, faults that were not met included.
+    """What an audit checked and what it found.
 
     Attributes:
-        facts: numbers that are no faults, in the order in which they are shown.
-        classes: what stands behind each class: class, then origin, then split, then rows.
+        subject: what was checked.
+        totals: numbers that are not faults, in display order.
+        findings: every kind of fault, those that did not occur included.
+        classes: number of rows by class, origin and split.
     """
 
     subject: str
-    facts: dict[str, int | str]
+    totals: dict[str, int | str]
     findings: Sequence[AuditFinding]
     classes: dict[str, dict[str, dict[str, int]]]
 
     @property
-    def clean(self) -> bool:
-        """Nothing was found."""
+    def is_clean(self) -> bool:
+        """Whether no fault occurred."""
         return not any(finding.count for finding in self.findings)
 
 
-def count_finding(what: str, met: Iterable[object], of: int | None = None) -> AuditFinding:
-    """Count `met` and keep the first few."""
-    listed = [str(item) for item in met]
-    return AuditFinding(what, len(listed), of, tuple(listed[:_EXAMPLES]))
+def count_finding(description: str, occurrences: Iterable[object], total: int | None = None) -> AuditFinding:
+    """Count the occurrences of a fault and keep the first few as examples.
+
+    Args:
+        description: the fault, in words.
+        occurrences: each occurrence; its text becomes an example.
+        total: number of checked items.
+
+    Returns:
+        The finding.
+    """
+    texts = [str(occurrence) for occurrence in occurrences]
+    return AuditFinding(description, len(texts), total, tuple(texts[:_EXAMPLES]))
 
 
 def write_audits(path: Path, audits: Sequence[AuditResult]) -> None:
-    """Write JSON: a list with an object an audit, whole or not at all."""
-    content: list[dict[str, Any]] = [{"clean": audit.clean} | asdict(audit) for audit in audits]
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """Write a JSON list with one object per audit; the file is replaced atomically.
+
+    Args:
+        path: the file.
+        audits: results to write.
+    """
+    write_text(path, json.dumps([_to_json(audit) for audit in audits], indent=2, ensure_ascii=False) + "\n")
+
+
+def _to_json(audit: AuditResult) -> dict[str, Any]:
+    findings = [
+        {
+            "what": finding.description,
+            "count": finding.count,
+            "of": finding.total,
+            "examples": finding.examples,
+        }
+        for finding in audit.findings
+    ]
+    return {
+        "clean": audit.is_clean,
+        "subject": audit.subject,
+        "facts": audit.totals,
+        "findings": findings,
+        "classes": audit.classes,
+    }

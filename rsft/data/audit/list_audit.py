@@ -1,4 +1,4 @@
-"""The lists of FUSRS v2, judged by themselves: no image is needed to see what they repeat, leak and rename."""
+"""Audit of the FUSRS v2 lists: repeated rows, leaks and renamed classes, found without the images."""
 
 from __future__ import annotations
 
@@ -21,20 +21,26 @@ from rsft.errors import RequestError
 from rsft.types import Rejection
 from rsft.utils.atomic_files import sha256
 
-_OWN = FUSAR_CLASSES | dict.fromkeys(FUSAR_OTHER, "other")
+_CLASS_OF_CATEGORY = FUSAR_CLASSES | dict.fromkeys(FUSAR_OTHER, "other")
 
 
 def has_fusrs_lists(folder: Path) -> bool:
-    """Whether a list of FUSRS v2 is in `folder`."""
+    """Return whether a folder contains a list of FUSRS v2."""
     return any((folder / name).is_file() for name in LIST_CHECKSUMS)
 
 
 def audit_fusrs_lists(folder: Path) -> list[AuditResult]:
-    """An audit of each pair of lists in `folder`, four classes first.
+    """Audit each pair of training and test list in a folder.
+
+    Args:
+        folder: folder of the lists.
+
+    Returns:
+        One result per pair, the lists of four classes first.
 
     Raises:
-        RequestError: no pair is there, or one of a pair is missing.
-        DataError: a list cannot be read or has no row that can be used.
+        RequestError: the folder has no list, or one list of a pair is missing.
+        DataError: a list cannot be read or has no usable row.
     """
     present = [
         classes
@@ -42,63 +48,65 @@ def audit_fusrs_lists(folder: Path) -> list[AuditResult]:
         if any((folder / f"{version}_{split}.txt").is_file() for split in ("train", "test"))
     ]
     if not present:
-        raise RequestError("there is no list of FUSRS v2", folder, f"wanted: {', '.join(LIST_CHECKSUMS)}")
-    return [_audit(folder, classes) for classes in present]
+        raise RequestError("no list of FUSRS v2 in the folder", folder, f"it needs {', '.join(LIST_CHECKSUMS)}")
+    return [_audit_pair(folder, classes) for classes in present]
 
 
-def _audit(folder: Path, classes: int) -> AuditResult:
+def _audit_pair(folder: Path, classes: int) -> AuditResult:
     rows, rejected = read_fusrs_lists(folder, classes)
     train, test = ([row for row in rows if row.split == split] for split in ("train", "test"))
     files = [train[0].file, test[0].file]
-    names = [{row.name for row in part} for part in (train, test)]
-    facts: dict[str, int | str] = {
+    train_names, test_names = ({row.name for row in split_rows} for split_rows in (train, test))
+    totals: dict[str, int | str] = {
         "training rows": len(train),
         "test rows": len(test),
-        "distinct training names": len(names[0]),
-        "distinct test names": len(names[1]),
-        "distinct names in all": len(names[0] | names[1]),
+        "distinct training names": len(train_names),
+        "distinct test names": len(test_names),
+        "distinct names in all": len(train_names | test_names),
         "SRSDD images": len({row.image for row in rows} - {None}),
         "files as published": "yes" if all(sha256(path) == LIST_CHECKSUMS[path.name] for path in files) else "no",
     }
-    findings = _findings(train, test, CLASSES[classes], rejected)
-    return AuditResult(
-        f"{LIST_VERSIONS[classes]}, {classes} classes, {folder}", facts, findings, _origins(rows, CLASSES[classes])
-    )
+    findings = _find_faults(train, test, CLASSES[classes], rejected)
+    subject = f"{LIST_VERSIONS[classes]}, {classes} classes, {folder}"
+    return AuditResult(subject, totals, findings, _count_origins(rows, CLASSES[classes]))
 
 
-def _findings(
+def _find_faults(
     train: list[FUSRSListRow], test: list[FUSRSListRow], classes: tuple[str, ...], rejected: list[Rejection]
 ) -> list[AuditFinding]:
     rows = train + test
-    seen = {row.name for row in train}
-    images = {row.image for row in train} & {row.image for row in test} - {None}
-    leaked = [row for row in test if row.image is not None]
-    labels: dict[str, set[int]] = defaultdict(set)
+    train_names = {row.name for row in train}
+    shared_images = {row.image for row in train} & {row.image for row in test} - {None}
+    srsdd_test = [row for row in test if row.image is not None]
+    labels_by_name: dict[str, set[int]] = defaultdict(set)
     for row in rows:
-        labels[row.name].add(row.label)
-    own = [
-        (row, _OWN.get(CATEGORIES[row.category - 1]))
+        labels_by_name[row.name].add(row.label)
+    expected_classes = [
+        (row, _CLASS_OF_CATEGORY.get(CATEGORIES[row.category - 1]))
         for row in rows
         if row.category is not None and 0 < row.category <= len(CATEGORIES)
     ]
-    renamed = [row for row, label in own if label != classes[row.label]]
+    contradictions = [row for row, expected in expected_classes if expected != classes[row.label]]
+    sorted_images = sorted(shared_images, key=lambda image: image or 0)
     return [
         count_finding("training rows that repeat a name", _repeated(train), len(train)),
         count_finding("test rows that repeat a name", _repeated(test), len(test)),
-        count_finding("names in both splits", dict.fromkeys(row.name for row in test if row.name in seen)),
-        count_finding(
-            "SRSDD images in both splits", (f"L{image}" for image in sorted(images, key=lambda image: image or 0))
-        ),
+        count_finding("names in both splits", dict.fromkeys(row.name for row in test if row.name in train_names)),
+        count_finding("SRSDD images in both splits", (f"L{image}" for image in sorted_images)),
         count_finding(
             "SRSDD test chips of an image seen in training",
-            (row.name for row in leaked if row.image in images),
-            len(leaked),
+            (row.name for row in srsdd_test if row.image in shared_images),
+            len(srsdd_test),
         ),
-        count_finding("names with two labels", (name for name, found in labels.items() if len(found) > 1)),
+        count_finding("names with two labels", (name for name, labels in labels_by_name.items() if len(labels) > 1)),
         count_finding(
-            "FUSAR-Ship rows in another class than their category's", (row.name for row in renamed), len(own)
+            "FUSAR-Ship rows whose class contradicts their category",
+            (row.name for row in contradictions),
+            len(expected_classes),
         ),
-        count_finding("rows that are none", (f"{Path(file).name}:{line}: {why}" for file, line, why in rejected)),
+        count_finding(
+            "rows that cannot be parsed", (f"{Path(file).name}:{line}: {reason}" for file, line, reason in rejected)
+        ),
     ]
 
 
@@ -110,8 +118,8 @@ def _repeated(rows: list[FUSRSListRow]) -> Iterator[str]:
         seen.add(row.name)
 
 
-def _origins(rows: list[FUSRSListRow], classes: tuple[str, ...]) -> dict[str, dict[str, dict[str, int]]]:
-    """What stands behind each class: rows by FUSAR-Ship category or SRSDD, and by split."""
+def _count_origins(rows: list[FUSRSListRow], classes: tuple[str, ...]) -> dict[str, dict[str, dict[str, int]]]:
+    """Count rows by class, by origin (FUSAR-Ship category or SRSDD) and by split."""
     counts = Counter((row.label, _origin(row), row.split) for row in rows)
     tables: dict[str, dict[str, dict[str, int]]] = {name: {} for name in classes}
     for (label, origin, split), count in sorted(counts.items(), key=lambda item: (item[0][1], item[0][2] == "test")):
@@ -122,5 +130,5 @@ def _origins(rows: list[FUSRSListRow], classes: tuple[str, ...]) -> dict[str, di
 def _origin(row: FUSRSListRow) -> str:
     if row.category is None:
         return "SRSDD"
-    known = 0 < row.category <= len(CATEGORIES)
-    return f"FUSAR-Ship C{row.category:02} {CATEGORIES[row.category - 1] if known else 'unknown'}"
+    is_valid = 0 < row.category <= len(CATEGORIES)
+    return f"FUSAR-Ship C{row.category:02} {CATEGORIES[row.category - 1] if is_valid else 'unknown'}"

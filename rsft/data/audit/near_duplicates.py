@@ -1,4 +1,4 @@
-"""What the pixels of a chip say: its content, its perceptual hash, how much of it is saturated."""
+"""Content hash, perceptual hash and saturation of chips, and the search for near-duplicates."""
 
 from __future__ import annotations
 
@@ -19,25 +19,39 @@ from rsft.utils.atomic_files import sha256
 from rsft.utils.process_pool import imap_unordered
 
 MAX_HASH_DISTANCE = 3
-"""Chips whose 64-bit hashes differ in no more bits are near-duplicates."""
+"""Chips whose 64-bit hashes differ in at most this number of bits are near-duplicates."""
 SATURATION_SHARE = 0.25
-"""Share of the pixels at the largest value of the number type from which a chip counts as saturated."""
+"""A chip is saturated if at least this share of its pixels has the largest value of the data type."""
 
-_BANDS = range(0, 64, 16)  # hashes that differ in at most 3 bits agree in one of 4 runs of 16
+_BIT_OFFSETS = range(0, 64, 16)  # hashes that differ in at most 3 bits agree in one of 4 runs of 16 bits
 
 
 @dataclass(frozen=True)
 class ChipContent:
-    """What one file holds; `fault` says why it cannot be used, and then there is no hash."""
+    """What an audit needs to know of one file.
+
+    Attributes:
+        sha256: SHA-256 of the file, "" if it cannot be read.
+        perceptual_hash: 64-bit pHash; None for an unusable file.
+        saturated_share: share of the pixels with the largest value of an integer data type.
+        fault: why the file is unusable, or "".
+    """
 
     sha256: str
-    hash: int | None = None
-    saturated: float = 0.0
+    perceptual_hash: int | None = None
+    saturated_share: float = 0.0
     fault: str = ""
 
 
 def read_chip_content(path: Path) -> ChipContent:
-    """Read one chip; a constant, damaged or absent one comes back with its fault."""
+    """Read one chip; for a constant, damaged or missing file, `fault` gives the reason.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Hashes and saturation of the chip.
+    """
     try:
         digest = sha256(path)
         pixels = read_chip(path)
@@ -45,55 +59,69 @@ def read_chip_content(path: Path) -> ChipContent:
         return ChipContent("", fault=f"the file cannot be read: {error.strerror}")
     except DataError as error:
         return ChipContent(digest, fault=error.message)
-    return ChipContent(digest, _perceptual_hash(pixels), _saturated(pixels))
+    return ChipContent(digest, _perceptual_hash(pixels), _saturated_share(pixels))
 
 
 def read_chip_contents(paths: Sequence[Path], jobs: int, progress: Progress | None = None) -> list[ChipContent]:
-    """`look_at` for each path, shared out to processes.
+    """Call `read_chip_content` for each path in parallel.
+
+    Args:
+        paths: the files (N,).
+        jobs: number of processes.
+        progress: called after each chip.
+
+    Returns:
+        One result per path, in order (N,).
 
     Raises:
         RsftError: a process was killed.
     """
-    looks: dict[int, ChipContent] = {}
-    for number, look in imap_unordered(_look_at_numbered, enumerate(paths), jobs):
-        looks[number] = look
+    contents: dict[int, ChipContent] = {}
+    for index, content in imap_unordered(_read_indexed, enumerate(paths), jobs):
+        contents[index] = content
         if progress is not None:
-            progress(len(looks), len(paths), "auditing chips")
-    return [looks[number] for number in range(len(paths))]
+            progress(len(contents), len(paths), "auditing chips")
+    return [contents[index] for index in range(len(paths))]
 
 
-def _look_at_numbered(task: tuple[int, Path]) -> tuple[int, ChipContent]:
-    number, path = task
-    return number, read_chip_content(path)
+def _read_indexed(task: tuple[int, Path]) -> tuple[int, ChipContent]:
+    index, path = task
+    return index, read_chip_content(path)
 
 
 def find_near_duplicates(hashes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Pairs of distinct hashes that differ in at most NEAR bits, the smaller first; each pair once.
+    """Find pairs of distinct hashes that differ in at most MAX_HASH_DISTANCE bits.
 
-    By the pigeonhole principle such a pair agrees in one run of 16 bits, so only hashes that share one are compared.
+    By the pigeonhole principle, such a pair agrees in one run of 16 bits, so only hashes that share a run are compared.
+
+    Args:
+        hashes: 64-bit hashes.
+
+    Yields:
+        Each pair once, the smaller hash first.
     """
     distinct = sorted(set(hashes))
-    for band in _BANDS:
+    for offset in _BIT_OFFSETS:
         buckets: dict[int, list[int]] = defaultdict(list)
         for value in distinct:
-            buckets[value >> band & 0xFFFF].append(value)
+            buckets[value >> offset & 0xFFFF].append(value)
         for bucket in buckets.values():
             for first, second in combinations(bucket, 2):
                 difference = first ^ second
-                earlier = any(not difference >> before & 0xFFFF for before in range(0, band, 16))
-                if difference.bit_count() <= MAX_HASH_DISTANCE and not earlier:
+                is_repeated = any(not difference >> before & 0xFFFF for before in range(0, offset, 16))
+                if difference.bit_count() <= MAX_HASH_DISTANCE and not is_repeated:
                     yield first, second
 
 
 def _perceptual_hash(pixels: Pixels) -> int:
-    """pHash (Zauner 2010) of the mean band, stretched, as 16-bit chips are dark."""
-    grey = pixels.astype(np.float32).mean(axis=2)
-    low, high = np.percentile(grey, (1, 99.5))
-    grey = np.clip((grey - low) / max(high - low, 1e-6), 0, 1) * 255
-    return int(str(imagehash.phash(Image.fromarray(grey.astype(np.uint8)))), 16)
+    """Return the pHash (Zauner 2010) of the mean band, stretched first because 16-bit chips are dark."""
+    gray = pixels.astype(np.float32).mean(axis=2)
+    low, high = np.percentile(gray, (1, 99.5))
+    gray = np.clip((gray - low) / max(high - low, 1e-6), 0, 1) * 255
+    return int(str(imagehash.phash(Image.fromarray(gray.astype(np.uint8)))), 16)
 
 
-def _saturated(pixels: Pixels) -> float:
+def _saturated_share(pixels: Pixels) -> float:
     if not np.issubdtype(pixels.dtype, np.integer):
         return 0.0
     return float((pixels == np.iinfo(pixels.dtype).max).mean())

@@ -17,7 +17,7 @@ TEST = "L1_2.png 0\nL4_1.png 0\nShip_C07S11N0002.png 1\nShip_C99S01N0001.png 0\n
 
 
 def counts(audit: AuditResult) -> dict[str, int]:
-    return {finding.what: finding.count for finding in audit.findings}
+    return {finding.description: finding.count for finding in audit.findings}
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def audit(tmp_path: Path) -> AuditResult:
 def test_faults_are_counted(audit: AuditResult) -> None:
     assert list(counts(audit).values()) == [1, 0, 1, 1, 1, 1, 2, 1]
     assert audit.findings[0].examples == ("L2_1 (v25_train.txt:3)",)
-    assert audit.findings[4].of == 2 and audit.findings[6].of == 3
-    assert audit.facts["distinct names in all"] == 7 and audit.facts["files as published"] == "no"
+    assert audit.findings[4].total == 2 and audit.findings[6].total == 3
+    assert audit.totals["distinct names in all"] == 7 and audit.totals["files as published"] == "no"
 
 
 def test_what_stands_behind_a_class_is_named(audit: AuditResult) -> None:
@@ -60,8 +60,8 @@ def test_a_folder_without_lists_is_refused(tmp_path: Path) -> None:
 def test_the_published_lists(shared: Callable[[str], Path]) -> None:
     four, five = audit_fusrs_lists(shared("fusrs_lists"))
     assert list(counts(four).values())[:6] == [864, 151, 101, 131, 218, 0]
-    assert four.findings[4].of == 880
-    assert [four.facts[f"distinct {name}"] for name in ("training names", "test names", "names in all")] == [
+    assert four.findings[4].total == 880
+    assert [four.totals[f"distinct {name}"] for name in ("training names", "test names", "names in all")] == [
         4397,
         1549,
         5845,
@@ -69,4 +69,4 @@ def test_the_published_lists(shared: Callable[[str], Path]) -> None:
     assert list(counts(five).values())[:6] == [864, 151, 101, 131, 220, 0]
     assert five.classes["other"]["FUSAR-Ship C01 Cargo"] == {"train": 1692, "test": 422}
     assert not any("C01" in origin for origins in four.classes.values() for origin in origins)
-    assert four.facts["files as published"] == five.facts["files as published"] == "yes"
+    assert four.totals["files as published"] == five.totals["files as published"] == "yes"

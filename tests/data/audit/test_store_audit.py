@@ -25,7 +25,7 @@ def speckle(seed: int) -> np.ndarray:
 
 
 def found(audit: AuditResult) -> dict[str, int]:
-    return {finding.what: finding.count for finding in audit.findings if finding.count}
+    return {finding.description: finding.count for finding in audit.findings if finding.count}
 
 
 def write(folder: Path, **images: np.ndarray) -> None:
@@ -53,9 +53,9 @@ def test_planted_faults_are_found(tmp_path: Path) -> None:
         "chips that are constant or cannot be read": 2,
         "chips with 25% of the pixels saturated": 1,
     }
-    near = next(finding for finding in audit.findings if "near" in finding.what)
+    near = next(finding for finding in audit.findings if "near" in finding.description)
     assert near.examples == ("a/one (train) ~ a/near (val)",)
-    assert not audit.clean and audit.classes["a"]["all"] == {"train": 4, "val": 4}
+    assert not audit.is_clean and audit.classes["a"]["all"] == {"train": 4, "val": 4}
 
 
 def test_a_class_that_a_split_lacks_is_found(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_class_that_a_split_lacks_is_found(tmp_path: Path) -> None:
 def test_clean_chips_are_clean(tmp_path: Path) -> None:
     for index in range(6):
         write(tmp_path / ("val" if index > 3 else "train") / "ab"[index % 2], **{f"i{index}": speckle(index)})
-    assert audit_folder(tmp_path).clean
+    assert audit_folder(tmp_path).is_clean
 
 
 @pytest.fixture
@@ -90,14 +90,14 @@ def store(tmp_path: Path) -> ChipStore:
 def test_a_store_is_held_against_its_manifest(store: ChipStore) -> None:
     audit = audit_store(store)
     assert found(audit)["vessels (MMSI) in two splits"] == 1
-    assert found(audit)["chips that are not what the manifest says"] == 1
+    assert found(audit)["chips whose file differs from the manifest"] == 1
 
 
 def test_shared_scenes_and_what_they_touch(store: ChipStore) -> None:
-    by_what = {finding.what: finding for finding in audit_store(store).findings}
+    by_what = {finding.description: finding for finding in audit_store(store).findings}
     assert by_what["scenes or vessels in two splits"].examples == ("v1",)
     touched = by_what["test chips of a scene or vessel of another split"]
-    assert (touched.count, touched.of, touched.examples) == (1, 2, ("y",))
+    assert (touched.count, touched.total, touched.examples) == (1, 2, ("y",))
 
 
 def test_processes_do_not_change_the_result(tmp_path: Path) -> None:
