@@ -17,6 +17,7 @@ from rsft.data.chips.store import DATASET
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.utils.atomic_files import sync_all
 
+_OTHER_ROOT = "choose another --root"
 _RESUME = "then run the same command again: it resumes where it stopped"
 _log = logging.getLogger(__name__)
 
@@ -34,11 +35,9 @@ def check_root_is_free(root: Path, overwrite: bool) -> None:
     if (root.is_dir() and not any(root.iterdir())) or not root.exists():
         return
     if not (root / DATASET).is_file():
-        raise RequestError(
-            "the folder already contains something that is not a chip store", root, "choose another --root"
-        )
+        raise RequestError("the folder already contains something that is not a chip store", root, _OTHER_ROOT)
     if not overwrite:
-        raise RequestError("a chip store already exists", root, "add --overwrite, or choose another --root")
+        raise RequestError("a chip store already exists", root, f"add --overwrite, or {_OTHER_ROOT}")
 
 
 @contextmanager

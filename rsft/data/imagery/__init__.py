@@ -1,1 +1,1 @@
-"""What a pixel means, from file to network input."""
+"""Pixels of a chip, from the image file to the input of the network."""

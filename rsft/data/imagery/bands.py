@@ -1,4 +1,4 @@
-"""Bands by name, and planes: what the network sees, each an expression over bands."""
+"""Names of bands, and planes: the channels of the network's input, each an expression over bands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rsft.types import Pixels, Plane
 POLARIZATIONS = ("VV", "VH", "HH", "HV")
 SENTINEL2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 BANDS = ("gray", "R", "G", "B", *POLARIZATIONS, *SENTINEL2)
-"""Every name a band may have: pictures, SAR polarisations, Sentinel-2."""
+"""All band names: photographs, SAR polarizations, Sentinel-2."""
 
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -24,35 +24,52 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
-_HELP = "write a band's name, or names and numbers with + - * / ( ), for instance VV - VH"
+_HINT = "write the name of a band, or names and numbers with + - * / ( ), for instance VV - VH"
 
 
 def check_bands(names: Sequence[str]) -> None:
-    """Whether `names` name bands, each once.
+    """Raise an error unless all names are band names, each at most once.
+
+    Args:
+        names: names of the bands of a file.
 
     Raises:
-        RequestError: one does not.
+        RequestError: a name is unknown or repeated.
     """
     for name in names:
         if name not in BANDS or list(names).count(name) > 1:
-            fault = "comes twice" if name in BANDS else "is no band"
-            raise RequestError(f"{name} {fault}", "--bands", f"choose of {', '.join(BANDS)}")
+            fault = "comes twice" if name in BANDS else "is not a band"
+            raise RequestError(f"{name} {fault}", "--bands", f"choose from {', '.join(BANDS)}")
 
 
 def required_bands(expression: str) -> set[str]:
-    """The names of the bands that an expression needs.
+    """Return the band names in an expression.
+
+    Args:
+        expression: a plane, such as "VV - VH".
+
+    Returns:
+        Names of the bands.
 
     Raises:
-        RequestError: it is no expression over bands.
+        RequestError: the expression is not valid.
+
+    Example:
+        >>> sorted(required_bands("(B08 - B04) / (B08 + B04)"))
+        ['B04', 'B08']
     """
     return {node.id for node in ast.walk(_parse(expression)) if isinstance(node, ast.Name)}
 
 
 def check_planes(planes: Sequence[str], bands: Sequence[str]) -> None:
-    """Whether every plane can be computed from `bands`.
+    """Raise an error unless every plane can be computed from `bands`.
+
+    Args:
+        planes: expressions over bands.
+        bands: names of the bands of the chips.
 
     Raises:
-        RequestError: one cannot.
+        RequestError: an expression is not valid, or needs a missing band.
     """
     for plane in planes:
         missing = sorted(required_bands(plane) - set(bands))
@@ -65,15 +82,24 @@ def check_planes(planes: Sequence[str], bands: Sequence[str]) -> None:
 
 
 def compute_planes(pixels: Pixels, bands: Sequence[str], planes: Sequence[str]) -> list[Plane]:
-    """(H, W, B) with named bands -> one (H, W) a plane; computed ones are float32, where / 0 gives no number.
+    """Compute planes from the bands of a chip.
+
+    Args:
+        pixels: the chip (H, W, B).
+        bands: names of its bands.
+        planes: expressions over bands.
+
+    Returns:
+        One array (H, W) per plane. A plane that is one band keeps its data type; others are float32. Division by zero
+        gives NaN or infinity.
 
     Raises:
-        RequestError: an expression that is none, or needs another band.
+        RequestError: an expression is not valid, or needs a missing band.
     """
     check_planes(planes, bands)
-    known = {name: pixels[:, :, index] for index, name in enumerate(bands)}
+    by_name = {name: pixels[:, :, index] for index, name in enumerate(bands)}
     with np.errstate(divide="ignore", invalid="ignore"):
-        return [_compute(_parse(plane), known) for plane in planes]
+        return [_compute(_parse(plane), by_name) for plane in planes]
 
 
 @lru_cache(maxsize=256)
@@ -81,31 +107,32 @@ def _parse(expression: str) -> ast.expr:
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
-        raise RequestError(f"{expression!r} is no expression over bands", "data.bands", _HELP) from error
+        raise RequestError(f"{expression!r} is not an expression over bands", "data.bands", _HINT) from error
     _check(tree, expression)
     return tree
 
 
 def _check(node: ast.expr, expression: str) -> None:
+    """Raise an error if the tree contains anything but names, numbers and + - * /."""
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         _check(node.left, expression)
         _check(node.right, expression)
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         _check(node.operand, expression)
     elif not (isinstance(node, ast.Name) or (isinstance(node, ast.Constant) and type(node.value) in (int, float))):
-        raise RequestError(f"{expression!r} is no expression over bands", "data.bands", _HELP)
+        raise RequestError(f"{expression!r} is not an expression over bands", "data.bands", _HINT)
 
 
-def _compute(node: ast.expr, known: dict[str, Plane]) -> Any:
+def _compute(node: ast.expr, by_name: dict[str, Plane]) -> Any:
     if isinstance(node, ast.Name):
-        return known[node.id]
+        return by_name[node.id]
     if isinstance(node, ast.Constant):
-        return np.float32(node.value)  # type: ignore[arg-type]  # `_check` let numbers through alone
+        return np.float32(node.value)  # type: ignore[arg-type]  # `_check` accepts numbers only
     if isinstance(node, ast.UnaryOp):
-        return -_float(_compute(node.operand, known))
+        return -_float(_compute(node.operand, by_name))
     assert isinstance(node, ast.BinOp)
-    return _OPERATORS[type(node.op)](_float(_compute(node.left, known)), _float(_compute(node.right, known)))
+    return _OPERATORS[type(node.op)](_float(_compute(node.left, by_name)), _float(_compute(node.right, by_name)))
 
 
 def _float(value: Any) -> Any:
-    return value.astype(np.float32)  # bytes would wrap around
+    return value.astype(np.float32)  # arithmetic on bytes would overflow

@@ -1,4 +1,4 @@
-"""The contract between pixels and network: what a chip must be, and how it becomes an input."""
+"""Contract between pixels and network: what a chip must be, and how it becomes the network's input."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from rsft.data.imagery.bands import compute_planes
 from rsft.data.imagery.stretch import Statistics, Stretch
 from rsft.data.imagery.units import DIGITAL_UNITS, can_convert, check_unit, conversion_hint, convert_unit
 from rsft.errors import DataError
-from rsft.types import Pixels
+from rsft.types import Bytes, Pixels
 
 SPACING_TOLERANCE = 0.1
-"""Pixels of another size by more than this share are refused: augmentation scales by up to 15 %."""
+"""Largest accepted relative difference of the pixel spacing. Augmentation scales by up to 15 %."""
 
 
 class Contract(BaseModel):
-    """What a model was trained on; a chip that breaks it is refused, never guessed at.
+    """Properties of the chips that a model was trained on. A chip that does not match is an error, never a guess.
 
     Attributes:
-        units: the units that planes are computed in, each with the stretch of every plane; a chip in another unit is
-            converted to the first one that it can become.
-        digital: what the digital numbers of uint8 and uint16 chips are; None where they are just that.
-        bands: names of a chip's bands, in order.
-        planes: what the network sees, each an expression over bands; one may come more than once.
-        crop: side in pixels of the centre crop taken before resizing; None takes the whole chip.
+        units: units in which planes are computed, with one stretch per plane. A chip in another unit is converted to
+            the first unit that it can become.
+        digital: meaning of the digital numbers of uint8 and uint16 chips, such as "amplitude"; None if unknown.
+        bands: names of the bands of a chip, in order.
+        planes: channels of the network's input, each an expression over bands; may repeat.
+        crop: side of the center crop before resizing, in pixels; None takes the whole chip.
         size: side of the network's input in pixels.
-        mean, std: of the network's inputs, one a plane, in 0-1.
-        statistics: of the training chips by unit, where a stretch was measured.
-        spacing_m: metres a pixel of the training chips; None where they do not say, or disagree.
+        mean: mean of each plane of the network's input, 0-1.
+        std: standard deviation of each plane of the network's input, 0-1.
+        statistics: statistics of each plane of the training chips, by unit, if a stretch was measured.
+        spacing_m: pixel spacing of the training chips in metres; None if it is unknown or varies.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,94 +50,136 @@ class Contract(BaseModel):
     spacing_m: float | None = None
 
     def select_bands(self, pixels: Pixels, bands: Sequence[str] | None) -> Pixels:
-        """The contract's bands out of a chip (H, W, B) whose own are named, or all of them where they are not.
+        """Select the bands of the contract.
+
+        Args:
+            pixels: the chip (H, W, B).
+            bands: names of its bands; None if they are unknown, to return all bands.
+
+        Returns:
+            Pixels (H, W, B) with the bands of the contract, in order.
 
         Raises:
-            DataError: another number than names, or a band that is missing.
+            DataError: the number of names does not match, or a band is missing.
         """
         if bands is None:
             return pixels
         if len(bands) != pixels.shape[2]:
-            fix = "name every band of the file, in its order: --bands"
-            raise DataError(f"{pixels.shape[2]} bands, but {len(bands)} names ({', '.join(bands)})", hint=fix)
+            hint = "name every band of the file, in its order: --bands"
+            raise DataError(f"{pixels.shape[2]} bands, but {len(bands)} names ({', '.join(bands)})", hint=hint)
         missing = [band for band in self.bands if band not in bands]
         if missing:
-            fix = "name the bands as they are, in the order of the file: --bands"
-            raise DataError(f"bands {', '.join(bands)}, but the model takes {', '.join(self.bands)}", hint=fix)
+            hint = "name the bands as they are, in the order of the file: --bands"
+            raise DataError(f"bands {', '.join(bands)}, but the model takes {', '.join(self.bands)}", hint=hint)
         return pixels if tuple(bands) == self.bands else pixels[:, :, [bands.index(band) for band in self.bands]]
 
     def check(self, pixels: Pixels, unit: str | None = None) -> tuple[str, str]:
-        """The unit of `pixels` (H, W, B), which integers carry in their number type, and the one to compute in.
+        """Check a chip against the contract.
+
+        Args:
+            pixels: the chip (H, W, B) with the bands of the contract.
+            unit: declared unit; integers have their data type as unit by default.
+
+        Returns:
+            Unit of the chip, and the unit in which its planes are computed.
 
         Raises:
-            DataError: the bands or the unit are not those of the contract, or the values cannot be in that unit.
+            DataError: the bands or the unit do not match, or the values cannot be in this unit.
         """
-        unit, wanted = self.check_header(str(pixels.dtype), pixels.shape[2], unit)
+        unit, target_unit = self.check_header(str(pixels.dtype), pixels.shape[2], unit)
         check_unit(pixels, unit)
-        return unit, wanted
+        return unit, target_unit
 
-    def check_header(self, number_type: str, bands: int, unit: str | None = None) -> tuple[str, str]:
-        """The same of a file whose pixels are not read yet.
+    def check_header(self, dtype: str, bands: int, unit: str | None = None) -> tuple[str, str]:
+        """Check a file whose pixels are not read yet.
+
+        Args:
+            dtype: data type of the pixels, such as "uint16".
+            bands: number of bands.
+            unit: declared unit; integers have their data type as unit by default.
+
+        Returns:
+            Unit of the chip, and the unit in which its planes are computed.
 
         Raises:
-            DataError: the bands or the unit are not those of the contract.
+            DataError: the number of bands or the unit does not match.
         """
         if bands != len(self.bands):
-            what = f"{bands} bands, but the model takes {len(self.bands)} ({', '.join(self.bands)})"
-            raise DataError(what, hint="name the bands of the file, in its order: --bands")
+            message = f"{bands} bands, but the model takes {len(self.bands)} ({', '.join(self.bands)})"
+            raise DataError(message, hint="name the bands of the file, in its order: --bands")
         accepted = " or ".join(self.units)
-        unit = unit or (number_type if number_type in DIGITAL_UNITS else None)
+        unit = unit or (dtype if dtype in DIGITAL_UNITS else None)
         unit = self.digital or unit if unit in DIGITAL_UNITS else unit
         if unit is None:
-            fix = f"declare the unit that the chips have, for instance --unit {next(iter(self.units))}"
-            raise DataError(f"{number_type} pixels of no declared unit, but the model takes {accepted}", hint=fix)
-        wanted = next((each for each in (unit, *self.units) if each in self.units and can_convert(unit, each)), None)
-        if wanted is None:
-            fix = f"{conversion_hint(unit, next(iter(self.units)))} (--unit)"
-            raise DataError(f"{unit} pixels, but the model takes {accepted}", hint=fix)
-        return unit, wanted
+            hint = f"declare the unit that the chips have, for instance --unit {next(iter(self.units))}"
+            raise DataError(f"{dtype} pixels of no declared unit, but the model takes {accepted}", hint=hint)
+        targets = (target for target in (unit, *self.units) if target in self.units and can_convert(unit, target))
+        target_unit = next(targets, None)
+        if target_unit is None:
+            hint = f"{conversion_hint(unit, next(iter(self.units)))} (--unit)"
+            raise DataError(f"{unit} pixels, but the model takes {accepted}", hint=hint)
+        return unit, target_unit
 
-    def check_spacing(self, found: Sequence[float]) -> None:
-        """Whether pixels of so many metres, down and along, have the size of the training chips'; yes if they say none.
+    def check_spacing(self, spacing: Sequence[float]) -> None:
+        """Raise an error if the pixel spacing differs from that of the training chips.
+
+        Every spacing is accepted if that of the training chips is unknown.
+
+        Args:
+            spacing: metres per pixel along rows and columns.
 
         Raises:
-            DataError: they are larger or smaller by more than SPACING_TOLERANCE.
+            DataError: the relative difference is larger than SPACING_TOLERANCE.
         """
-        wanted = self.spacing_m
-        if wanted is not None and any(abs(metres / wanted - 1) > SPACING_TOLERANCE for metres in found):
-            there = " x ".join(dict.fromkeys(f"{metres:.4g}" for metres in found))
-            what = f"pixels of {there} m, but the model was trained on {wanted:.4g} m"
-            raise DataError(what, hint=f"resample them: --resample-to {wanted:g}")
+        expected = self.spacing_m
+        if expected is not None and any(abs(metres / expected - 1) > SPACING_TOLERANCE for metres in spacing):
+            actual = " x ".join(dict.fromkeys(f"{metres:.4g}" for metres in spacing))
+            message = f"pixels of {actual} m, but the model was trained on {expected:.4g} m"
+            raise DataError(message, hint=f"resample them: --resample-to {expected:g}")
 
-    def to_image(self, pixels: Pixels, unit: str | None = None) -> NDArray[np.uint8]:
-        """Check, convert, compute the planes, stretch to bytes, crop and resize: (H, W, B) -> (size, size, P).
+    def to_image(self, pixels: Pixels, unit: str | None = None) -> Bytes:
+        """Check a chip, convert its unit, compute the planes, stretch them to bytes, crop and resize.
+
+        Args:
+            pixels: the chip (H, W, B) with the bands of the contract.
+            unit: declared unit; integers have their data type as unit by default.
+
+        Returns:
+            Image (size, size, P).
 
         Raises:
             DataError: see `check`.
         """
-        unit, wanted = self.check(pixels, unit)
-        wishes = list(zip(self.planes, self.units[wanted], strict=True))
-        distinct = list(dict.fromkeys(wishes))  # a repeated band is stretched and resized once
-        if all(stretch.high is not None for _, stretch in distinct):  # else the whole chip decides
+        unit, target_unit = self.check(pixels, unit)
+        channels = list(zip(self.planes, self.units[target_unit], strict=True))
+        distinct = list(dict.fromkeys(channels))  # a repeated band is stretched and resized once
+        if all(stretch.high is not None for _, stretch in distinct):  # else the limits depend on the whole chip
             pixels = center_crop(pixels, self.crop)
-        planes = compute_planes(convert_unit(pixels, unit, wanted), self.bands, [plane for plane, _ in distinct])
+        planes = compute_planes(convert_unit(pixels, unit, target_unit), self.bands, [plane for plane, _ in distinct])
         stretched = [stretch.to_bytes(plane) for plane, (_, stretch) in zip(planes, distinct, strict=True)]
         image = self._resize(center_crop(np.stack(stretched, axis=2), self.crop))
-        return image if distinct == wishes else image[:, :, [distinct.index(wish) for wish in wishes]]
+        return image if distinct == channels else image[:, :, [distinct.index(channel) for channel in channels]]
 
-    def _resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(h, w, P) -> (size, size, P), area-averaged when shrinking."""
+    def _resize(self, image: Bytes) -> Bytes:
+        """Resize (h, w, P) to (size, size, P), with area averaging if it shrinks."""
         if image.shape[:2] == (self.size, self.size):
             return image
         shrinking = min(image.shape[:2]) > self.size
         method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
         resized = cv2.resize(image, (self.size, self.size), interpolation=method)
-        return np.asarray(resized, np.uint8).reshape(self.size, self.size, -1)  # OpenCV drops a single band
+        return np.asarray(resized, np.uint8).reshape(self.size, self.size, -1)  # OpenCV drops the axis of one band
 
-    def normalize(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """n images (size, size, P) -> (n, P, size, size) float32, zero mean and unit variance by `mean` and `std`."""
+    def normalize(self, images: Sequence[Bytes]) -> NDArray[np.float32]:
+        """Scale images to 0-1, and normalize them by `mean` and `std`.
+
+        Args:
+            images: n images (size, size, P).
+
+        Returns:
+            Network inputs (n, P, size, size).
+        """
         mean, std = np.asarray(self.mean, np.float32)[:, None], np.asarray(self.std, np.float32)[:, None]
-        table = (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std  # (P, 256): bytes have few values
+        table = (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std  # (P, 256), one value per byte
         scaled = np.empty((len(images), len(self.planes), self.size, self.size), np.float32)
         for image, planes in zip(images, scaled, strict=True):
             for plane, values, out in zip(np.moveaxis(image, 2, 0), table, planes, strict=True):
@@ -144,13 +187,29 @@ class Contract(BaseModel):
         return scaled
 
     def to_input(self, pixels: Pixels, unit: str | None = None) -> NDArray[np.float32]:
-        """A chip as the network takes it, without augmentation: (H, W, B) -> (P, size, size)."""
+        """Convert a chip to the network's input, without augmentation.
+
+        Args:
+            pixels: the chip (H, W, B) with the bands of the contract.
+            unit: declared unit; integers have their data type as unit by default.
+
+        Returns:
+            Network input (P, size, size).
+        """
         inputs: NDArray[np.float32] = self.normalize([self.to_image(pixels, unit)])[0]
         return inputs
 
 
 def center_crop(pixels: Pixels, side: int | None) -> Pixels:
-    """The middle `side` x `side` pixels, or all of them where the chip is smaller."""
+    """Crop the center of a chip.
+
+    Args:
+        pixels: the chip (H, W, B).
+        side: side of the crop in pixels; None returns the whole chip.
+
+    Returns:
+        A view of at most `side` x `side` pixels.
+    """
     if side is None:
         return pixels
     top, left = (max(0, (length - side) // 2) for length in pixels.shape[:2])

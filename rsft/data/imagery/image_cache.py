@@ -1,4 +1,4 @@
-"""An image stays decoded while chips are cut from it."""
+"""Cache of the last image that was read."""
 
 from __future__ import annotations
 
@@ -8,46 +8,63 @@ from pathlib import Path
 from rsft.errors import DataError
 from rsft.types import Pixels
 
-FileState = tuple[int, int] | None  # bytes, and modification time in ns; None where there is no file
+FileState = tuple[int, int] | None
+"""Size in bytes and modification time in ns; None if the file does not exist."""
 
 
 def file_state(path: Path) -> FileState:
-    """What differs, as a rule, once the content of a file does; nothing is read."""
+    """Return size and modification time of a file; they usually change with its content.
+
+    Args:
+        path: path of the file, which is not read.
+
+    Returns:
+        Bytes and ns; None if the file does not exist.
+    """
     try:
         status = path.stat()
-    except OSError:  # whoever reads the file says what is wrong with it
+    except OSError:  # the error is reported when the file is read
         return None
     return status.st_size, status.st_mtime_ns
 
 
 class LastImageCache:
-    """Reads images by `read` and holds the last one, or why it cannot be read: chips come image by image.
+    """Reads images and caches the last one, because consecutive chips are cut from the same image.
 
-    An image whose file has changed is read again.
+    An image that cannot be read is cached as its error. An image whose file has changed is read again.
+
+    Args:
+        read: reads an image file.
     """
 
     def __init__(self, read: Callable[[Path], Pixels]) -> None:
         self.read = read
-        self._held: tuple[Path, FileState, Pixels | DataError] | None = None
+        self._cached: tuple[Path, FileState, Pixels | DataError] | None = None
 
     def __call__(self, path: Path) -> Pixels:
-        """The image (H, W, B), not to be written to.
+        """Return the image at `path`.
+
+        Args:
+            path: path of the image file.
+
+        Returns:
+            Pixels (H, W, B); callers must not change them.
 
         Raises:
-            DataError: as `read` does.
+            DataError: `read` raised it, now or at the first call.
         """
-        held, state = self._held, file_state(path)
-        if held is None or held[:2] != (path, state):
-            held = self._held = None  # before the next is decoded: two might not fit
-            held = self._held = path, state, self._read(path)
-        found = held[2]
-        if isinstance(found, DataError):
-            raise DataError(found.message, found.location, found.hint) from found.__cause__
-        return found
+        cached, state = self._cached, file_state(path)
+        if cached is None or cached[:2] != (path, state):
+            cached = self._cached = None  # frees the memory before the next image is decoded
+            cached = self._cached = path, state, self._read(path)
+        image = cached[2]
+        if isinstance(image, DataError):
+            raise DataError(image.message, image.location, image.hint) from image.__cause__
+        return image
 
     def clear(self) -> None:
-        """Hold nothing."""
-        self._held = None
+        """Empty the cache."""
+        self._cached = None
 
     def _read(self, path: Path) -> Pixels | DataError:
         try:

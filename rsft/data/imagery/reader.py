@@ -1,4 +1,4 @@
-"""Chips from disk as they are: number type and values unchanged, and an error for anything less than a whole image."""
+"""Read image files without changing data type or values. An image that is not complete is an error."""
 
 from __future__ import annotations
 
@@ -21,34 +21,40 @@ from rsft.types import Pixels
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 MAX_PIXELS = 2**30
-"""Of an image that is no TIFF. Some of DOTA have 20,000 x 20,000, and Pillow itself refuses more than 179 million."""
+"""Largest image apart from TIFF. DOTA has images of 20,000 x 20,000; Pillow's own limit is 179 million pixels."""
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MAGIC, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
-_FIX = "copy or download the file again, or leave it out"
-_EXPANDED = {"1": "L", "P": "RGB", "PA": "RGBA"}  # Pillow modes that hold bits or palette indices, not grey values
+_HINT = "copy or download the file again, or leave it out"
+_EXPANDED = {"1": "L", "P": "RGB", "PA": "RGBA"}  # Pillow modes of bits or palette indices, not gray values
 _pillow_limit = threading.Lock()
 
-logging.getLogger("rasterio").addHandler(logging.NullHandler())  # what GDAL logs comes back as an exception
+logging.getLogger("rasterio").addHandler(logging.NullHandler())  # GDAL reports its errors as exceptions too
 
 
 def read_chip(path: Path) -> Pixels:
-    """Read an image whole: (H, W, B), bands in R, G, B order where there are three.
+    """Read an image file.
 
-    The no-data value that a GeoTIFF declares becomes NaN in floats, and 0 in integers.
+    The nodata value that a GeoTIFF declares becomes NaN in floats and 0 in integers.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        Pixels (H, W, B); three bands are in R, G, B order.
 
     Raises:
-        DataError: the file is absent, empty, cut short or no image; every pixel has one value; a pixel is NaN, which
-            was not declared to mean no data.
+        DataError: the file is missing, empty, truncated or not an image; all pixels have the same value; a pixel is NaN
+            but NaN is not declared as nodata.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"the file cannot be read: {error.strerror}", path, _FIX) from error
+        raise DataError(f"the file cannot be read: {error.strerror}", path, _HINT) from error
     if not data:
-        raise DataError("the file is empty", path, _FIX)
+        raise DataError("the file is empty", path, _HINT)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of missing georeference and odd tags
+        warnings.simplefilter("ignore")  # about missing georeferences and unusual tags
         pixels = _read_tiff(data, path) if data.startswith(_TIFF_MAGIC) else _decode(data, path)
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     check_values(pixels, path)
@@ -56,70 +62,86 @@ def read_chip(path: Path) -> Pixels:
 
 
 def open_image(path: Path, data: bytes | None = None) -> Image.Image:
-    """An image of at most MAX_PIXELS with its header read and nothing decoded; out of `data` where the file was read.
+    """Open an image with Pillow; only its header is read.
 
-    Pillow's own limit is a global. It is raised while a header is read, by one thread at a time, and put back: other
-    code that uses Pillow may meet ours in that moment, and never afterwards.
+    Pillow's own limit is a global variable. It is raised while a header is read, by one thread at a time, and then
+    restored. Other code that uses Pillow at that moment has the raised limit too.
+
+    Args:
+        path: path of the file.
+        data: content of the file, if it is in memory already.
+
+    Returns:
+        The image, which is not decoded yet.
 
     Raises:
-        DataError: the file is no image, or a larger one.
+        DataError: the file is not an image, or has more than MAX_PIXELS.
     """
     with _pillow_limit, warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow itself refuses at twice its limit only
-        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow raises an error at twice its limit only
+        default, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS
         try:
             return Image.open(path if data is None else io.BytesIO(data))
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            what = f"the image is too large: it has more than {MAX_PIXELS:,} pixels"
-            raise DataError(what, path, "cut it into smaller ones, or leave it out") from error
+            message = f"the image is too large: it has more than {MAX_PIXELS:,} pixels"
+            raise DataError(message, path, "cut it into smaller ones, or leave it out") from error
         except (OSError, ValueError, SyntaxError) as error:
-            raise DataError("the file is not an image that can be read", path, _FIX) from error
+            raise DataError("the file is not an image that can be read", path, _HINT) from error
         finally:
-            Image.MAX_IMAGE_PIXELS = usual
+            Image.MAX_IMAGE_PIXELS = default
 
 
 def _read_tiff(data: bytes, path: Path) -> Pixels:
     try:
-        with MemoryFile(data) as memory, memory.open() as file:  # rasterio opens no path that is not UTF-8
+        with MemoryFile(data) as memory, memory.open() as file:  # rasterio cannot open paths that are not UTF-8
             if ColorInterp.palette in file.colorinterp:
-                raise DataError("the pixels are indices into a palette", path, "convert the file to grey or RGB")
+                raise DataError("the pixels are indices into a palette", path, "convert the file to gray or RGB")
             bands: Pixels = file.read()  # (B, H, W)
-            declared = file.nodatavals
+            nodata_values = file.nodatavals
     except RasterioError as error:
-        raise DataError("the file is cut short or damaged", path, _FIX) from error
-    for band, nothing in zip(bands, declared, strict=True):
-        mask_nodata(band, nothing, path)
+        raise DataError("the file is cut short or damaged", path, _HINT) from error
+    for band, nodata in zip(bands, nodata_values, strict=True):
+        mask_nodata(band, nodata, path)
     return np.ascontiguousarray(bands.transpose(1, 2, 0))
 
 
-def mask_nodata(band: Pixels, nothing: float | None, path: Path) -> None:
-    """Mark what has no value in a band (H, W), in place: NaN in floats, 0 in integers.
+def mask_nodata(band: Pixels, nodata: float | None, path: Path) -> None:
+    """Set the nodata pixels of a band to NaN (floats) or 0 (integers), in place.
+
+    Args:
+        band: one band (H, W).
+        nodata: declared nodata value; None if the file does not declare one.
+        path: path of the file, for the error.
 
     Raises:
-        DataError: a value is NaN, which was not declared to mean no data.
+        DataError: a pixel is NaN but NaN is not declared as nodata.
     """
     if not np.issubdtype(band.dtype, np.inexact):
-        if nothing:
-            band[band == nothing] = 0
+        if nodata:
+            band[band == nodata] = 0
         return
-    missing = 0 if nothing is not None and np.isnan(nothing) else int(np.isnan(band).sum())
+    missing = 0 if nodata is not None and np.isnan(nodata) else int(np.isnan(band).sum())
     if missing:
-        raise DataError(f"{missing} of {band.size} values are NaN", path, "declare NaN as no data, or fill them in")
-    if nothing is not None:
-        band[band == nothing] = np.nan
+        raise DataError(f"{missing} of {band.size} values are NaN", path, "declare NaN as nodata, or fill them in")
+    if nodata is not None:
+        band[band == nodata] = np.nan
 
 
 def _decode(data: bytes, path: Path) -> Pixels:
-    """Everything but TIFF. Pillow is strict about missing bytes, which OpenCV fills in."""
+    """Decode any format apart from TIFF, with Pillow: it reports missing bytes, which OpenCV fills in silently."""
     image = open_image(path, data)
     try:
         image.load()
     except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
-        raise DataError("the file is cut short or damaged", path, _FIX) from error
+        raise DataError("the file is cut short or damaged", path, _HINT) from error
     if data.startswith(_PNG_MAGIC):
-        if data.rfind(_PNG_END) < 0:  # from the end, where it is
-            raise DataError("the file is cut short or damaged", path, _FIX)
-        if data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):  # bit depth, which Pillow halves without a word
+        if data.rfind(_PNG_END) < 0:  # search from the end, where the marker is
+            raise DataError("the file is cut short or damaged", path, _HINT)
+        if data[24] == 16 and image.mode in (
+            "RGB",
+            "RGBA",
+            "LA",
+        ):  # bit depth 16, which Pillow would reduce to 8 bits silently
             return _decode_png16(data, path)
     return np.asarray(image.convert(_EXPANDED[image.mode]) if image.mode in _EXPANDED else image)
 
@@ -127,15 +149,19 @@ def _decode(data: bytes, path: Path) -> Pixels:
 def _decode_png16(data: bytes, path: Path) -> Pixels:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise DataError("the file is cut short or damaged", path, _FIX)
+        raise DataError("the file is cut short or damaged", path, _HINT)
     return np.concatenate([pixels[:, :, 2::-1], pixels[:, :, 3:]], axis=2)  # from OpenCV's B, G, R
 
 
 def check_values(pixels: Pixels, path: Path) -> None:
-    """Whether pixels (H, W, B) show anything.
+    """Raise an error if an image has no content.
+
+    Args:
+        pixels: the image (H, W, B).
+        path: path of the file, for the error.
 
     Raises:
-        DataError: none has a value, or all have the same.
+        DataError: no pixel has a value, or all pixels have the same value.
     """
     valid = pixels[~np.isnan(pixels)] if np.issubdtype(pixels.dtype, np.inexact) else pixels
     if not valid.size:

@@ -1,4 +1,4 @@
-"""How the values of a plane become bytes: limits that are declared, or measured once on the training chips."""
+"""Stretch of pixel values to bytes, with limits that are declared or measured on the training chips."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from rsft.errors import DataError, RequestError
 from rsft.types import Bytes, Plane
 
 Limits = tuple[float, float]
+"""Values that become 0 and 255."""
+
 StretchOption = str | tuple[Limits, ...]
-"""What a recipe says: auto, percentile, log1p, chip-max, or limits: one pair for all planes, or one a plane."""
+"""Stretch of a recipe: auto, percentile, log1p, chip-max, or limits (one pair for all planes, or one per plane)."""
 
 PERCENTILES = (0.5, 99.5)
-"""A few strong scatterers would leave the rest of a chip black. Where no value is negative, black is 0."""
-
+"""Measured limits. Wider ones would let a few strong scatterers darken the whole chip. If no value is negative, 0 is
+black."""
 
 SATURATED_FRACTION = 1e-4
-"""The share of a chip's pixels that may be brighter than its white. Rounded to whole pixels, this gives OpenSARShip's
-bytes out of its sigma0: all 260 planes of 130 chips agree to one step."""
+"""Fraction of a chip's pixels that may be brighter than white with `CHIP_MAX`. Rounded to whole pixels, it reproduces
+the bytes of OpenSARShip from its sigma0: all 260 planes of 130 chips agree within one step."""
 
 
 class _Frozen(BaseModel):
@@ -29,12 +31,13 @@ class _Frozen(BaseModel):
 
 
 class Stretch(_Frozen):
-    """From the values of a plane to bytes.
+    """Mapping from the values of a plane to bytes.
 
     Attributes:
         curve: "linear", or "log1p" for values that span decades.
-        low, high: the values that become 0 and 255; what lies outside is clipped. `high` None is the brightest value of
-            the chip itself but for SATURATED: the scale of the numbers cancels, and with it any unknown factor.
+        low: value that becomes 0; lower values are clipped.
+        high: value that becomes 255; higher values are clipped. None takes the brightest value of the chip itself,
+            apart from SATURATED_FRACTION of its pixels, so that an unknown scale factor of the values cancels.
     """
 
     curve: Literal["linear", "log1p"] = "linear"
@@ -42,38 +45,53 @@ class Stretch(_Frozen):
     high: float | None = 255.0
 
     def to_bytes(self, plane: Plane) -> Bytes:
-        """(H, W) -> (H, W); what has no value becomes 0.
+        """Stretch one plane.
+
+        Args:
+            plane: values (H, W).
+
+        Returns:
+            Bytes (H, W); pixels without a value are 0.
 
         Raises:
-            DataError: the chip's own maximum is wanted, and no value lies above `low`.
+            DataError: the limit is the chip's own maximum, and no value lies above `low`.
         """
         if plane.dtype == np.uint8 and self == IDENTITY_STRETCH:
             return plane
         values = plane.astype(np.float32)
         values[~np.isfinite(values)] = -np.inf
-        high = _brightest(values) if self.high is None else self.high
+        high = _chip_maximum(values) if self.high is None else self.high
         if not high > self.low:
             raise DataError(f"no value lies above {self.low:g}", hint="leave the file out")
-        low, high = float(self._curved(np.float32(self.low))), float(self._curved(np.float32(high)))
-        scaled = (self._curved(values) - low) * np.float32(255 / (high - low))
+        low, high = float(self._apply_curve(np.float32(self.low))), float(self._apply_curve(np.float32(high)))
+        scaled = (self._apply_curve(values) - low) * np.float32(255 / (high - low))
         return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
 
-    def _curved(self, values: Any) -> Any:
+    def _apply_curve(self, values: Any) -> Any:
         return np.log1p(np.maximum(values, 0)) if self.curve == "log1p" else values
 
 
-def _brightest(values: Plane) -> float:
-    place = values.size - 1 - round(values.size * SATURATED_FRACTION)
-    return float(np.partition(values, place, axis=None)[place])
+def _chip_maximum(values: Plane) -> float:
+    index = values.size - 1 - round(values.size * SATURATED_FRACTION)
+    return float(np.partition(values, index, axis=None)[index])
 
 
 IDENTITY_STRETCH = Stretch()
-"""Bytes that stay bytes."""
+"""Leaves bytes unchanged."""
 CHIP_MAX = Stretch(high=None)
+"""Stretches each chip to its own maximum."""
 
 
 class Statistics(_Frozen):
-    """Of one plane over the training chips: values at PERCENTILES, mean, deviation, and the share without a value."""
+    """Statistics of one plane of the training chips.
+
+    Attributes:
+        low: lower one of PERCENTILES.
+        high: upper one of PERCENTILES.
+        mean: mean value.
+        std: standard deviation.
+        masked: fraction of pixels without a value.
+    """
 
     low: float
     high: float
@@ -83,9 +101,10 @@ class Statistics(_Frozen):
 
 
 class Histogram:
-    """The statistics of any number of values in one pass and constant memory.
+    """Statistics of any number of values, in one pass and with constant memory.
 
-    Bins of equal width in asinh(value / 1e-6): each is 0.1 % of its value wide, from 1e-6 to 1e12, on both sides of 0.
+    Bins have equal width in asinh(value / 1e-6), so that each is 0.1 % of its value wide, from 1e-6 to 1e12 and for
+    both signs.
     """
 
     _FINEST, _WIDTH, _HALF = 1e-6, 1e-3, 42_000  # asinh(1e12 / 1e-6) is 42
@@ -95,17 +114,17 @@ class Histogram:
         self._masked = 0
 
     def add(self, plane: Plane) -> None:
-        """Count the values; those not finite or exactly zero are no data."""
+        """Count the values of a plane (H, W); those that are not finite or exactly 0 mean no data."""
         values = plane[np.isfinite(plane) & (plane != 0)].astype(np.float64)
-        places = self._HALF + np.rint(np.arcsinh(values / self._FINEST) / self._WIDTH).astype(np.int64)
-        self._counts += np.bincount(np.clip(places, 0, 2 * self._HALF), minlength=len(self._counts))
+        bins = self._HALF + np.rint(np.arcsinh(values / self._FINEST) / self._WIDTH).astype(np.int64)
+        self._counts += np.bincount(np.clip(bins, 0, 2 * self._HALF), minlength=len(self._counts))
         self._masked += plane.size - values.size
 
     def statistics(self) -> Statistics:
-        """What was counted.
+        """Return the statistics of all counted values.
 
         Raises:
-            DataError: not one value.
+            DataError: no value was counted.
         """
         total = int(self._counts.sum())
         if not total:
@@ -118,16 +137,22 @@ class Histogram:
         return Statistics(low=float(low), high=float(high), mean=mean, std=std, masked=masked)
 
 
-def needs_measuring(wish: StretchOption, unit: str) -> bool:
-    """Whether `wish` leaves the limits to the training chips."""
-    return wish in ("percentile", "log1p") or (wish == "auto" and unit != "uint8")
+def needs_measuring(option: StretchOption, unit: str) -> bool:
+    """Return True if the limits of chips in `unit` must be measured on the training chips."""
+    return option in ("percentile", "log1p") or (option == "auto" and unit != "uint8")
 
 
 def measure_planes(chips: Iterable[Sequence[Plane]]) -> tuple[Statistics, ...]:
-    """The statistics of each plane, in one pass over chips that each give their planes.
+    """Measure the statistics of each plane in one pass.
+
+    Args:
+        chips: planes (H, W) of each chip.
+
+    Returns:
+        Statistics of each plane.
 
     Raises:
-        DataError: a chip that cannot be read; a plane without a value.
+        DataError: a chip cannot be read, or a plane has no value.
     """
     histograms: list[Histogram] = []
     for planes in chips:
@@ -137,23 +162,38 @@ def measure_planes(chips: Iterable[Sequence[Plane]]) -> tuple[Statistics, ...]:
     return tuple(histogram.statistics() for histogram in histograms)
 
 
-def stretch_from_statistics(wish: StretchOption, statistics: Statistics) -> Stretch:
-    """The percentiles as limits; black is 0 where the lower one is above it."""
+def stretch_from_statistics(option: StretchOption, statistics: Statistics) -> Stretch:
+    """Return the stretch between the measured percentiles; black is 0 if the lower one is above 0.
+
+    Args:
+        option: stretch of the recipe; "log1p" selects the logarithmic curve.
+        statistics: statistics of the plane.
+
+    Returns:
+        The stretch of the plane.
+    """
     low = min(0.0, statistics.low)
     high = statistics.high if statistics.high > low else low + 1.0
-    return Stretch(curve="log1p" if wish == "log1p" else "linear", low=low, high=high)
+    return Stretch(curve="log1p" if option == "log1p" else "linear", low=low, high=high)
 
 
-def stretches_from_option(wish: StretchOption, planes: int) -> tuple[Stretch, ...]:
-    """What needs no measuring, one a plane.
+def stretches_from_option(option: StretchOption, planes: int) -> tuple[Stretch, ...]:
+    """Return stretches that need no measuring.
+
+    Args:
+        option: stretch of the recipe.
+        planes: number of planes.
+
+    Returns:
+        One stretch per plane.
 
     Raises:
-        RequestError: another number of pairs than planes.
+        RequestError: the number of limits does not match the number of planes.
     """
-    if isinstance(wish, str):
-        return (CHIP_MAX if wish == "chip-max" else IDENTITY_STRETCH,) * planes
-    pairs = wish * planes if len(wish) == 1 else wish
+    if isinstance(option, str):
+        return (CHIP_MAX if option == "chip-max" else IDENTITY_STRETCH,) * planes
+    pairs = option * planes if len(option) == 1 else option
     if len(pairs) != planes:
-        fix = "give one pair, or one a plane"
-        raise RequestError(f"{len(pairs)} pairs of limits for {planes} planes", "data.stretch", fix)
+        hint = "give one pair, or one pair per plane"
+        raise RequestError(f"{len(pairs)} pairs of limits for {planes} planes", "data.stretch", hint)
     return tuple(Stretch(low=low, high=high) for low, high in pairs)

@@ -1,1 +1,1 @@
-"""Chips of a store as batches of tensors: data module, packed cache, samplers."""
+"""Batches of tensors from a chip store: data module, packed cache, samplers."""

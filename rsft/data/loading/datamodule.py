@@ -1,4 +1,4 @@
-"""Chips of a split as tensors: from a packed cache of small byte images, augmented afresh each epoch."""
+"""Batches of tensors from the chips of a split: packed byte images, augmented anew in each epoch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning import LightningDataModule
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -23,19 +22,32 @@ from rsft.data.loading.packed_cache import load_packed_images
 from rsft.data.loading.samplers import epoch_order
 from rsft.types import Bytes, Indices, Progress
 
-Batch = tuple[Tensor, Tensor]  # network inputs (b, ...) and labels (b,)
+Batch = tuple[Tensor, Tensor]
+"""Network inputs (b, ...) and labels (b,)."""
+
 ProcessShard = tuple[int, int]
-"""The number of a process and how many there are."""
+"""Rank of a process, and the number of processes (world size)."""
 
 SINGLE_PROCESS: ProcessShard = (0, 1)
 
 
 class ChipImages:
-    """A table of chips, cropped and resized: images (N, S, S, P) uint8, memory-mapped, and labels (N,) int64.
+    """Chips of a split, cropped and resized.
+
+    Args:
+        root: folder of the chip store.
+        table: manifest rows of the chips.
+        classes: class names in the order of the labels.
+        contract: how a chip becomes the network's input.
+        progress: called while chips are read, on first use.
+
+    Attributes:
+        images: bytes (N, S, S, P), memory-mapped.
+        labels: class indices (N,) int64.
 
     Raises:
-        DataError: a chip that cannot be read or breaks the contract, named.
-        RsftError: there is no room for the cache.
+        DataError: a chip cannot be read or does not match the contract; the message names it.
+        RsftError: the disk has no room for the cache.
     """
 
     def __init__(
@@ -55,24 +67,44 @@ class ChipImages:
 
     @property
     def names(self) -> Sequence[str]:
-        """Of the chips."""
+        """Names of the chips (N,)."""
         return list(self.table["name"])
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All chips in order, not augmented: (b, P, S, S) and (b,)."""
+        """Iterate over all chips in order, without augmentation.
+
+        Args:
+            size: chips per batch.
+
+        Yields:
+            Network inputs (b, P, S, S) float32 and labels (b,).
+        """
         for start in range(0, len(self), size):
             yield self.batch(np.arange(start, min(start + size, len(self))))
 
-    def batch(
-        self, indices: Indices, augment: Callable[[int], NDArray[np.uint8]] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The chips at `indices`: (b, P, S, S) float32 and labels (b,)."""
+    def batch(self, indices: Indices, augment: Callable[[int], Bytes] | None = None) -> tuple[Tensor, Tensor]:
+        """Return one batch of chips.
+
+        Args:
+            indices: which chips (b,).
+            augment: returns the augmented image of a chip; None takes the image unchanged.
+
+        Returns:
+            Network inputs (b, P, S, S) float32 and labels (b,).
+        """
         images = [self.images[index] if augment is None else augment(int(index)) for index in indices]
         return torch.from_numpy(self.contract.normalize(images)), torch.from_numpy(self.labels[indices])
 
 
 class AugmentedChips(Dataset[tuple[Bytes, int]]):
-    """Chips as one epoch sees them: what is drawn depends on (seed, epoch, chip) and on nothing else."""
+    """Augmented images of one epoch; the augmentation of a chip depends on (seed, epoch, chip) only.
+
+    Args:
+        chips: the images.
+        augmentation: the transforms.
+        seed: seed of the run.
+        epoch: number of the epoch from 0.
+    """
 
     def __init__(self, chips: ChipImages, augmentation: Augmentation, seed: int, epoch: int) -> None:
         self.chips, self.augmentation = chips, augmentation
@@ -82,7 +114,7 @@ class AugmentedChips(Dataset[tuple[Bytes, int]]):
         return len(self.chips)
 
     def image(self, index: int) -> Bytes:
-        """The augmented chip as bytes (S, S, P)."""
+        """Return the augmented image (S, S, P) of one chip."""
         seed = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[0]
         return self.augmentation(self.chips.images[index], int(seed))
 
@@ -91,12 +123,16 @@ class AugmentedChips(Dataset[tuple[Bytes, int]]):
 
 
 class ChipLoader:
-    """Batches (b, P, S, S) float32 and (b,) of augmented chips, in the order of `indices`.
+    """Batches of augmented chips: inputs (b, P, S, S) float32 and labels (b,).
 
-    Workers send bytes, a quarter of the size; they become the network's input here, once a batch.
+    Workers send bytes, which need a quarter of the memory of floats. The main process normalizes them batch by batch.
 
     Args:
-        place: of this process; see `shares`.
+        augmented: the chips of an epoch.
+        indices: their order, over all processes.
+        batch_size: chips per batch, over all processes.
+        workers: number of worker processes.
+        shard: rank and number of processes, see `shard_batches`.
     """
 
     def __init__(
@@ -110,11 +146,11 @@ class ChipLoader:
         self.contract = augmented.chips.contract
         self.byte_batches = DataLoader(
             augmented,
-            batch_sampler=[part.tolist() for part in shard_batches(indices, batch_size, shard)],
+            batch_sampler=[batch.tolist() for batch in shard_batches(indices, batch_size, shard)],
             num_workers=workers,
             collate_fn=_stack,
             worker_init_fn=_start_worker,
-            generator=torch.Generator(),  # the global one is the steps'
+            generator=torch.Generator(),  # leaves the global generator to the training steps
         )
 
     def __len__(self) -> int:
@@ -126,43 +162,67 @@ class ChipLoader:
 
 
 class BatchSource(Protocol):
-    """Chips that give batches by index: images, or what was computed of them."""
+    """Chips that return batches by index: images, or features that were computed from them.
+
+    Attributes:
+        labels: class indices (N,).
+        contract: how a chip becomes the network's input.
+    """
 
     labels: Indices
     contract: Contract
 
     @property
     def names(self) -> Sequence[str]:
-        """Of the chips."""
+        """Names of the chips (N,)."""
 
     def __len__(self) -> int:
-        """Chips."""
+        """Number of chips."""
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Network inputs (b, ...) and labels (b,), not augmented."""
+        """Return one batch of chips without augmentation.
+
+        Args:
+            indices: which chips (b,).
+
+        Returns:
+            Network inputs (b, ...) and labels (b,).
+        """
 
 
 class UnaugmentedLoader:
-    """Batches of chips that are not augmented, in the order of `indices`; `place` as in `ChipLoader`."""
+    """Batches of chips without augmentation: inputs (b, ...) and labels (b,).
+
+    Args:
+        chips: the chips.
+        indices: their order, over all processes.
+        batch_size: chips per batch, over all processes.
+        shard: rank and number of processes, see `shard_batches`.
+    """
 
     def __init__(
         self, chips: BatchSource, indices: Indices, batch_size: int, shard: ProcessShard = SINGLE_PROCESS
     ) -> None:
         self.chips = chips
-        self.parts = shard_batches(indices, batch_size, shard)
+        self.batches = shard_batches(indices, batch_size, shard)
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        return map(self.chips.batch, self.parts)
+        return map(self.chips.batch, self.batches)
 
 
 class PartialEpochLoader:
-    """An epoch that was begun before: None stands for each batch that was trained on, and Lightning passes over it."""
+    """Loader of an epoch that is resumed. It yields None for each finished batch, which Lightning skips.
 
-    def __init__(self, rest: ChipLoader | UnaugmentedLoader, done: int) -> None:
-        self.loader, self.batches_done = rest, done
+    Args:
+        loader: the other batches of the epoch.
+        batches_done: number of finished batches.
+    """
+
+    def __init__(self, loader: ChipLoader | UnaugmentedLoader, batches_done: int) -> None:
+        self.loader, self.batches_done = loader, batches_done
 
     def __len__(self) -> int:
         return self.batches_done + len(self.loader)
@@ -172,18 +232,22 @@ class PartialEpochLoader:
 
 
 class ChipDataModule(LightningDataModule):
-    """Training batches of an epoch and validation batches.
+    """Training batches of an epoch, and validation batches.
 
     Args:
-        train, val: the chips; images, where the training ones are augmented.
-        augmentation: for training alone.
-        members: the training chips that an epoch may use, by epoch; all where None.
-        sampler: how an epoch takes them.
-        seed: of order and augmentation.
+        train: training chips; must be images if they are augmented.
+        val: validation chips.
+        batch_size: training chips per batch, over all processes.
+        eval_batch_size: validation chips per batch and process.
+        augmentation: augmentation of the training chips.
+        seed: seed of order and augmentation.
+        workers: number of worker processes.
+        members: returns the training chips that an epoch may use, by epoch; None for all.
+        sampler: name of the sampler.
 
     Attributes:
-        order: the training chips of an epoch, over all processes.
-        done: an epoch and how many of its batches were trained on before a resume.
+        chip_order: returns the training chips of an epoch in order, over all processes.
+        resume_point: an epoch, and the number of its batches that were finished before a resume.
     """
 
     def __init__(
@@ -196,7 +260,7 @@ class ChipDataModule(LightningDataModule):
         augmentation: Augmentation,
         seed: int,
         workers: int = 0,
-        candidates: Callable[[int], Indices] | None = None,
+        members: Callable[[int], Indices] | None = None,
         sampler: str = "natural",
     ) -> None:
         super().__init__()
@@ -204,32 +268,40 @@ class ChipDataModule(LightningDataModule):
         self.train, self.val = train, val
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.augmentation, self.seed, self.workers = augmentation, seed, workers
-        self.candidates = candidates or (lambda epoch: np.arange(len(train)))
+        self.members = members or (lambda epoch: np.arange(len(train)))
         self.chip_order = lru_cache(maxsize=1)(self._order)
         self.resume_point = (0, 0)
 
     def epoch(self) -> int:
-        """The epoch that the trainer is in."""
+        """Return the current epoch of the trainer; 0 without a trainer."""
         return self.trainer.current_epoch if self.trainer is not None else 0
 
     @property
     def shard(self) -> ProcessShard:
-        """Of this process among those of the run."""
+        """Rank of this process, and the number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else SINGLE_PROCESS
 
     def batch_indices(self, epoch: int, number: int) -> Indices:
-        """The training chips of a batch, over all processes."""
+        """Return the training chips of one batch, over all processes.
+
+        Args:
+            epoch: number of the epoch from 0.
+            number: number of the batch from 0.
+
+        Returns:
+            Indices into the training chips (b,).
+        """
         return self.chip_order(epoch)[number * self.batch_size :][: self.batch_size]
 
     def _order(self, epoch: int) -> Indices:
-        return epoch_order(self.train.labels, self.candidates(epoch), self.sampler, self.seed, epoch)
+        return epoch_order(self.train.labels, self.members(epoch), self.sampler, self.seed, epoch)
 
     def train_dataloader(self) -> ChipLoader | UnaugmentedLoader | PartialEpochLoader:
-        """In the sampler's order of (seed, epoch); made anew each epoch."""
+        """Return the loader of the current epoch; Lightning calls this at the start of every epoch."""
         epoch = self.epoch()
         done = self.resume_point[1] if self.resume_point[0] == epoch else 0
-        rest = self._loader(epoch, self.chip_order(epoch)[done * self.batch_size :])
-        return PartialEpochLoader(rest, done) if done else rest
+        loader = self._loader(epoch, self.chip_order(epoch)[done * self.batch_size :])
+        return PartialEpochLoader(loader, done) if done else loader
 
     def _loader(self, epoch: int, indices: Indices) -> ChipLoader | UnaugmentedLoader:
         if not self.augmentation.is_active:
@@ -239,27 +311,42 @@ class ChipDataModule(LightningDataModule):
         return ChipLoader(augmented, indices, self.batch_size, self.workers, self.shard)
 
     def val_dataloader(self) -> UnaugmentedLoader:
-        """In order, not augmented; every process has a stretch of its own, and every chip is in one of them."""
-        number, count = self.shard
-        return UnaugmentedLoader(
-            self.val, np.array_split(np.arange(len(self.val)), count)[number], self.eval_batch_size
-        )
+        """Return the loader of the validation chips; every process loads a contiguous part of them, in order."""
+        rank, world_size = self.shard
+        indices = np.array_split(np.arange(len(self.val)), world_size)[rank]
+        return UnaugmentedLoader(self.val, indices, self.eval_batch_size)
 
 
 def shard_batches(indices: Indices, batch_size: int, shard: ProcessShard = SINGLE_PROCESS) -> list[Indices]:
-    """Batches of `indices`, and of each of them what one of several processes takes: every n-th chip.
+    """Cut `indices` into batches, and return the part of each batch that one process takes.
 
-    Where a last, small batch has nothing for a process, it takes the first chip, which then weighs nothing (`weight`).
+    Process r of n takes the chips r, r + n, r + 2n ... of a batch. If the last batch has fewer chips than processes,
+    the others take its first chip with weight 0 (`shard_loss_weight`).
+
+    Args:
+        indices: order of the chips, over all processes.
+        batch_size: chips per batch, over all processes.
+        shard: rank and number of processes.
+
+    Returns:
+        Indices of this process, batch by batch.
     """
-    number, count = shard
+    rank, world_size = shard
     batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    return [batch[number::count] if number < len(batch) else batch[:1] for batch in batches]
+    return [batch[rank::world_size] if rank < len(batch) else batch[:1] for batch in batches]
 
 
 def shard_loss_weight(size: int, shard: ProcessShard) -> float:
-    """The factor of a process's mean loss with which the mean over the processes is that over all `size` chips."""
-    number, count = shard
-    return len(range(number, size, count)) * count / max(size, 1)
+    """Return the weight of a process's mean loss.
+
+    With it, the mean of the weighted losses over all processes is the mean loss over all chips of the batch.
+
+    Args:
+        size: chips in the batch, over all processes.
+        shard: rank and number of processes.
+    """
+    rank, world_size = shard
+    return len(range(rank, size, world_size)) * world_size / max(size, 1)
 
 
 def _stack(items: list[tuple[Bytes, int]]) -> tuple[Tensor, Tensor]:
@@ -268,4 +355,4 @@ def _stack(items: list[tuple[Bytes, int]]) -> tuple[Tensor, Tensor]:
 
 
 def _start_worker(number: int) -> None:
-    cv2.setNumThreads(0)  # the workers are the parallelism, and OpenCV's threads do not survive a fork
+    cv2.setNumThreads(0)  # workers run in parallel already, and OpenCV's threads do not survive a fork

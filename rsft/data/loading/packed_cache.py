@@ -1,4 +1,4 @@
-"""Chips decoded, cropped and resized once, as one memory-mapped file that is keyed by what it was made of."""
+"""Cache of decoded, cropped and resized chips: one memory-mapped file per manifest, split and contract."""
 
 from __future__ import annotations
 
@@ -21,22 +21,32 @@ from rsft.types import Bytes, Progress
 from rsft.utils.atomic_files import atomic_file, sha256
 from rsft.utils.process_pool import imap_unordered
 
-Chunk = tuple[int, list[tuple[str, str, str]]]  # number of the first chip; path, unit and sha256 of each
+Chunk = tuple[int, list[tuple[str, str, str]]]
+"""Index of the first chip; path, unit and SHA-256 of each chip."""
 
-_VERSION = 2  # of the images: to be raised when the same chips and contract would give others
-_CHUNK = 32
-_PAYS = 256  # chips from which a second process is worth its start
+_VERSION = 2  # increase it if the same chips and contract would give other images
+_CHUNK = 32  # chips per task of a worker process
+_MIN_CHIPS_FOR_TWO_JOBS = 256  # fewer chips take less time than the start of a second process
 
 
 def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, progress: Progress | None = None) -> Bytes:
-    """The chips of `table` as `contract` makes them bytes: (N, S, S, P), memory-mapped, read-only.
+    """Return the chips of `table` as byte images, from the cache or from their files.
 
-    Kept in `root`/.cache, or in the user's cache folder where `root` cannot be written. Made on first use, whole or not
-    at all, and made again where the chips or the contract differ; what an earlier manifest left is removed.
+    The cache is in `root`/.cache, or in the user's cache folder if `root` is read-only. It is written whole or not at
+    all. Files of other manifests are removed.
+
+    Args:
+        root: folder of the chip store.
+        table: manifest rows of the chips.
+        contract: how a chip becomes a byte image.
+        progress: called while chips are read.
+
+    Returns:
+        Images (N, S, S, P), memory-mapped and read-only.
 
     Raises:
-        DataError: a chip that cannot be read, breaks the contract or is not the one in the manifest, named.
-        RsftError: there is no room for it.
+        DataError: a chip cannot be read, does not match the contract, or has changed; the message names it.
+        RsftError: the disk has no room for the cache.
     """
     manifest = sha256(root / MANIFEST)[:12]
     folder = _cache_folder(root)
@@ -47,10 +57,10 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
                 if not stale.name.startswith(manifest):
                     stale.unlink()
             try:
-                _make(path, root, table, contract, progress)
+                _write_cache(path, root, table, contract, progress)
             except OSError as error:
-                fix = "make room there; it holds one small image a chip"
-                raise RsftError(error.strerror or str(error), path, fix) from error
+                hint = "free some space there; the cache has one small image per chip"
+                raise RsftError(error.strerror or str(error), path, hint) from error
     images: Bytes = np.load(path, mmap_mode="r")
     return images
 
@@ -61,7 +71,7 @@ def _cache_folder(root: Path) -> Path:
         folder.mkdir(exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
-    except OSError:  # a read-only root is a usual one: an archive, another user's data
+    except OSError:  # read-only roots are common: archives, data of another user
         pass
     folder = user_cache_path("rsft") / "chips" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,17 +80,19 @@ def _cache_folder(root: Path) -> Path:
 
 def _key(table: pd.DataFrame, contract: Contract) -> str:
     transform = contract.model_dump(mode="json", exclude={"mean", "std", "statistics"})
-    told = json.dumps([_VERSION, transform, table["unit"].tolist(), table["sha256"].tolist()], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    key = json.dumps([_VERSION, transform, table["unit"].tolist(), table["sha256"].tolist()], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def _make(path: Path, root: Path, table: pd.DataFrame, contract: Contract, progress: Progress | None) -> None:
+def _write_cache(path: Path, root: Path, table: pd.DataFrame, contract: Contract, progress: Progress | None) -> None:
     chips = list(zip(table["path"], table["unit"], table["sha256"], strict=True))
     shape = (len(chips), contract.size, contract.size, len(contract.planes))
-    jobs = min(2, os.cpu_count() or 1) if len(chips) >= _PAYS else 1
+    jobs = min(2, os.cpu_count() or 1) if len(chips) >= _MIN_CHIPS_FOR_TWO_JOBS else 1
     chunks = [(start, chips[start : start + _CHUNK]) for start in range(0, len(chips), _CHUNK)]
     with atomic_file(path) as temporary:
-        offset = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape).offset  # a file of holes, with its header
+        offset = np.lib.format.open_memmap(
+            temporary, "w+", np.uint8, shape
+        ).offset  # writes the header only; the rest is sparse
         done = 0
         for count in imap_unordered(partial(_fill, temporary, offset, root, contract), chunks, jobs):
             done += count
@@ -95,10 +107,10 @@ def _fill(file: Path, offset: int, root: Path, contract: Contract, chunk: Chunk)
         try:
             image[:] = contract.to_image(read_chip(root / path), unit)
             if sha256(root / path) != digest:
-                raise DataError("the chip is not the one that the manifest describes")
+                raise DataError("the chip is not the one in the manifest")
         except DataError as error:
             raise DataError(error.message, root / path, "prepare the data again, or remove the row") from error
-    with file.open("r+b") as out:  # not through a mapping, where a full disk would end the process
+    with file.open("r+b") as out:  # with a memory map, a full disk would kill the process
         out.seek(offset + start * images[0].nbytes)
         out.write(images.tobytes())
     return len(chips)

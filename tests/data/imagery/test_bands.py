@@ -8,8 +8,8 @@ PIXELS = np.array([[[4, 2], [6, 0]]], np.uint8)  # (1, 2, 2): VV, VH
 
 
 def plane(expression):
-    (found,) = compute_planes(PIXELS, ("VV", "VH"), [expression])
-    return found.tolist()[0]
+    (values,) = compute_planes(PIXELS, ("VV", "VH"), [expression])
+    return values.tolist()[0]
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ def plane(expression):
         ("VV", [4, 6]),
         ("VH", [2, 0]),
         ("VV - VH", [2, 6]),
-        ("VH - VV", [-2, -6]),  # bytes would wrap around
+        ("VH - VV", [-2, -6]),  # bytes would overflow
         ("-VV", [-4, -6]),
         ("VV * VH", [8, 0]),
         ("(VV + VH) / 2", [3, 3]),
@@ -30,31 +30,31 @@ def test_planes(expression, values):
     assert plane(expression) == values
 
 
-def test_a_band_stays_what_it_is():
-    (found,) = compute_planes(PIXELS, ("VV", "VH"), ["VH"])
-    assert found.dtype == np.uint8 and np.shares_memory(found, PIXELS)
+def test_plane_of_one_band_is_a_view_with_its_dtype():
+    (values,) = compute_planes(PIXELS, ("VV", "VH"), ["VH"])
+    assert values.dtype == np.uint8 and np.shares_memory(values, PIXELS)
 
 
-def test_names():
+def test_required_bands():
     assert required_bands("(B08 - B04) / (B08 + B04)") == {"B04", "B08"}
 
 
 @pytest.mark.parametrize(
     "text", ["", "VV -", "VV ** 2", "VV.real", "f(VV)", "__import__('os')", "VV if VH else 1", "'VV'", "VV, VH", "[VV]"]
 )
-def test_nothing_else_is_computed(text):
-    with pytest.raises(RequestError, match="no expression over bands"):
+def test_other_syntax_is_an_error(text):
+    with pytest.raises(RequestError, match="is not an expression over bands"):
         required_bands(text)
 
 
-def test_a_missing_band():
+def test_missing_bands():
     with pytest.raises(RequestError, match="no band HH, HV") as caught:
         check_planes(["VV", "HH - HV"], ("VV", "VH"))
     assert caught.value.hint == "they have VV, VH"
 
 
-def test_names_of_bands():
+def test_check_bands():
     check_bands(("VH", "VV"))
-    for names, told in [(("VV", "XX"), "XX is no band"), (("VV", "VV"), "VV comes twice")]:
-        with pytest.raises(RequestError, match=told):
+    for names, message in [(("VV", "XX"), "XX is not a band"), (("VV", "VV"), "VV comes twice")]:
+        with pytest.raises(RequestError, match=message):
             check_bands(names)

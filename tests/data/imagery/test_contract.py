@@ -5,13 +5,13 @@ from rsft.data.imagery.contract import Contract, center_crop
 from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
 from rsft.errors import DataError
 
-SHORT = Stretch(low=0, high=1000)
+UINT16 = Stretch(low=0, high=1000)
 DB = Stretch(low=-25, high=0)
 
 
 def contract(**changes):
     planes = changes.get("planes", ("HH",) * 3)
-    units = {"uint8": (IDENTITY_STRETCH,) * len(planes), "uint16": (SHORT,) * len(planes)}
+    units = {"uint8": (IDENTITY_STRETCH,) * len(planes), "uint16": (UINT16,) * len(planes)}
     settings = {"units": units, "bands": ("HH",), "planes": planes, "crop": None, "size": 4}
     return Contract(**(settings | {"mean": (0.5,) * len(planes), "std": (0.25,) * len(planes)} | changes))
 
@@ -20,7 +20,7 @@ def chip(value=100, side=4, bands=1, dtype=np.uint8):
     return np.full((side, side, bands), value, dtype)
 
 
-def test_bytes_stay_as_they_are():
+def test_bytes_are_not_changed():
     pixels = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
     image = contract().to_image(pixels)
     assert image.shape == (4, 4, 3)
@@ -32,14 +32,14 @@ def test_uint16_is_stretched_to_the_stored_limits(value, byte):
     assert contract().to_image(chip(value, dtype=np.uint16)).max() == byte
 
 
-def test_input_is_normalised():
+def test_input_is_normalized():
     inputs = contract(size=2).to_input(chip(255))
     assert inputs.shape == (3, 2, 2) and inputs.dtype == np.float32
     assert inputs == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(
-    ("pixels", "unit", "told"),
+    ("pixels", "unit", "message"),
     [
         (chip(bands=3), None, "3 bands, but the model takes 1 (HH)"),
         (chip(dtype=np.float32), None, "float32 pixels of no declared unit, but the model takes uint8 or uint16"),
@@ -47,25 +47,25 @@ def test_input_is_normalised():
         (chip(), "uint16", "uint8 pixels, but uint16 is uint16"),
     ],
 )
-def test_a_broken_contract_names_both_sides(pixels, unit, told):
+def test_mismatch_names_both_sides(pixels, unit, message):
     with pytest.raises(DataError) as caught:
         contract().check(pixels, unit)
-    assert caught.value.message == told
+    assert caught.value.message == message
 
 
-def test_uint16_is_refused_by_a_model_of_bytes():
+def test_model_of_bytes_does_not_take_uint16():
     with pytest.raises(DataError, match="uint16"):
         contract(units={"uint8": (IDENTITY_STRETCH,) * 3}).to_input(chip(dtype=np.uint16))
 
 
-def test_a_unit_is_converted_to_the_contract_s():
-    takes_db = contract(units={"db": (DB,) * 3})
+def test_unit_is_converted_to_that_of_the_contract():
+    db_contract = contract(units={"db": (DB,) * 3})
     sigma0 = chip(0.05, dtype=np.float32)
-    image = takes_db.to_image(sigma0, "sigma0")
+    image = db_contract.to_image(sigma0, "sigma0")
     assert image.max() == round((10 * np.log10(0.05) + 25) / 25 * 255)
-    assert np.array_equal(image, takes_db.to_image(10 * np.log10(sigma0), "db"))
+    assert np.array_equal(image, db_contract.to_image(10 * np.log10(sigma0), "db"))
     with pytest.raises(DataError, match="never below 0"):
-        takes_db.to_image(10 * np.log10(sigma0), "sigma0")
+        db_contract.to_image(10 * np.log10(sigma0), "sigma0")
 
 
 def test_digital_numbers_that_mean_amplitude():
@@ -75,7 +75,7 @@ def test_digital_numbers_that_mean_amplitude():
     assert np.array_equal(relative.to_image(amplitude), relative.to_image(sigma0, "sigma0"))
 
 
-def test_the_largest_value_is_that_of_the_whole_chip():
+def test_chip_maximum_is_that_of_the_whole_chip():
     pixels = chip(100, side=8)
     pixels[0, 0] = 200
     relative = contract(units={"amplitude": (CHIP_MAX,) * 3}, digital="amplitude", crop=4)
@@ -90,9 +90,9 @@ def test_planes():
     assert two.to_image(pixels, "db")[0, 0].tolist() == [153, 102, 128]
 
 
-def test_one_band_through_two_windows():
-    windows = contract(units={"uint8": (IDENTITY_STRETCH, Stretch(low=0, high=100))}, planes=("HH", "HH"))
-    assert windows.to_image(chip(50))[0, 0].tolist() == [50, 128]
+def test_one_band_with_two_stretches():
+    stretches = contract(units={"uint8": (IDENTITY_STRETCH, Stretch(low=0, high=100))}, planes=("HH", "HH"))
+    assert stretches.to_image(chip(50))[0, 0].tolist() == [50, 128]
 
 
 def test_thirteen_planes():
@@ -101,41 +101,41 @@ def test_thirteen_planes():
 
 
 def test_bands_by_name():
-    takes = contract(bands=("VV", "VH"), planes=("VV", "VH"))
+    dual_pol = contract(bands=("VV", "VH"), planes=("VV", "VH"))
     pixels = np.stack([chip(1)[..., 0], chip(2)[..., 0]], axis=2)
-    assert takes.select_bands(pixels, ("VH", "VV"))[0, 0].tolist() == [2, 1]
-    assert takes.select_bands(pixels, None) is takes.select_bands(pixels, ("VV", "VH")) is pixels
+    assert dual_pol.select_bands(pixels, ("VH", "VV"))[0, 0].tolist() == [2, 1]
+    assert dual_pol.select_bands(pixels, None) is dual_pol.select_bands(pixels, ("VV", "VH")) is pixels
     with pytest.raises(DataError, match="bands HH, HV, but the model takes VV, VH"):
-        takes.select_bands(pixels, ("HH", "HV"))
+        dual_pol.select_bands(pixels, ("HH", "HV"))
     with pytest.raises(DataError, match="2 bands, but 3 names"):
-        takes.select_bands(pixels, ("VV", "VH", "HH"))
+        dual_pol.select_bands(pixels, ("VV", "VH", "HH"))
 
 
-def test_centre_crop():
+def test_center_crop():
     pixels = np.arange(25).reshape(5, 5, 1)
     assert center_crop(pixels, 3)[..., 0].tolist() == [[6, 7, 8], [11, 12, 13], [16, 17, 18]]
     assert center_crop(pixels, 9).shape == center_crop(pixels, None).shape == (5, 5, 1)
 
 
-def test_survives_json():
+def test_json_round_trip():
     assert Contract.model_validate_json(contract().model_dump_json()) == contract()
 
 
-def test_a_single_band_is_resized_as_three():
-    grey = np.random.default_rng(0).integers(0, 256, (51, 40, 1), np.uint8)
-    colour = contract(bands=("R", "G", "B"), planes=("R", "G", "B"), size=16)
-    assert np.array_equal(contract(size=16).to_image(grey), colour.to_image(np.repeat(grey, 3, axis=2)))
+def test_one_band_is_resized_like_three():
+    gray = np.random.default_rng(0).integers(0, 256, (51, 40, 1), np.uint8)
+    color = contract(bands=("R", "G", "B"), planes=("R", "G", "B"), size=16)
+    assert np.array_equal(contract(size=16).to_image(gray), color.to_image(np.repeat(gray, 3, axis=2)))
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found", "told"),
+    ("expected", "spacing", "message"),
     [(None, [3.0], None), (10, [9.5, 10.9], None), (10, [10, 11.5], "10 x 11.5 m"), (3, [40], "40 m")],
 )
-def test_pixels_of_another_size(wanted, found, told):
-    asked = contract(spacing_m=wanted)
-    if told is None:
-        asked.check_spacing(found)
+def test_check_spacing(expected, spacing, message):
+    checked = contract(spacing_m=expected)
+    if message is None:
+        checked.check_spacing(spacing)
         return
-    with pytest.raises(DataError, match=told) as caught:
-        asked.check_spacing(found)
-    assert caught.value.hint == f"resample them: --resample-to {wanted}"
+    with pytest.raises(DataError, match=message) as caught:
+        checked.check_spacing(spacing)
+    assert caught.value.hint == f"resample them: --resample-to {expected}"

@@ -1,4 +1,4 @@
-"""The image that chips are cut from: decoded once, read again where the file has changed, one at a time."""
+"""The cache decodes an image once, reads it again if its file changes, and keeps one image at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rsft.types import Pixels
 
 
 def read(path: Path) -> Pixels:
-    """The bytes of a file as an image of one row."""
+    """Return the bytes of a file as an image of one row."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -23,21 +23,21 @@ def read(path: Path) -> Pixels:
     return np.frombuffer(data, np.uint8).reshape(1, -1, 1)
 
 
-def test_an_image_is_read_once_and_again_where_it_has_changed(tmp_path: Path) -> None:
+def test_image_is_read_once_and_again_after_a_change(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"ab")
-    held = LastImageCache(read)
-    first = held(path)
-    assert held(path) is first
+    cache = LastImageCache(read)
+    first = cache(path)
+    assert cache(path) is first
     path.write_bytes(b"cd")
     os.utime(path, ns=(0, 1))
-    assert held(path).ravel().tolist() == list(b"cd")
+    assert cache(path).ravel().tolist() == list(b"cd")
     path.write_bytes(b"cde")
     os.utime(path, ns=(0, 1))
-    assert held(path).shape == (1, 3, 1)
+    assert cache(path).shape == (1, 3, 1)
 
 
-def test_the_last_image_is_gone_before_the_next_is_read(tmp_path: Path) -> None:
+def test_last_image_is_freed_before_the_next_is_read(tmp_path: Path) -> None:
     seen: list[weakref.ref[Pixels]] = []
 
     def counted(path: Path) -> Pixels:
@@ -46,22 +46,22 @@ def test_the_last_image_is_gone_before_the_next_is_read(tmp_path: Path) -> None:
         seen.append(weakref.ref(pixels))
         return pixels
 
-    held = LastImageCache(counted)
+    cache = LastImageCache(counted)
     for name in "aab":
-        held(tmp_path / name)
+        cache(tmp_path / name)
     assert len(seen) == 2 and seen[1]() is not None
-    held.clear()
+    cache.clear()
     assert seen[1]() is None
 
 
-def test_a_fault_is_held_with_its_cause_until_the_file_changes(tmp_path: Path) -> None:
+def test_error_is_cached_with_its_cause_until_the_file_changes(tmp_path: Path) -> None:
     path, tries = tmp_path / "a.png", []
-    held = LastImageCache(lambda path: (tries.append(path), read(path))[1])
+    cache = LastImageCache(lambda path: (tries.append(path), read(path))[1])
     for _ in range(3):
         with pytest.raises(DataError, match="cannot be read") as caught:
-            held(path)
+            cache(path)
         assert (caught.value.location, caught.value.hint) == (str(path), "bring it back")
         assert isinstance(caught.value.__cause__, FileNotFoundError)
     assert file_state(path) is None and len(tries) == 1
     path.write_bytes(b"ab")
-    assert held(path).size == 2
+    assert cache(path).size == 2

@@ -1,4 +1,4 @@
-"""Reading a chip: whole images come back as they are, anything less is refused with its reason."""
+"""Complete images are read unchanged; all other files are errors with a reason."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, (24, 20), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (24, 20), dtype=np.uint8)
 RGB = RNG.integers(0, 256, (24, 20, 3), dtype=np.uint8)
 
 
 def write_tiff(path: Path, pixels: NDArray[np.generic], **options: object) -> None:
-    """Pixels (H, W, B), no georeference."""
+    """Write pixels (H, W, B) without a georeference."""
     height, width, count = pixels.shape
     profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": pixels.dtype, **options}
     with pytest.warns(NotGeoreferencedWarning), rasterio.open(path, "w", **profile) as file:
@@ -37,22 +37,22 @@ def save(path: Path, pixels: NDArray[np.generic], **options: object) -> Path:
 @pytest.mark.parametrize(
     ("name", "pixels"),
     [
-        ("a.png", GREY),
-        ("b.png", GREY.astype(np.uint16) * 257),
+        ("a.png", GRAY),
+        ("b.png", GRAY.astype(np.uint16) * 257),
         ("c.png", RGB),
-        ("a.tiff", GREY),
-        ("b.tiff", GREY.astype(np.uint16) * 257),
+        ("a.tiff", GRAY),
+        ("b.tiff", GRAY.astype(np.uint16) * 257),
         ("c.tiff", RGB),
         ("a.bmp", RGB),
     ],
 )
-def test_pixels_come_back_as_they_are(tmp_path: Path, name: str, pixels: NDArray[np.generic]) -> None:
+def test_pixels_are_not_changed(tmp_path: Path, name: str, pixels: NDArray[np.generic]) -> None:
     back = read_chip(save(tmp_path / name, pixels))
     assert back.dtype == pixels.dtype
     np.testing.assert_array_equal(back, pixels.reshape(24, 20, -1))
 
 
-def test_colour_png_of_16_bits_keeps_all_of_them_in_rgb_order(tmp_path: Path) -> None:
+def test_color_png_of_16_bits_keeps_its_bits_in_rgb_order(tmp_path: Path) -> None:
     pixels = RGB.astype(np.uint16) * 251
     cv2.imwrite(str(tmp_path / "a.png"), pixels[:, :, ::-1])
     np.testing.assert_array_equal(read_chip(tmp_path / "a.png"), pixels)
@@ -67,27 +67,27 @@ def test_tiff_of_many_bands_passes_unchanged(tmp_path: Path, dtype: str) -> None
     np.testing.assert_array_equal(back, pixels)
 
 
-def test_equal_bands_stay_three(tmp_path: Path) -> None:
-    assert read_chip(save(tmp_path / "a.png", np.repeat(GREY[..., None], 3, axis=2))).shape == (24, 20, 3)
+def test_three_equal_bands_are_kept(tmp_path: Path) -> None:
+    assert read_chip(save(tmp_path / "a.png", np.repeat(GRAY[..., None], 3, axis=2))).shape == (24, 20, 3)
 
 
-def test_palette_png_gives_colours_not_indices(tmp_path: Path) -> None:
+def test_palette_png_gives_colors(tmp_path: Path) -> None:
     image = Image.fromarray(RGB).quantize(16)
     image.save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_chip(tmp_path / "a.png"), np.asarray(image.convert("RGB")))
 
 
-def test_the_content_decides_not_the_name(tmp_path: Path) -> None:
-    save(tmp_path / "a.png", GREY).rename(tmp_path / "a.tif")
-    np.testing.assert_array_equal(read_chip(tmp_path / "a.tif")[..., 0], GREY)
+def test_format_depends_on_the_content_only(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", GRAY).rename(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_chip(tmp_path / "a.tif")[..., 0], GRAY)
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
     [("a.png", {}), ("a.jpg", {}), ("b.jpg", {"progressive": True}), ("a.tif", {}), ("b.tif", {"compression": "raw"})],
 )
-def test_a_file_cut_short_is_refused_wherever_it_is_cut(tmp_path: Path, name: str, options: dict[str, object]) -> None:
-    data = save(tmp_path / name, GREY, **options).read_bytes()
+def test_truncated_file_is_an_error_at_any_length(tmp_path: Path, name: str, options: dict[str, object]) -> None:
+    data = save(tmp_path / name, GRAY, **options).read_bytes()
     for length in [*range(1, len(data) - 10, 11), len(data) - 10]:
         (tmp_path / name).write_bytes(data[:length])
         with pytest.raises(DataError, match=r"cut short|not an image"):
@@ -97,21 +97,21 @@ def test_a_file_cut_short_is_refused_wherever_it_is_cut(tmp_path: Path, name: st
 @pytest.mark.parametrize(
     ("content", "reason"), [(b"", "empty"), (b"this is text\n", "not an image"), (b"II*\0junk", "damaged")]
 )
-def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_file_that_is_not_an_image_is_an_error(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(DataError, match=reason) as caught:
         read_chip(tmp_path / "a.png")
     assert caught.value.location == str(tmp_path / "a.png")
 
 
-def test_an_absent_file_is_refused(tmp_path: Path) -> None:
+def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         read_chip(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.webp"])
 @pytest.mark.filterwarnings("error")
-def test_our_limit_on_pixels_counts_and_pillow_keeps_its_own(
+def test_pixel_limit_is_ours_and_that_of_pillow_is_restored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     path = save(tmp_path / name, RGB)
@@ -127,12 +127,12 @@ def test_our_limit_on_pixels_counts_and_pillow_keeps_its_own(
 
 
 @pytest.mark.parametrize(("name", "dtype", "value"), [("a.tiff", np.uint16, 0), ("a.png", np.uint8, 17)])
-def test_a_constant_chip_is_refused(tmp_path: Path, name: str, dtype: type[np.generic], value: int) -> None:
+def test_constant_chip_is_an_error(tmp_path: Path, name: str, dtype: type[np.generic], value: int) -> None:
     with pytest.raises(DataError, match=f"every pixel is {value} "):
         read_chip(save(tmp_path / name, np.full((8, 8), value, dtype)))
 
 
-def test_nan_is_refused_and_counted(tmp_path: Path) -> None:
+def test_nan_is_an_error_with_a_count(tmp_path: Path) -> None:
     pixels = RNG.normal(size=(8, 8, 1)).astype(np.float32)
     pixels[0, :3] = np.nan
     write_tiff(tmp_path / "a.tif", pixels)
@@ -141,8 +141,8 @@ def test_nan_is_refused_and_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_libraries_say_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    data = save(tmp_path / "a.tif", GREY).read_bytes()
+def test_libraries_print_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = save(tmp_path / "a.tif", GRAY).read_bytes()
     read_chip(tmp_path / "a.tif")
     (tmp_path / "a.tif").write_bytes(data[:-30])
     with pytest.raises(DataError):
@@ -151,21 +151,21 @@ def test_libraries_say_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("values", "nothing", "result"),
+    ("values", "nodata", "result"),
     [
         (np.float32([[-9999, 3], [4, 5]]), -9999, [[np.nan, 3], [4, 5]]),
         (np.float32([[np.nan, 3], [4, 5]]), np.nan, [[np.nan, 3], [4, 5]]),
         (np.uint16([[65535, 3], [4, 5]]), 65535, [[0, 3], [4, 5]]),
     ],
 )
-def test_declared_no_data(tmp_path, values, nothing, result):
+def test_declared_nodata(tmp_path, values, nodata, result):
     path = tmp_path / "chip.tif"
-    with rasterio.open(path, "w", "GTiff", 2, 2, 1, dtype=values.dtype, nodata=nothing) as file:
+    with rasterio.open(path, "w", "GTiff", 2, 2, 1, dtype=values.dtype, nodata=nodata) as file:
         file.write(values, 1)
     np.testing.assert_array_equal(read_chip(path)[..., 0], result)
 
 
-def test_only_no_data(tmp_path):
+def test_only_nodata(tmp_path):
     path = tmp_path / "chip.tif"
     with rasterio.open(path, "w", "GTiff", 2, 2, 1, dtype="float32", nodata=-1) as file:
         file.write(np.full((2, 2), -1, np.float32), 1)

@@ -8,7 +8,7 @@ CLUTTER = np.array([[0.01, 0.1], [1.0, 100.0]], np.float32)[..., None]
 
 
 @pytest.mark.parametrize(
-    ("unit", "wanted", "value", "result"),
+    ("unit", "target", "value", "result"),
     [
         ("amplitude", "intensity", 3, 9),
         ("intensity", "amplitude", 9, 3),
@@ -20,31 +20,31 @@ CLUTTER = np.array([[0.01, 0.1], [1.0, 100.0]], np.float32)[..., None]
         ("db", "intensity", 20, 100),
     ],
 )
-def test_conversions(unit, wanted, value, result):
-    assert convert_unit(np.float32([value]), unit, wanted) == pytest.approx(result, rel=1e-6)
+def test_conversions(unit, target, value, result):
+    assert convert_unit(np.float32([value]), unit, target) == pytest.approx(result, rel=1e-6)
 
 
 def test_the_same_unit_is_not_copied():
     assert convert_unit(CLUTTER, "db", "db") is CLUTTER
 
 
-def test_zero_has_no_decibel():
+def test_zero_becomes_minus_infinity_decibel():
     assert convert_unit(np.float32([0]), "sigma0", "db")[0] == -np.inf
 
 
 @pytest.mark.parametrize(
-    ("unit", "wanted", "missing"),
+    ("unit", "target", "missing"),
     [("amplitude", "sigma0", "calibration"), ("intensity", "db", "calibration"), ("uint8", "db", "declare"),
      ("sigma0", "uint8", "declare"), ("uint16", "uint8", "declare")],
 )  # fmt: skip
-def test_what_is_missing_is_said(unit, wanted, missing):
-    assert not can_convert(unit, wanted)
+def test_hint_says_what_a_conversion_needs(unit, target, missing):
+    assert not can_convert(unit, target)
     with pytest.raises(DataError) as caught:
-        convert_unit(CLUTTER, unit, wanted)
+        convert_unit(CLUTTER, unit, target)
     assert missing in caught.value.hint
 
 
-def test_every_unit_is_its_own():
+def test_every_unit_can_be_converted_to_itself():
     assert all(can_convert(unit, unit) for unit in UNITS)
 
 
@@ -59,12 +59,12 @@ def test_every_unit_is_its_own():
         (np.float32([[[-20], [-np.inf], [np.nan]]]), "db"),
     ],
 )
-def test_values_that_a_unit_can_have(pixels, unit):
+def test_plausible_values_pass(pixels, unit):
     check_unit(pixels, unit)
 
 
 @pytest.mark.parametrize(
-    ("pixels", "unit", "told"),
+    ("pixels", "unit", "message"),
     [
         (10 * np.log10(CLUTTER), "sigma0", "sigma0 is never below 0"),
         (10 * np.log10(CLUTTER), "amplitude", "amplitude is never below 0"),
@@ -77,6 +77,6 @@ def test_values_that_a_unit_can_have(pixels, unit):
         (np.full((2, 2, 1), np.nan, np.float32), "db", "no pixel has a value"),
     ],
 )
-def test_a_unit_that_cannot_be_true(pixels, unit, told):
-    with pytest.raises(DataError, match=told):
+def test_implausible_unit_is_an_error(pixels, unit, message):
+    with pytest.raises(DataError, match=message):
         check_unit(pixels, unit)

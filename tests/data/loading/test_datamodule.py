@@ -1,4 +1,4 @@
-"""The packed cache and the batches made of it."""
+"""Packed cache of a chip store, and batches from it."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def packed(store: ChipStore) -> list[Path]:
     return sorted((store.root / ".cache").glob("*.npy"))
 
 
-def test_images_are_those_of_the_contract(store: ChipStore) -> None:
+def test_images_match_the_contract(store: ChipStore) -> None:
     chips = read(store)
     assert chips.images.shape == (10, 8, 8, 3) and chips.labels.tolist() == [0] * 5 + [1] * 5
     for image, path in zip(chips.images, store.table["path"], strict=True):
         np.testing.assert_array_equal(image, CONTRACT.to_image(read_chip(store.root / path)))
 
 
-def test_the_second_reading_reads_no_chip(store: ChipStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_images_are_not_read_again(store: ChipStore, monkeypatch: pytest.MonkeyPatch) -> None:
     first = read(store).images
     monkeypatch.setattr(packed_cache, "read_chip", None)
     again = read(store)
@@ -73,36 +73,36 @@ def test_the_second_reading_reads_no_chip(store: ChipStore, monkeypatch: pytest.
 @pytest.mark.parametrize(
     "change", [{"size": 4}, {"crop": None}, {"units": UNITS | {"uint16": (Stretch(high=100),) * 3}}]
 )
-def test_another_transform_is_another_cache(store: ChipStore, change: dict[str, object]) -> None:
+def test_another_contract_has_another_cache(store: ChipStore, change: dict[str, object]) -> None:
     first, second = read(store), read(store, CONTRACT.model_copy(update=change))
     assert len(packed(store)) == 2 and not np.array_equal(first.images, second.images)
 
 
-def test_a_subset_and_its_order_are_their_own(store: ChipStore) -> None:
+def test_subset_in_another_order(store: ChipStore) -> None:
     whole = read(store).images
     part = ChipImages(store.root, store.table.iloc[[7, 2]], store.classes, CONTRACT)
     np.testing.assert_array_equal(part.images, whole[[7, 2]])
 
 
-def test_what_another_manifest_left_is_removed(store: ChipStore) -> None:
+def test_cache_of_another_manifest_is_removed(store: ChipStore) -> None:
     read(store)
     store.table.iloc[:6].to_parquet(store.root / "manifest.parquet")
     assert len(read(ChipStore.open(store.root))) == 6
     assert len(packed(store)) == 1
 
 
-def test_what_a_killed_process_left_is_removed(store: ChipStore) -> None:
+def test_temporary_file_of_a_killed_process_is_removed(store: ChipStore) -> None:
     def read_and_die() -> None:
-        packed_cache._fill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # in a process of its own
+        packed_cache._fill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # in its own process
         read(store)
 
     process = multiprocessing.get_context("fork").Process(target=read_and_die)
     process.start()
     process.join(20)
-    (left,) = (store.root / ".cache").rglob("*.npy")
+    (stale,) = (store.root / ".cache").rglob("*.npy")
     assert process.exitcode == -signal.SIGKILL
     read(store)
-    assert [*(store.root / ".cache").rglob("*.npy")] == packed(store) != [left]
+    assert [*(store.root / ".cache").rglob("*.npy")] == packed(store) != [stale]
 
 
 def test_two_processes_give_the_same_bytes(store: ChipStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,13 +110,13 @@ def test_two_processes_give_the_same_bytes(store: ChipStore, monkeypatch: pytest
     (path,) = packed(store)
     first = path.read_bytes()
     path.unlink()
-    monkeypatch.setattr(packed_cache, "_PAYS", 1)
+    monkeypatch.setattr(packed_cache, "_MIN_CHIPS_FOR_TWO_JOBS", 1)
     monkeypatch.setattr(packed_cache, "_CHUNK", 3)
     read(store)
     assert path.read_bytes() == first
 
 
-def test_a_read_only_root_is_cached_elsewhere(
+def test_read_only_root_is_cached_in_the_user_folder(
     store: ChipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packed_cache, "user_cache_path", lambda name: tmp_path / name)
@@ -125,20 +125,20 @@ def test_a_read_only_root_is_cached_elsewhere(
     assert len(list((tmp_path / "rsft/chips").rglob("*.npy"))) == 1 and not packed(store)
 
 
-def test_no_room(store: ChipStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(store: ChipStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(packed_cache, "_fill", full)
-    with pytest.raises(RsftError, match=r"No space left on device.*make room"):
+    with pytest.raises(RsftError, match=r"No space left on device.*free some space"):
         read(store)
     assert not packed(store)
 
 
-def test_a_chip_that_is_not_what_the_manifest_says(store: ChipStore) -> None:
+def test_chip_that_differs_from_the_manifest_is_an_error(store: ChipStore) -> None:
     path = store.root / store.table["path"][3]
     cv2.imwrite(str(path), np.arange(256, dtype=np.uint8).reshape(16, 16))
-    with pytest.raises(DataError, match="not the one that the manifest describes") as caught:
+    with pytest.raises(DataError, match="not the one in the manifest") as caught:
         read(store)
     assert caught.value.location == str(path) and not packed(store)
     path.write_bytes(b"")
@@ -146,7 +146,7 @@ def test_a_chip_that_is_not_what_the_manifest_says(store: ChipStore) -> None:
         read(store)
 
 
-def test_a_unit_that_cannot_become_the_contract_s(store: ChipStore) -> None:
+def test_unit_that_cannot_be_converted_is_an_error(store: ChipStore) -> None:
     with pytest.raises(DataError, match="pixels, but the model takes sigma0"):
         read(store, CONTRACT.model_copy(update={"units": {"sigma0": (Stretch(high=1),) * 3}}))
 
@@ -165,7 +165,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(store: ChipStore, name: 
             seed=3,
             workers=workers,
         )
-        return [part for batch in data.train_dataloader() for part in batch]
+        return [tensor for batch in data.train_dataloader() for tensor in batch]
 
     one, two = batches(0), batches(2)
     assert len(one) == len(two) == 6
