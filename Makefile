@@ -1,27 +1,27 @@
-# `make help` lists the targets. Set-up happens once, into .venv; it is repeated only when pyproject.toml changes.
+# `make help` lists the targets. The first target installs rsft into .venv, again only if pyproject.toml changes.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .PHONY: help quickstart test lint clean
 
-help:  ## this list
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
-quickstart: $(INSTALLED)  ## simulate SAR ship chips, fine-tune the embedded backbone on them, classify new ones
+quickstart: $(INSTALLED)  ## simulate SAR ship chips, fine-tune the shipped backbone, classify the test chips
 	@test -f data/demo/manifest.parquet || $(BIN)/rsft prepare demo --root data/demo
 	@$(BIN)/rsft finetune recipes/quickstart.yaml
 	@$(BIN)/rsft predict runs/quickstart data/demo/chips/test -o runs/quickstart/predictions.gpkg --overwrite
 
-test: $(INSTALLED)  ## every test, the command line included
+test: $(INSTALLED)  ## run all tests, including the command line
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-lint: $(INSTALLED)  ## ruff and mypy --strict
+lint: $(INSTALLED)  ## run ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-clean:  ## remove what quickstart made
+clean:  ## remove the outputs of quickstart
 	rm -rf data/demo runs/quickstart
 
 $(INSTALLED): pyproject.toml
