@@ -76,7 +76,7 @@ RECIPE = """\
 # Bars
 # rsft finetune bars.yaml
 data: {root: ROOT, size: 32, augment: sar}
-meta: {every: 2, lr: 0.05, warmup: 1}
+meta: {outer_every: 2, lr: 0.05, warmup: 1}
 train: {epochs: 3, batch_size: 8, lr: 0.02}
 evaluate: {batch_size: 32}
 """
@@ -94,7 +94,7 @@ def recipe_file(root: Path, tmp_path: Path) -> Path:
 def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of that recipe."""
     from rsft.recipe.load import load_recipe
-    from rsft.training.ensemble import finetune
+    from rsft.training.finetune import finetune
 
     folder = tmp_path_factory.mktemp("finished")
     (folder / "bars.yaml").write_text(RECIPE.replace("ROOT", str(root)))

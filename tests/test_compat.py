@@ -17,10 +17,19 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-RENAMED_KEYS: dict[str, str] = {}
+RENAMED_KEYS: dict[str, str] = {
+    "meta.init": "meta.init_scale",
+    "meta.every": "meta.outer_every",
+    "meta.round": "meta.resplit_every",
+    "head.scale": "head.logit_scale",
+    "loss.defer": "loss.drw_start",
+    "train.accumulate": "train.accumulate_grad_batches",
+    "train.clip_norm": "train.max_grad_norm",
+    "train.runs": "train.ensemble_size",
+}
 """Keys of recipes: {"train.runs": "train.members"}. A section that moves needs a row for each of its keys."""
 
-RENAMED_VALUES: dict[tuple[str, str], object] = {}
+RENAMED_VALUES: dict[tuple[str, str], object] = {("train.precision", "32"): "fp32"}
 """Values of recipes, by old key and old value as text: {("train.precision", "32"): "fp32"}."""
 
 RENAMED_COLUMNS: dict[str, str] = {}

@@ -17,7 +17,7 @@ from rsft.recipe.library import Shipped, library_folder, list_recipes
 from rsft.recipe.load import load_recipe
 from tests.helpers import recipe_sources, tiny_backbones
 
-TINY = ("data.workers=0", "train.epochs=3", "train.batch_size=4", "train.runs=1")
+TINY = ("data.workers=0", "train.epochs=3", "train.batch_size=4", "train.ensemble_size=1")
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def type_in(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.chdir(place)
     monkeypatch.setenv("RSFT_WEIGHTS", str(place / "weights"))
     for card in tiny_backbones.CARDS:
-        monkeypatch.setitem(registry._OWN, card.name, card)
+        monkeypatch.setitem(registry._RSFT_CARDS, card.name, card)
     recipe_sources.make_small(monkeypatch)
 
     def run(command: str, *more: object) -> str:

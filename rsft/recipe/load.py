@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,42 @@ import yaml
 from pydantic import ValidationError
 
 from rsft.errors import Fault, RecipeError, RequestError
-from rsft.recipe.fields import Section
-from rsft.recipe.schema import KEYS, SECTIONS, Recipe
-from rsft.recipe.schema_text import allowed
+from rsft.recipe.components import WORDS
+from rsft.recipe.keys import allowed_words, explain_unknown, nearest_key, recipe_keys
+from rsft.recipe.renames import current_key, rename_document, rename_keys
+from rsft.recipe.schema import SECTIONS, Recipe
 from rsft.recipe.text import Document, parse_value, read_document, show
 
+COMMAND_LINE = "command line"
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, with `section.key=value` overrides whose values are YAML; a later one wins.
+
+def load_recipe(path: Path, overrides: Sequence[str] = (), *, stored: bool = False) -> Recipe:
+    """Read a recipe.
+
+    Old names of keys are read too, with a warning.
+
+    Args:
+        path: of the YAML file.
+        overrides: `section.key=value`, the value as YAML; a later one wins.
+        stored: rsft wrote the file, so its old names need no warning.
+
+    Returns:
+        The recipe with all defaults.
 
     Raises:
-        RequestError: no such file.
+        RequestError: the file does not exist.
         RecipeError: every fault of the file and of the overrides at once.
+
+    Example:
+        >>> from rsft.recipe.library import find_recipe
+        >>> load_recipe(find_recipe("quickstart"), ["train.lr=0.02"]).train.lr
+        0.02
     """
     if not path.is_file():
         raise RequestError("there is no such recipe", path, "`rsft recipes ls` lists those that come with rsft")
     document = read_document(path)
     readable = document.is_readable
+    rename_document(document, warn=not stored)
     document.values.setdefault("name", path.stem)
     overridden = _override(document, overrides)
     recipe = _validate(document, overridden) if readable else None
@@ -37,48 +55,49 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """A recipe as YAML with every key explained; it loads back equal."""
-    lines = [_explain(key, key, getattr(recipe, key)) for key in Recipe.model_fields if key not in SECTIONS]
-    for name, model in SECTIONS.items():
-        section: Section | None = getattr(recipe, name)
-        lines += ["", f"# {model.__doc__}", f"{name}:" if section else f"{name}: null"]
-        unneeded = section.unneeded if section else {}
-        keys = [(key, value) for key, value in section or () if key not in unneeded]
-        lines += [_explain(f"{name}.{key}", f"  {key}", value) for key, value in keys]
+    """Return a recipe as YAML with a comment on every key; it loads back equal."""
+    infos = Recipe.model_fields
+    lines = [_dump_key(key, value, infos[key].description) for key, value in recipe if key not in SECTIONS]
+    for name, section in recipe.sections():
+        lines += ["", f"# {SECTIONS[name].__doc__}", f"{name}:" if section else f"{name}: null"]
+        if section is not None:
+            infos, unneeded = section.key_infos, section.unneeded
+            values = [(key, value) for key, value in section if key not in unneeded]
+            lines += [_dump_key(f"  {key}", value, infos[key].description) for key, value in values]
     return "\n".join(lines) + "\n"
 
 
-def flatten(recipe: Recipe) -> dict[str, Any]:
-    """Every value by its dotted key; a section that is left out has none."""
-    sections = {"": recipe} | {f"{name}.": getattr(recipe, name) for name in SECTIONS}
-    return {
-        f"{prefix}{key}": value
-        for prefix, section in sections.items()
-        for key, value in section or ()
-        if not isinstance(value, Section) and f"{prefix}{key}" not in SECTIONS
-    }
-
-
-def _explain(key: str, label: str, value: Any) -> str:
-    return f"{f'{label}: {show(value)}':<38}  # {KEYS[key].description}"
+def _dump_key(label: str, value: Any, description: str | None) -> str:
+    return f"{f'{label}: {show(value)}':<38}  # {description}"
 
 
 def _override(document: Document, overrides: Sequence[str]) -> set[str]:
-    """Put the overrides into the document's values; return the keys that they set."""
-    done = set()
+    """Put the overrides into the document's values and return the keys that they set."""
+    keys = set()
     for text in overrides:
-        key, equals, raw = map(str.strip, text.partition("="))
+        written, equals, raw = map(str.strip, text.partition("="))
+        key = current_key(written)
         if not equals:
-            document.faults.append(Fault("command line", 0, text, "no value", "write section.key=value"))
-        elif key not in KEYS and key not in SECTIONS:
-            _add_fault(document, key, raw, _no_such(key), overridden=True)
+            document.faults.append(Fault(COMMAND_LINE, 0, text, "no value", "write section.key=value"))
+        elif key not in SECTIONS and key not in recipe_keys():
+            _add_fault(document, key, raw, explain_unknown(key), overridden=True)
         else:
             try:
-                _set(document.values, key, parse_value(raw))
-                done.add(key)
+                value = parse_value(raw)
             except yaml.YAMLError:
-                _add_fault(document, key, raw, f"not valid YAML; {allowed(key)}", overridden=True)
-    return done
+                _add_fault(document, key, raw, f"not valid YAML; {_words(key)}", overridden=True)
+                continue
+            _set(document.values, *_current(written, value))
+            keys.add(key)
+    return keys
+
+
+def _current(key: str, value: Any) -> tuple[str, Any]:
+    """Return the present names of an override's key and values, with a warning for old ones."""
+    if key in SECTIONS:
+        return key, rename_keys(value, f"{key}.", place=COMMAND_LINE) if isinstance(value, dict) else value
+    ((new, value),) = rename_keys({key: value}, place=COMMAND_LINE).items()
+    return new, value
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
@@ -88,67 +107,51 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
         return
     if values.get(section) is None:
         values[section] = {}
-    if isinstance(values[section], dict):  # anything else is the section's own fault, reported as such
+    if isinstance(values[section], dict):  # any other value is a fault of the section itself
         values[section][leaf] = value
 
 
 def _validate(document: Document, overridden: set[str]) -> Recipe | None:
     for name in SECTIONS:
         if Recipe.model_fields[name].is_required():
-            document.values.setdefault(name, {})  # so that each missing key of it is named
+            document.values.setdefault(name, {})  # so that each missing key of the section is a fault
     try:
         recipe = Recipe.model_validate(document.values)
         _refuse_unneeded(document, recipe, overridden)
         return recipe
     except ValidationError as error:
-        first: dict[str, Any] = {}  # a union reports every branch that failed: one fault a key is enough
+        first: dict[str, Any] = {}  # a union reports every branch that failed: one fault for each key is enough
         for item in error.errors(include_url=False):
             depth = 2 if item["loc"][0] in SECTIONS else 1
             first.setdefault(".".join(map(str, item["loc"][:depth])), item)
     for key, item in first.items():
-        found = "nothing" if item["type"] == "missing" else show(item["input"])
-        words = _no_such(key) if item["type"] == "extra_forbidden" else allowed(key)
-        _add_fault(document, key, found, words, overridden=bool({key, item["loc"][0]} & overridden))
+        context = item.get("ctx", {}) if item["type"] == WORDS else {}
+        missing = item["type"] == "missing" or context.get("missing", False)
+        words = context.get("words") or _words(key, unknown=item["type"] == "extra_forbidden")
+        is_overridden = bool({key, item["loc"][0]} & overridden)
+        _add_fault(document, key, "nothing" if missing else show(item["input"]), words, overridden=is_overridden)
     return None
 
 
+def _words(key: str, *, unknown: bool = False) -> str:
+    return explain_unknown(key) if unknown else allowed_words(key)
+
+
 def _refuse_unneeded(document: Document, recipe: Recipe, overridden: set[str]) -> None:
-    """A key that the section does not take beside its others would do nothing, without a word."""
-    for name in SECTIONS:
-        section: Section | None = getattr(recipe, name)
-        if section is None:
-            continue
-        for key, words in section.unneeded.items():
-            if key in section.model_fields_set:
-                dotted, found = f"{name}.{key}", show(getattr(section, key))
-                _add_fault(document, dotted, found, words, overridden=dotted in overridden)
+    """Add a fault for each key that would have no effect beside the others of its section."""
+    for name, section in recipe.sections():
+        for key, words in section.unneeded.items() if section else ():
+            if section and key in section.model_fields_set:
+                dotted, value = f"{name}.{key}", show(getattr(section, key))
+                _add_fault(document, dotted, value, words, overridden=dotted in overridden)
 
 
-def _add_fault(document: Document, key: str, found: str, words: str, *, overridden: bool) -> None:
-    """Note a fault at the key's line, or where the key or section stands that was probably meant."""
-    places = (key, _nearest(key), key.partition(".")[0])
-    line = next((document.lines[place] for place in places if place in document.lines), 0)
+def _add_fault(document: Document, key: str, value: str, words: str, *, overridden: bool) -> None:
+    """Add a fault at the line of the key, or of the key or section that was probably meant."""
+    candidates = (key, nearest_key(key), key.partition(".")[0])
+    line = next((document.lines[candidate] for candidate in candidates if candidate in document.lines), 0)
     file = document.file
     if overridden:
-        found = f"{found} (command line)"
-        file = document.file if line else "command line"
-    document.faults.append(Fault(file, line, key, found, words))
-
-
-def _no_such(key: str) -> str:
-    if key in KEYS:  # a dotted key in a file
-        section, _, leaf = key.partition(".")
-        return f"no such key; write {leaf} in the section {section}"
-    near = _nearest(key)
-    return f"no such key; did you mean {near}?" if near else "no such key; `rsft recipes show` explains them all"
-
-
-def _nearest(key: str) -> str:
-    """The known key that was probably meant: of the same section, of the same last name, or alike; "" if none."""
-    section, _, leaf = key.rpartition(".")
-    if section in SECTIONS and (near := difflib.get_close_matches(leaf, SECTIONS[section].model_fields, 1)):
-        return f"{section}.{near[0]}"
-    namesakes = [known for known in KEYS if known.rpartition(".")[2] == leaf]
-    near = difflib.get_close_matches(key, namesakes, 1, cutoff=0)
-    near = near or difflib.get_close_matches(key, KEYS if section else [*SECTIONS, *KEYS], 1)
-    return near[0] if near else ""
+        value = f"{value} (command line)"
+        file = document.file if line else COMMAND_LINE
+    document.faults.append(Fault(file, line, key, value, words))

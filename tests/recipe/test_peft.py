@@ -1,11 +1,12 @@
+"""The section `peft` takes its keys from the dataclasses of the methods."""
+
 from dataclasses import fields
 
 import pytest
 
 from rsft.errors import RecipeError
-from rsft.peft import METHODS as CLASSES
+from rsft.peft.methods.registry import METHODS
 from rsft.recipe.load import dump_recipe, load_recipe
-from rsft.recipe.schema import METHODS
 
 BASE = "data: {root: x, size: 32}\ntrain: {epochs: 1}\n"
 
@@ -15,10 +16,11 @@ def recipe(folder, peft):
     return load_recipe(folder / "x.yaml")
 
 
-def test_methods_and_their_keys_are_those_of_the_classes():
-    assert set(METHODS) == set(CLASSES) - {"together"}
-    for name, method in METHODS.items():
-        assert set(method.keys) == {field.name for field in fields(CLASSES[name])}, name
+@pytest.mark.parametrize("method", METHODS)
+def test_the_keys_of_a_method_are_the_fields_of_its_dataclass(tmp_path, method):
+    peft = recipe(tmp_path, f"{{method: {method}}}").peft
+    assert peft.build() == METHODS[method]()
+    assert list(peft.settings) == [field.name for field in fields(METHODS[method])]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -33,11 +35,47 @@ def test_every_method_loads_dumps_and_loads(tmp_path, method):
 def test_a_key_that_the_method_does_not_take(tmp_path):
     with pytest.raises(RecipeError) as caught:
         recipe(tmp_path, "{method: adapter, rank: 4}")
-    assert "peft.rank: found 4; nothing: the method adapter takes dim, blocks, scale, dropout" in str(caught.value)
+    assert "peft.rank: found 4; nothing: the PEFT method adapter takes dim, blocks, scale, dropout" in str(caught.value)
 
 
-def test_settings_by_pattern(tmp_path):
-    loaded = recipe(tmp_path, "{rank: {blocks.*.q: 8, '*': 2}, blocks: 0-3, scale: {'*': 0.5}}")
-    assert loaded.peft.rank == {"blocks.*.q": 8, "*": 2}
+def test_an_unknown_method_is_a_fault_beside_those_of_its_keys(tmp_path):
+    with pytest.raises(RecipeError) as caught:
+        recipe(tmp_path, "{method: lorra, rank: -1, rnk: 2, blocks: all}")
+    assert [str(fault).partition(": ")[2] for fault in caught.value.faults] == [
+        f"peft.method: found lorra; {' | '.join(METHODS)}",
+        "peft.rank: found -1; a whole number >= 1, or numbers by pattern of sites, such as {blocks.*.q: 8, '*': 4}",
+        "peft.rnk: found 2; no such key; did you mean peft.rank?",
+    ]
+
+
+def test_values_by_pattern(tmp_path):
+    loaded = recipe(tmp_path, "{rank: {blocks.*.q: 8, '*': 0}, blocks: 0-3, scale: {'*': 0.5}}")
+    assert loaded.peft.settings["rank"] == {"blocks.*.q": 8, "*": 0}
     (tmp_path / "y.yaml").write_text(dump_recipe(loaded))
     assert load_recipe(tmp_path / "y.yaml") == loaded
+
+
+def test_positions_by_letter_or_by_name(tmp_path):
+    assert recipe(tmp_path, "{positions: 12}").peft.settings["positions"] == "12"
+    named = recipe(tmp_path, "{positions: [q, v, mlp1]}")
+    assert named.peft.settings["positions"] == ["q", "v", "mlp1"]
+    (tmp_path / "y.yaml").write_text(dump_recipe(named))
+    assert load_recipe(tmp_path / "y.yaml") == named
+
+
+@pytest.mark.parametrize(
+    ("peft", "words"),
+    [
+        ("{rank: {'*': -1}}", "numbers by pattern of sites"),
+        ("{blocks: [-1]}", "a list of whole numbers >= 0"),
+        ("{positions: [q, mlp3]}", "a list of q | k | v | out | mlp1 | mlp2"),
+        ("{scale: 0}", "a number > 0, or 1/r | learnable"),
+        ("{dropout: {'*': 1}}", "a number >= 0 and < 1"),
+        ("{method: 3}", "lora | lotr"),
+    ],
+)
+def test_values_that_are_not_allowed(tmp_path, peft, words):
+    with pytest.raises(RecipeError) as caught:
+        recipe(tmp_path, peft)
+    (fault,) = caught.value.faults
+    assert words in fault.allowed

@@ -10,7 +10,7 @@ import pytest
 from rsft.backbones.card import Remote
 from rsft.backbones.registry import find_card
 from rsft.recipe.library import Shipped, list_recipes
-from rsft.recipe.load import flatten, load_recipe
+from rsft.recipe.load import load_recipe
 
 RECIPES = list_recipes()
 THREE_SCENARIOS = [entry for entry in RECIPES if entry.name.startswith(("satmae_", "in21k_"))]
@@ -61,7 +61,7 @@ def test_recipes_of_a_transfer_differ_in_their_method_alone() -> None:
         keys = [
             {
                 key: value
-                for key, value in flatten(load_recipe(entry.path)).items()
+                for key, value in load_recipe(entry.path).flatten().items()
                 if not key.startswith(("peft", "meta"))
             }
             | {"name": group}
@@ -76,4 +76,4 @@ def test_a_modulator_starts_where_the_plain_recipe_is() -> None:
         if recipe.meta is not None:
             plain = load_recipe(entry.path.with_name(entry.path.name.replace("_meta", "_")))
             scale = 1 / plain.peft.rank if plain.peft.scale == "1/r" else plain.peft.scale
-            assert recipe.meta.init == pytest.approx(scale)
+            assert recipe.meta.init_scale == pytest.approx(scale)

@@ -1,8 +1,10 @@
+"""A key without an effect is a fault."""
+
 import pytest
 
 from rsft.errors import RecipeError
 from rsft.recipe.load import dump_recipe, load_recipe
-from rsft.recipe.schema import LOSSES
+from rsft.recipe.registries import LOSSES
 
 BASE = "data: {root: x, size: 32}\ntrain: {epochs: 1}\n"
 
@@ -18,21 +20,25 @@ def test_every_loss_loads_dumps_and_loads(tmp_path, loss):
     text = dump_recipe(loaded)
     (tmp_path / "y.yaml").write_text(text)
     assert load_recipe(tmp_path / "y.yaml") == loaded
+    assert loaded.loss.build() == LOSSES[loss]()
     assert ("  gamma:" in text) == (loss == "focal")
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("loss: {name: ce, tau: 1}", "loss.tau: found 1.0; nothing: the loss ce takes no keys"),
-        ("loss: {name: ldam, weight: 1}", "the loss ldam takes margin, margin_scale, defer, beta"),
-        ("loss: {name: ldam, beta: 0.9}", "loss.beta: found 0.9; nothing: without loss.defer LDAM weights no class"),
-        ("head: {kind: linear, scale: 25}", "head.scale: found 25.0; nothing: a linear head has no scale"),
-        ("head: {init: random, shots: 1}", "head.shots: found 1; nothing: the start random counts no shots"),
+        ("loss: {name: ce, tau: 1}", "loss.tau: found 1; nothing: the loss ce takes no keys"),
+        ("loss: {name: ldam, weight: 1}", "the loss ldam takes margin, margin_scale, drw_start, beta"),
+        (
+            "loss: {name: ldam, beta: 0.9}",
+            "loss.beta: found 0.9; nothing: without loss.drw_start LDAM weights no class",
+        ),
+        ("head: {kind: linear, logit_scale: 25}", "head.logit_scale: found 25.0; nothing: a linear head has no scale"),
+        ("head: {init: random, shots: 1}", "head.shots: found 1; nothing: the initialization random uses no shots"),
         ("evaluate: {margin: 8}", "evaluate.margin: found 8; nothing: without crops (evaluate.tta) there is no margin"),
     ],
 )
-def test_a_key_that_would_do_nothing(tmp_path, text, words):
+def test_a_key_without_an_effect(tmp_path, text, words):
     with pytest.raises(RecipeError) as caught:
         recipe(tmp_path, text)
     assert words in str(caught.value)
@@ -40,5 +46,8 @@ def test_a_key_that_would_do_nothing(tmp_path, text, words):
 
 def test_all_of_them_at_once(tmp_path):
     with pytest.raises(RecipeError) as caught:
-        recipe(tmp_path, "loss: {name: ce, tau: 1, gamma: 1}\nhead: {shots: 1}")
-    assert [fault.key for fault in caught.value.faults] == ["loss.tau", "loss.gamma", "head.shots"]
+        recipe(tmp_path, "loss: {name: ce, tau: 1, gamma: 1}\nhead: {kind: cosine}")
+    assert [fault.key for fault in caught.value.faults] == ["loss.tau", "loss.gamma"]
+    with pytest.raises(RecipeError) as caught:
+        recipe(tmp_path, "loss: {name: ldam, beta: 0.9}\nhead: {shots: 1}")
+    assert [fault.key for fault in caught.value.faults] == ["loss.beta", "head.shots"]

@@ -35,9 +35,9 @@ from rich.table import Table
 from rsft.cli.display.console import console
 from rsft.data.prepare.demo import prepare_demo
 from rsft.recipe.load import load_recipe
-from rsft.training.callbacks.recorder import Listener
-from rsft.training.ensemble import finetune
-from rsft.training.runs.reader import TIMING, find_runs
+from rsft.training.callbacks.recorder import RunListener
+from rsft.training.finetune import finetune
+from rsft.training.runs.reader import TIMING_COLUMNS, find_runs
 from rsft.training.runs.writer import Run
 from rsft.utils.atomic_files import write_text
 
@@ -46,8 +46,8 @@ RECIPE = """\
 # python -m tools.maintenance.kill_runs
 data: {root: ROOT, size: 32, crop: 96, augment: sar}
 peft: {rank: 4, dropout: 0.2}
-meta: {every: 2, lr: 0.05, warmup: 0.5}
-train: {epochs: 8, batch_size: 8, lr: 0.1, clip_norm: 1.0, accumulate: 3, patience: 8, checkpoint_steps: 2}
+meta: {outer_every: 2, lr: 0.05, warmup: 0.5}
+train: {epochs: 8, batch_size: 8, lr: 0.1, max_grad_norm: 1.0, accumulate_grad_batches: 3, patience: 8, checkpoint_steps: 2}
 evaluate: {every: 2}
 """
 
@@ -106,13 +106,13 @@ def compare(work: Path) -> dict[str, bool]:
 
     def rows(folder: Path, name: str) -> str:
         table = pd.read_csv(folder / name, dtype=str, keep_default_na=False) if (folder / name).exists() else None
-        return "" if table is None else str(table.drop(columns=list(TIMING), errors="ignore").to_csv())
+        return "" if table is None else str(table.drop(columns=list(TIMING_COLUMNS), errors="ignore").to_csv())
 
     return {
         "one run": sum(run.status != "broken" for run in find_runs(work / "killed")) == 1,
         "both are done": first.status == second.status == "done",
         **{name: rows(first.folder, name) == rows(second.folder, name) for name in ("metrics.csv", "modulator.csv")},
-        "bundle": first.facts.get("bundle_sha256") == second.facts.get("bundle_sha256", "none"),
+        "bundle": first.metadata.get("bundle_sha256") == second.metadata.get("bundle_sha256", "none"),
     }
 
 
@@ -163,12 +163,12 @@ def _train(recipe: Path, runs: Path) -> None:
     write_text(runs / _CLOCK, json.dumps([clock.start, time.process_time()]))
 
 
-class _Clock(Listener):
+class _Clock(RunListener):
     """The processor's seconds before training."""
 
     start = 0.0
 
-    def started(self, run: Run, facts: dict[str, Any]) -> None:
+    def on_start(self, run: Run, facts: dict[str, Any]) -> None:
         """Note them."""
         self.start = time.process_time()
 
@@ -204,7 +204,7 @@ def _moment(runs: Path) -> str:
     found = find_runs(runs)
     if not found:
         return "nothing is there yet"
-    position = found[-1].facts.get("position")
+    position = found[-1].metadata.get("position")
     saved = f"saved after {position[0]} epochs and {position[1]} batches" if position else "nothing saved yet"
     return f"{found[-1].status}, {saved}" + (", bundle written" if (found[-1].folder / "bundle").exists() else "")
 

@@ -1,6 +1,6 @@
 """Make the artefacts that later versions must open: python -m tools.maintenance.make_compat [--out tests/compat]
 
-The commands of the quick start run at a small size with the recipes in `tools/maintenance/compat/`, each in its own process.
+The commands of the quick start run at a small size, on the recipes in `tools/maintenance/compat/`.
 The result goes to <out>/<major>.<minor>/ of this version: a chip store, a finished run, an average of two runs, a
 stopped run with the result of the unbroken one, sweeps, recipes with every key, and adapters. The script removes what
 names the machine. `tests/test_compat.py` opens every such folder. Takes two minutes on one core; needs Ray. Linux only.
@@ -29,8 +29,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 import rsft
 from rsft.peft import METHODS, AdaptFormer, LoRA, Together, attach, export_peft
+from rsft.recipe.keys import recipe_keys
 from rsft.recipe.load import dump_recipe, load_recipe
-from rsft.recipe.schema import KEYS
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).parent / "compat"
@@ -184,7 +184,7 @@ def make_recipes(folder: Path) -> None:
         used |= set(flat(yaml.safe_load((folder / file).read_text())))
         for key, _, value in (wish.partition("=") for wish in wishes):
             used |= set(flat({key: yaml.safe_load(value)}))
-    if missing := set(KEYS) - used:
+    if missing := set(recipe_keys()) - used:
         raise RuntimeError(f"no recipe in {SOURCE} has {', '.join(sorted(missing))}")
     (folder / "values.json").write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
 

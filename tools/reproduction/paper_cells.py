@@ -16,13 +16,13 @@ from rsft.errors import RequestError
 from rsft.recipe.fields import Section
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
-from rsft.recipe.schema import Peft, Recipe
+from rsft.recipe.schema import PeftSection, Recipe
 from rsft.recipe.text import show
 from rsft.sweep.trials import Trial
 from rsft.utils.atomic_files import write_text
 
 DATA = Path(__file__).with_name("paper_tables.yaml")
-METHOD = ("method", "positions", "blocks", "prompts", "dim")
+METHOD = ("positions", "blocks", "prompts", "dim")
 """Keys of the section peft that come of the paper's recipe when it is moved; rank and scale go with the network."""
 
 Measure = Literal[
@@ -182,9 +182,9 @@ def _moved(name: str, on: str, overrides: tuple[str, ...]) -> Recipe:
     paper, base = load_recipe(find_recipe(name)), load_recipe(find_recipe(on), overrides)
     if paper.meta is not None and base.meta is None:
         raise RequestError("the table needs a recipe with the section meta", on, "add the section, or name another one")
-    peft = base.peft.model_dump() | {key: getattr(paper.peft, key) for key in METHOD}
-    if paper.peft.scale == "learnable":
-        peft["scale"] = "learnable"
-    unneeded = Peft.model_validate(peft).unneeded
-    method = Peft.model_validate({key: value for key, value in peft.items() if key not in unneeded})
+    kept = [key for key in METHOD if key in paper.peft.settings]
+    kept += ["scale"] if paper.peft.settings.get("scale") == "learnable" else []
+    settings = {key: value for key, value in base.peft.settings.items() if key in paper.peft.settings}
+    settings |= {key: paper.peft.settings[key] for key in kept}
+    method = PeftSection.model_validate({"method": paper.peft.method} | settings)
     return base.model_copy(update={"name": name, "peft": method, "meta": base.meta if paper.meta else None})

@@ -91,14 +91,13 @@ def count(cell: Cell, trials: Sequence[Trial], classes: int) -> tuple[int, int]:
     import torch
 
     from rsft.backbones.registry import find_card
-    from rsft.peft import METHODS, attach
+    from rsft.peft import attach
 
     (trial,) = trials
     recipe: Recipe = trial.recipe
     with torch.device("meta"):
         vit = find_card(recipe.backbone.name).build(recipe.data.size)
-    peft = recipe.peft
-    adapted = attach(vit, METHODS[peft.method](**peft.model_dump(include=set(peft.keys))))
+    adapted = attach(vit, recipe.peft.build())
     return sum(part.numel() for part in adapted.theta), classes * vit.num_features
 
 
@@ -108,16 +107,16 @@ def distances(run: Path) -> dict[str, float | None]:
         return dict(json.loads((run / DISTANCES).read_text("utf-8")))
     from rsft.data.chips.store import ChipStore
     from rsft.data.loading.datamodule import ChipImages
-    from rsft.metrics.separation import class_distances, distance_by_group
+    from rsft.metrics.separation import class_mean_distances, distance_by_group
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.factory import load_classifier
-    from rsft.models.outputs import outputs_of
+    from rsft.models.outputs import collect_outputs
 
     bundle = Bundle.load(run / "bundle")
     split = json.loads((run / "evaluation" / "metrics.json").read_text("utf-8"))["split"]
     store = ChipStore.open(Path(bundle.recipe.data.root))
     chips = ChipImages(store.root, store.split(split), store.classes, bundle.contract)
-    features = outputs_of(load_classifier(bundle), chips.batches(bundle.recipe.evaluate.batch_size)).features
-    found = distance_by_group(class_distances(features, chips.labels, len(store.classes)), bundle.group_indices)
+    features = collect_outputs(load_classifier(bundle), chips.batches(bundle.recipe.evaluate.batch_size)).features
+    found = distance_by_group(class_mean_distances(features, chips.labels, len(store.classes)), bundle.group_indices)
     write_text(run / DISTANCES, json.dumps(found))
     return found

@@ -83,20 +83,22 @@ def run(recipe: Path, out: Path, job: Job, overrides: Sequence[str]) -> None:
     from rsft.data.loading.datamodule import ChipImages
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.factory import load_classifier
-    from rsft.models.outputs import outputs_of
+    from rsft.models.outputs import collect_outputs
     from rsft.recipe.load import load_recipe
-    from rsft.training.ensemble import finetune
+    from rsft.training.finetune import finetune
 
     name, seed, wishes = job
     resolved = load_recipe(recipe, [f"seed={seed}", *wishes, *overrides])
     began = time.process_time()
-    with patch("rsft.training.finetune.judged", side_effect=_as_it_is):  # nobody asks how far a row can be trusted
+    with patch(
+        "rsft.training.single_run.calibrate_bundle", side_effect=_as_it_is
+    ):  # nobody asks how far a row can be trusted
         made = finetune(resolved, out / "runs" / f"{name}, seed {seed}")
     seconds = time.process_time() - began
-    bundle = Bundle.load(made.bundle)
+    bundle = Bundle.load(made.bundle_dir)
     store = ChipStore.open(Path(bundle.recipe.data.root))
     chips = ChipImages(store.root, store.split("val"), store.classes, bundle.contract)
-    right = outputs_of(load_classifier(bundle, "cpu"), chips.batches(256)).logits.argmax(1) == chips.labels
+    right = collect_outputs(load_classifier(bundle, "cpu"), chips.batches(256)).logits.argmax(1) == chips.labels
     half = pd.Series(chips.labels).groupby(chips.labels).cumcount().to_numpy() % 2
     labels, classes = chips.labels, range(len(store.classes))
     recall = [[float(right[(half == h) & (labels == c)].mean()) for c in classes] for h in (0, 1)]
@@ -195,7 +197,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--methods", nargs="+", choices=sorted(PEFT), default=["lora", "adaptformer"])
     parser.add_argument(
-        "--meta", default="lr: 0.05, every: 3, ratio: 0.2, warmup: 1, holdout: false", help="keys of the meta section"
+        "--meta",
+        default="lr: 0.05, outer_every: 3, ratio: 0.2, warmup: 1, holdout: false",
+        help="keys of the meta section",
     )
     parser.add_argument("--starts-only", action="store_true", help="the starting scales alone")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")

@@ -90,9 +90,7 @@ def _write_cache(path: Path, root: Path, table: pd.DataFrame, contract: Contract
     jobs = min(2, os.cpu_count() or 1) if len(chips) >= _MIN_CHIPS_FOR_TWO_JOBS else 1
     chunks = [(start, chips[start : start + _CHUNK]) for start in range(0, len(chips), _CHUNK)]
     with atomic_file(path) as temporary:
-        offset = np.lib.format.open_memmap(
-            temporary, "w+", np.uint8, shape
-        ).offset  # writes the header only; the rest is sparse
+        offset = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape).offset  # a header, then a hole
         done = 0
         for count in imap_unordered(partial(_fill, temporary, offset, root, contract), chunks, jobs):
             done += count

@@ -1,54 +1,41 @@
-"""The trackers that a recipe may name."""
+"""Opens the trackers that a recipe names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING
 
 from rsft.errors import RequestError
-from rsft.recipe.schema import Recipe
+from rsft.recipe.registries import TRACKERS, Tracker
 
-PACKAGES: dict[str, tuple[str, ...]] = {
-    "tensorboard": (),  # its files are written here; the package is needed to look at them
-    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
-    "wandb": ("wandb",),
-}
-"""What each of them must import."""
-
-
-class Tracker(Protocol):
-    """Takes the numbers of one run.
-
-    Attributes:
-        id: by which a later process goes on with the same record.
-    """
-
-    id: str
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers by name at a step of the run; names have slashes, as in "train/loss"."""
-
-    def close(self, failed: bool) -> None:
-        """The run is over."""
+if TYPE_CHECKING:
+    from rsft.recipe.schema import Recipe
 
 
 def require_trackers(recipe: Recipe) -> None:
-    """Find out before a run whether what its recipe names is installed.
+    """Check before a run that the packages of its trackers are installed.
 
     Raises:
-        RequestError: it is not.
+        RequestError: a package is missing.
     """
     for name in recipe.track.to:
-        missing = [package for package in PACKAGES[name] if find_spec(package) is None]
+        missing = [package for package in TRACKERS[name].packages if find_spec(package) is None]
         if missing:
             fix = f"pip install 'rsft[track]', or leave {name} out of track.to"
             raise RequestError(f"the tracker {name} needs {', '.join(missing)}", "track.to", fix)
 
 
-def open_tracker(name: str, recipe: Recipe, folder: Path, known: str | None = None) -> Tracker:
-    """The tracker `name` for the run in `folder`; `known` is the id that it had in an earlier process."""
-    module = import_module(f"rsft.training.loggers.{name}")
-    return cast(Tracker, module.open_run(recipe, folder, known))
+def open_tracker(name: str, recipe: Recipe, folder: Path, record_id: str | None = None) -> Tracker:
+    """Open the record of a run in a tracker.
+
+    Args:
+        name: of the tracker.
+        recipe: of the run.
+        folder: the run folder.
+        record_id: id of the record from an earlier process, to continue it; None begins a new one.
+
+    Returns:
+        The open record.
+    """
+    return TRACKERS[name]().open(recipe, folder, record_id)

@@ -1,8 +1,8 @@
-"""TensorBoard's event files, written without TensorBoard: scalars are all that a run has, and their format is frozen.
+"""TensorBoard's event files, written without TensorBoard. A run has only scalars, and their file format is stable.
 
-A file is a sequence of records (TFRecord: length, checksum, content, checksum), a record is a protocol buffer `Event`
-(tensorflow/core/util/event.proto). Records are appended and flushed one by one, so that a killed run loses at most the
-last, which readers skip. Needing no package, it is on by default.
+A file is a sequence of records (TFRecord: length, checksum, content, checksum). A record is a protocol buffer `Event`
+(tensorflow/core/util/event.proto). Each record is appended and flushed at once, so that a killed run loses at most the
+last one, which readers skip. This tracker needs no package and is on by default.
 """
 
 from __future__ import annotations
@@ -12,37 +12,54 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-from rsft.recipe.schema import Recipe
+from rsft.recipe.registries import TRACKERS
+
+if TYPE_CHECKING:
+    from rsft.recipe.schema import Recipe
 
 _SESSION_START = 1
-_DOUBLE, _BYTES, _FLOAT, _VARINT = 1, 2, 5, 0  # protobuf's wire types
+_DOUBLE, _BYTES, _FLOAT, _VARINT = 1, 2, 5, 0  # wire types of protocol buffers
 
 
-def open_run(recipe: Recipe, folder: Path, known: str | None) -> EventFile:
-    """Event files in tensorboard/; a resumed run begins another one, from which readers know what is void."""
-    return EventFile(folder / "tensorboard")
+@TRACKERS.register
+@dataclass(frozen=True)
+class TensorBoard:
+    """TensorBoard: event files in the folder `tensorboard` of the run."""
+
+    name: ClassVar[str] = "tensorboard"
+    title: ClassVar[str] = "TensorBoard"
+    packages: ClassVar[tuple[str, ...]] = ()  # only viewing the files needs TensorBoard
+
+    def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> EventFile:
+        """Begin an event file. A resumed run begins another one, which voids the steps that it repeats."""
+        return EventFile(folder / "tensorboard")
 
 
 class EventFile:
     """One file of scalars.
 
+    Args:
+        folder: where the file is created.
+
     Attributes:
-        id: the folder's name: nothing else is needed to go on.
+        id: name of the folder; a resumed run needs nothing else to continue.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.id = folder.name
         now = time.time()
-        name = f"events.out.tfevents.{now:017.6f}.{socket.gethostname()}.{os.getpid()}"  # readers go by the name
+        name = f"events.out.tfevents.{now:017.6f}.{socket.gethostname()}.{os.getpid()}"  # readers sort by name
         self._file = (folder / name).open("ab")
         self._begun = False
         self._write(_field(1, now) + _field(3, b"brain.Event:2"))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Append the numbers; before the first of them, that what other files hold from this step on is void."""
+        """Append the numbers of a step; the first call voids what older files have from this step on."""
         if not self._begun:
             self._write(_field(1, time.time()) + _field(2, step) + _field(7, _field(1, _SESSION_START)))
             self._begun = True
@@ -50,7 +67,7 @@ class EventFile:
         self._write(_field(1, time.time()) + _field(2, step) + _field(5, summary))
 
     def close(self, failed: bool) -> None:
-        """Nothing more comes."""
+        """Close the file."""
         self._file.close()
 
     def _write(self, event: bytes) -> None:
@@ -60,7 +77,7 @@ class EventFile:
 
 
 def _field(number: int, value: float | int | bytes) -> bytes:
-    """A field of a protocol buffer: a double, a whole number, or bytes (text and messages too)."""
+    """Return a field of a protocol buffer: a double, a whole number, or bytes (also for text and messages)."""
     if isinstance(value, bytes):
         return _varint(number << 3 | _BYTES) + _varint(len(value)) + value
     if isinstance(value, int):
@@ -69,30 +86,30 @@ def _field(number: int, value: float | int | bytes) -> bytes:
 
 
 def _scalar(number: int, value: float) -> bytes:
-    """A single-precision field."""
+    """Return a single-precision field of a protocol buffer."""
     return _varint(number << 3 | _FLOAT) + struct.pack("<f", value)
 
 
 def _varint(value: int) -> bytes:
-    low, rest = value & 0x7F, value >> 7
-    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
+    low, high = value & 0x7F, value >> 7
+    return bytes([low | 0x80]) + _varint(high) if high else bytes([low])
 
 
-def _table(polynomial: int = 0x82F63B78) -> list[int]:
-    """Of CRC-32C (Castagnoli), bits reversed."""
+def _crc_table(polynomial: int = 0x82F63B78) -> list[int]:
+    """Return the table of CRC-32C (Castagnoli), bits reversed."""
     table = list(range(256))
     for _ in range(8):
         table = [value >> 1 ^ (polynomial if value & 1 else 0) for value in table]
     return table
 
 
-_TABLE = _table()
+_CRC_TABLE = _crc_table()
 
 
 def _checksum(data: bytes) -> bytes:
-    """TFRecord's masked CRC-32C."""
+    """Return TFRecord's masked CRC-32C."""
     crc = 0xFFFFFFFF
     for byte in data:
-        crc = _TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
+        crc = _CRC_TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
     crc ^= 0xFFFFFFFF
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

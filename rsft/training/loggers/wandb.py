@@ -1,43 +1,59 @@
-"""Weights & Biases. Its own variables rule where it writes: with WANDB_MODE=offline, in the run's folder."""
+"""Weights & Biases. Its environment variables decide where it writes: WANDB_MODE=offline writes to the run folder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from rsft.recipe.load import flatten
-from rsft.recipe.schema import Recipe
+from rsft.recipe.registries import TRACKERS
 
-
-def open_run(recipe: Recipe, folder: Path, known: str | None) -> WandB:
-    """Begin a run in the project `track.project`, or go on with `known`."""
-    import wandb
-
-    return WandB(
-        wandb.init(
-            project=recipe.track.project,
-            name=f"{recipe.name}/{folder.name}",
-            id=known,
-            resume="allow",
-            dir=folder,
-            config=flatten(recipe),
-            settings=wandb.Settings(silent=True, console="off"),
-        )
-    )
+if TYPE_CHECKING:
+    from rsft.recipe.schema import Recipe
 
 
+@TRACKERS.register
+@dataclass(frozen=True)
 class WandB:
-    """One run of Weights & Biases, with the recipe's keys as its configuration."""
+    """Weights & Biases: one run in the project `track.project`."""
+
+    name: ClassVar[str] = "wandb"
+    title: ClassVar[str] = "Weights & Biases"
+    packages: ClassVar[tuple[str, ...]] = ("wandb",)
+
+    def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> WandBRun:
+        """Begin a run of Weights & Biases, or continue the run with `record_id`."""
+        import wandb
+
+        return WandBRun(
+            wandb.init(
+                project=recipe.track.project,
+                name=f"{recipe.name}/{folder.name}",
+                id=record_id,
+                resume="allow",
+                dir=folder,
+                config=recipe.flatten(),
+                settings=wandb.Settings(silent=True, console="off"),
+            )
+        )
+
+
+class WandBRun:
+    """One run of Weights & Biases, with the recipe's keys as its configuration.
+
+    Args:
+        run: what `wandb.init` returned.
+    """
 
     def __init__(self, run: Any) -> None:
         self.run = run
         self.id = str(run.id)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """The numbers; two calls at one step are one row."""
+        """Record the numbers of a step; two calls at one step become one row."""
         self.run.log(dict(values), step=step)
 
     def close(self, failed: bool) -> None:
-        """The run is over."""
+        """End the run with the exit code of the process."""
         self.run.finish(exit_code=int(failed))

@@ -1,29 +1,30 @@
-"""Which chips each of the two loops of MetaPEFT sees."""
+"""The split of the training chips between the two loops of MetaPEFT."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 
+from rsft.recipe.registries import SAMPLERS
+from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.types import Indices
 
-Sampling = Literal["random", "class-balanced", "tail-heavy"]
 
+class MetaSplitter:
+    """Draws the meta subset, anew every `resplit_every` epochs, and its batches.
 
-class MetaRounds:
-    """The meta subset, drawn anew every round, and its batches.
-
-    Everything is a function of (seed, epoch, batch number), so that a run can go on from any point.
+    Every result is a function of (seed, epoch, batch number), so a run can be resumed at any step.
 
     Args:
         labels: class of every training chip (N,).
-        ratio: share of each class in the meta subset; every class with two chips or more is on both sides.
-        holdout: the inner loop of the round does not see the meta subset.
-        sampling: how batches are drawn from the subset: "random" keeps the long tail, "class-balanced" draws classes
-            alike, "tail-heavy" draws them by the inverse of their frequency.
-        length: epochs of a round.
+        ratio: fraction of each class in the meta subset; a class of two chips or more is always on both sides.
+        holdout: exclude the meta subset from the inner loop.
+        sampling: name of the sampler that draws batches from the subset: "random" keeps the long tail,
+            "class-balanced" gives classes equal probabilities, "tail-heavy" the inverse of their frequency.
+        batch_size: chips in a meta batch.
+        seed: of the recipe.
+        resplit_every: epochs between two splits.
     """
 
     def __init__(
@@ -32,20 +33,54 @@ class MetaRounds:
         *,
         ratio: float,
         holdout: bool,
-        sampling: Sampling,
+        sampling: str,
         batch_size: int,
         seed: int,
-        length: int = 1,
+        resplit_every: int = 1,
     ) -> None:
         self.labels, self.ratio, self.holdout, self.seed = labels, ratio, holdout, seed
-        self.sampling, self.batch_size, self.length = sampling, batch_size, length
-        self._drawn = lru_cache(maxsize=1)(self._draw)
+        self.sampling, self.batch_size, self.resplit_every = sampling, batch_size, resplit_every
+        self._cached_split = lru_cache(maxsize=1)(self._split)
 
-    def subset(self, epoch: int) -> Indices:
-        """The meta subset of the round that `epoch` is in, stratified by class."""
-        return self._drawn(epoch // self.length)
+    def meta_subset(self, epoch: int) -> Indices:
+        """Return the meta subset of an epoch, stratified by class.
 
-    def _draw(self, number: int) -> Indices:
+        Args:
+            epoch: number of the epoch from 0.
+
+        Returns:
+            Sorted indices of training chips (M,).
+        """
+        return self._cached_split(epoch // self.resplit_every)
+
+    def inner_subset(self, epoch: int) -> Indices:
+        """Return the chips that the inner loop may use in an epoch.
+
+        Args:
+            epoch: number of the epoch from 0.
+
+        Returns:
+            Sorted indices of training chips (K,).
+        """
+        all_chips = np.arange(len(self.labels))
+        return np.setdiff1d(all_chips, self.meta_subset(epoch)) if self.holdout else all_chips
+
+    def meta_batch(self, epoch: int, index: int) -> Indices:
+        """Draw a meta batch; only samplers other than "random" may draw a chip twice.
+
+        Args:
+            epoch: number of the epoch from 0.
+            index: number of the inner step in the epoch from 0.
+
+        Returns:
+            Indices of at most `batch_size` training chips (B,).
+        """
+        subset = self.meta_subset(epoch)
+        rng = np.random.default_rng((self.seed, epoch, 2, index))
+        size = min(self.batch_size, len(subset))
+        return SAMPLERS[self.sampling]().draw(self.labels, subset, size, rng)
+
+    def _split(self, number: int) -> Indices:
         rng = np.random.default_rng((self.seed, number, 1))
         chosen = []
         for label in np.unique(self.labels):
@@ -55,18 +90,42 @@ class MetaRounds:
                 chosen.append(rng.permutation(members)[:size])
         return np.sort(np.concatenate(chosen))
 
-    def inner(self, epoch: int) -> Indices:
-        """The chips that the inner loop may use in `epoch`."""
-        everything = np.arange(len(self.labels))
-        return np.setdiff1d(everything, self.subset(epoch)) if self.holdout else everything
 
-    def batch(self, epoch: int, count: int) -> Indices:
-        """The meta batch number `count` of `epoch`; a chip comes twice only where classes are not drawn as they are."""
-        subset = self.subset(epoch)
-        labels = self.labels[subset]
-        frequency = np.bincount(labels)[labels]
-        power = {"random": 0.0, "class-balanced": 1.0, "tail-heavy": 2.0}[self.sampling]
-        weights = frequency**-power
-        rng = np.random.default_rng((self.seed, epoch, 2, count))
-        size = min(self.batch_size, len(subset))
-        return rng.choice(subset, size, replace=self.sampling != "random", p=weights / weights.sum())
+def make_meta_splitter(meta: MetaSection, train: TrainSection, labels: Indices, seed: int) -> MetaSplitter:
+    """Return the splitter of a recipe.
+
+    Args:
+        meta: section of the outer loop.
+        train: section of the inner loop, which determines the default batch size.
+        labels: class of every training chip (N,).
+        seed: of the recipe.
+
+    Returns:
+        The splitter.
+    """
+    return MetaSplitter(
+        labels,
+        ratio=meta.ratio,
+        holdout=meta.holdout,
+        sampling=meta.sampling,
+        batch_size=outer_batch_size(meta, train),
+        seed=seed,
+        resplit_every=meta.resplit_every,
+    )
+
+
+def outer_batch_size(meta: MetaSection, train: TrainSection) -> int:
+    """Return the number of chips in an outer step.
+
+    Without `meta.batch_size` it is `train.batch_size`, or with the joint schedule the number at which an epoch passes
+    over the meta subset once.
+
+    Args:
+        meta: section of the outer loop.
+        train: section of the inner loop.
+    """
+    if meta.batch_size is not None or meta.schedule == "alternating":
+        return meta.batch_size or train.batch_size
+    inner_share = 1 - meta.ratio if meta.holdout else 1.0
+    inner_chips = train.batch_size * train.accumulate_grad_batches * meta.outer_every
+    return max(1, round(inner_chips * meta.ratio / inner_share))

@@ -1,138 +1,272 @@
-"""Losses for the long tail, by the names of the literature."""
+"""Losses for long-tailed data, under their names in the literature.
+
+A loss is a frozen dataclass in `LOSSES`. Its fields are keys of a recipe's section `loss`, and `make` returns the
+function of logits and labels. Nothing here imports torch before `make`, so that recipes are checked without it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from rsft.recipe.registries import LOSSES, LossConfig, LossFunction
 
-from rsft.recipe.schema import Loss as Section
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits (B, C) and labels (B,) -> scalar, the mean over the batch."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def make_loss(section: Section, class_counts: Tensor) -> Loss:
-    """The loss that `section` names, for a training set with `class_counts` (C,) chips a class.
+def make_loss(loss: LossConfig, class_counts: Tensor) -> LossFunction:
+    """Return the function of a loss.
 
-    A class without a chip counts as one of a single chip.
+    Args:
+        loss: with its settings.
+        class_counts: training chips of each class (C,); a class without a chip counts as a class with one.
     """
-    keys = section.model_dump(include=set(section.keys))
-    return LOSSES[section.name](class_counts.float().clamp(min=1), **keys)
+    return loss.make(class_counts.float().clamp(min=1))
 
 
-def logit_adjustment(counts: Tensor, *, tau: float) -> Loss:
+@LOSSES.register
+@dataclass(frozen=True)
+class LogitAdjustmentLoss:
     """CE(logits + tau log prior): Menon et al. 2021, equation 10, https://arxiv.org/abs/2007.07314."""
-    shift = tau * (counts / counts.sum()).log()
-    return lambda logits, labels: F.cross_entropy(logits + shift.to(logits.device), labels)
+
+    name: ClassVar[str] = "logit_adjustment"
+    title: ClassVar[str] = "logit-adjusted cross entropy"
+
+    tau: float = field(
+        default=1.0,
+        metadata={"description": "weight of the class prior in logit adjustment", "minimum": 0, "symbol": "τ"},
+    )
+
+    def make(self, class_counts: Tensor) -> LossFunction:
+        """Return the loss function of classes with `class_counts` (C,) training chips."""
+        from torch.nn import functional as F
+
+        shift = self.tau * (class_counts / class_counts.sum()).log()
+        return lambda logits, labels: F.cross_entropy(logits + shift.to(logits.device), labels)
 
 
-def ce(counts: Tensor) -> Loss:
+@LOSSES.register
+@dataclass(frozen=True)
+class CrossEntropyLoss:
     """Cross entropy."""
-    return F.cross_entropy
+
+    name: ClassVar[str] = "ce"
+    title: ClassVar[str] = "cross entropy"
+
+    def make(self, class_counts: Tensor) -> LossFunction:
+        """Return the loss function, the same for all class counts."""
+        from torch.nn import functional as F
+
+        return F.cross_entropy
 
 
-def focal(counts: Tensor, *, gamma: float) -> Loss:
+@LOSSES.register
+@dataclass(frozen=True)
+class FocalLoss:
     """-(1 - p_y)^gamma log p_y, p by softmax: Lin et al. 2017, equation 4, https://arxiv.org/abs/1708.02002."""
 
-    def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        surprise = F.cross_entropy(logits, labels, reduction="none")
-        doubt = -torch.expm1(-surprise)  # 1 - p_y, never exactly 0: its power has no gradient there
-        return (doubt.clamp(min=torch.finfo(doubt.dtype).tiny) ** gamma * surprise).mean()
+    name: ClassVar[str] = "focal"
+    title: ClassVar[str] = "focal loss"
 
-    return loss
+    gamma: float = field(
+        default=2.0,
+        metadata={
+            "description": "focusing exponent of focal loss; a larger one gives less weight to well-classified chips",
+            "minimum": 0,
+            "symbol": "γ",
+        },
+    )
+
+    def make(self, class_counts: Tensor) -> LossFunction:
+        """Return the loss function, the same for all class counts."""
+        import torch
+        from torch.nn import functional as F
+
+        def loss(logits: Tensor, labels: Tensor) -> Tensor:
+            log_loss = F.cross_entropy(logits, labels, reduction="none")
+            complement = -torch.expm1(-log_loss)  # 1 - p_y, clamped above 0: its power has no gradient at 0
+            return (complement.clamp(min=torch.finfo(complement.dtype).tiny) ** self.gamma * log_loss).mean()
+
+        return loss
 
 
-def ldam(counts: Tensor, *, margin: float, margin_scale: float, defer: float | None, beta: float) -> Loss:
+_BETA = {
+    "description": "beta of the effective number of chips; 0 weights all classes alike",
+    "minimum": 0,
+    "exclusive_maximum": 1,
+    "symbol": "β",
+}
+
+
+@LOSSES.register
+@dataclass(frozen=True)
+class LDAMLoss:
     """CE with a margin on the true class that grows as its count falls: Cao et al. 2019, Section 3.2,
     https://arxiv.org/abs/1906.07413.
 
     The logit of class y is lowered by `margin_scale` * `margin` * (n_min / n_y)^(1/4): C is chosen so that the rarest
-    class has `margin`, in cosines. From the share `defer` of training on, classes are weighted by their effective
+    class has `margin`, in cosines. From the share `drw_start` of training on, classes are weighted by their effective
     number of chips (deferred re-weighting, Algorithm 1).
     """
-    margins = margin_scale * margin * (counts.min() / counts) ** 0.25
 
-    def lowered(logits: Tensor, labels: Tensor) -> Tensor:
-        return logits - F.one_hot(labels, logits.shape[1]) * margins.to(logits.device)
+    name: ClassVar[str] = "ldam"
+    title: ClassVar[str] = "LDAM"
 
-    def plain(logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(lowered(logits, labels), labels)
+    margin: float = field(
+        default=0.5, metadata={"description": "LDAM's margin of the rarest class, as a cosine", "minimum": 0}
+    )
+    margin_scale: float = field(
+        default=25.0,
+        metadata={
+            "description": "LDAM's factor from a cosine to a logit; use that of the cosine head",
+            "exclusive_minimum": 0,
+        },
+    )
+    drw_start: float | None = field(
+        default=None,
+        metadata={
+            "description": "share of training after which LDAM weights classes by effective number (deferred "
+            "re-weighting, DRW); null never does",
+            "minimum": 0,
+            "exclusive_maximum": 1,
+        },
+    )
+    beta: float = field(default=0.9999, metadata=_BETA)
 
-    if defer is None:
-        return plain
-    balanced = class_balanced(counts, beta=beta)
-    return Deferred(plain, lambda logits, labels: balanced(lowered(logits, labels), labels), defer)
+    @property
+    def unneeded(self) -> dict[str, str]:
+        """Keys without an effect: without re-weighting, beta has none."""
+        return {} if self.drw_start is not None else {"beta": "nothing: without loss.drw_start LDAM weights no class"}
+
+    @property
+    def summary(self) -> str:
+        """The loss with its settings, as reports print it."""
+        summary = f"{self.title} (margin {self.margin:g}, scale {self.margin_scale:g})"
+        if self.drw_start is None:
+            return summary
+        return f"{summary}, classes weighted after {self.drw_start:.0%} of training (β = {self.beta:g})"
+
+    def make(self, class_counts: Tensor) -> LossFunction:
+        """Return the loss function of classes with `class_counts` (C,) training chips."""
+        from torch.nn import functional as F
+
+        margins = self.margin_scale * self.margin * (class_counts.min() / class_counts) ** 0.25
+
+        def subtract_margin(logits: Tensor, labels: Tensor) -> Tensor:
+            return logits - F.one_hot(labels, logits.shape[1]) * margins.to(logits.device)
+
+        def plain(logits: Tensor, labels: Tensor) -> Tensor:
+            return F.cross_entropy(subtract_margin(logits, labels), labels)
+
+        if self.drw_start is None:
+            return plain
+        balanced = ClassBalancedLoss(beta=self.beta).make(class_counts)
+        return DeferredReweighting(
+            plain, lambda logits, labels: balanced(subtract_margin(logits, labels), labels), self.drw_start
+        )
 
 
-def class_balanced(counts: Tensor, *, beta: float) -> Loss:
+@LOSSES.register
+@dataclass(frozen=True)
+class ClassBalancedLoss:
     """CE weighted by 1 / E_n, E_n = (1 - beta^n) / (1 - beta) the effective number of chips: Cui et al. 2019, equations
     2 and 10, https://arxiv.org/abs/1901.05555. The weights of all classes have the sum C, as there.
     """
-    inverse = (1 - beta) / (1 - beta ** counts.double())
-    weights = (inverse * len(counts) / inverse.sum()).float()
 
-    def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        return (weights.to(logits.device)[labels] * F.cross_entropy(logits, labels, reduction="none")).mean()
+    name: ClassVar[str] = "class_balanced"
+    title: ClassVar[str] = "class-balanced cross entropy"
 
-    return loss
+    beta: float = field(default=0.9999, metadata=_BETA)
+
+    def make(self, class_counts: Tensor) -> LossFunction:
+        """Return the loss function of classes with `class_counts` (C,) training chips."""
+        from torch.nn import functional as F
+
+        inverse = (1 - self.beta) / (1 - self.beta ** class_counts.double())
+        weights = (inverse * len(class_counts) / inverse.sum()).float()
+
+        def loss(logits: Tensor, labels: Tensor) -> Tensor:
+            return (weights.to(logits.device)[labels] * F.cross_entropy(logits, labels, reduction="none")).mean()
+
+        return loss
 
 
-def balanced_softmax(counts: Tensor) -> Loss:
+@LOSSES.register
+@dataclass(frozen=True)
+class BalancedSoftmaxLoss:
     """-log (n_y e^z_y / sum n_c e^z_c): Ren et al. 2020, equation 3, https://arxiv.org/abs/2007.10740."""
-    log_counts = counts.log()
-    return lambda logits, labels: F.cross_entropy(logits + log_counts.to(logits.device), labels)
+
+    name: ClassVar[str] = "balanced_softmax"
+    title: ClassVar[str] = "balanced softmax"
+
+    def make(self, class_counts: Tensor) -> LossFunction:
+        """Return the loss function of classes with `class_counts` (C,) training chips."""
+        from torch.nn import functional as F
+
+        log_counts = class_counts.log()
+        return lambda logits, labels: F.cross_entropy(logits + log_counts.to(logits.device), labels)
 
 
-def lade(counts: Tensor, *, weight: float, penalty: float) -> Loss:
-    """Balanced softmax, and a regulariser that draws logit c to log p_u(x | c) / p_u(x), where u is the uniform prior:
+@LOSSES.register
+@dataclass(frozen=True)
+class LADELoss:
+    """Balanced softmax with a regularizer that draws logit c to log p_u(x | c) / p_u(x), where u is the uniform prior:
     Hong et al. 2021, Section 3.3, https://arxiv.org/abs/2012.00321.
 
-    The regulariser of class c is -mean(z_c over the chips of c) + R + penalty R^2, R = log mean(p_u(y) / p_s(y) e^z_c)
-    over the batch; classes are weighted by their training prior p_s. A chip is weighted by its own class, as the
-    derivation asks, where the authors' code takes class c; a class without a chip in the batch has no first term.
+    The regularizer of class c is -mean(z_c over the chips of c) + R + penalty R^2, R = log mean(p_u(y) / p_s(y) e^z_c)
+    over the batch; classes are weighted by their training prior p_s. A chip is weighted by its own class, as in the
+    paper's derivation; the authors' code takes class c. A class without a chip in the batch has no first term.
     """
-    prior = counts / counts.sum()
-    cross_entropy = balanced_softmax(counts)
 
-    def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        own = prior.to(logits.device)
-        chosen = F.one_hot(labels, len(own)).to(logits.dtype)  # (B, C)
-        mean = (logits * chosen).sum(0) / chosen.sum(0).clamp(min=1)
-        importance = -(own * len(own)).log()[labels]
-        bound = torch.logsumexp(logits + importance[:, None], dim=0) - math.log(len(labels))
-        regulariser = (own * (bound - mean + penalty * bound**2)).sum()
-        return cross_entropy(logits, labels) + weight * regulariser
+    name: ClassVar[str] = "lade"
+    title: ClassVar[str] = "LADE"
 
-    return loss
+    weight: float = field(
+        default=0.1, metadata={"description": "weight of LADE's regularizer beside its cross entropy", "minimum": 0}
+    )
+    penalty: float = field(
+        default=0.1, metadata={"description": "weight of the squared term within LADE's regularizer", "minimum": 0}
+    )
+
+    def make(self, class_counts: Tensor) -> LossFunction:
+        """Return the loss function of classes with `class_counts` (C,) training chips."""
+        import torch
+        from torch.nn import functional as F
+
+        class_prior = class_counts / class_counts.sum()
+        cross_entropy = BalancedSoftmaxLoss().make(class_counts)
+
+        def loss(logits: Tensor, labels: Tensor) -> Tensor:
+            prior = class_prior.to(logits.device)
+            one_hot = F.one_hot(labels, len(prior)).to(logits.dtype)  # (B, C)
+            mean = (logits * one_hot).sum(0) / one_hot.sum(0).clamp(min=1)
+            importance = -(prior * len(prior)).log()[labels]
+            bound = torch.logsumexp(logits + importance[:, None], dim=0) - math.log(len(labels))
+            regularizer = (prior * (bound - mean + self.penalty * bound**2)).sum()
+            return cross_entropy(logits, labels) + self.weight * regularizer
+
+        return loss
 
 
-class Deferred:
-    """`first` until the share `start` of training is done, `second` from then on.
+class DeferredReweighting:
+    """A loss that changes during training: `first` before the share `start` of training, `second` from then on.
 
     Attributes:
-        progress: the share that is done; see `advance`.
+        progress: the share of training that is over, 0-1; `set_progress` sets it.
     """
 
-    def __init__(self, first: Loss, second: Loss, start: float) -> None:
+    def __init__(self, first: LossFunction, second: LossFunction, start: float) -> None:
         self.first, self.second, self.start = first, second, start
         self.progress = 0.0
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss that is due."""
+        """Return the loss at the present progress."""
         return (self.second if self.progress >= self.start else self.first)(logits, labels)
 
 
-def advance(loss: Loss, progress: float) -> None:
-    """Tell a loss which share of training is done."""
-    if isinstance(loss, Deferred):
+def set_progress(loss: LossFunction, progress: float) -> None:
+    """Set the share of training that is over, 0-1, on a loss that depends on it."""
+    if isinstance(loss, DeferredReweighting):
         loss.progress = progress
-
-
-LOSSES: dict[str, Callable[..., Loss]] = {
-    loss.__name__: loss for loss in (logit_adjustment, ce, focal, ldam, class_balanced, balanced_softmax, lade)
-}
-"""By name; what a loss takes beside the counts are its keys in a recipe."""

@@ -8,7 +8,9 @@ from tools.maintenance.kill_runs import compare, trial
 
 @pytest.mark.slow
 def test_a_killed_run_ends_as_the_unbroken_one(recipe_file, tmp_path):
-    recipe_file.write_text(recipe_file.read_text().replace("train: {", "train: {checkpoint_steps: 1, accumulate: 2, "))
+    recipe_file.write_text(
+        recipe_file.read_text().replace("train: {", "train: {checkpoint_steps: 1, accumulate_grad_batches: 2, ")
+    )
     verdict = trial(recipe_file, tmp_path / "work", kills=3)
     assert verdict.kills >= 1 and len(verdict.moments) == verdict.kills
     assert verdict.holds, verdict.equal

@@ -64,12 +64,14 @@ def test_a_method_moves_to_another_recipe():
         return recipe_of(name, Asked("mstar_lt_metalora", ("train.epochs=2",)), keys)
 
     lora = moved("in21k_dota_lora", seed=3)
-    assert (lora.peft.positions, lora.peft.rank, lora.peft.scale, lora.meta) == ("qv", 8, 1.0, None)
+    settings = lora.peft.settings
+    assert (settings["positions"], settings["rank"], settings["scale"], lora.meta) == ("qv", 8, 1.0, None)
     assert (lora.data.root, lora.train.epochs, lora.seed) == ("data/mstar_lt", 2, 3)
     learned = moved("in21k_dota_metalora", **{"meta.ratio": 0.5})
-    assert (learned.peft.positions, learned.meta.ratio, learned.meta.warmup) == ("qkvo12", 0.5, 2)
-    assert moved("in21k_dota_lift").peft.scale == "learnable"
-    assert (moved("in21k_dota_vpt_deep").peft.prompts, moved("in21k_dota_bitfit").peft.rank) == (10, 4)
+    assert (learned.peft.settings["positions"], learned.meta.ratio, learned.meta.warmup) == ("qkvo12", 0.5, 2)
+    assert moved("in21k_dota_lift").peft.settings["scale"] == "learnable"
+    assert moved("in21k_dota_vpt_deep").peft.settings["prompts"] == 10
+    assert moved("in21k_dota_bitfit").peft.settings == {"blocks": "all"}
 
 
 def test_the_same_experiment_of_two_tables_is_one_trial():
@@ -101,9 +103,9 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def run(folder: Path, keys: dict, report: Callable, **_: object) -> Outcome:
         recipe = load_recipe(folder / RECIPE)
-        if recipe.peft.positions == "v":
+        if recipe.peft.settings["positions"] == "v":
             raise Stopped
-        failed = recipe.peft.positions == "q"
+        failed = recipe.peft.settings["positions"] == "q"
         value = 0.5 + recipe.seed / 10
         metrics = {} if failed else {"head": 0.5, "medium": 0.25, "tail": value, "avg": value}
         outcome = Outcome(keys, "failed" if failed else "done", "no memory" if failed else "", metrics, data="abc")

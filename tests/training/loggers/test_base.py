@@ -18,7 +18,7 @@ def test_mlflow_keeps_recipe_and_numbers_in_its_database_and_goes_on(recipe_file
     first = open_tracker("mlflow", recipe, folder)
     first.log(50, {"train/loss": 1.5})
     first.close(failed=True)
-    again = open_tracker("mlflow", recipe, folder, known=first.id)
+    again = open_tracker("mlflow", recipe, folder, record_id=first.id)
     again.log(100, {"train/loss": 0.5, "modulator/blocks.3.q": 1.25})
     again.close(failed=False)
     database = tmp_path / "mlflow.db"

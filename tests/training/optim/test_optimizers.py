@@ -6,7 +6,7 @@ from torch import nn
 
 from rsft.models.classifier import Classifier, CosineHead
 from rsft.peft import METHODS, attach
-from rsft.recipe.schema import Meta, Train
+from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.optim.optimizers import (
     full_rate,
     inner_optimiser,
@@ -19,7 +19,7 @@ from rsft.training.optim.optimizers import (
 
 def classifier(method="lora", head=None, modulated=False, **keys):
     vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0)
-    adapted = attach(vit, METHODS[method](**keys), modulated=modulated)
+    adapted = attach(vit, METHODS[method](**keys), learn_scales=modulated)
     return Classifier(adapted, head or CosineHead(24, 3, 25.0), "token")
 
 
@@ -35,45 +35,45 @@ def classifier(method="lora", head=None, modulated=False, **keys):
 )
 def test_what_decay_spares(method, keys, decayed, spared):
     model = classifier(method, **keys)
-    on, off = parameter_groups(model, Train(epochs=1, decay_all=False))
+    on, off = parameter_groups(model, TrainSection(epochs=1, decay_all=False))
     assert (len(on["params"]) - 1, len(off["params"])) == (decayed, spared)  # the head's weight decays
     assert (on["weight_decay"], off["weight_decay"]) == (5e-4, 0.0)
-    everything, nothing = parameter_groups(model, Train(epochs=1))
+    everything, nothing = parameter_groups(model, TrainSection(epochs=1))
     assert [id(p) for p in everything["params"]] == [id(p) for p in model.theta] and not nothing["params"]
 
 
 def test_optimisers():
     model = classifier(head=nn.Linear(24, 3), modulated=True)
-    inner = inner_optimiser(model, Train(epochs=1, lr=0.1, batch_size=32, decay_all=False))
+    inner = inner_optimiser(model, TrainSection(epochs=1, lr=0.1, batch_size=32, decay_all=False))
     assert [(len(g["params"]), g["weight_decay"], g["lr"]) for g in inner.param_groups] == [
         (25, 5e-4, 0.05),
         (1, 0.0, 0.05),
     ]
-    outer = outer_optimiser(model, Meta(lr=0.3))
+    outer = outer_optimiser(model, MetaSection(lr=0.3))
     assert outer.param_groups[0]["params"][0] is model.adapted.gamma[0] and outer.param_groups[0]["lr"] == 0.3
 
 
 @pytest.mark.parametrize(("batch", "accumulate"), [(32, 1), (16, 2)])
 def test_the_rate_goes_with_the_root_of_the_chips_in_a_step(batch, accumulate):
-    train = Train(epochs=1, lr=0.1, batch_size=batch, accumulate=accumulate)
+    train = TrainSection(epochs=1, lr=0.1, batch_size=batch, accumulate_grad_batches=accumulate)
     assert full_rate(train) == pytest.approx(0.05)
 
 
 def test_warm_up_and_cosine():
-    shares = [rate_share(Train(epochs=10, warmup_epochs=3.0), step, 10) for step in range(11)]
+    shares = [rate_share(TrainSection(epochs=10, warmup_epochs=3.0), step, 10) for step in range(11)]
     assert shares[:4] == [0.25, 0.5, 0.75, 1.0]
     assert shares[3:] == pytest.approx([(1 + math.cos(math.pi * k / 7)) / 2 for k in range(8)])
 
 
 def test_constant():
-    train = Train(epochs=4, warmup_epochs=1.0, schedule="constant")
+    train = TrainSection(epochs=4, warmup_epochs=1.0, schedule="constant")
     assert [rate_share(train, step, 4) for step in range(4)] == [0.5, 1, 1, 1]
 
 
 def test_all_warm_up():
-    assert [rate_share(Train(epochs=1, warmup_epochs=2.0), step, 2) for step in range(2)] == [0.2, 0.4]
+    assert [rate_share(TrainSection(epochs=1, warmup_epochs=2.0), step, 2) for step in range(2)] == [0.2, 0.4]
 
 
 def test_outer_rate():
-    assert [outer_share(Meta(decay="cosine"), done) for done in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
-    assert outer_share(Meta(), 0.9) == 1
+    assert [outer_share(MetaSection(decay="cosine"), done) for done in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    assert outer_share(MetaSection(), 0.9) == 1

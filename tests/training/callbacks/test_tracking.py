@@ -5,12 +5,12 @@ import pytest
 
 from rsft.peft import Site
 from rsft.recipe.load import load_recipe
-from rsft.training.callbacks.recorder import Step
-from rsft.training.loggers import listener as tracking
-from rsft.training.loggers.listener import Tracking
+from rsft.training.callbacks import tracking
+from rsft.training.callbacks.recorder import StepReport
+from rsft.training.callbacks.tracking import TrackerListener
 from rsft.training.runs.writer import Run
 
-STEP = Step(0, 2, 5, 2, 15, 1.5, 30.0, 0.01, 0.2, 0.05, 800.0, math.nan, 12.0)
+STEP = StepReport(0, 2, 5, 2, 15, 1.5, 30.0, 0.01, 0.2, 0.05, 800.0, math.nan, 12.0)
 
 
 class Fake:
@@ -31,39 +31,39 @@ def told(recipe_file, tmp_path, monkeypatch):
     fake = Fake()
     known = []
     monkeypatch.setattr(tracking, "open_tracker", lambda name, recipe, folder, id: known.append(id) or fake)
-    listener = Tracking(load_recipe(recipe_file, ["track.every=2"]))
+    listener = TrackerListener(load_recipe(recipe_file, ["track.every=2"]))
     run = Run(tmp_path)
-    listener.started(run, run.facts)
+    listener.on_start(run, run.metadata)
     return listener, fake, run, known
 
 
 def test_points_are_what_is_a_number(told):
     listener, fake, *_ = told
     for done in (1, 2, 3):
-        listener.stepped(Step(**vars(STEP) | {"done": done}))
+        listener.on_step(StepReport(**vars(STEP) | {"done": done}))
     assert [step for step, _ in fake.points] == [2]
     assert fake.points[0][1]["train/loss"] == 1.5 and "memory/gpu_mb" not in fake.points[0][1]
-    listener.epoch_ended({"epoch": 0, "step": 5, "val_macro": 0.5, "meta_loss": math.nan}, {Site(3, "q"): 1.25})
+    listener.on_epoch_end({"epoch": 0, "step": 5, "val_macro": 0.5, "meta_loss": math.nan}, {Site(3, "q"): 1.25})
     assert fake.points[1] == (5, {"epoch/val_macro": 0.5, "modulator/blocks.3.q": 1.25})
-    listener.ended(failed=True)
+    listener.on_end(failed=True)
     assert fake.closed is True
 
 
 def test_a_resumed_run_goes_on_with_its_record(told):
     listener, _, run, known = told
-    listener.started(run, run.facts)
-    assert known == [None, "abc"] and run.facts["tracking"] == {"tensorboard": "abc"}
+    listener.on_start(run, run.metadata)
+    assert known == [None, "abc"] and run.metadata["tracking"] == {"tensorboard": "abc"}
 
 
 def test_a_tracker_that_fails_ends_no_run_and_is_given_up(told):
     listener, fake, run, _ = told
     fake.works = False
     for _ in range(2):
-        listener.stepped(STEP)
+        listener.on_step(STEP)
     fake.works = True
-    listener.stepped(STEP)
+    listener.on_step(STEP)
     fake.works = False
     for _ in range(5):
-        listener.stepped(STEP)
+        listener.on_step(STEP)
     assert len(fake.points) == 1
     assert json.loads((run.folder / "run.json").read_text())["tracking_lost"] == {"tensorboard": 5}

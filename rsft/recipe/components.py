@@ -1,0 +1,268 @@
+"""Sections of a recipe that name a component: their keys are the fields of its dataclass.
+
+A component is a frozen dataclass in a `rsft.utils.registry.Registry`. Each of its fields is a key of the recipe:
+
+    tau: float = field(default=1.0, metadata={"description": "weight of the prior", "minimum": 0})
+
+The metadata may hold `description`, the limits `minimum`, `exclusive_minimum`, `maximum` and `exclusive_maximum` of
+numbers, the regular expression `pattern` of text, and `words`: the allowed text (or the whole value where the field
+takes none) as the documentation and error messages put it. Reports print a field with a `symbol` as "symbol = value".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_type_hints
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+from rsft.recipe.fields import Section, as_text
+from rsft.recipe.schema_text import allowed_values
+from rsft.utils.registry import Registry
+
+_LIMITS = {"minimum": "ge", "exclusive_minimum": "gt", "maximum": "le", "exclusive_maximum": "lt"}
+_METADATA = {"description", "pattern", "words", "symbol", *_LIMITS}
+
+WORDS = "allowed"
+"""Type of the errors whose context has what is allowed in `words`, and in `missing` whether the key is left out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RegisteredName:
+    """Annotation of text that must be a name in a registry."""
+
+    registry: Registry[Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Add the check to the schema of the text."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Add the known names as the words for what is allowed."""
+        return {**handler(schema), "words": names_of(self.registry)}
+
+    def _check(self, name: str) -> str:
+        if name not in self.registry:
+            raise ValueError(f"unknown {self.registry.kind}")
+        return name
+
+
+class ComponentSection(Section):
+    """A section that names a component of a registry and holds the settings of this component.
+
+    Attributes:
+        registry: where its components are.
+        selector: the key that names one of them. It is a field of the subclass, with a default.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    registry: ClassVar[Registry[Any]]
+    selector: ClassVar[str]
+
+    @property
+    def component(self) -> type[Any]:
+        """The dataclass that the section names."""
+        component: type[Any] = self.registry[getattr(self, self.selector)]
+        return component
+
+    @property
+    def title(self) -> str:
+        """The component as reports print it."""
+        return str(self.component.title)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the component by key, in the order of its fields."""
+        return dict(self.model_extra or {})
+
+    @property
+    def unneeded(self) -> dict[str, str]:
+        """The settings without an effect beside the others, as far as the component names them."""
+        component = self.component(**self.settings)
+        return dict(getattr(component, "unneeded", {}))
+
+    @property
+    def key_infos(self) -> dict[str, FieldInfo]:
+        """The field of every key, the selector first."""
+        return {self.selector: type(self).model_fields[self.selector], **settings_model(self.component).model_fields}
+
+    @classmethod
+    def all_key_infos(cls) -> dict[str, FieldInfo]:
+        """The field of every key that any component takes, the selector first."""
+        infos = {cls.selector: cls.model_fields[cls.selector]}
+        for component in cls.components():
+            fields = settings_model(component).model_fields
+            infos |= {key: info for key, info in fields.items() if key not in infos}
+        return infos
+
+    @classmethod
+    def components(cls) -> list[type[Any]]:
+        """Return the dataclasses of the registry, without those of packages that cannot be imported."""
+        components: list[type[Any]] = []
+        for name in cls.registry.names():
+            with suppress(Exception):  # a broken package of somebody else must not hide the faults of a recipe
+                components.append(cls.registry[name])
+        return components
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _fill_settings(cls, values: Any, handler: Any) -> Any:
+        """Check the settings against the dataclass and add its defaults."""
+        if not isinstance(values, Mapping):
+            return handler(values)
+        name = values.get(cls.selector, cls.model_fields[cls.selector].default)
+        given = {key: value for key, value in values.items() if key != cls.selector}
+        known = isinstance(name, str) and name in cls.registry
+        settings = _check_settings(cls, name, given) if known else _check_without_component(cls, name, given)
+        section = handler({cls.selector: name, **settings})
+        object.__setattr__(section, "__pydantic_fields_set__", set(values))  # the defaults do not count as set
+        return section
+
+
+def names_of(registry: Registry[Any]) -> str:
+    """Return the names of a registry as error messages list them: "ce | focal"."""
+    return " | ".join(registry.names())
+
+
+def summarize(component: Any) -> str:
+    """Return a component with its settings in one phrase, such as "focal loss (γ = 2)".
+
+    A component may have its own `summary`.
+    """
+    if hasattr(component, "summary"):
+        return str(component.summary)
+    settings = []
+    for info in dataclasses.fields(component):
+        value = getattr(component, info.name)
+        name = f"{info.metadata['symbol']} =" if "symbol" in info.metadata else info.name
+        settings.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
+    return f"{component.title} ({', '.join(settings)})" if settings else str(component.title)
+
+
+@cache
+def settings_model(component: type[Any]) -> type[Section]:
+    """Return the pydantic model of the fields of a component.
+
+    Raises:
+        TypeError: a field with metadata that no recipe key has.
+    """
+    hints = get_type_hints(component)
+    definitions: dict[str, Any] = {}
+    for info in dataclasses.fields(component):
+        unknown = set(info.metadata) - _METADATA
+        if unknown:
+            raise TypeError(f"{component.__qualname__}.{info.name}: unknown metadata {', '.join(sorted(unknown))}")
+        if info.default_factory is not dataclasses.MISSING:
+            default = Field(default_factory=info.default_factory, description=info.metadata.get("description", ""))
+        else:
+            value = ... if info.default is dataclasses.MISSING else info.default
+            default = Field(default=value, description=info.metadata.get("description", ""))
+        definitions[info.name] = (_annotation(hints[info.name], info.metadata), default)
+    return create_model(component.__name__, __base__=Section, **definitions)
+
+
+def _annotation(hint: Any, metadata: Mapping[str, Any], *, numeric: bool = False) -> Any:
+    """Return the pydantic annotation of a field's type, with the limits of its metadata on every branch.
+
+    Args:
+        hint: the type.
+        metadata: of the field.
+        numeric: the type is a branch of a union that has numbers; otherwise an unquoted 12 is read as text.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        numeric = bool({int, float} & set(arguments))
+        return Union[tuple(_annotation(branch, metadata, numeric=numeric) for branch in arguments)]  # noqa: UP007
+    if hint in (int, float):
+        return Annotated[hint, Field(**{_LIMITS[key]: value for key, value in metadata.items() if key in _LIMITS})]
+    if hint is str:
+        words = {"words": metadata.get("words", "text")}
+        text = Annotated[str, Field(pattern=metadata.get("pattern"), json_schema_extra=words)]
+        return text if numeric else Annotated[text, BeforeValidator(as_text)]
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        words = {"words": "numbers by pattern of sites" + ", such as {blocks.*.q: 8, '*': 4}" * (arguments[1] is int)}
+        item = _annotation(arguments[1], _from_zero(metadata), numeric=True)
+        return Annotated[dict[str, item], Field(min_length=1, json_schema_extra=words)]  # type: ignore[valid-type]
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        item = _annotation(arguments[0], {key: metadata[key] for key in _LIMITS if key in metadata})
+        return Annotated[list[item], Field(min_length=1)]  # type: ignore[valid-type]
+    return hint
+
+
+def _from_zero(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of values by pattern of sites, where 0 leaves a site out."""
+    lowest = {"minimum": 0} if {"minimum", "exclusive_minimum"} & set(metadata) else {}
+    return {key: value for key, value in metadata.items() if key not in ("minimum", "exclusive_minimum")} | lowest
+
+
+def _check_settings(section: type[ComponentSection], name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a component with its defaults.
+
+    Raises:
+        ValidationError: every setting that is unknown, missing or not allowed.
+    """
+    registry = section.registry
+    model = settings_model(registry[name])
+    takes = f"nothing: the {registry.kind} {name} takes {', '.join(model.model_fields) or 'no keys'}"
+    extra = {key: value for key, value in given.items() if key not in model.model_fields}
+    others = section.all_key_infos() if extra else {}
+    errors = [_error(key, value, takes) if key in others else _unknown(key, value) for key, value in extra.items()]
+    try:
+        settings = model.model_validate({key: value for key, value in given.items() if key in model.model_fields})
+    except ValidationError as error:
+        errors += _setting_errors(model, error, given)
+    if errors:
+        raise ValidationError.from_exception_data(section.__name__, errors)
+    return dict(settings)
+
+
+def _check_without_component(section: type[ComponentSection], name: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check each setting against the first component that takes it, and the name against the registry.
+
+    Raises:
+        ValidationError: always, as no component has the name.
+    """
+    errors = [_error(section.selector, name, names_of(section.registry))]
+    models = [settings_model(component) for component in section.components()]
+    for key, value in given.items():
+        model = next((model for model in models if key in model.model_fields), None)
+        if model is None:
+            errors.append(_unknown(key, value))
+            continue
+        try:
+            model.model_validate({key: value})
+        except ValidationError as error:
+            errors += [details for details in _setting_errors(model, error, given) if details["loc"] == (key,)]
+    raise ValidationError.from_exception_data(section.__name__, errors)
+
+
+def _setting_errors(model: type[Section], error: ValidationError, given: Mapping[str, Any]) -> list[InitErrorDetails]:
+    """Return one error for each setting that is missing or not allowed; a union reports all its branches."""
+    schema = model.model_json_schema()["properties"]
+    keys = dict.fromkeys(str(item["loc"][0]) for item in error.errors(include_url=False))
+    return [_error(key, given.get(key), allowed_values(schema[key]), missing=key not in given) for key in keys]
+
+
+def _error(key: str, value: Any, words: str, *, missing: bool = False) -> InitErrorDetails:
+    context = {"words": words, "missing": missing}
+    return InitErrorDetails(type=PydanticCustomError(WORDS, "{words}", context), loc=(key,), input=value)
+
+
+def _unknown(key: str, value: Any) -> InitErrorDetails:
+    return InitErrorDetails(type="extra_forbidden", loc=(key,), input=value)

@@ -1,0 +1,121 @@
+"""The components that a recipe names, by kind: what each kind must offer, and where they are found.
+
+rsft's own components register themselves in the module named last. A component of another package is found through
+the entry-point group named second. PEFT methods have their registry in `rsft.peft.methods.registry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from rsft.utils.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from rsft.recipe.schema import Recipe
+    from rsft.types import Indices
+
+LossFunction = Callable[["Tensor", "Tensor"], "Tensor"]
+"""Logits (B, C) and labels (B,) -> scalar, the mean over the batch."""
+
+
+class LossConfig(Protocol):
+    """A loss with its settings: a frozen dataclass whose fields are keys of the section `loss`.
+
+    Attributes:
+        name: the loss in recipes.
+        title: the loss in print.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    def make(self, class_counts: Tensor) -> LossFunction:
+        """Return the loss function.
+
+        Args:
+            class_counts: training chips of each class (C,), float, at least 1.
+        """
+
+
+class Sampler(Protocol):
+    """A way to draw chips for training.
+
+    Attributes:
+        name: the sampler in recipes.
+        title: the sampler in print, such as "drawn with equal class probabilities".
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    def draw(self, labels: Indices, members: Indices, size: int, rng: np.random.Generator) -> Indices:
+        """Return the chips of an epoch or batch, in order.
+
+        Args:
+            labels: class of every training chip (N,).
+            members: indices of the chips that may be drawn (M,).
+            size: number of chips to draw, at most M.
+            rng: the only source of randomness.
+
+        Returns:
+            Indices into the training chips (size,).
+        """
+
+
+class Tracker(Protocol):
+    """The open record of one run in a tracker.
+
+    Attributes:
+        id: identifies the record, so that a resumed run continues it.
+    """
+
+    id: str
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Record numbers at a step of the run.
+
+        Args:
+            step: optimizer steps since the start of the run.
+            values: numbers by name; names have slashes, as in "train/loss".
+        """
+
+    def close(self, failed: bool) -> None:
+        """End the record."""
+
+
+class TrackerConfig(Protocol):
+    """A tracker that records the numbers of a run.
+
+    Attributes:
+        name: the tracker in recipes.
+        title: the tracker in print.
+        packages: the packages that it imports.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+
+    def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Tracker:
+        """Begin the record of a run, or continue one.
+
+        Args:
+            recipe: of the run.
+            folder: the run folder.
+            record_id: id of the record to continue; None begins a new one.
+        """
+
+
+LOSSES: Registry[type[LossConfig]] = Registry("loss", "rsft.losses", "rsft.training.optim.losses")
+"""All losses by name."""
+
+SAMPLERS: Registry[type[Sampler]] = Registry("sampler", "rsft.samplers", "rsft.data.loading.samplers")
+"""All samplers by name."""
+
+TRACKERS: Registry[type[TrackerConfig]] = Registry("tracker", "rsft.trackers", "rsft.training.loggers")
+"""All trackers by name."""
