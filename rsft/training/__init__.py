@@ -1,1 +1,1 @@
-"""From a recipe to a bundle."""
+"""Fine-tuning: from a recipe to a run folder with a bundle."""

@@ -1,4 +1,4 @@
-"""What is measured when training is over: how often the bundle is right, how far its answers can be trusted."""
+"""Calibration of a trained classifier, and its accuracy on the validation split."""
 
 from __future__ import annotations
 
@@ -9,57 +9,83 @@ from typing import Any
 
 import numpy as np
 
-from rsft.data.loading.datamodule import ChipImages, FixedLoader
-from rsft.metrics.accuracy import summarise
-from rsft.models.averaging import with_views
+from rsft.data.loading.datamodule import ChipImages, UnaugmentedLoader
+from rsft.metrics.accuracy import summarize_accuracy
+from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier
-from rsft.models.outputs import Outputs, outputs_of
-from rsft.models.uncertainty.calibrator import Confidence
+from rsft.models.outputs import ClassifierOutputs, collect_outputs
+from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.types import GROUPS, Indices, Progress
 
-MOST = 100
-"""Training chips of a class whose features are looked at: its mean moves no more with others, and time is saved."""
+MAX_CHIPS_PER_CLASS = 100
+"""Training chips of a class from which feature statistics are computed; more chips hardly change them."""
 
 _MEASURES = ("micro", "macro", "avg", *GROUPS)
 
 
-def judged(
+def calibrate_bundle(
     bundle: Bundle, train: ChipImages, val: ChipImages, device: str = "auto", progress: Progress | None = None
 ) -> Bundle:
-    """With metrics and confidence: of what it, loaded anew and looking at chips as its recipe says, makes of validation
-    and training chips.
+    """Add confidence and metrics to a bundle, from its outputs on validation and training chips.
+
+    The classifier is loaded anew from the bundle and sees chips as it will in prediction, with test-time crops if the
+    recipe has them.
+
+    Args:
+        bundle: without confidence.
+        train: the training chips.
+        val: the validation chips.
+        device: auto, cpu or cuda.
+        progress: called with the finished chips.
+
+    Returns:
+        A new bundle with `confidence` and `metrics`.
     """
     recipe = bundle.recipe
-    model, contract = with_views(load_classifier(bundle, device), bundle.contract, recipe.evaluate)
-    chosen = some_of_each(train.labels, MOST)
+    model, contract = with_tta(load_classifier(bundle, device), bundle.contract, recipe.evaluate)
+    train_indices = sample_evenly_per_class(train.labels, MAX_CHIPS_PER_CLASS)
 
-    def outputs(chips: ChipImages, indices: Indices) -> Outputs:
-        if contract != bundle.contract:  # views are cut from larger images
+    def compute_outputs(chips: ChipImages, indices: Indices) -> ClassifierOutputs:
+        if contract != bundle.contract:  # test-time crops are cut from larger images
             chips = ChipImages(Path(recipe.data.root), chips.table, bundle.classes, contract, progress)
-        told = partial(_tell, progress, len(indices)) if progress else None
-        return outputs_of(model, FixedLoader(chips, indices, recipe.evaluate.batch_size), told)
+        report = partial(_report, progress, len(indices)) if progress else None
+        return collect_outputs(model, UnaugmentedLoader(chips, indices, recipe.evaluate.batch_size), report)
 
-    seen, known = outputs(val, np.arange(len(val))), outputs(train, chosen)
-    confidence = Confidence.fit(
-        seen.logits, val.labels, seen.features, train_features=known.features, train_labels=train.labels[chosen]
+    val_outputs, train_outputs = compute_outputs(val, np.arange(len(val))), compute_outputs(train, train_indices)
+    confidence = Calibrator.fit(
+        val_outputs.logits,
+        val.labels,
+        val_outputs.features,
+        train_features=train_outputs.features,
+        train_labels=train.labels[train_indices],
     )
-    return replace(bundle, confidence=confidence, metrics=_metrics(bundle, seen, val.labels))
+    return replace(bundle, calibrator=confidence, metrics=_metrics(bundle, val_outputs, val.labels))
 
 
-def _metrics(bundle: Bundle, seen: Outputs, labels: Indices) -> dict[str, Any]:
-    """Accuracy with its interval, by measure."""
-    found = summarise(seen.logits.argmax(axis=1), labels, len(bundle.classes), bundle.group_indices, bundle.recipe.seed)
-    known = {name: getattr(found, name) for name in _MEASURES}
-    return {"split": "val", "chips": len(labels)} | {name: value.to_dict() for name, value in known.items() if value}
+def _metrics(bundle: Bundle, outputs: ClassifierOutputs, labels: Indices) -> dict[str, Any]:
+    """Return each accuracy with its interval, as it is stored in the bundle."""
+    predicted, groups = outputs.logits.argmax(axis=1), bundle.group_indices
+    summary = summarize_accuracy(predicted, labels, len(bundle.classes), groups, bundle.recipe.seed)
+    intervals = {name: getattr(summary, name) for name in _MEASURES}
+    metrics = {name: interval.to_dict() for name, interval in intervals.items() if interval}
+    return {"split": "val", "chips": len(labels)} | metrics
 
 
-def _tell(progress: Progress, total: int, done: int) -> None:
+def _report(progress: Progress, total: int, done: int) -> None:
     progress(done, total, "confidence")
 
 
-def some_of_each(labels: Indices, most: int) -> Indices:
-    """Indices of at most `most` chips of each class, evenly spread over those that there are, in order."""
-    places = [np.flatnonzero(labels == index) for index in np.unique(labels)]
-    chosen = [own[np.linspace(0, len(own) - 1, min(most, len(own))).astype(int)] for own in places]
-    return np.sort(np.concatenate(chosen))
+def sample_evenly_per_class(labels: Indices, max_per_class: int) -> Indices:
+    """Return chips of every class, evenly spaced over its chips.
+
+    Args:
+        labels: class of every chip (N,).
+        max_per_class: number of chips of a class; all of them if it has fewer.
+
+    Returns:
+        Sorted indices (M,).
+    """
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    sampled = [x[np.linspace(0, len(x) - 1, min(max_per_class, len(x))).astype(int)] for x in members]
+    return np.sort(np.concatenate(sampled))

@@ -1,4 +1,4 @@
-"""Independent runs of one recipe, and the bundle that averages them."""
+"""Independent runs of one recipe that differ in their seed, and the bundle that averages their probabilities."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import pandas as pd
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.datamodule import ChipImages
-from rsft.models.bundle.bundle import Bundle, combine
+from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.models.factory import choose_device
 from rsft.recipe.schema import Recipe
-from rsft.training import finetune as single_run
-from rsft.training.calibration import judged
-from rsft.training.callbacks.recorder import Listener
-from rsft.training.precision import settle_precision
-from rsft.training.runs.reader import METRICS, read_run
-from rsft.training.runs.writer import MODULATOR, Run
-from rsft.utils.atomic_files import replacing
+from rsft.training.calibration import calibrate_bundle
+from rsft.training.callbacks.recorder import RunListener
+from rsft.training.precision import resolve_precision
+from rsft.training.runs.reader import METRICS_FILE, read_run_info
+from rsft.training.runs.writer import MODULATOR_FILE, Run
+from rsft.training.single_run import train_single_run
+from rsft.types import Progress
+from rsft.utils.atomic_files import atomic_file
 
-MEMBERS = "members"
-"""The folder in a run's folder that holds the runs it averages, each a run like any other."""
+MEMBERS_DIR = "members"
+"""Subfolder of a run folder with the folders of its members, which are complete runs."""
 
-SHARED = (
+SHARED_METADATA = (
     "device",
     "backbone_sha256",
     "trained_parameters",
@@ -33,71 +34,93 @@ SHARED = (
     "val_chips",
     "blocks_kept",
 )
-"""Facts of run.json that are the same in all of them."""
+"""Entries of run.json that all members have in common."""
 
 
-def finetune(
+def train_ensemble(
     recipe: Recipe,
     runs: Path = Path("runs"),
-    listener: Listener | None = None,
+    listener: RunListener | None = None,
     *,
     source: Path | None = None,
     resume: Path | None = None,
 ) -> Run:
-    """Train as `recipe` says, `train.runs` times, and leave a bundle; the arguments and faults are `job.finetune`'s.
+    """Train `train.ensemble_size` members one after the other, and write the bundle that averages them.
 
-    Of several runs the tables hold the means. A resumed one goes on in the run that it was in.
+    The tables of the run hold the means over its members. A resumed run continues with its unfinished member.
+
+    Args:
+        recipe: of the run.
+        runs: folder in which the run folder is created.
+        listener: called with the progress of each member.
+        source: the recipe's file; run.json records the Git state of the repository around it.
+        resume: folder of an unfinished run to continue.
+
+    Returns:
+        The finished run; in a process other than rank zero, a run that writes nothing.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; the run can be resumed.
+        RequestError: data or a backbone is missing, or a split has no chips.
+        DataError: a chip cannot be read.
+        RsftError: a loss is not finite.
     """
-    if recipe.train.runs == 1:
-        return single_run.finetune(recipe, runs, listener, source=source, resume=resume)
-    ChipStore.open(Path(recipe.data.root))  # before there is a folder that nothing came of
-    recipe, arithmetic = settle_precision(recipe, choose_device(recipe.train.device))
-    run = Run.create(recipe, runs, source) if resume is None else Run.resume(resume)
-    with run.going():
-        run.update(**arithmetic)
-        members = [_member(recipe, number, run.folder / MEMBERS, listener) for number in range(recipe.train.runs)]
-        if run.writing:
-            run.update(**{key: members[0].facts[key] for key in SHARED})
-            for name, place in ((METRICS, ["epoch"]), (MODULATOR, ["epoch", "block", "position"])):
-                _average(run, members, name, place)
-            run.update(bundle_sha256=_combined(recipe, members, listener).save(run.bundle))
+    ChipStore.open(Path(recipe.data.root))  # without data, fail before a run folder exists
+    recipe, precision_metadata = resolve_precision(recipe, choose_device(recipe.train.device))
+    run = Run.create(recipe, runs, source) if resume is None else Run.resume(read_run_info(resume))
+    with run.track_status():
+        run.update(**precision_metadata)
+        folder, size = run.folder / MEMBERS_DIR, recipe.train.ensemble_size
+        members = [_train_member(recipe, index, folder, listener) for index in range(size)]
+        if run.is_writer:
+            run.update(**{key: members[0].metadata[key] for key in SHARED_METADATA})
+            _write_mean_table(run, members, METRICS_FILE, ["epoch"])
+            _write_mean_table(run, members, MODULATOR_FILE, ["epoch", "block", "position"])
+            bundle = _combine_members(recipe, members, listener.on_progress if listener else None)
+            run.update(bundle_sha256=bundle.save(run.bundle_dir))
         run.finish()
     return run
 
 
-def member_seed(seed: int, number: int) -> int:
-    """The seed of run `number`, from 0; the first has the recipe's own, so that it is the run without the others."""
-    return seed if number == 0 else int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+def member_seed(seed: int, index: int) -> int:
+    """Return the seed of a member; the first one has the recipe's, so it equals a single run of the recipe.
+
+    Args:
+        seed: of the recipe.
+        index: of the member, from 0.
+    """
+    return seed if index == 0 else int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
 
 
-def _member(recipe: Recipe, number: int, folder: Path, listener: Listener | None) -> Run:
-    """A run that is done: found so, gone on with, or made."""
-    train = recipe.train.model_copy(update={"runs": 1})
-    update = {"name": f"run-{number + 1}", "seed": member_seed(recipe.seed, number), "train": train}
-    own = recipe.model_copy(update=update)
-    begun = sorted((folder / own.name).glob("[0-9]*"))
-    if not begun:
-        return single_run.finetune(own, folder, listener)
-    found = read_run(begun[-1])
-    if found.status == "done":
-        return Run(found.folder, found.facts)
-    return single_run.finetune(own, folder, listener, resume=found.folder)
+def _train_member(recipe: Recipe, index: int, folder: Path, listener: RunListener | None) -> Run:
+    """Return a finished member: read it, continue it, or train it from the start."""
+    train = recipe.train.model_copy(update={"ensemble_size": 1})
+    changes = {"name": f"run-{index + 1}", "seed": member_seed(recipe.seed, index), "train": train}
+    member_recipe = recipe.model_copy(update=changes)
+    run_folders = sorted((folder / member_recipe.name).glob("[0-9]*"))
+    if not run_folders:
+        return train_single_run(member_recipe, folder, listener)
+    info = read_run_info(run_folders[-1])
+    if info.status == "done":
+        return Run(info.folder, info.metadata)
+    return train_single_run(member_recipe, folder, listener, resume=info.folder)
 
 
-def _combined(recipe: Recipe, members: list[Run], listener: Listener | None) -> Bundle:
-    bundle = combine(recipe, [Bundle.load(member.bundle) for member in members])
-    store, progress = ChipStore.open(Path(recipe.data.root)), listener.reading if listener else None
+def _combine_members(recipe: Recipe, members: list[Run], progress: Progress | None) -> Bundle:
+    """Return the bundle of all members, calibrated on their averaged probabilities."""
+    bundle = combine_bundles(recipe, [Bundle.load(member.bundle_dir) for member in members])
+    store = ChipStore.open(Path(recipe.data.root))
     train, val = (
         ChipImages(store.root, store.split(split), store.classes, bundle.contract, progress)
         for split in ("train", "val")
     )
-    return judged(bundle, train, val, recipe.train.device, progress)
+    return calibrate_bundle(bundle, train, val, recipe.train.device, progress)
 
 
-def _average(run: Run, members: list[Run], name: str, place: list[str]) -> None:
-    """Write a table with the means of the members' at every `place`, where they have it."""
+def _write_mean_table(run: Run, members: list[Run], name: str, keys: list[str]) -> None:
+    """Write the mean over the members of each row, identified by `keys`; skip a table that a member lacks."""
     paths = [member.folder / name for member in members]
     if all(path.is_file() for path in paths):
         rows = pd.concat([pd.read_csv(path) for path in paths])
-        with replacing(run.folder / name) as temporary:
-            rows.groupby(place, sort=False).mean().reset_index().to_csv(temporary, index=False, float_format="%.6g")
+        with atomic_file(run.folder / name) as temporary:
+            rows.groupby(keys, sort=False).mean().reset_index().to_csv(temporary, index=False, float_format="%.6g")

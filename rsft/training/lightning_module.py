@@ -1,4 +1,4 @@
-"""The Lightning task: inner steps on theta, and every K of them one outer step on gamma."""
+"""The Lightning module: inner steps on theta, and every `meta.outer_every` of them one outer step on gamma."""
 
 from __future__ import annotations
 
@@ -12,81 +12,117 @@ from lightning import LightningModule
 from torch import Tensor
 
 from rsft.data.imagery.augmentation import Augmentation
-from rsft.data.loading.datamodule import AugmentedChips, Batches, ChipData, ChipImages, shares, weight
-from rsft.metrics.accuracy import summarise
+from rsft.data.loading.datamodule import (
+    AugmentedChips,
+    BatchSource,
+    ChipDataModule,
+    ChipImages,
+    shard_batches,
+    shard_loss_weight,
+)
+from rsft.metrics.accuracy import summarize_accuracy
 from rsft.models.classifier import Classifier
-from rsft.recipe.schema import Meta, Recipe
-from rsft.training.distributed.collectives import gather
-from rsft.training.meta.bilevel import Batch, BiLevel, NotFinite
-from rsft.training.meta.meta_split import MetaRounds
-from rsft.training.optim.losses import Loss, advance
+from rsft.recipe.registries import LossFunction
+from rsft.recipe.schema import MetaSection, Recipe
+from rsft.training.distributed.collectives import all_gather_object
+from rsft.training.meta.bilevel import Batch, BiLevelLoop, NonFiniteLossError
+from rsft.training.meta.meta_split import MetaSplitter
+from rsft.training.optim.losses import set_progress
 from rsft.training.optim.optimizers import full_rate, inner_optimiser, outer_optimiser, outer_share, rate_share
-from rsft.training.precision import loss_scalers
-from rsft.training.step_timer import Stopwatch
-from rsft.types import Indices
+from rsft.training.precision import make_loss_scalers
+from rsft.training.step_timer import StepTimer
+from rsft.types import GROUPS, Indices
 
-MEASURES = ("micro", "macro", "head", "medium", "tail")
+VALIDATION_MEASURES = ("micro", "macro", *GROUPS)
+"""Accuracies of the validation split: the columns val_* of metrics.csv."""
 
 
-class FineTuning(LightningModule):
+class FineTuningModule(LightningModule):
     """Trains a classifier as a recipe says; with a meta section, by the bi-level loop.
 
     Args:
-        chips: the training chips, from which outer batches are drawn.
-        rounds: the meta subsets; None is plain PEFT.
-        groups: head, medium and tail as class indices.
+        classifier: the network.
+        recipe: of the run.
+        loss: of logits and labels.
+        train_chips: the training chips, from which outer batches are drawn.
+        meta_splitter: draws the meta subsets; None is plain PEFT.
+        groups: class indices of head, medium and tail.
+
+    Attributes:
+        steps: inner steps so far, counted in batches.
+        base_lr: learning rate of theta before schedule and warm-up.
+        timer: measures inner and outer steps.
     """
 
     def __init__(
         self,
         classifier: Classifier,
         recipe: Recipe,
-        loss: Loss,
-        chips: Batches,
-        rounds: MetaRounds | None,
+        loss: LossFunction,
+        train_chips: BatchSource,
+        meta_splitter: MetaSplitter | None,
         groups: dict[str, list[int]],
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.classifier, self.recipe, self.loss = classifier, recipe, loss
-        self.chips, self.rounds, self.groups = chips, rounds, groups
-        self.augmentation = Augmentation(recipe.data.augment, len(chips.contract.planes))
+        self.train_chips, self.meta_splitter, self.groups = train_chips, meta_splitter, groups
+        self.augmentation = Augmentation(recipe.data.augment, len(train_chips.contract.planes))
         self.theta = classifier.theta
         self.gamma = classifier.adapted.gamma
-        self.learning_rate = full_rate(recipe.train)
-        self.scalers = loss_scalers(recipe.train.precision, next(classifier.parameters()).device.type)
+        self.base_lr = full_rate(recipe.train)
+        self.scalers = make_loss_scalers(recipe.train.precision, next(classifier.parameters()).device.type)
         self.steps = 0
-        self.watch = Stopwatch(self.theta[0].is_cuda)
-        self._validation = dict.fromkeys(("val_loss", *(f"val_{name}" for name in MEASURES)), math.nan)
+        self.timer = StepTimer(self.theta[0].is_cuda)
+        self._validation = dict.fromkeys(("val_loss", *(f"val_{name}" for name in VALIDATION_MEASURES)), math.nan)
         self._inner_losses: list[Tensor] = []
         self._outer_losses: list[Tensor] = []
         self._outputs: list[tuple[Tensor, Tensor]] = []
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """SGD on theta, Adam on gamma."""
+        """Return the optimizers.
+
+        Returns:
+            SGD on theta, and with a meta section Adam on gamma.
+        """
         inner, meta = inner_optimiser(self.classifier, self.recipe.train), self.recipe.meta
         return [inner] if meta is None else [inner, outer_optimiser(self.classifier, meta)]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Nothing: the loops forget gradients; Lightning would before a validation, amid an accumulated step."""
+        """Do nothing: the loops clear gradients. Lightning would before a validation, within an accumulated step.
+
+        Args:
+            set_to_none: ignored.
+        """
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """One inner step, and the outer step where one is due."""
-        loops, place = self.loops, self.data.place
-        done = self._position(batch_idx) / self.recipe.train.epochs
-        for group in loops.inner.param_groups:
-            group["lr"] = self.learning_rate * self._rate(batch_idx)
-        for group in loops.outer.param_groups if loops.outer is not None else ():
-            group["lr"] = self._meta.lr * outer_share(self._meta, done)
-        advance(self.loss, done)
-        torch.manual_seed(_seed(self.recipe.seed, self.current_epoch, batch_idx, place[0]))  # for dropout
-        meta = self._meta_chips(batch_idx)
-        loops.weights = (weight(len(self.data.batch(self.current_epoch, batch_idx)), place), weight(len(meta), place))
-        outer = self._outer_batch(shares(meta, len(meta), place)[0]) if len(meta) else None
+        """Take one inner step, and an outer step if one is due.
+
+        Args:
+            batch: network inputs (B, ...) and labels (B,) of this process.
+            batch_idx: number of the batch in its epoch.
+
+        Returns:
+            The inner loss, a scalar.
+
+        Raises:
+            NonFiniteLossError: a loss is NaN or infinite.
+        """
+        loops, shard = self.bilevel, self.data_module.shard
+        progress = self._position(batch_idx) / self.recipe.train.epochs
+        self._set_learning_rates(batch_idx, progress)
+        set_progress(self.loss, progress)
+        torch.manual_seed(_derive_seed(self.recipe.seed, self.current_epoch, batch_idx, shard[0]))  # for dropout
+        meta_chips = self._meta_chips(batch_idx)
+        batch_size = len(self.data_module.batch_indices(self.current_epoch, batch_idx))
+        loops.loss_weights = (shard_loss_weight(batch_size, shard), shard_loss_weight(len(meta_chips), shard))
+        outer_batch = None
+        if len(meta_chips):
+            outer_batch = self._load_outer_batch(shard_batches(meta_chips, len(meta_chips), shard)[0])
         try:
-            loss, outer_loss = loops.step(batch, outer)
-        except NotFinite as error:
-            raise self._named(error, batch, outer, batch_idx) from error
+            loss, outer_loss = loops.step(batch, outer_batch)
+        except NonFiniteLossError as error:
+            raise self._locate(error, batch, outer_batch, batch_idx) from error
         self.steps += 1
         self._inner_losses.append(loss)
         if outer_loss is not None:
@@ -94,100 +130,120 @@ class FineTuning(LightningModule):
         return loss
 
     @cached_property
-    def loops(self) -> BiLevel:
-        """The two loops, once there are optimisers."""
-        found = self.optimizers()
-        inner, *outer = found if isinstance(found, list) else [found]
-        return BiLevel(
+    def bilevel(self) -> BiLevelLoop:
+        """The two loops; available once Lightning has made the optimizers."""
+        optimizers = self.optimizers()
+        inner, *outer = optimizers if isinstance(optimizers, list) else [optimizers]
+        return BiLevelLoop(
             self.classifier,
             self.loss,
             inner,
             outer[0] if outer else None,
             self.recipe.meta,
-            clip_norm=self.recipe.train.clip_norm,
-            accumulate=self.recipe.train.accumulate,
+            max_grad_norm=self.recipe.train.max_grad_norm,
+            accumulate_grad_batches=self.recipe.train.accumulate_grad_batches,
             backward=self.manual_backward,
-            watch=self.watch,
+            timer=self.timer,
             scalers=self.scalers,
         )
 
     @property
-    def data(self) -> ChipData:
-        """The data module that the trainer was given."""
-        return cast(ChipData, self.trainer.datamodule)  # type: ignore[attr-defined]
+    def data_module(self) -> ChipDataModule:
+        """The data module of the trainer."""
+        return cast(ChipDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def _set_learning_rates(self, batch_idx: int, progress: float) -> None:
+        """Set the learning rates of both optimizers; `progress` is the finished fraction of the run."""
+        loops = self.bilevel
+        for group in loops.inner_optimizer.param_groups:
+            group["lr"] = self.base_lr * self._lr_factor(batch_idx)
+        for group in loops.outer_optimizer.param_groups if loops.outer_optimizer is not None else ():
+            group["lr"] = self._meta.lr * outer_share(self._meta, progress)
 
     def _meta_chips(self, batch_idx: int) -> Indices:
-        """Chips of the meta subset, over all processes; none where no outer step is due."""
-        if self.rounds is None or not self._outer_is_due(batch_idx):
+        """Return the chips of the outer step over all processes (M,); empty if none is due."""
+        if self.meta_splitter is None or not self._outer_is_due(batch_idx):
             return np.array([], np.int64)
-        return self.rounds.batch(self.current_epoch, batch_idx)
+        return self.meta_splitter.meta_batch(self.current_epoch, batch_idx)
 
-    def _outer_batch(self, chosen: Indices) -> Batch:
-        if isinstance(self.chips, ChipImages) and self.augmentation.changes:
-            view = AugmentedChips(self.chips, self.augmentation, self.recipe.seed, self.current_epoch)
-            inputs, labels = self.chips.batch(chosen, augment=view.image)
+    def _load_outer_batch(self, indices: Indices) -> Batch:
+        if isinstance(self.train_chips, ChipImages) and self.augmentation.is_active:
+            augmented = AugmentedChips(self.train_chips, self.augmentation, self.recipe.seed, self.current_epoch)
+            inputs, labels = self.train_chips.batch(indices, augment=augmented.image)
         else:
-            inputs, labels = self.chips.batch(chosen)
+            inputs, labels = self.train_chips.batch(indices)
         return inputs.to(self.device), labels.to(self.device)
 
     @torch.no_grad()
-    def _named(self, error: NotFinite, batch: Batch, outer: Batch | None, batch_idx: int) -> NotFinite:
-        """The error with the chips' names: those whose own logits are not finite, or where all are, the whole batch."""
-        epoch, place = self.current_epoch, self.data.place
-        chips = self._meta_chips(batch_idx) if error.loop == "outer" else self.data.batch(epoch, batch_idx)
-        inputs, _ = outer if error.loop == "outer" and outer is not None else batch
-        own = shares(chips, len(chips), place)[0]
-        bad = np.concatenate(gather(own[~self.classifier(inputs).isfinite().all(1).cpu().numpy()]))
-        names = tuple(self.chips.names[index] for index in (bad if len(bad) else chips))
-        return error.at(f"epoch {epoch + 1}, batch {batch_idx + 1}", names)
+    def _locate(
+        self, error: NonFiniteLossError, batch: Batch, outer_batch: Batch | None, batch_idx: int
+    ) -> NonFiniteLossError:
+        """Return the error with the names of the chips whose logits are not finite; of all chips if none is."""
+        epoch, is_outer = self.current_epoch, error.loop == "outer"
+        chips = self._meta_chips(batch_idx) if is_outer else self.data_module.batch_indices(epoch, batch_idx)
+        inputs, _ = outer_batch if is_outer and outer_batch is not None else batch
+        local_chips = shard_batches(chips, len(chips), self.data_module.shard)[0]
+        is_bad = ~self.classifier(inputs).isfinite().all(1).cpu().numpy()
+        bad_chips = np.concatenate(all_gather_object(local_chips[is_bad]))
+        names = tuple(self.train_chips.names[index] for index in (bad_chips if len(bad_chips) else chips))
+        return error.with_location(f"epoch {epoch + 1}, batch {batch_idx + 1}", names)
 
     @property
-    def _meta(self) -> Meta:
+    def _meta(self) -> MetaSection:
         assert self.recipe.meta is not None
         return self.recipe.meta
 
     def _outer_is_due(self, batch_idx: int) -> bool:
-        period = self._meta.every * self.recipe.train.accumulate
+        period = self._meta.outer_every * self.recipe.train.accumulate_grad_batches
         return self._position(batch_idx) >= self._meta.warmup and batch_idx % period == period - 1
 
     def _position(self, batch_idx: int) -> float:
-        """Epochs done, as a fraction."""
+        """Return the number of finished epochs, with the fraction of the current one."""
         return self.current_epoch + batch_idx / max(1, int(self.trainer.num_training_batches))
 
-    def _rate(self, batch_idx: int) -> float:
-        """Share of the learning rate at the optimiser step that this batch belongs to."""
+    def _lr_factor(self, batch_idx: int) -> float:
+        """Return the factor of the base learning rate at the optimizer step to which a batch belongs."""
         batches, train = max(1, int(self.trainer.num_training_batches)), self.recipe.train
-        step = (self.current_epoch * batches + batch_idx) // train.accumulate
-        return rate_share(train, step, train.epochs * batches // train.accumulate)
+        step = (self.current_epoch * batches + batch_idx) // train.accumulate_grad_batches
+        return rate_share(train, step, train.epochs * batches // train.accumulate_grad_batches)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Collect logits; the numbers are made at the end of the epoch."""
+        """Collect the logits of a batch.
+
+        Args:
+            batch: network inputs (B, ...) and labels (B,) of this process.
+            batch_idx: number of the batch.
+        """
         inputs, labels = batch
         self._outputs.append((self.classifier(inputs).float(), labels))
 
     def on_validation_epoch_end(self) -> None:
-        """Sum up the validation split."""
-        own = [torch.cat(parts).cpu() for parts in zip(*self._outputs, strict=True)]
-        logits, labels = (torch.cat(parts) for parts in zip(*gather(own), strict=True))
+        """Compute loss and accuracy of the validation split over all processes."""
+        local = [torch.cat(tensors).cpu() for tensors in zip(*self._outputs, strict=True)]
+        logits, labels = (torch.cat(tensors) for tensors in zip(*all_gather_object(local), strict=True))
         self._outputs.clear()
         predicted, truth = logits.argmax(1).cpu().numpy(), labels.cpu().numpy()
-        summary = summarise(predicted, truth, logits.shape[1], self.groups, resamples=1)
+        summary = summarize_accuracy(predicted, truth, logits.shape[1], self.groups, resamples=1)
         self._validation = {"val_loss": float(self.loss(logits, labels))}
-        for name in MEASURES:
+        for name in VALIDATION_MEASURES:
             interval = getattr(summary, name)
             self._validation[f"val_{name}"] = interval.value if interval else math.nan
 
     @property
     def val_macro(self) -> float:
-        """Of the validation that was last."""
+        """Macro accuracy of the last validation, 0-1."""
         return self._validation["val_macro"]
 
     def epoch_row(self) -> dict[str, float]:
-        """The numbers of the epoch that ends; NaN where it had no outer step or no validation."""
+        """Return the numbers of the epoch that ends, and reset them for the next one.
+
+        Returns:
+            Columns of metrics.csv; NaN without an outer step or a validation in the epoch.
+        """
         row = {
             "epoch": self.current_epoch,
             "step": self.steps,
-            "lr": self.learning_rate * self._rate(0),
+            "lr": self.base_lr * self._lr_factor(0),
             "train_loss": _mean(self._inner_losses),
             "meta_loss": _mean(self._outer_losses),
             **self._validation,
@@ -197,20 +253,28 @@ class FineTuning(LightningModule):
         self._validation = dict.fromkeys(self._validation, math.nan)
         return row
 
-    def tallies(self) -> dict[str, Any]:
-        """What is counted in this epoch, for a checkpoint."""
-        losses = (torch.stack(each) if each else None for each in (self._inner_losses, self._outer_losses))
+    def counters(self) -> dict[str, Any]:
+        """Return the steps so far and the losses of this epoch, for a checkpoint.
+
+        Returns:
+            "steps", and "losses" of the inner and the outer loop, each (K,) or None.
+        """
+        losses = (torch.stack(values) if values else None for values in (self._inner_losses, self._outer_losses))
         return {"steps": self.steps, "losses": list(losses)}
 
-    def take_tallies(self, state: dict[str, Any]) -> None:
-        """Take back what `tallies` gave."""
+    def load_counters(self, state: dict[str, Any]) -> None:
+        """Restore steps and losses from a checkpoint.
+
+        Args:
+            state: of `counters`.
+        """
         self.steps = state["steps"]
-        self._inner_losses, self._outer_losses = ([] if each is None else list(each) for each in state["losses"])
+        self._inner_losses, self._outer_losses = ([] if values is None else list(values) for values in state["losses"])
 
 
-def _seed(*names: int) -> int:
-    """Of torch's generators, from the names of a moment."""
-    return int(np.random.SeedSequence(names).generate_state(1)[0])
+def _derive_seed(*numbers: int) -> int:
+    """Return a seed for torch from the seed of the recipe, epoch, batch and rank."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _mean(losses: list[Tensor]) -> float:

@@ -1,4 +1,4 @@
-"""The number types of a run: which one, how Lightning is told, and the scaling of losses that float16 needs."""
+"""Number types of a run: the choice, Lightning's options, and the loss scaling that float16 needs."""
 
 from __future__ import annotations
 
@@ -10,44 +10,67 @@ from torch.amp.grad_scaler import GradScaler
 
 from rsft.errors import RequestError
 from rsft.recipe.schema import Recipe
-from rsft.utils.precision_benchmark import choose_precision
+from rsft.utils.precision_benchmark import select_precision
 
-Scalers = tuple[GradScaler, GradScaler]
-"""Of the inner and the outer loss."""
+LossScalers = tuple[GradScaler, GradScaler]
+"""Scalers of the inner and the outer loss."""
 
-HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""Number types of a matrix product, by precision."""
+HALF_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Number types of matrix products, by precision."""
 
 
-def settle_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe with a precision in the place of "auto", and what was measured for it, for run.json.
+def resolve_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
+    """Replace the precision "auto" of a recipe by the fastest one.
+
+    Args:
+        recipe: of the run.
+        device: on which it trains.
+
+    Returns:
+        The recipe with its precision, and entries of run.json: "precision", and with "auto" the measured
+        "precision_speeds".
 
     Raises:
-        RequestError: float16 where it is not to be had.
+        RequestError: float16 without a GPU, or with a second-order outer step.
     """
-    wish = recipe.train.precision
-    if wish == "fp16" and device.type != "cuda":
-        raise RequestError("fp16 needs a GPU", "train.precision", "use train.precision=auto, or bf16 or 32")
-    if wish == "fp16" and recipe.meta is not None and recipe.meta.order == 2:
-        raise RequestError(
-            "the finite difference of a second-order step drowns in float16", "train.precision", "use bf16 or 32"
-        )
-    if wish != "auto":
-        return recipe, {"precision": wish}
-    chosen, speeds = choose_precision(device)
-    train = recipe.train.model_copy(update={"precision": chosen})
-    return recipe.model_copy(update={"train": train}), {"precision": chosen, "precision_speeds": speeds}
+    precision = recipe.train.precision
+    if precision == "fp16" and device.type != "cuda":
+        raise RequestError("fp16 needs a GPU", "train.precision", "use train.precision=auto, or bf16 or fp32")
+    if precision == "fp16" and recipe.meta is not None and recipe.meta.order == 2:
+        message = "float16 is too coarse for the finite difference of a second-order step"
+        raise RequestError(message, "train.precision", "use bf16 or fp32")
+    if precision != "auto":
+        return recipe, {"precision": precision}
+    fastest, speeds = select_precision(device)
+    train = recipe.train.model_copy(update={"precision": fastest})
+    return recipe.model_copy(update={"train": train}), {"precision": fastest, "precision_speeds": speeds}
 
 
-def trainer_precision(precision: str, device: str) -> dict[str, Any]:
-    """The arguments of Lightning's trainer for it."""
+def trainer_precision_options(precision: str, device: str) -> dict[str, Any]:
+    """Return the arguments of Lightning's trainer for a precision.
+
+    Args:
+        precision: fp32, bf16 or fp16.
+        device: type of the device, such as "cuda".
+
+    Returns:
+        "precision" or "plugins".
+    """
     if precision != "fp16":
         return {"precision": "bf16-mixed" if precision == "bf16" else "32-true"}
     plugin = MixedPrecision("16-mixed", device)
-    plugin.scaler = None  # it has one for all; each of the two loops scales its own loss
+    plugin.scaler = None  # Lightning has one scaler for all losses; here each of the two loops scales its own
     return {"plugins": [plugin]}
 
 
-def loss_scalers(precision: str, device: str) -> Scalers:
-    """Scalers for both loops, which do nothing but for float16."""
+def make_loss_scalers(precision: str, device: str) -> LossScalers:
+    """Return scalers of both losses, which only scale in float16.
+
+    Args:
+        precision: fp32, bf16 or fp16.
+        device: type of the device, such as "cuda".
+
+    Returns:
+        The scaler of the inner loss, and that of the outer loss.
+    """
     return GradScaler(device, enabled=precision == "fp16"), GradScaler(device, enabled=precision == "fp16")

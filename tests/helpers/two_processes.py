@@ -21,12 +21,12 @@ def main(rank: str, count: str, port: str, recipe: str, runs: str, out: str, *tr
     from torch.distributed.tensor import DTensor
 
     from rsft.recipe.load import load_recipe
-    from rsft.training.callbacks.recorder import Listener
-    from rsft.training.distributed.strategies import Averaging, Sharded
-    from rsft.training.ensemble import finetune
+    from rsft.training.callbacks.recorder import RunListener
+    from rsft.training.distributed.strategies import AveragingStrategy, ShardedStrategy
+    from rsft.training.finetune import finetune
 
     shards: list[int] = []
-    for strategy in (Averaging, Sharded):
+    for strategy in (AveragingStrategy, ShardedStrategy):
 
         def configure(self, around=strategy.configure_ddp) -> None:
             around(self)
@@ -34,18 +34,23 @@ def main(rank: str, count: str, port: str, recipe: str, runs: str, out: str, *tr
 
         strategy.configure_ddp = configure  # type: ignore[method-assign]
 
-    class Losses(Listener):
+    class Losses(RunListener):
         def __init__(self) -> None:
             self.inner: list[float] = []
 
-        def stepped(self, step) -> None:
+        def on_step(self, step) -> None:
             self.inner.append(step.loss)
 
     told = {}
     for wishes in trials:
         losses = Losses()
         run = finetune(load_recipe(Path(recipe), [*wishes.split(), f"train.devices={count}"]), Path(runs), losses)
-        told[wishes] = {"losses": losses.inner, "folder": str(run.folder), "writing": run.writing, "shards": shards[-1]}
+        told[wishes] = {
+            "losses": losses.inner,
+            "folder": str(run.folder),
+            "writing": run.is_writer,
+            "shards": shards[-1],
+        }
     Path(f"{out}.{rank}").write_text(json.dumps(told))
 
 

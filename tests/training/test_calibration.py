@@ -4,17 +4,17 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.loading.datamodule import ChipImages
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier
-from rsft.models.outputs import outputs_of
-from rsft.training.calibration import some_of_each
+from rsft.models.outputs import collect_outputs
+from rsft.training.calibration import sample_evenly_per_class
 
 
 def test_the_bundle_holds_what_was_fitted_on_validation(run, root):
     bundle = Bundle.load(run)
     store = ChipStore.open(root)
     chips = ChipImages(root, store.split("val"), store.classes, bundle.contract)
-    outputs = outputs_of(load_classifier(bundle), chips.batches(5))
+    outputs = collect_outputs(load_classifier(bundle), chips.batches(5))
     assert outputs.logits.shape == (18, 3) and outputs.features.shape == (18, 192)
-    confidence = bundle.confidence
+    confidence = bundle.calibrator
     assert confidence.was_fitted_on(outputs.logits, chips.labels)
     assert not confidence.was_fitted_on(outputs.logits[:9], chips.labels[:9])
     assert not confidence.was_fitted_on(outputs.logits + np.eye(3)[0], chips.labels)
@@ -26,4 +26,4 @@ def test_the_bundle_holds_what_was_fitted_on_validation(run, root):
 
 def test_some_of_each_class_spread_over_all():
     labels = np.array([0] * 10 + [1] * 2)
-    assert some_of_each(labels, 3).tolist() == [0, 4, 9, 10, 11]
+    assert sample_evenly_per_class(labels, 3).tolist() == [0, 4, 9, 10, 11]

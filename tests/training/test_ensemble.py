@@ -8,101 +8,104 @@ import torch
 from rsft.errors import Interrupted, RequestError, WeightsError
 from rsft.evaluation.evaluate import evaluate
 from rsft.models.averaging import Ensemble
-from rsft.models.bundle.bundle import Bundle, combine
-from rsft.models.factory import load_adapted, load_classifier
+from rsft.models.bundle.bundle import Bundle, combine_bundles
+from rsft.models.factory import load_classifier, load_unmerged_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training import ensemble
-from rsft.training import finetune as job
-from rsft.training.ensemble import finetune, member_seed
+from rsft.training.ensemble import member_seed
+from rsft.training.finetune import finetune
 
-WISHES = ["train.runs=2", "train.epochs=2", "meta.warmup=0"]
+OVERRIDES = ["train.ensemble_size=2", "train.epochs=2", "meta.warmup=0"]
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
-def averaged(root, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("averaged")
-    text = f"data: {{root: {root}, size: 32, augment: sar}}\nmeta: {{every: 2, lr: 0.05}}\n"
+def ensemble_run(root, tmp_path_factory):
+    """A finished run with two members."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    text = f"data: {{root: {root}, size: 32, augment: sar}}\nmeta: {{outer_every: 2, lr: 0.05}}\n"
     (folder / "bars.yaml").write_text(text + "train: {epochs: 3, batch_size: 8, lr: 0.02}\n")
-    return finetune(load_recipe(folder / "bars.yaml", WISHES), folder / "runs")
+    return finetune(load_recipe(folder / "bars.yaml", OVERRIDES), folder / "runs")
 
 
-def members(run):
+def load_members(run):
     return [Bundle.load(run.folder / "members" / f"run-{number}" / "001") for number in (1, 2)]
 
 
-def test_seeds():
-    seeds = [member_seed(7, number) for number in range(5)]
+def test_member_seeds_differ_and_the_first_is_the_recipes():
+    seeds = [member_seed(7, index) for index in range(5)]
     assert seeds[0] == 7 and len(set(seeds)) == 5 and max(seeds) < 2**32
 
 
 @torch.no_grad()
-def test_the_bundle_averages_its_runs(averaged):
-    bundle, alone = Bundle.load(averaged.folder), members(averaged)
-    assert bundle.recipe.train.runs == 2 and bundle.confidence is not None
-    assert [each.recipe.seed for each in alone] == [0, member_seed(0, 1)]
-    loaded = load_classifier(bundle, "cpu")
-    assert isinstance(loaded, Ensemble)
-    wanted = torch.stack([load_classifier(each, "cpu")(IMAGES).softmax(1) for each in alone]).mean(0)
-    assert torch.allclose(loaded(IMAGES).softmax(1), wanted, atol=1e-4)
-    second = load_adapted(bundle, "cpu", run=1).learned_state()
-    assert all(torch.equal(second[key], alone[1].tensors[key]) for key in second)
+def test_the_bundle_averages_its_members(ensemble_run):
+    bundle, members = Bundle.load(ensemble_run.folder), load_members(ensemble_run)
+    assert bundle.recipe.train.ensemble_size == 2 and bundle.calibrator is not None
+    assert [member.recipe.seed for member in members] == [0, member_seed(0, 1)]
+    model = load_classifier(bundle, "cpu")
+    assert isinstance(model, Ensemble)
+    expected = torch.stack([load_classifier(member, "cpu")(IMAGES).softmax(1) for member in members]).mean(0)
+    assert torch.allclose(model(IMAGES).softmax(1), expected, atol=1e-4)
+    second = load_unmerged_classifier(bundle, "cpu", run=1).learned_state()
+    assert all(torch.equal(second[key], members[1].tensors[key]) for key in second)
 
 
-def test_its_tables_are_means(averaged):
-    tables = [pd.read_csv(each / "metrics.csv") for each in (averaged.folder, *sorted(averaged.folder.glob("*/*/001")))]
+def test_tables_are_means_over_the_members(ensemble_run):
+    folders = (ensemble_run.folder, *sorted(ensemble_run.folder.glob("*/*/001")))
+    tables = [pd.read_csv(folder / "metrics.csv") for folder in folders]
     assert len(tables) == 3
     means = (tables[1]["train_loss"] + tables[2]["train_loss"]) / 2
     assert np.allclose(tables[0]["train_loss"], means, rtol=1e-5)
-    scales = pd.read_csv(averaged.folder / "modulator.csv")
+    scales = pd.read_csv(ensemble_run.folder / "modulator.csv")
     assert len(scales) == 2 * 36
-    facts = json.loads((averaged.folder / "run.json").read_text())
-    assert facts["status"] == "done" and facts["train_chips"] == 40
+    metadata = json.loads((ensemble_run.folder / "run.json").read_text())
+    assert metadata["status"] == "done" and metadata["train_chips"] == 40
 
 
-def test_it_goes_on_where_it_ended(averaged, monkeypatch, tmp_path):
-    recipe = load_recipe(averaged.folder / "recipe.yaml")
-    real, calls = job.finetune, []
+def test_a_resumed_ensemble_keeps_its_finished_members(ensemble_run, monkeypatch, tmp_path):
+    recipe = load_recipe(ensemble_run.folder / "recipe.yaml")
+    train_single_run, seeds = ensemble.train_single_run, []
 
-    def once(own, *args, **options):
-        if calls:
+    def train_once(member_recipe, *args, **options):
+        if seeds:
             raise KeyboardInterrupt
-        calls.append(own.seed)
-        return real(own, *args, **options)
+        seeds.append(member_recipe.seed)
+        return train_single_run(member_recipe, *args, **options)
 
     folder = tmp_path / "bars" / "001"
     with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
-        patch.setattr(ensemble.single_run, "finetune", once)
+        patch.setattr(ensemble, "train_single_run", train_once)
         finetune(recipe, tmp_path)
-    assert caught.value.fix == f"rsft finetune --resume {folder}"
+    assert caught.value.hint == f"rsft finetune --resume {folder}"
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
     assert [path.name for path in (folder / "members").iterdir()] == ["run-1"]
-    done = finetune(recipe, tmp_path, resume=folder)
-    assert done.folder == folder
-    first, second = (Bundle.load(each.folder) for each in (averaged, done))
+    resumed = finetune(recipe, tmp_path, resume=folder)
+    assert resumed.folder == folder
+    first, second = (Bundle.load(run.folder) for run in (ensemble_run, resumed))
     assert all(torch.equal(first.tensors[key], second.tensors[key]) for key in first.tensors)
 
 
-def test_it_is_evaluated_with_crops(averaged, root, tmp_path):
-    bundle = Bundle.load(averaged.folder)
+def test_an_ensemble_is_evaluated_with_crops(ensemble_run, root, tmp_path):
+    bundle = Bundle.load(ensemble_run.folder)
     update = bundle.recipe.evaluate.model_copy(update={"tta": "five-crop", "margin": 8})
     recipe = bundle.recipe.model_copy(update={"evaluate": update})
-    combine(recipe, members(averaged)).save(tmp_path / "crops")
-    found = [evaluate(each, root, tmp_path / "out") for each in (averaged.bundle, tmp_path / "crops")]
-    assert "averaged over 2 runs" in " ".join(found[0].notes)
-    assert "averaged over crops (five-crop)" in " ".join(found[1].notes)
-    assert found[0].methods.keys() == found[1].methods.keys() and found[1].count == 18
+    combine_bundles(recipe, load_members(ensemble_run)).save(tmp_path / "crops")
+    bundles = (ensemble_run.bundle_dir, tmp_path / "crops")
+    plain, with_crops = (evaluate(path, root, tmp_path / "out") for path in bundles)
+    assert "averaged over 2 runs" in " ".join(plain.notes)
+    assert "averaged over crops (five-crop)" in " ".join(with_crops.notes)
+    assert plain.methods.keys() == with_crops.methods.keys() and plain.count == 18
 
 
-def test_runs_of_other_data(averaged):
-    first, second = members(averaged)
+def test_members_trained_on_other_data_are_not_combined(ensemble_run):
+    first, second = load_members(ensemble_run)
     other = second.contract.model_copy(update={"size": 64})
     with pytest.raises(WeightsError, match="other data"):
-        combine(first.recipe, [first, type(second)(**{**vars(second), "contract": other})])
+        combine_bundles(first.recipe, [first, type(second)(**{**vars(second), "contract": other})])
 
 
-def test_without_data_there_is_no_run(recipe_file, tmp_path):
-    recipe = load_recipe(recipe_file, [*WISHES, f"data.root={tmp_path / 'nothing'}"])
-    with pytest.raises(RequestError, match="there is no chip store"):
+def test_without_data_no_run_folder_is_created(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file, [*OVERRIDES, f"data.root={tmp_path / 'nothing'}"])
+    with pytest.raises(RequestError, match="is not a chip store"):
         finetune(recipe, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

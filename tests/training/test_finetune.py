@@ -9,13 +9,13 @@ from rsft.errors import RequestError, RsftError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
-from rsft.training.ensemble import finetune
+from rsft.training.finetune import finetune
 
 
 def test_run_folder(run):
-    facts = json.loads((run / "run.json").read_text())
-    assert facts["status"] == "done" and facts["train_chips"] == 40
-    assert facts["modulator_parameters"] == 36
+    metadata = json.loads((run / "run.json").read_text())
+    assert metadata["status"] == "done" and metadata["train_chips"] == 40
+    assert metadata["modulator_parameters"] == 36
     metrics = pd.read_csv(run / "metrics.csv")
     assert metrics["epoch"].tolist() == [0, 1, 2]
     assert metrics["meta_loss"].isna().tolist() == [True, False, False]  # the first epoch is the warm-up
@@ -23,17 +23,17 @@ def test_run_folder(run):
     assert not (run / "checkpoints").exists()
 
 
-def test_modulator_moves_after_the_warm_up(run):
+def test_scales_move_after_the_warm_up(run):
     scales = pd.read_csv(run / "modulator.csv").groupby("epoch")["value"]
     assert scales.size().tolist() == [36, 36, 36]
     assert scales.std()[0] == 0 and scales.std()[2] > 0
 
 
-def test_resolved_recipe_gives_the_same_recipe(run):
+def test_the_stored_recipe_loads_back_equal(run):
     assert load_recipe(run / "recipe.yaml") == Bundle.load(run).recipe
 
 
-def test_same_seed_same_run(run, recipe_file, tmp_path):
+def test_the_same_seed_gives_the_same_run(run, recipe_file, tmp_path):
     again = finetune(load_recipe(recipe_file), tmp_path / "runs")
     columns = ["train_loss", "meta_loss", "val_loss", "val_macro"]
     first, second = (pd.read_csv(folder / "metrics.csv")[columns] for folder in (run, again.folder))
@@ -42,7 +42,7 @@ def test_same_seed_same_run(run, recipe_file, tmp_path):
     assert all(torch.equal(tensors[key], others[key]) for key in tensors)
 
 
-def test_only_what_is_learned_is_kept(run, recipe_file):
+def test_the_bundle_holds_only_learned_tensors(run, recipe_file):
     recipe = load_recipe(recipe_file)
     classifier = build_classifier(recipe, 3, load_encoder(recipe, ["gray"]))
     tensors = Bundle.load(run).tensors
@@ -60,21 +60,21 @@ def test_runs_are_numbered(recipe_file, tmp_path):
     assert [finetune(recipe, tmp_path / "runs").folder.name for _ in range(2)] == ["001", "002"]
 
 
-def test_a_loss_that_is_not_finite(recipe_file, tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run(recipe_file, tmp_path):
     recipe = load_recipe(recipe_file, ["train.lr=1e30"])
     with pytest.raises(RsftError, match=r"inner loop is (nan|inf)"), np.errstate(all="ignore"):
         finetune(recipe, tmp_path / "runs")
     assert json.loads((tmp_path / "runs/bars/001/run.json").read_text())["status"] == "failed"
 
 
-def test_a_site_that_is_not_there(recipe_file, tmp_path):
+def test_an_unknown_site_creates_no_run_folder(recipe_file, tmp_path):
     with pytest.raises(RequestError, match="blocks 0 to 5"):
         finetune(load_recipe(recipe_file, ["peft.blocks=[7]"]), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
-def test_data_that_is_not_there(recipe_file, tmp_path):
-    with pytest.raises(RequestError, match="no chip store"):
+def test_missing_data(recipe_file, tmp_path):
+    with pytest.raises(RequestError, match="is not a chip store"):
         finetune(load_recipe(recipe_file, [f"data.root={tmp_path / 'nothing'}"]))
 
 
@@ -84,25 +84,25 @@ def test_other_methods(recipe_file, tmp_path, method):
     assert Bundle.load(run.folder).recipe.peft.method == method
 
 
-def test_joint_in_half_precision_with_checkpoints(recipe_file, tmp_path):
-    wishes = ["meta.schedule=joint", "train.precision=bf16", "train.checkpointing=true", "train.accumulate=2"]
-    run = finetune(load_recipe(recipe_file, wishes), tmp_path)
+def test_joint_schedule_in_half_precision_with_gradient_checkpointing(recipe_file, tmp_path):
+    overrides = ["meta.schedule=joint", "train.precision=bf16", "train.checkpointing=true"]
+    run = finetune(load_recipe(recipe_file, [*overrides, "train.accumulate_grad_batches=2"]), tmp_path)
     gamma = Bundle.load(run.folder).tensors["gamma"]
     assert gamma.isfinite().all() and gamma.std() > 0
 
 
-def test_a_second_order_run(recipe_file, tmp_path):
+def test_second_order_outer_steps(recipe_file, tmp_path):
     run = finetune(load_recipe(recipe_file, ["meta.order=2"]), tmp_path)
     assert pd.read_csv(run.folder / "metrics.csv")["meta_loss"].notna().any()
 
 
-def test_weak_sites_are_left_out(recipe_file, tmp_path):
+def test_weak_sites_are_pruned(recipe_file, tmp_path):
     run = finetune(load_recipe(recipe_file, ["meta.prune_below=1.0"]), tmp_path)
-    pruned = run.facts["pruned_sites"]
+    pruned = run.metadata["pruned_sites"]
     assert pruned and not any(key.startswith(f"{site}.") for key in Bundle.load(run.folder).tensors for site in pruned)
 
 
 def test_early_stopping(recipe_file, tmp_path):
-    wishes = ["meta=null", "train.epochs=20", "train.patience=1", "train.min_delta=0.9"]
-    run = finetune(load_recipe(recipe_file, wishes), tmp_path)
+    overrides = ["meta=null", "train.epochs=20", "train.patience=1", "train.min_delta=0.9"]
+    run = finetune(load_recipe(recipe_file, overrides), tmp_path)
     assert len(pd.read_csv(run.folder / "metrics.csv")) == 2

@@ -4,17 +4,23 @@ import pytest
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.load import load_recipe
 from rsft.training import precision
-from rsft.training.ensemble import finetune
+from rsft.training.finetune import finetune
 
 
 def test_every_part_of_the_protocol_in_one_run(recipe_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(precision, "choose_precision", lambda device: ("bf16", {"bf16": 1.5}))
-    wishes = ["loss={name: ldam, defer: 0.5}", "head={kind: linear, init: k-shot, shots: 3}", "train.precision=auto"]
+    monkeypatch.setattr(precision, "select_precision", lambda device: ("bf16", {"bf16": 1.5}))
+    wishes = [
+        "loss={name: ldam, drw_start: 0.5}",
+        "head={kind: linear, init: k-shot, shots: 3}",
+        "train.precision=auto",
+    ]
     wishes += ["train.sampler=class-balanced", "train.decay_all=false", "train.schedule=constant"]
-    run = finetune(load_recipe(recipe_file, [*wishes, "train.warmup_epochs=1", "train.accumulate=2"]), tmp_path)
+    run = finetune(
+        load_recipe(recipe_file, [*wishes, "train.warmup_epochs=1", "train.accumulate_grad_batches=2"]), tmp_path
+    )
     recipe = Bundle.load(run.folder).recipe
     assert recipe.train.precision == "bf16" and load_recipe(run.folder / "recipe.yaml") == recipe
-    assert run.facts["precision_speeds"] == {"bf16": 1.5}
+    assert run.metadata["precision_speeds"] == {"bf16": 1.5}
     rates = pd.read_csv(run.folder / "metrics.csv")["lr"]
     assert rates[0] < rates[1] == rates[2] == pytest.approx(0.02 * (8 * 2 / 128) ** 0.5, rel=1e-4)
 

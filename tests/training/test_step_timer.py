@@ -3,7 +3,7 @@ import time
 import pytest
 
 from rsft.training import step_timer
-from rsft.training.step_timer import Stopwatch
+from rsft.training.step_timer import StepTimer
 
 
 @pytest.fixture
@@ -14,18 +14,18 @@ def clock(monkeypatch):
 
 
 def test_a_joint_pass_is_shared_by_rows(clock):
-    watch = Stopwatch()
-    with watch(inner=1):
+    timer = StepTimer()
+    with timer(inner=1):
         clock[0] += 2
-    clock[0] += 5  # data
-    with watch(inner=24, outer=8):
+    clock[0] += 5  # waiting for data
+    with timer(inner=24, outer=8):
         clock[0] += 4
-    assert (watch.seconds("inner"), watch.seconds("outer"), watch.seconds("other")) == (5.0, 1.0, 0.0)
-    watch.reset()
-    assert watch.seconds("inner") == 0.0
+    assert (timer.seconds("inner"), timer.seconds("outer"), timer.seconds("other")) == (5.0, 1.0, 0.0)
+    timer.reset()
+    assert timer.seconds("inner") == 0.0
 
 
-def test_a_gpu_is_not_waited_for(monkeypatch):
+def test_unfinished_work_of_a_gpu_is_not_awaited(monkeypatch):
     class Event:
         done, at = False, 0.0
 
@@ -42,9 +42,9 @@ def test_a_gpu_is_not_waited_for(monkeypatch):
             return 1500.0
 
     monkeypatch.setattr(step_timer.torch.cuda, "Event", Event)
-    watch = Stopwatch(cuda=True)
-    with watch(inner=1):
+    timer = StepTimer(cuda=True)
+    with timer(inner=1):
         pass
-    assert watch.seconds("inner") == 0.0
+    assert timer.seconds("inner") == 0.0
     Event.done = True
-    assert watch.seconds("inner") == 1.5
+    assert timer.seconds("inner") == 1.5

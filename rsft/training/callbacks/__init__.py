@@ -1,1 +1,1 @@
-"""Objects that a training run calls at fixed moments: recorder, checkpoints, early stopping."""
+"""Objects that a training run calls at fixed moments: recorder, trackers, checkpoints, early stopping."""

@@ -1,4 +1,4 @@
-"""A run that goes on after whatever ended it: checkpoints while it trains, and what is done when it is told to stop."""
+"""Checkpoints during training, and a clean end at SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -12,151 +12,214 @@ import torch
 from lightning import Callback, Trainer
 from lightning.fabric.utilities import move_data_to_device
 
-from rsft.errors import Interrupted
-from rsft.recipe.schema import Train
-from rsft.training.runs.checkpoints import Checkpoint, Position, save_checkpoint
+from rsft.errors import Interrupted, RsftError
+from rsft.recipe.schema import TrainSection
+from rsft.training.runs.checkpoints import Checkpoint, TrainingPosition, save_checkpoint
 from rsft.training.runs.writer import Run
 
 
-class Signals:
-    """Remembers that the process was told to stop, by SIGINT or SIGTERM; a second SIGINT stops it at once.
+class StopSignals:
+    """Remembers SIGINT and SIGTERM, so that training can save its state before it ends.
 
-    In a thread, where Python has no signals, it hears none.
+    A second SIGINT ends the process at once. In a thread Python delivers no signals, so nothing is received there.
+
+    Attributes:
+        received: number of the signal; 0 before one arrives.
     """
 
     def __init__(self) -> None:
-        self.caught = 0
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.received = 0
+        self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def listen(self) -> None:
-        """From now on."""
-        for number in self._before:
+    def install(self) -> None:
+        """Replace the handlers of both signals."""
+        for number in self._handlers:
             with suppress(ValueError):
-                signal.signal(number, self._note)
+                signal.signal(number, self._receive)
 
-    def restore(self) -> None:
-        """Give signals back to whoever had them when this was made."""
-        for number, before in self._before.items():
+    def uninstall(self) -> None:
+        """Restore the handlers that were there before."""
+        for number, handler in self._handlers.items():
             with suppress(ValueError):
-                signal.signal(number, before)
+                signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.caught and number == signal.SIGINT:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.caught = number
+        self.received = number
 
 
-class Survival(Callback):
-    """Saves all that moves: when it is due, after every epoch, and when the process is told to stop.
+class CheckpointCallback(Callback):
+    """Saves the full state of training: when due, after every epoch, and when a signal stops the process.
 
-    It comes behind every callback whose state or tables belong to the same moment. Lightning's own resume is not used:
-    it knows neither the two loops nor an epoch whose batches are made anew, and its rules change with its versions.
-    Ours needs the counter of its epochs and `ChipData.done`. What is drawn at random is a function of (seed, epoch,
-    batch), so no state of a generator is kept.
+    It must come after all callbacks whose state or tables belong to the same moment. Lightning's own resume is not
+    used: it knows neither the two loops nor an epoch whose batches are regenerated, and its rules change between
+    versions. Resuming sets Lightning's epoch counter and `ChipDataModule.resume_point`. Every random number is a
+    function of (seed, epoch, batch), so checkpoints hold no generator state.
 
     Args:
-        run: whose checkpoints they are.
-        train: says how often.
-        start: where to go on; None begins.
-        signals: who hears that the process is told to stop.
+        run: that gets the checkpoints.
+        train: section of the recipe with the intervals.
+        checkpoint: where training continues; None starts at the first step.
+        signals: that stop the process.
     """
 
-    def __init__(self, run: Run, train: Train, start: Checkpoint | None, signals: Signals) -> None:
-        self.run, self.train, self.start, self.signals = run, train, start, signals
-        self.position = start.position if start else Position()
-        self.saved, self.steps = time.monotonic(), 0
+    state_key = "Survival"  # the key in checkpoints of version 0.1
 
-    def on_fit_start(self, trainer: Trainer, task: Any) -> None:
-        """Take the state back; several processes all take that of the first."""
-        start = self.start
+    def __init__(self, run: Run, train: TrainSection, checkpoint: Checkpoint | None, signals: StopSignals) -> None:
+        self.run, self.train, self.checkpoint, self.signals = run, train, checkpoint, signals
+        self.position = checkpoint.position if checkpoint else TrainingPosition()
+        self._last_saved_at, self._steps_since_save = time.monotonic(), 0
+
+    def on_fit_start(self, trainer: Trainer, module: Any) -> None:
+        """Restore the checkpoint; all processes restore that of rank zero.
+
+        Args:
+            trainer: of the run.
+            module: of the run.
+        """
+        checkpoint = self.checkpoint
         if trainer.world_size > 1:
-            start = trainer.strategy.broadcast(start or Checkpoint(Position(), snapshot(trainer, task)))
-        if start is not None:
-            self.position = start.position
-            restore(trainer, task, start.state)
-            task.data.done = tuple(start.position)
+            initial = Checkpoint(TrainingPosition(), capture_state(trainer, module))
+            checkpoint = trainer.strategy.broadcast(checkpoint or initial)
+        if checkpoint is not None:
+            self.position = checkpoint.position
+            restore_state(trainer, module, checkpoint)
+            module.data_module.resume_point = tuple(checkpoint.position)
             progress: Any = trainer.fit_loop.epoch_progress.current
-            progress.ready = progress.started = progress.processed = progress.completed = start.position.epoch
+            epoch = checkpoint.position.epoch
+            progress.ready = progress.started = progress.processed = progress.completed = epoch
 
-    def on_train_start(self, trainer: Trainer, task: Any) -> None:
-        """Hear signals: from here on there is something to lose, and Lightning has taken its own handlers."""
-        self.signals.listen()
-        self.saved = time.monotonic()
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
+        """Listen to signals from now on: Lightning has installed its own handlers by then.
 
-    def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save where it is due, or end."""
-        if batch is None:  # trained on before
+        Args:
+            trainer: of the run.
+            module: of the run.
+        """
+        self.signals.install()
+        self._last_saved_at = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save a checkpoint if one is due, or stop.
+
+        Args:
+            trainer: of the run.
+            module: of the run.
+            outputs: of the step.
+            batch: of the step; None for one that was done before the resume.
+            batch_idx: number of the batch in its epoch.
+        """
+        if batch is None:
             return
-        self.position = Position(trainer.current_epoch, batch_idx + 1)
-        self.steps += task.loops.calls % self.train.accumulate == 0
-        if not self._ends(trainer, task) and self._is_due():
-            self._save(trainer, task)
+        self.position = TrainingPosition(trainer.current_epoch, batch_idx + 1)
+        self._steps_since_save += module.bilevel.batches_seen % self.train.accumulate_grad_batches == 0
+        self._stop_if_signaled(trainer, module)
+        if self._is_due():
+            self._save(trainer, module)
 
-    def on_validation_batch_end(self, trainer: Trainer, task: Any, *_: Any) -> None:
-        """A validation is not waited for: it begins again after a resume. Several processes end it together."""
+    def on_validation_batch_end(self, trainer: Trainer, module: Any, *_: Any) -> None:
+        """Stop within a validation, which starts again after a resume; several processes finish it together.
+
+        Args:
+            trainer: of the run.
+            module: of the run.
+            *_: what else Lightning passes.
+        """
         if trainer.world_size == 1:
-            self._ends(trainer, task)
+            self._stop_if_signaled(trainer, module)
 
-    def on_train_epoch_end(self, trainer: Trainer, task: Any) -> None:
-        """The epoch's row is written, so the next one begins."""
-        self.position = Position(trainer.current_epoch + 1)
-        if not self._ends(trainer, task):
-            self._save(trainer, task)
+    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
+        """Save a checkpoint at the start of the next epoch: the row of this one is written.
+
+        Args:
+            trainer: of the run.
+            module: of the run.
+        """
+        self.position = TrainingPosition(trainer.current_epoch + 1)
+        self._stop_if_signaled(trainer, module)
+        self._save(trainer, module)
 
     def _is_due(self) -> bool:
-        every, minutes = self.train.checkpoint_steps, self.train.checkpoint_minutes
-        by_steps = every is not None and self.steps >= every
-        return by_steps or (minutes is not None and time.monotonic() - self.saved >= 60 * minutes)
+        steps, minutes = self.train.checkpoint_steps, self.train.checkpoint_minutes
+        by_steps = steps is not None and self._steps_since_save >= steps
+        return by_steps or (minutes is not None and time.monotonic() - self._last_saved_at >= 60 * minutes)
 
-    def _ends(self, trainer: Trainer, task: Any) -> bool:
-        """False; where one of the processes was told to stop, all of them save and end."""
-        if trainer.strategy.reduce_boolean_decision(bool(self.signals.caught), all=False):
-            self._save(trainer, task)
-            raise Interrupted(self.signals.caught or signal.SIGTERM, f"saved at {self.position}")
-        return False
+    def _stop_if_signaled(self, trainer: Trainer, module: Any) -> None:
+        """Save and raise `Interrupted` in all processes if one of them received a signal."""
+        if trainer.strategy.reduce_boolean_decision(bool(self.signals.received), all=False):
+            self._save(trainer, module)
+            raise Interrupted(self.signals.received or signal.SIGTERM, f"saved at {self.position}")
 
-    def _save(self, trainer: Trainer, task: Any) -> None:
-        if self.run.writing:
-            save_checkpoint(self.run.checkpoints, self.position, snapshot(trainer, task))
+    def _save(self, trainer: Trainer, module: Any) -> None:
+        if self.run.is_writer:
+            save_checkpoint(self.run.checkpoints_dir, self.position, capture_state(trainer, module))
             self.run.update(position=tuple(self.position), seconds=self.run.seconds)
-        self.saved, self.steps = time.monotonic(), 0
+        self._last_saved_at, self._steps_since_save = time.monotonic(), 0
 
 
-def snapshot(trainer: Trainer, task: Any) -> dict[str, Any]:
-    """All that moves, between two steps, on the CPU."""
-    loops = task.loops
-    halfway = loops.calls % loops.accumulate != 0
+def capture_state(trainer: Trainer, module: Any) -> dict[str, Any]:
+    """Return everything that changes during training, as it is between two steps.
+
+    Args:
+        trainer: with optimizers and callbacks.
+        module: a `FineTuningModule`.
+
+    Returns:
+        The state of a checkpoint, with tensors on the CPU.
+    """
+    loops = module.bilevel
+    step_is_unfinished = loops.batches_seen % loops.accumulate_grad_batches != 0
     state = {
-        "learned": task.classifier.learned_state(),
+        "learned": module.classifier.learned_state(),
         "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
-        "scalers": [scaler.state_dict() for scaler in task.scalers],
+        "scalers": [scaler.state_dict() for scaler in module.scalers],
         "callbacks": {callback.state_key: callback.state_dict() for callback in _callbacks(trainer)},
-        "gradients": [parameter.grad for parameter in loops.theta] if halfway else None,
-        "calls": loops.calls,
-        "skipped": loops.skipped,
-        **task.tallies(),
+        "gradients": [parameter.grad for parameter in loops.theta] if step_is_unfinished else None,
+        "calls": loops.batches_seen,
+        "skipped": loops.skipped_steps,
+        **module.counters(),
     }
     moved: dict[str, Any] = move_data_to_device(state, torch.device("cpu"))
     return moved
 
 
-def restore(trainer: Trainer, task: Any, state: dict[str, Any]) -> None:
-    """Take back what `snapshot` gave."""
-    loops = task.loops
-    task.classifier.load_learned_state(state["learned"])
-    for optimizer, own in zip(trainer.optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(own)
-    for scaler, own in zip(task.scalers, state["scalers"], strict=True):
-        scaler.load_state_dict(own)
-    for callback in _callbacks(trainer):
-        if own := state["callbacks"].get(callback.state_key):
-            callback.load_state_dict(own)
+def restore_state(trainer: Trainer, module: Any, checkpoint: Checkpoint) -> None:
+    """Restore the state of a checkpoint.
+
+    Args:
+        trainer: with optimizers and callbacks.
+        module: a `FineTuningModule`.
+        checkpoint: with a state of `capture_state`.
+
+    Raises:
+        RsftError: a callback has state, and the checkpoint has none for it.
+    """
+    loops, state = module.bilevel, checkpoint.state
+    module.classifier.load_learned_state(state["learned"])
+    for optimizer, optimizer_state in zip(trainer.optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(optimizer_state)
+    for scaler, scaler_state in zip(module.scalers, state["scalers"], strict=True):
+        scaler.load_state_dict(scaler_state)
+    _restore_callbacks(_callbacks(trainer), checkpoint)
     for parameter, gradient in zip(loops.theta, state["gradients"] or (), strict=False):
         parameter.grad = None if gradient is None else gradient.to(parameter.device)
-    loops.calls, loops.skipped = state["calls"], state["skipped"]
-    task.take_tallies(state)
+    loops.batches_seen, loops.skipped_steps = state["calls"], state["skipped"]
+    module.load_counters(state)
+
+
+def _restore_callbacks(callbacks: list[Callback], checkpoint: Checkpoint) -> None:
+    states = checkpoint.state["callbacks"]
+    for callback in callbacks:
+        key = callback.state_key
+        if key in states:
+            callback.load_state_dict(states[key])
+        elif callback.state_dict():  # it would start anew, and the run would end differently from an unbroken one
+            message = f"the checkpoint has no state for the callback {key}"
+            hint = "resume with the version of rsft that began the run, or start the run again from its recipe.yaml"
+            raise RsftError(message, checkpoint.path or "the checkpoint of rank zero", hint)
 
 
 def _callbacks(trainer: Any) -> list[Callback]:
-    """Those of a trainer, which gets the attribute at run time."""
+    """Return the callbacks of a trainer; its type does not declare the attribute."""
     return list(trainer.callbacks)

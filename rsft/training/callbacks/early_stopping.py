@@ -8,34 +8,55 @@ from typing import Any
 from lightning import Callback, Trainer
 
 
-class Patience(Callback):
-    """Ends training after `validations` of them without a better macro accuracy.
+class EarlyStopping(Callback):
+    """Stops training after `patience` validations without a better macro accuracy.
 
-    Beside Lightning's own it goes on after a resume exactly where it was, wherever in the epoch that is.
+    Unlike Lightning's, it continues exactly where it was after a resume, also within an epoch.
 
     Args:
-        least: what counts as better, in points of accuracy as 0-1.
+        patience: number of validations.
+        min_delta: smallest improvement that counts, as accuracy 0-1.
     """
 
-    def __init__(self, validations: int, least: float) -> None:
-        self.validations, self.least = validations, least
-        self.best, self.waited = -math.inf, 0
+    state_key = "Patience"  # the key in checkpoints of version 0.1
 
-    def on_train_start(self, trainer: Trainer, task: Any) -> None:
-        """A resumed run may be at its end already."""
-        trainer.should_stop = self.waited >= self.validations
+    def __init__(self, patience: int, min_delta: float) -> None:
+        self.patience, self.min_delta = patience, min_delta
+        self.best_score, self.wait_count = -math.inf, 0
 
-    def on_validation_end(self, trainer: Trainer, task: Any) -> None:
-        """Compare."""
-        macro = float(task.val_macro)
-        better = macro - self.least > self.best
-        self.best, self.waited = (macro, 0) if better else (self.best, self.waited + 1)
-        trainer.should_stop = self.waited >= self.validations
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
+        """Stop at once if a resumed run was at its end.
+
+        Args:
+            trainer: of the run.
+            module: of the run.
+        """
+        trainer.should_stop = self.wait_count >= self.patience
+
+    def on_validation_end(self, trainer: Trainer, module: Any) -> None:
+        """Compare the accuracy with the best one so far.
+
+        Args:
+            trainer: of the run.
+            module: of the run.
+        """
+        score = float(module.val_macro)
+        is_better = score - self.min_delta > self.best_score
+        self.best_score, self.wait_count = (score, 0) if is_better else (self.best_score, self.wait_count + 1)
+        trainer.should_stop = self.wait_count >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return {"best": self.best, "waited": self.waited}
+        """Return the state for a checkpoint.
+
+        Returns:
+            "best" and "waited", the keys of version 0.1.
+        """
+        return {"best": self.best_score, "waited": self.wait_count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """From a checkpoint."""
-        self.best, self.waited = state["best"], state["waited"]
+        """Restore the state of a checkpoint.
+
+        Args:
+            state: of `state_dict`.
+        """
+        self.best_score, self.wait_count = state["best"], state["waited"]

@@ -1,11 +1,10 @@
-"""What a run tells while it goes: its tables, and whoever listens."""
+"""Records a run while it trains: tables in the run folder, and calls to listeners."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,17 +21,23 @@ else:
 
 
 @dataclass(frozen=True)
-class Step:
-    """A step that is done, and the pace of its epoch up to it.
+class StepReport:
+    """A finished step, and the pace of its epoch so far.
 
     Attributes:
-        epoch, step, steps: `step` of `steps` in `epoch`; epochs count from 0, steps from 1.
-        done, total: the same over the run.
+        epoch: number of the epoch, from 0.
+        step: number of the step in its epoch, from 1.
+        steps: steps of an epoch.
+        done: finished steps of the run.
+        total: steps of the run.
+        loss: of the inner loop.
         images_per_s: of the inner loop.
-        data_s, inner_s, outer_s: mean seconds of a step: waiting for data and all else, theta's, gamma's. A joint pass
-            is shared between the loops by rows.
-        memory_mb, gpu_mb: the most that was resident in this process, and allocated on its GPU (NaN without one).
-        left_s: seconds to the end of the run, validations included.
+        data_s: mean seconds per step that are not spent in either loop, mostly waiting for data.
+        inner_s: mean seconds per step in the inner loop. A joint pass is shared between the loops by rows.
+        outer_s: mean seconds per step in the outer loop.
+        memory_mb: peak resident memory of this process.
+        gpu_mb: peak memory allocated on its GPU; NaN without one.
+        left_s: estimated seconds to the end of the run, validations included.
     """
 
     epoch: int
@@ -50,99 +55,170 @@ class Step:
     left_s: float
 
 
-class Listener:
-    """Whoever wants to know of a run while it goes; hears what it overrides."""
+class RunListener:
+    """Follows a run while it trains; subclasses override the methods of the events that they need."""
 
-    def reading(self, done: int, total: int, what: str) -> None:
-        """Chips are being read."""
+    def on_progress(self, done: int, total: int, item: str) -> None:
+        """Handle progress before or after training, such as chips that are read.
 
-    def started(self, run: Run, facts: dict[str, Any]) -> None:
-        """Training begins; `facts` are those of run.json."""
+        Args:
+            done: finished amount.
+            total: full amount.
+            item: name of the work.
+        """
 
-    def stepped(self, step: Step) -> None:
-        """A step is done."""
+    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
+        """Handle the start of training.
 
-    def epoch_ended(self, row: dict[str, float], scales: dict[Site, float]) -> None:
-        """A row of metrics.csv and the modulator's values, empty without one."""
+        Args:
+            run: that starts.
+            metadata: of run.json.
+        """
 
-    def ended(self, failed: bool) -> None:
-        """Training is over."""
+    def on_step(self, step: StepReport) -> None:
+        """Handle a finished step.
+
+        Args:
+            step: with its pace.
+        """
+
+    def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
+        """Handle a finished epoch.
+
+        Args:
+            row: columns of metrics.csv.
+            scales: learned scales by site; empty without a modulator.
+        """
+
+    def on_end(self, failed: bool) -> None:
+        """Handle the end of training.
+
+        Args:
+            failed: whether an error or a signal ended it.
+        """
 
 
 class Recorder(Callback):
-    """Writes the run's tables after each epoch, and tells the listeners."""
+    """Writes the tables of a run after each epoch, and calls listeners.
 
-    def __init__(self, run: Run, *listeners: Listener | None) -> None:
+    Args:
+        run: that gets the tables.
+        *listeners: to call; None is ignored.
+    """
+
+    state_key = "Recorder"  # the key in checkpoints of version 0.1
+
+    def __init__(self, run: Run, *listeners: RunListener | None) -> None:
         self.run = run
-        self.listeners: Sequence[Listener] = [listener for listener in listeners if listener is not None]
-        self.images = self.steps = 0  # of the epoch, in this process
-        self.done = 0  # steps of the run, in this process
-        self.began = self.run_began = 0.0
-        self.pace: dict[str, float] | None = None
+        self.listeners = [listener for listener in listeners if listener is not None]
+        self._epoch_images = self._epoch_steps = 0  # of this process
+        self._session_steps = 0  # of this process, since the start or resume
+        self._epoch_began = self._session_began = 0.0
+        self._pace_before_validation: dict[str, float] | None = None
 
-    def on_train_start(self, trainer: Trainer, task: Any) -> None:
-        """Start the clock of the run."""
-        self.run_began = time.monotonic()
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
+        """Start the clock of the run.
+
+        Args:
+            trainer: of the run.
+            module: of the run.
+        """
+        self._session_began = time.monotonic()
         for listener in self.listeners:
-            listener.started(self.run, self.run.facts)
+            listener.on_start(self.run, self.run.metadata)
 
-    def on_train_epoch_start(self, trainer: Trainer, task: Any) -> None:
-        """Start the clock of the epoch."""
-        self.began, self.images, self.steps, self.pace = time.monotonic(), 0, 0, None
-        task.watch.reset()
+    def on_train_epoch_start(self, trainer: Trainer, module: Any) -> None:
+        """Start the clock of the epoch.
+
+        Args:
+            trainer: of the run.
+            module: of the run.
+        """
+        self._epoch_began, self._epoch_images, self._epoch_steps = time.monotonic(), 0, 0
+        self._pace_before_validation = None
+        module.timer.reset()
         if trainer.current_epoch + 1 == trainer.max_epochs:
-            trainer.check_val_every_n_epoch = 1  # whatever evaluate.every is, the end is known
+            trainer.check_val_every_n_epoch = 1  # the last epoch always has a validation
 
-    def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Tell of the step."""
-        if batch is None:  # trained on before a resume
+    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Report the step to the listeners.
+
+        Args:
+            trainer: of the run.
+            module: of the run.
+            outputs: of the step.
+            batch: of the step; None for one that was done before the resume.
+            batch_idx: number of the batch in its epoch.
+        """
+        if batch is None:
             return
-        self.images += len(batch[1]) * trainer.world_size
-        self.steps, self.done = self.steps + 1, self.done + 1
+        self._epoch_images += len(batch[1]) * trainer.world_size
+        self._epoch_steps, self._session_steps = self._epoch_steps + 1, self._session_steps + 1
         if self.listeners:
-            step = self._step(trainer, task, batch_idx + 1, outputs)
+            step = self._make_report(trainer, module, batch_idx + 1, outputs)
             for listener in self.listeners:
-                listener.stepped(step)
+                listener.on_step(step)
 
-    def on_validation_start(self, trainer: Trainer, task: Any) -> None:
-        """Stop the clock before validation takes its time."""
-        self.pace = self._pace(task)
+    def on_validation_start(self, trainer: Trainer, module: Any) -> None:
+        """Stop the clock of the epoch before the validation.
 
-    def on_train_epoch_end(self, trainer: Trainer, task: Any) -> None:
-        """Write the row and the modulator's values."""
-        row = task.epoch_row() | (self.pace or self._pace(task)) | memory()
-        modulator = task.classifier.adapted.modulator
-        scales = modulator.values() if modulator is not None else {}
+        Args:
+            trainer: of the run.
+            module: of the run.
+        """
+        self._pace_before_validation = self._pace(module)
+
+    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
+        """Write the row of the epoch and the learned scales.
+
+        Args:
+            trainer: of the run.
+            module: of the run.
+        """
+        row = module.epoch_row() | (self._pace_before_validation or self._pace(module)) | peak_memory()
+        modulator = module.classifier.adapted.modulator
+        scales = modulator.scales() if modulator is not None else {}
         self.run.add_epoch(row, scales)
         for listener in self.listeners:
-            listener.epoch_ended(row, scales)
+            listener.on_epoch_end(row, scales)
 
-    def on_fit_end(self, trainer: Trainer, task: Any) -> None:
-        """Tell of the end."""
+    def on_fit_end(self, trainer: Trainer, module: Any) -> None:
+        """Report the end.
+
+        Args:
+            trainer: of the run.
+            module: of the run.
+        """
         for listener in self.listeners:
-            listener.ended(failed=False)
+            listener.on_end(failed=False)
 
-    def on_exception(self, trainer: Trainer, task: Any, exception: BaseException) -> None:
-        """Tell of an end before its time."""
+    def on_exception(self, trainer: Trainer, module: Any, exception: BaseException) -> None:
+        """Report an early end.
+
+        Args:
+            trainer: of the run.
+            module: of the run.
+            exception: the cause.
+        """
         for listener in self.listeners:
-            listener.ended(failed=True)
+            listener.on_end(failed=True)
 
-    def _pace(self, task: Any) -> dict[str, float]:
-        """Seconds since the epoch began and what they went into, and images/s."""
-        seconds = time.monotonic() - self.began
-        inner, outer = (task.watch.seconds(phase) for phase in ("inner", "outer"))
+    def _pace(self, module: Any) -> dict[str, float]:
+        """Return images per second and the seconds of the epoch so far, by phase."""
+        seconds = time.monotonic() - self._epoch_began
+        inner, outer = (module.timer.seconds(phase) for phase in ("inner", "outer"))
         return {
             "seconds": seconds,
-            "images_per_s": self.images / seconds if seconds else math.nan,
+            "images_per_s": self._epoch_images / seconds if seconds else math.nan,
             "data_s": max(0.0, seconds - inner - outer),
             "inner_s": inner,
             "outer_s": outer,
         }
 
-    def _step(self, trainer: Trainer, task: Any, step: int, outputs: Any) -> Step:
-        steps, pace = int(trainer.num_training_batches), self._pace(task)
+    def _make_report(self, trainer: Trainer, module: Any, step: int, outputs: Any) -> StepReport:
+        steps, pace = int(trainer.num_training_batches), self._pace(module)
         done, total = trainer.current_epoch * steps + step, (trainer.max_epochs or 1) * steps
-        return Step(
+        return StepReport(
             epoch=trainer.current_epoch,
             step=step,
             steps=steps,
@@ -150,18 +226,22 @@ class Recorder(Callback):
             total=total,
             loss=float(outputs["loss"] if isinstance(outputs, dict) else outputs),
             images_per_s=pace["images_per_s"],
-            **{phase: pace[phase] / self.steps for phase in ("data_s", "inner_s", "outer_s")},
-            **memory(),
-            left_s=(time.monotonic() - self.run_began) / self.done * (total - done),
+            **{phase: pace[phase] / self._epoch_steps for phase in ("data_s", "inner_s", "outer_s")},
+            **peak_memory(),
+            left_s=(time.monotonic() - self._session_began) / self._session_steps * (total - done),
         )
 
 
-def memory() -> dict[str, float]:
-    """The most that was resident in this process, and allocated on its GPU (NaN without one), in MB."""
+def peak_memory() -> dict[str, float]:
+    """Return the peak memory of this process in MB.
+
+    Returns:
+        "memory_mb", resident; "gpu_mb", allocated on its GPU, NaN without one.
+    """
     if sys.platform == "win32":
         resident = psutil.Process().memory_info().peak_wset / 1e6
     else:
-        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+        bytes_per_unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_per_unit / 1e6
     allocated = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0
     return {"memory_mb": resident, "gpu_mb": allocated or math.nan}

@@ -1,4 +1,4 @@
-"""Features of the training chips before anything is trained, computed in one pass and kept."""
+"""Features of the training chips before training, computed in one pass and cached."""
 
 from __future__ import annotations
 
@@ -9,40 +9,46 @@ from torch import Tensor
 
 from rsft.data.loading.datamodule import ChipImages
 from rsft.models.classifier import Classifier
-from rsft.training.init.prefix_cache import cache_path
+from rsft.training.init.prefix_cache import feature_cache_path
 from rsft.types import Progress
-from rsft.utils.atomic_files import replacing
+from rsft.utils.atomic_files import atomic_file
 
 
-def start_features(
+def compute_initial_features(
     classifier: Classifier, chips: ChipImages, weights: str, batch_size: int, progress: Progress | None = None
 ) -> Tensor:
-    """Of all chips, not augmented: (N, D) float32 on the classifier's device.
+    """Return the features of all chips without augmentation, as they are before training.
 
-    Kept beside the chips' own cache, keyed by the images and the frozen weights, except for methods that change the
-    outputs from the start (VPT): with all others they are the frozen backbone's, whatever is attached.
+    They are cached beside the cache of the chips, with images and frozen weights as the key: most methods do not change
+    the outputs at the start. Methods that do (VPT) are not cached.
 
     Args:
+        classifier: before training.
+        chips: to compute features of.
         weights: hash of the frozen backbone.
+        batch_size: chips in a forward pass.
+        progress: called with the finished chips.
+
+    Returns:
+        Features (N, D), float32, on the device of the classifier.
     """
-    device = next(classifier.parameters()).device
-    if not classifier.adapted.method.name.startswith("vpt"):
-        path = cache_path(chips, "features", weights, classifier.pool)
-        with FileLock(path.parent / "lock"):
-            if not path.is_file():
-                found = _compute(classifier, chips, batch_size, progress)
-                with replacing(path) as temporary, temporary.open("wb") as file:
-                    np.save(file, found.cpu().numpy())
-            return torch.from_numpy(np.load(path)).to(device)
-    return _compute(classifier, chips, batch_size, progress)
+    if not classifier.adapted.method.is_identity_at_init:
+        return _compute(classifier, chips, batch_size, progress)
+    path = feature_cache_path(chips, "features", weights, classifier.pool)
+    with FileLock(path.parent / "lock"):
+        if not path.is_file():
+            features = _compute(classifier, chips, batch_size, progress)
+            with atomic_file(path) as temporary, temporary.open("wb") as file:
+                np.save(file, features.cpu().numpy())
+        return torch.from_numpy(np.load(path)).to(next(classifier.parameters()).device)
 
 
 @torch.no_grad()
 def _compute(classifier: Classifier, chips: ChipImages, batch_size: int, progress: Progress | None) -> Tensor:
     classifier.eval()
-    device, parts = next(classifier.parameters()).device, list[Tensor]()
-    for done, (inputs, _) in enumerate(chips.batches(batch_size), start=1):
-        parts.append(classifier.features(inputs.to(device)).float())
+    device, batches = next(classifier.parameters()).device, list[Tensor]()
+    for count, (inputs, _) in enumerate(chips.batches(batch_size), start=1):
+        batches.append(classifier.features(inputs.to(device)).float())
         if progress is not None:
-            progress(min(done * batch_size, len(chips)), len(chips), "frozen features")
-    return torch.cat(parts)
+            progress(min(count * batch_size, len(chips)), len(chips), "frozen features")
+    return torch.cat(batches)

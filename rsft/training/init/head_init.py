@@ -1,4 +1,4 @@
-"""How a head starts: from features of the frozen backbone, taken in one pass over the training chips."""
+"""Initial weights of the head, from features of the frozen backbone on the training chips."""
 
 from __future__ import annotations
 
@@ -12,54 +12,87 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.errors import RequestError
-from rsft.recipe.schema import Head
+from rsft.recipe.schema import HeadSection
 
 
-def start_head(head: nn.Module, section: Head, features: Tensor, labels: Tensor, seed: int) -> None:
-    """Start `head` as `section` says, from features (N, D) and labels (N,); "random" leaves it as it is.
+def init_head(head: nn.Module, section: HeadSection, features: Tensor, labels: Tensor, seed: int) -> None:
+    """Set the weights of a head as the recipe says; "random" leaves them as they are.
 
-    A bias becomes 0 where the start is a mean.
+    With class means, biases are set to 0.
+
+    Args:
+        head: linear or cosine head of C classes.
+        section: of the recipe.
+        features: of the training chips (N, D).
+        labels: their classes (N,).
+        seed: of the recipe.
 
     Raises:
-        RequestError: a class without a training chip.
+        RequestError: a class has no training chip.
     """
     if section.init == "random":
         return
-    classes = len(_weight(head))
-    counts = torch.bincount(labels, minlength=classes)
+    n_classes = len(_weight(head))
+    counts = torch.bincount(labels, minlength=n_classes)
     if not counts.all():
-        lacking = (counts == 0).nonzero().flatten().tolist()
-        raise RequestError(f"classes {lacking} have no training chip", "head.init", "use head.init=random")
+        empty = (counts == 0).nonzero().flatten().tolist()
+        raise RequestError(f"classes {empty} have no training chip", "head.init", "use head.init=random")
     if section.init == "linear-probe":
-        weight, bias = linear_probe(features, labels, seed, cosine=section.kind == "cosine")
+        weight, bias = fit_linear_probe(features, labels, seed, cosine=section.kind == "cosine")
     else:
         if section.init == "k-shot":
-            chosen = draw_shots(labels, section.shots, seed)
+            chosen = sample_shots(labels, section.shots, seed)
             features, labels = features[chosen], labels[chosen]
-        weight, bias = class_means(features, labels, classes), torch.zeros(classes)
-    _set(head, weight, bias)
+        weight, bias = compute_class_means(features, labels, n_classes), torch.zeros(n_classes)
+    _set_weights(head, weight, bias)
 
 
-def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Of each class the mean of its L2-normalised features (N, D), normalised again: (C, D)."""
-    sums = features.new_zeros(classes, features.shape[1]).index_add_(0, labels, F.normalize(features, dim=1))
+def compute_class_means(features: Tensor, labels: Tensor, n_classes: int) -> Tensor:
+    """Return the mean of the L2-normalized features of each class, normalized again.
+
+    Args:
+        features: (N, D).
+        labels: (N,).
+        n_classes: C.
+
+    Returns:
+        Means (C, D).
+    """
+    sums = features.new_zeros(n_classes, features.shape[1]).index_add_(0, labels, F.normalize(features, dim=1))
     return F.normalize(sums, dim=1)
 
 
-def draw_shots(labels: Tensor, shots: int, seed: int) -> Tensor:
-    """Indices of `shots` chips a class, drawn without replacement; of all its chips where a class has fewer."""
+def sample_shots(labels: Tensor, shots: int, seed: int) -> Tensor:
+    """Draw chips of each class without replacement.
+
+    Args:
+        labels: (N,).
+        shots: number of chips of a class; all of them if it has fewer.
+        seed: of the recipe.
+
+    Returns:
+        Sorted indices (M,).
+    """
     rng, numbers = np.random.default_rng((seed, 3)), labels.cpu().numpy()
     chosen = [rng.permutation(np.flatnonzero(numbers == label))[:shots] for label in np.unique(numbers)]
     return torch.from_numpy(np.sort(np.concatenate(chosen))).to(labels.device)
 
 
-def linear_probe(features: Tensor, labels: Tensor, seed: int, *, cosine: bool) -> tuple[Tensor, Tensor]:
-    """Weights (C, D) and biases (C,) of scikit-learn's multinomial logistic regression on features (N, D).
+def fit_linear_probe(features: Tensor, labels: Tensor, seed: int, *, cosine: bool) -> tuple[Tensor, Tensor]:
+    """Fit scikit-learn's multinomial logistic regression with balanced class weights.
 
-    It sees them L2-normalised and has no bias where they go to a cosine head; else it sees them divided by their mean
-    norm, and the weights are for features as they are. Classes count alike (`class_weight="balanced"`), as they do in
-    the class means. Two classes get one weight there, which is split here into halves of opposite sign: the same
-    probabilities.
+    For a cosine head, features are L2-normalized and there is no bias. Otherwise they are divided by their mean norm,
+    and the returned weights fit unscaled features. For two classes scikit-learn fits one weight, which is split into
+    halves of opposite sign; probabilities stay the same.
+
+    Args:
+        features: (N, D).
+        labels: (N,).
+        seed: of the recipe.
+        cosine: whether the weights are for a cosine head.
+
+    Returns:
+        Weights (C, D) and biases (C,).
     """
     norms = features.double().norm(dim=1, keepdim=True)
     inputs = features.double() / (norms if cosine else norms.mean())
@@ -67,7 +100,7 @@ def linear_probe(features: Tensor, labels: Tensor, seed: int, *, cosine: bool) -
         C=100.0, max_iter=1000, class_weight="balanced", fit_intercept=not cosine, random_state=seed
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a start need not be the optimum
+        warnings.simplefilter("ignore", ConvergenceWarning)  # initial weights need not be optimal
         probe.fit(inputs.cpu().numpy(), labels.cpu().numpy())
     weight = torch.from_numpy(np.atleast_2d(probe.coef_)) / (1 if cosine else norms.mean().cpu())
     intercept = torch.from_numpy(np.broadcast_to(probe.intercept_, len(weight)).copy())
@@ -77,11 +110,11 @@ def linear_probe(features: Tensor, labels: Tensor, seed: int, *, cosine: bool) -
 
 
 @torch.no_grad()
-def _set(head: nn.Module, weight: Tensor, bias: Tensor) -> None:
+def _set_weights(head: nn.Module, weight: Tensor, bias: Tensor) -> None:
     _weight(head).copy_(weight)
-    own = getattr(head, "bias", None)
-    if isinstance(own, Tensor):
-        own.copy_(bias)
+    head_bias = getattr(head, "bias", None)
+    if isinstance(head_bias, Tensor):
+        head_bias.copy_(bias)
 
 
 def _weight(head: nn.Module) -> Tensor:

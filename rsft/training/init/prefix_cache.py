@@ -1,4 +1,4 @@
-"""Chips as the tokens that the first adapted block takes in: with fixed views they never change, so they are kept."""
+"""Cache of the tokens that the first adapted block receives: without augmentation they never change."""
 
 from __future__ import annotations
 
@@ -14,26 +14,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsft.data.loading.datamodule import ChipImages
-from rsft.peft import Adapted
+from rsft.peft import AdaptedModel
 from rsft.types import Indices, Progress
-from rsft.utils.atomic_files import replacing
+from rsft.utils.atomic_files import atomic_file
 
 
-class TokenChips:
-    """Batches of tokens (b, N, D) float32 in place of images.
+class CachedPrefixTokens:
+    """Batches of tokens (B, N, D) float32 in place of images.
 
-    Computed once, in a memory-mapped file beside the chips' own cache that is keyed by the images, the backbone and the
-    number of blocks below.
+    They are computed once, into a memory-mapped file beside the cache of the chips. Its name depends on the images, the
+    backbone and the number of frozen blocks.
 
     Args:
-        key: of the frozen weights and the arithmetic.
+        chips: whose tokens are computed.
+        adapted: the network.
+        key: identifies frozen weights and precision.
+        batch_size: chips in a forward pass.
+        progress: called with the finished chips.
+
+    Attributes:
+        labels: class of every chip (N,).
+        tokens: of every chip (N, T, D), memory-mapped.
     """
 
     def __init__(
-        self, chips: ChipImages, adapted: Adapted, key: str, batch_size: int, progress: Progress | None = None
+        self, chips: ChipImages, adapted: AdaptedModel, key: str, batch_size: int, progress: Progress | None = None
     ) -> None:
         self.labels, self.contract, self.names = chips.labels, chips.contract, chips.names
-        path = cache_path(chips, key, adapted.first)
+        path = feature_cache_path(chips, key, adapted.first_adapted_stage)
         with FileLock(path.parent / "lock"):
             if not path.is_file():
                 _compute(path, chips, adapted, batch_size, progress)
@@ -43,38 +51,55 @@ class TokenChips:
         return len(self.labels)
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Tokens (b, N, D) and labels (b,)."""
+        """Return a batch.
+
+        Args:
+            indices: of chips (B,).
+
+        Returns:
+            Tokens (B, T, D) and labels (B,).
+        """
         return torch.from_numpy(self.tokens[indices]), torch.from_numpy(self.labels[indices])
 
 
-def fits(chips: ChipImages, adapted: Adapted) -> bool:
-    """Whether tokens can be kept: something frozen lies below the first part, and the disk has twice their size."""
-    if adapted.first <= 0:
+def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
+    """Return whether blocks below the first adapted one exist, and the disk has room for twice their tokens.
+
+    Args:
+        chips: whose tokens would be cached.
+        adapted: the network.
+    """
+    if adapted.first_adapted_stage <= 0:
         return False
-    needed = len(chips) * adapted.below(chips.batch(np.arange(1))[0]).numel() * 4
-    return needed * 2 < shutil.disk_usage(cache_path(chips).parent).free
+    needed_bytes = len(chips) * adapted.run_frozen_prefix(chips.batch(np.arange(1))[0]).numel() * 4
+    return needed_bytes * 2 < shutil.disk_usage(feature_cache_path(chips).parent).free
 
 
-def cache_path(chips: ChipImages, *key: object) -> Path:
-    """A file beside the chips' own cache for what is computed of them, keyed by the normalised images and `key`."""
+def feature_cache_path(chips: ChipImages, *key: object) -> Path:
+    """Return the path of a cache file beside the cache of the chips, named after the normalized images and a key.
+
+    Args:
+        chips: from which the content is computed.
+        *key: whatever else the content depends on.
+    """
     images = Path(str(chips.images.filename))  # type: ignore[attr-defined]  # a memory map has a file
-    normalised = (chips.contract.mean, chips.contract.std)  # what the cache of bytes does not depend on
-    digest = hashlib.sha256(repr((*key, normalised)).encode()).hexdigest()[:16]
+    moments = (chips.contract.mean, chips.contract.std)  # the cache of the chips holds bytes before normalization
+    digest = hashlib.sha256(repr((*key, moments)).encode()).hexdigest()[:16]
     return images.with_name(f"{images.stem}-{digest}.npy")
 
 
-def _compute(path: Path, chips: ChipImages, adapted: Adapted, batch_size: int, progress: Progress | None) -> None:
+def _compute(path: Path, chips: ChipImages, adapted: AdaptedModel, batch_size: int, progress: Progress | None) -> None:
     device = next(adapted.vit.parameters()).device
     done = 0
-    with replacing(path) as temporary:
-        out: np.memmap[Any, np.dtype[np.float32]] | None = None
+    with atomic_file(path) as temporary:
+        output: np.memmap[Any, np.dtype[np.float32]] | None = None
         for inputs, _ in chips.batches(batch_size):
-            tokens = adapted.below(inputs.to(device)).float().cpu().numpy()
-            if out is None:
-                out = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(chips), *tokens.shape[1:]))
-            out[done : done + len(tokens)] = tokens
+            tokens = adapted.run_frozen_prefix(inputs.to(device)).float().cpu().numpy()
+            if output is None:
+                output = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(chips), *tokens.shape[1:]))
+            output[done : done + len(tokens)] = tokens
             done += len(tokens)
             if progress is not None:
                 progress(done, len(chips), "frozen blocks")
-        assert out is not None
-        out.flush()
+        assert output is not None
+        output.flush()

@@ -13,196 +13,234 @@ from torch.func import functional_call
 
 from rsft.errors import RsftError
 from rsft.models.classifier import Classifier
-from rsft.recipe.schema import Meta
-from rsft.training.distributed.collectives import average_gradients, mean
+from rsft.recipe.registries import LossFunction
+from rsft.recipe.schema import MetaSection
+from rsft.training.distributed.collectives import all_reduce_mean, average_gradients
 from rsft.training.meta.hypergradient import hypergradient
-from rsft.training.optim.losses import Loss
-from rsft.training.precision import Scalers, loss_scalers
-from rsft.training.step_timer import Stopwatch
+from rsft.training.precision import LossScalers, make_loss_scalers
+from rsft.training.step_timer import StepTimer
 
-Batch = tuple[Tensor, Tensor]  # images (B, P, S, S) and labels (B,)
-Backward = Callable[[Tensor], None]
+Batch = tuple[Tensor, Tensor]
+"""Images (B, P, S, S) and labels (B,)."""
+
+MAX_CHIPS_IN_MESSAGE = 6
+"""Names of chips that an error message lists; run.json lists all."""
 
 
-class NotFinite(RsftError):
+class NonFiniteLossError(RsftError):
     """A loss is NaN or infinite.
 
-    Attributes:
+    Args:
+        message: what is wrong.
         loop: "inner" or "outer".
-        chips: names of those that gave it, as far as known.
+        location: epoch, batch and chips.
+        chips: names of the chips that cause it, as far as known.
     """
 
-    def __init__(self, what: str, loop: str, where: str = "", chips: tuple[str, ...] = ()) -> None:
-        super().__init__(what, where, "lower train.lr, meta.lr or peft.scale, or set train.clip_norm")
+    def __init__(self, message: str, loop: str, location: str = "", chips: tuple[str, ...] = ()) -> None:
+        super().__init__(message, location, "lower train.lr, meta.lr or peft.scale, or set train.max_grad_norm")
         self.loop, self.chips = loop, chips
 
-    def at(self, moment: str, chips: tuple[str, ...]) -> NotFinite:
-        """The same, at a moment and with the chips."""
-        shown, more = ", ".join(chips[:6]), f" and {len(chips) - 6} more; run.json names them all"
-        return NotFinite(self.what, self.loop, f"{moment}, chips {shown}{more if len(chips) > 6 else ''}", chips)
+    def with_location(self, moment: str, chips: tuple[str, ...]) -> NonFiniteLossError:
+        """Return the same error with its location.
+
+        Args:
+            moment: epoch and batch, as text.
+            chips: names of the chips that cause it.
+
+        Returns:
+            A new error.
+        """
+        listed, hidden = ", ".join(chips[:MAX_CHIPS_IN_MESSAGE]), len(chips) - MAX_CHIPS_IN_MESSAGE
+        more = f" and {hidden} more; run.json names them all" if hidden > 0 else ""
+        return NonFiniteLossError(self.message, self.loop, f"{moment}, chips {listed}{more}", chips)
 
 
-class Optimizer(Protocol):
-    """What is needed of torch's optimisers and of Lightning's."""
+class OptimizerLike(Protocol):
+    """The part of torch's and Lightning's optimizers that the loops use."""
 
     param_groups: list[dict[str, Any]]
 
     def step(self) -> Any:
-        """Move the parameters."""
+        """Update the parameters."""
 
 
-class BiLevel:
-    """Moves theta, and gamma where a batch for it is given.
+class BiLevelLoop:
+    """Updates theta on every batch, and gamma on every batch of the outer loop.
 
     Args:
-        inner, outer: the optimisers of theta and of gamma; None is plain PEFT.
-        meta: the recipe's section.
-        clip_norm: the largest norm of theta's gradient; None does not clip.
-        accumulate: calls whose gradients make one inner step.
-        backward: of a loss; the Lightning task puts its own here.
-        watch: what times the phases "inner" and "outer".
-        scalers: of the losses of both loops, so that small gradients survive in float16; off where None. There are two
-            because the inner scale must hold while gradients accumulate.
+        classifier: the network.
+        loss: of logits and labels.
+        inner_optimizer: of theta.
+        outer_optimizer: of gamma; None is plain PEFT.
+        meta: section of the recipe; None is plain PEFT.
+        max_grad_norm: the norm to which theta's gradient is clipped; None does not clip.
+        accumulate_grad_batches: batches whose gradients make one inner step.
+        backward: computes the gradients of a loss; Lightning has its own.
+        timer: measures the phases "inner" and "outer".
+        scalers: of both losses, so that small gradients survive in float16; None does not scale. Two are needed because
+            the inner scale must not change while gradients accumulate.
 
     Attributes:
-        calls: of `step` so far; where it is no multiple of `accumulate`, theta's gradients are half a step.
-        weights: of this process's inner and outer loss in a run of several: its share of the chips, times their number.
-        skipped: steps that were not taken because a scaled gradient overflowed.
+        batches_seen: inner batches so far; between multiples of `accumulate_grad_batches`, theta has gradients of an
+            unfinished step.
+        loss_weights: factors of this process's inner and outer loss: its share of the chips, times the number of
+            processes.
+        skipped_steps: optimizer steps that were skipped because a scaled gradient overflowed.
     """
 
     def __init__(
         self,
         classifier: Classifier,
-        loss: Loss,
-        inner: Optimizer,
-        outer: Optimizer | None = None,
-        meta: Meta | None = None,
+        loss: LossFunction,
+        inner_optimizer: OptimizerLike,
+        outer_optimizer: OptimizerLike | None = None,
+        meta: MetaSection | None = None,
         *,
-        clip_norm: float | None = None,
-        accumulate: int = 1,
-        backward: Backward = Tensor.backward,
-        watch: Stopwatch | None = None,
-        scalers: Scalers | None = None,
+        max_grad_norm: float | None = None,
+        accumulate_grad_batches: int = 1,
+        backward: Callable[[Tensor], None] = Tensor.backward,
+        timer: StepTimer | None = None,
+        scalers: LossScalers | None = None,
     ) -> None:
-        self.classifier, self.loss, self.inner, self.outer, self.meta = classifier, loss, inner, outer, meta
-        self.clip_norm, self.accumulate, self.backward = clip_norm, accumulate, backward
+        self.classifier, self.loss, self.meta = classifier, loss, meta
+        self.inner_optimizer, self.outer_optimizer = inner_optimizer, outer_optimizer
+        self.max_grad_norm, self.accumulate_grad_batches = max_grad_norm, accumulate_grad_batches
+        self.backward = backward
         self.theta, self.gamma = classifier.theta, classifier.adapted.gamma
-        self.watch = watch or Stopwatch()
-        self.inner_scaler, self.outer_scaler = scalers or loss_scalers("32", "cpu")
-        self.calls = self.skipped = 0
-        self.weights = (1.0, 1.0)
-        self._seen: dict[str, Tensor] = {}  # the last loss of each loop, over all processes
+        self.timer = timer or StepTimer()
+        self.inner_scaler, self.outer_scaler = scalers or make_loss_scalers("fp32", "cpu")
+        self.batches_seen = self.skipped_steps = 0
+        self.loss_weights = (1.0, 1.0)
+        self._last_losses: dict[str, Tensor] = {}  # by loop, the mean over all processes
 
-    def step(self, batch: Batch, outer: Batch | None = None) -> tuple[Tensor, Tensor | None]:
-        """An inner step on `batch`, and an outer one where a batch for it is given; the losses of both.
+    def step(self, batch: Batch, outer_batch: Batch | None = None) -> tuple[Tensor, Tensor | None]:
+        """Take an inner step, and an outer step if there is a batch for it.
 
-        Of several processes each gives its own chips; gradients and losses are those of all of them.
+        The schedule "alternating" takes one after the other; "joint" computes both gradients at the same weights, in
+        one pass. Each of several processes passes its own chips; gradients and losses are means over all of them.
 
-        "alternating" takes one after the other; "joint" takes both gradients at the same weights, in one pass.
+        Args:
+            batch: of the inner loop.
+            outer_batch: of the outer loop, from the meta subset.
+
+        Returns:
+            The inner and the outer loss.
 
         Raises:
-            RsftError: a loss that is not finite; nothing was moved by it.
+            NonFiniteLossError: a loss is not finite; its step is not taken.
         """
-        if outer is not None and self._meta.schedule == "joint":
-            with self.watch(inner=len(batch[1]), outer=len(outer[1])):
-                return self._joint_step(batch, outer)
-        with self.watch(inner=1):
+        if outer_batch is not None and self._meta.schedule == "joint":
+            with self.timer(inner=len(batch[1]), outer=len(outer_batch[1])):
+                return self._joint_step(batch, outer_batch)
+        with self.timer(inner=1):
             loss = self._inner_step(batch)
-        if outer is None:
+        if outer_batch is None:
             return loss, None
-        with self.watch(outer=1):
-            return loss, self._outer_step(batch, outer)
+        with self.timer(outer=1):
+            return loss, self._outer_step(batch, outer_batch)
 
     def _inner_step(self, batch: Batch) -> Tensor:
-        with only(self.theta, self.gamma):
-            loss = self._finite("inner", self._loss(batch))
-            self._begin()
-            self.backward(self.inner_scaler.scale(loss / self.accumulate))
-            self._move_theta()
-        return self._seen["inner"]
+        with requires_grad_only(self.theta, self.gamma):
+            loss = self._check_finite("inner", self._compute_loss(batch))
+            self._begin_inner_batch()
+            self.backward(self.inner_scaler.scale(loss / self.accumulate_grad_batches))
+            self._update_theta()
+        return self._last_losses["inner"]
 
-    def _outer_step(self, batch: Batch, outer: Batch) -> Tensor:
-        rate = float(self.inner.param_groups[0]["lr"])
-        second = self._meta.order == 2
-        with only(self.gamma, [] if second else self.theta):
+    def _outer_step(self, batch: Batch, outer_batch: Batch) -> Tensor:
+        order, outer_weight = self._meta.order, self.loss_weights[1]
+        with requires_grad_only(self.gamma, [] if order == 2 else self.theta):
             gradients = hypergradient(
                 self.theta,
                 self.gamma,
-                lambda: self._loss(batch),
-                lambda: self.outer_scaler.scale(self._finite("outer", self._loss(outer, self.weights[1]))),
-                order=self._meta.order,
-                rate=rate,
-                mean=mean,
+                lambda: self._compute_loss(batch),
+                lambda: self.outer_scaler.scale(
+                    self._check_finite("outer", self._compute_loss(outer_batch, outer_weight))
+                ),
+                order=order,
+                lr=float(self.inner_optimizer.param_groups[0]["lr"]),
+                reduce_mean=all_reduce_mean,
             )
         for parameter, gradient in zip(self.gamma, gradients, strict=True):
             parameter.grad = gradient
-        self._move_gamma()
-        return self._seen["outer"]
+        self._update_gamma()
+        return self._last_losses["outer"]
 
-    def _joint_step(self, batch: Batch, outer: Batch) -> tuple[Tensor, Tensor]:
-        """One pass over the rows of both; theta's gradient is that of the inner rows, gamma's of the outer ones."""
-        (inputs, labels), (outer_inputs, outer_labels) = batch, outer
+    def _joint_step(self, batch: Batch, outer_batch: Batch) -> tuple[Tensor, Tensor]:
+        """Run one pass over the rows of both batches; theta gets the gradient of the inner rows, gamma of the outer."""
+        (inputs, labels), (outer_inputs, outer_labels) = batch, outer_batch
         head, rows = self.classifier.head, len(labels)
         with self.classifier.adapted.joint(rows):
             features = self.classifier.features(torch.cat([inputs, outer_inputs]))
-        fixed = {name: parameter.detach() for name, parameter in head.named_parameters()}
-        weight, outer_weight = self.weights
-        loss = self._finite("inner", weight * self.loss(head(features[:rows]).float(), labels))
-        outer_logits = functional_call(head, fixed, (features[rows:],))
-        outer_loss = self._finite("outer", outer_weight * self.loss(outer_logits.float(), outer_labels))
-        self._begin()
-        _forget(self.gamma)
-        self.backward(self.inner_scaler.scale(loss / self.accumulate) + self.outer_scaler.scale(outer_loss))
-        self._move_theta()
-        self._move_gamma()
-        return self._seen["inner"], self._seen["outer"]
+        fixed_head = {name: parameter.detach() for name, parameter in head.named_parameters()}
+        weight, outer_weight = self.loss_weights
+        loss = self._check_finite("inner", weight * self.loss(head(features[:rows]).float(), labels))
+        outer_logits = functional_call(head, fixed_head, (features[rows:],))
+        outer_loss = self._check_finite("outer", outer_weight * self.loss(outer_logits.float(), outer_labels))
+        self._begin_inner_batch()
+        _clear_gradients(self.gamma)
+        inner_loss = self.inner_scaler.scale(loss / self.accumulate_grad_batches)
+        self.backward(inner_loss + self.outer_scaler.scale(outer_loss))
+        self._update_theta()
+        self._update_gamma()
+        return self._last_losses["inner"], self._last_losses["outer"]
 
-    def _loss(self, batch: Batch, weight: float | None = None) -> Tensor:
+    def _compute_loss(self, batch: Batch, weight: float | None = None) -> Tensor:
         loss = self.loss(self.classifier(batch[0]).float(), batch[1])
-        return loss * (self.weights[0] if weight is None else weight)
+        return loss * (self.loss_weights[0] if weight is None else weight)
 
-    def _begin(self) -> None:
-        if self.calls % self.accumulate == 0:
-            _forget(self.theta)
-        self.calls += 1
+    def _begin_inner_batch(self) -> None:
+        if self.batches_seen % self.accumulate_grad_batches == 0:
+            _clear_gradients(self.theta)
+        self.batches_seen += 1
 
-    def _move_theta(self) -> None:
-        if self.calls % self.accumulate:
+    def _update_theta(self) -> None:
+        if self.batches_seen % self.accumulate_grad_batches:
             return
         average_gradients(self.theta)
-        self.inner_scaler.unscale_(_torch(self.inner))
-        if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.theta, self.clip_norm)
-        self._take(self.inner, self.inner_scaler)
+        self.inner_scaler.unscale_(_as_torch(self.inner_optimizer))
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.theta, self.max_grad_norm)
+        self._step_optimizer(self.inner_optimizer, self.inner_scaler)
 
-    def _move_gamma(self) -> None:
-        assert self.outer is not None and self.classifier.adapted.modulator is not None
+    def _update_gamma(self) -> None:
+        assert self.outer_optimizer is not None and self.classifier.adapted.modulator is not None
         average_gradients(self.gamma)
-        self.outer_scaler.unscale_(_torch(self.outer))
-        self.classifier.adapted.modulator.pull(self._meta.weight_decay)
-        self._take(self.outer, self.outer_scaler)
+        self.outer_scaler.unscale_(_as_torch(self.outer_optimizer))
+        self.classifier.adapted.modulator.add_decay_toward_init(self._meta.weight_decay)
+        self._step_optimizer(self.outer_optimizer, self.outer_scaler)
 
-    def _take(self, optimizer: Optimizer, scaler: GradScaler) -> None:
-        before = scaler.get_scale()
-        scaler.step(_torch(optimizer))
+    def _step_optimizer(self, optimizer: OptimizerLike, scaler: GradScaler) -> None:
+        scale = scaler.get_scale()
+        scaler.step(_as_torch(optimizer))
         scaler.update()
-        self.skipped += scaler.get_scale() < before
+        self.skipped_steps += scaler.get_scale() < scale
 
-    def _finite(self, loop: str, loss: Tensor) -> Tensor:
-        self._seen[loop] = seen = mean(loss)  # over the processes, so that all of them stop or none
-        if not torch.isfinite(seen):
-            raise NotFinite(f"the loss of the {loop} loop is {seen.item()}", loop)
+    def _check_finite(self, loop: str, loss: Tensor) -> Tensor:
+        mean_loss = all_reduce_mean(loss)  # over the processes, so that all of them stop or none
+        self._last_losses[loop] = mean_loss
+        if not torch.isfinite(mean_loss):
+            raise NonFiniteLossError(f"the loss of the {loop} loop is {mean_loss.item()}", loop)
         return loss
 
     @property
-    def _meta(self) -> Meta:
+    def _meta(self) -> MetaSection:
         assert self.meta is not None
         return self.meta
 
 
 @contextmanager
-def only(trained: Sequence[nn.Parameter], frozen: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Within the block `trained` take gradients and `frozen` do not."""
+def requires_grad_only(trained: Sequence[nn.Parameter], frozen: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Compute gradients for `trained` and not for `frozen` until the block ends; then for both.
+
+    Args:
+        trained: parameters that get gradients.
+        frozen: parameters that get none.
+
+    Yields:
+        Nothing.
+    """
     for parameter in frozen:
         parameter.requires_grad_(False)
     for parameter in trained:
@@ -214,11 +252,11 @@ def only(trained: Sequence[nn.Parameter], frozen: Sequence[nn.Parameter]) -> Ite
             parameter.requires_grad_(True)
 
 
-def _torch(optimizer: Optimizer) -> torch.optim.Optimizer:
-    """As torch's scaler wants it called; it uses no more of it than we do."""
+def _as_torch(optimizer: OptimizerLike) -> torch.optim.Optimizer:
+    """Return the optimizer under the type that torch's scaler expects; the scaler only calls `step`."""
     return cast(torch.optim.Optimizer, optimizer)
 
 
-def _forget(parameters: Sequence[nn.Parameter]) -> None:
+def _clear_gradients(parameters: Sequence[nn.Parameter]) -> None:
     for parameter in parameters:
         parameter.grad = None

@@ -8,78 +8,86 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-Loss = Callable[[], Tensor]
-Mean = Callable[[Tensor], Tensor]
+LossClosure = Callable[[], Tensor]
+"""Computes a loss at the current parameters."""
+
 Parameters = Sequence[nn.Parameter]
 
-_DISTANCE = 0.01  # of the finite difference, over the norm of the direction: the value of DARTS, section 2.3
+_RELATIVE_EPSILON = 0.01
+"""Step of the finite difference, divided by the norm of its direction: the value of DARTS, section 2.3."""
 
 
 def hypergradient(
     theta: Parameters,
     gamma: Parameters,
-    inner: Loss,
-    outer: Loss,
+    inner: LossClosure,
+    outer: LossClosure,
     *,
     order: int,
-    rate: float,
-    mean: Mean = Tensor.detach,
+    lr: float,
+    reduce_mean: Callable[[Tensor], Tensor] = Tensor.detach,
 ) -> list[Tensor]:
-    """The gradients of `outer` with respect to gamma, one a parameter.
+    """Return the gradients of the outer loss with respect to gamma.
 
     First order: d outer(theta, gamma) / d gamma. Second order (Liu et al. 2019, DARTS, equations 7 and 8): the same at
-    theta' = theta - rate * d inner / d theta, less rate * (d2 inner / d gamma d theta) (d outer / d theta'), where the
-    product is a finite difference of gradients. Theta is put back bit for bit.
+    theta' = theta - lr * d inner / d theta, minus lr * (d2 inner / d gamma d theta) (d outer / d theta'), where the
+    product is a finite difference of gradients. Theta is restored bit for bit.
 
     Args:
-        inner, outer: compute their loss at the parameters as they are.
-        rate: of the unrolled step; plain gradient descent, without momentum.
-        mean: over the processes, each of which has a share of the chips: the unrolled step and the direction are those
-            of all of them. The result is this process's own part.
+        theta: parameters of the inner loop.
+        gamma: parameters of the outer loop.
+        inner: computes the inner loss.
+        outer: computes the outer loss.
+        order: 1 or 2.
+        lr: learning rate of the unrolled step, which is plain gradient descent without momentum.
+        reduce_mean: mean over the processes, each of which has a share of the chips. The unrolled step and the
+            direction use it; the result is the gradient of this process.
+
+    Returns:
+        One gradient per parameter of gamma, of its shape.
     """
     if order == 1:
         return _gradients(outer(), gamma)
-    with _put_back(theta):
-        step = [mean(gradient) for gradient in _gradients(inner(), theta)]
-        _move(theta, step, -rate)
-        direction, direct = _split(_gradients(outer(), [*theta, *gamma]), len(theta))
-    direction = [mean(gradient) for gradient in direction]
-    distance = _DISTANCE / torch.sqrt(sum((each.square().sum() for each in direction), torch.tensor(1e-12)))
-    ahead, behind = (_gradient_at(theta, gamma, inner, direction, sign * float(distance)) for sign in (1, -1))
-    mixed = [(a - b) / (2 * distance) for a, b in zip(ahead, behind, strict=True)]
-    return [d - rate * m for d, m in zip(direct, mixed, strict=True)]
+    with _restored(theta):
+        step = [reduce_mean(gradient) for gradient in _gradients(inner(), theta)]
+        _move(theta, step, -lr)
+        gradients = _gradients(outer(), [*theta, *gamma])
+    direction, direct = gradients[: len(theta)], gradients[len(theta) :]
+    direction = [reduce_mean(gradient) for gradient in direction]
+    epsilon = _RELATIVE_EPSILON / torch.sqrt(sum((x.square().sum() for x in direction), torch.tensor(1e-12)))
+    ahead, behind = (_gradient_at(theta, gamma, inner, direction, sign * float(epsilon)) for sign in (1, -1))
+    mixed = [(a - b) / (2 * epsilon) for a, b in zip(ahead, behind, strict=True)]
+    return [d - lr * m for d, m in zip(direct, mixed, strict=True)]
 
 
 def _gradient_at(
-    theta: Parameters, gamma: Parameters, loss: Loss, direction: Sequence[Tensor], distance: float
+    theta: Parameters, gamma: Parameters, loss: LossClosure, direction: Sequence[Tensor], distance: float
 ) -> list[Tensor]:
-    with _put_back(theta):
+    """Return the gradient of a loss with respect to gamma at theta + distance * direction."""
+    with _restored(theta):
         _move(theta, direction, distance)
         return _gradients(loss(), gamma)
 
 
 def _gradients(loss: Tensor, parameters: Parameters) -> list[Tensor]:
-    """Zeros where the loss does not depend on a parameter."""
-    found = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+    """Return gradients, zeros for parameters on which the loss does not depend."""
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
 
 
 @torch.no_grad()
 def _move(parameters: Parameters, direction: Sequence[Tensor], distance: float) -> None:
-    for parameter, each in zip(parameters, direction, strict=True):
-        parameter.add_(each, alpha=distance)
+    for parameter, step in zip(parameters, direction, strict=True):
+        parameter.add_(step, alpha=distance)
 
 
 @contextmanager
-def _put_back(parameters: Parameters) -> Iterator[None]:
-    kept = [parameter.detach().clone() for parameter in parameters]
+def _restored(parameters: Parameters) -> Iterator[None]:
+    """Restore the parameters at the end of the block."""
+    originals = [parameter.detach().clone() for parameter in parameters]
     try:
         yield
     finally:
         with torch.no_grad():
-            for parameter, old in zip(parameters, kept, strict=True):
-                parameter.copy_(old)
-
-
-def _split(gradients: list[Tensor], count: int) -> tuple[list[Tensor], list[Tensor]]:
-    return gradients[:count], gradients[count:]
+            for parameter, original in zip(parameters, originals, strict=True):
+                parameter.copy_(original)

@@ -1,4 +1,4 @@
-"""What must be known to repeat a run: the code, the packages, the machine, the data."""
+"""The origin of a run, recorded so that it can be repeated: code, packages, machine, data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rsft.data.chips.store import MANIFEST
 from rsft.recipe.schema import Recipe
 from rsft.utils.atomic_files import sha256
 
-PACKAGES = (
+RECORDED_PACKAGES = (
     "rsft",
     "torch",
     "lightning",
@@ -27,33 +27,49 @@ PACKAGES = (
     "numpy",
     "pandas",
 )
-"""Those whose version may change a number."""
+"""Packages whose version may change a result."""
 
 
-def provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
-    """For run.json; `source` is the file of the recipe, where it came from one."""
+def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
+    """Return the entries of run.json on the origin of a run.
+
+    Args:
+        recipe: with all defaults.
+        source: the recipe's file; None if it was made in Python.
+
+    Returns:
+        "seed", "recipe", "recipe_file", "git", "data", "versions", "machine" and "hardware".
+    """
     return {
         "seed": recipe.seed,
         "recipe": recipe.model_dump(),
         "recipe_file": None if source is None else str(source.resolve()),
         "git": None if source is None else git_state(source),
-        "data": data(Path(recipe.data.root)),
-        "versions": versions(),
+        "data": identify_data(Path(recipe.data.root)),
+        "versions": package_versions(),
         "machine": platform.platform(),
-        "hardware": hardware(),
+        "hardware": describe_hardware(),
     }
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of the packages."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of `RECORDED_PACKAGES`.
+
+    Returns:
+        Version by name.
+    """
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in RECORDED_PACKAGES}
 
 
-def hardware() -> dict[str, Any]:
-    """Processor, cores and threads in use, memory in GB, and GPUs by name."""
+def describe_hardware() -> dict[str, Any]:
+    """Return the hardware of this machine.
+
+    Returns:
+        "cpu" by name, "cores" and "threads" in use, "memory_gb", and "gpus" by name.
+    """
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     return {
-        "cpu": _processor(),
+        "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
@@ -61,13 +77,27 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def data(root: Path) -> dict[str, str]:
-    """The prepared root and the hash of its manifest, which holds that of every chip."""
+def identify_data(root: Path) -> dict[str, str]:
+    """Return path and version of a chip store.
+
+    Args:
+        root: the chip store.
+
+    Returns:
+        "root" and "manifest_sha256"; the manifest contains the hash of every chip.
+    """
     return {"root": str(root.resolve()), "manifest_sha256": sha256(root / MANIFEST)}
 
 
 def git_state(path: Path) -> dict[str, Any] | None:
-    """Commit and cleanliness of the repository that holds a file or folder; None where there is none, or no git."""
+    """Return the state of the Git repository around a path.
+
+    Args:
+        path: a file or folder.
+
+    Returns:
+        "commit" and "dirty"; None without a repository, without a commit, or without git.
+    """
     folder = path if path.is_dir() else path.parent
     commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain")
@@ -82,12 +112,9 @@ def _git(folder: Path, *arguments: str) -> str | None:
         return None
 
 
-def _processor() -> str:
-    """Its name; /proc knows it where Python does not."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
+def _cpu_name() -> str:
+    """Return the name of the processor, from /proc where Python does not know it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""The folder of a run, and what is written into it while it goes."""
+"""Writes a run folder while the run trains."""
 
 from __future__ import annotations
 
@@ -20,44 +20,59 @@ from rsft.errors import Interrupted, RequestError, RsftError
 from rsft.peft import Site
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
-from rsft.training.distributed.collectives import writes
-from rsft.training.runs.provenance import data, provenance, versions
-from rsft.training.runs.reader import CHECKPOINTS, FACTS, METRICS, RECIPE, hold, read_run
-from rsft.utils.atomic_files import replacing, write_text
+from rsft.training.distributed.collectives import is_rank_zero
+from rsft.training.runs.provenance import collect_provenance, identify_data, package_versions
+from rsft.training.runs.reader import (
+    CHECKPOINTS_DIR,
+    METADATA_FILE,
+    METRICS_FILE,
+    RECIPE_FILE,
+    RunInfo,
+    lock_run,
+    read_run_metadata,
+)
+from rsft.utils.atomic_files import atomic_file, write_text
 
-MODULATOR = "modulator.csv"
+MODULATOR_FILE = "modulator.csv"
 
 
 @dataclass
 class Run:
-    """runs/<recipe>/<number>/ and its tables. Of several processes the first alone writes; the others hold facts.
+    """A run in progress: the folder runs/<recipe>/<number>/ with its tables.
+
+    Of several processes only rank zero writes files; the others keep the metadata in memory.
 
     Attributes:
-        folder: of this run alone.
-        facts: what run.json holds: status, times, versions, device, parameters.
-        writing: whether this process is the one that writes.
+        folder: of the run.
+        metadata: of run.json: status, times, versions, device, parameters.
+        is_writer: whether this process writes files.
     """
 
     folder: Path
-    facts: dict[str, Any] = field(default_factory=dict)
-    writing: bool = field(default_factory=writes)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    is_writer: bool = field(default_factory=is_rank_zero)
     _lock: FileLock | None = field(default=None, repr=False)
-    _before: float = field(default=0.0, repr=False)  # seconds of the sittings until now
-    _started: float = field(default_factory=time.monotonic, repr=False)
+    _earlier_seconds: float = field(default=0.0, repr=False)  # of sessions before this one
+    _session_began: float = field(default_factory=time.monotonic, repr=False)
     _rows: list[dict[str, float]] = field(default_factory=list, repr=False)
     _scales: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path, source: Path | None = None) -> Run:
-        """Take the next free number under `runs`/<recipe name>/ and write the resolved recipe there.
+        """Create a run folder with the next free number, lock it, and write the recipe into it.
 
         Args:
-            source: the recipe's file, whose repository's state is noted.
+            recipe: with all defaults.
+            runs: the folder is `runs`/<recipe name>/<number>.
+            source: the recipe's file; run.json records the Git state of the repository around it.
+
+        Returns:
+            The run.
         """
         parent = runs / recipe.name
-        if not writes():
+        if not is_rank_zero():
             return cls(parent)
-        facts = provenance(recipe, source)
+        provenance = collect_provenance(recipe, source)
         parent.mkdir(parents=True, exist_ok=True)
         number = max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=0) + 1
         while True:
@@ -65,47 +80,63 @@ class Run:
             try:
                 folder.mkdir()
                 break
-            except FileExistsError:  # another run took it meanwhile
+            except FileExistsError:  # another process took the number in the meantime
                 number += 1
-        run = cls(folder, _lock=hold(folder))
-        write_text(folder / RECIPE, dump_recipe(recipe))
-        run.update(status="running", started=_now(), **facts)
+        run = cls(folder, _lock=lock_run(folder))
+        write_text(folder / RECIPE_FILE, dump_recipe(recipe))
+        run.update(status="running", started=_now(), **provenance)
         return run
 
     @classmethod
-    def resume(cls, folder: Path) -> Run:
-        """Take up a run where it ended.
+    def resume(cls, info: RunInfo) -> Run:
+        """Lock an unfinished run and record the new session.
+
+        Args:
+            info: content of the run folder.
+
+        Returns:
+            The run.
 
         Raises:
-            RequestError: there is none, it is broken, or another process is at work on it.
+            RequestError: the run is broken, or in progress in another process.
         """
-        found = read_run(folder)
-        if found.faults:
-            raise RequestError("; ".join(found.faults), folder, "start the recipe again")
-        facts = {key: value for key, value in found.facts.items() if key not in ("fault", "chips")}
-        run = cls(folder, facts, _before=found.seconds or 0.0)
-        if run.writing:
-            run._lock = hold(folder)
-            sittings = [*facts.get("resumed", []), {"at": _now(), "versions": versions()}]
-            run.update(status="running", resumed=sittings)
+        if info.faults:
+            raise RequestError("; ".join(info.faults), info.folder, "start a new run of the recipe")
+        run = cls(info.folder)
+        if run.is_writer:
+            run._lock = lock_run(info.folder)
+        metadata = read_run_metadata(info.folder)  # again: the process that had the lock may have changed it
+        run.metadata = {key: value for key, value in metadata.items() if key not in ("fault", "chips")}
+        run._earlier_seconds = metadata.get("seconds") or 0.0
+        if run.is_writer:
+            sessions = [*run.metadata.get("resumed", []), {"at": _now(), "versions": package_versions()}]
+            run.update(status="running", resumed=sessions)
         return run
 
     @contextmanager
-    def going(self) -> Iterator[None]:
-        """The run goes on until the block ends; however it ends, run.json says so."""
+    def track_status(self) -> Iterator[None]:
+        """Write to run.json how the block ends, and release the lock.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM; the hint is the command that resumes the run.
+            RsftError: a file cannot be read or written.
+        """
         try:
             yield
         except Interrupted as error:
             self._fail("interrupted")
-            error.where, error.fix = f"{self.folder}, {error.where}", self.resume_line
+            error.location, error.hint = f"{self.folder}, {error.location}", self.resume_command
             raise
         except (KeyboardInterrupt, SystemExit) as error:
-            self._fail("interrupted")  # before training, or at the second Ctrl-C, of which Lightning makes an exit
-            raise Interrupted(signal.SIGINT, self.folder, self.resume_line) from error
+            self._fail("interrupted")  # before training, or at the second Ctrl-C, which Lightning turns into SystemExit
+            raise Interrupted(signal.SIGINT, self.folder, self.resume_command) from error
         except OSError as error:
             self._fail("failed", fault=str(error))
-            fix = f"check the path, its permissions and the free space; then {self.resume_line}"
-            raise RsftError(error.strerror or str(error), error.filename or self.folder, fix) from error
+            hint = f"check the path, its permissions and the free space; then {self.resume_command}"
+            raise RsftError(error.strerror or str(error), error.filename or self.folder, hint) from error
         except BaseException as error:
             chips = getattr(error, "chips", ())
             self._fail("failed", fault=str(error), **({"chips": list(chips)} if chips else {}))
@@ -116,83 +147,101 @@ class Run:
                 self._lock = None
 
     @property
-    def resume_line(self) -> str:
-        """The command that takes it up again."""
+    def resume_command(self) -> str:
+        """The command that resumes the run."""
         return f"rsft finetune --resume {self.folder}"
 
     @property
     def seconds(self) -> float:
-        """That it took up to now, over all its sittings."""
-        return round(self._before + time.monotonic() - self._started, 1)
+        """Wall-clock seconds so far, summed over all resumed sessions."""
+        return round(self._earlier_seconds + time.monotonic() - self._session_began, 1)
 
     @property
-    def bundle(self) -> Path:
-        """Where the bundle goes."""
+    def bundle_dir(self) -> Path:
+        """The folder of the bundle."""
         return self.folder / "bundle"
 
     @property
-    def checkpoints(self) -> Path:
-        """Where checkpoints go; there are none once it is done."""
-        return self.folder / CHECKPOINTS
+    def checkpoints_dir(self) -> Path:
+        """The folder of the checkpoints; a finished run has none."""
+        return self.folder / CHECKPOINTS_DIR
 
-    def update(self, **facts: Any) -> None:
-        """Add to run.json."""
-        self.facts.update(facts)
-        if self.writing:
-            write_text(self.folder / FACTS, json.dumps(self.facts, indent=1))
+    def update(self, **entries: Any) -> None:
+        """Add entries to run.json.
+
+        Args:
+            **entries: values of JSON by key.
+        """
+        self.metadata.update(entries)
+        if self.is_writer:
+            write_text(self.folder / METADATA_FILE, json.dumps(self.metadata, indent=1))
 
     def finish(self) -> None:
-        """Close run.json with the time taken; the bundle stands for the checkpoints now."""
+        """Write status and time to run.json, and delete the checkpoints, which the bundle replaces."""
         self.update(status="done", finished=_now(), seconds=self.seconds)
-        if self.writing:
-            shutil.rmtree(self.checkpoints, ignore_errors=True)
+        if self.is_writer:
+            shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
 
-    def _fail(self, status: str, **facts: Any) -> None:
-        with suppress(OSError):  # the disk may be full: what ended the run is told in any case
-            self.update(status=status, finished=_now(), seconds=self.seconds, **facts)
+    def _fail(self, status: str, **entries: Any) -> None:
+        with suppress(OSError):  # the disk may be full, and the caller raises the error that ended the run
+            self.update(status=status, finished=_now(), seconds=self.seconds, **entries)
 
-    def rewind(self, epoch: int) -> None:
-        """Forget the rows of `epoch` and later ones, which are trained again."""
-        for name, rows in ((METRICS, self._rows), (MODULATOR, self._scales)):
-            if self.writing and (self.folder / name).is_file():
+    def drop_epochs_from(self, epoch: int) -> None:
+        """Delete the rows of an epoch and later ones, which are trained again.
+
+        Args:
+            epoch: the first one to delete.
+        """
+        for name, rows in ((METRICS_FILE, self._rows), (MODULATOR_FILE, self._scales)):
+            if self.is_writer and (self.folder / name).is_file():
                 table = pd.read_csv(self.folder / name)
-                kept: list[Any] = table[table["epoch"] < epoch].to_dict("records")
-                rows[:] = kept
-                self._table(name, rows) if rows else (self.folder / name).unlink()
+                earlier_rows: list[Any] = table[table["epoch"] < epoch].to_dict("records")
+                rows[:] = earlier_rows
+                self._write_table(name, rows) if rows else (self.folder / name).unlink()
 
     def add_epoch(self, row: dict[str, float], scales: dict[Site, float]) -> None:
-        """Append an epoch to metrics.csv, and the modulator's values to modulator.csv."""
+        """Append an epoch to metrics.csv, and the learned scales to modulator.csv.
+
+        Args:
+            row: columns of metrics.csv.
+            scales: by site; empty without a modulator.
+        """
         self._rows.append(row)
-        self._table(METRICS, self._rows)
+        self._write_table(METRICS_FILE, self._rows)
         if scales:
             self._scales += [
-                {"epoch": row["epoch"], "block": site.block, "position": site.position, "value": value}
-                for site, value in scales.items()
+                {"epoch": row["epoch"], "block": site.block, "position": site.position, "value": scale}
+                for site, scale in scales.items()
             ]
-            self._table(MODULATOR, self._scales)
+            self._write_table(MODULATOR_FILE, self._scales)
 
-    def _table(self, name: str, rows: list[dict[str, Any]]) -> None:
-        if not self.writing:
+    def _write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
+        if not self.is_writer:
             return
-        with replacing(self.folder / name) as temporary:
+        with atomic_file(self.folder / name) as temporary:
             pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
 
 
-def refuse_changed(folder: Path, root: Path, backbone_sha256: str) -> None:
-    """A run goes on with the chips and the backbone that it began with, or not at all.
+def require_unchanged_inputs(info: RunInfo, root: Path, backbone_sha256: str) -> None:
+    """Compare chips and backbone with those of the run that is resumed.
+
+    Args:
+        info: of the run.
+        root: the chip store.
+        backbone_sha256: hash of the backbone.
 
     Raises:
-        RequestError: one of them is another.
+        RequestError: one of them has changed.
     """
-    facts = read_run(folder).facts
-    pairs = {
-        "the chips": (facts.get("data", {}).get("manifest_sha256"), data(root)["manifest_sha256"], root),
-        "the backbone's weights": (facts.get("backbone_sha256"), backbone_sha256, folder),
+    data_sha256 = info.metadata.get("data", {}).get("manifest_sha256")
+    inputs = {
+        "the chips": (data_sha256, identify_data(root)["manifest_sha256"], root),
+        "the backbone's weights": (info.metadata.get("backbone_sha256"), backbone_sha256, info.folder),
     }
-    for words, (before, now, where) in pairs.items():
+    for name, (before, now, location) in inputs.items():
         if before is not None and before != now:
-            what = f"{words} are not those that the run began with (hash {before[:12]}, now {now[:12]})"
-            raise RequestError(what, where, "bring back what was there, or start the recipe again")
+            message = f"{name} have changed since the run began (hash {before[:12]}, now {now[:12]})"
+            raise RequestError(message, location, "restore them, or start a new run of the recipe")
 
 
 def _now() -> str:

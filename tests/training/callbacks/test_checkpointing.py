@@ -2,174 +2,208 @@ import errno
 import json
 import os
 import signal
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from rsft.data.loading.datamodule import ChipImages
 from rsft.errors import Interrupted, RequestError, RsftError
 from rsft.recipe.load import load_recipe
-from rsft.training.callbacks.recorder import Listener
-from rsft.training.ensemble import finetune
-from rsft.training.lightning_module import FineTuning
+from rsft.training.callbacks.recorder import RunListener
+from rsft.training.finetune import finetune
+from rsft.training.lightning_module import FineTuningModule
 from rsft.training.runs import checkpoints
-from rsft.training.runs.reader import TIMING, read_run
+from rsft.training.runs.reader import TIMING_COLUMNS, lock_run, read_run_info
 
-WISHES = [
+OVERRIDES = [
     "peft={rank: 4, dropout: 0.3}",
     "meta.warmup=0.5",
-    "train.accumulate=2",
+    "train.accumulate_grad_batches=2",
     "train.patience=9",
     "train.checkpoint_steps=1",
     "evaluate.every=2",
 ]
 
 
-class Stop(Listener):
-    """Sends this process a signal at a step of the run."""
+class SignalAtStep(RunListener):
+    """Sends a signal to this process at a step of the run."""
 
     def __init__(self, number, step):
         self.number, self.step = number, step
 
-    def stepped(self, step):
+    def on_step(self, step):
         if step.done == self.step:
             os.kill(os.getpid(), self.number)
 
 
-def left(run):
-    """What must be equal."""
+def results(run):
+    """The tables without timing, and the hash of the bundle: equal for a resumed and an unbroken run."""
     tables = [pd.read_csv(run.folder / name) for name in ("metrics.csv", "modulator.csv")]
-    plain = [table.drop(columns=list(TIMING), errors="ignore").to_csv() for table in tables]
-    return [*plain, run.facts["bundle_sha256"]]
+    texts = [table.drop(columns=list(TIMING_COLUMNS), errors="ignore").to_csv() for table in tables]
+    return [*texts, run.metadata["bundle_sha256"]]
 
 
 @pytest.fixture(scope="module")
-def unbroken(root, tmp_path_factory):
+def unbroken_results(root, tmp_path_factory):
     from tests.conftest import RECIPE
 
     folder = tmp_path_factory.mktemp("unbroken")
     (folder / "bars.yaml").write_text(RECIPE.replace("ROOT", str(root)))
-    run = finetune(load_recipe(folder / "bars.yaml", WISHES), folder)
+    run = finetune(load_recipe(folder / "bars.yaml", OVERRIDES), folder)
     assert pd.read_csv(run.folder / "metrics.csv")["meta_loss"].notna().all()
-    return left(run)
+    return results(run)
 
 
 @pytest.fixture
 def recipe(recipe_file):
-    return load_recipe(recipe_file, WISHES)
+    return load_recipe(recipe_file, OVERRIDES)
 
 
-def stopped(recipe, folder, number=signal.SIGTERM, step=6):
+def interrupt(recipe, folder, number=signal.SIGTERM, step=6):
+    """Train until a signal arrives; return the run folder and the error."""
     with pytest.raises(Interrupted) as caught:
-        finetune(recipe, folder, Stop(number, step))
+        finetune(recipe, folder, SignalAtStep(number, step))
     assert json.loads((folder / "bars/001/run.json").read_text())["status"] == "interrupted"
     return folder / "bars/001", caught.value
 
 
+def checkpoint_files(run_folder):
+    return sorted((run_folder / "checkpoints").glob("*.ckpt"))
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("step", [3, 4, 6])  # half an accumulated step, the end of an epoch, in the next one
-def test_stopped_and_resumed_is_unbroken(recipe, tmp_path, unbroken, number, code, step):
-    before = signal.getsignal(number)
-    folder, error = stopped(recipe, tmp_path, number, step)
-    assert error.exit_code == code and error.fix == f"rsft finetune --resume {folder}"
-    assert signal.getsignal(number) == before
-    assert left(finetune(recipe, tmp_path, resume=folder)) == unbroken
+@pytest.mark.parametrize("step", [3, 4, 6])  # within an accumulated step, at the end of an epoch, in the next epoch
+def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, unbroken_results, number, code, step):
+    handler = signal.getsignal(number)
+    folder, error = interrupt(recipe, tmp_path, number, step)
+    assert error.exit_code == code and error.hint == f"rsft finetune --resume {folder}"
+    assert signal.getsignal(number) == handler
+    assert results(finetune(recipe, tmp_path, resume=folder)) == unbroken_results
     assert not (folder / "checkpoints").exists()
 
 
-def test_stopped_in_validation(recipe, tmp_path, unbroken, monkeypatch):
-    step = FineTuning.validation_step
+def test_a_signal_during_validation(recipe, tmp_path, unbroken_results, monkeypatch):
+    validation_step = FineTuningModule.validation_step
 
-    def stop(task, *batch):
+    def signal_and_validate(module, *batch):
         os.kill(os.getpid(), signal.SIGTERM)
-        step(task, *batch)
+        validation_step(module, *batch)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match="saved at epoch 2"):
-        patch.setattr(FineTuning, "validation_step", stop)
+        patch.setattr(FineTuningModule, "validation_step", signal_and_validate)
         finetune(recipe, tmp_path)
-    assert left(finetune(recipe, tmp_path, resume=tmp_path / "bars/001")) == unbroken
+    assert results(finetune(recipe, tmp_path, resume=tmp_path / "bars/001")) == unbroken_results
 
 
-def test_a_full_disk(recipe, tmp_path, unbroken, monkeypatch):
+def test_a_disk_that_is_full_at_a_checkpoint(recipe, tmp_path, unbroken_results, monkeypatch):
     save, calls = checkpoints.torch.save, []
 
-    def full(*arguments):
+    def fail_at_the_third_call(*arguments):
         calls.append(1)
         if len(calls) == 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         save(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(RsftError, match="no room for the checkpoint"):
-        patch.setattr(checkpoints.torch, "save", full)
+        patch.setattr(checkpoints.torch, "save", fail_at_the_third_call)
         finetune(recipe, tmp_path)
     folder = tmp_path / "bars/001"
-    assert len(list((folder / "checkpoints").glob("*.ckpt"))) == 2
-    assert read_run(folder).status == "failed"
-    assert left(finetune(recipe, tmp_path, resume=folder)) == unbroken
+    assert len(checkpoint_files(folder)) == 2
+    assert read_run_info(folder).status == "failed"
+    assert results(finetune(recipe, tmp_path, resume=folder)) == unbroken_results
 
 
-def test_a_full_disk_elsewhere(recipe, tmp_path, monkeypatch):
-    def full(*_, **__):
+def test_a_disk_that_is_full_at_a_table(recipe, tmp_path, monkeypatch):
+    def fail(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.csv")
 
-    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    monkeypatch.setattr(pd.DataFrame, "to_csv", fail)
     with pytest.raises(RsftError, match=r"No space left.*metrics.csv.*rsft finetune --resume"):
         finetune(recipe, tmp_path)
 
 
-def test_a_damaged_checkpoint_is_passed_over(recipe, tmp_path, unbroken, caplog):
-    folder, _ = stopped(recipe, tmp_path)
-    *_, last = sorted((folder / "checkpoints").glob("*.ckpt"))
-    last.write_bytes(last.read_bytes()[:1000])
-    assert left(finetune(recipe, tmp_path, resume=folder)) == unbroken
-    assert last.name in caplog.text
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(recipe, tmp_path, unbroken_results, caplog):
+    folder, _ = interrupt(recipe, tmp_path)
+    *_, newest = checkpoint_files(folder)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert results(finetune(recipe, tmp_path, resume=folder)) == unbroken_results
+    assert newest.name in caplog.text
 
 
-def test_other_chips_are_refused(recipe, tmp_path, root, monkeypatch):
-    folder, _ = stopped(recipe, tmp_path)
-    monkeypatch.setattr("rsft.training.runs.writer.data", lambda root: {"manifest_sha256": "f" * 64})
-    with pytest.raises(RequestError, match="the chips are not those that the run began with"):
+def test_a_run_is_not_resumed_with_other_chips(recipe, tmp_path, monkeypatch):
+    folder, _ = interrupt(recipe, tmp_path)
+    monkeypatch.setattr("rsft.training.runs.writer.identify_data", lambda root: {"manifest_sha256": "f" * 64})
+    with pytest.raises(RequestError, match="the chips have changed since the run began"):
         finetune(recipe, tmp_path, resume=folder)
 
 
-def test_data_that_vanished(recipe, tmp_path):
-    folder, _ = stopped(recipe, tmp_path)
+def test_a_run_is_not_resumed_without_its_data(recipe, tmp_path):
+    folder, _ = interrupt(recipe, tmp_path)
     gone = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": str(tmp_path / "gone")})})
-    with pytest.raises(RequestError, match="there is no chip store"):
+    with pytest.raises(RequestError, match="is not a chip store"):
         finetune(gone, tmp_path, resume=folder)
-    assert read_run(folder).status == "interrupted"
+    assert read_run_info(folder).status == "interrupted"
 
 
 def test_chips_that_give_nan_are_named(recipe_file, tmp_path, monkeypatch):
     batch = ChipImages.batch
 
-    def holed(chips, indices, augment=None):
+    def with_nan(chips, indices, augment=None):
         inputs, labels = batch(chips, indices, augment)
         inputs[indices == 7] = np.nan
         return inputs, labels
 
-    monkeypatch.setattr(ChipImages, "batch", holed)
+    monkeypatch.setattr(ChipImages, "batch", with_nan)
     recipe = load_recipe(recipe_file, ["data.augment=none", "meta=null", "head.init=random"])
     with pytest.raises(RsftError, match=r"loss of the inner loop is nan.*epoch 1, batch \d, chips") as caught:
         finetune(recipe, tmp_path)
-    facts = json.loads((tmp_path / "bars/001/run.json").read_text())
-    assert facts["status"] == "failed" and len(facts["chips"]) == 1
-    assert caught.value.where.endswith(f"chips {facts['chips'][0]}")
+    metadata = json.loads((tmp_path / "bars/001/run.json").read_text())
+    assert metadata["status"] == "failed" and len(metadata["chips"]) == 1
+    assert caught.value.location.endswith(f"chips {metadata['chips'][0]}")
 
 
-def test_a_run_that_goes_on_is_not_resumed(recipe, tmp_path, monkeypatch):
-    folder, _ = stopped(recipe, tmp_path)
+def test_a_run_in_progress_is_not_resumed(recipe, tmp_path, monkeypatch):
+    folder, _ = interrupt(recipe, tmp_path)
 
-    class Second(Listener):
-        def started(self, run, facts):
-            assert read_run(folder).status == "running"
-            monkeypatch.setattr(
-                "rsft.training.runs.writer.hold",
-                lambda place: __import__("rsft.training.runs.reader").runs.hold(place, 0),
-            )
-            with pytest.raises(RequestError, match="still goes on"):
+    class ResumeAtStart(RunListener):
+        def on_start(self, run, metadata):
+            assert read_run_info(folder).status == "running"
+            monkeypatch.setattr("rsft.training.runs.writer.lock_run", partial(lock_run, timeout_s=0))
+            with pytest.raises(RequestError, match="in progress in another process"):
                 finetune(recipe, tmp_path, resume=folder)
 
-    finetune(recipe, tmp_path, Second(), resume=folder)
-    assert read_run(folder).status == "done"
+    finetune(recipe, tmp_path, ResumeAtStart(), resume=folder)
+    assert read_run_info(folder).status == "done"
+
+
+def remove_callback_state(run_folder, key):
+    """Remove the state of one callback from every checkpoint of a run."""
+    for path in checkpoint_files(run_folder):
+        content = torch.load(path, weights_only=True)
+        del content["state"]["callbacks"][key]
+        torch.save(content, path)
+
+
+def test_callback_states_have_the_keys_of_version_0_1(recipe, tmp_path):
+    folder, _ = interrupt(recipe, tmp_path)
+    states = torch.load(checkpoint_files(folder)[-1], weights_only=True)["state"]["callbacks"]
+    assert states.keys() == {"Recorder", "Patience", "Survival"}
+    assert states["Patience"].keys() == {"best", "waited"}
+
+
+def test_a_missing_callback_state_is_an_error(recipe, tmp_path):
+    folder, _ = interrupt(recipe, tmp_path)
+    remove_callback_state(folder, "Patience")
+    with pytest.raises(RsftError, match="no state for the callback Patience") as caught:
+        finetune(recipe, tmp_path, resume=folder)
+    assert caught.value.location == str(checkpoint_files(folder)[-1])
+    assert "start the run again from its recipe.yaml" in caught.value.hint
+
+
+def test_a_callback_without_state_needs_no_key(recipe, tmp_path, unbroken_results):
+    folder, _ = interrupt(recipe, tmp_path)
+    remove_callback_state(folder, "Recorder")
+    assert results(finetune(recipe, tmp_path, resume=folder)) == unbroken_results

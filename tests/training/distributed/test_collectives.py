@@ -12,29 +12,29 @@ import pytest
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.load import load_recipe
-from rsft.recipe.schema import Train
-from rsft.training.callbacks.recorder import Listener
+from rsft.recipe.schema import TrainSection
+from rsft.training.callbacks.recorder import RunListener
 from rsft.training.distributed import collectives
-from rsft.training.distributed.strategies import trainer_processes
-from rsft.training.ensemble import finetune
+from rsft.training.distributed.strategies import trainer_process_options
+from rsft.training.finetune import finetune
 from rsft.training.runs.reader import find_runs
 
-COMMON = "train.batch_size=16 train.epochs=10 train.clip_norm=1.0"
+COMMON = "train.batch_size=16 train.epochs=10 train.max_grad_norm=1.0"
 TRIALS = {
     "alternating": f"{COMMON} meta.warmup=0",
     "second order": f"{COMMON} meta.order=2",
-    "joint": f"{COMMON} meta.schedule=joint train.accumulate=2",
+    "joint": f"{COMMON} meta.schedule=joint train.accumulate_grad_batches=2",
     "uneven": "meta=null train.batch_size=6 train.epochs=4 evaluate.batch_size=5",  # 40 chips: the last batch has 4
     "sharded": f"{COMMON} meta.warmup=0 train.strategy=fsdp",
 }
 SCRIPT = Path(__file__).parents[2] / "helpers" / "two_processes.py"
 
 
-class Losses(Listener):
+class Losses(RunListener):
     def __init__(self):
         self.inner = []
 
-    def stepped(self, step):
+    def on_step(self, step):
         self.inner.append(step.loss)
 
 
@@ -96,15 +96,15 @@ def test_one_of_them_writes(together):
 )
 def test_numbers_that_do_not_fit(wishes, told):
     with pytest.raises(RequestError, match=told):
-        trainer_processes(Train(epochs=1, **wishes))
+        trainer_process_options(TrainSection(epochs=1, **wishes))
 
 
 def test_processes_that_were_started_must_be_those_of_the_recipe(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(RequestError, match="4 processes were started, and the recipe asks for 1"):
-        trainer_processes(Train(epochs=1))
-    found = trainer_processes(Train(epochs=1, devices=2, nodes=2, strategy="fsdp"))
+        trainer_process_options(TrainSection(epochs=1))
+    found = trainer_process_options(TrainSection(epochs=1, devices=2, nodes=2, strategy="fsdp"))
     assert (found["devices"], found["num_nodes"], type(found["strategy"]).__name__) == (2, 2, "Sharded")
 
 
@@ -123,4 +123,4 @@ def test_who_writes(monkeypatch, names, writes):
         monkeypatch.delenv(name, raising=False)
     for name, value in names.items():
         monkeypatch.setenv(name, value)
-    assert collectives.writes() is writes
+    assert collectives.is_rank_zero() is writes

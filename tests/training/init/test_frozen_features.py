@@ -7,7 +7,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
 from rsft.training.init import frozen_features
-from rsft.training.init.frozen_features import start_features
+from rsft.training.init.frozen_features import compute_initial_features
 
 
 def fresh(recipe_file, root, run, *wishes):
@@ -20,29 +20,31 @@ def fresh(recipe_file, root, run, *wishes):
 def test_computed_once_whatever_is_attached(recipe_file, root, run, monkeypatch):
     classifier, chips, weights = fresh(recipe_file, root, run)
     told = []
-    first = start_features(classifier, chips, weights, 16, lambda *args: told.append(args))
+    first = compute_initial_features(classifier, chips, weights, 16, lambda *args: told.append(args))
     wanted = torch.cat([classifier.features(inputs) for inputs, _ in chips.batches(40)])
     assert torch.allclose(first, wanted, atol=1e-5)
     monkeypatch.setattr(frozen_features, "_compute", None)
     other, chips, weights = fresh(recipe_file, root, run, "peft={method: bitfit}", "meta=null")
-    assert torch.equal(start_features(other, chips, weights, 16), first)
+    assert torch.equal(compute_initial_features(other, chips, weights, 16), first)
 
 
 def test_prompts_change_the_features_from_the_start(recipe_file, root, run, monkeypatch):
-    plain = start_features(*fresh(recipe_file, root, run), 16)
-    prompted = start_features(*fresh(recipe_file, root, run, "peft={method: vpt-deep}", "meta=null"), 16)
+    plain = compute_initial_features(*fresh(recipe_file, root, run), 16)
+    prompted = compute_initial_features(*fresh(recipe_file, root, run, "peft={method: vpt-deep}", "meta=null"), 16)
     assert not torch.allclose(plain, prompted, atol=1e-3)
 
 
 def test_other_weights_are_other_features(recipe_file, root, run, monkeypatch):
     classifier, chips, _ = fresh(recipe_file, root, run)
     monkeypatch.setattr(frozen_features, "_compute", lambda *args: torch.zeros(len(chips), 2))
-    assert start_features(classifier, chips, "other", 16).shape == (40, 2)
+    assert compute_initial_features(classifier, chips, "other", 16).shape == (40, 2)
 
 
 @pytest.mark.parametrize("size", [7, 100])
 def test_progress_ends_at_the_number_of_chips(recipe_file, root, run, size):
     told = []
     classifier, chips, _ = fresh(recipe_file, root, run)
-    start_features(classifier, chips, f"progress {size}", size, lambda done, total, what: told.append((done, total)))
+    compute_initial_features(
+        classifier, chips, f"progress {size}", size, lambda done, total, what: told.append((done, total))
+    )
     assert told[-1] == (40, 40)

@@ -5,8 +5,8 @@ from torch.nn import functional as F
 
 from rsft.errors import RequestError
 from rsft.models.classifier import CosineHead
-from rsft.recipe.schema import Head
-from rsft.training.init.head_init import draw_shots, linear_probe, start_head
+from rsft.recipe.schema import HeadSection
+from rsft.training.init.head_init import fit_linear_probe, init_head, sample_shots
 
 FEATURES = torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 5.0]])
 LABELS = torch.tensor([0, 0, 1])
@@ -26,7 +26,7 @@ def head(kind, classes=3, width=8):
 @pytest.mark.parametrize("kind", ["cosine", "linear"])
 def test_weights_are_class_means(kind):
     made = head(kind, 2, 2)
-    start_head(made, Head(), FEATURES, LABELS, 0)
+    init_head(made, HeadSection(), FEATURES, LABELS, 0)
     assert made.weight.tolist() == [[1, 0], [0, 1]]
     assert made(FEATURES).argmax(1).tolist() == LABELS.tolist()
     assert kind == "cosine" or made.bias.tolist() == [0, 0]
@@ -36,35 +36,35 @@ def test_weights_are_class_means(kind):
 @pytest.mark.parametrize("init", STARTS)
 def test_a_start_knows_the_classes(kind, init):
     made, (features, labels) = head(kind), clusters()
-    start_head(made, Head(init=init), features, labels, 0)
+    init_head(made, HeadSection(init=init), features, labels, 0)
     assert (made(features).argmax(1) == labels).float().mean() > 0.85
 
 
 def test_random_is_left_alone():
     made = head("cosine")
     before = made.weight.clone()
-    start_head(made, Head(init="random"), *clusters(), 0)
+    init_head(made, HeadSection(init="random"), *clusters(), 0)
     assert torch.equal(made.weight, before)
 
 
 def test_shots_are_drawn_by_seed():
     _, labels = clusters()
-    first, again, other = (draw_shots(labels, 10, seed) for seed in (0, 0, 1))
+    first, again, other = (sample_shots(labels, 10, seed) for seed in (0, 0, 1))
     assert torch.bincount(labels[first]).tolist() == [10, 10, 4]  # the rarest class has four
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_one_shot_is_that_chip():
     made, (features, labels) = head("cosine"), clusters()
-    start_head(made, Head(init="k-shot", shots=1), features, labels, 5)
-    assert torch.allclose(made.weight, F.normalize(features[draw_shots(labels, 1, 5)]))
+    init_head(made, HeadSection(init="k-shot", shots=1), features, labels, 5)
+    assert torch.allclose(made.weight, F.normalize(features[sample_shots(labels, 1, 5)]))
 
 
 def test_a_probe_of_two_classes_gives_scikit_learns_probabilities():
     from sklearn.linear_model import LogisticRegression
 
     features, labels = clusters((30, 10))
-    weight, bias = linear_probe(features, labels, 0, cosine=False)
+    weight, bias = fit_linear_probe(features, labels, 0, cosine=False)
     inputs = features.double() / features.double().norm(dim=1).mean()
     probe = LogisticRegression(C=100.0, max_iter=1000, class_weight="balanced").fit(inputs.numpy(), labels.numpy())
     found = (features.double() @ weight.T + bias).softmax(1)
@@ -74,7 +74,7 @@ def test_a_probe_of_two_classes_gives_scikit_learns_probabilities():
 @pytest.mark.parametrize("init", STARTS)
 def test_a_class_without_chips(init):
     with pytest.raises(RequestError, match=r"\[2\]"):
-        start_head(CosineHead(2, 3, 25), Head(init=init), FEATURES, LABELS, 0)
+        init_head(CosineHead(2, 3, 25), HeadSection(init=init), FEATURES, LABELS, 0)
 
 
 def test_cosine_logits_stay_within_the_scale():

@@ -2,19 +2,19 @@ import pandas as pd
 import pytest
 
 from rsft.recipe.load import load_recipe
-from rsft.training import finetune as job
-from rsft.training.ensemble import finetune
+from rsft.training import single_run
+from rsft.training.finetune import finetune
 
 WISHES = ["data.augment=none", "peft.blocks=last:2", "train.epochs=2"]
 
 
-@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_kept_tokens_change_nothing(recipe_file, tmp_path, monkeypatch, precision):
     wishes = [*WISHES, f"train.precision={precision}"]
     kept = finetune(load_recipe(recipe_file, wishes), tmp_path / "a")
-    monkeypatch.setattr(job, "fits", lambda chips, adapted: False)
+    monkeypatch.setattr(single_run, "can_cache_prefix", lambda chips, adapted: False)
     plain = finetune(load_recipe(recipe_file, wishes), tmp_path / "b")
-    assert (kept.facts["blocks_kept"], plain.facts["blocks_kept"]) == (4, 0)
+    assert (kept.metadata["blocks_kept"], plain.metadata["blocks_kept"]) == (4, 0)
     columns = ["train_loss", "meta_loss", "val_loss", "val_macro"]
     first, second = (pd.read_csv(run.folder / "metrics.csv")[columns] for run in (kept, plain))
     pd.testing.assert_frame_equal(first, second, rtol=1e-4)
@@ -32,4 +32,4 @@ def test_computed_once(recipe_file, tmp_path, monkeypatch):
 )
 def test_nothing_to_keep(recipe_file, tmp_path, wishes):
     run = finetune(load_recipe(recipe_file, ["data.augment=none", "train.epochs=1", *wishes]), tmp_path)
-    assert run.facts["blocks_kept"] == 0
+    assert run.metadata["blocks_kept"] == 0

@@ -9,16 +9,16 @@ def parameter(*values):
     return nn.Parameter(torch.tensor(values))
 
 
-@pytest.mark.parametrize(("order", "wanted"), [(1, -4), (2, 2)])
-def test_the_quadratic_of_darts(order, wanted):
+@pytest.mark.parametrize(("order", "expected"), [(1, -4), (2, 2)])
+def test_the_quadratic_of_darts(order, expected):
     # L_train = w^2 - 2 a w + a^2, L_val = a w - 2 a + 1 at a = 2, w = -2, xi = 0.5: w' = a, and w' - 2 + a is 2
     w, a = parameter(-2.0), parameter(2.0)
     before = w.detach().clone()
-    grads = hypergradient(
-        [w], [a], lambda: (w * w - 2 * a * w + a * a).sum(), lambda: (a * w - 2 * a + 1).sum(), order=order, rate=0.5
+    gradients = hypergradient(
+        [w], [a], lambda: (w * w - 2 * a * w + a * a).sum(), lambda: (a * w - 2 * a + 1).sum(), order=order, lr=0.5
     )
     assert torch.equal(w, before)
-    assert grads[0].item() == pytest.approx(wanted, abs=1e-3)
+    assert gradients[0].item() == pytest.approx(expected, abs=1e-3)
 
 
 def test_second_order_is_the_gradient_through_the_step():
@@ -31,14 +31,14 @@ def test_second_order_is_the_gradient_through_the_step():
     def outer(w=w):
         return (w**3).sum() + a.prod() * w[0]
 
-    (found,) = hypergradient([w], [a], inner, outer, order=2, rate=0.1)
+    (approximate,) = hypergradient([w], [a], inner, outer, order=2, lr=0.1)
     (step,) = torch.autograd.grad(inner(), w, create_graph=True)
-    (wanted,) = torch.autograd.grad(outer(w - 0.1 * step), a)
-    assert torch.allclose(found, wanted, rtol=1e-4)
+    (exact,) = torch.autograd.grad(outer(w - 0.1 * step), a)
+    assert torch.allclose(approximate, exact, rtol=1e-4)
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_a_loss_without_gamma(order):
+def test_a_loss_without_gamma_has_gradient_zero(order):
     w, a = parameter(1.0), parameter(1.0)
-    grads = hypergradient([w], [a], lambda: w.sum(), lambda: w.sum(), order=order, rate=0.1)
-    assert grads[0].item() == 0
+    gradients = hypergradient([w], [a], lambda: w.sum(), lambda: w.sum(), order=order, lr=0.1)
+    assert gradients[0].item() == 0

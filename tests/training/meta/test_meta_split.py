@@ -1,59 +1,75 @@
 import numpy as np
 import pytest
 
-from rsft.training.meta.meta_split import MetaRounds
+from rsft.recipe.schema import MetaSection, TrainSection
+from rsft.training.meta.meta_split import MetaSplitter, outer_batch_size
 
 LABELS = np.repeat([0, 1, 2, 3], [100, 40, 5, 2])
 
 
-def rounds(**changes):
+def make_splitter(**changes):
     settings = {"ratio": 0.2, "holdout": True, "sampling": "random", "batch_size": 16, "seed": 0}
-    return MetaRounds(LABELS, **(settings | changes))
+    return MetaSplitter(LABELS, **(settings | changes))
 
 
-def test_subset_is_stratified():
-    assert np.bincount(LABELS[rounds().subset(0)]).tolist() == [20, 8, 1, 1]
+def test_the_meta_subset_is_stratified():
+    assert np.bincount(LABELS[make_splitter().meta_subset(0)]).tolist() == [20, 8, 1, 1]
 
 
-def test_holdout_keeps_the_loops_apart_with_every_class_on_both_sides():
-    meta = rounds()
-    assert not set(meta.subset(3)) & set(meta.inner(3))
-    assert len(meta.subset(3)) + len(meta.inner(3)) == len(LABELS)
-    assert set(LABELS[meta.inner(3)]) == set(LABELS[meta.subset(3)]) == {0, 1, 2, 3}
+def test_holdout_separates_the_loops_with_every_class_on_both_sides():
+    splitter = make_splitter()
+    assert not set(splitter.meta_subset(3)) & set(splitter.inner_subset(3))
+    assert len(splitter.meta_subset(3)) + len(splitter.inner_subset(3)) == len(LABELS)
+    assert set(LABELS[splitter.inner_subset(3)]) == set(LABELS[splitter.meta_subset(3)]) == {0, 1, 2, 3}
 
 
-def test_without_holdout_the_inner_loop_sees_all():
-    assert len(rounds(holdout=False).inner(0)) == len(LABELS)
+def test_without_holdout_the_inner_loop_sees_all_chips():
+    assert len(make_splitter(holdout=False).inner_subset(0)) == len(LABELS)
 
 
-def test_drawn_anew_every_round_and_alike_for_a_seed():
-    assert not np.array_equal(rounds().subset(0), rounds().subset(1))
-    assert np.array_equal(rounds().subset(1), rounds().subset(1))
-    assert not np.array_equal(rounds().subset(0), rounds(seed=1).subset(0))
-    assert np.array_equal(rounds().batch(2, 5), rounds().batch(2, 5))
+def test_every_epoch_has_another_split_that_depends_on_the_seed_only():
+    assert not np.array_equal(make_splitter().meta_subset(0), make_splitter().meta_subset(1))
+    assert np.array_equal(make_splitter().meta_subset(1), make_splitter().meta_subset(1))
+    assert not np.array_equal(make_splitter().meta_subset(0), make_splitter(seed=1).meta_subset(0))
+    assert np.array_equal(make_splitter().meta_batch(2, 5), make_splitter().meta_batch(2, 5))
 
 
-def test_a_class_of_one_stays_with_the_inner_loop():
-    meta = MetaRounds(np.array([0, 0, 0, 1]), ratio=0.5, holdout=True, sampling="random", batch_size=2, seed=0)
-    assert 3 in meta.inner(0)
+def test_a_class_of_one_chip_stays_with_the_inner_loop():
+    labels = np.array([0, 0, 0, 1])
+    splitter = MetaSplitter(labels, ratio=0.5, holdout=True, sampling="random", batch_size=2, seed=0)
+    assert 3 in splitter.inner_subset(0)
 
 
 @pytest.mark.parametrize(
     ("sampling", "tail_share"), [("random", 2 / 30), ("class-balanced", 0.5), ("tail-heavy", 2 / (2 + 1 / 8 + 1 / 20))]
 )
-def test_sampling(sampling, tail_share):
-    meta = rounds(sampling=sampling)
-    drawn = np.concatenate([LABELS[meta.batch(0, number)] for number in range(400)])
+def test_sampling_determines_the_share_of_the_tail(sampling, tail_share):
+    splitter = make_splitter(sampling=sampling)
+    drawn = np.concatenate([LABELS[splitter.meta_batch(0, number)] for number in range(400)])
     assert np.mean(drawn >= 2) == pytest.approx(tail_share, abs=0.03)
 
 
-def test_random_batches_repeat_nothing():
-    batch = rounds(batch_size=30).batch(0, 0)
-    assert sorted(batch) == rounds().subset(0).tolist()
+def test_random_batches_repeat_no_chip():
+    batch = make_splitter(batch_size=30).meta_batch(0, 0)
+    assert sorted(batch) == make_splitter().meta_subset(0).tolist()
 
 
-def test_a_round_of_several_epochs():
-    meta = rounds(length=3)
-    assert np.array_equal(meta.subset(0), meta.subset(2))
-    assert not np.array_equal(meta.subset(2), meta.subset(3))
-    assert not np.array_equal(meta.batch(0, 0), meta.batch(1, 0))
+def test_a_split_lasts_several_epochs():
+    splitter = make_splitter(resplit_every=3)
+    assert np.array_equal(splitter.meta_subset(0), splitter.meta_subset(2))
+    assert not np.array_equal(splitter.meta_subset(2), splitter.meta_subset(3))
+    assert not np.array_equal(splitter.meta_batch(0, 0), splitter.meta_batch(1, 0))
+
+
+@pytest.mark.parametrize(
+    ("meta", "size"),
+    [
+        ({"batch_size": 5}, 5),
+        ({}, 32),
+        ({"schedule": "joint", "ratio": 0.2, "outer_every": 2}, 32),  # 128 inner chips, 0.2 / 0.8 of the epoch
+        ({"schedule": "joint", "ratio": 0.25, "outer_every": 1, "holdout": False}, 16),
+    ],
+)
+def test_the_size_of_an_outer_batch(meta, size):
+    train = TrainSection(epochs=1, batch_size=32, accumulate_grad_batches=2)
+    assert outer_batch_size(MetaSection(**meta), train) == size

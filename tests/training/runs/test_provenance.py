@@ -1,7 +1,7 @@
 import subprocess
 
 from rsft.recipe.load import load_recipe
-from rsft.training.runs.provenance import git_state, provenance
+from rsft.training.runs.provenance import collect_provenance, git_state
 from rsft.utils.atomic_files import sha256
 
 
@@ -27,7 +27,7 @@ def test_git_state(tmp_path):
 
 def test_what_a_run_came_from(recipe_file, root, monkeypatch):
     monkeypatch.setenv("PATH", "")  # no git
-    found = provenance(load_recipe(recipe_file), recipe_file)
+    found = collect_provenance(load_recipe(recipe_file), recipe_file)
     assert found["data"] == {"root": str(root.resolve()), "manifest_sha256": sha256(root / "manifest.parquet")}
     assert found["git"] is None and found["recipe_file"] == str(recipe_file.resolve())
     assert found["recipe"]["meta"]["lr"] == 0.05 and found["recipe"]["peft"]["rank"] == 4
