@@ -1,4 +1,4 @@
-"""Work shared out to processes: a bounded queue, results as they come, no worker that outlives its parent."""
+"""A process pool with a bounded queue and unordered results, whose workers end with their parent."""
 
 from __future__ import annotations
 
@@ -18,16 +18,25 @@ from rsft.errors import RsftError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_QUEUED = 3  # tasks a process that wait or run
+_QUEUED = 3  # waiting or running tasks per process
 
 
 def imap_unordered(work: Callable[[Task], Result], tasks: Iterable[Task], jobs: int) -> Iterator[Result]:
-    """`work` done on each of `tasks` by `jobs` processes; results in any order. One job runs in this process.
+    """Call `work` on each task in parallel, like `multiprocessing.Pool.imap_unordered`.
 
-    No more tasks are drawn than can be worked on soon, so `tasks` may be endless.
+    Exceptions of `work` are raised here. Tasks are requested only when a process will soon be free for them, so there
+    may be any number of tasks.
+
+    Args:
+        work: the function; it must be picklable.
+        tasks: its arguments.
+        jobs: number of processes; 1 runs in this process.
+
+    Yields:
+        The results in order of completion.
 
     Raises:
-        RsftError: a process was killed. What `work` raises is raised here.
+        RsftError: a process was killed.
     """
     if jobs == 1:
         yield from map(work, tasks)
@@ -50,13 +59,13 @@ def imap_unordered(work: Callable[[Task], Result], tasks: Iterable[Task], jobs: 
 
 
 def _start_worker() -> None:
-    cv2.setNumThreads(0)  # its threads do not survive a fork, and the processes are the parallelism
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
+    cv2.setNumThreads(0)  # its threads do not survive a fork, and the processes use all cores
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:
-    """A parent that was killed cannot stop its workers, and they would wait for it for ever."""
+    """Exit when the parent has ended: a killed parent cannot stop its workers, which would wait forever."""
     parent = parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])

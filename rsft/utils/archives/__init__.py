@@ -1,1 +1,1 @@
-"""Archives of published data sets: extraction, members, and the source tree of a build."""
+"""Extraction of downloaded archives, which are not trusted."""

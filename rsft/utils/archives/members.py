@@ -1,4 +1,4 @@
-"""What an archive holds, read without trust: no member leaves the folder it is unpacked into, none is a link."""
+"""Reading of untrusted archives: no member may leave the target folder or be a link."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from rsft.errors import DataError
 from rsft.utils.archives.rar import RarStream, is_rar, list_rar_members
 
 ORIGIN_FILE = ".archive.json"
-"""In a folder that was unpacked, once it is whole: which archive it came from. No member may be called so."""
+"""File in a completely extracted folder that names its archive. No member may have this name."""
 
-EXTRACT_BY_HAND_HINT = "unpack it by hand if you trust it, and name the folder"
+EXTRACT_BY_HAND_HINT = "extract it by hand if you trust it, and name the folder"
 DOWNLOAD_AGAIN_HINT = "download the archive again"
 
 _CHUNK = 2**20
@@ -37,26 +37,32 @@ class ArchiveMember:
     """A regular file in an archive.
 
     Attributes:
-        path: below the folder to unpack into, whatever system wrote the archive.
-        size: in bytes.
-        read: bytes of the archive that lie before or in it.
-        open: its content, to be read before the next member is drawn.
-        crc: its CRC-32, where the archive tells it.
+        path: path below the target folder, with / on every system.
+        size: size in bytes.
+        bytes_read: bytes of the archive up to the end of this member.
+        open: opens the content, which must be read before the next member is requested.
+        crc: CRC-32; None if the archive does not have it.
     """
 
     path: PurePosixPath
     size: int
-    read: int
+    bytes_read: int
     open: Callable[[], IO[bytes]]
     crc: int | None = None
 
 
 def iterate_members(archive: Path) -> Iterator[ArchiveMember]:
-    """The files in a .zip, .tar (also .gz, .bz2, .xz) or .rar, in its order; the kind is found by content.
+    """Iterate over the files in a .zip, .tar (also .gz, .bz2, .xz) or .rar archive; its format is detected by content.
+
+    Args:
+        archive: the archive.
+
+    Yields:
+        The files in the order of the archive.
 
     Raises:
-        DataError: the archive is damaged or of another kind, asks for a password, needs `unrar` where there is none, or
-            has a member that is a link or a device or leaves the folder to unpack into.
+        DataError: the archive is damaged, encrypted or of another format, needs `unrar`, which is not installed, or has
+            a member that is a link or a device or leaves the target folder.
     """
     with translate_read_errors(archive):
         if is_rar(archive):
@@ -71,14 +77,24 @@ def iterate_members(archive: Path) -> Iterator[ArchiveMember]:
 
 @contextmanager
 def translate_read_errors(archive: Path) -> Iterator[None]:
-    """Tell what the readers of archives raise where one is damaged as a DataError."""
-    damaged = "the archive is cut short or damaged"
+    """Turn the exceptions of the archive libraries for damaged files into DataError.
+
+    Args:
+        archive: the archive, for the error message.
+
+    Yields:
+        None.
+
+    Raises:
+        DataError: the block met a damaged archive.
+    """
+    damaged = "the archive is truncated or damaged"
     try:
         yield
     except _FAULTS as error:
         raise DataError(f"{damaged}: {error}", archive, DOWNLOAD_AGAIN_HINT) from error
     except OSError as error:
-        if error.errno not in (None, EINVAL) or error.filename is not None:  # a fault of the disk
+        if error.errno not in (None, EINVAL) or error.filename is not None:  # the disk is at fault, not the archive
             raise
         raise DataError(f"{damaged}: {error}", archive, DOWNLOAD_AGAIN_HINT) from error
 
@@ -86,30 +102,30 @@ def translate_read_errors(archive: Path) -> Iterator[None]:
 def _tar_members(archive: Path) -> Iterator[ArchiveMember]:
     with archive.open("rb") as raw, tarfile.open(fileobj=raw) as tar:
         for info in tar:
-            path = _inside(info.name, archive)
+            path = _safe_path(info.name, archive)
             if info.isreg():
-                yield ArchiveMember(path, info.size, raw.tell(), partial(_opened, tar, info))
+                yield ArchiveMember(path, info.size, raw.tell(), partial(_open_tar_member, tar, info))
             elif not info.isdir():
-                raise _no_file(info.name, archive)
-        if tar.fileobj is not None and tar.fileobj.tell() == tar.offset:  # no end mark was read: tarfile says nothing
-            raise DataError("the archive is cut short", archive, DOWNLOAD_AGAIN_HINT)
-        while tar.fileobj is not None and tar.fileobj.read(_CHUNK):  # the checksum of a compressed one is at its end
+                raise _not_a_file(info.name, archive)
+        if tar.fileobj is not None and tar.fileobj.tell() == tar.offset:  # no end mark, which tarfile does not report
+            raise DataError("the archive is truncated", archive, DOWNLOAD_AGAIN_HINT)
+        while tar.fileobj is not None and tar.fileobj.read(_CHUNK):  # reads the checksum at the end
             pass
 
 
 def _zip_members(archive: Path) -> Iterator[ArchiveMember]:
-    read = 0
+    bytes_read = 0
     with zipfile.ZipFile(archive) as file:
         for info in file.infolist():
             mode = info.external_attr >> 16
             if info.flag_bits & 1:
                 raise DataError("the archive asks for a password", archive, EXTRACT_BY_HAND_HINT)
             if S_IFMT(mode) and not (S_ISREG(mode) or S_ISDIR(mode)):
-                raise _no_file(info.filename, archive)
-            path = _inside(info.filename, archive)
-            read += info.compress_size
+                raise _not_a_file(info.filename, archive)
+            path = _safe_path(info.filename, archive)
+            bytes_read += info.compress_size
             if not info.is_dir():
-                yield ArchiveMember(path, info.file_size, read, partial(file.open, info), info.CRC)
+                yield ArchiveMember(path, info.file_size, bytes_read, partial(file.open, info), info.CRC)
 
 
 def _rar_members(archive: Path) -> Iterator[ArchiveMember]:
@@ -119,20 +135,20 @@ def _rar_members(archive: Path) -> Iterator[ArchiveMember]:
     with RarStream(archive) as content:
         start = 0
         for record in records:
-            path = _inside(record.name, archive)
-            if record.kind == "File":
+            path = _safe_path(record.name, archive)
+            if record.type == "File":
                 opened = partial(content.open, start, record.size)
                 start += record.size
                 yield ArchiveMember(path, record.size, packed * start // total, opened, record.crc)
-            elif record.kind != "Directory":
-                raise _no_file(record.name, archive)
+            elif record.type != "Directory":
+                raise _not_a_file(record.name, archive)
 
 
-def _inside(name: str, archive: Path) -> PurePosixPath:
-    """The member's path below the target.
+def _safe_path(name: str, archive: Path) -> PurePosixPath:
+    """Return the path of a member below the target folder.
 
     Raises:
-        DataError: it leaves the target.
+        DataError: the path leaves the folder.
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if (
@@ -142,15 +158,15 @@ def _inside(name: str, archive: Path) -> PurePosixPath:
         or "\0" in name
         or path.name == ORIGIN_FILE
     ):
-        raise DataError(f"{name!r} would leave the folder to unpack into", archive, EXTRACT_BY_HAND_HINT)
+        raise DataError(f"{name!r} would leave the target folder", archive, EXTRACT_BY_HAND_HINT)
     return path
 
 
-def _opened(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+def _open_tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     stream = tar.extractfile(info)
-    assert stream is not None  # as for every regular file
+    assert stream is not None  # true for every regular file
     return stream
 
 
-def _no_file(name: str, archive: Path) -> DataError:
+def _not_a_file(name: str, archive: Path) -> DataError:
     return DataError(f"{name} is a link or a device", archive, EXTRACT_BY_HAND_HINT)

@@ -1,4 +1,4 @@
-"""Archives of the kind .rar, through the program `unrar`. It lists and prints; no file is written by it."""
+"""Reading of .rar archives with the program `unrar`, which only lists and prints and writes no file."""
 
 from __future__ import annotations
 
@@ -21,61 +21,77 @@ _FIX = "download the archive again, or unpack it by hand if you trust it, and na
 
 @dataclass(frozen=True)
 class RarMember:
-    """What `unrar lt` says of a member; `kind` is File, Directory or a kind of link."""
+    """A member as `unrar lt` lists it.
+
+    Attributes:
+        name: path in the archive.
+        type: "File", "Directory" or a kind of link.
+        size: size in bytes.
+        crc: CRC-32; None if it is not listed.
+    """
 
     name: str
-    kind: str
+    type: str
     size: int
     crc: int | None
 
 
 def is_rar(path: Path) -> bool:
-    """Whether the file begins like a .rar."""
+    """Return whether a file begins like a .rar archive."""
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
 def has_unrar() -> bool:
-    """Whether the program is installed."""
+    """Return whether the program is installed."""
     return shutil.which("unrar") is not None
 
 
 def list_rar_members(archive: Path) -> list[RarMember]:
-    """The members, in the order of the archive.
+    """List the members in the order of the archive.
+
+    Args:
+        archive: the archive.
+
+    Returns:
+        The members.
 
     Raises:
         DataError: `unrar` is not installed, or cannot list the archive.
     """
     if not has_unrar():
-        fix = "install it, or unpack it by hand if you trust it, and name a folder without the archive"
+        fix = "install it, or extract it by hand if you trust it, and name a folder without the archive"
         raise DataError("a .rar archive needs the program unrar", archive, fix)
     with _start("lt", archive) as process:
-        out, complaint = (data.decode("utf-8", "replace") for data in process.communicate())
-    found: list[dict[str, str]] = []
+        out, errors = (data.decode("utf-8", "replace") for data in process.communicate())
+    members: list[dict[str, str]] = []
     for key, value in _FIELD.findall(out):
         if key == "Name":
-            found.append({})
-        if found:
-            found[-1][key] = value
-    if process.returncode or not found:
-        last = (complaint or out).strip().splitlines()[-1:]
-        raise DataError(f"unrar gave up: {' '.join(last) or process.returncode}", archive, _FIX)
+            members.append({})
+        if members:
+            members[-1][key] = value
+    if process.returncode or not members:
+        last = (errors or out).strip().splitlines()[-1:]
+        raise DataError(f"unrar failed: {' '.join(last) or process.returncode}", archive, _FIX)
     return [
         RarMember(
             fields["Name"],
-            fields.get("Type", "of no kind"),
+            fields.get("Type", "unknown"),
             int(fields.get("Size", 0)),
             int(fields["CRC32"], 16) if "CRC32" in fields else None,
         )
-        for fields in found
+        for fields in members
     ]
 
 
 class RarStream:
-    """The content of all files, one after the other, as one run of `unrar p` prints it, from the first `open` on.
+    """The concatenated content of all files, as `unrar p` prints it; the process starts at the first `open`.
+
+    Args:
+        archive: the archive.
 
     Raises:
-        DataError: at the end of the block, where `unrar` found a fault.
+        DataError: at the end of the block, if `unrar` failed.
     """
 
     def __init__(self, archive: Path) -> None:
@@ -92,45 +108,53 @@ class RarStream:
         with self._process:
             if kind is not None:
                 self._process.kill()
-            while self.read(_CHUNK):  # what nobody asked for
+            while self.read(_CHUNK):  # discard the remaining output
                 pass
         if kind is None and self._process.returncode:
-            raise DataError(f"unrar gave up: {self._process.returncode}", self.archive, _FIX)
+            raise DataError(f"unrar failed: {self._process.returncode}", self.archive, _FIX)
 
     def open(self, start: int, size: int) -> IO[bytes]:
-        """The `size` bytes from `start`, counted over all files; only ever forward."""
+        """Open a range of the stream; ranges must be opened in ascending order.
+
+        Args:
+            start: position of the first byte, counted over all files.
+            size: number of bytes.
+
+        Returns:
+            A binary file with the range.
+        """
         if self._process is None:
             self._process = _start("p", self.archive)
         while self._position < start and self.read(min(_CHUNK, start - self._position)):
             pass
-        return io.BufferedReader(_Part(self, size))
+        return io.BufferedReader(_RangeReader(self, size))
 
     def read(self, count: int) -> bytes:
-        """The next bytes, fewer at the end."""
+        """Read up to `count` bytes; fewer are returned at the end only."""
         assert self._process is not None and self._process.stdout is not None
         data = self._process.stdout.read(count)
         self._position += len(data)
         return data
 
 
-class _Part(io.RawIOBase):
-    """The next `left` bytes of a content."""
+class _RangeReader(io.RawIOBase):
+    """The next `remaining` bytes of a stream."""
 
-    def __init__(self, content: RarStream, left: int) -> None:
-        self.content, self.left = content, left
+    def __init__(self, stream: RarStream, remaining: int) -> None:
+        self.stream, self.remaining = stream, remaining
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # as RawIOBase calls it
-        data = self.content.read(min(len(buffer), self.left))
+        data = self.stream.read(min(len(buffer), self.remaining))
         buffer[: len(data)] = data
-        self.left -= len(data)
+        self.remaining -= len(data)
         return len(data)
 
 
 def _start(command: str, archive: Path) -> subprocess.Popen[bytes]:
-    """`unrar` without questions and, where it prints content, without a word; names come in UTF-8."""
+    """Start `unrar` without prompts, and without messages if it prints content; names are in UTF-8."""
     quiet, errors = ("-inul", subprocess.DEVNULL) if command == "p" else ("-idp", subprocess.PIPE)
     call = ["unrar", command, "-p-", "-y", quiet, "--", str(archive.absolute())]
     return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=errors, env=os.environ | {"LC_ALL": "C.UTF-8"})

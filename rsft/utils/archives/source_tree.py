@@ -1,4 +1,4 @@
-"""A source that is an archive, or a folder with archives in it."""
+"""Sources that are archives or contain archives, opened as if they were extracted."""
 
 from __future__ import annotations
 
@@ -15,45 +15,52 @@ from typing import NamedTuple, NoReturn
 
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Progress
-from rsft.utils.archives.extract import extract_archive, lock_process
+from rsft.utils.archives.extract import acquire_process_lock, extract_archive
 from rsft.utils.archives.members import iterate_members
 from rsft.utils.archives.rar import has_unrar, is_rar
 from rsft.utils.atomic_files import write_text
 
 _SUFFIX = re.compile(r"(?<=.)\.(zip|rar|tgz|tar(\.(gz|bz2|xz))?)$", re.IGNORECASE)
-_CONTENT, _ORIGIN = "content", "origin"  # in the folder of this build
+_CONTENT, _ORIGIN = "content", "origin"  # in the working folder of a build
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
 def open_source_tree(src: Path, root: Path, progress: Progress | None = None) -> Iterator[Path]:
-    """Yield `src` or, where it is an archive or a folder with archives in it, a folder that holds what they contain.
+    """Open a source folder with its archives extracted.
 
-    In a folder, archives are found at any depth by suffix: .zip, .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz, .rar. What is
-    yielded then has the shape of `src`: in the place of an archive is a folder, called like it without its suffix (with
-    it where that name is taken); every other file or linked folder is a link to the one in `src`, which is never
-    written to. Hidden files are left out. An archive whose files all lie beside it, or in the folder of its name, is
-    left alone.
+    Archives in a folder are found at any depth by suffix: .zip, .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz, .rar. The
+    yielded folder has the layout of `src`. It contains a folder in place of each archive, with the name of the archive
+    without its suffix (with the suffix if that name exists), and links to all other files. `src` is never written to.
+    Hidden files are left out. An archive is not extracted if its files exist beside it or in the folder of its name.
 
-    The files are in `.<root>.unpacked/` beside `root`, which goes with the end of the block. If the block was stopped
-    it stays: run again, a build finds the files as they were, and goes on.
+    The extracted files are in `.<root>.unpacked/` beside `root`, which is removed at the end of the block. After an
+    interruption the folder stays, so that the next build continues with these files.
+
+    Args:
+        src: the source: a folder or an archive.
+        root: the chip store to build.
+        progress: called while archives are extracted.
+
+    Yields:
+        The folder to read: `src` itself if it contains no archive.
 
     Raises:
-        RequestError: another process is at it, or a folder in `src` cannot be read.
-        DataError: an archive is damaged or not to be trusted, see `extract_archive`.
-        RsftError: the disk is full, or writing is not permitted; what was unpacked stays.
+        RequestError: another process builds `root`, or a folder in `src` cannot be read.
+        DataError: an archive is damaged or not safe, see `extract_archive`.
+        RsftError: the disk is full, or writing is not permitted; extracted files stay.
     """
     root = root.resolve()
     work = root.parent / f".{root.name}.unpacked"
-    layout = _layout(src)
+    layout = _scan(src)
     if not layout.archives and not work.exists():
         yield src
         return
-    with lock_process(root.parent / f".{root.name}.unpacked.lock", "building", root):
+    with acquire_process_lock(root.parent / f".{root.name}.unpacked.lock", "building", root):
         digest = layout.digest(src)
-        _give_up_others(work, digest)
+        _remove_other_builds(work, digest)
         try:
-            yield _lay_out(layout, work, digest, progress) if layout.archives else src
+            yield _build_tree(layout, work, digest, progress) if layout.archives else src
         except (RequestError, DataError):  # the same call would fail again
             shutil.rmtree(work, ignore_errors=True)
             raise
@@ -62,87 +69,92 @@ def open_source_tree(src: Path, root: Path, progress: Progress | None = None) ->
 
 
 class _Layout(NamedTuple):
-    """What becomes of a source: the original by its place, relative to the folder that is yielded."""
+    """The tree to build: source paths by path relative to the yielded folder.
+
+    Attributes:
+        archives: archives, which become folders.
+        links: files and linked folders, which become links.
+    """
 
     archives: dict[Path, Path]
     links: dict[Path, Path]
 
     def digest(self, src: Path) -> str:
-        """Differs where the work of an earlier attempt is of no use."""
-        states = [(str(place), path.stat().st_size, path.stat().st_mtime_ns) for place, path in self.archives.items()]
-        told = [str(src.resolve()), states, [str(place) for place in self.links]]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        """Return a hash that changes if the files of an interrupted build cannot be reused."""
+        states = [(str(target), path.stat().st_size, path.stat().st_mtime_ns) for target, path in self.archives.items()]
+        content = [str(src.resolve()), states, [str(target) for target in self.links]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _layout(src: Path) -> _Layout:
+def _scan(src: Path) -> _Layout:
     if src.is_file():
         return _Layout({Path(): src}, {})
     archives: dict[Path, Path] = {}
     links: dict[Path, Path] = {}
-    for here, folders, files in os.walk(src, onerror=_unreadable) if src.is_dir() else ():
-        folder, place = Path(here), Path(here).relative_to(src)
+    for directory, folders, files in os.walk(src, onerror=_raise_unreadable) if src.is_dir() else ():
+        folder, relative = Path(directory), Path(directory).relative_to(src)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         names = sorted(name for name in files if not name.startswith("."))
-        links |= {place / name: folder / name for name in folders if (folder / name).is_symlink()}
+        links |= {relative / name: folder / name for name in folders if (folder / name).is_symlink()}
         taken = {*folders, *names}
         for name in names:
             stem = _SUFFIX.sub("", name)
-            if stem == name or not (folder / name).is_file() or _lies_unpacked(folder / name, folder / stem):
-                links[place / name] = folder / name
+            if stem == name or not (folder / name).is_file() or _is_extracted(folder / name, folder / stem):
+                links[relative / name] = folder / name
             else:
                 unique = name if stem in taken else stem
                 taken.add(unique)
-                archives[place / unique] = folder / name
+                archives[relative / unique] = folder / name
     return _Layout(archives, links)
 
 
-def _lies_unpacked(archive: Path, folder: Path) -> bool:
-    """Whether all files of an archive lie beside it or in the `folder` of its name, by their sizes."""
+def _is_extracted(archive: Path, folder: Path) -> bool:
+    """Return whether all files of an archive exist, with their sizes, beside it or in the `folder` of its name."""
     try:
-        if is_rar(archive) and not has_unrar():  # then it cannot be looked into
-            found = folder.is_dir()
+        if is_rar(archive) and not has_unrar():  # its members cannot be listed
+            is_extracted = folder.is_dir()
         else:
-            found = any(
+            is_extracted = any(
                 all(_has_size(parent / member.path, member.size) for member in iterate_members(archive))
                 for parent in (archive.parent, folder)
             )
-    except (DataError, OSError):  # unpacking it will tell
+    except (DataError, OSError):  # the extraction reports the fault
         return False
-    if found:
-        _log.warning("%s is left alone: its files lie beside it, unpacked", archive)
-    return found
+    if is_extracted:
+        _log.warning("%s is not extracted: its files exist beside it", archive)
+    return is_extracted
 
 
 def _has_size(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def _give_up_others(work: Path, digest: str) -> None:
-    """Remove what was unpacked for another source, or before this one changed."""
+def _remove_other_builds(work: Path, digest: str) -> None:
+    """Remove files that were extracted for another source or an earlier state of this one."""
     origin = work / _ORIGIN
     if not work.exists() or (origin.is_file() and origin.read_text("utf-8") == digest):
         return
     if origin.is_file():
-        _log.warning("%s: what was unpacked for another build is given up", work)
+        _log.warning("%s: removing the files that were extracted for another build", work)
     shutil.rmtree(work)
 
 
-def _lay_out(layout: _Layout, work: Path, digest: str, progress: Progress | None) -> Path:
+def _build_tree(layout: _Layout, work: Path, digest: str, progress: Progress | None) -> Path:
     content = work / _CONTENT
     try:
         write_text(work / _ORIGIN, digest)
-        for place, original in layout.links.items():
-            link = content / place
+        for target, original in layout.links.items():
+            link = content / target
             link.parent.mkdir(parents=True, exist_ok=True)
             if not link.is_symlink():
                 link.symlink_to(original.absolute())
     except OSError as error:
-        fix = "see to the disk, or choose a --root on one that knows links"
+        fix = "free or repair the disk, or choose a --root on a disk that supports links"
         raise RsftError(error.strerror or str(error), error.filename or work, fix) from error
-    for place, archive in layout.archives.items():
-        extract_archive(archive, content / place, progress=progress)
+    for target, archive in layout.archives.items():
+        extract_archive(archive, content / target, progress=progress)
     return content
 
 
-def _unreadable(error: OSError) -> NoReturn:
-    raise RequestError(f"the folder cannot be read: {error.strerror}", error.filename, "see to its permissions")
+def _raise_unreadable(error: OSError) -> NoReturn:
+    raise RequestError(f"the folder cannot be read: {error.strerror}", error.filename, "change its permissions")

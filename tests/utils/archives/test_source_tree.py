@@ -17,7 +17,7 @@ from rsft.utils.archives import extract
 from rsft.utils.archives import source_tree as module
 from rsft.utils.archives.source_tree import open_source_tree
 from tests.helpers.dota_data import row, write_pair
-from tests.helpers.killing import die, die_at, killed
+from tests.helpers.killing import die_at, kill_this_process, run_until_killed
 from tests.helpers.opensarship_data import GRD, SLC, write_scene
 from tests.utils.archives.test_extract import make_tar, make_zip
 
@@ -93,7 +93,7 @@ def test_what_lies_unpacked_is_left_alone(tmp_path: Path, place: str, caplog: py
         path.write_bytes(data)
     with open_source_tree(src, tmp_path / "out") as folder:
         assert folder == src
-    assert f"{archive} is left alone" in caplog.text
+    assert f"{archive} is not extracted" in caplog.text
     path.write_bytes(b"half a file")
     with open_source_tree(src, tmp_path / "out") as folder:
         assert folder != src and listing(folder).keys() - listing(src).keys() in (
@@ -125,7 +125,7 @@ def test_a_file_that_is_no_archive_is_told(src: Path, tmp_path: Path) -> None:
 
 def open_and_die(src: Path, root: Path) -> None:
     with open_source_tree(src, root):
-        die()
+        kill_this_process()
 
 
 def open_until(place: object, name: str, call: int, src: Path, root: Path) -> None:
@@ -146,7 +146,7 @@ def open_until(place: object, name: str, call: int, src: Path, root: Path) -> No
 )
 def test_killed_and_run_again(src: Path, tmp_path: Path, place: object, name: str, call: int) -> None:
     root = tmp_path / "data/out"
-    killed(open_until, place, name, call, src, root)
+    run_until_killed(open_until, place, name, call, src, root)
     before = {path: path.lstat().st_ino for path in root.parent.rglob("*") if path.suffix == ".png"}
     with open_source_tree(src, root) as folder:
         assert listing(folder) == WANTED
@@ -159,15 +159,15 @@ def test_what_another_build_left_is_given_up(src: Path, tmp_path: Path, caplog: 
     root = tmp_path / "data/out"
     archive = make_zip(tmp_path / "a.zip", {"x": b"1"})
     (tmp_path / "plain").mkdir()
-    killed(open_and_die, src, root)
+    run_until_killed(open_and_die, src, root)
     with open_source_tree(archive, root) as folder:
         assert listing(folder) == {"x": b"1"}
-    assert "for another build is given up" in caplog.text
-    killed(open_and_die, src, root)
+    assert "extracted for another build" in caplog.text
+    run_until_killed(open_and_die, src, root)
     (src / "more.txt").write_bytes(b"more")
     with open_source_tree(src, root) as folder:
         assert listing(folder) == WANTED | {"more.txt": b"more"}
-    killed(open_and_die, archive, root)
+    run_until_killed(open_and_die, archive, root)
     with open_source_tree(tmp_path / "plain", root) as folder:
         assert folder == tmp_path / "plain" and not (root.parent / ".out.unpacked").exists()
     assert list(root.parent.iterdir()) == []
