@@ -1,9 +1,9 @@
-"""Times what the data wing promises, side by side with the plain way, in one run; prints a table of medians and ratios.
+"""Time store builds and chip loading against plain implementations; print medians and ratios.
 
 python -m tools.benchmarks.data [--chips 1000] [--repeats 3]
 
-Everything is simulated here. Nothing else should run on the machine. DOTA crops have a tool of their own,
-tools/benchmarks/crops.py, which is run first. Where the disk is slow or busy, set TMPDIR to a folder in memory.
+All data are simulated. Nothing else should run on the machine. tools/benchmarks/crops.py, which times DOTA crops, runs
+first. Set TMPDIR to a folder in memory if the disk is slow or busy.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
 from tools.benchmarks.loading import Times, add_row, bench_loading, seconds, write_images
 
 CLASSES = ("cargo", "fishing", "tanker", "dredger")
-FUSAR_SHARE = 0.75  # of the chips of FUSRS v2, about
+FUSAR_SHARE = 0.75  # approximate share of FUSAR-Ship chips in FUSRS v2
 
 
 def main(
-    chips: Annotated[int, typer.Option(help="Chips of the build and of the loading.")] = 1000,
-    repeats: Annotated[int, typer.Option(help="Runs of each side; the median is shown.")] = 3,
+    chips: Annotated[int, typer.Option(help="Number of chips to build and load.")] = 1000,
+    repeats: Annotated[int, typer.Option(help="Runs per implementation; the table shows the median.")] = 3,
     crops: Annotated[bool, typer.Option(help="Run tools/benchmarks/crops.py first.")] = True,
-    memory: Annotated[bool, typer.Option(help="Measure the peak memory of builds too.")] = True,
+    memory: Annotated[bool, typer.Option(help="Measure the peak memory of builds.")] = True,
 ) -> None:
     """Run every comparison and print the table."""
     if crops:
@@ -57,15 +57,15 @@ def main(
 
 
 def bench_memory(folder: Path, table: Table) -> None:
-    """Peak memory of a build of 2,000 and of 20,000 chips."""
+    """Add the peak memory of builds of 2,000 and 20,000 chips."""
     command = [sys.executable, "-m", "tools.benchmarks.memory", str(folder / "memory")]
     peaks = [float(subprocess.check_output([*command, str(count)])) for count in (2_000, 20_000)]
-    told = [f"{peak:.0f}" for peak in peaks]
-    table.add_row("peak memory of 2,000 and of 20,000 chips, MB", *told, f"{peaks[1] / peaks[0]:.3f}")
+    cells = [f"{peak:.0f}" for peak in peaks]
+    table.add_row("peak memory of 2,000 and of 20,000 chips, MB", *cells, f"{peaks[1] / peaks[0]:.3f}")
 
 
 def write_archives(folder: Path, chips: int) -> None:
-    """FUSAR-Ship and SRSDD, simulated, with about `chips` ships."""
+    """Write simulated FUSAR-Ship and SRSDD trees with about `chips` ships."""
     fusar = round(FUSAR_SHARE * chips)
     counts = {"Cargo": fusar // 2, "Fishing": fusar // 4, "Tanker": fusar // 8}
     write_fusar_tree(folder / "fusar", counts | {"Dredger": fusar - sum(counts.values())}, size=512)
@@ -73,8 +73,8 @@ def write_archives(folder: Path, chips: int) -> None:
 
 
 def bench_build(folder: Path, chips: int, repeats: int, table: Table) -> None:
-    """A FUSRS-like build, by a plain loop and by two processes, with the same bytes on disk."""
-    records = records_of(folder, chips)
+    """Time a FUSRS-like build by a plain loop and by two processes; both must write the same bytes."""
+    records = make_records(folder, chips)
     times: Times = {"plain": [], "rsft": []}
     for number in range(repeats):
         plain, store = folder / f"plain{number}", folder / f"store{number}"
@@ -86,8 +86,8 @@ def bench_build(folder: Path, chips: int, repeats: int, table: Table) -> None:
     add_row(table, f"build of {len(records):,} chips, s", times)
 
 
-def records_of(folder: Path, chips: int) -> list[ChipRecord]:
-    """FUSAR-Ship chips as they are and SRSDD ships cut out."""
+def make_records(folder: Path, chips: int) -> list[ChipRecord]:
+    """Return one record per FUSAR-Ship chip and per SRSDD ship."""
     names = dict(zip(("Cargo", "Fishing", "Tanker", "Dredger"), CLASSES, strict=True))
     kinds = {"Cell-Container": "cargo", "Container": "cargo", "Fishing": "fishing", "ore-oil": "tanker"}
     records = [
@@ -101,7 +101,7 @@ def records_of(folder: Path, chips: int) -> list[ChipRecord]:
 
 
 def plain_build(root: Path, records: list[ChipRecord]) -> None:
-    """What one writes without thinking of speed, memory or interruption."""
+    """Build a store in a simple loop, without regard to speed, memory or interruption."""
     rows: list[dict[str, Any]] = []
     for record in sorted(records, key=lambda record: (record.label, record.name)):
         if record.read_pixels is None:
@@ -120,8 +120,8 @@ def plain_build(root: Path, records: list[ChipRecord]) -> None:
         row |= {"unit": str(pixels.dtype), "bands": "gray", "flags": "", "sha256": hashlib.sha256(data).hexdigest()}
         rows.append(row)
     rows.sort(key=lambda row: str(row["path"]))
-    of_class = {name: [root / row["path"] for row in rows if row["class"] == name] for name in CLASSES}
-    counts = {"train": {name: len(paths) for name, paths in of_class.items()}}
+    paths_by_class = {name: [root / row["path"] for row in rows if row["class"] == name] for name in CLASSES}
+    counts = {"train": {name: len(paths) for name, paths in paths_by_class.items()}}
     group_of = {
         name: "head" if count > 100 else "tail" if count < 20 else "medium" for name, count in counts["train"].items()
     }
@@ -129,13 +129,13 @@ def plain_build(root: Path, records: list[ChipRecord]) -> None:
     pq.write_table(table, root / "manifest.parquet")
     (root / "classes.png").write_bytes(render_class_figure("bench", counts, group_of))
     (root / "contact").mkdir()
-    for name, paths in of_class.items():
+    for name, paths in paths_by_class.items():
         shown = [paths[number] for number in select_sheet_chips(len(paths))]
         (root / "contact" / f"{name}.png").write_bytes(render_contact_sheet(shown))
 
 
 def contents(root: Path) -> dict[str, str]:
-    """Hashes of the chips, the figures and the manifest; the short text files are left aside."""
+    """Return the hashes of chips, figures and manifest, without the short text files."""
     files = (path for path in root.rglob("*") if path.is_file() and path.suffix not in (".md", ".json", ".csv"))
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 

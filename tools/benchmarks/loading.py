@@ -1,4 +1,4 @@
-"""Chips from disk to augmented tensors: torchvision's ImageFolder beside the packed cache."""
+"""Time the loading of augmented chips: torchvision's ImageFolder against the packed cache."""
 
 from __future__ import annotations
 
@@ -32,50 +32,50 @@ Times = dict[str, list[float]]
 
 
 def write_images(folder: Path, chips: int) -> None:
-    """512 x 512 8-bit chips of two classes, as class folders and as a chip store."""
+    """Write 8-bit chips of 512 x 512 pixels and two classes, as class folders and as a chip store."""
     rng = np.random.default_rng(0)
     for index in range(chips):
         path = folder / "images" / "ab"[index % 2] / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), speckle(rng))
+        cv2.imwrite(str(path), draw_chip(rng))
     prepare_folder(folder / "images", folder / "chips", val=0)
 
 
 def bench_loading(folder: Path, repeats: int, table: Table) -> None:
-    """512 x 512 8-bit chips to augmented tensors, one worker each: the first epoch, and those after it."""
+    """Time the first epoch and later epochs, with one worker each."""
     root = folder / "chips"
     chips = len(ChipStore.open(root).table)
     augmentations: dict[Literal["optical", "sar"], list[Any]] = {"optical": optical_steps(), "sar": sar_steps()}
     for name, steps in augmentations.items():
         times: dict[str, Times] = {"first": {"plain": [], "rsft": []}, "later": {"plain": [], "rsft": []}}
         for _ in range(repeats):
-            for epoch, spent in enumerate(plain_epochs(folder / "images", steps)):
-                times["later" if epoch else "first"]["plain"].append(1e3 * spent / chips)
+            for epoch, duration in enumerate(plain_epochs(folder / "images", steps)):
+                times["later" if epoch else "first"]["plain"].append(1e3 * duration / chips)
             for file in (root / ".cache").glob("*.npy"):
                 file.unlink()
-            for epoch, spent in enumerate(our_epochs(root, name)):
-                times["later" if epoch else "first"]["rsft"].append(1e3 * spent / chips)
-        add_row(table, f"loading, {name} augmentation, first epoch, ms a chip", times["first"])
-        add_row(table, f"loading, {name} augmentation, later epochs, ms a chip", times["later"])
+            for epoch, duration in enumerate(rsft_epochs(root, name)):
+                times["later" if epoch else "first"]["rsft"].append(1e3 * duration / chips)
+        add_row(table, f"loading, {name} augmentation, first epoch, ms per chip", times["first"])
+        add_row(table, f"loading, {name} augmentation, later epochs, ms per chip", times["later"])
 
 
-def speckle(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A 512 x 512 chip of sea with a bright ship."""
+def draw_chip(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Draw a chip (512, 512) of sea with a bright ship."""
     image = 20 * np.sqrt(rng.gamma(4, 0.25, (512, 512)))
     image[240:272, 180:330] *= 6
     return np.asarray(np.clip(image, 0, 255), np.uint8)
 
 
 def plain_epochs(folder: Path, steps: list[Any]) -> Iterator[float]:
-    """Seconds of each of two epochs through torchvision's ImageFolder."""
-    ends = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
-    chips = ImageFolder(str(folder), v2.Compose([v2.Resize((SIZE, SIZE)), *steps, v2.PILToTensor(), *ends]))
+    """Yield the seconds of two epochs with torchvision's ImageFolder."""
+    to_tensor = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+    chips = ImageFolder(str(folder), v2.Compose([v2.Resize((SIZE, SIZE)), *steps, v2.PILToTensor(), *to_tensor]))
     for _ in range(2):
         yield seconds(lambda: drain(DataLoader(chips, batch_size=BATCH, shuffle=True, num_workers=1)))
 
 
-def our_epochs(root: Path, name: Literal["optical", "sar"]) -> Iterator[float]:
-    """Seconds of each of two epochs; the first makes the packed cache."""
+def rsft_epochs(root: Path, name: Literal["optical", "sar"]) -> Iterator[float]:
+    """Yield the seconds of two epochs; the first one writes the packed cache."""
     store = ChipStore.open(root)
     contract = Contract(
         units={"uint8": (IDENTITY_STRETCH,) * 3},
@@ -99,15 +99,15 @@ def our_epochs(root: Path, name: Literal["optical", "sar"]) -> Iterator[float]:
 
 
 def optical_steps() -> list[Any]:
-    """torchvision's transforms for those of Augmentation("optical")."""
-    turn = v2.RandomChoice([v2.Lambda(partial(Image.Image.rotate, angle=angle)) for angle in (0, 90, 180, 270)])
+    """Return torchvision transforms like those of Augmentation("optical")."""
+    rotate = v2.RandomChoice([v2.Lambda(partial(Image.Image.rotate, angle=angle)) for angle in (0, 90, 180, 270)])
     move = v2.RandomAffine(0, (0.08, 0.08), (0.8, 1.2), interpolation=v2.InterpolationMode.BILINEAR)
-    colour = v2.ColorJitter(0.2, 0.2, 0.2, 0.03)
-    return [v2.RandomHorizontalFlip(), turn, v2.RandomApply([move], 0.7), v2.RandomApply([colour], 0.5)]
+    color = v2.ColorJitter(0.2, 0.2, 0.2, 0.03)
+    return [v2.RandomHorizontalFlip(), rotate, v2.RandomApply([move], 0.7), v2.RandomApply([color], 0.5)]
 
 
 def sar_steps() -> list[Any]:
-    """torchvision's transforms, and the same speckle, for those of Augmentation("sar")."""
+    """Return torchvision transforms and speckle like those of Augmentation("sar")."""
     move = v2.RandomAffine(15, (0.08, 0.08), (0.85, 1.15), interpolation=v2.InterpolationMode.BILINEAR)
     light = v2.ColorJitter(0.15, 0.15)
     noise = v2.Lambda(multiply_speckle)
@@ -120,7 +120,7 @@ def sar_steps() -> list[Any]:
 
 
 def multiply_speckle(image: Image.Image) -> Image.Image:
-    """The square root of unit-mean gamma noise of 6 to 30 looks, as `rsft.data.imagery.augmentation.Speckle`."""
+    """Multiply by speckle of 6 to 30 looks, like `rsft.data.imagery.speckle.Speckle`."""
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     looks = rng.uniform(6, 30)
     gain = np.sqrt(rng.gamma(looks, 1 / looks, (SIZE, SIZE, 1)), dtype=np.float32)
@@ -128,19 +128,19 @@ def multiply_speckle(image: Image.Image) -> Image.Image:
 
 
 def drain(batches: Iterable[object]) -> None:
-    """Take every batch."""
+    """Iterate over all batches."""
     for _ in batches:
         pass
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long `work` takes."""
-    began = time.perf_counter()
+    """Return the seconds that `work` takes."""
+    start = time.perf_counter()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
-def add_row(table: Table, what: str, times: Times) -> None:
-    """Medians of both sides, and how many times faster ours is."""
-    plain, ours = statistics.median(times["plain"]), statistics.median(times["rsft"])
-    table.add_row(what, f"{plain:.2f}", f"{ours:.2f}", f"{plain / ours:.2f}")
+def add_row(table: Table, label: str, times: Times) -> None:
+    """Add the medians of both implementations and their ratio."""
+    plain, rsft = statistics.median(times["plain"]), statistics.median(times["rsft"])
+    table.add_row(label, f"{plain:.2f}", f"{rsft:.2f}", f"{plain / rsft:.2f}")

@@ -1,4 +1,4 @@
-"""Builds a store of simulated chips and prints the peak memory of this process in MB; for tools/benchmarks/data.py.
+"""Build a store of random chips and print the peak memory of this process in MB; used by tools/benchmarks/data.py.
 
 python -m tools.benchmarks.memory ROOT CHIPS
 """
@@ -19,29 +19,31 @@ from rsft.types import Pixels
 CLASSES = ("cargo", "fishing", "tanker", "dredger")
 
 
-def simulated(count: int) -> Iterator[ChipRecord]:
-    """Records as a source gives them, one after the other."""
+def random_records(count: int) -> Iterator[ChipRecord]:
+    """Yield records one by one."""
     for index in range(count):
-        facts = {"source": "simulated", "spacing_m": 1.0, "mmsi": str(9 * 10**8 + index), "box": [float(index)] * 8}
+        columns = {"source": "simulated", "spacing_m": 1.0, "mmsi": str(9 * 10**8 + index), "box": [float(index)] * 8}
         label = CLASSES[index % len(CLASSES)]
-        yield ChipRecord(f"{index:06}", "train", label, Path(f"{index}.txt"), partial(noise, index), 1, None, facts)
+        yield ChipRecord(
+            f"{index:06}", "train", label, Path(f"{index}.txt"), partial(random_chip, index), 1, None, columns
+        )
 
 
-def noise(seed: int) -> Pixels:
-    """(64, 64, 1)."""
+def random_chip(seed: int) -> Pixels:
+    """Return a chip (64, 64, 1)."""
     return np.random.default_rng(seed).integers(0, 256, (64, 64, 1), np.uint8)
 
 
-def peak() -> float:
-    """Of this process, in MB; unlike getrusage, without what its parent had at the fork."""
+def peak_memory() -> float:
+    """Return the peak memory of this process in MB; getrusage would include that of its parent at the fork."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def main(root: Path, count: int) -> None:
-    """Build, print, remove."""
-    build_store(root, simulated(count), StoreDescription("memory", CLASSES, "memory"))
-    print(peak())
+    """Build the store, print the peak memory, remove the store."""
+    build_store(root, random_records(count), StoreDescription("memory", CLASSES, "memory"))
+    print(peak_memory())
     shutil.rmtree(root)
 
 

@@ -1,10 +1,10 @@
-"""Pre-train the encoder that ships with rsft on simulated optical images, drawn as they are needed.
+"""Pre-train the encoder that ships with rsft on simulated optical images, which are rendered on the fly.
 
     python tools/maintenance/pretrain_simship.py --images 300000
 
-Supervised by the kind of ship (nine ways, "no ship" included), its geometry, and, from each patch token, by what lies
-in 4 x 4 cells of the patch: surface, height and grey value; so patch tokens stay spatially informative. A run that is
-killed resumes from --work.
+Targets are the kind of ship (nine classes, including "no ship"), its geometry, and (for each patch token) surface,
+height and gray value in 4 x 4 cells of the patch, so that patch tokens keep spatial information. A killed run resumes
+from --work.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ from rsft.data.simulation.optical import SURFACES, render_optical_scene
 from rsft.data.simulation.ships import DECK_OBJECT_KINDS, SHIP_KINDS, Ship, sample_ship
 from rsft.utils.atomic_files import atomic_file, sha256, write_text
 
-CELLS = simship.SIZE // 2  # side of the dense targets: 4 x 4 cells a patch
+CELLS = simship.SIZE // 2  # side of the dense targets: 4 x 4 cells per patch
 GEOMETRY = 6 + len(DECK_OBJECT_KINDS)
 WORK = Path("runs/pretrain_embedded")
-Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # image, class, geometry, relief, surfaces
+Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Images, classes, geometry, relief, surfaces."""
 
 
 class SimulatedShips(Dataset[Batch]):
-    """Image `index` of a seed: (3, 64, 64) bytes, class, geometry (17,), relief and surfaces (32, 32)."""
+    """Simulated images of a seed: bytes (3, 64, 64), class, geometry (17,), relief and surfaces (32, 32)."""
 
     def __init__(self, seed: int, start: int, stop: int) -> None:
         self.seed, self.start, self.stop = seed, start, stop
@@ -56,7 +57,7 @@ class SimulatedShips(Dataset[Batch]):
         heading, fill = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.95)
         spacing = ship.length / (simship.SIZE * fill) if ship else None
         scene = render_optical_scene(ship, rng, simship.SIZE, spacing, heading)
-        geometry = describe(ship, heading, fill) if ship else [math.nan] * GEOMETRY
+        geometry = geometry_targets(ship, heading, fill) if ship else [math.nan] * GEOMETRY
         return (
             torch.from_numpy(np.ascontiguousarray(scene.image.transpose(2, 0, 1))),
             torch.tensor(label),
@@ -66,17 +67,17 @@ class SimulatedShips(Dataset[Batch]):
         )
 
 
-def describe(ship: Ship, heading: float, fill: float) -> list[float]:
-    """Log length in the chip, log slenderness, axis and heading as unit vectors, deck shares of the kinds of parts."""
+def geometry_targets(ship: Ship, heading: float, fill: float) -> list[float]:
+    """Return log length in the chip, log slenderness, axis and heading as unit vectors, and deck shares by kind."""
     angles = [f(n * heading) for n in (2, 1) for f in (math.cos, math.sin)]
     area = dict.fromkeys(DECK_OBJECT_KINDS, 0.0)
-    for part in ship.deck_objects:
-        area[part.kind] += part.length * part.width / (ship.length * ship.beam)
+    for box in ship.deck_objects:
+        area[box.kind] += box.length * box.width / (ship.length * ship.beam)
     return [math.log(fill), math.log(ship.length / ship.beam) - 1.5, *angles, *map(math.sqrt, area.values())]
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """What a one-band sensor or another exposure changes: (B, 3, S, S) bytes -> normalised float32."""
+    """Simulate one-band sensors and exposures: bytes (B, 3, S, S) -> normalized float32 (B, 3, S, S)."""
     count = len(images)
 
     def draw(low: float, high: float) -> Tensor:
@@ -84,20 +85,20 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 
     images = images.float() / 255
     mixture = torch.rand(count, 3, 1, 1, generator=generator)
-    grey = (images * mixture / mixture.sum(1, keepdim=True)).sum(1, keepdim=True)
-    images = torch.where(draw(0, 1) < 0.5, grey.expand_as(images), images)
+    gray = (images * mixture / mixture.sum(1, keepdim=True)).sum(1, keepdim=True)
+    images = torch.where(draw(0, 1) < 0.5, gray.expand_as(images), images)
     images = torch.where(draw(0, 1) < 0.1, 1 - images, images)
     images = images.clamp(0, 1) ** torch.exp(draw(-0.7, 0.9))
     middle = images.mean((1, 2, 3), keepdim=True)
     images = (images - middle) * torch.exp(draw(-0.7, 0.7)) + middle * torch.exp(draw(-1.2, 0.3))
     noise = torch.randn(images.shape, generator=generator)
-    noise = torch.where(draw(0, 1) < 0.5, noise, noise[:, :1])  # one band has one noise
+    noise = torch.where(draw(0, 1) < 0.5, noise, noise[:, :1])  # bands that are copies share their noise
     images = images + noise * draw(-0.1, 0.1).clamp_min(0)
     return (images.clamp(0, 1) - simship.MEAN[0]) / simship.STD[0]
 
 
 class Pretraining(nn.Module):
-    """The encoder with the heads that teach it and are thrown away afterwards."""
+    """The encoder with the heads of the pre-training, which are discarded afterwards."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +109,7 @@ class Pretraining(nn.Module):
         self.dense = nn.Linear(width, (len(SURFACES) + 2) * 16)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Images (B, 3, 64, 64) -> class logits of both poolings, geometry (B, 17), dense maps (B, C, 32, 32)."""
+        """Map images (B, 3, 64, 64) to class logits of both poolings, geometry (B, 17) and dense maps (B, C, 32, 32)."""
         tokens = self.encoder.forward_features(images)
         pooled = tokens[:, 0], tokens[:, 1:].mean(1)
         logits = [head(token) for head, token in zip(self.classify, pooled, strict=True)]
@@ -116,33 +117,33 @@ class Pretraining(nn.Module):
         return logits, self.measure(torch.cat(pooled, 1)), F.pixel_shuffle(grid, 4)
 
 
-def loss_of(outputs: tuple[list[Tensor], Tensor, Tensor], inputs: Tensor, batch: Batch) -> Tensor:
-    """Class, geometry (ships only), surface, height and grey value of each cell."""
+def compute_loss(outputs: tuple[list[Tensor], Tensor, Tensor], inputs: Tensor, batch: Batch) -> Tensor:
+    """Return the loss of class, geometry (ships only), and surface, height and gray value of each cell."""
     _, label, geometry, relief, surfaces = batch
     logits, measured, dense = outputs[0], outputs[1].float(), outputs[2].float()
     loss = sum((F.cross_entropy(z.float(), label, label_smoothing=0.1) for z in logits), torch.zeros(())) / 2
     ships = ~geometry.isnan()
     loss = loss + 2 * F.smooth_l1_loss(measured[ships], geometry[ships], beta=0.3)
-    grey = F.avg_pool2d(inputs.mean(1), 2)
-    loss = loss + 0.5 * F.smooth_l1_loss(dense[:, 0], grey) + 2 * F.smooth_l1_loss(dense[:, 1], relief.clamp_max(1.5))
+    gray = F.avg_pool2d(inputs.mean(1), 2)
+    loss = loss + 0.5 * F.smooth_l1_loss(dense[:, 0], gray) + 2 * F.smooth_l1_loss(dense[:, 1], relief.clamp_max(1.5))
     return loss + F.cross_entropy(dense[:, 2:], surfaces)
 
 
 @torch.no_grad()
-def held_out(model: nn.Module, seed: int, count: int) -> dict[str, float]:
-    """Accuracy on images of a seed that was not trained on, in colour and in grey."""
-    right = {"colour": 0, "grey": 0}
+def evaluate(model: nn.Module, seed: int, count: int) -> dict[str, float]:
+    """Return the accuracy on images of another seed, in color and in gray."""
+    hits = {"colour": 0, "grey": 0}
     for images, label, *_ in DataLoader(SimulatedShips(seed, 0, count), batch_size=250):
-        for name in right:
+        for name in hits:
             shown = images.float() if name == "colour" else images.float().mean(1, keepdim=True).expand(-1, 3, -1, -1)
             inputs = (shown / 255 - simship.MEAN[0]) / simship.STD[0]
             logits = model(inputs)[0]
-            right[name] += int(((logits[0] + logits[1]).argmax(1) == label).sum())
-    return {name: round(hits / count, 4) for name, hits in right.items()}
+            hits[name] += int(((logits[0] + logits[1]).argmax(1) == label).sum())
+    return {name: round(correct / count, 4) for name, correct in hits.items()}
 
 
-def publish(model: Pretraining, facts: dict[str, Any]) -> None:
-    """Write the encoder's weights (float16) and its model card where the package looks for them."""
+def publish(model: Pretraining, metadata: dict[str, Any]) -> None:
+    """Write the weights (float16) and the model card of the encoder into the package."""
     state = {key: value.half().contiguous() for key, value in model.encoder.state_dict().items()}
     with atomic_file(simship.WEIGHTS) as temporary:
         safetensors.torch.save_file(state, temporary)
@@ -153,7 +154,7 @@ def publish(model: Pretraining, facts: dict[str, Any]) -> None:
         "std": simship.STD,
         "trained_on": "optical images rendered by rsft.data.simulation.optical; no radar image, simulated or real",
         "classes": [*SHIP_KINDS, "no ship"],
-        **facts,
+        **metadata,
         "licence": "MIT; images and weights made by the rsft project",
         "sha256": sha256(simship.WEIGHTS),
     }
@@ -161,65 +162,69 @@ def publish(model: Pretraining, facts: dict[str, Any]) -> None:
 
 
 class Training:
-    """Everything that a step changes, so that a killed run goes on as if it had not been."""
+    """State of the training; a killed run resumes from it exactly."""
 
-    def __init__(self, rate: float, seed: int) -> None:
+    def __init__(self, lr: float, seed: int) -> None:
         torch.manual_seed(seed)
         self.model = Pretraining()
-        self.average = copy.deepcopy(self.model).eval()  # exponential moving average: what is shipped
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=0.05, fused=True)
-        self.rate, self.seed, self.step, self.seconds = rate, seed, 0, 0.0
+        self.average = copy.deepcopy(self.model).eval()  # exponential moving average, which is published
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=lr, weight_decay=0.05, fused=True)
+        self.lr, self.seed, self.step, self.seconds = lr, seed, 0, 0.0
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         saved = torch.load(path, weights_only=True)
         self.step, self.seconds = saved["step"], saved["seconds"]
-        for name in ("model", "average", "optimiser"):
-            getattr(self, name).load_state_dict(saved[name])
+        for name, stateful in self._stateful().items():
+            stateful.load_state_dict(saved[name])
 
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
-        states = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")}
+        states = {name: stateful.state_dict() for name, stateful in self._stateful().items()}
         with atomic_file(path) as temporary:
             torch.save({**states, "step": self.step, "seconds": self.seconds}, temporary)
 
-    def learn(self, batch: Batch, steps: int) -> float:
-        """One of `steps` steps; returns the loss."""
-        started = time.monotonic()
+    def _stateful(self) -> dict[str, Any]:
+        """Return the parts with a state by their keys in the checkpoint."""
+        return {"model": self.model, "average": self.average, "optimiser": self.optimizer}
+
+    def train_step(self, batch: Batch, steps: int) -> float:
+        """Run one of `steps` steps and return its loss."""
+        start = time.monotonic()
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
         inputs = augment(batch[0], generator)
-        warm, turn = min(1.0, (self.step + 1) / 200), 0.5 * (1 + math.cos(math.pi * self.step / steps))
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate * warm * turn
+        warmup, decay = min(1.0, (self.step + 1) / 200), 0.5 * (1 + math.cos(math.pi * self.step / steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * warmup * decay
         with torch.autocast("cpu", torch.bfloat16):
             outputs = self.model(inputs)
-        loss = loss_of(outputs, inputs, batch)
-        self.optimiser.zero_grad()
+        loss = compute_loss(outputs, inputs, batch)
+        self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
-        weight = max(0.001, 10 / (10 + self.step))  # forgets the first steps fast
+        self.optimizer.step()
+        weight = max(0.001, 10 / (10 + self.step))  # the average forgets the first steps fast
         with torch.no_grad():
             for mean, latest in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 mean.lerp_(latest, weight)
         self.step += 1
-        self.seconds += time.monotonic() - started
+        self.seconds += time.monotonic() - start
         return loss.item()
 
 
 def main(
-    work: Annotated[Path, typer.Option(help="Folder of the checkpoint, from which a killed run goes on.")] = WORK,
-    images: Annotated[int, typer.Option(help="Images to train on, each seen once.")] = 300_000,
-    batch: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    work: Annotated[Path, typer.Option(help="Folder of the checkpoint; a killed run resumes from it.")] = WORK,
+    images: Annotated[int, typer.Option(help="Number of training images; each is used once.")] = 300_000,
+    batch: Annotated[int, typer.Option(help="Images per step.")] = 64,
     rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 1e-3,
-    seed: Annotated[int, typer.Option(help="Of the images, the weights and the augmentation.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes that draw images.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of images, weights and augmentation.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that render images.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads of the network.")] = 2,
-    every: Annotated[int, typer.Option(help="Steps between two writings of checkpoint and weights.")] = 500,
+    every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 500,
 ) -> None:
     """Train, report held-out accuracy, and write weights and model card into the package."""
     torch.set_num_threads(threads)
-    set_fused_attn(False)  # the fused backward pass is the slower one on a CPU
+    set_fused_attn(False)  # on CPUs the fused backward pass is slower
     training, steps, checkpoint = Training(rate, seed), images // batch, work / "checkpoint.pt"
     if checkpoint.exists():
         training.load(checkpoint)
@@ -230,14 +235,14 @@ def main(
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("loss -", total=steps, completed=training.step)
-        for drawn in loader:
-            loss = training.learn(drawn, steps)
+        for inputs in loader:
+            loss = training.train_step(inputs, steps)
             progress.update(task, advance=1, description=f"loss {loss:.3f}")
             if training.step % every == 0 or training.step == steps:
                 training.save(checkpoint)
-                facts = {"images_seen": training.step * batch, "training_seconds": round(training.seconds)}
-                accuracy = held_out(training.average, seed + 1, 2000)
-                publish(training.average, {"command": command, **facts, "held_out_accuracy": accuracy})
+                progress_fields = {"images_seen": training.step * batch, "training_seconds": round(training.seconds)}
+                accuracy = evaluate(training.average, seed + 1, 2000)
+                publish(training.average, {"command": command, **progress_fields, "held_out_accuracy": accuracy})
     Console().print_json(simship.CARD.read_text())
 
 

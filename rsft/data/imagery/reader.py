@@ -141,7 +141,7 @@ def _decode(data: bytes, path: Path) -> Pixels:
             "RGB",
             "RGBA",
             "LA",
-        ):  # bit depth 16, which Pillow would reduce to 8 bits silently
+        ):  # 16 bits, of which Pillow keeps 8
             return _decode_png16(data, path)
     return np.asarray(image.convert(_EXPANDED[image.mode]) if image.mode in _EXPANDED else image)
 

@@ -1,1 +1,1 @@
-"""Simulated ships, as radar and optical sensors see them."""
+"""Simulated SAR and optical images of ships."""

@@ -1,6 +1,6 @@
-"""What lies around a simulated ship in an optical image: sea, fields, woods, roofs, bare ground.
+"""Backgrounds of simulated optical images: sea, fields, woods, roofs and bare ground.
 
-Textures are views, turned, scaled and shifted, of a few periodic noise fields that are made once.
+Textures are rotated, scaled and shifted views of a few periodic noise fields, which are computed once.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 Float = NDArray[np.float32]
 
 GROUND_TYPES = ("water", "soil", "woods", "fields", "roofs")
+"""Kinds of background; the codes of `land_texture` are positions in it."""
 
-_SIDE = 512
-_SLOPES = (0.6, 1.0, 1.4, 1.8, 2.4)  # of the amplitude spectrum, from grainy to cloudy
+_SIDE = 512  # of the noise fields, in texels
+_SLOPES = (0.6, 1.0, 1.4, 1.8, 2.4)  # exponents of the amplitude spectrum, from grainy to cloudy
 _WATERS = np.array([[8, 30, 65], [20, 75, 100], [35, 75, 60], [95, 90, 70], [85, 95, 105]])  # clear to turbid
 _SEAS = (8.0, 14.0, 24.0, 40.0)  # dominant wavelength in texels
 
 
 @lru_cache(maxsize=1)
-def _bank() -> tuple[list[Float], list[Float]]:
-    """Periodic fields of zero mean and unit variance: power-law noise, and wind seas running along x."""
+def _noise_fields() -> tuple[list[Float], list[Float]]:
+    """Return periodic fields of zero mean and unit variance: power-law noise, and wind seas along x."""
     rng = np.random.default_rng(20)
     fy, fx = np.meshgrid(np.fft.fftfreq(_SIDE), np.fft.fftfreq(_SIDE), indexing="ij")
     frequency = np.hypot(fx, fy)
@@ -32,7 +33,7 @@ def _bank() -> tuple[list[Float], list[Float]]:
     spectra = [frequency**-slope for slope in _SLOPES]
     for wavelength in _SEAS:
         ratio = frequency * wavelength
-        # Pierson-Moskowitz peak in wavenumber, energy spread as cos^4 about the wind
+        # Pierson-Moskowitz peak in wavenumber; energy spread as cos^4 around the wind direction
         spectra.append(ratio**-1.5 * np.exp(-0.6 * ratio**-2.0) * np.cos(angle) ** 2)
     fields = []
     for spectrum in spectra:
@@ -42,7 +43,7 @@ def _bank() -> tuple[list[Float], list[Float]]:
 
 
 def _view(field: Float, rng: np.random.Generator, side: int, scale: float) -> Float:
-    """A turned and shifted view (side, side) of a field, `scale` texels a pixel."""
+    """Return a rotated and shifted view (side, side) of a field, with `scale` texels per pixel."""
     angle = rng.uniform(0, 2 * np.pi)
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     matrix = np.array([[cos, -sin, rng.uniform(0, _SIDE)], [sin, cos, rng.uniform(0, _SIDE)]])
@@ -51,21 +52,47 @@ def _view(field: Float, rng: np.random.Generator, side: int, scale: float) -> Fl
 
 
 def power_law_noise(rng: np.random.Generator, side: int, roughness: int, scale: float = 1.0) -> Float:
-    """Isotropic noise (side, side) of unit variance; roughness 0 is grainy, 4 is cloudy."""
-    return _view(_bank()[0][roughness], rng, side, scale)
+    """Draw isotropic power-law noise.
+
+    Args:
+        rng: source of randomness.
+        side: side of the image in pixels.
+        roughness: 0 (grainy) to 4 (cloudy).
+        scale: texels per pixel.
+
+    Returns:
+        Noise (side, side) of unit variance.
+    """
+    return _view(_noise_fields()[0][roughness], rng, side, scale)
 
 
-def tint(colour: NDArray[np.floating], shade: Float) -> Float:
-    """A colour (3,) times 1 + shade (side, side): an image (side, side, 3)."""
-    return np.asarray(np.multiply.outer(1 + shade, colour.astype(np.float32)), np.float32)
+def tint(color: NDArray[np.floating], shade: Float) -> Float:
+    """Multiply a color by 1 + shade.
+
+    Args:
+        color: (3,).
+        shade: (side, side).
+
+    Returns:
+        Image (side, side, 3).
+    """
+    return np.asarray(np.multiply.outer(1 + shade, color.astype(np.float32)), np.float32)
 
 
 def sea_texture(rng: np.random.Generator, side: int) -> Float:
-    """Open water (side, side, 3) in 0-255: waves, slicks, and now and then whitecaps or sun glint."""
-    colour = rng.dirichlet(np.ones(len(_WATERS))) @ _WATERS * rng.uniform(0.6, 1.6)
-    waves = _view(_bank()[1][rng.integers(len(_SEAS))], rng, side, rng.uniform(0.4, 2))
+    """Draw open water: waves, slicks, and sometimes whitecaps or sun glint.
+
+    Args:
+        rng: source of randomness.
+        side: side of the image in pixels.
+
+    Returns:
+        Image (side, side, 3), 0-255.
+    """
+    color = rng.dirichlet(np.ones(len(_WATERS))) @ _WATERS * rng.uniform(0.6, 1.6)
+    waves = _view(_noise_fields()[1][rng.integers(len(_SEAS))], rng, side, rng.uniform(0.4, 2))
     shade = waves * rng.uniform(0.01, 0.14) + power_law_noise(rng, side, 4) * rng.uniform(0, 0.15)
-    image = tint(colour, shade)
+    image = tint(color, shade)
     if rng.random() < 0.2:
         image += (np.maximum(waves - rng.uniform(1.6, 2.6), 0) * rng.uniform(60, 160))[..., None]  # whitecaps
     if rng.random() < 0.15:
@@ -75,24 +102,48 @@ def sea_texture(rng: np.random.Generator, side: int) -> Float:
 
 
 def soil_texture(rng: np.random.Generator, side: int) -> Float:
-    """Bare soil, sand or concrete (side, side, 3) in 0-255."""
-    grey = rng.uniform(60, 200)
-    colour = grey * np.array([1.05, 1.0, 0.93]) ** rng.uniform(-0.5, 3)
-    return tint(colour, power_law_noise(rng, side, int(rng.integers(0, 4))) * rng.uniform(0.02, 0.15))
+    """Draw bare soil, sand or concrete.
+
+    Args:
+        rng: source of randomness.
+        side: side of the image in pixels.
+
+    Returns:
+        Image (side, side, 3), 0-255.
+    """
+    gray = rng.uniform(60, 200)
+    color = gray * np.array([1.05, 1.0, 0.93]) ** rng.uniform(-0.5, 3)
+    return tint(color, power_law_noise(rng, side, int(rng.integers(0, 4))) * rng.uniform(0.02, 0.15))
 
 
 def woods_texture(rng: np.random.Generator, side: int) -> Float:
-    """Tree crowns lit from one side (side, side, 3) in 0-255."""
+    """Draw tree crowns that are lit from one side.
+
+    Args:
+        rng: source of randomness.
+        side: side of the image in pixels.
+
+    Returns:
+        Image (side, side, 3), 0-255.
+    """
     crowns = cv2.GaussianBlur(power_law_noise(rng, side, 0, rng.uniform(0.3, 1)), (0, 0), rng.uniform(0.8, 2.5))
     crowns = crowns / (crowns.std() + 1e-3)
-    colour = np.array([rng.uniform(25, 70), rng.uniform(50, 95), rng.uniform(20, 55)])
+    color = np.array([rng.uniform(25, 70), rng.uniform(50, 95), rng.uniform(20, 55)])
     relief = crowns - np.roll(crowns, rng.integers(-2, 3, 2), (0, 1))
-    return tint(colour, relief * rng.uniform(0.1, 0.3) + crowns * 0.15)
+    return tint(color, relief * rng.uniform(0.1, 0.3) + crowns * 0.15)
 
 
 def fields_texture(rng: np.random.Generator, side: int) -> Float:
-    """Farmland (side, side, 3) in 0-255: parcels in strips, each with its crop and its furrows."""
-    x, y = _turned(rng, side)
+    """Draw farmland: strips of parcels, each with its own crop and furrows.
+
+    Args:
+        rng: source of randomness.
+        side: side of the image in pixels.
+
+    Returns:
+        Image (side, side, 3), 0-255.
+    """
+    x, y = _rotated_grid(rng, side)
     strip = np.floor(y / rng.uniform(0.25, 0.7)).astype(int)
     parcel = np.floor(x / rng.uniform(0.3, 0.9) + strip * 0.37).astype(int)
     key = (strip * 5 + parcel) % 13
@@ -102,7 +153,15 @@ def fields_texture(rng: np.random.Generator, side: int) -> Float:
 
 
 def roofs_texture(rng: np.random.Generator, side: int) -> Float:
-    """A built-up quarter (side, side, 3) in 0-255: roofs with cast shadows in rows along streets."""
+    """Draw a built-up area: rows of roofs with shadows.
+
+    Args:
+        rng: source of randomness.
+        side: side of the image in pixels.
+
+    Returns:
+        Image (side, side, 3), 0-255.
+    """
     image = soil_texture(rng, side) * rng.uniform(0.5, 0.9)
     pitch, turn = side * rng.uniform(0.1, 0.35), rng.uniform(0, 90)
     sun = rng.uniform(-0.25, 0.25, 2) * pitch
@@ -113,31 +172,39 @@ def roofs_texture(rng: np.random.Generator, side: int) -> Float:
         for v in steps + rng.uniform(0, pitch):
             if rng.random() < 0.2:
                 continue
-            centre = np.array([cos * u - sin * v, sin * u + cos * v]) + side / 2
-            if abs(centre - side / 2).max() > 0.6 * side:
+            center = np.array([cos * u - sin * v, sin * u + cos * v]) + side / 2
+            if abs(center - side / 2).max() > 0.6 * side:
                 continue
             extent = pitch * rng.uniform(0.35, 0.85, 2)
-            colour = palette[rng.integers(5)] * rng.uniform(0.7, 1.2)
-            _rectangle(image, centre + sun, extent, turn, colour * 0.2)
-            _rectangle(image, centre, extent, turn, colour)
+            color = palette[rng.integers(5)] * rng.uniform(0.7, 1.2)
+            _rectangle(image, center + sun, extent, turn, color * 0.2)
+            _rectangle(image, center, extent, turn, color)
     return image * (1 + power_law_noise(rng, side, 1) * 0.06)[..., None]
 
 
 def land_texture(rng: np.random.Generator, side: int) -> tuple[Float, int]:
-    """Any land (side, side, 3) in 0-255, and its place in GROUNDS."""
+    """Draw land of a random type.
+
+    Args:
+        rng: source of randomness.
+        side: side of the image in pixels.
+
+    Returns:
+        Image (side, side, 3), 0-255, and its index in GROUND_TYPES.
+    """
     code = int(rng.integers(1, len(GROUND_TYPES)))
     return (sea_texture, soil_texture, woods_texture, fields_texture, roofs_texture)[code](rng, side), code
 
 
-def _turned(rng: np.random.Generator, side: int) -> tuple[Float, Float]:
-    """Coordinates of the pixels in a turned frame, the image 2 wide."""
+def _rotated_grid(rng: np.random.Generator, side: int) -> tuple[Float, Float]:
+    """Return the pixel coordinates in a rotated frame in which the image is 2 wide."""
     angle = rng.uniform(0, np.pi)
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j].astype(np.float32)
     return np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y
 
 
 def _rectangle(
-    image: Float, centre: NDArray[np.float64], extent: NDArray[np.float64], turn: float, colour: NDArray[np.float64]
+    image: Float, center: NDArray[np.float64], extent: NDArray[np.float64], turn: float, color: NDArray[np.float64]
 ) -> None:
-    corners = cv2.boxPoints((tuple(centre), tuple(extent), turn))
-    cv2.fillConvexPoly(image, np.rint(corners).astype(np.int32), tuple(colour))
+    corners = cv2.boxPoints((tuple(center), tuple(extent), turn))
+    cv2.fillConvexPoly(image, np.rint(corners).astype(np.int32), tuple(color))

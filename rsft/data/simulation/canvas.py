@@ -1,4 +1,4 @@
-"""What optical ships are painted on: where they lie in the image, how the light falls, and the truth of each pixel."""
+"""Canvas of simulated optical images: view geometry, illumination, and the ground truth of each pixel."""
 
 from __future__ import annotations
 
@@ -12,57 +12,90 @@ from numpy.typing import NDArray
 from rsft.data.simulation.backgrounds import GROUND_TYPES, Float, power_law_noise
 from rsft.data.simulation.geometry import DECK_OBJECT_KINDS, FRACTION_BITS, DeckObject, Ship, box_corners
 from rsft.data.simulation.paints import Paints, sample_paints
+from rsft.types import Floats
 
-Points = NDArray[np.float64]
-Colour = NDArray[np.float64]  # (3,) in 0-255
+Color = NDArray[np.float64]
+"""R, G, B (3,) in 0-255."""
 
 SURFACES = (*GROUND_TYPES, "hull", *DECK_OBJECT_KINDS)
-"""What a pixel can show; a pixel of the truth is a place in it."""
+"""Surface types; the codes of the ground truth are positions in it."""
 SUPERSAMPLE = 2
-"""Canvas pixels along a pixel of the image."""
+"""Canvas pixels per image pixel and axis."""
 
 _CODES = {name: code for code, name in enumerate(SURFACES)}
 
 
 @dataclass(frozen=True)
 class View:
-    """How a ship lies in the image and how it is lit; image vectors (x right, y down).
+    """Position and illumination of a ship in the image; image vectors are (x right, y down).
 
     Attributes:
-        origin: where midships lies, in canvas pixels.
-        axes: canvas pixels of a metre toward the bow and toward starboard, (2, 2).
-        look: shift of a point one metre up, in canvas pixels.
-        shadow: shift of the shadow that a point one metre up casts, in canvas pixels.
-        ambient: brightness of the shade, 0-1.
+        origin: midships, in canvas pixels (2,).
+        axes: canvas pixels per metre toward the bow and toward starboard (2, 2).
+        relief_displacement: shift of a point per metre of height, in canvas pixels (2,).
+        shadow_displacement: shift of a shadow per metre of height, in canvas pixels (2,).
+        ambient: brightness in the shade, 0-1.
     """
 
-    origin: Points
-    axes: Points
-    relief_displacement: Points
-    shadow_displacement: Points
+    origin: Floats
+    axes: Floats
+    relief_displacement: Floats
+    shadow_displacement: Floats
     ambient: float
 
-    def to_canvas(self, points: Points) -> Points:
-        """Ship coordinates (..., 2) in metres -> canvas pixels (..., 2)."""
+    def to_canvas(self, points: Floats) -> Floats:
+        """Transform ship coordinates to the canvas.
+
+        Args:
+            points: (..., 2) metres toward the bow and toward starboard.
+
+        Returns:
+            (..., 2) canvas pixels.
+        """
         return self.origin + points @ self.axes
 
 
 class Canvas:
-    """The supersampled image, how much light falls, and the truth: height in metres and place in SURFACES."""
+    """Supersampled image with illumination and ground truth.
+
+    Args:
+        image: background (S, S, 3), 0-255.
+        ground: surface codes of the background (S, S).
+        view: position and illumination of the ship.
+
+    Attributes:
+        illumination: factor of the brightness of each pixel (S, S).
+        ground_truth: height in metres, and index in SURFACES (S, S, 2).
+    """
 
     def __init__(self, image: Float, ground: Float, view: View) -> None:
         self.image, self.view = image, view
         self.illumination = np.ones(image.shape[:2], np.float32)
         self.ground_truth = np.stack([np.zeros_like(ground), ground], axis=2)
 
-    def fill_convex_hull(self, layer: Float, points: Points, value: float | NDArray[np.floating]) -> None:
-        """Fill the convex hull of canvas points (N, 2)."""
-        fixed = (points * (1 << FRACTION_BITS)).astype(np.int32)
-        colour = (value,) if isinstance(value, float) else value.tolist()
-        cv2.fillConvexPoly(layer, cv2.convexHull(fixed), colour, shift=FRACTION_BITS)
+    def fill_convex_hull(self, layer: Float, points: Floats, value: float | NDArray[np.floating]) -> None:
+        """Fill the convex hull of points.
 
-    def draw_prism(self, kind: str, base: Points, low: float, high: float, wall: Colour, top: Colour) -> None:
-        """A prism on a base (N, 2) of canvas points, from `low` to `high` metres over the water."""
+        Args:
+            layer: array (S, S) or (S, S, C), changed in place.
+            points: canvas points (N, 2).
+            value: new value (C,) of the pixels.
+        """
+        fixed = (points * (1 << FRACTION_BITS)).astype(np.int32)
+        color = (value,) if isinstance(value, float) else value.tolist()
+        cv2.fillConvexPoly(layer, cv2.convexHull(fixed), color, shift=FRACTION_BITS)
+
+    def draw_prism(self, kind: str, base: Floats, low: float, high: float, wall: Color, top: Color) -> None:
+        """Draw a prism.
+
+        Args:
+            kind: its surface type, one of SURFACES.
+            base: canvas points (N, 2) of its base at height 0.
+            low: height of its bottom in metres above the water.
+            high: height of its top in metres above the water.
+            wall: color of its walls.
+            top: color of its top.
+        """
         roof = base + high * self.view.relief_displacement
         body = np.concatenate([base + low * self.view.relief_displacement, roof])
         self.fill_convex_hull(self.image, body, wall)
@@ -70,28 +103,48 @@ class Canvas:
         self.fill_convex_hull(self.illumination, body, 1.0)
         self.fill_convex_hull(self.ground_truth, body, np.array([high, _CODES[kind]]))
 
-    def cast_shadow(self, base: Points, ground_height: float, rise: float) -> None:
-        """The shadow that a prism `rise` metres high casts on a plane at `ground_height`."""
+    def cast_shadow(self, base: Floats, ground_height: float, rise: float) -> None:
+        """Draw the shadow of a prism on a horizontal plane.
+
+        Args:
+            base: canvas points (N, 2) of the base of the prism at height 0.
+            ground_height: height of the plane in metres above the water.
+            rise: height of the prism in metres above the plane.
+        """
         foot = base + ground_height * self.view.relief_displacement
         self.fill_convex_hull(
             self.illumination, np.concatenate([foot, foot + rise * self.view.shadow_displacement]), self.view.ambient
         )
 
-    def draw_deck_objects(self, parts: Sequence[DeckObject], bases: Points, plane: float, paints: Paints) -> None:
-        """Boxes on bases (P, 4, 2) that stand on a plane; a kind with several paints takes them in turn."""
-        for index, (part, base) in enumerate(zip(parts, bases, strict=True)):
-            self.cast_shadow(base, plane, part.height)
-            colours = paints[part.kind]
-            colour = colours[index % len(colours)]
-            self.draw_prism(part.kind, base, plane, plane + part.height, colour * 0.7, colour)
+    def draw_deck_objects(
+        self, deck_objects: Sequence[DeckObject], bases: Floats, plane: float, paints: Paints
+    ) -> None:
+        """Draw boxes with their shadows; a kind with several colors takes them in turn.
+
+        Args:
+            deck_objects: P boxes.
+            bases: canvas points (P, 4, 2) of their bases at height 0.
+            plane: height of the plane under them in metres above the water.
+            paints: colors by kind.
+        """
+        for index, (box, base) in enumerate(zip(deck_objects, bases, strict=True)):
+            self.cast_shadow(base, plane, box.height)
+            colors = paints[box.kind]
+            color = colors[index % len(colors)]
+            self.draw_prism(box.kind, base, plane, plane + box.height, color * 0.7, color)
 
     def draw_ship(self, ship: Ship, rng: np.random.Generator) -> None:
-        """Shadows on the water, the hull, its deck, then every part from low to high."""
+        """Draw the shadows on the water, the hull, its deck, and all boxes from low to high.
+
+        Args:
+            ship: the ship.
+            rng: source of randomness.
+        """
         paints = sample_paints(ship, rng)
         outline, bases = self.view.to_canvas(ship.outline()), self.view.to_canvas(box_corners(ship.deck_objects))
         self.cast_shadow(outline, 0, ship.freeboard)
-        for part, base in zip(ship.deck_objects, bases, strict=True):
-            self.cast_shadow(base, 0, ship.freeboard + part.height)
+        for box, base in zip(ship.deck_objects, bases, strict=True):
+            self.cast_shadow(base, 0, ship.freeboard + box.height)
         self.draw_prism("hull", outline, 0, ship.freeboard, paints["hull"][0], paints["deck"][0])
         self.draw_deck_objects(ship.deck_objects, bases, ship.freeboard, paints)
         weather = 1 + power_law_noise(rng, len(self.image), int(rng.integers(3))) * np.float32(rng.uniform(0, 0.12))
@@ -99,20 +152,31 @@ class Canvas:
         self.image *= weather[..., None]
 
     def shaded_image(self) -> Float:
-        """The image under its light."""
+        """Return the illuminated image (S, S, 3)."""
         return np.asarray(self.image * self.illumination[..., None], np.float32)
 
 
 def sample_view(ship: Ship, rng: np.random.Generator, size: int, spacing: float, heading: float) -> View:
-    """A place near the middle of an image of `size` pixels, a nearly vertical look, and a sun or an overcast sky."""
+    """Draw a view: the ship near the image center, a nearly vertical line of sight, and sunshine or an overcast sky.
+
+    Args:
+        ship: the ship.
+        rng: source of randomness.
+        size: side of the image in pixels.
+        spacing: metres per pixel.
+        heading: direction of the bow, in radians clockwise from up.
+
+    Returns:
+        The view.
+    """
     scale = SUPERSAMPLE / spacing
     bow = np.array([np.sin(heading), -np.cos(heading)])
     starboard = np.array([np.cos(heading), np.sin(heading)])
-    margin = np.maximum(0.5 - 0.45 * ship.length / spacing / size * np.abs(bow), 0.06)  # keeps the hull in sight
+    margin = np.maximum(0.5 - 0.45 * ship.length / spacing / size * np.abs(bow), 0.06)  # keeps the hull in the image
     origin = (0.5 + rng.uniform(-1, 1, 2) * margin * rng.uniform(0, 0.7)) * size * SUPERSAMPLE
     tilt = np.tan(np.deg2rad(rng.uniform(0, 30) if rng.random() < 0.5 else 3))
     length = 1 / np.tan(np.deg2rad(rng.uniform(25, 80)))
     azimuths = rng.uniform(0, 2 * np.pi, 2)
-    look, shadow = scale * np.stack([np.cos(azimuths), np.sin(azimuths)], 1) * ((tilt,), (length,))
-    ambient = rng.uniform(0.3, 0.6) if rng.random() < 0.85 else 0.95  # overcast: hardly any shadow
-    return View(origin, scale * np.stack([bow, starboard]), look, shadow, ambient)
+    relief, shadow = scale * np.stack([np.cos(azimuths), np.sin(azimuths)], 1) * ((tilt,), (length,))
+    ambient = rng.uniform(0.3, 0.6) if rng.random() < 0.85 else 0.95  # overcast: faint shadows
+    return View(origin, scale * np.stack([bow, starboard]), relief, shadow, ambient)

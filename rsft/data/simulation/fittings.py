@@ -1,4 +1,4 @@
-"""What stands on the deck of each class of simulated ships: the parts that tell the classes apart from above."""
+"""Deck objects of each class of simulated ships, by which the classes differ when seen from above."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from rsft.data.simulation.geometry import DeckObject, Ship
 
 
 def cargo_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """Holds under hatches in a row, an aft house, and on every other ship cranes between the holds."""
+    """Draw a cargo ship's deck: a row of hatches, a house aft and, on every other ship, cranes between the hatches.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in metres.
+    """
     house = rng.uniform(0.09, 0.16)
     aft, fore = _hold(hull, house)
-    parts = _forecastle(hull) + _house(hull, rng, hull.length * (house / 2 + 0.03 - 0.5), hull.length * house)
+    objects = _forecastle(hull) + _house(hull, rng, hull.length * (house / 2 + 0.03 - 0.5), hull.length * house)
     count = int(rng.integers(2, 5 + int(hull.length / 60)))
     pitch = (fore - aft) / count
     length, width, height = pitch * rng.uniform(0.6, 0.88), hull.beam * rng.uniform(0.45, 0.75), rng.uniform(1, 3)
@@ -19,142 +27,198 @@ def cargo_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
     geared = rng.random() < 0.5
     for index in range(count):
         x = aft + (index + 0.5) * pitch
-        parts.append(DeckObject(x, 0, length, width, height, "hatch"))
+        objects.append(DeckObject(x, 0, length, width, height, "hatch"))
         if geared and index:
             post = hull.beam * 0.1
             y = hull.beam * side
             jib = pitch * rng.uniform(0.6, 0.95)
-            parts.append(DeckObject(x - pitch / 2, y, post, post, hull.beam * 0.6, "crane"))
-            parts.append(DeckObject(x - pitch / 2 + jib / 2, y, jib, post * 0.4, hull.beam * 0.35, "crane"))
-    return parts
+            objects.append(DeckObject(x - pitch / 2, y, post, post, hull.beam * 0.6, "crane"))
+            objects.append(DeckObject(x - pitch / 2 + jib / 2, y, jib, post * 0.4, hull.beam * 0.35, "crane"))
+    return objects
 
 
 def container_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """Stacks of forty-foot containers in bays, a house aft or, on the largest, well forward."""
+    """Draw a container ship's deck: bays of forty-foot containers, a house aft or (on the largest) well forward.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in metres.
+    """
     house = min(0.12, 16 / hull.length)
-    centre = rng.uniform(-0.42, -0.3) if rng.random() < 0.6 else rng.uniform(0.1, 0.2)
-    parts = _forecastle(hull) + _house(hull, rng, hull.length * centre, hull.length * house)
+    center = rng.uniform(-0.42, -0.3) if rng.random() < 0.6 else rng.uniform(0.1, 0.2)
+    objects = _forecastle(hull) + _house(hull, rng, hull.length * center, hull.length * house)
     pitch = rng.uniform(13.4, 14.6)  # a forty-foot bay and its lashing gap
     load, tiers = rng.uniform(0.5, 1), int(rng.integers(2, 4 + int(hull.length / 90)))
     for x in np.arange(-0.46 * hull.length + pitch / 2, 0.46 * hull.length - 0.6 * hull.bow * hull.length, pitch):
-        if abs(x - hull.length * centre) < (hull.length * house + pitch) / 2 or rng.random() > load:
+        if abs(x - hull.length * center) < (hull.length * house + pitch) / 2 or rng.random() > load:
             continue
         blocks = int(rng.integers(1, 4))
         room = 1.9 * float(hull.half_beam(np.array([x - 6.1, x + 6.1])).min())
         for block in range(blocks):
             height = 2.6 * float(rng.integers(max(1, tiers - 2), tiers + 1))
             y = room * ((block + 0.5) / blocks - 0.5)
-            parts.append(DeckObject(float(x), y, 12.2, room / blocks, height, "container"))
-    return parts
+            objects.append(DeckObject(float(x), y, 12.2, room / blocks, height, "container"))
+    return objects
 
 
 def tanker_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """A flat deck with pipes along it and a manifold across it amidships, an aft house."""
+    """Draw a tanker's deck: pipes along the deck, a manifold across it amidships, and a house aft.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in metres.
+    """
     house = rng.uniform(0.1, 0.17)
     aft, fore = _hold(hull, house)
-    parts = _forecastle(hull) + _house(hull, rng, hull.length * (house / 2 + 0.03 - 0.5), hull.length * house)
+    objects = _forecastle(hull) + _house(hull, rng, hull.length * (house / 2 + 0.03 - 0.5), hull.length * house)
     middle, thick = (aft + fore) / 2 + hull.length * rng.uniform(-0.04, 0.04), max(0.5, hull.beam * 0.03)
     for lane in range(int(rng.integers(1, 4))):
-        parts.append(DeckObject((aft + fore) / 2, thick * 2 * lane, fore - aft, thick, 1.5, "pipe"))
+        objects.append(DeckObject((aft + fore) / 2, thick * 2 * lane, fore - aft, thick, 1.5, "pipe"))
     for lane in range(int(rng.integers(1, 4))):
-        parts.append(DeckObject(middle + thick * 2.5 * lane, 0, thick, hull.beam * 0.85, 2, "manifold"))
+        objects.append(DeckObject(middle + thick * 2.5 * lane, 0, thick, hull.beam * 0.85, 2, "manifold"))
     for side in (-1, 1):
-        parts.append(
+        objects.append(
             DeckObject(middle - thick * 4, side * hull.beam * 0.12, thick * 2, thick * 2, hull.beam * 0.4, "crane")
         )
     tanks = int(rng.integers(3, 7))
     for x in np.linspace(aft, fore, tanks + 2)[1:-1]:
         for side in (-1, 1):
-            parts.append(DeckObject(float(x), side * hull.beam * 0.27, thick * 1.5, thick * 1.5, 1.2, "hatch"))
-    return parts
+            objects.append(DeckObject(float(x), side * hull.beam * 0.27, thick * 1.5, thick * 1.5, 1.2, "hatch"))
+    return objects
 
 
 def dredger_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """An open hopper amidships with gantries across it and suction pipes along the sides."""
+    """Draw a dredger's deck: an open hopper amidships, gantries across it, and suction pipes along the sides.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in metres.
+    """
     house, sign = rng.uniform(0.12, 0.2), rng.choice([-1, 1], p=[0.65, 0.35])
-    parts = _house(
+    objects = _house(
         hull, rng, sign * hull.length * (0.44 - house / 2 - 0.5 * hull.bow * (sign > 0)), hull.length * house
     )
     length, width = hull.length * rng.uniform(0.36, 0.52), hull.beam * rng.uniform(0.5, 0.72)
     x = -sign * hull.length * rng.uniform(0.0, 0.06)
-    parts.append(DeckObject(x, 0, length, width, rng.uniform(0.5, 2), "hopper"))
+    objects.append(DeckObject(x, 0, length, width, rng.uniform(0.5, 2), "hopper"))
     thin = max(0.8, hull.beam * 0.06)
-    for place in np.linspace(x - length / 2, x + length / 2, int(rng.integers(2, 5))):
-        parts.append(DeckObject(float(place), 0, thin, hull.beam * 0.95, hull.beam * rng.uniform(0.25, 0.5), "gear"))
+    for gantry in np.linspace(x - length / 2, x + length / 2, int(rng.integers(2, 5))):
+        objects.append(DeckObject(float(gantry), 0, thin, hull.beam * 0.95, hull.beam * rng.uniform(0.25, 0.5), "gear"))
     pipe = hull.length * rng.uniform(0.35, 0.5)
     for side in (-1, 1) if rng.random() < 0.5 else (int(rng.choice([-1, 1])),):
-        parts.append(DeckObject(x, side * hull.beam * 0.45, pipe, thin, 2, "pipe"))
-    parts.append(DeckObject(x, 0, length, thin * 0.6, 3, "pipe"))
-    parts.append(DeckObject(x - sign * length * 0.55, hull.beam * 0.2, thin * 2, thin * 2, hull.beam * 0.6, "crane"))
-    return parts
+        objects.append(DeckObject(x, side * hull.beam * 0.45, pipe, thin, 2, "pipe"))
+    objects.append(DeckObject(x, 0, length, thin * 0.6, 3, "pipe"))
+    objects.append(DeckObject(x - sign * length * 0.55, hull.beam * 0.2, thin * 2, thin * 2, hull.beam * 0.6, "crane"))
+    return objects
 
 
 def fishing_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """A large house forward or aft, a gantry, a mast, and gear strewn over the working deck."""
+    """Draw a fishing vessel's deck: a large house forward or aft, a gantry, a mast and fishing gear.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in metres.
+    """
     forward = rng.random() < 0.55
     house = rng.uniform(0.2, 0.32)
     x = hull.length * (rng.uniform(0.05, 0.18) if forward else rng.uniform(-0.32, -0.2))
-    parts = _house(hull, rng, x, hull.length * house)
+    objects = _house(hull, rng, x, hull.length * house)
     thin = max(0.3, hull.beam * 0.07)
     gantry = -0.46 if forward else -0.1 + rng.uniform(0, 0.2)
-    parts.append(DeckObject(hull.length * gantry, 0, thin, hull.beam * 0.8, hull.beam * 0.7, "gear"))
-    parts.append(DeckObject(x + hull.length * (-0.26 if forward else 0.3), 0, thin, thin, hull.beam * 1.1, "mast"))
+    objects.append(DeckObject(hull.length * gantry, 0, thin, hull.beam * 0.8, hull.beam * 0.7, "gear"))
+    objects.append(DeckObject(x + hull.length * (-0.26 if forward else 0.3), 0, thin, thin, hull.beam * 1.1, "mast"))
     work = hull.length * (-0.25 if forward else 0.15)
     for _ in range(int(rng.integers(2, 5))):
-        where = work + hull.length * rng.uniform(-0.12, 0.12)
+        gear = work + hull.length * rng.uniform(-0.12, 0.12)
         size = hull.beam * rng.uniform(0.12, 0.3)
-        parts.append(DeckObject(where, hull.beam * rng.uniform(-0.3, 0.3), size, size, rng.uniform(0.5, 1.5), "gear"))
-    parts.append(DeckObject(work, 0, hull.length * 0.08, hull.beam * 0.3, 0.6, "hatch"))
-    return parts
+        objects.append(DeckObject(gear, hull.beam * rng.uniform(-0.3, 0.3), size, size, rng.uniform(0.5, 1.5), "gear"))
+    objects.append(DeckObject(work, 0, hull.length * 0.08, hull.beam * 0.3, 0.6, "hatch"))
+    return objects
 
 
 def passenger_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """A house over most of the length, storey on storey, and boats along both sides."""
+    """Draw a passenger ship's deck: storeys over most of the length, and boats along both sides.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in metres.
+    """
     length, width = hull.length * rng.uniform(0.74, 0.86), hull.beam * rng.uniform(0.84, 0.96)
     x, storey = hull.length * rng.uniform(-0.07, -0.04), min(2.8, hull.beam * 0.2)
-    parts: list[DeckObject] = []
+    objects: list[DeckObject] = []
     for tier in range(int(rng.integers(1, 3)) + int(hull.length / 80)):
-        parts.append(DeckObject(x, 0, length, width, storey * (2 + tier), "house"))
+        objects.append(DeckObject(x, 0, length, width, storey * (2 + tier), "house"))
         length, width, x = length * rng.uniform(0.8, 0.95), width * rng.uniform(0.8, 0.97), x - length * 0.02
-    top = parts[-1].height
+    top = objects[-1].height
     for _ in range(int(rng.integers(1, 3))):
-        place = x + length * rng.uniform(-0.35, 0.1)
-        parts.append(DeckObject(place, 0, hull.length * 0.05, hull.beam * 0.25, top + hull.beam * 0.35, "funnel"))
-    parts.append(DeckObject(x + length * 0.38, 0, hull.length * 0.01, hull.beam * 0.3, top + hull.beam * 0.4, "mast"))
+        funnel = x + length * rng.uniform(-0.35, 0.1)
+        objects.append(DeckObject(funnel, 0, hull.length * 0.05, hull.beam * 0.25, top + hull.beam * 0.35, "funnel"))
+    objects.append(DeckObject(x + length * 0.38, 0, hull.length * 0.01, hull.beam * 0.3, top + hull.beam * 0.4, "mast"))
     boats = int(rng.integers(3, 9))
-    for place in np.linspace(-0.3, 0.25, boats) * hull.length:
+    for boat in np.linspace(-0.3, 0.25, boats) * hull.length:
         for side in (-1, 1):
             size = 0.3 * hull.length / boats
-            parts.append(
-                DeckObject(float(place), side * hull.beam * 0.45, size, hull.beam * 0.08, storey * 2.5, "gear")
+            objects.append(
+                DeckObject(float(boat), side * hull.beam * 0.45, size, hull.beam * 0.08, storey * 2.5, "gear")
             )
-    return parts
+    return objects
 
 
 def tug_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """A house forward of midships, two funnels side by side behind it, and a towing winch."""
+    """Draw a tug's deck: a house forward of midships, two funnels side by side behind it, and a towing winch.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in metres.
+    """
     house = rng.uniform(0.26, 0.38)
     x = hull.length * rng.uniform(0.04, 0.12)
-    parts = _house(hull, rng, x, hull.length * house)[:2]
-    parts.append(DeckObject(x, 0, hull.length * 0.03, hull.length * 0.03, hull.beam * 1.2, "mast"))
+    objects = _house(hull, rng, x, hull.length * house)[:2]
+    objects.append(DeckObject(x, 0, hull.length * 0.03, hull.length * 0.03, hull.beam * 1.2, "mast"))
     for side in (-1, 1):
         size = hull.beam * 0.12
-        parts.append(
+        objects.append(
             DeckObject(x - hull.length * house * 0.4, side * hull.beam * 0.22, size, size, hull.beam * 0.7, "funnel")
         )
     winch = hull.beam * rng.uniform(0.2, 0.35)
-    parts.append(DeckObject(-0.18 * hull.length, 0, winch, winch * 1.2, 2, "gear"))
-    parts.append(DeckObject(0.36 * hull.length, 0, winch * 0.6, winch, 1.5, "gear"))
-    return parts
+    objects.append(DeckObject(-0.18 * hull.length, 0, winch, winch * 1.2, 2, "gear"))
+    objects.append(DeckObject(0.36 * hull.length, 0, winch * 0.6, winch, 1.5, "gear"))
+    return objects
 
 
 def patrol_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """A stepped house with a tall mast, a gun forward, boats at the sides; a flight deck on the larger."""
+    """Draw a patrol vessel's deck: a stepped house, a tall mast, a gun and boats; a flight deck on larger ones.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in metres.
+    """
     house = rng.uniform(0.28, 0.42)
     x = hull.length * rng.uniform(-0.04, 0.04)
     storey = max(2.2, hull.beam * 0.25)
     front = x + hull.length * house * 0.3
-    parts = [
+    objects = [
         DeckObject(x, 0, hull.length * house, hull.beam * rng.uniform(0.65, 0.9), storey, "house"),
         DeckObject(front, 0, hull.length * house * 0.4, hull.beam * 0.6, storey * 2, "house"),
         DeckObject(front, 0, hull.beam * 0.15, hull.beam * 0.15, storey * 4.5, "mast"),
@@ -162,17 +226,17 @@ def patrol_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
         DeckObject(0.32 * hull.length, 0, hull.beam * 0.2, hull.beam * 0.2, storey * 0.8, "gear"),
     ]
     if hull.length > 45:
-        parts.append(DeckObject(-0.37 * hull.length, 0, hull.length * 0.2, hull.beam * 0.8, 0.3, "deck"))
+        objects.append(DeckObject(-0.37 * hull.length, 0, hull.length * 0.2, hull.beam * 0.8, 0.3, "deck"))
     for side in (-1, 1):
         boat = hull.length * 0.07
-        parts.append(
+        objects.append(
             DeckObject(x - hull.length * house * 0.3, side * hull.beam * 0.4, boat, boat * 0.3, storey, "gear")
         )
-    return parts
+    return objects
 
 
 def _house(hull: Ship, rng: np.random.Generator, x: float, length: float) -> list[DeckObject]:
-    """A deck house with a bridge that spans the ship, a funnel and a mast."""
+    """Draw a deck house, a bridge across the ship, a funnel and a mast."""
     storeys = 2.8 * np.clip(np.rint(hull.length / 28 + rng.uniform(0, 2)), 1, 8)
     width = hull.beam * rng.uniform(0.6, 0.9)
     behind = x - length * rng.uniform(0.25, 0.75)
@@ -185,6 +249,7 @@ def _house(hull: Ship, rng: np.random.Generator, x: float, length: float) -> lis
 
 
 def _forecastle(hull: Ship) -> list[DeckObject]:
+    """Return the raised foredeck and its mast."""
     length = hull.bow * hull.length * 0.6
     x = 0.46 * hull.length - length / 2
     size = hull.beam * 0.06
@@ -195,5 +260,5 @@ def _forecastle(hull: Ship) -> list[DeckObject]:
 
 
 def _hold(hull: Ship, house: float) -> tuple[float, float]:
-    """Where cargo is carried, with an aft house that takes the fraction `house`: (aft end, fore end)."""
+    """Return the aft and fore end of the cargo space behind which a house takes the fraction `house` of the length."""
     return hull.length * (house + 0.06 - 0.5), hull.length * (0.46 - 0.6 * hull.bow)

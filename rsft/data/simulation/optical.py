@@ -1,4 +1,4 @@
-"""Simulated ships as an optical sensor sees them from above: sun, shadows, wake, quay, haze, blur and noise."""
+"""Simulated optical images of ships from above, with shadows, wake, quay, haze, blur and noise."""
 
 from __future__ import annotations
 
@@ -25,22 +25,28 @@ def render_optical_chip(
     spacing: float | None = None,
     heading: float | None = None,
 ) -> NDArray[np.uint8]:
-    """A chip (size, size, 3) with `ship` on water, at a quay or aground, or without any ship.
+    """Simulate a chip of a ship on water, at a quay or aground, or a chip without a ship.
 
     Args:
-        spacing: metres a pixel; drawn so that the ship spans 15 to 95 % of the chip where None.
-        heading: of the bow, radians clockwise from up; uniformly random where None.
+        ship: the ship; None for an image without a ship.
+        rng: source of randomness.
+        size: side of the image in pixels.
+        spacing: metres per pixel; None to draw it so that the ship spans 15 to 95 % of the image.
+        heading: direction of the bow, in radians clockwise from up; None to draw it uniformly.
+
+    Returns:
+        Image (size, size, 3).
     """
     return render_optical_scene(ship, rng, size, spacing, heading).image
 
 
 class SimulatedScene(NamedTuple):
-    """An image and what it shows.
+    """Simulated image with its ground truth.
 
     Attributes:
-        image: (size, size, 3) bytes.
-        relief: (size, size), height over water in beams of the ship; 0 beside the ship.
-        surfaces: (size, size), places in SURFACES.
+        image: bytes (size, size, 3).
+        relief: height above the water in beams of the ship (size, size); 0 apart from the ship.
+        surfaces: indices in SURFACES (size, size).
     """
 
     image: NDArray[np.uint8]
@@ -55,18 +61,29 @@ def render_optical_scene(
     spacing: float | None = None,
     heading: float | None = None,
 ) -> SimulatedScene:
-    """As `render_optical`, with the truth of every pixel."""
+    """Simulate a chip like `render_optical_chip`, and its ground truth.
+
+    Args:
+        ship: the ship; None for an image without a ship.
+        rng: source of randomness.
+        size: side of the image in pixels.
+        spacing: metres per pixel; None to draw it so that the ship spans 15 to 95 % of the image.
+        heading: direction of the bow, in radians clockwise from up; None to draw it uniformly.
+
+    Returns:
+        Image, height and surface type of every pixel.
+    """
     if ship is None:
-        image, ground = _scenery(rng, size * SUPERSAMPLE)
+        image, ground = _background(rng, size * SUPERSAMPLE)
         return SimulatedScene(_expose(image, rng, size), np.zeros((size, size), np.float32), _sample(ground))
     if spacing is None:
         spacing = ship.length / (size * np.exp(rng.uniform(np.log(0.15), np.log(0.95))))
     if heading is None:
         heading = rng.uniform(0, 2 * np.pi)
     view = sample_view(ship, rng, size, spacing, heading)
-    canvas = Canvas(*_surroundings(ship, view, rng, size * SUPERSAMPLE), view)
+    canvas = Canvas(*_ship_background(ship, view, rng, size * SUPERSAMPLE), view)
     if rng.random() < 0.2:
-        _moor(canvas, ship, rng)
+        _draw_quay(canvas, ship, rng)
     canvas.draw_ship(ship, rng)
     relief = cv2.resize(canvas.ground_truth[..., 0], (size, size), interpolation=cv2.INTER_AREA) / np.float32(ship.beam)
     return SimulatedScene(_expose(canvas.shaded_image(), rng, size), relief, _sample(canvas.ground_truth[..., 1]))
@@ -76,23 +93,23 @@ def _sample(codes: Float) -> NDArray[np.uint8]:
     return codes[::SUPERSAMPLE, ::SUPERSAMPLE].astype(np.uint8)
 
 
-def _scenery(rng: np.random.Generator, side: int) -> tuple[Float, Float]:
-    """No ship: land, open water, or a shore between the two; with the place in SURFACES of every pixel."""
-    where = rng.random()
+def _background(rng: np.random.Generator, side: int) -> tuple[Float, Float]:
+    """Draw land, open water, or a shore between them; return the image and the surface codes."""
+    choice = rng.random()
     water, flat = sea_texture(rng, side), np.zeros((side, side), np.float32)
-    if where < 0.25:
+    if choice < 0.25:
         return water, flat
-    ashore, code = land_texture(rng, side)
+    ground, code = land_texture(rng, side)
     shore = (
         np.ones_like(flat, bool)
-        if where < 0.75
+        if choice < 0.75
         else power_law_noise(rng, side, 4, rng.uniform(0.3, 1)) > rng.uniform(-1, 1)
     )
-    return np.where(shore[..., None], ashore, water), np.where(shore, np.float32(code), flat)
+    return np.where(shore[..., None], ground, water), np.where(shore, np.float32(code), flat)
 
 
-def _surroundings(ship: Ship, view: View, rng: np.random.Generator, side: int) -> tuple[Float, Float]:
-    """Water around a ship, or now and then land: in dock or on a beach."""
+def _ship_background(ship: Ship, view: View, rng: np.random.Generator, side: int) -> tuple[Float, Float]:
+    """Draw the surroundings of a ship: water, or land in 8 % of the images; return image and surface codes."""
     if rng.random() < 0.08:
         image, code = land_texture(rng, side)
         return image, np.full((side, side), code, np.float32)
@@ -103,7 +120,7 @@ def _surroundings(ship: Ship, view: View, rng: np.random.Generator, side: int) -
 
 
 def _add_wake(image: Float, ship: Ship, view: View, rng: np.random.Generator) -> None:
-    """Turbulent wake astern, and at times the two arms of the Kelvin wake."""
+    """Add the turbulent wake, and in half of the images the two arms of the Kelvin wake."""
     side, half = len(image), ship.beam / 2
     foam = np.zeros((side, side), np.float32)
     stern, end = -ship.length / 2, -ship.length * rng.uniform(0.8, 3)
@@ -120,8 +137,8 @@ def _add_wake(image: Float, ship: Ship, view: View, rng: np.random.Generator) ->
     image += (np.clip(foam, 0, 1) * rng.uniform(20, 140))[..., None]
 
 
-def _moor(canvas: Canvas, ship: Ship, rng: np.random.Generator) -> None:
-    """A quay along one side of the ship, with sheds, stacks and cranes on it."""
+def _draw_quay(canvas: Canvas, ship: Ship, rng: np.random.Generator) -> None:
+    """Draw a quay along one side of the ship, with sheds, containers and cranes."""
     side = rng.choice([-1, 1])
     edge, reach, height = ship.beam * rng.uniform(0.53, 0.8), ship.length * 3, ship.freeboard * rng.uniform(0.2, 0.8)
     corners = np.array([[-reach, edge], [reach, edge], [reach, reach], [-reach, reach]]) * (1, side)
@@ -138,11 +155,11 @@ def _moor(canvas: Canvas, ship: Ship, rng: np.random.Generator) -> None:
         sheds.append(DeckObject(x, side * y, length, width, ship.beam * rng.uniform(0.1, 0.6), kind))
     bases = canvas.view.to_canvas(box_corners(sheds))
     canvas.draw_deck_objects(sheds, bases, height, sample_paints(ship, rng))
-    canvas.ground_truth[..., 0] = 0  # only the ship counts
+    canvas.ground_truth[..., 0] = 0  # the relief contains the ship only
 
 
 def _expose(image: Float, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """Haze, clouds, the sensor's blur, sampling and noise: (S, S, 3) -> (size, size, 3) bytes."""
+    """Apply haze, clouds, blur, sampling and noise to an image (S, S, 3); return bytes (size, size, 3)."""
     veil, gain = rng.uniform(0, 0.35) * (rng.random() < 0.6), rng.uniform(0.7, 1.3)
     image = image * np.float32((1 - veil) * gain) + _HAZE * np.float32(veil)
     if rng.random() < 0.1:

@@ -1,4 +1,4 @@
-"""The colours of simulated ships."""
+"""Colors of simulated ships."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from rsft.data.simulation.geometry import Ship
 
 Paints = dict[str, NDArray[np.float64]]
-"""The hull's, the deck's, and those of each kind of part: (P, 3) in 0-255, R, G, B."""
+"""Colors (N, 3) of the hull, the deck and each kind of deck object: R, G, B in 0-255."""
 
-_CONTAINER_PAINTS = 5  # on one ship
+_CONTAINER_PAINTS = 5  # per ship
 _PALETTES = {
     "hull": ((40, 40, 45), (120, 35, 30), (30, 60, 120), (200, 200, 200), (30, 90, 70), (110, 115, 120)),
     "deck": ((125, 55, 45), (60, 100, 75), (110, 112, 115), (50, 80, 120), (165, 120, 85), (90, 80, 75), (60, 65, 70)),
@@ -26,19 +26,27 @@ _PALETTES = {
     "gear": ((215, 110, 50), (200, 200, 195), (60, 100, 120), (120, 115, 105), (225, 190, 70)),
 }
 _PAINTS = {kind: np.array(palette, np.float64) for kind, palette in _PALETTES.items()}
-_WARSHIP_GREYS = np.array([[105, 112, 118], [135, 140, 145], [160, 165, 168]], np.float64)
+_WARSHIP_GRAYS = np.array([[105, 112, 118], [135, 140, 145], [160, 165, 168]], np.float64)
 
 
 def sample_paints(ship: Ship, rng: np.random.Generator) -> Paints:
-    """One paint a kind of part and ship, but containers in many."""
-    worn = rng.uniform(0.85, 1.15, (len(_PAINTS), _CONTAINER_PAINTS, 3)) * rng.uniform(0.7, 1.15)
-    choice = rng.random((len(_PAINTS), _CONTAINER_PAINTS))
+    """Draw the colors of a ship: one color per kind of deck object, but several for containers.
+
+    Args:
+        ship: the ship.
+        rng: source of randomness.
+
+    Returns:
+        Colors by kind.
+    """
+    fading = rng.uniform(0.85, 1.15, (len(_PAINTS), _CONTAINER_PAINTS, 3)) * rng.uniform(0.7, 1.15)
+    choices = rng.random((len(_PAINTS), _CONTAINER_PAINTS))
     paints = {}
-    for kind, fade, chosen in zip(_PAINTS, worn, choice, strict=True):
+    for kind, fade, choice in zip(_PAINTS, fading, choices, strict=True):
         count = _CONTAINER_PAINTS if kind == "container" else 1
         palette = _PAINTS[kind]
-        paints[kind] = palette[(chosen[:count] * len(palette)).astype(int)] * fade[:count]
+        paints[kind] = palette[(choice[:count] * len(palette)).astype(int)] * fade[:count]
     if ship.kind == "patrol" and rng.random() < 0.7:
-        grey = _WARSHIP_GREYS[rng.integers(len(_WARSHIP_GREYS))]
-        paints = {kind: grey[None] * rng.uniform(0.8, 1.15) for kind in paints}
+        gray = _WARSHIP_GRAYS[rng.integers(len(_WARSHIP_GRAYS))]
+        paints = {kind: gray[None] * rng.uniform(0.8, 1.15) for kind in paints}
     return paints

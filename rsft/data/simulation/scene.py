@@ -1,4 +1,4 @@
-"""Simulated harbours and roads: many ships in one image, none on land or on top of another."""
+"""Simulated harbors: positions of many ships that neither overlap nor lie on land."""
 
 from __future__ import annotations
 
@@ -10,21 +10,36 @@ from rsft.data.simulation.clutter import Shore
 from rsft.data.simulation.scatterers import Pose
 from rsft.data.simulation.ships import sample_ship
 
-_TRIES = 40  # for a free place
+_TRIES = 40  # per ship, to find a free position
 _CLEARANCE = 8.0  # metres between ships
 
 
 def sample_shore(rng: np.random.Generator, side: float) -> Shore:
-    """A shore that takes up to a third of a square of `side` metres."""
+    """Draw a shore whose land covers up to a third of the image.
+
+    Args:
+        rng: source of randomness.
+        side: side of the image in metres.
+
+    Returns:
+        The shore.
+    """
     return Shore(float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.15, 0.45) * side))
 
 
 def place_ships(kinds: Sequence[str], shore: Shore | None, side: float, rng: np.random.Generator) -> dict[int, Pose]:
-    """Ships at random places in a square of `side` metres, their centres inside; half of them moored if there is land.
+    """Draw ships at random positions; if the image has land, half of them are moored.
 
-    Returns the poses by index into `kinds`; a ship that finds no place is left out.
+    Args:
+        kinds: class of each ship.
+        shore: the shore; None for open water.
+        side: side of the image in metres; ship centers lie inside.
+        rng: source of randomness.
+
+    Returns:
+        Poses by index into `kinds`. A ship without a free position is left out.
     """
-    placed: dict[int, Pose] = {}
+    poses: dict[int, Pose] = {}
     for index, kind in enumerate(kinds):
         ship = sample_ship(kind, rng)
         for _ in range(_TRIES):
@@ -38,22 +53,23 @@ def place_ships(kinds: Sequence[str], shore: Shore | None, side: float, rng: np.
                 x, y = rng.uniform(-0.5, 0.5, 2) * side
                 heading = rng.uniform(0, 2 * np.pi)
             pose = Pose(ship, float(x), float(y), float(heading))
-            if _fits(pose, list(placed.values()), shore, side):
-                placed[index] = pose
+            if _fits(pose, list(poses.values()), shore, side):
+                poses[index] = pose
                 break
-    return placed
+    return poses
 
 
 def _fits(pose: Pose, others: list[Pose], shore: Shore | None, side: float) -> bool:
+    """Return True if a ship lies in the image, on water and apart from other ships."""
     if max(abs(pose.x), abs(pose.y)) > side / 2:
         return False
     if shore is not None and shore.distance_inland(*pose.bounding_box().T).max() > 0:
         return False
-    return all(_apart(pose, other) and _apart(other, pose) for other in others)
+    return all(_separated(pose, other) and _separated(other, pose) for other in others)
 
 
-def _apart(pose: Pose, other: Pose) -> bool:
-    """Whether an axis of `pose` separates the two boxes."""
+def _separated(pose: Pose, other: Pose) -> bool:
+    """Return True if an axis of `pose` separates the two boxes."""
     cos, sin = np.cos(pose.heading), np.sin(pose.heading)
     offset = (other.bounding_box() - (pose.x, pose.y)) @ np.array([[cos, -sin], [sin, cos]])
     half = np.array([pose.ship.length, pose.ship.beam]) / 2 + _CLEARANCE

@@ -1,4 +1,4 @@
-"""Simulated ships, drawn at random a class; sizes follow the usual ranges of each trade."""
+"""Random ships by class; their sizes follow the usual ranges of each trade."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class ShipClass:
-    """What ships of a class measure, and what stands on their decks.
+    """Ranges of sizes of a class of ships, and its layout on deck.
 
     Attributes:
-        length: in metres, log-uniform.
-        slenderness: length / beam.
-        freeboard: over the beam.
-        bow, stern: tapers, as fractions of the length.
+        length: length in metres, drawn log-uniformly.
+        slenderness: length over beam.
+        freeboard: freeboard over beam.
+        bow: taper of the bow, as a fraction of the length.
+        stern: taper of the stern, as a fraction of the length.
+        deck_layout: draws the objects on the deck of a hull.
     """
 
     length: Range
@@ -48,22 +50,30 @@ SHIP_KINDS = tuple(SHIP_CLASSES)
 
 
 def sample_ship(kind: str, rng: np.random.Generator) -> Ship:
-    """A random ship of `kind`, one of CLASSES; every part lies inside the outline."""
+    """Draw a random ship.
+
+    Args:
+        kind: one of SHIP_KINDS.
+        rng: source of randomness.
+
+    Returns:
+        The ship; all its deck objects lie inside its outline, sorted by height.
+    """
     ranges = SHIP_CLASSES[kind]
     length = float(np.exp(rng.uniform(*np.log(ranges.length))))
     beam = length / rng.uniform(*ranges.slenderness)
     freeboard = beam * rng.uniform(*ranges.freeboard)
     hull = Ship(kind, length, beam, freeboard, rng.uniform(*ranges.bow), rng.uniform(*ranges.stern), ())
-    parts = _inside(hull, ranges.deck_layout(hull, rng))
-    return replace(hull, parts=tuple(sorted(parts, key=lambda part: part.height)))
+    deck_objects = _fit_into_hull(hull, ranges.deck_layout(hull, rng))
+    return replace(hull, deck_objects=tuple(sorted(deck_objects, key=lambda box: box.height)))
 
 
-def _inside(hull: Ship, parts: list[DeckObject]) -> list[DeckObject]:
-    """Shift and narrow parts until they lie within the hull."""
-    x, y, half, width = np.array([(part.x, part.y, part.length / 2, part.width) for part in parts]).T
+def _fit_into_hull(hull: Ship, deck_objects: list[DeckObject]) -> list[DeckObject]:
+    """Shift and narrow boxes until they lie within the hull."""
+    x, y, half, width = np.array([(box.x, box.y, box.length / 2, box.width) for box in deck_objects]).T
     x = np.clip(x, half - hull.length / 2, 0.46 * hull.length - half)
     room = 0.98 * hull.half_beam(np.stack([x - half, x + half])).min(axis=0)
     width = np.minimum(width, 2 * room)
     y = np.clip(y, width / 2 - room, room - width / 2)
-    places = zip(parts, x.tolist(), y.tolist(), width.tolist(), strict=True)
-    return [replace(part, x=x, y=y, width=width) for part, x, y, width in places]
+    fitted = zip(deck_objects, x.tolist(), y.tolist(), width.tolist(), strict=True)
+    return [replace(box, x=x, y=y, width=width) for box, x, y, width in fitted]

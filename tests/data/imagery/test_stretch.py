@@ -30,7 +30,7 @@ def apply(stretch, *values):
             Stretch(low=-25, high=0),
             (-np.inf, np.nan, np.inf, -12.5),
             [0, 0, 0, 128],
-        ),  # pixels without a value are black
+        ),  # no value: black
         (CHIP_MAX, (np.nan, np.inf, 4), [0, 0, 255]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Optical renderings of simulated ships."""
+"""Simulated optical images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def ship(kind: str = "cargo", seed: int = 0) -> Ship:
 
 
 @pytest.mark.parametrize("kind", SHIP_KINDS)
-def test_every_kind_is_drawn(kind: str) -> None:
+def test_every_ship_class_is_visible(kind: str) -> None:
     image, relief, surfaces = render_optical_scene(ship(kind), np.random.default_rng(1))
     assert image.shape == (64, 64, 3)
     assert image.dtype == np.uint8
@@ -25,15 +25,15 @@ def test_every_kind_is_drawn(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [*SHIP_KINDS, None])
-def test_one_seed_one_image(kind: str | None) -> None:
-    drawn = ship(kind) if kind else None
-    first, second, other = (render_optical_chip(drawn, np.random.default_rng(seed)) for seed in (4, 4, 5))
+def test_image_depends_on_the_seed_only(kind: str | None) -> None:
+    simulated_ship = ship(kind) if kind else None
+    first, second, other = (render_optical_chip(simulated_ship, np.random.default_rng(seed)) for seed in (4, 4, 5))
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_without_a_ship_nothing_stands_out(seed: int) -> None:
+def test_image_without_a_ship_has_no_relief(seed: int) -> None:
     image, relief, surfaces = render_optical_scene(None, np.random.default_rng(seed), size=48)
     assert image.shape == (48, 48, 3)
     assert not relief.any()
@@ -41,10 +41,12 @@ def test_without_a_ship_nothing_stands_out(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_spacing_and_heading_are_obeyed(seed: int) -> None:
-    drawn = ship("tanker", seed)
+def test_spacing_and_heading_are_as_requested(seed: int) -> None:
+    simulated_ship = ship("tanker", seed)
     heading, pixels = 0.9, 40
-    _, relief, _ = render_optical_scene(drawn, np.random.default_rng(seed), 64, drawn.length / pixels, heading)
+    _, relief, _ = render_optical_scene(
+        simulated_ship, np.random.default_rng(seed), 64, simulated_ship.length / pixels, heading
+    )
     y, x = np.nonzero(relief > 0.02)
     values, vectors = np.linalg.eigh(np.cov(x, y))
     axis = vectors[:, 1]
@@ -54,21 +56,21 @@ def test_spacing_and_heading_are_obeyed(seed: int) -> None:
     assert values[1] > 8 * values[0]
 
 
-def test_a_ship_larger_than_the_chip() -> None:
+def test_ship_larger_than_the_chip() -> None:
     image, relief, _ = render_optical_scene(ship("container"), np.random.default_rng(0), 32, spacing=0.5)
     assert image.shape == (32, 32, 3)
     assert (relief > 0).mean() > 0.3
 
 
-def test_noise_is_no_speckle() -> None:
-    """Grain of an optical sensor stays far below that of single-look radar, whose deviation equals its mean."""
+def test_sensor_noise_is_weaker_than_speckle() -> None:
+    """The noise of an optical sensor is far below that of single-look SAR, whose standard deviation equals its mean."""
     chips = [render_optical_chip(None, np.random.default_rng(seed)).astype(float) for seed in range(60)]
-    grain = [np.abs(np.diff(chip, axis=1)).mean() / chip.mean() for chip in chips]
-    assert np.median(grain) < 0.15
+    noise = [np.abs(np.diff(chip, axis=1)).mean() / chip.mean() for chip in chips]
+    assert np.median(noise) < 0.15
 
 
 @pytest.mark.parametrize(
-    ("kind", "colour", "height"),
+    ("kind", "color", "height"),
     [
         ("cargo", (100.0, 143.5, 165.6), 0.0681),
         ("container", (78.7, 91.1, 98.1), 0.0295),
@@ -81,11 +83,11 @@ def test_noise_is_no_speckle() -> None:
         (None, (152.7, 145.4, 144.2), 0.0),
     ],
 )
-def test_images_stay_those_that_the_embedded_backbone_saw(
-    kind: str | None, colour: tuple[float, ...], height: float
+def test_images_are_those_that_the_simship_encoder_was_trained_on(
+    kind: str | None, color: tuple[float, ...], height: float
 ) -> None:
     rng = np.random.default_rng(7)
-    drawn = sample_ship(kind, rng) if kind else None
-    image, relief, _ = render_optical_scene(drawn, rng, 32)
-    assert image.mean(axis=(0, 1)).tolist() == pytest.approx(colour, abs=0.2)
+    simulated_ship = sample_ship(kind, rng) if kind else None
+    image, relief, _ = render_optical_scene(simulated_ship, rng, 32)
+    assert image.mean(axis=(0, 1)).tolist() == pytest.approx(color, abs=0.2)
     assert relief.mean() == pytest.approx(height, abs=0.0005)

@@ -1,4 +1,4 @@
-"""The SAR simulator keeps to the physics it claims: speckle, K law, layover, shadow, sidelobes."""
+"""Physics of the SAR simulator: speckle, K-distributed clutter, layover, shadow, sidelobes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from rsft.data.simulation.scatterers import Pose
 from rsft.data.simulation.scene import place_ships
 from rsft.data.simulation.ships import SHIP_KINDS, DeckObject, Ship, sample_ship
 
-RADAR = SarSensor(spacing=(2.0, 2.0), incidence=35.0, looks=1, oversampling=1.2, taper=1.0, defocus=0.0)
+SENSOR = SarSensor(spacing=(2.0, 2.0), incidence=35.0, looks=1, oversampling=1.2, taper=1.0, defocus=0.0)
 TOWER = Ship("cargo", 60, 20, 4, 0.2, 0.1, (DeckObject(0, 0, 10, 10, 40, "house"),))
 
 
-def power(*poses: Pose, radar: SarSensor = RADAR, seed: int = 0, shore: Shore | None = None) -> np.ndarray:
-    return render_sar_scene(list(poses), shore, radar, np.random.default_rng(seed), 128).astype(float) ** 2
+def power(*poses: Pose, sensor: SarSensor = SENSOR, seed: int = 0, shore: Shore | None = None) -> np.ndarray:
+    return render_sar_scene(list(poses), shore, sensor, np.random.default_rng(seed), 128).astype(float) ** 2
 
 
 @pytest.mark.parametrize("looks", [1, 4])
-def test_speckle_of_the_sea_averages_with_the_looks(looks: int) -> None:
+def test_speckle_contrast_decreases_with_the_looks(looks: int) -> None:
     contrasts = []
     for seed in range(12):
-        image = power(radar=replace(RADAR, looks=looks), seed=seed)
+        image = power(sensor=replace(SENSOR, looks=looks), seed=seed)
         contrasts.append(image.var() / image.mean() ** 2)
     assert min(contrasts) > 0.9 / looks  # gamma speckle alone has 1 / L; texture adds to it
     assert np.median(contrasts) < 1.6 / looks
@@ -44,49 +44,49 @@ def test_sea_texture_has_mean_one_and_varies() -> None:
     assert min(field.min() for field in fields) >= 0 and all(field.std() > 0.03 for field in fields)
 
 
-def test_a_tower_leans_toward_the_radar_and_casts_a_shadow_away_from_it() -> None:
+def test_tower_has_layover_toward_the_sensor_and_a_shadow_behind() -> None:
     pose = Pose(TOWER, 0, 0, np.pi / 2)  # the keel along azimuth, the hull 20 m wide in range
-    radar = replace(RADAR, looks=4, taper=0.54)  # without sidelobes, which would fill the shadow
-    image = np.median([power(pose, radar=radar, seed=seed) for seed in range(8)], axis=0)
-    x, y = (axis.ravel() for axis in pixel_grid(128, RADAR.spacing))
+    sensor = replace(SENSOR, looks=4, taper=0.54)  # without sidelobes, which would fill the shadow
+    image = np.median([power(pose, sensor=sensor, seed=seed) for seed in range(8)], axis=0)
+    x, y = (axis.ravel() for axis in pixel_grid(128, SENSOR.spacing))
     rows = abs(y) < 4
     sea = np.median(image[abs(y) > 60])
-    laid_over = image[np.ix_(rows, (x > -60) & (x < -40))].mean()
-    beyond = image[np.ix_(rows, (x > 14) & (x < 30))].mean()
-    assert laid_over > 10 * sea and beyond < 0.5 * sea
+    layover = image[np.ix_(rows, (x > -60) & (x < -40))].mean()
+    shadow = image[np.ix_(rows, (x > 14) & (x < 30))].mean()
+    assert layover > 10 * sea and shadow < 0.5 * sea
 
 
-def test_steeper_incidence_lays_over_further() -> None:
+def test_steeper_incidence_increases_layover() -> None:
     pose = Pose(TOWER, 0, 0, np.pi / 2)
-    x = pixel_grid(128, RADAR.spacing)[0].ravel()
+    x = pixel_grid(128, SENSOR.spacing)[0].ravel()
     centroids = []
     for incidence in (45.0, 25.0):
-        image = power(pose, radar=replace(RADAR, incidence=incidence, looks=4))
+        image = power(pose, sensor=replace(SENSOR, incidence=incidence, looks=4))
         centroids.append((image.sum(axis=0) * x).sum() / image.sum())
     assert centroids[1] < centroids[0] - 5
 
 
-def test_a_strong_point_has_the_sidelobes_of_a_sinc() -> None:
+def test_sidelobes_of_a_strong_point() -> None:
     levels = []
     for taper in (1.0, 0.54):
-        spectrum = np.fft.fftshift(replace(RADAR, taper=taper).spectral_window(512)[0])
-        point = np.abs(np.fft.ifft(spectrum, 8192)) ** 2  # 16 samples a pixel
+        spectrum = np.fft.fftshift(replace(SENSOR, taper=taper).spectral_window(512)[0])
+        point = np.abs(np.fft.ifft(spectrum, 8192)) ** 2  # 16 samples per pixel
         lobes = [point[k] for k in range(1, 800) if point[k - 1] < point[k] > point[k + 1]]
         levels.append(10 * np.log10(max(lobes) / point[0]))
     assert levels == pytest.approx([-13.3, -42.7], abs=1)
 
 
-def test_motion_smears_along_azimuth_alone() -> None:
+def test_motion_defocuses_but_keeps_the_power() -> None:
     pose = Pose(TOWER, 0, 0, 0.3)
-    sharp, smeared = (power(pose, radar=replace(RADAR, defocus=phase)) for phase in (0.0, 60.0))
+    sharp, smeared = (power(pose, sensor=replace(SENSOR, defocus=phase)) for phase in (0.0, 60.0))
     assert smeared.max() < 0.6 * sharp.max()
     assert smeared.sum() == pytest.approx(sharp.sum(), rel=0.2)
 
 
 @pytest.mark.parametrize("kind", SHIP_KINDS)
-def test_every_class_stands_out_of_the_sea(kind: str) -> None:
+def test_every_ship_class_is_brighter_than_the_sea(kind: str) -> None:
     rng = np.random.default_rng(1)
-    amplitude = render_sar_chip(sample_ship(kind, rng), replace(RADAR, spacing=(3.0, 3.0)), rng, 128)
+    amplitude = render_sar_chip(sample_ship(kind, rng), replace(SENSOR, spacing=(3.0, 3.0)), rng, 128)
     assert amplitude.dtype == np.float32 and amplitude.shape == (128, 128) and np.isfinite(amplitude).all()
     assert amplitude[48:80, 48:80].max() > 4 * np.median(amplitude)
 
@@ -96,27 +96,27 @@ def test_land_is_brighter_than_water() -> None:
     assert np.mean(image[:, 80:]) > 1.5 * np.mean(image[:, :60])
 
 
-def test_same_seed_same_image() -> None:
-    first, again, other = (render_sar_chip(TOWER, RADAR, np.random.default_rng(seed), 64) for seed in (3, 3, 4))
+def test_image_depends_on_the_seed_only() -> None:
+    first, again, other = (render_sar_chip(TOWER, SENSOR, np.random.default_rng(seed), 64) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-def test_a_seed_keeps_its_image() -> None:
+def test_image_of_a_seed_is_stable_across_versions() -> None:
     rng = np.random.default_rng(7)
     amplitude = render_sar_chip(sample_ship("tanker", rng), sample_sensor(rng, (3.0, 2.0)), rng, 64)
     assert amplitude.mean() == pytest.approx(2.134, abs=0.002) and amplitude.max() == pytest.approx(31.96, abs=0.05)
 
 
-def test_files_use_their_range() -> None:
-    amplitude = render_sar_chip(TOWER, RADAR, np.random.default_rng(0), 128)
+def test_digital_numbers_use_their_range() -> None:
+    amplitude = render_sar_chip(TOWER, SENSOR, np.random.default_rng(0), 128)
     assert amplitude_to_uint8(amplitude).max() == 255 and amplitude_to_uint8(amplitude).dtype == np.uint8
     numbers = amplitude_to_uint16(amplitude, 100)
     np.testing.assert_allclose(numbers[amplitude < 600] / 100, amplitude[amplitude < 600], atol=0.006)
     assert amplitude_to_uint16(amplitude, 1e6).max() == 65535
 
 
-def test_ships_of_a_scene_keep_apart_and_off_the_land() -> None:
+def test_ships_of_a_scene_neither_overlap_nor_lie_on_land() -> None:
     shore = Shore(0.4, 100.0)
     poses = list(place_ships(["tanker", "fishing"] * 5, shore, 1000, np.random.default_rng(0)).values())
     assert len(poses) >= 6

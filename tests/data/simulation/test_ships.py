@@ -1,4 +1,4 @@
-"""The geometry of simulated ships."""
+"""Geometry of simulated ships."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 from rsft.data.simulation.ships import DECK_OBJECT_KINDS, SHIP_CLASSES, SHIP_KINDS, Ship, sample_ship
 
 
-def draw_many(kind: str, count: int = 40) -> list[Ship]:
+def sample_ships(kind: str, count: int = 40) -> list[Ship]:
     rng = np.random.default_rng(3)
     return [sample_ship(kind, rng) for _ in range(count)]
 
 
 @pytest.mark.parametrize("kind", SHIP_KINDS)
-def test_sizes_are_those_of_the_class(kind: str) -> None:
+def test_sizes_are_in_the_ranges_of_the_class(kind: str) -> None:
     ranges = SHIP_CLASSES[kind]
-    for ship in draw_many(kind):
+    for ship in sample_ships(kind):
         assert ship.kind == kind
         assert ranges.length[0] <= ship.length <= ranges.length[1]
         assert ranges.slenderness[0] <= ship.length / ship.beam <= ranges.slenderness[1]
@@ -25,14 +25,14 @@ def test_sizes_are_those_of_the_class(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SHIP_KINDS)
-def test_parts_lie_inside_the_hull(kind: str) -> None:
-    for ship in draw_many(kind):
+def test_deck_objects_lie_inside_the_hull(kind: str) -> None:
+    for ship in sample_ships(kind):
         outline = ship.outline().astype(np.float32)
-        for part in ship.deck_objects:
-            assert part.kind in DECK_OBJECT_KINDS
-            assert min(part.length, part.width, part.height) > 0
-            for x in (part.x - part.length / 2, part.x + part.length / 2):
-                for y in (part.y - part.width / 2, part.y + part.width / 2):
+        for box in ship.deck_objects:
+            assert box.kind in DECK_OBJECT_KINDS
+            assert min(box.length, box.width, box.height) > 0
+            for x in (box.x - box.length / 2, box.x + box.length / 2):
+                for y in (box.y - box.width / 2, box.y + box.width / 2):
                     assert cv2.pointPolygonTest(outline, (x, y), True) > -0.02 * ship.beam
 
 
@@ -44,13 +44,13 @@ def test_outline_spans_length_and_beam() -> None:
     assert ship.half_beam(ship.length / 2) == 0
 
 
-def test_parts_are_sorted_by_height() -> None:
-    heights = [part.height for part in sample_ship("container", np.random.default_rng(1)).deck_objects]
+def test_deck_objects_are_sorted_by_height() -> None:
+    heights = [box.height for box in sample_ship("container", np.random.default_rng(1)).deck_objects]
     assert heights == sorted(heights)
 
 
 @pytest.mark.parametrize("kind", SHIP_KINDS)
-def test_one_seed_one_ship(kind: str) -> None:
+def test_ship_depends_on_the_seed_only(kind: str) -> None:
     first, second, other = (sample_ship(kind, np.random.default_rng(seed)) for seed in (5, 5, 6))
     assert first == second != other
 
@@ -65,8 +65,8 @@ def test_one_seed_one_ship(kind: str) -> None:
         ("fishing", "gear"),
     ],
 )
-def test_typical_parts(kind: str, typical: str) -> None:
-    assert all(typical in {part.kind for part in ship.deck_objects} for ship in draw_many(kind))
+def test_typical_deck_objects(kind: str, typical: str) -> None:
+    assert all(typical in {box.kind for box in ship.deck_objects} for ship in sample_ships(kind))
 
 
 def test_unknown_kind() -> None:

@@ -1,4 +1,4 @@
-"""Simulated archives: their formats are those that the readers of the real ones read."""
+"""The readers of the real data sets read the simulated trees."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_fusar_reader_finds_every_chip_with_its_row(fusar: Path) -> None:
     assert row.endswith("Cargo\\BulkCarrier")
 
 
-def test_fusar_files_are_of_mixed_depth(tmp_path: Path) -> None:
+def test_fusar_files_have_8_or_16_bits(tmp_path: Path) -> None:
     write_fusar_tree(tmp_path / "raw", {"Fishing": 12}, size=32, jobs=1)
-    kinds = {read_chip(chip.path).dtype.name for chip in FUSARShip(tmp_path / "raw").chips}
-    assert kinds == {"uint8", "uint16"}
+    dtypes = {read_chip(chip.path).dtype.name for chip in FUSARShip(tmp_path / "raw").chips}
+    assert dtypes == {"uint8", "uint16"}
 
 
-def test_a_seed_is_a_tree_whatever_the_number_of_processes(fusar: Path, tmp_path: Path) -> None:
+def test_tree_depends_on_the_seed_but_not_on_the_number_of_processes(fusar: Path, tmp_path: Path) -> None:
     write_fusar_tree(tmp_path / "again", COUNTS, size=64, clutter=2, jobs=2)
     assert digest(tmp_path / "again") == digest(fusar)
     write_fusar_tree(tmp_path / "other", {"Tanker": 2}, size=64, seed=1, jobs=1)
