@@ -1,4 +1,4 @@
-"""`rsft predict`: from new chips or scenes to a table of classes."""
+"""`rsft predict`: classify chips or scenes, and write a table."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import typer
 
 from rsft.cli.display.console import progress, show_paths, show_predictions
 from rsft.cli.options import BundleArgument, DeviceOption, OverwriteOption, band_names
+from rsft.inference.engines.base import ENGINES
 
 if TYPE_CHECKING:
-    from rsft.inference.predict.request import Request
+    from rsft.inference.predict.request import PredictionRequest
 
 app = typer.Typer()
 
-_PLACES, _PIXELS, _JOB, _ARCHIVE = "Where to look in a scene", "What the pixels are", "The job", "Many scenes"
-_ENGINE = "How it is computed"
+_LOCATIONS, _PIXELS, _JOB = "Where to cut chips in a scene", "Pixels of the input", "Job"
+_ARCHIVE, _ENGINE = "Many scenes", "Engine"
 
 
 InputsArgument = Annotated[
     list[Path],
     typer.Argument(
-        metavar="INPUT...", help="Chips: files, folders, globs, @list. With --at, --grid or --detect: scenes."
+        metavar="INPUT...", help="Chips: files, folders, globs, @list. Scenes if --at, --grid or --detect is given."
     ),
 ]
 OutOption = Annotated[
-    Path, typer.Option("--out", "-o", help="Table to write: .gpkg, .geojson, .parquet or .csv. With --ray: a folder.")
+    Path, typer.Option("--out", "-o", help="Output table: .gpkg, .geojson, .parquet or .csv. With --ray: a folder.")
 ]
 
 
@@ -36,45 +37,56 @@ def _option(panel: str, help_text: str, *names: str, **limits: Any) -> Any:
 
 At = Annotated[
     Path | None,
-    _option(_PLACES, "Positions: .gpkg, .geojson, .csv; DOTA or YOLO .txt, or a folder; COCO .json."),
+    _option(
+        _LOCATIONS, "Positions of objects: .gpkg, .geojson, .csv; DOTA or YOLO .txt, or a folder of them; COCO .json."
+    ),
 ]
-AtCrs = Annotated[str | None, _option(_PLACES, "Their coordinate system, where they do not say: EPSG:32633, or pixel.")]
-Grid = Annotated[int | None, _option(_PLACES, "Tiles of so many pixels.", min=1)]
-Stride = Annotated[int | None, _option(_PLACES, "From tile to tile; side by side if left out.", min=1)]
-Detect = Annotated[bool, _option(_PLACES, "Bright objects on dark water (CA-CFAR), ships or not.", "--detect")]
-Pfa = Annotated[float, _option(_PLACES, "False alarms a pixel of --detect.")]
-Land = Annotated[Path | None, _option(_PLACES, "Polygons that --detect leaves out.")]
-Side = Annotated[int | None, _option(_PIXELS, "Of a chip in pixels; the bundle's if left out.", min=1)]
-Margin = Annotated[int | None, _option(_PIXELS, "Cut boxes as they are, with so many pixels around.", min=0)]
-Unit = Annotated[str | None, _option(_PIXELS, "Where files do not say: amplitude, intensity, sigma0, db.")]
-Bands = Annotated[str | None, _option(_PIXELS, "In their order, such as VH,VV; else the file's own, or the bundle's.")]
-Spacing = Annotated[float | None, _option(_PIXELS, "Metres a pixel, where files do not say.", min=0.001)]
-ResampleTo = Annotated[float | None, _option(_PIXELS, "Bring chips to so many metres a pixel.", min=0.001)]
-Chips = Annotated[Path | None, _option(_JOB, "Folder to keep the cut chips in, as GeoTIFF.")]
-Html = Annotated[Path | None, _option(_JOB, "Page to look through the chips and to correct them.")]
-Strict = Annotated[bool, _option(_JOB, "Exit with 1 if anything was refused.", "--strict")]
-BatchSize = Annotated[int, _option(_JOB, "Chips in a pass.", min=1)]
-Readers = Annotated[int, _option(_JOB, "Threads that read ahead.", min=1)]
-Ray = Annotated[bool, _option(_ARCHIVE, "Scenes over processes and machines by Ray Data, a .gpkg each.", "--ray")]
-Address = Annotated[str | None, _option(_ARCHIVE, "Of a Ray cluster, such as auto; this machine if left out.")]
-Jobs = Annotated[int | None, _option(_ARCHIVE, "Scenes at once, at most.", min=1)]
+AtCrs = Annotated[
+    str | None, _option(_LOCATIONS, "Coordinate system of --at, if the file does not name one: EPSG:32633, or pixel.")
+]
+Grid = Annotated[int | None, _option(_LOCATIONS, "Tile the scene; size of a tile in chip pixels.", min=1)]
+Stride = Annotated[
+    int | None, _option(_LOCATIONS, "Step between tiles in chip pixels (default: the tile size, no overlap).", min=1)
+]
+Detect = Annotated[
+    bool, _option(_LOCATIONS, "Detect bright objects on dark water by CA-CFAR. They need not be ships.", "--detect")
+]
+Pfa = Annotated[float, _option(_LOCATIONS, "False alarms per pixel of water, for --detect.")]
+Land = Annotated[Path | None, _option(_LOCATIONS, "Polygons of land, in which --detect finds nothing.")]
+Side = Annotated[int | None, _option(_PIXELS, "Chip size in pixels (default: the bundle's).", min=1)]
+Margin = Annotated[int | None, _option(_PIXELS, "Cut chips along boxes, with this margin in pixels.", min=0)]
+Unit = Annotated[str | None, _option(_PIXELS, "Unit, if the files do not name it: amplitude, intensity, sigma0 or db.")]
+Bands = Annotated[
+    str | None,
+    _option(_PIXELS, "Bands in the order of the file, such as VH,VV (default: as the file or the bundle names them)."),
+]
+Spacing = Annotated[float | None, _option(_PIXELS, "Pixel spacing in meters of files without georeference.", min=0.001)]
+ResampleTo = Annotated[float | None, _option(_PIXELS, "Resample chips to this pixel spacing in meters.", min=0.001)]
+Chips = Annotated[Path | None, _option(_JOB, "Folder in which chips cut from scenes are saved as GeoTIFF.")]
+Html = Annotated[Path | None, _option(_JOB, "Review page to write, on which labels can be corrected.")]
+Strict = Annotated[bool, _option(_JOB, "Exit with status 1 if anything was rejected.", "--strict")]
+BatchSize = Annotated[int, _option(_JOB, "Number of chips in a batch.", min=1)]
+Readers = Annotated[int, _option(_JOB, "Number of threads that read chips.", min=1)]
+Ray = Annotated[bool, _option(_ARCHIVE, "Classify scenes in parallel by Ray Data, with one .gpkg per scene.", "--ray")]
+Address = Annotated[str | None, _option(_ARCHIVE, "Address of a Ray cluster, such as auto (default: this machine).")]
+Jobs = Annotated[int | None, _option(_ARCHIVE, "Largest number of scenes at the same time.", min=1)]
 Engine = Annotated[
     str,
     _option(
         _ENGINE,
-        "auto (measured here, exact), torch, onnx, openvino, or an export of this bundle (`rsft export`).",
+        f"auto (the fastest that is exact), {', '.join(ENGINES)}, or an export of this bundle (`rsft export`).",
         metavar="ENGINE",
     ),
 ]
 Precision = Annotated[
     str | None,
-    _option(_ENGINE, "fp32; bf16 of torch or openvino; int8 of onnx or openvino, if it keeps the accuracy."),
+    _option(_ENGINE, "fp32, bf16 or int8 (default: fp32; with auto, any exact one). Not every engine supports each."),
 ]
 Also = Annotated[
     list[Path] | None,
     _option(
         _JOB,
-        "Another bundle on the same backbone; chips are read once. Its table is OUT with its name before the suffix.",
+        "Another bundle on the same backbone. Its table is OUT with the name of its recipe before the suffix.",
         metavar="BUNDLE",
     ),
 ]
@@ -112,26 +124,26 @@ def predict(
     address: Address = None,
     jobs: Jobs = None,
 ) -> None:
-    """Classify new chips, or places of scenes. What cannot be read or breaks the bundle's contract is listed.
+    """Classify chips or scenes. Chips that cannot be read or do not fulfill the bundle's contract are listed.
 
-    A job that was stopped goes on where it was if the same command is run again.
+    Run the same command again to resume an interrupted job.
     """
     from rsft.errors import RequestError
-    from rsft.inference.detection.detector import Detector
-    from rsft.inference.inputs.discovery import Declared
+    from rsft.inference.detection.detector import CfarOptions
+    from rsft.inference.inputs.discovery import Declaration
     from rsft.inference.predict.job import predict as classify
-    from rsft.inference.predict.multi_bundle import predict_together
-    from rsft.inference.predict.request import Request
-    from rsft.inference.predict.scene_plan import Look
-    from rsft.inference.scenes.chip_window import Wishes
-    from rsft.utils.malloc import keep_freed_memory
+    from rsft.inference.predict.multi_bundle import predict_bundles
+    from rsft.inference.predict.request import PredictionRequest
+    from rsft.inference.predict.scene_plan import SceneQuery
+    from rsft.inference.scenes.chip_window import ChipOptions
+    from rsft.utils.malloc import retain_freed_memory
 
     if land is not None and not detect:
-        raise RequestError("land without a detector", "--land", "give --detect as well")
-    request = Request(
-        look=Look(at, at_crs, grid, stride, Detector(pfa, land) if detect else None),
-        declared=Declared(unit, band_names(bands)),
-        wishes=Wishes(side, margin, resample_to, spacing),
+        raise RequestError("--land only works with --detect", "--land", "give --detect as well")
+    request = PredictionRequest(
+        query=SceneQuery(at, at_crs, grid, stride, CfarOptions(pfa, land) if detect else None),
+        declaration=Declaration(unit, band_names(bands)),
+        chip_options=ChipOptions(side, margin, resample_to, spacing),
         chips=chips,
         html=html,
         overwrite=overwrite,
@@ -143,15 +155,15 @@ def predict(
     )
     if ray:
         if also:
-            raise RequestError("an archive is classified by one bundle", "--also", "call it once for each")
+            raise RequestError("--ray takes one bundle", "--also", "run the command once per bundle")
         _archive(bundle, inputs, out, request, address, jobs, strict)
         return
     if address is not None or jobs is not None:
-        raise RequestError("without --ray there is one process", "--address, --jobs", "give --ray as well")
-    keep_freed_memory()
+        raise RequestError("--address and --jobs only work with --ray", "--address, --jobs", "give --ray as well")
+    retain_freed_memory()
     with progress() as report:
         if also:
-            results = predict_together([bundle, *also], inputs, out, request, report)
+            results = predict_bundles([bundle, *also], inputs, out, request, report)
         else:
             results = [classify(bundle, inputs, out, request, report)]
     for result in results:
@@ -162,17 +174,23 @@ def predict(
 
 
 def _archive(
-    bundle: Path, inputs: list[Path], out: Path, request: Request, address: str | None, jobs: int | None, strict: bool
+    bundle: Path,
+    inputs: list[Path],
+    out: Path,
+    request: PredictionRequest,
+    address: str | None,
+    jobs: int | None,
+    strict: bool,
 ) -> None:
     from rsft.cli.display.console import show_archive
     from rsft.inference.archive.archive import predict_archive
-    from rsft.utils.ray_cluster import require
+    from rsft.utils.optional_dependencies import check_installed
 
-    require("ray", "ray")
-    from rsft.inference.archive.ray_executor import on_ray
+    check_installed("ray", "ray")
+    from rsft.inference.archive.ray_executor import ray_executor
 
     with progress() as report:
-        archive = predict_archive(bundle, inputs, out, request, on_ray(address, jobs), report)
+        archive = predict_archive(bundle, inputs, out, request, ray_executor(address, jobs), report)
     show_archive(archive)
-    if strict and any(outcome.status == "failed" or outcome.refused for outcome in archive.outcomes):
+    if strict and any(outcome.status == "failed" or outcome.refused for outcome in archive.scenes):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""An archive on Ray, of whose workers one is killed."""
+"""Classify an archive on Ray, and kill a worker."""
 
 import csv
 import os
@@ -13,36 +13,36 @@ import numpy as np
 import pyogrio
 import pytest
 
-from tests.helpers.scenes import UTM, write
+from tests.helpers.scenes import UTM, write_geotiff
 
 NAMES = ("a", "b")
 
 
 @pytest.fixture
 def archive(run, tmp_path):
-    """Two scenes of 441 tiles and a text file; the command that classifies them."""
+    """Write two scenes of 441 tiles and a text file; return the folder and the command that classifies them."""
     (tmp_path / "in").mkdir()
     for seed, name in enumerate(NAMES):
         pixels = np.random.default_rng(seed).integers(1, 255, (192, 192), np.uint8)
-        write(tmp_path / f"in/{name}.tif", pixels, crs="EPSG:32633", transform=UTM)
+        write_geotiff(tmp_path / f"in/{name}.tif", pixels, crs="EPSG:32633", transform=UTM)
     (tmp_path / "in/d.tif").write_text("no image")
     command = ["predict", run, "in/*.tif", "-o", "out", "--ray", "--grid", "32", "--stride", "8", "--batch-size", "4"]
     return tmp_path, [sys.executable, "-m", "rsft", *map(str, command)]
 
 
-def holder(path: Path) -> int | None:
-    """The process that has a file open."""
+def process_that_holds(path: Path) -> int | None:
+    """Return the process that has a file open."""
     for handle in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             if handle.resolve() == path and handle.parts[2] != str(os.getpid()):
                 return int(handle.parts[2])
-        except OSError:  # it is gone
+        except OSError:  # the process has ended
             continue
     return None
 
 
-def batches(journal: Path) -> int:
-    """As far as can be seen while another process holds it."""
+def count_batches(journal: Path) -> int:
+    """Estimate the number of batches in a journal that another process holds."""
     return journal.stat().st_size // 4096 if journal.exists() else 0
 
 
@@ -53,15 +53,15 @@ def summary(folder):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker in /proc")
-def test_a_worker_is_killed(archive):
+def test_killed_worker(archive):
     pytest.importorskip("ray.data")
     folder, command = archive
     journals = {name: folder / f"out/.{name}.gpkg.journal" for name in NAMES}
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
         victim = None
         while driver.poll() is None and victim is None:
-            far = [name for name, journal in journals.items() if batches(journal) > 20]
-            victim = next(((name, pid) for name in far if (pid := holder(journals[name]))), None)
+            advanced = [name for name, journal in journals.items() if count_batches(journal) > 20]
+            victim = next(((name, pid) for name in advanced if (pid := process_that_holds(journals[name]))), None)
             time.sleep(0.02)
         assert victim is not None, driver.communicate()[0]
         os.kill(victim[1], signal.SIGKILL)
@@ -80,7 +80,7 @@ def test_a_worker_is_killed(archive):
     assert "scenes: 2 skipped;" in again.stdout and "2 were done before" in again.stdout
 
 
-def test_ray_alone_takes_its_options(rsft, run, tmp_path):
+def test_options_that_need_ray(rsft, run, tmp_path):
     (tmp_path / "x.tif").touch()
     code, printed = rsft("predict", run, "x.tif", "-o", "x.csv", "--grid", "32", "--jobs", "2")
     assert code == 2 and "give --ray as well" in printed
@@ -88,7 +88,7 @@ def test_ray_alone_takes_its_options(rsft, run, tmp_path):
     assert code == 2 and "say where to look" in printed
 
 
-def test_nothing_left_needs_no_ray(rsft, run, tmp_path, monkeypatch):
+def test_finished_archive_does_not_start_ray(rsft, run, tmp_path, monkeypatch):
     monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started"))
     (tmp_path / "out").mkdir()
     with sqlite3.connect(tmp_path / "out/x.gpkg") as database:

@@ -1,4 +1,4 @@
-"""`rsft predict`: what is refused before any work."""
+"""`rsft predict` rejects wrong options before any work."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from rsft.cli import main
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
         (["-o", "out.shp"], ["cuts column names at 10 characters", ".gpkg"]),
-        (["-o", "out.gpkg", "--land", "l.gpkg"], ["land without a detector", "--detect"]),
+        (["-o", "out.gpkg", "--land", "l.gpkg"], ["--land only works with --detect", "--detect"]),
         (["-o", "out.gpkg", "--grid", "8", "--detect"], ["at once", "choose one"]),
         (["-o", "out.gpkg", "--stride", "8"], ["--grid as well"]),
         (["-o", "out.gpkg", "--detect", "--pfa", "2"], ["false alarm rate of 2", "1e-6"]),
-        (["-o", "out.gpkg", "--chips", "cut"], ["cut from scenes alone"]),
-        (["-o", "out.gpkg", "--html", "page.txt"], ["call it .html"]),
+        (["-o", "out.gpkg", "--chips", "cut"], ["only saved if they are cut from scenes"]),
+        (["-o", "out.gpkg", "--html", "page.txt"], ["give it the suffix .html"]),
         (["-o", "out.gpkg", "--resample-to", "0"], ["--resample-to"]),
     ],
 )
 @pytest.mark.slow
-def test_refused(run, tmp_path, monkeypatch, capsys, options, told):
+def test_refused(run, tmp_path, monkeypatch, capsys, options, words):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["rsft", "predict", str(run), "x.png", *options])
     with pytest.raises(SystemExit) as stop:
         main()
     printed = "".join(capsys.readouterr())
-    assert stop.value.code == 2 and all(word in printed for word in told) and "Traceback" not in printed
+    assert stop.value.code == 2 and all(word in printed for word in words) and "Traceback" not in printed
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""`rsft prepare dota` and `opensarship`, as a user types them."""
+"""`rsft prepare dota` and `rsft prepare opensarship`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_opensarship(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert store.classes == ("Cargo", "Tug") and sorted(store.table["split"]) == ["train"] * 2 + ["val"] * 2
 
 
-def test_a_class_that_a_split_lacks_is_told(
+def test_class_that_is_missing_in_a_split(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     write_scene(tmp_path / "src", GRD, {"Cargo_x3_y4": 70, "Tug_x5_y6": 52})

@@ -1,4 +1,4 @@
-"""Scenes and a model that tests make themselves."""
+"""Small scenes, and a toy bundle with a toy engine that classify chips by brightness."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import AS_IT_IS
-from rsft.inference.engines.selection import Chosen
-from rsft.models.outputs import Outputs
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
+from rsft.inference.selection.selection import SelectedEngine
+from rsft.models.outputs import ClassifierOutputs
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 CLASSES = ("dark", "bright")
 
 
-def contract(**facts) -> Contract:
-    """Bytes of one band HH, whole chips as 8 x 8 inputs."""
-    usual = {
-        "units": {"uint8": (AS_IT_IS,) * 3},
+def toy_contract(**fields) -> Contract:
+    """Return a contract for uint8 chips of one band HH, which are resized to inputs of 8 x 8 pixels.
+
+    Args:
+        fields: fields of the contract that differ.
+    """
+    defaults = {
+        "units": {"uint8": (IDENTITY_STRETCH,) * 3},
         "bands": ("HH",),
         "planes": ("HH",) * 3,
         "crop": None,
@@ -30,53 +34,78 @@ def contract(**facts) -> Contract:
         "mean": (0.5,) * 3,
         "std": (0.25,) * 3,
     }
-    return Contract(**(usual | facts))
+    return Contract(**(defaults | fields))
 
 
-def brightness(inputs: np.ndarray) -> Outputs:
-    """Logits (-x, x) of the mean input x, which is the feature as well."""
+def brightness_logits(inputs: np.ndarray) -> ClassifierOutputs:
+    """Return logits (-x, x) of the mean input x, which is also the feature."""
     mean = inputs.mean(axis=(1, 2, 3))[:, None]
-    return Outputs(np.concatenate([-mean, mean], 1), mean)
+    return ClassifierOutputs(np.concatenate([-mean, mean], 1), mean)
 
 
-def chosen(engine, bundle) -> Chosen:
-    """An engine in the place of `choose_engine`'s."""
-    return Chosen(engine, bundle.contract, "engine: toy", {"kind": "toy"})
+def toy_engine(infer, bundle) -> SelectedEngine:
+    """Return an engine as `select_engine` does.
+
+    Args:
+        infer: from network inputs to outputs.
+        bundle: holds the contract.
+    """
+    return SelectedEngine(infer, bundle.contract, "engine: toy", {"kind": "toy"})
 
 
-def bundle(**facts) -> SimpleNamespace:
-    """As much of a bundle as a job looks at."""
+def toy_bundle(**fields) -> SimpleNamespace:
+    """Return an object with those fields of a bundle that a prediction job uses.
+
+    Args:
+        fields: fields that differ.
+    """
     recipe = SimpleNamespace(name="ships", backbone=SimpleNamespace(name="toy"))
-    usual = {"classes": CLASSES, "contract": contract(), "sha256": "0" * 64, "confidence": None, "recipe": recipe}
-    return SimpleNamespace(**(usual | facts))
+    defaults = {"classes": CLASSES, "contract": toy_contract(), "sha256": "0" * 64, "calibrator": None}
+    return SimpleNamespace(**(defaults | {"recipe": recipe} | fields))
 
 
-def write(path: Path, pixels: np.ndarray, **facts) -> Path:
-    """A GeoTIFF of (B, H, W) or (H, W); `names` are those of the bands."""
+def write_geotiff(path: Path, pixels: np.ndarray, **profile) -> Path:
+    """Write a GeoTIFF and return its path.
+
+    Args:
+        path: path of the file.
+        pixels: (B, H, W) or (H, W).
+        profile: options of rasterio, and `names` of the bands.
+    """
     bands = pixels[None] if pixels.ndim == 2 else pixels
-    names = facts.pop("names", ())
-    profile = {"driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
-    with rasterio.open(path, "w", **profile, dtype=bands.dtype, **facts) as file:
+    names = profile.pop("names", ())
+    shape = {"driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
+    with rasterio.open(path, "w", **shape, dtype=bands.dtype, **profile) as file:
         file.write(bands)
         for index, name in enumerate(names, 1):
             file.set_band_description(index, name)
     return path
 
 
-def sea(height: int, width: int, seed: int = 0, looks: float = 4) -> np.ndarray:
-    """Speckled amplitude (H, W) with a mean intensity of 1, float32."""
+def simulate_sea(height: int, width: int, seed: int = 0, looks: float = 4) -> np.ndarray:
+    """Return speckled amplitude (H, W) with a mean intensity of 1, float32."""
     intensity = np.random.default_rng(seed).gamma(looks, 1 / looks, (height, width))
     return np.sqrt(intensity).astype(np.float32)
 
 
-def points(transform: Affine, height: int, width: int, crs: str, steps: int = 5) -> list[GroundControlPoint]:
-    """Ground control points of a grid, by a transform of pixels to longitude and latitude through `crs`."""
+def ground_control_points(
+    transform: Affine, height: int, width: int, crs: str, steps: int = 5
+) -> list[GroundControlPoint]:
+    """Return a grid of ground control points in longitude and latitude.
+
+    Args:
+        transform: from pixels to `crs`.
+        height: number of rows.
+        width: number of columns.
+        crs: coordinate system of the transform.
+        steps: number of points along each side.
+    """
     from pyproj import Transformer
 
     to_lonlat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    found = []
+    points = []
     for row in np.linspace(0, height, steps):
         for col in np.linspace(0, width, steps):
             x, y = to_lonlat.transform(*(transform * (col, row)))
-            found.append(GroundControlPoint(row=row, col=col, x=x, y=y))
-    return found
+            points.append(GroundControlPoint(row=row, col=col, x=x, y=y))
+    return points

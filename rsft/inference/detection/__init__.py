@@ -1,1 +1,1 @@
-"""Find bright objects in SAR scenes."""
+"""Detect bright objects in SAR scenes."""

@@ -1,7 +1,7 @@
-"""Cell-averaging constant false alarm rate: pixels brighter than their surroundings allow.
+"""Cell-averaging constant false alarm rate (CA-CFAR): find pixels that are brighter than their surroundings.
 
-With L looks, intensity over homogeneous water is gamma distributed, and its ratio to the mean of N others follows
-F(2L, 2LN) (Oliver and Quegan 2004, section 10.3); for L = 1 the factor is the well-known N (p^(-1/N) - 1).
+With L looks, the intensity of homogeneous water is gamma distributed, and its ratio to the mean of N other pixels
+follows F(2L, 2LN) (Oliver and Quegan 2004, section 10.3). For L = 1 the threshold is N (p^(-1/N) - 1).
 """
 
 from __future__ import annotations
@@ -13,27 +13,38 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-Plane = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-_LEAST = 0.25  # of the ring that must have a value
-_SMALLEST = 3  # pixels of an object
+_MIN_VALID_FRACTION = 0.25  # of the surroundings
+_MIN_OBJECT_PIXELS = 3
 
 
-class Rings(NamedTuple):
-    """Half sides of the squares around a pixel: what lies between the two is its surroundings."""
+class CfarWindow(NamedTuple):
+    """The surroundings of a pixel: all pixels between two squares around it.
+
+    Attributes:
+        guard: half the side of the inner square, without the pixel.
+        outer: half the side of the outer square, without the pixel.
+    """
 
     guard: int
     outer: int
 
     @property
     def cells(self) -> int:
-        """Pixels between the squares."""
+        """Number of pixels between the squares."""
         return (2 * self.outer + 1) ** 2 - (2 * self.guard + 1) ** 2
 
 
-class Blob(NamedTuple):
-    """Bright pixels that hang together: middle by intensity, corners (4, 2) around them, contrast in dB."""
+class BrightObject(NamedTuple):
+    """Connected bright pixels.
+
+    Attributes:
+        row: row of the middle, weighted by intensity.
+        col: column of the middle, weighted by intensity.
+        corners: (4, 2), row and column of the smallest rectangle around the pixels.
+        contrast: brightness of the brightest pixel above its surroundings in dB.
+    """
 
     row: float
     col: float
@@ -41,46 +52,70 @@ class Blob(NamedTuple):
     contrast: float
 
 
-def threshold(pfa: float, looks: float, cells: int) -> float:
-    """The ratio to the mean of `cells` surrounding pixels that water exceeds with probability `pfa`."""
+def cfar_threshold(pfa: float, looks: float, cells: int) -> float:
+    """Return the ratio to the mean of the surroundings that water exceeds with probability `pfa`.
+
+    Args:
+        pfa: probability of a false alarm.
+        looks: equivalent number of looks.
+        cells: number of pixels in the surroundings.
+    """
     return float(stats.f.isf(pfa, 2 * looks, 2 * looks * cells))
 
 
-def contrast(intensity: Plane, valid: Mask, rings: Rings) -> Plane:
-    """The ratio of each pixel (H, W) to the mean of its ring; 0 where it or too much of its ring has no value."""
+def cfar_contrast(intensity: NDArray[np.float32], valid: Mask, window: CfarWindow) -> NDArray[np.float32]:
+    """Compute the ratio of each pixel to the mean of its surroundings.
+
+    Args:
+        intensity: (H, W).
+        valid: (H, W), which pixels are water or objects on water.
+        window: the surroundings.
+
+    Returns:
+        The ratio (H, W); 0 where the pixel or too much of its surroundings is not valid.
+    """
     values = np.where(valid, intensity, 0).astype(np.float32)
     weights = valid.astype(np.float32)
-    total, count = (_sum(each, rings.outer) - _sum(each, rings.guard) for each in (values, weights))
-    known = valid & (count >= _LEAST * rings.cells) & (total > 0)
+    total, count = (_box_sum(x, window.outer) - _box_sum(x, window.guard) for x in (values, weights))
+    usable = valid & (count >= _MIN_VALID_FRACTION * window.cells) & (total > 0)
     ratio = np.zeros(values.shape, np.float32)
-    np.divide(values * count, total, out=ratio, where=known, casting="same_kind")
+    np.divide(values * count, total, out=ratio, where=usable, casting="same_kind")
     return ratio
 
 
-def blobs(ratio: Plane, factor: float, gap: int) -> list[Blob]:
-    """Pixels above `factor`, joined where no more than `gap` pixels lie between them."""
-    mask = ratio > factor
-    joined = cv2.dilate(mask.astype(np.uint8), np.ones((gap + 1, gap + 1), np.uint8))
-    _, labels = cv2.connectedComponents(joined, connectivity=8)
+def find_bright_objects(ratio: NDArray[np.float32], threshold: float, gap: int) -> list[BrightObject]:
+    """Group the pixels above a threshold into objects.
+
+    Args:
+        ratio: (H, W), see `cfar_contrast`.
+        threshold: smallest ratio of a bright pixel.
+        gap: number of dark pixels that may lie between the pixels of an object.
+
+    Returns:
+        The objects, without those of fewer than 3 pixels.
+    """
+    mask = ratio > threshold
+    dilated = cv2.dilate(mask.astype(np.uint8), np.ones((gap + 1, gap + 1), np.uint8))
+    _, label_image = cv2.connectedComponents(dilated, connectivity=8)
     rows, cols = np.nonzero(mask)
-    found = labels[rows, cols]
-    order = np.argsort(found, kind="stable")
-    edges = np.flatnonzero(np.diff(found[order])) + 1
-    groups = [group for group in np.split(order, edges) if len(group) >= _SMALLEST]
-    return [_blob(rows[group], cols[group], ratio) for group in groups]
+    labels = label_image[rows, cols]
+    order = np.argsort(labels, kind="stable")
+    boundaries = np.flatnonzero(np.diff(labels[order])) + 1
+    groups = [group for group in np.split(order, boundaries) if len(group) >= _MIN_OBJECT_PIXELS]
+    return [_bright_object(rows[group], cols[group], ratio) for group in groups]
 
 
-def _blob(rows: NDArray[Any], cols: NDArray[Any], ratio: Plane) -> Blob:
+def _bright_object(rows: NDArray[Any], cols: NDArray[Any], ratio: NDArray[np.float32]) -> BrightObject:
     weights = ratio[rows, cols].astype(np.float64)
     row, col = np.average(rows, weights=weights) + 0.5, np.average(cols, weights=weights) + 0.5
-    corners = np.stack(
+    pixel_corners = np.stack(
         [np.concatenate([cols, cols + 1, cols, cols + 1]), np.concatenate([rows, rows, rows + 1, rows + 1])], 1
     )
-    around = cv2.boxPoints(cv2.minAreaRect(corners.astype(np.float32)))[:, ::-1].astype(np.float64)
-    return Blob(float(row), float(col), around, 10 * float(np.log10(weights.max())))
+    box = cv2.boxPoints(cv2.minAreaRect(pixel_corners.astype(np.float32)))[:, ::-1].astype(np.float64)
+    return BrightObject(float(row), float(col), box, 10 * float(np.log10(weights.max())))
 
 
-def _sum(values: Plane, half: int) -> NDArray[np.float64]:
-    side = 2 * half + 1
-    summed = cv2.boxFilter(values, cv2.CV_64F, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(summed, np.float64)
+def _box_sum(values: NDArray[np.float32], half_side: int) -> NDArray[np.float64]:
+    side = 2 * half_side + 1
+    sums = cv2.boxFilter(values, cv2.CV_64F, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(sums, np.float64)

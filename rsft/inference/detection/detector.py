@@ -1,6 +1,6 @@
-"""Bright objects on dark water, found in a scene that is read window by window: a convenience, no ship detector.
+"""Detect bright objects on dark water, window by window. This is a convenience, not a ship detector.
 
-Two passes: one for the looks and the land, one for the objects.
+The scene is read twice: first to measure the number of looks and to find land, then to find objects.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.data.imagery.bands import POLARISATIONS
+from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.units import DIGITAL, convert
+from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
 from rsft.errors import RequestError
-from rsft.inference.detection.cfar import Rings, blobs, contrast, threshold
-from rsft.inference.detection.land_mask import BrightLand, Land, LandPolygons
-from rsft.inference.inputs.discovery import Declared
-from rsft.inference.inputs.scene_chips import check_scene
-from rsft.inference.scenes.chip_window import Framing
-from rsft.inference.scenes.locations import Place, Places
-from rsft.inference.scenes.raster import Block, Reader, Scene
-from rsft.types import Pixels, Progress
+from rsft.inference.detection.cfar import CfarWindow, cfar_contrast, cfar_threshold, find_bright_objects
+from rsft.inference.detection.land_mask import BrightLandMask, LandMask, PolygonLandMask
+from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.inputs.scene_chips import check_scene_bands
+from rsft.inference.scenes.chip_window import ChipWindow
+from rsft.inference.scenes.locations import Location, SceneLocations
+from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
+from rsft.types import Floats, Pixels, Progress
 
-_CELL = 16  # pixels: side of the cells that looks and land are measured in
-_GAP = 16  # a gap of the chip's side over this is bridged
+_CELL = 16  # pixels: side of the cells in which looks and brightness are measured
+_GAP_DIVISOR = 16  # gaps up to the chip's side divided by this are bridged
 
 
 @dataclass(frozen=True)
-class Detector:
-    """How bright objects are looked for.
+class CfarOptions:
+    """Options of the detector.
 
     Attributes:
-        pfa: false alarms a pixel of water.
-        land: polygons that are left out; large bright parts of the scene if None.
+        pfa: probability of a false alarm per pixel of water.
+        land: file with polygons of land; None takes large bright regions for land.
     """
 
     pfa: float = 1e-6
@@ -43,122 +43,148 @@ class Detector:
 
     def __post_init__(self) -> None:
         if not 0 < self.pfa < 0.1:
-            raise RequestError(f"a false alarm rate of {self.pfa:g}", "--pfa", "give a rate such as 1e-6")
+            raise RequestError(f"false alarm rate of {self.pfa:g}", "--pfa", "give a rate such as 1e-6")
 
 
-class _Intensity:
-    """Windows of a scene as intensity (H, W, B); what has no value is 0."""
+class _IntensityReader:
+    """Reads windows of a scene as intensity (H, W, B); pixels without data are 0."""
 
-    def __init__(self, scene: Scene, contract: Contract, declared: Declared) -> None:
-        indices = check_scene(scene, contract, declared)
-        self.unit, _ = contract.check_kind(scene.number_type, len(contract.bands), declared.unit)
-        self.read = Reader(scene, indices[: len(contract.bands)])
+    def __init__(self, scene: RasterScene, contract: Contract, declaration: Declaration) -> None:
+        indices = check_scene_bands(scene, contract, declaration)
+        self.unit, _ = contract.check_header(scene.dtype, len(contract.bands), declaration.unit)
+        self.reader = SceneReader(scene, indices[: len(contract.bands)])
 
-    def __call__(self, block: Block) -> Pixels:
-        pixels = self.read(block)
-        meant = "amplitude" if self.unit in DIGITAL else self.unit
-        intensity = convert(pixels, meant, "intensity").astype(np.float32)
+    def __call__(self, window: PixelWindow) -> Pixels:
+        pixels = self.reader(window)
+        unit = "amplitude" if self.unit in DIGITAL_UNITS else self.unit
+        intensity = convert_unit(pixels, unit, "intensity").astype(np.float32)
         return np.where(np.isfinite(intensity) & (pixels != 0), intensity, 0)
 
 
-def detect(
-    scene: Scene, wanted: Detector, frame: Framing, declared: Declared, contract: Contract, progress: Progress | None
-) -> Places:
-    """Objects that are brighter than the water around them, no larger than a chip; in order from the top left.
+def detect_bright_objects(
+    scene: RasterScene,
+    options: CfarOptions,
+    chip_window: ChipWindow,
+    declaration: Declaration,
+    contract: Contract,
+    progress: Progress | None,
+) -> SceneLocations:
+    """Detect objects that are brighter than the water around them and not larger than a chip.
 
-    The ring of surroundings lies between one and two sides of a chip, which holds what is looked for.
+    The surroundings of a pixel lie between one and two chip sides around it, since a chip holds the whole object.
+
+    Args:
+        scene: the scene.
+        options: false alarm rate and land.
+        chip_window: size of a chip.
+        declaration: bands and unit of the scene.
+        contract: bands and units of the model.
+        progress: called with numbers of windows.
+
+    Returns:
+        The objects, in order from the top left.
 
     Raises:
-        RequestError: optical bands, or polygons of land that cannot be used.
-        DataError: a scene that cannot be read.
+        RequestError: the bands are optical, or the polygons of land cannot be used.
+        DataError: the scene cannot be read.
     """
-    if not set(contract.bands) <= {*POLARISATIONS, "gray"}:
-        what = f"bright objects are looked for in SAR, the model takes {', '.join(contract.bands)}"
-        raise RequestError(what, "--detect", "give --at or --grid")
-    assert frame.side is not None
-    side = max(4, round(frame.side * sum(frame.scale) / 2))
-    read = _Intensity(scene, contract, declared)
+    if not set(contract.bands) <= {*POLARIZATIONS, "gray"}:
+        message = f"bright objects are only detected in SAR, but the model takes {', '.join(contract.bands)}"
+        raise RequestError(message, "--detect", "give --at or --grid")
+    assert chip_window.side is not None
+    side = max(4, round(chip_window.side * sum(chip_window.scale) / 2))
+    read = _IntensityReader(scene, contract, declaration)
     try:
         means, looks = _measure(scene, read, progress)
-        land = LandPolygons(wanted.land, scene) if wanted.land else BrightLand(means, _CELL, side)
-        rings = Rings(side // 2, side)
-        factor = threshold(wanted.pfa, looks, rings.cells)
-        found: list[Place] = []
-        large = dark = 0
-        for block in _reported(scene, progress, "detecting"):
-            inside, too_large, masked = _window(block, scene, read, land, rings, factor)
-            found, large, dark = found + inside, large + too_large, dark + masked
+        land = PolygonLandMask(options.land, scene) if options.land else BrightLandMask(means, _CELL, side)
+        cfar_window = CfarWindow(side // 2, side)
+        threshold = cfar_threshold(options.pfa, looks, cfar_window.cells)
+        objects: list[Location] = []
+        oversized = land_pixels = 0
+        for window in _report_windows(scene, progress, "detecting"):
+            inside, too_large, masked = _detect_in_window(window, scene, read, land, cfar_window, threshold)
+            objects, oversized, land_pixels = objects + inside, oversized + too_large, land_pixels + masked
     finally:
-        read.read.close()
-    order = sorted(found, key=lambda place: (place.row, place.col))
-    named = [
-        Place(place.row, place.col, place.box, f"{scene.name}_d{number:06d}", None, place.score)
-        for number, place in enumerate(order, 1)
+        read.reader.close()
+    ordered = sorted(objects, key=lambda location: (location.row, location.col))
+    locations = [
+        Location(x.row, x.col, x.box, f"{scene.name}_d{number:06d}", None, x.score)
+        for number, x in enumerate(ordered, 1)
     ]
-    return Places(named, [], _notes(scene, wanted, looks, factor, dark, large))
+    return SceneLocations(locations, [], _notes(scene, options, looks, threshold, land_pixels, oversized))
 
 
-def _notes(scene: Scene, wanted: Detector, looks: float, factor: float, dark: int, large: int) -> list[str]:
-    name, share = scene.path.name, dark / (scene.height * scene.width)
-    how = f"polygons of {wanted.land}" if wanted.land else "its brightness, which may be ice or wind: --land is better"
+def _notes(
+    scene: RasterScene, options: CfarOptions, looks: float, threshold: float, land_pixels: int, oversized: int
+) -> list[str]:
+    name, land_fraction = scene.path.name, land_pixels / (scene.height * scene.width)
+    method = f"polygons of {options.land}" if options.land else "brightness, which may be ice or wind; --land is better"
     notes = [
-        f"{name}: bright objects by CA-CFAR, not known to be ships: {10 * np.log10(factor):.1f} dB above their "
-        f"surroundings, for {wanted.pfa:g} false alarms a pixel at {looks:.1f} looks, as measured",
-        f"{name}: left out as land by {how}: {share:.1%}",
+        f"{name}: bright objects by CA-CFAR, which may not be ships: {10 * np.log10(threshold):.1f} dB above their "
+        f"surroundings, for {options.pfa:g} false alarms per pixel at {looks:.1f} looks (measured)",
+        f"{name}: left out as land: {land_fraction:.1%}, by {method}",
     ]
-    return notes + ([f"{name}: bright objects larger than a chip, left out: {large:,}"] if large else [])
+    return notes + ([f"{name}: left out as larger than a chip: {oversized:,} bright objects"] if oversized else [])
 
 
-def _window(
-    block: Block, scene: Scene, read: _Intensity, land: Land, rings: Rings, factor: float
-) -> tuple[list[Place], int, int]:
-    """The objects whose middle lies in the window, how many more were larger than a chip, and how much is land."""
-    margin = rings.outer + rings.guard
-    wide = Block(block.top - margin, block.left - margin, block.bottom + margin, block.right + margin)
-    intensity, dry = read(wide), land(wide)
-    ratios = [contrast(plane, (plane > 0) & ~dry, rings) for plane in np.moveaxis(intensity, 2, 0)]
-    inside, large = [], 0
-    for blob in blobs(np.max(ratios, axis=0), factor, max(1, 2 * rings.guard // _GAP)):
-        row, col = blob.row + wide.top, blob.col + wide.left
-        if not (block.top <= row < block.bottom and block.left <= col < block.right):
+def _detect_in_window(
+    window: PixelWindow,
+    scene: RasterScene,
+    read: _IntensityReader,
+    land: LandMask,
+    cfar_window: CfarWindow,
+    threshold: float,
+) -> tuple[list[Location], int, int]:
+    """Return the objects whose middle lies in the window, the number of larger ones, and the number of land pixels."""
+    margin = cfar_window.outer + cfar_window.guard
+    padded = PixelWindow(window.top - margin, window.left - margin, window.bottom + margin, window.right + margin)
+    intensity, is_land = read(padded), land(padded)
+    ratios = [cfar_contrast(plane, (plane > 0) & ~is_land, cfar_window) for plane in np.moveaxis(intensity, 2, 0)]
+    inside, oversized = [], 0
+    gap = max(1, 2 * cfar_window.guard // _GAP_DIVISOR)
+    for bright in find_bright_objects(np.max(ratios, axis=0), threshold, gap):
+        row, col = bright.row + padded.top, bright.col + padded.left
+        if not (window.top <= row < window.bottom and window.left <= col < window.right):
             continue
-        edges = np.linalg.norm(np.diff(blob.corners[:3], axis=0), axis=1)
-        if edges.max() > 2 * rings.guard:
-            large += 1
+        sides = np.linalg.norm(np.diff(bright.corners[:3], axis=0), axis=1)
+        if sides.max() > 2 * cfar_window.guard:
+            oversized += 1
             continue
-        box = blob.corners + np.array([wide.top, wide.left])
-        inside.append(Place(row, col, tuple(box.ravel().tolist()), "", None, round(blob.contrast, 2)))
-    return inside, large, int(dry[margin:-margin, margin:-margin].sum())
+        box = bright.corners + np.array([padded.top, padded.left])
+        inside.append(Location(row, col, tuple(box.ravel().tolist()), "", None, round(bright.contrast, 2)))
+    return inside, oversized, int(is_land[margin:-margin, margin:-margin].sum())
 
 
-def _measure(scene: Scene, read: _Intensity, progress: Progress | None) -> tuple[NDArray[np.float64], float]:
-    """Mean intensity of cells (R, C), NaN without data, and the equivalent number of looks: mean^2 / variance in the
-    middle one of the cells, which is water where there is more of it than of anything else.
+def _measure(scene: RasterScene, read: _IntensityReader, progress: Progress | None) -> tuple[Floats, float]:
+    """Return the mean intensity of all cells and the equivalent number of looks.
+
+    The mean intensity has shape (R, C) and is NaN without data. The number of looks is the median over the cells of
+    mean^2 / variance, which is that of water if most of the scene is water.
     """
     shape = (-(-scene.height // _CELL), -(-scene.width // _CELL))
     total, squares, count = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    for block in _reported(scene, progress, "looking for land"):
-        plane = read(block)[:, :, 0].astype(np.float64)
-        rows, cols = np.arange(block.top, block.bottom) // _CELL, np.arange(block.left, block.right) // _CELL
-        place = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+    for window in _report_windows(scene, progress, "looking for land"):
+        plane = read(window)[:, :, 0].astype(np.float64)
+        rows, cols = np.arange(window.top, window.bottom) // _CELL, np.arange(window.left, window.right) // _CELL
+        cells = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
         for sums, values in ((total, plane), (squares, plane**2), (count, plane > 0)):
-            sums[place] += _cells(np.asarray(values, np.float64), rows, cols)
+            sums[cells] += _sum_cells(np.asarray(values, np.float64), rows, cols)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = total / count
         looks = mean**2 / (squares / count - mean**2)
-    full = (count >= _CELL**2 / 2) & np.isfinite(looks)
-    return mean, float(np.clip(np.median(looks[full]), 1, 100)) if full.any() else 1.0
+    usable = (count >= _CELL**2 / 2) & np.isfinite(looks)
+    return mean, float(np.clip(np.median(looks[usable]), 1, 100)) if usable.any() else 1.0
 
 
-def _cells(values: NDArray[np.float64], rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Sums (r, c) over runs of equal row and column numbers."""
+def _sum_cells(values: Floats, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> Floats:
+    """Sum values (H, W) over runs of equal row and column numbers, to (r, c)."""
     starts = [np.flatnonzero(np.diff(numbers, prepend=-1)) for numbers in (rows, cols)]
     return np.asarray(np.add.reduceat(np.add.reduceat(values, starts[0], axis=0), starts[1], axis=1))
 
 
-def _reported(scene: Scene, progress: Progress | None, what: str) -> Iterator[Block]:
-    blocks = list(scene.windows())
-    for number, block in enumerate(blocks, 1):
-        yield block
+def _report_windows(scene: RasterScene, progress: Progress | None, label: str) -> Iterator[PixelWindow]:
+    windows = list(scene.windows())
+    for number, window in enumerate(windows, 1):
+        yield window
         if progress:
-            progress(number, len(blocks), f"{what}, {scene.name}")
+            progress(number, len(windows), f"{label}, {scene.name}")

@@ -1,4 +1,4 @@
-"""Where a scene is land: by a file of polygons, or by its brightness."""
+"""Find the land in a scene, by a file of polygons or by brightness."""
 
 from __future__ import annotations
 
@@ -16,92 +16,118 @@ from rasterio.transform import Affine
 from scipy import ndimage
 
 from rsft.errors import RequestError
-from rsft.inference.scenes.georeference import LONLAT, rectangle
-from rsft.inference.scenes.raster import Block, Scene
+from rsft.inference.scenes.georeference import LONLAT, rectangle_corners
+from rsft.inference.scenes.raster import PixelWindow, RasterScene
+from rsft.types import Floats
 
 Mask = NDArray[np.bool_]
 
-_CONTRAST_DB = 3.0  # between land and water; less is wind
-_AROUND = 0.1  # degrees beyond the scene that polygons are looked at
+_MIN_CONTRAST_DB = 3.0  # between land and water; a smaller contrast may be wind
+_MARGIN_DEGREES = 0.1  # polygons are used up to this distance from the scene
 
 
-class Land(Protocol):
-    """Says of any window which pixels are land."""
+class LandMask(Protocol):
+    """Tells which pixels of a window are land."""
 
-    def __call__(self, block: Block) -> Mask:
-        """(H, W)."""
+    def __call__(self, window: PixelWindow) -> Mask:
+        """Return True for land.
 
+        Args:
+            window: a window of the scene.
 
-class LandPolygons:
-    """The polygons of a file."""
-
-    def __init__(self, path: Path, scene: Scene) -> None:
-        """Read those near the scene.
-
-        Raises:
-            RequestError: the file cannot be read, or scene or file has no georeference.
+        Returns:
+            The mask (H, W).
         """
-        place = scene.place
-        if place is None:
-            raise RequestError("the scene has no georeference to lay polygons on", path, "leave out --land")
+
+
+class PolygonLandMask:
+    """Land by the polygons of a file.
+
+    Args:
+        path: a vector layer.
+        scene: the scene; only polygons near it are kept.
+
+    Raises:
+        RequestError: the file cannot be read, or scene or file has no georeference.
+    """
+
+    def __init__(self, path: Path, scene: RasterScene) -> None:
+        georeference = scene.georeference
+        if georeference is None:
+            message = "the scene has no georeference, so polygons of land cannot be used"
+            raise RequestError(message, path, "leave out --land")
         try:
             frame = geopandas.read_file(path)
         except pyogrio.errors.DataSourceError as error:
             raise RequestError("the polygons cannot be read", path, "give .gpkg, .geojson or another layer") from error
         if frame.crs is None:
-            raise RequestError("the polygons say no coordinate system", path, "export them with one")
-        outline = place.lonlat(*rectangle(0, 0, scene.height, scene.width).T)
-        (west, south), (east, north) = outline.min(0) - _AROUND, outline.max(0) + _AROUND
-        near = shapely.clip_by_rect(
-            shapely.make_valid(frame.to_crs(LONLAT).geometry.to_numpy()), west, south, east, north
-        )
-        near = [shape for shape in near if shape is not None and not shape.is_empty and shape.area]
-        self.shapes = [shapely.transform(shape, lambda xy: place.pixels(*xy.T)[:, ::-1]) for shape in near]
+            raise RequestError("the polygons have no coordinate system", path, "export them with one")
+        outline = georeference.pixels_to_lonlat(*rectangle_corners(0, 0, scene.height, scene.width).T)
+        (west, south), (east, north) = outline.min(0) - _MARGIN_DEGREES, outline.max(0) + _MARGIN_DEGREES
+        polygons = shapely.make_valid(frame.to_crs(LONLAT).geometry.to_numpy())
+        clipped = shapely.clip_by_rect(polygons, west, south, east, north)
+        nearby = [shape for shape in clipped if shape is not None and not shape.is_empty and shape.area]
+        self.shapes = [
+            shapely.transform(shape, lambda xy: georeference.lonlat_to_pixels(*xy.T)[:, ::-1]) for shape in nearby
+        ]
 
-    def __call__(self, block: Block) -> Mask:
-        """(H, W)."""
-        size = (block.bottom - block.top, block.right - block.left)
-        if not self.shapes:
-            return np.zeros(size, bool)
-        moved = Affine.translation(block.left, block.top)
-        return np.asarray(rasterize(self.shapes, size, transform=moved, all_touched=True, dtype="uint8"), bool)
-
-
-class BrightLand:
-    """Large bright parts of a scene: land, most of the time, and ice or wind at others. A makeshift for `--land`."""
-
-    def __init__(self, means: NDArray[np.float64], cell: int, side: int) -> None:
-        """Find them.
+    def __call__(self, window: PixelWindow) -> Mask:
+        """Return True for land, see `LandMask`.
 
         Args:
-            means: intensity of cells of the scene (R, C), NaN without data.
-            cell: side of a cell in pixels.
-            side: of a chip in pixels; what is smaller than four times that is no land.
+            window: a window of the scene.
+
+        Returns:
+            The mask (H, W).
         """
+        size = (window.bottom - window.top, window.right - window.left)
+        if not self.shapes:
+            return np.zeros(size, bool)
+        origin = Affine.translation(window.left, window.top)
+        return np.asarray(rasterize(self.shapes, size, transform=origin, all_touched=True, dtype="uint8"), bool)
+
+
+class BrightLandMask:
+    """Land by brightness: large bright regions, which may also be ice or wind. A substitute for polygons of land.
+
+    Args:
+        means: mean intensity of the cells of the scene (R, C), NaN without data.
+        cell: side of a cell in pixels.
+        side: side of a chip in pixels; land is larger than 4 x 4 chips.
+    """
+
+    def __init__(self, means: Floats, cell: int, side: int) -> None:
         self.cell = cell
         self.mask: Mask = np.zeros(means.shape, bool)
-        known = means > 0
-        if known.sum() < 2:
+        has_data = means > 0
+        if has_data.sum() < 2:
             return
-        level = 10 * np.log10(np.where(known, means, np.nan))
-        bright = known & (level > _otsu(level[known]))
-        if bright.any() and np.nanmean(level[bright]) - np.nanmean(level[known & ~bright]) > _CONTRAST_DB:
+        level = 10 * np.log10(np.where(has_data, means, np.nan))
+        bright = has_data & (level > _otsu_threshold(level[has_data]))
+        if bright.any() and np.nanmean(level[bright]) - np.nanmean(level[has_data & ~bright]) > _MIN_CONTRAST_DB:
             labels = np.asarray(ndimage.label(bright, np.ones((3, 3)))[0])
-            large = np.bincount(labels.ravel()) >= (4 * side / cell) ** 2
-            large[0] = False
+            is_large = np.bincount(labels.ravel()) >= (4 * side / cell) ** 2
+            is_large[0] = False
             shore = max(1, round(side / 2 / cell))
-            self.mask = ndimage.binary_dilation(ndimage.binary_fill_holes(large[labels]), iterations=shore)
+            self.mask = ndimage.binary_dilation(ndimage.binary_fill_holes(is_large[labels]), iterations=shore)
 
-    def __call__(self, block: Block) -> Mask:
-        """(H, W)."""
-        rows = np.arange(block.top, block.bottom).clip(0, None) // self.cell
-        cols = np.arange(block.left, block.right).clip(0, None) // self.cell
-        high, wide = self.mask.shape
-        return np.asarray(self.mask[rows.clip(0, high - 1)][:, cols.clip(0, wide - 1)])
+    def __call__(self, window: PixelWindow) -> Mask:
+        """Return True for land, see `LandMask`.
+
+        Args:
+            window: a window of the scene.
+
+        Returns:
+            The mask (H, W).
+        """
+        rows = np.arange(window.top, window.bottom).clip(0, None) // self.cell
+        cols = np.arange(window.left, window.right).clip(0, None) // self.cell
+        height, width = self.mask.shape
+        return np.asarray(self.mask[rows.clip(0, height - 1)][:, cols.clip(0, width - 1)])
 
 
-def _otsu(values: NDArray[np.float64]) -> float:
-    """The value that parts two groups best (Otsu 1979), to a 255th of the range."""
+def _otsu_threshold(values: Floats) -> float:
+    """Return the threshold between two groups of values (Otsu 1979), to 1/255 of their range."""
     low, high = np.percentile(values, [0.5, 99.5])
     if not high > low:
         return float(high)

@@ -1,1 +1,1 @@
-"""Where chips come from: files, scenes, positions."""
+"""Read the chips that are to be classified, from image files or from scenes."""

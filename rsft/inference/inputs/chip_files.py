@@ -1,4 +1,4 @@
-"""Loose chips as a source."""
+"""Chips in image files as a source."""
 
 from __future__ import annotations
 
@@ -14,115 +14,137 @@ from shapely.geometry.base import BaseGeometry
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import open_image, read_chip
 from rsft.errors import DataError
-from rsft.inference.inputs.chip_source import Chip, one_band, text
-from rsft.inference.inputs.discovery import Declared
-from rsft.inference.scenes.chip_window import Wishes, check_scale, resize, spacing_of
-from rsft.inference.scenes.georeference import Georeference, georeference, rectangle
+from rsft.inference.inputs.chip_source import SourceChip, collapse_gray_rgb, path_to_text
+from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.scenes.chip_window import ChipOptions, resampling_factors, resize_chip, resolve_spacing
+from rsft.inference.scenes.georeference import Georeference, read_georeference, rectangle_corners
 
-MAX_SIDE = 8192
-"""Pixels; a longer side is that of a scene, which would be read whole."""
+MAX_CHIP_SIDE = 8192
+"""Longest side of a chip in pixels. A larger image is a scene, which must not be read as a whole."""
 
-_SAY_NO_PLACE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})  # Pillow's names; a file beside them may say it
+_FORMATS_WITHOUT_GEOREFERENCE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})  # Pillow's names
 Size = tuple[int, int]
 
 
-class LooseChips:
-    """Chip files, in order, each with its unit and bands as far as they are declared."""
+class ChipFiles:
+    """Chip files as a source, in the order given.
 
-    def __init__(self, files: Mapping[Path, Declared], contract: Contract, wishes: Wishes) -> None:
-        self.paths, self.declared = list(files), dict(files)
-        self.contract, self.wishes = contract, wishes
-        self.shared: dict[Path, set[str]] = {}  # by folder: stems that several files have
+    Args:
+        files: paths of the chips, each with its declared unit, bands and pixel spacing.
+        contract: what a chip must be.
+        options: pixel spacing, and whether to resample.
+    """
+
+    def __init__(self, files: Mapping[Path, Declaration], contract: Contract, options: ChipOptions) -> None:
+        self.paths, self.declarations = list(files), dict(files)
+        self.contract, self.options = contract, options
+        self.shared_stems: dict[Path, set[str]] = {}  # by folder: stems that several files have
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, number: int) -> Chip:
-        """As `Source` says."""
+    def read(self, number: int) -> SourceChip:
+        """Read a chip, see `ChipSource.read`.
+
+        Args:
+            number: number of the chip, from 0.
+
+        Returns:
+            The chip, resampled if `options` say so.
+        """
         path = self.paths[number]
-        declared = self.declared[path]
-        outline, spacing = self._place(path)
-        pixels = self.contract.arrange(read_chip(path), declared.bands)
-        pixels, grey = one_band(pixels, self.contract)
-        spacing = spacing_of(spacing, self.wishes) or _square(declared.spacing_m)
-        scale = check_scale(self.contract, spacing, self.wishes)
-        size = [max(1, round(side / ratio)) for side, ratio in zip(pixels.shape[:2], scale, strict=True)]
+        declaration = self.declarations[path]
+        outline, spacing = self._read_location(path)
+        pixels = self.contract.select_bands(read_chip(path), declaration.bands)
+        pixels, is_gray = collapse_gray_rgb(pixels, self.contract)
+        spacing = resolve_spacing(spacing, self.options) or _square(declaration.spacing_m)
+        factors = resampling_factors(self.contract, spacing, self.options)
+        size = [max(1, round(side / factor)) for side, factor in zip(pixels.shape[:2], factors, strict=True)]
         if spacing is not None:
-            spacing = spacing[0] * scale[0], spacing[1] * scale[1]
-        facts = {"chip": text(path.name), "path": text(path), "geometry": outline}
-        return Chip(resize(pixels, (size[0], size[1])), declared.unit, spacing, facts, grey)
+            spacing = spacing[0] * factors[0], spacing[1] * factors[1]
+        columns = {"chip": path_to_text(path.name), "path": path_to_text(path), "geometry": outline}
+        return SourceChip(resize_chip(pixels, (size[0], size[1])), declaration.unit, spacing, columns, is_gray)
 
     def name(self, number: int) -> str:
-        """The file's name."""
-        return text(self.paths[number].name)
+        """Return the file name of a chip."""
+        return path_to_text(self.paths[number].name)
 
-    def where(self, number: int) -> tuple[str, int]:
-        """The file."""
-        return text(self.paths[number]), 0
+    def location_of(self, number: int) -> tuple[str, int]:
+        """Return the path of a chip and 0, see `ChipSource.location_of`.
+
+        Args:
+            number: number of the chip.
+
+        Returns:
+            Path and line.
+        """
+        return path_to_text(self.paths[number]), 0
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: files are only open while they are read."""
 
-    def _place(self, path: Path) -> tuple[BaseGeometry | None, tuple[float, float] | None]:
-        """Outline in longitude and latitude, and metres a pixel, of a file that says where it lies.
+    def _read_location(self, path: Path) -> tuple[BaseGeometry | None, tuple[float, float] | None]:
+        """Return outline in degrees and pixel spacing in meters of a georeferenced file.
 
-        GDAL takes as long to open a chip as Pillow to decode it, so it is not asked where there is nothing to find.
+        GDAL takes as long to open a chip as Pillow takes to decode it, so it only opens files that may have a
+        georeference.
 
         Raises:
-            DataError: it is too large for a chip.
+            DataError: the file is too large for a chip.
         """
-        size, found = None if self._has_company(path) else _size_alone(path), None
+        size, georeference = None if self._may_have_sidecar(path) else _read_size(path), None
         if size is None:
-            known = _size_and_place(path)
-            if known is None:
+            header = _read_header(path)
+            if header is None:
                 return None, None
-            size, found = known
-        if max(size) > MAX_SIDE:
-            fix = "say where to look: --at ships.gpkg, --grid 512 or --detect"
-            raise DataError(f"{size[0]:,} x {size[1]:,} pixels are a scene, not a chip; {fix}", path, fix)
-        if found is None:
+            size, georeference = header
+        if max(size) > MAX_CHIP_SIDE:
+            hint = "say where to cut chips: --at ships.gpkg, --grid 512 or --detect"
+            raise DataError(f"{size[0]:,} x {size[1]:,} pixels are a scene, not a chip; {hint}", path, hint)
+        if georeference is None:
             return None, None
-        return found.outlines(rectangle(0, 0, *size)[None])[0], found.spacing(size[0] / 2, size[1] / 2)
+        corners = rectangle_corners(0, 0, *size)[None]
+        return georeference.outline_polygons(corners)[0], georeference.spacing_at(size[0] / 2, size[1] / 2)
 
-    def _has_company(self, path: Path) -> bool:
-        """Whether a file beside it has the same stem, and may say where it lies (.aux.xml, .tab); yes if none can tell.
+    def _may_have_sidecar(self, path: Path) -> bool:
+        """Return True if another file has the same stem and may hold a georeference (.aux.xml, .tab).
 
-        Folders are listed once.
+        Also return True if the folder cannot be listed. Every folder is listed once.
         """
         folder = path.parent
-        if folder not in self.shared:
+        if folder not in self.shared_stems:
             try:
                 stems = Counter(_stem(file.name) for file in folder.iterdir())
             except OSError:
                 return True
-            self.shared[folder] = {stem for stem, files in stems.items() if files > 1}
-        return _stem(path.name) in self.shared[folder]
+            self.shared_stems[folder] = {stem for stem, count in stems.items() if count > 1}
+        return _stem(path.name) in self.shared_stems[folder]
 
 
 def _stem(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _square(metres: float | None) -> tuple[float, float] | None:
-    return None if metres is None else (metres, metres)
+def _square(spacing_m: float | None) -> tuple[float, float] | None:
+    return None if spacing_m is None else (spacing_m, spacing_m)
 
 
-def _size_alone(path: Path) -> Size | None:
-    """Height and width of an image of a format that says no place; None of another, or of no image."""
+def _read_size(path: Path) -> Size | None:
+    """Return height and width of an image in a format without georeference; None for any other file."""
     try:
         with open_image(path) as image:
-            return (image.height, image.width) if image.format in _SAY_NO_PLACE else None
-    except DataError:  # `read_chip` says it again
+            return (image.height, image.width) if image.format in _FORMATS_WITHOUT_GEOREFERENCE else None
+    except DataError:  # `read_chip` raises it again
         return None
 
 
-def _size_and_place(path: Path) -> tuple[Size, Georeference | None] | None:
-    """What GDAL says of a file; None where it opens none."""
+def _read_header(path: Path) -> tuple[Size, Georeference | None] | None:
+    """Return size and georeference by GDAL; None if GDAL cannot open the file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             with rasterio.open(path) as file:
                 size = file.height, file.width
-                return size, georeference(file) if max(size) <= MAX_SIDE else None
-        except (RasterioError, UnicodeEncodeError):  # GDAL opens no name that is not UTF-8; `read_chip` says the rest
+                return size, read_georeference(file) if max(size) <= MAX_CHIP_SIDE else None
+        except (RasterioError, UnicodeEncodeError):  # GDAL opens no name that is not UTF-8; `read_chip` may
             return None

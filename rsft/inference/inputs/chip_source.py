@@ -1,4 +1,4 @@
-"""What is to be classified: numbered chips, each read when its turn comes."""
+"""The interface of sources of chips, which read numbered chips one at a time."""
 
 from __future__ import annotations
 
@@ -9,55 +9,77 @@ from rsft.errors import DataError
 from rsft.types import Pixels
 
 
-class NoData(DataError):
-    """A tile of a scene in which nothing was measured: counted, not listed."""
+class NoDataError(DataError):
+    """A tile of a scene without data. Such tiles are counted, but not listed as rejected."""
 
 
-class Chip(NamedTuple):
+class SourceChip(NamedTuple):
     """A chip as it was read.
 
     Attributes:
-        pixels: (H, W, B), the contract's bands.
-        unit: as far as it is declared.
-        spacing: metres a pixel, down and along; None where not known, or of a tile, in whose middle is no object.
-        facts: columns of its row, among them `chip` and `geometry`.
-        grey: whether it is one band out of three that were equal.
+        pixels: (H, W, B), in the order of the contract's bands.
+        unit: the declared unit; None if it is unknown.
+        spacing: pixel spacing in meters along columns and along rows; None if it is unknown, and for tiles, which need
+            not have an object in the middle.
+        columns: table columns of the chip, among them `chip` and `geometry`.
+        is_gray: whether `pixels` is one of three equal bands.
     """
 
     pixels: Pixels
     unit: str | None
     spacing: tuple[float, float] | None
-    facts: dict[str, Any]
-    grey: bool
+    columns: dict[str, Any]
+    is_gray: bool
 
 
-class Source(Protocol):
-    """Chips that are read from several threads at once."""
+class ChipSource(Protocol):
+    """Numbered chips. Several threads may read at the same time."""
 
     def __len__(self) -> int:
-        """How many chips."""
+        """Return the number of chips."""
 
-    def read(self, number: int) -> Chip:
-        """The chip.
+    def read(self, number: int) -> SourceChip:
+        """Read a chip.
+
+        Args:
+            number: number of the chip, from 0.
+
+        Returns:
+            The chip.
 
         Raises:
-            NoData: nothing was measured there, which is no fault.
-            DataError: it cannot be read, or breaks the contract.
+            NoDataError: the chip is a tile without data.
+            DataError: the chip cannot be read, or does not fulfill the contract.
         """
 
-    def where(self, number: int) -> tuple[str, int]:
-        """File and line (0: the whole file) that a refusal is told of."""
+    def location_of(self, number: int) -> tuple[str, int]:
+        """Return file and line (0 for the whole file) under which a rejected chip is listed.
+
+        Args:
+            number: number of the chip.
+
+        Returns:
+            File and line.
+        """
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all files."""
 
 
-def one_band(pixels: Pixels, contract: Contract) -> tuple[Pixels, bool]:
-    """Of a grey chip that was stored as RGB, one band where the model takes one; and whether it was such a chip."""
-    grey = pixels.shape[2] == 3 and len(contract.bands) == 1 and bool((pixels == pixels[:, :, :1]).all())
-    return (pixels[:, :, :1] if grey else pixels), grey
+def collapse_gray_rgb(pixels: Pixels, contract: Contract) -> tuple[Pixels, bool]:
+    """Reduce a gray chip that was stored as RGB to one band, if the model takes one band.
+
+    Args:
+        pixels: (H, W, B).
+        contract: bands of the model.
+
+    Returns:
+        Pixels (H, W, 1) and True for such a chip, else the pixels as they are and False.
+    """
+    is_gray = pixels.shape[2] == 3 and len(contract.bands) == 1 and bool((pixels == pixels[:, :, :1]).all())
+    return (pixels[:, :, :1] if is_gray else pixels), is_gray
 
 
-def text(path: object) -> str:
-    """A path as text that every format can hold, whatever bytes its name is made of."""
+def path_to_text(path: object) -> str:
+    """Return a path as text that every file format can hold, even if its name is not UTF-8."""
     return str(path).encode("utf-8", "backslashreplace").decode()

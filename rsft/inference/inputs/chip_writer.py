@@ -1,4 +1,4 @@
-"""Chips that were cut, kept as GeoTIFF."""
+"""Save chips that were cut from scenes, as GeoTIFF."""
 
 from __future__ import annotations
 
@@ -10,29 +10,40 @@ from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_gcps
 
-from rsft.inference.scenes.georeference import Georeference, rectangle
-from rsft.inference.scenes.raster import Block
+from rsft.inference.scenes.georeference import Georeference, rectangle_corners
+from rsft.inference.scenes.raster import PixelWindow
 from rsft.types import Pixels
-from rsft.utils.atomic_files import replacing
+from rsft.utils.atomic_files import atomic_file
 
 
-def keep_chip(path: Path, pixels: Pixels, bands: tuple[str, ...], place: Georeference | None, block: Block) -> None:
-    """Write a chip (H, W, B), cut at `block`, with its bands' names and its place, where that is known.
+def write_chip_geotiff(
+    path: Path, pixels: Pixels, bands: tuple[str, ...], georeference: Georeference | None, window: PixelWindow
+) -> None:
+    """Write a chip with the names of its bands and its georeference.
 
-    The place is the plane through the corners, in the coordinate system of the scene, or in metres around the middle of
-    its ground control points.
+    The geotransform is the plane through the corners of the chip, in the coordinate system of the scene, or in meters
+    around the middle of its ground control points.
+
+    Args:
+        path: path of the GeoTIFF.
+        pixels: (H, W, B).
+        bands: names of the bands.
+        georeference: georeference of the scene; None if it has none.
+        window: the window of the scene that the chip was cut from.
     """
     height, width, count = pixels.shape
-    facts = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": str(pixels.dtype)}
-    if place is not None:
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": str(pixels.dtype)}
+    if georeference is not None:
+        corners = rectangle_corners(0, 0, height, width)
+        coordinates = georeference.pixels_to_crs(rectangle_corners(*window))
         points = [
             GroundControlPoint(row=row, col=col, x=x, y=y)
-            for (row, col), (x, y) in zip(rectangle(0, 0, height, width), place.plane(rectangle(*block)), strict=True)
+            for (row, col), (x, y) in zip(corners, coordinates, strict=True)
         ]
-        facts |= {"crs": place.system.to_wkt(), "transform": from_gcps(points)}
-    with warnings.catch_warnings(), replacing(path) as temporary:
+        profile |= {"crs": georeference.crs.to_wkt(), "transform": from_gcps(points)}
+    with warnings.catch_warnings(), atomic_file(path) as temporary:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(temporary, "w", compress="deflate", **facts) as file:
+        with rasterio.open(temporary, "w", compress="deflate", **profile) as file:
             file.write(pixels.transpose(2, 0, 1))
             for index, name in enumerate(bands[:count], 1):
                 file.set_band_description(index, name)

@@ -1,4 +1,4 @@
-"""Which files are the chips."""
+"""Find the input files: chips in folders, chip stores, globs and lists."""
 
 from __future__ import annotations
 
@@ -15,44 +15,72 @@ from rsft.errors import RequestError
 _MANIFEST = "manifest.parquet"  # of a chip store
 
 
-class Declared(NamedTuple):
-    """What is known of a chip beside its pixels; None where nothing is said."""
+class Declaration(NamedTuple):
+    """What the user or a chip store declares about the pixels of a file; None if nothing is declared.
+
+    Attributes:
+        unit: unit of the pixels, such as "sigma0".
+        bands: names of the bands, in the order of the file.
+        spacing_m: pixel spacing in meters.
+    """
 
     unit: str | None = None
     bands: tuple[str, ...] | None = None
     spacing_m: float | None = None
 
-    def or_else(self, other: Declared) -> Declared:
-        """What is said here, else what is said there."""
-        return Declared(self.unit or other.unit, self.bands or other.bands, self.spacing_m or other.spacing_m)
+    def merged_with(self, other: Declaration) -> Declaration:
+        """Return a copy in which missing fields are taken from another declaration.
+
+        Args:
+            other: the other declaration.
+
+        Returns:
+            The merged declaration.
+        """
+        return Declaration(self.unit or other.unit, self.bands or other.bands, self.spacing_m or other.spacing_m)
 
 
-NOTHING = Declared()
+UNDECLARED = Declaration()
+"""Nothing is declared."""
 
 
-class Found(NamedTuple):
-    """Chips, sorted and each once; how many files of folders were no images by their suffix; what stores declare."""
+class ChipListing(NamedTuple):
+    """Chips that were found.
+
+    Attributes:
+        chips: paths of the chips, sorted and without duplicates.
+        skipped: number of files in folders that are not images by their suffix.
+        declarations: what chip stores declare about their chips.
+    """
 
     chips: list[Path]
     skipped: int
-    declared: dict[Path, Declared]
+    declarations: dict[Path, Declaration]
 
 
-def find_chips(inputs: Sequence[Path]) -> Found:
-    """Chips by file, folder (searched to the bottom), chip store, glob or @list; in folders alone the suffix decides.
+def find_chips(inputs: Sequence[Path]) -> ChipListing:
+    """Find chips by file, folder (searched recursively), chip store, glob or @list.
+
+    Only files in folders are selected by their suffix.
+
+    Args:
+        inputs: files, folders, chip stores, globs, or text files of paths as "@path".
+
+    Returns:
+        The chips.
 
     Raises:
-        RequestError: an input that does not exist, or no chip at all.
+        RequestError: an input does not exist, or there are no chips.
     """
     chips: set[Path] = set()
     skipped: set[Path] = set()
-    declared: dict[Path, Declared] = {}
-    for given in inputs:
-        for path in _expand(given):
+    declarations: dict[Path, Declaration] = {}
+    for item in inputs:
+        for path in _expand(item):
             if path.is_dir():
                 if (path / _MANIFEST).is_file():
-                    declared |= _declared(path)
-                    path = path / "chips"  # its figures are no chips
+                    declarations |= _read_declarations(path)
+                    path = path / "chips"  # the figures of a store are not chips
                 files = {file for file in path.rglob("*") if file.is_file()}
                 images = {file for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
                 chips |= images
@@ -62,53 +90,59 @@ def find_chips(inputs: Sequence[Path]) -> Found:
     if not chips:
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
         raise RequestError(
-            "there are no chips", ", ".join(map(str, inputs)), f"in folders, files ending in {suffixes} count"
+            "no chips", ", ".join(map(str, inputs)), f"a folder must contain image files, with a suffix of {suffixes}"
         )
-    return Found(sorted(chips), len(skipped - chips), declared)
+    return ChipListing(sorted(chips), len(skipped - chips), declarations)
 
 
 def find_scenes(inputs: Sequence[Path]) -> list[Path]:
-    """Scenes by path, glob or @list, in the order given; one that does not exist is left to its reader.
+    """Find scenes by path, glob or @list. A path that does not exist is returned as it is.
+
+    Args:
+        inputs: files, globs, or text files of paths as "@path".
+
+    Returns:
+        Paths in the order given.
 
     Raises:
-        RequestError: a glob without a match, or a list that cannot be read.
+        RequestError: a glob matches nothing, or a list cannot be read.
     """
-    return [path for given in inputs for path in (_expand(given) if _is_many(given) else [given])]
+    return [path for item in inputs for path in (_expand(item) if _is_pattern(item) else [item])]
 
 
-def _is_many(given: Path) -> bool:
-    return not given.exists() and (str(given).startswith("@") or any(sign in str(given) for sign in "*?["))
+def _is_pattern(item: Path) -> bool:
+    return not item.exists() and (str(item).startswith("@") or any(sign in str(item) for sign in "*?["))
 
 
-def _declared(store: Path) -> dict[Path, Declared]:
+def _read_declarations(store: Path) -> dict[Path, Declaration]:
     try:
         table = pd.read_parquet(store / _MANIFEST, columns=["path", "unit", "bands", "spacing_m"])
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RequestError("the manifest cannot be read", store / _MANIFEST, "make it with `rsft prepare`") from error
-    spacings = [None if pd.isna(metres) else float(metres) for metres in table["spacing_m"]]
+    spacings = [None if pd.isna(meters) else float(meters) for meters in table["spacing_m"]]
     rows = zip(table["path"], table["unit"], table["bands"], spacings, strict=True)
-    return {store / path: Declared(unit, tuple(bands.split(",")), metres) for path, unit, bands, metres in rows}
+    return {store / path: Declaration(unit, tuple(bands.split(",")), meters) for path, unit, bands, meters in rows}
 
 
-def _expand(given: Path) -> list[Path]:
-    if given.exists():
-        return [given]
-    if str(given).startswith("@"):
-        return [path for line in _lines(Path(str(given)[1:])) for path in _expand(Path(line))]
-    start = Path(given.anchor)
+def _expand(item: Path) -> list[Path]:
+    if item.exists():
+        return [item]
+    if str(item).startswith("@"):
+        return [path for line in _read_lines(Path(str(item)[1:])) for path in _expand(Path(line))]
+    start = Path(item.anchor)
     try:
-        matches = list(start.glob(str(given.relative_to(start))))
-    except ValueError:  # not even a pattern
+        matches = list(start.glob(str(item.relative_to(start))))
+    except ValueError:  # not a valid pattern
         matches = []
     if not matches:
-        raise RequestError("there is no such file or folder, and no match", given, "check the path")
+        raise RequestError("no such file or folder, and no match as a glob", item, "check the path")
     return sorted(matches)
 
 
-def _lines(file: Path) -> list[str]:
-    """Of a list of paths, one a line, without those that are empty or begin with #."""
+def _read_lines(path: Path) -> list[str]:
+    """Read a list of paths, one per line, without empty lines and lines that begin with #."""
     try:
-        lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise RequestError("the list cannot be read", file, "give a text file with a path a line") from error
+        raise RequestError("the list cannot be read", path, "give a text file with one path per line") from error
     return [line for line in lines if line and line[0] != "#"]

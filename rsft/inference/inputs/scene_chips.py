@@ -1,4 +1,4 @@
-"""The places of a scene as a source."""
+"""Chips that are cut from a scene, as a source."""
 
 from __future__ import annotations
 
@@ -13,144 +13,182 @@ from numpy.typing import NDArray
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import check_values
 from rsft.errors import DataError
-from rsft.inference.inputs.chip_source import Chip, NoData, one_band, text
-from rsft.inference.inputs.chip_writer import keep_chip
-from rsft.inference.inputs.discovery import Declared
+from rsft.inference.inputs.chip_source import NoDataError, SourceChip, collapse_gray_rgb, path_to_text
+from rsft.inference.inputs.chip_writer import write_chip_geotiff
+from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.inputs.object_length import box_length
-from rsft.inference.scenes.chip_window import Framing
+from rsft.inference.scenes.chip_window import ChipWindow
 from rsft.inference.scenes.georeference import Georeference
-from rsft.inference.scenes.locations import Place
-from rsft.inference.scenes.raster import Block, Reader, Scene
+from rsft.inference.scenes.locations import Location
+from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
 
 
 class SceneChips:
-    """Chips cut around places, in the order in which the scene's blocks lie on disk."""
+    """Chips around locations of a scene, in the order in which its blocks are stored on disk.
+
+    Args:
+        scene: the scene.
+        locations: the middles of the chips.
+        contract: what a chip must be.
+        window: size of the chips.
+        spacing: pixel spacing of the chips in meters, along columns and along rows; None if it is unknown.
+        declaration: unit and bands of the scene.
+        in_pixels: whether geometries are in pixels of the scene (column, -row) instead of degrees.
+        is_tiled: whether the locations are tiles, which may have no data.
+        chips_dir: folder in which the chips are saved.
+
+    Raises:
+        DataError: bands or unit do not fulfill the contract.
+    """
 
     def __init__(
         self,
-        scene: Scene,
-        places: Sequence[Place],
+        scene: RasterScene,
+        locations: Sequence[Location],
         contract: Contract,
-        frame: Framing,
+        window: ChipWindow,
         spacing: tuple[float, float] | None,
         *,
-        declared: Declared,
-        pixels: bool = False,
-        tiled: bool = False,
-        keep: Path | None = None,
+        declaration: Declaration,
+        in_pixels: bool = False,
+        is_tiled: bool = False,
+        chips_dir: Path | None = None,
     ) -> None:
-        """See `check_scene` for what must hold.
-
-        Args:
-            spacing: metres a pixel of a chip, down and along.
-            pixels: whether geometries are in pixels of the scene, column and -row, instead of degrees.
-            tiled: whether the places are tiles, of which one without data is no fault.
-            keep: a folder that cut chips are written to.
-        """
-        order = sorted(
-            range(len(places)), key=lambda index: (scene.block_of(places[index].row, places[index].col), index)
-        )
-        self.scene, self.contract, self.frame, self.spacing = scene, contract, frame, spacing
-        self.places = [places[index] for index in order]
-        self.unit, self.tiled, self.keep = declared.unit, tiled, keep
-        indices = check_scene(scene, contract, declared)
-        self._reader = Reader(scene, indices)
-        self._geometry = _geometries(scene, self.places, pixels)
-        self._lonlat = _lonlat(scene.place, self.places)
+        blocks = [scene.block_index(location.row, location.col) for location in locations]
+        order = sorted(range(len(locations)), key=lambda index: (blocks[index], index))
+        self.scene, self.contract, self.window, self.spacing = scene, contract, window, spacing
+        self.locations = [locations[index] for index in order]
+        self.unit, self.is_tiled, self.chips_dir = declaration.unit, is_tiled, chips_dir
+        self._reader = SceneReader(scene, check_scene_bands(scene, contract, declaration))
+        self._geometry = _geometries(scene, self.locations, in_pixels)
+        self._lonlat = _lonlat(scene.georeference, self.locations)
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.locations)
 
     @property
-    def over_the_edge(self) -> int:
-        """Chips that are not whole; the rest of them has no value."""
-        blocks = map(self.frame.block, self.places)
-        return sum(not _inside(block, self.scene) for block in blocks)
+    def edge_chips(self) -> int:
+        """Number of chips that reach over the edge of the scene, where they have no data."""
+        return sum(not _is_inside(self.window.window_at(location), self.scene) for location in self.locations)
 
-    def read(self, number: int) -> Chip:
-        """As `Source` says."""
-        place = self.places[number]
-        window = self._reader(self.frame.block(place))
+    def read(self, number: int) -> SourceChip:
+        """Read a chip, see `ChipSource.read`, and save it if there is a folder for chips.
+
+        Args:
+            number: number of the chip, from 0.
+
+        Returns:
+            The chip.
+
+        Raises:
+            NoDataError: the chip is a tile without data.
+            DataError: the chip has no data, or the file is damaged.
+        """
+        location = self.locations[number]
+        pixels = self._reader(self.window.window_at(location))
         try:
-            check_values(window, self.scene.path)
+            check_values(pixels, self.scene.path)
         except DataError as error:
-            if self.tiled:
-                raise NoData(error.what) from error
+            if self.is_tiled:
+                raise NoDataError(error.message) from error
             raise
-        pixels, grey = one_band(self.frame.chip(window, place), self.contract)
-        facts = self._facts(number)
-        if self.keep is not None:
-            path = self.keep / f"{place.name}.tif"
-            keep_chip(path, pixels, self.contract.bands, self.scene.place, self.frame.block(place))
-            facts["path"] = text(path)
-        return Chip(pixels, self.unit, None if self.tiled else self.spacing, facts, grey)
+        pixels, is_gray = collapse_gray_rgb(self.window.resample(pixels, location), self.contract)
+        columns = self._columns(number)
+        if self.chips_dir is not None:
+            path = self.chips_dir / f"{location.name}.tif"
+            window = self.window.window_at(location)
+            write_chip_geotiff(path, pixels, self.contract.bands, self.scene.georeference, window)
+            columns["path"] = path_to_text(path)
+        return SourceChip(pixels, self.unit, None if self.is_tiled else self.spacing, columns, is_gray)
 
-    def _facts(self, number: int) -> dict[str, Any]:
-        place, scene = self.places[number], self.scene
-        facts: dict[str, Any] = {"chip": text(place.name), "scene": text(scene.path.name), "path": text(scene.path)}
-        facts |= {"row": round(place.row, 3), "col": round(place.col, 3)}
+    def _columns(self, number: int) -> dict[str, Any]:
+        location, scene = self.locations[number], self.scene
         lon, lat = self._lonlat[number].tolist()
-        facts |= {"lon": lon, "lat": lat, "at": place.at, "score": place.score}
-        if place.box is not None and self.spacing is not None and not self.tiled:
-            down, along = (metres / scale for metres, scale in zip(self.spacing, self.frame.scale, strict=True))
-            facts |= {"length_m": round(box_length(place.box, (down, along)), 1), "length_from": "box"}
-        return facts | {"geometry": self._geometry[number]}
+        columns: dict[str, Any] = {
+            "chip": path_to_text(location.name),
+            "scene": path_to_text(scene.path.name),
+            "path": path_to_text(scene.path),
+            "row": round(location.row, 3),
+            "col": round(location.col, 3),
+            "lon": lon,
+            "lat": lat,
+            "at": location.source_row,
+            "score": location.score,
+        }
+        if location.box is not None and self.spacing is not None and not self.is_tiled:
+            down, along = (meters / scale for meters, scale in zip(self.spacing, self.window.scale, strict=True))
+            columns |= {"length_m": round(box_length(location.box, (down, along)), 1), "length_from": "box"}
+        return columns | {"geometry": self._geometry[number]}
 
-    def where(self, number: int) -> tuple[str, int]:
-        """The scene, and the place in it."""
-        place = self.places[number]
-        return f"{text(self.scene.path)} {place.name}", 0
+    def location_of(self, number: int) -> tuple[str, int]:
+        """Return scene and name of a chip and 0, see `ChipSource.location_of`.
+
+        Args:
+            number: number of the chip.
+
+        Returns:
+            Path with name, and line.
+        """
+        return f"{path_to_text(self.scene.path)} {self.locations[number].name}", 0
 
     def close(self) -> None:
         """Close the scene."""
         self._reader.close()
 
 
-def check_scene(scene: Scene, contract: Contract, declared: Declared) -> list[int]:
-    """The indices of the bands to read, in the contract's order.
+def check_scene_bands(scene: RasterScene, contract: Contract, declaration: Declaration) -> list[int]:
+    """Check that a scene has the bands and the unit that the model takes.
+
+    Args:
+        scene: the scene.
+        contract: bands and units of the model.
+        declaration: bands and unit of the scene, if the file does not name them.
+
+    Returns:
+        Indices of the bands to read, in the order of the contract.
 
     Raises:
-        DataError: bands or unit that are not those of the contract.
+        DataError: bands or unit do not fulfill the contract.
     """
-    names = declared.bands or scene.bands
+    names = declaration.bands or scene.bands
     try:
-        contract.arrange(np.empty((1, 1, scene.count)), names)
+        contract.select_bands(np.empty((1, 1, scene.count)), names)
         indices = [names.index(band) for band in contract.bands] if names else list(range(scene.count))
-        grey = scene.count == 3 and names is None and len(contract.bands) == 1  # whether it is, its pixels will say
-        contract.check_kind(scene.number_type, 1 if grey else len(indices), declared.unit)
+        may_be_gray = scene.count == 3 and names is None and len(contract.bands) == 1  # its pixels will show it
+        contract.check_header(scene.dtype, 1 if may_be_gray else len(indices), declaration.unit)
     except DataError as error:
-        raise DataError(error.what, scene.path, error.fix) from error
+        raise DataError(error.message, scene.path, error.hint) from error
     return indices
 
 
-def _inside(block: Block, scene: Scene) -> bool:
-    return block.top >= 0 and block.left >= 0 and block.bottom <= scene.height and block.right <= scene.width
+def _is_inside(window: PixelWindow, scene: RasterScene) -> bool:
+    return window.top >= 0 and window.left >= 0 and window.bottom <= scene.height and window.right <= scene.width
 
 
-def _geometries(scene: Scene, places: Sequence[Place], pixels: bool) -> list[Any]:
-    """Boxes where every place has one, else points: in degrees, or as column and -row; None where there are none."""
-    if not places:
+def _geometries(scene: RasterScene, locations: Sequence[Location], in_pixels: bool) -> list[Any]:
+    """Return polygons if every location has a box, else points; None where a location has no coordinates."""
+    if not locations:
         return []
-    boxed = all(place.box is not None for place in places)
-    corners = np.array([place.box if boxed else (place.row, place.col) for place in places], float).reshape(
-        len(places), -1, 2
-    )
-    if pixels:
-        flat = corners[:, :, ::-1] * [1, -1]
-        return list(shapely.polygons(flat) if boxed else shapely.points(flat[:, 0]))
-    if scene.place is None:
-        return [None] * len(places)
+    boxed = all(location.box is not None for location in locations)
+    points = [location.box if boxed else (location.row, location.col) for location in locations]
+    corners = np.array(points, float).reshape(len(locations), -1, 2)
+    if in_pixels:
+        xy = corners[:, :, ::-1] * [1, -1]
+        return list(shapely.polygons(xy) if boxed else shapely.points(xy[:, 0]))
+    if scene.georeference is None:
+        return [None] * len(locations)
     if boxed:
-        return list(scene.place.outlines(corners))
-    found = scene.place.lonlat(*corners[:, 0].T)
-    return [shapely.Point(pair) if np.isfinite(pair).all() else None for pair in found]
+        return list(scene.georeference.outline_polygons(corners))
+    degrees = scene.georeference.pixels_to_lonlat(*corners[:, 0].T)
+    return [shapely.Point(pair) if np.isfinite(pair).all() else None for pair in degrees]
 
 
-def _lonlat(place: Georeference | None, places: Sequence[Place]) -> NDArray[Any]:
-    """(N, 2) degrees, None where there are none."""
-    found = np.full((len(places), 2), None, object)
-    if place is not None and places:
-        degrees = place.lonlat([each.row for each in places], [each.col for each in places])
+def _lonlat(georeference: Georeference | None, locations: Sequence[Location]) -> NDArray[Any]:
+    """Return longitude and latitude (N, 2) in degrees, None where they are unknown."""
+    lonlat = np.full((len(locations), 2), None, object)
+    if georeference is not None and locations:
+        rows, cols = [location.row for location in locations], [location.col for location in locations]
+        degrees = georeference.pixels_to_lonlat(rows, cols)
         finite = np.isfinite(degrees)
-        found[finite] = degrees[finite].round(7)
-    return found
+        lonlat[finite] = degrees[finite].round(7)
+    return lonlat

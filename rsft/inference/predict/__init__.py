@@ -1,1 +1,1 @@
-"""A bundle on new chips: which files, which class, written where a GIS or a spreadsheet opens it."""
+"""Classify chips and scenes with a bundle, and write tables that a GIS or a spreadsheet opens."""

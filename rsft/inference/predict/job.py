@@ -1,209 +1,328 @@
-"""The job: new chips or scenes in, a table of classes and probabilities out."""
+"""The prediction job: chips or scenes in, a table of classes and probabilities out."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from rsft import __version__
 from rsft.data.imagery.image_cache import file_state
 from rsft.errors import RequestError
-from rsft.inference.engines.selection import choose_engine
-from rsft.inference.inputs.chip_files import LooseChips
-from rsft.inference.inputs.chip_source import text
-from rsft.inference.inputs.discovery import NOTHING, Declared, find_chips, find_scenes
-from rsft.inference.predict.pipeline import Model, batches, classify
+from rsft.inference.inputs.chip_files import ChipFiles
+from rsft.inference.inputs.chip_source import path_to_text
+from rsft.inference.inputs.discovery import UNDECLARED, Declaration, find_chips, find_scenes
+from rsft.inference.predict.pipeline import ChipClassifier, classify_batches, make_batches, read_sample
 from rsft.inference.predict.request import (
-    AS_USUAL,
-    Plan,
-    Request,
-    collect,
-    columns,
-    metadata_of,
-    nothing,
-    write_rejected,
+    DEFAULT_REQUEST,
+    PredictionPlan,
+    PredictionRequest,
+    collect_results,
+    no_chips_error,
+    table_columns,
+    table_metadata,
+    write_rejected_list,
 )
-from rsft.inference.predict.resume_journal import Journal
-from rsft.inference.predict.scene_plan import look
-from rsft.inference.review.page import write_review
-from rsft.inference.scenes.raster import gdal_limits
-from rsft.inference.writers.tables import Layer, check_output, write_predictions
+from rsft.inference.predict.resume_journal import ResumeJournal
+from rsft.inference.predict.scene_plan import plan_scenes
+from rsft.inference.review.page import write_review_page
+from rsft.inference.scenes.raster import gdal_environment
+from rsft.inference.selection.selection import SelectedEngine, select_engine
+from rsft.inference.writers.tables import PredictionLayer, check_output_path, write_prediction_table
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """What a job made.
+class PredictionResult:
+    """What a prediction job produced.
 
     Attributes:
-        table: a row a chip, see docs/analyst.md; its column geometry holds shapes or None.
-        rejected: what was refused, with the reason.
-        counts: chips of each class.
-        out: the file with the table.
-        notes: what was done, left out or taken for granted, in sentences; they are stored with the table as well.
+        table: one row per chip, see docs/analyst.md; its column `geometry` holds shapes or None.
+        rejected: path and reason of everything that was rejected.
+        counts: number of chips of each class.
+        output_path: the file that holds the table.
+        notes: remarks for the reader, which are stored in the output as well.
     """
 
     table: pd.DataFrame
     rejected: list[tuple[Path, str]]
     counts: dict[str, int]
-    out: Path
+    output_path: Path
     notes: list[str]
 
 
-def predict(
-    bundle_dir: Path, inputs: Sequence[Path], out: Path, request: Request = AS_USUAL, progress: Progress | None = None
-) -> Predictions:
-    """Classify, and write the table to `out`, the refused to `<out stem>.rejected.csv` beside it.
+@dataclass(frozen=True)
+class PredictionJob:
+    """One bundle, the chips that it classifies, and the file that receives the table.
 
-    Results are noted in `.<out name>.journal` as they come. A job that was stopped goes on there, if it is asked again.
+    Attributes:
+        bundle: the bundle.
+        request: options of the job.
+        plan: the chips.
+        journal: the results so far.
+        output_path: the file that receives the table.
+        skipped_files: number of files in input folders that are not images.
+        progress: called with numbers of chips.
+    """
+
+    bundle: Bundle
+    request: PredictionRequest
+    plan: PredictionPlan
+    journal: ResumeJournal
+    output_path: Path
+    skipped_files: int = 0
+    progress: Progress | None = None
+
+
+def predict(
+    bundle_dir: Path,
+    inputs: Sequence[Path],
+    output_path: Path,
+    request: PredictionRequest = DEFAULT_REQUEST,
+    progress: Progress | None = None,
+) -> PredictionResult:
+    """Classify chips or scenes, and write one table.
+
+    Results are recorded in `.<output name>.journal` as they come, so that the same call resumes an interrupted job.
+    Chips that cannot be classified are listed in `<output stem>.rejected.csv`.
+
+    Args:
+        bundle_dir: a bundle, a run, or a folder of runs.
+        inputs: chips (files, folders, chip stores, globs, @list), or scenes if `request.query` says where to cut chips.
+        output_path: the table; the suffix gives the format.
+        request: options.
+        progress: called with numbers of chips.
+
+    Returns:
+        The table, with what was rejected.
 
     Raises:
         RequestError: no bundle, no chips, options that do not fit, or an output that cannot be written.
-        WeightsError: a bundle that cannot be used.
-        DataError: a scene that breaks the contract, or not one chip could be classified.
+        WeightsError: the bundle cannot be used.
+        DataError: a scene does not fulfill the contract, or no chip could be classified.
     """
     bundle = Bundle.load(bundle_dir)
-    check_output(out, columns(bundle.classes), overwrite=request.overwrite)
-    _check_page(request)
-    paths, declared, skipped = inputs_of(inputs, request)
-    journal = Journal(journal_of(out), job_key(bundle, paths, declared, request))
+    with open_job(bundle, inputs, output_path, request, progress) as job:
+        return write_result(job, run_job(job))
+
+
+@contextmanager
+def open_job(
+    bundle: Bundle,
+    inputs: Sequence[Path],
+    output_path: Path,
+    request: PredictionRequest,
+    progress: Progress | None = None,
+) -> Iterator[PredictionJob]:
+    """Check the output, find the inputs and open the journal, which is deleted if the block ends without an error.
+
+    Args:
+        bundle: the bundle.
+        inputs: as `predict`.
+        output_path: the table.
+        request: options.
+        progress: called with numbers of windows of a scene while objects are detected, then with numbers of chips.
+
+    Yields:
+        The job.
+
+    Raises:
+        RequestError: no chips, options that do not fit, or an output that cannot be written.
+        DataError: a scene cannot be read or does not fulfill the contract.
+    """
+    check_output_path(output_path, table_columns(bundle.classes), overwrite=request.overwrite)
+    _check_review_path(request)
+    paths, declarations, skipped_files = find_inputs(inputs, request)
+    journal = ResumeJournal(journal_path(output_path), job_key(bundle, paths, declarations, request))
     finished = False
     try:
-        with gdal_limits():
-            plan = make_plan(bundle, paths, declared, request, journal, progress)
-            try:
-                result = _run(bundle, plan, request, journal, out, skipped, progress)
-            finally:
-                for source in plan.sources:
-                    source.close()
+        with gdal_environment(), ExitStack() as stack:
+            plan = plan_inputs(bundle, paths, declarations, request, journal, progress)
+            for source in plan.sources:
+                stack.callback(source.close)
+            yield PredictionJob(bundle, request, plan, journal, output_path, skipped_files, progress)
         finished = True
     finally:
         journal.close(finished)
-    return result
 
 
-def inputs_of(inputs: Sequence[Path], request: Request) -> tuple[list[Path], dict[Path, Declared], int]:
-    """Scenes as they are given, or chips with what is declared of each; and how many files of folders were skipped."""
-    if request.look.is_for_scenes:
+def find_inputs(inputs: Sequence[Path], request: PredictionRequest) -> tuple[list[Path], dict[Path, Declaration], int]:
+    """Expand folders, globs and lists.
+
+    Args:
+        inputs: as `predict`.
+        request: says whether the inputs are scenes.
+
+    Returns:
+        Paths of scenes or chips, a declaration for every chip, and the number of files in folders that are not images.
+
+    Raises:
+        RequestError: an input does not exist, or an option does not fit.
+    """
+    if request.query.reads_scenes:
         return find_scenes(inputs), {}, 0
     if request.chips is not None:
         raise RequestError(
-            "chips are cut from scenes alone", "--chips", "give --at, --grid or --detect, or leave it out"
+            "chips are only saved if they are cut from scenes", "--chips", "give --at, --grid or --detect as well"
         )
-    found = find_chips(inputs)
-    return (
-        found.chips,
-        {path: request.declared.or_else(found.declared.get(path, NOTHING)) for path in found.chips},
-        found.skipped,
-    )
+    listing = find_chips(inputs)
+    declarations = {
+        path: request.declaration.merged_with(listing.declarations.get(path, UNDECLARED)) for path in listing.chips
+    }
+    return listing.chips, declarations, listing.skipped
 
 
-def journal_of(out: Path) -> Path:
-    """Where the job that makes `out` notes what it has done."""
-    return out.parent / f".{out.name}.journal"
+def journal_path(output_path: Path) -> Path:
+    """Return the path of the journal of the job that writes `output_path`."""
+    return output_path.parent / f".{output_path.name}.journal"
 
 
-def job_key(bundle: Bundle, paths: list[Path], declared: Mapping[Path, Declared], request: Request) -> str:
-    """Of a job: differs where what another has done is of no use; the output's metadata have it as `job`."""
-    asked = asdict(request) | {"device": "", "readers": 0, "overwrite": False, "html": request.html is not None}
-    files = [*paths, request.look.at, request.look.detect.land if request.look.detect else None]
-    states = [(text(path), file_state(path)) for path in files if path is not None]
-    told = [__version__, bundle.sha256, states, [declared[path] for path in paths if path in declared], asked]
-    return hashlib.sha256(json.dumps(told, default=text).encode()).hexdigest()
-
-
-def make_plan(
-    bundle: Bundle,
-    paths: list[Path],
-    declared: dict[Path, Declared],
-    request: Request,
-    journal: Journal,
-    progress: Progress | None,
-) -> Plan:
-    """Where chips come from."""
-    contract, wishes = bundle.contract, request.wishes
-    if not request.look.is_for_scenes:
-        return Plan([LooseChips(declared, contract, wishes)], [], [], [])
-    found = look(
-        paths, request.look, wishes, request.declared, contract, journal=journal, keep=request.chips, progress=progress
-    )
-    return Plan(found.sources, found.scenes, found.rejected, found.notes)
-
-
-def _run(
-    bundle: Bundle,
-    plan: Plan,
-    request: Request,
-    journal: Journal,
-    out: Path,
-    skipped: int,
-    progress: Progress | None,
-) -> Predictions:
-    todo = batches(plan.sources, request.batch_size)
-    told, facts = "", {}
-    if todo:
-        before = journal.noted("engine")
-        chosen = choose_engine(bundle, request.engine, request.precision, request.device, todo, before)
-        told, facts = chosen.told, chosen.facts
-        journal.note("engine", facts["kind"])
-        model = Model(chosen.run, chosen.contract, bundle.classes, bundle.confidence, chosen.callers)
-        classify(todo, model, journal, readers=request.readers, thumbs=request.html is not None, progress=progress)
-    return write_result(bundle, plan, request, journal, out, skipped, told, facts)
-
-
-def write_result(
-    bundle: Bundle,
-    plan: Plan,
-    request: Request,
-    journal: Journal,
-    out: Path,
-    skipped: int,
-    told: str,
-    facts: dict[str, Any],
-) -> Predictions:
-    """Write what a journal holds.
+def job_key(
+    bundle: Bundle, paths: list[Path], declarations: Mapping[Path, Declaration], request: PredictionRequest
+) -> str:
+    """Return a hash of all that decides the results of a job. The metadata of the output hold it as `job`.
 
     Args:
-        skipped: files of folders that were no images.
-        told, facts: of the engine, for the reader and for the metadata.
+        bundle: the bundle.
+        paths: chips or scenes.
+        declarations: unit, bands and pixel spacing of each chip.
+        request: options; those that do not change the results are left out.
+    """
+    neutral = {"device": "", "readers": 0, "overwrite": False, "html": request.html is not None}
+    land = request.query.detect.land if request.query.detect else None
+    states = [(path_to_text(path), file_state(path)) for path in (*paths, request.query.at, land) if path is not None]
+    declared = [declarations[path] for path in paths if path in declarations]
+    content = [__version__, bundle.sha256, states, declared, request.as_json() | neutral]
+    return hashlib.sha256(json.dumps(content, default=path_to_text).encode()).hexdigest()
+
+
+def plan_inputs(
+    bundle: Bundle,
+    paths: list[Path],
+    declarations: dict[Path, Declaration],
+    request: PredictionRequest,
+    journal: ResumeJournal,
+    progress: Progress | None,
+) -> PredictionPlan:
+    """Decide where the chips are read from.
+
+    Args:
+        bundle: holds the contract.
+        paths: scenes; not used for chips.
+        declarations: chips, with what is declared of each.
+        request: options.
+        journal: keeps detected objects for a resumed job.
+        progress: called with numbers of windows of a scene while objects are detected.
+
+    Returns:
+        The sources of chips.
 
     Raises:
-        DataError: not one chip could be classified.
+        RequestError: an option does not fit.
+        DataError: a scene cannot be read or does not fulfill the contract.
     """
-    table, refused, notes = collect(journal, plan, bundle)
-    listing = write_rejected(out, refused)
-    if skipped:
-        notes.append(f"files of folders skipped for their suffix: {skipped:,}")
-    if refused:
-        notes.append(f"refused: {len(refused):,}, listed in {listing}")
-    notes += [told] if told else []
-    if table.empty and (refused or not request.empty):
-        raise nothing(plan, refused, listing)
-    thumbs = table.pop("thumb").tolist() if "thumb" in table else []
-    if plan.crs is None and out.suffix.lower() == ".geojson":
-        notes.append("GeoJSON knows degrees alone: it has no geometry, .gpkg has")
-    made = {"job": journal.key, "chips": len(table), "refused": len(refused)}
-    layer = Layer(table, plan.crs, bundle.classes, metadata_of(bundle, plan, request, notes, facts) | made)
-    write_predictions(layer, out, overwrite=request.overwrite)
+    if not request.query.reads_scenes:
+        return PredictionPlan([ChipFiles(declarations, bundle.contract, request.chip_options)], [], [], [])
+    plan = plan_scenes(
+        paths,
+        request.query,
+        request.chip_options,
+        request.declaration,
+        bundle.contract,
+        journal=journal,
+        chips_dir=request.chips,
+        progress=progress,
+    )
+    return PredictionPlan(plan.sources, plan.scenes, plan.rejected, plan.notes)
+
+
+def run_job(job: PredictionJob) -> SelectedEngine | None:
+    """Classify all chips of a job and record the results in its journal.
+
+    Args:
+        job: the job.
+
+    Returns:
+        The engine that was used; None if the job has no chips.
+
+    Raises:
+        RequestError: the requested engine cannot be used.
+        WeightsError: the bundle cannot be used, or its logits are not finite.
+    """
+    request, bundle = job.request, job.bundle
+    batches = make_batches(job.plan.sources, request.batch_size)
+    if not batches:
+        return None
+    engine = select_engine(
+        bundle,
+        request.engine,
+        request.precision,
+        request.device,
+        partial(read_sample, batches),
+        sum(len(batch.chips) for batch in batches),
+        job.journal.get_note("engine"),
+    )
+    job.journal.set_note("engine", engine.metadata["kind"])
+    classify_batches(
+        batches,
+        ChipClassifier(engine.infer, engine.contract, bundle.classes, bundle.calibrator, engine.concurrency),
+        job.journal,
+        readers=request.readers,
+        thumbnails=request.html is not None,
+        progress=job.progress,
+    )
+    return engine
+
+
+def write_result(job: PredictionJob, engine: SelectedEngine | None) -> PredictionResult:
+    """Write the table, the list of what was rejected, and the review page.
+
+    Args:
+        job: a job whose journal holds all results.
+        engine: the engine that was used; None if the job has no chips.
+
+    Returns:
+        The table, with what was rejected.
+
+    Raises:
+        DataError: no chip could be classified.
+    """
+    bundle, request, plan, output_path = job.bundle, job.request, job.plan, job.output_path
+    table, rejected, notes = collect_results(job.journal, plan, bundle)
+    rejected_list = write_rejected_list(output_path, rejected)
+    if job.skipped_files:
+        notes.append(f"files in folders that are not images by their suffix: {job.skipped_files:,}")
+    if rejected:
+        notes.append(f"rejected: {len(rejected):,}, listed in {rejected_list}")
+    notes += [engine.summary] if engine else []
+    if table.empty and (rejected or not request.allow_empty):
+        raise no_chips_error(plan, rejected, rejected_list)
+    thumbnails = table.pop("thumb").tolist() if "thumb" in table else []
+    if plan.crs is None and output_path.suffix.lower() == ".geojson":
+        notes.append("the table has no geometry: GeoJSON needs degrees; .gpkg also takes pixel coordinates")
+    metadata = table_metadata(bundle, plan, request, notes, engine.metadata if engine else {})
+    metadata |= {"job": job.journal.key, "chips": len(table), "refused": len(rejected)}
+    layer = PredictionLayer(table, plan.crs, bundle.classes, metadata)
+    write_prediction_table(layer, output_path, overwrite=request.overwrite)
     if request.html is not None:
-        write_review(request.html, layer, thumbs, plan.scenes)
+        write_review_page(request.html, layer, thumbnails, plan.scenes)
     counts = {name: int((table["class"] == name).sum()) for name in bundle.classes}
-    pairs = [(Path(f"{file}:{line}" if line else file), reason) for file, line, reason in refused]
-    return Predictions(table, pairs, counts, out, notes)
+    reasons = [(Path(f"{file}:{line}" if line else file), reason) for file, line, reason in rejected]
+    return PredictionResult(table, reasons, counts, output_path, notes)
 
 
-def _check_page(request: Request) -> None:
-    page = request.html
-    if page is None:
+def _check_review_path(request: PredictionRequest) -> None:
+    path = request.html
+    if path is None:
         return
-    if page.suffix.lower() not in (".html", ".htm"):
-        raise RequestError("the review page is HTML", page, "call it .html")
-    if page.exists() and not request.overwrite:
-        raise RequestError("there is a file already", page, "give --overwrite to replace it, or another name")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise RequestError("the review page is an HTML file", path, "give it the suffix .html")
+    if path.exists() and not request.overwrite:
+        raise RequestError("the file exists already", path, "give --overwrite to replace it, or another name")

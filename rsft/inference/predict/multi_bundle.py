@@ -1,128 +1,107 @@
-"""Several bundles in one pass over the chips, which are read once, as far as the bundles agree."""
+"""Several bundles on the same chips: one job and one table per bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from rsft.errors import RequestError
-from rsft.inference.engines.engines import CHUNK, PLAIN
-from rsft.inference.predict.job import Predictions, inputs_of, job_key, journal_of, make_plan, write_result
-from rsft.inference.predict.pipeline import Model, batches, classify_all
-from rsft.inference.predict.request import AS_USUAL, Plan, Request, columns
-from rsft.inference.predict.resume_journal import Journal
-from rsft.inference.scenes.raster import gdal_limits
-from rsft.inference.writers.tables import check_output
-from rsft.models.averaging import seen_contract
+from rsft.inference.predict.job import PredictionResult, open_job, run_job, write_result
+from rsft.inference.predict.request import DEFAULT_REQUEST, PredictionRequest, table_columns
+from rsft.inference.writers.tables import check_output_path
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.outputs import Outputs
-from rsft.models.shared_backbone import Shared, load_shared
 from rsft.types import Progress
 
 
-def predict_together(
-    folders: Sequence[Path],
+def predict_bundles(
+    bundle_dirs: Sequence[Path],
     inputs: Sequence[Path],
-    out: Path,
-    request: Request = AS_USUAL,
+    output_path: Path,
+    request: PredictionRequest = DEFAULT_REQUEST,
     progress: Progress | None = None,
-) -> list[Predictions]:
-    """Classify by several bundles: the table of the first is `out`, that of another `<out stem>.<its name>` beside it.
+) -> list[PredictionResult]:
+    """Classify the same chips by several bundles, one after the other.
+
+    Tables are written after the last bundle has finished, so that the same call resumes an interrupted job.
+
+    Args:
+        bundle_dirs: the bundles.
+        inputs: as `predict`.
+        output_path: the table of the first bundle; see `output_paths` for the others.
+        request: options.
+        progress: called with numbers of chips, for each bundle.
+
+    Returns:
+        One result per bundle.
 
     Raises:
-        RequestError: bundles of two backbones or contracts, and as `rsft.inference.predict.job.predict`.
-        WeightsError, DataError: as there.
+        RequestError: the bundles differ in backbone or contract, or as `predict`.
+        WeightsError: as `predict`.
+        DataError: as `predict`.
     """
-    _check(request)
-    bundles = [Bundle.load(folder) for folder in folders]
-    outs = tables_of(out, bundles)
-    for bundle, path in zip(bundles, outs, strict=True):
-        check_output(path, columns(bundle.classes), overwrite=request.overwrite)
-    shared = load_shared(bundles, request.device)
-    paths, declared, skipped = inputs_of(inputs, request)
-    files = [journal_of(path) for path in outs]
-    finished = False
-    journals: list[Journal] = []
-    try:
-        for file, bundle in zip(files, bundles, strict=True):
-            journals.append(Journal(file, job_key(bundle, paths, declared, request)))
-        with gdal_limits(), ExitStack() as stack:
-            plan = make_plan(bundles[0], paths, declared, request, journals[0], progress)
-            for source in plan.sources:
-                stack.callback(source.close)
-            _classify(bundles, shared, plan, request, journals, progress)
-            facts = {"kind": str(PLAIN), "asked": request.engine, "with": [bundle.sha256 for bundle in bundles]}
-            told = f"engine: {PLAIN}; {_words(shared, len(bundles))}"
-            results = [
-                write_result(bundle, plan, request, journal, path, skipped, told, facts)
-                for bundle, journal, path in zip(bundles, journals, outs, strict=True)
-            ]
-        finished = True
-    finally:
-        for journal in journals:
-            journal.close(finished)
-    return results
+    _check_request(request)
+    bundles = [Bundle.load(folder) for folder in bundle_dirs]
+    paths = output_paths(output_path, bundles)
+    for bundle, path in zip(bundles, paths, strict=True):
+        check_output_path(path, table_columns(bundle.classes), overwrite=request.overwrite)
+        check_compatible(bundles[0], bundle)
+    request = replace(request, engine="torch")
+    with ExitStack() as stack:
+        jobs = [
+            stack.enter_context(open_job(bundle, inputs, path, request, progress))
+            for bundle, path in zip(bundles, paths, strict=True)
+        ]
+        engines = [run_job(job) for job in jobs]
+        return [write_result(job, engine) for job, engine in zip(jobs, engines, strict=True)]
 
 
-def _classify(
-    bundles: Sequence[Bundle],
-    shared: Shared,
-    plan: Plan,
-    request: Request,
-    journals: Sequence[Journal],
-    progress: Progress | None,
-) -> None:
-    engine, first = _engine(shared), bundles[0]
-    contract = seen_contract(first.contract, first.recipe.evaluate)
-    models = [
-        Model(partial(_one, engine, number), contract, bundle.classes, bundle.confidence)
-        for number, bundle in enumerate(bundles)
-    ]
-    todo = batches(plan.sources, request.batch_size)
-    classify_all(todo, engine, models, journals, readers=request.readers, progress=progress)
+def output_paths(output_path: Path, bundles: Sequence[Bundle]) -> list[Path]:
+    """Return one path per bundle: `output_path`, then `<stem>.<recipe name><suffix>`, numbered if names repeat.
 
+    Args:
+        output_path: the table of the first bundle.
+        bundles: all bundles.
 
-def _one(engine: Callable[[NDArray[np.float32]], list[Outputs]], number: int, inputs: NDArray[np.float32]) -> Outputs:
-    return engine(inputs)[number]
-
-
-def tables_of(out: Path, bundles: Sequence[Bundle]) -> list[Path]:
-    """`out`, and beside it a file for every other bundle, by the name of its recipe; numbered where names repeat."""
-    found = [out]
+    Returns:
+        The paths of the tables, all different.
+    """
+    paths = [output_path]
     for bundle in bundles[1:]:
         name, number = bundle.recipe.name, 2
-        while out.with_name(f"{out.stem}.{name}{out.suffix}") in found:
+        while output_path.with_name(f"{output_path.stem}.{name}{output_path.suffix}") in paths:
             name, number = f"{bundle.recipe.name}-{number}", number + 1
-        found.append(out.with_name(f"{out.stem}.{name}{out.suffix}"))
-    return found
+        paths.append(output_path.with_name(f"{output_path.stem}.{name}{output_path.suffix}"))
+    return paths
 
 
-def _check(request: Request) -> None:
+def check_compatible(first: Bundle, other: Bundle) -> None:
+    """Check that two bundles can classify the same chips in one call.
+
+    Args:
+        first: the bundle that is given first.
+        other: a bundle given with --also.
+
+    Raises:
+        RequestError: they differ in backbone, contract or test-time crops.
+    """
+    names = f"{first.recipe.name} ({first.sha256[:12]}) and {other.recipe.name} ({other.sha256[:12]})"
+    hint = "classify with one bundle at a time"
+    if first.backbone_sha256 != other.backbone_sha256:
+        backbones = " and ".join(f"{x.recipe.backbone.name} {x.backbone_sha256[:12]}" for x in (first, other))
+        raise RequestError(f"{names} have different backbones: {backbones}", "--also", hint)
+    contract, other_contract = (bundle.contract.model_dump(exclude={"statistics"}) for bundle in (first, other))
+    if differences := ", ".join(key for key in contract if contract[key] != other_contract[key]):
+        raise RequestError(f"{names} take different chips: their contracts differ in {differences}", "--also", hint)
+    tta, other_tta = first.recipe.evaluate, other.recipe.evaluate
+    if tta.tta != other_tta.tta or (tta.tta != "none" and tta.margin != other_tta.margin):
+        raise RequestError(f"{names} use different test-time crops (evaluate.tta)", "--also", hint)
+
+
+def _check_request(request: PredictionRequest) -> None:
     if request.html is not None:
-        raise RequestError("a review page is of one bundle", "--html", "leave out --also, or the page")
+        raise RequestError("a review page shows one bundle", "--html", "leave out --also or --html")
     if request.engine not in ("auto", "torch") or request.precision not in (None, "fp32"):
-        what = "bundles share what they have in common in PyTorch, in float32"
-        raise RequestError(what, "--also", "leave out --engine and --precision, or classify with each by itself")
-
-
-def _engine(shared: Shared) -> Callable[[NDArray[np.float32]], list[Outputs]]:
-    place = next(shared.parameters()).device
-
-    @torch.inference_mode()
-    def run(inputs: NDArray[np.float32]) -> list[Outputs]:
-        parts = torch.split(torch.from_numpy(inputs), CHUNK if place.type == "cpu" else len(inputs))
-        answers = zip(*(shared.answers(part.to(place)) for part in parts), strict=True)
-        return [Outputs(*(torch.cat(each).float().cpu().numpy() for each in zip(*own, strict=True))) for own in answers]
-
-    return run
-
-
-def _words(shared: Shared, count: int) -> str:
-    below = {-1: "nothing but the chips is", 0: "chips and embedding are"}
-    return f"{below.get(shared.stage, f'chips and {shared.stage} blocks are')} shared by {count} bundles"
+        message = "several bundles are only computed by PyTorch in float32"
+        raise RequestError(message, "--also", "leave out --engine and --precision, or give one bundle at a time")

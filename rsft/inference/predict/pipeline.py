@@ -1,4 +1,4 @@
-"""Chips through the network: threads read ahead, others compute, and each batch is noted as it is done, all at once."""
+"""Batches of chips through the network: read, prepare, classify and record, with threads that read ahead."""
 
 from __future__ import annotations
 
@@ -16,149 +16,160 @@ from numpy.typing import NDArray
 
 from rsft.data.imagery.contract import Contract
 from rsft.errors import DataError
-from rsft.inference.engines.engines import Engine
-from rsft.inference.inputs.chip_source import NoData, Source
-from rsft.inference.inputs.object_length import length
-from rsft.inference.predict.postprocess import answers
-from rsft.inference.predict.resume_journal import Done, Journal
-from rsft.models.outputs import Outputs
-from rsft.models.uncertainty.calibrator import Confidence
+from rsft.inference.engines.base import CPU_BATCH_SIZE, InferenceFn
+from rsft.inference.inputs.chip_source import ChipSource, NoDataError
+from rsft.inference.inputs.object_length import measure_length
+from rsft.inference.predict.postprocess import predictions_table
+from rsft.inference.predict.resume_journal import BatchResult, ResumeJournal
+from rsft.models.outputs import ClassifierOutputs
+from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.types import Bytes, Progress
 
-THUMB = 96
-"""Side in pixels of the picture of a chip on the review page."""
+THUMBNAIL_SIDE = 96
+"""Side in pixels of a chip's thumbnail on the review page."""
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True)
-class Model:
-    """What classifies: the engine, its demands of a chip, what its logits mean, and threads that call it at once."""
+class ChipClassifier:
+    """An engine with all that is needed to turn chips into rows of the predictions table.
 
-    engine: Engine
+    Attributes:
+        engine: computes logits and features from network inputs.
+        contract: turns chips into network inputs.
+        classes: names of the classes, in the order of the logits.
+        calibrator: calibrates probabilities; None if the bundle was not calibrated.
+        callers: number of threads that may call the engine at the same time.
+    """
+
+    engine: InferenceFn
     contract: Contract
     classes: tuple[str, ...]
-    confidence: Confidence | None
+    calibrator: Calibrator | None
     callers: int = 1
 
 
-class Batch(NamedTuple):
-    """A run of one source's chips."""
+class ChipBatch(NamedTuple):
+    """Consecutive chips of one source.
+
+    Attributes:
+        number: number of the batch in the job, from 0.
+        source: where the chips are read from.
+        chips: numbers of the chips in the source.
+    """
 
     number: int
-    source: Source
+    source: ChipSource
     chips: range
 
 
-class Ready(NamedTuple):
-    """A batch that was read.
+class PreparedBatch(NamedTuple):
+    """A batch whose chips were read and turned into network inputs.
 
     Attributes:
-        numbers: of the chips that can be classified, in their source.
-        inputs: of the network (n, P, S, S).
-        facts: columns of their rows.
-        refused: number and reason of the others.
-        empty: tiles without data.
-        grey: chips of which one band out of three equal ones was used.
+        batch: the batch.
+        numbers: numbers in the source of the chips that can be classified.
+        inputs: network inputs of those chips (n, P, S, S).
+        columns: table columns of those chips, such as `chip` and `geometry`.
+        rejected: number in the source and reason of every chip that cannot be classified.
+        empty: number of tiles without data.
+        gray: number of gray chips that were stored as RGB.
     """
 
-    batch: Batch
+    batch: ChipBatch
     numbers: list[int]
     inputs: NDArray[np.float32]
-    facts: list[dict[str, Any]]
-    refused: list[tuple[int, str]]
+    columns: list[dict[str, Any]]
+    rejected: list[tuple[int, str]]
     empty: int
-    grey: int
+    gray: int
 
 
-def batches(sources: Sequence[Source], size: int) -> list[Batch]:
-    """Every chip of every source, numbered in order; where a batch ends does not depend on what was done before."""
-    runs = [
+def make_batches(sources: Sequence[ChipSource], size: int) -> list[ChipBatch]:
+    """Split the chips of all sources into batches.
+
+    Batches depend only on the sources and on `size`, so that a resumed job finds the same batches under the same
+    numbers.
+
+    Args:
+        sources: where the chips are read from.
+        size: number of chips in a batch.
+
+    Returns:
+        All batches, numbered from 0; no batch spans two sources.
+    """
+    ranges = [
         (source, range(start, min(start + size, len(source))))
         for source in sources
         for start in range(0, len(source), size)
     ]
-    return [Batch(number, *run) for number, run in enumerate(runs)]
+    return [ChipBatch(number, source, chips) for number, (source, chips) in enumerate(ranges)]
 
 
-def classify(
-    todo: Sequence[Batch],
-    model: Model,
-    journal: Journal,
+def classify_batches(
+    batches: Sequence[ChipBatch],
+    classifier: ChipClassifier,
+    journal: ResumeJournal,
     *,
     readers: int = 1,
-    thumbs: bool = False,
+    thumbnails: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Classify the batches that the journal does not know yet.
-
-    Raises:
-        WeightsError: the model returns what is no number.
-    """
-    classify_all(
-        todo,
-        lambda inputs: [model.engine(inputs)],
-        [model],
-        [journal],
-        readers=readers,
-        thumbs=thumbs,
-        progress=progress,
-    )
-
-
-def classify_all(
-    todo: Sequence[Batch],
-    engine: Callable[[NDArray[np.float32]], list[Outputs]],
-    models: Sequence[Model],
-    journals: Sequence[Journal],
-    *,
-    readers: int = 1,
-    thumbs: bool = False,
-    progress: Progress | None = None,
-) -> None:
-    """Classify by several models that take the same chips, each with a journal of its own.
+    """Classify the batches that the journal does not hold yet, and record each as soon as it is finished.
 
     Args:
-        engine: the answers of all models at once; called by as many threads as the first model says.
+        batches: all batches of the job.
+        classifier: computes the rows of the predictions table.
+        journal: receives the results.
+        readers: number of threads that read and prepare chips.
+        thumbnails: whether to make a JPEG of every chip, for the review page.
+        progress: called after every batch, with numbers of chips.
 
     Raises:
-        WeightsError: a model returns what is no number.
+        WeightsError: the model returns logits that are not finite.
     """
-    known = [journal.done() for journal in journals]
-    by_all = set.intersection(*known)
-    total = sum(len(batch.chips) for batch in todo)
-    done = sum(len(batch.chips) for batch in todo if batch.number in by_all)
+    finished = journal.finished_batches()
+    remaining = [batch for batch in batches if batch.number not in finished]
+    total = sum(len(batch.chips) for batch in batches)
+    done = total - sum(len(batch.chips) for batch in remaining)
 
-    def read(batch: Batch) -> Ready:
-        return read_batch(batch, models[0].contract, thumbs)
+    def prepare(batch: ChipBatch) -> PreparedBatch:
+        return prepare_batch(batch, classifier.contract, thumbnails)
 
-    def answer(ready: Ready) -> tuple[Ready, Sequence[Outputs | None]]:
-        return ready, engine(ready.inputs) if ready.numbers else [None] * len(models)
+    def compute(prepared: PreparedBatch) -> tuple[PreparedBatch, ClassifierOutputs | None]:
+        return prepared, classifier.engine(prepared.inputs) if prepared.numbers else None
 
-    rest = (batch for batch in todo if batch.number not in by_all)
-    callers = models[0].callers
-    with closing(read_ahead(read, rest, readers)) as read_batches:
-        for ready, answered in read_ahead(answer, read_batches, callers, ahead=callers):
-            number = ready.batch.number
-            for model, journal, outputs, before in zip(models, journals, answered, known, strict=True):
-                if number not in before:
-                    journal.settle(number, rows_of(ready, outputs, model))
-            done += len(ready.batch.chips)
+    callers = classifier.callers
+    with closing(prefetch(prepare, remaining, readers)) as prepared_batches:
+        for prepared, outputs in prefetch(compute, prepared_batches, callers, ahead=callers):
+            journal.record(prepared.batch.number, batch_result(prepared, outputs, classifier))
+            done += len(prepared.batch.chips)
             if progress:
                 progress(done, total, "classifying")
 
 
-def read_ahead(
-    read: Callable[[_In], _Out], items: Iterable[_In], workers: int, ahead: int | None = None
+def prefetch(
+    function: Callable[[_In], _Out], items: Iterable[_In], workers: int, ahead: int | None = None
 ) -> Generator[_Out]:
-    """`read` of every item, in order, by threads that are at most `ahead` items ahead; `workers` + 1 if None."""
+    """Call `function` on every item in background threads, and yield the results in order.
+
+    Args:
+        function: called from several threads.
+        items: its arguments.
+        workers: number of threads.
+        ahead: largest number of items to compute before their results are needed (default: `workers` + 1).
+
+    Yields:
+        The results, in the order of the items.
+    """
     ahead = workers + 1 if ahead is None else ahead
     pending: deque[Future[_Out]] = deque()
     pool = ThreadPoolExecutor(workers, "reader")
     try:
         for item in items:
-            pending.append(pool.submit(read, item))
+            pending.append(pool.submit(function, item))
             if len(pending) > ahead:
                 yield pending.popleft().result()
         while pending:
@@ -167,40 +178,84 @@ def read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def read_batch(batch: Batch, contract: Contract, thumbs: bool = False) -> Ready:
-    """Read, check and prepare the chips of a batch; one that cannot be used is refused, and the job goes on."""
-    ready, images = Ready(batch, [], np.empty(0, np.float32), [], [], 0, 0), []
-    empty = grey = 0
+def prepare_batch(batch: ChipBatch, contract: Contract, thumbnails: bool = False) -> PreparedBatch:
+    """Read the chips of a batch and turn them into network inputs. A chip that cannot be used is rejected.
+
+    Args:
+        batch: the chips to read.
+        contract: turns chips into network inputs.
+        thumbnails: whether to add a JPEG of every chip to the columns, as `thumb`.
+
+    Returns:
+        The batch with its network inputs and the table columns that are known before classification.
+    """
+    numbers, images, columns, rejected = [], [], [], []
+    empty = gray = 0
     for number in batch.chips:
         try:
             chip = batch.source.read(number)
             image = contract.to_image(chip.pixels, chip.unit)
-        except NoData:
+        except NoDataError:
             empty += 1
             continue
         except DataError as error:
-            ready.refused.append((number, f"{error.what}; {error.fix}" if error.fix else error.what))
+            rejected.append((number, f"{error.message}; {error.hint}" if error.hint else error.message))
             continue
-        grey += chip.grey
-        ready.numbers.append(number)
+        gray += chip.is_gray
+        numbers.append(number)
         images.append(image)
-        ready.facts.append(chip.facts | length(chip, contract) | ({"thumb": picture(image)} if thumbs else {}))
-    return ready._replace(inputs=contract.normalise(images), empty=empty, grey=grey)
+        thumbnail = {"thumb": encode_thumbnail(image)} if thumbnails else {}
+        columns.append(chip.columns | measure_length(chip, contract) | thumbnail)
+    return PreparedBatch(batch, numbers, contract.normalize(images), columns, rejected, empty, gray)
 
 
-def rows_of(ready: Ready, outputs: Outputs | None, model: Model) -> Done:
-    """What becomes of a batch."""
+def read_sample(batches: Sequence[ChipBatch], contract: Contract) -> NDArray[np.float32] | None:
+    """Read the first chips of a job, with which engines are compared.
+
+    Args:
+        batches: the chips of the job.
+        contract: turns chips into network inputs.
+
+    Returns:
+        Inputs (n, P, S, S) of the first batch with a usable chip; None if there is none.
+    """
+    for batch in batches:
+        prepared = prepare_batch(batch._replace(chips=batch.chips[:CPU_BATCH_SIZE]), contract)
+        if prepared.numbers:
+            return prepared.inputs
+    return None
+
+
+def batch_result(prepared: PreparedBatch, outputs: ClassifierOutputs | None, classifier: ChipClassifier) -> BatchResult:
+    """Combine what is known of a batch with the outputs of the network.
+
+    Args:
+        prepared: the batch.
+        outputs: logits and features of its chips; None if no chip could be classified.
+        classifier: names of the classes, and calibration.
+
+    Returns:
+        The rows of the predictions table, and the rejected chips.
+    """
     rows = pd.DataFrame()
     if outputs is not None:
-        rows = pd.concat([pd.DataFrame(ready.facts), answers(outputs, model.classes, model.confidence)], axis=1)
-    refused = [(*ready.batch.source.where(number), reason) for number, reason in ready.refused]
-    return Done(rows, refused, ready.empty, ready.grey)
+        predictions = predictions_table(outputs, classifier.classes, classifier.calibrator)
+        rows = pd.concat([pd.DataFrame(prepared.columns), predictions], axis=1)
+    source = prepared.batch.source
+    rejected = [(*source.location_of(number), reason) for number, reason in prepared.rejected]
+    return BatchResult(rows, rejected, prepared.empty, prepared.gray)
 
 
-def picture(image: Bytes) -> bytes:
-    """What the network sees (S, S, P) as a small JPEG: the first plane, or the first three."""
-    small = cv2.resize(
-        image[:, :, :3] if image.shape[2] >= 3 else image[:, :, 0], (THUMB, THUMB), interpolation=cv2.INTER_AREA
-    )
-    ordered = small[:, :, ::-1] if small.ndim == 3 else small  # OpenCV takes B, G, R
-    return bytes(cv2.imencode(".jpg", np.ascontiguousarray(ordered), [cv2.IMWRITE_JPEG_QUALITY, 80])[1])
+def encode_thumbnail(image: Bytes) -> bytes:
+    """Encode a network input before normalization as a small JPEG.
+
+    Args:
+        image: (S, S, P); the first three planes are shown, or the first plane if there are fewer than three.
+
+    Returns:
+        A JPEG of `THUMBNAIL_SIDE` x `THUMBNAIL_SIDE` pixels.
+    """
+    planes = image[:, :, :3] if image.shape[2] >= 3 else image[:, :, 0]
+    small = cv2.resize(planes, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
+    bgr = small[:, :, ::-1] if small.ndim == 3 else small  # OpenCV expects B, G, R
+    return bytes(cv2.imencode(".jpg", np.ascontiguousarray(bgr), [cv2.IMWRITE_JPEG_QUALITY, 80])[1])

@@ -1,4 +1,4 @@
-"""From logits to what the analyst reads: classes, probabilities, the set, the flag."""
+"""From logits to the columns of the predictions table: classes, probabilities, prediction sets, out-of-distribution."""
 
 from __future__ import annotations
 
@@ -8,44 +8,57 @@ import numpy as np
 import pandas as pd
 
 from rsft.errors import WeightsError
-from rsft.models.outputs import Outputs
-from rsft.models.uncertainty.calibrator import Confidence
+from rsft.models.outputs import ClassifierOutputs
+from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.models.uncertainty.temperature_scaling import log_softmax
 
-SEPARATOR = " | "
-"""Between the classes of a set, the most probable first."""
+SET_SEPARATOR = " | "
+"""Separates the classes of a prediction set; the most probable class comes first."""
 
-_DIGITS = 6
+_DECIMALS = 6
 
 
-def answers(outputs: Outputs, classes: Sequence[str], confidence: Confidence | None) -> pd.DataFrame:
-    """A row a chip: class, probability, class_2, probability_2, of a bundle with confidence set, ood and ood_distance,
-    p_<class> of every class.
+def predictions_table(
+    outputs: ClassifierOutputs, classes: Sequence[str], calibrator: Calibrator | None
+) -> pd.DataFrame:
+    """Convert the outputs of a network to table columns.
 
-    Probabilities are calibrated, and sets and flags are there, where the bundle has what they need.
+    Args:
+        outputs: logits (N, C) and features (N, D).
+        classes: names of the C classes.
+        calibrator: calibrates probabilities; None leaves them as they are.
+
+    Returns:
+        N rows with class, probability, class_2 and probability_2 (if there are two classes), set, ood and
+        ood_distance (if there is a calibrator), and p_<class> of every class.
 
     Raises:
-        WeightsError: logits that are not finite.
+        WeightsError: the logits are not finite.
     """
     if not np.isfinite(outputs.logits).all():
-        raise WeightsError("the model returns logits that are not finite", "", "train it again with a lower rate")
-    judged = None if confidence is None else confidence.apply(*outputs)
-    probabilities = np.exp(log_softmax(outputs.logits)) if judged is None else judged.probabilities
+        raise WeightsError("the model returns logits that are not finite", "", "train it with a lower learning rate")
+    estimate = None if calibrator is None else calibrator.apply(*outputs)
+    probabilities = np.exp(log_softmax(outputs.logits)) if estimate is None else estimate.probabilities
     order = np.argsort(-probabilities, axis=1, kind="stable")
     rows = np.arange(len(probabilities))
     names = np.array(classes, object)
-    table = pd.DataFrame({"class": names[order[:, 0]], "probability": probabilities[rows, order[:, 0]].round(_DIGITS)})
+    first = order[:, 0]
+    table = pd.DataFrame({"class": names[first], "probability": probabilities[rows, first].round(_DECIMALS)})
     if len(classes) > 1:
-        table["class_2"] = names[order[:, 1]]
-        table["probability_2"] = probabilities[rows, order[:, 1]].round(_DIGITS)
-    if judged is not None:
-        table["set"] = [SEPARATOR.join(names[ranks[own[ranks]]]) for ranks, own in zip(order, judged.sets, strict=True)]
-        table["ood"] = judged.ood > 1
-        table["ood_distance"] = judged.ood.round(4)
-    every = pd.DataFrame(probabilities.round(_DIGITS), columns=probability_columns(classes))
-    return pd.concat([table, every], axis=1)
+        second = order[:, 1]
+        table["class_2"] = names[second]
+        table["probability_2"] = probabilities[rows, second].round(_DECIMALS)
+    if estimate is not None:
+        table["set"] = [
+            SET_SEPARATOR.join(names[ranking[members[ranking]]])
+            for ranking, members in zip(order, estimate.sets, strict=True)
+        ]
+        table["ood"] = estimate.ood > 1
+        table["ood_distance"] = estimate.ood.round(4)
+    columns = pd.DataFrame(probabilities.round(_DECIMALS), columns=probability_columns(classes))
+    return pd.concat([table, columns], axis=1)
 
 
 def probability_columns(classes: Sequence[str]) -> list[str]:
-    """The names of the columns that hold every class's probability."""
+    """Return the names of the columns that hold the probability of each class."""
     return [f"p_{name}" for name in classes]

@@ -1,4 +1,4 @@
-"""A bundle in Python: arrays or files in, a tidy table out."""
+"""Use a bundle from Python: arrays or files in, a table out."""
 
 from __future__ import annotations
 
@@ -11,43 +11,49 @@ import numpy as np
 import pandas as pd
 
 from rsft.errors import RequestError
-from rsft.inference.engines.engines import Kind, open_engine
-from rsft.inference.inputs.chip_files import LooseChips
-from rsft.inference.inputs.chip_source import Chip, one_band
-from rsft.inference.inputs.discovery import NOTHING, Declared, find_chips
-from rsft.inference.predict.pipeline import Model, batches, read_ahead, read_batch, rows_of
-from rsft.inference.scenes.chip_window import Wishes
+from rsft.inference.engines.base import EngineSpec
+from rsft.inference.inputs.chip_files import ChipFiles
+from rsft.inference.inputs.chip_source import SourceChip, collapse_gray_rgb
+from rsft.inference.inputs.discovery import UNDECLARED, Declaration, find_chips
+from rsft.inference.predict.pipeline import ChipClassifier, batch_result, make_batches, prefetch, prepare_batch
+from rsft.inference.scenes.chip_window import ChipOptions
+from rsft.inference.selection.loading import load_engine
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Pixels
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A bundle that is ready to classify.
+    """A bundle that is ready to classify, as `rsft.load_bundle` returns it.
 
     Attributes:
-        bundle: its classes, contract, recipe and hash.
-        model: the engine and what its logits mean; another engine may take its place.
+        bundle: classes, contract, recipe and hash.
+        model: the engine, with what its logits mean.
     """
 
     bundle: Bundle
-    model: Model
+    model: ChipClassifier
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto", engine: str = "torch", precision: str = "fp32") -> Predictor:
-        """Open the bundle of a run.
+        """Load the bundle of a run.
 
         Args:
-            engine: torch, onnx or openvino.
-            precision: fp32, bf16 or int8, as far as the engine has it.
+            folder: a bundle, a run, or a folder of runs.
+            device: "auto", "cpu" or "cuda".
+            engine: name of an engine, such as "torch", "onnx" or "openvino".
+            precision: "fp32", "bf16" or "int8"; an engine need not have all of them.
+
+        Returns:
+            The predictor.
 
         Raises:
-            RequestError: there is none, or no such engine here.
-            WeightsError: it cannot be used, or its backbone is another one here.
+            RequestError: the folder has no bundle, or the engine is not available.
+            WeightsError: the bundle cannot be used, or the backbone is not the one it was trained on.
         """
         bundle = Bundle.load(folder)
-        opened = open_engine(bundle, Kind(engine, precision), device)
-        return cls(bundle, Model(opened.run, opened.contract, bundle.classes, bundle.confidence))
+        loaded = load_engine(bundle, EngineSpec(engine, precision), device)
+        return cls(bundle, ChipClassifier(loaded.infer, loaded.contract, bundle.classes, bundle.calibrator))
 
     def predict(
         self,
@@ -57,65 +63,83 @@ class Predictor:
         bands: Sequence[str] | None = None,
         batch_size: int = 32,
     ) -> pd.DataFrame:
-        """Classify chips: arrays (H, W), (H, W, B), (N, H, W, B) or a list of them; files, folders, globs or a store.
+        """Classify chips in arrays or in files.
+
+        Args:
+            chips: an array (H, W), (H, W, B) or (N, H, W, B), or a list of arrays (H, W) and (H, W, B); or files,
+                folders, globs or chip stores.
+            unit: unit of the pixels, such as "sigma0", if the files do not name it.
+            bands: names of the bands, if the files do not name them.
+            batch_size: number of chips in a batch.
 
         Returns:
-            A row a chip, in the order given (files: sorted by path): chip (number or name), for files path and
-            geometry; class, probability, class_2, probability_2, p_<class> of every class; set, ood and ood_distance
-            where the bundle is calibrated; length_m where pixels tell. A chip that cannot be used has the reason in
-            `refused`, which is None otherwise, and nothing else.
+            One row per chip, in the order given (files: sorted by path). Columns: chip (number or file name); path and
+            geometry for files; class, probability, class_2, probability_2, and p_<class> of every class; set, ood and
+            ood_distance if the bundle is calibrated; length_m if it can be measured. For a chip that cannot be
+            classified, `refused` holds the reason and all other columns are empty; else `refused` is None.
 
         Raises:
-            RequestError: no such file, no chip, or an array of another shape.
+            RequestError: a file does not exist, there are no chips, or an array has a wrong shape.
+
+        Example:
+            >>> import numpy, rsft
+            >>> predictor = rsft.load_bundle("runs/ships")  # doctest: +SKIP
+            >>> predictor.predict(numpy.zeros((2, 64, 64, 1), "uint8"), bands=["VV"])  # doctest: +SKIP
         """
-        declared = Declared(unit, tuple(bands) if bands else None)
-        source = self._source(chips, declared)
+        source = self._source(chips, Declaration(unit, tuple(bands) if bands else None))
+        batches = make_batches([source], batch_size)
         tables = []
-        for ready in read_ahead(lambda batch: read_batch(batch, self.model.contract), batches([source], batch_size), 1):
-            outputs = self.model.engine(ready.inputs) if ready.numbers else None
-            rows = rows_of(ready, outputs, self.model).rows
-            told = [{"chip": source.name(number), "refused": reason} for number, reason in ready.refused]
-            tables += [rows.assign(refused=None, number=ready.numbers)] if ready.numbers else []
-            tables += [pd.DataFrame(told).assign(number=[number for number, _ in ready.refused])] if told else []
+        for prepared in prefetch(lambda batch: prepare_batch(batch, self.model.contract), batches, 1):
+            if prepared.numbers:
+                rows = batch_result(prepared, self.model.engine(prepared.inputs), self.model).rows
+                tables.append(rows.assign(refused=None, number=prepared.numbers))
+            if prepared.rejected:
+                rejected = [
+                    {"chip": source.name(number), "refused": reason, "number": number}
+                    for number, reason in prepared.rejected
+                ]
+                tables.append(pd.DataFrame(rejected))
         return pd.concat(tables).sort_values("number", ignore_index=True).drop(columns="number")
 
-    def _source(self, chips: Any, declared: Declared) -> LooseChips | _Arrays:
-        given = [chips] if isinstance(chips, str | Path) else chips
-        if not all(isinstance(each, str | Path) for each in given) or not len(given):
-            return _Arrays(_arrays(given), self.model, declared)
-        found = find_chips([Path(path) for path in given])
-        known = {path: declared.or_else(found.declared.get(path, NOTHING)) for path in found.chips}
-        return LooseChips(known, self.model.contract, Wishes())
+    def _source(self, chips: Any, declaration: Declaration) -> ChipFiles | _ChipArrays:
+        items = [chips] if isinstance(chips, str | Path) else chips
+        if not len(items) or not all(isinstance(item, str | Path) for item in items):
+            return _ChipArrays(_split_arrays(items), self.model, declaration)
+        listing = find_chips([Path(path) for path in items])
+        files = {path: declaration.merged_with(listing.declarations.get(path, UNDECLARED)) for path in listing.chips}
+        return ChipFiles(files, self.model.contract, ChipOptions())
 
 
-class _Arrays:
+class _ChipArrays:
     """Chips in memory as a source."""
 
-    def __init__(self, arrays: Sequence[Pixels], model: Model, declared: Declared) -> None:
-        self.arrays, self.contract, self.declared = arrays, model.contract, declared
+    def __init__(self, arrays: Sequence[Pixels], model: ChipClassifier, declaration: Declaration) -> None:
+        self.arrays, self.contract, self.declaration = arrays, model.contract, declaration
 
     def __len__(self) -> int:
         return len(self.arrays)
 
-    def read(self, number: int) -> Chip:
-        pixels = self.arrays[number]
-        pixels, grey = one_band(self.contract.arrange(pixels, self.declared.bands), self.contract)
-        return Chip(pixels, self.declared.unit, None, {"chip": number}, grey)
+    def read(self, number: int) -> SourceChip:
+        pixels = self.contract.select_bands(self.arrays[number], self.declaration.bands)
+        pixels, is_gray = collapse_gray_rgb(pixels, self.contract)
+        return SourceChip(pixels, self.declaration.unit, None, {"chip": number}, is_gray)
 
     def name(self, number: int) -> int:
         return number
 
-    def where(self, number: int) -> tuple[str, int]:
+    def location_of(self, number: int) -> tuple[str, int]:
         return f"array {number}", 0
 
     def close(self) -> None:
         pass
 
 
-def _arrays(chips: Any) -> list[Pixels]:
-    whole = isinstance(chips, np.ndarray)
-    found = list(chips) if whole and chips.ndim == 4 else [chips] if whole else list(chips)
-    wrong = [each.shape for each in found if each.ndim not in (2, 3) or not each.size]
-    if wrong or not found:
-        raise RequestError(f"an array of shape {(wrong or ['none'])[0]}", fix="give (H, W), (H, W, B) or (N, H, W, B)")
-    return [each[:, :, None] if each.ndim == 2 else each for each in found]
+def _split_arrays(chips: Any) -> list[Pixels]:
+    """Return one array (H, W, B) per chip."""
+    is_array = isinstance(chips, np.ndarray)
+    arrays = [chips] if is_array and chips.ndim != 4 else list(chips)
+    wrong_shapes = [array.shape for array in arrays if array.ndim not in (2, 3) or not array.size]
+    if wrong_shapes or not arrays:
+        shape = wrong_shapes[0] if wrong_shapes else "none"
+        raise RequestError(f"an array of shape {shape}", hint="give (H, W), (H, W, B) or (N, H, W, B)")
+    return [array[:, :, None] if array.ndim == 2 else array for array in arrays]

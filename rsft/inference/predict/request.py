@@ -1,4 +1,4 @@
-"""What is asked of a job, and what becomes of its journal: one table, notes, metadata, a list of what was refused."""
+"""What a prediction job is asked to do, and the table, notes and metadata that its journal becomes."""
 
 from __future__ import annotations
 
@@ -14,101 +14,126 @@ import pandas as pd
 
 from rsft import __version__
 from rsft.errors import DataError
-from rsft.inference.inputs.chip_source import Source, text
-from rsft.inference.inputs.discovery import NOTHING, Declared
+from rsft.inference.inputs.chip_source import ChipSource, path_to_text
+from rsft.inference.inputs.discovery import UNDECLARED, Declaration
 from rsft.inference.predict.postprocess import probability_columns
-from rsft.inference.predict.resume_journal import Journal
-from rsft.inference.predict.scene_plan import Look
-from rsft.inference.scenes.chip_window import Wishes
+from rsft.inference.predict.resume_journal import ResumeJournal
+from rsft.inference.predict.scene_plan import SceneQuery
+from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.inference.scenes.georeference import LONLAT
-from rsft.inference.scenes.raster import Scene
+from rsft.inference.scenes.raster import RasterScene
 from rsft.models.bundle.bundle import Bundle
-from rsft.utils.atomic_files import replacing
+from rsft.types import Rejection
+from rsft.utils.atomic_files import atomic_file
 
-Refused = list[tuple[str, int, str]]  # file, line (0: the whole file), reason
+_RECORD_KEYS = {"query": "look", "declaration": "declared", "chip_options": "wishes", "allow_empty": "empty"}
+"""Keys in files of the fields that have another name in Python."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked for, beside bundle, inputs and output.
+class PredictionRequest:
+    """Options of a prediction job, apart from bundle, inputs and output.
 
     Attributes:
-        look: where in scenes to look; inputs are loose chips if it says nothing.
-        declared: unit and bands of all pixels; what is None is taken from a store's manifest or a file's own words.
-        wishes: the size of chips and their pixels.
-        chips: a folder to keep cut chips in.
-        html: a review page to write.
-        overwrite: replace output and page.
-        batch_size: chips in a pass.
-        readers: threads that read ahead.
-        device: auto, cpu or cuda.
-        empty: whether scenes with nothing in them are an answer, of no rows, and no fault.
-        engine: auto, torch, onnx, openvino, or an export of the bundle.
-        precision: fp32, bf16 or int8; None leaves it to the engine.
+        query: where in scenes to cut chips; by default the inputs are chips.
+        declaration: unit, bands and pixel spacing of all inputs. What is None is taken from the manifest of a chip
+            store, or from the files themselves.
+        chip_options: size of chips and of their pixels.
+        chips: folder in which chips cut from scenes are saved.
+        html: path of the review page.
+        overwrite: whether to replace an existing output and review page.
+        batch_size: number of chips in a batch.
+        readers: number of threads that read and prepare chips.
+        device: "auto", "cpu" or "cuda".
+        allow_empty: whether a job without any chip writes an empty table instead of raising an error.
+        engine: "auto", the name of an engine, or the path of an export of the bundle.
+        precision: "fp32", "bf16" or "int8"; None leaves the choice to the engine.
     """
 
-    look: Look = field(default_factory=Look)
-    declared: Declared = NOTHING
-    wishes: Wishes = field(default_factory=Wishes)
+    query: SceneQuery = field(default_factory=SceneQuery)
+    declaration: Declaration = UNDECLARED
+    chip_options: ChipOptions = field(default_factory=ChipOptions)
     chips: Path | None = None
     html: Path | None = None
     overwrite: bool = False
     batch_size: int = 32
     readers: int = 1
     device: str = "auto"
-    empty: bool = False
+    allow_empty: bool = False
     engine: str = "auto"
     precision: str | None = None
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, under their keys in the metadata of the output."""
+        record = {_RECORD_KEYS.get(name, name): value for name, value in asdict(self).items()}
+        return dict(json.loads(json.dumps(record, default=path_to_text)))
 
-AS_USUAL = Request()
-"""Loose chips, and nothing else said."""
 
+DEFAULT_REQUEST = PredictionRequest()
+"""The inputs are chips, and all options have their defaults."""
 
 _NO_ROWS = pd.DataFrame({name: pd.Series(dtype=object) for name in ("chip", "scene", "path", "class", "geometry")})
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The sources of a job, and what is known before any chip is read."""
+class PredictionPlan:
+    """The chips of a job, before any of them is read.
 
-    sources: Sequence[Source]
-    scenes: list[Scene]
-    rejected: Refused
+    Attributes:
+        sources: where the chips are read from.
+        scenes: the scenes that chips are cut from; empty if the inputs are chips.
+        rejected: positions that cannot be used.
+        notes: remarks for the reader.
+    """
+
+    sources: Sequence[ChipSource]
+    scenes: list[RasterScene]
+    rejected: list[Rejection]
     notes: list[str]
 
     @property
     def crs(self) -> str | None:
-        """Of the geometries."""
-        return None if self.scenes and all(scene.place is None for scene in self.scenes) else LONLAT
+        """Coordinate system of the geometries; None if no scene has a georeference."""
+        return None if self.scenes and all(scene.georeference is None for scene in self.scenes) else LONLAT
 
 
-def collect(journal: Journal, plan: Plan, bundle: Bundle) -> tuple[pd.DataFrame, Refused, list[str]]:
-    """The journal as one table, what was refused, and what the reader should know."""
-    tables, refused, empty, grey = [], list(plan.rejected), 0, 0
-    for batch in journal.batches():
+def collect_results(
+    journal: ResumeJournal, plan: PredictionPlan, bundle: Bundle
+) -> tuple[pd.DataFrame, list[Rejection], list[str]]:
+    """Combine the results of all batches.
+
+    Args:
+        journal: the results.
+        plan: rejected positions and notes.
+        bundle: names of the classes, and calibration.
+
+    Returns:
+        The predictions table with one row per chip, everything that was rejected, and notes for the reader.
+    """
+    tables, rejected, empty, gray = [], list(plan.rejected), 0, 0
+    for batch in journal.results():
         tables += [batch.rows] if len(batch.rows) else []
-        refused += batch.refused
+        rejected += batch.rejected
         empty += batch.empty
-        grey += batch.grey
-    table = _in_order(pd.concat(tables, ignore_index=True), bundle.classes) if tables else _NO_ROWS.copy()
+        gray += batch.gray
+    table = _order_columns(pd.concat(tables, ignore_index=True), bundle.classes) if tables else _NO_ROWS.copy()
     notes = [*plan.notes]
-    without = int(table["geometry"].isna().sum()) if len(table) else 0
-    if without:
-        notes.append(f"chips without usable georeference, so without geometry: {without:,} of {len(table):,}")
+    without_geometry = int(table["geometry"].isna().sum())
+    if without_geometry:
+        notes.append(f"chips without a usable georeference have no geometry: {without_geometry:,} of {len(table):,}")
     if empty:
-        notes.append(f"tiles without data, left out: {empty:,}")
-    if grey:
-        notes.append(f"grey chips stored as RGB, of which one band was used: {grey:,}")
-    if bundle.confidence is None:
-        notes.append("the bundle has no calibration: probabilities are as the network gives them, without set and ood")
+        notes.append(f"tiles without data were left out: {empty:,}")
+    if gray:
+        notes.append(f"gray chips stored as RGB, of which one band was used: {gray:,}")
+    if bundle.calibrator is None:
+        notes.append("the bundle is not calibrated: probabilities are those of the network, without set and ood")
     else:
-        notes += bundle.confidence.notes(bundle.classes)
-    return table, refused, notes
+        notes += bundle.calibrator.notes(bundle.classes)
+    return table, rejected, notes
 
 
-def columns(classes: Sequence[str]) -> list[str]:
-    """Every column that a table may have, in order."""
+def table_columns(classes: Sequence[str]) -> list[str]:
+    """List every column that a predictions table may have, in order."""
     return [
         *("chip", "scene", "path", "class", "probability", "class_2", "probability_2", "set", "ood", "ood_distance"),
         *probability_columns(classes),
@@ -116,17 +141,29 @@ def columns(classes: Sequence[str]) -> list[str]:
     ]
 
 
-def _in_order(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Columns that hold something, in the order in which they are read; whole numbers as such."""
-    known = [name for name in columns(classes) if name in table and (name == "geometry" or table[name].notna().any())]
-    table = table[[*known, *(["thumb"] if "thumb" in table else [])]]
-    return table.astype({"at": "Int64"}) if "at" in known else table
+def _order_columns(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Order the columns, drop those without any value, and store row numbers as integers."""
+    columns = [name for name in table_columns(classes) if name in table]
+    columns = [name for name in columns if name == "geometry" or table[name].notna().any()]
+    table = table[[*columns, *(["thumb"] if "thumb" in table else [])]]
+    return table.astype({"at": "Int64"}) if "at" in columns else table
 
 
-def metadata_of(
-    bundle: Bundle, plan: Plan, request: Request, notes: list[str], engine: dict[str, Any]
+def table_metadata(
+    bundle: Bundle, plan: PredictionPlan, request: PredictionRequest, notes: list[str], engine: dict[str, Any]
 ) -> dict[str, Any]:
-    """How a table was made."""
+    """Describe how a predictions table was made.
+
+    Args:
+        bundle: the bundle that classified the chips.
+        plan: the scenes of the job.
+        request: the options of the job.
+        notes: remarks for the reader.
+        engine: description of the engine.
+
+    Returns:
+        The metadata that is written with the table; all values can be written as JSON.
+    """
     return {
         "rsft_version": __version__,
         "bundle_sha256": bundle.sha256,
@@ -135,33 +172,49 @@ def metadata_of(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "classes": list(bundle.classes),
         "bands": list(bundle.contract.bands),
-        "scenes": [text(scene.path) for scene in plan.scenes],
+        "scenes": [path_to_text(scene.path) for scene in plan.scenes],
         "engine": engine,
-        "request": json.loads(json.dumps(asdict(request), default=text)),
+        "request": request.as_json(),
         "notes": notes,
     }
 
 
-def nothing(plan: Plan, refused: Refused, listing: Path) -> DataError:
-    """What is said when no chip was classified."""
+def no_chips_error(plan: PredictionPlan, rejected: list[Rejection], rejected_list: Path) -> DataError:
+    """Return the error for a job in which no chip was classified.
+
+    Args:
+        plan: number of chips, and notes that may explain the error.
+        rejected: everything that was rejected; the message quotes the first reason.
+        rejected_list: the file that lists it.
+
+    Returns:
+        The error, to be raised.
+    """
     total = sum(len(source) for source in plan.sources)
-    if not refused:
-        return DataError(f"nothing to classify in {total:,} places", fix="; ".join(plan.notes))
-    file, line, reason = refused[0]
-    where = f"{file}:{line}" if line else file
-    return DataError(
-        f"none of the {max(total, len(refused)):,} chips can be used; {where}: {reason}", listing, "see the list"
-    )
-
-
-def write_rejected(out: Path, rejected: Refused) -> Path:
-    """Write the list beside `out`, or remove that of an earlier job; return its path."""
-    listing = out.with_suffix(".rejected.csv")
     if not rejected:
-        listing.unlink(missing_ok=True)  # of an earlier job
-        return listing
-    with replacing(listing) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        return DataError(f"nothing to classify: {total:,} locations", hint="; ".join(plan.notes))
+    file, line, reason = rejected[0]
+    location = f"{file}:{line}" if line else file
+    message = f"none of the {max(total, len(rejected)):,} chips can be used; {location}: {reason}"
+    return DataError(message, rejected_list, "the file lists the reason for each chip")
+
+
+def write_rejected_list(output_path: Path, rejected: list[Rejection]) -> Path:
+    """Write what was rejected to <output stem>.rejected.csv. If nothing was, remove the list of an earlier job.
+
+    Args:
+        output_path: path of the predictions table.
+        rejected: everything that was rejected.
+
+    Returns:
+        The path of the list.
+    """
+    rejected_list = output_path.with_suffix(".rejected.csv")
+    if not rejected:
+        rejected_list.unlink(missing_ok=True)
+        return rejected_list
+    with atomic_file(rejected_list) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "line", "reason"])
         writer.writerows(rejected)
-    return listing
+    return rejected_list

@@ -1,4 +1,4 @@
-"""What a job has done so far, on disk, so that it can be killed at any moment and go on."""
+"""The results of an unfinished job on disk, so that a job that was killed at any moment can be resumed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import shapely
 
 from rsft.errors import RequestError
+from rsft.types import Rejection
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS job (key TEXT NOT NULL);
@@ -23,88 +24,115 @@ CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 _log = logging.getLogger(__name__)
 
 
-class Done(NamedTuple):
-    """What became of a batch.
+class BatchResult(NamedTuple):
+    """The result of a batch.
 
     Attributes:
-        rows: of the chips that were classified.
-        refused: file, line and reason of each that was not.
-        empty: tiles without data.
-        grey: chips of which one band out of three equal ones was used.
+        rows: one row per chip that was classified.
+        rejected: file, line and reason of every chip that was not.
+        empty: number of tiles without data.
+        gray: number of gray chips that were stored as RGB.
     """
 
     rows: pd.DataFrame
-    refused: list[tuple[str, int, str]]
+    rejected: list[Rejection]
     empty: int
-    grey: int
+    gray: int
 
 
-class Journal:
-    """The batches of one job, in a database beside its output."""
+class ResumeJournal:
+    """The results of one job, in an SQLite database beside the output of the job.
 
-    def __init__(self, file: Path, key: str) -> None:
-        """Open the journal of the job `key`; that of another job in its place is given up."""
-        self.file, self.key = file, key
-        file.parent.mkdir(parents=True, exist_ok=True)
+    Args:
+        path: path of the database.
+        key: hash of all that decides the results; the results of a job with another key are deleted.
+
+    Raises:
+        RequestError: another process uses the journal, or the folder is not writable.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key = path, key
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._open(key)
         except sqlite3.OperationalError as error:
-            raise RequestError(
-                f"another job writes there, or nothing can: {error}", file, "wait until it is done"
-            ) from error
+            message = f"the journal is in use by another job, or cannot be written: {error}"
+            raise RequestError(message, path, "wait until the other job has finished") from error
         except sqlite3.DatabaseError:  # no database, or a damaged one
-            _log.warning("%s is damaged; the job begins anew", file)
-            file.unlink()
+            _log.warning("%s is damaged; the job starts again from the beginning", path)
+            path.unlink()
             self._open(key)
-        if self.done():
-            _log.warning("going on with a job that was stopped after %d batches", len(self.done()))
+        if self.finished_batches():
+            _log.warning("resuming an interrupted job after %d batches", len(self.finished_batches()))
 
     def _open(self, key: str) -> None:
-        self.database = sqlite3.connect(self.file, timeout=0)
+        self.database = sqlite3.connect(self.path, timeout=0)
         self.database.execute("PRAGMA locking_mode = EXCLUSIVE")
         self.database.executescript(_SCHEMA)
-        found = self.database.execute("SELECT key FROM job").fetchone()
-        if found is not None and found[0] != key:
-            _log.warning("%s: another job was stopped there; its work is given up", self.file)
+        row = self.database.execute("SELECT key FROM job").fetchone()
+        if row is not None and row[0] != key:
+            _log.warning("%s belongs to a different job that was interrupted; its results are deleted", self.path)
             for table in ("job", "batch", "note"):
                 self.database.execute(f"DELETE FROM {table}")
-            found = None
-        if found is None:
+            row = None
+        if row is None:
             self.database.execute("INSERT INTO job VALUES (?)", (key,))
         self.database.commit()
 
-    def done(self) -> set[int]:
-        """The batches that need not be done again."""
+    def finished_batches(self) -> set[int]:
+        """Return the numbers of the batches that are recorded."""
         return {number for (number,) in self.database.execute("SELECT number FROM batch")}
 
-    def settle(self, number: int, batch: Done) -> None:
-        """Note what became of a batch, for good."""
-        facts = json.dumps([batch.refused, batch.empty, batch.grey])
-        self.database.execute("INSERT INTO batch VALUES (?, ?, ?)", (number, _pack(batch.rows), facts))
+    def record(self, number: int, result: BatchResult) -> None:
+        """Write the result of a batch to disk.
+
+        Args:
+            number: number of the batch.
+            result: its result.
+        """
+        counts = json.dumps([result.rejected, result.empty, result.gray])
+        self.database.execute("INSERT INTO batch VALUES (?, ?, ?)", (number, _pack(result.rows), counts))
         self.database.commit()
 
-    def batches(self) -> Iterator[Done]:
-        """What became of all, in order."""
-        for rows, facts in self.database.execute("SELECT rows, facts FROM batch ORDER BY number"):
-            refused, empty, grey = json.loads(facts)
-            yield Done(_unpack(rows), [(file, line, reason) for file, line, reason in refused], empty, grey)
+    def results(self) -> Iterator[BatchResult]:
+        """Iterate over all recorded results.
 
-    def note(self, name: str, value: str) -> None:
-        """Keep a text by name."""
+        Yields:
+            The results, in the order of the batch numbers.
+        """
+        for rows, counts in self.database.execute("SELECT rows, facts FROM batch ORDER BY number"):
+            rejected, empty, gray = json.loads(counts)
+            yield BatchResult(_unpack(rows), [(file, line, reason) for file, line, reason in rejected], empty, gray)
+
+    def set_note(self, name: str, value: str) -> None:
+        """Store a text under a name, replacing an earlier one.
+
+        Args:
+            name: the name.
+            value: the text.
+        """
         self.database.execute("REPLACE INTO note VALUES (?, ?)", (name, value))
         self.database.commit()
 
-    def noted(self, name: str) -> str | None:
-        """The text of that name."""
-        found = self.database.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
-        return None if found is None else str(found[0])
+    def get_note(self, name: str) -> str | None:
+        """Return the text that is stored under a name, or None.
+
+        Args:
+            name: as given to `set_note`.
+
+        Returns:
+            The text.
+        """
+        row = self.database.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
 
     def close(self, finished: bool) -> None:
-        """Let go of the file, which goes when the job is finished, or had not begun."""
+        """Close the database. Delete its file if the job is finished, or if it holds nothing."""
         used = any(self.database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("batch", "note"))
         self.database.close()
         if finished or not used:
-            self.file.unlink()
+            self.path.unlink()
 
 
 def _pack(rows: pd.DataFrame) -> bytes:

@@ -1,157 +1,204 @@
-"""Where in scenes to look, and the sources that come of it."""
+"""Where in scenes chips are cut, and the sources that read them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError
-from rsft.inference.detection.detector import Detector, detect
-from rsft.inference.inputs.discovery import Declared
-from rsft.inference.inputs.scene_chips import SceneChips, check_scene
-from rsft.inference.predict.resume_journal import Journal
-from rsft.inference.scenes.chip_window import Framing, Wishes, framing, spacing_of
-from rsft.inference.scenes.locations import Place, Places, tiles
+from rsft.inference.detection.detector import CfarOptions, detect_bright_objects
+from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.inputs.scene_chips import SceneChips, check_scene_bands
+from rsft.inference.predict.resume_journal import ResumeJournal
+from rsft.inference.scenes.chip_window import ChipOptions, ChipWindow, make_chip_window, resolve_spacing
+from rsft.inference.scenes.locations import Location, SceneLocations, tile_locations
 from rsft.inference.scenes.position_files import read_positions
-from rsft.inference.scenes.raster import Scene, open_scene
-from rsft.types import Progress
+from rsft.inference.scenes.raster import RasterScene, open_scene
+from rsft.types import Progress, Rejection
 
 
 @dataclass(frozen=True)
-class Look:
-    """What to look at in a scene; without any of the three, inputs are loose chips.
+class SceneQuery:
+    """Where in scenes chips are cut. Without `at`, `grid` and `detect` the inputs are chips.
 
     Attributes:
-        at: a file of positions, see `read_positions`.
-        crs: its coordinate system, where it does not say it.
-        grid: side of tiles in pixels of the chip.
-        stride: from one tile to the next; the side if None.
-        detect: find bright objects on dark water.
+        at: a file or folder of positions, see `read_positions`.
+        crs: coordinate system of the positions, if their file does not name one.
+        grid: size of tiles in pixels of the chip.
+        stride: step between tiles in pixels of the chip (default: `grid`).
+        detect: options of the detector of bright objects.
     """
 
     at: Path | None = None
     crs: str | None = None
     grid: int | None = None
     stride: int | None = None
-    detect: Detector | None = None
+    detect: CfarOptions | None = None
 
     def __post_init__(self) -> None:
-        ways = [name for name in ("at", "grid", "detect") if getattr(self, name) is not None]
-        if len(ways) > 1:
-            raise RequestError(f"--{' and --'.join(ways)} at once", fix="choose one of --at, --grid and --detect")
+        options = [name for name in ("at", "grid", "detect") if getattr(self, name) is not None]
+        if len(options) > 1:
+            message = f"--{' and --'.join(options)} cannot be used at once"
+            raise RequestError(message, hint="choose one of --at, --grid and --detect")
         if self.stride is not None and self.grid is None:
             raise RequestError("a stride without a grid", "--stride", "give --grid as well")
         if self.crs is not None and self.at is None:
             raise RequestError("a coordinate system without positions", "--at-crs", "give --at as well")
 
     @property
-    def is_for_scenes(self) -> bool:
+    def reads_scenes(self) -> bool:
         """Whether the inputs are scenes."""
         return self.at is not None or self.grid is not None or self.detect is not None
 
 
-class Found(NamedTuple):
-    """Sources, scene by scene, with what was left out and what the reader should know."""
+class ScenePlan(NamedTuple):
+    """The chips that are cut from scenes.
+
+    Attributes:
+        sources: one source per scene.
+        scenes: the scenes.
+        rejected: positions that cannot be used.
+        notes: remarks for the reader.
+    """
 
     sources: list[SceneChips]
-    scenes: list[Scene]
-    rejected: list[tuple[str, int, str]]
+    scenes: list[RasterScene]
+    rejected: list[Rejection]
     notes: list[str]
 
 
-def look(
+def plan_scenes(
     paths: Sequence[Path],
-    wanted: Look,
-    wishes: Wishes,
-    declared: Declared,
+    query: SceneQuery,
+    options: ChipOptions,
+    declaration: Declaration,
     contract: Contract,
     *,
-    journal: Journal,
-    keep: Path | None = None,
+    journal: ResumeJournal,
+    chips_dir: Path | None = None,
     progress: Progress | None = None,
-) -> Found:
-    """The places of scenes as sources; what was detected is in the journal, and need not be detected twice.
+) -> ScenePlan:
+    """Find the locations of all chips.
+
+    Args:
+        paths: the scenes.
+        query: where chips are cut.
+        options: size of chips and of their pixels.
+        declaration: unit and bands of the scenes.
+        contract: what a chip must be.
+        journal: keeps detected objects, so that a resumed job need not detect them again.
+        chips_dir: folder in which the chips are saved.
+        progress: called with numbers of windows of a scene while objects are detected.
+
+    Returns:
+        The sources of chips.
 
     Raises:
-        RequestError: an option that does not fit.
-        DataError: a scene that cannot be read, or breaks the contract.
+        RequestError: an option does not fit.
+        DataError: a scene cannot be read or does not fulfill the contract.
     """
     scenes = [open_scene(path) for path in paths]
     names = [scene.name for scene in scenes]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise RequestError(f"two scenes are called {twice[0]}", fix="classify them one by one, or rename one")
-    found = Found([], scenes, [], [])
-    pixels = all(scene.place is None for scene in scenes)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise RequestError(
+            f"two scenes have the name {repeated[0]}", hint="classify them one at a time, or rename one of them"
+        )
+    plan = ScenePlan([], scenes, [], [])
+    in_pixels = all(scene.georeference is None for scene in scenes)
     for scene in scenes:
-        check_scene(scene, contract, declared)
-        places, frame = _places(scene, wanted, wishes, declared, contract, journal, progress)
-        spacing = spacing_of(scene.spacing, wishes)
+        check_scene_bands(scene, contract, declaration)
+        locations, window = _find_locations(scene, query, options, declaration, contract, journal, progress)
+        spacing = resolve_spacing(scene.spacing, options)
         if spacing is not None:
-            spacing = spacing[0] * frame.scale[0], spacing[1] * frame.scale[1]
-        tiled = wanted.grid is not None
+            spacing = spacing[0] * window.scale[0], spacing[1] * window.scale[1]
         source = SceneChips(
-            scene, places.places, contract, frame, spacing, declared=declared, pixels=pixels, tiled=tiled, keep=keep
+            scene,
+            locations.locations,
+            contract,
+            window,
+            spacing,
+            declaration=declaration,
+            in_pixels=in_pixels,
+            is_tiled=query.grid is not None,
+            chips_dir=chips_dir,
         )
-        found.sources.append(source)
-        found.rejected.extend(places.rejected)
-        found.notes.extend(_of_scene(scene, spacing, contract) + places.notes)
-        if source.over_the_edge:
-            found.notes.append(f"chips of {scene.path.name} that reach over its edge: {source.over_the_edge:,}")
-    return found
+        plan.sources.append(source)
+        plan.rejected.extend(locations.rejected)
+        plan.notes.extend(_scene_notes(scene, spacing, contract) + locations.notes)
+        if source.edge_chips:
+            plan.notes.append(f"chips that reach over the edge of {scene.path.name}: {source.edge_chips:,}")
+    return plan
 
 
-def _places(
-    scene: Scene,
-    wanted: Look,
-    wishes: Wishes,
-    declared: Declared,
+def _find_locations(
+    scene: RasterScene,
+    query: SceneQuery,
+    options: ChipOptions,
+    declaration: Declaration,
     contract: Contract,
-    journal: Journal,
+    journal: ResumeJournal,
     progress: Progress | None,
-) -> tuple[Places, Framing]:
-    if wanted.at is not None:
-        places = read_positions(wanted.at, scene, wanted.crs)
-        return places, framing(contract, scene, wishes, any(place.box is None for place in places.places))
-    if wanted.grid is not None:
-        if contract.crop not in (None, wanted.grid):
-            what = f"tiles of {wanted.grid} pixels, but the model looks at the middle {contract.crop} of a chip"
-            raise RequestError(what, "--grid", f"give --grid {contract.crop}")
-        frame = framing(contract, scene, Wishes(wanted.grid, None, wishes.resample_to, wishes.spacing), points=False)
-        side, stride = (
-            (size * frame.scale[0], size * frame.scale[1]) for size in (wanted.grid, wanted.stride or wanted.grid)
-        )
-        return tiles(scene, side, stride), frame
-    assert wanted.detect is not None
-    frame = framing(contract, scene, wishes, points=True)
-    name = f"detected in {scene.name}"
-    known = journal.noted(name)
-    if known is None:
-        places = detect(scene, wanted.detect, frame, declared, contract, progress)
-        known = json.dumps(asdict(places))
-        journal.note(name, known)
-    return _again(known), frame
+) -> tuple[SceneLocations, ChipWindow]:
+    if query.at is not None:
+        locations = read_positions(query.at, scene, query.crs)
+        has_points = any(location.box is None for location in locations.locations)
+        return locations, make_chip_window(contract, scene, options, has_points)
+    if query.grid is not None:
+        return _tile(scene, query.grid, query.stride or query.grid, options, contract)
+    assert query.detect is not None
+    window = make_chip_window(contract, scene, options, has_points=True)
+    key = f"detected in {scene.name}"
+    record = journal.get_note(key)
+    if record is None:
+        record = _to_json(detect_bright_objects(scene, query.detect, window, declaration, contract, progress))
+        journal.set_note(key, record)
+    return _from_json(record), window
 
 
-def _again(text: str) -> Places:
-    """Places as `asdict` and JSON keep them."""
-    kept = json.loads(text)
-    places = [Place(**place | {"box": tuple(place["box"])}) for place in kept["places"]]
-    return Places(places, [], kept["notes"])
+def _tile(
+    scene: RasterScene, size: int, stride: int, options: ChipOptions, contract: Contract
+) -> tuple[SceneLocations, ChipWindow]:
+    if contract.crop not in (None, size):
+        message = f"tiles of {size} pixels, but the model looks at the middle {contract.crop} pixels of a chip"
+        raise RequestError(message, "--grid", f"give --grid {contract.crop}")
+    window = make_chip_window(contract, scene, replace(options, side=size, margin=None), has_points=False)
+    scaled_size, scaled_stride = ((x * window.scale[0], x * window.scale[1]) for x in (size, stride))
+    return tile_locations(scene, scaled_size, scaled_stride), window
 
 
-def _of_scene(scene: Scene, spacing: tuple[float, float] | None, contract: Contract) -> list[str]:
+_JSON_KEYS = {"source_row": "at"}  # keys in the journal of the fields that have another name in Python
+
+
+def _to_json(locations: SceneLocations) -> str:
+    rows = [
+        {_JSON_KEYS.get(name, name): value for name, value in asdict(location).items()}
+        for location in locations.locations
+    ]
+    return json.dumps({"places": rows, "rejected": locations.rejected, "notes": locations.notes})
+
+
+def _from_json(text: str) -> SceneLocations:
+    record = json.loads(text)
+    locations = [
+        Location(row["row"], row["col"], tuple(row["box"]), row["name"], row["at"], row["score"])
+        for row in record["places"]
+    ]
+    return SceneLocations(locations, [], record["notes"])
+
+
+def _scene_notes(scene: RasterScene, spacing: tuple[float, float] | None, contract: Contract) -> list[str]:
     name, notes = scene.path.name, []
-    if scene.place is None:
-        notes.append(f"{name} has no georeference: places are in its pixels")
+    if scene.georeference is None:
+        notes.append(f"{name} has no georeference: coordinates are in pixels")
     else:
-        notes.append(f"{name} lies by {scene.place.how}")
+        notes.append(f"georeference of {name}: {scene.georeference.description}")
     if spacing is None and contract.spacing_m is not None:
         notes.append(
-            f"the pixel spacing of {name} is not known, and not compared with the model's {contract.spacing_m:g} m"
+            f"the pixel spacing of {name} is unknown, so it is not compared with the model's {contract.spacing_m:g} m"
         )
     return notes

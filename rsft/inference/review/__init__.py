@@ -1,1 +1,1 @@
-"""A page to look through predictions and to correct them: one file, without a server or a network."""
+"""Write an HTML page on which an analyst looks through predictions and corrects them, without server or network."""

@@ -1,4 +1,4 @@
-"""What the page shows: the least certain chips, the scenes they lie in, and how they were made."""
+"""Write the review page: the least certain chips, the scenes they were cut from, and how they were classified."""
 
 from __future__ import annotations
 
@@ -14,35 +14,39 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rsft.inference.review.thumbnail import thumbnail
-from rsft.inference.scenes.raster import Scene
-from rsft.inference.writers.palette import colours
-from rsft.inference.writers.tables import Layer
+from rsft.inference.review.thumbnail import scene_thumbnail
+from rsft.inference.scenes.raster import RasterScene
+from rsft.inference.writers.palette import class_colors
+from rsft.inference.writers.tables import PredictionLayer
 from rsft.utils.atomic_files import write_text
 
-MOST = 2000
-"""Chips on a page; it has about 4 kB for each. Where there are more, the least certain are shown."""
+MAX_CHIPS = 2000
+"""Largest number of chips on a page, at about 4 kB each. If there are more, the least certain are shown."""
 
-_SHOWN = ("class_2", "probability_2", "set", "ood", "length_m", "length_from", "row", "col", "lon", "lat")
+_DETAILS = ("class_2", "probability_2", "set", "ood", "length_m", "length_from", "row", "col", "lon", "lat")
 _SCENE_SIDE = 1400
-_BY_THEMSELVES = (["gray"], ["R", "G", "B"])  # `rsft prepare folder` knows them
+_DEFAULT_BANDS = (["gray"], ["R", "G", "B"])  # `rsft prepare folder` recognizes them
 
 
-def write_review(path: Path, layer: Layer, thumbs: Sequence[bytes], scenes: Sequence[Scene]) -> None:
-    """Write the page.
+def write_review_page(
+    path: Path, layer: PredictionLayer, thumbnails: Sequence[bytes], scenes: Sequence[RasterScene]
+) -> None:
+    """Write the review page of a predictions table.
 
     Args:
-        thumbs: a JPEG a row of the layer's table.
-        scenes: those that the chips were cut from; none for loose chips.
+        path: path of the page.
+        layer: the table.
+        thumbnails: one JPEG per row of the table.
+        scenes: the scenes that the chips were cut from; empty if the inputs were chips.
     """
-    table = layer.table.assign(thumb=list(thumbs)).sort_values("probability", kind="stable").head(MOST)
+    table = layer.table.assign(thumb=list(thumbnails)).sort_values("probability", kind="stable").head(MAX_CHIPS)
     request = layer.metadata["request"]
-    kept = not scenes or request["chips"] is not None
+    can_label = not scenes or request["chips"] is not None  # labels need the file of the chip
     data = {
-        "chips": [_chip(row, layer.classes, kept) for row in table.to_dict("records")],
-        "classes": [{"name": name, "colour": colour} for name, colour in colours(layer.classes).items()],
+        "chips": [_chip(row, layer.classes, can_label) for row in table.to_dict("records")],
+        "classes": [{"name": name, "color": color} for name, color in class_colors(layer.classes).items()],
         "scenes": [_scene(scene) for scene in scenes],
-        "kept": kept,
+        "can_label": can_label,
         "key": f"rsft review {path.stem} {layer.metadata['bundle_sha256'][:12]} {layer.metadata['created']}",
     }
     environment = Environment(
@@ -53,8 +57,8 @@ def write_review(path: Path, layer: Layer, thumbs: Sequence[bytes], scenes: Sequ
         shown=len(table),
         total=len(layer.table),
         metadata=layer.metadata,
-        kept=kept,
-        command=_command(layer.metadata, cut=bool(scenes)),
+        can_label=can_label,
+        command=_prepare_command(layer.metadata, from_scenes=bool(scenes)),
         style=Markup(_asset(environment, "page.css")),
         script=Markup(_asset(environment, "page.js")),
         data=Markup(json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")),
@@ -67,30 +71,33 @@ def _asset(environment: Environment, name: str) -> str:
     return environment.loader.get_source(environment, name)[0]
 
 
-def _chip(row: Mapping[Any, Any], classes: Sequence[str], kept: bool) -> dict[str, Any]:
+def _chip(row: Mapping[Any, Any], classes: Sequence[str], with_path: bool) -> dict[str, Any]:
     chip = {"chip": row["chip"], "class": row["class"], "probability": row["probability"]}
-    chip |= {name: _plain(row[name]) for name in _SHOWN if name in row and not pd.isna(row[name])}
-    chip["all"] = [_plain(row[f"p_{name}"]) for name in classes]
+    chip |= {name: _python_value(row[name]) for name in _DETAILS if name in row and not pd.isna(row[name])}
+    chip["all"] = [_python_value(row[f"p_{name}"]) for name in classes]
     chip["scene"] = row.get("scene")
-    chip["path"] = str(Path(row["path"]).absolute()) if kept else None
+    chip["path"] = str(Path(row["path"]).absolute()) if with_path else None
     chip["thumb"] = "data:image/jpeg;base64," + base64.b64encode(row["thumb"]).decode()
     return chip
 
 
-def _scene(scene: Scene) -> dict[str, Any]:
-    picture = "data:image/jpeg;base64," + base64.b64encode(thumbnail(scene, _SCENE_SIDE)).decode()
+def _scene(scene: RasterScene) -> dict[str, Any]:
+    picture = "data:image/jpeg;base64," + base64.b64encode(scene_thumbnail(scene, _SCENE_SIDE)).decode()
     return {"name": scene.path.name, "width": scene.width, "height": scene.height, "picture": picture}
 
 
-def _plain(value: Any) -> Any:
+def _python_value(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _command(metadata: Mapping[str, Any], cut: bool) -> str:
-    """What makes training data of the corrected labels; chips that were cut have the bundle's bands."""
+def _prepare_command(metadata: Mapping[str, Any], from_scenes: bool) -> str:
+    """Return the command that turns corrected labels into training data.
+
+    Chips that were cut from scenes have the bundle's bands.
+    """
     unit, bands, _ = metadata["request"]["declared"]
-    bands = metadata["bands"] if cut or not bands else bands
+    bands = metadata["bands"] if from_scenes or not bands else bands
     words = ["rsft", "prepare", "folder", "corrected.csv", "--root", "data/corrected"]
     words += ["--unit", unit] if unit else []
-    words += ["--bands", ",".join(bands)] if bands not in _BY_THEMSELVES else []
+    words += ["--bands", ",".join(bands)] if bands not in _DEFAULT_BANDS else []
     return shlex.join(words)

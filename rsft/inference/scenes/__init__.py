@@ -1,1 +1,1 @@
-"""Rasters with a location: windows, georeference, positions."""
+"""Scenes: read rasters window by window, georeference them, and locate chips in them."""

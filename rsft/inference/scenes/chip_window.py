@@ -1,4 +1,4 @@
-"""How large a chip is around a place, so that a network sees objects at the size that it was trained on."""
+"""The size of a chip around a location, so that a network sees objects at the scale of its training chips."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 
 from rsft.data.imagery.contract import Contract
 from rsft.errors import DataError, RequestError
-from rsft.inference.scenes.locations import Place
-from rsft.inference.scenes.raster import Block, Scene
+from rsft.inference.scenes.locations import Location
+from rsft.inference.scenes.raster import PixelWindow, RasterScene
 from rsft.types import Pixels
 
-_NUDGE = 1e-3  # pixels: on its way through degrees a position loses less, and must not fall into the pixel before
+_NUDGE = 1e-3  # pixels: more than a position loses in a round trip through degrees, so it stays in its pixel
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What the user says of chips, beside the contract; None where nothing is said.
+class ChipOptions:
+    """The user's options on chips, in addition to the contract; None leaves a value to the contract or the file.
 
     Attributes:
-        side: of a chip, in pixels.
-        margin: pixels around a box instead, which is then cut as it is.
-        resample_to: metres a pixel, to which chips are brought.
-        spacing: metres a pixel of images that do not say it.
+        side: size of a chip in pixels.
+        margin: number of pixels around a box; chips are then as large as their boxes.
+        resample_to: pixel spacing in meters to which chips are resampled.
+        spacing: pixel spacing in meters of images that do not have a georeference.
     """
 
     side: int | None = None
@@ -35,95 +35,154 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Framing:
-    """From a place to the window of its chip.
+class ChipWindow:
+    """The window of a scene that a chip is cut from.
 
     Attributes:
-        side: of the chip in its own pixels; None cuts boxes as they are.
-        margin: around boxes, in the chip's pixels.
-        scale: pixels of the scene to one of the chip, down and along; 1 where nothing is resampled.
+        side: size of a chip in its own pixels; None if chips are as large as their boxes.
+        margin: number of chip pixels around a box.
+        scale: scene pixels per chip pixel, along columns and along rows; 1 without resampling.
     """
 
     side: int | None
     margin: int
     scale: tuple[float, float]
 
-    def size(self, place: Place) -> tuple[int, int]:
-        """Height and width of the chip in its own pixels."""
+    def chip_size(self, location: Location) -> tuple[int, int]:
+        """Return height and width of the chip in its own pixels.
+
+        Args:
+            location: the location of the chip.
+
+        Returns:
+            Height and width.
+        """
         if self.side is not None:
             return self.side, self.side
-        assert place.box is not None
-        high, wide = np.ptp(np.reshape(place.box, (4, 2)), axis=0) / self.scale
-        return max(1, round(high) + 2 * self.margin), max(1, round(wide) + 2 * self.margin)
+        assert location.box is not None
+        height, width = np.ptp(np.reshape(location.box, (4, 2)), axis=0) / self.scale
+        return max(1, round(height) + 2 * self.margin), max(1, round(width) + 2 * self.margin)
 
-    def block(self, place: Place) -> Block:
-        """The window of the scene."""
-        high, wide = (max(1, round(side * scale)) for side, scale in zip(self.size(place), self.scale, strict=True))
-        top, left = math.floor(place.row + _NUDGE) - high // 2, math.floor(place.col + _NUDGE) - wide // 2
-        return Block(top, left, top + high, left + wide)
+    def window_at(self, location: Location) -> PixelWindow:
+        """Return the window of the scene.
 
-    def chip(self, window: Pixels, place: Place) -> Pixels:
-        """The window of `block`, resampled where that is wanted: (h, w, B) -> (H, W, B)."""
-        return resize(window, self.size(place))
+        Args:
+            location: the location of the chip.
+
+        Returns:
+            The window, which may reach over the edge of the scene.
+        """
+        size = self.chip_size(location)
+        height, width = (max(1, round(side * scale)) for side, scale in zip(size, self.scale, strict=True))
+        top = math.floor(location.row + _NUDGE) - height // 2
+        left = math.floor(location.col + _NUDGE) - width // 2
+        return PixelWindow(top, left, top + height, left + width)
+
+    def resample(self, pixels: Pixels, location: Location) -> Pixels:
+        """Resample the pixels of a window to the size of the chip.
+
+        Args:
+            pixels: (h, w, B), the pixels of `window_at`.
+            location: the location of the chip.
+
+        Returns:
+            Pixels (H, W, B).
+        """
+        return resize_chip(pixels, self.chip_size(location))
 
 
-def framing(contract: Contract, scene: Scene, wishes: Wishes, points: bool) -> Framing:
-    """How chips are cut from `scene`: the side is the contract's crop, if nothing else is said.
+def make_chip_window(contract: Contract, scene: RasterScene, options: ChipOptions, has_points: bool) -> ChipWindow:
+    """Decide how large the chips of a scene are. The size is the contract's crop unless the options name one.
 
     Args:
-        points: whether some place has no box.
+        contract: size and pixel spacing of the training chips.
+        scene: the scene.
+        options: the user's options.
+        has_points: whether some location has no box.
+
+    Returns:
+        The window.
 
     Raises:
-        RequestError: no size is known, or one that the model does not take.
-        DataError: pixels of another size than the model was trained on.
+        RequestError: no size is known, or the model does not take it.
+        DataError: the pixel spacing differs from that of the training chips.
     """
-    side = None if wishes.margin is not None else wishes.side or contract.crop
-    if wishes.margin is not None and points:
-        raise RequestError("a margin is around a box, but some positions are points", "--margin", "give --side instead")
-    if side is None and wishes.margin is None:
-        what = "the model was trained on whole chips of no fixed size"
-        raise RequestError(what, "--side", "give the side of a chip in pixels, or --margin 0 to cut boxes as they are")
+    side = None if options.margin is not None else options.side or contract.crop
+    if options.margin is not None and has_points:
+        message = "--margin needs boxes, but some positions are points"
+        raise RequestError(message, "--margin", "give --side instead")
+    if side is None and options.margin is None:
+        message = "the model was trained on whole chips of no fixed size, so the size of a chip is not known"
+        raise RequestError(message, "--side", "give the chip size in pixels, or --margin 0 to cut chips along boxes")
     if side is not None and contract.crop is not None and side < contract.crop:
-        what = f"chips of {side} pixels, but the model looks at {contract.crop}"
-        raise RequestError(what, "--side", f"give --side {contract.crop}, or more")
+        message = f"chips of {side} pixels are too small: the model takes {contract.crop} pixels"
+        raise RequestError(message, "--side", f"give --side {contract.crop}, or more")
     try:
-        scale = check_scale(contract, spacing_of(scene.spacing, wishes), wishes)
+        scale = resampling_factors(contract, resolve_spacing(scene.spacing, options), options)
     except DataError as error:
-        raise DataError(error.what, scene.path, error.fix) from error
-    return Framing(side, wishes.margin or 0, scale)
+        raise DataError(error.message, scene.path, error.hint) from error
+    return ChipWindow(side, options.margin or 0, scale)
 
 
-def spacing_of(known: tuple[float, float] | None, wishes: Wishes) -> tuple[float, float] | None:
-    """Metres a pixel: what the image says, else what the user does."""
-    return known or (None if wishes.spacing is None else (wishes.spacing, wishes.spacing))
+def resolve_spacing(file_spacing: tuple[float, float] | None, options: ChipOptions) -> tuple[float, float] | None:
+    """Return the pixel spacing of the file, else that of the options.
+
+    Args:
+        file_spacing: pixel spacing in meters along columns and along rows; None if the file does not have one.
+        options: the user's options.
+
+    Returns:
+        The pixel spacing in meters along columns and along rows; None if it is unknown.
+    """
+    return file_spacing or (None if options.spacing is None else (options.spacing, options.spacing))
 
 
-def check_scale(contract: Contract, found: tuple[float, float] | None, wishes: Wishes) -> tuple[float, float]:
-    """Pixels of the image to one of the chip, down and along.
+def resampling_factors(
+    contract: Contract, spacing: tuple[float, float] | None, options: ChipOptions
+) -> tuple[float, float]:
+    """Compute how many image pixels make one chip pixel, and check the pixel spacing of the chip.
+
+    Args:
+        contract: pixel spacing of the training chips.
+        spacing: pixel spacing of the image in meters along columns and along rows; None if it is unknown.
+        options: the user's options.
+
+    Returns:
+        Image pixels per chip pixel, along columns and along rows.
 
     Raises:
-        DataError: the sizes disagree and no resampling is asked for, or it is to what the model was not trained on, or
-            from pixels whose size is not known.
+        DataError: the spacing differs from that of the training chips, or is needed for resampling but unknown.
     """
-    if wishes.resample_to is None:
-        if found is not None:
-            contract.check_spacing(found)
+    if options.resample_to is None:
+        if spacing is not None:
+            contract.check_spacing(spacing)
         return 1.0, 1.0
-    contract.check_spacing([wishes.resample_to])
-    if found is None:
-        what = f"pixels of unknown size cannot become {wishes.resample_to:g} m"
-        raise DataError(what, fix="say their size in metres: --spacing 10")
-    down, along = (wishes.resample_to / metres for metres in found)
+    contract.check_spacing([options.resample_to])
+    if spacing is None:
+        message = f"pixels of unknown spacing cannot be resampled to {options.resample_to:g} m"
+        raise DataError(message, hint="give their spacing in meters: --spacing 10")
+    down, along = (options.resample_to / meters for meters in spacing)
     return down, along
 
 
-def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """(h, w, B) -> (H, W, B), area-averaged when shrinking; the same where the size is."""
+def resize_chip(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Resize a chip: by area averaging if both sides shrink, else by bilinear interpolation.
+
+    Args:
+        pixels: (h, w, B).
+        size: H and W.
+
+    Returns:
+        Pixels (H, W, B); the same array if the size does not change.
+
+    Raises:
+        DataError: the data type cannot be resampled.
+    """
     if pixels.shape[:2] == size:
         return pixels
     if pixels.dtype not in (np.uint8, np.uint16, np.int16, np.float32, np.float64):
-        raise DataError(f"{pixels.dtype} pixels cannot be resampled", fix="give uint8, uint16 or float32")
-    shrinking = pixels.shape[0] >= size[0] and pixels.shape[1] >= size[1]
-    method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+        raise DataError(f"{pixels.dtype} pixels cannot be resampled", hint="give uint8, uint16 or float32")
+    is_shrinking = pixels.shape[0] >= size[0] and pixels.shape[1] >= size[1]
+    method = cv2.INTER_AREA if is_shrinking else cv2.INTER_LINEAR
     resized = cv2.resize(np.ascontiguousarray(pixels), size[::-1], interpolation=method)
     return np.asarray(resized).reshape(*size, -1)  # OpenCV drops a single band

@@ -1,4 +1,4 @@
-"""Detections in pixels, as detectors and their data sets write them: DOTA, YOLO, COCO."""
+"""Read detections in pixels, in the formats of detectors and their data sets: DOTA, YOLO, COCO."""
 
 from __future__ import annotations
 
@@ -9,89 +9,102 @@ from typing import Any
 import numpy as np
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.scenes.locations import Place, Places, box_of
-from rsft.inference.scenes.raster import Scene
+from rsft.inference.scenes.locations import Location, SceneLocations, min_area_box
+from rsft.inference.scenes.raster import RasterScene
+from rsft.types import Floats
 
-_ROWS = (
-    "DOTA rows are `x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]`, YOLO rows `class x y width height [score]` or "
-    "`class x1 y1 ... x4 y4 [score]` in shares of the image"
+_FORMATS = (
+    "DOTA rows are `x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]`, YOLO rows are `class x y width height [score]` or "
+    "`class x1 y1 ... x4 y4 [score]` in fractions of the image size"
 )
-_HEADERS = ("imagesource", "gsd")  # of DOTA
+_DOTA_HEADERS = ("imagesource", "gsd")
 
 
-def read_text(path: Path, scene: Scene) -> Places:
-    """DOTA's label rows in pixels, or YOLO's in shares of the image; each row tells by its form which it is.
+def read_dota_or_yolo(path: Path, scene: RasterScene) -> SceneLocations:
+    """Read DOTA rows in pixels or YOLO rows in fractions of the image size. Rows are recognized one by one.
+
+    Args:
+        path: a text file.
+        scene: the scene of the boxes.
+
+    Returns:
+        The locations, with the rows that cannot be used.
 
     Raises:
-        RequestError: the file is no text.
+        RequestError: the file is not a text file.
     """
-    found = Places()
+    locations = SceneLocations()
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise RequestError("the file is not UTF-8 text", path, _ROWS) from error
+        raise RequestError("the file is not UTF-8 text", path, _FORMATS) from error
     for number, line in enumerate(lines, 1):
         fields = line.split()
-        if not fields or line.lower().startswith(_HEADERS):
+        if not fields or line.lower().startswith(_DOTA_HEADERS):
             continue
         try:
             corners, score = _parse(fields, scene)
         except ValueError as error:
-            found.rejected.append((str(path), number, str(error)))
+            locations.rejected.append((str(path), number, str(error)))
             continue
-        found.places.append(_place(corners, scene, number, score))
-    return found
+        locations.locations.append(_make_location(corners, scene, number, score))
+    return locations
 
 
-def read_coco(path: Path, scene: Scene) -> Places:
-    """The boxes of a COCO file, or of a list of results, whose image is the scene; rows count from 1.
+def read_coco_boxes(path: Path, scene: RasterScene) -> SceneLocations:
+    """Read the boxes of a scene from a COCO file or from a list of COCO results.
+
+    Args:
+        path: a JSON file.
+        scene: the scene; COCO images are matched by file name.
+
+    Returns:
+        The locations, with the rows that cannot be used. Rows are counted from 1.
 
     Raises:
-        RequestError: the file is no COCO.
-        DataError: it does not name the scene, or a list of results is of several images.
+        RequestError: the file is not a COCO file.
+        DataError: the file does not name the scene, or a list of results belongs to several images.
     """
     content = json.loads(path.read_text("utf-8-sig"))
     try:
         rows = content if isinstance(content, list) else content["annotations"]
         images = {} if isinstance(content, list) else {row["file_name"]: row["id"] for row in content["images"]}
-        wanted = _image(path, scene, images, rows)
+        image_id = _image_id(path, scene, images, rows)
         boxes = [
-            (number, row["bbox"], row.get("score")) for number, row in enumerate(rows, 1) if row["image_id"] == wanted
+            (number, row["bbox"], row.get("score")) for number, row in enumerate(rows, 1) if row["image_id"] == image_id
         ]
     except (KeyError, TypeError, AttributeError) as error:
-        fix = "COCO has images (file_name, id) and annotations (image_id, bbox), or is a list of results"
-        raise RequestError(f"this is no COCO file: {error!r} is missing", path, fix) from error
-    found = Places()
+        hint = "COCO has images (file_name, id) and annotations (image_id, bbox), or is a list of results"
+        raise RequestError(f"not a COCO file: {error!r} is missing", path, hint) from error
+    locations = SceneLocations()
     for number, box, score in boxes:
         try:
             x, y, width, height = (float(value) for value in box)
         except (TypeError, ValueError):
-            found.rejected.append((str(path), number, "bbox is x, y, width, height"))
+            locations.rejected.append((str(path), number, "bbox must be x, y, width, height"))
             continue
         corners = np.array([[y, x], [y + height, x], [y + height, x + width], [y, x + width]])
         if not np.isfinite(corners).all() or width <= 0 or height <= 0:
-            found.rejected.append((str(path), number, "a box without area"))
+            locations.rejected.append((str(path), number, "a box without area"))
             continue
-        found.places.append(_place(corners, scene, number, None if score is None else float(score)))
-    return found
+        locations.locations.append(_make_location(corners, scene, number, None if score is None else float(score)))
+    return locations
 
 
-def _image(path: Path, scene: Scene, images: dict[str, Any], rows: list[dict[str, Any]]) -> Any:
-    """The id of the scene."""
-    named = [number for name, number in images.items() if Path(name).name == scene.path.name]
-    if named:
-        return named[0]
+def _image_id(path: Path, scene: RasterScene, images: dict[str, Any], rows: list[dict[str, Any]]) -> Any:
+    matches = [number for name, number in images.items() if Path(name).name == scene.path.name]
+    if matches:
+        return matches[0]
     numbers = {row["image_id"] for row in rows}
     if images or len(numbers) > 1:
         count = len(images) or len(numbers)
-        raise DataError(
-            f"none of its {count:,} images is called {scene.path.name}", path, "rename the scene or the image"
-        )
+        message = f"none of its {count:,} images has the name {scene.path.name}"
+        raise DataError(message, path, "rename the scene or the image")
     return next(iter(numbers), None)
 
 
-def _parse(fields: list[str], scene: Scene) -> tuple[np.ndarray[Any, np.dtype[np.float64]], float | None]:
-    """Corners (4, 2) as row and column, and the score."""
+def _parse(fields: list[str], scene: RasterScene) -> tuple[Floats, float | None]:
+    """Return corners (4, 2) as row and column, and the score."""
     if len(fields) >= 9 and not _is_number(fields[8]):
         corners, score = np.array(fields[:8], float).reshape(4, 2)[:, ::-1], None
     elif len(fields) in (5, 6, 9, 10):
@@ -99,16 +112,16 @@ def _parse(fields: list[str], scene: Scene) -> tuple[np.ndarray[Any, np.dtype[np
         count = 4 if len(fields) < 9 else 8
         score = float(numbers[count]) if len(numbers) > count else None
         if np.abs(numbers[:count] - 0.5).max() > 0.6:  # boxes may reach a little over the edge
-            raise ValueError("a YOLO row has shares of the image, from 0 to 1")
-        corners = _yolo(numbers[:count]) * [scene.height, scene.width]
+            raise ValueError("YOLO rows need fractions of the image size, from 0 to 1")
+        corners = _yolo_corners(numbers[:count]) * [scene.height, scene.width]
     else:
-        raise ValueError(f"{len(fields)} fields; {_ROWS}")
+        raise ValueError(f"{len(fields)} fields; {_FORMATS}")
     if not np.isfinite(corners).all() or np.ptp(corners, axis=0).min() <= 0:
         raise ValueError("a box without area")
     return corners, score
 
 
-def _yolo(numbers: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _yolo_corners(numbers: Floats) -> Floats:
     if len(numbers) == 8:
         return numbers.reshape(4, 2)[:, ::-1]
     x, y, width, height = numbers
@@ -124,6 +137,6 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _place(corners: np.ndarray[Any, np.dtype[np.float64]], scene: Scene, number: int, score: float | None) -> Place:
+def _make_location(corners: Floats, scene: RasterScene, number: int, score: float | None) -> Location:
     row, col = (corners.min(axis=0) + corners.max(axis=0)) / 2
-    return Place(float(row), float(col), box_of(corners), f"{scene.name}_{number:06d}", number, score)
+    return Location(float(row), float(col), min_area_box(corners), f"{scene.name}_{number:06d}", number, score)

@@ -1,6 +1,6 @@
-"""Where on Earth a pixel lies, and where in an image a place: by geotransform, ground control points or RPCs.
+"""Georeference an image by geotransform, ground control points or RPCs: pixels to coordinates and back.
 
-Pixel coordinates are GDAL's: (0, 0) is the upper left corner of the first pixel, (0.5, 0.5) its middle.
+Pixel coordinates are those of GDAL: (0, 0) is the upper left corner of the first pixel, (0.5, 0.5) its middle.
 """
 
 from __future__ import annotations
@@ -27,163 +27,219 @@ from shapely.geometry.base import BaseGeometry
 from rsft.types import Floats
 
 LONLAT = "EPSG:4326"
+"""Longitude and latitude in degrees, WGS 84."""
+
 _EARTH = Geod(ellps="WGS84")
 _WORLD = shapely.box(-180, -90, 180, 90)
-_STEP = 8  # pixels to each side over which a spacing is measured
+_STEP = 8  # pixels to each side over which a pixel spacing is measured
 
 
 @dataclass(frozen=True, eq=False)
 class Georeference:
-    """From pixels to longitude and latitude (EPSG:4326) and back.
+    """Transforms pixel coordinates to longitude and latitude (EPSG:4326) and back.
 
     Attributes:
-        how: what it rests on, in words.
-        place: rasterio's transformer between pixels and `to_lonlat`'s source.
-        to_lonlat: from there to longitude and latitude.
+        description: what the georeference is based on.
+        transformer: rasterio's transformer between pixels and `crs`.
+        crs_to_lonlat: transforms `crs` to longitude and latitude.
     """
 
-    how: str
-    place: Any
-    to_lonlat: Transformer
-
-    def lonlat(self, rows: ArrayLike, cols: ArrayLike) -> Floats:
-        """(N,) and (N,) pixel coordinates -> (N, 2) degrees; not finite where there is no such place."""
-        x, y = self.place.xy(np.atleast_1d(rows), np.atleast_1d(cols), offset="ul")
-        return np.column_stack(self.to_lonlat.transform(x, y))
+    description: str
+    transformer: Any
+    crs_to_lonlat: Transformer
 
     @property
-    def system(self) -> CRS:
-        """The coordinate system that `to_lonlat` starts from."""
-        assert self.to_lonlat.source_crs is not None
-        return self.to_lonlat.source_crs
+    def crs(self) -> CRS:
+        """The coordinate system that `crs_to_lonlat` starts from."""
+        assert self.crs_to_lonlat.source_crs is not None
+        return self.crs_to_lonlat.source_crs
 
-    def plane(self, corners: Floats) -> Floats:
-        """(N, 2) row and column -> (N, 2) x and y in `system`."""
-        return np.column_stack(self.place.xy(*corners.T, offset="ul"))
+    def pixels_to_lonlat(self, rows: ArrayLike, cols: ArrayLike) -> Floats:
+        """Transform pixels to degrees.
 
-    def pixels(self, lon: ArrayLike, lat: ArrayLike) -> Floats:
-        """(N,) and (N,) degrees -> (N, 2) rows and columns, outside of the image too; not finite where it has none."""
-        x, y = self.to_lonlat.transform(np.atleast_1d(lon), np.atleast_1d(lat), direction="INVERSE")
+        Args:
+            rows: (N,).
+            cols: (N,).
+
+        Returns:
+            Longitude and latitude (N, 2); not finite for a pixel without coordinates.
+        """
+        x, y = self.transformer.xy(np.atleast_1d(rows), np.atleast_1d(cols), offset="ul")
+        return np.column_stack(self.crs_to_lonlat.transform(x, y))
+
+    def pixels_to_crs(self, corners: Floats) -> Floats:
+        """Transform pixels to `crs`.
+
+        Args:
+            corners: (N, 2), row and column.
+
+        Returns:
+            x and y (N, 2).
+        """
+        return np.column_stack(self.transformer.xy(*corners.T, offset="ul"))
+
+    def lonlat_to_pixels(self, lon: ArrayLike, lat: ArrayLike) -> Floats:
+        """Transform degrees to pixels.
+
+        Args:
+            lon: (N,), longitude in degrees.
+            lat: (N,), latitude in degrees.
+
+        Returns:
+            Row and column (N, 2), also outside of the image; not finite where the transformation is not defined.
+        """
+        x, y = self.crs_to_lonlat.transform(np.atleast_1d(lon), np.atleast_1d(lat), direction="INVERSE")
         pixels = np.full((len(x), 2), np.nan)
-        known = np.isfinite(x) & np.isfinite(y)
-        if known.any():
-            pixels[known] = np.column_stack(self.place.rowcol(x[known], y[known], op=lambda value: value))
+        valid = np.isfinite(x) & np.isfinite(y)
+        if valid.any():
+            pixels[valid] = np.column_stack(self.transformer.rowcol(x[valid], y[valid], op=lambda value: value))
         return pixels
 
-    def spacing(self, row: float, col: float) -> tuple[float, float]:
-        """Metres a pixel on the ellipsoid, down a column and along a row, around a pixel."""
-        rows, cols = [row - _STEP, row + _STEP, row, row], [col, col, col - _STEP, col + _STEP]
-        (lon, lat) = self.lonlat(rows, cols).T
-        _, _, metres = _EARTH.inv(lon[::2], lat[::2], lon[1::2], lat[1::2])
-        return float(metres[0]) / (2 * _STEP), float(metres[1]) / (2 * _STEP)
+    def spacing_at(self, row: float, col: float) -> tuple[float, float]:
+        """Measure the pixel spacing on the ellipsoid around a pixel.
 
-    def outlines(self, corners: Floats) -> list[BaseGeometry | None]:
-        """(N, K, 2) corners as row and column -> polygons in degrees, cut where they cross the antimeridian.
+        Args:
+            row: row of the pixel.
+            col: column of the pixel.
 
-        None where a corner has no longitude and latitude, or where a pole lies inside.
+        Returns:
+            Pixel spacing in meters along the column and along the row.
         """
-        number, sides, _ = corners.shape
+        rows, cols = [row - _STEP, row + _STEP, row, row], [col, col, col - _STEP, col + _STEP]
+        lon, lat = self.pixels_to_lonlat(rows, cols).T
+        _, _, meters = _EARTH.inv(lon[::2], lat[::2], lon[1::2], lat[1::2])
+        return float(meters[0]) / (2 * _STEP), float(meters[1]) / (2 * _STEP)
+
+    def outline_polygons(self, corners: Floats) -> list[BaseGeometry | None]:
+        """Convert outlines in pixels to polygons in degrees, which are cut where they cross the antimeridian.
+
+        Args:
+            corners: (N, K, 2), K corners as row and column.
+
+        Returns:
+            N polygons; None if a corner has no longitude and latitude, or if a pole lies inside.
+        """
+        count, corner_count, _ = corners.shape
         flat = corners.reshape(-1, 2)
-        return [_polygon(ring) for ring in self.lonlat(flat[:, 0], flat[:, 1]).reshape(number, sides, 2)]
+        rings = self.pixels_to_lonlat(flat[:, 0], flat[:, 1]).reshape(count, corner_count, 2)
+        return [_polygon(ring) for ring in rings]
 
 
-def georeference(file: Any) -> Georeference | None:
-    """What an open rasterio data set says of its place: geotransform, else GCPs, else RPCs; None where it says nothing.
+def read_georeference(file: Any) -> Georeference | None:
+    """Read the georeference of an open rasterio data set: its geotransform, else its GCPs, else its RPCs.
 
-    None as well where its coordinate system does not lead to longitude and latitude.
+    Args:
+        file: the data set.
+
+    Returns:
+        The georeference; None if there is none, or if its coordinate system cannot be transformed to degrees.
     """
-    points, system = file.gcps
+    points, points_crs = file.gcps
     try:
         if file.crs is not None and not file.transform.is_identity:
-            how = f"geotransform, {_name(file.crs)}"
-            found = Georeference(how, AffineTransformer(file.transform), _to_lonlat(_crs(file.crs)))
-        elif points and system is not None:
-            found = _by_points(points, _crs(system))
+            description = f"geotransform, {_name(file.crs)}"
+            georeference = Georeference(description, AffineTransformer(file.transform), _to_lonlat(_crs(file.crs)))
+        elif points and points_crs is not None:
+            georeference = _from_points(points, _crs(points_crs))
         elif file.rpcs is not None:
-            how = "RPCs, at height 0 m above the ellipsoid"
-            found = Georeference(how, RPCTransformer(file.rpcs), _to_lonlat(CRS(LONLAT)))
+            description = "RPCs, at height 0 m above the ellipsoid"
+            georeference = Georeference(description, RPCTransformer(file.rpcs), _to_lonlat(CRS(LONLAT)))
         else:
             return None
-        middle = found.lonlat(file.height / 2, file.width / 2)
+        middle = georeference.pixels_to_lonlat(file.height / 2, file.width / 2)
     except (ProjError, RasterioError, CPLE_BaseError, ValueError):
         return None
-    return found if np.isfinite(middle).all() else None
+    return georeference if np.isfinite(middle).all() else None
 
 
-def footprint(path: Path) -> BaseGeometry | None:
-    """The outline of an image in longitude and latitude, as `Georeference.outlines`; None where it says no place."""
+def read_footprint(path: Path) -> BaseGeometry | None:
+    """Read the outline of an image in longitude and latitude.
+
+    Args:
+        path: an image that GDAL can open.
+
+    Returns:
+        The outline, see `Georeference.outline_polygons`; None if the image has no georeference.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             with rasterio.open(path) as file:
-                found, height, width = georeference(file), file.height, file.width
+                georeference, height, width = read_georeference(file), file.height, file.width
         except (RasterioError, CPLE_BaseError, UnicodeEncodeError):  # GDAL opens no name that is not UTF-8
             return None
-    return None if found is None else found.outlines(rectangle(0, 0, height, width)[None])[0]
+    if georeference is None:
+        return None
+    return georeference.outline_polygons(rectangle_corners(0, 0, height, width)[None])[0]
 
 
-def rectangle(top: float, left: float, bottom: float, right: float) -> Floats:
-    """The corners (4, 2) as row and column, from the upper left down: on a map with north up, counterclockwise."""
+def rectangle_corners(top: float, left: float, bottom: float, right: float) -> Floats:
+    """Return the corners of a rectangle, from the upper left down: counterclockwise on a map with north up.
+
+    Args:
+        top: first row.
+        left: first column.
+        bottom: end of the rows.
+        right: end of the columns.
+
+    Returns:
+        Row and column (4, 2).
+    """
     return np.array([[top, left], [bottom, left], [bottom, right], [top, right]], np.float64)
 
 
-def metres_between(ends: Floats) -> float:
-    """The distance of two places (2, 2) in degrees on the ellipsoid."""
-    return float(_EARTH.inv(*ends[0], *ends[1])[2])
+def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
+    """Fit a thin-plate spline through ground control points, in meters around their middle.
 
-
-def _by_points(points: list[GroundControlPoint], system: CRS) -> Georeference:
-    """A thin-plate spline through the points, fitted in metres around their middle.
-
-    Degrees would not do: on Sentinel-1 EW at 86 degrees north, points left out come back within 0.3 m (0.05 m in the
-    median), with a polynomial in degrees within 27 m, and with a spline in degrees within 228 m.
+    A fit in degrees is worse. On Sentinel-1 EW at 86 degrees north, points that were left out are predicted within
+    0.3 m (0.05 m in the median), but within 27 m by a polynomial in degrees and within 228 m by a spline in degrees.
     """
-    to_lonlat = _to_lonlat(system)
+    to_lonlat = _to_lonlat(crs)
     lon, lat = to_lonlat.transform([point.x for point in points], [point.y for point in points])
     middle_lon, middle_lat = _middle(np.radians(lon), np.radians(lat))
     local = CRS.from_proj4(f"+proj=aeqd +lat_0={middle_lat!r} +lon_0={middle_lon!r} +ellps=WGS84")
     to_local = Transformer.from_crs(LONLAT, local, always_xy=True)
-    moved = [
+    local_points = [
         GroundControlPoint(row=point.row, col=point.col, x=x, y=y)
         for point, x, y in zip(points, *to_local.transform(lon, lat), strict=True)
     ]
-    how = f"{len(points)} ground control points, {_name(system)}"
-    return Georeference(how, GCPTransformer(moved, tps=True), _to_lonlat(local))
+    description = f"{len(points)} ground control points, {_name(crs)}"
+    return Georeference(description, GCPTransformer(local_points, tps=True), _to_lonlat(local))
 
 
 def _middle(lon: Floats, lat: Floats) -> tuple[float, float]:
-    """Of places in radians, in degrees, wherever the antimeridian is."""
-    towards = np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)
-    x, y, z = (float(part.mean()) for part in towards)
+    """Return the middle, in degrees, of positions in radians, also across the antimeridian."""
+    vectors = np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)
+    x, y, z = (float(values.mean()) for values in vectors)
     return math.degrees(math.atan2(y, x)), math.degrees(math.atan2(z, math.hypot(x, y)))
 
 
-def _crs(found: Any) -> CRS:
-    return CRS.from_user_input(found).to_2d()
+def _crs(crs: Any) -> CRS:
+    return CRS.from_user_input(crs).to_2d()
 
 
-def _to_lonlat(system: CRS) -> Transformer:
-    return Transformer.from_crs(system, LONLAT, always_xy=True)
+def _to_lonlat(crs: CRS) -> Transformer:
+    return Transformer.from_crs(crs, LONLAT, always_xy=True)
 
 
-def _name(system: Any) -> str:
-    code = CRS.from_user_input(system).to_epsg()
-    return f"EPSG:{code}" if code else CRS.from_user_input(system).name
+def _name(crs: Any) -> str:
+    code = CRS.from_user_input(crs).to_epsg()
+    return f"EPSG:{code}" if code else CRS.from_user_input(crs).name
 
 
 def _polygon(ring: Floats) -> BaseGeometry | None:
     lon, lat = ring.T
     if not np.isfinite(ring).all() or np.abs(lat).max() > 90 or np.abs(lon).max() > 180:
         return None
-    steps = (np.diff(lon, append=lon[0]) + 180) % 360 - 180  # each the short way round
-    if abs(steps.sum()) > 1:  # once around the Earth
+    steps = (np.diff(lon, append=lon[0]) + 180) % 360 - 180  # between neighbors, along the shorter way
+    if abs(steps.sum()) > 1:  # the ring runs around a pole
         return None
     unwrapped = lon[0] + np.concatenate([[0], steps[:-1].cumsum()])
-    whole = shapely.Polygon(np.column_stack([unwrapped, lat]))
-    if not whole.is_valid or not whole.area:
+    polygon = shapely.Polygon(np.column_stack([unwrapped, lat]))
+    if not polygon.is_valid or not polygon.area:
         return None
-    west, _, east, _ = whole.bounds
+    west, _, east, _ = polygon.bounds
     if west >= -180 and east <= 180:
-        return whole
-    parts = [translate(whole, turn).intersection(_WORLD) for turn in (-360, 0, 360)]
+        return polygon
+    parts = [translate(polygon, offset).intersection(_WORLD) for offset in (-360, 0, 360)]
     return shapely.MultiPolygon([part for part in parts if part.area])

@@ -1,4 +1,4 @@
-"""Where in a scene to look: places in pixels, given, tiled or detected."""
+"""Locations in a scene, in pixels: read from a file, tiled or detected."""
 
 from __future__ import annotations
 
@@ -7,80 +7,111 @@ from dataclasses import dataclass, field
 import numpy as np
 import shapely
 
-from rsft.inference.scenes.raster import Scene
-from rsft.types import Floats
+from rsft.inference.scenes.raster import RasterScene
+from rsft.types import Floats, Rejection
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place in a scene, in GDAL's pixel coordinates: (0, 0) is the corner of the first pixel, not its middle.
+class Location:
+    """A location in a scene, in the pixel coordinates of GDAL: (0, 0) is the upper left corner of the first pixel.
 
     Attributes:
-        row, col: its middle.
-        box: the corners r1 c1 ... r4 c4 of the rectangle, turned or not, that holds the object; None for a point.
-        name: what the chip is to be called, unique in its scene.
-        at: the row of the file of positions that it comes from, from 1; None where it comes from no file.
-        score: what the detector says of it; None where it says nothing.
+        row: row of the middle.
+        col: column of the middle.
+        box: corners r1 c1 ... r4 c4 of the rectangle around the object, rotated or not; None for a point.
+        name: name of the chip, unique in the scene.
+        source_row: row in the file of positions, from 1; None if the location does not come from a file.
+        score: score of the detector; None if there is none.
     """
 
     row: float
     col: float
     box: tuple[float, ...] | None
     name: str
-    at: int | None = None
+    source_row: int | None = None
     score: float | None = None
 
 
 @dataclass
-class Places:
-    """What was found: the places, the rows that are none (file, line, reason), and notes for the reader."""
+class SceneLocations:
+    """The locations in a scene.
 
-    places: list[Place] = field(default_factory=list)
-    rejected: list[tuple[str, int, str]] = field(default_factory=list)
+    Attributes:
+        locations: the locations.
+        rejected: rows of the file that cannot be used.
+        notes: remarks for the reader.
+    """
+
+    locations: list[Location] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def box_of(corners: Floats) -> tuple[float, ...]:
-    """The smallest rectangle, turned as it may be, around points (K, 2): r1 c1 ... r4 c4."""
-    around = shapely.minimum_rotated_rectangle(shapely.MultiPoint(corners))
-    if around.geom_type != "Polygon":  # on a line
-        low, high = corners.min(0), corners.max(0)
-        around = shapely.box(*low, *high)
-    return tuple(np.asarray(around.exterior.coords)[:4].ravel().tolist())
-
-
-def in_scene(places: Places, scene: Scene) -> Places:
-    """Those whose middle lies in the scene; the others are counted: a layer of positions covers more than one scene."""
-    inside = [place for place in places.places if 0 <= place.row < scene.height and 0 <= place.col < scene.width]
-    outside = len(places.places) - len(inside)
-    notes = [f"positions outside of {scene.path.name}: {outside:,} of {len(places.places):,}"] if outside else []
-    return Places(inside, places.rejected, places.notes + notes)
-
-
-def tiles(scene: Scene, side: tuple[float, float], stride: tuple[float, float]) -> Places:
-    """Tiles from edge to edge: the last of a row or column is moved back, so that all are whole where the scene is.
+def min_area_box(corners: Floats) -> tuple[float, ...]:
+    """Return the smallest rectangle, rotated or not, around points.
 
     Args:
-        side, stride: down and along, in pixels of the scene.
+        corners: (K, 2), row and column.
+
+    Returns:
+        The corners r1 c1 ... r4 c4.
+    """
+    box = shapely.minimum_rotated_rectangle(shapely.MultiPoint(corners))
+    if box.geom_type != "Polygon":  # all points lie on a line
+        low, high = corners.min(0), corners.max(0)
+        box = shapely.box(*low, *high)
+    return tuple(np.asarray(box.exterior.coords)[:4].ravel().tolist())
+
+
+def filter_inside_scene(locations: SceneLocations, scene: RasterScene) -> SceneLocations:
+    """Keep the locations whose middle lies in the scene, and count the others in a note.
+
+    Locations outside are not an error, since one file of positions may cover several scenes.
+
+    Args:
+        locations: the locations.
+        scene: the scene.
+
+    Returns:
+        The locations in the scene.
+    """
+    inside = [x for x in locations.locations if 0 <= x.row < scene.height and 0 <= x.col < scene.width]
+    total = len(locations.locations)
+    outside = total - len(inside)
+    notes = [f"positions outside of {scene.path.name}: {outside:,} of {total:,}"] if outside else []
+    return SceneLocations(inside, locations.rejected, locations.notes + notes)
+
+
+def tile_locations(scene: RasterScene, size: tuple[float, float], stride: tuple[float, float]) -> SceneLocations:
+    """Cover a scene with tiles. The last tile of a row or column is moved back so that it ends at the edge.
+
+    Args:
+        scene: the scene.
+        size: height and width of a tile in pixels of the scene.
+        stride: step between tiles, along columns and along rows, in pixels of the scene.
+
+    Returns:
+        The middles of the tiles, with the tiles as boxes.
     """
     tops, lefts = (
         _starts(length, *sizes)
-        for length, sizes in zip((scene.height, scene.width), zip(side, stride, strict=True), strict=True)
+        for length, sizes in zip((scene.height, scene.width), zip(size, stride, strict=True), strict=True)
     )
-    places = [
-        Place(
-            row=top + side[0] / 2,
-            col=left + side[1] / 2,
-            box=(top, left, top + side[0], left, top + side[0], left + side[1], top, left + side[1]),
+    height, width = size
+    locations = [
+        Location(
+            row=top + height / 2,
+            col=left + width / 2,
+            box=(top, left, top + height, left, top + height, left + width, top, left + width),
             name=f"{scene.name}_r{round(top):05d}_c{round(left):05d}",
         )
         for top in tops
         for left in lefts
     ]
-    return Places(places)
+    return SceneLocations(locations)
 
 
-def _starts(length: int, side: float, stride: float) -> list[float]:
-    last = max(0.0, length - side)
+def _starts(length: int, size: float, stride: float) -> list[float]:
+    last = max(0.0, length - size)
     starts = np.arange(0, last, stride).tolist()
     return [*starts, last]

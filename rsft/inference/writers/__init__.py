@@ -1,1 +1,1 @@
-"""Tables, GeoPackages and styles of predictions."""
+"""Write predictions as tables and map layers with a style."""

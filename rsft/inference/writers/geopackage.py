@@ -1,4 +1,4 @@
-"""Predictions as a GeoPackage: a layer, the style that QGIS gives it, and a table of how it was made."""
+"""Write predictions as a GeoPackage: a layer, its style in QGIS, and a table of metadata."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import pandas as pd
 import pyogrio
 from geopandas import GeoDataFrame
 
-from rsft.inference.writers.qgis_styles import qml, sld
+from rsft.inference.writers.qgis_styles import qml_style, sld_style
 
-LAYER, METADATA = "predictions", "rsft_metadata"
+LAYER_NAME = "predictions"
+METADATA_TABLE = "rsft_metadata"
 
 _STYLES = """
 CREATE TABLE layer_styles (
@@ -24,55 +25,67 @@ CREATE TABLE layer_styles (
     styleName TEXT(30), styleQML TEXT, styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30),
     ui TEXT(30), update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))
 )
-"""  # as QGIS makes it; a program looks for an empty schema and catalogue
+"""  # as QGIS makes it; programs look for an empty schema and catalog
 _STYLE = """
 INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
-    styleSLD, useAsDefault, description, owner) VALUES ('', '', ?, ?, 'classes', ?, ?, 1, 'A colour a class', 'rsft')
+    styleSLD, useAsDefault, description, owner) VALUES ('', '', ?, ?, 'classes', ?, ?, 1, 'One color per class', 'rsft')
 """
 _REGISTER = "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?, 'attributes', ?)"
 
 
 def write_geopackage(
-    path: Path, table: pd.DataFrame, crs: str | None, metadata: Mapping[str, str], colours: Mapping[str, str]
+    path: Path, table: pd.DataFrame, crs: str | None, metadata: Mapping[str, str], colors: Mapping[str, str]
 ) -> None:
-    """Write `table` with its column `geometry` to a new file; without any outline it is a table, and has no style.
+    """Write a table to a new file. A table without any geometry becomes a table without a style.
 
     Args:
-        crs: of the geometries; None for pixels of the scene.
-        colours: by class.
+        path: path of the new file.
+        table: the predictions; the column `geometry` holds shapes or None.
+        crs: coordinate system of the geometries; None for pixels of the scene.
+        metadata: texts that describe how the table was made.
+        colors: color as #rrggbb, by class.
     """
-    located = table["geometry"].notna()
+    has_geometry = table["geometry"].notna()
     layer = table.drop(columns="geometry")
-    if located.any():
+    if has_geometry.any():
         layer = GeoDataFrame(layer, geometry=list(table["geometry"]), crs=crs)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "'crs' was not provided")  # pixels have none
-        pyogrio.write_dataframe(layer, path, layer=LAYER, driver="GPKG")
+        warnings.filterwarnings("ignore", "'crs' was not provided")  # pixel coordinates have no coordinate system
+        pyogrio.write_dataframe(layer, path, layer=LAYER_NAME, driver="GPKG")
     with closing(sqlite3.connect(path)) as database, database:
-        if located.any():
-            points = bool((table["geometry"][located].map(lambda shape: shape.geom_type) == "Point").all())
-            _add_style(database, colours, points)
+        if has_geometry.any():
+            points = bool((table["geometry"][has_geometry].map(lambda shape: shape.geom_type) == "Point").all())
+            _add_style(database, colors, points)
         _add_metadata(database, metadata)
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """How the predictions in a GeoPackage were made; nothing where it is another file."""
+def read_geopackage_metadata(path: Path) -> dict[str, str]:
+    """Read how the predictions in a GeoPackage were made.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        The metadata; empty if the file does not exist or is not a GeoPackage of predictions.
+    """
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
-            return dict(database.execute(f"SELECT key, value FROM {METADATA}"))
+            return dict(database.execute(f"SELECT key, value FROM {METADATA_TABLE}"))
     except sqlite3.Error:
         return {}
 
 
-def _add_style(database: sqlite3.Connection, colours: Mapping[str, str], points: bool) -> None:
+def _add_style(database: sqlite3.Connection, colors: Mapping[str, str], points: bool) -> None:
     command = "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?"
-    (column,) = database.execute(command, (LAYER,)).fetchone()
+    (column,) = database.execute(command, (LAYER_NAME,)).fetchone()
     database.execute(_STYLES)
     database.execute(_REGISTER, ("layer_styles", "layer_styles"))
-    database.execute(_STYLE, (LAYER, column, qml(colours, points), sld(colours, points, LAYER)))
+    database.execute(_STYLE, (LAYER_NAME, column, qml_style(colors, points), sld_style(colors, points, LAYER_NAME)))
 
 
 def _add_metadata(database: sqlite3.Connection, metadata: Mapping[str, str]) -> None:
-    database.execute(f"CREATE TABLE {METADATA} (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT, value TEXT)")
-    database.execute(_REGISTER, (METADATA, METADATA))
-    database.executemany(f"INSERT INTO {METADATA} (key, value) VALUES (?, ?)", metadata.items())
+    database.execute(
+        f"CREATE TABLE {METADATA_TABLE} (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT, value TEXT)"
+    )
+    database.execute(_REGISTER, (METADATA_TABLE, METADATA_TABLE))
+    database.executemany(f"INSERT INTO {METADATA_TABLE} (key, value) VALUES (?, ?)", metadata.items())

@@ -1,4 +1,4 @@
-"""One colour a class, the same in QGIS and on the review page."""
+"""One color per class, the same in QGIS and on the review page."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ import colorsys
 from collections.abc import Sequence
 
 _OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#cc79a7", "#f0e442")
-"""Told apart by the colour-blind (Okabe and Ito 2008); black is left for outlines."""
+"""Colors that color-blind readers can distinguish (Okabe and Ito 2008), without black, which is used for outlines."""
 
-_GOLDEN = 0.618034  # hues by the golden ratio: each new one falls into the widest gap
-
-
-def colours(classes: Sequence[str]) -> dict[str, str]:
-    """Class -> #rrggbb, by its place in the bundle."""
-    return {name: _colour(index) for index, name in enumerate(classes)}
+_GOLDEN_RATIO = 0.618034  # steps of hue by the golden ratio: every new hue falls into the widest gap
 
 
-def _colour(index: int) -> str:
+def class_colors(classes: Sequence[str]) -> dict[str, str]:
+    """Choose a color for every class, by its index in the bundle.
+
+    Args:
+        classes: names of the classes.
+
+    Returns:
+        Colors as #rrggbb, by class.
+    """
+    return {name: _color(index) for index, name in enumerate(classes)}
+
+
+def _color(index: int) -> str:
     if index < len(_OKABE_ITO):
         return _OKABE_ITO[index]
-    turn = index - len(_OKABE_ITO)
-    value = (0.85, 0.6)[turn % 2]
-    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(turn * _GOLDEN % 1, 0.65, value))
+    step = index - len(_OKABE_ITO)
+    value = (0.85, 0.6)[step % 2]
+    red, green, blue = (round(255 * x) for x in colorsys.hsv_to_rgb(step * _GOLDEN_RATIO % 1, 0.65, value))
     return f"#{red:02x}{green:02x}{blue:02x}"

@@ -1,11 +1,13 @@
-"""The style of a layer of predictions, a colour a class: QML as QGIS (3.26 and later) reads it, and SLD 1.1."""
+"""Styles for a layer of predictions, with one color per class: QML for QGIS 3.26 and later, and SLD 1.1."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-COLUMN = "class"
+CLASS_COLUMN = "class"
+"""The column whose value gives the color."""
+
 _OUTLINE = "#202020"
 _SLD = {
     "xmlns": "http://www.opengis.net/sld",
@@ -15,43 +17,56 @@ _SLD = {
 }
 
 
-def qml(colours: Mapping[str, str], points: bool) -> str:
-    """A categorised renderer on the column `class`: discs for points, see-through fills for outlines."""
+def qml_style(colors: Mapping[str, str], points: bool) -> str:
+    """Write a QGIS style: discs for points, transparent fills for polygons.
+
+    Args:
+        colors: color as #rrggbb, by class.
+        points: whether the geometries are points.
+    """
     root = Element("qgis", version="3.34.0", styleCategories="Symbology")
-    renderer = SubElement(root, "renderer-v2", type="categorizedSymbol", attr=COLUMN, symbollevels="0", forceraster="0")
+    renderer = SubElement(
+        root, "renderer-v2", type="categorizedSymbol", attr=CLASS_COLUMN, symbollevels="0", forceraster="0"
+    )
     categories, symbols = SubElement(renderer, "categories"), SubElement(renderer, "symbols")
-    for index, (name, colour) in enumerate(colours.items()):
+    for index, (name, color) in enumerate(colors.items()):
         category = {"symbol": str(index), "value": name, "label": name, "render": "true", "type": "string"}
         SubElement(categories, "category", category)
         symbol = SubElement(symbols, "symbol", name=str(index), type="marker" if points else "fill", alpha="1")
         layer = SubElement(symbol, "layer", {"class": "SimpleMarker" if points else "SimpleFill", "enabled": "1"})
         options = SubElement(layer, "Option", type="Map")
-        for key, value in _look(colour, points).items():
+        for key, value in _symbol_options(color, points).items():
             SubElement(options, "Option", name=key, value=value, type="QString")
     return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + tostring(root, "unicode")
 
 
-def sld(colours: Mapping[str, str], points: bool, layer: str) -> str:
-    """The same for other programs: a rule a class."""
+def sld_style(colors: Mapping[str, str], points: bool, layer: str) -> str:
+    """Write a style for other programs, with one rule per class.
+
+    Args:
+        colors: color as #rrggbb, by class.
+        points: whether the geometries are points.
+        layer: name of the layer.
+    """
     root = Element("StyledLayerDescriptor", _SLD)
-    named = SubElement(root, "NamedLayer")
-    SubElement(named, "se:Name").text = layer
-    style = SubElement(SubElement(named, "UserStyle"), "se:FeatureTypeStyle")
-    for name, colour in colours.items():
+    named_layer = SubElement(root, "NamedLayer")
+    SubElement(named_layer, "se:Name").text = layer
+    style = SubElement(SubElement(named_layer, "UserStyle"), "se:FeatureTypeStyle")
+    for name, color in colors.items():
         rule = SubElement(style, "se:Rule")
         SubElement(rule, "se:Name").text = name
         equal = SubElement(SubElement(rule, "ogc:Filter"), "ogc:PropertyIsEqualTo")
-        SubElement(equal, "ogc:PropertyName").text = COLUMN
+        SubElement(equal, "ogc:PropertyName").text = CLASS_COLUMN
         SubElement(equal, "ogc:Literal").text = name
-        _paint(rule, colour, points)
+        _add_symbolizer(rule, color, points)
     return tostring(root, "unicode")
 
 
-def _look(colour: str, points: bool) -> dict[str, str]:
+def _symbol_options(color: str, points: bool) -> dict[str, str]:
     if points:
         return {
             "name": "circle",
-            "color": _rgba(colour, 255),
+            "color": _rgba(color, 255),
             "size": "2.6",
             "size_unit": "MM",
             "outline_color": _rgba(_OUTLINE, 255),
@@ -60,27 +75,27 @@ def _look(colour: str, points: bool) -> dict[str, str]:
         }
     return {
         "style": "solid",
-        "color": _rgba(colour, 90),
-        "outline_color": _rgba(colour, 255),
+        "color": _rgba(color, 90),
+        "outline_color": _rgba(color, 255),
         "outline_width": "0.46",
         "outline_style": "solid",
     }
 
 
-def _paint(rule: Element, colour: str, points: bool) -> None:
+def _add_symbolizer(rule: Element, color: str, points: bool) -> None:
     if points:
         graphic = SubElement(SubElement(rule, "se:PointSymbolizer"), "se:Graphic")
-        painted = SubElement(graphic, "se:Mark")
-        SubElement(painted, "se:WellKnownName").text = "circle"
+        symbol = SubElement(graphic, "se:Mark")
+        SubElement(symbol, "se:WellKnownName").text = "circle"
     else:
-        painted = SubElement(rule, "se:PolygonSymbolizer")
-    fill, stroke = SubElement(painted, "se:Fill"), SubElement(painted, "se:Stroke")
-    SubElement(fill, "se:SvgParameter", name="fill").text = colour
+        symbol = SubElement(rule, "se:PolygonSymbolizer")
+    fill, stroke = SubElement(symbol, "se:Fill"), SubElement(symbol, "se:Stroke")
+    SubElement(fill, "se:SvgParameter", name="fill").text = color
     SubElement(fill, "se:SvgParameter", name="fill-opacity").text = "1" if points else "0.35"
-    SubElement(stroke, "se:SvgParameter", name="stroke").text = _OUTLINE if points else colour
+    SubElement(stroke, "se:SvgParameter", name="stroke").text = _OUTLINE if points else color
     if points:
         SubElement(graphic, "se:Size").text = "9"
 
 
-def _rgba(colour: str, alpha: int) -> str:
-    return ",".join(str(int(colour[place : place + 2], 16)) for place in (1, 3, 5)) + f",{alpha}"
+def _rgba(color: str, alpha: int) -> str:
+    return ",".join(str(int(color[start : start + 2], 16)) for start in (1, 3, 5)) + f",{alpha}"

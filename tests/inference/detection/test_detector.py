@@ -1,6 +1,8 @@
-"""From a scene to positions: ships, land, windows."""
+"""Detect ships in scenes with land, in windows of every size."""
 
 from __future__ import annotations
+
+import re
 
 import geopandas
 import numpy as np
@@ -9,51 +11,61 @@ import shapely
 
 from rsft.data.imagery.stretch import CHIP_MAX
 from rsft.errors import DataError, RequestError
-from rsft.inference.detection.detector import Detector, detect
-from rsft.inference.inputs.discovery import Declared
+from rsft.inference.detection.detector import CfarOptions, detect_bright_objects
+from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.scenes import raster as scenes
-from rsft.inference.scenes.chip_window import Wishes, framing
+from rsft.inference.scenes.chip_window import ChipOptions, make_chip_window
 from rsft.inference.scenes.raster import open_scene
-from tests.helpers.scenes import UTM, contract, sea, write
+from tests.helpers.scenes import UTM, simulate_sea, toy_contract, write_geotiff
 
-SAR = contract(units={"amplitude": (CHIP_MAX,) * 3}, bands=("VV",), planes=("VV",) * 3, crop=32)
+SAR = toy_contract(units={"amplitude": (CHIP_MAX,) * 3}, bands=("VV",), planes=("VV",) * 3, crop=32)
 SHIPS = [(40, 300), (255, 256), (400, 90)]
 
 
 @pytest.fixture
 def amplitude():
-    """512 x 512 of four-look sea with three ships of 4 x 16 pixels."""
-    water = sea(512, 512)
+    """Return 512 x 512 pixels of four-look sea with three ships of 4 x 16 pixels."""
+    water = simulate_sea(512, 512)
     for row, col in SHIPS:
         water[row - 2 : row + 2, col - 8 : col + 8] *= 8
     return water
 
 
-USUAL = Detector()
+DEFAULTS = CfarOptions()
 
 
-def found(folder, pixels, wanted=USUAL, **facts):
+def detect(folder, pixels, options=DEFAULTS, **profile):
     scene = open_scene(
-        write(folder / "s.tif", pixels, names=("VV",), tiled=True, blockxsize=64, blockysize=64, **facts)
+        write_geotiff(folder / "s.tif", pixels, names=("VV",), tiled=True, blockxsize=64, blockysize=64, **profile)
     )
-    return detect(scene, wanted, framing(SAR, scene, Wishes(), True), Declared("amplitude"), SAR, None)
+    return detect_bright_objects(
+        scene, options, make_chip_window(SAR, scene, ChipOptions(), True), Declaration("amplitude"), SAR, None
+    )
+
+
+def land_fraction(locations):
+    return float(re.search(r"left out as land: (.*)%", locations.notes[1])[1]) / 100
 
 
 @pytest.mark.parametrize("window", [64, 128, 2048])
-def test_ships_are_found_once_whatever_the_windows(tmp_path, amplitude, monkeypatch, window):
-    monkeypatch.setattr(scenes, "_READ", window)
-    places = found(tmp_path, amplitude)
-    assert [(place.row, place.col) for place in places.places] == [pytest.approx(ship, abs=1) for ship in SHIPS]
-    assert [place.name for place in places.places] == ["s_d000001", "s_d000002", "s_d000003"]
-    assert "not known to be ships" in places.notes[0] and "at 4.0 looks" in places.notes[0]
-    assert places.notes[1].endswith("--land is better: 0.0%")
+def test_ships_are_found_once_with_every_window_size(tmp_path, amplitude, monkeypatch, window):
+    monkeypatch.setattr(scenes, "_READ_SIDE", window)
+    locations = detect(tmp_path, amplitude)
+    assert [(location.row, location.col) for location in locations.locations] == [
+        pytest.approx(ship, abs=1) for ship in SHIPS
+    ]
+    assert [location.name for location in locations.locations] == ["s_d000001", "s_d000002", "s_d000003"]
+    assert "which may not be ships" in locations.notes[0] and "at 4.0 looks" in locations.notes[0]
+    assert "left out as land: 0.0%" in locations.notes[1] and locations.notes[1].endswith("--land is better")
 
 
 def test_bright_land_is_left_out(tmp_path, amplitude):
-    amplitude[300:, :200] = 5 * sea(212, 200, seed=1)
-    places = found(tmp_path, amplitude)
-    assert [(place.row, place.col) for place in places.places] == [pytest.approx(ship, abs=1) for ship in SHIPS[:2]]
-    assert 0.15 < float(places.notes[1].rsplit(" ", 1)[1].rstrip("%")) / 100 < 0.25
+    amplitude[300:, :200] = 5 * simulate_sea(212, 200, seed=1)
+    locations = detect(tmp_path, amplitude)
+    assert [(location.row, location.col) for location in locations.locations] == [
+        pytest.approx(ship, abs=1) for ship in SHIPS[:2]
+    ]
+    assert 0.15 < land_fraction(locations) < 0.25
 
 
 def test_polygons_of_land(tmp_path, amplitude):
@@ -61,38 +73,45 @@ def test_polygons_of_land(tmp_path, amplitude):
     island = shapely.Polygon([UTM * (col, row) for col, row in corners])
     elsewhere = shapely.box(0, 0, 1, 1)
     geopandas.GeoDataFrame(geometry=[island, elsewhere], crs="EPSG:32633").to_crs(3857).to_file(tmp_path / "land.gpkg")
-    wanted = Detector(land=tmp_path / "land.gpkg")
-    places = found(tmp_path, amplitude, wanted, crs="EPSG:32633", transform=UTM)
-    assert [place.row for place in places.places] == pytest.approx([40, 400], abs=1)
-    assert float(places.notes[1].rsplit(" ", 1)[1].rstrip("%")) / 100 == pytest.approx(2500 / 512**2, abs=0.001)
+    options = CfarOptions(land=tmp_path / "land.gpkg")
+    locations = detect(tmp_path, amplitude, options, crs="EPSG:32633", transform=UTM)
+    assert [location.row for location in locations.locations] == pytest.approx([40, 400], abs=1)
+    assert land_fraction(locations) == pytest.approx(2500 / 512**2, abs=0.001)
     with pytest.raises(RequestError, match="no georeference"):
-        found(tmp_path, amplitude, wanted)
+        detect(tmp_path, amplitude, options)
 
 
-def test_what_is_larger_than_a_chip_is_counted(tmp_path, amplitude):
+def test_objects_larger_than_a_chip_are_counted(tmp_path, amplitude):
     amplitude[200:203, 20:120] *= 8
-    places = found(tmp_path, amplitude)
-    assert len(places.places) == 3 and places.notes[2] == "s.tif: bright objects larger than a chip, left out: 1"
+    locations = detect(tmp_path, amplitude)
+    assert (
+        len(locations.locations) == 3
+        and locations.notes[2] == "s.tif: left out as larger than a chip: 1 bright objects"
+    )
 
 
 def test_optical_bands_are_refused(tmp_path):
-    optical = contract(bands=("B02",), planes=("B02",), crop=32, mean=(0.5,), std=(0.5,))
-    scene = open_scene(write(tmp_path / "s.tif", np.ones((64, 64), np.uint8)))
-    with pytest.raises(RequestError, match="looked for in SAR, the model takes B02"):
-        detect(scene, Detector(), framing(optical, scene, Wishes(), True), Declared(), optical, None)
+    optical = toy_contract(bands=("B02",), planes=("B02",), crop=32, mean=(0.5,), std=(0.5,))
+    scene = open_scene(write_geotiff(tmp_path / "s.tif", np.ones((64, 64), np.uint8)))
+    with pytest.raises(RequestError, match="detected in SAR, but the model takes B02"):
+        detect_bright_objects(
+            scene, CfarOptions(), make_chip_window(optical, scene, ChipOptions(), True), Declaration(), optical, None
+        )
 
 
 def test_an_empty_scene(tmp_path):
-    assert not found(tmp_path, np.zeros((80, 80), np.float32)).places
+    assert not detect(tmp_path, np.zeros((80, 80), np.float32)).locations
 
 
-def test_a_unit_that_is_missing(tmp_path, amplitude):
-    scene = open_scene(write(tmp_path / "s.tif", amplitude))
+def test_missing_unit(tmp_path, amplitude):
+    scene = open_scene(write_geotiff(tmp_path / "s.tif", amplitude))
     with pytest.raises(DataError, match="no declared unit"):
-        detect(scene, Detector(), framing(SAR, scene, Wishes(), True), Declared(), SAR, None)
+        detect_bright_objects(
+            scene, CfarOptions(), make_chip_window(SAR, scene, ChipOptions(), True), Declaration(), SAR, None
+        )
 
 
 @pytest.mark.parametrize("pfa", [0, 0.5, -1])
-def test_no_rate(pfa):
+def test_invalid_false_alarm_rate(pfa):
     with pytest.raises(RequestError, match="false alarm rate"):
-        Detector(pfa)
+        CfarOptions(pfa)

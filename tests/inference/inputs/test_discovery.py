@@ -1,4 +1,4 @@
-"""Files, folders and globs become a sorted list of chips."""
+"""Find chips by file, folder and glob."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rsft.inference.inputs.discovery import find_chips
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("c/b.png", "c/deep/a.TIF", "c/notes.txt", "c/deep/raw", "d/x[1].png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -29,9 +29,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["d/x[1].png"], ["d/x[1].png"], 0),
     ],
 )
-def test_found(inputs: list[str], chips: list[str], skipped: int) -> None:
-    found = find_chips([Path(name) for name in inputs])
-    assert ([str(path) for path in found.chips], found.skipped) == (chips, skipped)
+def test_find_chips(inputs: list[str], chips: list[str], skipped: int) -> None:
+    listing = find_chips([Path(name) for name in inputs])
+    assert ([str(path) for path in listing.chips], listing.skipped) == (chips, skipped)
 
 
 def test_absolute_glob(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_absolute_glob(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["absent.png", "c/*.jpg", "c/a**b"])
-def test_absent(name: str) -> None:
+def test_missing_input(name: str) -> None:
     with pytest.raises(RequestError, match="no such file"):
         find_chips([Path("c"), Path(name)])
 
@@ -50,7 +50,7 @@ def test_folder_without_images(tmp_path: Path) -> None:
         find_chips([Path("empty")])
 
 
-def test_the_figures_of_a_chip_store_are_no_chips(root: Path) -> None:
-    found = find_chips([root])
-    assert len(found.chips) == 58
-    assert {path.relative_to(root).parts[0] for path in found.chips} == {"chips"}
+def test_figures_of_a_chip_store_are_not_chips(root: Path) -> None:
+    listing = find_chips([root])
+    assert len(listing.chips) == 58
+    assert {path.relative_to(root).parts[0] for path in listing.chips} == {"chips"}

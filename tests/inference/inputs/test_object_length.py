@@ -1,4 +1,4 @@
-"""Lengths by box and by bright pixels."""
+"""Length of an object by its box and by its bright pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from rsft.data.imagery.reader import read_chip
 from rsft.inference.inputs.object_length import box_length, bright_length
-from tests.helpers.scenes import sea
+from tests.helpers.scenes import simulate_sea
 
 
 def test_boxes():
@@ -18,13 +18,13 @@ def test_boxes():
 
 
 def ship(rows, cols):
-    water = sea(64, 64, looks=10) ** 2
+    water = simulate_sea(64, 64, looks=10) ** 2
     water[rows, cols] = 50
     return water
 
 
 @pytest.mark.parametrize(
-    ("rows", "cols", "metres"),
+    ("rows", "cols", "meters"),
     [
         (slice(30, 34), slice(20, 44), 240),
         (slice(20, 40), slice(31, 34), 400),
@@ -33,8 +33,8 @@ def ship(rows, cols):
         (slice(0, 0), slice(0, 0), None),
     ],
 )
-def test_bright_pixels(rows, cols, metres):
-    assert bright_length(ship(rows, cols), (20, 10)) == metres
+def test_bright_pixels(rows, cols, meters):
+    assert bright_length(ship(rows, cols), (20, 10)) == meters
 
 
 def test_no_pixels():
@@ -42,16 +42,16 @@ def test_no_pixels():
 
 
 @pytest.mark.realdata
-def test_against_the_lengths_that_ships_report(shared):
+def test_against_lengths_from_ais(shared):
     root = shared("opensarship")
     rows = pd.read_csv(root / "chips.csv")
     pairs = []
     for row in rows[rows["scene"].str.contains("GRDH")].itertuples():
         path = root / row.scene / "Patch_Cal" / row.file
         if path.exists():
-            found = bright_length(read_chip(path).sum(axis=2, dtype=float), (10, 10))
-            pairs.append((row.length_overall_m, np.nan if found is None else found))
-    told, found = np.array(pairs)[~np.isnan(pairs).any(axis=1)].T
-    assert (len(pairs), len(told)) == (122, 102)
-    assert np.median(np.abs(found / told - 1)) == pytest.approx(0.23, abs=0.005)
-    assert np.median(found - told) == pytest.approx(22, abs=1) and np.corrcoef(told, found)[0, 1] > 0.86
+            length = bright_length(read_chip(path).sum(axis=2, dtype=float), (10, 10))
+            pairs.append((row.length_overall_m, np.nan if length is None else length))
+    reported, measured = np.array(pairs)[~np.isnan(pairs).any(axis=1)].T
+    assert (len(pairs), len(reported)) == (122, 102)
+    assert np.median(np.abs(measured / reported - 1)) == pytest.approx(0.23, abs=0.005)
+    assert np.median(measured - reported) == pytest.approx(22, abs=1) and np.corrcoef(reported, measured)[0, 1] > 0.86

@@ -1,4 +1,4 @@
-"""A scene of 30,000 x 30,000 pixels: memory does not grow with it."""
+"""Classify a scene of 30,000 x 30,000 pixels: memory does not grow with the scene."""
 
 from __future__ import annotations
 
@@ -17,21 +17,26 @@ JOB = """
 import re, sys
 from pathlib import Path
 from types import SimpleNamespace
-from rsft.inference.predict import job
-from rsft.inference.detection.detector import Detector
-from rsft.inference.scenes.chip_window import Wishes
-from rsft.inference.inputs.discovery import Declared
-from rsft.inference.predict.scene_plan import Look
-from rsft.inference.predict.request import Request
-from tests.helpers.scenes import brightness, bundle, chosen, contract
 from rsft.data.imagery.stretch import Stretch
+from rsft.inference.detection.detector import CfarOptions
+from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.predict import job
+from rsft.inference.predict.request import PredictionRequest
+from rsft.inference.predict.scene_plan import SceneQuery
+from rsft.inference.scenes.chip_window import ChipOptions
+from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
 
-made = bundle(contract=contract(units={"amplitude": (Stretch(high=1000.0),) * 3}, bands=("VV",), planes=("VV",) * 3))
-job.Bundle = SimpleNamespace(load=lambda folder: made)
-job.choose_engine = lambda bundle, *_: chosen(brightness, bundle)
-look = Look(detect=Detector()) if sys.argv[2] == "detect" else Look(grid=512, stride=512)
-wishes = Wishes(side=64) if sys.argv[2] == "detect" else Wishes()
-request = Request(look=look, wishes=wishes, declared=Declared("amplitude"), html=Path(sys.argv[3]) / "page.html")
+units = {"amplitude": (Stretch(high=1000.0),) * 3}
+bundle = toy_bundle(contract=toy_contract(units=units, bands=("VV",), planes=("VV",) * 3))
+job.Bundle = SimpleNamespace(load=lambda folder: bundle)
+job.select_engine = lambda bundle, *_: toy_engine(brightness_logits, bundle)
+detect = sys.argv[2] == "detect"
+request = PredictionRequest(
+    query=SceneQuery(detect=CfarOptions()) if detect else SceneQuery(grid=512, stride=512),
+    declaration=Declaration("amplitude"),
+    chip_options=ChipOptions(side=64) if detect else ChipOptions(),
+    html=Path(sys.argv[3]) / "page.html",
+)
 result = job.predict(Path("bundle"), [Path(sys.argv[1])], Path(sys.argv[3]) / "out.gpkg", request)
 peak = re.search("VmHWM: *(.+) kB", Path("/proc/self/status").read_text().replace(chr(9), ""))  # ru_maxrss is inherited
 print(len(result.table), peak[1])
@@ -40,12 +45,12 @@ print(len(result.table), peak[1])
 
 @pytest.fixture(scope="module")
 def cog(tmp_path_factory):
-    """Sparse but for sea with one ship in eight blocks of 512 pixels."""
+    """Write a sparse COG, with sea and one ship in eight blocks of 512 pixels."""
     folder = tmp_path_factory.mktemp("large")
-    facts = {"width": SIDE, "height": SIDE, "count": 1, "dtype": "uint16", "crs": "EPSG:32633"}
-    facts |= {"transform": rasterio.Affine(10, 0, 0, 0, -10, 6_000_000)}
+    profile = {"width": SIDE, "height": SIDE, "count": 1, "dtype": "uint16", "crs": "EPSG:32633"}
+    profile |= {"transform": rasterio.Affine(10, 0, 0, 0, -10, 6_000_000)}
     tiles = {"tiled": True, "blockxsize": 512, "blockysize": 512, "SPARSE_OK": True, "compress": "deflate"}
-    with rasterio.open(folder / "plain.tif", "w", "GTiff", **facts, **tiles) as file:
+    with rasterio.open(folder / "plain.tif", "w", "GTiff", **profile, **tiles) as file:
         for number in range(8):
             water = np.sqrt(np.random.default_rng(number).gamma(4, 2500, (512, 512)))
             water[200:204, 300:320] = 2000
@@ -56,9 +61,9 @@ def cog(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("way", "found"), [("grid", 8), ("detect", 8)])
-def test_memory(cog, tmp_path, way, found):
-    done = subprocess.run([sys.executable, "-c", JOB, cog, way, tmp_path], capture_output=True, text=True)
+@pytest.mark.parametrize(("method", "expected_count"), [("grid", 8), ("detect", 8)])
+def test_memory(cog, tmp_path, method, expected_count):
+    done = subprocess.run([sys.executable, "-c", JOB, cog, method, tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     count, peak = map(int, done.stdout.split())
-    assert count == found and peak < LIMIT_KB
+    assert count == expected_count and peak < LIMIT_KB

@@ -1,7 +1,8 @@
-"""Several bundles in one pass."""
+"""Several bundles on the same chips."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,30 +10,34 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.inference.predict import multi_bundle
+from rsft.errors import RequestError
+from rsft.inference.predict import pipeline
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.multi_bundle import predict_together, tables_of
-from rsft.inference.predict.request import Request
+from rsft.inference.predict.multi_bundle import check_compatible, output_paths, predict_bundles
+from rsft.inference.predict.request import PredictionRequest
 from rsft.models.bundle.bundle import Bundle
-from tests.helpers.tiny_bundles import copied
+from rsft.recipe.schema import EvaluateSection
+from tests.helpers.tiny_bundles import perturbed_copy
 
 
 @pytest.fixture(scope="module")
 def other(run, tmp_path_factory):
-    """Another bundle, of the same recipe."""
+    """Save a second bundle of the same recipe."""
     folder = tmp_path_factory.mktemp("other") / "bundle"
-    copied(Bundle.load(run)).save(folder)
+    perturbed_copy(Bundle.load(run)).save(folder)
     return folder
 
 
 @pytest.mark.slow
-def test_two_tables_as_by_each_alone(rsft, run, other, root, tmp_path):
+def test_tables_equal_those_of_single_bundles(rsft, run, other, root, tmp_path):
     chips = root / "chips/val"
     code, printed = rsft("predict", run, chips, "-o", "out.csv", "--also", other, "--device", "cpu")
     assert code == 0 and printed.count("18 chips classified") == 2
-    assert "engine: torch fp32; chips and embedding are shared by 2 bundles" in printed
+    assert printed.count("engine: torch fp32") == 2
     for folder, name in ((run, "out.csv"), (other, "out.bars.csv")):
-        alone = predict(folder, [chips], tmp_path / f"alone.{name}", Request(engine="torch", device="cpu")).table
+        alone = predict(
+            folder, [chips], tmp_path / f"alone.{name}", PredictionRequest(engine="torch", device="cpu")
+        ).table
         table = pd.read_csv(tmp_path / name)
         assert table["class"].tolist() == alone["class"].tolist()
         np.testing.assert_allclose(table["p_flat"], alone["p_flat"], atol=1e-5)
@@ -40,38 +45,56 @@ def test_two_tables_as_by_each_alone(rsft, run, other, root, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_job_that_was_stopped_between_two_tables(run, other, root, tmp_path, monkeypatch):
-    chips, settled = root / "chips/val", []
+def test_resume_in_the_second_bundle(run, other, root, tmp_path, monkeypatch):
+    chips, calls = root / "chips/val", []
 
     def stop(*arguments):
-        settled.append(arguments)
-        if len(settled) == 4:  # the second table of the second batch
+        calls.append(arguments)
+        if len(calls) == 5:  # the second of three batches of the second bundle
             raise KeyboardInterrupt
-        return rows(*arguments)
+        return batch_result(*arguments)
 
-    rows = multi_bundle.classify_all.__globals__["rows_of"]
-    request = Request(device="cpu", batch_size=6)
+    batch_result = pipeline.batch_result
+    request = PredictionRequest(device="cpu", batch_size=6)
     with monkeypatch.context() as patched:
-        patched.setitem(multi_bundle.classify_all.__globals__, "rows_of", stop)
+        patched.setattr(pipeline, "batch_result", stop)
         with pytest.raises(KeyboardInterrupt):
-            predict_together([run, other], [chips], tmp_path / "out.csv", request)
+            predict_bundles([run, other], [chips], tmp_path / "out.csv", request)
     assert len(list(tmp_path.glob(".*.journal"))) == 2
-    results = predict_together([run, other], [chips], tmp_path / "out.csv", request)
+    results = predict_bundles([run, other], [chips], tmp_path / "out.csv", request)
     assert [len(result.table) for result in results] == [18, 18] and not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("options", "told"),
-    [(["--engine", "onnx"], "in PyTorch, in float32"), (["--html", "page.html"], "a review page is of one bundle")],
+    ("options", "message"),
+    [(["--engine", "onnx"], "by PyTorch in float32"), (["--html", "page.html"], "a review page shows one bundle")],
 )
-def test_refused(rsft, run, other, root, tmp_path, options, told):
+def test_refused(rsft, run, other, root, tmp_path, options, message):
     code, printed = rsft("predict", run, root, "-o", "out.csv", "--also", other, *options)
-    assert code == 2 and told in printed and not list(tmp_path.iterdir())
+    assert code == 2 and message in printed and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_incompatible_bundles(run):
+    bundle = Bundle.load(run)
+    others = {
+        "have different backbones: vit_tiny_patch8_64.simship": replace(bundle, backbone_sha256="0" * 64),
+        "their contracts differ in crop, size": replace(
+            bundle, contract=bundle.contract.model_copy(update={"crop": 8, "size": 64})
+        ),
+        "test-time crops": replace(
+            bundle, recipe=bundle.recipe.model_copy(update={"evaluate": EvaluateSection(tta="five-crop")})
+        ),
+    }
+    for message, other in others.items():
+        with pytest.raises(RequestError, match=message) as caught:
+            check_compatible(bundle, other)
+        assert str(caught.value).count("bars (") == 2
 
 
 def test_names_of_tables():
-    names = [SimpleNamespace(recipe=SimpleNamespace(name=name)) for name in ("a", "a", "b", "b")]
-    found = tables_of(Path("x/out.gpkg"), names)
-    assert [path.name for path in found] == ["out.gpkg", "out.a.gpkg", "out.b.gpkg", "out.b-2.gpkg"]
-    assert {path.parent for path in found} == {Path("x")}
+    bundles = [SimpleNamespace(recipe=SimpleNamespace(name=name)) for name in ("a", "a", "b", "b")]
+    paths = output_paths(Path("x/out.gpkg"), bundles)
+    assert [path.name for path in paths] == ["out.gpkg", "out.a.gpkg", "out.b.gpkg", "out.b-2.gpkg"]
+    assert {path.parent for path in paths} == {Path("x")}

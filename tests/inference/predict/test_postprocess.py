@@ -1,4 +1,4 @@
-"""Classes, second classes, sets and flags out of logits."""
+"""Columns of the predictions table from logits."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from rsft.errors import WeightsError
-from rsft.inference.predict.postprocess import answers
-from rsft.models.outputs import Outputs
-from rsft.models.uncertainty.calibrator import Judgement
+from rsft.inference.predict.postprocess import predictions_table
+from rsft.models.outputs import ClassifierOutputs
+from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 
 LOGITS = np.log(np.array([[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]], np.float32))
 CLASSES = ("a", "b", "c")
 
 
-def test_two_best_and_all():
-    table = answers(Outputs(LOGITS, LOGITS), CLASSES, None)
+def test_uncalibrated():
+    table = predictions_table(ClassifierOutputs(LOGITS, LOGITS), CLASSES, None)
     assert list(table.columns) == ["class", "probability", "class_2", "probability_2", "p_a", "p_b", "p_c"]
     assert table.to_numpy()[0].tolist() == ["b", 0.7, "a", 0.2, 0.2, 0.7, 0.1]
     assert table.to_numpy()[1].tolist() == ["a", 0.5, "c", 0.4, 0.5, 0.1, 0.4]
@@ -25,16 +25,18 @@ def test_two_best_and_all():
 
 def test_calibrated():
     sets = np.array([[True, True, False], [True, False, True]])
-    judged = Judgement(np.array([[0.3, 0.4, 0.3], [0.5, 0.2, 0.3]]), sets, np.array([0.5, 1.5]))
-    table = answers(Outputs(LOGITS, LOGITS), CLASSES, SimpleNamespace(apply=lambda logits, features: judged))
+    estimate = ConfidenceEstimate(np.array([[0.3, 0.4, 0.3], [0.5, 0.2, 0.3]]), sets, np.array([0.5, 1.5]))
+    table = predictions_table(
+        ClassifierOutputs(LOGITS, LOGITS), CLASSES, SimpleNamespace(apply=lambda logits, features: estimate)
+    )
     assert table["probability"].tolist() == [0.4, 0.5] and table["set"].tolist() == ["b | a", "a | c"]
     assert table["ood"].tolist() == [False, True] and table["ood_distance"].tolist() == [0.5, 1.5]
 
 
-def test_a_single_class_has_no_second():
-    assert "class_2" not in answers(Outputs(LOGITS[:, :1], LOGITS), ("a",), None)
+def test_single_class():
+    assert "class_2" not in predictions_table(ClassifierOutputs(LOGITS[:, :1], LOGITS), ("a",), None)
 
 
-def test_a_model_that_diverged():
+def test_logits_that_are_not_finite():
     with pytest.raises(WeightsError, match="not finite"):
-        answers(Outputs(LOGITS * np.nan, LOGITS), CLASSES, None)
+        predictions_table(ClassifierOutputs(LOGITS * np.nan, LOGITS), CLASSES, None)

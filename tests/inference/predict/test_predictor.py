@@ -1,4 +1,4 @@
-"""A bundle in Python."""
+"""Use a bundle from Python."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 import rsft
 from rsft.errors import RequestError
-from rsft.inference.predict.pipeline import Model
+from rsft.inference.predict.pipeline import ChipClassifier
 from rsft.inference.predict.predictor import Predictor
-from tests.helpers.scenes import CLASSES, brightness, bundle, contract
+from tests.helpers.scenes import CLASSES, brightness_logits, toy_bundle, toy_contract
 
 RNG = np.random.default_rng(0)
 DARK, BRIGHT = RNG.integers(0, 60, (2, 16, 16), np.uint8), RNG.integers(200, 255, (1, 16, 16), np.uint8)
@@ -21,7 +21,7 @@ DARK, BRIGHT = RNG.integers(0, 60, (2, 16, 16), np.uint8), RNG.integers(200, 255
 
 @pytest.fixture
 def predictor():
-    return Predictor(bundle(), Model(brightness, contract(), CLASSES, None))
+    return Predictor(toy_bundle(), ChipClassifier(brightness_logits, toy_contract(), CLASSES, None))
 
 
 def test_importing_rsft_imports_nothing_heavy():
@@ -48,7 +48,7 @@ def test_one_array(predictor):
     assert predictor.predict(BRIGHT[0])["class"].tolist() == ["bright"]
 
 
-def test_what_is_refused_keeps_its_row(predictor):
+def test_rejected_chips_keep_their_rows(predictor):
     table = predictor.predict([DARK[0], DARK[0].astype(np.float32), BRIGHT[0]])
     assert table["class"].tolist()[::2] == ["dark", "bright"] and pd.isna(table["class"][1])
     assert "float32 pixels of no declared unit" in table["refused"][1]
@@ -62,7 +62,7 @@ def test_no_chips(predictor, chips):
 
 
 @pytest.mark.slow
-def test_a_trained_bundle_on_its_store(run, root):
+def test_trained_bundle_on_its_store(run, root):
     trained = rsft.load_bundle(run / "bundle", device="cpu")
     table = trained.predict(root)
     assert len(table) == 58 and set(table["class"]) <= set(trained.bundle.classes)

@@ -1,4 +1,4 @@
-"""What was noted is there again, and for nobody else."""
+"""A journal keeps the results of one job."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ import pytest
 import shapely
 
 from rsft.errors import RequestError
-from rsft.inference.predict.resume_journal import Done, Journal
+from rsft.inference.predict.resume_journal import BatchResult, ResumeJournal
 
 ROWS = pd.DataFrame({"chip": ["a", "b"], "at": [None, 2], "p": [0.1, None], "geometry": [shapely.Point(1, 2), None]})
-BATCH = Done(ROWS, [("f", 3, "why")], 4, 5)
+BATCH = BatchResult(ROWS, [("f", 3, "why")], 4, 5)
 
 
-def test_batches_come_back_in_order(tmp_path):
-    file = tmp_path / "new/.journal"
-    journal = Journal(file, "key")
-    journal.settle(1, Done(pd.DataFrame(), [], 1, 0))
-    journal.settle(0, BATCH)
-    journal.note("x", "y")
+def test_results_in_order(tmp_path):
+    path = tmp_path / "new/.journal"
+    journal = ResumeJournal(path, "key")
+    journal.record(1, BatchResult(pd.DataFrame(), [], 1, 0))
+    journal.record(0, BATCH)
+    journal.set_note("x", "y")
     journal.close(finished=False)
-    again = Journal(file, "key")
-    assert again.done() == {0, 1} and again.noted("x") == "y" and again.noted("z") is None
-    first, second = again.batches()
+    again = ResumeJournal(path, "key")
+    assert again.finished_batches() == {0, 1} and again.get_note("x") == "y" and again.get_note("z") is None
+    first, second = again.results()
     pd.testing.assert_frame_equal(first.rows, ROWS, check_dtype=False)
     assert first[1:] == BATCH[1:] and second.rows.empty and second.empty == 1
     again.close(finished=True)
-    assert not file.exists()
+    assert not path.exists()
 
 
 def test_one_job_at_a_time(tmp_path):
-    journal = Journal(tmp_path / "j", "key")
-    journal.settle(0, BATCH)
-    with pytest.raises(RequestError, match="another job writes there"):
-        Journal(tmp_path / "j", "key")
+    journal = ResumeJournal(tmp_path / "j", "key")
+    journal.record(0, BATCH)
+    with pytest.raises(RequestError, match="in use by another job"):
+        ResumeJournal(tmp_path / "j", "key")
     journal.close(finished=False)
-    other = Journal(tmp_path / "j", "another")
-    assert other.done() == set()
+    other = ResumeJournal(tmp_path / "j", "another")
+    assert other.finished_batches() == set()
     other.close(finished=False)
-    assert not (tmp_path / "j").exists()  # nothing was done
+    assert not (tmp_path / "j").exists()  # it held no results

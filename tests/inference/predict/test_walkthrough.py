@@ -1,4 +1,4 @@
-"""docs/analyst.md, every command as it stands there."""
+"""Run every command of docs/analyst.md."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 import shapely
 
 from rsft.cli import main
-from rsft.inference.predict.request import columns
-from tests.helpers.scenes import UTM, sea, write
+from rsft.inference.predict.request import table_columns
+from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
 
 DOC = (Path(__file__).parents[3] / "docs/analyst.md").read_text("utf-8")
 COMMANDS = re.findall(r"^    \$ (rsft .*)$", DOC, re.MULTILINE)
@@ -27,16 +27,16 @@ SHIPS = [(40, 40), (60, 140), (120, 60)]  # row, col
 
 @pytest.fixture
 def desk(run, root, tmp_path, monkeypatch):
-    """What the walk-through starts from: a bundle, chips, a scene with three ships, their positions, land."""
+    """Make what the commands need: a bundle, chips, a scene with three ships, their positions, land."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run / "bundle", "runs/ships/1/bundle")
     shutil.copytree(root / "chips/val", "chips")
-    water = 20 * sea(160, 192)
+    water = 20 * simulate_sea(160, 192)
     for row, col in SHIPS:
         cv2.line(water, (col - 9, row - 4), (col + 9, row + 4), 240.0, 3)
     pixels = np.clip(water, 1, 255).astype(np.uint8)
-    write(tmp_path / "scene.tif", pixels, crs="EPSG:32633", transform=UTM)
-    write(tmp_path / "coarse.tif", pixels)
+    write_geotiff(tmp_path / "scene.tif", pixels, crs="EPSG:32633", transform=UTM)
+    write_geotiff(tmp_path / "coarse.tif", pixels)
     x, y = UTM * (np.array([col for _, col in SHIPS], float), np.array([row for row, _ in SHIPS], float))
     geopandas.GeoDataFrame(geometry=shapely.points(x, y), crs=32633).to_file("ships.gpkg")
     Path("labels").mkdir()
@@ -45,7 +45,7 @@ def desk(run, root, tmp_path, monkeypatch):
     geopandas.GeoDataFrame(geometry=[land], crs=32633).to_crs(4326).to_file("land.geojson")
     Path("archive").mkdir()
     for name, side in (("north", 64), ("south", 96)):
-        write(tmp_path / f"archive/{name}.tif", pixels[:side, :64], crs="EPSG:32633", transform=UTM)
+        write_geotiff(tmp_path / f"archive/{name}.tif", pixels[:side, :64], crs="EPSG:32633", transform=UTM)
     return tmp_path
 
 
@@ -59,7 +59,7 @@ def call(monkeypatch, capsys, command):
 
 
 def correct(folder):
-    """What the review page saves when every chip was confirmed."""
+    """Write what the review page saves if every chip is confirmed."""
     rows = pyogrio.read_dataframe(folder / "review.gpkg", layer="predictions")
     with (folder / "corrected.csv").open("w", newline="") as file:
         table = csv.writer(file, quoting=csv.QUOTE_ALL)
@@ -85,9 +85,9 @@ def test_every_command(desk, monkeypatch, capsys):
         **{"chips": 18, "ships_classes": 3, "boxes": 3, "tiles": 99, "found": 3, "coarse": 120, "review": 3}
     }
     archive = {path.stem: pyogrio.read_info(path, layer="predictions") for path in desk.glob("archive_classes/*.gpkg")}
-    assert {name: facts["features"] for name, facts in archive.items()} == {"north": 4, "south": 6}
-    found = layers["found"].to_crs(32633).geometry.centroid
-    assert sorted(zip(found.x, found.y, strict=True)) == [
+    assert {name: info["features"] for name, info in archive.items()} == {"north": 4, "south": 6}
+    centers = layers["found"].to_crs(32633).geometry.centroid
+    assert sorted(zip(centers.x, centers.y, strict=True)) == [
         pytest.approx(UTM * (col, row), abs=10) for row, col in sorted(SHIPS, key=lambda ship: ship[1])
     ]
     assert layers["boxes"]["length_m"].tolist() == pytest.approx([192] * 3, abs=1)
@@ -98,12 +98,12 @@ def test_every_command(desk, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_the_python_lines(desk, capsys):
+def test_python_example(desk, capsys):
     (code,) = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
     exec(code, {})
     assert capsys.readouterr().out.count("\n") == 6
 
 
 def test_every_column_is_explained():
-    told = set(re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`[^|]*)\|", DOC, re.MULTILINE)))) | {"geometry"}
-    assert {name.replace("p_x", "p_<class>") for name in columns(["x"])} <= told
+    documented = set(re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`[^|]*)\|", DOC, re.MULTILINE)))) | {"geometry"}
+    assert {name.replace("p_x", "p_<class>") for name in table_columns(["x"])} <= documented

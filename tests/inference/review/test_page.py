@@ -1,4 +1,4 @@
-"""The page holds what it needs, and nothing that could run."""
+"""The page contains all its data, and escapes what is not its own code."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import pandas as pd
 import pytest
 
 from rsft.inference.review import page
-from rsft.inference.review.page import MOST, write_review
+from rsft.inference.review.page import MAX_CHIPS, write_review_page
 from rsft.inference.scenes.raster import open_scene
-from rsft.inference.writers.tables import Layer
-from tests.helpers.scenes import write
+from rsft.inference.writers.tables import PredictionLayer
+from tests.helpers.scenes import write_geotiff
 
 CLASSES = ("ship", "</script><b>")
-THUMB = bytes(cv2.imencode(".jpg", np.zeros((8, 8), np.uint8))[1])
+THUMBNAIL = bytes(cv2.imencode(".jpg", np.zeros((8, 8), np.uint8))[1])
 
 
-def layer(count=3, chips=None, scene=None):
+def make_layer(count=3, chips=None, scene=None):
     table = pd.DataFrame(
         {
             "chip": [f"{number}<i>" for number in range(count)],
@@ -37,49 +37,57 @@ def layer(count=3, chips=None, scene=None):
         }
     )
     request = {"chips": chips, "declared": ["sigma0", ["VV", "VH"], None]}
-    facts = {"recipe": "r", "bundle_sha256": "0" * 64, "rsft_version": "1", "created": "today", "notes": ["a <note>"]}
-    facts["bands"] = ["HH"]
-    return Layer(table, None, CLASSES, facts | {"request": request})
+    metadata = {
+        "recipe": "r",
+        "bundle_sha256": "0" * 64,
+        "rsft_version": "1",
+        "created": "today",
+        "notes": ["a <note>"],
+    }
+    metadata["bands"] = ["HH"]
+    return PredictionLayer(table, None, CLASSES, metadata | {"request": request})
 
 
-def made(tmp_path, wanted, scenes=()):
-    write_review(tmp_path / "review.html", wanted, [THUMB] * len(wanted.table), scenes)
+def write_page(tmp_path, layer, scenes=()):
+    write_review_page(tmp_path / "review.html", layer, [THUMBNAIL] * len(layer.table), scenes)
     text = (tmp_path / "review.html").read_text("utf-8")
     return text, json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', text)[1])
 
 
-def test_loose_chips(tmp_path, monkeypatch):
+def test_page_of_chip_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text, data = made(tmp_path, layer())
+    text, data = write_page(tmp_path, make_layer())
     assert [chip["probability"] for chip in data["chips"]] == [0.5, 0.7, 0.9]
-    assert data["chips"][0]["path"] == str(tmp_path / "cut/2.tif") and data["kept"]
-    assert data["chips"][0]["class"] == "</script><b>" and data["classes"][0]["colour"] == "#e69f00"
+    assert data["chips"][0]["path"] == str(tmp_path / "cut/2.tif") and data["can_label"]
+    assert data["chips"][0]["class"] == "</script><b>" and data["classes"][0]["color"] == "#e69f00"
     assert "a &lt;note&gt;" in text and text.count("</script>") == 2 and "<b>" not in text
     assert "rsft prepare folder corrected.csv --root data/corrected --unit sigma0 --bands VV,VH" in text
     assert not re.search(r"(src|href)=.?https?:", text)
 
 
-def test_scenes(tmp_path):
-    scene = open_scene(write(tmp_path / "s.tif", np.random.default_rng(0).integers(0, 999, (30, 60), np.uint16)))
-    text, data = made(tmp_path, layer(scene="s.tif"), [scene])
+def test_page_of_a_scene(tmp_path):
+    scene = open_scene(
+        write_geotiff(tmp_path / "s.tif", np.random.default_rng(0).integers(0, 999, (30, 60), np.uint16))
+    )
+    text, data = write_page(tmp_path, make_layer(scene="s.tif"), [scene])
     assert {key: data["scenes"][0][key] for key in ("name", "width", "height")} == {
         **{"name": "s.tif", "width": 60, "height": 30}
     }
     assert data["scenes"][0]["picture"].startswith("data:image/jpeg;base64,/9j/")
-    assert not data["kept"] and data["chips"][0]["path"] is None and "--chips DIR" in text
-    text, data = made(tmp_path, layer(scene="s.tif", chips="cut"), [scene])
-    assert data["kept"] and "--unit sigma0 --bands HH" in text
+    assert not data["can_label"] and data["chips"][0]["path"] is None and "--chips DIR" in text
+    text, data = write_page(tmp_path, make_layer(scene="s.tif", chips="cut"), [scene])
+    assert data["can_label"] and "--unit sigma0 --bands HH" in text
 
 
-def test_the_least_certain_where_there_are_many(tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "MOST", 2)
-    text, data = made(tmp_path, layer(5))
-    assert len(data["chips"]) == 2 < MOST and "The 2 least certain of 5 chips" in text
+def test_only_the_least_certain_of_many_chips(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "MAX_CHIPS", 2)
+    text, data = write_page(tmp_path, make_layer(5))
+    assert len(data["chips"]) == 2 < MAX_CHIPS and "The 2 least certain of 5 chips" in text
 
 
-def test_the_script_is_javascript(tmp_path):
+def test_script_is_valid_javascript(tmp_path):
     if shutil.which("node") is None:
         pytest.skip("node is not on this machine")
-    text, _ = made(tmp_path, layer())
+    text, _ = write_page(tmp_path, make_layer())
     (tmp_path / "page.js").write_text(re.findall(r"<script>(.*?)</script>", text, re.DOTALL)[0])
     subprocess.run(["node", "--check", tmp_path / "page.js"], check=True)

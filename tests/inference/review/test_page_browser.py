@@ -1,4 +1,4 @@
-"""The page in headless Chromium, as an analyst uses it, and what becomes of her labels."""
+"""Use the page in headless Chromium as an analyst does, and train on the labels."""
 
 import csv
 import io
@@ -13,52 +13,52 @@ from PIL import Image
 
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import Request
-from rsft.inference.predict.scene_plan import Look
+from rsft.inference.predict.request import PredictionRequest
+from rsft.inference.predict.scene_plan import SceneQuery
 from tests.helpers.browsing import needs_chromium, watched
-from tests.helpers.scenes import UTM, brightness, bundle, chosen, contract, write
+from tests.helpers.scenes import UTM, brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
 from tools.maintenance.chromium import chromium
 from tools.maintenance.review_pictures import VIEWS, make_scene, photograph
 
 pytestmark = needs_chromium
 
-PLACES = [(16, 16), (16, 48), (16, 80), (48, 16), (48, 48), (48, 80)]  # row, col: the darkest first
+POSITIONS = [(16, 16), (16, 48), (16, 80), (48, 16), (48, 48), (48, 80)]  # row, col: the darkest first
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with chromium() as found:
-        yield found
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A page of six chips of one scene, from dark to bright, and the table behind it, the least certain first."""
+    """Write a page of six chips from dark to bright; return its path and its table, the least certain chip first."""
     folder = tmp_path_factory.mktemp("review")
     pixels = np.random.default_rng(0).integers(0, 30, (64, 96), np.uint8)
-    for number, (row, col) in enumerate(PLACES):
+    for number, (row, col) in enumerate(POSITIONS):
         pixels[row - 16 : row + 16, col - 16 : col + 16] += np.uint8(5 + 40 * number)
-    scene = write(folder / "s.tif", pixels, crs="EPSG:32633", transform=UTM, names=("HH",))
-    (folder / "at.csv").write_text("row,col\n" + "\n".join(f"{row},{col}" for row, col in PLACES))
-    request = Request(Look(at=folder / "at.csv"), chips=folder / "cut", html=folder / "review.html")
-    toy = bundle(contract=contract(crop=16))
+    scene = write_geotiff(folder / "s.tif", pixels, crs="EPSG:32633", transform=UTM, names=("HH",))
+    (folder / "at.csv").write_text("row,col\n" + "\n".join(f"{row},{col}" for row, col in POSITIONS))
+    request = PredictionRequest(SceneQuery(at=folder / "at.csv"), chips=folder / "cut", html=folder / "review.html")
+    toy = toy_bundle(contract=toy_contract(crop=16))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job, "Bundle", SimpleNamespace(load=lambda folder: toy))
-        patch.setattr(job, "choose_engine", lambda bundle, *_: chosen(brightness, bundle))
+        patch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(brightness_logits, bundle))
         table = predict(folder, [scene], folder / "out.gpkg", request).table
     return folder / "review.html", table.sort_values("probability", kind="stable", ignore_index=True)
 
 
 @pytest.fixture
-def look(browser, made):
-    """Opens the page, or another one."""
+def open_review(browser, made):
+    """Return a function that opens the page, or another one."""
     with watched(browser) as open_page:
         yield lambda width=1280, path=made[0], **options: open_page(path, width, **options)
 
 
 def names(page):
     return [
-        text.split(":")[0] for text in page.locator(".card").evaluate_all("all => all.map((each) => each.ariaLabel)")
+        text.split(":")[0] for text in page.locator(".card").evaluate_all("all => all.map((card) => card.ariaLabel)")
     ]
 
 
@@ -70,8 +70,8 @@ def saved(page):
         return list(csv.DictReader(file))
 
 
-def test_filters(look, made):
-    page, table = look(), made[1]
+def test_filters(open_review, made):
+    page, table = open_review(), made[1]
     assert names(page) == table["chip"].tolist() and page.locator("#map circle").count() == 6
     page.get_by_label("dark 3").uncheck()
     bright = table[table["class"] == "bright"]["chip"].tolist()
@@ -88,21 +88,21 @@ def test_filters(look, made):
     assert page.locator(".card").count() == 0 and page.get_by_text("No chip fits").is_visible()
 
 
-def test_orders(look, made):
-    page, table = look(), made[1]
+def test_orders(open_review, made):
+    page, table = open_review(), made[1]
     page.get_by_label("Order").select_option("most certain first")
     assert names(page) == table["chip"].tolist()[::-1]
     page.get_by_label("Order").select_option("by class")
     assert names(page) == table.sort_values("class", kind="stable")["chip"].tolist()
 
 
-def test_a_click_shows_the_chip(look, made):
-    page, row = look(), made[1].iloc[2]
+def test_click_opens_the_chip(open_review, made):
+    page, row = open_review(), made[1].iloc[2]
     page.locator(".card").nth(2).click()
     detail = page.get_by_role("dialog", name=row["chip"])
     assert detail.is_visible() and page.locator("#picture").evaluate("image => image.naturalWidth") == 96
     assert f"{100 * row['probability']:.1f} %" in detail.inner_text() and "3 of 6" in detail.inner_text()
-    assert row["path"] in page.locator("#facts").inner_text()
+    assert row["path"] in page.locator("#properties").inner_text()
     page.keyboard.press("Escape")
     assert not detail.is_visible()
     page.locator("#map circle").nth(5).click()
@@ -110,11 +110,11 @@ def test_a_click_shows_the_chip(look, made):
     assert page.locator("#map circle.chosen").count() == 1
 
 
-def test_by_keyboard_alone(look, made):
-    page, table = look(), made[1]
+def test_keyboard(open_review, made):
+    page, table = open_review(), made[1]
     page.locator(".card").first.focus()
     page.keyboard.press("Enter")
-    for key in ("2", "Enter", "ArrowRight", "1"):  # correct, confirm, pass over, confirm
+    for key in ("2", "Enter", "ArrowRight", "1"):  # correct, confirm, skip, confirm
         page.keyboard.press(key)
     assert page.locator("#name").inner_text() == table["chip"][4]
     page.keyboard.press("ArrowLeft")
@@ -127,23 +127,23 @@ def test_by_keyboard_alone(look, made):
     ]
 
 
-def test_labels_are_still_there_after_a_reload(look):
-    page = look()
+def test_labels_survive_a_reload(open_review):
+    page = open_review()
     page.get_by_role("button", name="Confirm all shown").click()
     page.locator(".card").nth(1).click()
-    page.get_by_label("Another").fill('a "tug", or not')
+    page.get_by_label("Another class").fill('a "tug", or not')
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Remove label").click()
     page.reload()
-    assert page.get_by_text("5 of 6 labelled").is_visible()
+    assert page.get_by_text("5 of 6 labeled").is_visible()
     page.locator("#which").select_option("without label")
     assert page.locator(".card").count() == 1
     assert [row["class"] for row in saved(page)][1] == 'a "tug", or not'
 
 
-def test_the_labels_are_training_data(look, made, rsft, tmp_path):
-    """The command that the page shows, as it stands there."""
-    page, table = look(), made[1]
+def test_labels_become_training_data(open_review, made, rsft, tmp_path):
+    """Run the command that the page shows."""
+    page, table = open_review(), made[1]
     page.get_by_role("button", name="Confirm all shown").click()
     page.locator(".card").first.click()
     page.keyboard.press("2")
@@ -160,8 +160,8 @@ def test_the_labels_are_training_data(look, made, rsft, tmp_path):
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_fits_in_light_and_dark(look, width, scheme):
-    page = look(width, color_scheme=scheme)
+def test_fits_in_light_and_dark(open_review, width, scheme):
+    page = open_review(width, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(250, 250, 248)", "dark": "rgb(20, 23, 27)"}[scheme]

@@ -1,4 +1,4 @@
-"""The size of a chip: by contract, by wish, by pixel spacing."""
+"""The size of a chip by contract, options and pixel spacing."""
 
 from __future__ import annotations
 
@@ -7,73 +7,97 @@ import pytest
 from rasterio.transform import Affine
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.scenes.chip_window import Wishes, framing, resize
-from rsft.inference.scenes.locations import Place, tiles
+from rsft.inference.scenes.chip_window import ChipOptions, make_chip_window, resize_chip
+from rsft.inference.scenes.locations import Location, tile_locations
 from rsft.inference.scenes.raster import open_scene
-from tests.helpers.scenes import contract, write
+from tests.helpers.scenes import toy_contract, write_geotiff
 
-POINT = Place(50.0, 60.0, None, "p")
-BOXED = Place(20.0, 40.0, (10, 20, 30, 20, 30, 60, 10, 60), "b")
+POINT = Location(50.0, 60.0, None, "p")
+BOXED = Location(20.0, 40.0, (10, 20, 30, 20, 30, 60, 10, 60), "b")
 
 
 def scene(folder, spacing=10.0, crs="EPSG:32633"):
     transform = Affine(spacing, 0, 500_000, 0, -spacing, 5_000_000) if crs else None
-    return open_scene(write(folder / "s.tif", np.zeros((100, 200), np.uint8), crs=crs, transform=transform))
+    return open_scene(write_geotiff(folder / "s.tif", np.zeros((100, 200), np.uint8), crs=crs, transform=transform))
 
 
-def test_the_crop_is_the_side(tmp_path):
-    frame = framing(contract(crop=16), scene(tmp_path), Wishes(), points=True)
-    assert frame.size(POINT) == (16, 16) and frame.block(POINT) == (42, 52, 58, 68)
+def test_side_is_the_crop(tmp_path):
+    window = make_chip_window(toy_contract(crop=16), scene(tmp_path), ChipOptions(), has_points=True)
+    assert window.chip_size(POINT) == (16, 16) and window.window_at(POINT) == (42, 52, 58, 68)
 
 
 def test_margin_around_a_box(tmp_path):
-    frame = framing(contract(), scene(tmp_path), Wishes(margin=3), points=False)
-    assert frame.size(BOXED) == (26, 46) and frame.block(BOXED) == (7, 17, 33, 63)
+    window = make_chip_window(toy_contract(), scene(tmp_path), ChipOptions(margin=3), has_points=False)
+    assert window.chip_size(BOXED) == (26, 46) and window.window_at(BOXED) == (7, 17, 33, 63)
 
 
 def test_resampled(tmp_path):
-    frame = framing(contract(crop=16, spacing_m=20), scene(tmp_path), Wishes(resample_to=20), points=True)
-    assert frame.block(POINT) == (34, 44, 66, 76)
+    window = make_chip_window(
+        toy_contract(crop=16, spacing_m=20), scene(tmp_path), ChipOptions(resample_to=20), has_points=True
+    )
+    assert window.window_at(POINT) == (34, 44, 66, 76)
     pixels = np.arange(32 * 32, dtype=np.float32).reshape(32, 32, 1)
-    chip = frame.chip(pixels, POINT)
+    chip = window.resample(pixels, POINT)
     assert chip.shape == (16, 16, 1) and chip[0, 0, 0] == pytest.approx(pixels[:2, :2].mean())
 
 
-def test_a_spacing_that_the_user_says(tmp_path):
+def test_spacing_option(tmp_path):
     bare = scene(tmp_path, crs=None)
-    frame = framing(contract(crop=16, spacing_m=20), bare, Wishes(resample_to=20, spacing=5), points=True)
-    assert frame.scale == (4, 4)
+    window = make_chip_window(
+        toy_contract(crop=16, spacing_m=20), bare, ChipOptions(resample_to=20, spacing=5), has_points=True
+    )
+    assert window.scale == (4, 4)
 
 
-def test_degrees_have_pixels_of_two_sides(tmp_path):
+def test_pixels_in_degrees_are_not_square(tmp_path):
     transform = Affine(1e-4, 0, 15, 0, -1e-4, 60)
-    path = write(tmp_path / "s.tif", np.zeros((100, 200), np.uint8), crs="EPSG:4326", transform=transform)
-    found = open_scene(path).spacing
-    assert found == pytest.approx((11.14, 5.58), abs=0.01)
-    frame = framing(contract(crop=100), open_scene(path), Wishes(resample_to=found[0]), points=True)
-    assert frame.scale == pytest.approx((1, 2), rel=0.01)
+    path = write_geotiff(tmp_path / "s.tif", np.zeros((100, 200), np.uint8), crs="EPSG:4326", transform=transform)
+    spacing = open_scene(path).spacing
+    assert spacing == pytest.approx((11.14, 5.58), abs=0.01)
+    window = make_chip_window(
+        toy_contract(crop=100), open_scene(path), ChipOptions(resample_to=spacing[0]), has_points=True
+    )
+    assert window.scale == pytest.approx((1, 2), rel=0.01)
 
 
 @pytest.mark.parametrize(
-    ("facts", "wishes", "error", "told", "way_out"),
+    ("fields", "options", "error", "message", "hints"),
     [
-        ({}, Wishes(), RequestError, "whole chips of no fixed size", "--side|the side of a chip"),
-        ({"crop": 32}, Wishes(side=16), RequestError, "chips of 16 pixels, but the model looks at 32", "--side 32"),
-        ({}, Wishes(margin=2), RequestError, "some positions are points", "--side"),
-        ({"crop": 8, "spacing_m": 3.0}, Wishes(), DataError, "pixels of 10 m, .* trained on 3 m", "--resample-to 3"),
-        ({"crop": 8, "spacing_m": 3.0}, Wishes(resample_to=5), DataError, "pixels of 5 m, .* 3 m", "--resample-to 3"),
+        ({}, ChipOptions(), RequestError, "whole chips of no fixed size", "--margin 0"),
+        (
+            {"crop": 32},
+            ChipOptions(side=16),
+            RequestError,
+            "chips of 16 pixels are too small: the model takes 32",
+            "--side 32",
+        ),
+        ({}, ChipOptions(margin=2), RequestError, "some positions are points", "--side"),
+        (
+            {"crop": 8, "spacing_m": 3.0},
+            ChipOptions(),
+            DataError,
+            "pixels of 10 m, .* trained on 3 m",
+            "--resample-to 3",
+        ),
+        (
+            {"crop": 8, "spacing_m": 3.0},
+            ChipOptions(resample_to=5),
+            DataError,
+            "pixels of 5 m, .* 3 m",
+            "--resample-to 3",
+        ),
     ],
 )
-def test_refused(tmp_path, facts, wishes, error, told, way_out):
-    with pytest.raises(error, match=told) as caught:
-        framing(contract(**facts), scene(tmp_path), wishes, points=True)
-    assert any(way in caught.value.fix for way in way_out.split("|"))
+def test_refused(tmp_path, fields, options, error, message, hints):
+    with pytest.raises(error, match=message) as caught:
+        make_chip_window(toy_contract(**fields), scene(tmp_path), options, has_points=True)
+    assert any(hint in caught.value.hint for hint in hints.split("|"))
 
 
-def test_pixels_of_unknown_size_are_not_resampled(tmp_path):
-    with pytest.raises(DataError, match="unknown size") as caught:
-        framing(contract(crop=8), scene(tmp_path, crs=None), Wishes(resample_to=5), points=True)
-    assert "--spacing" in caught.value.fix
+def test_pixels_of_unknown_spacing_are_not_resampled(tmp_path):
+    with pytest.raises(DataError, match="unknown spacing") as caught:
+        make_chip_window(toy_contract(crop=8), scene(tmp_path, crs=None), ChipOptions(resample_to=5), has_points=True)
+    assert "--spacing" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -81,19 +105,19 @@ def test_pixels_of_unknown_size_are_not_resampled(tmp_path):
     [(50, 50, [0, 50], [0, 50, 100, 150]), (64, 40, [0, 36], [0, 40, 80, 120, 136]), (300, 300, [0], [0])],
 )
 def test_tiles_end_at_the_edge(tmp_path, side, stride, tops, lefts):
-    found = tiles(scene(tmp_path), (side, side), (stride, stride)).places
-    corners = [(place.row - side / 2, place.col - side / 2) for place in found]
+    locations = tile_locations(scene(tmp_path), (side, side), (stride, stride)).locations
+    corners = [(location.row - side / 2, location.col - side / 2) for location in locations]
     assert corners == [(top, left) for top in tops for left in lefts]
-    assert len({place.name for place in found}) == len(found)
+    assert len({location.name for location in locations}) == len(locations)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("bands", [1, 2, 5])
 def test_resize_keeps_type_and_bands(kind, bands):
-    resized = resize(np.full((9, 6, bands), 7, kind), (3, 12))
+    resized = resize_chip(np.full((9, 6, bands), 7, kind), (3, 12))
     assert resized.dtype == kind and resized.shape == (3, 12, bands) and (resized == 7).all()
 
 
-def test_complex_numbers_are_not_resized():
+def test_complex_pixels_are_not_resized():
     with pytest.raises(DataError, match="complex64"):
-        resize(np.ones((4, 4, 1), np.complex64), (2, 2))
+        resize_chip(np.ones((4, 4, 1), np.complex64), (2, 2))

@@ -1,4 +1,4 @@
-"""One chip as bytes, as sigma0 and in dB, through one bundle."""
+"""Classify the same chips as uint8, as sigma0 and in dB by one bundle."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import rasterio
 
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
-from rsft.inference.inputs.discovery import Declared
+from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import Request
+from rsft.inference.predict.request import PredictionRequest
 
 RECIPE = """\
 data: {root: ROOT, size: 32, bands: [VV, VH, VV], unit: amplitude, declare: amplitude, stretch: chip-max}
@@ -34,11 +34,11 @@ def stores(shared, tmp_path_factory):
 @pytest.fixture(scope="module")
 def bundle(stores, tmp_path_factory):
     from rsft.recipe.load import load_recipe
-    from rsft.training.ensemble import finetune
+    from rsft.training.finetune import finetune
 
     folder = tmp_path_factory.mktemp("run")
     (folder / "ships.yaml").write_text(RECIPE.replace("ROOT", str(stores["uint8"].root)))
-    return finetune(load_recipe(folder / "ships.yaml"), folder / "runs").bundle
+    return finetune(load_recipe(folder / "ships.yaml"), folder / "runs").bundle_dir
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +55,19 @@ def decibels(stores, tmp_path_factory):
     return folder
 
 
-def table(bundle, chips: list[Path], out: Path, declared: Declared):
-    result = predict(bundle, chips, out, Request(declared=declared))
+def table(bundle, chips: list[Path], out: Path, declaration: Declaration):
+    result = predict(bundle, chips, out, PredictionRequest(declaration=declaration))
     assert not result.rejected
     names = result.table["path"].map(lambda path: Path(path).stem.removesuffix("_vh"))
     return result.table.set_index(names).filter(like="p_").sort_index()
 
 
-def test_three_products_rank_alike(bundle, stores, decibels, tmp_path):
+def test_three_products_have_the_same_ranking(bundle, stores, decibels, tmp_path):
     bands = stores["cal"].bands
     paths = {name: [store.root / path for path in store.split("test")["path"]] for name, store in stores.items()}
-    byte = table(bundle, paths["uint8"], tmp_path / "a.csv", Declared(bands=bands))
-    linear = table(bundle, paths["cal"], tmp_path / "b.csv", Declared("sigma0", bands))
-    db = table(bundle, [decibels], tmp_path / "c.csv", Declared("db", bands))
+    byte = table(bundle, paths["uint8"], tmp_path / "a.csv", Declaration(bands=bands))
+    linear = table(bundle, paths["cal"], tmp_path / "b.csv", Declaration("sigma0", bands))
+    db = table(bundle, [decibels], tmp_path / "c.csv", Declaration("db", bands))
     assert len(byte) > 20 and byte.index.equals(linear.index) and byte.index.equals(db.index)
     for other in (linear, db):
         assert np.abs(byte - other).to_numpy().max() < 0.02
@@ -75,15 +75,15 @@ def test_three_products_rank_alike(bundle, stores, decibels, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("unit", "told"),
+    ("unit", "message"),
     [("sigma0", "sigma0 is never below 0"), ("amplitude", "never below 0"), (None, "no declared unit")],
 )
-def test_decibels_declared_wrong(bundle, decibels, tmp_path, unit, told):
-    with pytest.raises(DataError, match=told):
-        predict(bundle, [decibels], tmp_path / "out.csv", Request(declared=Declared(unit)))
+def test_decibels_declared_wrong(bundle, decibels, tmp_path, unit, message):
+    with pytest.raises(DataError, match=message):
+        predict(bundle, [decibels], tmp_path / "out.csv", PredictionRequest(declaration=Declaration(unit)))
 
 
 def test_sigma0_declared_wrong(bundle, stores, tmp_path):
     chips = [stores["cal"].root / path for path in stores["cal"].split("test")["path"]]
     with pytest.raises(DataError, match="somewhere below 0"):
-        predict(bundle, chips, tmp_path / "out.csv", Request(declared=Declared("db")))
+        predict(bundle, chips, tmp_path / "out.csv", PredictionRequest(declaration=Declaration("db")))

@@ -1,4 +1,4 @@
-"""Windows of scenes: edges, blocks, no data, names of bands."""
+"""Read windows of scenes: edges, blocks, no data, names of bands."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ import pytest
 import rasterio
 
 from rsft.errors import DataError
-from rsft.inference.scenes.raster import Block, Reader, open_scene
-from tests.helpers.scenes import UTM, points, write
+from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
+from tests.helpers.scenes import UTM, ground_control_points, write_geotiff
 
 RAMP = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) + 1
 
 
-def test_windows_reach_beyond_the_edge(tmp_path):
-    read = Reader(open_scene(write(tmp_path / "s.tif", RAMP)))
-    window = read(Block(-2, 28, 3, 33))[:, :, 0]
+def test_windows_over_the_edge(tmp_path):
+    read = SceneReader(open_scene(write_geotiff(tmp_path / "s.tif", RAMP)))
+    window = read(PixelWindow(-2, 28, 3, 33))[:, :, 0]
     assert (window[2:, :2] == RAMP[:3, 28:]).all() and not window[:2].any() and not window[:, 2:].any()
-    assert not read(Block(50, 50, 52, 53)).any()
+    assert not read(PixelWindow(50, 50, 52, 53)).any()
     read.close()
 
 
 def test_no_data(tmp_path):
     floats = RAMP.astype(np.float32)
     floats[0, 0] = -9999
-    read = Reader(open_scene(write(tmp_path / "s.tif", floats, nodata=-9999)))
-    assert np.isnan(read(Block(-1, -1, 1, 1))).all()
+    read = SceneReader(open_scene(write_geotiff(tmp_path / "s.tif", floats, nodata=-9999)))
+    assert np.isnan(read(PixelWindow(-1, -1, 1, 1))).all()
     floats[0, 0] = np.nan
     with pytest.raises(DataError, match="1 of 4 values are NaN"):
-        Reader(open_scene(write(tmp_path / "t.tif", floats)))(Block(0, 0, 2, 2))
+        SceneReader(open_scene(write_geotiff(tmp_path / "t.tif", floats)))(PixelWindow(0, 0, 2, 2))
 
 
 @pytest.mark.parametrize("tiled", [{"tiled": True, "blockxsize": 256, "blockysize": 256}, {"blockysize": 1}])
-def test_windows_are_whole_blocks_and_cover_the_scene_once(tmp_path, tiled):
-    scene = open_scene(write(tmp_path / "s.tif", np.zeros((3000, 5000), np.uint8), compress="deflate", **tiled))
-    seen = np.zeros((scene.height, scene.width), np.uint8)
-    for block in scene.windows():
-        seen[block.top : block.bottom, block.left : block.right] += 1
-        assert block.top % scene.blocks[0] == 0 and block.left % scene.blocks[1] == 0
-        assert (block.bottom - block.top) * (block.right - block.left) <= 2**23
-    assert (seen == 1).all()
+def test_windows_of_whole_blocks_cover_the_scene_once(tmp_path, tiled):
+    scene = open_scene(write_geotiff(tmp_path / "s.tif", np.zeros((3000, 5000), np.uint8), compress="deflate", **tiled))
+    covered = np.zeros((scene.height, scene.width), np.uint8)
+    for window in scene.windows():
+        covered[window.top : window.bottom, window.left : window.right] += 1
+        assert window.top % scene.block_shape[0] == 0 and window.left % scene.block_shape[1] == 0
+        assert (window.bottom - window.top) * (window.right - window.left) <= 2**23
+    assert (covered == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_windows_are_whole_blocks_and_cover_the_scene_once(tmp_path, tiled):
 )
 def test_names_of_bands(tmp_path, name, names, bands):
     pixels = np.zeros((2, 4, 4) if name == "s.tif" else (4, 4), np.uint16)
-    assert open_scene(write(tmp_path / name, pixels, names=names)).bands == bands
+    assert open_scene(write_geotiff(tmp_path / name, pixels, names=names)).bands == bands
 
 
 def test_other_formats(tmp_path):
@@ -64,28 +64,28 @@ def test_other_formats(tmp_path):
         with rasterio.open(tmp_path / name, "w", driver, width=30, height=20, count=1, dtype="uint16") as file:
             file.write(RAMP[None])
         scene = open_scene(tmp_path / name)
-        assert (Reader(scene)(Block(0, 0, 20, 30))[:, :, 0] == RAMP).all() and scene.place is None
+        assert (SceneReader(scene)(PixelWindow(0, 0, 20, 30))[:, :, 0] == RAMP).all() and scene.georeference is None
 
 
-def test_a_georeference_of_each_kind_is_told(tmp_path):
-    assert open_scene(write(tmp_path / "a.tif", RAMP, crs="EPSG:32633", transform=UTM)).place.how == (
-        "geotransform, EPSG:32633"
-    )
+def test_description_of_the_georeference(tmp_path):
+    assert open_scene(
+        write_geotiff(tmp_path / "a.tif", RAMP, crs="EPSG:32633", transform=UTM)
+    ).georeference.description == ("geotransform, EPSG:32633")
 
 
-@pytest.mark.parametrize(("content", "told"), [(b"text", "GDAL cannot read"), (None, "no such scene")])
-def test_no_scene(tmp_path, content, told):
+@pytest.mark.parametrize(("content", "message"), [(b"text", "GDAL cannot read"), (None, "no such scene")])
+def test_no_scene(tmp_path, content, message):
     if content:
         (tmp_path / "x.tif").write_bytes(content)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         open_scene(tmp_path / "x.tif")
 
 
-def test_cut_short(tmp_path):
-    path = write(tmp_path / "s.tif", np.random.default_rng(0).integers(0, 999, (400, 400), np.uint16))
+def test_truncated_file(tmp_path):
+    path = write_geotiff(tmp_path / "s.tif", np.random.default_rng(0).integers(0, 999, (400, 400), np.uint16))
     path.write_bytes(path.read_bytes()[:100_000])
-    with pytest.raises(DataError, match="cut short"):
-        Reader(open_scene(path))(Block(300, 300, 310, 310))
+    with pytest.raises(DataError, match="truncated"):
+        SceneReader(open_scene(path))(PixelWindow(300, 300, 310, 310))
 
 
 def test_palette(tmp_path):
@@ -97,24 +97,24 @@ def test_palette(tmp_path):
 
 
 def product(folder, *sizes):
-    """A Sentinel-1 product of measurements with these sides, VV first."""
+    """Write a Sentinel-1 product with measurements of these sides, VV first."""
     (folder / "measurement").mkdir(parents=True)
     for number, (name, side) in enumerate(zip(("vv", "vh"), sizes, strict=True), 1):
         file = f"measurement/s1a-iw-grd-{name}-20160518t084127-20160518t084152-011311-011260-00{number}.tiff"
         pixels = np.full((side, side), 10 * number, np.uint16)
-        write(folder / file, pixels, crs="EPSG:4326", gcps=points(UTM, side, side, "EPSG:32633"))
+        write_geotiff(folder / file, pixels, crs="EPSG:4326", gcps=ground_control_points(UTM, side, side, "EPSG:32633"))
     return folder
 
 
-def test_a_sentinel_1_product(tmp_path):
+def test_sentinel_1_product(tmp_path):
     scene = open_scene(product(tmp_path / "S1A.SAFE", 20, 20))
-    assert (scene.name, scene.bands, scene.count, scene.number_type) == ("S1A", ("VH", "VV"), 2, "uint16")
-    assert scene.place.how == "25 ground control points, EPSG:4326"
-    read = Reader(scene, [1, 0])
-    assert read(Block(18, 18, 21, 21))[:, :, :].reshape(9, 2)[[0, 8]].tolist() == [[10, 20], [0, 0]]
+    assert (scene.name, scene.bands, scene.count, scene.dtype) == ("S1A", ("VH", "VV"), 2, "uint16")
+    assert scene.georeference.description == "25 ground control points, EPSG:4326"
+    read = SceneReader(scene, [1, 0])
+    assert read(PixelWindow(18, 18, 21, 21))[:, :, :].reshape(9, 2)[[0, 8]].tolist() == [[10, 20], [0, 0]]
     read.close()
 
 
-def test_a_product_of_several_swaths(tmp_path):
+def test_product_of_several_swaths(tmp_path):
     with pytest.raises(DataError, match="several swaths"):
         open_scene(product(tmp_path / "S1A.SAFE", 20, 24))

@@ -1,4 +1,4 @@
-"""Predictions on real scenes lie where they must; the model tells dark from bright."""
+"""Geometry of predictions on real scenes, with a toy model that classifies by brightness."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from rasterio.transform import GCPTransformer, rowcol
 
 from rsft.data.imagery.stretch import CHIP_MAX, Stretch
 from rsft.errors import DataError
-from rsft.inference.detection.detector import Detector
-from rsft.inference.inputs.discovery import Declared
+from rsft.inference.detection.detector import CfarOptions
+from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import Request
-from rsft.inference.predict.scene_plan import Look
-from rsft.inference.scenes.chip_window import Wishes
-from tests.helpers.scenes import brightness, chosen, contract
-from tests.helpers.scenes import bundle as made
+from rsft.inference.predict.request import PredictionRequest
+from rsft.inference.predict.scene_plan import SceneQuery
+from rsft.inference.scenes.chip_window import ChipOptions
+from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
 
 pytestmark = pytest.mark.realdata
 
@@ -30,20 +29,20 @@ PIXELS = np.array([[101.5, 60.5], [400.5, 333.5], [250.5, 490.5]])  # row, col
 
 @pytest.fixture
 def model(monkeypatch):
-    def use(**facts):
-        monkeypatch.setattr(job.Bundle, "load", lambda folder: made(contract=contract(**facts)))
-        monkeypatch.setattr(job, "choose_engine", lambda bundle, *_: chosen(brightness, bundle))
+    def use(**fields):
+        monkeypatch.setattr(job.Bundle, "load", lambda folder: toy_bundle(contract=toy_contract(**fields)))
+        monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(brightness_logits, bundle))
 
     return use
 
 
-def sar(unit, bands, stretch=CHIP_MAX, **facts):
+def sar(unit, bands, stretch=CHIP_MAX, **fields):
     planes = (bands[0],) * 3
-    return {"units": {unit: (stretch,) * 3}, "bands": bands, "planes": planes, "crop": 32} | facts
+    return {"units": {unit: (stretch,) * 3}, "bands": bands, "planes": planes, "crop": 32} | fields
 
 
 def pixels_by_rasterio(path, lon, lat, crs):
-    """Row and column by rasterio's own transform, with the points in the file's coordinates."""
+    """Return row and column by rasterio, with the points in the coordinates of the file."""
     moved = geopandas.GeoSeries(shapely.points(lon, lat), crs=4326).to_crs(crs)
     with rasterio.open(path) as file:
         rows, cols = rowcol(file.transform, moved.x.to_numpy(), moved.y.to_numpy(), op=lambda value: value)
@@ -57,7 +56,7 @@ def test_a_point_on_a_known_pixel_comes_back(model, shared, tmp_path, crs):
     with rasterio.open(path) as file:
         x, y = file.transform * (PIXELS[:, 1], PIXELS[:, 0])
     geopandas.GeoDataFrame(geometry=shapely.points(x, y), crs=4326).to_crs(crs).to_file(tmp_path / "ships.gpkg")
-    request = Request(Look(at=tmp_path / "ships.gpkg"), Declared("db"), chips=tmp_path / "cut")
+    request = PredictionRequest(SceneQuery(at=tmp_path / "ships.gpkg"), Declaration("db"), chips=tmp_path / "cut")
     table = predict(tmp_path, [path], tmp_path / "out.gpkg", request).table.sort_values("at")
     assert table[["row", "col"]].to_numpy() == pytest.approx(PIXELS, abs=0.01)
     frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions").sort_values("at")
@@ -72,7 +71,9 @@ def test_a_point_on_a_known_pixel_comes_back(model, shared, tmp_path, crs):
 def test_tiles_cover_the_scene(model, shared, tmp_path):
     path = shared("sen1floods11_sample") / "Spain_7370579_S1Hand.tif"
     model(**sar("db", ("VV", "VH"), Stretch(low=-25, high=0), crop=64))
-    predict(tmp_path, [path], tmp_path / "out.gpkg", Request(Look(grid=64, stride=32), Declared("db")))
+    predict(
+        tmp_path, [path], tmp_path / "out.gpkg", PredictionRequest(SceneQuery(grid=64, stride=32), Declaration("db"))
+    )
     frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions")
     with rasterio.open(path) as file:
         assert len(frame) == 225 and frame.total_bounds == pytest.approx(tuple(file.bounds), abs=1e-9)
@@ -82,12 +83,14 @@ def test_a_spacing_that_differs_is_an_error_and_can_be_resampled(model, shared, 
     path = shared("sen1floods11_sample") / "Spain_7370579_S1Hand.tif"
     model(**sar("db", ("VV", "VH"), Stretch(low=-25, high=0), spacing_m=20.0))
     with pytest.raises(DataError, match=r"pixels of 9\.9\d* x 7\.8\d* m, but the model was trained on 20 m") as caught:
-        predict(tmp_path, [path], tmp_path / "out.csv", Request(Look(grid=32), Declared("db")))
-    assert caught.value.fix == "resample them: --resample-to 20"
-    wishes = Wishes(resample_to=20)
-    table = predict(tmp_path, [path], tmp_path / "out.gpkg", Request(Look(grid=32), Declared("db"), wishes)).table
-    metres = table.set_geometry("geometry", crs=4326) if hasattr(table, "set_geometry") else table
-    frame = geopandas.GeoDataFrame(metres, geometry="geometry", crs=4326).to_crs(32630)
+        predict(tmp_path, [path], tmp_path / "out.csv", PredictionRequest(SceneQuery(grid=32), Declaration("db")))
+    assert caught.value.hint == "resample them: --resample-to 20"
+    options = ChipOptions(resample_to=20)
+    table = predict(
+        tmp_path, [path], tmp_path / "out.gpkg", PredictionRequest(SceneQuery(grid=32), Declaration("db"), options)
+    ).table
+    frame_input = table.set_geometry("geometry", crs=4326) if hasattr(table, "set_geometry") else table
+    frame = geopandas.GeoDataFrame(frame_input, geometry="geometry", crs=4326).to_crs(32630)
     assert np.sqrt(frame.area.to_numpy()) == pytest.approx(640, rel=0.01)
 
 
@@ -100,7 +103,10 @@ def test_a_scene_of_ground_control_points_alone(model, shared, tmp_path):
     rows = [f"{x},{y}" for x, y in zip(lon, lat, strict=True)]
     (tmp_path / "ships.csv").write_text("\n".join(["lon,lat", *rows]))
     table = predict(
-        tmp_path, [path], tmp_path / "out.gpkg", Request(Look(at=tmp_path / "ships.csv"), Declared("amplitude"))
+        tmp_path,
+        [path],
+        tmp_path / "out.gpkg",
+        PredictionRequest(SceneQuery(at=tmp_path / "ships.csv"), Declaration("amplitude")),
     ).table.sort_values("at")
     assert table[["row", "col"]].to_numpy() == pytest.approx(PIXELS, abs=1)  # rasterio's polynomial is 27 m off
     frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions").sort_values("at")
@@ -109,40 +115,40 @@ def test_a_scene_of_ground_control_points_alone(model, shared, tmp_path):
 
 
 def boxes(mask):
-    """x y width height of the ships in a mask of HRSID."""
+    """Return x, y, width and height of the ships in a mask of HRSID."""
     green = (cv2.imread(str(mask))[:, :, 1] > 127).astype(np.uint8)
-    _, _, found, _ = cv2.connectedComponentsWithStats(green, connectivity=8)
-    return [row[:4].tolist() for row in found[1:] if row[4] >= 10]
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(green, connectivity=8)
+    return [row[:4].tolist() for row in statistics[1:] if row[4] >= 10]
 
 
 def test_yolo_boxes_of_scenes_without_a_place(model, shared, tmp_path):
     root = shared("hrsid_scenes")
     model(**sar("uint8", ("HH",), Stretch()))
     (tmp_path / "labels").mkdir()
-    known = {}
+    expected = {}
     for mask in sorted((root / "masks").glob("*.png")):
-        known[f"{mask.stem}.jpg"] = found = np.array(boxes(mask), float)
-        rows = [f"0 {(x + w / 2) / 800} {(y + h / 2) / 800} {w / 800} {h / 800}" for x, y, w, h in found]
+        expected[f"{mask.stem}.jpg"] = mask_boxes = np.array(boxes(mask), float)
+        rows = [f"0 {(x + w / 2) / 800} {(y + h / 2) / 800} {w / 800} {h / 800}" for x, y, w, h in mask_boxes]
         (tmp_path / f"labels/{mask.stem}.txt").write_text("\n".join(rows))
     scenes = sorted((root / "images").glob("*.jpg"))
-    result = predict(tmp_path, scenes, tmp_path / "out.gpkg", Request(Look(at=tmp_path / "labels")))
-    assert len(result.table) == sum(map(len, known.values())) == 31 and not result.rejected
+    result = predict(tmp_path, scenes, tmp_path / "out.gpkg", PredictionRequest(SceneQuery(at=tmp_path / "labels")))
+    assert len(result.table) == sum(map(len, expected.values())) == 31 and not result.rejected
     for name, rows in result.table.groupby("scene"):
-        x, y, w, h = known[name][rows["at"] - 1].T
+        x, y, w, h = expected[name][rows["at"] - 1].T
         assert rows[["row", "col"]].to_numpy() == pytest.approx(np.column_stack([y + h / 2, x + w / 2]), abs=0.01)
         assert [shape.bounds for shape in rows["geometry"]] == [
             pytest.approx(box, abs=0.01) for box in zip(x, -y - h, x + w, -y, strict=True)
         ]
     assert sum("has no georeference" in note for note in result.notes) == 18
-    assert sum("grey chips stored as RGB" in note for note in result.notes) == 1
+    assert sum("gray chips stored as RGB" in note for note in result.notes) == 1
 
 
 def test_bright_objects_of_real_scenes(model, shared, tmp_path):
-    """A convenience: what it is worth on tiles with harbours and bright shores."""
+    """Measure the detector on tiles with harbors and bright shores."""
     root = shared("hrsid_scenes")
     model(**sar("uint8", ("gray",), Stretch(), crop=64))
     scenes = sorted((root / "images").glob("*.jpg"))
-    table = predict(tmp_path, scenes, tmp_path / "out.csv", Request(Look(detect=Detector()))).table
+    table = predict(tmp_path, scenes, tmp_path / "out.csv", PredictionRequest(SceneQuery(detect=CfarOptions()))).table
     hit = total = 0
     for scene in scenes:
         rows = table[table["scene"] == scene.name]

@@ -1,4 +1,4 @@
-"""Every format is read back by another library."""
+"""Write every format, and read it by another library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 import shapely
 
 from rsft.errors import RequestError
-from rsft.inference.writers.tables import Layer, check_output, write_predictions
+from rsft.inference.writers.tables import PredictionLayer, check_output_path, write_prediction_table
 
 SQUARE = shapely.box(10, 50, 10.5, 50.5)
 POINT = shapely.Point(10, 50)
@@ -51,7 +51,7 @@ def table(*outlines: shapely.Geometry | None) -> pd.DataFrame:
 def write(
     out: Path, *outlines: shapely.Geometry | None, crs: str | None = "EPSG:4326", overwrite: bool = False
 ) -> Path:
-    write_predictions(Layer(table(*outlines), crs, CLASSES, METADATA), out, overwrite=overwrite)
+    write_prediction_table(PredictionLayer(table(*outlines), crs, CLASSES, METADATA), out, overwrite=overwrite)
     return out
 
 
@@ -67,13 +67,13 @@ def test_geopackage(tmp_path: Path) -> None:
             ("0.tif", "Öltanker", 0.75),
             ("1.tif", "Öltanker", 0.75),
         ]
-        found = dict(database.execute("SELECT key, value FROM rsft_metadata").fetchall())
+        metadata = dict(database.execute("SELECT key, value FROM rsft_metadata").fetchall())
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert found == {"bundle_sha256": "abc", "recipe": "ships", "classes": '["ship", "Öltanker"]'}
+    assert metadata == {"bundle_sha256": "abc", "recipe": "ships", "classes": '["ship", "Öltanker"]'}
     assert [path.name for path in out.parent.iterdir()] == ["out.gpkg"]
 
 
-def test_the_layers_that_a_program_sees(tmp_path: Path) -> None:
+def test_layers_of_a_geopackage(tmp_path: Path) -> None:
     out = write(tmp_path / "out.gpkg", SQUARE)
     kinds = dict(pyogrio.list_layers(out).tolist())
     assert kinds == {"predictions": "Polygon", "layer_styles": None, "rsft_metadata": None}
@@ -99,22 +99,22 @@ def test_geopackage_by_ogrinfo(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("shape", "kind", "symbolizer"), [(SQUARE, "fill", "Polygon"), (POINT, "marker", "Point")])
-def test_the_style_that_qgis_takes(tmp_path: Path, shape: shapely.Geometry, kind: str, symbolizer: str) -> None:
+def test_qgis_style(tmp_path: Path, shape: shapely.Geometry, kind: str, symbolizer: str) -> None:
     out = write(tmp_path / "out.gpkg", shape)
     with sqlite3.connect(out) as database:
         columns = {name: kind for _, name, kind, *_ in database.execute("PRAGMA table_info(layer_styles)")}
         (geometry,) = database.execute("SELECT column_name FROM gpkg_geometry_columns").fetchone()
-        sought = "SELECT styleQML, styleSLD, useAsDefault FROM layer_styles WHERE f_table_schema = '' AND "
-        sought += "f_table_catalog = '' AND f_table_name = ? AND f_geometry_column = ? AND update_time NOT NULL"
-        qml, sld, default = database.execute(sought, ("predictions", geometry)).fetchone()
+        query = "SELECT styleQML, styleSLD, useAsDefault FROM layer_styles WHERE f_table_schema = '' AND "
+        query += "f_table_catalog = '' AND f_table_name = ? AND f_geometry_column = ? AND update_time NOT NULL"
+        qml, sld, default = database.execute(query, ("predictions", geometry)).fetchone()
     assert columns == QGIS and default == 1
     renderer = ElementTree.fromstring(qml.split("\n", 1)[1]).find("renderer-v2")
     assert renderer is not None and (renderer.get("type"), renderer.get("attr")) == ("categorizedSymbol", "class")
-    assert [(each.get("value"), each.get("symbol")) for each in renderer.iter("category")] == [
+    assert [(node.get("value"), node.get("symbol")) for node in renderer.iter("category")] == [
         ("ship", "0"),
         ("Öltanker", "1"),
     ]
-    assert [(each.get("name"), each.get("type")) for each in renderer.iter("symbol")] == [("0", kind), ("1", kind)]
+    assert [(node.get("name"), node.get("type")) for node in renderer.iter("symbol")] == [("0", kind), ("1", kind)]
     assert "<!DOCTYPE qgis" in qml and f"{symbolizer}Symbolizer" in sld
     assert ElementTree.fromstring(sld).tag == "{http://www.opengis.net/sld}StyledLayerDescriptor"
 
@@ -122,8 +122,8 @@ def test_the_style_that_qgis_takes(tmp_path: Path, shape: shapely.Geometry, kind
 def test_geopackage_without_outlines(tmp_path: Path) -> None:
     out = write(tmp_path / "out.gpkg", None)
     with sqlite3.connect(out) as database:
-        found = database.execute("SELECT table_name, data_type FROM gpkg_contents").fetchall()
-    assert found == [("predictions", "attributes"), ("rsft_metadata", "attributes")]
+        contents = database.execute("SELECT table_name, data_type FROM gpkg_contents").fetchall()
+    assert contents == [("predictions", "attributes"), ("rsft_metadata", "attributes")]
 
 
 def test_geopackage_in_pixels(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_geojson(tmp_path: Path) -> None:
 
 def test_geojson_holds_no_nan_and_no_pixels(tmp_path: Path) -> None:
     rows = table(SQUARE, SQUARE).assign(length_m=[1.5, float("nan")])
-    write_predictions(Layer(rows, None, CLASSES, METADATA), tmp_path / "out.geojson")
+    write_prediction_table(PredictionLayer(rows, None, CLASSES, METADATA), tmp_path / "out.geojson")
     first, second = json.loads((tmp_path / "out.geojson").read_text(), parse_constant=pytest.fail)["features"]
     assert first["geometry"] is None and second["properties"]["length_m"] is None
 
@@ -167,7 +167,7 @@ def test_csv(tmp_path: Path, outline: shapely.Geometry | None, extra: list[str])
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("out.shp", "10 characters"), ("out.feather", "no known format"), ("out", "no suffix"), ("folder.csv", "folder")],
+    [("out.shp", "10 characters"), ("out.feather", "unknown format"), ("out", "no suffix"), ("folder.csv", "folder")],
 )
 def test_refused(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "folder.csv").mkdir()
@@ -175,14 +175,14 @@ def test_refused(tmp_path: Path, name: str, reason: str) -> None:
         write(tmp_path / name, None)
 
 
-def test_columns_that_differ_in_case(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="p_cargo stand twice"):
-        check_output(tmp_path / "out.gpkg", ["chip", "p_Cargo", "p_cargo"])
-    check_output(tmp_path / "out.csv", ["chip", "p_Cargo", "p_cargo"])
+def test_columns_that_only_differ_in_case(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="duplicates: p_cargo"):
+        check_output_path(tmp_path / "out.gpkg", ["chip", "p_Cargo", "p_cargo"])
+    check_output_path(tmp_path / "out.csv", ["chip", "p_Cargo", "p_cargo"])
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet", ".csv"])
-def test_overwrites_only_when_told(tmp_path: Path, suffix: str) -> None:
+def test_overwrites_only_on_request(tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"out{suffix}"
     out.write_text("precious")
     with pytest.raises(RequestError, match="--overwrite"):
