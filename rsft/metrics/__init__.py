@@ -1,1 +1,1 @@
-"""Accuracy by group, intervals and calibration: arrays in, numbers out."""
+"""Metrics: accuracy by group, bootstrap intervals, calibration and coverage. They take arrays and return numbers."""

@@ -1,4 +1,4 @@
-"""Percentile bootstrap, vectorised over the resamples."""
+"""Percentile bootstrap, vectorized over the resamples."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
+"""Of all intervals."""
 
-MANY = 1000
-"""Means of more chips are drawn from the normal distribution that they follow by then: a hundredth of the time."""
+NORMAL_APPROXIMATION_MIN = 1000
+"""The mean of more values is drawn from its normal approximation, which takes a hundredth of the time."""
 
 
 @dataclass(frozen=True)
@@ -22,26 +23,39 @@ class Interval:
     high: float
 
     def to_dict(self) -> dict[str, float]:
-        """The three numbers by name."""
+        """Return the three numbers by name."""
         return asdict(self)
 
 
-def interval(value: float, resampled: NDArray[np.float64]) -> Interval:
-    """The percentile interval of `value` from its `resampled` values (R,)."""
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def percentile_interval(value: float, resampled: NDArray[np.float64]) -> Interval:
+    """Return the percentile interval of a value.
+
+    Args:
+        value: from the original sample.
+        resampled: (R,) from the resamples.
+
+    Returns:
+        The value with its interval.
+    """
+    low, high = np.quantile(resampled, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
     return Interval(float(value), float(low), float(high))
 
 
-def resample(
+def resample_confusion(
     confusion: NDArray[np.int64], resamples: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw test sets from a confusion matrix (C, C), rows = truth, stratified by class.
+    """Draw bootstrap test sets from a confusion matrix, stratified by class.
 
-    To draw the n chips of one class with replacement is to draw its row from a multinomial, so no chip is touched.
-    Every class keeps its number of chips: no resample loses a tail class.
+    Drawing the n chips of a class with replacement equals drawing its row from a multinomial distribution. Every class
+    keeps its number of chips, so no resample loses a tail class.
+
+    Args:
+        confusion: (C, C), rows are the true classes.
+        resamples: R.
+        rng: random generator.
 
     Returns:
-        hits (R, C) by true class, and chips (R, C) by predicted class.
+        Correct chips by true class (R, C), and chips by predicted class (R, C).
     """
     hits = np.zeros((resamples, len(confusion)), np.int64)
     predicted = np.zeros_like(hits)
@@ -56,9 +70,18 @@ def resample(
 
 
 def resampled_means(values: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Means (R,) of `values` (n,), drawn n with replacement."""
+    """Return the means of bootstrap resamples.
+
+    Args:
+        values: (n,), drawn n times with replacement.
+        resamples: R.
+        rng: random generator.
+
+    Returns:
+        (R,).
+    """
     count = len(values)
-    if count > MANY:
+    if count > NORMAL_APPROXIMATION_MIN:
         return rng.normal(values.mean(), values.std() / np.sqrt(count), resamples)
     means: NDArray[np.float64] = values[rng.integers(count, size=(resamples, count))].mean(axis=1)
     return means

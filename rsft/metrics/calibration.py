@@ -1,4 +1,4 @@
-"""How far confidence is from accuracy."""
+"""Calibration error: the gap between confidence and accuracy."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 def expected_calibration_error(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], bins: int = 15
 ) -> float:
-    """Mean gap between confidence and accuracy, weighted by bin size (Guo et al. 2017, eq. 3).
+    """Return the mean gap between confidence and accuracy, weighted by bin size (Guo et al. 2017, eq. 3).
 
     Args:
         probabilities: (N, C), rows sum to 1.
         labels: (N,) class indices.
-        bins: equal widths over the confidence of the predicted class, each closed at its upper end.
+        bins: number of bins of equal width over the confidence of the predicted class, closed at the upper end.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     hit = probabilities.argmax(axis=1) == labels
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(place, weights=hit - confidence, minlength=bins)
+    bin_index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(bin_index, weights=hit - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))

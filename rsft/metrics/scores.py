@@ -1,41 +1,64 @@
-"""What is read from probabilities beside the class: the second guess and the log-loss."""
+"""Metrics of probabilities: top-k accuracy and log loss."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.metrics.bootstrap import Interval, interval, resampled_means
+from rsft.metrics.bootstrap import Interval, percentile_interval, resampled_means
 
-LEAST = float(np.finfo(np.float64).eps)
-"""A probability of 0 for the true class would cost infinitely much; it is taken for this (scikit-learn's choice)."""
+MIN_PROBABILITY = float(np.finfo(np.float64).eps)
+"""Smaller probabilities are raised to this value, so that the log loss is finite, as in scikit-learn."""
 
 
-def top_k(
+def top_k_accuracy(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], k: int, rng: np.random.Generator, resamples: int
 ) -> Interval:
-    """Share of the chips whose class is among the k most probable; equal ones go to the lower index."""
-    own = probabilities[np.arange(len(labels)), labels][:, None]
-    lower = np.arange(probabilities.shape[1]) < labels[:, None]
-    rank = ((probabilities > own) | ((probabilities == own) & lower)).sum(axis=1)
-    found, drawn, counts = _by_class((rank < k).astype(np.float64), labels, rng, resamples)
-    return interval(float(found @ counts / counts.sum()), drawn @ counts / counts.sum())
+    """Return the share of chips whose class is among the k most probable; ties go to the lower index.
+
+    Args:
+        probabilities: (N, C).
+        labels: (N,) class indices.
+        k: number of classes.
+        rng: random generator of the bootstrap.
+        resamples: number of bootstrap resamples.
+
+    Returns:
+        The share with its interval.
+    """
+    true_probability = probabilities[np.arange(len(labels)), labels][:, None]
+    is_lower_index = np.arange(probabilities.shape[1]) < labels[:, None]
+    is_ranked_before = (probabilities > true_probability) | ((probabilities == true_probability) & is_lower_index)
+    hits = (is_ranked_before.sum(axis=1) < k).astype(np.float64)
+    means, resampled, counts = _class_means(hits, labels, rng, resamples)
+    return percentile_interval(float(means @ counts / counts.sum()), resampled @ counts / counts.sum())
 
 
 def balanced_log_loss(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], rng: np.random.Generator, resamples: int
 ) -> Interval:
-    """Mean over the classes that have chips of their mean -log p of the true class, in nats."""
-    own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    found, drawn, _ = _by_class(-np.log(np.maximum(own, LEAST)), labels, rng, resamples)
-    return interval(float(found.mean()), drawn.mean(axis=1))
+    """Return the mean -log p of the true class of each class with chips, averaged over these classes, in nats.
+
+    Args:
+        probabilities: (N, C).
+        labels: (N,) class indices.
+        rng: random generator of the bootstrap.
+        resamples: number of bootstrap resamples.
+
+    Returns:
+        The loss with its interval.
+    """
+    true_probability = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    losses = -np.log(np.maximum(true_probability, MIN_PROBABILITY))
+    means, resampled, _ = _class_means(losses, labels, rng, resamples)
+    return percentile_interval(float(means.mean()), resampled.mean(axis=1))
 
 
-def _by_class(
+def _class_means(
     values: NDArray[np.float64], labels: NDArray[np.integer], rng: np.random.Generator, resamples: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Means of the K classes that have chips (K,), of their resamples (R, K), and their numbers of chips (K,)."""
-    own = [values[labels == index] for index in np.unique(labels)]
-    means = np.array([part.mean() for part in own])
-    drawn = np.stack([resampled_means(part, resamples, rng) for part in own], axis=1)
-    return means, drawn, np.array([len(part) for part in own])
+    """Return the means of the K classes with chips (K,), of their resamples (R, K), and their chip counts (K,)."""
+    by_class = [values[labels == index] for index in np.unique(labels)]
+    means = np.array([class_values.mean() for class_values in by_class])
+    resampled = np.stack([resampled_means(class_values, resamples, rng) for class_values in by_class], axis=1)
+    return means, resampled, np.array([len(class_values) for class_values in by_class])

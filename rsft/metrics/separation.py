@@ -1,4 +1,4 @@
-"""How far the classes of a feature space stand apart."""
+"""Distances between the classes of a feature space."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from numpy.typing import NDArray
 from rsft.types import GROUPS
 
 
-def class_distances(features: NDArray[np.floating], labels: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
-    """Of every class, the mean cosine distance of its mean direction to those of the other classes (C,), 0-2.
+def class_mean_distances(
+    features: NDArray[np.floating], labels: NDArray[np.integer], n_classes: int
+) -> NDArray[np.float64]:
+    """Return the mean cosine distance of every class to the other classes, 0-2.
 
-    The mean direction is that of the class's features, each of length 1. NaN for a class without chips, or without
-    another one to be far from.
+    The distance is between the mean directions of two classes, the means of their features scaled to length 1.
+
+    Args:
+        features: (N, D).
+        labels: (N,) class indices.
+        n_classes: C.
+
+    Returns:
+        (C,), NaN for a class without chips, or if it is the only class with chips.
     """
     present = np.unique(labels)
     distances = np.full(n_classes, np.nan)
@@ -22,17 +31,25 @@ def class_distances(features: NDArray[np.floating], labels: NDArray[np.integer],
         return distances
     directions = _unit(features.astype(np.float64))
     means = _unit(np.stack([directions[labels == index].mean(axis=0) for index in present]))
-    apart = 1 - means @ means.T
-    np.fill_diagonal(apart, 0)
-    distances[present] = apart.sum(axis=1) / (len(present) - 1)
+    pairwise = 1 - means @ means.T
+    np.fill_diagonal(pairwise, 0)
+    distances[present] = pairwise.sum(axis=1) / (len(present) - 1)
     return distances
 
 
 def distance_by_group(distances: NDArray[np.float64], groups: Mapping[str, Sequence[int]]) -> dict[str, float | None]:
-    """Means over all classes and over those of each group; None where none has a distance."""
+    """Average the distances of all classes and of the classes of each group.
+
+    Args:
+        distances: (C,), from `class_mean_distances`.
+        groups: class indices of head, medium and tail; a group may be empty or missing.
+
+    Returns:
+        Means under "all", "head", "medium" and "tail"; None if no class has a distance.
+    """
     members = {"all": np.arange(len(distances))} | {name: np.array(groups.get(name, ()), int) for name in GROUPS}
-    known = {name: distances[indices][~np.isnan(distances[indices])] for name, indices in members.items()}
-    return {name: float(values.mean()) if len(values) else None for name, values in known.items()}
+    finite = {name: distances[indices][~np.isnan(distances[indices])] for name, indices in members.items()}
+    return {name: float(values.mean()) if len(values) else None for name, values in finite.items()}
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Whether sets of classes hold what they promise."""
+"""Coverage of sets of classes: how many contain the true class, and how large they are."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from rsft.metrics.bootstrap import LEVEL
+from rsft.metrics.bootstrap import CONFIDENCE_LEVEL
 from rsft.types import GROUPS
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """Of some chips: how many have their class in their set, and how much the sets say.
+class SetCoverage:
+    """Coverage and size of the sets of some chips.
 
     Attributes:
-        value: the share of chips whose set holds their class.
-        low, high: its exact 95 % interval (Clopper and Pearson 1934).
+        value: share of chips whose set contains their class.
+        low: lower end of its exact 95 % interval (Clopper and Pearson 1934).
+        high: upper end of the interval.
         size: mean number of classes in a set.
         single: share of the sets with one class.
-        chips: how many there are.
+        chips: number of chips.
     """
 
     value: float
@@ -34,39 +35,50 @@ class Coverage:
     chips: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers by name."""
+        """Return the numbers by name."""
         return asdict(self)
 
 
 def coverage_by_group(
     sets: NDArray[np.bool_], labels: NDArray[np.integer], groups: Mapping[str, Sequence[int]]
-) -> dict[str, Coverage | None]:
-    """Coverage of all chips and of those of each group; None where a group has no chip.
+) -> dict[str, SetCoverage | None]:
+    """Return the coverage of all chips and of the chips of each group.
 
     Args:
-        sets: (N, C), the classes that each chip may be.
+        sets: (N, C), the classes that each chip may have.
         labels: (N,) class indices.
-        groups: class indices of head, medium and tail; a group may be empty or left out.
+        groups: class indices of head, medium and tail; a group may be empty or missing.
+
+    Returns:
+        Coverage under "all", "head", "medium" and "tail"; None for a group without chips.
     """
     members = {"all": np.arange(sets.shape[1])} | {name: np.array(groups.get(name, ()), int) for name in GROUPS}
-    chosen = {name: np.isin(labels, indices) for name, indices in members.items()}
-    return {name: _coverage(sets[mask], labels[mask]) if mask.any() else None for name, mask in chosen.items()}
+    masks = {name: np.isin(labels, indices) for name, indices in members.items()}
+    return {name: _coverage(sets[mask], labels[mask]) if mask.any() else None for name, mask in masks.items()}
 
 
 def coverage_by_class(sets: NDArray[np.bool_], labels: NDArray[np.integer]) -> list[float | None]:
-    """The share of each class's chips whose set holds it; None where it has no chip."""
-    own = [sets[labels == index, index] for index in range(sets.shape[1])]
-    return [float(held.mean()) if len(held) else None for held in own]
+    """Return the coverage of the chips of each class.
+
+    Args:
+        sets: (N, C), the classes that each chip may have.
+        labels: (N,) class indices.
+
+    Returns:
+        Shares of the C classes, 0-1; None for a class without chips.
+    """
+    is_covered = [sets[labels == index, index] for index in range(sets.shape[1])]
+    return [float(covered.mean()) if len(covered) else None for covered in is_covered]
 
 
-def _coverage(sets: NDArray[np.bool_], labels: NDArray[np.integer]) -> Coverage:
-    held, sizes = sets[np.arange(len(labels)), labels], sets.sum(axis=1)
-    spread = binomtest(int(held.sum()), len(held)).proportion_ci(LEVEL)
-    return Coverage(
-        value=float(held.mean()),
-        low=float(spread.low),
-        high=float(spread.high),
+def _coverage(sets: NDArray[np.bool_], labels: NDArray[np.integer]) -> SetCoverage:
+    covered, sizes = sets[np.arange(len(labels)), labels], sets.sum(axis=1)
+    interval = binomtest(int(covered.sum()), len(covered)).proportion_ci(CONFIDENCE_LEVEL)
+    return SetCoverage(
+        value=float(covered.mean()),
+        low=float(interval.low),
+        high=float(interval.high),
         size=float(sizes.mean()),
         single=float((sizes == 1).mean()),
-        chips=len(held),
+        chips=len(covered),
     )

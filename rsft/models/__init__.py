@@ -1,1 +1,1 @@
-"""Frozen backbone + PEFT + head as one module, built from a recipe or from a bundle, and what it demands of a chip."""
+"""The classifier and what belongs to it: bundle, averaging, contract, uncertainty, inspection."""

@@ -1,4 +1,4 @@
-"""Several answers to one question, averaged as probabilities: of independent runs, of views of a chip."""
+"""Averages of predicted probabilities: over independent runs, or over crops of a chip."""
 
 from __future__ import annotations
 
@@ -11,101 +11,139 @@ import torch
 from torch import Tensor, nn
 
 from rsft.data.imagery.contract import Contract
-from rsft.models.classifier import Answer, Classifier
-from rsft.recipe.schema import Evaluate
+from rsft.models.classifier import Classifier, Prediction
+from rsft.recipe.schema import EvaluateSection
 
 
-class Answering(Protocol):
-    """What gives logits and features of images, in whatever runtime."""
+class SupportsPredict(Protocol):
+    """A model in any engine that predicts logits and features of images."""
 
-    def answer(self, x: Tensor, /) -> Answer:
-        """(B, P, S, S) -> logits (B, C) and features (B, D)."""
-
-
-M = TypeVar("M", bound=Answering)
+    def predict(self, x: Tensor, /) -> Prediction:
+        """Return logits (B, C) and features (B, D) of images (B, P, S, S)."""
 
 
-def averaged(answers: Iterable[Answer]) -> Answer:
-    """The mean of several answers: of probabilities, whose logarithm stands for logits, and of features."""
-    logits, features = zip(*answers, strict=True)
-    logs = torch.stack([each.float().log_softmax(dim=1) for each in logits])
-    return Answer(logs.logsumexp(dim=0) - math.log(len(logs)), torch.stack(features).mean(dim=0))
+M = TypeVar("M", bound=SupportsPredict)
 
 
-class Average(nn.Module, ABC):
-    """What answers with the mean of several answers, see `averaged`."""
-
-    @abstractmethod
-    def answers(self, x: Tensor) -> Iterable[Answer]:
-        """Each of them."""
-
-    def answer(self, x: Tensor) -> Answer:
-        """(B, P, S, S) -> logits (B, C) and features (B, D)."""
-        return averaged(self.answers(x))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, P, S, S) -> logits (B, C)."""
-        return self.answer(x).logits
-
-
-class Ensemble(Average):
-    """Independent runs on one frozen backbone, which is held once: what was learned is exchanged for every answer.
+def average_predictions(predictions: Iterable[Prediction]) -> Prediction:
+    """Return the mean of several predictions.
 
     Args:
-        classifier: of the recipe that all runs share, its modules on it.
-        states: what each run learned, as `Classifier.learned_state` gives it.
+        predictions: of the same B images.
+
+    Returns:
+        The logarithm of the mean probabilities (B, C) as logits, and the mean features (B, D).
+    """
+    logits, features = zip(*predictions, strict=True)
+    log_probabilities = torch.stack([member.float().log_softmax(dim=1) for member in logits])
+    mean_logits = log_probabilities.logsumexp(dim=0) - math.log(len(log_probabilities))
+    return Prediction(mean_logits, torch.stack(features).mean(dim=0))
+
+
+class PredictionAverage(nn.Module, ABC):
+    """A model that predicts the mean of several predictions (`average_predictions`)."""
+
+    @abstractmethod
+    def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
+        """Yield the predictions to average, for images (B, P, S, S)."""
+
+    def predict(self, x: Tensor) -> Prediction:
+        """Return logits (B, C) and features (B, D) of images (B, P, S, S)."""
+        return average_predictions(self.member_predictions(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, C) of images (B, P, S, S)."""
+        return self.predict(x).logits
+
+
+class Ensemble(PredictionAverage):
+    """Independent runs on one frozen backbone, which is stored once. Each prediction loads the state of every run.
+
+    Args:
+        classifier: of the recipe that all runs share, with its PEFT modules attached.
+        states: the learned state of each run, from `Classifier.learned_state`.
     """
 
     def __init__(self, classifier: Classifier, states: Sequence[Mapping[str, Tensor]]) -> None:
         super().__init__()
         self.classifier = classifier
-        own = classifier.learned_state()
-        self.states = [{key: state.get(key, torch.zeros_like(own[key])) for key in own} for state in states]
+        expected = classifier.learned_state()
+        self.states = [
+            {key: state.get(key, torch.zeros_like(value)) for key, value in expected.items()} for state in states
+        ]
 
-    def answers(self, x: Tensor) -> Iterable[Answer]:
-        """Of each run; what lies below the first adapted block is computed once."""
-        below = self.classifier.adapted.below(x)
+    def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
+        """Yield the prediction of each run; the frozen prefix is computed once."""
+        tokens = self.classifier.adapted.run_frozen_prefix(x)
         for state in self.states:
             self.classifier.load_learned_state(state)
-            yield self.classifier.answer(below)
+            yield self.classifier.predict(tokens)
 
 
-class Views(Average):
-    """Crops of a larger image: its corners and its centre, and with `mirrored` the same flipped left to right.
+class TestTimeAugmentation(PredictionAverage):
+    """A model on crops of a larger image: the corners and the center, and optionally their mirror images.
 
     Args:
         model: takes images of side `size`.
+        size: side of the crops in pixels.
+        mirrored: add the crops flipped left to right.
     """
 
-    def __init__(self, model: Answering, size: int, *, mirrored: bool) -> None:
+    __test__ = False  # pytest: the name begins with Test
+
+    def __init__(self, model: SupportsPredict, size: int, *, mirrored: bool) -> None:
         super().__init__()
         self.model, self.size, self.mirrored = model, size, mirrored
 
-    def answers(self, x: Tensor) -> Iterable[Answer]:
-        """Of each crop of images (B, P, S + m, S + m)."""
-        return (self.model.answer(crop) for crop in crops(x, self.size, mirrored=self.mirrored))
+    def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
+        """Yield the prediction of each crop, for images (B, P, S + m, S + m)."""
+        return (self.model.predict(crop) for crop in take_crops(x, self.size, mirrored=self.mirrored))
 
 
-def crops(images: Tensor, size: int, *, mirrored: bool) -> list[Tensor]:
-    """Corners and centre of images (B, P, H, W), five times (B, P, size, size), or ten with the mirrored ones."""
+def take_crops(images: Tensor, size: int, *, mirrored: bool) -> list[Tensor]:
+    """Return the corners and the center of images.
+
+    Args:
+        images: (B, P, H, W).
+        size: side of the crops in pixels.
+        mirrored: add the crops flipped left to right.
+
+    Returns:
+        Five or ten tensors (B, P, size, size).
+    """
     bottom, right = images.shape[2] - size, images.shape[3] - size
-    places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
-    found = [images[:, :, top : top + size, left : left + size] for top, left in places]
-    return found + [crop.flip(3) for crop in found] if mirrored else found
+    offsets = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    crops = [images[:, :, top : top + size, left : left + size] for top, left in offsets]
+    return crops + [crop.flip(3) for crop in crops] if mirrored else crops
 
 
-def with_views(model: M, contract: Contract, evaluate: Evaluate) -> tuple[M | Views, Contract]:
-    """A model that looks at chips as `evaluate.tta` says, and the contract by which it takes them: of larger images.
+def with_tta(model: M, contract: Contract, evaluate: EvaluateSection) -> tuple[M | TestTimeAugmentation, Contract]:
+    """Return a model with the test-time augmentation of `evaluate.tta`, and the contract of its larger input.
 
-    With "none" both are what was given.
+    Args:
+        model: takes images as in `contract`.
+        contract: of the bundle.
+        evaluate: section of the recipe.
+
+    Returns:
+        Model and contract, unchanged for "none".
     """
     if evaluate.tta == "none":
         return model, contract
-    return Views(model, contract.size, mirrored=evaluate.tta == "ten-crop"), seen_contract(contract, evaluate)
+    augmented = TestTimeAugmentation(model, contract.size, mirrored=evaluate.tta == "ten-crop")
+    return augmented, tta_contract(contract, evaluate)
 
 
-def seen_contract(contract: Contract, evaluate: Evaluate) -> Contract:
-    """The contract by which chips are taken that are looked at as `evaluate.tta` says."""
+def tta_contract(contract: Contract, evaluate: EvaluateSection) -> Contract:
+    """Return the contract of chips for test-time augmentation: larger by `evaluate.margin`.
+
+    Args:
+        contract: of the bundle.
+        evaluate: section of the recipe.
+
+    Returns:
+        A contract; `contract` itself for "none".
+    """
     if evaluate.tta == "none":
         return contract
     return contract.model_copy(update={"size": contract.size + evaluate.margin})

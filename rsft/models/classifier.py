@@ -1,4 +1,4 @@
-"""Frozen backbone + PEFT + head as one module."""
+"""The classifier: frozen backbone, PEFT modules and head as one module."""
 
 from __future__ import annotations
 
@@ -10,21 +10,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.errors import WeightsError
-from rsft.peft import Adapted
+from rsft.peft import AdaptedModel
 
 
-def pooled_features(vit: VisionTransformer, x: Tensor, pool: str) -> Tensor:
-    """Of a frozen network, (B, P, S, S) -> (B, D): the class token, or for "avg" the mean of the patch tokens."""
-    return _pooled(vit, vit.forward_features(x), pool)
+def extract_features(vit: VisionTransformer, x: Tensor, pool: str) -> Tensor:
+    """Return pooled features of a transformer.
+
+    Args:
+        vit: a timm vision transformer.
+        x: images (B, P, S, S).
+        pool: "token" for the class token, "avg" for the mean of the patch tokens.
+
+    Returns:
+        Features (B, D).
+    """
+    return _pool(vit, vit.forward_features(x), pool)
 
 
-def _pooled(vit: VisionTransformer, tokens: Tensor, pool: str) -> Tensor:
+def _pool(vit: VisionTransformer, tokens: Tensor, pool: str) -> Tensor:
     pooled = tokens[:, 0] if pool == "token" else tokens[:, vit.num_prefix_tokens :].mean(dim=1)
-    return cast(Tensor, vit.fc_norm(pooled))  # the identity, where the norm comes before the pooling
+    return cast(Tensor, vit.fc_norm(pooled))  # the identity in networks that normalize before pooling
 
 
 class CosineHead(nn.Module):
-    """Logits = scale * cos(feature, class weight); no bias, so a class's norm cannot favour it."""
+    """Logits = scale * cos(feature, class weight). It has no bias, so the norm of a class's weight has no effect.
+
+    Args:
+        width: D, of the features.
+        classes: number of classes.
+        scale: factor from a cosine to a logit.
+    """
 
     def __init__(self, width: int, classes: int, scale: float) -> None:
         super().__init__()
@@ -33,63 +48,79 @@ class CosineHead(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, D) -> (B, C)."""
+        """Return logits (B, C) of features (B, D)."""
         return self.scale * F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
 
 
-class Answer(NamedTuple):
-    """Logits (B, C) and the pooled features (B, D) that they were made of."""
+class Prediction(NamedTuple):
+    """Logits (B, C) and the pooled features (B, D) that they were computed from."""
 
     logits: Tensor
     features: Tensor
 
 
 class Classifier(nn.Module):
-    """Chip to logits.
+    """A network from chips to logits.
 
-    Attributes:
-        adapted: the transformer with its additive modules; theta and gamma are its trained parameters.
+    Args:
+        adapted: the transformer with its PEFT modules.
         head: from pooled features to logits.
-        pool: "token" takes the class token, "avg" the mean of the patch tokens.
+        pool: "token" for the class token, "avg" for the mean of the patch tokens.
     """
 
-    adapted: Adapted
+    adapted: AdaptedModel
     head: nn.Module
 
-    def __init__(self, adapted: Adapted, head: nn.Module, pool: str) -> None:
+    def __init__(self, adapted: AdaptedModel, head: nn.Module, pool: str) -> None:
         super().__init__()
         self.adapted, self.head, self.pool = adapted, head, pool
 
     def features(self, x: Tensor, stage: int | None = None) -> Tensor:
-        """Images (B, P, S, S), or what `adapted.below` gave of them (B, N, D), at `stage` -> (B, D)."""
-        below = self.adapted.below(x, stage) if x.ndim == 4 else x
-        tokens = self.adapted.above(below, class_token_only=self.pool == "token", stage=stage)
-        return _pooled(cast(VisionTransformer, self.adapted.vit), tokens, self.pool)
+        """Return pooled features.
+
+        Args:
+            x: images (B, P, S, S), or the output of `adapted.run_frozen_prefix` (B, N, D).
+            stage: the stage passed to `run_frozen_prefix`; by default the first adapted one.
+
+        Returns:
+            Features (B, D).
+        """
+        tokens = self.adapted.run_frozen_prefix(x, stage) if x.ndim == 4 else x
+        tokens = self.adapted.run_adapted_suffix(tokens, class_token_only=self.pool == "token", stage=stage)
+        return _pool(cast(VisionTransformer, self.adapted.vit), tokens, self.pool)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, P, S, S) -> logits (B, C)."""
-        return self.answer(x).logits
+        """Return logits (B, C) of images (B, P, S, S)."""
+        return self.predict(x).logits
 
-    def answer(self, x: Tensor, stage: int | None = None) -> Answer:
-        """(B, P, S, S), or as in `features` -> logits (B, C) and features (B, D)."""
+    def predict(self, x: Tensor, stage: int | None = None) -> Prediction:
+        """Return logits and features.
+
+        Args:
+            x: as in `features`.
+            stage: as in `features`.
+
+        Returns:
+            Logits (B, C) and features (B, D).
+        """
         features = self.features(x, stage)
-        return Answer(self.head(features), features)
+        return Prediction(self.head(features), features)
 
     @property
     def theta(self) -> list[nn.Parameter]:
-        """What the inner loop trains: additive modules and head."""
+        """The parameters that the inner loop trains: PEFT modules and head."""
         return [*self.adapted.theta, *self.head.parameters()]
 
     def learned_state(self) -> dict[str, Tensor]:
-        """Adapter, modulator and head, without the frozen backbone."""
+        """Return the learned tensors by name: PEFT modules, "gamma" and "head.*", without the frozen backbone."""
         head = {f"head.{key}": value for key, value in self.head.state_dict().items()}
         return {**self.adapted.adapter_state(), **head}
 
     def load_learned_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `learned_state` gave.
+        """Load a state from `learned_state`.
 
         Raises:
-            WeightsError: keys or shapes that do not fit.
+            WeightsError: keys or shapes do not fit.
         """
         head = {key.removeprefix("head."): value for key, value in state.items() if key.startswith("head.")}
         try:

@@ -1,4 +1,4 @@
-"""The contract that a recipe makes with its training chips."""
+"""Fit the contract of a recipe to its training chips: what a chip must be, and how it becomes the network's input."""
 
 from __future__ import annotations
 
@@ -12,54 +12,63 @@ from rsft.data.imagery.contract import SPACING_TOLERANCE, Contract
 from rsft.data.imagery.stretch import (
     Statistics,
     Stretch,
-    declared_stretches,
-    measure,
-    measured_stretch,
+    measure_planes,
     needs_measuring,
+    stretch_from_statistics,
+    stretches_from_option,
 )
-from rsft.data.imagery.units import DIGITAL, convert
+from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
 from rsft.errors import RequestError
 from rsft.recipe.schema import Recipe
 from rsft.types import Pixels
 
-Chips = Callable[[str], Iterable[Pixels]]  # a unit of the training chips -> each of them (H, W, B)
+ReadChips = Callable[[str], Iterable[Pixels]]
+"""From a unit to the training chips in that unit, (H, W, B) each."""
 
 
-def contract_of(
+def fit_contract(
     recipe: Recipe,
     encoder: Backbone,
     bands: Sequence[str],
     units: Iterable[str],
-    chips: Chips,
+    chips: ReadChips,
     spacings: Sequence[float] = (),
 ) -> Contract:
-    """What this recipe demands of a chip with `bands` in one of `units`; measures the training chips where it must.
+    """Fit the contract; measure the training chips if the stretch needs it.
 
     Args:
-        spacings: metres a pixel of the training chips, one each; NaN where a chip does not say.
+        recipe: with the section `data`.
+        encoder: the backbone.
+        bands: of the chips.
+        units: of the chips.
+        chips: reads the training chips of a unit.
+        spacings: meters per pixel of each training chip; NaN if it is unknown.
+
+    Returns:
+        The contract.
 
     Raises:
-        RequestError: a stretch or unit that the encoder or the planes do not take.
-        DataError: a chip that cannot be read, or whose unit cannot become the wanted one.
+        RequestError: the encoder or the planes do not take the stretch or the unit.
+        DataError: a chip cannot be read, or its unit cannot be converted.
     """
     data, planes = recipe.data, encoder.bands
-    found = {unit: data.declare if data.declare and unit in DIGITAL else unit for unit in units}
-    wanted = data.unit or (encoder.unit if encoder.unit != "uint8" else None)
-    targets = {unit: wanted or means for unit, means in found.items()}
-    wish = data.stretch if isinstance(data.stretch, str) else _pairs(data.stretch)
+    meanings = {unit: data.declare if data.declare and unit in DIGITAL_UNITS else unit for unit in units}
+    network_unit = data.unit or (encoder.unit if encoder.unit != "uint8" else None)
+    targets = {unit: network_unit or meaning for unit, meaning in meanings.items()}
+    option = data.stretch if isinstance(data.stretch, str) else _pairs(data.stretch)
     stretches: dict[str, tuple[Stretch, ...]] = {}
     statistics: dict[str, tuple[Statistics, ...]] = {}
     for target in dict.fromkeys(targets.values()):
-        if needs_measuring(wish, target):
-            statistics[target] = measure(
-                compute_planes(convert(pixels, found[unit], target), bands, planes)
-                for unit in found
+        if needs_measuring(option, target):
+            statistics[target] = measure_planes(
+                compute_planes(convert_unit(pixels, meanings[unit], target), bands, planes)
+                for unit in meanings
                 if targets[unit] == target
                 for pixels in chips(unit)
             )
-            stretches[target] = tuple(measured_stretch(wish, each) for each in statistics[target])
+            stretches[target] = tuple(stretch_from_statistics(option, plane) for plane in statistics[target])
         else:
-            stretches[target] = declared_stretches(wish, len(planes))
+            stretches[target] = stretches_from_option(option, len(planes))
     mean, std = _byte_moments(encoder, stretches)
     return Contract(
         units=stretches,
@@ -71,16 +80,16 @@ def contract_of(
         mean=mean,
         std=std,
         statistics=statistics,
-        spacing_m=_common(spacings),
+        spacing_m=_common_spacing(spacings),
     )
 
 
-def _common(spacings: Sequence[float]) -> float | None:
-    """The spacing of all training chips, if all say one and they differ by no more than prediction will allow."""
+def _common_spacing(spacings: Sequence[float]) -> float | None:
+    """Return the median spacing if every chip has one and they differ by no more than prediction allows."""
     if not len(spacings) or not np.isfinite(spacings).all():
         return None
-    middle = float(np.median(spacings))
-    return middle if np.abs(np.asarray(spacings) / middle - 1).max() <= SPACING_TOLERANCE else None
+    median = float(np.median(spacings))
+    return median if np.abs(np.asarray(spacings) / median - 1).max() <= SPACING_TOLERANCE else None
 
 
 def _pairs(stretch: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
@@ -91,7 +100,7 @@ def _pairs(stretch: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[
 def _byte_moments(
     encoder: Backbone, stretches: dict[str, tuple[Stretch, ...]]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The encoder's mean and deviation as parts of the byte range, whatever unit they were declared in."""
+    """Return the encoder's mean and standard deviation as shares of the byte range, from any unit."""
     if encoder.unit == "uint8":
         return encoder.mean, encoder.std
     if list(stretches) != [encoder.unit]:
@@ -99,8 +108,8 @@ def _byte_moments(
     mean, std = [], []
     for stretch, m, s in zip(stretches[encoder.unit], encoder.mean, encoder.std, strict=True):
         if stretch.high is None or stretch.curve != "linear":
-            fix = "use percentile, or limits"
-            raise RequestError(f"{encoder.name} takes a linear stretch between fixed limits", "data.stretch", fix)
+            hint = "use percentile, or a pair of limits"
+            raise RequestError(f"{encoder.name} takes a linear stretch between fixed limits", "data.stretch", hint)
         mean.append((m - stretch.low) / (stretch.high - stretch.low))
         std.append(s / (stretch.high - stretch.low))
     return tuple(mean), tuple(std)

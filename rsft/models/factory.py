@@ -1,4 +1,4 @@
-"""A classifier from a recipe, or from a bundle."""
+"""Build a classifier from a recipe, or load it from a bundle."""
 
 from __future__ import annotations
 
@@ -13,36 +13,53 @@ from rsft.errors import RequestError, WeightsError
 from rsft.models.averaging import Ensemble
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Classifier, CosineHead
-from rsft.peft import METHODS, attach
+from rsft.peft import attach
 from rsft.recipe.schema import Recipe
 
 
 def load_encoder(recipe: Recipe, bands: Sequence[str]) -> Backbone:
-    """The frozen backbone that `recipe` names, fitted to chips with `bands`.
+    """Load the frozen backbone of a recipe and fit its input layer to the bands of the chips.
+
+    Args:
+        recipe: with the sections `backbone` and `data`.
+        bands: of the chips.
+
+    Returns:
+        The backbone.
 
     Raises:
-        RequestError: no such backbone, or planes or an input size that it does not take.
+        RequestError: the backbone is unknown, or does not take the planes or the input size.
         WeightsError: its weights cannot be used.
     """
-    weights = recipe.backbone.weights
-    backbone = load_backbone(recipe.backbone.name, recipe.data.size, Path(weights) if weights else None)
+    section = recipe.backbone
+    weights = Path(section.weights) if section.weights else None
+    backbone = load_backbone(section.name, recipe.data.size, weights, section.blocks)
     return fit_inputs(backbone, bands, recipe.data.bands, recipe.data.remap)
 
 
 def build_classifier(recipe: Recipe, classes: int, encoder: Backbone) -> Classifier:
-    """A new classifier as `recipe` says, its adapter at zero and its head at random.
+    """Build a new classifier: PEFT modules in their initial state and a random head.
+
+    Args:
+        recipe: with the sections `peft`, `meta`, `head` and `backbone`.
+        classes: number of classes.
+        encoder: from `load_encoder`.
+
+    Returns:
+        The classifier.
 
     Raises:
-        RequestError: a site or block that the backbone does not have.
+        RequestError: the backbone lacks a site or block.
     """
     peft, meta = recipe.peft, recipe.meta
     try:
-        method = METHODS[peft.method](**peft.model_dump(include=set(peft.keys)))
-        adapted = attach(encoder.vit, method, modulated=meta is not None, start=meta.init if meta else 1.0)
+        adapted = attach(
+            encoder.vit, peft.build(), learn_scales=meta is not None, init_scale=meta.init_scale if meta else 1.0
+        )
     except ValueError as error:
         raise RequestError(str(error), f"section peft, backbone {encoder.name}") from error
     head: nn.Module = (
-        CosineHead(encoder.width, classes, recipe.head.scale)
+        CosineHead(encoder.width, classes, recipe.head.logit_scale)
         if recipe.head.kind == "cosine"
         else nn.Linear(encoder.width, classes)
     )
@@ -50,43 +67,65 @@ def build_classifier(recipe: Recipe, classes: int, encoder: Backbone) -> Classif
 
 
 def load_classifier(bundle: Bundle, device: str = "auto") -> Classifier | Ensemble:
-    """What a bundle holds, in evaluation mode: a classifier, merged, or the average of several runs.
+    """Load the classifier of a bundle in evaluation mode.
+
+    Args:
+        bundle: an open bundle.
+        device: "auto", "cpu" or "cuda".
+
+    Returns:
+        A merged classifier, or the average of several runs.
 
     Raises:
         WeightsError: the backbone on this machine is not the one that the bundle was trained on.
     """
-    place = choose_device(device)
+    target = choose_device(device)
     if len(bundle.members) > 1:
-        classifier = _bare(bundle).to(place).eval()
-        states = [{key: value.to(place) for key, value in state.items()} for state in bundle.members]
+        classifier = _build_untrained(bundle).to(target).eval()
+        states = [{key: value.to(target) for key, value in state.items()} for state in bundle.members]
         return Ensemble(classifier, states)
-    return load_merged(bundle).to(place).eval()
+    return load_merged_classifier(bundle).to(target).eval()
 
 
-def load_merged(bundle: Bundle, run: int = 0) -> Classifier:
-    """The classifier of one run of a bundle, merged, in evaluation mode, on the processor.
+def load_merged_classifier(bundle: Bundle, run: int = 0) -> Classifier:
+    """Load the classifier of one run of a bundle, merged, in evaluation mode, on the CPU.
+
+    Args:
+        bundle: an open bundle.
+        run: index of the run, for an average of several runs.
+
+    Returns:
+        The classifier.
 
     Raises:
         WeightsError: as `load_classifier`.
     """
-    classifier = load_adapted(bundle, "cpu", run)
+    classifier = load_unmerged_classifier(bundle, "cpu", run)
     classifier.adapted.merge()
     return classifier
 
 
-def load_adapted(bundle: Bundle, device: str = "auto", run: int = 0) -> Classifier:
-    """The classifier of one run of a bundle, in evaluation mode, its modules where they can be looked at.
+def load_unmerged_classifier(bundle: Bundle, device: str = "auto", run: int = 0) -> Classifier:
+    """Load the classifier of one run of a bundle in evaluation mode, with its PEFT modules attached.
+
+    Args:
+        bundle: an open bundle.
+        device: "auto", "cpu" or "cuda".
+        run: index of the run, for an average of several runs.
+
+    Returns:
+        The classifier.
 
     Raises:
         WeightsError: as `load_classifier`.
     """
-    classifier = _bare(bundle)
+    classifier = _build_untrained(bundle)
     classifier.load_learned_state(bundle.members[run])
     return classifier.to(choose_device(device)).eval()
 
 
-def _bare(bundle: Bundle) -> Classifier:
-    """The classifier of a bundle before anything was learned."""
+def _build_untrained(bundle: Bundle) -> Classifier:
+    """Build the classifier of a bundle before training."""
     encoder = load_encoder(bundle.recipe, bundle.contract.bands)
     if encoder.sha256 != bundle.backbone_sha256:
         raise WeightsError(
@@ -98,11 +137,17 @@ def _bare(bundle: Bundle) -> Classifier:
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" takes a GPU where there is one.
+    """Return the device of a name; "auto" takes a GPU if the machine has one.
+
+    Args:
+        name: "auto", "cpu" or "cuda".
+
+    Returns:
+        The device.
 
     Raises:
-        RequestError: "cuda" where there is none.
+        RequestError: "cuda" on a machine without a GPU.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise RequestError("there is no CUDA device on this machine", "train.device", "use device=auto or device=cpu")
+        raise RequestError("this machine has no CUDA device", "train.device", "use device=auto or device=cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

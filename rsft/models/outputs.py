@@ -1,4 +1,4 @@
-"""What a classifier says of many chips."""
+"""Outputs of a classifier for many chips, as arrays."""
 
 from __future__ import annotations
 
@@ -10,35 +10,40 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rsft.models.averaging import Answering
+from rsft.models.averaging import SupportsPredict
 
 
-class Outputs(NamedTuple):
-    """Logits (N, C) and the pooled features (N, D) that they were made of, float32."""
+class ClassifierOutputs(NamedTuple):
+    """Logits (N, C) and the pooled features (N, D) that they were computed from, float32."""
 
     logits: NDArray[np.float32]
     features: NDArray[np.float32]
 
 
 @torch.inference_mode()
-def outputs_of(
-    classifier: Answering,
+def collect_outputs(
+    classifier: SupportsPredict,
     batches: Iterable[tuple[Tensor, Tensor]],
-    done: Callable[[int], object] | None = None,
-) -> Outputs:
-    """Run batches of (inputs, labels) through a classifier in evaluation mode.
+    on_progress: Callable[[int], object] | None = None,
+) -> ClassifierOutputs:
+    """Run batches through a classifier in evaluation mode and collect its outputs.
 
     Args:
-        done: is told the number of chips so far after each batch.
+        classifier: in any engine.
+        batches: inputs (B, P, S, S) and labels, which are ignored.
+        on_progress: called after each batch with the number of chips so far.
+
+    Returns:
+        Logits and features of all chips.
     """
-    own = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
-    device = torch.device("cpu") if own is None else own.device  # another runtime has no parameters here
-    parts: list[tuple[Tensor, Tensor]] = []
+    parameter = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
+    device = torch.device("cpu") if parameter is None else parameter.device  # other engines have no parameters
+    outputs: list[tuple[Tensor, Tensor]] = []
     count = 0
     for inputs, _ in batches:
-        logits, features = classifier.answer(inputs.to(device))
-        parts.append((logits.float().cpu(), features.float().cpu()))
+        logits, features = classifier.predict(inputs.to(device))
+        outputs.append((logits.float().cpu(), features.float().cpu()))
         count += len(inputs)
-        if done is not None:
-            done(count)
-    return Outputs(*(torch.cat(each).numpy() for each in zip(*parts, strict=True)))
+        if on_progress is not None:
+            on_progress(count)
+    return ClassifierOutputs(*(torch.cat(tensors).numpy() for tensors in zip(*outputs, strict=True)))

@@ -6,7 +6,7 @@ from scipy.stats import hmean
 from sklearn import config_context
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
-from rsft.metrics.accuracy import summarise
+from rsft.metrics.accuracy import summarize_accuracy
 
 GROUPS = {"head": [0], "medium": [1], "tail": [2, 3]}
 
@@ -25,7 +25,7 @@ label = st.integers(0, 3)
 @settings(max_examples=1000, deadline=None)
 def test_agrees_with_scikit_learn_classes_absent_or_not(pairs):
     labels, predictions = np.array(pairs).T
-    found = summarise(predictions, labels, 4, GROUPS, resamples=1)
+    found = summarize_accuracy(predictions, labels, 4, GROUPS, resamples=1)
     with config_context(skip_parameter_validation=True):
         expected = precision_recall_fscore_support(labels, predictions, labels=range(4), zero_division=0)
     precision, recall, f1, truth = expected
@@ -47,7 +47,7 @@ def test_agrees_with_scikit_learn_classes_absent_or_not(pairs):
 @settings(max_examples=50, deadline=None)
 def test_groups_are_means_of_the_recall_that_exists(pairs):
     labels, predictions = np.array(pairs).T
-    found = summarise(predictions, labels, 4, GROUPS, resamples=3)
+    found = summarize_accuracy(predictions, labels, 4, GROUPS, resamples=3)
     means = []
     for name, indices in GROUPS.items():
         recall = [found.recall[index] for index in indices if found.recall[index] is not None]
@@ -59,7 +59,7 @@ def test_groups_are_means_of_the_recall_that_exists(pairs):
 
 def test_an_absent_class_shifts_no_group():
     labels = np.array([0, 0, 2, 3])  # class 1, the whole medium group, has no test chip
-    found = summarise(np.array([0, 0, 2, 0]), labels, 4, GROUPS)
+    found = summarize_accuracy(np.array([0, 0, 2, 0]), labels, 4, GROUPS)
     assert found.head.value == 1.0
     assert found.medium is None
     assert found.tail.value == 0.5
@@ -70,19 +70,19 @@ def test_an_absent_class_shifts_no_group():
 
 
 def test_harmonic_mean_and_worst_class():
-    found = summarise(np.array([0, 0, 1, 0]), np.array([0, 0, 1, 1]), 2, {"head": [0], "tail": [1]})
+    found = summarize_accuracy(np.array([0, 0, 1, 0]), np.array([0, 0, 1, 1]), 2, {"head": [0], "tail": [1]})
     assert found.harmonic == pytest.approx(2 / 3)
     assert found.worst == (1, 0.5)
 
 
 def test_without_groups_there_is_no_avg():
-    found = summarise(np.array([0, 1]), np.array([0, 1]), 2, {})
+    found = summarize_accuracy(np.array([0, 1]), np.array([0, 1]), 2, {})
     assert (found.avg, found.head) == (None, None)
 
 
 def test_intervals_hold_their_value_and_repeat_for_a_seed():
     probabilities, labels = random_case(0, missing=(1,))
-    first, second, other = (summarise(probabilities, labels, 4, GROUPS, seed=seed) for seed in (1, 1, 2))
+    first, second, other = (summarize_accuracy(probabilities, labels, 4, GROUPS, seed=seed) for seed in (1, 1, 2))
     assert first == second != other
     for name in ("micro", "macro", "macro_f1", "avg", "head", "tail"):
         spread = getattr(first, name)
@@ -97,12 +97,14 @@ def test_the_interval_is_that_of_resampled_chips():
     drawn = [np.concatenate([rng.choice(chips, len(chips)) for chips in by_class]) for _ in range(1000)]
     with config_context(skip_parameter_validation=True):
         scores = [f1_score(labels[chips], predictions[chips], average="macro") for chips in drawn]
-    spread = summarise(probabilities, labels, 4, GROUPS, resamples=4000).macro_f1
+    spread = summarize_accuracy(probabilities, labels, 4, GROUPS, resamples=4000).macro_f1
     assert (spread.low, spread.high) == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), abs=0.01)
 
 
 def test_as_it_stands_in_metrics_json():
-    found = summarise(np.array([0, 0]), np.array([0, 1]), 3, {"head": [0], "tail": [1, 2]}).to_dict(["a", "b", "c"])
+    found = summarize_accuracy(np.array([0, 0]), np.array([0, 1]), 3, {"head": [0], "tail": [1, 2]}).to_dict(
+        ["a", "b", "c"]
+    )
     assert found["head"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert found["medium"] is None
     assert found["worst"] == {"class": "b", "value": 0.0}
@@ -127,4 +129,4 @@ def test_as_it_stands_in_metrics_json():
 )
 def test_refuses(outputs, labels, groups, reason):
     with pytest.raises(ValueError, match=reason):
-        summarise(np.array(outputs), np.array(labels), 2, groups)
+        summarize_accuracy(np.array(outputs), np.array(labels), 2, groups)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from rsft.metrics.accuracy import summarise
-from rsft.metrics.paired import compare
+from rsft.metrics.accuracy import summarize_accuracy
+from rsft.metrics.paired import compare_predictions
 
 GROUPS = {"head": [0, 1], "tail": [2, 3]}
 
@@ -18,8 +18,8 @@ def two(seed, count=400):
 
 def test_differences_are_those_of_the_summaries():
     first, second, labels = two(0)
-    found = compare(first, second, labels, GROUPS).differences
-    summaries = [summarise(predicted, labels, 4, GROUPS) for predicted in (first, second)]
+    found = compare_predictions(first, second, labels, GROUPS).differences
+    summaries = [summarize_accuracy(predicted, labels, 4, GROUPS) for predicted in (first, second)]
     assert set(found) == {"micro", "macro", "avg", "head", "tail"}
     for name, difference in found.items():
         values = [getattr(summary, name).value for summary in summaries]
@@ -32,8 +32,8 @@ def test_pairing_narrows_the_interval():
     labels = rng.integers(0, 2, 500)
     first = np.where(rng.random(500) < 0.7, labels, 1 - labels)
     second = np.where(rng.random(500) < 0.98, first, labels)
-    paired = compare(first, second, labels, {}).differences["micro"]
-    alone = summarise(first, labels, 2, {}).micro
+    paired = compare_predictions(first, second, labels, {}).differences["micro"]
+    alone = summarize_accuracy(first, labels, 2, {}).micro
     assert paired.high - paired.low < (alone.high - alone.low) / 3
 
 
@@ -43,13 +43,13 @@ def test_the_interval_is_that_of_resampled_chips():
     by_class = [np.flatnonzero(labels == index) for index in (0, 1, 3)]
     gain = (first == labels).astype(float) - (second == labels)
     gains = [np.mean([gain[rng.choice(own, len(own))].mean() for own in by_class]) for _ in range(3000)]
-    spread = compare(first, second, labels, GROUPS, resamples=4000).differences["macro"]
+    spread = compare_predictions(first, second, labels, GROUPS, resamples=4000).differences["macro"]
     assert (spread.low, spread.high) == pytest.approx(tuple(np.quantile(gains, [0.025, 0.975])), abs=0.008)
 
 
 def test_mcnemar():
     first, second, labels = two(3)
-    found = compare(first, second, labels, GROUPS).mcnemar
+    found = compare_predictions(first, second, labels, GROUPS).mcnemar
     b = ((first == labels) & (second != labels)).sum()
     c = ((first != labels) & (second == labels)).sum()
     assert (found["all"].first, found["all"].second) == (b, c)
@@ -59,7 +59,7 @@ def test_mcnemar():
 
 def test_a_run_beside_itself():
     first, _, labels = two(4)
-    found = compare(first, first, labels, GROUPS)
+    found = compare_predictions(first, first, labels, GROUPS)
     assert found.mcnemar["all"].to_dict() == {"first": 0, "second": 0, "p": 1.0}
     assert found.differences["macro"].to_dict() == {"value": 0, "low": 0, "high": 0}
 
@@ -67,4 +67,4 @@ def test_a_run_beside_itself():
 @pytest.mark.parametrize(("first", "labels"), [([0], [0, 1]), ([], [])])
 def test_refuses(first, labels):
     with pytest.raises(ValueError, match="same chips"):
-        compare(np.array(first, int), np.array(first, int), np.array(labels, int), {})
+        compare_predictions(np.array(first, int), np.array(first, int), np.array(labels, int), {})

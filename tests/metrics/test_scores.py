@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, top_k_accuracy_score
 
-from rsft.metrics.accuracy import summarise
-from rsft.metrics.bootstrap import MANY, resampled_means
+from rsft.metrics.accuracy import summarize_accuracy
+from rsft.metrics.bootstrap import NORMAL_APPROXIMATION_MIN, resampled_means
 
 
 def case(seed, absent=()):
@@ -15,7 +15,7 @@ def case(seed, absent=()):
 @pytest.mark.parametrize("absent", [(), (1,), (0, 3)])
 def test_agree_with_scikit_learn(absent):
     probabilities, labels = case(len(absent), absent)
-    found = summarise(probabilities, labels, 5, {})
+    found = summarize_accuracy(probabilities, labels, 5, {})
     weights = (1 / np.bincount(labels, minlength=5).clip(1))[labels]
     assert found.top2.value == pytest.approx(top_k_accuracy_score(labels, probabilities, k=2, labels=range(5)))
     assert found.log_loss.value == pytest.approx(
@@ -26,20 +26,22 @@ def test_agree_with_scikit_learn(absent):
 
 
 def test_equal_probabilities_go_to_the_lower_index_as_in_argmax():
-    found = summarise(np.full((3, 3), 1 / 3), np.array([0, 1, 2]), 3, {})
+    found = summarize_accuracy(np.full((3, 3), 1 / 3), np.array([0, 1, 2]), 3, {})
     assert (found.micro.value, found.top2.value) == pytest.approx((1 / 3, 2 / 3))
 
 
 def test_no_probability_for_the_truth_is_finite():
-    assert summarise(np.array([[1.0, 0.0]]), np.array([1]), 2, {}).log_loss.value == pytest.approx(36.04, abs=0.01)
+    assert summarize_accuracy(np.array([[1.0, 0.0]]), np.array([1]), 2, {}).log_loss.value == pytest.approx(
+        36.04, abs=0.01
+    )
 
 
 def test_bare_predictions_have_neither():
-    found = summarise(np.array([0, 1]), np.array([0, 1]), 2, {})
+    found = summarize_accuracy(np.array([0, 1]), np.array([0, 1]), 2, {})
     assert (found.top2, found.log_loss, found.ece) == (None, None, None)
 
 
-@pytest.mark.parametrize("count", [50, MANY + 1])
+@pytest.mark.parametrize("count", [50, NORMAL_APPROXIMATION_MIN + 1])
 def test_means_spread_as_theory_says(count):
     rng = np.random.default_rng(0)
     values = rng.exponential(size=count)

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from rsft.metrics.separation import class_distances, distance_by_group
+from rsft.metrics.separation import class_mean_distances, distance_by_group
 
 
 def test_right_angles_are_one_opposites_two_and_length_counts_for_nothing():
     features = np.array([[5.0, 0.0], [0.1, 0.0], [0.0, 3.0], [-1.0, 0.0]])
-    found = class_distances(features, np.array([0, 0, 1, 2]), 4)
+    found = class_mean_distances(features, np.array([0, 0, 1, 2]), 4)
     assert found[:3] == pytest.approx([1.5, 1.0, 1.5])
     assert np.isnan(found[3])
 
@@ -17,5 +17,5 @@ def test_groups_by_index():
 
 
 def test_one_class_has_nothing_to_be_far_from():
-    found = class_distances(np.ones((3, 2)), np.zeros(3, int), 2)
+    found = class_mean_distances(np.ones((3, 2)), np.zeros(3, int), 2)
     assert np.isnan(found).all() and distance_by_group(found, {})["all"] is None

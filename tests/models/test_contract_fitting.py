@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from rsft.backbones import Backbone
-from rsft.data.imagery.stretch import AS_IT_IS, CHIP_MAX
+from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH
 from rsft.errors import DataError, RequestError
-from rsft.models.contract_fitting import contract_of
-from rsft.recipe.schema import Data, Recipe, Train
+from rsft.models.contract_fitting import fit_contract
+from rsft.recipe.schema import DataSection, Recipe, TrainSection
 
 
 def recipe(**data):
-    return Recipe(name="x", data=Data(root="x", size=32, **data), train=Train(epochs=1))
+    return Recipe(name="x", data=DataSection(root="x", size=32, **data), train=TrainSection(epochs=1))
 
 
 def encoder(*planes, unit="uint8", mean=0.5, std=0.25):
@@ -26,14 +26,14 @@ def never(unit):
 
 
 def test_bytes_need_no_measuring():
-    contract = contract_of(recipe(), encoder("gray", "gray", "gray"), ["gray"], ["uint8"], never)
-    assert contract.units == {"uint8": (AS_IT_IS,) * 3}
+    contract = fit_contract(recipe(), encoder("gray", "gray", "gray"), ["gray"], ["uint8"], never)
+    assert contract.units == {"uint8": (IDENTITY_STRETCH,) * 3}
     assert contract.mean == (0.5,) * 3 and contract.statistics == {}
 
 
 def test_percentiles_of_each_plane_in_the_wanted_unit():
     planes = encoder("VV", "VH", "VV - VH")
-    contract = contract_of(recipe(unit="db"), planes, ["VV", "VH"], ["sigma0"], sigma0)
+    contract = fit_contract(recipe(unit="db"), planes, ["VV", "VH"], ["sigma0"], sigma0)
     values = 10 * np.log10(np.stack(sigma0("sigma0")))
     vv, vh, ratio = contract.units["db"]
     assert (vv.low, vv.high) == pytest.approx(np.percentile(values[..., 0], [0.5, 99.5]), abs=0.5)
@@ -46,32 +46,32 @@ def test_percentiles_of_each_plane_in_the_wanted_unit():
 
 def test_units_that_cannot_be_converted_keep_their_own_stretch():
     chips = {"uint8": [], "uint16": [np.full((4, 4, 1), 900, np.uint16)]}
-    contract = contract_of(recipe(), encoder("gray"), ["gray"], ["uint8", "uint16"], chips.__getitem__)
-    assert contract.units["uint8"] == (AS_IT_IS,)
+    contract = fit_contract(recipe(), encoder("gray"), ["gray"], ["uint8", "uint16"], chips.__getitem__)
+    assert contract.units["uint8"] == (IDENTITY_STRETCH,)
     assert contract.units["uint16"][0].high == pytest.approx(900, rel=1e-3)
 
 
 def test_digital_numbers_declared_as_amplitude():
     wishes = recipe(declare="amplitude", stretch="chip-max")
-    contract = contract_of(wishes, encoder("VV"), ["VV"], ["uint8"], never)
+    contract = fit_contract(wishes, encoder("VV"), ["VV"], ["uint8"], never)
     assert contract.units == {"amplitude": (CHIP_MAX,)} and contract.digital == "amplitude"
 
 
 def test_a_calibration_that_is_missing():
     chips = [np.full((4, 4, 1), 7, np.uint16)]
     with pytest.raises(DataError, match="amplitude cannot become db") as caught:
-        contract_of(recipe(unit="db", declare="amplitude"), encoder("VV"), ["VV"], ["uint16"], lambda unit: chips)
-    assert "calibration" in caught.value.fix
+        fit_contract(recipe(unit="db", declare="amplitude"), encoder("VV"), ["VV"], ["uint16"], lambda unit: chips)
+    assert "calibration" in caught.value.hint
 
 
 def test_a_backbone_trained_on_decibels():
     physical = encoder("VV", unit="db", mean=-12.5, std=5.0)
-    contract = contract_of(recipe(stretch=[-25.0, 0.0]), physical, ["VV"], ["sigma0"], never)
+    contract = fit_contract(recipe(stretch=[-25.0, 0.0]), physical, ["VV"], ["sigma0"], never)
     assert list(contract.units) == ["db"]
     assert (contract.mean, contract.std) == ((0.5,), (0.2,))
     for wishes in ({"unit": "sigma0"}, {"stretch": "chip-max"}):
         with pytest.raises(RequestError):
-            contract_of(recipe(**wishes), physical, ["VV"], ["sigma0"], sigma0)
+            fit_contract(recipe(**wishes), physical, ["VV"], ["sigma0"], sigma0)
 
 
 @pytest.mark.parametrize(
@@ -79,5 +79,5 @@ def test_a_backbone_trained_on_decibels():
     [([], None), ([10.0, 10.0], 10.0), ([9.5, 10.0, 10.5], 10.0), ([10.0, float("nan")], None), ([1.0, 10.0], None)],
 )
 def test_the_spacing_that_all_chips_share(spacings, common):
-    contract = contract_of(recipe(), encoder("gray"), ["gray"], ["uint8"], never, spacings)
+    contract = fit_contract(recipe(), encoder("gray"), ["gray"], ["uint8"], never, spacings)
     assert contract.spacing_m == common

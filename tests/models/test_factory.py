@@ -6,7 +6,7 @@ import torch
 from rsft.backbones import load_backbone
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import pooled_features
+from rsft.models.classifier import extract_features
 from rsft.models.factory import build_classifier, choose_device, load_classifier, load_encoder
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -45,8 +45,8 @@ def test_tensors_that_do_not_fit(run):
 def test_pooling():
     vit = load_backbone("vit_tiny_patch8_64.simship", 32).vit
     tokens = vit.forward_features(IMAGES)
-    assert torch.equal(pooled_features(vit, IMAGES, "token"), tokens[:, 0])
-    assert torch.allclose(pooled_features(vit, IMAGES, "avg"), tokens[:, 1:].mean(1))
+    assert torch.equal(extract_features(vit, IMAGES, "token"), tokens[:, 0])
+    assert torch.allclose(extract_features(vit, IMAGES, "avg"), tokens[:, 1:].mean(1))
 
 
 def test_device():

@@ -2,13 +2,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from rsft.models.outputs import outputs_of
+from rsft.models.outputs import collect_outputs
 
 
 class Doubling(nn.Linear):
     """Features are the inputs, logits their doubles."""
 
-    def answer(self, x):
+    def predict(self, x):
         return 2 * x, x
 
 
@@ -16,7 +16,7 @@ def test_batches_are_joined_in_order_and_counted():
     inputs = torch.arange(12.0).reshape(6, 2)
     told = []
     batches = [(part, torch.zeros(len(part))) for part in inputs.split(4)]
-    found = outputs_of(Doubling(1, 1), batches, told.append)
+    found = collect_outputs(Doubling(1, 1), batches, told.append)
     np.testing.assert_array_equal(found.features, inputs.numpy())
     np.testing.assert_array_equal(found.logits, 2 * inputs.numpy())
     assert told == [4, 6] and found.logits.dtype == np.float32

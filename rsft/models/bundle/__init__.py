@@ -1,1 +1,1 @@
-"""What a run leaves behind: everything that is needed to classify new chips, except the backbone itself."""
+"""The bundle: what a run leaves behind and `rsft predict` needs, except the backbone."""

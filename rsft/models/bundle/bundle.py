@@ -1,4 +1,4 @@
-"""The bundle itself: saved whole, opened only if nothing in it was altered."""
+"""The bundle: saved atomically, and opened only if no file was changed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from rsft import __version__
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.manifest import (
-    CONFIDENCE,
-    COPY,
-    FORMAT,
-    INDEX,
-    RECIPE,
-    WEIGHTS,
+    BUNDLE_FORMAT,
+    CONFIDENCE_FILE,
+    COPY_HINT,
+    INDEX_FILE,
+    RECIPE_FILE,
+    WEIGHTS_FILE,
     BackboneId,
-    Index,
-    altered,
+    BundleIndex,
+    find_altered_files,
     read_index,
 )
-from rsft.models.uncertainty.calibrator import Confidence
+from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import Recipe
-from rsft.utils.atomic_files import replacing_folder, sha256, write_bytes, write_text
+from rsft.utils.atomic_files import atomic_folder, sha256, write_bytes, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,20 +35,20 @@ _RUNS = "runs."
 
 @dataclass(frozen=True)
 class Bundle:
-    """Adapter, head and modulator with what they mean.
+    """Learned tensors (PEFT modules, head, gamma) with everything needed to classify chips with them.
 
     Attributes:
-        recipe: the resolved recipe that made it.
-        classes: names, in the order of the logits.
+        recipe: the resolved recipe of the run.
+        classes: names in the order of the logits.
         groups: class names of head, medium and tail.
-        train_counts: training chips of each class.
-        contract: what a chip must be.
-        backbone_sha256: hash of the frozen weights that it belongs to.
-        tensors: adapter, "gamma" and "head.*"; of an average of several runs each with "runs.<number>." before it.
-        metrics: accuracy on the validation chips when training ended; empty where it was never measured.
-        confidence: how far its answers can be trusted; None where it was never fitted.
-        sha256: of the whole bundle, as its index names it; empty until it is saved.
-        rsft_version: that saved it.
+        train_counts: number of training chips of each class.
+        contract: what a chip must be, and how it becomes the network's input.
+        backbone_sha256: hash of the frozen weights.
+        tensors: PEFT modules, "gamma" and "head.*"; in an average of several runs each has the prefix "runs.<number>.".
+        metrics: accuracy on the validation chips after training; empty if it was not measured.
+        calibrator: estimates the confidence of predictions; None if it was not fitted.
+        sha256: hash of the whole bundle, from its index; empty until the bundle is saved.
+        rsft_version: version that saved the bundle.
     """
 
     recipe: Recipe
@@ -59,23 +59,23 @@ class Bundle:
     backbone_sha256: str
     tensors: dict[str, Tensor] = field(repr=False)
     metrics: dict[str, Any] = field(default_factory=dict)
-    confidence: Confidence | None = field(default=None, repr=False)
+    calibrator: Calibrator | None = field(default=None, repr=False)
     sha256: str = ""
     rsft_version: str = __version__
 
     def save(self, folder: Path) -> str:
-        """Write the bundle as `folder`, whole or not at all, and return its hash."""
+        """Write the bundle as `folder` atomically and return its hash."""
         from safetensors.numpy import save as save_arrays
         from safetensors.torch import save
 
-        with replacing_folder(folder) as temporary:
+        with atomic_folder(folder) as temporary:
             tensors = {key: value.detach().cpu().contiguous() for key, value in self.tensors.items()}
-            write_bytes(temporary / WEIGHTS, save(tensors))
-            write_text(temporary / RECIPE, dump_recipe(self.recipe))
-            if self.confidence is not None:
-                write_bytes(temporary / CONFIDENCE, save_arrays(self.confidence.tensors()))
-            index = Index(
-                format=FORMAT,
+            write_bytes(temporary / WEIGHTS_FILE, save(tensors))
+            write_text(temporary / RECIPE_FILE, dump_recipe(self.recipe))
+            if self.calibrator is not None:
+                write_bytes(temporary / CONFIDENCE_FILE, save_arrays(self.calibrator.tensors()))
+            index = BundleIndex(
+                format=BUNDLE_FORMAT,
                 rsft_version=__version__,
                 name=self.recipe.name,
                 backbone=BackboneId(name=self.recipe.backbone.name, sha256=self.backbone_sha256),
@@ -86,48 +86,61 @@ class Bundle:
                 metrics=self.metrics,
                 files={path.name: sha256(path) for path in sorted(temporary.iterdir())},
             )
-            text, digest = index.sealed()
-            write_text(temporary / INDEX, text)
+            text, digest = index.serialize()
+            write_text(temporary / INDEX_FILE, text)
         return digest
 
     @classmethod
     def load(cls, folder: Path) -> Bundle:
-        """Open a bundle, or the newest one of a run's or a recipe's folder (`find_bundle`).
+        """Open a bundle.
+
+        Args:
+            folder: a bundle, a run folder, or runs/<recipe>, of which the newest run counts (`find_bundle`).
+
+        Returns:
+            The bundle.
 
         Raises:
-            RequestError: `folder` is no bundle.
-            WeightsError: it is of another format, incomplete, altered, or holds a file that is not its own.
-            RecipeError: its recipe is one that this rsft does not know.
+            RequestError: `folder` holds no bundle.
+            WeightsError: the bundle has another format, is incomplete or changed, or holds a foreign file.
+            RecipeError: this version of rsft does not know its recipe.
         """
         folder = find_bundle(folder)
         index, digest = read_index(folder)
-        faults = altered(folder, index)
+        faults = find_altered_files(folder, index)
         if faults:
-            raise WeightsError("; ".join(faults), folder, COPY)
-        return open_checked(folder, index, digest)
+            raise WeightsError("; ".join(faults), folder, COPY_HINT)
+        return read_verified_bundle(folder, index, digest)
 
     @property
     def members(self) -> list[dict[str, Tensor]]:
-        """What each of the runs learned that are averaged here; it is one, as a rule."""
+        """The learned tensors of each run: usually one, several for an average of runs."""
         if not all(key.startswith(_RUNS) for key in self.tensors):
             return [self.tensors]
         members: dict[int, dict[str, Tensor]] = {}
         for key, tensor in self.tensors.items():
-            number, _, own = key.removeprefix(_RUNS).partition(".")
-            members.setdefault(int(number), {})[own] = tensor
+            number, _, name = key.removeprefix(_RUNS).partition(".")
+            members.setdefault(int(number), {})[name] = tensor
         return [members[number] for number in sorted(members)]
 
     @property
     def group_indices(self) -> dict[str, list[int]]:
-        """Head, medium and tail as class indices."""
+        """The class indices of head, medium and tail."""
         return {group: [self.classes.index(name) for name in names] for group, names in self.groups.items()}
 
 
-def combine(recipe: Recipe, bundles: Sequence[Bundle]) -> Bundle:
-    """The average of several runs of `recipe`, which differ by their seed alone; without confidence, and not saved.
+def combine_bundles(recipe: Recipe, bundles: Sequence[Bundle]) -> Bundle:
+    """Combine several runs of a recipe, which differ only in their seed, into one bundle that averages them.
+
+    Args:
+        recipe: of the combined bundle.
+        bundles: one for each run.
+
+    Returns:
+        A bundle without calibrator and metrics, not saved.
 
     Raises:
-        WeightsError: they are of other data or another backbone.
+        WeightsError: the runs have different data or backbones.
     """
     first = bundles[0]
     for other in bundles[1:]:
@@ -136,30 +149,38 @@ def combine(recipe: Recipe, bundles: Sequence[Bundle]) -> Bundle:
             first.contract,
             first.backbone_sha256,
         ):
-            raise WeightsError("the runs to average are of other data or another backbone", fix="train them again")
+            raise WeightsError("the runs to average have different data or backbones", hint="train them again")
     tensors = {f"{_RUNS}{i}.{key}": value for i, bundle in enumerate(bundles) for key, value in bundle.tensors.items()}
-    return replace(first, recipe=recipe, tensors=tensors, metrics={}, confidence=None, sha256="")
+    return replace(first, recipe=recipe, tensors=tensors, metrics={}, calibrator=None, sha256="")
 
 
-def open_checked(folder: Path, index: Index, digest: str) -> Bundle:
-    """The bundle whose index and files were looked at already.
+def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundle:
+    """Read a bundle whose files have been verified against its index.
+
+    Args:
+        folder: of the bundle.
+        index: from `read_index`.
+        digest: from `read_index`.
+
+    Returns:
+        The bundle.
 
     Raises:
-        WeightsError: a file that holds no tensors, or not those that it should.
-        RecipeError: its recipe is one that this rsft does not know.
+        WeightsError: a file holds no tensors, or lacks an expected one.
+        RecipeError: this version of rsft does not know its recipe.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file as load_arrays
     from safetensors.torch import load_file
 
     try:
-        tensors = load_file(folder / WEIGHTS)
-        arrays = load_arrays(folder / CONFIDENCE) if CONFIDENCE in index.files else None
-        confidence = None if arrays is None else Confidence.from_tensors(arrays)
+        tensors = load_file(folder / WEIGHTS_FILE)
+        arrays = load_arrays(folder / CONFIDENCE_FILE) if CONFIDENCE_FILE in index.files else None
+        calibrator = None if arrays is None else Calibrator.from_tensors(arrays)
     except (SafetensorError, KeyError) as error:
-        raise WeightsError(f"the tensors cannot be read: {error}", folder, COPY) from error
+        raise WeightsError(f"the tensors cannot be read: {error}", folder, COPY_HINT) from error
     return Bundle(
-        recipe=load_recipe(folder / RECIPE),
+        recipe=load_recipe(folder / RECIPE_FILE, stored=True),
         classes=index.classes,
         groups=index.groups,
         train_counts=index.train_counts,
@@ -167,21 +188,28 @@ def open_checked(folder: Path, index: Index, digest: str) -> Bundle:
         backbone_sha256=index.backbone.sha256,
         tensors=tensors,
         metrics=index.metrics,
-        confidence=confidence,
+        calibrator=calibrator,
         sha256=digest,
         rsft_version=index.rsft_version,
     )
 
 
 def find_bundle(folder: Path) -> Path:
-    """The bundle at `folder`: itself, that of the run runs/<recipe>/<number>, or the newest of runs/<recipe>.
+    """Return the folder of a bundle.
+
+    Args:
+        folder: the bundle itself, a run folder runs/<recipe>/<number>, or runs/<recipe>, of which the newest run that
+            has a bundle counts.
+
+    Returns:
+        The bundle's folder.
 
     Raises:
-        RequestError: there is none.
+        RequestError: `folder` holds no bundle.
     """
     numbered = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
     newest_first = sorted(numbered, key=lambda path: int(path.name), reverse=True)
     for candidate in (folder, folder / "bundle", *(path / "bundle" for path in newest_first)):
-        if (candidate / INDEX).is_file():
+        if (candidate / INDEX_FILE).is_file():
             return candidate
-    raise RequestError("there is no bundle", folder, "give the folder bundle/ of a run, the run's, or runs/<recipe>")
+    raise RequestError("no bundle found", folder, "give the folder bundle/ of a run, the run folder, or runs/<recipe>")

@@ -1,4 +1,4 @@
-"""bundle.json: what the tensors mean, a hash of every other file, and one of itself."""
+"""The index of a bundle, bundle.json: what the tensors mean, and the hashes of all files and of the index itself."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from rsft.data.imagery.contract import Contract
 from rsft.errors import WeightsError
 from rsft.utils.atomic_files import sha256
 
-FORMAT = 2
-"""Version of the layout. Of format 1, whose index has no hash of itself, bundles are read as well."""
+BUNDLE_FORMAT = 2
+"""Version of the layout. Bundles of format 1, whose index has no hash of itself, can be read too."""
 
-INDEX, WEIGHTS, RECIPE = "bundle.json", "weights.safetensors", "recipe.yaml"
-CONFIDENCE = "confidence.safetensors"
+INDEX_FILE, WEIGHTS_FILE, RECIPE_FILE = "bundle.json", "weights.safetensors", "recipe.yaml"
+CONFIDENCE_FILE = "confidence.safetensors"
 
-COPY = "copy the whole bundle again; `rsft bundle verify` lists every fault"
-_SEAL = "sha256"  # of the index, among its own keys
+COPY_HINT = "copy the whole bundle again; `rsft bundle verify` lists all faults"
+_DIGEST_KEY = "sha256"  # the key of the index that holds its own hash
 
 
 class BackboneId(BaseModel):
-    """The frozen weights that a bundle belongs to."""
+    """Name and hash of the frozen weights that a bundle needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,17 +32,17 @@ class BackboneId(BaseModel):
     sha256: str
 
 
-class Index(BaseModel):
+class BundleIndex(BaseModel):
     """The keys of bundle.json.
 
     Attributes:
         format: version of the layout.
-        rsft_version: that wrote it.
+        rsft_version: version that wrote the bundle.
         name: of the recipe.
-        classes: names, in the order of the logits.
+        classes: names in the order of the logits.
         groups: class names of head, medium and tail.
-        train_counts: training chips of each class.
-        metrics: accuracy on the validation chips when training ended.
+        train_counts: number of training chips of each class.
+        metrics: accuracy on the validation chips after training.
         files: SHA-256 of every other file of the bundle.
     """
 
@@ -60,70 +60,85 @@ class Index(BaseModel):
     files: dict[str, str]
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Index:
+    def _check_consistency(self) -> BundleIndex:
         if len(set(self.classes)) != len(self.classes) or len(self.train_counts) != len(self.classes):
-            raise ValueError("each class has one name and one count")
+            raise ValueError("each class needs one name and one count")
         if not {name for names in self.groups.values() for name in names} <= set(self.classes):
-            raise ValueError("a group names a class that there is not")
-        if not {WEIGHTS, RECIPE} <= set(self.files) <= {WEIGHTS, RECIPE, CONFIDENCE}:
-            raise ValueError(f"the files of a bundle are {WEIGHTS}, {RECIPE} and {CONFIDENCE}")
+            raise ValueError("a group names an unknown class")
+        if not {WEIGHTS_FILE, RECIPE_FILE} <= set(self.files) <= {WEIGHTS_FILE, RECIPE_FILE, CONFIDENCE_FILE}:
+            raise ValueError(f"the files of a bundle are {WEIGHTS_FILE}, {RECIPE_FILE} and {CONFIDENCE_FILE}")
         return self
 
-    def sealed(self) -> tuple[str, str]:
-        """As the text of bundle.json, and the hash that it holds of itself."""
-        facts = self.model_dump(mode="json")
-        found = seal(facts)
-        return json.dumps(facts | {_SEAL: found}, indent=1), found
+    def serialize(self) -> tuple[str, str]:
+        """Return the text of bundle.json, and the hash of the index that it contains."""
+        content = self.model_dump(mode="json")
+        digest = index_digest(content)
+        return json.dumps(content | {_DIGEST_KEY: digest}, indent=1), digest
 
 
-def seal(facts: dict[str, Any]) -> str:
-    """SHA-256 over all keys of an index but `sha256`, sorted, as JSON without spaces."""
-    own = {key: value for key, value in facts.items() if key != _SEAL}
-    return hashlib.sha256(json.dumps(own, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def index_digest(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of all keys of an index except `sha256`, sorted, as JSON without spaces."""
+    hashed = {key: value for key, value in content.items() if key != _DIGEST_KEY}
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def read_index(folder: Path) -> tuple[Index, str]:
-    """The index of the bundle in `folder`, and its hash: in format 1 that of the file.
+def read_index(folder: Path) -> tuple[BundleIndex, str]:
+    """Read the index of a bundle.
+
+    Args:
+        folder: of the bundle.
+
+    Returns:
+        The index, and its hash; in format 1 the hash of the file.
 
     Raises:
-        WeightsError: it is damaged, edited, or of a format that this rsft does not read.
+        WeightsError: the index is damaged, edited, or has an unknown format.
     """
-    text = (folder / INDEX).read_bytes()
+    text = (folder / INDEX_FILE).read_bytes()
     try:
-        facts = json.loads(text)
-        form, version = facts["format"], facts["rsft_version"]
+        content = json.loads(text)
+        version, rsft_version = content["format"], content["rsft_version"]
     except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{INDEX} is damaged", folder, COPY) from error
-    if form not in (1, FORMAT):
-        raise WeightsError(f"bundle format {form}; this rsft reads 1 and {FORMAT}", folder, f"use rsft {version}")
-    if form == 1:
-        _refuse_the_first(facts, folder)
-    elif facts.get(_SEAL) != seal(facts):
-        raise WeightsError(f"{INDEX} was edited: it does not have the hash that it names", folder, COPY)
+        raise WeightsError(f"{INDEX_FILE} is damaged", folder, COPY_HINT) from error
+    if version not in (1, BUNDLE_FORMAT):
+        what = f"bundle format {version}; this version of rsft reads 1 and {BUNDLE_FORMAT}"
+        raise WeightsError(what, folder, f"use rsft {rsft_version}")
+    if version == 1:
+        _refuse_contract_without_planes(content, folder)
+    elif content.get(_DIGEST_KEY) != index_digest(content):
+        raise WeightsError(f"{INDEX_FILE} was edited: its hash is not the one that it names", folder, COPY_HINT)
     try:
-        index = Index.model_validate({key: value for key, value in facts.items() if key != _SEAL})
+        index = BundleIndex.model_validate({key: value for key, value in content.items() if key != _DIGEST_KEY})
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        place = ".".join(map(str, fault["loc"])) or "its keys"
-        raise WeightsError(f"{INDEX} is damaged: {place}: {fault['msg']}", folder, COPY) from error
-    return index, seal(facts) if form != 1 else hashlib.sha256(text).hexdigest()
+        details = error.errors(include_url=False)[0]
+        key = ".".join(map(str, details["loc"])) or "its keys"
+        raise WeightsError(f"{INDEX_FILE} is damaged: {key}: {details['msg']}", folder, COPY_HINT) from error
+    return index, index_digest(content) if version != 1 else hashlib.sha256(text).hexdigest()
 
 
-def altered(folder: Path, index: Index) -> list[str]:
-    """What of the files is not as the index says; hidden files do not count."""
+def find_altered_files(folder: Path, index: BundleIndex) -> list[str]:
+    """Compare the files of a bundle with its index; hidden files are ignored.
+
+    Args:
+        folder: of the bundle.
+        index: from `read_index`.
+
+    Returns:
+        One sentence for each file that is missing, changed, or not part of the bundle.
+    """
     faults = [
         f"{name} is missing or altered"
         for name, digest in index.files.items()
         if not (folder / name).is_file() or sha256(folder / name) != digest
     ]
-    known = {INDEX, *index.files}
-    strange = sorted(path.name for path in folder.iterdir() if path.name not in known and path.name[0] != ".")
-    return faults + [f"{name} does not belong to the bundle" for name in strange]
+    expected = {INDEX_FILE, *index.files}
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in expected and path.name[0] != ".")
+    return faults + [f"{name} does not belong to the bundle" for name in foreign]
 
 
-def _refuse_the_first(facts: dict[str, Any], folder: Path) -> None:
-    """The first bundles named no planes, and their backbone by the hash of a file: nothing can be held against it."""
-    contract = facts.get("contract")
+def _refuse_contract_without_planes(content: dict[str, Any], folder: Path) -> None:
+    """Refuse the first bundles: they name no planes, and they identify their backbone by the hash of a file."""
+    contract = content.get("contract")
     if isinstance(contract, dict) and "planes" not in contract:
         what = "the bundle is older than its format: it does not say what the network's inputs are"
-        raise WeightsError(what, folder, f"train it again: rsft finetune {folder / RECIPE}")
+        raise WeightsError(what, folder, f"train it again: rsft finetune {folder / RECIPE_FILE}")

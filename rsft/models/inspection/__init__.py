@@ -1,1 +1,1 @@
-"""A bundle looked at: what it is, whether it is whole, how it differs from another."""
+"""Inspection of bundles: describe, verify and compare."""

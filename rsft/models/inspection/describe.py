@@ -1,4 +1,4 @@
-"""What a bundle is, for a reader who did not train it."""
+"""Describe a bundle for a reader who did not train it."""
 
 from __future__ import annotations
 
@@ -6,104 +6,128 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import AS_IT_IS, Stretch
+from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
 from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.models.inspection.meta_model import draw
-from rsft.models.uncertainty.calibrator import COVERAGE, FLAGGED
+from rsft.models.inspection.meta_model import build_meta_model
+from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rsft.models.inspection.meta_model import Blueprint
+    from rsft.models.inspection.meta_model import MetaModel
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """The bundle at `folder` as JSON would hold it.
+def describe_bundle(folder: Path) -> dict[str, Any]:
+    """Describe a bundle as data for JSON.
+
+    Args:
+        folder: as in `find_bundle`.
 
     Returns:
-        name, folder, sha256, rsft_version, bytes, parameters and runs (more than one of an average); classes, each
-        with its name, group and training chips; chip (sentences: what one must be), backbone, method (its keys in the
-        recipe), scales (block -> position -> value, of an average the mean; None without a modulator), metrics,
-        confidence (None where it was not fitted).
+        name, folder, sha256, rsft_version, bytes, parameters; runs (1, or more for an average); classes (name, group
+        and number of training chips of each); chip (`describe_contract`); backbone; method (its recipe keys); scales
+        (block -> position -> scale, the mean of an average's runs; None without a modulator); metrics; confidence (None
+        without a calibrator).
 
     Raises:
-        RequestError, WeightsError, RecipeError: as `Bundle.load`; or a backbone that this rsft does not know.
+        RequestError: `folder` holds no bundle, or this version of rsft does not know its backbone.
+        WeightsError: the bundle is damaged or changed.
+        RecipeError: this version of rsft does not know its recipe.
     """
-    bundle, place = Bundle.load(folder), find_bundle(folder)
-    groups = {name: group for group, names in bundle.groups.items() for name in names}
-    blueprint = draw(bundle)
+    bundle, bundle_dir = Bundle.load(folder), find_bundle(folder)
+    group_of = {name: group for group, names in bundle.groups.items() for name in names}
+    meta_model = build_meta_model(bundle)
     peft = bundle.recipe.peft
     return {
         "name": bundle.recipe.name,
-        "folder": str(place),
+        "folder": str(bundle_dir),
         "sha256": bundle.sha256,
         "rsft_version": bundle.rsft_version,
-        "bytes": sum(path.stat().st_size for path in place.iterdir()),
+        "bytes": sum(path.stat().st_size for path in bundle_dir.iterdir()),
         "parameters": sum(tensor.numel() for tensor in bundle.tensors.values()),
         "runs": len(bundle.members),
         "classes": [
-            {"name": name, "group": groups.get(name), "train": count}
+            {"name": name, "group": group_of.get(name), "train": count}
             for name, count in zip(bundle.classes, bundle.train_counts, strict=True)
         ],
-        "chip": chip_words(bundle.contract),
+        "chip": describe_contract(bundle.contract),
         "backbone": {"name": bundle.recipe.backbone.name, "sha256": bundle.backbone_sha256},
-        "method": {"method": peft.method} | peft.model_dump(mode="json", include=set(peft.keys)),
-        "scales": scales(bundle.members, blueprint) if blueprint.sites else None,
+        "method": peft.model_dump(mode="json"),
+        "scales": mean_scales(bundle.members, meta_model) if meta_model.sites else None,
         "metrics": bundle.metrics,
-        "confidence": _confidence(bundle),
+        "confidence": _describe_calibrator(bundle),
     }
 
 
-def chip_words(contract: Contract) -> dict[str, str]:
-    """What a chip must be, in words, by what is asked for."""
+def describe_contract(contract: Contract) -> dict[str, str]:
+    """Describe in words what a chip must be.
+
+    Args:
+        contract: of a bundle.
+
+    Returns:
+        Sentences by subject: bands, unit, inputs, size, spacing and stretch (one for each unit).
+    """
     units = list(contract.units)
     inputs = ", ".join(contract.planes) if len(set(contract.planes)) > 1 else f"{contract.planes[0]}, repeated"
-    whole = f"{contract.size} x {contract.size} pixels"
-    words = {
+    size = f"resized to {contract.size} x {contract.size} pixels"
+    sentences = {
         "bands": ", ".join(contract.bands),
         "unit": " or ".join(units),
         "inputs": inputs if len(contract.planes) > 1 else contract.planes[0],
-        "size": f"the middle {contract.crop} x {contract.crop} pixels, brought to {whole}"
+        "size": f"the central {contract.crop} x {contract.crop} pixels, {size}"
         if contract.crop
-        else f"the whole chip, brought to {whole}",
-        "spacing": f"{contract.spacing_m:.4g} m a pixel" if contract.spacing_m else "any: training chips named none",
+        else f"the whole chip, {size}",
+        "spacing": f"{contract.spacing_m:.4g} m per pixel"
+        if contract.spacing_m
+        else "any: the training chips have no common spacing",
     }
     if contract.digital:
-        words["unit"] += f"; digital numbers are {contract.digital}"
+        sentences["unit"] += f"; digital numbers are {contract.digital}"
     for unit, stretches in contract.units.items():
-        planes = dict(zip(contract.planes, stretches, strict=True))
-        told = dict.fromkeys(map(_stretch_words, stretches))
-        each = next(iter(told)) if len(told) == 1 else "; ".join(f"{p}: {_stretch_words(s)}" for p, s in planes.items())
-        words["stretch" if len(units) == 1 else f"stretch of {unit}"] = each
-    return words
+        by_plane = {plane: _describe_stretch(s) for plane, s in zip(contract.planes, stretches, strict=True)}
+        distinct = list(dict.fromkeys(map(_describe_stretch, stretches)))
+        sentence = distinct[0] if len(distinct) == 1 else "; ".join(f"{p}: {text}" for p, text in by_plane.items())
+        sentences["stretch" if len(units) == 1 else f"stretch of {unit}"] = sentence
+    return sentences
 
 
-def _stretch_words(stretch: Stretch) -> str:
-    if stretch == AS_IT_IS:
-        return "bytes stay as they are"
-    high = "the brightest of the chip" if stretch.high is None else f"{stretch.high:.4g}"
+def _describe_stretch(stretch: Stretch) -> str:
+    if stretch == IDENTITY_STRETCH:
+        return "bytes stay unchanged"
+    high = "the maximum of the chip" if stretch.high is None else f"{stretch.high:.4g}"
     return f"{stretch.low:.4g} is black, {high} is white" + (", log1p between" if stretch.curve == "log1p" else "")
 
 
-def scales(members: list[dict[str, Tensor]], blueprint: Blueprint) -> dict[int, dict[str, float]]:
-    """Block -> position -> softplus(gamma), the mean over the runs; 0 where a site was pruned."""
+def mean_scales(members: list[dict[str, Tensor]], meta_model: MetaModel) -> dict[int, dict[str, float]]:
+    """Return the learned scales of a bundle, averaged over its runs; 0 at pruned sites.
+
+    Args:
+        members: learned tensors of each run.
+        meta_model: of the bundle.
+
+    Returns:
+        Block -> position -> scale.
+    """
     import torch
 
-    values = torch.stack([torch.nn.functional.softplus(member["gamma"].float()) for member in members]).mean(dim=0)
+    from rsft.peft import gamma_to_scale
+
+    scales = torch.stack([gamma_to_scale(member["gamma"].float()) for member in members]).mean(dim=0)
     table: dict[int, dict[str, float]] = {}
-    for (block, position), value in zip(blueprint.sites, values.tolist(), strict=True):
-        table.setdefault(block, {})[position] = round(value, 6)
+    for (block, position), scale in zip(meta_model.sites, scales.tolist(), strict=True):
+        table.setdefault(block, {})[position] = round(scale, 6)
     return table
 
 
-def _confidence(bundle: Bundle) -> dict[str, Any] | None:
-    fitted = bundle.confidence
-    if fitted is None:
+def _describe_calibrator(bundle: Bundle) -> dict[str, Any] | None:
+    calibrator = bundle.calibrator
+    if calibrator is None:
         return None
     return {
-        "temperature": round(fitted.temperature, 6),
-        "chips": len(fitted.scores),
+        "temperature": round(calibrator.temperature, 6),
+        "chips": len(calibrator.scores),
         "coverage": COVERAGE,
-        "flagged": FLAGGED,
-        "notes": fitted.notes(bundle.classes),
+        "flagged": OOD_FALSE_POSITIVE_RATE,
+        "notes": calibrator.notes(bundle.classes),
     }

@@ -1,4 +1,4 @@
-"""Two bundles side by side."""
+"""Compare two bundles."""
 
 from __future__ import annotations
 
@@ -7,76 +7,84 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.inspection.describe import chip_words
-from rsft.recipe.load import flatten
+from rsft.models.inspection.describe import describe_contract
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-KINDS = ("adapter", "gamma", "head")
+TENSOR_KINDS = ("adapter", "gamma", "head")
+"""The kinds of learned tensors."""
 
 
-def compare(first: Path, second: Path) -> dict[str, Any]:
-    """What differs, as JSON would hold it; a part that is equal is empty.
+def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
+    """Compare two bundles and return the differences as data for JSON.
+
+    Args:
+        first: as in `find_bundle`.
+        second: as in `find_bundle`.
 
     Returns:
-        sha256 of both; recipe, classes, chip, backbone and metrics: name -> the two values, None where one lacks it
-        (of a class its number of training chips); tensors: of each kind that either holds, how many both have, only
-        the first and only the second; max, the largest absolute difference, and relative, the norm of the difference
-        by that of the first, both None where nothing can be compared.
+        sha256 of both bundles. recipe, classes, chip, backbone and metrics: name -> the two values, None if one bundle
+        lacks the name, and empty if nothing differs (the value of a class is its number of training chips). order: the
+        classes of both bundles, if they differ. tensors: for each kind the number of tensors in both, only in the first
+        and only in the second; max, the largest absolute difference; and relative, the norm of the difference divided
+        by that of the first. max and relative are None if no tensor can be compared.
 
     Raises:
-        RequestError, WeightsError, RecipeError: as `Bundle.load`.
+        RequestError: a folder holds no bundle.
+        WeightsError: a bundle is damaged or changed.
+        RecipeError: this version of rsft does not know a recipe.
     """
-    one, other = Bundle.load(first), Bundle.load(second)
-    both = (one, other)
+    bundles = Bundle.load(first), Bundle.load(second)
+    same_classes = bundles[0].classes == bundles[1].classes
     return {
-        "sha256": [each.sha256 for each in both],
-        "recipe": _apart([flatten(each.recipe) for each in both]),
-        "classes": _apart([dict(zip(each.classes, each.train_counts, strict=True)) for each in both]),
-        "order": [] if one.classes == other.classes else [list(each.classes) for each in both],
-        "chip": _apart([chip_words(each.contract) for each in both]),
-        "backbone": _apart([{each.recipe.backbone.name: each.backbone_sha256} for each in both]),
-        "metrics": _apart([_values(each.metrics) for each in both]),
-        "tensors": _tensors(one.tensors, other.tensors),
+        "sha256": [bundle.sha256 for bundle in bundles],
+        "recipe": _differences([bundle.recipe.flatten() for bundle in bundles]),
+        "classes": _differences([dict(zip(b.classes, b.train_counts, strict=True)) for b in bundles]),
+        "order": [] if same_classes else [list(bundle.classes) for bundle in bundles],
+        "chip": _differences([describe_contract(bundle.contract) for bundle in bundles]),
+        "backbone": _differences([{bundle.recipe.backbone.name: bundle.backbone_sha256} for bundle in bundles]),
+        "metrics": _differences([_metric_values(bundle.metrics) for bundle in bundles]),
+        "tensors": _diff_tensors(bundles[0].tensors, bundles[1].tensors),
     }
 
 
-def kind(name: str) -> str:
-    """Which of KINDS a tensor is, of an average too."""
-    own = name.split(".", 2)[2] if name.startswith("runs.") else name
-    return "gamma" if own == "gamma" else "head" if own.startswith("head.") else "adapter"
+def tensor_kind(name: str) -> str:
+    """Return which of `TENSOR_KINDS` a tensor is, given its name in a bundle."""
+    name = name.split(".", 2)[2] if name.startswith("runs.") else name
+    return "gamma" if name == "gamma" else "head" if name.startswith("head.") else "adapter"
 
 
-def _apart(both: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    keys = dict.fromkeys(key for each in both for key in each)
-    rows = {key: [each.get(key) for each in both] for key in keys}
+def _differences(pair: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    keys = dict.fromkeys(key for mapping in pair for key in mapping)
+    rows = {key: [mapping.get(key) for mapping in pair] for key in keys}
     return {key: values for key, values in rows.items() if values[0] != values[1]}
 
 
-def _values(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: found["value"] if isinstance(found, dict) else found for name, found in metrics.items()}
+def _metric_values(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: metric["value"] if isinstance(metric, dict) else metric for name, metric in metrics.items()}
 
 
-def _tensors(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
-    found = {}
-    for wanted in KINDS:
-        names, theirs = ({name for name in each if kind(name) == wanted} for each in (one, other))
-        shared = sorted(name for name in names & theirs if one[name].shape == other[name].shape)
-        if names or theirs:
-            counts = {"both": len(shared), "first": len(names) - len(shared), "second": len(theirs) - len(shared)}
-            found[wanted] = counts | _distance([(one[name], other[name]) for name in shared])
-    return found
+def _diff_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
+    differences = {}
+    for kind in TENSOR_KINDS:
+        names, other_names = ({name for name in state if tensor_kind(name) == kind} for state in (first, second))
+        shared = sorted(name for name in names & other_names if first[name].shape == second[name].shape)
+        if names or other_names:
+            counts = {"both": len(shared), "first": len(names) - len(shared), "second": len(other_names) - len(shared)}
+            differences[kind] = counts | _distance([(first[name], second[name]) for name in shared])
+    return differences
 
 
 def _distance(pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float | None]:
-    """A gamma of -inf, a site that is off, is no distance from another."""
+    """Return the distance between tensors; equal values of -inf, the gamma of pruned sites, have none."""
     if not pairs:
         return {"max": None, "relative": None}
-    largest = apart = norm = 0.0
+    largest = squared_distance = squared_norm = 0.0
     for first, second in pairs:
-        mine, theirs = first.double(), second.double()
-        gap = (mine - theirs).masked_fill(mine == theirs, 0.0)
-        largest = max(largest, float(gap.abs().max())) if gap.numel() else largest
-        apart, norm = apart + float(gap.square().sum()), norm + float(mine.square().sum())
-    return {"max": largest, "relative": (apart / norm) ** 0.5 if norm else None}
+        a, b = first.double(), second.double()
+        difference = (a - b).masked_fill(a == b, 0.0)
+        largest = max(largest, float(difference.abs().max())) if difference.numel() else largest
+        squared_distance += float(difference.square().sum())
+        squared_norm += float(a.square().sum())
+    return {"max": largest, "relative": (squared_distance / squared_norm) ** 0.5 if squared_norm else None}

@@ -1,4 +1,4 @@
-"""What a bundle's classifier is made of, without its weights: shapes alone, whether or not the backbone is here."""
+"""The classifier of a bundle without weights: the shapes of its tensors, even if the backbone is not installed."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from rsft.peft import Site
 
 if TYPE_CHECKING:
     from rsft.models.bundle.bundle import Bundle
-    from rsft.peft import Adapted
 
-_FIRST = "patch_embed.proj.weight"
+_INPUT_LAYER = "patch_embed.proj.weight"
 
 
 @dataclass(frozen=True)
-class Blueprint:
-    """The classifier that a recipe asks for, on no device.
+class MetaModel:
+    """The structure of a classifier on the meta device.
 
     Attributes:
-        sites: that the modulator scales, in the order of gamma; none without one.
-        shapes: of every tensor that is learned, by name.
-        depth: blocks of the transformer.
+        sites: the sites of the modulator, in the order of gamma; empty without a modulator.
+        shapes: of every learned tensor, by name.
+        depth: number of transformer blocks.
     """
 
     sites: tuple[Site, ...]
@@ -34,20 +33,25 @@ class Blueprint:
     depth: int
 
 
-def draw(bundle: Bundle) -> Blueprint:
-    """The blueprint of what `bundle` says that it holds.
+def build_meta_model(bundle: Bundle) -> MetaModel:
+    """Build the classifier of a bundle's recipe on the meta device.
+
+    Args:
+        bundle: an open bundle.
+
+    Returns:
+        Its sites, shapes and depth.
 
     Raises:
-        RequestError: a backbone, method or site that this rsft does not know.
+        RequestError: this version of rsft does not know the backbone, method or site.
     """
     recipe = bundle.recipe
-    card = find_card(recipe.backbone.name)
+    card = find_card(recipe.backbone.name, recipe.backbone.blocks)
     with torch.device("meta"):
         encoder = Backbone(card.name, "", card.build(recipe.data.size), card.mean, card.std, card.bands, card.unit)
         classifier = build_classifier(recipe, len(bundle.classes), encoder)
-    adapted: Adapted = classifier.adapted
-    sites = adapted.modulator.sites if adapted.modulator is not None else ()
+    modulator = classifier.adapted.modulator
     shapes = {name: tuple(tensor.shape) for name, tensor in classifier.learned_state().items()}
-    if _FIRST in shapes:  # trained, and made for the planes of the chips
-        shapes[_FIRST] = (shapes[_FIRST][0], len(bundle.contract.planes), *shapes[_FIRST][2:])
-    return Blueprint(sites, shapes, len(encoder.vit.blocks))
+    if _INPUT_LAYER in shapes:  # it is trained, with one input channel for each plane of the chips
+        shapes[_INPUT_LAYER] = (shapes[_INPUT_LAYER][0], len(bundle.contract.planes), *shapes[_INPUT_LAYER][2:])
+    return MetaModel(modulator.sites if modulator is not None else (), shapes, len(encoder.vit.blocks))

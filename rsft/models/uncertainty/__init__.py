@@ -1,1 +1,1 @@
-"""How far an answer can be trusted: calibrated probabilities, sets of classes, and chips unlike the training chips."""
+"""Uncertainty of predictions: calibrated probabilities, sets of classes, and out-of-distribution chips."""

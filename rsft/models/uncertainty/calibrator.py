@@ -1,4 +1,4 @@
-"""What is known, after training, of how far the answers of a classifier can be trusted."""
+"""The calibrator: fitted once on validation chips, it estimates the confidence of new predictions."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.models.uncertainty.conformal import chips_needed, limits
-from rsft.models.uncertainty.mahalanobis import fit_means, fit_whitening, nearest
+from rsft.models.uncertainty.conformal import class_thresholds, min_calibration_chips
+from rsft.models.uncertainty.mahalanobis import fit_class_means, fit_whitening, mahalanobis_distance
 from rsft.models.uncertainty.temperature_scaling import fit_temperature, log_softmax
 
 COVERAGE = 0.9
-"""Of the chips of each class, this share has the class in their set."""
+"""Share of the chips of each class whose set of classes contains their class."""
 
-FLAGGED = 0.05
-"""This share of the validation chips would be called strange; it is the rate of false alarms on chips like them."""
+OOD_FALSE_POSITIVE_RATE = 0.05
+"""Share of the validation chips that would be called out-of-distribution."""
 
 
-class Judgement(NamedTuple):
-    """What `Confidence.apply` says of N chips.
+class ConfidenceEstimate(NamedTuple):
+    """What `Calibrator.apply` returns for N chips.
 
     Attributes:
         probabilities: (N, C), calibrated; the most probable class is that of the logits.
-        sets: (N, C) bool, the classes that a chip may be; never empty.
-        ood: (N,) distance from the training chips as a multiple of the limit: above 1 a chip is strange.
+        sets: (N, C) bool, the classes that a chip may have; never empty.
+        ood: (N,) distance from the training chips divided by its limit; a chip above 1 is out-of-distribution.
     """
 
     probabilities: NDArray[np.float64]
@@ -35,16 +35,16 @@ class Judgement(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Confidence:
-    """Fitted once, on validation chips; kept in the bundle; applied to whatever the bundle classifies.
+class Calibrator:
+    """Fitted on validation chips, stored in the bundle, and applied to all predictions of the bundle.
 
     Attributes:
-        temperature: logits are divided by it.
+        temperature: divisor of the logits.
         scores: (N,) -log p of the true class of every validation chip, calibrated.
-        labels: (N,) their classes.
-        distances: (N,) their distances from the training chips.
+        labels: (N,) classes of the validation chips.
+        distances: (N,) distances of the validation chips from the training chips.
         means: (C, D) mean features of the training chips of every class; NaN for a class without any.
-        whitening: (D, D), under which the covariance within the classes is the identity.
+        whitening: (D, D), makes the covariance within the classes the identity.
     """
 
     temperature: float
@@ -64,25 +64,29 @@ class Confidence:
         train_features: NDArray[np.floating],
         train_labels: NDArray[np.integer],
     ) -> Self:
-        """From what the classifier, as it will predict, says of chips that it was not trained on.
+        """Fit to the outputs of the final classifier on chips that it was not trained on.
 
         Args:
             logits: (N, C) of the validation chips.
             labels: (N,) their classes.
             features: (N, D) their features.
-            train_features: (M, D) of training chips, not augmented.
+            train_features: (M, D) of training chips without augmentation.
             train_labels: (M,) their classes.
 
+        Returns:
+            The calibrator.
+
         Raises:
-            ValueError: no chip, shapes that do not belong together, or numbers that are not finite.
+            ValueError: an array is empty, has a wrong shape, or holds numbers that are not finite.
         """
-        _check(logits, labels, features, train_features, train_labels)
+        _validate(logits, labels, features, train_features, train_labels)
         temperature = fit_temperature(logits, labels)
-        means = fit_means(train_features, train_labels, logits.shape[1])
-        whitening = fit_whitening(train_features, train_labels, means)
-        kept = means.astype(np.float32), whitening.astype(np.float32)
+        means = fit_class_means(train_features, train_labels, logits.shape[1])
+        whitening = fit_whitening(train_features, train_labels, means).astype(np.float32)
+        means_32 = means.astype(np.float32)
+        distances = mahalanobis_distance(features, means_32, whitening)
         scores = -log_softmax(logits, temperature)[np.arange(len(labels)), labels]
-        return cls(temperature, scores, labels.astype(np.int64), nearest(features, *kept), *kept)
+        return cls(temperature, scores, labels.astype(np.int64), distances, means_32, whitening)
 
     def apply(
         self,
@@ -90,62 +94,82 @@ class Confidence:
         features: NDArray[np.floating],
         *,
         coverage: float = COVERAGE,
-        flagged: float = FLAGGED,
-    ) -> Judgement:
-        """Judge N chips by their logits (N, C) and features (N, D).
+        ood_false_positive_rate: float = OOD_FALSE_POSITIVE_RATE,
+    ) -> ConfidenceEstimate:
+        """Estimate the confidence of N predictions.
+
+        A set contains the most probable class, and every class whose p is at least the quantile 1 - coverage of its
+        validation chips. A class with too few validation chips (`classes_without_coverage`) is in every set.
 
         Args:
-            coverage: of the chips of each class, the share whose set shall hold the class; above 0 and below 1.
-            flagged: the share of the validation chips that would be called strange.
+            logits: (N, C).
+            features: (N, D).
+            coverage: share of the chips of each class whose set shall contain their class, above 0 and below 1.
+            ood_false_positive_rate: share of the validation chips that would be called out-of-distribution.
 
-        A set holds the most probable class, and every class whose p is not smaller than what its validation chips have
-        but for the share 1 - coverage. A class with too few of them (`scarce`) is in every set.
+        Returns:
+            Calibrated probabilities, sets of classes and distances.
         """
-        logs = log_softmax(logits, self.temperature)
-        sets = -logs <= limits(self.scores, self.labels, logs.shape[1], coverage)
-        sets[np.arange(len(logs)), logits.argmax(axis=1)] = True
-        limit = max(float(np.quantile(self.distances, 1 - flagged)), 1e-12)
-        return Judgement(np.exp(logs), sets, nearest(features, self.means, self.whitening) / limit)
+        log_probabilities = log_softmax(logits, self.temperature)
+        thresholds = class_thresholds(self.scores, self.labels, log_probabilities.shape[1], coverage)
+        sets = -log_probabilities <= thresholds
+        sets[np.arange(len(sets)), logits.argmax(axis=1)] = True
+        limit = max(float(np.quantile(self.distances, 1 - ood_false_positive_rate)), 1e-12)
+        ood = mahalanobis_distance(features, self.means, self.whitening) / limit
+        return ConfidenceEstimate(np.exp(log_probabilities), sets, ood)
 
     def was_fitted_on(self, logits: NDArray[np.floating], labels: NDArray[np.integer]) -> bool:
-        """Whether these are the chips that it was fitted on, of which it would speak too well."""
+        """Return whether these are the chips of the fit, for which the estimates are too optimistic.
+
+        Args:
+            logits: (N, C).
+            labels: (N,) class indices.
+        """
         if len(labels) != len(self.labels) or not np.array_equal(labels, self.labels):
             return False
         scores = -log_softmax(logits, self.temperature)[np.arange(len(labels)), labels]
         return bool(np.allclose(scores, self.scores, rtol=1e-3, atol=1e-3))
 
-    def scarce(self, coverage: float = COVERAGE) -> list[int]:
-        """The classes whose validation chips are too few for a coverage, so that they are in every set."""
+    def classes_without_coverage(self, coverage: float = COVERAGE) -> list[int]:
+        """Return the classes that are in every set, because they have too few validation chips for `coverage`."""
         counts = np.bincount(self.labels, minlength=len(self.means))
-        return np.flatnonzero(counts < chips_needed(coverage)).tolist()
+        return np.flatnonzero(counts < min_calibration_chips(coverage)).tolist()
 
     def notes(self, classes: Sequence[str], coverage: float = COVERAGE) -> list[str]:
-        """What the reader of a set must know, in sentences."""
-        scarce = [classes[index] for index in self.scarce(coverage)]
-        if not scarce:
+        """Return what a reader of the sets must know, in sentences.
+
+        Args:
+            classes: names in the order of the logits.
+            coverage: as in `apply`.
+
+        Returns:
+            No sentence or one.
+        """
+        names = [classes[index] for index in self.classes_without_coverage(coverage)]
+        if not names:
             return []
-        needed = chips_needed(coverage)
+        needed = min_calibration_chips(coverage)
         return [
             f"in every set, because fewer than {needed} validation chips cannot show a coverage of {coverage:.0%}: "
-            f"{', '.join(scarce)}"
+            f"{', '.join(names)}"
         ]
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """As arrays by name, for a file."""
+        """Return the attributes as arrays by name, for a file."""
         return {field.name: np.atleast_1d(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
-        """Take back what `tensors` gave.
+        """Return the calibrator of arrays from `tensors`.
 
         Raises:
-            KeyError: one is missing.
+            KeyError: an array is missing.
         """
         arrays = {field.name: tensors[field.name] for field in fields(cls) if field.name != "temperature"}
         return cls(temperature=float(tensors["temperature"][0]), **arrays)
 
 
-def _check(
+def _validate(
     logits: NDArray[np.floating],
     labels: NDArray[np.integer],
     features: NDArray[np.floating],
@@ -153,9 +177,9 @@ def _check(
     train_labels: NDArray[np.integer],
 ) -> None:
     if not len(labels) or not len(train_labels):
-        raise ValueError("there must be validation chips and training chips")
+        raise ValueError("at least one validation chip and one training chip are needed")
     if not len(labels) == len(logits) == len(features) or len(train_labels) != len(train_features):
-        raise ValueError("logits, labels and features must have a row a chip")
+        raise ValueError("logits, labels and features must have one row per chip")
     if features.shape[1] != train_features.shape[1]:
         raise ValueError(f"features of {features.shape[1]} and {train_features.shape[1]} columns")
     if not all(np.isfinite(array).all() for array in (logits, features, train_features)):

@@ -1,7 +1,7 @@
-"""Class-conditional conformal sets: of the chips of every class, at least the wanted share has it in their set.
+"""Class-conditional conformal sets: at least a given share of the chips of every class have it in their set.
 
-Split conformal prediction with the classes as Mondrian categories (Vovk et al. 2005; Sadinle et al. 2019,
-https://arxiv.org/abs/1609.00451, whose least ambiguous sets these are).
+This is split conformal prediction with the classes as Mondrian categories (Vovk et al. 2005). The sets are the least
+ambiguous ones of Sadinle et al. 2019, https://arxiv.org/abs/1609.00451.
 """
 
 from __future__ import annotations
@@ -12,34 +12,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def chips_needed(coverage: float) -> int:
-    """The fewest calibration chips from which a class can be covered: 9 for 0.9, 19 for 0.95.
+def min_calibration_chips(coverage: float) -> int:
+    """Return the smallest number of calibration chips with which a class can be covered: 9 for 0.9, 19 for 0.95.
 
-    Below that the largest score seen is not large enough, and a valid set always holds the class.
+    With fewer chips the largest observed score is too small, and a valid set always contains the class.
     """
     return next(n for n in range(1, 10**6) if _rank(n, coverage) <= n)
 
 
-def limits(
+def class_thresholds(
     scores: NDArray[np.float64], labels: NDArray[np.integer], n_classes: int, coverage: float
 ) -> NDArray[np.float64]:
-    """The largest score at which a class still belongs to a set, (C,); infinite where its chips are too few.
+    """Return the largest score at which a class still belongs to a set.
 
     Args:
-        scores: (N,) of the true class of each calibration chip; larger is stranger.
+        scores: (N,) of the true class of each calibration chip; larger means less probable.
         labels: (N,) class indices.
         n_classes: C.
-        coverage: the wanted share, 0-1.
+        coverage: share of the chips of each class, 0-1.
+
+    Returns:
+        (C,), infinite for a class with too few chips.
     """
-    found = np.full(n_classes, np.inf)
+    thresholds = np.full(n_classes, np.inf)
     for index in range(n_classes):
-        own = np.sort(scores[labels == index])
-        rank = _rank(len(own), coverage)
-        if rank <= len(own):
-            found[index] = own[rank - 1]
-    return found
+        class_scores = np.sort(scores[labels == index])
+        rank = _rank(len(class_scores), coverage)
+        if rank <= len(class_scores):
+            thresholds[index] = class_scores[rank - 1]
+    return thresholds
 
 
 def _rank(count: int, coverage: float) -> int:
-    """ceil((n + 1) coverage), where 0.9 x 10 is 9 and not the next number."""
+    """Return ceil((n + 1) coverage), rounded first so that 0.9 x 10 is 9."""
     return max(1, math.ceil(round((count + 1) * coverage, 9)))

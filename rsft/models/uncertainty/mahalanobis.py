@@ -1,4 +1,4 @@
-"""How far features lie from those of the training chips."""
+"""Distance of features from those of the training chips."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from numpy.typing import NDArray
 Features = NDArray[np.floating]
 
 
-def fit_means(features: Features, labels: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
-    """Mean features of every class (C, D); NaN for a class without chips."""
+def fit_class_means(features: Features, labels: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
+    """Return the mean features of every class.
+
+    Args:
+        features: (N, D).
+        labels: (N,) class indices.
+        n_classes: C.
+
+    Returns:
+        (C, D), NaN for a class without chips.
+    """
     sums = np.zeros((n_classes, features.shape[1]))
     np.add.at(sums, labels, features)
     counts = np.bincount(labels, minlength=n_classes)[:, None]
@@ -18,9 +27,17 @@ def fit_means(features: Features, labels: NDArray[np.integer], n_classes: int) -
 
 
 def fit_whitening(features: Features, labels: NDArray[np.integer], means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(D, D) that makes the covariance within the classes, which they share, the identity.
+    """Return the matrix that makes the covariance within the classes, which they share, the identity.
 
-    The covariance is shrunk after Ledoit and Wolf (2004): there may be fewer chips than features.
+    The covariance is shrunk (Ledoit and Wolf 2004), because there may be fewer chips than features.
+
+    Args:
+        features: (N, D).
+        labels: (N,) class indices.
+        means: (C, D), from `fit_class_means`.
+
+    Returns:
+        (D, D).
     """
     from sklearn.covariance import ledoit_wolf
 
@@ -30,10 +47,21 @@ def fit_whitening(features: Features, labels: NDArray[np.integer], means: NDArra
     return whitening
 
 
-def nearest(features: Features, means: NDArray[np.floating], whitening: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Mahalanobis distance (N,) of each row to the nearest class mean (Lee et al. 2018, eq. 2)."""
-    there = means[~np.isnan(means).any(axis=1)].astype(np.float64) @ whitening
-    places = features.astype(np.float64) @ whitening
-    squares = (places**2).sum(1)[:, None] - 2 * places @ there.T + (there**2).sum(1)
+def mahalanobis_distance(
+    features: Features, means: NDArray[np.floating], whitening: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return the Mahalanobis distance of each chip to the nearest class mean (Lee et al. 2018, eq. 2).
+
+    Args:
+        features: (N, D).
+        means: (C, D); rows with NaN are ignored.
+        whitening: (D, D), from `fit_whitening`.
+
+    Returns:
+        (N,).
+    """
+    white_means = means[~np.isnan(means).any(axis=1)].astype(np.float64) @ whitening
+    white = features.astype(np.float64) @ whitening
+    squares = (white**2).sum(1)[:, None] - 2 * white @ white_means.T + (white_means**2).sum(1)
     distances: NDArray[np.float64] = np.sqrt(np.maximum(squares.min(axis=1), 0))
     return distances

@@ -12,10 +12,10 @@ import torch
 from safetensors.numpy import save as save_arrays
 
 import rsft
-from rsft.data.imagery.stretch import AS_IT_IS
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.models.bundle.manifest import seal
+from rsft.models.bundle.manifest import index_digest
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def test_round_trip(copy, tmp_path):
     again = Bundle.load(tmp_path / "again")
     assert (again.classes, again.contract, again.recipe) == (bundle.classes, bundle.contract, bundle.recipe)
     assert all(torch.equal(again.tensors[key], bundle.tensors[key]) for key in bundle.tensors)
-    for key, value in bundle.confidence.tensors().items():
-        np.testing.assert_array_equal(again.confidence.tensors()[key], value)
+    for key, value in bundle.calibrator.tensors().items():
+        np.testing.assert_array_equal(again.calibrator.tensors()[key], value)
 
 
 def test_a_bundle_without_confidence(copy, tmp_path):
-    replace(Bundle.load(copy), confidence=None).save(tmp_path / "plain")
-    assert Bundle.load(tmp_path / "plain").confidence is None
+    replace(Bundle.load(copy), calibrator=None).save(tmp_path / "plain")
+    assert Bundle.load(tmp_path / "plain").calibrator is None
     assert not (tmp_path / "plain" / "confidence.safetensors").exists()
 
 
@@ -44,7 +44,7 @@ def test_what_it_says(copy):
     assert bundle.classes == ("flat", "slanted", "steep")
     assert bundle.train_counts == (24, 4, 12)
     assert bundle.group_indices == {"head": [], "medium": [0], "tail": [1, 2]}
-    assert bundle.contract.bands == ("gray",) and bundle.contract.units == {"uint8": (AS_IT_IS,) * 3}
+    assert bundle.contract.bands == ("gray",) and bundle.contract.units == {"uint8": (IDENTITY_STRETCH,) * 3}
     assert sum(path.stat().st_size for path in copy.iterdir()) < 1_000_000
 
 
@@ -101,7 +101,7 @@ def edit(copy, **facts):
 
 def test_another_format(copy):
     edit(copy, format=99)
-    with pytest.raises(WeightsError, match=r"format 99; this rsft reads 1 and 2 .* use rsft"):
+    with pytest.raises(WeightsError, match=r"format 99; this version of rsft reads 1 and 2 .* use rsft"):
         Bundle.load(copy)
 
 
@@ -117,9 +117,9 @@ def test_an_edited_index(copy, facts):
 @pytest.mark.parametrize(
     ("facts", "told"),
     [
-        ({"classes": ["flat", "flat", "steep"]}, "each class has one name"),
+        ({"classes": ["flat", "flat", "steep"]}, "each class needs one name"),
         ({"train_counts": [24, 4]}, "one count"),
-        ({"groups": {"head": ["ghost"]}}, "a class that there is not"),
+        ({"groups": {"head": ["ghost"]}}, "a group names an unknown class"),
         ({"files": {"../recipe.yaml": "0"}}, "the files of a bundle are"),
         ({"more": 1}, "more: Extra inputs"),
         ({"contract": {"planes": []}}, r"contract\.units: Field required"),
@@ -127,7 +127,7 @@ def test_an_edited_index(copy, facts):
 )
 def test_an_index_that_makes_no_sense_though_its_hash_is_right(copy, facts, told):
     index = edit(copy, **facts)
-    edit(copy, **facts, sha256=seal(index))
+    edit(copy, **facts, sha256=index_digest(index))
     with pytest.raises(WeightsError, match=told):
         Bundle.load(copy)
 
@@ -138,7 +138,7 @@ def test_tensors_that_are_none_though_their_hash_is_right(copy):
         content = save_arrays({"x": np.zeros(2)}) if name.startswith("c") else b"no tensors"
         (copy / name).write_bytes(content)
         index = edit(copy, files=files | {name: hashlib.sha256(content).hexdigest()})
-        edit(copy, sha256=seal(index))
+        edit(copy, sha256=index_digest(index))
         with pytest.raises(WeightsError, match=f"cannot be read: .*({told})"):
             Bundle.load(copy)
 
@@ -178,7 +178,7 @@ def test_the_first_bundles_are_refused_with_the_way_out(copy):
 def test_the_hash_is_that_of_the_contents(copy, tmp_path):
     bundle = Bundle.load(copy)
     index = json.loads((copy / "bundle.json").read_text())
-    assert bundle.sha256 == index["sha256"] == seal(index)
+    assert bundle.sha256 == index["sha256"] == index_digest(index)
     other = replace(bundle, classes=("a", "b", "c"), groups={})
     assert other.save(tmp_path / "other") != bundle.sha256
 
@@ -206,7 +206,7 @@ def test_a_fresh_process_without_the_training_data(copy, root, tmp_path):
     recipe = (copy / "recipe.yaml").read_text().replace(str(root), str(tmp_path / "gone"))
     (copy / "recipe.yaml").write_text(recipe)
     index = edit(copy, files=index["files"] | {"recipe.yaml": hashlib.sha256(recipe.encode()).hexdigest()})
-    edit(copy, sha256=seal(index))
+    edit(copy, sha256=index_digest(index))
     here = rsft.load_bundle(copy, device="cpu").predict(chips)
     assert Bundle.load(copy).recipe.data.root == str(tmp_path / "gone") and len(here) == 18
     done = subprocess.run(

@@ -6,14 +6,14 @@ from torch.nn.functional import softplus
 
 from rsft.data.imagery.stretch import CHIP_MAX, Stretch
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import load_adapted
-from rsft.models.inspection.describe import chip_words, describe, scales
-from rsft.models.inspection.meta_model import draw
-from tests.helpers.scenes import contract
+from rsft.models.factory import load_unmerged_classifier
+from rsft.models.inspection.describe import describe_bundle, describe_contract, mean_scales
+from rsft.models.inspection.meta_model import build_meta_model
+from tests.helpers.scenes import toy_contract
 
 
 def test_what_is_told(run):
-    facts, bundle = describe(run), Bundle.load(run)
+    facts, bundle = describe_bundle(run), Bundle.load(run)
     assert json.loads(json.dumps(facts)) is not None
     assert facts["classes"] == [
         {"name": "flat", "group": "medium", "train": 24},
@@ -24,9 +24,9 @@ def test_what_is_told(run):
         "bands": "gray",
         "unit": "uint8",
         "inputs": "gray, repeated",
-        "size": "the whole chip, brought to 32 x 32 pixels",
-        "spacing": "any: training chips named none",
-        "stretch": "bytes stay as they are",
+        "size": "the whole chip, resized to 32 x 32 pixels",
+        "spacing": "any: the training chips have no common spacing",
+        "stretch": "bytes stay unchanged",
     }
     assert facts["backbone"] == {"name": "vit_tiny_patch8_64.simship", "sha256": bundle.backbone_sha256}
     assert facts["bytes"] == sum(path.stat().st_size for path in (run / "bundle").iterdir())
@@ -38,25 +38,25 @@ def test_what_is_told(run):
 
 def test_scales_are_those_that_act(run):
     bundle = Bundle.load(run)
-    modulator = load_adapted(bundle, "cpu").adapted.modulator
-    found = describe(run)["scales"]
+    modulator = load_unmerged_classifier(bundle, "cpu").adapted.modulator
+    found = describe_bundle(run)["scales"]
     assert {(block, name): value for block, row in found.items() for name, value in row.items()} == {
-        tuple(site): pytest.approx(value, abs=1e-6) for site, value in modulator.values().items()
+        tuple(site): pytest.approx(value, abs=1e-6) for site, value in modulator.scales().items()
     }
 
 
 def test_scales_of_an_average_and_of_a_pruned_site(run):
-    blueprint = draw(Bundle.load(run))
+    blueprint = build_meta_model(Bundle.load(run))
     count = len(blueprint.sites)
     runs = [{"gamma": torch.full((count,), 1.0)}, {"gamma": torch.full((count,), float("-inf"))}]
-    (value,) = {value for row in scales(runs, blueprint).values() for value in row.values()}
+    (value,) = {value for row in mean_scales(runs, blueprint).values() for value in row.values()}
     assert value == pytest.approx(float(softplus(torch.tensor(1.0))) / 2, abs=1e-6)
 
 
 def test_a_chip_of_two_bands():
     stretches = (Stretch(low=-25, high=0), Stretch(low=-30, high=-5), CHIP_MAX)
-    words = chip_words(
-        contract(
+    words = describe_contract(
+        toy_contract(
             units={"db": stretches}, bands=("VV", "VH"), planes=("VV", "VH", "VV-VH"), crop=64, spacing_m=10.0, size=96
         )
     )
@@ -64,8 +64,8 @@ def test_a_chip_of_two_bands():
         "bands": "VV, VH",
         "unit": "db",
         "inputs": "VV, VH, VV-VH",
-        "size": "the middle 64 x 64 pixels, brought to 96 x 96 pixels",
-        "spacing": "10 m a pixel",
+        "size": "the central 64 x 64 pixels, resized to 96 x 96 pixels",
+        "spacing": "10 m per pixel",
         "stretch": "VV: -25 is black, 0 is white; VH: -30 is black, -5 is white; "
-        "VV-VH: 0 is black, the brightest of the chip is white",
+        "VV-VH: 0 is black, the maximum of the chip is white",
     }

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.inspection.diff import compare, kind
+from rsft.models.inspection.diff import diff_bundles, tensor_kind
 
 
 def test_a_bundle_and_itself(run):
-    found = compare(run, run)
+    found = diff_bundles(run, run)
     same = {"max": 0.0, "relative": 0.0, "first": 0, "second": 0}
     assert found.pop("tensors") == {
         "adapter": {"both": 72, **same},
@@ -24,7 +24,8 @@ def test_what_was_changed(run, tmp_path):
     one = Bundle.load(run)
     tensors = {key: tensor.clone() for key, tensor in one.tensors.items()}
     norm = (
-        sum(float(tensor.double().square().sum()) for key, tensor in tensors.items() if kind(key) == "adapter") ** 0.5
+        sum(float(tensor.double().square().sum()) for key, tensor in tensors.items() if tensor_kind(key) == "adapter")
+        ** 0.5
     )
     tensors["blocks.0.q.a"][0, 0] += 3
     del tensors["gamma"]
@@ -40,12 +41,12 @@ def test_what_was_changed(run, tmp_path):
         tensors=tensors,
         metrics=one.metrics | {"macro": {"value": 0.25, "low": 0.0, "high": 0.5}},
     ).save(tmp_path / "other")
-    found = compare(run, tmp_path / "other")
+    found = diff_bundles(run, tmp_path / "other")
     assert json.loads(json.dumps(found)) == found
-    assert found["recipe"]["seed"] == [0, 7] and found["recipe"]["meta.every"] == [2, None]
+    assert found["recipe"]["seed"] == [0, 7] and found["recipe"]["meta.outer_every"] == [2, None]
     assert found["classes"] == {"flat": [24, 25], "slanted": [4, None], "ferry": [None, 4]}
     assert found["order"] == [["flat", "slanted", "steep"], ["steep", "flat", "ferry"]]
-    assert list(found["chip"]) == ["size"] and found["chip"]["size"][1].startswith("the middle 20 x 20 pixels")
+    assert list(found["chip"]) == ["size"] and found["chip"]["size"][1].startswith("the central 20 x 20 pixels")
     assert found["backbone"] == {"vit_tiny_patch8_64.simship": [one.backbone_sha256, "0" * 64]}
     assert found["metrics"] == {"macro": [one.metrics["macro"]["value"], 0.25]}
     assert found["tensors"]["adapter"] == {
@@ -62,9 +63,9 @@ def test_a_site_that_is_off_in_both_is_no_difference(run, tmp_path):
     gamma[0] = float("-inf")
     for name, shift in (("a", 0.0), ("b", 0.5)):
         replace(one, tensors=one.tensors | {"gamma": gamma + shift}).save(tmp_path / name)
-    assert compare(tmp_path / "a", tmp_path / "b")["tensors"]["gamma"]["max"] == pytest.approx(0.5)
+    assert diff_bundles(tmp_path / "a", tmp_path / "b")["tensors"]["gamma"]["max"] == pytest.approx(0.5)
 
 
 def test_kinds_of_an_average():
     names = ("runs.0.blocks.0.q.a", "runs.1.gamma", "runs.1.head.weight", "head.bias", "shared.q.a")
-    assert [kind(name) for name in names] == ["adapter", "gamma", "head", "head", "adapter"]
+    assert [tensor_kind(name) for name in names] == ["adapter", "gamma", "head", "head", "adapter"]

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom
 
-from rsft.models.uncertainty.calibrator import Confidence
-from rsft.models.uncertainty.conformal import chips_needed, limits
+from rsft.models.uncertainty.calibrator import Calibrator
+from rsft.models.uncertainty.conformal import class_thresholds, min_calibration_chips
 from rsft.models.uncertainty.temperature_scaling import fit_temperature, log_softmax
 
 
@@ -18,7 +18,7 @@ def fitted(rng, counts, **kinds):
     logits, features = simulated(rng, labels, len(counts), **kinds)
     train = np.repeat(np.arange(len(counts)), 30)
     known = simulated(rng, train, len(counts), **kinds)[1]
-    return Confidence.fit(logits, labels, features, train_features=known, train_labels=train)
+    return Calibrator.fit(logits, labels, features, train_features=known, train_labels=train)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -75,7 +75,7 @@ def test_a_class_with_too_few_chips_is_in_every_set_and_named():
     confidence = fitted(rng, [50, 50, 8, 0])
     judged = confidence.apply(*simulated(rng, np.zeros(200, int)), coverage=0.9)
     assert judged.sets[:, 2:].all() and not judged.sets[:, 1].all()
-    assert confidence.scarce(0.9) == [2, 3] and confidence.scarce(0.8) == [3]
+    assert confidence.classes_without_coverage(0.9) == [2, 3] and confidence.classes_without_coverage(0.8) == [3]
     (note,) = confidence.notes(["cargo", "fishing", "tanker", "dredger"], 0.9)
     assert "tanker, dredger" in note and "fewer than 9" in note and "90%" in note
     assert fitted(rng, [50] * 4).notes(list("abcd")) == []
@@ -83,10 +83,10 @@ def test_a_class_with_too_few_chips_is_in_every_set_and_named():
 
 @pytest.mark.parametrize(("coverage", "needed"), [(0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19), (0.99, 99)])
 def test_chips_that_a_coverage_needs(coverage, needed):
-    assert chips_needed(coverage) == needed
+    assert min_calibration_chips(coverage) == needed
     scores = np.arange(float(needed))
-    assert limits(scores, np.zeros(needed, int), 1, coverage) == [needed - 1]
-    assert limits(scores[1:], np.zeros(needed - 1, int), 1, coverage) == [np.inf]
+    assert class_thresholds(scores, np.zeros(needed, int), 1, coverage) == [needed - 1]
+    assert class_thresholds(scores[1:], np.zeros(needed - 1, int), 1, coverage) == [np.inf]
 
 
 def test_no_set_is_empty_and_probabilities_keep_the_predicted_class():
@@ -105,7 +105,9 @@ def test_what_lies_elsewhere_is_strange_and_what_does_not_is_not():
     labels = rng.integers(0, 4, 2000)
     logits, features = simulated(rng, labels)
     assert (confidence.apply(logits, features).ood > 1).mean() == pytest.approx(0.05, abs=0.03)
-    assert (confidence.apply(logits, features, flagged=0.2).ood > 1).mean() == pytest.approx(0.2, abs=0.06)
+    assert (confidence.apply(logits, features, ood_false_positive_rate=0.2).ood > 1).mean() == pytest.approx(
+        0.2, abs=0.06
+    )
     assert (confidence.apply(logits, features + 20).ood > 3).all()
 
 
@@ -113,7 +115,7 @@ def test_fewer_chips_than_features_and_a_class_without_training_chips():
     rng = np.random.default_rng(6)
     features, labels = rng.normal(size=(20, 64)), np.repeat([0, 2], 10)
     logits = rng.normal(size=(20, 3))
-    confidence = Confidence.fit(logits, labels, features, train_features=features, train_labels=labels)
+    confidence = Calibrator.fit(logits, labels, features, train_features=features, train_labels=labels)
     assert np.isnan(confidence.means[1]).all()
     assert np.isfinite(confidence.apply(logits, features).ood).all()
 
@@ -124,7 +126,7 @@ def test_round_trip_through_a_file(tmp_path):
     rng = np.random.default_rng(7)
     confidence = fitted(rng, [20, 20])
     save_file(confidence.tensors(), tmp_path / "c.safetensors")
-    again = Confidence.from_tensors(load_file(tmp_path / "c.safetensors"))
+    again = Calibrator.from_tensors(load_file(tmp_path / "c.safetensors"))
     new = simulated(rng, np.array([0, 1, 1]), 2)
     for one, other in zip(confidence.apply(*new), again.apply(*new), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -133,8 +135,8 @@ def test_round_trip_through_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"labels": np.array([], int)}, "there must be"),
-        ({"labels": np.zeros(3, int)}, "a row a chip"),
+        ({"labels": np.array([], int)}, "at least one validation chip"),
+        ({"labels": np.zeros(3, int)}, "one row per chip"),
         ({"features": np.zeros((4, 3))}, "columns"),
         ({"logits": np.full((4, 2), np.nan)}, "finite"),
     ],
@@ -142,4 +144,4 @@ def test_round_trip_through_a_file(tmp_path):
 def test_refuses(change, reason):
     good = {"logits": np.zeros((4, 2)), "labels": np.array([0, 0, 1, 1]), "features": np.zeros((4, 2))}
     with pytest.raises(ValueError, match=reason):
-        Confidence.fit(**(good | change), train_features=np.zeros((2, 2)), train_labels=np.array([0, 1]))
+        Calibrator.fit(**(good | change), train_features=np.zeros((2, 2)), train_labels=np.array([0, 1]))

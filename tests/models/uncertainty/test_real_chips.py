@@ -6,8 +6,8 @@ from scipy.stats import betabinom
 
 from rsft.backbones import load_backbone
 from rsft.metrics.sets import coverage_by_group
-from rsft.models.classifier import pooled_features
-from rsft.models.uncertainty.calibrator import Confidence
+from rsft.models.classifier import extract_features
+from rsft.models.uncertainty.calibrator import Calibrator
 
 KNOWN, FITTED, NEW = 8, 19, 25  # chips a class: of the class means, of the fit, of the test
 CLASSES = 10
@@ -23,7 +23,7 @@ def features(shared):
     inputs = torch.from_numpy(images)[:, None].repeat(1, 3, 1, 1) / 255 - 0.5
     vit = load_backbone("vit_tiny_patch8_64.simship", 64, None).vit
     with torch.inference_mode():
-        found = torch.cat([pooled_features(vit, part, "token") for part in inputs.split(65)])
+        found = torch.cat([extract_features(vit, part, "token") for part in inputs.split(65)])
     return found.reshape(CLASSES, -1, found.shape[1]).numpy()
 
 
@@ -41,7 +41,7 @@ def test_sets_of_a_real_classifier_cover_what_was_asked(features, coverage):
     logits, rows = outputs(fitted)
     own, labels, asked = (np.repeat(np.arange(CLASSES), count) for count in (KNOWN, FITTED, NEW))
     train_features = known.reshape(-1, known.shape[2])
-    confidence = Confidence.fit(logits, labels, rows, train_features=train_features, train_labels=own)
+    confidence = Calibrator.fit(logits, labels, rows, train_features=train_features, train_labels=own)
     logits, rows = outputs(new)
     assert 0.2 < (logits.argmax(1) == asked).mean() < 0.8  # hard enough for the sets to matter
     sets = confidence.apply(logits, rows, coverage=coverage).sets
