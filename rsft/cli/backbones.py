@@ -1,4 +1,4 @@
-"""`rsft backbones`: the encoders that a recipe may name, and whether one works."""
+"""`rsft backbones`: list the encoders that a recipe can name, and check one."""
 
 from __future__ import annotations
 
@@ -13,80 +13,89 @@ from rsft.cli.options import JsonOption, WordArgument
 if TYPE_CHECKING:
     from rsft.backbones.card import Card
 
-app = typer.Typer(help="List the frozen encoders that a recipe may name, and check one.", no_args_is_help=True)
+app = typer.Typer(help="List the frozen encoders that a recipe can name, and check one.", no_args_is_help=True)
 
 
 @app.command("ls")
 def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
-    """Name, size, input and licence of the encoders; every other vision transformer of timm is known by its name."""
+    """List encoders with size, input and license.
+
+    Any other plain vision transformer of timm works too: name it as timm does, or as timm:MODEL with a local file.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from rsft.backbones.registry import cards
-    from rsft.utils.download import weights_folder
+    from rsft.utils.download import weights_dir
 
-    rows = [_row(card) for card in cards().values() if meant(card, word)]
+    rows = [_row(card) for card in cards().values() if matches_word(card, word)]
     if as_json:
         import json
 
         typer.echo(json.dumps(rows, indent=2))
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("backbone\n[dim]bands in unit, side / patch in pixels, licence[/dim]", overflow="fold")
+    table.add_column("backbone\n[dim]bands in unit, side / patch in pixels, license[/dim]", overflow="fold")
     for heading in ("params", "MB"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("weights", no_wrap=True)
     for row in rows:
-        own = f"{_few(row['bands'])} in {row['unit']}, {row['size']} / {row['patch']}, {row['licence']}"
+        input_line = (
+            f"{_summarize_names(row['bands'])} in {row['unit']}, {row['size']} / {row['patch']}, {row['licence']}"
+        )
         size = f"{row['bytes'] / 1e6:,.0f}"
-        table.add_row(f"{row['name']}\n[dim]{own}[/dim]", f"{row['parameters'] / 1e6:.1f} M", size, row["weights"])
+        table.add_row(
+            f"{row['name']}\n[dim]{input_line}[/dim]", f"{row['parameters'] / 1e6:.1f} M", size, row["weights"]
+        )
     console.print(table)
-    show_paths({"weights": weights_folder()})
+    show_paths({"weights": weights_dir()})
 
 
 @app.command("check")
 def backbones_check(
-    name: Annotated[str, typer.Argument(help="An encoder, as `rsft backbones ls` or timm names it.")],
+    name: Annotated[str, typer.Argument(help="Encoder, as `rsft backbones ls` or timm names it.")],
     size: Annotated[
-        int | None, typer.Option("--size", help="Side of the input in pixels; its own where left out.")
+        int | None, typer.Option("--size", help="Side of the input in pixels (default: the native size).")
     ] = None,
-    weights: Annotated[Path | None, typer.Option("--weights", help="A weights file instead of its own.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Weights file (default: the usual file of the encoder).")
+    ] = None,
 ) -> None:
-    """Load an encoder whole, and show what it gives for noise and how fast."""
+    """Load an encoder completely, and show its features of fixed noise images and its speed."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from rsft.backbones.check import IMAGES, probe
+    from rsft.backbones.check import IMAGES, check_encoder
     from rsft.backbones.registry import find_card, load_backbone
-    from rsft.backbones.weights import path_of
+    from rsft.backbones.weights import weights_path
 
     card = find_card(name)
     side = size or card.size
     backbone = load_backbone(card.name, side, weights)
-    found = probe(backbone, side)
-    left_out = f", left out of the file: {_few(backbone.left_out)}" if backbone.left_out else ""
+    result = check_encoder(backbone, side)
+    left_out = f", left out of the file: {_summarize_names(backbone.left_out)}" if backbone.left_out else ""
     lines = {
         "backbone": f"{card.name}: {card.about}",
-        "weights": weights or path_of(card),
+        "weights": weights or weights_path(card),
         "encoder": f"SHA-256 {backbone.sha256}",
-        "tensors": f"{found.tensors} of {found.tensors} loaded, {found.parameters:,} parameters{left_out}",
-        "input": f"{_few(card.bands)} in {card.unit}, {side} x {side} -> {found.tokens} tokens x {backbone.width}",
-        "speed": f"{found.speed:,.1f} images/s in batches of {IMAGES} ({found.device})",
+        "tensors": f"{result.tensors} of {result.tensors} loaded, {result.parameters:,} parameters{left_out}",
+        "input": f"{_summarize_names(card.bands)} in {card.unit}, {side} x {side} -> {result.tokens} tokens x {backbone.width}",
+        "speed": f"{result.speed:,.1f} images/s in batches of {IMAGES} ({result.device})",
     }
     for key, value in lines.items():
         console.print(f"{key:<9} {value}", soft_wrap=True, markup=False)
-    table = Table(f"of {IMAGES} images of noise", "mean", "std", "norm", box=SIMPLE_HEAD, pad_edge=False)
-    for what, feature in found.features.items():
+    table = Table(f"features of {IMAGES} noise images", "mean", "std", "norm", box=SIMPLE_HEAD, pad_edge=False)
+    for what, feature in result.features.items():
         table.add_row(what, f"{feature.mean:.5f}", f"{feature.std:.5f}", f"{feature.norm:.4f}")
     console.print(table)
 
 
 def _row(card: Card) -> dict[str, Any]:
     from rsft.backbones.card import Remote
-    from rsft.backbones.check import count_parameters
-    from rsft.backbones.weights import path_of
+    from rsft.backbones.check import count_encoder_parameters
+    from rsft.backbones.weights import weights_path
 
-    parameters, path = count_parameters(card), path_of(card)
+    parameters, path = count_encoder_parameters(card), weights_path(card)
     state = "here" if path.is_file() else "to get"
     if isinstance(card.weights, Remote):
         state = "by hand" if state == "to get" and card.weights.url is None else state
@@ -103,16 +112,16 @@ def _row(card: Card) -> dict[str, Any]:
         "unit": card.unit,
         "mean": card.mean,
         "std": card.std,
-        "licence": card.licence,
+        "licence": card.license,
         "weights": state,
         "path": str(path),
     }
 
 
-def meant(card: Card, word: str) -> bool:
-    """Whether `word` is in its name, its description, its unit or its bands."""
+def matches_word(card: Card, word: str) -> bool:
+    """Return True if `word` is in the name, description, unit or bands of `card`, in any case."""
     return word.lower() in f"{card.name} {card.about} {card.unit} {' '.join(card.bands)}".lower()
 
 
-def _few(names: tuple[str, ...]) -> str:
+def _summarize_names(names: tuple[str, ...]) -> str:
     return " ".join(names) if len(names) < 5 else f"{names[0]} to {names[-1]} ({len(names)})"

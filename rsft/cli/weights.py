@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsft.cli.backbones import meant
+from rsft.cli.backbones import matches_word
 from rsft.cli.display.console import console, progress, show_error, show_paths
 from rsft.cli.options import JsonOption, OverwriteOption, WordArgument
 
 if TYPE_CHECKING:
     from rsft.backbones.card import Card
-    from rsft.backbones.weights import Verdict
+    from rsft.backbones.weights import WeightsStatus
 
 app = typer.Typer(help="Fetch, verify and convert the weights of encoders.", no_args_is_help=True)
 
@@ -22,14 +22,14 @@ NamesArgument = Annotated[list[str], typer.Argument(help="Encoders, as `rsft bac
 
 @app.command("ls")
 def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
-    """The weights files of the encoders: which are here, and what is published of them."""
+    """List the weights files of the encoders: size, published checksum, and whether the file is present."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from rsft.backbones.registry import cards
-    from rsft.utils.download import weights_folder
+    from rsft.utils.download import weights_dir
 
-    rows = [_row(card) for card in cards().values() if meant(card, word)]
+    rows = [_row(card) for card in cards().values() if matches_word(card, word)]
     if as_json:
         import json
 
@@ -39,38 +39,38 @@ def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     table.add_column("backbone\n[dim]file[/dim]", overflow="fold")
     table.add_column("MB", justify="right", no_wrap=True)
     table.add_column("checksum", no_wrap=True)
-    table.add_column("here", no_wrap=True)
+    table.add_column("present", no_wrap=True)
     for row in rows:
         size = f"{row['bytes'] / 1e6:,.1f}" if row["bytes"] else "?"
         table.add_row(f"{row['name']}\n[dim]{row['file']}[/dim]", size, row["checksum"], "yes" if row["here"] else "-")
     console.print(table)
-    show_paths({"weights": weights_folder()})
+    show_paths({"weights": weights_dir()})
 
 
 @app.command("get")
 def weights_get(names: NamesArgument) -> None:
-    """Fetch weights, go on where a transfer broke off, and verify them."""
+    """Download and verify weights. An interrupted download is resumed."""
     from rsft.backbones.registry import find_card
-    from rsft.backbones.weights import get
+    from rsft.backbones.weights import fetch_weights
 
-    for card in [find_card(name) for name in names]:  # every name is known before the first byte is fetched
+    for card in [find_card(name) for name in names]:  # an unknown name fails before the first download
         with progress() as report:
-            verdict = get(card, report)
-        _show(card, verdict)
+            status = fetch_weights(card, report)
+        _show(card, status)
 
 
 @app.command("verify")
 def weights_verify(names: NamesArgument = []) -> None:  # noqa: B006  # typer takes no None for a list of arguments
-    """Hold weights against what is published, or what was first seen; without names, all that are here."""
+    """Verify weights against the published checksum or the recorded digest (default: all present files)."""
     from rsft.backbones.registry import cards, find_card
-    from rsft.backbones.weights import path_of, verify
+    from rsft.backbones.weights import verify_weights, weights_path
     from rsft.errors import RsftError
 
-    chosen = [find_card(name) for name in names] or [card for card in cards().values() if path_of(card).is_file()]
+    chosen = [find_card(name) for name in names] or [card for card in cards().values() if weights_path(card).is_file()]
     faults = 0
     for card in chosen:
         try:
-            _show(card, verify(card))
+            _show(card, verify_weights(card))
         except RsftError as error:
             show_error(error)
             faults += 1
@@ -80,18 +80,18 @@ def weights_verify(names: NamesArgument = []) -> None:  # noqa: B006  # typer ta
 
 @app.command("convert")
 def weights_convert(
-    source: Annotated[Path, typer.Argument(help="A checkpoint: .safetensors, or a zip of torch.save.")],
-    target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
-    name: Annotated[str, typer.Option("--as", help="The encoder that the checkpoint holds.")],
+    source: Annotated[Path, typer.Argument(help="Checkpoint: .safetensors, or a file of torch.save.")],
+    target: Annotated[Path, typer.Argument(help="New .safetensors file.")],
+    name: Annotated[str, typer.Option("--as", help="Encoder that the checkpoint holds.")],
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Write the encoder in a checkpoint as plain tensors, without decoder, head or optimizer."""
+    """Write the encoder in a checkpoint as plain tensors, without decoder, head and optimizer."""
     from rsft.backbones.convert import convert_weights
     from rsft.backbones.registry import find_card
     from rsft.errors import RequestError
 
     if target.exists() and not overwrite:
-        raise RequestError("there is a file already", target, "name another one, or add --overwrite")
+        raise RequestError("the file exists already", target, "choose another name, or add --overwrite")
     backbone = convert_weights(find_card(name), source, target)
     left_out = f"; left out: {', '.join(backbone.left_out)}" if backbone.left_out else ""
     console.print(
@@ -101,9 +101,9 @@ def weights_convert(
 
 def _row(card: Card) -> dict[str, Any]:
     from rsft.backbones.card import Remote
-    from rsft.backbones.weights import path_of, published_words
+    from rsft.backbones.weights import describe_checksum, weights_path
 
-    path, remote = path_of(card), card.weights if isinstance(card.weights, Remote) else None
+    path, remote = weights_path(card), card.weights if isinstance(card.weights, Remote) else None
     here = path.is_file()
     return {
         "name": card.name,
@@ -111,16 +111,16 @@ def _row(card: Card) -> dict[str, Any]:
         "path": str(path),
         "here": here,
         "bytes": path.stat().st_size if here else remote.bytes if remote else None,
-        "checksum": published_words(card),
+        "checksum": describe_checksum(card),
         "url": remote.url if remote else None,
         "page": remote.page if remote else None,
-        "licence": card.licence,
+        "licence": card.license,
     }
 
 
-def _show(card: Card, verdict: Verdict) -> None:
-    style = "yellow" if verdict.state == "first seen" else "green"
-    size = f"{verdict.bytes / 1e6:,.1f} MB"
-    console.print(f"[{style}]{verdict.state}[/{style}]  [bold]{card.name}[/bold]  {size}", soft_wrap=True)
-    for line in (verdict.path, f"SHA-256 {verdict.sha256}", verdict.ground):
+def _show(card: Card, status: WeightsStatus) -> None:
+    style = "yellow" if status.state == "first seen" else "green"
+    size = f"{status.bytes / 1e6:,.1f} MB"
+    console.print(f"[{style}]{status.state}[/{style}]  [bold]{card.name}[/bold]  {size}", soft_wrap=True)
+    for line in (status.path, f"SHA-256 {status.sha256}", status.evidence):
         console.print(f"  {line}", soft_wrap=True, markup=False)
