@@ -1,4 +1,4 @@
-"""A process that is killed at a moment of the test's choice."""
+"""Processes that kill themselves at a chosen moment, for tests of what a crash leaves behind."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ import signal
 from collections.abc import Callable
 
 
-def die(*_: object, **__: object) -> None:
+def kill_this_process(*_: object, **__: object) -> None:
+    """Send SIGKILL to this process; the arguments are ignored, so that it can replace any function."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed(target: Callable[..., object], *arguments: object) -> None:
-    """Run it in a process that ends by SIGKILL, its own."""
+def run_until_killed(target: Callable[..., object], *arguments: object) -> None:
+    """Run a function in a process, and assert that SIGKILL ended it."""
     process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
     process.start()
     process.join(20)
     assert process.exitcode == -signal.SIGKILL
 
 
-def die_at(place: object, name: str, call: int = 1, after: bool = False) -> None:
-    """In the process to be killed: let the `call`-th call of `place.name` be its last act, done only if `after`."""
-    real, calls = getattr(place, name), 0
+def kill_at_call(owner: object, name: str, call: int = 1, after: bool = False) -> None:
+    """Replace `owner.name` so that its `call`-th call kills this process, before the call or `after` it."""
+    original, calls = getattr(owner, name), 0
 
     def counted(*arguments: object, **options: object) -> object:
         nonlocal calls
         calls += 1
         if calls == call and not after:
-            die()
-        result = real(*arguments, **options)
+            kill_this_process()
+        result = original(*arguments, **options)
         if calls == call:
-            die()
+            kill_this_process()
         return result
 
-    setattr(place, name, counted)
+    setattr(owner, name, counted)

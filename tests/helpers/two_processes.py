@@ -1,8 +1,8 @@
-"""One of several processes that train together, on gloo; the first writes the losses of every step as JSON.
+"""One of several processes that train together on gloo; it writes the losses of every step as JSON.
 
-    python tests/helpers/two_processes.py RANK COUNT PORT RECIPE RUNS OUT [WISHES ...]
+    python tests/helpers/two_processes.py RANK WORLD_SIZE PORT RECIPE RUNS OUT [OVERRIDES ...]
 
-WISHES are overrides joined by spaces, one argument a run.
+Each of OVERRIDES starts a run; it holds overrides of recipe keys, separated by spaces.
 """
 
 from __future__ import annotations
@@ -13,10 +13,18 @@ import sys
 from pathlib import Path
 
 
-def main(rank: str, count: str, port: str, recipe: str, runs: str, out: str, *trials: str) -> None:
-    """As torchrun starts it."""
-    names = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0", "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    os.environ |= names | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "none"}
+def main(rank: str, world_size: str, port: str, recipe: str, runs: str, out: str, *trials: str) -> None:
+    """Train as a process that torchrun started."""
+    os.environ |= {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": world_size,
+        "LOCAL_WORLD_SIZE": world_size,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "TORCHELASTIC_RUN_ID": "none",
+    }
 
     from torch.distributed.tensor import DTensor
 
@@ -25,33 +33,34 @@ def main(rank: str, count: str, port: str, recipe: str, runs: str, out: str, *tr
     from rsft.training.distributed.strategies import AveragingStrategy, ShardedStrategy
     from rsft.training.finetune import finetune
 
-    shards: list[int] = []
+    shard_counts: list[int] = []
     for strategy in (AveragingStrategy, ShardedStrategy):
 
-        def configure(self, around=strategy.configure_ddp) -> None:
-            around(self)
-            shards.append(sum(isinstance(each, DTensor) for each in self.lightning_module.parameters()))
+        def configure(self, original=strategy.configure_ddp) -> None:
+            original(self)
+            shard_counts.append(sum(isinstance(x, DTensor) for x in self.lightning_module.parameters()))
 
         strategy.configure_ddp = configure  # type: ignore[method-assign]
 
-    class Losses(RunListener):
+    class LossRecorder(RunListener):
         def __init__(self) -> None:
-            self.inner: list[float] = []
+            self.losses: list[float] = []
 
         def on_step(self, step) -> None:
-            self.inner.append(step.loss)
+            self.losses.append(step.loss)
 
-    told = {}
-    for wishes in trials:
-        losses = Losses()
-        run = finetune(load_recipe(Path(recipe), [*wishes.split(), f"train.devices={count}"]), Path(runs), losses)
-        told[wishes] = {
-            "losses": losses.inner,
+    results = {}
+    for overrides in trials:
+        recorder = LossRecorder()
+        loaded = load_recipe(Path(recipe), [*overrides.split(), f"train.devices={world_size}"])
+        run = finetune(loaded, Path(runs), recorder)
+        results[overrides] = {
+            "losses": recorder.losses,
             "folder": str(run.folder),
-            "writing": run.is_writer,
-            "shards": shards[-1],
+            "is_writer": run.is_writer,
+            "shards": shard_counts[-1],
         }
-    Path(f"{out}.{rank}").write_text(json.dumps(told))
+    Path(f"{out}.{rank}").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

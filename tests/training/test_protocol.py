@@ -7,31 +7,36 @@ from rsft.training import precision
 from rsft.training.finetune import finetune
 
 
-def test_every_part_of_the_protocol_in_one_run(recipe_file, tmp_path, monkeypatch):
+def test_all_options_in_one_run(recipe_file, tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "select_precision", lambda device: ("bf16", {"bf16": 1.5}))
-    wishes = [
+    overrides = [
         "loss={name: ldam, drw_start: 0.5}",
         "head={kind: linear, init: k-shot, shots: 3}",
         "train.precision=auto",
     ]
-    wishes += ["train.sampler=class-balanced", "train.decay_all=false", "train.schedule=constant"]
+    overrides += ["train.sampler=class-balanced", "train.decay_all=false", "train.schedule=constant"]
     run = finetune(
-        load_recipe(recipe_file, [*wishes, "train.warmup_epochs=1", "train.accumulate_grad_batches=2"]), tmp_path
+        load_recipe(recipe_file, [*overrides, "train.warmup_epochs=1", "train.accumulate_grad_batches=2"]), tmp_path
     )
     recipe = Bundle.load(run.folder).recipe
     assert recipe.train.precision == "bf16" and load_recipe(run.folder / "recipe.yaml") == recipe
     assert run.metadata["precision_speeds"] == {"bf16": 1.5}
-    rates = pd.read_csv(run.folder / "metrics.csv")["lr"]
-    assert rates[0] < rates[1] == rates[2] == pytest.approx(0.02 * (8 * 2 / 128) ** 0.5, rel=1e-4)
+    learning_rates = pd.read_csv(run.folder / "metrics.csv")["lr"]
+    assert (
+        learning_rates[0]
+        < learning_rates[1]
+        == learning_rates[2]
+        == pytest.approx(0.02 * (8 * 2 / 128) ** 0.5, rel=1e-4)
+    )
 
 
 @pytest.mark.parametrize("loss", ["focal", "class_balanced", "balanced_softmax", "lade"])
-def test_a_run_by_loss(recipe_file, tmp_path, loss):
+def test_losses(recipe_file, tmp_path, loss):
     run = finetune(load_recipe(recipe_file, [f"loss={{name: {loss}}}", "train.epochs=1", "meta=null"]), tmp_path)
     assert pd.read_csv(run.folder / "metrics.csv")["train_loss"].notna().all()
 
 
 @pytest.mark.parametrize("init", ["linear-probe", "random"])
-def test_a_run_by_start(recipe_file, tmp_path, init):
+def test_initial_heads(recipe_file, tmp_path, init):
     run = finetune(load_recipe(recipe_file, [f"head.init={init}", "train.epochs=1", "meta=null"]), tmp_path)
     assert Bundle.load(run.folder).recipe.head.init == init

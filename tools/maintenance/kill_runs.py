@@ -1,14 +1,14 @@
-"""Kill a run and resume it, until it is done.
+"""Kill a run and resume it until it is done.
 
 python -m tools.maintenance.kill_runs [--kills 20] [--recipe FILE] [--work FOLDER]
 
-A recipe is trained twice: once unbroken, and once in processes that get SIGKILL at moments drawn at random over the
-run, its start and its end included. Each process goes on where the one before was killed. What is left must be equal:
-the rows of metrics.csv without the columns of time and memory, modulator.csv, and the hash of the bundle.
+A recipe is trained twice: once unbroken, and once in processes that get SIGKILL at random moments of the run, its start
+and its end included. Each process resumes the run of the one before. The results must be equal: metrics.csv without the
+columns of time and memory, modulator.csv, and the hash of the bundle.
 
-Without a recipe it is a small one with all that moves on simulated ships: both loops, dropout, accumulation, early
-stopping, and a checkpoint every second step. A new process costs a fork, not the imports: a server has them. Moments
-are counted in the processor's time, of which a busy machine takes nothing away. Linux only.
+The default recipe is a small one on simulated ships with every kind of state: both loops, dropout, accumulation, early
+stopping, and a checkpoint every second step. Processes are forked from a server that has imported the package. Moments
+are counted in CPU time, so that the load of the machine does not matter. Linux only.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ from rsft.training.runs.writer import Run
 from rsft.utils.atomic_files import write_text
 
 RECIPE = """\
-# Ships, small, with all that moves
+# Ships, small, with every kind of state
 # python -m tools.maintenance.kill_runs
 data: {root: ROOT, size: 32, crop: 96, augment: sar}
 peft: {rank: 4, dropout: 0.2}
 meta: {outer_every: 2, lr: 0.05, warmup: 0.5}
-train: {epochs: 8, batch_size: 8, lr: 0.1, max_grad_norm: 1.0, accumulate_grad_batches: 3, patience: 8, checkpoint_steps: 2}
+train: {epochs: 8, batch_size: 8, lr: 0.1, max_grad_norm: 1.0, accumulate_grad_batches: 3,
+        patience: 8, checkpoint_steps: 2}
 evaluate: {every: 2}
 """
 
@@ -57,156 +58,178 @@ _CHIPS = {
     "test": dict.fromkeys(("cargo", "fishing", "tanker", "dredger"), 6),
 }
 _CLOCK = "clock.json"
-_SPREAD = 2  # shares of the run beyond its start that lie between two kills at most: most of twenty find it training
+_SPREAD = 2  # kills are spread over this multiple of the training time, so that most of twenty hit it
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What came of it.
+class KillReport:
+    """The comparison of a killed and an unbroken run.
 
     Attributes:
-        kills: processes that were killed; fewer than asked for where the run was done before.
-        moments: where the run stood after each of them.
-        equal: by what was compared.
-        seconds: of the processor, of the unbroken run.
+        kills: number of processes that were killed; fewer than requested if the run was done before.
+        progress: how far the run was after each kill.
+        equal: whether both runs are equal, by name of the comparison.
+        seconds: CPU time of the unbroken run.
     """
 
     kills: int
-    moments: list[str]
+    progress: list[str]
     equal: dict[str, bool]
     seconds: float
 
     @property
-    def holds(self) -> bool:
+    def passed(self) -> bool:
         """Whether everything is equal."""
         return all(self.equal.values())
 
 
-def trial(recipe: Path, work: Path, kills: int, seed: int = 0) -> Verdict:
-    """Train `recipe` unbroken and killed, in `work`/unbroken and `work`/killed."""
+def kill_and_compare(recipe: Path, work: Path, kills: int, seed: int = 0) -> KillReport:
+    """Train a recipe unbroken in `work`/unbroken, and killed and resumed in `work`/killed.
+
+    Args:
+        recipe: to train.
+        work: an empty folder.
+        kills: number of processes to kill.
+        seed: of the moments.
+
+    Returns:
+        The comparison.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tools.maintenance.kill_runs"])  # by its name: this may be __main__
-    _process(context, _imports).join()  # the server has them from now on
-    _finish(_process(context, _train, recipe, work / "unbroken"))
-    start, whole = json.loads((work / "unbroken" / _CLOCK).read_text())
+    _start(context, _do_nothing).join()  # from now on the server has imported everything
+    _join(_start(context, _train, recipe, work / "unbroken"))
+    start, total = json.loads((work / "unbroken" / _CLOCK).read_text())
 
-    draw, moments = random.Random(seed), []
+    rng, progress = random.Random(seed), []
     for _ in range(kills):
-        process = _process(context, _train, recipe, work / "killed")
-        if not _kill(process, draw.uniform(0, start + _SPREAD * (whole - start) / max(kills, 4))):
+        process = _start(context, _train, recipe, work / "killed")
+        if not _kill_after(process, rng.uniform(0, start + _SPREAD * (total - start) / max(kills, 4))):
             break
-        moments.append(_moment(work / "killed"))
-    _finish(_process(context, _train, recipe, work / "killed"))
-    return Verdict(len(moments), moments, compare(work), whole)
+        progress.append(_describe_progress(work / "killed"))
+    _join(_start(context, _train, recipe, work / "killed"))
+    return KillReport(len(progress), progress, compare_results(work), total)
 
 
-def compare(work: Path) -> dict[str, bool]:
-    """What two runs left, by name of what was compared."""
+def compare_results(work: Path) -> dict[str, bool]:
+    """Compare the results of both runs.
+
+    Args:
+        work: with the folders "unbroken" and "killed".
+
+    Returns:
+        Whether they are equal, by name of the comparison.
+    """
     first, second = (find_runs(work / name)[-1] for name in ("unbroken", "killed"))
 
-    def rows(folder: Path, name: str) -> str:
+    def read_table(folder: Path, name: str) -> str:
         table = pd.read_csv(folder / name, dtype=str, keep_default_na=False) if (folder / name).exists() else None
         return "" if table is None else str(table.drop(columns=list(TIMING_COLUMNS), errors="ignore").to_csv())
 
+    tables = ("metrics.csv", "modulator.csv")
     return {
         "one run": sum(run.status != "broken" for run in find_runs(work / "killed")) == 1,
         "both are done": first.status == second.status == "done",
-        **{name: rows(first.folder, name) == rows(second.folder, name) for name in ("metrics.csv", "modulator.csv")},
+        **{name: read_table(first.folder, name) == read_table(second.folder, name) for name in tables},
         "bundle": first.metadata.get("bundle_sha256") == second.metadata.get("bundle_sha256", "none"),
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the verdict; 1 where anything differs."""
+    """Print the comparison; return 1 if anything differs.
+
+    Args:
+        arguments: of the command line; None takes those of this process.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--recipe", type=Path, help="another recipe, whose data are prepared")
-    parser.add_argument("--work", type=Path, help="an empty folder that stays; a temporary one if left out")
-    wishes = parser.parse_args(arguments)
+    parser.add_argument("--kills", type=int, default=20, help="number of processes to kill")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
+    parser.add_argument("--recipe", type=Path, help="another recipe, with prepared data")
+    parser.add_argument("--work", type=Path, help="an empty folder that is kept; by default a temporary one")
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
-        work = wishes.work or Path(temporary)
-        verdict = trial(wishes.recipe or _small(work), work, wishes.kills, wishes.seed)
-    _show(verdict)
-    return 0 if verdict.holds else 1
+        work = options.work or Path(temporary)
+        report = kill_and_compare(options.recipe or _small_recipe(work), work, options.kills, options.seed)
+    _print(report)
+    return 0 if report.passed else 1
 
 
-def _small(work: Path) -> Path:
+def _small_recipe(work: Path) -> Path:
     prepare_demo(work / "demo", counts=_CHIPS, scenes=4, jobs=1)
     recipe = work / "ships.yaml"
     recipe.write_text(RECIPE.replace("ROOT", str(work / "demo")))
     return recipe
 
 
-def _show(verdict: Verdict) -> None:
-    table = Table("kill", "the run stood at", box=None, pad_edge=False)
-    for number, moment in enumerate(verdict.moments, start=1):
-        table.add_row(str(number), moment)
+def _print(report: KillReport) -> None:
+    table = Table("kill", "progress of the run", box=None, pad_edge=False)
+    for number, progress in enumerate(report.progress, start=1):
+        table.add_row(str(number), progress)
     console.print(table)
-    console.print(f"{verdict.kills} kills of a run that takes the processor {verdict.seconds:.1f} s")
-    for name, equal in verdict.equal.items():
+    console.print(f"{report.kills} kills of a run that takes {report.seconds:.1f} s of CPU time")
+    for name, equal in report.equal.items():
         console.print(f"{'equal' if equal else '[red]differs[/red]'}  {name}")
 
 
-def _imports() -> None:
-    """Nothing: the server has imported this module by now."""
+def _do_nothing() -> None:
+    """Return: the server has imported this module by now."""
 
 
 def _train(recipe: Path, runs: Path) -> None:
-    """Begin the run, or go on with the one that is there."""
+    """Start a run, or resume the one in `runs`."""
     torch.set_num_threads(1)
-    clock = _Clock()
-    found = [run for run in find_runs(runs) if run.status != "broken"]
-    if found and found[-1].status == "done":
+    clock = _StartClock()
+    existing = [run for run in find_runs(runs) if run.status != "broken"]
+    if existing and existing[-1].status == "done":
         return
-    finetune(load_recipe(recipe), runs, clock, resume=found[-1].folder if found else None)
-    write_text(runs / _CLOCK, json.dumps([clock.start, time.process_time()]))
+    finetune(load_recipe(recipe), runs, clock, resume=existing[-1].folder if existing else None)
+    write_text(runs / _CLOCK, json.dumps([clock.seconds, time.process_time()]))
 
 
-class _Clock(RunListener):
-    """The processor's seconds before training."""
+class _StartClock(RunListener):
+    """Measures the CPU time before training."""
 
-    start = 0.0
+    seconds = 0.0
 
-    def on_start(self, run: Run, facts: dict[str, Any]) -> None:
-        """Note them."""
-        self.start = time.process_time()
+    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
+        """Record the CPU time so far."""
+        self.seconds = time.process_time()
 
 
-def _process(context: ForkServerContext, target: Callable[..., Any], *arguments: Any) -> Any:
+def _start(context: ForkServerContext, target: Callable[..., Any], *arguments: Any) -> Any:
     process = context.Process(target=target, args=arguments)
     process.start()
     return process
 
 
-def _finish(process: Any) -> None:
+def _join(process: Any) -> None:
     process.join()
     if process.exitcode:
-        raise RuntimeError(f"the process that was left alone ended with {process.exitcode}")
+        raise RuntimeError(f"a process that was not killed ended with {process.exitcode}")
 
 
-def _kill(process: Any, seconds: float) -> bool:
-    """Send SIGKILL once the process has had so many seconds of the processor; False where it ended before."""
+def _kill_after(process: Any, seconds: float) -> bool:
+    """Send SIGKILL after an amount of CPU time; return False if the process ended before."""
     ticks = os.sysconf("SC_CLK_TCK") * seconds
     while process.is_alive():
-        with suppress(OSError):  # it is gone
+        with suppress(OSError):  # the process has ended
             fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
             if int(fields[11]) + int(fields[12]) >= ticks:
                 process.kill()
                 process.join()
                 return True
         time.sleep(0.002)
-    _finish(process)
+    _join(process)
     return False
 
 
-def _moment(runs: Path) -> str:
-    found = find_runs(runs)
-    if not found:
-        return "nothing is there yet"
-    position = found[-1].metadata.get("position")
+def _describe_progress(runs: Path) -> str:
+    run = next(iter(reversed(find_runs(runs))), None)
+    if run is None:
+        return "no run folder yet"
+    position = run.metadata.get("position")
     saved = f"saved after {position[0]} epochs and {position[1]} batches" if position else "nothing saved yet"
-    return f"{found[-1].status}, {saved}" + (", bundle written" if (found[-1].folder / "bundle").exists() else "")
+    return f"{run.status}, {saved}" + (", bundle written" if (run.folder / "bundle").exists() else "")
 
 
 if __name__ == "__main__":

@@ -27,20 +27,22 @@ TRIALS = {
     "uneven": "meta=null train.batch_size=6 train.epochs=4 evaluate.batch_size=5",  # 40 chips: the last batch has 4
     "sharded": f"{COMMON} meta.warmup=0 train.strategy=fsdp",
 }
+"""Overrides of the recipe by trial."""
+
 SCRIPT = Path(__file__).parents[2] / "helpers" / "two_processes.py"
 
 
-class Losses(RunListener):
+class LossRecorder(RunListener):
     def __init__(self):
-        self.inner = []
+        self.losses = []
 
     def on_step(self, step):
-        self.inner.append(step.loss)
+        self.losses.append(step.loss)
 
 
 @pytest.fixture(scope="module")
-def together(root, tmp_path_factory):
-    """What two gloo processes told of every trial: losses, folder."""
+def two_process_results(root, tmp_path_factory):
+    """Results of both gloo processes for every trial, which `two_processes.py` wrote."""
     from tests.conftest import RECIPE
 
     folder = tmp_path_factory.mktemp("together")
@@ -48,79 +50,81 @@ def together(root, tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    shared = [port, folder / "bars.yaml", folder / "runs", folder / "told", *TRIALS.values()]
+    shared = [port, folder / "bars.yaml", folder / "runs", folder / "results", *TRIALS.values()]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
-    started = [subprocess.Popen([sys.executable, SCRIPT, str(rank), "2", *shared], env=environment) for rank in (0, 1)]
+    commands = [[sys.executable, SCRIPT, str(rank), "2", *shared] for rank in (0, 1)]
+    processes = [subprocess.Popen(command, env=environment) for command in commands]
     try:
-        assert [process.wait(600) for process in started] == [0, 0]
+        assert [process.wait(600) for process in processes] == [0, 0]
     finally:
-        for process in started:
+        for process in processes:
             process.kill()
-    first, second = (json.loads((folder / f"told.{rank}").read_text()) for rank in (0, 1))
-    return {name: (first[wishes], second[wishes]) for name, wishes in TRIALS.items()}
+    first, second = (json.loads((folder / f"results.{rank}").read_text()) for rank in (0, 1))
+    return {name: (first[overrides], second[overrides]) for name, overrides in TRIALS.items()}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trial", TRIALS)
-def test_two_processes_are_one(together, recipe_file, tmp_path, trial):
-    alone, (first, second) = Losses(), together[trial]
-    wishes = TRIALS[trial].replace("train.strategy=fsdp", "")
-    run = finetune(load_recipe(recipe_file, wishes.split()), tmp_path, alone)
-    assert len(alone.inner) >= 20
-    np.testing.assert_allclose(first["losses"][:20], alone.inner[:20], atol=1e-4)
-    np.testing.assert_allclose(first["losses"], alone.inner, atol=1e-3)
+def test_two_processes_equal_one(two_process_results, recipe_file, tmp_path, trial):
+    recorder, (first, second) = LossRecorder(), two_process_results[trial]
+    overrides = TRIALS[trial].replace("train.strategy=fsdp", "")
+    run = finetune(load_recipe(recipe_file, overrides.split()), tmp_path, recorder)
+    assert len(recorder.losses) >= 20
+    np.testing.assert_allclose(first["losses"][:20], recorder.losses[:20], atol=1e-4)
+    np.testing.assert_allclose(first["losses"], recorder.losses, atol=1e-3)
     tables = [pd.read_csv(Path(folder) / "metrics.csv") for folder in (first["folder"], run.folder)]
     for name in ("meta_loss", "val_loss", "val_macro", "step"):
         np.testing.assert_allclose(*(table[name] for table in tables), atol=1e-3)
     tensors = Bundle.load(Path(first["folder"])).tensors
     for key, value in Bundle.load(run.folder).tensors.items():
         np.testing.assert_allclose(tensors[key], value, atol=2e-3)
-    assert first["writing"] and not second["writing"] and second["losses"] == []
+    assert first["is_writer"] and not second["is_writer"] and second["losses"] == []
     assert first["shards"] == (6 * 12 if trial == "sharded" else 0)  # six blocks of twelve frozen parameters
 
 
 @pytest.mark.slow
-def test_one_of_them_writes(together):
-    folder = Path(together["joint"][0]["folder"])
+def test_only_rank_zero_writes(two_process_results):
+    folder = Path(two_process_results["joint"][0]["folder"])
     assert len(find_runs(folder.parent)) == len(TRIALS)
     assert all(run.status == "done" for run in find_runs(folder.parent))
 
 
 @pytest.mark.parametrize(
-    ("wishes", "told"),
+    ("keys", "message"),
     [
         ({"devices": 2, "batch_size": 7}, "a batch of 7 chips cannot be shared by 2"),
-        ({"strategy": "fsdp"}, "nobody to shard with"),
+        ({"strategy": "fsdp"}, "sharding needs more than one process"),
         ({"devices": 2, "precision": "auto"}, "every process would choose its own"),
     ],
 )
-def test_numbers_that_do_not_fit(wishes, told):
-    with pytest.raises(RequestError, match=told):
-        trainer_process_options(TrainSection(epochs=1, **wishes))
+def test_contradicting_keys(keys, message):
+    with pytest.raises(RequestError, match=message):
+        trainer_process_options(TrainSection(epochs=1, **keys))
 
 
-def test_processes_that_were_started_must_be_those_of_the_recipe(monkeypatch):
+def test_the_number_of_started_processes_must_match_the_recipe(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(RequestError, match="4 processes were started, and the recipe asks for 1"):
         trainer_process_options(TrainSection(epochs=1))
-    found = trainer_process_options(TrainSection(epochs=1, devices=2, nodes=2, strategy="fsdp"))
-    assert (found["devices"], found["num_nodes"], type(found["strategy"]).__name__) == (2, 2, "Sharded")
+    options = trainer_process_options(TrainSection(epochs=1, devices=2, nodes=2, strategy="fsdp"))
+    strategy = type(options["strategy"]).__name__
+    assert (options["devices"], options["num_nodes"], strategy) == (2, 2, "ShardedStrategy")
 
 
 @pytest.mark.parametrize(
-    ("names", "writes"),
+    ("variables", "expected"),
     [
         ({}, True),
         ({"RANK": "3", "LOCAL_RANK": "0"}, False),  # torchrun, the second machine
         ({"LOCAL_RANK": "1"}, False),  # Lightning
         ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, False),
-        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "1"}, True),  # a shell that SLURM gave out
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "1"}, True),  # an interactive shell of SLURM
     ],
 )
-def test_who_writes(monkeypatch, names, writes):
+def test_rank_zero_is_known_from_the_environment(monkeypatch, variables, expected):
     for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in names.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert collectives.is_rank_zero() is writes
+    assert collectives.is_rank_zero() is expected

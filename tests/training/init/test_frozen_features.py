@@ -10,41 +10,43 @@ from rsft.training.init import frozen_features
 from rsft.training.init.frozen_features import compute_initial_features
 
 
-def fresh(recipe_file, root, run, *wishes):
-    recipe, store, bundle = load_recipe(recipe_file, wishes), ChipStore.open(root), Bundle.load(run)
+def make_inputs(recipe_file, root, run, *overrides):
+    recipe, store, bundle = load_recipe(recipe_file, overrides), ChipStore.open(root), Bundle.load(run)
     encoder = load_encoder(recipe, store.bands)
     classifier = build_classifier(recipe, 3, encoder)
     return classifier, ChipImages(root, store.split("train"), store.classes, bundle.contract), encoder.sha256
 
 
-def test_computed_once_whatever_is_attached(recipe_file, root, run, monkeypatch):
-    classifier, chips, weights = fresh(recipe_file, root, run)
-    told = []
-    first = compute_initial_features(classifier, chips, weights, 16, lambda *args: told.append(args))
-    wanted = torch.cat([classifier.features(inputs) for inputs, _ in chips.batches(40)])
-    assert torch.allclose(first, wanted, atol=1e-5)
+def test_features_are_computed_once_for_most_methods(recipe_file, root, run, monkeypatch):
+    classifier, chips, weights = make_inputs(recipe_file, root, run)
+    calls = []
+    first = compute_initial_features(classifier, chips, weights, 16, lambda *args: calls.append(args))
+    expected = torch.cat([classifier.features(inputs) for inputs, _ in chips.batches(40)])
+    assert torch.allclose(first, expected, atol=1e-5)
     monkeypatch.setattr(frozen_features, "_compute", None)
-    other, chips, weights = fresh(recipe_file, root, run, "peft={method: bitfit}", "meta=null")
+    other, chips, weights = make_inputs(recipe_file, root, run, "peft={method: bitfit}", "meta=null")
     assert torch.equal(compute_initial_features(other, chips, weights, 16), first)
 
 
-def test_prompts_change_the_features_from_the_start(recipe_file, root, run, monkeypatch):
-    plain = compute_initial_features(*fresh(recipe_file, root, run), 16)
-    prompted = compute_initial_features(*fresh(recipe_file, root, run, "peft={method: vpt-deep}", "meta=null"), 16)
+def test_prompts_change_the_initial_features(recipe_file, root, run, monkeypatch):
+    plain = compute_initial_features(*make_inputs(recipe_file, root, run), 16)
+    prompted = compute_initial_features(
+        *make_inputs(recipe_file, root, run, "peft={method: vpt-deep}", "meta=null"), 16
+    )
     assert not torch.allclose(plain, prompted, atol=1e-3)
 
 
-def test_other_weights_are_other_features(recipe_file, root, run, monkeypatch):
-    classifier, chips, _ = fresh(recipe_file, root, run)
+def test_other_weights_have_their_own_cache(recipe_file, root, run, monkeypatch):
+    classifier, chips, _ = make_inputs(recipe_file, root, run)
     monkeypatch.setattr(frozen_features, "_compute", lambda *args: torch.zeros(len(chips), 2))
     assert compute_initial_features(classifier, chips, "other", 16).shape == (40, 2)
 
 
 @pytest.mark.parametrize("size", [7, 100])
 def test_progress_ends_at_the_number_of_chips(recipe_file, root, run, size):
-    told = []
-    classifier, chips, _ = fresh(recipe_file, root, run)
+    calls = []
+    classifier, chips, _ = make_inputs(recipe_file, root, run)
     compute_initial_features(
-        classifier, chips, f"progress {size}", size, lambda done, total, what: told.append((done, total))
+        classifier, chips, f"progress {size}", size, lambda done, total, what: calls.append((done, total))
     )
-    assert told[-1] == (40, 40)
+    assert calls[-1] == (40, 40)

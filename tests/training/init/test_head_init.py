@@ -10,13 +10,13 @@ from rsft.training.init.head_init import fit_linear_probe, init_head, sample_sho
 
 FEATURES = torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 5.0]])
 LABELS = torch.tensor([0, 0, 1])
-STARTS = ["class-mean", "k-shot", "linear-probe"]
+INITS = ["class-mean", "k-shot", "linear-probe"]
 
 
 def clusters(chips=(40, 12, 4)):
-    draw = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     labels = torch.repeat_interleave(torch.arange(len(chips)), torch.tensor(chips))
-    return torch.eye(len(chips), 8)[labels] * 3 + torch.randn(len(labels), 8, generator=draw), labels
+    return torch.eye(len(chips), 8)[labels] * 3 + torch.randn(len(labels), 8, generator=generator), labels
 
 
 def head(kind, classes=3, width=8):
@@ -25,26 +25,26 @@ def head(kind, classes=3, width=8):
 
 @pytest.mark.parametrize("kind", ["cosine", "linear"])
 def test_weights_are_class_means(kind):
-    made = head(kind, 2, 2)
-    init_head(made, HeadSection(), FEATURES, LABELS, 0)
-    assert made.weight.tolist() == [[1, 0], [0, 1]]
-    assert made(FEATURES).argmax(1).tolist() == LABELS.tolist()
-    assert kind == "cosine" or made.bias.tolist() == [0, 0]
+    new_head = head(kind, 2, 2)
+    init_head(new_head, HeadSection(), FEATURES, LABELS, 0)
+    assert new_head.weight.tolist() == [[1, 0], [0, 1]]
+    assert new_head(FEATURES).argmax(1).tolist() == LABELS.tolist()
+    assert kind == "cosine" or new_head.bias.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("kind", ["cosine", "linear"])
-@pytest.mark.parametrize("init", STARTS)
-def test_a_start_knows_the_classes(kind, init):
-    made, (features, labels) = head(kind), clusters()
-    init_head(made, HeadSection(init=init), features, labels, 0)
-    assert (made(features).argmax(1) == labels).float().mean() > 0.85
+@pytest.mark.parametrize("init", INITS)
+def test_an_initial_head_separates_the_classes(kind, init):
+    new_head, (features, labels) = head(kind), clusters()
+    init_head(new_head, HeadSection(init=init), features, labels, 0)
+    assert (new_head(features).argmax(1) == labels).float().mean() > 0.85
 
 
-def test_random_is_left_alone():
-    made = head("cosine")
-    before = made.weight.clone()
-    init_head(made, HeadSection(init="random"), *clusters(), 0)
-    assert torch.equal(made.weight, before)
+def test_random_changes_no_weight():
+    new_head = head("cosine")
+    before = new_head.weight.clone()
+    init_head(new_head, HeadSection(init="random"), *clusters(), 0)
+    assert torch.equal(new_head.weight, before)
 
 
 def test_shots_are_drawn_by_seed():
@@ -54,10 +54,10 @@ def test_shots_are_drawn_by_seed():
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_one_shot_is_that_chip():
-    made, (features, labels) = head("cosine"), clusters()
-    init_head(made, HeadSection(init="k-shot", shots=1), features, labels, 5)
-    assert torch.allclose(made.weight, F.normalize(features[sample_shots(labels, 1, 5)]))
+def test_with_one_shot_weights_are_its_features():
+    new_head, (features, labels) = head("cosine"), clusters()
+    init_head(new_head, HeadSection(init="k-shot", shots=1), features, labels, 5)
+    assert torch.allclose(new_head.weight, F.normalize(features[sample_shots(labels, 1, 5)]))
 
 
 def test_a_probe_of_two_classes_gives_scikit_learns_probabilities():
@@ -67,17 +67,17 @@ def test_a_probe_of_two_classes_gives_scikit_learns_probabilities():
     weight, bias = fit_linear_probe(features, labels, 0, cosine=False)
     inputs = features.double() / features.double().norm(dim=1).mean()
     probe = LogisticRegression(C=100.0, max_iter=1000, class_weight="balanced").fit(inputs.numpy(), labels.numpy())
-    found = (features.double() @ weight.T + bias).softmax(1)
-    assert torch.allclose(found, torch.from_numpy(probe.predict_proba(inputs.numpy())))
+    probabilities = (features.double() @ weight.T + bias).softmax(1)
+    assert torch.allclose(probabilities, torch.from_numpy(probe.predict_proba(inputs.numpy())))
 
 
-@pytest.mark.parametrize("init", STARTS)
+@pytest.mark.parametrize("init", INITS)
 def test_a_class_without_chips(init):
     with pytest.raises(RequestError, match=r"\[2\]"):
         init_head(CosineHead(2, 3, 25), HeadSection(init=init), FEATURES, LABELS, 0)
 
 
 def test_cosine_logits_stay_within_the_scale():
-    made = CosineHead(2, 2, scale=25)
-    made.weight.data = torch.tensor([[10.0, 0.0], [0.0, 0.1]])
-    assert made(torch.tensor([[2.0, 0.0]])).tolist() == [[25, 0]]
+    new_head = CosineHead(2, 2, scale=25)
+    new_head.weight.data = torch.tensor([[10.0, 0.0], [0.0, 0.1]])
+    assert new_head(torch.tensor([[2.0, 0.0]])).tolist() == [[25, 0]]

@@ -5,31 +5,31 @@ from rsft.recipe.load import load_recipe
 from rsft.training import single_run
 from rsft.training.finetune import finetune
 
-WISHES = ["data.augment=none", "peft.blocks=last:2", "train.epochs=2"]
+OVERRIDES = ["data.augment=none", "peft.blocks=last:2", "train.epochs=2"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_kept_tokens_change_nothing(recipe_file, tmp_path, monkeypatch, precision):
-    wishes = [*WISHES, f"train.precision={precision}"]
-    kept = finetune(load_recipe(recipe_file, wishes), tmp_path / "a")
+def test_cached_tokens_give_the_same_run(recipe_file, tmp_path, monkeypatch, precision):
+    overrides = [*OVERRIDES, f"train.precision={precision}"]
+    cached = finetune(load_recipe(recipe_file, overrides), tmp_path / "a")
     monkeypatch.setattr(single_run, "can_cache_prefix", lambda chips, adapted: False)
-    plain = finetune(load_recipe(recipe_file, wishes), tmp_path / "b")
-    assert (kept.metadata["blocks_kept"], plain.metadata["blocks_kept"]) == (4, 0)
+    plain = finetune(load_recipe(recipe_file, overrides), tmp_path / "b")
+    assert (cached.metadata["blocks_kept"], plain.metadata["blocks_kept"]) == (4, 0)
     columns = ["train_loss", "meta_loss", "val_loss", "val_macro"]
-    first, second = (pd.read_csv(run.folder / "metrics.csv")[columns] for run in (kept, plain))
+    first, second = (pd.read_csv(run.folder / "metrics.csv")[columns] for run in (cached, plain))
     pd.testing.assert_frame_equal(first, second, rtol=1e-4)
 
 
-def test_computed_once(recipe_file, tmp_path, monkeypatch):
-    finetune(load_recipe(recipe_file, WISHES), tmp_path)
+def test_tokens_are_computed_once(recipe_file, tmp_path, monkeypatch):
+    finetune(load_recipe(recipe_file, OVERRIDES), tmp_path)
     monkeypatch.setattr("rsft.training.init.prefix_cache._compute", None)
-    finetune(load_recipe(recipe_file, WISHES), tmp_path)
+    finetune(load_recipe(recipe_file, OVERRIDES), tmp_path)
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "overrides",
     [["data.augment=sar", "peft.blocks=last:2"], ["peft.blocks=all"], ["peft={method: vpt-shallow}", "meta=null"]],
 )
-def test_nothing_to_keep(recipe_file, tmp_path, wishes):
-    run = finetune(load_recipe(recipe_file, ["data.augment=none", "train.epochs=1", *wishes]), tmp_path)
+def test_without_a_frozen_prefix_nothing_is_cached(recipe_file, tmp_path, overrides):
+    run = finetune(load_recipe(recipe_file, ["data.augment=none", "train.epochs=1", *overrides]), tmp_path)
     assert run.metadata["blocks_kept"] == 0

@@ -6,9 +6,11 @@ from rsft.utils.atomic_files import sha256
 
 
 def git(folder, *arguments):
-    who = ["-c", "user.name=x", "-c", "user.email=x@x", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", *who, "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+    identity = ["-c", "user.name=x", "-c", "user.email=x@x", "-c", "commit.gpgsign=false"]
+    process = subprocess.run(
+        ["git", *identity, "-C", str(folder), *arguments], check=True, capture_output=True, text=True
+    )
+    return process.stdout.strip()
 
 
 def test_git_state(tmp_path):
@@ -25,11 +27,11 @@ def test_git_state(tmp_path):
     assert git_state(file) == {"commit": commit, "dirty": True}
 
 
-def test_what_a_run_came_from(recipe_file, root, monkeypatch):
+def test_the_origin_of_a_run(recipe_file, root, monkeypatch):
     monkeypatch.setenv("PATH", "")  # no git
-    found = collect_provenance(load_recipe(recipe_file), recipe_file)
-    assert found["data"] == {"root": str(root.resolve()), "manifest_sha256": sha256(root / "manifest.parquet")}
-    assert found["git"] is None and found["recipe_file"] == str(recipe_file.resolve())
-    assert found["recipe"]["meta"]["lr"] == 0.05 and found["recipe"]["peft"]["rank"] == 4
-    assert {"rsft", "python", "torch", "numpy"} <= set(found["versions"])
-    assert found["hardware"]["cores"] >= 1 and found["hardware"]["memory_gb"] > 0.5
+    entries = collect_provenance(load_recipe(recipe_file), recipe_file)
+    assert entries["data"] == {"root": str(root.resolve()), "manifest_sha256": sha256(root / "manifest.parquet")}
+    assert entries["git"] is None and entries["recipe_file"] == str(recipe_file.resolve())
+    assert entries["recipe"]["meta"]["lr"] == 0.05 and entries["recipe"]["peft"]["rank"] == 4
+    assert {"rsft", "python", "torch", "numpy"} <= set(entries["versions"])
+    assert entries["hardware"]["cores"] >= 1 and entries["hardware"]["memory_gb"] > 0.5

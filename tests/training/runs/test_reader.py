@@ -6,6 +6,7 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.recipe.load import dump_recipe, load_recipe
+from rsft.training.runs import reader
 from rsft.training.runs.reader import (
     find_runs,
     find_unfinished_run,
@@ -19,23 +20,28 @@ from rsft.training.runs.reader import (
 
 METRICS = {"methods": {"MetaLoRA": {"macro": {"value": 0.75}, "head": None, "micro": {"value": 0.5}}}}
 
+LOCK_A_RUN = (
+    "import pathlib, sys; from rsft.training.runs.reader import lock_run; "
+    "lock = lock_run(pathlib.Path(sys.argv[1])); print(1, flush=True); input()"
+)
+
 
 @pytest.fixture
-def write(tmp_path, recipe_file):
-    """Make the folder of a run."""
+def make_run_folder(tmp_path, recipe_file):
+    """A function that makes a run folder."""
 
-    def make(number, status="done", *overrides, **facts):
+    def make(number, status="done", *overrides, **metadata):
         folder = tmp_path / "runs/bars" / number
         folder.mkdir(parents=True)
         (folder / "recipe.yaml").write_text(dump_recipe(load_recipe(recipe_file, overrides)))
-        (folder / "run.json").write_text(json.dumps({"status": status, "started": f"2025-01-{number}"} | facts))
+        (folder / "run.json").write_text(json.dumps({"status": status, "started": f"2025-01-{number}"} | metadata))
         return folder
 
     return make
 
 
-def test_accuracy_is_that_of_the_evaluation_or_of_the_last_validation(write):
-    folder = write("001")
+def test_accuracy_is_that_of_the_evaluation_or_of_the_last_validation(make_run_folder):
+    folder = make_run_folder("001")
     assert read_run_info(folder).accuracy == {}
     (folder / "metrics.csv").write_text("epoch,val_macro,val_micro\n0,0.25,0.5\n1,,\n")
     assert read_run_info(folder).accuracy == {"macro": 0.25, "micro": 0.5}
@@ -47,37 +53,33 @@ def test_accuracy_is_that_of_the_evaluation_or_of_the_last_validation(write):
 @pytest.mark.parametrize(
     ("file", "content"), [("run.json", None), ("run.json", "{"), ("run.json", "[1]"), ("recipe.yaml", "train: 3")]
 )
-def test_a_broken_folder_is_told_not_raised(write, file, content):
-    folder = write("001")
+def test_a_damaged_run_folder_is_broken_and_raises_no_error(make_run_folder, file, content):
+    folder = make_run_folder("001")
     (folder / file).unlink() if content is None else (folder / file).write_text(content)
-    found = read_run_info(folder)
-    assert found.status == "broken" and file in found.faults[0]
-    assert find_runs(folder.parents[1]) == [found]
+    info = read_run_info(folder)
+    assert info.status == "broken" and file in info.faults[0]
+    assert find_runs(folder.parents[1]) == [info]
 
 
-def test_a_run_whose_process_is_gone_was_killed(write):
-    folder = write("001", "running")
+def test_a_run_whose_process_has_ended_was_killed(make_run_folder):
+    folder = make_run_folder("001", "running")
     assert read_run_info(folder).status == "killed"
-    code = (
-        "import sys, pathlib; from rsft.training.runs import reader as runs; "
-        "held = runs.hold(pathlib.Path(sys.argv[1])); print(1, flush=True)"
-    )
-    command = [sys.executable, "-c", f"{code}; input()", folder]
+    command = [sys.executable, "-c", LOCK_A_RUN, folder]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         assert is_running(folder) and read_run_info(folder).status == "running"
-        with pytest.raises(RequestError, match="still goes on"):
+        with pytest.raises(RequestError, match="in progress in another process"):
             lock_run(folder, timeout_s=0)
-        with pytest.raises(RequestError, match="still goes on"):
+        with pytest.raises(RequestError, match="the run is in progress"):
             remove_run(read_run_info(folder))
         process.kill()
     assert read_run_info(folder).status == "killed"
 
 
-def test_the_newest_unfinished_run(write, tmp_path):
-    write("001", "interrupted")
-    write("002", "failed")
-    write("003")
+def test_the_newest_unfinished_run(make_run_folder, tmp_path):
+    make_run_folder("001", "interrupted")
+    make_run_folder("002", "failed")
+    make_run_folder("003")
     assert [run.folder.name for run in find_runs(tmp_path / "runs")] == ["001", "002", "003"]
     assert find_unfinished_run(tmp_path / "runs").folder.name == "002"
     with pytest.raises(RequestError, match="no unfinished run"):
@@ -86,13 +88,14 @@ def test_the_newest_unfinished_run(write, tmp_path):
         read_run_info(tmp_path / "runs/bars/004")
 
 
-def test_take_up(write, tmp_path, recipe_file):
-    folder = write("001", "interrupted")
-    for wish in (None, str(folder), str(folder.parent), str(recipe_file)):
-        run, recipe = resolve_resume(wish, tmp_path / "runs", ["data.workers=2"])
+def test_resolve_resume(make_run_folder, tmp_path, recipe_file):
+    folder = make_run_folder("001", "interrupted")
+    for request in (None, str(folder), str(folder.parent), str(recipe_file)):
+        run, recipe = resolve_resume(request, tmp_path / "runs", ["data.workers=2"])
         assert run.folder == folder and recipe.data.workers == 2
+    overrides = ["train.lr=1", "train.epochs=9", "train.device=cpu"]
     with pytest.raises(RequestError, match=r"train\.lr, train\.epochs cannot change|train\.epochs, train\.lr cannot"):
-        resolve_resume(str(folder), tmp_path / "runs", ["train.lr=1", "train.epochs=9", "train.device=cpu"])
+        resolve_resume(str(folder), tmp_path / "runs", overrides)
     with pytest.raises(RequestError, match="no such recipe"):
         resolve_resume("nothing", tmp_path / "runs")
     with pytest.raises(RequestError, match="no unfinished run"):
@@ -102,8 +105,18 @@ def test_take_up(write, tmp_path, recipe_file):
         resolve_resume(str(folder), tmp_path / "runs")
 
 
-def test_differences(write):
-    runs = [read_run_info(write("001")), read_run_info(write("002", "done", "train.lr=1.0", "meta=null"))]
-    found = recipe_differences(runs)
-    assert found["train.lr"] == [0.02, 1.0] and found["meta.outer_every"] == [2, None]
-    assert "train.epochs" not in found
+def test_resolve_resume_reads_the_recipe_once(make_run_folder, tmp_path, monkeypatch):
+    folder, paths = make_run_folder("001", "interrupted"), []
+    monkeypatch.setattr(reader, "load_recipe", lambda path, *args, **options: paths.append(path) or load_recipe(path))
+    run, recipe = resolve_resume(str(folder), tmp_path / "runs")
+    assert paths == [folder / "recipe.yaml"] and recipe is run.recipe
+
+
+def test_recipe_differences(make_run_folder):
+    runs = [
+        read_run_info(make_run_folder("001")),
+        read_run_info(make_run_folder("002", "done", "train.lr=1.0", "meta=null")),
+    ]
+    differences = recipe_differences(runs)
+    assert differences["train.lr"] == [0.02, 1.0] and differences["meta.outer_every"] == [2, None]
+    assert "train.epochs" not in differences
