@@ -1,16 +1,21 @@
 from rsft.errors import DataError, Fault, RecipeError, RequestError, RsftError, WeightsError
 
 
-def test_one_line_has_what_where_and_fix():
+def test_message_location_and_hint_are_on_one_line():
     assert str(RsftError("it broke", "a.tif", "fix it")) == "it broke | a.tif | fix it"
     assert str(RsftError("it broke")) == "it broke"
 
 
 def test_exit_codes():
-    assert [kind("x").exit_code for kind in (RsftError, RequestError, DataError, WeightsError)] == [1, 2, 1, 1]
+    assert [error_class("x").exit_code for error_class in (RsftError, RequestError, DataError, WeightsError)] == [
+        1,
+        2,
+        1,
+        1,
+    ]
 
 
-def test_recipe_error_tells_every_fault():
+def test_recipe_error_lists_every_fault():
     faults = [Fault("r.yaml", 3, "peft.rnk", "8", "did you mean peft.rank?"), Fault("r.yaml", 0, "x", "1", "no")]
     error = RecipeError(faults)
     assert error.exit_code == 2
@@ -19,3 +24,14 @@ def test_recipe_error_tells_every_fault():
         "r.yaml:3: peft.rnk: found 8; did you mean peft.rank?",
         "r.yaml: x: found 1; no",
     ]
+
+
+def test_json_keys_of_a_fault():
+    fault = Fault("r.yaml", 3, "peft.rnk", "8", "did you mean peft.rank?")
+    assert fault.as_json() == {
+        "file": "r.yaml",
+        "line": 3,
+        "key": "peft.rnk",
+        "found": "8",
+        "allowed": "did you mean peft.rank?",
+    }

@@ -12,21 +12,21 @@ import pytest
 
 from rsft.utils import atomic_files
 from rsft.utils.atomic_files import atomic_file, atomic_folder, sha256, write_text
-from tests.helpers.killing import die, die_at, killed
+from tests.helpers.killing import kill_at_call, kill_this_process, run_until_killed
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_written_whole(tmp_path):
+def test_text_is_written_whole(tmp_path):
     write_text(tmp_path / "deep" / "a.txt", "first")
     write_text(tmp_path / "deep" / "a.txt", "second")
     assert (tmp_path / "deep" / "a.txt").read_text() == "second"
     assert names(tmp_path / "deep") == ["a.txt"]
 
 
-def test_failed_file_leaves_the_old_one(tmp_path):
+def test_failed_write_keeps_the_old_file(tmp_path):
     write_text(tmp_path / "a.txt", "old")
     with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / "a.txt") as temporary:
         temporary.write_text("half")
@@ -35,7 +35,7 @@ def test_failed_file_leaves_the_old_one(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_failed_folder_leaves_the_old_one(tmp_path):
+def test_failed_write_keeps_the_old_folder(tmp_path):
     with atomic_folder(tmp_path / "d") as temporary:
         (temporary / "old").touch()
     with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "d") as temporary:
@@ -48,7 +48,7 @@ def test_failed_folder_leaves_the_old_one(tmp_path):
     assert names(tmp_path) == ["d"]
 
 
-def test_suffix_is_kept_and_mode_is_usual(tmp_path):
+def test_temporary_file_has_the_suffix_and_the_result_has_the_default_mode(tmp_path):
     with atomic_file(tmp_path / "a.gpkg") as temporary:
         assert temporary.suffix == ".gpkg"
     (tmp_path / "plain").touch()
@@ -64,7 +64,7 @@ def write_and_die(path):
     with atomic_file(path) as temporary:
         temporary.write_text("half")
         (temporary.parent / "library.lock").touch()
-        die()
+        kill_this_process()
 
 
 def write_folder_and_die(path):
@@ -73,36 +73,36 @@ def write_folder_and_die(path):
 
 
 @pytest.mark.parametrize("write", [write_and_die, write_folder_and_die])
-def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path, write):
-    killed(write, tmp_path / "a.bin")
+def test_temporary_files_of_a_killed_process_are_removed_by_the_next_write(tmp_path, write):
+    run_until_killed(write, tmp_path / "a.bin")
     assert len(names(tmp_path)) == 1
     write_text(tmp_path / "b.txt", "beside it")
     assert names(tmp_path) == ["b.txt"]
 
 
-def hold(path, held, go):
+def write_slowly(path, started, proceed):
     with atomic_file(path) as temporary:
-        temporary.unlink()  # as GDAL does: the inode is another one then
+        temporary.unlink()  # GDAL does so, which changes the inode
         temporary.write_text("slow")
-        held.set()
-        go.wait(20)
+        started.set()
+        proceed.wait(20)
 
 
-def test_the_temporary_of_a_living_process_stays(tmp_path):
+def test_temporary_file_of_a_live_process_is_kept(tmp_path):
     path, context = tmp_path / "a.txt", multiprocessing.get_context("fork")
-    held, go = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(path, held, go))
+    started, proceed = context.Event(), context.Event()
+    process = context.Process(target=write_slowly, args=(path, started, proceed))
     process.start()
-    assert held.wait(20)
+    assert started.wait(20)
     write_text(path, "quick")
     assert path.read_text() == "quick" and len(names(tmp_path)) == 2
-    go.set()
+    proceed.set()
     process.join(20)
     assert process.exitcode == 0 and path.read_text() == "slow"
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_two_writers_in_one_process(tmp_path):
+def test_nested_writes_in_one_process(tmp_path):
     with atomic_file(tmp_path / "a.txt") as temporary:
         temporary.write_text("outer")
         write_text(tmp_path / "a.txt", "inner")
@@ -115,28 +115,28 @@ def make_folder(path, name):
 
 
 def replace_and_die(path, call):
-    die_at(Path, "replace", call)
+    kill_at_call(Path, "replace", call)
     make_folder(path, "new")
 
 
-def test_a_folder_that_was_being_replaced_is_put_back(tmp_path, caplog):
+def test_old_folder_is_restored_after_a_kill_between_the_renames(tmp_path, caplog):
     make_folder(tmp_path / "d", "old")
-    killed(replace_and_die, tmp_path / "d", 2)
+    run_until_killed(replace_and_die, tmp_path / "d", 2)
     assert not (tmp_path / "d").exists()
     write_text(tmp_path / "beside.txt", "")
     assert names(tmp_path) == ["beside.txt", "d"] and names(tmp_path / "d") == ["old"]
     assert "restored; a process was stopped" in caplog.text
 
 
-def test_a_folder_that_was_being_replaced_gives_way_to_the_next(tmp_path):
+def test_next_folder_replaces_a_restored_one(tmp_path):
     make_folder(tmp_path / "d", "old")
     for call in (1, 2):
-        killed(replace_and_die, tmp_path / "d", call)
+        run_until_killed(replace_and_die, tmp_path / "d", call)
     make_folder(tmp_path / "d", "newer")
     assert names(tmp_path) == ["d"] and names(tmp_path / "d") == ["newer"]
 
 
-def test_a_fault_between_the_renames_leaves_the_old_one(tmp_path):
+def test_error_between_the_renames_keeps_the_old_folder(tmp_path):
     make_folder(tmp_path / "d", "old")
     with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "d") as temporary:
         temporary.rmdir()
@@ -144,51 +144,51 @@ def test_a_fault_between_the_renames_leaves_the_old_one(tmp_path):
 
 
 def remove_and_die(path):
-    die_at(shutil, "rmtree")
+    kill_at_call(shutil, "rmtree")
     make_folder(path, "new")
 
 
-def test_killed_before_the_old_one_is_removed(tmp_path):
+def test_kill_before_the_old_folder_is_removed(tmp_path):
     make_folder(tmp_path / "d", "old")
-    killed(remove_and_die, tmp_path / "d")
+    run_until_killed(remove_and_die, tmp_path / "d")
     write_text(tmp_path / "beside.txt", "")
     assert names(tmp_path) == ["beside.txt", "d"] and names(tmp_path / "d") == ["new"]
 
 
-def test_a_folder_that_is_cleared_away_before_it_is_held(tmp_path, monkeypatch):
+def test_temporary_folder_that_is_removed_before_it_is_locked(tmp_path, monkeypatch):
     real, seen = atomic_files.fcntl.flock, []
 
-    def late(handle, how):
+    def late(handle, operation):
         if not seen:
             seen.extend(tmp_path.iterdir())
-            seen[0].rmdir()  # as another process would
-        real(handle, how)
+            seen[0].rmdir()  # another process could do so
+        real(handle, operation)
 
     monkeypatch.setattr(atomic_files.fcntl, "flock", late)
     write_text(tmp_path / "a.txt", "whole")
     assert names(tmp_path) == ["a.txt"] and len(seen) == 1
 
 
-def test_without_locks_nothing_is_cleared_away(tmp_path, monkeypatch):
+def test_without_locks_no_temporary_folder_is_removed(tmp_path, monkeypatch):
     def unknown(*_):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-    killed(write_and_die, tmp_path / "a.bin")
+    run_until_killed(write_and_die, tmp_path / "a.bin")
     monkeypatch.setattr(fcntl, "flock", unknown)
     write_text(tmp_path / "a.txt", "whole")
     assert (tmp_path / "a.txt").read_text() == "whole" and len(names(tmp_path)) == 2
 
 
-def test_a_system_without_flock(tmp_path):
-    """As on Windows, which cannot open a folder either."""
+def test_system_without_flock(tmp_path):
+    """Windows has no flock, and cannot open folders."""
     code = """
 import sys, tempfile, shutil, logging, hashlib, pathlib
 sys.modules["fcntl"], sys.platform = None, "win32"
 from rsft.utils.atomic_files import atomic_folder, sync_all, write_text
-place = pathlib.Path(sys.argv[1])
+folder = pathlib.Path(sys.argv[1])
 for word in ("one", "two"):
-    write_text(place / "a.txt", word)
-    with atomic_folder(place / "folder") as new:
+    write_text(folder / "a.txt", word)
+    with atomic_folder(folder / "folder") as new:
         (new / "b.txt").write_text(word)
 sync_all()
 """

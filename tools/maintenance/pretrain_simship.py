@@ -109,7 +109,7 @@ class Pretraining(nn.Module):
         self.dense = nn.Linear(width, (len(SURFACES) + 2) * 16)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Map images (B, 3, 64, 64) to class logits of both poolings, geometry (B, 17) and dense maps (B, C, 32, 32)."""
+        """Map images (B, 3, 64, 64) to logits of both poolings, geometry (B, 17) and dense maps (B, C, 32, 32)."""
         tokens = self.encoder.forward_features(images)
         pooled = tokens[:, 0], tokens[:, 1:].mean(1)
         logits = [head(token) for head, token in zip(self.classify, pooled, strict=True)]

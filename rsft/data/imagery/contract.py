@@ -33,7 +33,7 @@ class Contract(BaseModel):
         mean: mean of each plane of the network's input, 0-1.
         std: standard deviation of each plane of the network's input, 0-1.
         statistics: statistics of each plane of the training chips, by unit, if a stretch was measured.
-        spacing_m: pixel spacing of the training chips in metres; None if it is unknown or varies.
+        spacing_m: pixel spacing of the training chips in meters; None if it is unknown or varies.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -126,14 +126,14 @@ class Contract(BaseModel):
         Every spacing is accepted if that of the training chips is unknown.
 
         Args:
-            spacing: metres per pixel along rows and columns.
+            spacing: meters per pixel along rows and columns.
 
         Raises:
             DataError: the relative difference is larger than SPACING_TOLERANCE.
         """
         expected = self.spacing_m
-        if expected is not None and any(abs(metres / expected - 1) > SPACING_TOLERANCE for metres in spacing):
-            actual = " x ".join(dict.fromkeys(f"{metres:.4g}" for metres in spacing))
+        if expected is not None and any(abs(meters / expected - 1) > SPACING_TOLERANCE for meters in spacing):
+            actual = " x ".join(dict.fromkeys(f"{meters:.4g}" for meters in spacing))
             message = f"pixels of {actual} m, but the model was trained on {expected:.4g} m"
             raise DataError(message, hint=f"resample them: --resample-to {expected:g}")
 

@@ -31,9 +31,9 @@ class View:
 
     Attributes:
         origin: midships, in canvas pixels (2,).
-        axes: canvas pixels per metre toward the bow and toward starboard (2, 2).
-        relief_displacement: shift of a point per metre of height, in canvas pixels (2,).
-        shadow_displacement: shift of a shadow per metre of height, in canvas pixels (2,).
+        axes: canvas pixels per meter toward the bow and toward starboard (2, 2).
+        relief_displacement: shift of a point per meter of height, in canvas pixels (2,).
+        shadow_displacement: shift of a shadow per meter of height, in canvas pixels (2,).
         ambient: brightness in the shade, 0-1.
     """
 
@@ -47,7 +47,7 @@ class View:
         """Transform ship coordinates to the canvas.
 
         Args:
-            points: (..., 2) metres toward the bow and toward starboard.
+            points: (..., 2) meters toward the bow and toward starboard.
 
         Returns:
             (..., 2) canvas pixels.
@@ -65,7 +65,7 @@ class Canvas:
 
     Attributes:
         illumination: factor of the brightness of each pixel (S, S).
-        ground_truth: height in metres, and index in SURFACES (S, S, 2).
+        ground_truth: height in meters, and index in SURFACES (S, S, 2).
     """
 
     def __init__(self, image: Float, ground: Float, view: View) -> None:
@@ -91,8 +91,8 @@ class Canvas:
         Args:
             kind: its surface type, one of SURFACES.
             base: canvas points (N, 2) of its base at height 0.
-            low: height of its bottom in metres above the water.
-            high: height of its top in metres above the water.
+            low: height of its bottom in meters above the water.
+            high: height of its top in meters above the water.
             wall: color of its walls.
             top: color of its top.
         """
@@ -108,8 +108,8 @@ class Canvas:
 
         Args:
             base: canvas points (N, 2) of the base of the prism at height 0.
-            ground_height: height of the plane in metres above the water.
-            rise: height of the prism in metres above the plane.
+            ground_height: height of the plane in meters above the water.
+            rise: height of the prism in meters above the plane.
         """
         foot = base + ground_height * self.view.relief_displacement
         self.fill_convex_hull(
@@ -124,7 +124,7 @@ class Canvas:
         Args:
             deck_objects: P boxes.
             bases: canvas points (P, 4, 2) of their bases at height 0.
-            plane: height of the plane under them in metres above the water.
+            plane: height of the plane under them in meters above the water.
             paints: colors by kind.
         """
         for index, (box, base) in enumerate(zip(deck_objects, bases, strict=True)):
@@ -163,7 +163,7 @@ def sample_view(ship: Ship, rng: np.random.Generator, size: int, spacing: float,
         ship: the ship.
         rng: source of randomness.
         size: side of the image in pixels.
-        spacing: metres per pixel.
+        spacing: meters per pixel.
         heading: direction of the bow, in radians clockwise from up.
 
     Returns:

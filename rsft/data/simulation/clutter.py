@@ -33,11 +33,11 @@ _SHAPES = (
 
 @dataclass(frozen=True)
 class Shore:
-    """Straight shore: land is where x cos(angle) + y sin(angle) > offset, in metres of the image frame.
+    """Straight shore: land is where x cos(angle) + y sin(angle) > offset, in meters of the image frame.
 
     Attributes:
         angle: direction inland, in radians from +x to +y.
-        offset: distance of the shore from the image center in metres.
+        offset: distance of the shore from the image center in meters.
     """
 
     angle: float
@@ -47,8 +47,8 @@ class Shore:
         """Return the distance of points from the shore.
 
         Args:
-            x: ground range in metres.
-            y: azimuth in metres.
+            x: ground range in meters.
+            y: azimuth in meters.
 
         Returns:
             Metres, positive on land and negative on water.
@@ -59,11 +59,11 @@ class Shore:
 
 
 def pixel_grid(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:
-    """Return the coordinates of the pixels, in metres from the image center.
+    """Return the coordinates of the pixels, in meters from the image center.
 
     Args:
         size: side of the image in pixels.
-        spacing: metres per pixel along azimuth and range.
+        spacing: meters per pixel along azimuth and range.
 
     Returns:
         x (1, size) and y (size, 1).
@@ -78,7 +78,7 @@ def sea_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float,
     Args:
         rng: source of randomness.
         size: side of the image in pixels.
-        spacing: metres per pixel along azimuth and range.
+        spacing: meters per pixel along azimuth and range.
 
     Returns:
         Power (size, size) with mean 1.
@@ -102,7 +102,7 @@ def land_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float
     Args:
         rng: source of randomness.
         size: side of the image in pixels.
-        spacing: metres per pixel along azimuth and range.
+        spacing: meters per pixel along azimuth and range.
 
     Returns:
         Power (size, size) relative to that of the sea.
@@ -114,7 +114,7 @@ def land_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float
 
 
 def _frequencies(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:
-    """Return the frequencies of a real FFT in cycles per metre: range (1, size // 2 + 1) and azimuth (size, 1)."""
+    """Return the frequencies of a real FFT in cycles per meter: range (1, size // 2 + 1) and azimuth (size, 1)."""
     along_range = scipy.fft.rfftfreq(size, spacing[1]).astype(np.float32)[None]
     return along_range, scipy.fft.fftfreq(size, spacing[0]).astype(np.float32)[:, None]
 

@@ -15,7 +15,7 @@ def cargo_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
         rng: source of randomness.
 
     Returns:
-        Boxes on deck, in metres.
+        Boxes on deck, in meters.
     """
     house = rng.uniform(0.09, 0.16)
     aft, fore = _hold(hull, house)
@@ -45,7 +45,7 @@ def container_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
         rng: source of randomness.
 
     Returns:
-        Boxes on deck, in metres.
+        Boxes on deck, in meters.
     """
     house = min(0.12, 16 / hull.length)
     center = rng.uniform(-0.42, -0.3) if rng.random() < 0.6 else rng.uniform(0.1, 0.2)
@@ -72,7 +72,7 @@ def tanker_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
         rng: source of randomness.
 
     Returns:
-        Boxes on deck, in metres.
+        Boxes on deck, in meters.
     """
     house = rng.uniform(0.1, 0.17)
     aft, fore = _hold(hull, house)
@@ -101,7 +101,7 @@ def dredger_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
         rng: source of randomness.
 
     Returns:
-        Boxes on deck, in metres.
+        Boxes on deck, in meters.
     """
     house, sign = rng.uniform(0.12, 0.2), rng.choice([-1, 1], p=[0.65, 0.35])
     objects = _house(
@@ -129,7 +129,7 @@ def fishing_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
         rng: source of randomness.
 
     Returns:
-        Boxes on deck, in metres.
+        Boxes on deck, in meters.
     """
     forward = rng.random() < 0.55
     house = rng.uniform(0.2, 0.32)
@@ -156,7 +156,7 @@ def passenger_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
         rng: source of randomness.
 
     Returns:
-        Boxes on deck, in metres.
+        Boxes on deck, in meters.
     """
     length, width = hull.length * rng.uniform(0.74, 0.86), hull.beam * rng.uniform(0.84, 0.96)
     x, storey = hull.length * rng.uniform(-0.07, -0.04), min(2.8, hull.beam * 0.2)
@@ -187,7 +187,7 @@ def tug_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
         rng: source of randomness.
 
     Returns:
-        Boxes on deck, in metres.
+        Boxes on deck, in meters.
     """
     house = rng.uniform(0.26, 0.38)
     x = hull.length * rng.uniform(0.04, 0.12)
@@ -212,7 +212,7 @@ def patrol_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
         rng: source of randomness.
 
     Returns:
-        Boxes on deck, in metres.
+        Boxes on deck, in meters.
     """
     house = rng.uniform(0.28, 0.42)
     x = hull.length * rng.uniform(-0.04, 0.04)

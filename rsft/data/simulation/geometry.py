@@ -27,7 +27,7 @@ _OUTLINE_POINTS = 12  # per taper and side
 
 @dataclass(frozen=True)
 class DeckObject:
-    """A box on deck, in metres. Boxes may overlap; a higher box covers a lower one.
+    """A box on deck, in meters. Boxes may overlap; a higher box covers a lower one.
 
     Attributes:
         x: center along the keel, from midships toward the bow.
@@ -48,7 +48,7 @@ class DeckObject:
 
 @dataclass(frozen=True)
 class Ship:
-    """A ship, in metres.
+    """A ship, in meters.
 
     Attributes:
         kind: class of the ship, such as "cargo".
@@ -72,7 +72,7 @@ class Ship:
         """Return half the width of the hull: full amidships, 0 at the bow, 72 % of it at the transom.
 
         Args:
-            x: positions along the keel in metres, from midships toward the bow.
+            x: positions along the keel in meters, from midships toward the bow.
 
         Returns:
             Metres, in the shape of `x`.

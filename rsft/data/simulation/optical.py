@@ -31,7 +31,7 @@ def render_optical_chip(
         ship: the ship; None for an image without a ship.
         rng: source of randomness.
         size: side of the image in pixels.
-        spacing: metres per pixel; None to draw it so that the ship spans 15 to 95 % of the image.
+        spacing: meters per pixel; None to draw it so that the ship spans 15 to 95 % of the image.
         heading: direction of the bow, in radians clockwise from up; None to draw it uniformly.
 
     Returns:
@@ -67,7 +67,7 @@ def render_optical_scene(
         ship: the ship; None for an image without a ship.
         rng: source of randomness.
         size: side of the image in pixels.
-        spacing: metres per pixel; None to draw it so that the ship spans 15 to 95 % of the image.
+        spacing: meters per pixel; None to draw it so that the ship spans 15 to 95 % of the image.
         heading: direction of the bow, in radians clockwise from up; None to draw it uniformly.
 
     Returns:

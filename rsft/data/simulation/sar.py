@@ -29,7 +29,7 @@ class SarSensor:
     """Imaging geometry and processing of a SAR sensor.
 
     Attributes:
-        spacing: metres per pixel along azimuth and ground range.
+        spacing: meters per pixel along azimuth and ground range.
         incidence: incidence angle from the vertical, in degrees.
         looks: number of independent images whose powers are averaged.
         oversampling: pixels per resolution cell.
@@ -46,12 +46,12 @@ class SarSensor:
 
     @property
     def tan_incidence(self) -> float:
-        """Tangent of the incidence angle: metres of shadow per metre of height."""
+        """Tangent of the incidence angle: meters of shadow per meter of height."""
         return float(np.tan(np.radians(self.incidence)))
 
     @property
     def pixel_area(self) -> float:
-        """Area of a pixel in square metres."""
+        """Area of a pixel in square meters."""
         return self.spacing[0] * self.spacing[1]
 
     def defocus_filter(self, size: int) -> Complex:
@@ -86,7 +86,7 @@ def sample_sensor(rng: np.random.Generator, spacing: tuple[float, float]) -> Sar
 
     Args:
         rng: source of randomness.
-        spacing: metres per pixel along azimuth and ground range.
+        spacing: meters per pixel along azimuth and ground range.
 
     Returns:
         The sensor.
@@ -184,7 +184,7 @@ def amplitude_to_uint16(amplitude: Float, gain: float) -> NDArray[np.uint16]:
 
 
 def _quay(pose: Pose, rng: np.random.Generator) -> Shore:
-    """Draw a shore along one side of the ship, with a few metres of water between them."""
+    """Draw a shore along one side of the ship, with a few meters of water between them."""
     angle = pose.heading + rng.choice([-1, 1]) * np.pi / 2
     midships = pose.x * np.cos(angle) + pose.y * np.sin(angle)
     return Shore(float(angle), float(midships + pose.ship.beam / 2 + rng.uniform(2, 30)))

@@ -1,8 +1,8 @@
 """Point scatterers of simulated ships and shores: on surfaces, at walls and in corners.
 
-The image frame is ground range x to the right, away from the radar, and azimuth y downward, in metres. A point at
+The image frame is ground range x to the right, away from the radar, and azimuth y downward, in meters. A point at
 height z appears at x - z / tan(incidence) (layover) and hides the ground up to z tan(incidence) behind it (shadow).
-Radar cross sections are relative to that of one square metre of sea.
+Radar cross sections are relative to that of one square meter of sea.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rsft.types import Floats
 _DENSITY = 2.0  # scatterers per pixel of a rough surface: enough for fully developed speckle
 _DIHEDRAL_WIDTH = 3.0  # exponent of the cosine to the wall's normal: a hull is brightest when seen broadside
 
-# radar cross section in dB: of a surface per square metre, of a wall per square metre, of a corner
+# radar cross section in dB: of a surface per square meter, of a wall per square meter, of a corner
 _RCS_DB = {
     "hull": (13.0, 21.0, 30.0),
     "deck": (11.0, 14.0, 22.0),
@@ -44,8 +44,8 @@ class Pose:
 
     Attributes:
         ship: the ship.
-        x: midships along ground range, in metres from the image center.
-        y: midships along azimuth, in metres from the image center.
+        x: midships along ground range, in meters from the image center.
+        y: midships along azimuth, in meters from the image center.
         heading: direction of the bow, in radians from +x to +y.
     """
 
@@ -58,10 +58,10 @@ class Pose:
         """Transform ship coordinates to the image frame.
 
         Args:
-            points: (..., 2) metres along the keel and toward starboard.
+            points: (..., 2) meters along the keel and toward starboard.
 
         Returns:
-            (..., 2) metres in the image frame.
+            (..., 2) meters in the image frame.
         """
         cos, sin = np.cos(self.heading), np.sin(self.heading)
         return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]) + (self.x, self.y))
@@ -77,9 +77,9 @@ class Scatterers:
     """N point scatterers.
 
     Attributes:
-        x: ground range in metres (N,).
-        y: azimuth in metres (N,).
-        z: height in metres (N,).
+        x: ground range in meters (N,).
+        y: azimuth in meters (N,).
+        z: height in meters (N,).
         rcs: mean radar cross section (N,).
         nonfluctuating: 1 for a single steady point, 0 for a point with Rayleigh fluctuation (N,).
     """
@@ -112,7 +112,7 @@ def sample_ship_scatterers(pose: Pose, pixel_area: float, rng: np.random.Generat
 
     Args:
         pose: the ship in the image frame.
-        pixel_area: area of a pixel in square metres.
+        pixel_area: area of a pixel in square meters.
         rng: source of randomness.
 
     Returns:
@@ -143,8 +143,8 @@ def sample_shore_scatterers(shore: Shore, reach: float, pixel_area: float, rng: 
 
     Args:
         shore: the shore.
-        reach: half the side of the image in metres.
-        pixel_area: area of a pixel in square metres.
+        reach: half the side of the image in meters.
+        pixel_area: area of a pixel in square meters.
         rng: source of randomness.
 
     Returns:
@@ -172,7 +172,7 @@ def height_map(poses: list[Pose], size: int, spacing: tuple[float, float]) -> Fl
     Args:
         poses: the ships.
         size: side of the image in pixels.
-        spacing: metres per pixel along azimuth and range.
+        spacing: meters per pixel along azimuth and range.
 
     Returns:
         Metres above the water (size, size).

@@ -11,7 +11,7 @@ from rsft.data.simulation.scatterers import Pose
 from rsft.data.simulation.ships import sample_ship
 
 _TRIES = 40  # per ship, to find a free position
-_CLEARANCE = 8.0  # metres between ships
+_CLEARANCE = 8.0  # meters between ships
 
 
 def sample_shore(rng: np.random.Generator, side: float) -> Shore:
@@ -19,7 +19,7 @@ def sample_shore(rng: np.random.Generator, side: float) -> Shore:
 
     Args:
         rng: source of randomness.
-        side: side of the image in metres.
+        side: side of the image in meters.
 
     Returns:
         The shore.
@@ -33,7 +33,7 @@ def place_ships(kinds: Sequence[str], shore: Shore | None, side: float, rng: np.
     Args:
         kinds: class of each ship.
         shore: the shore; None for open water.
-        side: side of the image in metres; ship centers lie inside.
+        side: side of the image in meters; ship centers lie inside.
         rng: source of randomness.
 
     Returns:

@@ -20,7 +20,7 @@ class ShipClass:
     """Ranges of sizes of a class of ships, and its layout on deck.
 
     Attributes:
-        length: length in metres, drawn log-uniformly.
+        length: length in meters, drawn log-uniformly.
         slenderness: length over beam.
         freeboard: freeboard over beam.
         bow: taper of the bow, as a fraction of the length.

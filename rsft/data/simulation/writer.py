@@ -40,7 +40,7 @@ _FUSAR = {
     "Tug": (13, (("Tug", "tug"),)),
 }
 _NOT_SHIPS = "SeaClutterWaves"
-_FUSAR_FIELD = (880.0, 576.0)  # extent of a chip along azimuth and range in metres: 512 px of 1.72 and 1.124 m
+_FUSAR_FIELD = (880.0, 576.0)  # extent of a chip along azimuth and range in meters: 512 px of 1.72 and 1.124 m
 _META = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle", "heightspace", "widthspace", "path")
 _GAIN = (60.0, 140.0)  # digital numbers per unit of amplitude
 
@@ -123,7 +123,7 @@ def _write_fusar_chip(folder: Path, size: int, seed: int, task: tuple[str, int, 
     subcategory, kind = subcategories[sub]
     rng = np.random.default_rng((seed, code, sub, number))
     ship = sample_ship(kind, rng)
-    azimuth, ground = (metres / size for metres in _FUSAR_FIELD)
+    azimuth, ground = (meters / size for meters in _FUSAR_FIELD)
     sensor = sample_sensor(rng, (azimuth, ground))
     amplitude = render_sar_chip(ship, sensor, rng, size)
     pixels = (
