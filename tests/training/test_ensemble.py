@@ -100,7 +100,7 @@ def test_an_ensemble_is_evaluated_with_crops(ensemble_run, root, tmp_path):
 def test_members_trained_on_other_data_are_not_combined(ensemble_run):
     first, second = load_members(ensemble_run)
     other = second.contract.model_copy(update={"size": 64})
-    with pytest.raises(WeightsError, match="other data"):
+    with pytest.raises(WeightsError, match="different data"):
         combine_bundles(first.recipe, [first, type(second)(**{**vars(second), "contract": other})])
 
 
