@@ -61,7 +61,7 @@ class RasterScene:
         block_shape: height and width of the blocks that the file is stored in.
         georeference: georeference; None if the file has none.
         spacing: pixel spacing in the middle in meters, along columns and along rows; None without georeference.
-        files: the files that GDAL opens: the path itself, or the measurements with one band each.
+        files: files that GDAL opens: the path itself, or the measurements with one band each.
     """
 
     path: Path

@@ -118,7 +118,9 @@ def test_georeference_of_saved_chips(tmp_path, kind, scale):
     chip = cut.read(0)
     with rasterio.open(tmp_path / "chips/p.tif") as file:
         assert (file.read() == chip.pixels.transpose(2, 0, 1)).all() and file.descriptions == BANDS
-    half = 4 * scale
-    corners = np.array([[20 - half, 30 - half], [20 + half, 30 - half], [20 + half, 30 + half], [20 - half, 30 + half]])
+    radius = 4 * scale
+    corners = np.array(
+        [[20 - radius, 30 - radius], [20 + radius, 30 - radius], [20 + radius, 30 + radius], [20 - radius, 30 + radius]]
+    )
     outline = scene.georeference.outline_polygons(corners[None].astype(float))[0]
     assert read_footprint(tmp_path / "chips/p.tif").symmetric_difference(outline).area < 1e-3 * outline.area

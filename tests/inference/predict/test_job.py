@@ -48,14 +48,14 @@ def broken(chips: Path) -> Path:
     (chips / "d_cut.png").write_bytes(png[: len(png) // 2])
     (chips / "e_text.png").write_text("not an image")
     cv2.imwrite(str(chips / "f_black.png"), np.zeros((16, 16), np.uint8))
-    cv2.imwrite(str(chips / "g_colour.png"), rng.integers(0, 256, (16, 16, 3), np.uint8))
+    cv2.imwrite(str(chips / "g_color.png"), rng.integers(0, 256, (16, 16, 3), np.uint8))
     cv2.imwrite(str(chips / "h_deep.png"), rng.integers(0, 65536, (16, 16), np.uint16))
     (chips / "notes.txt").touch()
     return chips
 
 
 class _FakeBundle:
-    """Replaces `Bundle`, and loads what a test sets."""
+    """Replaces `Bundle`; a test sets the bundle that it loads."""
 
     loaded = toy_bundle()
 
@@ -184,7 +184,7 @@ def test_scene_given_as_a_chip(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
-    """Left half dark, right half bright, 64 x 128, and an empty corner."""
+    """Write a scene of 64 x 128 pixels: the left side dark, the right side bright, one corner empty."""
     pixels = np.random.default_rng(0).integers(0, 60, (64, 128), np.uint8)
     pixels[:, 64:] += 180
     pixels[48:, :16] = 0
