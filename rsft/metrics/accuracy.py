@@ -67,7 +67,14 @@ class AccuracySummary:
         return [index for index, value in enumerate(self.recall) if value is None]
 
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Return the metrics as metrics.json holds them, with classes by name."""
+        """Return the metrics as the evaluation file holds them.
+
+        Args:
+            classes: names in the order of the logits.
+
+        Returns:
+            The metrics by name, with intervals and names of classes.
+        """
         measures = ("micro", "macro", "macro_f1", "avg", *GROUPS, "top2", "log_loss")
         intervals = {name: getattr(self, name) for name in measures}
         return {

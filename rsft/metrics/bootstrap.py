@@ -23,7 +23,11 @@ class Interval:
     high: float
 
     def to_dict(self) -> dict[str, float]:
-        """Return the three numbers by name."""
+        """Return the interval as data for JSON.
+
+        Returns:
+            "value", "low" and "high".
+        """
         return asdict(self)
 
 

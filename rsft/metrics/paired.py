@@ -31,7 +31,11 @@ class McNemarTest:
     p: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers by name."""
+        """Return the content as data for JSON.
+
+        Returns:
+            The attributes by name.
+        """
         return asdict(self)
 
 
@@ -48,7 +52,11 @@ class PairedDifferences:
     mcnemar: dict[str, McNemarTest]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content as data for JSON."""
+        """Return the content as data for JSON.
+
+        Returns:
+            "differences" and "mcnemar", each by name.
+        """
         return {
             "differences": {name: interval.to_dict() for name, interval in self.differences.items()},
             "mcnemar": {name: test.to_dict() for name, test in self.mcnemar.items()},

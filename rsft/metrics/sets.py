@@ -35,7 +35,11 @@ class SetCoverage:
     chips: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers by name."""
+        """Return the content as data for JSON.
+
+        Returns:
+            The attributes by name.
+        """
         return asdict(self)
 
 

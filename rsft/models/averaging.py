@@ -19,7 +19,14 @@ class SupportsPredict(Protocol):
     """A model in any engine that predicts logits and features of images."""
 
     def predict(self, x: Tensor, /) -> Prediction:
-        """Return logits (B, C) and features (B, D) of images (B, P, S, S)."""
+        """Predict images.
+
+        Args:
+            x: images (B, P, S, S).
+
+        Returns:
+            Logits (B, C) and features (B, D).
+        """
 
 
 M = TypeVar("M", bound=SupportsPredict)
@@ -45,10 +52,24 @@ class PredictionAverage(nn.Module, ABC):
 
     @abstractmethod
     def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
-        """Yield the predictions to average, for images (B, P, S, S)."""
+        """Predict images with every member.
+
+        Args:
+            x: images (B, P, S, S).
+
+        Returns:
+            The predictions to average.
+        """
 
     def predict(self, x: Tensor) -> Prediction:
-        """Return logits (B, C) and features (B, D) of images (B, P, S, S)."""
+        """Predict images.
+
+        Args:
+            x: images (B, P, S, S).
+
+        Returns:
+            Mean logits (B, C) and features (B, D).
+        """
         return average_predictions(self.member_predictions(x))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,7 +94,14 @@ class Ensemble(PredictionAverage):
         ]
 
     def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
-        """Yield the prediction of each run; the frozen prefix is computed once."""
+        """Predict images with every run; the frozen prefix is computed once.
+
+        Args:
+            x: images (B, P, S, S).
+
+        Yields:
+            The prediction of each run.
+        """
         tokens = self.classifier.adapted.run_frozen_prefix(x)
         for state in self.states:
             self.classifier.load_learned_state(state)
@@ -96,7 +124,14 @@ class TestTimeAugmentation(PredictionAverage):
         self.model, self.size, self.mirrored = model, size, mirrored
 
     def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
-        """Yield the prediction of each crop, for images (B, P, S + m, S + m)."""
+        """Predict every crop.
+
+        Args:
+            x: images with a margin, (B, P, S + m, S + m).
+
+        Returns:
+            The prediction of each crop.
+        """
         return (self.model.predict(crop) for crop in take_crops(x, self.size, mirrored=self.mirrored))
 
 

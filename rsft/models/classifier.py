@@ -48,7 +48,14 @@ class CosineHead(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return logits (B, C) of features (B, D)."""
+        """Return the logits of features.
+
+        Args:
+            features: (B, D).
+
+        Returns:
+            (B, C).
+        """
         return self.scale * F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
 
 
@@ -112,12 +119,19 @@ class Classifier(nn.Module):
         return [*self.adapted.theta, *self.head.parameters()]
 
     def learned_state(self) -> dict[str, Tensor]:
-        """Return the learned tensors by name: PEFT modules, "gamma" and "head.*", without the frozen backbone."""
+        """Return everything that was learned, without the frozen backbone.
+
+        Returns:
+            Tensors by name: those of the PEFT modules, "gamma" and "head.*".
+        """
         head = {f"head.{key}": value for key, value in self.head.state_dict().items()}
         return {**self.adapted.adapter_state(), **head}
 
     def load_learned_state(self, state: dict[str, Tensor]) -> None:
         """Load a state from `learned_state`.
+
+        Args:
+            state: tensors by name.
 
         Raises:
             WeightsError: keys or shapes do not fit.

@@ -1,11 +1,11 @@
-"""Low-rank terms in the layout of Hugging Face PEFT's LoRA, and back.
+"""Write and read low-rank adapters in the layout of Hugging Face PEFT's LoRA.
 
-A folder with adapter_config.json and adapter_model.safetensors
-(https://huggingface.co/docs/peft/developer_guides/checkpoint). There a layer has one A (r, width_in), one B
-(width_out, r) and a factor alpha / r. Sites of a fused qkv become one pair: A the sites' one below the other, B with
-blocks at their rows and zeros elsewhere. The scales go into B, so that alpha = r.
+The layout is a folder with adapter_config.json and adapter_model.safetensors
+(https://huggingface.co/docs/peft/developer_guides/checkpoint). A layer there has one A (r, width_in), one B
+(width_out, r) and a factor alpha / r. The sites of a fused qkv become one pair: their A matrices are stacked, and B
+holds their B matrices as blocks at the rows of each site, with zeros elsewhere. B includes the scales, so alpha = r.
 
-The layout has no place for adapters, prompts or trained parameters of the network, and none for dropouts that differ.
+The layout cannot hold adapters, prompts or trained parameters of the network, nor dropouts that differ between layers.
 """
 
 from __future__ import annotations
@@ -29,71 +29,82 @@ from rsft.peft.modules.low_rank import LowRankLinear, LowRankModule
 from rsft.peft.modules.target_layers import find_target_layers
 from rsft.peft.sites import Site
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
 _SITES = "rsft.sites"  # metadata of the weights: the rank of every site of a layer, in the order of A
-_STRANGE = (
+_UNSUPPORTED_KEYS = (
     "alora_invocation_tokens",
     "layer_replication",
     "modules_to_save",
     "target_parameters",
     "trainable_token_indices",
 )
-_HARMLESS = ("gaussian", "orthogonal", "eva")
+_SUPPORTED_INITS = ("gaussian", "orthogonal", "eva")  # the others change the frozen weights
 _LETTERS = {"q": "q", "k": "k", "v": "v", "out": "o", "mlp1": "1", "mlp2": "2"}
 
-Pair = tuple[Tensor, Tensor]
+Factors = tuple[Tensor, Tensor]
 
 
 def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
-    """Write the low-rank terms of `adapted`, at the scales that they have now, as a PEFT adapter.
+    """Write the low-rank additions of a model, at their current scales, as a PEFT adapter.
+
+    Args:
+        adapted: a model with low-rank additions only, attached.
+        folder: of the adapter; created if needed.
 
     Raises:
-        ValueError: something that the layout cannot hold, or nothing low-rank is attached.
+        ValueError: the layout cannot hold a module, or no low-rank addition is attached.
     """
-    others = sorted({type(part).__name__ for part in adapted.adapter_modules if not isinstance(part, LowRankModule)})
+    others = sorted({type(m).__name__ for m in adapted.adapter_modules if not isinstance(m, LowRankModule)})
     if others:
-        raise ValueError(f"the layout of PEFT's LoRA holds low-rank terms alone, not {', '.join(others)}")
+        raise ValueError(f"the layout of PEFT's LoRA holds only low-rank additions, not {', '.join(others)}")
     layers = {name: layer for name, layer in adapted.vit.named_modules() if isinstance(layer, LowRankLinear)}
     if not layers:
-        raise ValueError("no low-rank term is attached: export before detach and merge")
-    rates = {part.dropouts[site] for layer in layers.values() for site, part in layer.adapters.items()}
-    if len(rates) > 1:
-        raise ValueError(f"dropouts {sorted(rates)}: the layout of PEFT's LoRA has one for all layers")
+        raise ValueError("no low-rank addition is attached: export before detach and merge")
+    dropouts = {module.dropouts[site] for layer in layers.values() for site, module in layer.adapters.items()}
+    if len(dropouts) > 1:
+        raise ValueError(f"dropouts {sorted(dropouts)}: the layout of PEFT's LoRA has one for all layers")
     tensors, sites = {}, {}
     for name, layer in layers.items():
-        tensors[f"{_PREFIX}{name}.lora_A.weight"], tensors[f"{_PREFIX}{name}.lora_B.weight"] = _side_by_side(layer)
-        ranks = {site: len(part.factors(site)[0]) for site, part in layer.adapters.items()}
+        tensors[f"{_PREFIX}{name}.lora_A.weight"], tensors[f"{_PREFIX}{name}.lora_B.weight"] = _combine_sites(layer)
+        ranks = {site: len(module.factors(site)[0]) for site, module in layer.adapters.items()}
         sites[name] = {site.position: rank for site, rank in ranks.items()}
-    config = _config({name: sum(ranks.values()) for name, ranks in sites.items()}, rates.pop())
+    config = _build_config({name: sum(ranks.values()) for name, ranks in sites.items()}, dropouts.pop())
     Path(folder).mkdir(parents=True, exist_ok=True)
-    write_tensors(Path(folder) / WEIGHTS, tensors, {"format": "pt", _SITES: json.dumps(sites)})
-    write_bytes_atomically(Path(folder) / CONFIG, json.dumps(config, indent=2).encode())
+    write_tensors(Path(folder) / WEIGHTS_FILE, tensors, {"format": "pt", _SITES: json.dumps(sites)})
+    write_bytes_atomically(Path(folder) / CONFIG_FILE, json.dumps(config, indent=2).encode())
 
 
 def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
-    """Attach a LoRA that PEFT wrote, or `export_peft`, to a network like the one that it was learned on.
+    """Attach a LoRA adapter that PEFT or `export_peft` wrote.
 
-    A fused qkv whose pair is not made of blocks becomes three sites with the same A.
+    A fused qkv whose factors are not made of blocks becomes three sites with the same A.
+
+    Args:
+        vit: a network like the one on which the adapter was learned.
+        folder: of the adapter.
+
+    Returns:
+        The network with the adapter.
 
     Raises:
         FileNotFoundError: the folder has no adapter.
-        ValueError: another kind of adapter, or one for layers that are no sites of the network.
+        ValueError: the adapter has another kind, or a layer that is no site of the network.
     """
-    config = _plain_config(Path(folder) / CONFIG)
-    tensors, metadata = read_tensors(Path(folder) / WEIGHTS)
-    split = json.loads(metadata.get(_SITES, "{}"))
-    layers = _sites_of_layers(vit)
+    config = _read_config(Path(folder) / CONFIG_FILE)
+    tensors, metadata = read_tensors(Path(folder) / WEIGHTS_FILE)
+    site_ranks = json.loads(metadata.get(_SITES, "{}"))
+    layers = _sites_by_layer(vit)
     state: dict[str, Tensor] = {}
     scales: dict[str, float] = {}
-    for name, (a, b) in _pairs(tensors, folder).items():
+    for name, (a, b) in _factors_by_layer(tensors, folder).items():
         if name not in layers:
             raise ValueError(f"{folder}: {type(vit).__name__} has no site at {name}")
-        for site, pair in _separate(a, b, layers[name], split.get(name, {})).items():
-            state[f"{site}.a"], state[f"{site}.b"] = pair
-            scales[str(site)] = _factor(config, name, len(a))
-    sites = [site for found in layers.values() for site in found if str(site) in scales]
+        for site, factors in _separate_sites(a, b, layers[name], site_ranks.get(name, {})).items():
+            state[f"{site}.a"], state[f"{site}.b"] = factors
+            scales[str(site)] = _layer_scale(config, name, len(a))
+    sites = [site for layer_sites in layers.values() for site in layer_sites if str(site) in scales]
     method = LoRA(
         rank={str(site): len(state[f"{site}.a"]) for site in sites} | {"*": 0},
         positions="".join(_LETTERS[position] for position in dict.fromkeys(site.position for site in sites)),
@@ -111,95 +122,95 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
 
 
 @torch.no_grad()
-def _side_by_side(layer: LowRankLinear) -> tuple[Tensor, Tensor]:
-    """A (R, width_in) and B (width_out, R) of all terms of a layer, with their scales in B."""
-    terms = layer.deltas()
-    b = torch.zeros(layer.out_features, sum(len(term.a) for term in terms), dtype=terms[0].b.dtype)
+def _combine_sites(layer: LowRankLinear) -> Factors:
+    """Return A (R, width_in) and B (width_out, R) of all sites of a layer, with their scales in B."""
+    deltas = layer.deltas()
+    b = torch.zeros(layer.out_features, sum(len(delta.a) for delta in deltas), dtype=deltas[0].b.dtype)
     start = 0
-    for term in terms:
-        b[term.rows, start : start + len(term.a)] = term.b.cpu() * torch.as_tensor(term.scale).cpu()
-        start += len(term.a)
-    return torch.cat([term.a.cpu() for term in terms]), b
+    for delta in deltas:
+        b[delta.rows, start : start + len(delta.a)] = delta.b.cpu() * torch.as_tensor(delta.scale).cpu()
+        start += len(delta.a)
+    return torch.cat([delta.a.cpu() for delta in deltas]), b
 
 
-def _separate(a: Tensor, b: Tensor, sites: Mapping[Site, slice], ranks: Mapping[str, int]) -> dict[Site, Pair]:
-    """The pair of a layer as one pair a site: by blocks where it is made of them, else all of A with B's rows."""
-    found, rest, start = {}, b.clone(), 0
+def _separate_sites(a: Tensor, b: Tensor, sites: Mapping[Site, slice], ranks: Mapping[str, int]) -> dict[Site, Factors]:
+    """Return the factors of each site of a layer: its blocks if B consists of blocks, else all of A with its rows."""
+    blocks, remainder, start = {}, b.clone(), 0
     for site, rows in sites.items():
         stop = start + ranks.get(site.position, 0)
         if stop > start:
-            found[site] = (a[start:stop], b[rows, start:stop])
-            rest[rows, start:stop] = 0
+            blocks[site] = (a[start:stop], b[rows, start:stop])
+            remainder[rows, start:stop] = 0
         start = stop
-    if start == len(a) and not rest.any():
-        return found
-    busy = {site: rows for site, rows in sites.items() if b[rows].any()}
-    return {site: (a, b[rows]) for site, rows in (busy or sites).items()}
+    if start == len(a) and not remainder.any():
+        return blocks
+    nonzero = {site: rows for site, rows in sites.items() if b[rows].any()}
+    return {site: (a, b[rows]) for site, rows in (nonzero or sites).items()}
 
 
-def _sites_of_layers(vit: nn.Module) -> dict[str, dict[Site, slice]]:
-    """Layer name -> its sites and their rows."""
+def _sites_by_layer(vit: nn.Module) -> dict[str, dict[Site, slice]]:
+    """Return the sites of every layer, by its name, with their rows."""
     names = {id(module): name for name, module in vit.named_modules()}
     layers: dict[str, dict[Site, slice]] = {}
-    for site, host in find_target_layers(vit).items():
-        layers.setdefault(names[id(host.layer)], {})[site] = host.rows
+    for site, target in find_target_layers(vit).items():
+        layers.setdefault(names[id(target.layer)], {})[site] = target.rows
     return layers
 
 
-def _pairs(tensors: Mapping[str, Tensor], folder: object) -> dict[str, Pair]:
-    """Layer name -> (A, B)."""
-    form = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])\.weight")
-    found: dict[str, dict[str, Tensor]] = {}
+def _factors_by_layer(tensors: Mapping[str, Tensor], folder: object) -> dict[str, Factors]:
+    """Return A and B of every layer by its name."""
+    pattern = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])\.weight")
+    layers: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        match = form.fullmatch(key)
+        match = pattern.fullmatch(key)
         if match is None:
             raise ValueError(f"{folder}: {key} is neither lora_A nor lora_B of a linear layer")
-        found.setdefault(match[1], {})[match[2]] = tensor
-    lone = [name for name, pair in found.items() if len(pair) < 2]
-    if lone or not found:
-        raise ValueError(f"{folder}: A or B is missing{' at ' + lone[0] if lone else ''}")
-    return {name: (pair["A"], pair["B"]) for name, pair in found.items()}
+        layers.setdefault(match[1], {})[match[2]] = tensor
+    incomplete = [name for name, factors in layers.items() if len(factors) < 2]
+    if incomplete or not layers:
+        raise ValueError(f"{folder}: A or B is missing{' at ' + incomplete[0] if incomplete else ''}")
+    return {name: (factors["A"], factors["B"]) for name, factors in layers.items()}
 
 
-def _config(ranks: Mapping[str, int], dropout: float) -> dict[str, Any]:
-    usual = Counter(ranks.values()).most_common(1)[0][0]
-    others = {re.escape(name): rank for name, rank in ranks.items() if rank != usual}
+def _build_config(ranks: Mapping[str, int], dropout: float) -> dict[str, Any]:
+    most_common = Counter(ranks.values()).most_common(1)[0][0]
+    exceptions = {re.escape(name): rank for name, rank in ranks.items() if rank != most_common}
     return {
         "peft_type": "LORA",
         "base_model_name_or_path": None,
         "task_type": None,
         "inference_mode": True,
         "target_modules": "|".join(map(re.escape, ranks)),
-        "r": usual,
-        "rank_pattern": others,
-        "lora_alpha": usual,
-        "alpha_pattern": others,
+        "r": most_common,
+        "rank_pattern": exceptions,
+        "lora_alpha": most_common,
+        "alpha_pattern": exceptions,
         "lora_dropout": dropout,
         "bias": "none",
         "fan_in_fan_out": False,
     }
 
 
-def _factor(config: Mapping[str, Any], name: str, rank: int) -> float:
-    """alpha / r of a layer, or alpha / sqrt r if rank-stabilised."""
+def _layer_scale(config: Mapping[str, Any], name: str, rank: int) -> float:
+    """Return alpha / r of a layer, or alpha / sqrt r of a rank-stabilized adapter."""
     patterns = config.get("alpha_pattern") or {}
-    fitting = [alpha for pattern, alpha in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)]
-    alpha = fitting[0] if fitting else config["lora_alpha"]
+    matching = [alpha for pattern, alpha in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)]
+    alpha = matching[0] if matching else config["lora_alpha"]
     return float(alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
 
 
-def _plain_config(path: Path) -> dict[str, Any]:
-    """The configuration of a LoRA; what changes the meaning of A and B is refused."""
+def _read_config(path: Path) -> dict[str, Any]:
+    """Read the configuration of a LoRA and refuse options that change the meaning of A and B."""
     try:
         config: dict[str, Any] = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if config.get("peft_type") != "LORA":
         raise ValueError(f"{path}: a {config.get('peft_type')} adapter, not a LoRA")
-    strange = [key for key, value in config.items() if key.startswith("use_") and value and key != "use_rslora"]
-    strange += [key for key in _STRANGE if config.get(key)]
-    if isinstance(config.get("init_lora_weights"), str) and config["init_lora_weights"] not in _HARMLESS:
-        strange.append("init_lora_weights")  # the others change the frozen weights
-    if strange:
-        raise ValueError(f"{path}: {', '.join(strange)} has no counterpart here")
+    unsupported = [key for key, value in config.items() if key.startswith("use_") and value and key != "use_rslora"]
+    unsupported += [key for key in _UNSUPPORTED_KEYS if config.get(key)]
+    if isinstance(config.get("init_lora_weights"), str) and config["init_lora_weights"] not in _SUPPORTED_INITS:
+        unsupported.append("init_lora_weights")
+    if unsupported:
+        raise ValueError(f"{path}: {', '.join(unsupported)} is not supported")
     return config

@@ -26,7 +26,10 @@ def gamma_to_scale(gamma: Tensor) -> Tensor:
 
 
 def scale_to_gamma(scale: float) -> float:
-    """Return the gamma of a scale, softplus^-1(m); a scale of 0 gives -inf.
+    """Return the gamma of a scale, softplus^-1(m).
+
+    Args:
+        scale: 0 or more; 0 gives -inf.
 
     Raises:
         ValueError: the scale is negative or not finite.
@@ -67,7 +70,10 @@ class Modulator(nn.Module):
         self._frozen_gamma: dict[int, float] = {}  # by index of the site; an optimizer step does not change it
 
     def scale(self, index: int) -> Tensor | float:
-        """Return the scale of the site with this index.
+        """Return the scale of one site.
+
+        Args:
+            index: of the site in `sites`.
 
         Returns:
             A scalar tensor, or a number if the site is frozen.
@@ -77,14 +83,22 @@ class Modulator(nn.Module):
         return gamma_to_scale(self.gamma[index])
 
     def effective_gamma(self) -> Tensor:
-        """Return a copy of gamma with the values of frozen sites, (sites,)."""
+        """Return a copy of gamma with the values of frozen sites.
+
+        Returns:
+            (sites,), float32.
+        """
         gamma = self.gamma.detach().clone()
         for index, value in self._frozen_gamma.items():
             gamma[index] = value
         return gamma
 
     def scales(self) -> dict[Site, float]:
-        """Return the scale of every site."""
+        """Return the scale of every site.
+
+        Returns:
+            Site -> scale, in forward order.
+        """
         return dict(zip(self.sites, gamma_to_scale(self.effective_gamma()).tolist(), strict=True))
 
     @property
@@ -149,7 +163,11 @@ class Modulator(nn.Module):
                 self._frozen_gamma.pop(index, None)
 
     def load_gamma(self, gamma: Tensor) -> None:
-        """Copy `gamma` (sites,), at frozen sites too."""
+        """Copy gamma, at frozen sites too.
+
+        Args:
+            gamma: (sites,).
+        """
         with torch.no_grad():
             self.gamma.copy_(gamma)
         self._frozen_gamma = {index: float(gamma[index]) for index in self._frozen_gamma}
@@ -158,6 +176,9 @@ class Modulator(nn.Module):
         """Add to gamma's gradient the gradient of an L2 penalty on the distance from the start.
 
         Decay toward a gamma of 0 would mean a scale of 0.69. Sites that are frozen or off are not changed.
+
+        Args:
+            weight_decay: weight of the penalty.
         """
         if self.gamma.grad is not None:
             gamma = self.gamma.detach()

@@ -45,7 +45,8 @@ class Registry(Generic[C]):
     Args:
         kind: what a component is called in messages, such as "PEFT method".
         group: the entry-point group in which other packages list theirs, such as "rsft.peft_methods".
-        builtin: the module or package that registers rsft's own.
+        builtin: the module or package that registers rsft's own. A package may list its modules in `__all__`, in the
+            order in which `names` returns their components.
     """
 
     def __init__(self, kind: str, group: str, builtin: str) -> None:
@@ -107,8 +108,14 @@ class Registry(Generic[C]):
             return
         self._imported = True
         module = import_module(self._builtin)
-        for info in pkgutil.iter_modules(getattr(module, "__path__", [])):
-            import_module(f"{self._builtin}.{info.name}")
+        names = [info.name for info in pkgutil.iter_modules(getattr(module, "__path__", []))]
+        first = [name for name in getattr(module, "__all__", ()) if name in names]
+        submodules = [f"{self._builtin}.{name}" for name in dict.fromkeys([*first, *names])]
+        for submodule in submodules:
+            import_module(submodule)
+        position = {name: number for number, name in enumerate([self._builtin, *submodules])}
+        ordered = sorted(self._components.values(), key=lambda c: position.get(c.__module__, len(position)))
+        self._components = {component.name: component for component in ordered}  # whatever was imported first
 
 
 def _path_of(component: type) -> str:

@@ -104,7 +104,7 @@ def test_peft_is_not_needed(tmp_path, monkeypatch):
     ("method", "message"),
     [
         (Adapter(), "not BottleneckModule"),
-        (CompositeMethod((LoRA(), Adapter())), "low-rank terms alone"),
+        (CompositeMethod((LoRA(), Adapter())), "only low-rank additions"),
         (LoRA(dropout={"*.q": 0.1, "*": 0}), "dropouts"),
     ],
     ids=method_id,

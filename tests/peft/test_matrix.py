@@ -1,4 +1,14 @@
-"""What every method promises, one test a promise."""
+"""What every PEFT method guarantees, one test for each guarantee, on each method with and without a modulator.
+
+Vocabulary: a site is a (block, position) of the network, with positions q, k, v, out, mlp1, mlp2 and mlp. A method is a
+configuration; the modules it builds hold theta, the parameters of the inner loop. The modulator holds gamma, one
+learned scale for each site, which the outer loop trains (`learn_scales`). A joint batch is [inner ; meta]: its first
+items give theta's gradient, the others gamma's. A module that cannot be folded into the weights stays unmerged.
+
+The guarantees: attaching changes no output (prompts excepted); network and fast path agree; only theta and gamma train;
+detaching restores every byte; merging keeps the outputs; a saved adapter loads equal; joint and checkpointed gradients
+equal the plain ones; bfloat16, float64 and copies work; the frozen prefix never changes; parameter counts are exact.
+"""
 
 import copy
 import json
@@ -29,36 +39,38 @@ from rsft.peft.kernels import linear as linear_kernel
 from rsft.peft.kernels.matmul import matmul_linear
 from tests.helpers.peft_models import method_id, rich_vit, tiny_vit, with_random_adapter
 
-ADDITIVE = [
-    LoRA(rank=2),
-    LoRA(rank={"blocks.*.q": 3, "blocks.0.*": 0, "*": 2}, positions="qvo", scale="1/r"),
-    LoRA(rank=2, positions="o12", blocks="last:1", scale=2),
-    LoTR(rank=2),
-    Adapter(dim=3),
-    AdaptFormer(dim=3, blocks="every:2"),
-    LoRAWithAdaptFormer(rank=2, dim=3),
-    CompositeMethod((LoRA(rank=2, positions="2"), Adapter(dim=2, blocks=[1]))),
+ADDITIVE = {
+    "lora": LoRA(rank=2),
+    "lora-by-pattern": LoRA(rank={"blocks.*.q": 3, "blocks.0.*": 0, "*": 2}, positions="qvo", scale="1/r"),
+    "lora-last-block": LoRA(rank=2, positions="o12", blocks="last:1", scale=2),
+    "lotr": LoTR(rank=2),
+    "adapter": Adapter(dim=3),
+    "adaptformer": AdaptFormer(dim=3, blocks="every:2"),
+    "lora+adaptformer": LoRAWithAdaptFormer(rank=2, dim=3),
+    "composite-lora-adapter": CompositeMethod((LoRA(rank=2, positions="2"), Adapter(dim=2, blocks=[1]))),
+}
+"""Methods with scales, which a modulator can learn."""
+
+OTHERS = {
+    "adaptformer-learnable": AdaptFormer(dim=3, scale="learnable"),
+    "vpt-shallow": VPTShallow(prompts=2),
+    "vpt-deep": VPTDeep(prompts=2),
+    "vpt-deep-blocks": VPTDeep(prompts=2, blocks=[1, 2]),
+    "bitfit": BitFit(),
+    "layernorm": LayerNormTuning(blocks="last:2"),
+    "ssf": SSF(),
+    "linear-probe": LinearProbe(),
+    "full": FullTuning(),
+    "composite-lora-bitfit": CompositeMethod((LoRA(rank=2), BitFit())),
+    "composite-ssf-lora": CompositeMethod((SSF(), LoRA(rank=2))),
+}
+
+CASES = [
+    *(pytest.param(method, True, id=f"{name}-modulated") for name, method in ADDITIVE.items()),
+    *(pytest.param(method, False, id=name) for name, method in (ADDITIVE | OTHERS).items()),
 ]
-OTHERS = [
-    AdaptFormer(dim=3, scale="learnable"),
-    VPTShallow(prompts=2),
-    VPTDeep(prompts=2),
-    VPTDeep(prompts=2, blocks=[1, 2]),
-    BitFit(),
-    LayerNormTuning(blocks="last:2"),
-    SSF(),
-    LinearProbe(),
-    FullTuning(),
-    CompositeMethod((LoRA(rank=2), BitFit())),
-    CompositeMethod((SSF(), LoRA(rank=2))),
-]
-CASES = [(method, True) for method in ADDITIVE] + [(method, False) for method in (*ADDITIVE, *OTHERS)]
-EACH = pytest.mark.parametrize(("method", "learn_scales"), CASES, ids=method_id)
+EACH = pytest.mark.parametrize(("method", "learn_scales"), CASES)
 NETWORK = pytest.mark.parametrize("network", [tiny_vit, rich_vit], ids=["plain", "rich"])
-
-
-def has_prompts(method):
-    return isinstance(method, VPTShallow | VPTDeep)
 
 
 def gradients(adapted, loss):
@@ -72,8 +84,9 @@ def close(a, b, tolerance=1e-5):
     return len(a) == len(b) and all(torch.allclose(x, y, atol=tolerance) for x, y in zip(a, b, strict=True))
 
 
-def test_every_method_is_here():
-    assert {type(method) for method in (*ADDITIVE, *OTHERS)} == {CompositeMethod, *(METHODS[name] for name in METHODS)}
+def test_every_method_is_tested():
+    tested = {type(method) for method in (ADDITIVE | OTHERS).values()}
+    assert tested == {CompositeMethod, *(METHODS[name] for name in METHODS)}
     assert METHODS.names() == (
         *("lora", "lotr", "adapter", "adaptformer", "lora+adaptformer", "vpt-shallow", "vpt-deep"),
         *("bitfit", "layernorm", "ssf", "linear-probe", "full"),
@@ -87,12 +100,12 @@ def test_attaching_changes_no_output(images, method, learn_scales, network):
     before = vit(images)
     after = attach(vit, method, learn_scales=learn_scales)(images)
     assert after.shape == before.shape
-    assert torch.allclose(after, before, atol=1e-5) != has_prompts(method)  # prompts are seen from the start
+    assert torch.allclose(after, before, atol=1e-5) == method.is_identity_at_init
 
 
 @EACH
 @NETWORK
-def test_network_and_fast_path_give_the_same(images, method, learn_scales, network):
+def test_network_and_fast_path_agree(images, method, learn_scales, network):
     vit = network()
     before = vit(images)
     adapted = with_random_adapter(attach(vit, method, learn_scales=learn_scales))
@@ -115,7 +128,7 @@ def test_theta_and_gamma_train_and_nothing_else(vit, images, method, learn_scale
 
 
 @EACH
-def test_detach_restores_the_bytes(images, method, learn_scales):
+def test_detach_restores_every_byte(images, method, learn_scales):
     vit, untouched = rich_vit(), rich_vit()
     adapted = with_random_adapter(attach(vit, method, learn_scales=learn_scales))
     adapted(images)
@@ -138,8 +151,8 @@ def test_merged_equals_attached(images, method, learn_scales, network):
     vit = adapted.merge()
     assert torch.allclose(vit(images), attached, atol=1e-4)
     assert torch.allclose(adapted(images), attached, atol=1e-4)
-    kinds = {place.split(".")[-1] for place in adapted.unmerged}
-    if has_prompts(method):
+    kinds = {placement.split(".")[-1] for placement in adapted.unmerged}
+    if isinstance(method, VPTShallow | VPTDeep):
         assert kinds == {"prompts", "exit"}
     elif "SSF" in repr(method) and network is rich_vit:
         assert adapted.unmerged == ("patch_embed.proj",)  # has no bias to fold a shift into
@@ -182,14 +195,14 @@ def test_checkpointed_gradients_are_equal(images, method, learn_scales):
     assert close(gradients(adapted, adapted(images).square().sum()), plain, 1e-6)
 
 
-def test_what_nobody_reads_is_not_computed_again(images, monkeypatch):
+def test_checkpointing_skips_the_last_product_of_a_block(images, monkeypatch):
     forward = []  # shapes of the layers; a backward product has no bias
 
-    def spied(x, weight, *bias):
+    def spy(x, weight, *bias):
         forward.extend([tuple(weight.shape)] if bias else [])
         return matmul_linear(x, weight, *bias)
 
-    monkeypatch.setattr(linear_kernel, "matmul_linear", spied)
+    monkeypatch.setattr(linear_kernel, "matmul_linear", spy)
     adapted = with_random_adapter(attach(tiny_vit(depth=2), LoRA(rank=2)))
     adapted.checkpointing = True
     gradients(adapted, adapted(images).square().sum())
@@ -199,19 +212,19 @@ def test_what_nobody_reads_is_not_computed_again(images, monkeypatch):
 
 
 @EACH
-@pytest.mark.parametrize("half", [False, True], ids=["", "half"])
-def test_bfloat16(images, method, learn_scales, half):
+@pytest.mark.parametrize("cast_weights", [False, True], ids=["", "cast weights"])
+def test_bfloat16(images, method, learn_scales, cast_weights):
     adapted = with_random_adapter(attach(rich_vit(), method, learn_scales=learn_scales))
     exact = adapted(images)
-    if half:
+    if cast_weights:
         adapted.cast_frozen_weights()
     with torch.autocast("cpu", torch.bfloat16):
         rough = adapted(images)
         network = adapted.vit(images)
     assert torch.allclose(rough.float(), exact, atol=0.2) and torch.allclose(network.float(), exact, atol=0.2)
-    found = gradients(adapted, rough.float().square().sum())
-    assert all(each.dtype == torch.float32 and each.isfinite().all() for each in found)
-    if half and adapted.theta:
+    for gradient in gradients(adapted, rough.float().square().sum()):
+        assert gradient.dtype == torch.float32 and gradient.isfinite().all()
+    if cast_weights and adapted.theta:
         with pytest.raises(ValueError, match="rounded"):
             adapted.merge()
 
@@ -235,11 +248,11 @@ def test_a_copy_is_independent(images, method, learn_scales):
 
 
 @EACH
-def test_features_below_do_not_change(images, method, learn_scales):
+def test_frozen_prefix_does_not_change(images, method, learn_scales):
     adapted = attach(tiny_vit(), method, learn_scales=learn_scales)
-    below = adapted.run_frozen_prefix(images)
-    assert not below.requires_grad
-    assert torch.equal(with_random_adapter(adapted).run_frozen_prefix(images), below)
+    prefix = adapted.run_frozen_prefix(images)
+    assert not prefix.requires_grad
+    assert torch.equal(with_random_adapter(adapted).run_frozen_prefix(images), prefix)
 
 
 @pytest.mark.parametrize(

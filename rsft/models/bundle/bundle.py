@@ -64,7 +64,11 @@ class Bundle:
     rsft_version: str = __version__
 
     def save(self, folder: Path) -> str:
-        """Write the bundle as `folder` atomically and return its hash."""
+        """Write the bundle atomically and return its hash.
+
+        Args:
+            folder: to create or to replace.
+        """
         from safetensors.numpy import save as save_arrays
         from safetensors.torch import save
 

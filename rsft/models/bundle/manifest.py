@@ -70,14 +70,22 @@ class BundleIndex(BaseModel):
         return self
 
     def serialize(self) -> tuple[str, str]:
-        """Return the text of bundle.json, and the hash of the index that it contains."""
+        """Return the index as text.
+
+        Returns:
+            The text of bundle.json, and the hash of the index that it contains.
+        """
         content = self.model_dump(mode="json")
         digest = index_digest(content)
         return json.dumps(content | {_DIGEST_KEY: digest}, indent=1), digest
 
 
 def index_digest(content: dict[str, Any]) -> str:
-    """Return the SHA-256 of all keys of an index except `sha256`, sorted, as JSON without spaces."""
+    """Return the SHA-256 of an index.
+
+    Args:
+        content: of bundle.json. All keys except `sha256` are hashed, sorted, as JSON without spaces.
+    """
     hashed = {key: value for key, value in content.items() if key != _DIGEST_KEY}
     return hashlib.sha256(json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

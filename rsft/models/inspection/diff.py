@@ -50,7 +50,11 @@ def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
 
 
 def tensor_kind(name: str) -> str:
-    """Return which of `TENSOR_KINDS` a tensor is, given its name in a bundle."""
+    """Return which of `TENSOR_KINDS` a tensor is.
+
+    Args:
+        name: of the tensor in a bundle.
+    """
     name = name.split(".", 2)[2] if name.startswith("runs.") else name
     return "gamma" if name == "gamma" else "head" if name.startswith("head.") else "adapter"
 

@@ -131,7 +131,14 @@ class Calibrator:
         return bool(np.allclose(scores, self.scores, rtol=1e-3, atol=1e-3))
 
     def classes_without_coverage(self, coverage: float = COVERAGE) -> list[int]:
-        """Return the classes that are in every set, because they have too few validation chips for `coverage`."""
+        """Return the classes that are in every set, because they have too few validation chips.
+
+        Args:
+            coverage: as in `apply`.
+
+        Returns:
+            Class indices.
+        """
         counts = np.bincount(self.labels, minlength=len(self.means))
         return np.flatnonzero(counts < min_calibration_chips(coverage)).tolist()
 
@@ -155,12 +162,22 @@ class Calibrator:
         ]
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Return the attributes as arrays by name, for a file."""
+        """Return the attributes as arrays, for a file.
+
+        Returns:
+            Name -> array.
+        """
         return {field.name: np.atleast_1d(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
-        """Return the calibrator of arrays from `tensors`.
+        """Return the calibrator of stored arrays.
+
+        Args:
+            tensors: from `tensors`.
+
+        Returns:
+            The calibrator.
 
         Raises:
             KeyError: an array is missing.

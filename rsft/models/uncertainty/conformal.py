@@ -16,6 +16,9 @@ def min_calibration_chips(coverage: float) -> int:
     """Return the smallest number of calibration chips with which a class can be covered: 9 for 0.9, 19 for 0.95.
 
     With fewer chips the largest observed score is too small, and a valid set always contains the class.
+
+    Args:
+        coverage: share of the chips of each class, above 0 and below 1.
     """
     return next(n for n in range(1, 10**6) if _rank(n, coverage) <= n)
 

@@ -121,8 +121,11 @@ def attend(attn: Any, x: Tensor, project: Callable[[Tensor, slice], Tensor], cla
 def unsupported_reason(block: nn.Module) -> str | None:
     """Return why `low_rank_block` cannot replace a block, or None if it can.
 
+    Args:
+        block: any module.
+
     Returns:
-        A sentence for the user.
+        A sentence for the user, or None.
     """
     for path, class_name in (("", "Block"), ("attn", "Attention"), ("mlp", "Mlp")):
         module = block.get_submodule(path) if not path or hasattr(block, path) else None

@@ -230,13 +230,23 @@ def pack_deltas(deltas: Sequence[LowRankDelta], weight: Tensor, x: Tensor) -> Pa
 
 
 def matmul_dtype(x: Tensor) -> torch.dtype:
-    """Return the dtype of matrix products with `x`: autocast's if that is on, else that of `x`."""
+    """Return the dtype of matrix products: autocast's if that is on, else that of the input.
+
+    Args:
+        x: input of the layer.
+
+    Returns:
+        A dtype.
+    """
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def draw_dropouts(deltas: Sequence[LowRankDelta]) -> tuple[SeededDropout, ...]:
     """Return one dropout for each run of additions with the same rate, seeded from torch's generator.
+
+    Args:
+        deltas: the additions of one layer.
 
     Returns:
         Dropouts in the order of the ranks; none if no addition has dropout.

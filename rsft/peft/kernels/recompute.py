@@ -16,7 +16,10 @@ class LayerNormPrologue(NamedTuple):
     eps: float
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalize `x` (n, width).
+        """Normalize the input.
+
+        Args:
+            x: (n, width).
 
         Returns:
             The normalized input (n, width), its mean and 1 / its standard deviation, both (n, 1).
@@ -51,7 +54,14 @@ class GeluPrologue(NamedTuple):
     approximate: str
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        """Return the activated input (n, width) in a tuple of one."""
+        """Activate the input.
+
+        Args:
+            x: (n, width).
+
+        Returns:
+            A tuple of one tensor, (n, width).
+        """
         return (torch.nn.functional.gelu(x, approximate=self.approximate),)
 
     def backward(self, dy: Tensor, x: Tensor) -> Tensor:

@@ -26,7 +26,14 @@ class LinearProbe:
     is_identity_at_init: ClassVar[bool] = True
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
-        """Build no modules."""
+        """Build no modules.
+
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            No modules.
+        """
         return []
 
 
@@ -46,7 +53,14 @@ class FullTuning:
     blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
 
     def build_modules(self, vit: nn.Module) -> list[SelectiveTuning]:
-        """Build trained copies of all parameters."""
+        """Build trained copies of all parameters.
+
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            One module for all trained parameters.
+        """
         from rsft.peft.modules.selective import SelectiveTuning
 
         return [SelectiveTuning(vit, self.name, self.blocks, lambda module, name: True)]

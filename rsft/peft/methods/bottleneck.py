@@ -44,6 +44,12 @@ class Adapter:
     def build_modules(self, vit: nn.Module) -> list[BottleneckModule]:
         """Build one bottleneck for every selected block.
 
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            One module for all sites.
+
         Raises:
             ValueError: a block has no MLP, or the scale is learnable.
         """
@@ -77,6 +83,12 @@ class AdaptFormer:
 
     def build_modules(self, vit: nn.Module) -> list[BottleneckModule]:
         """Build one bottleneck for every selected block.
+
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            One module for all sites.
 
         Raises:
             ValueError: a block has no MLP, or its norm does not come before the MLP.

@@ -26,6 +26,10 @@ class CompositeMethod:
 
     Attributes:
         methods: the members, such as (LoRA(positions="qv"), AdaptFormer(dim=4)).
+
+    Example:
+        >>> CompositeMethod((LoRA(positions="qv"), AdaptFormer(dim=4))).is_identity_at_init
+        True
     """
 
     name: ClassVar[str] = "together"
@@ -39,7 +43,14 @@ class CompositeMethod:
         return all(method.is_identity_at_init for method in self.methods)
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
-        """Build the modules of all members."""
+        """Build the modules of all members.
+
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            The modules of the method.
+        """
         return [module for method in self.methods for module in method.build_modules(vit)]
 
 
@@ -71,6 +82,13 @@ class LoRAWithAdaptFormer:
     dropout: float | Mapping[str, float] = field(default=0.0, metadata=keys.DROPOUT)
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
-        """Build the modules of both methods."""
+        """Build the modules of both methods.
+
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            The modules of the method.
+        """
         lora = LoRA(self.rank, self.positions, self.blocks, self.scale, self.dropout)
         return CompositeMethod((lora, AdaptFormer(self.dim, self.blocks, self.adapter_scale))).build_modules(vit)

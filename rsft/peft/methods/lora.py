@@ -46,7 +46,14 @@ class LoRA:
     dropout: float | Mapping[str, float] = field(default=0.0, metadata=keys.DROPOUT)
 
     def build_modules(self, vit: nn.Module) -> list[LowRankModule]:
-        """Build two factors for every selected position of every selected block."""
+        """Build two factors for every selected position of every selected block.
+
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            One module for all sites.
+        """
         from rsft.peft.modules.low_rank import build_lora_module
 
         return [build_lora_module(self, vit)]
@@ -73,6 +80,12 @@ class LoTR:
 
     def build_modules(self, vit: nn.Module) -> list[LowRankModule]:
         """Build shared factors for every selected position and a core for every site.
+
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            One module for all sites.
 
         Raises:
             ValueError: ranks or layer widths differ between the blocks of a position.

@@ -34,7 +34,14 @@ class VPTShallow:
     dropout: float = field(default=0.0, metadata=keys.DROPOUT)
 
     def build_modules(self, vit: nn.Module) -> list[PromptModule]:
-        """Build the prompts of the first block, (prompts, D)."""
+        """Build the prompts of the first block, (prompts, D).
+
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            One module for all prompts.
+        """
         from rsft.peft.modules.prompts import PromptModule
 
         return [PromptModule(vit, self.prompts, (0,), self.dropout)]
@@ -60,7 +67,14 @@ class VPTDeep:
     dropout: float = field(default=0.0, metadata=keys.DROPOUT)
 
     def build_modules(self, vit: nn.Module) -> list[PromptModule]:
-        """Build the prompts of every selected block, (prompts, D) each."""
+        """Build the prompts of every selected block, (prompts, D) each.
+
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            One module for all prompts.
+        """
         from rsft.peft.modules.prompts import PromptModule
         from rsft.peft.modules.target_layers import transformer_blocks
 

@@ -31,7 +31,14 @@ class BitFit:
     blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
 
     def build_modules(self, vit: nn.Module) -> list[SelectiveTuning]:
-        """Build trained copies of the parameters whose name ends with "bias"."""
+        """Build trained copies of the parameters whose name ends with "bias".
+
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            One module for all trained parameters.
+        """
         from rsft.peft.modules.selective import SelectiveTuning
 
         return [SelectiveTuning(vit, self.name, self.blocks, lambda module, name: name.endswith("bias"))]
@@ -53,7 +60,14 @@ class LayerNormTuning:
     blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
 
     def build_modules(self, vit: nn.Module) -> list[SelectiveTuning]:
-        """Build trained copies of the parameters of modules whose class name contains "norm"."""
+        """Build trained copies of the parameters of modules whose class name contains "norm".
+
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            One module for all trained parameters.
+        """
         from rsft.peft.modules.selective import SelectiveTuning
 
         def is_norm(module: nn.Module, name: str) -> bool:

@@ -14,6 +14,9 @@ from rsft.utils.registry import UnknownComponentError
 def method_to_dict(method: Method) -> dict[str, Any]:
     """Return a method as plain data that JSON can hold.
 
+    Args:
+        method: a dataclass.
+
     Returns:
         "name" and the fields of the method; the members of a composite under "methods".
     """
@@ -26,6 +29,12 @@ def method_to_dict(method: Method) -> dict[str, Any]:
 
 def method_from_dict(data: Mapping[str, Any]) -> Method:
     """Return the method that `method_to_dict` described.
+
+    Args:
+        data: "name" and the fields of the method.
+
+    Returns:
+        The method.
 
     Raises:
         ValueError: the method is unknown, or a field is not one of the method's.

@@ -34,7 +34,14 @@ class SSF:
     blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
 
     def build_modules(self, vit: nn.Module) -> list[ScaleShiftModule]:
-        """Build one scale and one shift for every feature of every selected layer."""
+        """Build one scale and one shift for every feature of every selected layer.
+
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            One module for all layers.
+        """
         from rsft.peft.modules.ssf import build_scale_shift
 
         return [build_scale_shift(vit, self.blocks)]

@@ -72,6 +72,9 @@ class AdaptedModel(ForwardPasses):
     def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
         """Load a state from `adapter_state`; sites that were pruned there are pruned here.
 
+        Args:
+            state: tensors by name.
+
         Raises:
             ValueError: a key is missing, unknown or of another shape, or the modules are detached or merged already.
         """
@@ -91,12 +94,19 @@ class AdaptedModel(ForwardPasses):
             self.modulator.load_gamma(expected["gamma"])
 
     def save(self, path: Path | str) -> None:
-        """Write method and state as a safetensors file, atomically. `rsft.peft.load` opens it."""
+        """Write method and state as a safetensors file, atomically. `rsft.peft.load` opens it.
+
+        Args:
+            path: of the file.
+        """
         metadata = {"method": method_to_dict(self.method), "modulated": self.modulator is not None}
         write_tensors(Path(path), self.adapter_state(), {"rsft.peft": json.dumps(metadata)})
 
     def load(self, path: Path | str) -> None:
         """Load a file that `save` wrote for a network with the same method.
+
+        Args:
+            path: of the file.
 
         Raises:
             FileNotFoundError: the file does not exist.
@@ -108,7 +118,10 @@ class AdaptedModel(ForwardPasses):
             raise ValueError(f"{path}: {error}") from error
 
     def prune(self, threshold: float) -> tuple[Site, ...]:
-        """Drop the sites whose scale is less than `threshold`, together with their parameters.
+        """Drop the sites with small scales, together with their parameters.
+
+        Args:
+            threshold: sites whose scale is less are dropped.
 
         Returns:
             The dropped sites.
@@ -128,6 +141,9 @@ class AdaptedModel(ForwardPasses):
 
         Trained parameters stay in float32. This cannot be undone: `detach` returns the rounded network, and `merge` is
         refused.
+
+        Args:
+            dtype: of the frozen matrices.
 
         Returns:
             The model itself.

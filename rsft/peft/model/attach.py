@@ -86,6 +86,16 @@ def load(vit: nn.Module, path: Path | str) -> AdaptedModel:
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: the file is damaged, was not written by `AdaptedModel.save`, or does not fit the network.
+
+    Example:
+        >>> import tempfile, timm
+        >>> from rsft.peft import LoRA, attach, load
+        >>> adapted = attach(timm.create_model("vit_tiny_patch16_224", img_size=32), LoRA(rank=2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     adapted.save(f"{folder}/adapter.safetensors")
+        ...     vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        ...     load(vit, f"{folder}/adapter.safetensors").method.name
+        'lora'
     """
     _, metadata = read_tensors(Path(path))
     if "rsft.peft" not in metadata:

@@ -74,6 +74,9 @@ class ForwardPasses(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Set the mode of the PEFT modules; the transformer's own dropout and stochastic depth stay off.
 
+        Args:
+            mode: True for training.
+
         Returns:
             The model itself.
         """
@@ -82,7 +85,14 @@ class ForwardPasses(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run images (B, P, S, S) through the network and return the output of the transformer's head."""
+        """Run images through the network and the transformer's head.
+
+        Args:
+            x: images (B, P, S, S).
+
+        Returns:
+            Output of the head, (B, C), or features (B, D) without a classifier.
+        """
         vit = cast(Any, self.vit)
         token_pool = getattr(vit, "global_pool", None) == "token" and getattr(vit, "cls_token", None) is not None
         return cast(Tensor, vit.forward_head(self.forward_features(x, class_token_only=token_pool)))
@@ -144,6 +154,9 @@ class ForwardPasses(nn.Module):
         """Treat a batch as [inner ; meta]: its first `split` items give theta's gradient, the others gamma's.
 
         This applies to passes through this object, not to the transformer run by itself.
+
+        Args:
+            split: number of inner items, 1 or more.
 
         Raises:
             ValueError: `split` is below 1.

@@ -48,7 +48,11 @@ class StageRunner:
         self._is_recomputing = False  # whether a checkpointed block is being computed for the second time
 
     def uses_kernel(self, index: int) -> bool:
-        """Return whether a block runs by `low_rank_block`: a standard block, frozen, without hooks."""
+        """Return whether a block runs by `low_rank_block`: a standard block, frozen, without hooks.
+
+        Args:
+            index: of the block.
+        """
         block = self.stages.blocks[index]
         frozen = not any(parameter.requires_grad for parameter in block.parameters())
         return self._is_standard[index] and frozen and not _is_hooked(block)
@@ -115,7 +119,11 @@ class StageRunner:
 
 @contextmanager
 def without_gradient(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Treat `parameters` as constants within the context."""
+    """Treat parameters as constants within the context.
+
+    Args:
+        parameters: take no gradient within the context.
+    """
     previous = [parameter.requires_grad for parameter in parameters]
     for parameter in parameters:
         parameter.requires_grad_(False)

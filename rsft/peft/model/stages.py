@@ -66,14 +66,21 @@ class ViTStages:
         return len(self.blocks)
 
     def stage_of(self, placement: str) -> int:
-        """Return the stage of a site, module or parameter, given its dotted name."""
+        """Return the stage of a site, module or parameter.
+
+        Args:
+            placement: dotted name, such as "blocks.3.q".
+        """
         first, _, remainder = placement.partition(".")
         if first == "blocks":
             return int(remainder.partition(".")[0])
         return self.depth if first in ("norm", "fc_norm", "attn_pool") else EMBEDDING
 
     def embed(self, images: Tensor) -> EmbeddedTokens:
-        """Run the embedding on images (B, P, S, S).
+        """Run the embedding.
+
+        Args:
+            images: (B, P, S, S).
 
         Returns:
             Tokens (B, N, D), and rotary embeddings or None.

@@ -44,6 +44,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file.
 
+    Args:
+        path: of the file.
+
     Returns:
         Tensors by name, and metadata by name.
 

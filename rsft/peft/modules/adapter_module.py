@@ -48,7 +48,11 @@ class AdapterModule(nn.Module):
         return tuple(self._undo)
 
     def install(self, scale_fns: Mapping[Site, ScaleFn]) -> None:
-        """Inject the module into the network and read the scale of each site from `scale_fns` from now on."""
+        """Inject the module into the network.
+
+        Args:
+            scale_fns: functions that return the current scale of each site.
+        """
         self.scale_fns = dict(scale_fns)
         self.inject()
 
@@ -66,13 +70,21 @@ class AdapterModule(nn.Module):
         self._undo[placement] = undo
 
     def remove(self, placements: Iterable[str] | None = None) -> None:
-        """Remove the module from the given placements (default: all) and restore the network bit for bit."""
+        """Remove the module and restore the network bit for bit.
+
+        Args:
+            placements: where to remove it (default: everywhere).
+        """
         for placement in reversed(self.placements if placements is None else tuple(placements)):
             for undo in reversed(self._undo.pop(placement)):
                 undo()
 
     def drop_site(self, site: Site) -> None:
-        """Remove a site together with its parameters."""
+        """Remove a site together with its parameters.
+
+        Args:
+            site: one of `sites`.
+        """
         self.remove([str(site)])
         delattr(self, mangle_name(site))
         del self.fixed_scales[site], self.scale_fns[site]
@@ -82,17 +94,28 @@ class AdapterModule(nn.Module):
         """Fold the module into the network, at least in float32. A part that cannot be folded stays injected."""
 
     def named_tensors(self) -> dict[str, Tensor]:
-        """Return the tensors of the module by name ("blocks.0.q.a"), not copied."""
+        """Return the tensors of the module, not copied.
+
+        Returns:
+            Dotted name, such as "blocks.0.q.a" -> tensor.
+        """
         return {name.replace("/", "."): tensor for name, tensor in self.state_dict().items()}
 
 
 def mangle_name(name: object) -> str:
-    """Return a dotted name in the form that torch allows for modules and parameters: "/" for "."."""
+    """Return a dotted name in the form that torch allows for modules and parameters.
+
+    Args:
+        name: such as a site or "blocks.0.q"; each "." becomes "/".
+    """
     return str(name).replace(".", "/")
 
 
 def trainable_kwargs(tensor: Tensor) -> dict[str, Any]:
-    """Return device and dtype for parameters that are trained beside `tensor`: at least float32.
+    """Return device and dtype for parameters that are trained beside a frozen one: at least float32.
+
+    Args:
+        tensor: the frozen parameter.
 
     Returns:
         Keyword arguments "device" and "dtype" of torch factory functions.

@@ -41,7 +41,15 @@ class BottleneckMlp(nn.Module):
             nn.init.zeros_(tensor)
 
     def forward(self, x: Tensor, m: Tensor | float) -> Tensor:
-        """Apply the bottleneck at scale `m`, (B, N, D) -> (B, N, D)."""
+        """Apply the bottleneck.
+
+        Args:
+            x: tokens (B, N, D).
+            m: scale.
+
+        Returns:
+            The addition, (B, N, D).
+        """
         m = m if self.scale is None else m * self.scale
         hidden = self.dropout(F.relu(self.down(self.norm(x))))
         return F.linear(hidden * m, self.up.weight, self.up.bias * m)
@@ -90,7 +98,11 @@ class BottleneckModule(AdapterModule):
         return output + cast(Tensor, module(x, self.scale_fns[site]()))
 
     def drop_site(self, site: Site) -> None:
-        """Remove a site together with its parameters."""
+        """Remove a site together with its parameters.
+
+        Args:
+            site: one of `sites`.
+        """
         super().drop_site(site)
         del self._blocks[site]
 

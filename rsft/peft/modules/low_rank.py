@@ -39,11 +39,25 @@ class LowRankModule(AdapterModule):
         self.target_layers, self.dropouts = dict(layers), dict(dropouts)
 
     def factors(self, site: Site) -> tuple[Tensor, Tensor]:
-        """Return the factors of a site: A^T (r, width_in) and B^T (rows, r)."""
+        """Return the factors of a site.
+
+        Args:
+            site: one of `sites`.
+
+        Returns:
+            A^T (r, width_in) and B^T (rows, r).
+        """
         raise NotImplementedError
 
     def delta(self, site: Site) -> LowRankDelta:
-        """Return the addition at a site. Its dropout is on while the module is in training mode."""
+        """Return the addition at a site.
+
+        Args:
+            site: one of `sites`.
+
+        Returns:
+            Its dropout is 0 unless the module is in training mode.
+        """
         rate = self.dropouts[site] if self.training else 0.0
         return LowRankDelta(self.target_layers[site].rows, *self.factors(site), self.scale_fns[site](), rate)
 
@@ -75,11 +89,22 @@ class LowRankLinear(nn.Linear):
     adapters: dict[Site, LowRankModule]
 
     def deltas(self) -> list[LowRankDelta]:
-        """Return the current additions of all sites of the layer."""
+        """Return the current additions to the layer.
+
+        Returns:
+            One for each site of the layer.
+        """
         return [module.delta(site) for site, module in self.adapters.items()]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer with its additions, (B, ..., width_in) -> (B, ..., width_out)."""
+        """Apply the layer with its additions.
+
+        Args:
+            x: (B, ..., width_in).
+
+        Returns:
+            (B, ..., width_out).
+        """
         if self.bias is None or not self.bias.requires_grad:
             return low_rank_linear(x, self.weight, self.bias, self.deltas(), training=True)
         y = low_rank_linear(x, self.weight, None, self.deltas(), training=True)

@@ -35,6 +35,12 @@ class TargetLayer(NamedTuple):
 def transformer_blocks(vit: nn.Module) -> Sequence[nn.Module]:
     """Return the transformer blocks of a network.
 
+    Args:
+        vit: a timm vision transformer.
+
+    Returns:
+        The blocks in forward order.
+
     Raises:
         ValueError: the network has no blocks.
     """
@@ -46,6 +52,9 @@ def transformer_blocks(vit: nn.Module) -> Sequence[nn.Module]:
 
 def find_target_layers(vit: nn.Module) -> dict[Site, TargetLayer]:
     """Return every site of a timm vision transformer that is a linear layer or some rows of one.
+
+    Args:
+        vit: a timm vision transformer.
 
     Returns:
         Site -> layer, block by block in forward order.
@@ -99,6 +108,9 @@ def _target_layer(block: nn.Module, position: str) -> TargetLayer | None:
 
 def use_fused_qkv_layers(vit: nn.Module) -> list[Callable[[], object]]:
     """Make attention call its fused qkv layer instead of reading the layer's weight (timm's EVA and BEiT).
+
+    Args:
+        vit: a timm vision transformer; changed in place.
 
     Returns:
         Functions that undo it.

@@ -1,4 +1,4 @@
-"""Every kind of timm transformer, with low-rank terms, a bottleneck and prompts."""
+"""Every kind of timm transformer, with low-rank additions, a bottleneck and prompts."""
 
 import pytest
 import timm
