@@ -107,6 +107,11 @@ def predict(
         RequestError: no bundle, no chips, options that do not fit, or an output that cannot be written.
         WeightsError: the bundle cannot be used.
         DataError: a scene does not fulfill the contract, or no chip could be classified.
+
+    Example:
+        >>> result = predict(Path("runs/ships"), [Path("chips")], Path("chips.gpkg"))  # doctest: +SKIP
+        >>> result.counts  # doctest: +SKIP
+        {'cargo': 14, 'fishing': 9}
     """
     bundle = Bundle.load(bundle_dir)
     with open_job(bundle, inputs, output_path, request, progress) as job:

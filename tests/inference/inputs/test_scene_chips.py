@@ -12,7 +12,7 @@ from rsft.inference.inputs.chip_source import NoDataError
 from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.inputs.scene_chips import SceneChips, check_scene_bands
 from rsft.inference.scenes.chip_window import ChipWindow
-from rsft.inference.scenes.georeference import read_footprint
+from rsft.inference.scenes.georeference import read_footprint, rectangle_corners
 from rsft.inference.scenes.locations import Location
 from rsft.inference.scenes.raster import open_scene
 from tests.helpers.scenes import UTM, ground_control_points, toy_contract, write_geotiff
@@ -119,8 +119,6 @@ def test_georeference_of_saved_chips(tmp_path, kind, scale):
     with rasterio.open(tmp_path / "chips/p.tif") as file:
         assert (file.read() == chip.pixels.transpose(2, 0, 1)).all() and file.descriptions == BANDS
     radius = 4 * scale
-    corners = np.array(
-        [[20 - radius, 30 - radius], [20 + radius, 30 - radius], [20 + radius, 30 + radius], [20 - radius, 30 + radius]]
-    )
-    outline = scene.georeference.outline_polygons(corners[None].astype(float))[0]
+    corners = rectangle_corners(20 - radius, 30 - radius, 20 + radius, 30 + radius)
+    outline = scene.georeference.outline_polygons(corners[None])[0]
     assert read_footprint(tmp_path / "chips/p.tif").symmetric_difference(outline).area < 1e-3 * outline.area

@@ -15,7 +15,7 @@ from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.predict.scene_plan import SceneQuery
-from tests.helpers.browsing import needs_chromium, watched
+from tests.helpers.browsing import needs_chromium, page_opener
 from tests.helpers.scenes import UTM, brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
 from tools.maintenance.chromium import chromium
 from tools.maintenance.review_pictures import VIEWS, make_scene, photograph
@@ -52,7 +52,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def open_review(browser, made):
     """Return a function that opens the page, or another one."""
-    with watched(browser) as open_page:
+    with page_opener(browser) as open_page:
         yield lambda width=1280, path=made[0], **options: open_page(path, width, **options)
 
 
