@@ -1,1 +1,1 @@
-"""A bundle on labelled chips: numbers, baselines, two runs compared, and the page that shows them."""
+"""Measure a bundle on labeled chips: accuracy, calibration, baselines, paired comparisons, and the HTML report."""

@@ -1,4 +1,4 @@
-"""Two cheap baselines that every run is shown beside: k-nearest neighbours on frozen features and on small pixels."""
+"""Two cheap baselines for every run: k-nearest neighbors on frozen features and on small images."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
-NEIGHBOURS = 5
-"""scikit-learn's default, fixed before any result was seen and not tuned.
+NEIGHBORS = 5
+"""scikit-learn's default. It was fixed before any result was seen and is not tuned.
 
-Five votes favour the head: a tail class of two training chips can win by nearness only. That is what plain k-NN does on
-a long tail, so read the group columns and not the overall number alone.
+With five votes, a tail class of two training chips can only win by small distances. Plain k-NN on a long tail behaves
+like this, so read the group columns and not only the overall accuracy.
 """
 
-SIDE = 16
+IMAGE_SIZE = 16
+"""Height and width in pixels of the images that `flatten_small_images` makes."""
 
 
 def knn_predict(
@@ -24,20 +25,23 @@ def knn_predict(
     train_y: NDArray[np.integer],
     test_x: NDArray[Any],
     n_classes: int,
-    k: int = NEIGHBOURS,
+    k: int = NEIGHBORS,
     metric: Literal["cosine", "euclidean"] = "cosine",
 ) -> NDArray[np.float64]:
-    """Class probabilities (M, n_classes) of `test_x` (M, D) by the votes of its neighbours in `train_x` (N, D).
+    """Return class probabilities from the votes of the nearest training samples.
 
-    A vote weighs 1 / distance: with equal votes a tie would go to the lower class index, whatever the chips look like.
+    A vote has the weight 1 / distance. With equal weights a tie would go to the lower class index.
 
     Args:
-        train_x: features take the cosine distance, pixels the euclidean.
-        train_y: (N,) class indices; a class without training chips gets probability 0.
-        test_x: same columns as `train_x`.
-        n_classes: columns of the result.
-        k: neighbours; all N where there are fewer.
+        train_x: (N, D) features or pixels. Use the cosine distance for features and the Euclidean one for pixels.
+        train_y: (N,) class indices. A class without training chips gets probability 0.
+        test_x: (M, D).
+        n_classes: number of columns of the result.
+        k: number of neighbors; all N if there are fewer.
         metric: the distance.
+
+    Returns:
+        (M, n_classes); each row sums to 1.
     """
     model = KNeighborsClassifier(min(k, len(train_x)), weights="distance", metric=metric, algorithm="brute")
     model.fit(train_x, train_y)
@@ -46,10 +50,18 @@ def knn_predict(
     return probabilities
 
 
-def pixels_16(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Bytes (N, h, w, P) -> area-averaged to 16 x 16, flat, in 0-255: (N, 256) gray of RGB, else (N, 256 P)."""
+def flatten_small_images(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Average images down to 16 x 16 pixels and flatten them.
+
+    Args:
+        images: (N, H, W, P) bytes.
+
+    Returns:
+        (N, 256) gray values in 0-255 for three planes, which are taken as RGB; (N, 256 P) otherwise.
+    """
     rows: list[NDArray[np.float32]] = []
     for image in images:
         planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.shape[2] == 3 else image
-        rows.append(cv2.resize(planes.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel())
+        small = cv2.resize(planes.astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
+        rows.append(small.ravel())
     return np.stack(rows)

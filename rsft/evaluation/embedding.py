@@ -1,4 +1,4 @@
-"""What adaptation did to the features: how far classes stand apart, and a map of the chips before and after."""
+"""How fine-tuning changed the features: distances between classes, and a map of the chips before and after."""
 
 from __future__ import annotations
 
@@ -10,34 +10,61 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
 from rsft.data.loading.datamodule import ChipImages
-from rsft.metrics.separation import class_distances, distance_by_group
+from rsft.metrics.separation import class_mean_distances, distance_by_group
 
 Features = NDArray[np.float32]
 
-MOST = 1500
-"""Chips on a map: more can no longer be told apart, and take long."""
+MAX_MAP_CHIPS = 1500
+"""Largest number of chips on a map. More of them overlap, and t-SNE takes long."""
 
 
-def distances(
+def distances_by_stage(
     features: Mapping[str, Features], labels: NDArray[np.integer], n_classes: int, groups: Mapping[str, Sequence[int]]
 ) -> dict[str, dict[str, float | None]]:
-    """Inter-class cosine distance by stage ("frozen", "adapted") and group (MetaPEFT, Table 5)."""
+    """Measure the inter-class cosine distance of each stage (MetaPEFT, Table 5).
+
+    Args:
+        features: (N, D) by stage: "frozen" and "adapted".
+        labels: (N,) class indices.
+        n_classes: number of classes.
+        groups: class indices of head, medium and tail.
+
+    Returns:
+        By stage, then by group and "all"; None for a group without a distance.
+    """
     return {
-        stage: distance_by_group(class_distances(found, labels, n_classes), groups) for stage, found in features.items()
+        stage: distance_by_group(class_mean_distances(values, labels, n_classes), groups)
+        for stage, values in features.items()
     }
 
 
-def embedding(features: Mapping[str, Features], chips: ChipImages) -> pd.DataFrame:
-    """A row a chip, at most `MOST` evenly over the table: name, path, class, and <stage>_x, <stage>_y of each stage."""
-    chosen = np.linspace(0, len(chips) - 1, min(MOST, len(chips))).astype(int)
+def tsne_table(features: Mapping[str, Features], chips: ChipImages) -> pd.DataFrame:
+    """Place chips on a t-SNE map for each stage.
+
+    Args:
+        features: (N, D) by stage: "frozen" and "adapted".
+        chips: the N chips. At most `MAX_MAP_CHIPS` are chosen, evenly over their table.
+
+    Returns:
+        One row per chosen chip: name, path, class, and `<stage>_x`, `<stage>_y` for each stage.
+    """
+    chosen = np.linspace(0, len(chips) - 1, min(MAX_MAP_CHIPS, len(chips))).astype(int)
     table = chips.table[["name", "path", "class"]].iloc[chosen].reset_index(drop=True)
-    for stage, found in features.items():
-        table[[f"{stage}_x", f"{stage}_y"]] = tsne(found[chosen])
+    for stage, values in features.items():
+        table[[f"{stage}_x", f"{stage}_y"]] = tsne(values[chosen])
     return table
 
 
 def tsne(features: Features, seed: int = 0) -> NDArray[np.float32]:
-    """t-SNE (van der Maaten and Hinton 2008) by cosine distance, (N, D) -> (N, 2); zeros for fewer than four chips."""
+    """Compute a t-SNE map by cosine distance (van der Maaten and Hinton 2008).
+
+    Args:
+        features: (N, D).
+        seed: of the random start.
+
+    Returns:
+        (N, 2); zeros if there are fewer than four chips.
+    """
     count = len(features)
     if count < 4:
         return np.zeros((count, 2), np.float32)

@@ -1,4 +1,4 @@
-"""Two evaluations of the same chips, chip by chip."""
+"""Compare two evaluations chip by chip."""
 
 from __future__ import annotations
 
@@ -13,86 +13,93 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rsft.errors import DataError, RequestError
-from rsft.evaluation.files import METRICS, PREDICTIONS
-from rsft.metrics.paired import Paired, compare
+from rsft.evaluation.files import EVALUATION_FILE, PREDICTIONS_FILE
+from rsft.metrics.paired import PairedDifferences, compare_predictions
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the first differs from the second.
+    """How the first evaluation differs from the second; the content of comparison.json.
 
     Attributes:
         first, second: folders of the evaluations.
-        methods: their names.
+        methods: the names of their methods.
         count: chips that both classified.
-        paired: the first less the second, groups as the first has them.
+        paired: the first minus the second, with the groups of the first.
     """
 
     first: str
     second: str
     methods: tuple[str, str]
     count: int
-    paired: Paired
+    paired: PairedDifferences
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Return the JSON object of comparison.json."""
         return {**vars(self), "paired": self.paired.to_dict()}
 
 
 def compare_runs(first: Path, second: Path) -> Comparison:
-    """Compare two runs, or two folders that `rsft evaluate` wrote, on the chips that both were evaluated on.
+    """Compare two runs that were evaluated on the same chips.
+
+    Args:
+        first: a run folder, or a folder that `rsft evaluate` wrote.
+        second: the same for the reference.
+
+    Returns:
+        The first minus the second.
 
     Raises:
-        RequestError: no evaluation there, or one of other classes or other chips.
-        DataError: a file of it is damaged.
+        RequestError: an evaluation is missing, or the classes or the chips differ.
+        DataError: a file of an evaluation is damaged.
     """
-    folders = [_evaluation(folder) for folder in (first, second)]
-    metrics = [_metrics(folder) for folder in folders]
+    folders = [_evaluation_folder(folder) for folder in (first, second)]
+    metrics = [_read_metrics(folder) for folder in folders]
     classes = metrics[0]["classes"]
     if metrics[1]["classes"] != classes:
-        raise RequestError("the two know different classes", folders[1], "compare runs on the same classes")
-    tables = [_predictions(folder) for folder in folders]
+        raise RequestError("the two evaluations have different classes", folders[1], "compare runs on the same classes")
+    tables = [_read_predictions(folder) for folder in folders]
     if not tables[0]["class"].equals(tables[1]["class"]):
         shared = len(tables[0].index.intersection(tables[1].index))
         raise RequestError(
-            f"other chips: {len(tables[0]):,} and {len(tables[1]):,}, of which {shared:,} are in both",
+            f"the evaluated chips differ: {len(tables[0]):,} and {len(tables[1]):,} chips, {shared:,} in both",
             f"{folders[0]} and {folders[1]}",
-            "evaluate both on the same split of the same data",
+            "evaluate both runs on the same split of the same data",
         )
-    places = {name: index for index, name in enumerate(classes)}
+    class_indices = {name: index for index, name in enumerate(classes)}
 
     def indices(column: pd.Series[str]) -> NDArray[np.int64]:
-        return column.map(places).to_numpy(np.int64)
+        return column.map(class_indices).to_numpy(np.int64)
 
-    predicted, other = (indices(table["predicted"]) for table in tables)
+    predictions = [indices(table["predicted"]) for table in tables]
     return Comparison(
         first=str(folders[0]),
         second=str(folders[1]),
         methods=(next(iter(metrics[0]["methods"])), next(iter(metrics[1]["methods"]))),
         count=len(tables[0]),
-        paired=compare(predicted, other, indices(tables[0]["class"]), metrics[0]["groups"]),
+        paired=compare_predictions(*predictions, indices(tables[0]["class"]), metrics[0]["groups"]),
     )
 
 
-def _evaluation(folder: Path) -> Path:
+def _evaluation_folder(folder: Path) -> Path:
     for candidate in (folder, folder / "evaluation"):
-        if (candidate / METRICS).is_file() and (candidate / PREDICTIONS).is_file():
+        if (candidate / EVALUATION_FILE).is_file() and (candidate / PREDICTIONS_FILE).is_file():
             return candidate
-    raise RequestError(f"there is no {METRICS} with {PREDICTIONS}", folder, "evaluate it first: rsft evaluate")
+    raise RequestError(f"no {EVALUATION_FILE} with {PREDICTIONS_FILE}", folder, "evaluate the run first: rsft evaluate")
 
 
-def _metrics(folder: Path) -> dict[str, Any]:
-    path = folder / METRICS
+def _read_metrics(folder: Path) -> dict[str, Any]:
+    path = folder / EVALUATION_FILE
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {key: found[key] for key in ("classes", "methods", "groups")}
+        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {key: metrics[key] for key in ("classes", "methods", "groups")}
     except (ValueError, KeyError, TypeError) as error:
         raise DataError("the file is damaged", path, "evaluate again") from error
 
 
-def _predictions(folder: Path) -> pd.DataFrame:
-    """Class and predicted class by the path of the chip, sorted."""
-    path = folder / PREDICTIONS
+def _read_predictions(folder: Path) -> pd.DataFrame:
+    """Return true and predicted class names with the path of the chip as the sorted index."""
+    path = folder / PREDICTIONS_FILE
     try:
         table = pd.read_parquet(path, columns=["path", "class", "predicted"])
     except (ValueError, OSError, pa.ArrowException) as error:

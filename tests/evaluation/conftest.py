@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def evaluated(run, root, tmp_path_factory):
-    """The folder of a run that was evaluated, whose chips are where they were."""
+    """Return the folder of an evaluated run whose chip store still exists."""
     from rsft.evaluation.evaluate import evaluate
 
     folder = tmp_path_factory.mktemp("evaluated") / "bars" / "001"

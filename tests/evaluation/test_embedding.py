@@ -4,7 +4,7 @@ import pytest
 from rsft.evaluation.embedding import tsne
 
 
-def test_clusters_stay_together_and_a_map_repeats():
+def test_clusters_stay_together_and_a_map_is_reproducible():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 20)
     features = (5 * np.eye(3, 16)[labels] + rng.normal(0, 0.3, (60, 16))).astype(np.float32)
@@ -15,6 +15,6 @@ def test_clusters_stay_together_and_a_map_repeats():
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 7])
-def test_a_handful_of_chips(count):
-    found = tsne(np.random.default_rng(0).normal(size=(count, 8)).astype(np.float32))
-    assert found.shape == (count, 2) and np.isfinite(found).all()
+def test_a_few_chips(count):
+    points = tsne(np.random.default_rng(0).normal(size=(count, 8)).astype(np.float32))
+    assert points.shape == (count, 2) and np.isfinite(points).all()

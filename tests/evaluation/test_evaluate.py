@@ -8,7 +8,7 @@ import pytest
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.evaluate import evaluate
 from rsft.evaluation.paired_comparison import compare_runs
-from rsft.metrics.accuracy import summarise
+from rsft.metrics.accuracy import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
 
 CLASSES = ["flat", "slanted", "steep"]
@@ -31,38 +31,38 @@ def predictions(out):
     return pd.read_parquet(out / "predictions.parquet")
 
 
-def test_the_numbers_are_those_of_the_predictions(metrics, predictions):
+def test_metrics_are_those_of_the_predictions(metrics, predictions):
     labels = predictions["class"].map(CLASSES.index).to_numpy()
     probabilities = predictions[[f"p_{name}" for name in CLASSES]].to_numpy()
-    expected = summarise(probabilities, labels, 3, metrics["groups"]).to_dict(CLASSES)
-    own = metrics["methods"]["MetaLoRA"]
+    expected = summarize_accuracy(probabilities, labels, 3, metrics["groups"]).to_dict(CLASSES)
+    summary = metrics["methods"]["MetaLoRA"]
     for name in ("micro", "macro", "medium", "tail", "top2", "log_loss"):
-        assert own[name]["value"] == pytest.approx(expected[name]["value"], abs=1e-5)
-    assert own["head"] is None
+        assert summary[name]["value"] == pytest.approx(expected[name]["value"], abs=1e-5)
+    assert summary["head"] is None
     assert (predictions["predicted"] == np.array(CLASSES)[probabilities.argmax(1)]).all()
     assert list(metrics["methods"]) == ["MetaLoRA", "k-NN, frozen features", "k-NN, 16 x 16 pixels"]
 
 
-def test_sets_hold_the_predicted_class_and_the_coverage_is_theirs(metrics, predictions):
-    held = [own in found for own, found in zip(predictions["class"], predictions["set"], strict=True)]
-    assert all(own in found for own, found in zip(predictions["predicted"], predictions["set"], strict=True))
-    usual = next(found for found in metrics["confidence"]["coverage"] if found["asked"] == 0.9)
-    assert usual["groups"]["all"]["value"] == pytest.approx(np.mean(held))
-    assert usual["groups"]["all"]["size"] == pytest.approx(predictions["set"].map(len).mean())
+def test_sets_contain_the_predicted_class_and_have_the_reported_coverage(metrics, predictions):
+    covered = [name in names for name, names in zip(predictions["class"], predictions["set"], strict=True)]
+    assert all(name in names for name, names in zip(predictions["predicted"], predictions["set"], strict=True))
+    level = next(level for level in metrics["confidence"]["coverage"] if level["asked"] == 0.9)
+    assert level["groups"]["all"]["value"] == pytest.approx(np.mean(covered))
+    assert level["groups"]["all"]["size"] == pytest.approx(predictions["set"].map(len).mean())
     assert (predictions["ood"] > 1).mean() == pytest.approx(metrics["confidence"]["strange"]["all"])
 
 
-def test_six_validation_chips_a_class_cannot_show_90_percent_and_it_is_said(metrics):
-    usual = next(found for found in metrics["confidence"]["coverage"] if found["asked"] == 0.9)
-    assert usual["scarce"] == [0, 1, 2]
+def test_six_validation_chips_per_class_are_too_few_for_90_percent_and_a_note_says_so(metrics):
+    level = next(level for level in metrics["confidence"]["coverage"] if level["asked"] == 0.9)
+    assert level["scarce"] == [0, 1, 2]
     assert any("fewer than 9 validation chips" in note for note in metrics["notes"])
 
 
-def test_coverage_on_the_chips_of_the_fit_is_called_optimistic(metrics, run, root, tmp_path):
+def test_a_note_says_that_coverage_on_the_fitted_chips_is_too_good(metrics, run, root, tmp_path):
     assert metrics["confidence"]["fitted_here"]
-    assert any("looks better than it is" in note for note in metrics["notes"])
+    assert any("coverage is too good" in note for note in metrics["notes"])
     other = evaluate(run, root, tmp_path, split="train", baselines=False)
-    assert not other.confidence["fitted_here"] and not any("looks better" in note for note in other.notes)
+    assert not other.confidence.fitted_on_these_chips and not any("too good" in note for note in other.notes)
 
 
 def test_a_map_and_distances_before_and_after(out, metrics):
@@ -74,28 +74,28 @@ def test_a_map_and_distances_before_and_after(out, metrics):
     assert metrics["distances"]["adapted"]["tail"] > metrics["distances"]["frozen"]["tail"]
 
 
-def test_accuracy_alone(out, metrics, run, root, tmp_path):
-    found = evaluate(run, root, tmp_path, baselines=False, representation=False)
-    assert found.methods["MetaLoRA"].macro.value == metrics["methods"]["MetaLoRA"]["macro"]["value"]
+def test_accuracy_only(out, metrics, run, root, tmp_path):
+    evaluation = evaluate(run, root, tmp_path, baselines=False, representation=False)
+    assert evaluation.methods["MetaLoRA"].macro.value == metrics["methods"]["MetaLoRA"]["macro"]["value"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "predictions.parquet"]
 
 
-def test_every_site_contributes(out):
+def test_every_site_has_a_contribution(out):
     table = pd.read_csv(out / "contributions.csv")
     assert len(table) == 36 and (table["share"] > 0).all()
 
 
 def test_a_bundle_without_confidence_says_so(run, root, tmp_path):
-    replace(Bundle.load(run), confidence=None).save(tmp_path / "bundle")
-    found = evaluate(tmp_path / "bundle", root, tmp_path / "out", baselines=False)
-    assert found.confidence is None and "no confidence" in found.notes[0]
+    replace(Bundle.load(run), calibrator=None).save(tmp_path / "bundle")
+    evaluation = evaluate(tmp_path / "bundle", root, tmp_path / "out", baselines=False)
+    assert evaluation.confidence is None and "no calibration" in evaluation.notes[0]
     assert not {"set", "ood"} & set(pd.read_parquet(tmp_path / "out/predictions.parquet").columns)
 
 
 def test_two_runs_compared(out, run, root, tmp_path):
-    found = compare_runs(out, out)
-    assert found.count == 18 and found.methods == ("MetaLoRA", "MetaLoRA")
-    assert found.paired.mcnemar["all"].p == 1
+    comparison = compare_runs(out, out)
+    assert comparison.count == 18 and comparison.methods == ("MetaLoRA", "MetaLoRA")
+    assert comparison.paired.mcnemar["all"].p == 1
     table = pd.read_parquet(out / "predictions.parquet")
     table["predicted"] = table["class"]
     other = tmp_path / "other"
@@ -108,23 +108,23 @@ def test_two_runs_compared(out, run, root, tmp_path):
     assert (better.mcnemar["all"].first, better.mcnemar["all"].second) == (wrong, 0)
 
 
-def test_what_cannot_be_compared(out, run, root, tmp_path):
-    with pytest.raises(RequestError, match="there is no metrics"):
+def test_evaluations_of_other_chips_cannot_be_compared(out, run, root, tmp_path):
+    with pytest.raises(RequestError, match=r"no metrics\.json with"):
         compare_runs(out, tmp_path)
     evaluate(run, root, tmp_path / "train", split="train", baselines=False)
-    with pytest.raises(RequestError, match=r"18 and 40, of which 0 are in both"):
+    with pytest.raises(RequestError, match="18 and 40 chips, 0 in both"):
         compare_runs(out, tmp_path / "train")
     (tmp_path / "train/predictions.parquet").write_bytes(b"no table")
     with pytest.raises(DataError, match="damaged"):
         compare_runs(out, tmp_path / "train")
 
 
-def test_a_class_without_chips_is_left_out_and_named(run, root, tmp_path):
+def test_a_class_without_chips_is_left_out_and_a_note_names_it(run, root, tmp_path):
     import shutil
 
-    there = shutil.copytree(root, tmp_path / "root")
-    table = pd.read_parquet(there / "manifest.parquet")
-    table[(table["split"] != "val") | (table["class"] != "steep")].to_parquet(there / "manifest.parquet")
-    found = evaluate(run, there, tmp_path / "out", split="val", baselines=False)
-    assert "without chips in val, so left out of every mean over classes: steep" in found.notes
-    assert found.methods["MetaLoRA"].absent == [2]
+    store = shutil.copytree(root, tmp_path / "root")
+    table = pd.read_parquet(store / "manifest.parquet")
+    table[(table["split"] != "val") | (table["class"] != "steep")].to_parquet(store / "manifest.parquet")
+    evaluation = evaluate(run, store, tmp_path / "out", split="val", baselines=False)
+    assert "no chips in val, so left out of all means over classes: steep" in evaluation.notes
+    assert evaluation.methods["MetaLoRA"].absent == [2]

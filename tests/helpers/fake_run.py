@@ -1,4 +1,4 @@
-"""A run folder as `rsft finetune` and `rsft evaluate` leave it, with made-up but plausible numbers."""
+"""Write a run folder like `rsft finetune` and `rsft evaluate`, with invented but plausible numbers."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rsft.metrics.accuracy import confusion_matrix, summarise
+from rsft.metrics.accuracy import confusion_matrix, summarize_accuracy
 from rsft.metrics.sets import coverage_by_class, coverage_by_group
 from rsft.recipe.load import dump_recipe
-from rsft.recipe.schema import Data, Meta, Recipe, Train
+from rsft.recipe.schema import DataSection, MetaSection, Recipe, TrainSection
 
 POSITIONS = ("q", "k", "v", "out", "mlp1", "mlp2")
-BASELINES = {"k-NN, frozen features": 0.65, "k-NN, 16 x 16 pixels": 0.5}  # share of head chips found
+BASELINES = {"k-NN, frozen features": 0.65, "k-NN, 16 x 16 pixels": 0.5}
+"""Baselines with their recall of the head."""
 
 
 def write_fake_run(
     runs: Path, classes: list[str], *, epochs: int = 12, blocks: int = 8, modulated: bool = True, baselines: bool = True
 ) -> Path:
-    """Write runs/<recipe>/001; classes have falling training counts and so split into head, medium and tail."""
+    """Write runs/<recipe>/001. The training counts of the classes fall, so that head, medium and tail have classes."""
     rng = np.random.default_rng(len(classes))
     recipe = Recipe(
         name="fusrs_lt_metalora",
-        data=Data(root="data/fusrs_lt", size=64, augment="sar"),
-        meta=Meta() if modulated else None,
-        train=Train(epochs=epochs),
+        data=DataSection(root="data/fusrs_lt", size=64, augment="sar"),
+        meta=MetaSection() if modulated else None,
+        train=TrainSection(epochs=epochs),
     )
     folder = runs / recipe.name / "001"
     (folder / "bundle").mkdir(parents=True)
     (folder / "bundle" / "weights.safetensors").write_bytes(bytes(310_000))
     (folder / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
-    (folder / "run.json").write_text(json.dumps(_facts(recipe)))
+    (folder / "run.json").write_text(json.dumps(_metadata(recipe)))
     _epochs(rng, epochs, modulated).to_csv(folder / "metrics.csv", index=False)
     if modulated:
         _scales(rng, epochs, blocks).to_csv(folder / "modulator.csv", index=False)
@@ -69,17 +70,17 @@ def _predictions(
 
 
 def _embedding(
-    rng: np.random.Generator, chips: pd.DataFrame, labels: NDArray[np.int64], most: int = 400
+    rng: np.random.Generator, chips: pd.DataFrame, labels: NDArray[np.int64], limit: int = 400
 ) -> pd.DataFrame:
-    chosen = np.linspace(0, len(chips) - 1, min(most, len(chips))).astype(int)
+    chosen = np.linspace(0, len(chips) - 1, min(limit, len(chips))).astype(int)
     table = chips.iloc[chosen].reset_index(drop=True)
     for stage, distance in {"frozen": 4, "adapted": 14}.items():
-        centres = distance * rng.normal(size=(labels.max() + 1, 2))
-        table[[f"{stage}_x", f"{stage}_y"]] = centres[labels[chosen]] + rng.normal(size=(len(chosen), 2))
+        centers = distance * rng.normal(size=(labels.max() + 1, 2))
+        table[[f"{stage}_x", f"{stage}_y"]] = centers[labels[chosen]] + rng.normal(size=(len(chosen), 2))
     return table
 
 
-def _facts(recipe: Recipe) -> dict[str, object]:
+def _metadata(recipe: Recipe) -> dict[str, object]:
     return {
         "status": "done",
         "started": "2026-03-02T09:14:05+00:00",
@@ -145,7 +146,7 @@ def _scales(rng: np.random.Generator, epochs: int, blocks: int) -> pd.DataFrame:
 def _metrics(
     rng: np.random.Generator, classes: list[str], methods: dict[str, float]
 ) -> tuple[dict[str, object], NDArray[np.int64], NDArray[np.float64]]:
-    """metrics.json, and the labels (N,) and probabilities (N, C) of the run."""
+    """Return metrics.json, and the labels (N,) and probabilities (N, C) of the run."""
     n = len(classes)
     counts = np.rint(400 * 100 ** (-np.arange(n) / max(1, n - 1))).astype(int)
     groups = {
@@ -155,7 +156,7 @@ def _metrics(
     }
     groups = {name: indices.tolist() for name, indices in groups.items()}
     labels = np.repeat(np.arange(n), max(12, 1200 // n))
-    found = {}
+    probabilities = {}
     for name, share in methods.items():
         skill = share * (counts / counts.max()) ** 0.15
         rivals = rng.choice(n, len(labels), p=counts / counts.sum())
@@ -163,8 +164,9 @@ def _metrics(
         chosen = np.where(rng.random(len(labels)) < skill[labels], labels, rivals)
         logits[np.arange(len(labels)), chosen] += 6
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        found[name] = odds / odds.sum(axis=1, keepdims=True)
-    own = next(iter(found.values()))
+        probabilities[name] = odds / odds.sum(axis=1, keepdims=True)
+    run_probabilities = next(iter(probabilities.values()))
+    summaries = {name: summarize_accuracy(p, labels, n, groups) for name, p in probabilities.items()}
     metrics = {
         "data": "data/fusrs_lt",
         "split": "test",
@@ -172,29 +174,28 @@ def _metrics(
         "classes": classes,
         "train_counts": counts.tolist(),
         "groups": groups,
-        "methods": {name: summarise(p, labels, n, groups).to_dict(classes) for name, p in found.items()},
-        "confusion": confusion_matrix(labels, own.argmax(1), n).tolist(),
-        "confidence": _confidence(own, labels, groups),
+        "methods": {name: summary.to_dict(classes) for name, summary in summaries.items()},
+        "confusion": confusion_matrix(labels, run_probabilities.argmax(1), n).tolist(),
+        "confidence": _confidence(run_probabilities, labels, groups),
         "distances": {
             "frozen": {"head": 0.41, "medium": 0.35, "tail": 0.22, "all": 0.33},
             "adapted": {"head": 0.83, "medium": 0.78, "tail": None, "all": 0.75},
         },
         "notes": ["a class of fewer than 9 validation chips is in every set of 90 %: dredger"],
     }
-    return metrics, labels, own
+    return metrics, labels, run_probabilities
 
 
 def _confidence(
     probabilities: NDArray[np.float64], labels: NDArray[np.int64], groups: dict[str, list[int]]
 ) -> dict[str, object]:
     coverage = []
-    for asked in (0.8, 0.9, 0.95):
-        sets = probabilities > (1 - asked) / 4
-        found = coverage_by_group(sets, labels, groups)
-        by_group = {name: group and group.to_dict() for name, group in found.items()}
-        scarce = [probabilities.shape[1] - 1] if asked > 0.8 else []
+    for target in (0.8, 0.9, 0.95):
+        sets = probabilities > (1 - target) / 4
+        by_group = {name: group and group.to_dict() for name, group in coverage_by_group(sets, labels, groups).items()}
+        scarce = [probabilities.shape[1] - 1] if target > 0.8 else []
         by_class = coverage_by_class(sets, labels)
-        coverage.append({"asked": asked, "groups": by_group, "by_class": by_class, "scarce": scarce})
+        coverage.append({"asked": target, "groups": by_group, "by_class": by_class, "scarce": scarce})
     return {
         "temperature": 1.31,
         "ece_uncalibrated": 0.09,

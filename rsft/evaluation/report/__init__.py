@@ -1,1 +1,1 @@
-"""The reports: self-contained pages, made from the files of runs alone."""
+"""The HTML report of a run, and the page that compares runs. Both are written from files alone."""

@@ -1,4 +1,4 @@
-"""The classes one by one, and what they are mistaken for."""
+"""Rows for each class, and the most frequent confusions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rsft.evaluation.report.formatting import percent
-from rsft.evaluation.report.schema import Evaluation
+from rsft.evaluation.report.formatting import format_percent
+from rsft.evaluation.schema import Evaluation
 from rsft.types import GROUPS
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class; recall and precision in %, None where not defined."""
+    """Numbers of one class.
+
+    Attributes:
+        name, group: of the class; the group is "" for a class without one.
+        train, test: training chips and evaluated chips.
+        recall, precision: in percent; None if not defined.
+    """
 
     name: str
     group: str
@@ -24,40 +30,51 @@ class ClassRow:
 
 
 def order_by_training(evaluation: Evaluation) -> list[int]:
-    """Class indices group by group, in each by falling training count."""
-    rank = {index: place for place, group in enumerate(GROUPS) for index in evaluation.groups.get(group, [])}
+    """Return class indices from head to tail, within a group by falling training count."""
+    rank = {index: number for number, group in enumerate(GROUPS) for index in evaluation.groups.get(group, [])}
     counts = evaluation.train_counts
     return sorted(range(len(counts)), key=lambda index: (rank.get(index, len(GROUPS)), -counts[index]))
 
 
-def group_of(evaluation: Evaluation, index: int) -> str:
-    """The group of a class, "" without one."""
+def group_of_class(evaluation: Evaluation, index: int) -> str:
+    """Return the group of a class, or "" for a class without one.
+
+    Args:
+        evaluation: of the run.
+        index: of the class.
+    """
     return next((group for group in GROUPS if index in evaluation.groups.get(group, [])), "")
 
 
 def class_rows(evaluation: Evaluation) -> list[ClassRow]:
-    """Every class, from head to tail."""
-    own = evaluation.summary
+    """Return one row per class, from head to tail."""
+    summary = evaluation.summary
     return [
         ClassRow(
             name=evaluation.classes[index],
-            group=group_of(evaluation, index),
+            group=group_of_class(evaluation, index),
             train=evaluation.train_counts[index],
             test=sum(evaluation.confusion[index]),
-            recall=_percent(own.recall[index]),
-            precision=_percent(own.precision[index]),
+            recall=_optional_percent(summary.recall[index]),
+            precision=_optional_percent(summary.precision[index]),
         )
         for index in order_by_training(evaluation)
     ]
 
 
-def _percent(value: float | None) -> str | None:
-    return None if value is None else percent(value)
+def _optional_percent(value: float | None) -> str | None:
+    return None if value is None else format_percent(value)
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """Chips of one class that were taken for another, and their share of the class in %."""
+    """Chips of one class that were predicted as another.
+
+    Attributes:
+        truth, predicted: class names.
+        count: number of chips.
+        share: of the chips of the true class, in percent.
+    """
 
     truth: str
     predicted: str
@@ -65,16 +82,24 @@ class Mistake:
     share: str
 
 
-def frequent_mistakes(evaluation: Evaluation, most: int = 8) -> list[Mistake]:
-    """The largest entries beside the diagonal."""
+def frequent_mistakes(evaluation: Evaluation, limit: int = 8) -> list[Mistake]:
+    """Return the largest entries of the confusion matrix beside its diagonal.
+
+    Args:
+        evaluation: of the run.
+        limit: largest number of entries.
+
+    Returns:
+        By falling number of chips.
+    """
     matrix = np.array(evaluation.confusion)
     chips = matrix.sum(axis=1)
     np.fill_diagonal(matrix, 0)
-    places = np.argsort(-matrix, axis=None, kind="stable")[:most]
-    pairs = [(int(row), int(column)) for row, column in zip(*np.unravel_index(places, matrix.shape), strict=True)]
+    largest = np.argsort(-matrix, axis=None, kind="stable")[:limit]
+    cells = [(int(row), int(column)) for row, column in zip(*np.unravel_index(largest, matrix.shape), strict=True)]
     names = evaluation.classes
     return [
-        Mistake(names[row], names[column], int(matrix[row, column]), percent(matrix[row, column] / chips[row]))
-        for row, column in pairs
+        Mistake(names[row], names[column], int(matrix[row, column]), format_percent(matrix[row, column] / chips[row]))
+        for row, column in cells
         if matrix[row, column]
     ]

@@ -1,4 +1,4 @@
-"""The page that puts runs side by side."""
+"""The page that compares several runs."""
 
 from __future__ import annotations
 
@@ -10,26 +10,33 @@ from typing import Any
 
 from rsft.errors import RequestError, RsftError
 from rsft.evaluation.paired_comparison import Comparison, compare_runs
-from rsft.evaluation.report.charts.cost import cost_facts, peak_memory
-from rsft.evaluation.report.charts.intervals import MEASURES, accuracy_plot
-from rsft.evaluation.report.charts.pareto import Point, pareto_plot
-from rsft.evaluation.report.formatting import percent
+from rsft.evaluation.report.charts.cost import cost_table, peak_memory_mb
+from rsft.evaluation.report.charts.intervals import ACCURACY_LABELS, accuracy_plot
+from rsft.evaluation.report.charts.pareto import ParetoPoint, pareto_plot
+from rsft.evaluation.report.formatting import format_percent
 from rsft.evaluation.report.render import write_page
-from rsft.evaluation.report.run_files import RunFiles, read_run
-from rsft.evaluation.report.schema import Interval, Summary
-from rsft.evaluation.report.sections.metric_table import Cell, interval
+from rsft.evaluation.report.run_files import RunFiles, read_run_files
+from rsft.evaluation.report.sections.metric_table import TableCell, format_interval
+from rsft.metrics.accuracy import AccuracySummary
+from rsft.metrics.bootstrap import Interval
 from rsft.recipe.text import show
-from rsft.training.runs.reader import differences
-from rsft.training.runs.reader import read_run as read_info
+from rsft.training.runs.reader import read_run_info, recipe_differences
 from rsft.types import GROUPS
 
-MOST = len(ascii_uppercase)
-TITLES = {measure: label.capitalize() for measure, label in MEASURES.items()}
+MAX_RUNS = len(ascii_uppercase)
+"""Every run has a letter on the page."""
+
+MEASURE_TITLES = {measure: label.capitalize() for measure, label in ACCURACY_LABELS.items()}
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A run less the reference, in points; `decided` says whether the interval leaves 0 out."""
+class DifferenceCell:
+    """A run minus the reference.
+
+    Attributes:
+        value, interval: in percentage points.
+        decided: whether the interval excludes 0.
+    """
 
     value: str
     interval: str
@@ -37,30 +44,38 @@ class Difference:
 
 
 def write_comparison(runs: Sequence[Path], out: Path) -> Path:
-    """Write one page of several runs, the first of which the others are compared with, and return its path.
+    """Write one page that compares runs with the first of them.
+
+    Args:
+        runs: 2 to 26 different run folders; the first one is the reference.
+        out: the page to write.
+
+    Returns:
+        The path of the page.
 
     Raises:
-        RequestError: fewer than two runs or more than 26, one twice, or a folder that is no run.
+        RequestError: fewer than two runs or more than 26, a repeated run, or a folder that is not a run folder.
         DataError: a file of a run is damaged.
     """
-    if len(runs) < 2 or len(runs) > MOST or len({run.resolve() for run in runs}) < len(runs):
+    if len(runs) < 2 or len(runs) > MAX_RUNS or len({run.resolve() for run in runs}) < len(runs):
         raise RequestError(
-            f"{len(runs)} runs cannot be compared, or one stands there twice",
+            f"{len(runs)} runs cannot be compared, or one of them is listed twice",
             ", ".join(map(str, runs)),
-            f"name 2 to {MOST} different runs",
+            f"name 2 to {MAX_RUNS} different runs",
         )
-    return write_page(out, "compare.html", _sections([read_run(run) for run in runs]))
+    return write_page(out, "compare.html", _page_content([read_run_files(run) for run in runs]))
 
 
-def _sections(runs: list[RunFiles]) -> dict[str, Any]:
+def _page_content(runs: list[RunFiles]) -> dict[str, Any]:
+    """Return the variables of the template."""
     letters = ascii_uppercase[: len(runs)]
     evaluated = {
         f"{letter} {run.name}": run.evaluation.summary
         for letter, run in zip(letters, runs, strict=True)
         if run.evaluation
     }
-    costs = [cost_facts(run) for run in runs]
-    names = dict.fromkeys(name for cost in costs for name in cost)
+    costs = [cost_table(run) for run in runs]
+    cost_names = dict.fromkeys(name for cost in costs for name in cost)
     return {
         "runs": [
             {
@@ -68,91 +83,90 @@ def _sections(runs: list[RunFiles]) -> dict[str, Any]:
                 "name": run.name,
                 "folder": str(run.folder),
                 "method": run.evaluation.method if run.evaluation else run.recipe.peft.title,
-                "status": run.facts.status,
+                "status": run.metadata.status,
                 "split": f"{run.evaluation.count:,} {run.evaluation.split}" if run.evaluation else "not evaluated",
             }
             for letter, run in zip(letters, runs, strict=True)
         ],
-        "keys": _keys(runs),
-        "rows": _rows(runs),
+        "keys": _recipe_keys(runs),
+        "rows": _accuracy_rows(runs),
         "plot": accuracy_plot(evaluated) if evaluated else None,
         "pairs": [_pair(runs[0], letter, run) for letter, run in zip(letters[1:], runs[1:], strict=True)],
-        "measures": list(TITLES.values()),
-        "pareto": _pareto(runs),
-        "costs": {name: [cost.get(name, "–") for cost in costs] for name in names},
-        "machines": len({(run.facts.machine, str(run.facts.hardware), run.facts.device) for run in runs}) > 1,
+        "measures": list(MEASURE_TITLES.values()),
+        "pareto": _pareto_plots(runs),
+        "costs": {name: [cost.get(name, "–") for cost in costs] for name in cost_names},
+        "several_machines": len({(r.metadata.machine, str(r.metadata.hardware), r.metadata.device) for r in runs}) > 1,
     }
 
 
-def _keys(runs: Sequence[RunFiles]) -> dict[str, list[str]]:
-    """Keys of the recipes that differ."""
-    found = differences([read_info(run.folder) for run in runs])
-    return {key: [show(value) for value in values] for key, values in found.items()}
+def _recipe_keys(runs: Sequence[RunFiles]) -> dict[str, list[str]]:
+    """Return the recipe keys that differ, with the value of each run."""
+    differences = recipe_differences([read_run_info(run.folder) for run in runs])
+    return {key: [show(value) for value in values] for key, values in differences.items()}
 
 
-def _rows(runs: Sequence[RunFiles]) -> list[tuple[str, list[Cell | None]]]:
-    """Measure, then a cell a run; None where it is not defined or the run was not evaluated."""
-    labels = TITLES | {"macro": "All classes (macro)", "macro_f1": "Macro F1", "top2": "Top 2"}
-    rows: list[tuple[str, list[Cell | None]]] = []
+def _accuracy_rows(runs: Sequence[RunFiles]) -> list[tuple[str, list[TableCell | None]]]:
+    """Return each measure with one cell per run; None if it is not defined or the run was not evaluated."""
+    labels = MEASURE_TITLES | {"macro": "All classes (macro)", "macro_f1": "Macro F1", "top2": "Top 2"}
+    rows: list[tuple[str, list[TableCell | None]]] = []
     for measure, label in labels.items():
-        found = [_value(run.evaluation.summary, measure) if run.evaluation else None for run in runs]
-        best = max((spread.value for spread in found if spread), default=None)
-        cells = [Cell(percent(s.value), interval(s), s.value == best) if s else None for s in found]
+        values = [_value(run.evaluation.summary, measure) if run.evaluation else None for run in runs]
+        best = max((interval.value for interval in values if interval), default=None)
+        cells = [i and TableCell(format_percent(i.value), format_interval(i), i.value == best) for i in values]
         if any(cells):
             rows.append((label, cells))
     return rows
 
 
-def _value(summary: Summary, measure: str) -> Interval | None:
-    found: Interval | None = getattr(summary, measure)
-    return found
+def _value(summary: AccuracySummary, measure: str) -> Interval | None:
+    interval: Interval | None = getattr(summary, measure)
+    return interval
 
 
 def _pair(reference: RunFiles, letter: str, run: RunFiles) -> dict[str, Any]:
-    """The run less the reference, or why they cannot be compared."""
+    """Return the run minus the reference, or why they cannot be compared."""
     try:
         comparison = compare_runs(run.folder, reference.folder)
     except RsftError as error:
-        return {"letter": letter, "name": run.name, "reason": f"{error.what} ({error.where})"}
+        return {"letter": letter, "name": run.name, "reason": f"{error.message} ({error.location})"}
     test = comparison.paired.mcnemar["all"]
     return {
         "letter": letter,
         "name": run.name,
         "reason": "",
         "chips": comparison.count,
-        "cells": [_difference(comparison, measure) for measure in MEASURES],
+        "cells": [_difference_cell(comparison, measure) for measure in ACCURACY_LABELS],
         "mcnemar": f"{test.first:,} : {test.second:,}",
         "p": f"{test.p:.2g}",
     }
 
 
-def _difference(comparison: Comparison, measure: str) -> Difference | None:
-    found = comparison.paired.differences.get(measure)
-    if found is None:
+def _difference_cell(comparison: Comparison, measure: str) -> DifferenceCell | None:
+    difference = comparison.paired.differences.get(measure)
+    if difference is None:
         return None
-    spread = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
-    return Difference(f"{100 * found.value:+.1f}", spread, not found.low <= 0 <= found.high)
+    interval = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
+    return DifferenceCell(f"{100 * difference.value:+.1f}", interval, not difference.low <= 0 <= difference.high)
 
 
-def _pareto(runs: Sequence[RunFiles]) -> dict[str, Any]:
-    """A plot by kind of cost, of the rarest group that all evaluated runs have."""
-    summaries = {place: run.evaluation.summary for place, run in enumerate(runs) if run.evaluation}
+def _pareto_plots(runs: Sequence[RunFiles]) -> dict[str, Any]:
+    """Return one plot per kind of cost, with the accuracy of the rarest group that all evaluated runs have."""
+    summaries = {index: run.evaluation.summary for index, run in enumerate(runs) if run.evaluation}
     if not summaries:
         return {}
-    measure = next(
-        (group for group in reversed(GROUPS) if all(getattr(own, group) for own in summaries.values())), "macro"
-    )
-    kinds: dict[str, list[float | None]] = {
-        "seconds": [run.facts.seconds for run in runs],
-        "trained parameters": [run.facts.trained_parameters for run in runs],
-        "peak memory, MB": [None if run.epochs is None else peak_memory(run.epochs) for run in runs],
+    shared = [group for group in GROUPS if all(getattr(summary, group) for summary in summaries.values())]
+    measure = shared[-1] if shared else "macro"
+    costs_by_name: dict[str, list[float | None]] = {
+        "seconds": [run.metadata.seconds for run in runs],
+        "trained parameters": [run.metadata.trained_parameters for run in runs],
+        "peak memory, MB": [None if run.epochs is None else peak_memory_mb(run.epochs) for run in runs],
     }
     plots = {}
-    for name, costs in kinds.items():
+    for name, costs in costs_by_name.items():
         points = [
-            Point(ascii_uppercase[place], place, float(cost), getattr(own, measure))
-            for place, own in summaries.items()
-            if (cost := costs[place])
+            ParetoPoint(ascii_uppercase[index], index, float(cost), getattr(summary, measure))
+            for index, summary in summaries.items()
+            if (cost := costs[index])
         ]
         if len(points) > 1:
             plots[name] = pareto_plot(points, f"{measure} accuracy", name)

@@ -1,78 +1,112 @@
-"""What came out, in words, and how numbers are written."""
+"""Format numbers, and put the outcome of a run into sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rsft.evaluation.report.schema import Evaluation, Interval
+from rsft.evaluation.schema import Evaluation
+from rsft.metrics.bootstrap import Interval
 from rsft.types import GROUPS
 
 
-def verdict(evaluation: Evaluation) -> list[str]:
-    """The outcome in two or three sentences, beside the better baseline."""
-    own, chips = evaluation.summary, f"{evaluation.count:,} {evaluation.split} chips"
-    right = f"{evaluation.method} is right on {_share(own.micro.value)} of {chips}"
-    sentences = [f"{right}{_beside(evaluation, 'micro')}."]
-    rarest = next((group for group in reversed(GROUPS) if getattr(own, group)), None)
+def summary_sentences(evaluation: Evaluation) -> list[str]:
+    """Return the outcome in two or three sentences, beside the better baseline.
+
+    Args:
+        evaluation: of the run.
+
+    Returns:
+        Overall accuracy, accuracy of the rarest group if there are groups, and the weakest class.
+    """
+    summary = evaluation.summary
+    chips = f"{evaluation.count:,} {evaluation.split} chips"
+    overall = f"{evaluation.method} classifies {_with_unit(summary.micro.value)} of {chips} correctly"
+    sentences = [f"{overall}{_beside_baseline(evaluation, 'micro')}."]
+    rarest = next((group for group in reversed(GROUPS) if getattr(summary, group)), None)
     if rarest:
-        found = f"In the classes of the {rarest} it finds {_share(getattr(own, rarest).value)} of the chips"
-        sentences.append(f"{found}{_beside(evaluation, rarest)}.")
-    return [*sentences, f"It is weakest at {own.worst.name} ({_share(own.worst.value)})."]
+        group_recall = f"The mean recall of the {rarest} classes is {_with_unit(getattr(summary, rarest).value)}"
+        sentences.append(f"{group_recall}{_beside_baseline(evaluation, rarest)}.")
+    index, recall = summary.worst
+    return [*sentences, f"The weakest class is {evaluation.classes[index]} (recall {_with_unit(recall)})."]
 
 
-def _share(value: float) -> str:
-    return f"{percent(value)}\N{NO-BREAK SPACE}%"
+def _with_unit(value: float) -> str:
+    return f"{format_percent(value)}\N{NO-BREAK SPACE}%"
 
 
-def better_baseline(evaluation: Evaluation, measure: str) -> tuple[str, Interval] | None:
-    """The baseline with the higher value of a measure that has an interval."""
-    found = {name: getattr(summary, measure) for name, summary in evaluation.baselines.items()}
-    known = {name: spread for name, spread in found.items() if spread is not None}
-    return max(known.items(), key=lambda item: item[1].value) if known else None
+def best_baseline(evaluation: Evaluation, measure: str) -> tuple[str, Interval] | None:
+    """Return the baseline with the highest value of a measure.
+
+    Args:
+        evaluation: of the run.
+        measure: an attribute of the summary that has an interval, such as "micro".
+
+    Returns:
+        Name and value; None if no baseline has a value.
+    """
+    values = {name: getattr(summary, measure) for name, summary in evaluation.baselines.items()}
+    defined = {name: interval for name, interval in values.items() if interval is not None}
+    return max(defined.items(), key=lambda item: item[1].value) if defined else None
 
 
-def _beside(evaluation: Evaluation, measure: str) -> str:
-    best = better_baseline(evaluation, measure)
+def _beside_baseline(evaluation: Evaluation, measure: str) -> str:
+    best = best_baseline(evaluation, measure)
     if best is None:
         return ""
-    name, other = best
-    own: Interval = getattr(evaluation.summary, measure)
-    apart = own.low > other.high or other.low > own.high
-    overlap = "" if apart else "; the intervals overlap"
-    return f", {difference(own.value, other.value)} the better baseline ({name}{overlap})"
+    name, baseline = best
+    run: Interval = getattr(evaluation.summary, measure)
+    is_separate = run.low > baseline.high or baseline.low > run.high
+    overlap = "" if is_separate else "; the intervals overlap"
+    return f", {points_apart(run.value, baseline.value)} the better baseline ({name}{overlap})"
 
 
-def difference(own: float, other: float) -> str:
-    """How far one share is from another, in words."""
-    points = round(100 * (own - other), 1)
+def points_apart(value: float, reference: float) -> str:
+    """Return how far one accuracy is above or below another, such as "1.2 points above".
+
+    Args:
+        value: in 0-1.
+        reference: in 0-1.
+    """
+    points = round(100 * (value - reference), 1)
     if points == 0:
         return "level with"
     return f"{abs(points):.1f} points {'above' if points > 0 else 'below'}"
 
 
-def counted(count: int, noun: str, ending: str = "s") -> str:
-    """ "1 chip", "1,200 chips"."""
+def pluralize(count: int, noun: str, ending: str = "s") -> str:
+    """Return a count with its noun, such as "1 chip" or "1,200 chips".
+
+    Args:
+        count: the number.
+        noun: in the singular.
+        ending: of the plural.
+    """
     return f"{count:,} {noun}{'' if count == 1 else ending}"
 
 
-def percent(value: float) -> str:
-    """A share of 1 in %, one decimal."""
+def format_percent(value: float) -> str:
+    """Return a value in 0-1 in percent with one decimal, without the sign."""
     return f"{100 * value:.1f}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds, or minutes and seconds, or hours and minutes."""
+def format_duration(seconds: float) -> str:
+    """Return seconds, minutes and seconds, or hours and minutes."""
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    minutes, remainder = divmod(round(seconds), 60)
+    return f"{minutes} min {remainder} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def size(count: int) -> str:
-    """Bytes in kB or MB."""
+def format_bytes(count: int) -> str:
+    """Return a number of bytes in kB or MB."""
     return f"{count / 1e3:,.0f} kB" if count < 1e6 else f"{count / 1e6:,.1f} MB"
 
 
-def listed(names: Sequence[str], word: str = "and") -> str:
-    """ "a, b and c"."""
+def join_words(names: Sequence[str], word: str = "and") -> str:
+    """Return names as an enumeration, such as "a, b and c".
+
+    Args:
+        names: any number of them.
+        word: stands before the last name.
+    """
     return f" {word} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -1,114 +1,112 @@
-"""A recipe in words."""
+"""Describe a recipe in sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from rsft.evaluation.report.formatting import counted, listed
+from rsft.evaluation.report.formatting import join_words, pluralize
 from rsft.peft.sites import select_positions
-from rsft.recipe.schema import Data, Head, Peft, Recipe, Train
+from rsft.recipe.components import summarize
+from rsft.recipe.registries import SAMPLERS
+from rsft.recipe.schema import DataSection, HeadSection, MetaSection, PeftSection, Recipe, TrainSection
 from rsft.recipe.text import show
 
-LOSSES = {
-    "logit_adjustment": "logit-adjusted cross entropy (τ = {tau:g})",
-    "ce": "cross entropy",
-    "focal": "focal loss (γ = {gamma:g})",
-    "ldam": "LDAM (margin {margin:g}, scale {margin_scale:g})",
-    "class_balanced": "class-balanced cross entropy (β = {beta:g})",
-    "balanced_softmax": "balanced softmax",
-    "lade": "LADE (weight {weight:g}, penalty {penalty:g})",
-}
 POOLS = {"token": "the class token", "avg": "the mean of the patch tokens"}
-STARTS = {
-    "class-mean": "the class means of the frozen features",
-    "k-shot": "the means of {shots} frozen features a class",
+"""What `backbone.pool` takes as the feature of a chip."""
+
+HEAD_INITS = {
+    "class-mean": "the class means of frozen features",
+    "k-shot": "the means of {shots} frozen features per class",
     "linear-probe": "a logistic regression on frozen features",
-    "random": "random",
+    "random": "random weights",
 }
-SAMPLERS = {
-    "natural": "",
-    "class-balanced": ", drawn with classes alike",
-    "square-root": ", drawn by the root of class frequency",
-}
+"""What `head.init` starts the head from."""
+
+SITE_KEYS = ("positions", "blocks", "scale", "adapter_scale", "dropout")
+"""Keys of PEFT methods that are not sizes of their modules."""
 
 
-def describe(recipe: Recipe) -> list[str]:
-    """The method of a recipe, a few sentences."""
-    peft, loss = recipe.peft, recipe.loss
-    backbone, feature = recipe.backbone.name, POOLS[recipe.backbone.pool]
-    objective = LOSSES[loss.name].format(**loss.model_dump())
-    if loss.name == "ldam" and loss.defer is not None:
-        objective += f", classes weighted after {loss.defer:.0%} of training (β = {loss.beta:g})"
+def recipe_sentences(recipe: Recipe) -> list[str]:
+    """Describe method, modulator, head, training and input.
+
+    Args:
+        recipe: the resolved recipe of a run.
+
+    Returns:
+        One or two sentences each.
+    """
+    peft = recipe.peft
+    objective = summarize(recipe.loss.build())
     return [
-        f"{peft.title}{_place(peft)} of the frozen {backbone}; feature: {feature}.",
-        _modulation(recipe),
-        f"{objective[0].upper()}{objective[1:]}, {_head(recipe.head)}.",
-        f"{_training(recipe.train)}, augmentation: {recipe.data.augment}.",
+        f"{peft.title}{_sites(peft)} of the frozen {recipe.backbone.name}; feature: {POOLS[recipe.backbone.pool]}.",
+        _modulator(recipe.meta, peft),
+        f"{objective[0].upper()}{objective[1:]}; {_head(recipe.head)}.",
+        f"{_training(recipe.train)}; augmentation: {recipe.data.augment}.",
         _input(recipe.data),
     ]
 
 
-def _place(peft: Peft) -> str:
-    """Size and place of the modules, as far as the method has them."""
-    sizes = [f"{key} {_plain(getattr(peft, key))}" for key in ("rank", "dim", "prompts") if key in peft.keys]
-    words = f" of {listed(sizes)}" if sizes else ""
-    if "positions" in peft.keys:
-        words += f" beside {listed(select_positions(peft.positions))}"
-    return f"{words} in {_blocks(peft.blocks)}" if "blocks" in peft.keys else words
+def _sites(peft: PeftSection) -> str:
+    """Return sizes and sites of the modules, as far as the method has them."""
+    settings = peft.settings
+    sizes = [f"{key} {_value_text(value)}" for key, value in settings.items() if key not in SITE_KEYS]
+    text = f" of {join_words(sizes)}" if sizes else ""
+    if "positions" in settings:
+        text += f" at {join_words(select_positions(settings['positions']))}"
+    return f"{text} in {_blocks(settings['blocks'])}" if "blocks" in settings else text
 
 
-def _plain(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return show(value) if isinstance(value, dict) else f"{value}"
 
 
-def _modulation(recipe: Recipe) -> str:
-    meta = recipe.meta
+def _modulator(meta: MetaSection | None, peft: PeftSection) -> str:
     if meta is None:
-        scaled = "scale" in recipe.peft.keys
-        words = f": every module's output is multiplied by {_plain(recipe.peft.scale)}" if scaled else ""
-        return f"No modulator{words}."
-    rounds = "each epoch" if meta.round == 1 else f"every {meta.round} epochs"
-    held_out = "held out of the inner loop" if meta.holdout else "also seen by the inner loop"
+        scale = peft.settings.get("scale")
+        scaling = "" if scale is None else f": the output of every module is multiplied by {_value_text(scale)}"
+        return f"No modulator{scaling}."
+    resplit = "each epoch" if meta.resplit_every == 1 else f"every {meta.resplit_every} epochs"
+    holdout = "held out of the inner loop" if meta.holdout else "also used by the inner loop"
     order = " (second order)" if meta.order == 2 else ""
-    joint = ", both gradients of one pass" if meta.schedule == "joint" else ""
-    pruned = f" Sites that end below {meta.prune_below:g} are left out." if meta.prune_below is not None else ""
+    joint = " (both gradients from one pass)" if meta.schedule == "joint" else ""
+    pruned = f" Sites that end below {meta.prune_below:g} are removed." if meta.prune_below is not None else ""
     return (
-        f"One learned scale a site, from {meta.init:g}; an Adam step{order} at rate {meta.lr:g} every "
-        f"{counted(meta.every, 'inner step')}{joint}, on a meta subset of {meta.ratio:.0%} of the training chips, "
-        f"drawn anew {rounds}, {held_out} ({meta.sampling} sampling).{pruned}"
+        f"One learned scale per site, starting at {meta.init_scale:g}: an Adam step{order} with learning rate "
+        f"{meta.lr:g} every {pluralize(meta.outer_every, 'inner step')}{joint}, on a meta subset of {meta.ratio:.0%} "
+        f"of the training chips, drawn again {resplit} ({meta.sampling} sampling) and {holdout}.{pruned}"
     )
 
 
-def _head(head: Head) -> str:
-    return f"{head.kind} head started at {STARTS[head.init].format(shots=head.shots)}"
+def _head(head: HeadSection) -> str:
+    return f"{head.kind} head, initialized from {HEAD_INITS[head.init].format(shots=head.shots)}"
 
 
-def _training(train: Train) -> str:
-    accumulated = f" x {train.accumulate}" if train.accumulate > 1 else ""
-    words = f"{counted(train.epochs, 'epoch')} of SGD at rate {train.lr:g} in batches of {train.batch_size}"
-    words += f"{accumulated}{SAMPLERS[train.sampler]}"
+def _training(train: TrainSection) -> str:
+    accumulated = f" x {train.accumulate_grad_batches}" if train.accumulate_grad_batches > 1 else ""
+    sampled = "" if train.sampler == "natural" else f", {SAMPLERS[train.sampler].title}"
+    text = f"{pluralize(train.epochs, 'epoch')} of SGD with learning rate {train.lr:g} in batches of {train.batch_size}"
     details = [f"{train.schedule} schedule"]
     if train.warmup_epochs:
         details.append(f"warm-up over {train.warmup_epochs:g} epoch{'' if train.warmup_epochs == 1 else 's'}")
-    if train.clip_norm is not None:
-        details.append(f"gradients clipped at {train.clip_norm:g}")
-    if train.precision != "32":
+    if train.max_grad_norm is not None:
+        details.append(f"gradients clipped at {train.max_grad_norm:g}")
+    if train.precision != "fp32":
         details.append(f"precision {train.precision}")
-    if train.runs > 1:
-        details.append(f"probabilities averaged over {train.runs} runs")
-    return f"{words} ({', '.join(details)})"
+    if train.ensemble_size > 1:
+        details.append(f"probabilities averaged over {train.ensemble_size} runs")
+    return f"{text}{accumulated}{sampled} ({', '.join(details)})"
 
 
-def _input(data: Data) -> str:
-    cut = f"the middle {data.crop} px" if data.crop else "chips"
+def _input(data: DataSection) -> str:
+    pixels = f"the middle {data.crop} px" if data.crop else "chips"
     planes = f", planes {', '.join(data.bands)}" if data.bands else ""
-    return f"Input: {cut} at {data.size} x {data.size}{planes}."
+    return f"Input: {pixels} at {data.size} x {data.size}{planes}."
 
 
 def _blocks(blocks: str | Sequence[int]) -> str:
     if not isinstance(blocks, str):
-        return f"blocks {listed([str(block) for block in blocks])}"
+        return f"blocks {join_words([str(block) for block in blocks])}"
     form, _, number = blocks.partition(":")
     if "-" in form:
         return f"blocks {form.replace('-', ' to ')}"

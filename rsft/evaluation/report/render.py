@@ -1,4 +1,4 @@
-"""Pages out of templates, whole and self-contained."""
+"""Fill the HTML templates of the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from rsft.utils.atomic_files import write_text
 
 
 def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
-    """Fill a template of assets/ and write it, whole or not at all; returns `path`."""
+    """Fill a template and write the page, completely or not at all.
+
+    Args:
+        path: of the page.
+        template: a file in assets/.
+        content: the variables of the template.
+
+    Returns:
+        `path`.
+    """
     environment = Environment(
         loader=PackageLoader("rsft.evaluation.report", "assets"),
         autoescape=True,

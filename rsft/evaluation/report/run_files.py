@@ -1,51 +1,84 @@
-"""What a run folder holds, read and checked."""
+"""Read and check the files of a run folder."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from rsft.errors import DataError, RequestError
-from rsft.evaluation.files import CONTRIBUTIONS, EMBEDDING, METRICS, PREDICTIONS
-from rsft.evaluation.report.schema import Evaluation, Facts
+from rsft.evaluation.files import CONTRIBUTIONS_FILE, EMBEDDING_FILE, EVALUATION_FILE, PREDICTIONS_FILE
+from rsft.evaluation.schema import Evaluation
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
+from rsft.training.runs.reader import METADATA_FILE, METRICS_FILE, RECIPE_FILE
 
 T = TypeVar("T")
-M = TypeVar("M", bound=BaseModel)
 
 EPOCH_COLUMNS = ["epoch", "train_loss", "meta_loss", "val_loss", "val_macro", "val_head", "val_medium", "val_tail"]
 EPOCH_COLUMNS += ["seconds", "images_per_s"]
 SCALE_COLUMNS = ["epoch", "block", "position", "value"]
-SHARE_COLUMNS = ["block", "position", "share"]
+CONTRIBUTION_COLUMNS = ["block", "position", "share"]
 MAP_COLUMNS = ["path", "class", "frozen_x", "frozen_y", "adapted_x", "adapted_y"]
 CHIP_COLUMNS = ["name", "path", "class", "predicted"]
 
 
-@dataclass(frozen=True)
-class RunFiles:
-    """The files of a run; None is a file that is not there, or a table without rows.
+class RunMetadata(BaseModel):
+    """The content of run.json. Interrupted runs, and runs of older versions, lack some keys.
 
     Attributes:
-        recipe: as resolved, with its text as it stands in the folder.
+        status: such as "done" or "interrupted".
+        started: when the run began.
+        seconds: how long it took.
+        data: "root" and "manifest_sha256" of the chip store.
+        git: "commit" and "dirty" of the repository that holds the recipe.
+    """
+
+    status: str
+    started: datetime
+    seconds: float | None = None
+    device: str | None = None
+    machine: str | None = None
+    hardware: dict[str, Any] = {}
+    git: dict[str, Any] | None = None
+    data: dict[str, str] = {}
+    trained_parameters: int | None = None
+    modulator_parameters: int | None = None
+    total_parameters: int | None = None
+    train_chips: int | None = None
+    val_chips: int | None = None
+    backbone_sha256: str | None = None
+    bundle_sha256: str | None = None
+    versions: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of a run. None stands for a missing file, and for a table without rows.
+
+    Attributes:
+        folder: of the run.
+        recipe: the resolved recipe.
+        recipe_text: the recipe as it is in the folder.
+        metadata: run.json.
         epochs: metrics.csv.
         scales: modulator.csv.
-        predictions, embedding, contributions: of evaluation/.
+        evaluation, predictions, embedding, contributions: the files of evaluation/.
         bundle_bytes: size of bundle/ on disk.
     """
 
     folder: Path
     recipe: Recipe
     recipe_text: str
-    facts: Facts
+    metadata: RunMetadata
     epochs: pd.DataFrame | None
     scales: pd.DataFrame | None
     evaluation: Evaluation | None
@@ -56,77 +89,94 @@ class RunFiles:
 
     @property
     def name(self) -> str:
-        """Recipe and number, "mstar_lt/001"."""
+        """Recipe and number, such as "mstar_lt/001"."""
         return f"{self.recipe.name}/{self.folder.resolve().name}"
 
     @property
     def data(self) -> str:
-        """The prepared root, as it was named."""
+        """The path of the chip store, as it was given to the last job."""
         return self.evaluation.data if self.evaluation else self.recipe.data.root
 
 
-def read_run(folder: Path) -> RunFiles:
-    """Read the folder of a run.
+def read_run_files(folder: Path) -> RunFiles:
+    """Read all files of a run folder that a report needs.
+
+    Args:
+        folder: RUNS/<recipe>/<number>.
+
+    Returns:
+        The checked content.
 
     Raises:
-        RequestError: it is no run folder.
+        RequestError: `folder` is not a run folder.
         DataError: one of its files is damaged.
     """
-    recipe, facts, bundle = folder / "recipe.yaml", folder / "run.json", folder / "bundle"
-    if not (recipe.is_file() and facts.is_file()):
-        raise RequestError("this is no run", folder, "give a folder runs/<recipe>/<number>: it holds run.json")
+    recipe, metadata, bundle = folder / RECIPE_FILE, folder / METADATA_FILE, folder / "bundle"
+    if not (recipe.is_file() and metadata.is_file()):
+        raise RequestError(
+            f"not a run folder: {RECIPE_FILE} or {METADATA_FILE} is missing",
+            folder,
+            "name a folder of the form runs/<recipe>/<number>",
+        )
     evaluated = folder / "evaluation"
-    evaluation = _optional(evaluated / METRICS, partial(_model, Evaluation))
+    evaluation = _read_optional(evaluated / EVALUATION_FILE, partial(_read_json, TypeAdapter(Evaluation)))
     return RunFiles(
         folder=folder,
         recipe=load_recipe(recipe),
         recipe_text=recipe.read_text(encoding="utf-8"),
-        facts=_read(facts, partial(_model, Facts)),
-        epochs=_table(folder / "metrics.csv", EPOCH_COLUMNS),
-        scales=_table(folder / "modulator.csv", SCALE_COLUMNS),
+        metadata=_read(metadata, partial(_read_json, TypeAdapter(RunMetadata))),
+        epochs=_read_table(folder / METRICS_FILE, EPOCH_COLUMNS),
+        scales=_read_table(folder / "modulator.csv", SCALE_COLUMNS),
         evaluation=evaluation,
-        predictions=_table(evaluated / PREDICTIONS, CHIP_COLUMNS + _probabilities(evaluation)),
-        embedding=_table(evaluated / EMBEDDING, MAP_COLUMNS),
-        contributions=_table(evaluated / CONTRIBUTIONS, SHARE_COLUMNS),
+        predictions=_read_table(evaluated / PREDICTIONS_FILE, CHIP_COLUMNS + _probability_columns(evaluation)),
+        embedding=_read_table(evaluated / EMBEDDING_FILE, MAP_COLUMNS),
+        contributions=_read_table(evaluated / CONTRIBUTIONS_FILE, CONTRIBUTION_COLUMNS),
         bundle_bytes=sum(path.stat().st_size for path in bundle.iterdir()) if bundle.is_dir() else None,
     )
 
 
-def read_models(path: Path, kind: type[M]) -> list[M]:
-    """A JSON list of objects.
+def read_json_list(path: Path, item_type: type[T]) -> list[T]:
+    """Read a JSON list of objects of one type.
+
+    Args:
+        path: of the file.
+        item_type: a dataclass or a pydantic model.
+
+    Returns:
+        The checked objects.
 
     Raises:
-        DataError: it is damaged.
+        DataError: the file is damaged.
     """
-    return _read(path, lambda path: [kind.model_validate(item) for item in json.loads(path.read_text("utf-8"))])
+    return _read(path, partial(_read_json, TypeAdapter(list[item_type])))  # type: ignore[valid-type]
 
 
-def _probabilities(evaluation: Evaluation | None) -> list[str]:
+def _probability_columns(evaluation: Evaluation | None) -> list[str]:
     return [f"p_{name}" for name in evaluation.classes] if evaluation else []
 
 
-def _table(path: Path, columns: list[str]) -> pd.DataFrame | None:
-    table = _optional(path, partial(_columns, columns))
+def _read_table(path: Path, columns: list[str]) -> pd.DataFrame | None:
+    table = _read_optional(path, partial(_read_columns, columns))
     return None if table is None or table.empty else table
 
 
-def _columns(wanted: list[str], path: Path) -> pd.DataFrame:
+def _read_columns(columns: list[str], path: Path) -> pd.DataFrame:
     table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    if missing := [name for name in wanted if name not in table]:
+    if missing := [name for name in columns if name not in table]:
         raise ValueError(f"no column {', '.join(missing)}")
     return table
 
 
-def _model(kind: type[M], path: Path) -> M:
-    return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
+def _read_json(adapter: TypeAdapter[T], path: Path) -> T:
+    return adapter.validate_python(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _optional(path: Path, reader: Callable[[Path], T]) -> T | None:
+def _read_optional(path: Path, reader: Callable[[Path], T]) -> T | None:
     return _read(path, reader) if path.is_file() else None
 
 
 def _read(path: Path, reader: Callable[[Path], T]) -> T:
     try:
         return reader(path)
-    except (ValueError, TypeError, OSError, pa.ArrowException) as error:  # of json, pydantic, pandas and Arrow alike
+    except (ValueError, TypeError, OSError, pa.ArrowException) as error:  # of json, pydantic, pandas and Arrow
         raise DataError(f"{path.name} is damaged ({error})", path, "run the job that wrote it again") from error

@@ -5,8 +5,8 @@ from rich.console import Console
 
 from rsft.cli.display import console
 from rsft.errors import Fault, RecipeError, RsftError
-from rsft.evaluation.evaluate import Evaluation
-from rsft.metrics.accuracy import summarise
+from rsft.evaluation.schema import Evaluation
+from rsft.metrics.accuracy import summarize_accuracy
 
 
 @pytest.fixture
@@ -32,9 +32,18 @@ def test_metrics_table_leaves_out_groups_that_do_not_exist(printed):
     import numpy as np
 
     labels = np.array([0, 0, 1, 1])
-    methods = {"LoRA": summarise(np.array([0, 0, 1, 0]), labels, 2, {"head": [0], "tail": [1]})}
+    methods = {"LoRA": summarize_accuracy(np.array([0, 0, 1, 0]), labels, 2, {"head": [0], "tail": [1]})}
     groups = {"head": [0], "medium": [], "tail": [1]}
-    evaluation = Evaluation("data/x", "val", ("a", "b"), groups, methods, [[2, 0], [1, 1]], (9, 1), 4)
+    evaluation = Evaluation(
+        data="data/x",
+        split="val",
+        classes=("a", "b"),
+        groups=groups,
+        methods=methods,
+        confusion=[[2, 0], [1, 1]],
+        train_counts=(9, 1),
+        count=4,
+    )
     printed.write("")
     console.console.print(console.metrics_table(evaluation))
     shown = printed.getvalue()

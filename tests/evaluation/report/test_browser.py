@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from rsft.evaluation.report.charts.tsne_map import SIDE
 from rsft.evaluation.report.comparison_page import write_comparison
 from rsft.evaluation.report.run_page import write_report
-from tests.helpers.browsing import needs_chromium, watched
+from tests.helpers.browsing import needs_chromium, page_opener
 from tests.helpers.fake_run import write_fake_run
 from tools.maintenance.chromium import chromium
 from tools.maintenance.report_pictures import VIEWS, photograph
@@ -21,30 +22,30 @@ SHIPS = ["cargo", "fishing", "tanker", "dredger"]
 
 @pytest.fixture(scope="module")
 def browser():
-    with chromium() as found:
-        yield found
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
-def fakes(tmp_path_factory):
+def fake_runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fakes")
     return [write_fake_run(folder / name, SHIPS, modulated=name == "meta") for name in ("meta", "plain")]
 
 
 @pytest.fixture(scope="module")
-def report(fakes):
-    return write_report(fakes[0])
+def report(fake_runs):
+    return write_report(fake_runs[0])
 
 
 @pytest.fixture(scope="module")
-def real(evaluated):
-    """The report of a run whose chips are there."""
+def report_with_chips(evaluated):
+    """Return the report of a run whose chip store exists."""
     return write_report(evaluated)
 
 
 @pytest.fixture
-def look(browser):
-    with watched(browser) as open_page:
+def open_page(browser):
+    with page_opener(browser) as open_page:
         yield open_page
 
 
@@ -57,22 +58,22 @@ def fits(page):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_opens_and_fits(look, report, real, fakes, tmp_path, width):
-    for path in (report, real, write_comparison(fakes, tmp_path / "comparison.html")):
-        assert fits(look(path, width))
+def test_pages_fit_the_window(open_page, report, report_with_chips, fake_runs, tmp_path, width):
+    for path in (report, report_with_chips, write_comparison(fake_runs, tmp_path / "comparison.html")):
+        assert fits(open_page(path, width))
 
 
-def test_many_runs_fit_a_phone_and_are_all_seen_on_a_desktop(look, fakes, tmp_path):
-    others = [shutil.copytree(fakes[1], tmp_path / f"fusrs_lt_lora/{number}") for number in range(6)]
-    path = write_comparison([*others, fakes[0]], tmp_path / "comparison.html")
-    assert fits(look(path, 390))
-    page = look(path)
+def test_many_runs_fit_a_phone_and_are_all_visible_on_a_desktop(open_page, fake_runs, tmp_path):
+    others = [shutil.copytree(fake_runs[1], tmp_path / f"fusrs_lt_lora/{number}") for number in range(6)]
+    path = write_comparison([*others, fake_runs[0]], tmp_path / "comparison.html")
+    assert fits(open_page(path, 390))
+    page = open_page(path)
     last, table = page.locator("table.measures thead th").last, page.get_by_label("Table of measures")
     assert last.inner_text() == "G" and right(last) <= right(table)
 
 
-def test_tables_sort_by_mouse_and_keyboard(look, report):
-    page = look(report)
+def test_tables_sort_by_mouse_and_keyboard(open_page, report):
+    page = open_page(report)
     names = page.locator("table.classes tbody th")
     page.get_by_role("button", name="Training chips").click()
     assert names.all_inner_texts() == SHIPS
@@ -83,10 +84,10 @@ def test_tables_sort_by_mouse_and_keyboard(look, report):
     assert names.all_inner_texts() == sorted(SHIPS)
 
 
-def test_the_slider_moves_the_modulator(look, report, fakes):
-    page = look(report)
+def test_the_slider_moves_the_modulator(open_page, report, fake_runs):
+    page = open_page(report)
     slider, cells = page.get_by_role("slider"), page.locator(".modulator .site text")
-    table = pd.read_csv(fakes[0] / "modulator.csv")
+    table = pd.read_csv(fake_runs[0] / "modulator.csv")
     slider.press("Home")
     assert set(cells.all_text_contents()) == {"1.00"} and page.locator("output[for=epoch]").inner_text() == "1"
     for _ in range(5):
@@ -96,17 +97,17 @@ def test_the_slider_moves_the_modulator(look, report, fakes):
     assert [float(text) for text in cells.all_text_contents()] == pytest.approx(expected.tolist(), abs=0.0051)
 
 
-def test_the_confusion_matrix_in_shares_and_in_chips(look, report):
-    page = look(report)
+def test_the_confusion_matrix_in_shares_and_in_chips(open_page, report):
+    page = open_page(report)
     shares, chips = page.locator("#matrix-1"), page.locator("#matrix-2")
     assert shares.is_visible() and not chips.is_visible()
     page.get_by_label("chips", exact=True).check()
     assert chips.is_visible() and not shares.is_visible()
 
 
-def test_the_gallery_sorts_and_filters(look, report):
-    page = look(report)
-    form, cards = page.locator("#filters"), page.locator("#exhibits li:visible")
+def test_the_gallery_sorts_and_filters(open_page, report):
+    page = open_page(report)
+    form, cards = page.locator("#filters"), page.locator("#chips li:visible")
     assert cards.count() == 144
     form.get_by_label("Show").select_option("mistake")
     form.get_by_label("True class").select_option("tanker")
@@ -128,12 +129,12 @@ def chip_is_drawn(page):
     return page.locator("#chip canvas").evaluate("canvas => canvas.toDataURL().length") > 2000  # empty: about 200
 
 
-def test_hovering_shows_a_chip_on_both_maps(look, real):
-    page = look(real)
+def test_hovering_shows_a_chip_on_both_maps(open_page, report_with_chips):
+    page = open_page(report_with_chips)
     chip = page.evaluate("JSON.parse(document.getElementById('points').textContent).chips[3]")
     figure, card = page.locator("svg.map").last, page.locator("#chip")
     figure.scroll_into_view_if_needed()
-    scale = figure.bounding_box()["width"] / 460
+    scale = figure.bounding_box()["width"] / SIDE
     assert not card.is_visible()
     figure.hover(position={"x": chip[2] * scale, "y": chip[3] * scale})
     assert card.is_visible() and chip_is_drawn(page)
@@ -142,8 +143,8 @@ def test_hovering_shows_a_chip_on_both_maps(look, real):
     assert not card.is_visible()
 
 
-def test_the_arrow_keys_go_from_chip_to_chip(look, real):
-    page = look(real)
+def test_the_arrow_keys_go_from_chip_to_chip(open_page, report_with_chips):
+    page = open_page(report_with_chips)
     page.locator("#class").select_option(label="steep (6)")
     maps = page.locator(".focus").first
     maps.focus()
@@ -158,15 +159,15 @@ def test_the_arrow_keys_go_from_chip_to_chip(look, real):
     assert not page.locator("#chip").is_visible()
 
 
-def test_the_gallery_has_pictures(look, real):
-    page = look(real)
-    loaded = page.locator("#exhibits img").evaluate_all("all => all.map((each) => each.naturalWidth)")
+def test_the_gallery_has_pictures(open_page, report_with_chips):
+    page = open_page(report_with_chips)
+    loaded = page.locator("#chips img").evaluate_all("images => images.map((image) => image.naturalWidth)")
     assert loaded and set(loaded) == {32}
-    assert real.stat().st_size < 5e6
+    assert report_with_chips.stat().st_size < 5e6
 
 
-def test_dark_light_and_print(look, report):
-    page = look(report, color_scheme="dark")
+def test_dark_light_and_print(open_page, report):
+    page = open_page(report, color_scheme="dark")
     ground = "getComputedStyle(document.body).backgroundColor"
     assert page.evaluate(ground) == "rgb(20, 23, 27)"
     page.emulate_media(color_scheme="light")
@@ -176,13 +177,13 @@ def test_dark_light_and_print(look, report):
     assert not page.locator("nav").is_visible() and not page.locator("#filters").is_visible()
 
 
-def test_without_scripts_everything_is_there_but_what_would_not_work(look, report):
-    page = look(report, java_script_enabled=False)
-    assert page.locator("#exhibits li").last.is_visible() and page.locator(".modulator").is_visible()
+def test_without_scripts_only_controls_are_hidden(open_page, report):
+    page = open_page(report, java_script_enabled=False)
+    assert page.locator("#chips li").last.is_visible() and page.locator(".modulator").is_visible()
     assert not page.locator("#epoch").is_visible() and not page.locator("#filters").is_visible()
 
 
-def test_a_picture_for_the_docs(browser, report):
+def test_pictures_for_the_docs(browser, report):
     for name in ("report-desktop-light", "report-phone-dark"):
         picture = photograph(browser, report, VIEWS[name])
         assert len(picture) < 300_000

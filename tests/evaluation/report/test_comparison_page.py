@@ -7,9 +7,9 @@ import pytest
 from rsft.cli import main
 from rsft.errors import RequestError
 from rsft.evaluation.paired_comparison import compare_runs
-from rsft.evaluation.report.charts.pareto import Point, pareto_front
+from rsft.evaluation.report.charts.pareto import ParetoPoint, pareto_front
 from rsft.evaluation.report.comparison_page import write_comparison
-from rsft.evaluation.report.schema import Interval
+from rsft.metrics.bootstrap import Interval
 from tests.helpers.fake_run import write_fake_run
 from tests.helpers.report_page import Page
 
@@ -18,10 +18,10 @@ SHIPS = ["cargo", "fishing", "tanker", "dredger"]
 
 @pytest.fixture
 def runs(tmp_path):
-    """MetaLoRA, and LoRA that took a quarter of the time."""
-    found = [write_fake_run(tmp_path / name, SHIPS, modulated=name == "meta") for name in ("meta", "plain")]
-    edit(found[1], "run.json", seconds=49.1, trained_parameters=74_000)
-    return found
+    """Return a MetaLoRA run and a LoRA run that took a quarter of the time."""
+    runs = [write_fake_run(tmp_path / name, SHIPS, modulated=name == "meta") for name in ("meta", "plain")]
+    edit(runs[1], "run.json", seconds=49.1, trained_parameters=74_000)
+    return runs
 
 
 def edit(run, file, **values):
@@ -34,11 +34,11 @@ def page(runs, tmp_path):
 
 def test_accuracy_side_by_side(runs, tmp_path):
     methods = [json.loads((run / "evaluation/metrics.json").read_text())["methods"] for run in runs]
-    own = [next(iter(found.values())) for found in methods]
+    summaries = [next(iter(by_name.values())) for by_name in methods]
     rows = {row[0]: row[1:] for row in page(runs, tmp_path).tables[1]}
     assert rows["Measure"] == ["A", "B"]
-    best = max(found["tail"]["value"] for found in own)
-    shown = [f"{100 * found['tail']['value']:.1f}" + " (best)" * (found["tail"]["value"] == best) for found in own]
+    values = [summary["tail"]["value"] for summary in summaries]
+    shown = [f"{100 * value:.1f}" + " (best)" * (value == max(values)) for value in values]
     assert rows["Tail"] == shown
 
 
@@ -52,14 +52,14 @@ def test_differences_are_those_of_the_paired_bootstrap(runs, tmp_path):
 
 
 def test_cost_and_recipes(runs, tmp_path):
-    found = page(runs, tmp_path)
-    assert "not made on one machine" not in found.sections["pareto"]
-    assert "Modulator" in [row[0] for row in found.tables[3]]
-    rows = {row[0]: row[1:] for row in found.tables[4]}
+    comparison = page(runs, tmp_path)
+    assert "different machines" not in comparison.sections["pareto"]
+    assert "Modulator" in [row[0] for row in comparison.tables[3]]
+    rows = {row[0]: row[1:] for row in comparison.tables[4]}
     assert rows["meta.lr"] == ["0.01", "null"] and "train.epochs" not in rows
-    assert "tail accuracy, in %" in found.sections["pareto"]
+    assert "tail accuracy, in %" in comparison.sections["pareto"]
     edit(runs[1], "run.json", device="cuda:0")
-    assert "not made on one machine" in page(runs, tmp_path).sections["pareto"]
+    assert "different machines" in page(runs, tmp_path).sections["pareto"]
 
 
 def test_runs_that_cannot_be_compared_say_why(runs, tmp_path):
@@ -70,31 +70,30 @@ def test_runs_that_cannot_be_compared_say_why(runs, tmp_path):
     path = short / "evaluation/predictions.parquet"
     pd.read_parquet(path).iloc[1:].to_parquet(path)
     rows = page([runs[0], other, bare, short], tmp_path).tables[2][1:]
-    for row, reason in zip(rows, ("know different classes", "evaluate", "other chips: 1,199 and 1,200"), strict=True):
-        assert row[1].startswith("Not comparable") or reason == "evaluate"
-        assert reason in row[1] or "there is no metrics.json" in row[1]
+    for row, reason in zip(rows, ("different classes", "no metrics.json with", "1,199 and 1,200 chips"), strict=True):
+        assert row[1].startswith("Not comparable") and reason in row[1]
 
 
 def test_runs_that_were_not_evaluated(runs, tmp_path):
     for run in runs:
         (run / "evaluation/metrics.json").unlink()
     sections = page(runs, tmp_path).sections
-    assert "None of these runs" in sections["accuracy"] and "nothing to draw" in sections["pareto"]
+    assert "None of these runs" in sections["accuracy"] and "No chart" in sections["pareto"]
 
 
-def test_one_run_alone_or_twice_is_refused(runs, tmp_path):
+def test_a_single_run_and_a_repeated_run_are_refused(runs, tmp_path):
     for wrong in (runs[:1], [runs[0], runs[0]]):
         with pytest.raises(RequestError, match="cannot be compared"):
             write_comparison(wrong, tmp_path / "page.html")
 
 
-def test_the_front_holds_what_no_other_beats():
+def test_the_front_holds_the_runs_that_no_other_beats():
     def point(letter, cost, value):
-        return Point(letter, 0, cost, Interval(value=value, low=value, high=value))
+        return ParetoPoint(letter, 0, cost, Interval(value=value, low=value, high=value))
 
     points = [point("a", 1, 0.5), point("b", 2, 0.4), point("c", 2, 0.7), point("d", 3, 0.7), point("e", 9, 0.9)]
-    assert "".join(found.letter for found in pareto_front(points)) == "ace"
-    assert "".join(found.letter for found in pareto_front([*points, point("f", 2, 0.7)])) == "acfe"
+    assert "".join(run.letter for run in pareto_front(points)) == "ace"
+    assert "".join(run.letter for run in pareto_front([*points, point("f", 2, 0.7)])) == "acfe"
 
 
 def rsft(monkeypatch, *arguments):
@@ -113,4 +112,4 @@ def test_from_the_command_line(runs, tmp_path, monkeypatch, capsys):
     assert rsft(monkeypatch, "report", runs[0], "--no-pictures") == 0
     assert "left out on request" in (runs[0] / "report.html").read_text()
     assert rsft(monkeypatch, "report", "--no-pictures", "run", runs[0]) == 2
-    assert rsft(monkeypatch, "report", "nowhere") == 2 and "this is no run" in capsys.readouterr().err
+    assert rsft(monkeypatch, "report", "nowhere") == 2 and "not a run folder" in capsys.readouterr().err

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from rsft.errors import DataError, RequestError
+from rsft.evaluation.report.charts.axes import ticks
 from rsft.evaluation.report.charts.scale_history import ModulatorMap
-from rsft.evaluation.report.charts.svg import ticks
 from rsft.evaluation.report.run_page import write_report
 from tests.helpers.fake_run import write_fake_run
 from tests.helpers.report_page import Page, page_of
@@ -24,30 +24,30 @@ def metrics(run):
     return json.loads((run / "evaluation" / "metrics.json").read_text())
 
 
-def test_every_section_is_there_and_says_something(run):
+def test_the_page_has_every_section(run):
     sections = page_of(run).sections
     names = ["header", "groups", "classes", "training", "confusion", "sites", "features", "gallery", "confidence"]
     names += ["cost", "data", "reproduce"]
     assert list(sections) == names
-    assert "LoRA of rank 4 beside q, k, v, out, mlp1 and mlp2 in all blocks" in sections["header"]
+    assert "LoRA of rank 4 at q, k, v, out, mlp1 and mlp2 in all blocks" in sections["header"]
     assert "meta subset of 20%" in sections["header"]
     assert "3 min 16 s" in sections["cost"] and "74,304 of 2,861,000" in sections["cost"]
     assert "rsft finetune runs/fusrs_lt_metalora/001/recipe.yaml" in sections["reproduce"]
     assert "c0" * 32 in sections["reproduce"] and "2.13.0+cpu" in sections["reproduce"]
 
 
-def test_numbers_are_those_of_metrics_json(run):
+def test_the_numbers_are_those_of_metrics_json(run):
     methods = list(metrics(run)["methods"].values())
     rows = {row[0]: row[1:] for row in page_of(run).tables[0][1:]}
     labels = {"micro": "Overall", "avg": "Mean of groups", "head": "Head", "tail": "Tail", "macro_f1": "Macro F1"}
     for measure, label in labels.items():
-        values = [found[measure]["value"] for found in methods]
+        values = [summary[measure]["value"] for summary in methods]
         shown = [f"{100 * value:.1f}" + " (best)" * (value == max(values)) for value in values]
         assert rows[label] == shown
     assert rows["Calibration error"][0].startswith(f"{100 * methods[0]['ece']:.1f}")
 
 
-def test_intervals_stand_under_the_numbers_and_in_the_figure(run):
+def test_intervals_are_below_the_numbers_and_in_the_chart(run):
     tail = metrics(run)["methods"]["MetaLoRA"]["tail"]
     page = page_of(run)
     assert f"{100 * tail['low']:.1f}–{100 * tail['high']:.1f}" in page.sections["groups"]
@@ -56,26 +56,26 @@ def test_intervals_stand_under_the_numbers_and_in_the_figure(run):
 
 def test_classes_with_counts_recall_and_precision(run):
     expected = metrics(run)
-    own = expected["methods"]["MetaLoRA"]
+    summary = expected["methods"]["MetaLoRA"]
     rows = page_of(run).tables[1][1:]
     assert [row[0] for row in rows] == SHIPS
     assert [int(row[2]) for row in rows] == expected["train_counts"]
-    assert [row[3] for row in rows] == [f"{100 * value:.1f}" for value in own["recall"]]
-    assert [row[4] for row in rows] == [f"{100 * value:.1f}" for value in own["precision"]]
+    assert [row[3] for row in rows] == [f"{100 * value:.1f}" for value in summary["recall"]]
+    assert [row[4] for row in rows] == [f"{100 * value:.1f}" for value in summary["precision"]]
 
 
 def test_every_count_of_the_confusion_matrix_is_shown(run):
     text = page_of(run).sections["confusion"]
     for truth, row in zip(SHIPS, metrics(run)["confusion"], strict=True):
         for predicted, count in zip(SHIPS, row, strict=True):
-            assert (f"{truth} taken for {predicted}: {count} chip" in text) == (count > 0)
+            assert (f"{truth} predicted as {predicted}: {count} chip" in text) == (count > 0)
 
 
-def test_the_modulators_last_values_are_printed_and_every_epoch_is_carried(run):
+def test_the_page_shows_the_last_scales_and_contains_those_of_every_epoch(run):
     html = write_report(run).read_text()
     table = pd.read_csv(run / "modulator.csv")
     last = table[table.epoch == table.epoch.max()].sort_values("block", kind="stable").value
-    figure = html.split("matrix labelled modulator")[1].split("</svg>")[0]
+    figure = html.split("matrix labeled modulator")[1].split("</svg>")[0]
     cells = re.findall(r'class="site"><rect[^>]*></rect><text[^>]*>([\d.]+)<', figure)
     assert cells == [f"{value:.2f}" for value in last]
     data = json.loads(re.search(r'id="frames">(.*?)</script>', html)[1])
@@ -83,7 +83,7 @@ def test_the_modulators_last_values_are_printed_and_every_epoch_is_carried(run):
     assert data["frames"][-1] == pytest.approx(last.tolist(), abs=1e-3)
 
 
-def test_nothing_is_loaded_from_elsewhere(run):
+def test_the_page_loads_nothing_from_elsewhere(run):
     html = write_report(run).read_text()
     assert not re.search(r"https?://|//\w+\.\w+/|@import|url\(", html)
     page = Page(html)
@@ -94,7 +94,7 @@ def test_nothing_is_loaded_from_elsewhere(run):
     assert page.all("meta")[-1]["content"].startswith("default-src 'none'")
 
 
-def test_accessible(run):
+def test_the_page_is_accessible(run):
     page = page_of(run)
     assert all(attrs["scope"] in ("col", "row") for attrs in page.all("th"))
     assert len(page.all("h1")) == len(page.all("main")) == len(page.all("nav")) == 1
@@ -135,18 +135,18 @@ def test_plain_lora_without_baselines(tmp_path):
 @pytest.mark.parametrize(
     ("file", "section", "reason"),
     [
-        ("modulator.csv", "sites", "modulator.csv is not there"),
-        ("metrics.csv", "training", "metrics.csv is not there"),
-        ("evaluation/metrics.json", "groups", "has not been evaluated"),
-        ("evaluation/metrics.json", "confidence", "has not been evaluated"),
-        ("evaluation/predictions.parquet", "gallery", "predictions.parquet is not there"),
-        ("evaluation/predictions.parquet", "confidence", "no reliability diagram"),
-        ("evaluation/embedding.parquet", "features", "embedding.parquet is not there"),
-        ("evaluation/contributions.csv", "sites", "contributions.csv is not there"),
-        ("bundle/weights.safetensors", "data", "there is no chip store"),
+        ("modulator.csv", "sites", "modulator.csv is missing"),
+        ("metrics.csv", "training", "metrics.csv is missing"),
+        ("evaluation/metrics.json", "groups", "was not evaluated"),
+        ("evaluation/metrics.json", "confidence", "was not evaluated"),
+        ("evaluation/predictions.parquet", "gallery", "predictions.parquet is missing"),
+        ("evaluation/predictions.parquet", "confidence", "No reliability diagram"),
+        ("evaluation/embedding.parquet", "features", "embedding.parquet is missing"),
+        ("evaluation/contributions.csv", "sites", "contributions.csv is missing"),
+        ("bundle/weights.safetensors", "data", "is not a chip store"),
     ],
 )
-def test_a_missing_file_leaves_its_section_out_and_says_why(run, file, section, reason):
+def test_a_missing_file_leaves_its_section_out_and_the_page_says_why(run, file, section, reason):
     (run / file).unlink()
     sections = page_of(run).sections
     assert reason in sections[section]
@@ -154,25 +154,25 @@ def test_a_missing_file_leaves_its_section_out_and_says_why(run, file, section, 
 
 
 def test_a_group_without_classes_and_a_class_without_test_chips(run):
-    found = metrics(run)
-    for summary in found["methods"].values():
+    edited = metrics(run)
+    for summary in edited["methods"].values():
         summary["medium"], summary["recall"][1], summary["precision"][1] = None, None, None
-    found["groups"]["medium"], found["confusion"][1] = [], [0, 0, 0, 0]
-    (run / "evaluation" / "metrics.json").write_text(json.dumps(found))
+    edited["groups"]["medium"], edited["confusion"][1] = [], [0, 0, 0, 0]
+    (run / "evaluation" / "metrics.json").write_text(json.dumps(edited))
     page = page_of(run)
     rows = {row[0]: row[1:] for row in page.tables[0]}
     assert rows["Medium"] == ["–"] * 3
-    assert "left out of every mean of recall: fishing" in page.sections["classes"]
+    assert "left out of all means of recall: fishing" in page.sections["classes"]
     assert next(row for row in page.tables[1] if row[0] == "fishing")[1:] == ["–", "86", "–", "–", "0"]
 
 
-def test_a_run_that_was_cut_short_says_so(run):
-    facts = {"status": "interrupted", "started": "2026-03-02T09:14:05+00:00"}
-    (run / "run.json").write_text(json.dumps(facts))
+def test_the_status_of_an_interrupted_run_is_shown(run):
+    metadata = {"status": "interrupted", "started": "2026-03-02T09:14:05+00:00"}
+    (run / "run.json").write_text(json.dumps(metadata))
     assert "interrupted" in page_of(run).sections["header"]
 
 
-def test_epochs_without_validation_are_passed_over(run):
+def test_epochs_without_validation_are_skipped(run):
     table = pd.read_csv(run / "metrics.csv")
     table.loc[3:5, "val_tail"] = np.nan
     table["val_medium"] = np.nan
@@ -183,15 +183,15 @@ def test_epochs_without_validation_are_passed_over(run):
     assert (path.count("M"), path.count("L")) == (1, len(table) - 3 - 1)
 
 
-def test_a_modulator_that_diverged_is_not_drawn(run):
+def test_scales_that_are_not_numbers_are_not_drawn(run):
     table = pd.read_csv(run / "modulator.csv")
     table.loc[table.epoch == 11, "value"] = np.nan
     table.to_csv(run / "modulator.csv", index=False)
     assert "not numbers" in page_of(run).sections["sites"]
 
 
-def test_refuses_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(RequestError, match="no run"):
+def test_a_folder_that_is_not_a_run_folder_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="not a run folder"):
         write_report(tmp_path)
 
 
@@ -212,13 +212,13 @@ def test_a_damaged_file_is_named(run, file, text):
     (run / file).write_text(text)
     with pytest.raises(DataError, match="damaged") as caught:
         write_report(run)
-    assert caught.value.where.endswith(file)
+    assert caught.value.location.endswith(file)
 
 
 def test_lists_that_do_not_fit_the_classes_are_refused(run):
-    found = metrics(run) | {"train_counts": [1, 2]}
-    (run / "evaluation" / "metrics.json").write_text(json.dumps(found))
-    with pytest.raises(DataError, match="one entry a class"):
+    edited = metrics(run) | {"train_counts": [1, 2]}
+    (run / "evaluation" / "metrics.json").write_text(json.dumps(edited))
+    with pytest.raises(DataError, match="one entry per class"):
         write_report(run)
 
 
@@ -233,14 +233,14 @@ def test_ticks_are_round_and_span_the_values():
     assert ticks(0, 0) == pytest.approx([0])
 
 
-def test_sites_that_not_every_block_has():
+def test_blocks_with_different_sites():
     rows = [(0, 2, "q", 1.0), (0, 5, "v", 1.0), (1, 2, "q", 1.4), (1, 5, "v", 0.7)]
-    found = ModulatorMap(pd.DataFrame(rows, columns=["epoch", "block", "position", "value"]), start=1.0)
-    assert found.data() == {
+    modulator = ModulatorMap(pd.DataFrame(rows, columns=["epoch", "block", "position", "value"]), init_scale=1.0)
+    assert modulator.data() == {
         "start": 1.0,
         "reach": pytest.approx(0.4),
         "strong": 0.72,
         "epochs": [1, 2],
         "frames": [[1.0, 1.0], [1.4, 0.7]],
     }
-    assert found.summary() == "strongest at block 2 q (1.40), weakest at block 5 v (0.70)"
+    assert modulator.summary() == "strongest at block 2 q (1.40), weakest at block 5 v (0.70)"

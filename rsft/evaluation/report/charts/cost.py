@@ -1,40 +1,55 @@
-"""What a run took: time, memory, parameters."""
+"""The cost of a run: time, memory and parameters."""
 
 from __future__ import annotations
 
 import pandas as pd
 from markupsafe import Markup
 
-from rsft.evaluation.report.charts.svg import element, figure, text
-from rsft.evaluation.report.formatting import duration, size
+from rsft.evaluation.report.charts.axes import CHART_WIDTH, chart, heading
+from rsft.evaluation.report.charts.svg import svg_element, svg_text
+from rsft.evaluation.report.formatting import format_bytes, format_duration
 from rsft.evaluation.report.run_files import RunFiles
 
-WIDTH = 460
 PHASES = {"inner_s": "inner loop", "outer_s": "outer loop", "data_s": "data and all else"}
+"""Columns of metrics.csv that hold the time of a phase, with their names."""
 
 
-def cost_facts(run: RunFiles) -> dict[str, str]:
-    """By name; what the run does not tell is left out."""
-    facts, found = run.facts, {}
-    if facts.seconds is not None:
-        found["Time of the run"] = duration(facts.seconds)
+def cost_table(run: RunFiles) -> dict[str, str]:
+    """Return the costs of a run as text.
+
+    Args:
+        run: its files.
+
+    Returns:
+        Values by name; what the run did not record is left out.
+    """
+    metadata, table = run.metadata, {}
+    if metadata.seconds is not None:
+        table["Time of the run"] = format_duration(metadata.seconds)
     if run.epochs is not None:
-        found["Epochs"] = f"{len(run.epochs)}, each {duration(run.epochs['seconds'].median())} (median)"
-        found["Training speed"] = f"{run.epochs['images_per_s'].median():,.0f} images/s (median)"
-        found |= _memory(run.epochs)
-    if facts.trained_parameters is not None:
-        found["Trained parameters"] = f"{facts.trained_parameters:,}{_share(run)} (adapter and head)"
-    if facts.modulator_parameters:
-        found["Modulator"] = f"{facts.modulator_parameters:,} scalars"
+        table["Epochs"] = f"{len(run.epochs)}, each {format_duration(run.epochs['seconds'].median())} (median)"
+        table["Training speed"] = f"{run.epochs['images_per_s'].median():,.0f} images/s (median)"
+        table |= _memory(run.epochs)
+    if metadata.trained_parameters is not None:
+        table["Trained parameters"] = f"{metadata.trained_parameters:,}{_trained_share(run)} (adapter and head)"
+    if metadata.modulator_parameters:
+        table["Modulator"] = f"{metadata.modulator_parameters:,} scalars"
     if run.bundle_bytes is not None:
-        found["Bundle"] = size(run.bundle_bytes)
-    if facts.device:
-        found["Device"] = facts.device
-    return found | _hardware(run)
+        table["Bundle"] = format_bytes(run.bundle_bytes)
+    if metadata.device:
+        table["Device"] = metadata.device
+    return table | _hardware(run)
 
 
-def peak_memory(epochs: pd.DataFrame) -> float | None:
-    """MB on the GPU, or resident without one; None where the run did not measure it."""
+def peak_memory_mb(epochs: pd.DataFrame) -> float | None:
+    """Return the peak memory in MB: of the GPU if there is one, else of the process.
+
+    Args:
+        epochs: the table metrics.csv.
+
+    Returns:
+        None if the run did not measure it.
+    """
     for column in ("gpu_mb", "memory_mb"):
         if column in epochs and epochs[column].notna().any():
             return float(epochs[column].max())
@@ -42,47 +57,53 @@ def peak_memory(epochs: pd.DataFrame) -> float | None:
 
 
 def phase_bar(epochs: pd.DataFrame) -> Markup | None:
-    """The share of training time that each phase took; None where the run did not measure it."""
+    """Draw the share of training time of each phase.
+
+    Args:
+        epochs: the table metrics.csv.
+
+    Returns:
+        The chart; None if the run did not measure its phases.
+    """
     if not set(PHASES) <= set(epochs.columns):
         return None
-    totals = {label: float(epochs[column].sum()) for column, label in PHASES.items()}
-    whole = sum(totals.values())
-    if not whole > 0:
+    seconds = {label: float(epochs[column].sum()) for column, label in PHASES.items()}
+    total = sum(seconds.values())
+    if not total > 0:
         return None
-    shares = {label: total / whole for label, total in totals.items() if total > 0}
-    parts, x = [], 0.0
+    shares = {label: value / total for label, value in seconds.items() if value > 0}
+    elements, x = [], 0.0
     for row, (label, share) in enumerate(shares.items()):
-        words = f"{label}: {share:.0%} ({duration(totals[label])})"
         y = 62 + 20 * row
-        parts += [
-            element("rect", x=x, y=24, width=WIDTH * share, height=20, class_=f"phase p{row}"),
-            element("rect", x=0, y=y - 10, width=12, height=12, class_=f"phase p{row}"),
-            text(20, y, words),
+        elements += [
+            svg_element("rect", x=x, y=24, width=CHART_WIDTH * share, height=20, class_=f"phase p{row}"),
+            svg_element("rect", x=0, y=y - 10, width=12, height=12, class_=f"phase p{row}"),
+            svg_text(20, y, f"{label}: {share:.0%} ({format_duration(seconds[label])})"),
         ]
-        x += WIDTH * share
+        x += CHART_WIDTH * share
     title = "Where training time went"
-    words = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
-    heading = text(0, 12, title, class_="heading")
-    return figure(WIDTH, 52 + 20 * len(shares), title, words, heading, *parts, class_="chart")
+    summary = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
+    return chart(52 + 20 * len(shares), title, summary, heading(title), *elements)
 
 
 def _memory(epochs: pd.DataFrame) -> dict[str, str]:
-    """GPU memory is what PyTorch allocated, the other what was resident in the process."""
+    """Return what PyTorch allocated on the GPU, and the resident memory of the process."""
     names = {"memory_mb": "Peak memory", "gpu_mb": "Peak GPU memory"}
-    known = {name: epochs[column].max() for column, name in names.items() if column in epochs}
-    return {name: size(int(1e6 * value)) for name, value in known.items() if value == value}
+    peaks = {name: epochs[column].max() for column, name in names.items() if column in epochs}
+    return {name: format_bytes(int(1e6 * value)) for name, value in peaks.items() if value == value}  # not NaN
 
 
-def _share(run: RunFiles) -> str:
-    trained, total = run.facts.trained_parameters, run.facts.total_parameters
+def _trained_share(run: RunFiles) -> str:
+    trained, total = run.metadata.trained_parameters, run.metadata.total_parameters
     return f" of {total:,} ({trained / total:.1%})" if trained is not None and total else ""
 
 
 def _hardware(run: RunFiles) -> dict[str, str]:
-    found = run.facts.hardware
-    words = {}
-    if found.get("gpus"):
-        words["GPU"] = ", ".join(map(str, found["gpus"]))
-    if found.get("cpu"):
-        words["Processor"] = f"{found['cpu']}, {found.get('threads', '?')} of {found.get('cores', '?')} threads"
-    return words
+    hardware = run.metadata.hardware
+    table = {}
+    if hardware.get("gpus"):
+        table["GPU"] = ", ".join(map(str, hardware["gpus"]))
+    if hardware.get("cpu"):
+        threads, cores = hardware.get("threads", "?"), hardware.get("cores", "?")
+        table["Processor"] = f"{hardware['cpu']}, {threads} of {cores} threads"
+    return table

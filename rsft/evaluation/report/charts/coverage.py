@@ -1,24 +1,38 @@
-"""What sets of classes were worth: how often the true class is in them, and what that costs."""
+"""How often class sets contain the true class, and how large they are."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from rsft.evaluation.report.charts.intervals import interval_plot
-from rsft.evaluation.report.formatting import listed, percent
-from rsft.evaluation.report.schema import Coverage, Trust
+from rsft.evaluation.report.formatting import format_percent, join_words
+from rsft.evaluation.schema import CalibrationReport
+from rsft.metrics.bootstrap import Interval
+from rsft.metrics.sets import SetCoverage
 from rsft.types import GROUPS
 
 
 @dataclass(frozen=True)
 class CoverageRow:
-    """A group at one asked coverage; `verdict` says whether the interval holds what was asked."""
+    """A group of chips at one target coverage.
 
-    asked: str
+    Attributes:
+        target: the coverage that was asked for.
+        group: "all chips", "head", "medium" or "tail".
+        covered: share of the chips whose set contains their class, in percent.
+        interval: of `covered`.
+        size: mean number of classes in a set.
+        single: share of the sets with one class, in percent.
+        chips: how many there are.
+        verdict: whether the interval contains the target.
+    """
+
+    target: str
     group: str
-    found: str
+    covered: str
     interval: str
     size: str
     single: str
@@ -26,49 +40,64 @@ class CoverageRow:
     verdict: str
 
 
-def coverage_rows(trust: Trust) -> list[CoverageRow]:
-    """Every asked coverage, overall and in each group that has chips."""
+def coverage_rows(report: CalibrationReport) -> list[CoverageRow]:
+    """Return a row for every target coverage, overall and for each group that has chips."""
     return [
         CoverageRow(
-            asked=f"{100 * sets.asked:g} %",
-            group="all chips" if name == "all" else name,
-            found=percent(found.value),
-            interval=f"{percent(found.low)}–{percent(found.high)}",
-            size=f"{found.size:.2f}",
-            single=percent(found.single),
-            chips=found.chips,
-            verdict=_verdict(sets.asked, found),
+            target=f"{100 * level.target:g} %",
+            group=_group_name(name),
+            covered=format_percent(coverage.value),
+            interval=f"{format_percent(coverage.low)}–{format_percent(coverage.high)}",
+            size=f"{coverage.size:.2f}",
+            single=format_percent(coverage.single),
+            chips=coverage.chips,
+            verdict=_verdict(level.target, coverage),
         )
-        for sets in trust.coverage
-        for name, found in sets.groups.items()
-        if found is not None
+        for level in report.coverage
+        for name, coverage in level.groups.items()
+        if coverage is not None
     ]
 
 
-def _verdict(asked: float, found: Coverage) -> str:
-    if found.high < asked:
-        return "less than asked"
-    return "more than asked" if found.low > asked else "as asked"
+def _group_name(name: str) -> str:
+    return "all chips" if name == "all" else name
 
 
-def coverage_plot(trust: Trust) -> Markup:
-    """Found coverage by group; a stroke is what was asked."""
-    rows = {
-        "all chips" if name == "all" else name: [sets.groups.get(name) for sets in trust.coverage]
+def _verdict(target: float, coverage: SetCoverage) -> str:
+    if coverage.high < target:
+        return "below target"
+    return "above target" if coverage.low > target else "on target"
+
+
+def coverage_plot(report: CalibrationReport) -> Markup:
+    """Draw the measured coverage by group; a stroke marks each target."""
+    rows: dict[str, list[Interval | None]] = {
+        _group_name(name): [_as_interval(level.groups.get(name)) for level in report.coverage]
         for name in ("all", *GROUPS)
     }
-    names = [f"{100 * sets.asked:g} % asked" for sets in trust.coverage]
-    asked = [sets.asked for sets in trust.coverage]
-    lowest = min([*asked, *(found.low for spreads in rows.values() for found in spreads if found is not None)])
+    targets = [level.target for level in report.coverage]
+    names = [f"target {100 * target:g} %" for target in targets]
+    lowest = min([*targets, *(value.low for values in rows.values() for value in values if value is not None)])
     title = "Coverage by group with 95 % intervals, in %"
-    return interval_plot(title, names, rows, asked, low=0.5 if lowest >= 0.5 else 0.0)
+    return interval_plot(title, names, rows, targets, low=0.5 if lowest >= 0.5 else 0.0)
 
 
-def scarce_classes(trust: Trust, classes: list[str]) -> list[str]:
-    """Sentences on the classes that are in every set for want of validation chips."""
+def _as_interval(coverage: SetCoverage | None) -> Interval | None:
+    return None if coverage is None else Interval(coverage.value, coverage.low, coverage.high)
+
+
+def uncovered_class_sentences(report: CalibrationReport, classes: Sequence[str]) -> list[str]:
+    """Return sentences on the classes that every set contains.
+
+    Args:
+        report: the measured calibration.
+        classes: class names by index.
+
+    Returns:
+        One sentence per target coverage that has such classes.
+    """
     return [
-        f"At {100 * sets.asked:g} %, in every set for want of validation chips: "
-        f"{listed([classes[index] for index in sets.scarce])}."
-        for sets in trust.coverage
-        if sets.scarce
+        f"At {100 * level.target:g} %, every set contains {join_words(names)}: too few validation chips."
+        for level in report.coverage
+        if (names := [classes[index] for index in level.classes_without_coverage])
     ]

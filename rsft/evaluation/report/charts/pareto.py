@@ -1,4 +1,4 @@
-"""Accuracy against cost: which runs no other run beats at both."""
+"""Accuracy against cost, and the runs that no other run beats at both."""
 
 from __future__ import annotations
 
@@ -7,93 +7,119 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from rsft.evaluation.report.charts.svg import Axis, element, figure, line, log_ticks, marker, text, ticks
-from rsft.evaluation.report.schema import Interval
+from rsft.evaluation.report.charts.axes import CHART_WIDTH, Axes, as_percent, chart, heading, log_ticks, ticks
+from rsft.evaluation.report.charts.svg import marker_path, svg_element, svg_line, svg_text
+from rsft.metrics.bootstrap import Interval
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 300, 40, 20, 30, 46
-LINEAR = 1.05
-"""Costs that differ by less than this factor are no axis; they stand in the middle of one."""
+HEIGHT = 300
+SIMILAR_COSTS = 1.05
+"""Costs that differ by less than this factor are drawn in the middle of a wider axis."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """A run: its letter, its place in the order of runs, its cost and its accuracy."""
+class ParetoPoint:
+    """A run in the chart.
+
+    Attributes:
+        letter: its name on the page.
+        index: its number in the order of the runs, which sets the shape of its marker.
+        cost, accuracy: what is drawn.
+    """
 
     letter: str
-    place: int
+    index: int
     cost: float
     accuracy: Interval
 
 
-def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """The runs that none beats: no other is at least as good for at most the cost, and better at one; by cost."""
-    front: list[Point] = []
-    for point in sorted(points, key=lambda own: (own.cost, -own.accuracy.value)):
-        if not front or point.accuracy.value > front[-1].accuracy.value or _equal(point, front[-1]):
+def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
+    """Return the runs that no other run beats.
+
+    A run is beaten by another that is at least as accurate for at most the same cost, and better at one of the two.
+
+    Args:
+        points: all runs.
+
+    Returns:
+        By rising cost.
+    """
+    front: list[ParetoPoint] = []
+    for point in sorted(points, key=lambda point: (point.cost, -point.accuracy.value)):
+        if not front or point.accuracy.value > front[-1].accuracy.value or _is_equal(point, front[-1]):
             front.append(point)
     return front
 
 
-def _equal(one: Point, other: Point) -> bool:
+def _is_equal(one: ParetoPoint, other: ParetoPoint) -> bool:
     return one.cost == other.cost and one.accuracy.value == other.accuracy.value
 
 
-def pareto_plot(points: Sequence[Point], measure: str, cost: str) -> Markup:
-    """Accuracy with its 95 % interval over cost on a log axis; a line joins the runs that no other beats.
+def pareto_plot(points: Sequence[ParetoPoint], measure: str, cost: str) -> Markup:
+    """Draw accuracy with its 95 % interval over cost; a dashed line joins the runs that no other run beats.
 
     Args:
-        measure, cost: names of the axes.
+        points: at least one run.
+        measure: name of the accuracy.
+        cost: name of the cost, on a logarithmic axis.
+
+    Returns:
+        The chart.
     """
     front = pareto_front(points)
     low, high = min(point.cost for point in points), max(point.cost for point in points)
-    if high < LINEAR * low:
+    if high < SIMILAR_COSTS * low:
         low, high = low / 2, high * 2
-    marks = log_ticks(low, high)
-    levels = ticks(
+    cost_ticks = log_ticks(low, high)
+    percents = ticks(
         100 * min(point.accuracy.low for point in points), 100 * max(point.accuracy.high for point in points)
     )
-    across = Axis(marks[0], marks[-1], LEFT + 6, WIDTH - RIGHT, log=True)
-    up = Axis(levels[0] / 100, levels[-1] / 100, HEIGHT - BOTTOM, TOP)
-    return figure(
-        WIDTH,
+    axes = Axes(
+        left=40,
+        right=CHART_WIDTH - 20,
+        top=30,
+        bottom=HEIGHT - 46,
+        x_limits=(cost_ticks[0], cost_ticks[-1]),
+        y_limits=(percents[0] / 100, percents[-1] / 100),
+        log_x=True,
+        x_inset=6,
+    )
+    return chart(
         HEIGHT,
         f"{measure}, in %, against {cost}",
         f"not beaten by another run: {', '.join(point.letter for point in front)}",
-        text(0, 12, f"{measure}, in %", class_="heading"),
-        *(line(LEFT, up.at(level / 100), WIDTH - RIGHT, up.at(level / 100), class_="rule") for level in levels),
-        *(text(LEFT - 8, up.at(level / 100) + 4, f"{level:g}", text_anchor="end") for level in levels),
-        *(text(across.at(mark), HEIGHT - BOTTOM + 18, _short(mark), text_anchor="middle") for mark in marks),
-        text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, f"{cost} (log)", text_anchor="middle"),
-        *_stairs(front, across, up),
-        *(_mark(point, across, up) for point in points),
-        class_="chart",
+        heading(f"{measure}, in %"),
+        *axes.horizontal_grid([percent / 100 for percent in percents], as_percent),
+        *axes.x_labels(cost_ticks, _short_number, gap=18),
+        axes.x_title(f"{cost} (log)", HEIGHT - 6),
+        *_front_line(front, axes),
+        *(_marker(point, axes) for point in points),
     )
 
 
-def _stairs(front: Sequence[Point], across: Axis, up: Axis) -> Iterator[Markup]:
-    """What accuracy so much cost buys."""
-    path = f"M{across.at(front[0].cost):.1f} {up.at(front[0].accuracy.value):.1f}"
+def _front_line(front: Sequence[ParetoPoint], axes: Axes) -> Iterator[Markup]:
+    """Yield a step line: the best accuracy for a cost."""
+    path = f"M{axes.x.at(front[0].cost):.1f} {axes.y.at(front[0].accuracy.value):.1f}"
     for point in front[1:]:
-        path += f"H{across.at(point.cost):.1f}V{up.at(point.accuracy.value):.1f}"
-    yield element("path", d=path, class_="front")
+        path += f"H{axes.x.at(point.cost):.1f}V{axes.y.at(point.accuracy.value):.1f}"
+    yield svg_element("path", d=path, class_="front")
 
 
-def _mark(point: Point, across: Axis, up: Axis) -> Markup:
-    x, spread = across.at(point.cost), point.accuracy
-    y = up.at(spread.value)
-    words = f"{point.letter}: {spread.value:.1%} ({spread.low:.1%} to {spread.high:.1%}) for {point.cost:,.4g}"
-    return element(
+def _marker(point: ParetoPoint, axes: Axes) -> Markup:
+    x, accuracy = axes.x.at(point.cost), point.accuracy
+    y = axes.y.at(accuracy.value)
+    interval = f"{accuracy.value:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%})"
+    return svg_element(
         "g",
-        element("title", words),
-        line(x, up.at(spread.low), x, up.at(spread.high)),
-        element("path", d=marker(point.place, x, y, 4.6)),
-        text(x + 9, y - 6, point.letter, class_="letter"),
-        class_="whisker run" if point.place == 0 else "whisker",
+        svg_element("title", f"{point.letter}: {interval} for {point.cost:,.4g}"),
+        svg_line(x, axes.y.at(accuracy.low), x, axes.y.at(accuracy.high)),
+        svg_element("path", d=marker_path(point.index, x, y, 4.6)),
+        svg_text(x + 9, y - 6, point.letter, class_="letter"),
+        class_="whisker run" if point.index == 0 else "whisker",
     )
 
 
-def _short(value: float) -> str:
-    """ "2k", "30M"."""
+def _short_number(value: float) -> str:
+    """Return a number with a metric prefix, such as "2k" or "30M"."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{letter}"

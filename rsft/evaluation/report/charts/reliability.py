@@ -1,4 +1,4 @@
-"""Whether chips of 90 % confidence are right nine times in ten."""
+"""The reliability diagram: are chips with 90 % confidence correct nine times in ten?"""
 
 from __future__ import annotations
 
@@ -9,69 +9,89 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from rsft.evaluation.report.charts.svg import Axis, element, figure, line, marker, text, wilson
-from rsft.evaluation.report.formatting import counted
+from rsft.evaluation.report.charts.axes import CHART_WIDTH, Axes, as_percent, chart, heading
+from rsft.evaluation.report.charts.proportions import wilson_interval
+from rsft.evaluation.report.charts.svg import marker_path, svg_element, svg_line, svg_text
+from rsft.evaluation.report.formatting import pluralize
 
-WIDTH, LEFT, RIGHT, TOP, SIDE, STRIP = 460, 48, 14, 26, 300, 56
 BINS = 15
-_SCALE = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+TOP, SIDE, HISTOGRAM_GAP, HISTOGRAM_HEIGHT = 26, 300, 34, 56
 
 
 @dataclass(frozen=True)
-class Bin:
-    """Chips of like confidence: their mean confidence, how many there are, and how many are right."""
+class ReliabilityBin:
+    """Chips of similar confidence.
+
+    Attributes:
+        confidence: the mean of the chips.
+        chips: how many there are.
+        hits: how many are classified correctly.
+    """
 
     confidence: float
     chips: int
     hits: int
 
 
-def reliability_bins(predictions: pd.DataFrame, classes: Sequence[str]) -> list[Bin]:
-    """Bins of equal width, each closed at its upper end, without the empty ones: those of `ece` in metrics.json."""
+def reliability_bins(predictions: pd.DataFrame, classes: Sequence[str]) -> list[ReliabilityBin]:
+    """Group predictions into the bins of `ece` in metrics.json: equal widths, each closed at its upper end.
+
+    Args:
+        predictions: the table predictions.parquet.
+        classes: class names by index.
+
+    Returns:
+        The bins that contain chips, by rising confidence.
+    """
     confidence = predictions[[f"p_{name}" for name in classes]].to_numpy(float).max(axis=1)
     hits = (predictions["predicted"] == predictions["class"]).to_numpy()
-    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    chosen = [place == index for index in np.unique(place)]
-    return [Bin(float(confidence[own].mean()), int(own.sum()), int(hits[own].sum())) for own in chosen]
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    masks = [bins == index for index in np.unique(bins)]
+    return [ReliabilityBin(float(confidence[mask].mean()), int(mask.sum()), int(hits[mask].sum())) for mask in masks]
 
 
-def reliability_diagram(bins: Sequence[Bin]) -> Markup:
-    """Accuracy over confidence, with 95 % intervals (Wilson); below, the chips of each bin."""
-    across = Axis(0, 1, LEFT, WIDTH - RIGHT)
-    up = Axis(0, 1, TOP + SIDE, TOP)
-    bottom = TOP + SIDE + 34 + STRIP
-    chips = sum(found.chips for found in bins)
-    gap = sum(abs(found.hits - found.confidence * found.chips) for found in bins) / chips
-    return figure(
-        WIDTH,
-        bottom + 22,
+def reliability_diagram(bins: Sequence[ReliabilityBin]) -> Markup:
+    """Draw accuracy over confidence with 95 % intervals (Wilson), and below it a histogram of the chips.
+
+    Args:
+        bins: at least one.
+
+    Returns:
+        The chart.
+    """
+    axes = Axes(48, CHART_WIDTH - 14, TOP, TOP + SIDE)
+    histogram = Axes(axes.left, axes.right, axes.bottom + HISTOGRAM_GAP, axes.bottom + HISTOGRAM_GAP + HISTOGRAM_HEIGHT)
+    chips = sum(group.chips for group in bins)
+    gap = sum(abs(group.hits - group.confidence * group.chips) for group in bins) / chips
+    return chart(
+        histogram.bottom + 22,
         "Accuracy by confidence, in %",
-        f"{counted(chips, 'chip')} in {counted(len(bins), 'bin')}; mean gap {gap:.1%}",
-        text(0, 12, "accuracy by confidence, in %", class_="heading"),
-        *(line(LEFT, up.at(value), WIDTH - RIGHT, up.at(value), class_="rule") for value in _SCALE),
-        *(text(LEFT - 8, up.at(value) + 4, f"{100 * value:g}", text_anchor="end") for value in _SCALE),
-        line(across.at(0), up.at(0), across.at(1), up.at(1), class_="ideal"),
-        *(_point(found, across, up) for found in bins),
-        *_strip(bins, across, bottom),
-        *(text(across.at(value), bottom + 16, f"{100 * value:g}", text_anchor="middle") for value in _SCALE),
-        class_="chart",
+        f"{pluralize(chips, 'chip')} in {pluralize(len(bins), 'bin')}; mean gap {gap:.1%}",
+        heading("accuracy by confidence, in %"),
+        *axes.horizontal_grid(TICKS, as_percent),
+        svg_line(axes.x.at(0), axes.y.at(0), axes.x.at(1), axes.y.at(1), class_="ideal"),
+        *(_point(group, axes) for group in bins),
+        *_histogram(bins, histogram),
+        *histogram.x_labels(TICKS, as_percent),
     )
 
 
-def _point(found: Bin, across: Axis, up: Axis) -> Markup:
-    x, share = across.at(found.confidence), found.hits / found.chips
-    low, high = wilson(found.hits, found.chips)
-    words = f"{found.confidence:.1%} sure, {share:.1%} right: {found.hits:,} of {counted(found.chips, 'chip')}"
-    mark = element("path", d=marker(0, x, up.at(share), 4.4))
-    return element("g", element("title", words), line(x, up.at(low), x, up.at(high)), mark, class_="whisker run")
+def _point(group: ReliabilityBin, axes: Axes) -> Markup:
+    x, accuracy = axes.x.at(group.confidence), group.hits / group.chips
+    low, high = wilson_interval(group.hits, group.chips)
+    counts = f"{group.hits:,} of {pluralize(group.chips, 'chip')}"
+    title = svg_element("title", f"confidence {group.confidence:.1%}, accuracy {accuracy:.1%}: {counts}")
+    marker = svg_element("path", d=marker_path(0, x, axes.y.at(accuracy), 4.4))
+    return svg_element("g", title, svg_line(x, axes.y.at(low), x, axes.y.at(high)), marker, class_="whisker run")
 
 
-def _strip(bins: Sequence[Bin], across: Axis, bottom: float) -> Iterator[Markup]:
-    yield text(LEFT, bottom - STRIP - 8, "chips")
-    most = max(found.chips for found in bins)
-    for found in bins:
-        start = (np.ceil(found.confidence * BINS) - 1) / BINS
-        height = STRIP * found.chips / most
-        x, width = across.at(max(0.0, start)), across.at(1 / BINS) - across.at(0)
-        yield element("rect", x=x + 1, y=bottom - height, width=width - 2, height=height, class_="count")
-    yield line(LEFT, bottom, WIDTH - RIGHT, bottom, class_="rule")
+def _histogram(bins: Sequence[ReliabilityBin], axes: Axes) -> Iterator[Markup]:
+    yield svg_text(axes.left, axes.top - 8, "chips")
+    most = max(group.chips for group in bins)
+    width = axes.x.at(1 / BINS) - axes.x.at(0)
+    for group in bins:
+        start = (np.ceil(group.confidence * BINS) - 1) / BINS
+        x, height = axes.x.at(max(0.0, start)), HISTOGRAM_HEIGHT * group.chips / most
+        yield svg_element("rect", x=x + 1, y=axes.bottom - height, width=width - 2, height=height, class_="count")
+    yield svg_line(axes.left, axes.bottom, axes.right, axes.bottom, class_="rule")

@@ -1,4 +1,4 @@
-"""The modulator by block and position, over the epochs."""
+"""The learned scales by block and position, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -6,31 +6,37 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from rsft.evaluation.report.charts.site_heatmap import Cell, row_label, site_map
-from rsft.evaluation.report.charts.svg import STRONG
+from rsft.evaluation.report.charts.site_heatmap import SiteCell, row_label, site_heatmap
+from rsft.evaluation.report.charts.svg import STRONG_SHADE
 
-KEYS = 5
-"""Cells of the scale below the map."""
+COLOR_SCALE_CELLS = 5
+"""Number of cells of the color scale below the map."""
+
+COLOR_SCALE_GAP = 14 / 30
+"""Distance between the map and its color scale, counted in rows."""
+
+SMALLEST_RANGE = 0.1
+"""The color scale spans at least this distance from the start, so that noise looks like noise."""
 
 
 class ModulatorMap:
-    """The modulator's values, block x position, over the epochs.
+    """The scale of every site over the epochs.
 
     Args:
-        scales: modulator.csv.
-        start: every site's value before the first outer step.
+        scales: the table modulator.csv.
+        init_scale: the scale of every site before the first outer step.
 
     Attributes:
         positions: columns of the map, in the order of the table.
-        blocks: its rows.
-        epochs: epochs done, one a frame.
-        frames: (epochs, blocks, positions), NaN where there is no site.
-        sites: row and column of each site, in the order of the figure's cells.
-        reach: the largest distance from the start that is met, at least 0.1 so that noise looks like noise.
+        blocks: rows of the map.
+        epochs: number of finished epochs of each frame.
+        frames: (epochs, blocks, positions); NaN where no site exists.
+        sites: (N, 2) row and column of each site, in the order of the cells.
+        color_range: largest distance of a scale from its start.
     """
 
-    def __init__(self, scales: pd.DataFrame, start: float) -> None:
-        self.start = start
+    def __init__(self, scales: pd.DataFrame, init_scale: float) -> None:
+        self.init_scale = init_scale
         self.positions = list(dict.fromkeys(scales["position"]))
         self.blocks = sorted(scales["block"].unique().tolist())
         epochs = sorted(scales["epoch"].unique().tolist())
@@ -40,44 +46,61 @@ class ModulatorMap:
         frames = wide.reindex(index=rows, columns=self.positions).to_numpy(float)
         self.frames = frames.reshape(len(epochs), len(self.blocks), len(self.positions))
         self.sites = np.argwhere(np.isfinite(self.frames).all(axis=0))
-        self.reach = max(0.1, float(np.nanmax(np.abs(self.frames - start))))
+        self.color_range = max(SMALLEST_RANGE, float(np.nanmax(np.abs(self.frames - init_scale))))
 
     def figure(self) -> Markup:
-        """The last frame, with the scale below it; slider.js redraws it for another epoch."""
-        low, high = max(0.0, self.start - self.reach), self.start + self.reach
-        keys = [low, (low + self.start) / 2, self.start, (self.start + high) / 2, high]
-        below = len(self.blocks) + 14 / 30
-        return site_map(
+        """Draw the last frame with its color scale; slider.js redraws it for another epoch.
+
+        Returns:
+            The chart.
+        """
+        low, high = max(0.0, self.init_scale - self.color_range), self.init_scale + self.color_range
+        samples = [low, (low + self.init_scale) / 2, self.init_scale, (self.init_scale + high) / 2, high]
+        below = len(self.blocks) + COLOR_SCALE_GAP
+        return site_heatmap(
             "Modulator by block and position",
             self.summary(),
             self.blocks,
             self.positions,
             (self._cell(row, column, self.frames[-1, row, column]) for row, column in self.sites),
             row_label(below, "scale"),
-            *(self._cell(below, column, value).draw("key") for column, value in enumerate(keys)),
-            rows=1 + 14 / 30,
-            columns=KEYS,
+            *(self._cell(below, column, value).render("key") for column, value in enumerate(samples)),
+            rows=1 + COLOR_SCALE_GAP,
+            columns=COLOR_SCALE_CELLS,
             style="modulator",
         )
 
     def summary(self) -> str:
-        """The strongest and the weakest site at the end, in words."""
+        """Return the strongest and the weakest site of the last frame, in words."""
         last = self.frames[-1]
-        places = [np.unravel_index(pick(last), last.shape) for pick in (np.nanargmax, np.nanargmin)]
-        strong, weak = (f"block {self.blocks[row]} {self.positions[column]}" for row, column in places)
+        cells = [np.unravel_index(pick(last), last.shape) for pick in (np.nanargmax, np.nanargmin)]
+        strong, weak = (f"block {self.blocks[row]} {self.positions[column]}" for row, column in cells)
         return f"strongest at {strong} ({np.nanmax(last):.2f}), weakest at {weak} ({np.nanmin(last):.2f})"
 
     def by_position(self) -> list[tuple[str, float, float, float]]:
-        """Position with mean, lowest and highest value over the blocks, at the end."""
+        """Summarize the last frame by position.
+
+        Returns:
+            Position, and mean, lowest and highest scale over the blocks.
+        """
         values = [(name, self.frames[-1, :, column]) for column, name in enumerate(self.positions)]
         return [(name, np.nanmean(value), np.nanmin(value), np.nanmax(value)) for name, value in values]
 
     def data(self) -> dict[str, object]:
-        """What slider.js needs: the values of every frame, site by site."""
-        rows, columns = self.sites.T
-        frames = self.frames[:, rows, columns].round(4).tolist()
-        return {"start": self.start, "reach": self.reach, "strong": STRONG, "epochs": self.epochs, "frames": frames}
+        """Return what slider.js needs.
 
-    def _cell(self, row: float, column: int, value: float) -> Cell:
-        share = float(abs(value - self.start) / self.reach)
-        return Cell(row, int(column), min(1.0, share), f"{value:.2f}", "above" if value > self.start else "below")
+        Returns:
+            "frames" holds the scales of every frame in the order of `sites`.
+        """
+        rows, columns = self.sites.T
+        return {
+            "start": self.init_scale,
+            "reach": self.color_range,
+            "strong": STRONG_SHADE,
+            "epochs": self.epochs,
+            "frames": self.frames[:, rows, columns].round(4).tolist(),
+        }
+
+    def _cell(self, row: float, column: int, value: float) -> SiteCell:
+        shade = min(1.0, float(abs(value - self.init_scale) / self.color_range))
+        return SiteCell(row, int(column), shade, f"{value:.2f}", "above" if value > self.init_scale else "below")

@@ -1,4 +1,4 @@
-"""A map of sites: blocks down, positions across, a shade and a number each."""
+"""A heat map of sites: blocks are rows, positions are columns."""
 
 from __future__ import annotations
 
@@ -8,88 +8,115 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
-from rsft.evaluation.report.charts.svg import Content, element, figure, on_shade, text
+from rsft.evaluation.report.charts.svg import Content, number_style, svg_element, svg_figure, svg_text
 
-CELL, ROW, LEFT, TOP = 62, 30, 62, 24
-ORDER = ("q", "k", "v", "out", "mlp1", "mlp2", "mlp")
+CELL_WIDTH, CELL_HEIGHT, LEFT, TOP = 62, 30, 62, 24
+POSITION_ORDER = ("q", "k", "v", "out", "mlp1", "mlp2", "mlp")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A cell in figure units: the strength of its shade in 0-1, the shade's style, and the number on it."""
+class SiteCell:
+    """A cell of the map.
+
+    Attributes:
+        row, column: where it is, counted in cells.
+        shade: strength of the shade in 0-1.
+        number: text on it.
+        style: additional class of the shade.
+    """
 
     row: float
     column: int
-    share: float
+    shade: float
     number: str
     style: str = ""
 
-    def draw(self, kind: str) -> Markup:
-        """As the figure has it."""
-        x, y = LEFT + CELL * self.column, TOP + ROW * self.row
+    def render(self, class_: str) -> Markup:
+        """Return the cell as an element of the style class `class_`."""
+        x, y = LEFT + CELL_WIDTH * self.column, TOP + CELL_HEIGHT * self.row
         style = f"shade {self.style}".strip()
-        box = element("rect", x=x, y=y, width=CELL, height=ROW, fill_opacity=round(self.share, 3), class_=style)
-        middle = x + CELL / 2
-        number = text(middle, y + ROW / 2 + 4, self.number, text_anchor="middle", class_=on_shade(self.share))
-        return element("g", box, number, class_=kind)
+        opacity = round(self.shade, 3)
+        box = svg_element("rect", x=x, y=y, width=CELL_WIDTH, height=CELL_HEIGHT, fill_opacity=opacity, class_=style)
+        middle = x + CELL_WIDTH / 2, y + CELL_HEIGHT / 2 + 4
+        number = svg_text(*middle, self.number, text_anchor="middle", class_=number_style(self.shade))
+        return svg_element("g", box, number, class_=class_)
 
 
-def site_map(
+def site_heatmap(
     title: str,
     summary: str,
     blocks: Sequence[int],
     positions: Sequence[str],
-    cells: Iterable[Cell],
+    cells: Iterable[SiteCell],
     *below: Content,
     rows: float = 0,
     columns: int = 0,
     style: str = "",
 ) -> Markup:
-    """Cells by block and position, with what stands below the map.
+    """Draw cells by block and position.
 
     Args:
-        rows: height of what stands below, in rows.
-        columns: its width, where that is more than the map's.
+        title: of the figure.
+        summary: what the figure shows, in words.
+        blocks: numbers of the rows.
+        positions: names of the columns.
+        cells: the cells of the map.
+        below: elements below the map.
+        rows: height of `below`, counted in rows.
+        columns: width of `below`, counted in columns.
+        style: additional class of the figure.
+
+    Returns:
+        The chart.
     """
-    middles = [LEFT + CELL * (column + 0.5) for column in range(len(positions))]
-    return figure(
-        LEFT + CELL * max(len(positions), columns) + 2,
-        TOP + ROW * (len(blocks) + rows) + 2,
+    middles = [LEFT + CELL_WIDTH * (column + 0.5) for column in range(len(positions))]
+    names = zip(middles, positions, strict=True)
+    return svg_figure(
+        LEFT + CELL_WIDTH * max(len(positions), columns) + 2,
+        TOP + CELL_HEIGHT * (len(blocks) + rows) + 2,
         title,
         summary,
-        *(
-            text(x, 14, name, text_anchor="middle", class_="heading")
-            for x, name in zip(middles, positions, strict=True)
-        ),
+        *(svg_text(x, 14, name, text_anchor="middle", class_="heading") for x, name in names),
         *(row_label(row, f"block {block}") for row, block in enumerate(blocks)),
-        *(cell.draw("site") for cell in cells),
+        *(cell.render("site") for cell in cells),
         *below,
-        class_=f"matrix labelled {style}".strip(),
+        class_=f"matrix labeled {style}".strip(),
     )
 
 
 def row_label(row: float, label: str) -> Markup:
-    """What stands left of a row."""
-    return text(LEFT - 10, TOP + ROW * (row + 0.5) + 4, label, text_anchor="end")
+    """Return a label left of a row.
 
-
-def contribution_map(shares: pd.DataFrame) -> Markup | None:
-    """contributions.csv in %: what each site adds beside the frozen layer; the fullest shade is the most.
-
-    None where no share is a number.
+    Args:
+        row: counted in rows from the top.
+        label: the text.
     """
-    shares = shares.dropna()
+    return svg_text(LEFT - 10, TOP + CELL_HEIGHT * (row + 0.5) + 4, label, text_anchor="end")
+
+
+def contribution_heatmap(contributions: pd.DataFrame) -> Markup | None:
+    """Draw what each site adds, in percent of the frozen layer's output.
+
+    Args:
+        contributions: the table contributions.csv. The largest share has the strongest shade.
+
+    Returns:
+        The chart; None if no share is a number.
+    """
+    shares = contributions.dropna()
     if shares.empty:
         return None
-    positions = sorted(set(shares["position"]), key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    rank = {name: index for index, name in enumerate(POSITION_ORDER)}
+    positions = sorted(set(shares["position"]), key=lambda name: rank.get(name, len(rank)))
     blocks = sorted(set(shares["block"].tolist()))
     ordered = shares.sort_values("share")
     least, most = ordered.iloc[0], ordered.iloc[-1]
-    words = f"most at block {most['block']} {most['position']} ({most['share']:.1%}), "
-    words += f"least at block {least['block']} {least['position']} ({least['share']:.1%})"
-    reach = max(float(most["share"]), 1e-9)
+    summary = f"most at block {most['block']} {most['position']} ({most['share']:.1%}), "
+    summary += f"least at block {least['block']} {least['position']} ({least['share']:.1%})"
+    full_shade = max(float(most["share"]), 1e-9)
     cells = [
-        Cell(blocks.index(block), positions.index(position), float(share) / reach, f"{100 * share:.1f}")
+        SiteCell(blocks.index(block), positions.index(position), float(share) / full_shade, f"{100 * share:.1f}")
         for block, position, share in shares[["block", "position", "share"]].itertuples(index=False)
     ]
-    return site_map("What each site adds, in % of the frozen layer's output", words, blocks, positions, cells)
+    title = "What each site adds, in % of the frozen layer's output"
+    return site_heatmap(title, summary, blocks, positions, cells)

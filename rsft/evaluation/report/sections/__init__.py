@@ -1,1 +1,1 @@
-"""Sections of the report that need computation of their own."""
+"""Sections of the report that need more than one chart or table."""

@@ -1,4 +1,4 @@
-"""What is known of the data set: its counts, its audit, and pictures of its chips, where it still lies."""
+"""What the chip store says about the data of a run: counts, audit, and pictures of chips."""
 
 from __future__ import annotations
 
@@ -12,85 +12,114 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rsft.data.audit.findings import AUDIT_FILE, AuditResult
 from rsft.data.chips.store import DATASET, MANIFEST, SPLITS, ChipStore
 from rsft.data.loading.datamodule import ChipImages
 from rsft.errors import RequestError
-from rsft.evaluation.report.run_files import RunFiles, read_models
-from rsft.evaluation.report.schema import Audit
+from rsft.evaluation.report.run_files import RunFiles, read_json_list
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import GROUPS, Progress
 from rsft.utils.atomic_files import sha256
 
-AUDIT = "audit.json"
-QUALITY = 72  # of WebP, 0-100
-MOST_CLASSES = 24  # beyond, chips are counted by group
+WEBP_QUALITY = 72
+MAX_CLASSES = 24
+"""With more classes, chips are counted by group."""
+
+RGB_PLANES = (("R", "G", "B"), ("red", "green", "blue"), ("B04", "B03", "B02"), ("B4", "B3", "B2"))
+"""Names of the planes that are shown as red, green and blue; the last two are those of Sentinel-2."""
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """What the chip store says.
+class DatasetSummary:
+    """The chip store in numbers.
 
     Attributes:
-        splits: those that have chips.
-        kind: what a row is, "class" or "group".
-        rows: its name, then chips by split.
-        command: that makes the store again; "" where it does not say.
-        altered: whether its manifest is not the one that the run was trained on; None where that is not known.
-        audit: None where none was made.
+        name, root: of the chip store.
+        splits: the splits that have chips.
+        row_kind: what a row is: "class" or "group".
+        rows: name, and number of chips by split.
+        skipped: number of inputs by the reason for which they were left out on purpose.
+        rejected: number of inputs that could not be used.
+        command: the command that made the store; "" if unknown.
+        altered: whether the manifest differs from the one that the run was trained on; None if unknown.
+        audit: None if the store was not audited.
     """
 
     name: str
     root: str
     splits: list[str]
-    kind: str
+    row_kind: str
     rows: list[tuple[str, list[int]]]
     skipped: dict[str, int]
     rejected: int
     command: str
     altered: bool | None
-    audit: Audit | None
+    audit: AuditResult | None
 
 
-def open_store(run: RunFiles, root: Path | None) -> ChipStore:
-    """The chip store of a run: at `root`, else where it was evaluated or trained.
+def open_chip_store(run: RunFiles, root: Path | None) -> ChipStore:
+    """Open the chip store of a run.
+
+    Args:
+        run: its files.
+        root: where the chip store is now; None for where it was when the run was evaluated or trained.
+
+    Returns:
+        The chip store.
 
     Raises:
-        RequestError: there is none.
+        RequestError: no chip store is there.
         DataError: it is damaged.
     """
-    places = [root] if root else [Path(run.data), Path(run.facts.data.get("root", run.recipe.data.root))]
-    place = next((place for place in places if (place / MANIFEST).is_file()), places[0])
-    return ChipStore.open(place)
+    trained_on = Path(run.metadata.data.get("root", run.recipe.data.root))
+    candidates = [root] if root else [Path(run.data), trained_on]
+    return ChipStore.open(next((path for path in candidates if (path / MANIFEST).is_file()), candidates[0]))
 
 
-def describe_store(run: RunFiles, store: ChipStore) -> DataSet:
-    """The store in numbers.
+def summarize_store(run: RunFiles, store: ChipStore) -> DatasetSummary:
+    """Count the chips of a store and read its audit.
+
+    Args:
+        run: whose metadata has the hash of the manifest that it was trained on.
+        store: the chip store.
+
+    Returns:
+        The numbers for the page.
 
     Raises:
-        DataError: a file of it is damaged.
+        DataError: a file of the store is damaged.
     """
     splits = [name for name in SPLITS if not store.split(name).empty]
-    column = "class" if len(store.classes) <= MOST_CLASSES else "group"
+    column = "class" if len(store.classes) <= MAX_CLASSES else "group"
     names = store.classes if column == "class" else GROUPS
     counts = [store.split(split)[column].value_counts() for split in splits]
-    known = run.facts.data.get("manifest_sha256")
-    audits = read_models(store.root / AUDIT, Audit) if (store.root / AUDIT).is_file() else []
-    return DataSet(
+    trained_hash = run.metadata.data.get("manifest_sha256")
+    audit_path = store.root / AUDIT_FILE
+    audits = read_json_list(audit_path, AuditResult) if audit_path.is_file() else []
+    return DatasetSummary(
         name=store.name,
         root=str(store.root),
         splits=splits,
-        kind=column,
+        row_kind=column,
         rows=[(name, [int(count.get(name, 0)) for count in counts]) for name in names],
         skipped=store.skipped,
         rejected=store.rejected,
         command=str(json.loads((store.root / DATASET).read_text("utf-8")).get("command", "")),
-        altered=None if known is None else known != sha256(store.root / MANIFEST),
+        altered=None if trained_hash is None else trained_hash != sha256(store.root / MANIFEST),
         audit=audits[0] if audits else None,
     )
 
 
-class Pictures:
-    """Evaluated chips as the network sees them: cropped, resized and stretched by the run's contract.
+class ChipPictures:
+    """Evaluated chips as the network sees them: cropped, resized and stretched according to the run's contract.
+
+    Args:
+        run: its files.
+        store: the chip store.
+        progress: called while chips are read.
+
+    Attributes:
+        plane_names: the planes that are shown, in words.
 
     Raises:
         RsftError: the bundle or a chip cannot be read, or a class or the split is not in the store.
@@ -100,47 +129,57 @@ class Pictures:
         bundle = Bundle.load(run.folder / "bundle")
         table = store.split(run.evaluation.split if run.evaluation else "val")
         if table.empty or set(table["class"]) - set(bundle.classes):
-            raise RequestError("the chips are not those of the run", store.root, "say where they are with --data")
+            raise RequestError("the chips are not those of the run", store.root, "give their folder with --data")
         self.images = ChipImages(store.root, table, bundle.classes, bundle.contract, progress).images
-        self.places = {path: index for index, path in enumerate(table["path"])}
-        self.planes = _shown(bundle.contract.planes)
-        names = [bundle.contract.planes[plane] for plane in self.planes]
-        self.words = ", ".join(dict.fromkeys(names))
+        self.rows = {path: row for row, path in enumerate(table["path"])}
+        self.planes = _shown_planes(bundle.contract.planes)
+        self.plane_names = ", ".join(dict.fromkeys(bundle.contract.planes[plane] for plane in self.planes))
 
     def has(self, path: str) -> bool:
-        """Whether there is a chip of that path."""
-        return path in self.places
+        """Return whether a chip has this path."""
+        return path in self.rows
 
     def picture(self, path: str, side: int) -> str:
-        """One chip, at most `side` pixels wide, as a data URI."""
-        return _encode(self._image(path, side))
+        """Return one chip as a data URI.
+
+        Args:
+            path: of the chip.
+            side: largest side in pixels.
+        """
+        return _data_uri(self._image(path, side))
 
     def sheet(self, paths: Sequence[str], side: int, columns: int) -> str:
-        """Chips of `side` pixels in rows of `columns`, as one data URI; black where there is no chip of a path."""
+        """Return many chips in one picture as a data URI; it is black where no chip has the path.
+
+        Args:
+            paths: of the chips, row by row.
+            side: of a chip in pixels.
+            columns: chips per row.
+        """
         rows = -(-len(paths) // columns)
         sheet = np.zeros((rows * side, columns * side, 3), np.uint8)
-        for place, path in enumerate(paths):
-            top, left = (side * index for index in divmod(place, columns))
+        for number, path in enumerate(paths):
+            top, left = (side * index for index in divmod(number, columns))
             if self.has(path):
                 sheet[top : top + side, left : left + side] = self._image(path, side, exact=True)
-        return _encode(sheet)
+        return _data_uri(sheet)
 
     def _image(self, path: str, side: int, exact: bool = False) -> NDArray[np.uint8]:
-        """(side, side, 3), B, G, R; a smaller chip as it is, unless `exact`."""
-        image = np.ascontiguousarray(self.images[self.places[path]][:, :, self.planes[::-1]])
+        """Return (side, side, 3) in the order blue, green, red. A smaller chip keeps its size unless `exact`."""
+        image = np.ascontiguousarray(self.images[self.rows[path]][:, :, self.planes[::-1]])
         if exact or image.shape[0] > side:
             image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
         return image
 
 
-def _shown(planes: Sequence[str]) -> list[int]:
-    """Three planes that stand for red, green and blue: those so called, Sentinel-2's, or the first one three times."""
-    for names in (("R", "G", "B"), ("red", "green", "blue"), ("B04", "B03", "B02"), ("B4", "B3", "B2")):
+def _shown_planes(planes: Sequence[str]) -> list[int]:
+    """Return three indices of planes for red, green and blue; three times the first plane if none have such names."""
+    for names in RGB_PLANES:
         if set(names) <= set(planes):
             return [planes.index(name) for name in names]
     return [0, 0, 0]
 
 
-def _encode(image: NDArray[np.uint8]) -> str:
-    data = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1].tobytes()
+def _data_uri(image: NDArray[np.uint8]) -> str:
+    data = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])[1].tobytes()
     return f"data:image/webp;base64,{base64.b64encode(data).decode()}"

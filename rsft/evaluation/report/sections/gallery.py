@@ -1,4 +1,4 @@
-"""Chips worth a look: the surest mistakes and the least confident answers."""
+"""The gallery: the most confident mistakes and the least confident predictions."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rsft.evaluation.report.formatting import listed, percent
-from rsft.evaluation.report.sections.dataset import Pictures
+from rsft.evaluation.report.formatting import format_percent, join_words
+from rsft.evaluation.report.sections.dataset import ChipPictures
 
-MISTAKES, UNSURE, SIDE = 96, 48, 96
+MAX_MISTAKES, MAX_UNSURE = 96, 48
+"""Largest numbers of mistakes and of predictions with low confidence in the gallery."""
+
+PICTURE_SIZE = 96
+"""Largest side of a picture in pixels."""
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """A chip of the gallery; confidence in %, `picture` "" where there is none.
+class GalleryChip:
+    """A chip of the gallery.
 
     Attributes:
-        kinds: "mistake", "unsure" or both.
-        truth_share: probability of the true class, in %.
-        held: the set of classes that it may be, in words; "" without sets.
-        strange: its distance from the training chips, where that is above the limit.
+        name: of the chip.
+        truth, predicted: class names.
+        confidence: probability of the predicted class in percent.
+        truth_share: probability of the true class in percent.
+        kinds: "mistake", "unsure" or both, separated by a space.
+        class_set: the possible classes in words; "" without class sets.
+        ood: the out-of-distribution score if it is above 1; otherwise "".
+        picture: a data URI; "" without pictures.
     """
 
     name: str
@@ -31,66 +39,81 @@ class Exhibit:
     confidence: str
     truth_share: str
     kinds: str
-    held: str
-    strange: str
+    class_set: str
+    ood: str
     picture: str
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is shown, and of how many mistakes."""
+    """The chips of the gallery.
 
-    exhibits: list[Exhibit]
+    Attributes:
+        chips: in the order in which they are shown.
+        mistakes: number of mistakes in the evaluation.
+        shown: number of mistakes in the gallery.
+    """
+
+    chips: list[GalleryChip]
     mistakes: int
     shown: int
 
     @property
-    def truths(self) -> list[str]:
-        """True classes that are met."""
-        return sorted({found.truth for found in self.exhibits})
+    def true_classes(self) -> list[str]:
+        """The true classes of the chips."""
+        return sorted({chip.truth for chip in self.chips})
 
     @property
-    def guesses(self) -> list[str]:
-        """Predicted classes that are met."""
-        return sorted({found.predicted for found in self.exhibits})
+    def predicted_classes(self) -> list[str]:
+        """The predicted classes of the chips."""
+        return sorted({chip.predicted for chip in self.chips})
 
 
-def make_gallery(predictions: pd.DataFrame, classes: Sequence[str], pictures: Pictures | None) -> Gallery:
-    """The surest mistakes, of every class some, and the least confident answers."""
+def make_gallery(predictions: pd.DataFrame, classes: Sequence[str], pictures: ChipPictures | None) -> Gallery:
+    """Choose the most confident mistakes, some of every class, and the least confident predictions.
+
+    Args:
+        predictions: the table predictions.parquet.
+        classes: class names by index.
+        pictures: of the chips; None for a gallery without pictures.
+
+    Returns:
+        The chosen chips.
+    """
     probabilities = predictions[[f"p_{name}" for name in classes]].to_numpy(float)
     table = predictions.reset_index(drop=True)
     table["confidence"] = probabilities.max(axis=1)
-    places = table["class"].map({name: place for place, name in enumerate(classes)}).to_numpy(int)
-    table["truth_share"] = probabilities[np.arange(len(table)), places]
+    truth = table["class"].map({name: index for index, name in enumerate(classes)}).to_numpy(int)
+    table["truth_share"] = probabilities[np.arange(len(table)), truth]
     wrong = table[table["class"] != table["predicted"]]
-    mistakes, unsure = _surest(wrong), table.nsmallest(UNSURE, "confidence", keep="first").index
+    mistakes, unsure = _most_confident(wrong), table.nsmallest(MAX_UNSURE, "confidence", keep="first").index
     kinds = {row: ["mistake"] for row in mistakes}
     for row in unsure:
         kinds.setdefault(row, []).append("unsure")
-    exhibits = [_exhibit(table.iloc[row], " ".join(own), pictures) for row, own in kinds.items()]
-    return Gallery(exhibits, len(wrong), len(mistakes))
+    chips = [_gallery_chip(table.iloc[row], " ".join(words), pictures) for row, words in kinds.items()]
+    return Gallery(chips, len(wrong), len(mistakes))
 
 
-def _surest(wrong: pd.DataFrame) -> list[int]:
-    """Rows of the surest mistakes by confidence; where there are too many, the surest of each class come first."""
+def _most_confident(wrong: pd.DataFrame) -> list[int]:
+    """Return rows by falling confidence; of too many mistakes, the most confident ones of each class come first."""
     ordered = wrong.sort_values("confidence", ascending=False, kind="stable")
     rank = ordered.groupby("class", sort=False).cumcount()
-    chosen = ordered.assign(rank=rank).sort_values("rank", kind="stable").head(MISTAKES)
+    chosen = ordered.assign(rank=rank).sort_values("rank", kind="stable").head(MAX_MISTAKES)
     rows: list[int] = chosen.sort_values("confidence", ascending=False, kind="stable").index.tolist()
     return rows
 
 
-def _exhibit(row: pd.Series, kinds: str, pictures: Pictures | None) -> Exhibit:
-    held = row.get("set")
+def _gallery_chip(row: pd.Series, kinds: str, pictures: ChipPictures | None) -> GalleryChip:
+    class_set = row.get("set")
     ood = row.get("ood")
-    return Exhibit(
+    return GalleryChip(
         name=str(row["name"]),
         truth=str(row["class"]),
         predicted=str(row["predicted"]),
-        confidence=percent(row["confidence"]),
-        truth_share=percent(row["truth_share"]),
+        confidence=format_percent(row["confidence"]),
+        truth_share=format_percent(row["truth_share"]),
         kinds=kinds,
-        held="" if held is None else listed(list(held), "or"),
-        strange=f"{ood:.1f}" if ood is not None and ood > 1 else "",
-        picture=pictures.picture(row["path"], SIDE) if pictures and pictures.has(row["path"]) else "",
+        class_set="" if class_set is None else join_words(list(class_set), "or"),
+        ood=f"{ood:.1f}" if ood is not None and ood > 1 else "",
+        picture=pictures.picture(row["path"], PICTURE_SIZE) if pictures and pictures.has(row["path"]) else "",
     )

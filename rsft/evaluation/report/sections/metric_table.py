@@ -1,18 +1,26 @@
-"""The measures of every method: headline tiles and the table of groups."""
+"""The headline numbers, and the table of all measures of every method."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rsft.evaluation.report.formatting import better_baseline, counted, difference, percent
-from rsft.evaluation.report.schema import Evaluation, Interval, Summary
+from rsft.evaluation.report.formatting import best_baseline, format_percent, pluralize, points_apart
+from rsft.evaluation.schema import Evaluation
+from rsft.metrics.accuracy import AccuracySummary
+from rsft.metrics.bootstrap import Interval
 from rsft.types import GROUPS
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A value in %, what stands under it, and whether it is the row's best."""
+class TableCell:
+    """A cell of a table of measures.
+
+    Attributes:
+        value: the number.
+        under: what stands below it: its interval, or a class name.
+        best: whether it is the best of its row.
+    """
 
     value: str
     under: str = ""
@@ -20,80 +28,107 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A measure: its name, what it is, and a cell a method (None: not defined)."""
+class MeasureRow:
+    """A measure of all methods.
+
+    Attributes:
+        label, note: its name, and what it is.
+        cells: one per method; None if not defined.
+    """
 
     label: str
     note: str
-    cells: list[Cell | None]
+    cells: list[TableCell | None]
 
 
-def measure_rows(evaluation: Evaluation) -> list[Row]:
-    """Every measure of every method."""
+def measure_rows(evaluation: Evaluation) -> list[MeasureRow]:
+    """Return every measure of every method, one row per measure."""
     classes = {group: len(evaluation.groups.get(group, [])) for group in GROUPS}
     rows = [
-        _row(evaluation, "Overall", "chips that are right", _spread("micro")),
-        _row(evaluation, "Mean of groups", "of those that exist", _spread("avg")),
+        _row(evaluation, "Overall", "share of chips classified correctly", _with_interval("micro")),
+        _row(evaluation, "Mean of groups", "of the groups with chips", _with_interval("avg")),
     ]
     for group in GROUPS:
-        number = classes[group]
-        note = f"mean of {counted(number, 'class', 'es')}" if number else "no class"
-        rows.append(_row(evaluation, group.capitalize(), note, _spread(group)))
+        count = classes[group]
+        note = f"mean recall of {pluralize(count, 'class', 'es')}" if count else "no class"
+        rows.append(_row(evaluation, group.capitalize(), note, _with_interval(group)))
+    log_loss = _row(evaluation, "Log loss", "in nats; lower is better", _with_interval("log_loss", 2), 2, lowest=True)
     return [
         *rows,
-        _row(evaluation, "All classes", "mean recall (macro)", _spread("macro")),
-        _row(evaluation, "Macro F1", "mean of classes", _spread("macro_f1")),
+        _row(evaluation, "All classes", "mean recall (macro)", _with_interval("macro")),
+        _row(evaluation, "Macro F1", "mean of classes", _with_interval("macro_f1")),
         _row(evaluation, "Harmonic mean", "of class recall", lambda summary: (summary.harmonic, "")),
-        _row(evaluation, "Worst class", "lowest recall", lambda summary: (summary.worst.value, summary.worst.name)),
-        *_known(evaluation, "Top 2", "class is among two guesses", _spread("top2")),
-        *_known(evaluation, "Log-loss", "in nats; lower is better", _spread("log_loss", "{:.2f}"), "{:.2f}", True),
-        _row(evaluation, "Calibration error", "ECE; lower is better", _calibration, lowest=True),
+        _row(evaluation, "Worst class", "lowest recall", lambda summary: _worst_class(evaluation, summary)),
+        *_if_defined(_row(evaluation, "Top 2", "class is among the two most probable", _with_interval("top2"))),
+        *_if_defined(log_loss),
+        _row(evaluation, "Calibration error", "ECE; lower is better", _calibration_error, lowest=True),
     ]
 
 
-Pick = Callable[[Summary], tuple[float, str] | None]
+ValueFn = Callable[[AccuracySummary], tuple[float, str] | None]
+"""Returns a value of a summary and the text below it; None if not defined."""
 
 
-def _spread(measure: str, form: str = "") -> Pick:
-    def pick(summary: Summary) -> tuple[float, str] | None:
-        spread: Interval | None = getattr(summary, measure)
-        return (spread.value, interval(spread, form)) if spread else None
+def _with_interval(measure: str, decimals: int | None = None) -> ValueFn:
+    def value(summary: AccuracySummary) -> tuple[float, str] | None:
+        interval: Interval | None = getattr(summary, measure)
+        return (interval.value, format_interval(interval, decimals)) if interval else None
 
-    return pick
+    return value
 
 
-def _calibration(summary: Summary) -> tuple[float, str] | None:
+def _worst_class(evaluation: Evaluation, summary: AccuracySummary) -> tuple[float, str]:
+    index, recall = summary.worst
+    return recall, evaluation.classes[index]
+
+
+def _calibration_error(summary: AccuracySummary) -> tuple[float, str] | None:
     return None if summary.ece is None else (summary.ece, "")
 
 
-def _row(evaluation: Evaluation, label: str, note: str, pick: Pick, form: str = "", lowest: bool = False) -> Row:
-    found = [pick(summary) for summary in evaluation.methods.values()]
-    values = [item[0] for item in found if item]
+def _row(
+    evaluation: Evaluation,
+    label: str,
+    note: str,
+    value_fn: ValueFn,
+    decimals: int | None = None,
+    lowest: bool = False,
+) -> MeasureRow:
+    items = [value_fn(summary) for summary in evaluation.methods.values()]
+    values = [item[0] for item in items if item]
     best = (min if lowest else max)(values) if len(values) > 1 else None
-    cells = [item and Cell(_written(item[0], form), item[1], item[0] == best) for item in found]
-    return Row(label, note, cells)
+    cells = [item and TableCell(_format(item[0], decimals), item[1], item[0] == best) for item in items]
+    return MeasureRow(label, note, cells)
 
 
-def _known(
-    evaluation: Evaluation, label: str, note: str, pick: Pick, form: str = "", lowest: bool = False
-) -> list[Row]:
-    """A row that older runs do not have."""
-    row = _row(evaluation, label, note, pick, form, lowest)
+def _if_defined(row: MeasureRow) -> list[MeasureRow]:
+    """Return the row, or nothing if no method has the measure, as in evaluations of older versions."""
     return [row] if any(row.cells) else []
 
 
-def _written(value: float, form: str) -> str:
-    return form.format(value) if form else percent(value)
+def _format(value: float, decimals: int | None) -> str:
+    return format_percent(value) if decimals is None else f"{value:.{decimals}f}"
 
 
-def interval(spread: Interval, form: str = "") -> str:
-    """ "84.1–87.3": in %, or as `form` says."""
-    return f"{_written(spread.low, form)}–{_written(spread.high, form)}"
+def format_interval(interval: Interval, decimals: int | None = None) -> str:
+    """Return both ends of an interval, such as "84.1–87.3".
+
+    Args:
+        interval: of a measure.
+        decimals: None for percent.
+    """
+    return f"{_format(interval.low, decimals)}–{_format(interval.high, decimals)}"
 
 
 @dataclass(frozen=True)
-class Tile:
-    """A headline number, with its interval and its distance from the better baseline."""
+class HeadlineTile:
+    """A headline number.
+
+    Attributes:
+        label: the measure.
+        value, interval: in percent.
+        beside: its difference from the better baseline; "" without baselines.
+    """
 
     label: str
     value: str
@@ -101,15 +136,15 @@ class Tile:
     beside: str
 
 
-def tiles(evaluation: Evaluation) -> list[Tile]:
-    """The run's own numbers that matter most; a group that does not exist has no tile."""
+def headline_tiles(evaluation: Evaluation) -> list[HeadlineTile]:
+    """Return the most important numbers of the run; a group without classes has no tile."""
     labels = {"micro": "Overall", "avg": "Mean of groups", "head": "Head", "medium": "Medium", "tail": "Tail"}
-    found = []
+    tiles = []
     for measure, label in labels.items():
-        spread: Interval | None = getattr(evaluation.summary, measure)
-        if spread is None:
+        interval: Interval | None = getattr(evaluation.summary, measure)
+        if interval is None:
             continue
-        best = better_baseline(evaluation, measure)
-        beside = f"{difference(spread.value, best[1].value)} the better baseline" if best else ""
-        found.append(Tile(label, percent(spread.value), interval(spread), beside))
-    return found
+        best = best_baseline(evaluation, measure)
+        beside = f"{points_apart(interval.value, best[1].value)} the better baseline" if best else ""
+        tiles.append(HeadlineTile(label, format_percent(interval.value), format_interval(interval), beside))
+    return tiles

@@ -1,8 +1,8 @@
-// One of several figures is shown, as a group of radio buttons says. Without this script it is the first.
+// Show the one of several figures that a group of radio buttons selects. Without this script the first one is shown.
 for (const choice of document.querySelectorAll("[data-choice]")) {
   choice.addEventListener("change", (event) => {
-    for (const other of choice.querySelectorAll("input")) {
-      document.getElementById(other.value).hidden = other !== event.target;
+    for (const button of choice.querySelectorAll("input")) {
+      document.getElementById(button.value).hidden = button !== event.target;
     }
   });
   choice.hidden = false;

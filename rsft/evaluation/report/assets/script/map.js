@@ -1,71 +1,71 @@
-// The chip under the pointer, or the one that the arrow keys lead to, is shown and ringed on both maps.
+// Show the chip under the pointer, or the one selected with the arrow keys, and ring it on both maps.
 const points = document.getElementById("points");
 if (points) {
-  const { classes, chips, sheet } = JSON.parse(points.textContent);
+  const { side, classes, chips, sheet } = JSON.parse(points.textContent);
   const maps = [...document.querySelectorAll("svg.map")];
   const card = document.getElementById("chip");
   const picture = card.querySelector("canvas");
-  const words = card.querySelector("p");
+  const caption = card.querySelector("p");
   const picker = document.getElementById("class");
   const image = document.getElementById("sheet");
-  const near = 14; // in figure units
+  const reach = 14; // largest distance from the pointer, in figure units
   let current = -1;
 
-  const allowed = (chip) => picker.value === "" || chip[4] === Number(picker.value);
-  const describe = ([, , , , truth, guess]) => {
-    const name = (place) => classes[place] ?? "unknown";
-    return truth === guess ? `${name(truth)}, right` : `${name(truth)}, taken for ${name(guess)}`;
+  const selectable = (chip) => picker.value === "" || chip[4] === Number(picker.value);
+  const describe = ([, , , , truth, predicted]) => {
+    const name = (index) => classes[index] ?? "unknown";
+    return truth === predicted ? `${name(truth)}, correct` : `${name(truth)}, predicted as ${name(predicted)}`;
   };
   const hide = () => {
     current = -1;
     card.hidden = true;
     for (const map of maps) map.querySelector(".ring").setAttribute("visibility", "hidden");
   };
-  const place = (map, x, y) => {
+  const moveCard = (map, x, y) => {
     const frame = card.offsetParent.getBoundingClientRect();
     const box = map.getBoundingClientRect();
-    const left = box.left - frame.left + (x / 460) * box.width;
+    const left = box.left - frame.left + (x / side) * box.width;
     card.style.left = `${Math.max(0, Math.min(left + 14, frame.width - card.offsetWidth))}px`;
-    card.style.top = `${box.top - frame.top + (y / 460) * box.height + 14}px`;
+    card.style.top = `${box.top - frame.top + (y / side) * box.height + 14}px`;
   };
   const show = (index, map) => {
     current = index;
     const chip = chips[index];
-    maps.forEach((each, stage) => {
-      const ring = each.querySelector(".ring");
+    maps.forEach((figure, stage) => {
+      const ring = figure.querySelector(".ring");
       ring.setAttribute("cx", chip[2 * stage]);
       ring.setAttribute("cy", chip[2 * stage + 1]);
       ring.setAttribute("visibility", "visible");
     });
-    words.textContent = describe(chip);
+    caption.textContent = describe(chip);
     picture.hidden = !sheet;
     if (sheet) {
-      const { side, columns } = sheet;
-      const [top, left] = [Math.floor(index / columns) * side, (index % columns) * side];
+      const size = sheet.side;
+      const [top, left] = [Math.floor(index / sheet.columns) * size, (index % sheet.columns) * size];
       const pen = picture.getContext("2d");
       pen.imageSmoothingEnabled = false;
-      pen.drawImage(image, left, top, side, side, 0, 0, picture.width, picture.height);
+      pen.drawImage(image, left, top, size, size, 0, 0, picture.width, picture.height);
     }
     card.hidden = false;
     const stage = maps.indexOf(map);
-    place(map, chip[2 * stage], chip[2 * stage + 1]);
+    moveCard(map, chip[2 * stage], chip[2 * stage + 1]);
   };
 
   maps.forEach((map, stage) => {
-    const find = (event) => {
+    const showNearest = (event) => {
       const box = map.getBoundingClientRect();
-      const scale = 460 / box.width;
+      const scale = side / box.width;
       const [x, y] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
-      let [best, least] = [-1, near * Math.max(1, scale)];
+      let [nearest, least] = [-1, reach * Math.max(1, scale)];
       chips.forEach((chip, index) => {
         const distance = Math.hypot(chip[2 * stage] - x, chip[2 * stage + 1] - y);
-        if (distance < least && allowed(chip)) [best, least] = [index, distance];
+        if (distance < least && selectable(chip)) [nearest, least] = [index, distance];
       });
-      if (best < 0) hide();
-      else if (best !== current) show(best, map);
+      if (nearest < 0) hide();
+      else if (nearest !== current) show(nearest, map);
     };
-    map.addEventListener("pointermove", find);
-    map.addEventListener("pointerdown", find);
+    map.addEventListener("pointermove", showNearest);
+    map.addEventListener("pointerdown", showNearest);
     map.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && hide());
     map.parentElement.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -75,9 +75,9 @@ if (points) {
       let index = current < 0 && step < 0 ? 0 : current;
       for (let tried = 0; tried < chips.length; tried += 1) {
         index = (index + step + chips.length) % chips.length;
-        if (allowed(chips[index])) break;
+        if (selectable(chips[index])) break;
       }
-      if (allowed(chips[index])) show(index, map);
+      if (selectable(chips[index])) show(index, map);
     });
     map.parentElement.addEventListener("blur", hide);
   });

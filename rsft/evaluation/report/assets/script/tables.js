@@ -1,4 +1,4 @@
-// Tables sort by a column when its head is pressed: words upward first, numbers downward first.
+// Sort a table by a column when its heading is pressed: text in rising order first, numbers in falling order first.
 for (const table of document.querySelectorAll("table[data-sortable]")) {
   const body = table.tBodies[0];
   [...table.tHead.rows[0].cells].forEach((head, column) => {
@@ -13,12 +13,12 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
         return Number.isNaN(value) ? -1 : value;
       };
       const numeric = head.hasAttribute("data-number");
-      const known = head.getAttribute("aria-sort");
-      const up = known ? known === "descending" : !numeric;
+      const order = head.getAttribute("aria-sort");
+      const rising = order ? order === "descending" : !numeric;
       const compare = numeric ? (a, b) => number(a) - number(b) : (a, b) => key(a).localeCompare(key(b));
-      body.append(...[...body.rows].sort((a, b) => (up ? compare(a, b) : compare(b, a))));
+      body.append(...[...body.rows].sort((a, b) => (rising ? compare(a, b) : compare(b, a))));
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      head.setAttribute("aria-sort", rising ? "ascending" : "descending");
     });
   });
 }

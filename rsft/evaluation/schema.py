@@ -1,0 +1,117 @@
+"""What `rsft evaluate` writes to metrics.json: one set of models for writing and for reading."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rsft.metrics.accuracy import AccuracySummary
+from rsft.metrics.sets import SetCoverage
+
+_FROZEN = ConfigDict(frozen=True, populate_by_name=True)
+
+
+class CoverageLevel(BaseModel):
+    """How well the class sets of one target coverage kept it.
+
+    Attributes:
+        target: share of the chips of each class whose set should contain the class.
+        groups: measured coverage of all chips ("all") and of head, medium and tail; None for a group without chips.
+        by_class: measured coverage of each class; None for a class without chips.
+        classes_without_coverage: classes with too few validation chips for this target, so that every set has them.
+    """
+
+    model_config = _FROZEN
+
+    target: float = Field(validation_alias="asked", serialization_alias="asked")
+    groups: dict[str, SetCoverage | None]
+    by_class: list[float | None]
+    classes_without_coverage: list[int] = Field(validation_alias="scarce", serialization_alias="scarce")
+
+
+class CalibrationReport(BaseModel):
+    """How far the calibrated probabilities, the class sets and the out-of-distribution flags can be trusted.
+
+    Attributes:
+        temperature: the number by which logits are divided.
+        ece_uncalibrated: expected calibration error without the temperature.
+        fitted_on_these_chips: True if the calibration was fitted on the evaluated chips, so that it looks too good.
+        coverage: one entry per target coverage.
+        ood_false_positive_rate: share of chips like the validation chips that are flagged as out of distribution.
+        ood_share: share of the evaluated chips that are flagged, of all ("all") and by group; None without chips.
+    """
+
+    model_config = _FROZEN
+
+    temperature: float
+    ece_uncalibrated: float
+    fitted_on_these_chips: bool = Field(validation_alias="fitted_here", serialization_alias="fitted_here")
+    coverage: list[CoverageLevel]
+    ood_false_positive_rate: float = Field(validation_alias="flagged", serialization_alias="flagged")
+    ood_share: dict[str, float | None] = Field(validation_alias="strange", serialization_alias="strange")
+
+
+class Evaluation(BaseModel):
+    """The content of metrics.json.
+
+    Files of older versions may lack `confidence`, `distances`, `notes`, and `top2` and `log_loss` of a summary.
+
+    Attributes:
+        data: the chip store that was evaluated.
+        split: its split.
+        classes: class names by index.
+        groups: class indices of head, medium and tail.
+        methods: the run's own method first, then the baselines.
+        confusion: (C, C) chips of the run's own method; rows are the true classes.
+        train_counts: (C,) training chips.
+        count: evaluated chips.
+        confidence: None for a bundle without calibration.
+        distances: inter-class cosine distance by stage ("frozen", "adapted"), then by group.
+        notes: sentences on what the reader must know.
+    """
+
+    model_config = _FROZEN
+
+    data: str
+    split: str
+    classes: tuple[str, ...]
+    groups: dict[str, list[int]]
+    methods: dict[str, AccuracySummary] = Field(min_length=1)
+    confusion: list[list[int]]
+    train_counts: tuple[int, ...]
+    count: int
+    confidence: CalibrationReport | None = None
+    distances: dict[str, dict[str, float | None]] = {}
+    notes: list[str] = []
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        lengths = {len(self.train_counts), len(self.confusion), *map(len, self.confusion)}
+        lengths |= {len(values) for summary in self.methods.values() for values in (summary.recall, summary.precision)}
+        lengths |= {len(level.by_class) for level in (self.confidence.coverage if self.confidence else ())}
+        if lengths != {len(self.classes)}:
+            raise ValueError("a list does not have one entry per class")
+        if any(len(summary.absent) == len(self.classes) for summary in self.methods.values()):
+            raise ValueError("no class has a recall")
+        return self
+
+    @property
+    def method(self) -> str:
+        """The name of the run's own method."""
+        return next(iter(self.methods))
+
+    @property
+    def summary(self) -> AccuracySummary:
+        """The accuracy of the run's own method."""
+        return self.methods[self.method]
+
+    @property
+    def baselines(self) -> dict[str, AccuracySummary]:
+        """The accuracy of each baseline."""
+        return {name: summary for name, summary in self.methods.items() if name != self.method}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of metrics.json."""
+        methods = {name: summary.to_dict(self.classes) for name, summary in self.methods.items()}
+        return {**self.model_dump(by_alias=True), "methods": methods}
