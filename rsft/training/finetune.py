@@ -36,6 +36,13 @@ def finetune(
         RequestError: data or a backbone is missing, or a split has no chips.
         DataError: a chip cannot be read.
         RsftError: a loss is not finite.
+
+    Example:
+        >>> from rsft.recipe.library import find_recipe
+        >>> from rsft.recipe.load import load_recipe
+        >>> run = finetune(load_recipe(find_recipe("quickstart")))  # doctest: +SKIP
+        >>> run.bundle_dir  # doctest: +SKIP
+        PosixPath('runs/quickstart/001/bundle')
     """
     train = train_single_run if recipe.train.ensemble_size == 1 else train_ensemble
     return train(recipe, runs, listener, source=source, resume=resume)
