@@ -1,1 +1,1 @@
-"""Search over the keys of a recipe: many runs, one table, the paper's heat maps."""
+"""Sweeps over recipe keys: many runs, one table of results, and heat maps."""

@@ -1,4 +1,4 @@
-"""Optuna's estimator as the one who proposes."""
+"""Proposals of Optuna's tree-structured Parzen estimator (TPE)."""
 
 from __future__ import annotations
 
@@ -9,42 +9,48 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from rsft.recipe.text import parse_value, show
-from rsft.sweep.outcome import Outcome
+from rsft.sweep.outcome import TrialOutcome
 from rsft.sweep.schema import Space, Sweep
-from rsft.sweep.trials import Keys, tidy
+from rsft.sweep.trials import KeyValues, round_to_four_digits
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-class Estimator:
-    """Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) over the search of a sweep.
+class TPEProposals:
+    """Proposals of a tree-structured Parzen estimator (Bergstra et al. 2011) for the search of a sweep.
 
     Args:
-        finished: what is known already; it counts among the sweep's `trials`.
+        sweep: the sweep; its metric is optimized.
+        finished: outcomes of earlier trials, which count among the sweep's `trials`.
     """
 
-    def __init__(self, sweep: Sweep, finished: Iterable[Outcome]) -> None:
-        self.sweep, known = sweep, list(finished)
+    def __init__(self, sweep: Sweep, finished: Iterable[TrialOutcome]) -> None:
+        self.sweep, earlier = sweep, list(finished)
         self.spaces = {key: _distribution(space) for key, space in sweep.search.items()}
-        sampler = optuna.samplers.TPESampler(seed=sweep.seed + len(known), constant_liar=True)
+        sampler = optuna.samplers.TPESampler(seed=sweep.seed + len(earlier), constant_liar=True)
         self.study = optuna.create_study(direction="maximize" if sweep.mode == "max" else "minimize", sampler=sampler)
-        self.left = (sweep.trials or 0) - len(known)
+        self.remaining = (sweep.trials or 0) - len(earlier)
         self._open: dict[str, optuna.Trial] = {}
-        for outcome in known:
+        for outcome in earlier:
             self.study.add_trial(self._frozen(outcome))
 
-    def ask(self) -> Keys | None:
-        """What it holds to be best, or most worth to know."""
-        if self.left <= 0:
+    def ask(self) -> KeyValues | None:
+        """Return the keys of the next trial; None if no trial remains."""
+        if self.remaining <= 0:
             return None
-        self.left -= 1
+        self.remaining -= 1
         trial = self.study.ask(self.spaces)
         keys = {key: self._value(key, value) for key, value in trial.params.items()}
         self._open[show(keys)] = trial
         return keys
 
-    def tell(self, keys: Mapping[str, Any], outcome: Outcome | None) -> None:
-        """Learn of it."""
+    def tell(self, keys: Mapping[str, Any], outcome: TrialOutcome | None) -> None:
+        """Add the outcome of a trial to the estimator.
+
+        Args:
+            keys: keys of the trial, from `ask`.
+            outcome: outcome of the trial; None if it was stopped.
+        """
         trial = self._open.pop(show(dict(keys)))
         if outcome is not None and outcome.status == "done":
             self.study.tell(trial, outcome.metrics[self.sweep.metric])
@@ -55,9 +61,9 @@ class Estimator:
         (kind, values), *_ = self.sweep.search[key].items()
         if kind == "choice":
             return parse_value(value)
-        return value if kind == "integer" else tidy(value, *values)
+        return value if kind == "integer" else round_to_four_digits(value, *values)
 
-    def _frozen(self, outcome: Outcome) -> optuna.trial.FrozenTrial:
+    def _frozen(self, outcome: TrialOutcome) -> optuna.trial.FrozenTrial:
         spaces = self.sweep.search
         parameters = {key: show(value) if "choice" in spaces[key] else value for key, value in outcome.keys.items()}
         done = outcome.status == "done"

@@ -1,4 +1,4 @@
-"""The heat maps of a sweep (paper, Figures 1c, 1d, S1 and S2), as PNG and SVG, the optimum marked."""
+"""Heat maps of a sweep as PNG and SVG, with the optimum marked (paper, Figures 1c, 1d, S1 and S2)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from rsft.sweep.results import alike, as_text, mean_over_seeds, varied
+from rsft.sweep.results import compared_keys, format_measure, mean_over_seeds, unify_types
 from rsft.sweep.schema import Sweep
-from rsft.utils.atomic_files import replacing
+from rsft.utils.atomic_files import atomic_file
 
-MANY = 24
-"""Drawn values of a searched key beyond which it is continuous, and drawn as points."""
+MAX_DISCRETE_VALUES = 24
+"""Largest number of values of a searched key for a heat map. A key with more values is shown as points."""
 
 _NAMES = {
     "meta.ratio": "sampling ratio",
@@ -38,75 +38,103 @@ class Panel:
     """One heat map.
 
     Attributes:
-        values: (rows, columns), NaN where no trial is done.
-        down, across: the key and its values along each axis.
-        measure: what the values are, or None where each column is a measure of its own.
+        title: title of the heat map.
+        values: values (rows, columns); NaN if no trial finished.
+        rows: key of the vertical axis and its values.
+        columns: key of the horizontal axis and its values.
+        measure: name of the values; None if each column is another measure.
     """
 
     title: str
     values: NDArray[np.float64]
-    down: tuple[str, Sequence[Any]]
-    across: tuple[str, Sequence[Any]]
+    rows: tuple[str, Sequence[Any]]
+    columns: tuple[str, Sequence[Any]]
     measure: str | None
 
     def optima(self, mode: str) -> list[tuple[int, int]]:
-        """(row, column) of the best value, or of the best of each column where columns are measures."""
-        columns = range(self.values.shape[1])
-        parts = [list(columns)] if self.measure is not None else [[column] for column in columns]
-        found = []
-        for part in parts:
-            values = self.values[:, part] * (-1 if mode == "min" else 1)
+        """Find the best value, or the best value of each column if the columns are measures.
+
+        Args:
+            mode: "max" or "min".
+
+        Returns:
+            (row, column) of each optimum.
+        """
+        indices = range(self.values.shape[1])
+        groups = [list(indices)] if self.measure is not None else [[index] for index in indices]
+        optima = []
+        for group in groups:
+            values = self.values[:, group] * (-1 if mode == "min" else 1)
             if not np.isnan(values).all():
                 row, column = np.unravel_index(np.nanargmax(values), values.shape)
-                found.append((int(row), part[int(column)]))
-        return found
+                optima.append((int(row), group[int(column)]))
+        return optima
 
 
 def draw_figures(folder: Path, sweep: Sweep, table: pd.DataFrame, measures: Sequence[str]) -> dict[str, Path]:
-    """PNG and SVG: a panel for each measure, and each value of the keys on neither axis; none without a finished trial.
+    """Draw the results as PNG and SVG.
 
-    Of a single key its values go down and the measures across. Keys that were searched continuously are drawn as
-    points, a panel a key.
+    Each measure, and each combination of keys on neither axis, has its own panel. For a single key, rows are its values
+    and columns are the measures. Keys that were searched continuously are drawn as points, one panel per key.
+
+    Args:
+        folder: folder of the sweep; the files have its name.
+        sweep: the sweep.
+        table: results, see `results_table`.
+        measures: names of the measures.
+
+    Returns:
+        Paths by suffix; empty if no trial finished.
     """
     if not (table["status"] == "done").any():
         return {}
-    means = mean_over_seeds(table, varied(sweep), measures)
-    continuous = [key for key, space in sweep.search.items() if "choice" not in space and means[key].nunique() > MANY]
-    figure = _draw_points(sweep, means) if continuous else _draw_maps(sweep, panels(sweep, means, measures))
+    means = mean_over_seeds(table, compared_keys(sweep), measures)
+    continuous = [
+        key
+        for key, space in sweep.search.items()
+        if "choice" not in space and means[key].nunique() > MAX_DISCRETE_VALUES
+    ]
+    figure = _draw_points(sweep, means) if continuous else _draw_maps(sweep, make_panels(sweep, means, measures))
     paths = {suffix: folder / f"{folder.name}.{suffix}" for suffix in ("png", "svg")}
     for suffix, path in paths.items():
-        with replacing(path) as temporary:
+        with atomic_file(path) as temporary:
             figure.savefig(temporary, format=suffix, dpi=150)
     return paths
 
 
-def panels(sweep: Sweep, means: pd.DataFrame, measures: Sequence[str]) -> list[Panel]:
-    """The heat maps of a table of means."""
-    keys = varied(sweep)
+def make_panels(sweep: Sweep, means: pd.DataFrame, measures: Sequence[str]) -> list[Panel]:
+    """Make the heat maps of a sweep.
+
+    Args:
+        sweep: the sweep.
+        means: means over seeds, see `mean_over_seeds`.
+        measures: names of the measures.
+
+    Returns:
+        One heat map per measure and combination of the keys on neither axis.
+    """
+    keys = compared_keys(sweep)
     if len(keys) == 1:
         values = means[list(measures)].to_numpy(float)
         return [Panel("", values, (keys[0], list(means[keys[0]])), ("", list(measures)), None)]
     x = sweep.x or [key for key in keys if key != sweep.y][-1]
     y = sweep.y or [key for key in keys if key != x][-1]
-    rest = [key for key in keys if key not in (x, y)]
-    down, across = _values(sweep, means, y), _values(sweep, means, x)
-    found = []
-    for others in itertools.product(*(list(dict.fromkeys(means[key])) for key in rest)):
-        chosen = (
-            means[np.all([means[key] == value for key, value in zip(rest, others, strict=True)], axis=0)]
-            if rest
-            else means
-        )
+    other_keys = [key for key in keys if key not in (x, y)]
+    rows, columns = _values(sweep, means, y), _values(sweep, means, x)
+    maps = []
+    for others in itertools.product(*(list(dict.fromkeys(means[key])) for key in other_keys)):
+        pairs = list(zip(other_keys, others, strict=True))
+        chosen = means[np.all([means[key] == value for key, value in pairs], axis=0)] if pairs else means
         for measure in measures:
-            grid = chosen.pivot_table(measure, y, x, sort=False).reindex(index=down, columns=across)
-            title = ", ".join([*(_label(key, value) for key, value in zip(rest, others, strict=True)), measure])
-            found.append(Panel(title, grid.to_numpy(float), (y, down), (x, across), measure))
-    return found
+            grid = chosen.pivot_table(measure, y, x, sort=False).reindex(index=rows, columns=columns)
+            title = ", ".join([*(_label(key, value) for key, value in pairs), measure])
+            maps.append(Panel(title, grid.to_numpy(float), (y, rows), (x, columns), measure))
+    return maps
 
 
 def _values(sweep: Sweep, means: pd.DataFrame, key: str) -> list[Any]:
-    """In the order of the sweep's grid; elsewhere sorted."""
-    return list(dict.fromkeys(alike(sweep.grid[key]))) if key in sweep.grid else sorted(set(means[key]))
+    """Return the values of a key in the order of the grid; sort them if the grid does not contain the key."""
+    return list(dict.fromkeys(unify_types(sweep.grid[key]))) if key in sweep.grid else sorted(set(means[key]))
 
 
 def _draw_maps(sweep: Sweep, maps: Sequence[Panel]) -> Figure:
@@ -123,23 +151,23 @@ def _draw_map(axes: Axes, panel: Panel, mode: str) -> None:
     axes.imshow(panel.values, cmap="viridis", aspect="auto")
     low, high = np.nanmin(panel.values), np.nanmax(panel.values)
     for (row, column), value in np.ndenumerate(panel.values):
-        measure = panel.measure or str(panel.across[1][column])
+        measure = panel.measure or str(panel.columns[1][column])
         dark = value < low + 0.6 * (high - low)
-        text = "-" if np.isnan(value) else as_text(measure, float(value))
+        text = "-" if np.isnan(value) else format_measure(measure, float(value))
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     for row, column in panel.optima(mode):
         box = Rectangle(
             (column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="red", linewidth=2, clip_on=False, zorder=3
         )
         axes.add_patch(box)
-    for (key, values), axis in ((panel.across, axes.xaxis), (panel.down, axes.yaxis)):
+    for (key, values), axis in ((panel.columns, axes.xaxis), (panel.rows, axes.yaxis)):
         axis.set_ticks(range(len(values)), [_label(key, value) for value in values])
         axis.set_label_text(_NAMES.get(key, key))
     axes.set_title(panel.title, fontsize=10)
 
 
 def _draw_points(sweep: Sweep, means: pd.DataFrame) -> Figure:
-    """The metric over each key that was searched."""
+    """Draw the metric over each searched key."""
     keys, metric = list(sweep.search), means[sweep.metric].to_numpy(float)
     best = int(np.argmin(metric) if sweep.mode == "min" else np.argmax(metric))
     figure = Figure(figsize=(3.2 * len(keys), 2.8), layout="constrained")

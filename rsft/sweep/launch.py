@@ -1,7 +1,7 @@
-"""Runs the command line for a trial: python -m rsft.sweep.launch FOLDER ARGUMENTS...
+"""Run the command line for a trial: python -m rsft.sweep.launch FOLDER ARGUMENTS...
 
-It ends with the process that started it, however that one ended: its end of our standard input closes then, and SIGTERM
-lets the run save where it is. Until that is done FOLDER stays locked, and a second process for it waits.
+This process ends when its parent ends for any reason: the parent's end of standard input closes, and SIGTERM lets the
+run save its state. FOLDER stays locked until then, and a second process for the same folder waits.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from rsft.sweep.outcome import LOCK
 
 
 def end_with_parent() -> None:
-    """From now on, get SIGTERM when standard input closes."""
+    """Send SIGTERM to this process as soon as its standard input closes."""
 
     def wait() -> None:
-        os.read(sys.stdin.fileno(), 1)  # no lock of Python's is held, which its own end would wait for
+        os.read(sys.stdin.fileno(), 1)  # unlike sys.stdin.read, holds no lock that the exit of Python waits for
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -1,43 +1,48 @@
-"""Who says which trial is next: a list of those that are known, or the estimator of `estimator.py`."""
+"""Order of the trials: a fixed list, or the proposals of an estimator (`estimator.py`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from rsft.sweep.outcome import Outcome
-from rsft.sweep.trials import Keys
+from rsft.sweep.outcome import TrialOutcome
+from rsft.sweep.trials import KeyValues
 
 
 class Proposals(Protocol):
-    """Gives keys out, and hears what became of them.
+    """Proposes the keys of trials, and learns from their outcomes.
 
     Attributes:
-        left: how many there still are.
+        remaining: number of trials that are not proposed yet.
     """
 
-    left: int
+    remaining: int
 
-    def ask(self) -> Keys | None:
-        """The next trial's; None where there is none left."""
+    def ask(self) -> KeyValues | None:
+        """Return the keys of the next trial; None if no trial remains."""
 
-    def tell(self, keys: Mapping[str, Any], outcome: Outcome | None) -> None:
-        """How it ended; None where it was stopped."""
+    def tell(self, keys: Mapping[str, Any], outcome: TrialOutcome | None) -> None:
+        """Learn from a trial.
+
+        Args:
+            keys: keys of the trial, from `ask`.
+            outcome: outcome of the trial; None if it was stopped.
+        """
 
 
-class Listed:
-    """Those of a list, in its order."""
+class ListProposals:
+    """Proposals from a list, in its order."""
 
-    def __init__(self, keys: Iterable[Keys]) -> None:
+    def __init__(self, keys: Iterable[KeyValues]) -> None:
         self._keys = list(keys)
-        self.left = len(self._keys)
+        self.remaining = len(self._keys)
 
-    def ask(self) -> Keys | None:
-        """The next one."""
-        if not self.left:
+    def ask(self) -> KeyValues | None:
+        """Return the keys of the next trial; None if no trial remains."""
+        if not self.remaining:
             return None
-        self.left -= 1
-        return self._keys[-1 - self.left]
+        self.remaining -= 1
+        return self._keys[-1 - self.remaining]
 
-    def tell(self, keys: Mapping[str, Any], outcome: Outcome | None) -> None:
-        """A list learns nothing."""
+    def tell(self, keys: Mapping[str, Any], outcome: TrialOutcome | None) -> None:
+        """Do nothing: the order of a list is fixed."""

@@ -1,4 +1,4 @@
-"""The table of a sweep: a row a trial, from the files in their folders."""
+"""Table of a sweep: one row per trial, and means over seeds."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ from typing import Any
 import pandas as pd
 
 from rsft.recipe.text import show
-from rsft.sweep.outcome import Outcome
+from rsft.sweep.outcome import TrialOutcome
 from rsft.sweep.schema import Sweep
-from rsft.utils.atomic_files import replacing, write_text
+from rsft.utils.atomic_files import atomic_file, write_text
 
 RESULTS, TABLE = "results.parquet", "results.md"
 
 
-def results_table(sweep: Sweep, outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
-    """Columns: id, the keys that vary, status, reason, the metrics, seconds, run. Values of a key are numbers, or text
-    as soon as one of them is.
+def results_table(sweep: Sweep, outcomes: Mapping[str, TrialOutcome]) -> pd.DataFrame:
+    """Return the table of all trials.
+
+    Args:
+        sweep: the sweep.
+        outcomes: outcomes by trial id.
+
+    Returns:
+        One row per trial. Columns: id, the keys of the sweep, status, reason, the metrics, seconds, run. The values of
+        a key are numbers, or text if one of them is not a number.
     """
     rows = [
         {
@@ -34,46 +41,84 @@ def results_table(sweep: Sweep, outcomes: Mapping[str, Outcome]) -> pd.DataFrame
     ]
     table = pd.DataFrame(rows, columns=None if rows else ["id", *sweep.keys, "status", "reason", "seconds", "run"])
     for key in sweep.keys:
-        table[key] = alike(list(table[key]))
+        table[key] = unify_types(list(table[key]))
     return table
 
 
-def alike(values: Sequence[Any]) -> list[Any]:
-    """Numbers as they are; with another kind among them, all as text."""
+def unify_types(values: Sequence[Any]) -> list[Any]:
+    """Return numbers unchanged; convert all values to text if one of them is not a number.
+
+    Args:
+        values: values of one key.
+
+    Returns:
+        Numbers or texts.
+    """
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return list(values)
     return [value if isinstance(value, str) else show(value) for value in values]
 
 
 def mean_over_seeds(table: pd.DataFrame, keys: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:
-    """Of the trials that are done: by the keys, in their order, the mean of each measure, and the number of `runs`."""
+    """Average the finished trials over seeds.
+
+    Args:
+        table: results, see `results_table`.
+        keys: keys by which trials are grouped.
+        measures: names of the measures.
+
+    Returns:
+        One row per combination of keys: the keys, the mean of each measure, and the number of `runs`.
+    """
     groups = table[table["status"] == "done"].groupby(list(keys), sort=False, dropna=False)
     return groups[list(measures)].mean().assign(runs=groups.size()).reset_index()
 
 
 def write_results(folder: Path, sweep: Sweep, table: pd.DataFrame, measures: Sequence[str]) -> dict[str, Path]:
-    """The table as Parquet, and its means over seeds as Markdown, best first, with what failed below."""
-    with replacing(folder / RESULTS) as temporary:
+    """Write the table as Parquet, and its means over seeds as Markdown (best first, then the failed trials).
+
+    Args:
+        folder: folder of the sweep.
+        sweep: the sweep.
+        table: results, see `results_table`.
+        measures: names of the measures.
+
+    Returns:
+        Paths by name.
+    """
+    with atomic_file(folder / RESULTS) as temporary:
         table.to_parquet(temporary, index=False)
-    known = [measure for measure in dict.fromkeys([sweep.metric, *measures]) if measure in table]
-    means = mean_over_seeds(table, varied(sweep), known)
-    if sweep.metric in known:
+    columns = [measure for measure in dict.fromkeys([sweep.metric, *measures]) if measure in table]
+    means = mean_over_seeds(table, compared_keys(sweep), columns)
+    if sweep.metric in columns:
         means = means.sort_values(sweep.metric, ascending=sweep.mode == "min", kind="stable")
     lines = [_row(means.columns), _row(["---"] * len(means.columns))]
-    lines += [_row(as_text(str(name), value) for name, value in row.items()) for row in means.to_dict("records")]
+    lines += [_row(format_measure(str(name), value) for name, value in row.items()) for row in means.to_dict("records")]
     failed = table[table["status"] == "failed"].to_dict("records")
     lines += [f"\nFailed: {', '.join(f'{key} {row[key]}' for key in sweep.keys)}: {row['reason']}" for row in failed]
     write_text(folder / TABLE, "\n".join(lines) + "\n")
     return {"results": folder / RESULTS, "table": folder / TABLE}
 
 
-def varied(sweep: Sweep) -> list[str]:
-    """The keys over which results are compared: those that vary, without the seed unless it is alone."""
+def compared_keys(sweep: Sweep) -> list[str]:
+    """Return the keys by which results are compared: all keys of the sweep except the seed, or the seed alone.
+
+    Args:
+        sweep: the sweep.
+
+    Returns:
+        Names of the keys.
+    """
     return [key for key in sweep.keys if key != "seed"] or sweep.keys
 
 
-def as_text(name: str, value: Any) -> str:
-    """A measure in %, a loss as it is; anything else as it stands."""
+def format_measure(name: str, value: Any) -> str:
+    """Format a value of the table: accuracies in %, losses with three digits.
+
+    Args:
+        name: name of the column.
+        value: the value.
+    """
     if not isinstance(value, float) or "." in name or name == "seconds":
         return f"{value:g}" if isinstance(value, float) else str(value)
     return f"{value:.3f}" if name.endswith("loss") else f"{100 * value:.1f}"

@@ -1,5 +1,7 @@
-"""Ray Tune gives trials to cores, GPUs and machines. What is finished is in files of our own, so nothing of Tune's is
-kept: a sweep goes on by running what has no outcome yet.
+"""Run trials with Ray Tune, which assigns them to cores, GPUs and machines.
+
+Finished trials are known from their own files, so nothing of Tune's state is kept: a resumed sweep runs all trials
+without an outcome.
 """
 
 from __future__ import annotations
@@ -13,52 +15,71 @@ from typing import Any, Protocol, Self
 from ray import tune
 from ray.tune.search import Searcher
 
-from rsft.sweep.outcome import Outcome, read_outcome
-from rsft.sweep.process import Stopped, run_trial
+from rsft.sweep.outcome import TrialOutcome, read_outcome
+from rsft.sweep.process import TrialStopped, run_trial
 from rsft.sweep.proposals import Proposals
 from rsft.sweep.schema import Sweep
-from rsft.sweep.trials import Keys
-from rsft.utils.ray_cluster import started
+from rsft.sweep.trials import KeyValues
+from rsft.utils.ray_cluster import ray_session
 
 
-class Watcher(Protocol):
-    """Whoever wants to show a sweep while it goes."""
+class SweepWatcher(Protocol):
+    """Callbacks that show the progress of a sweep."""
 
-    def began(self, id: str, keys: Mapping[str, Any]) -> None:
-        """A trial runs."""
+    def on_start(self, id: str, keys: Mapping[str, Any]) -> None:
+        """A trial starts.
 
-    def told(self, id: str, epoch: Mapping[str, Any]) -> None:
-        """A trial has finished an epoch."""
+        Args:
+            id: id of the trial.
+            keys: recipe keys that the sweep set.
+        """
 
-    def ended(self, id: str, outcome: Outcome | None) -> None:
-        """A trial is over; None where it was stopped."""
+    def on_epoch(self, id: str, epoch: Mapping[str, Any]) -> None:
+        """A trial has finished an epoch.
+
+        Args:
+            id: id of the trial.
+            epoch: the event "epoch" of the run.
+        """
+
+    def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
+        """A trial ends.
+
+        Args:
+            id: id of the trial.
+            outcome: its outcome; None if it was stopped.
+        """
 
 
-Prepare = Callable[[Keys], Path]
-"""Makes the folder of a trial, with its recipe; its name is the trial's id."""
+Prepare = Callable[[KeyValues], Path]
+"""Makes the folder of a trial with its recipe; the name of the folder is the id of the trial."""
 
 
 def search(
     sweep: Sweep,
     proposals: Proposals,
     prepare: Prepare,
-    watcher: Watcher,
+    watcher: SweepWatcher,
     scratch: Path,
     *,
     address: str | None = None,
     jobs: int | None = None,
 ) -> None:
-    """Run all that is proposed; how each ended stands in its folder.
+    """Run all proposed trials; each writes its outcome to its folder.
 
     Args:
-        scratch: a folder for Tune, gone afterwards; on a cluster all machines see it.
-        address: of a Ray cluster; None is this machine.
-        jobs: trials at once, at most; None is as many as there are cores and GPUs for.
+        sweep: the sweep.
+        proposals: proposes the keys of the trials.
+        prepare: makes the folder of a trial.
+        watcher: called when trials start, finish an epoch and end.
+        scratch: folder for Tune, which is removed at the end; all machines of a cluster must share it.
+        address: address of a Ray cluster; None for this machine.
+        jobs: largest number of trials at the same time; None for as many as cores and GPUs allow.
     """
     queue = _Queue(proposals, prepare)
     resources = {"cpu": sweep.cpus, "gpu": sweep.gpus}
-    settings = {"metric": sweep.metric, "threads": sweep.cpus, "place": str(Path.cwd())}
-    with started(address), _emptied(scratch):
+    settings = {"metric": sweep.metric, "threads": sweep.cpus, "working_dir": str(Path.cwd())}
+    with ray_session(address), _scratch_folder(scratch):
         tune.Tuner(
             tune.with_resources(tune.with_parameters(_run, settings=settings), resources),
             tune_config=tune.TuneConfig(search_alg=queue, num_samples=-1, max_concurrent_trials=jobs),
@@ -72,20 +93,22 @@ def search(
 
 
 def _run(config: dict[str, Any], settings: dict[str, Any]) -> None:
-    """A trial, on whichever machine: `config` has its folder and keys."""
-    place = Path(settings["place"])
+    """Run one trial on any machine; `config` has its folder and keys."""
+    working_dir = Path(settings["working_dir"])
 
     def report(event: Mapping[str, Any]) -> None:
         if event["event"] == "epoch":
             tune.report({"row": dict(event)})
 
     folder = Path(config["folder"])
-    run_trial(folder, config["keys"], report, metric=settings["metric"], threads=settings["threads"], place=place)
-    tune.report({"row": {}})  # Tune wants a result of every trial
+    run_trial(
+        folder, config["keys"], report, metric=settings["metric"], threads=settings["threads"], working_dir=working_dir
+    )
+    tune.report({"row": {}})  # Tune requires a result of every trial
 
 
-class _Unsaved:
-    """Tune saves all of itself, for a restore of its own that is never asked for: nothing of this one."""
+class _NotSaved:
+    """Excludes an object from the state that Tune saves, because a sweep never restores it."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -94,13 +117,13 @@ class _Unsaved:
         return self
 
 
-class _Queue(_Unsaved, Searcher):
-    """Our proposals, as Tune asks for them."""
+class _Queue(_NotSaved, Searcher):
+    """Adapter of `Proposals` to the search interface of Tune."""
 
     def __init__(self, proposals: Proposals, prepare: Prepare) -> None:
         super().__init__()
         self.proposals, self.prepare = proposals, prepare
-        self.running: dict[str, tuple[Path, Keys]] = {}
+        self.running: dict[str, tuple[Path, KeyValues]] = {}
 
     def suggest(self, trial_id: str) -> Any:
         keys = self.proposals.ask()
@@ -121,19 +144,19 @@ class _Queue(_Unsaved, Searcher):
         pass
 
 
-class _Callback(_Unsaved, tune.Callback):
-    """Tells the watcher, and notes what Ray itself lost."""
+class _Callback(_NotSaved, tune.Callback):
+    """Calls the watcher, and saves an outcome for trials that Ray itself lost."""
 
-    def __init__(self, queue: _Queue, watcher: Watcher) -> None:
+    def __init__(self, queue: _Queue, watcher: SweepWatcher) -> None:
         self.queue, self.watcher = queue, watcher
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         folder, keys = self.queue.running[trial.trial_id]
-        self.watcher.began(folder.name, keys)
+        self.watcher.on_start(folder.name, keys)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **_: Any) -> None:
         if result.get("row"):
-            self.watcher.told(self.queue.running[trial.trial_id][0].name, result["row"])
+            self.watcher.on_epoch(self.queue.running[trial.trial_id][0].name, result["row"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self._end(trial)
@@ -141,18 +164,18 @@ class _Callback(_Unsaved, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         folder, keys = self.queue.running[trial.trial_id]
         error = str(trial.get_error())
-        if read_outcome(folder) is None and Stopped.__name__ not in error:
-            Outcome(keys, "failed", f"Ray lost it: {error.strip().splitlines()[-1]}").save(folder)
+        if read_outcome(folder) is None and TrialStopped.__name__ not in error:
+            TrialOutcome(keys, "failed", f"Ray lost the trial: {error.strip().splitlines()[-1]}").save(folder)
         self._end(trial)
 
     def _end(self, trial: Any) -> None:
         folder, _ = self.queue.running[trial.trial_id]
-        self.watcher.ended(folder.name, read_outcome(folder))
+        self.watcher.on_end(folder.name, read_outcome(folder))
 
 
 @contextmanager
-def _emptied(folder: Path) -> Iterator[None]:
-    """A folder that begins empty, whatever a killed process left in it, and goes with the block."""
+def _scratch_folder(folder: Path) -> Iterator[None]:
+    """Make an empty folder, and remove it when the block ends."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:

@@ -1,4 +1,4 @@
-"""The trials of a sweep: which runs there are, each with the recipe that it resolves to."""
+"""Trials of a sweep, each with its resolved recipe."""
 
 from __future__ import annotations
 
@@ -15,38 +15,47 @@ import numpy as np
 from rsft.errors import Fault, RecipeError
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
+from rsft.recipe.renames import content_in_first_format
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import Document, show
-from rsft.sweep.schema import Space, Sweep, fault_in
+from rsft.sweep.schema import Space, Sweep, locate_fault
 
-Keys = dict[str, Any]
+KeyValues = dict[str, Any]
+"""Values that a trial sets, by recipe key; `recipe` is the name of the recipe."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run.
+    """One run of a sweep.
 
     Attributes:
-        keys: what the sweep gives it: `recipe` by name, and keys of the recipe.
-        recipe: as resolved.
+        keys: values that the sweep sets.
+        recipe: the resolved recipe.
     """
 
-    keys: Keys
+    keys: KeyValues
     recipe: Recipe
 
     @property
     def id(self) -> str:
-        """A hash of the resolved recipe, but for its name and trackers: the same experiment has the same one."""
-        content = self.recipe.model_dump(exclude={"name", "track"})
+        """Hash of the resolved recipe without its name and trackers; the same experiment has the same id."""
+        content = content_in_first_format(self.recipe)  # a sweep of version 0.1 can be resumed
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def make_trial(sweep: Sweep, keys: Mapping[str, Any]) -> Trial:
-    """The trial of some keys.
+    """Make the trial with given keys.
+
+    Args:
+        sweep: the sweep.
+        keys: values that the sweep sets.
+
+    Returns:
+        The trial.
 
     Raises:
-        RequestError: no such recipe.
-        RecipeError: what is wrong with the keys.
+        RequestError: the recipe does not exist.
+        RecipeError: a key or value is not valid.
     """
     name = str(keys.get("recipe", sweep.recipes[0]))
     values = sweep.overrides | {key: value for key, value in keys.items() if key != "recipe"}
@@ -54,54 +63,71 @@ def make_trial(sweep: Sweep, keys: Mapping[str, Any]) -> Trial:
 
 
 def list_trials(sweep: Sweep, document: Document) -> list[Trial]:
-    """Every trial that is known beforehand: all but those that TPE will propose.
+    """List the trials that are known in advance; TPE proposes its trials later.
 
-    What TPE may propose is checked too, by the ends of its ranges.
+    The values that TPE can propose are checked too, by the limits of their ranges.
+
+    Args:
+        sweep: the sweep.
+        document: the sweep file.
+
+    Returns:
+        The trials without duplicates.
 
     Raises:
-        RequestError: no such recipe.
-        RecipeError: every fault that any value of the sweep makes, at its place in the sweep's file.
+        RequestError: a recipe does not exist.
+        RecipeError: all faults of all values, with their lines in the sweep file.
     """
-    combinations = list(itertools.islice(_combinations(sweep), MOST + 1))
-    if len(combinations) > MOST:
-        found, words = f"more than {MOST:,} runs", "fewer values, or a search"
-        raise RecipeError([Fault(document.file, document.lines.get("grid", 0), "grid", found, words)], of="sweep")
+    combinations = list(itertools.islice(_combinations(sweep), MAX_TRIALS + 1))
+    if len(combinations) > MAX_TRIALS:
+        value, allowed = f"more than {MAX_TRIALS:,} runs", "fewer values, or a search"
+        raise RecipeError(
+            [Fault(document.file, document.lines.get("grid", 0), "grid", value, allowed)], subject="sweep"
+        )
     trials: dict[str, Trial] = {}
     faults: list[Fault] = []
-    for number, keys in enumerate([*_ends(sweep), *combinations]):
+    for number, keys in enumerate([*_limits(sweep), *combinations]):
         try:
             trial = make_trial(sweep, keys)
         except RecipeError as error:
-            faults += [fault_in(document, fault) for fault in error.faults]
+            faults += [locate_fault(document, fault) for fault in error.faults]
             continue
-        if number >= len(_ends(sweep)):
+        if number >= len(_limits(sweep)):
             trials.setdefault(trial.id, trial)
     if faults:
-        raise RecipeError(sorted(dict.fromkeys(faults), key=lambda fault: fault.line), of="sweep")
+        raise RecipeError(sorted(dict.fromkeys(faults), key=lambda fault: fault.line), subject="sweep")
     return list(trials.values())
 
 
-MOST = 10_000
-"""Runs of one sweep; more are a slip of the pen."""
+MAX_TRIALS = 10_000
+"""Largest number of trials of one sweep; more are probably a typing error."""
 
 
-def draw(spaces: Mapping[str, Space], shares: Iterable[float]) -> Keys:
-    """A value of each key, from a number in [0, 1) for each."""
-    return {key: _place(space, share) for (key, space), share in zip(spaces.items(), shares, strict=False)}
+def sample_keys(spaces: Mapping[str, Space], shares: Iterable[float]) -> KeyValues:
+    """Map numbers in [0, 1) to values of the keys.
+
+    Args:
+        spaces: range or choices of each key.
+        shares: one number in [0, 1) per key.
+
+    Returns:
+        Values by key.
+    """
+    return {key: _value_at(space, share) for (key, space), share in zip(spaces.items(), shares, strict=False)}
 
 
-def within(space: Space, value: Any) -> bool:
-    """Whether a value may be drawn."""
+def is_in_space(space: Space, value: Any) -> bool:
+    """Return True if a value lies in a range or is one of the choices."""
     (kind, values), *_ = space.items()
     return value in values if kind == "choice" else bool(values[0] <= value <= values[1])
 
 
-def tidy(value: float, low: float, high: float) -> float:
-    """Four digits, as one would write it by hand, within the limits."""
+def round_to_four_digits(value: float, low: float, high: float) -> float:
+    """Round a value to four significant digits, within the limits."""
     return min(max(float(f"{value:.4g}"), low), high)
 
 
-def _place(space: Space, share: float) -> Any:
+def _value_at(space: Space, share: float) -> Any:
     (kind, values), *_ = space.items()
     if kind == "choice":
         return values[int(share * len(values))]
@@ -109,33 +135,33 @@ def _place(space: Space, share: float) -> Any:
     if kind == "integer":
         return low + int(share * (high - low + 1))
     if kind == "log":
-        return tidy(low * math.exp(share * math.log(high / low)), low, high)
-    return tidy(low + share * (high - low), low, high)
+        return round_to_four_digits(low * math.exp(share * math.log(high / low)), low, high)
+    return round_to_four_digits(low + share * (high - low), low, high)
 
 
-def _combinations(sweep: Sweep) -> Iterator[Keys]:
+def _combinations(sweep: Sweep) -> Iterator[KeyValues]:
     recipes = [{"recipe": name} for name in sweep.recipes] if len(sweep.recipes) > 1 else [{}]
     grid = [dict(zip(sweep.grid, values, strict=True)) for values in itertools.product(*sweep.grid.values())]
     seeds = [{"seed": seed} for seed in sweep.seeds] if sweep.seeds is not None else [{}]
-    parts: Sequence[list[Keys]] = (recipes, sweep.cases or [{}], grid, _draws(sweep), seeds)
-    for combination in itertools.product(*parts):
-        yield {key: value for part in combination for key, value in part.items()}
+    factors: Sequence[list[KeyValues]] = (recipes, sweep.cases or [{}], grid, _draws(sweep), seeds)
+    for combination in itertools.product(*factors):
+        yield {key: value for values in combination for key, value in values.items()}
 
 
-def _draws(sweep: Sweep) -> list[Keys]:
-    """Of the random search, each by its number: more draws later keep the first ones."""
+def _draws(sweep: Sweep) -> list[KeyValues]:
+    """Return the draws of a random search; draw n depends on (seed, n), so more trials keep the first ones."""
     if not sweep.search:
         return [{}]
     if sweep.method == "tpe":
         return []
     generators = (np.random.default_rng((sweep.seed, number)) for number in range(sweep.trials or 0))
-    return [draw(sweep.search, generator.random(len(sweep.search)).tolist()) for generator in generators]
+    return [sample_keys(sweep.search, generator.random(len(sweep.search)).tolist()) for generator in generators]
 
 
-def _ends(sweep: Sweep) -> list[Keys]:
-    """The limits of the search, so that what is wrong with them is found before anything runs."""
+def _limits(sweep: Sweep) -> list[KeyValues]:
+    """Return the limits and choices of the search, to check them before any run starts."""
     if not sweep.search:
         return []
-    lowest, highest = (draw(sweep.search, itertools.repeat(share)) for share in (0.0, 1 - 1e-12))
+    lowest, highest = (sample_keys(sweep.search, itertools.repeat(share)) for share in (0.0, 1 - 1e-12))
     choices = [(key, value) for key, space in sweep.search.items() for value in space.get("choice", ())]
     return [lowest, highest, *(lowest | {key: value} for key, value in choices)]

@@ -3,8 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.sweep.figures import draw_figures, panels
-from rsft.sweep.outcome import Outcome
+from rsft.sweep.figures import draw_figures, make_panels
+from rsft.sweep.outcome import TrialOutcome
 from rsft.sweep.results import mean_over_seeds, results_table, write_results
 from rsft.sweep.schema import Sweep
 
@@ -12,25 +12,29 @@ SWEEP = Sweep(recipe="r", grid={"peft.positions": ["q", 1], "peft.scale": [0.5, 
 
 
 def outcomes(sweep=SWEEP, failed=("q", "1/r")):
-    found = {}
+    by_id = {}
     for row, position in enumerate(sweep.grid["peft.positions"]):
         for column, scale in enumerate(sweep.grid["peft.scale"]):
             for seed in sweep.seeds or [0]:
                 keys = {"peft.positions": position, "peft.scale": scale, "seed": seed}
                 value = 0.5 + 0.1 * row + 0.05 * column + 0.01 * seed
                 metrics = {"val_macro": value, "val_tail": 1 - value, "val_loss": 2.0}
-                bad = (position, scale) == failed
-                outcome = Outcome(keys, "failed", "the loss is nan") if bad else Outcome(keys, "done", "", metrics, 9.0)
-                found[f"{position}{column}{seed}"] = outcome
-    return found
+                is_failed = (position, scale) == failed
+                outcome = (
+                    TrialOutcome(keys, "failed", "the loss is nan")
+                    if is_failed
+                    else TrialOutcome(keys, "done", "", metrics, 9.0)
+                )
+                by_id[f"{position}{column}{seed}"] = outcome
+    return by_id
 
 
-def test_a_row_a_trial_that_parquet_holds(tmp_path):
+def test_table_has_one_row_per_trial(tmp_path):
     table = results_table(SWEEP, outcomes())
     write_results(tmp_path, SWEEP, table, ["val_loss"])
     again = pd.read_parquet(tmp_path / "results.parquet")
     assert list(again)[:6] == ["id", "peft.positions", "peft.scale", "seed", "status", "reason"]
-    assert again["peft.scale"].tolist()[:6] == ["0.5", "0.5", "1", "1", "1/r", "1/r"]  # text, for one of them is
+    assert again["peft.scale"].tolist()[:6] == ["0.5", "0.5", "1", "1", "1/r", "1/r"]  # text, because one of them is
     assert again["peft.positions"].unique().tolist() == ["q", "1"] and again["seed"].tolist() == [0, 1] * 6
     assert again["status"].value_counts().to_dict() == {"done": 10, "failed": 2}
     lines = (tmp_path / "results.md").read_text().splitlines()
@@ -39,35 +43,41 @@ def test_a_row_a_trial_that_parquet_holds(tmp_path):
     assert lines[-1] == "Failed: peft.positions q, peft.scale 1/r, seed 1: the loss is nan"
 
 
-def test_heat_map_in_the_order_of_the_grid():
+def test_heat_map_has_the_order_of_the_grid():
     table = results_table(SWEEP, outcomes(failed=("1", 0.5)))
-    (panel,) = panels(SWEEP, mean_over_seeds(table, ["peft.positions", "peft.scale"], ["val_macro"]), ["val_macro"])
-    assert panel.down == ("peft.positions", ["q", "1"]) and panel.across == ("peft.scale", ["0.5", "1", "1/r"])
+    (panel,) = make_panels(
+        SWEEP, mean_over_seeds(table, ["peft.positions", "peft.scale"], ["val_macro"]), ["val_macro"]
+    )
+    assert panel.rows == ("peft.positions", ["q", "1"]) and panel.columns == ("peft.scale", ["0.5", "1", "1/r"])
     np.testing.assert_allclose(panel.values, [[0.505, 0.555, 0.605], [0.605, 0.655, 0.705]])
     assert panel.optima("max") == [(1, 2)] and panel.optima("min") == [(0, 0)]
 
 
-def test_what_failed_is_a_hole():
+def test_failed_trials_are_missing_in_the_heat_map():
     table = results_table(SWEEP, outcomes())
-    (panel,) = panels(SWEEP, mean_over_seeds(table, ["peft.positions", "peft.scale"], ["val_macro"]), ["val_macro"])
+    (panel,) = make_panels(
+        SWEEP, mean_over_seeds(table, ["peft.positions", "peft.scale"], ["val_macro"]), ["val_macro"]
+    )
     assert np.isnan(panel.values[0, 2]) and np.isfinite(panel.values).sum() == 5 and panel.optima("max") == [(1, 2)]
 
 
-def test_of_a_single_key_measures_go_across():
+def test_measures_are_the_columns_of_a_single_key():
     sweep = Sweep(recipe="r", grid={"peft.positions": ["q", "v"]})
-    made = {
-        name: Outcome({"peft.positions": name}, "done", "", {"val_head": head, "val_tail": tail})
+    trial_outcomes = {
+        name: TrialOutcome({"peft.positions": name}, "done", "", {"val_head": head, "val_tail": tail})
         for name, head, tail in (("q", 0.9, 0.2), ("v", 0.8, 0.3))
     }
     measures = ["val_head", "val_tail"]
-    (panel,) = panels(sweep, mean_over_seeds(results_table(sweep, made), ["peft.positions"], measures), measures)
+    (panel,) = make_panels(
+        sweep, mean_over_seeds(results_table(sweep, trial_outcomes), ["peft.positions"], measures), measures
+    )
     assert panel.optima("max") == [(0, 0), (1, 1)]
 
 
-def test_a_panel_for_each_measure_and_for_what_is_on_neither_axis():
+def test_each_measure_and_other_key_has_a_panel():
     sweep = Sweep(recipe=["a", "b"], grid={"peft.rank": [2, 4], "peft.scale": [1.0, 2.0]}, y="peft.scale")
-    made = {
-        f"{name}{rank}{scale}": Outcome(
+    trial_outcomes = {
+        f"{name}{rank}{scale}": TrialOutcome(
             {"recipe": name, "peft.rank": rank, "peft.scale": scale},
             "done",
             "",
@@ -78,33 +88,33 @@ def test_a_panel_for_each_measure_and_for_what_is_on_neither_axis():
         for scale in (1.0, 2.0)
     }
     measures = ["macro", "tail"]
-    means = mean_over_seeds(results_table(sweep, made), ["recipe", "peft.rank", "peft.scale"], measures)
-    found = panels(sweep, means, measures)
-    assert [panel.title for panel in found] == ["a, macro", "a, tail", "b, macro", "b, tail"]
-    np.testing.assert_allclose(found[2].values, [[0.2, 0.4], [0.4, 0.8]])
-    assert found[0].down[0] == "peft.scale" and found[0].across[0] == "peft.rank"
+    means = mean_over_seeds(results_table(sweep, trial_outcomes), ["recipe", "peft.rank", "peft.scale"], measures)
+    maps = make_panels(sweep, means, measures)
+    assert [panel.title for panel in maps] == ["a, macro", "a, tail", "b, macro", "b, tail"]
+    np.testing.assert_allclose(maps[2].values, [[0.2, 0.4], [0.4, 0.8]])
+    assert maps[0].rows[0] == "peft.scale" and maps[0].columns[0] == "peft.rank"
 
 
 @pytest.mark.parametrize("search", [False, True])
-def test_pictures(tmp_path, search):
-    sweep, made = SWEEP, outcomes()
+def test_figures(tmp_path, search):
+    sweep, trial_outcomes = SWEEP, outcomes()
     if search:
         sweep = Sweep(
             recipe="r", search={"train.lr": {"log": [1e-3, 1.0]}, "peft.rank": {"integer": [1, 9]}}, trials=30
         )
         rates = np.geomspace(1e-3, 1, 30)
-        made = {
-            str(i): Outcome({"train.lr": lr, "peft.rank": 1 + i % 9}, "done", "", {"val_macro": 0.1}, 1.0)
+        trial_outcomes = {
+            str(i): TrialOutcome({"train.lr": lr, "peft.rank": 1 + i % 9}, "done", "", {"val_macro": 0.1}, 1.0)
             for i, lr in enumerate(rates)
         }
     folder = tmp_path / "some"
     folder.mkdir()
-    paths = draw_figures(folder, sweep, results_table(sweep, made), ["val_macro"])
+    paths = draw_figures(folder, sweep, results_table(sweep, trial_outcomes), ["val_macro"])
     image = cv2.imread(str(paths["png"]))
     red = (image[..., 2] > 200) & (image[..., 1] < 60) & (image[..., 0] < 60)
     assert red.sum() > 100  # the optimum
     assert paths["svg"].read_text().startswith("<?xml")
 
 
-def test_nothing_is_drawn_of_nothing(tmp_path):
+def test_no_figure_without_a_finished_trial(tmp_path):
     assert draw_figures(tmp_path, SWEEP, results_table(SWEEP, {}), []) == {}

@@ -27,7 +27,7 @@ def sweep_file(tmp_path, recipe_file):
 def faults(path, *overrides):
     with pytest.raises(RecipeError) as caught:
         list_trials(*read_sweep(path, overrides))
-    return [(fault.line, fault.key, fault.found, fault.allowed) for fault in caught.value.faults]
+    return [(fault.line, fault.key, fault.value, fault.allowed) for fault in caught.value.faults]
 
 
 def test_every_combination_is_a_recipe(sweep_file):
@@ -58,7 +58,7 @@ def test_several_recipes(sweep_file, recipe_file):
     assert [(t.recipe.name, t.recipe.train.lr) for t in trials] == [("bars", 0.02), ("other", 0.03)]
 
 
-def test_more_draws_keep_the_first(sweep_file):
+def test_more_trials_keep_the_first_draws(sweep_file):
     text = "recipe: RECIPE\nsearch: {train.lr: {log: [0.001, 1]}, peft.rank: {integer: [1, 8]}}\ntrials: 20"
     trials = list_trials(*read_sweep(sweep_file(text)))
     assert [t.keys for t in list_trials(*read_sweep(sweep_file(text.replace("20", "6"))))] == [
@@ -68,53 +68,57 @@ def test_more_draws_keep_the_first(sweep_file):
     assert min(rates) < 0.01 and max(rates) > 0.1 and ranks <= set(range(1, 9)) and len(ranks) > 4
 
 
-def test_every_fault_at_once_at_its_place(sweep_file):
+def test_all_faults_are_reported_with_their_lines(sweep_file):
     text = SWEEP.replace("1/r", "-1").replace("[q, 1]", "[q, z]").replace("train.epochs: 1", "train.epoch: 1")
     assert faults(sweep_file(text), "train.lr=fast") == [
         (0, "train.lr", "fast", "a number > 0"),
         (2, "train.epoch", "1", "no such key; did you mean train.epochs?"),
-        (4, "peft.positions", "z", "letters of qkvo12"),
+        (4, "peft.positions", "z", "letters of qkvo12, or a list of q | k | v | out | mlp1 | mlp2"),
         (5, "peft.scale", "-1", "a number > 0, or 1/r | learnable, or numbers by pattern of sites"),
     ]
 
 
 def test_faults_of_the_sweep_itself(sweep_file):
     text = "recipe: RECIPE\ntrails: 3\nmetric: best\nsearch:\n  peft.rank: {integer: [4, 2]}\n  train.lr: {log: [0, 1]}"
-    found = faults(sweep_file(text))
-    assert [(line, key) for line, key, *_ in found] == [
+    reported = faults(sweep_file(text))
+    assert [(line, key) for line, key, *_ in reported] == [
         (2, "trails"),
         (3, "metric"),
         (5, "search.peft.rank"),
         (6, "search.train.lr"),
     ]
-    assert found[0][3].startswith("no such key; a sweep has recipe, ") and "val_macro" in found[1][3]
+    assert reported[0][3].startswith("no such key; a sweep has recipe, ") and "val_macro" in reported[1][3]
 
 
 @pytest.mark.parametrize(
-    ("text", "key", "words"),
+    ("text", "key", "allowed"),
     [
         ("recipe: RECIPE", "grid", "something that varies"),
         ("recipe: RECIPE\ngrid: {peft.rank: [1]}\ntrials: 3", "trials", "nothing: without a search"),
         ("recipe: RECIPE\nsearch: {peft.rank: {choice: [1, 2]}}", "trials", "a whole number"),
         ("recipe: RECIPE\ngrid: {peft.rank: [1]}\nx: peft.scale", "x", "peft.rank"),
         ("recipe: RECIPE\ngrid: {peft.rank: [1]}\noverrides: {peft.rank: 3}", "overrides.peft.rank", "not vary"),
-        ("recipe: RECIPE\ngrid: {peft.rank: [1]}\ncases: [{peft.rank: 3}]", "grid.peft.rank", "a key once"),
+        (
+            "recipe: RECIPE\ngrid: {peft.rank: [1]}\ncases: [{peft.rank: 3}]",
+            "grid.peft.rank",
+            "each key in one section only",
+        ),
         (
             "recipe: RECIPE\nmethod: tpe\ntrials: 3\nseeds: [0]\nsearch: {peft.rank: {choice: [1, 2]}}",
             "method",
-            "random where there is a grid",
+            "random, because the sweep has a grid",
         ),
         ("recipe: RECIPE\ngrid: {peft.rank: [0]}", "peft.rank", "a whole number >= 1"),
         ("recipe: RECIPE\nsearch: {train.lr: {uniform: [-1, 1]}}\ntrials: 2", "train.lr", "a number > 0"),
         ("grid: [", "syntax", "valid YAML"),
     ],
 )
-def test_what_the_keys_ask_of_each_other(sweep_file, text, key, words):
-    (found,) = faults(sweep_file(text))
-    assert found[1] == key and words in found[3]
+def test_contradicting_keys(sweep_file, text, key, allowed):
+    (fault,) = faults(sweep_file(text))
+    assert fault[1] == key and allowed in fault[3]
 
 
-def test_a_slip_of_the_pen_is_no_sweep(sweep_file):
+def test_too_many_trials(sweep_file):
     numbers = list(range(200))
-    (found,) = faults(sweep_file(f"recipe: RECIPE\ngrid: {{seed: {numbers}, train.batch_size: {numbers}}}"))
-    assert "10,000" in found[2]
+    (reported,) = faults(sweep_file(f"recipe: RECIPE\ngrid: {{seed: {numbers}, train.batch_size: {numbers}}}"))
+    assert "10,000" in reported[2]

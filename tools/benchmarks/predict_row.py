@@ -1,8 +1,8 @@
-"""One process of tools/benchmarks/predict.py; prints its result as JSON.
+"""Run one process of tools/benchmarks/predict.py, and print its result as JSON.
 
-python -m tools.benchmarks.predict_row make PLACE MODEL CHIPS
-python -m tools.benchmarks.predict_row time PLACE ROW STEPS
-python -m tools.benchmarks.predict_row memory PLACE CHIPS
+python -m tools.benchmarks.predict_row make FOLDER MODEL CHIPS
+python -m tools.benchmarks.predict_row time FOLDER ROW STEPS
+python -m tools.benchmarks.predict_row memory FOLDER CHIPS
 """
 
 from __future__ import annotations
@@ -23,55 +23,72 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from rsft.backbones.simship import NAME
-from rsft.backbones.timm_vits import card
-from rsft.backbones.weights import path_of
-from rsft.data.chips.builder import Plan, build_store
+from rsft.backbones.timm_vits import timm_card
+from rsft.backbones.weights import weights_path
+from rsft.data.chips.builder import StoreDescription, build_store
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import AS_IT_IS
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.errors import WeightsError
-from rsft.inference.engines.engines import CHUNK, Engine, Kind, open_engine, open_file
-from rsft.inference.engines.selection import choose_engine
+from rsft.inference.engines.base import CPU_BATCH_SIZE, REFERENCE, EngineSpec, InferenceFn
 from rsft.inference.export import quantize
-from rsft.inference.export.export import export
+from rsft.inference.export.export import export_bundle
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import Request
+from rsft.inference.predict.request import PredictionRequest
+from rsft.inference.selection.loading import load_engine, load_exported_engine
+from rsft.inference.selection.selection import select_engine
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe
-from rsft.utils.malloc import keep_freed_memory
-from tools.benchmarks.memory import CLASSES, peak, simulated
+from rsft.utils.malloc import retain_freed_memory
+from tools.benchmarks.memory import CLASSES, peak_memory, random_records
 
 MODELS = {"b": "vit_base_patch16_224.augreg_in21k", "s": "vit_small_patch16_224.augreg_in21k", "tiny": NAME}
-KINDS = {
-    "eager": Kind("torch"),
-    "torch": Kind("torch"),
-    "torch-bf16": Kind("torch", "bf16", compiled=True),
-    "onnx": Kind("onnx"),
+SPECS = {
+    "eager": REFERENCE,
+    "torch": REFERENCE,
+    "torch-bf16": EngineSpec("torch", "bf16", compiled=True),
+    "onnx": EngineSpec("onnx"),
+    "openvino": EngineSpec("openvino"),
+    "openvino-bf16": EngineSpec("openvino", "bf16"),
 }
-KINDS |= {"openvino": Kind("openvino"), "openvino-bf16": Kind("openvino", "bf16")}
-SHARES = {"sixth": 1 / 6, "third": 1 / 3}  # of the blocks, beside int8
-LABELLED = 64  # simulated chips that int8 is calibrated on
+SHARES = {"sixth": 1 / 6, "third": 1 / 3}
+"""Share of the blocks that stays in floating point, by the last word of an int8 row."""
+
+LABELED_CHIPS = 64
+"""Simulated chips on which int8 is calibrated."""
 
 
-def make(place: Path, model: str, count: int) -> None:
-    """Weights, a bundle, its data and the chips of the job."""
+def make(folder: Path, model: str, count: int) -> None:
+    """Write weights, a bundle, its data, and the chips of the job.
+
+    Args:
+        folder: an existing folder.
+        model: b, s or tiny.
+        count: number of chips.
+    """
     name, size = MODELS[model], 64 if model == "tiny" else 224
     if name != NAME:
-        found = card(name)
-        assert found is not None
+        card = timm_card(name)
+        assert card is not None
         torch.manual_seed(0)
         vit = timm.create_model(name, num_classes=0)
-        save_file(vit.state_dict(), path_of(found))
-    build_store(place / "data", simulated(LABELLED), Plan("noise", CLASSES, "bench"))
-    bundle(name, size, place / "data").save(place / "bundle")
+        save_file(vit.state_dict(), weights_path(card))
+    build_store(folder / "data", random_records(LABELED_CHIPS), StoreDescription("noise", CLASSES, "bench"))
+    random_bundle(name, size, folder / "data").save(folder / "bundle")
     if model != "tiny":
-        bundle(NAME, 64, place / "data").save(place / "small")
-    write_chips(place / "chips", count, size)
+        random_bundle(NAME, 64, folder / "data").save(folder / "small")
+    write_chips(folder / "chips", count, size)
     print(json.dumps({}))
 
 
-def bundle(backbone: str, size: int, data: Path) -> Bundle:
-    """Not trained: LoRA at all sites and a linear head, both random."""
+def random_bundle(backbone: str, size: int, data: Path) -> Bundle:
+    """Return a bundle with LoRA at all sites and a linear head, both with random weights.
+
+    Args:
+        backbone: name of the encoder.
+        size: size of the network's input in pixels.
+        data: chip store of its recipe.
+    """
     recipe = Recipe.model_validate(
         {
             "name": "bench",
@@ -86,7 +103,7 @@ def bundle(backbone: str, size: int, data: Path) -> Bundle:
     for parameter in classifier.theta:
         torch.nn.init.normal_(parameter, std=0.02)
     contract = Contract(
-        units={"uint8": (AS_IT_IS,) * len(encoder.bands)},
+        units={"uint8": (IDENTITY_STRETCH,) * len(encoder.bands)},
         bands=("gray",),
         planes=encoder.bands,
         crop=None,
@@ -95,89 +112,129 @@ def bundle(backbone: str, size: int, data: Path) -> Bundle:
         std=encoder.std,
     )
     state = classifier.learned_state()
-    return Bundle(recipe, CLASSES, {"head": CLASSES}, (LABELLED,) * len(CLASSES), contract, encoder.sha256, state)
+    return Bundle(recipe, CLASSES, {"head": CLASSES}, (LABELED_CHIPS,) * len(CLASSES), contract, encoder.sha256, state)
 
 
 def write_chips(folder: Path, count: int, size: int) -> None:
-    """PNG files of noise under a smooth ground."""
+    """Write square PNG files of noise on a smooth background.
+
+    Args:
+        folder: is made if missing.
+        count: number of files.
+        size: side in pixels.
+    """
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     for index in range(count):
-        ground = cv2.resize(rng.uniform(40, 200, (4, 4)), (size, size), interpolation=cv2.INTER_CUBIC)
-        pixels = np.clip(ground + rng.normal(0, 8, ground.shape), 0, 255).astype(np.uint8)
+        background = cv2.resize(rng.uniform(40, 200, (4, 4)), (size, size), interpolation=cv2.INTER_CUBIC)
+        pixels = np.clip(background + rng.normal(0, 8, background.shape), 0, 255).astype(np.uint8)
         cv2.imwrite(str(folder / f"{index:06}.png"), pixels)
 
 
-def time_row(place: Path, row: str, steps: int) -> None:
-    """The bare loop before and after the whole job; "eager" is PyTorch as it comes, memory included."""
+def time_row(folder: Path, row: str, steps: int) -> None:
+    """Time the engine alone before and after a whole job, and print the result.
+
+    Args:
+        folder: what `make` wrote.
+        row: name of the row; "eager" is PyTorch without the allocator setting of the command.
+        steps: calls of the engine before and after the job.
+    """
     if row != "eager":
-        keep_freed_memory()  # as the command does
-    file = place / f"export-{row}"
-    if "int8" in row and not file.exists():
-        with mock.patch.object(quantize, "SHARES", (SHARES.get(row.rpartition("-")[2], 0),)):
-            export(place / "bundle", row.partition("-")[0], "int8", file, max_loss=100)
-    asked = ("torch", "fp32") if row == "eager" else (str(file), None) if file.exists() else tuple(KINDS[row][:2])
+        retain_freed_memory()  # as the command does
+    export_path = folder / f"export-{row}"
+    if "int8" in row and not export_path.exists():
+        with mock.patch.object(quantize, "FLOAT_BLOCK_SHARES", (SHARES.get(row.rpartition("-")[2], 0),)):
+            export_bundle(folder / "bundle", row.partition("-")[0], "int8", export_path, max_loss=100)
+    if row == "eager":
+        options = (REFERENCE.engine, REFERENCE.precision)
+    else:
+        options = (str(export_path), None) if export_path.exists() else tuple(SPECS[row][:2])
     try:
-        run, contract, difference = ready(place, row, file)
-    except WeightsError as error:  # it says something else than PyTorch: nobody would get to run it
+        infer, contract, difference = load_row(folder, row, export_path)
+    except WeightsError as error:  # its outputs differ from PyTorch's, so rsft would not use it
         print(f"{row} is left out: {error}", file=sys.stderr)
         print(json.dumps({}))
         return
-    before = passes(run, contract, steps)
-    told = whole(place, *asked)
-    print(json.dumps(told | {"bare": before + passes(run, contract, steps), "difference": difference}))
+    before = time_engine(infer, contract, steps)
+    result = time_job(folder, *options)
+    print(json.dumps(result | {"bare": before + time_engine(infer, contract, steps), "difference": difference}))
 
 
-def ready(place: Path, row: str, file: Path) -> tuple[Engine, Contract, float]:
-    """The engine, its contract, and the largest difference from PyTorch in float32."""
-    found = Bundle.load(place / "bundle")
-    images = noise(found.contract)
-    wanted = open_engine(found, KINDS["eager"], "cpu").run(images[:4]).logits
-    run = (open_file(found, file) if file.exists() else open_engine(found, KINDS[row], "cpu")).run
-    return run, found.contract, float(np.abs(run(images)[0][:4] - wanted).max())
+def load_row(folder: Path, row: str, export_path: Path) -> tuple[InferenceFn, Contract, float]:
+    """Load an engine, and compare it with PyTorch in float32.
+
+    Args:
+        folder: what `make` wrote.
+        row: name of the row.
+        export_path: export to load, if it exists.
+
+    Returns:
+        The engine, its contract, and the largest difference of a logit.
+    """
+    bundle = Bundle.load(folder / "bundle")
+    images = noise(bundle.contract)
+    expected = load_engine(bundle, REFERENCE, "cpu").infer(images[:4]).logits
+    exported = export_path.exists()
+    loaded = load_exported_engine(bundle, export_path) if exported else load_engine(bundle, SPECS[row], "cpu")
+    return loaded.infer, bundle.contract, float(np.abs(loaded.infer(images).logits[:4] - expected).max())
 
 
-def passes(run: Engine, contract: Contract, steps: int) -> list[float]:
-    """Images a second of every pass of the bare loop."""
+def time_engine(infer: InferenceFn, contract: Contract, steps: int) -> list[float]:
+    """Return images per second for each of `steps` calls of an engine."""
     images = noise(contract)
-    run(images)
-    return [CHUNK / seconds(lambda: run(images)) for _ in range(steps)]
+    infer(images)
+    return [CPU_BATCH_SIZE / seconds(lambda: infer(images)) for _ in range(steps)]
 
 
 def noise(contract: Contract) -> NDArray[np.float32]:
-    """A pass of images that lie ready."""
-    shape = (CHUNK, len(contract.planes), contract.size, contract.size)
+    """Return a batch of random network inputs."""
+    shape = (CPU_BATCH_SIZE, len(contract.planes), contract.size, contract.size)
     return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
-def whole(place: Path, engine: str, precision: str | None) -> dict[str, object]:
-    """Chips a second of a job, and the seconds that its engine takes to open, which are not counted."""
-    opening: list[float] = []
+def time_job(folder: Path, engine: str, precision: str | None) -> dict[str, object]:
+    """Time a whole job without the loading of its engine.
 
-    def timed(*arguments: Any) -> Any:
+    Args:
+        folder: what `make` wrote.
+        engine: an engine, or the path of an export.
+        precision: number type; None for an export.
+
+    Returns:
+        "predict": chips per second; "open": seconds for loading the engine.
+    """
+    loading: list[float] = []
+
+    def select(*arguments: Any) -> Any:
         start = time.perf_counter()
-        chosen = choose_engine(*arguments)
-        opening.append(time.perf_counter() - start)
-        return chosen
+        selected = select_engine(*arguments)
+        loading.append(time.perf_counter() - start)
+        return selected
 
-    chips, request = place / "chips", Request(device="cpu", engine=engine, precision=precision, overwrite=True)
-    with mock.patch("rsft.inference.predict.job.choose_engine", timed):
-        took = seconds(lambda: predict(place / "bundle", [chips], place / "out.gpkg", request))
-    return {"predict": sum(1 for _ in chips.iterdir()) / (took - opening[0]), "open": opening[0]}
+    chips = folder / "chips"
+    request = PredictionRequest(device="cpu", engine=engine, precision=precision, overwrite=True)
+    with mock.patch("rsft.inference.predict.job.select_engine", select):
+        duration = seconds(lambda: predict(folder / "bundle", [chips], folder / "out.gpkg", request))
+    return {"predict": sum(1 for _ in chips.iterdir()) / (duration - loading[0]), "open": loading[0]}
 
 
-def take_memory(place: Path, count: int) -> None:
-    """Of a job of small chips, as the command runs it."""
-    keep_freed_memory()
-    small = place / "small" if (place / "small").exists() else place / "bundle"
-    chips = place / f"small-{count}"
+def take_memory(folder: Path, count: int) -> None:
+    """Print the peak memory of a job of small chips, run as the command runs it.
+
+    Args:
+        folder: what `make` wrote.
+        count: number of chips.
+    """
+    retain_freed_memory()
+    bundle_dir = folder / "small" if (folder / "small").exists() else folder / "bundle"
+    chips = folder / f"small-{count}"
     write_chips(chips, count, 64)
-    predict(small, [chips], place / f"{count}.gpkg", Request(device="cpu", engine="torch"))
-    print(json.dumps({"peak": peak()}))
+    predict(bundle_dir, [chips], folder / f"{count}.gpkg", PredictionRequest(device="cpu", engine="torch"))
+    print(json.dumps({"peak": peak_memory()}))
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Of one call."""
+    """Return the duration of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from rsft.cli.display.sweep_live import Board
-from rsft.sweep.outcome import Outcome
+from rsft.cli.display.sweep_live import SweepDisplay
+from rsft.sweep.outcome import TrialOutcome
 from rsft.sweep.schema import Sweep
 
 SWEEP = Sweep(recipe="r", grid={"peft.rank": [2, 4], "peft.scale": [0.5, 1.0]})
@@ -15,13 +15,13 @@ def keys(rank, scale):
 
 
 def done(rank, scale, value):
-    return Outcome(keys(rank, scale), "done", "", {"val_macro": value}, 61.4)
+    return TrialOutcome(keys(rank, scale), "done", "", {"val_macro": value}, 61.4)
 
 
 @pytest.fixture
 def board():
     def make(**how):
-        return Board(SWEEP, 4, {"a": done(2, 0.5, 0.25)}, Console(file=io.StringIO(), width=100, **how))
+        return SweepDisplay(SWEEP, 4, {"a": done(2, 0.5, 0.25)}, Console(file=io.StringIO(), width=100, **how))
 
     return make
 
@@ -29,11 +29,11 @@ def board():
 def test_a_line_for_each_trial_in_a_log(board):
     with board(force_terminal=False) as shown:
         for name, rank, scale in (("b", 2, 1.0), ("c", 4, 0.5), ("d", 4, 1.0)):
-            shown.began(name, keys(rank, scale))
-        shown.told("b", {"epoch": 0, "val_macro": None})
-        shown.ended("b", done(2, 1.0, 0.755))
-        shown.ended("c", Outcome(keys(4, 0.5), "failed", "the loss is [nan]"))
-        shown.ended("d", None)
+            shown.on_start(name, keys(rank, scale))
+        shown.on_epoch("b", {"epoch": 0, "val_macro": None})
+        shown.on_end("b", done(2, 1.0, 0.755))
+        shown.on_end("c", TrialOutcome(keys(4, 0.5), "failed", "the loss is [nan]"))
+        shown.on_end("d", None)
     assert shown.console.file.getvalue().splitlines() == [
         "2/4  peft.rank 2  peft.scale 1.0  val_macro 75.5  61 s",
         "3/4  peft.rank 4  peft.scale 0.5  failed: the loss is [nan]",
@@ -43,10 +43,10 @@ def test_a_line_for_each_trial_in_a_log(board):
 
 def test_a_table_in_a_terminal_best_first(board):
     with board(force_terminal=True) as shown:
-        shown.began("b", keys(2, 1.0))
-        shown.began("c", keys(4, 0.5))
-        shown.ended("b", done(2, 1.0, 0.755))
-        shown.told("c", {"epoch": 2, "val_macro": 0.5})
+        shown.on_start("b", keys(2, 1.0))
+        shown.on_start("c", keys(4, 0.5))
+        shown.on_end("b", done(2, 1.0, 0.755))
+        shown.on_epoch("c", {"epoch": 2, "val_macro": 0.5})
         rendered = Console(file=io.StringIO(), width=100)
         rendered.print(shown._render())
     title, _, running, best, other = rendered.file.getvalue().splitlines()
@@ -58,8 +58,9 @@ def test_a_table_in_a_terminal_best_first(board):
 def test_the_smallest_loss_is_best():
     sweep = Sweep(recipe="r", grid={"peft.rank": [2, 4]}, metric="val_loss", mode="min")
     over = {
-        str(rank): Outcome({"peft.rank": rank}, "done", "", {"val_loss": loss}) for rank, loss in ((2, 1.5), (4, 0.5))
+        str(rank): TrialOutcome({"peft.rank": rank}, "done", "", {"val_loss": loss})
+        for rank, loss in ((2, 1.5), (4, 0.5))
     }
     rendered = Console(file=io.StringIO(), width=100)
-    rendered.print(Board(sweep, 2, over, rendered)._render())
+    rendered.print(SweepDisplay(sweep, 2, over, rendered)._render())
     assert rendered.file.getvalue().splitlines()[2].split() == ["4", "0.500", "0", "s"]
