@@ -1,4 +1,4 @@
-"""`rsft report`: the page of a run made again, and runs side by side."""
+"""The commands `rsft report run` and `rsft report compare`."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from rsft.errors import RequestError
 
 
 class _RunByDefault(TyperGroup):
-    """`rsft report RUN` is `rsft report run RUN`."""
+    """A command group in which `rsft report RUN` means `rsft report run RUN`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        known = {*self.commands, *ctx.help_option_names}
-        return super().parse_args(ctx, args if not args or args[0] in known else ["run", *args])
+        names = {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, args if not args or args[0] in names else ["run", *args])
 
 
 app = typer.Typer(
-    cls=_RunByDefault, help="The page of a run again, from its files (rsft report RUN), or runs side by side."
+    cls=_RunByDefault, help="Write the HTML report of a run again (rsft report RUN), or compare runs on one page."
 )
 
 
 @app.command("run")
 def report_run(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, RUNS/<recipe>/<number>.")],
-    data: Annotated[Path | None, typer.Option(help="Where its chips are now; where they were if left out.")] = None,
+    run: Annotated[Path, typer.Argument(help="Run folder: RUNS/<recipe>/<number>.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the chip store (default: where it was during the run).")
+    ] = None,
     no_pictures: Annotated[
-        bool, typer.Option("--no-pictures", help="No pictures of chips: the page can go where the images must not.")
+        bool, typer.Option("--no-pictures", help="Leave pictures of chips out, to share the page without the images.")
     ] = False,
 ) -> None:
-    """Write RUN/report.html again, from the files of the run alone. `rsft report RUN` does the same."""
+    """Write RUN/report.html again from the files of the run. `rsft report RUN` does the same."""
     from rsft.evaluation.report.run_page import write_report
 
-    with progress() as told:
-        path = write_report(run, data, pictures=not no_pictures, progress=told)
+    with progress() as report:
+        path = write_report(run, data, pictures=not no_pictures, progress=report)
     show_paths({"report": path})
 
 
 @app.command("compare")
 def report_compare(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Folders of runs; the first is what the others are compared with.")
-    ],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders. The other runs are compared with the first one.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("comparison.html"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace it where it is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
 ) -> None:
-    """Put runs side by side on one page: accuracy, paired differences, accuracy against cost, and their recipes."""
+    """Compare runs on one page: accuracy, paired differences, accuracy against cost, and the recipes."""
     from rsft.evaluation.report.comparison_page import write_comparison
 
     if out.exists() and not overwrite:
-        raise RequestError("the page is there already", out, "choose another name, or --overwrite")
+        raise RequestError("the page exists already", out, "choose another name, or use --overwrite")
     show_paths({"comparison": write_comparison(runs, out)})

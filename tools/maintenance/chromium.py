@@ -1,4 +1,4 @@
-"""A page of ours in headless Chromium, to look at and to photograph."""
+"""Open HTML pages in headless Chromium and take screenshots of them."""
 
 from __future__ import annotations
 
@@ -17,35 +17,52 @@ from rsft.errors import RequestError
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-PICTURES = Path(__file__).parents[2] / "docs"
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+PICTURES_DIR = Path(__file__).parents[2] / "docs"
+"""Where the pictures of the documentation are."""
+
+EXECUTABLES = ("chromium", "chromium-browser", "google-chrome")
+"""Names under which Chromium is installed."""
 
 
 class View(NamedTuple):
-    """A picture: the window in CSS pixels, pixels in each of them, and what the page shows ("" as it opens)."""
+    """A screenshot.
+
+    Attributes:
+        width, height: of the window in CSS pixels.
+        scale: device pixels per CSS pixel.
+        scheme: the color scheme that the page is told to use.
+        state: what the page shows; "" for the page as it opens.
+    """
 
     width: int
     height: int
     scale: float
     scheme: Literal["light", "dark"]
-    shows: str = ""
+    state: str = ""
 
 
 def find_chromium() -> str | None:
-    """The path of a Chromium of this machine; CHROMIUM names another."""
-    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    """Return the path of the installed Chromium; the environment variable CHROMIUM overrides it."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, EXECUTABLES)), None)
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A headless browser without a network.
+    """Run a headless browser without a network.
+
+    Yields:
+        The browser.
 
     Raises:
-        RequestError: there is none here.
+        RequestError: Chromium is not installed.
     """
     path = find_chromium()
     if path is None:
-        raise RequestError("there is no Chromium", ", ".join(NAMES), "apt-get install chromium, or set CHROMIUM")
+        raise RequestError(
+            "Chromium was not found",
+            ", ".join(EXECUTABLES),
+            "install it with apt-get install chromium, or set CHROMIUM",
+        )
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -57,8 +74,17 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, page: Path, view: View) -> Iterator[Page]:
-    """A page in a window of its own."""
+def open_page(browser: Browser, page: Path, view: View) -> Iterator[Page]:
+    """Open a page in a new window.
+
+    Args:
+        browser: from `chromium`.
+        page: the HTML file.
+        view: size and color scheme of the window.
+
+    Yields:
+        The window.
+    """
     context = browser.new_context(
         viewport={"width": view.width, "height": view.height},
         device_scale_factor=view.scale,
@@ -73,8 +99,14 @@ def opened(browser: Browser, page: Path, view: View) -> Iterator[Page]:
         context.close()
 
 
-def shrunk(png: bytes, colours: int = 256, method: Image.Quantize = Image.Quantize.MEDIANCUT) -> bytes:
-    """A picture with its colours reduced."""
+def reduce_colors(png: bytes, colors: int = 256, method: Image.Quantize = Image.Quantize.MEDIANCUT) -> bytes:
+    """Reduce the number of colors of a picture.
+
+    Args:
+        png: the picture.
+        colors: largest number of colors.
+        method: how Pillow chooses them.
+    """
     picture, out = Image.open(io.BytesIO(png)), io.BytesIO()
-    picture.convert("RGB").quantize(colours, method, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    picture.convert("RGB").quantize(colors, method, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()

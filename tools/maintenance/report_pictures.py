@@ -1,4 +1,4 @@
-"""Photograph a report in headless Chromium: the pictures of docs/report.md.
+"""Take the screenshots of docs/report.md in headless Chromium.
 
 python -m tools.maintenance.report_pictures runs/mstar_lt_metalora/001
 """
@@ -12,12 +12,13 @@ import typer
 
 from rsft.evaluation.report.run_page import write_report
 from rsft.utils.atomic_files import write_bytes
-from tools.maintenance.chromium import PICTURES, View, chromium, opened, shrunk
+from tools.maintenance.chromium import PICTURES_DIR, View, chromium, open_page, reduce_colors
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-CHIP = 12  # of the map
+CHIP_NUMBER = 12
+"""Number of the chip of the map that is shown."""
 
 VIEWS = {
     "report-desktop-light": View(1280, 1500, 1, "light"),
@@ -27,26 +28,32 @@ VIEWS = {
 }
 
 
-def photograph(browser: Browser, page: Path, view: View) -> bytes:
-    """A PNG of a page with a section at its top, its colours reduced to 256."""
-    with opened(browser, page, view) as window:
-        if view.shows == "features":  # with a chip shown
-            for _ in range(CHIP):
+def take_screenshot(browser: Browser, page: Path, view: View) -> bytes:
+    """Return a screenshot as a PNG with 256 colors.
+
+    Args:
+        browser: from `chromium`.
+        page: the report.
+        view: of the page; its state is the section at the top.
+    """
+    with open_page(browser, page, view) as window:
+        if view.state == "features":  # select a chip
+            for _ in range(CHIP_NUMBER):
                 window.locator(".focus").last.press("ArrowRight")
-        if view.shows:
-            window.evaluate("id => document.getElementById(id).scrollIntoView()", view.shows)
-        return shrunk(window.screenshot())
+        if view.state:
+            window.evaluate("id => document.getElementById(id).scrollIntoView()", view.state)
+        return reduce_colors(window.screenshot())
 
 
 def main(
-    run: Annotated[Path, typer.Argument(help="Folder of a run that was evaluated.")],
-    out: Annotated[Path, typer.Option(help="Where the pictures go.")] = PICTURES,
+    run: Annotated[Path, typer.Argument(help="Folder of an evaluated run.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = PICTURES_DIR,
 ) -> None:
-    """Write the report of a run, and pictures of it: desktop and phone, light and dark."""
+    """Write the report of a run and take screenshots of it: desktop and phone, light and dark."""
     page = write_report(run)
     with chromium() as browser:
         for name, view in VIEWS.items():
-            picture = photograph(browser, page, view)
+            picture = take_screenshot(browser, page, view)
             write_bytes(out / f"{name}.png", picture)
             typer.echo(f"{name}.png  {len(picture) / 1e3:,.0f} kB")
 

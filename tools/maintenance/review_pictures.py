@@ -24,7 +24,7 @@ from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.predict.scene_plan import SceneQuery
 from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.utils.atomic_files import write_bytes, write_text
-from tools.maintenance.chromium import PICTURES, View, chromium, opened, shrunk
+from tools.maintenance.chromium import PICTURES_DIR, View, chromium, open_page, reduce_colors
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -92,7 +92,7 @@ def make_page(bundle: Path, folder: Path) -> Path:
     return page
 
 
-def photograph(browser: Browser, page: Path, view: View) -> bytes:
+def take_screenshot(browser: Browser, page: Path, view: View) -> bytes:
     """Take a picture of a page on which three chips are labeled, and a fourth may be open.
 
     Args:
@@ -103,11 +103,11 @@ def photograph(browser: Browser, page: Path, view: View) -> bytes:
     Returns:
         A PNG of 128 colors.
     """
-    with opened(browser, page, view) as window:
+    with open_page(browser, page, view) as window:
         _label(window)
-        if view.shows != "chip":
+        if view.state != "chip":
             window.keyboard.press("Escape")
-        return shrunk(
+        return reduce_colors(
             window.screenshot(), 128, Image.Quantize.MAXCOVERAGE
         )  # keeps rare colors, such as those of the classes
 
@@ -121,13 +121,13 @@ def _label(page: Page) -> None:
 
 def main(
     bundle: Annotated[Path, typer.Argument(help="A bundle of `rsft prepare demo`, or the folder of its run.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = PICTURES,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = PICTURES_DIR,
 ) -> None:
     """Simulate a scene, classify its ships, and take pictures of the page: desktop and phone, light and dark."""
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         page = make_page(bundle, Path(folder))
         for name, view in VIEWS.items():
-            picture = photograph(browser, page, view)
+            picture = take_screenshot(browser, page, view)
             write_bytes(out / f"{name}.png", picture)
             typer.echo(f"{name}.png  {len(picture) / 1e3:,.0f} kB")
 

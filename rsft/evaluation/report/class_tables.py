@@ -30,7 +30,14 @@ class ClassRow:
 
 
 def order_by_training(evaluation: Evaluation) -> list[int]:
-    """Return class indices from head to tail, within a group by falling training count."""
+    """Order the classes from head to tail, within a group by falling training count.
+
+    Args:
+        evaluation: of the run.
+
+    Returns:
+        (C,) class indices; classes without a group come last.
+    """
     rank = {index: number for number, group in enumerate(GROUPS) for index in evaluation.groups.get(group, [])}
     counts = evaluation.train_counts
     return sorted(range(len(counts)), key=lambda index: (rank.get(index, len(GROUPS)), -counts[index]))
@@ -47,7 +54,14 @@ def group_of_class(evaluation: Evaluation, index: int) -> str:
 
 
 def class_rows(evaluation: Evaluation) -> list[ClassRow]:
-    """Return one row per class, from head to tail."""
+    """Return the table of classes.
+
+    Args:
+        evaluation: of the run.
+
+    Returns:
+        One row per class, from head to tail.
+    """
     summary = evaluation.summary
     return [
         ClassRow(

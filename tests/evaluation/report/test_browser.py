@@ -1,4 +1,4 @@
-"""The report in headless Chromium, as a reader uses it."""
+"""Use the report in headless Chromium like a reader."""
 
 import io
 import shutil
@@ -13,7 +13,7 @@ from rsft.evaluation.report.run_page import write_report
 from tests.helpers.browsing import needs_chromium, page_opener
 from tests.helpers.fake_run import write_fake_run
 from tools.maintenance.chromium import chromium
-from tools.maintenance.report_pictures import VIEWS, photograph
+from tools.maintenance.report_pictures import VIEWS, take_screenshot
 
 pytestmark = needs_chromium
 
@@ -120,7 +120,7 @@ def test_the_gallery_sorts_and_filters(open_page, report):
     assert {card.get_attribute("data-predicted") for card in cards.all()} == {"cargo"}
     form.get_by_label("Confidence from").fill("100")
     form.get_by_label("to", exact=True).fill("10")
-    assert cards.count() == 0 and page.get_by_text("No chip fits").is_visible()
+    assert cards.count() == 0 and page.get_by_text("No chip matches").is_visible()
     form.get_by_role("button", name="Reset").click()
     page.get_by_text("144 of 144 chips").wait_for()  # the form is reset after the click
 
@@ -185,6 +185,6 @@ def test_without_scripts_only_controls_are_hidden(open_page, report):
 
 def test_pictures_for_the_docs(browser, report):
     for name in ("report-desktop-light", "report-phone-dark"):
-        picture = photograph(browser, report, VIEWS[name])
+        picture = take_screenshot(browser, report, VIEWS[name])
         assert len(picture) < 300_000
         assert Image.open(io.BytesIO(picture)).width == VIEWS[name].width * VIEWS[name].scale

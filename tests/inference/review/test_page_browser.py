@@ -18,7 +18,7 @@ from rsft.inference.predict.scene_plan import SceneQuery
 from tests.helpers.browsing import needs_chromium, page_opener
 from tests.helpers.scenes import UTM, brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
 from tools.maintenance.chromium import chromium
-from tools.maintenance.review_pictures import VIEWS, make_scene, photograph
+from tools.maintenance.review_pictures import VIEWS, make_scene, take_screenshot
 
 pytestmark = needs_chromium
 
@@ -172,7 +172,7 @@ def test_fits_in_light_and_dark(open_review, width, scheme):
 
 def test_pictures_for_the_docs(browser, made, tmp_path):
     for name in ("review-desktop-dark", "review-phone-light"):
-        picture = photograph(browser, made[0], VIEWS[name])
+        picture = take_screenshot(browser, made[0], VIEWS[name])
         assert len(picture) < 300_000
         assert Image.open(io.BytesIO(picture)).width == VIEWS[name].width * VIEWS[name].scale
     scene, ships = make_scene(tmp_path, side=300)

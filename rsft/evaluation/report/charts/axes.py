@@ -90,6 +90,9 @@ class Axes:
         Args:
             values: where the lines are.
             text: formats a value.
+
+        Returns:
+            All lines, then all labels.
         """
         ys = [self.y.at(value) for value in values]
         lines = [svg_line(self.left, y, self.right, y, class_="rule") for y in ys]
@@ -105,6 +108,9 @@ class Axes:
             values: where the lines are.
             text: formats a value.
             gap: distance of the text's baseline from the bottom edge.
+
+        Returns:
+            All lines, then all labels.
         """
         xs = [self.x.at(value) for value in values]
         lines = [svg_line(x, self.top, x, self.bottom, class_="rule") for x in xs]
@@ -117,6 +123,9 @@ class Axes:
             values: where the labels are.
             text: formats a value.
             gap: distance of the text's baseline from the bottom edge.
+
+        Returns:
+            One label per value.
         """
         y = self.bottom + gap
         return [svg_text(self.x.at(value), y, text(value), text_anchor="middle") for value in values]
@@ -144,7 +153,12 @@ def chart(height: float, title: str, summary: str, *content: Content) -> Markup:
 
 
 def heading(title: str, x: float = 0) -> Markup:
-    """Return a heading at the top of a chart, from `x` on."""
+    """Return a heading at the top of a chart.
+
+    Args:
+        title: the text.
+        x: where it starts, in figure units.
+    """
     return svg_text(x, 12, title, class_="heading")
 
 

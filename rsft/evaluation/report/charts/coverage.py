@@ -41,7 +41,14 @@ class CoverageRow:
 
 
 def coverage_rows(report: CalibrationReport) -> list[CoverageRow]:
-    """Return a row for every target coverage, overall and for each group that has chips."""
+    """Return the coverage table.
+
+    Args:
+        report: the measured calibration.
+
+    Returns:
+        One row for every target coverage and group of chips, groups without chips left out.
+    """
     return [
         CoverageRow(
             target=f"{100 * level.target:g} %",
@@ -70,7 +77,14 @@ def _verdict(target: float, coverage: SetCoverage) -> str:
 
 
 def coverage_plot(report: CalibrationReport) -> Markup:
-    """Draw the measured coverage by group; a stroke marks each target."""
+    """Draw the measured coverage by group; a stroke marks each target.
+
+    Args:
+        report: the measured calibration.
+
+    Returns:
+        The chart.
+    """
     rows: dict[str, list[Interval | None]] = {
         _group_name(name): [_as_interval(level.groups.get(name)) for level in report.coverage]
         for name in ("all", *GROUPS)

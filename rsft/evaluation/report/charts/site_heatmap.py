@@ -32,7 +32,11 @@ class SiteCell:
     style: str = ""
 
     def render(self, class_: str) -> Markup:
-        """Return the cell as an element of the style class `class_`."""
+        """Return the cell as an SVG element.
+
+        Args:
+            class_: style class of the element.
+        """
         x, y = LEFT + CELL_WIDTH * self.column, TOP + CELL_HEIGHT * self.row
         style = f"shade {self.style}".strip()
         opacity = round(self.shade, 3)

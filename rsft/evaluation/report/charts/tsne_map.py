@@ -78,14 +78,22 @@ class ChipMap:
         return ClassMarker(index % COLORS, (index % COLORS + index // COLORS) % SHAPES)
 
     def legend(self) -> list[tuple[Markup, str]]:
-        """Return markers with their names, from head to tail."""
+        """Return the legend of the map.
+
+        Returns:
+            Markers with the names of their classes or groups, from head to tail.
+        """
         if self.by_class:
             return [(self.marker(index).legend(), self.classes[index]) for index in self.order]
         groups = {group_of_class(self.evaluation, index): index for index in self.order}
         return [(self.marker(index).legend(), group or "no group") for group, index in groups.items()]
 
     def figures(self) -> list[Markup]:
-        """Return the maps before and after; a hollow marker is a misclassified chip."""
+        """Draw the maps before and after fine-tuning.
+
+        Returns:
+            Two figures. A hollow marker is a misclassified chip.
+        """
         wrong = int((self.truth != self.predicted).sum())
         summary = f"{len(self.paths)} chips of {len(self.order)} classes, {wrong} of them misclassified"
         return [

@@ -42,7 +42,14 @@ class MeasureRow:
 
 
 def measure_rows(evaluation: Evaluation) -> list[MeasureRow]:
-    """Return every measure of every method, one row per measure."""
+    """Return every measure of every method.
+
+    Args:
+        evaluation: of the run.
+
+    Returns:
+        One row per measure. A measure that no method has, as in evaluations of older versions, is left out.
+    """
     classes = {group: len(evaluation.groups.get(group, [])) for group in GROUPS}
     rows = [
         _row(evaluation, "Overall", "share of chips classified correctly", _with_interval("micro")),
@@ -137,7 +144,14 @@ class HeadlineTile:
 
 
 def headline_tiles(evaluation: Evaluation) -> list[HeadlineTile]:
-    """Return the most important numbers of the run; a group without classes has no tile."""
+    """Return the most important numbers of the run.
+
+    Args:
+        evaluation: of the run.
+
+    Returns:
+        Overall accuracy, the mean of groups, and one tile per group that has classes.
+    """
     labels = {"micro": "Overall", "avg": "Mean of groups", "head": "Head", "medium": "Medium", "tail": "Tail"}
     tiles = []
     for measure, label in labels.items():
