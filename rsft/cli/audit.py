@@ -1,4 +1,4 @@
-"""`rsft audit`: what is wrong with lists or chips."""
+"""`rsft audit`: check lists or chips before training."""
 
 from __future__ import annotations
 
@@ -23,18 +23,16 @@ app = typer.Typer()
 def audit(
     source: Annotated[
         Path,
-        typer.Argument(
-            metavar="DIR_OR_LISTS", help="A prepared root, class folders, or the folder of the FUSRS lists."
-        ),
+        typer.Argument(metavar="DIR_OR_LISTS", help="A chip store, class folders, or the folder of the FUSRS lists."),
     ],
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where anything is found.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if there is any finding.")] = False,
     json: Annotated[
         Path | None,
-        typer.Option("--json", help="Where to write the findings; a prepared root keeps them in audit.json."),
+        typer.Option("--json", help="File for the findings (default: audit.json of a chip store)."),
     ] = None,
     jobs: JobsOption = 2,
 ) -> None:
-    """Look for repetitions, leaks between splits, label conflicts, near-duplicates and unusable chips."""
+    """Find duplicates, near-duplicates, leaks between splits, contradictory labels and unusable chips."""
     from rsft.data.audit.findings import AUDIT_FILE, write_audits
     from rsft.data.audit.list_audit import audit_fusrs_lists, has_fusrs_lists
     from rsft.data.audit.store_audit import audit_folder, audit_store
@@ -44,45 +42,43 @@ def audit(
         if has_fusrs_lists(source):
             audits = audit_fusrs_lists(source)
         elif (source / DATASET).is_file():
-            audits, json = (
-                [audit_store(ChipStore.open(source), jobs=jobs, progress=report)],
-                json or source / AUDIT_FILE,
-            )
+            audits = [audit_store(ChipStore.open(source), jobs=jobs, progress=report)]
+            json = json or source / AUDIT_FILE
         else:
             audits = [audit_folder(source, jobs=jobs, progress=report)]
-    for found in audits:
-        show_audit(found)
+    for result in audits:
+        show_audit(result)
     if json is not None:
         write_audits(json, audits)
         show_paths({"audit": json})
-    if strict and not all(found.is_clean for found in audits):
+    if strict and not all(result.is_clean for result in audits):
         raise typer.Exit(1)
 
 
 def show_audit(audit: AuditResult) -> None:
-    """Three tables: what is there, what was found, what stands behind each class."""
-    console.print(
-        _table(audit.subject, ["", "count"], [(name, _number(value)) for name, value in audit.totals.items()])
-    )
+    """Print three tables: totals, findings, and the rows of each class by origin and split."""
+    totals = [(name, value if isinstance(value, str) else f"{value:,}") for name, value in audit.totals.items()]
+    console.print(_make_table(audit.subject, ["", "count"], totals))
     rows = [
         (
-            found.description,
-            f"{found.count:,}" + (f" of {found.total:,}" if found.total is not None else ""),
-            ", ".join(found.examples[:2]),
+            finding.description,
+            f"{finding.count:,}" + (f" of {finding.total:,}" if finding.total is not None else ""),
+            ", ".join(finding.examples[:2]),
         )
-        for found in audit.findings
+        for finding in audit.findings
     ]
-    console.print(_table("", ["found", "count", "such as"], rows))
-    splits = list(dict.fromkeys(split for behind in audit.classes.values() for of in behind.values() for split in of))
-    origins = [
+    console.print(_make_table("", ["finding", "count", "examples"], rows))
+    counts_by_origin = [counts for origins in audit.classes.values() for counts in origins.values()]
+    splits = list(dict.fromkeys(split for counts in counts_by_origin for split in counts))
+    classes = [
         ("" if index else label, origin, *(f"{counts[split]:,}" for split in splits))
-        for label, behind in audit.classes.items()
-        for index, (origin, counts) in enumerate(behind.items())
+        for label, origins in audit.classes.items()
+        for index, (origin, counts) in enumerate(origins.items())
     ]
-    console.print(_table("", ["class", "made of", *splits], origins))
+    console.print(_make_table("", ["class", "origin", *splits], classes))
 
 
-def _table(title: str, columns: list[str], rows: Sequence[tuple[str, ...]]) -> Table:
+def _make_table(title: str, columns: list[str], rows: Sequence[tuple[str, ...]]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -20,20 +20,20 @@ def few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "train", "told"),
+    ("command", "train", "message"),
     [
-        ("cifar100-lt", "", "left out: 1  training image, for a ratio of 2"),
+        ("cifar100-lt", "", "skipped: 1  training image, for a ratio of 2"),
         ("places-lt", "Places_LT_train.txt", "3 rejected"),
         ("inat2018", "iNaturalist18_train.txt", "2 rejected"),
     ],
 )
-def test_chips_are_made_and_told(
+def test_command_builds_a_chip_store(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     command: str,
     train: str,
-    told: str,
+    message: str,
 ) -> None:
     src = write_folders(tmp_path / "src", {"train/apple": 2, "train/bee": 2, "test/apple": 1})
     if train:
@@ -44,5 +44,5 @@ def test_chips_are_made_and_told(
     with pytest.raises(SystemExit) as stop:
         main()
     printed = capsys.readouterr().out
-    assert not stop.value.code and "4 chips" in printed and told in printed
+    assert not stop.value.code and "4 chips" in printed and message in printed
     assert (tmp_path / "out/manifest.parquet").is_file()

@@ -18,7 +18,7 @@ from filelock import FileLock
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.utils.archives import extract
 from rsft.utils.archives.extract import ORIGIN_FILE, extract_archive
-from tests.helpers.killing import die_at, run_until_killed
+from tests.helpers.killing import kill_at_call, run_until_killed
 
 FILES = {"a/船 1.txt": b"one", "b.bin": bytes(3_000_000)}
 
@@ -128,7 +128,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, mode: str, share: float)
     files = {"a": os.urandom(70_000), "b": os.urandom(70_000)}
     make_zip(whole, files) if mode == "zip" else make_tar(whole, files, mode)
     archive.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
-    refused(archive, "cut short|no .zip")
+    refused(archive, "truncated|no .zip")
 
 
 def test_a_tar_cut_between_two_members_is_refused(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ MANY = {f"d{number % 3}/{number}.bin": bytes([number]) * (number * 40_000 + 1) f
 
 
 def extract_until(place: object, name: str, call: int, after: bool, archive: Path, target: Path) -> None:
-    die_at(place, name, call, after)
+    kill_at_call(place, name, call, after)
     extract_archive(archive, target)
 
 
@@ -265,7 +265,7 @@ def test_killed_again_and_again_each_member_is_written_once(
 
     monkeypatch.setattr(extract, "_write_member", counted)
     assert content(extract_archive(archive, out)) == MANY and written == ["6.bin", "7.bin"]
-    assert "6 files are there" in caplog.text
+    assert "6 files exist" in caplog.text
 
 
 def test_killed_from_outside(tmp_path: Path) -> None:

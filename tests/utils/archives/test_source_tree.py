@@ -17,7 +17,7 @@ from rsft.utils.archives import extract
 from rsft.utils.archives import source_tree as module
 from rsft.utils.archives.source_tree import open_source_tree
 from tests.helpers.dota_data import row, write_pair
-from tests.helpers.killing import die_at, kill_this_process, run_until_killed
+from tests.helpers.killing import kill_at_call, kill_this_process, run_until_killed
 from tests.helpers.opensarship_data import GRD, SLC, write_scene
 from tests.utils.archives.test_extract import make_tar, make_zip
 
@@ -129,7 +129,7 @@ def open_and_die(src: Path, root: Path) -> None:
 
 
 def open_until(place: object, name: str, call: int, src: Path, root: Path) -> None:
-    die_at(place, name, call)
+    kill_at_call(place, name, call)
     open_and_die(src, root)
 
 
