@@ -106,8 +106,11 @@ def _classify(
     """Return logits and features of a split, averaged over the views of the recipe's test-time augmentation."""
     model, contract = with_tta(load_classifier(bundle, device), bundle.contract, bundle.recipe.evaluate)
     chips = _load_chips(store, split, replace(bundle, contract=contract), progress)
-    report = progress and (lambda done: progress(done, len(chips), "classifying"))
-    return collect_outputs(model, chips.batches(bundle.recipe.evaluate.batch_size), report)
+    return collect_outputs(
+        model,
+        chips.batches(bundle.recipe.evaluate.batch_size),
+        progress and (lambda done: progress(done, len(chips), "classifying")),
+    )
 
 
 def _measure(

@@ -71,13 +71,13 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     def indices(column: pd.Series[str]) -> NDArray[np.int64]:
         return column.map(class_indices).to_numpy(np.int64)
 
-    predictions = [indices(table["predicted"]) for table in tables]
+    predicted, reference = (indices(table["predicted"]) for table in tables)
     return Comparison(
         first=str(folders[0]),
         second=str(folders[1]),
         methods=(next(iter(metrics[0]["methods"])), next(iter(metrics[1]["methods"]))),
         count=len(tables[0]),
-        paired=compare_predictions(*predictions, indices(tables[0]["class"]), metrics[0]["groups"]),
+        paired=compare_predictions(predicted, reference, indices(tables[0]["class"]), metrics[0]["groups"]),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class AuditFinding:
-    """One kind of fault.
+    """One kind of fault. Pydantic reads it from audit.json, where two fields have other names.
 
     Attributes:
         description: the fault, in words.
@@ -27,15 +27,15 @@ class AuditFinding:
         examples: the first few occurrences, in order.
     """
 
-    description: str
+    description: str = field(metadata={"validation_alias": "what"})
     count: int
-    total: int | None = None
+    total: int | None = field(default=None, metadata={"validation_alias": "of"})
     examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What an audit checked and what it found.
+    """What an audit checked and what it found. Pydantic reads it from audit.json.
 
     Attributes:
         subject: what was checked.
@@ -45,7 +45,7 @@ class AuditResult:
     """
 
     subject: str
-    totals: dict[str, int | str]
+    totals: dict[str, int | str] = field(metadata={"validation_alias": "facts"})
     findings: Sequence[AuditFinding]
     classes: dict[str, dict[str, dict[str, int]]]
 

@@ -112,10 +112,14 @@ def _accuracy_rows(runs: Sequence[RunFiles]) -> list[tuple[str, list[TableCell |
     for measure, label in labels.items():
         values = [_value(run.evaluation.summary, measure) if run.evaluation else None for run in runs]
         best = max((interval.value for interval in values if interval), default=None)
-        cells = [i and TableCell(format_percent(i.value), format_interval(i), i.value == best) for i in values]
+        cells = [None if interval is None else _accuracy_cell(interval, best) for interval in values]
         if any(cells):
             rows.append((label, cells))
     return rows
+
+
+def _accuracy_cell(interval: Interval, best: float | None) -> TableCell:
+    return TableCell(format_percent(interval.value), format_interval(interval), interval.value == best)
 
 
 def _value(summary: AccuracySummary, measure: str) -> Interval | None:
