@@ -20,15 +20,6 @@ def is_rank_zero() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in _RANK_VARIABLES if _is_valid(name))
 
 
-def rank_and_world_size() -> tuple[int, int]:
-    """Return the rank of this process and the number of processes.
-
-    Returns:
-        Rank from 0, and world size; (0, 1) in a run of one process.
-    """
-    return (distributed.get_rank(), distributed.get_world_size()) if _is_distributed() else (0, 1)
-
-
 def local_rank() -> int:
     """Return the rank of this process on its machine, which is the number of its GPU."""
     default_rank = os.environ.get("SLURM_LOCALID", "0") if _is_valid("SLURM_PROCID") else "0"
