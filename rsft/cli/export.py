@@ -1,4 +1,4 @@
-"""`rsft export`: a bundle for other runtimes and other libraries."""
+"""`rsft export`: write a bundle as files for other programs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from rsft.cli.display.console import changes_table, console, progress, show_paths
 from rsft.cli.options import BundleArgument, OverwriteOption
+from rsft.inference.engines.base import FORMATS
 
 app = typer.Typer()
 
@@ -16,45 +17,52 @@ app = typer.Typer()
 @app.command()
 def export(
     bundle: BundleArgument,
-    kind: Annotated[
-        str,
-        typer.Option("--format", metavar="FORMAT", help="onnx, openvino, torch-export (.pt2), timm, or peft."),
+    format_name: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help=f"Format to write: {', '.join(FORMATS)}.")
     ],
     precision: Annotated[
-        str, typer.Option(help="fp32; bf16 of openvino and torch-export; int8 of onnx and openvino.")
+        str, typer.Option(help="Number type: fp32, bf16 or int8. Not every format supports each of them.")
     ] = "fp32",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder to make; exports/FORMAT-PRECISION beside the bundle.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder to write (default: exports/FORMAT-PRECISION beside the bundle)."),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="The chips of the training, prepared; where the recipe says if left out.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Chip store of the training (default: the recipe's).")] = None,
     max_loss: Annotated[
-        float, typer.Option(min=0, help="Points of accuracy that int8 may lose, overall and in each group.")
+        float, typer.Option(min=0, help="Percentage points of accuracy that int8 may lose, overall and in each group.")
     ] = 0.5,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Write a bundle as one file for another runtime, with classes, contract and hash of the bundle in it.
+    """Write a bundle as files for another program, together with its classes, contract and hash.
 
-    onnx and openvino run without PyTorch; torch-export is a graph of PyTorch; timm is the merged network and its head
-    as a state dict; peft is the LoRA alone, as Hugging Face PEFT keeps it. All but int8 must say what the bundle says,
-    chip by chip. int8 is calibrated on training chips and measured on validation chips; where a group loses too much,
-    the first blocks stay in floating point. What does not fit is not written. `rsft predict --engine OUT` uses an
-    export of onnx or openvino.
+    A graph format runs without rsft. timm and peft hold weights only: the merged network and its head, or the LoRA.
+
+    An export is opened again and compared with PyTorch before it is kept: output by output, int8 by its accuracy.
+
+    If int8 loses too much accuracy in a group of classes, the first blocks stay in floating point.
+
+    `rsft predict --engine OUT` classifies with an export that an engine can run.
     """
-    from rsft.inference.export.export import export as write
+    from rsft.inference.export.export import export_bundle
     from rsft.inference.export.parity import TooLossy
 
     try:
         with progress() as report:
-            made = write(
-                bundle, kind, precision, out, data=data, max_loss=max_loss, overwrite=overwrite, progress=report
+            result = export_bundle(
+                bundle,
+                format_name,
+                precision,
+                out,
+                data=data,
+                max_loss=max_loss,
+                overwrite=overwrite,
+                progress=report,
             )
     except TooLossy as error:
         console.print(changes_table(error.table))
         raise
-    if made.changes:
-        console.print(changes_table(made.changes))
-    for line in made.notes:
+    if result.changes:
+        console.print(changes_table(result.changes))
+    for line in result.notes:
         console.print(line, soft_wrap=True, markup=False)
-    show_paths({"export": made.folder})
+    show_paths({"export": result.folder})

@@ -8,27 +8,37 @@ from typing import Any
 
 from rsft.errors import RequestError
 
-EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino", "nncf")}
-"""Extra of the package -> what it installs."""
 
-RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
-"""Engine -> the package that runs it; PyTorch is always there."""
+def require(module: str, extra: str) -> Any:
+    """Import a module that is no dependency of rsft, and return it.
 
-
-def installed(engine: str) -> bool:
-    """Whether an engine can be used here."""
-    return find_spec(RUNTIMES[engine]) is not None if engine in RUNTIMES else True
-
-
-def need(package: str) -> Any:
-    """A package of an extra, or a module of one.
+    Args:
+        module: a package, or a module of one.
+        extra: the extra of rsft that installs it; "" if none does.
 
     Raises:
-        RequestError: it is not installed; with the command that installs it.
+        RequestError: it cannot be imported; the hint says how to install it.
     """
     try:
-        return importlib.import_module(package)
+        return importlib.import_module(module)
     except ImportError as error:
-        extra = next(extra for extra, packages in EXTRAS.items() if package.partition(".")[0] in packages)
-        what = f"{package.partition('.')[0]} cannot be imported: {error}"
-        raise RequestError(what, "", f"pip install 'rsft[{extra}]'") from error
+        package = module.partition(".")[0]
+        raise RequestError(f"{package} cannot be imported: {error}", "", _install_hint(package, extra)) from error
+
+
+def check_installed(extra: str, *packages: str) -> None:
+    """Raise an error if a package is missing; nothing is imported.
+
+    Args:
+        extra: the extra of rsft that installs them.
+        packages: names of packages.
+
+    Raises:
+        RequestError: a package is missing; the hint says how to install it.
+    """
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise RequestError(f"this needs {', '.join(missing)}", hint=_install_hint(missing[0], extra))
+
+
+def _install_hint(package: str, extra: str) -> str:
+    return f"pip install 'rsft[{extra}]'" if extra else f"pip install {package}"

@@ -1,4 +1,4 @@
-"""Which number type makes a training step fastest on this machine, by measuring."""
+"""Measure which number type makes a training step fastest on this machine."""
 
 from __future__ import annotations
 
@@ -10,85 +10,110 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-PAYS = 1.2
-"""How many times as fast as float32 a step must be to be worth fewer digits."""
+MIN_SPEEDUP = 1.2
+"""Speedup over float32 from which a number type with fewer digits is used."""
 
 Work = Callable[[], object]
+"""A function whose duration is measured."""
 
 
-def choose_precision(device: torch.device) -> tuple[str, dict[str, float]]:
-    """What "auto" stands for on `device`, and how many times as fast as in float32 a training step is in each.
+def select_precision(device: torch.device) -> tuple[str, dict[str, float]]:
+    """Return the number type that "auto" stands for, and the measured speedups.
 
-    bfloat16 is taken before float16, which needs its losses scaled.
+    bfloat16 is preferred to float16, which needs a scaled loss.
+
+    Args:
+        device: where the model is trained.
 
     Returns:
-        "32", "bf16" or "fp16", and the measured ratios by precision.
+        "fp32", "bf16" or "fp16"; and the speedup of a training step over float32 by number type.
     """
     import torch
 
-    speeds = {"bf16": step_speed(device, torch.bfloat16)}
-    if device.type == "cuda":  # float16 on a processor is emulated, as bfloat16 is on old GPUs
-        speeds["fp16"] = step_speed(device, torch.float16)
-    return fastest(speeds), {name: round(speed, 2) for name, speed in speeds.items()}
+    speedups = {"bf16": training_step_speedup(device, torch.bfloat16)}
+    if device.type == "cuda":  # CPUs emulate float16, and old GPUs emulate bfloat16
+        speedups["fp16"] = training_step_speedup(device, torch.float16)
+    return fastest_precision(speedups), {name: round(value, 2) for name, value in speedups.items()}
 
 
-def fastest(speeds: dict[str, float]) -> str:
-    """The first precision that pays and that no later one beats by as much again; "32" where none does."""
-    best, best_speed = "32", 1.0
-    for name, speed in speeds.items():
-        if speed > PAYS * best_speed:
-            best, best_speed = name, speed
+def fastest_precision(speedups: dict[str, float]) -> str:
+    """Return the first number type that is faster than its predecessor by `MIN_SPEEDUP`; "fp32" if none is.
+
+    Args:
+        speedups: speedup over float32 by number type, the preferred one first.
+    """
+    best, best_speedup = "fp32", 1.0
+    for name, speedup in speedups.items():
+        if speedup > MIN_SPEEDUP * best_speedup:
+            best, best_speedup = name, speedup
     return best
 
 
-def step_speed(device: torch.device, half: torch.dtype) -> float:
-    """Time of a training step in float32 over that under autocast to `half`: the MLP of a vision transformer, frozen, a
-    gradient passing through it.
+def training_step_speedup(device: torch.device, dtype: torch.dtype) -> float:
+    """Return how many times as fast as in float32 a training step is under autocast.
+
+    The step is a gradient through the frozen MLP of a vision transformer.
+
+    Args:
+        device: where to measure.
+        dtype: number type of autocast.
     """
     import torch
 
-    rows, width = _size(device)
+    rows, width = _matrix_size(device)
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randn(rows, width, generator=generator).to(device).requires_grad_()
     mlp = torch.nn.Sequential(torch.nn.Linear(width, 4 * width), torch.nn.GELU(), torch.nn.Linear(4 * width, width))
     mlp.to(device).requires_grad_(False)
 
-    def step(short: bool) -> None:
-        with torch.autocast(device.type, half, enabled=short):
+    def step(uses_autocast: bool) -> None:
+        with torch.autocast(device.type, dtype, enabled=uses_autocast):
             loss = mlp(tokens).float().square().mean()
         loss.backward()
 
-    return speed_up(lambda: step(False), lambda: step(True))
+    return measure_speedup(lambda: step(False), lambda: step(True))
 
 
-def product_speed(device: torch.device, half: torch.dtype) -> float:
-    """The same of one matrix product."""
+def matmul_speedup(device: torch.device, dtype: torch.dtype) -> float:
+    """Return how many times as fast as in float32 a matrix product is.
+
+    Args:
+        device: where to measure.
+        dtype: number type of both matrices.
+    """
     import torch
 
-    rows, width = _size(device)
+    rows, width = _matrix_size(device)
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randn(rows, width, generator=generator).to(device)
     matrix = torch.randn(width, 4 * width, generator=generator).to(device)
-    short_tokens, short_matrix = tokens.to(half), matrix.to(half)
-    return speed_up(lambda: tokens @ matrix, lambda: short_tokens @ short_matrix)
+    cast_tokens, cast_matrix = tokens.to(dtype), matrix.to(dtype)
+    return measure_speedup(lambda: tokens @ matrix, lambda: cast_tokens @ cast_matrix)
 
 
-def speed_up(plain: Work, short: Work, repeats: int = 9, limit: float = 2.0) -> float:
-    """Median time of `plain` over that of `short`, taken in turns; fewer repeats once `limit` seconds are spent."""
-    _time(plain), _time(short)  # the first call of each pays for its set-up
-    times: list[tuple[float, float]] = []
-    while len(times) < repeats and sum(map(sum, times)) < limit:
-        times.append((_time(plain), _time(short)))
-    first, second = (statistics.median(column) for column in zip(*times, strict=True))
+def measure_speedup(baseline: Work, candidate: Work, repeats: int = 9, limit: float = 2.0) -> float:
+    """Return the median duration of `baseline` divided by that of `candidate`; the two are called alternately.
+
+    Args:
+        baseline: the slower function, as a rule.
+        candidate: the function to compare with it.
+        repeats: number of calls of each.
+        limit: seconds after which no further call is started.
+    """
+    _measure_seconds(baseline), _measure_seconds(candidate)  # first calls are slower
+    durations: list[tuple[float, float]] = []
+    while len(durations) < repeats and sum(map(sum, durations)) < limit:
+        durations.append((_measure_seconds(baseline), _measure_seconds(candidate)))
+    first, second = (statistics.median(column) for column in zip(*durations, strict=True))
     return float(first / second)
 
 
-def _size(device: torch.device) -> tuple[int, int]:
-    """Rows and width: those of a ViT-S, or on a GPU enough of a ViT-L that starting the work does not count."""
+def _matrix_size(device: torch.device) -> tuple[int, int]:
+    """Return rows and width: those of a ViT-S; on a GPU more, so that launching kernels does not count."""
     return (8192, 1024) if device.type == "cuda" else (1024, 384)
 
 
-def _time(work: Work) -> float:
+def _measure_seconds(work: Work) -> float:
     import torch
 
     if torch.cuda.is_available():

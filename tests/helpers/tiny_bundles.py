@@ -10,12 +10,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import AS_IT_IS
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.models.classifier import Classifier, CosineHead
 from rsft.peft import Adapter, LoRA, VPTDeep, attach
 
 CONTRACT = Contract(
-    units={"uint8": (AS_IT_IS,) * 3},
+    units={"uint8": (IDENTITY_STRETCH,) * 3},
     bands=("HH",),
     planes=("HH",) * 3,
     crop=None,
@@ -28,11 +28,11 @@ IMAGES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 METHODS = {"lora": LoRA(rank=2), "adapter": Adapter(dim=2), "prompts": VPTDeep(prompts=2)}
 
 
-def classifier(seed: int = 0, method: str = "lora", head: str = "linear") -> Classifier:
+def tiny_classifier(seed: int = 0, method: str = "lora", head: str = "linear") -> Classifier:
     """Merged, as far as it can be; the frozen weights are the same for every seed."""
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0).eval()
-    adapted = attach(vit, METHODS[method], modulated=method != "prompts")
+    adapted = attach(vit, METHODS[method], learn_scales=method != "prompts")
     torch.manual_seed(seed)
     for parameter in [*adapted.theta, *adapted.gamma]:
         nn.init.normal_(parameter, std=0.3)
@@ -41,6 +41,6 @@ def classifier(seed: int = 0, method: str = "lora", head: str = "linear") -> Cla
     return made
 
 
-def copied(bundle):
+def perturbed_copy(bundle):
     """A bundle with tensors of its own, a little off, as another run of the recipe would leave it."""
     return replace(bundle, tensors={key: 1.01 * tensor for key, tensor in bundle.tensors.items()})

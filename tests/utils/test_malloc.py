@@ -1,4 +1,6 @@
-"""Freed memory that stays in the process."""
+"""Freed memory stays in the process."""
+
+from __future__ import annotations
 
 import subprocess
 import sys
@@ -6,17 +8,17 @@ import sys
 import pytest
 
 from rsft.utils import malloc
-from rsft.utils.malloc import keep_freed_memory
+from rsft.utils.malloc import retain_freed_memory
 
-PASSES = """
+SCRIPT = """
 import resource, sys, threading, torch
-from rsft.utils.malloc import keep_freed_memory
-if sys.argv[1] == "keep":
-    assert keep_freed_memory()
+from rsft.utils.malloc import retain_freed_memory
+if sys.argv[1] == "retain":
+    assert retain_freed_memory()
 def layers():
     [torch.ones(4_500_000) for _ in range(4)]
 def count():
-    [layers() for _ in range(6)]  # the heap has taken its shape
+    [layers() for _ in range(6)]  # until the heap has its final size
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     [layers() for _ in range(6)]
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -28,16 +30,16 @@ else:
 """
 
 
-def faults(word, where):
-    return int(subprocess.check_output([sys.executable, "-c", PASSES, word, where]))
+def count_page_faults(mode: str, thread: str) -> int:
+    return int(subprocess.check_output([sys.executable, "-c", SCRIPT, mode, thread]))
 
 
-@pytest.mark.parametrize("where", ["main", "thread"])
-@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is of glibc")
-def test_blocks_are_not_faulted_in_again(where):
-    assert faults("keep", where) < 0.3 * faults("let go", where)
+@pytest.mark.parametrize("thread", ["main", "thread"])
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt belongs to glibc")
+def test_memory_is_not_faulted_in_again(thread: str) -> None:
+    assert count_page_faults("retain", thread) < 0.3 * count_page_faults("return", thread)
 
 
-def test_elsewhere_nothing_is_told(monkeypatch):
+def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(malloc.sys, "platform", "win32")
-    assert not keep_freed_memory()
+    assert not retain_freed_memory()

@@ -3,13 +3,13 @@ import time
 import pytest
 import torch
 
-from rsft.utils.precision_benchmark import choose_precision, fastest, speed_up
+from rsft.utils.precision_benchmark import fastest_precision, measure_speedup, select_precision
 
 
 @pytest.mark.parametrize(
     ("speeds", "wanted"),
     [
-        ({"bf16": 1.1}, "32"),
+        ({"bf16": 1.1}, "fp32"),
         ({"bf16": 1.3}, "bf16"),
         ({"bf16": 1.3, "fp16": 1.4}, "bf16"),
         ({"bf16": 0.5, "fp16": 1.4}, "fp16"),
@@ -17,13 +17,13 @@ from rsft.utils.precision_benchmark import choose_precision, fastest, speed_up
     ],
 )
 def test_fastest(speeds, wanted):
-    assert fastest(speeds) == wanted
+    assert fastest_precision(speeds) == wanted
 
 
 def test_speed_up_is_a_ratio_of_times():
-    assert speed_up(lambda: time.sleep(0.02), lambda: time.sleep(0.005)) == pytest.approx(4, rel=0.5)
+    assert measure_speedup(lambda: time.sleep(0.02), lambda: time.sleep(0.005)) == pytest.approx(4, rel=0.5)
 
 
 def test_this_processor():
-    chosen, speeds = choose_precision(torch.device("cpu"))
-    assert list(speeds) == ["bf16"] and chosen == fastest(speeds)
+    chosen, speeds = select_precision(torch.device("cpu"))
+    assert list(speeds) == ["bf16"] and chosen == fastest_precision(speeds)

@@ -1,4 +1,6 @@
-"""Ray is started without a word, or refused with one."""
+"""A session of Ray starts quietly, or raises a clear error."""
+
+from __future__ import annotations
 
 import os
 
@@ -8,22 +10,19 @@ from rsft.errors import RequestError
 from rsft.utils import ray_cluster
 
 
-def test_what_is_not_installed(monkeypatch):
-    ray_cluster.require("ray", "json")
-    with pytest.raises(RequestError, match=r"needs no_such_thing .*rsft\[ray\]"):
-        ray_cluster.require("ray", "json", "no_such_thing")
-
-
-def test_no_cluster_at_the_address(monkeypatch):
+def test_no_cluster_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    told = []
+    calls = []
 
     def refuse(address, **options):
-        told.append((address, options["log_to_driver"], os.environ["RAY_USAGE_STATS_ENABLED"]))
+        calls.append((address, options["log_to_driver"], os.environ["RAY_USAGE_STATS_ENABLED"]))
         raise ConnectionError("nobody answers")
 
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(RequestError, match="Ray does not start: nobody answers"), ray_cluster.started("far:6379"):
-        pytest.fail("it began")
-    assert told == [("far:6379", False, "0")]
+    with (
+        pytest.raises(RequestError, match="Ray does not start: nobody answers"),
+        ray_cluster.ray_session("far:6379"),
+    ):
+        pytest.fail("the session started")
+    assert calls == [("far:6379", False, "0")]

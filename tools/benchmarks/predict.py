@@ -1,17 +1,19 @@
-"""Times the engines of `rsft predict` and prints a table in Markdown.
+"""Time the engines of `rsft predict`, and print a table in Markdown.
 
 python -m tools.benchmarks.predict [--model b|s|tiny] [--rows eager,openvino-bf16] [--rounds 2] [--steps 5]
     [--chips 2048]
 
-Weights are random; the classifier is one as a bundle makes it: LoRA at all sites, merged. A row runs in a process of
-its own, and the rows take turns, A B A B, so that what slows the machine slows all of them. "bare" is the loop of the
-engine alone over 16 images that lie ready, before and after the job in the same process; "predict" is the whole job on
-PNG chips, from the first that is read to the table that is written, without the time to open the engine, which has a
-column of its own. The rows of int8 are calibrated on noise: their speed counts, their accuracy does not. An engine
-whose export differs from PyTorch by more than is allowed is told and left out. Eager is PyTorch as it comes; the other
-rows, "torch" too, keep the memory that they free, as the command does. Memory is the peak of a process that classifies
-so many small chips with the embedded network. Nothing else should run on the machine. Needs the extras onnx and
-openvino.
+Weights are random, and the classifier is the one of a bundle with LoRA at all sites, merged. Each row runs in a process
+of its own. The rows take turns (A B A B), so that a slow moment of the machine affects all of them.
+
+The column "bare" is the speed of the engine alone on 16 prepared images, measured before and after the job in the same
+process. The column "predict" is the speed of the whole job on PNG chips, from the first chip read to the written table,
+without the time to load the engine, which has its own column. int8 is calibrated on noise: its speed counts, its
+accuracy does not. An engine whose export differs too much from PyTorch is reported and left out.
+
+"eager" is PyTorch with the default allocator. The other rows, "torch" included, retain freed memory as the command
+does. Memory is the peak of a process that classifies small chips with the embedded network. Nothing else should run on
+the machine. The extras onnx and openvino are needed.
 """
 
 from __future__ import annotations
@@ -29,67 +31,72 @@ from typing import Annotated
 import typer
 
 INT8 = ("openvino-int8", "openvino-int8-sixth", "openvino-int8-third")
-"""With no block in bf16, a sixth and a third of them, as an export may have them."""
+"""Without blocks in bf16, with a sixth and with a third of them."""
 
 ROWS = ("eager", "torch", "torch-bf16", "onnx", "onnx-int8", "openvino", "openvino-bf16", *INT8)
-WANTED = {"torch-bf16": 2.3, "openvino-int8": 3.8}
-"""Times as fast as eager float32; the best engine of a precision is meant."""
+TARGETS = {"torch-bf16": 2.3, "openvino-int8": 3.8}
+"""Target speedup over eager float32, for the fastest engine of a number type."""
 
 CHIPS = {"b": 512, "s": 2048, "tiny": 20_000}
-"""A job has a start and an end, of half a second together, which are not its speed."""
+"""Chips of a job. It must be long, because its start and end take half a second that say nothing about its speed."""
 
-WANTED_SHARE = 0.95
-"""Of the bare loop's speed, for the whole job."""
+TARGET_SHARE = 0.95
+"""Target speed of the whole job, as a share of the engine's."""
 
 Measured = dict[str, dict[str, list[float]]]
 
 
 def main(
     model: Annotated[str, typer.Option(help="b: ViT-B/16, s: ViT-S/16, tiny: the embedded one.")] = "b",
-    rows: Annotated[str, typer.Option(help="Rows by name, with commas between.")] = ",".join(ROWS),
-    rounds: Annotated[int, typer.Option(help="Processes of a row.")] = 2,
-    steps: Annotated[int, typer.Option(help="Passes over 16 images, before and after the job.")] = 5,
-    chips: Annotated[int | None, typer.Option(help="Chips of a job; by the model if left out.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads of every engine.")] = 2,
+    rows: Annotated[str, typer.Option(help="Rows, separated by commas.")] = ",".join(ROWS),
+    rounds: Annotated[int, typer.Option(help="Processes per row.")] = 2,
+    steps: Annotated[int, typer.Option(help="Calls of the engine on 16 images, before and after the job.")] = 5,
+    chips: Annotated[int | None, typer.Option(help="Chips per job (default: depends on the model).")] = None,
+    threads: Annotated[int, typer.Option(help="Threads of each engine.")] = 2,
     memory: Annotated[
-        str, typer.Option(help="Chips of the jobs whose memory is taken; empty for none.")
+        str, typer.Option(help="Chips of the jobs whose memory is measured, separated by commas.")
     ] = "1000,20000",
 ) -> None:
-    """Measure and print."""
+    """Measure all rows and print the table."""
     chosen, chips = with_reference(rows.split(",")), chips or CHIPS[model]
-    with tempfile.TemporaryDirectory() as place:
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "RSFT_WEIGHTS": place, "XDG_CACHE_HOME": place}
-        call(["make", place, model, str(chips)], environment)
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "RSFT_WEIGHTS": folder, "XDG_CACHE_HOME": folder}
+        call(["make", folder, model, str(chips)], environment)
         measured: Measured = {row: defaultdict(list) for row in chosen}
         for _ in range(rounds):
             for row in chosen:
-                told = call(["time", place, row, str(steps)], environment)
-                for key, value in told.items():
+                result = call(["time", folder, row, str(steps)], environment)
+                for key, value in result.items():
                     measured[row][key] += value if isinstance(value, list) else [value]
-                if told:
+                if result:
                     print(f"{row}: {statistics.median(measured[row]['bare']):.1f} images/s", file=sys.stderr)
         print(f"{model}, {threads} threads, medians of {rounds} x {steps} passes; jobs of {chips} chips\n")
         print(table(measured))
         counts = [int(word) for word in memory.split(",") if word]
-        peaks = {count: call(["memory", place, str(count)], environment)["peak"] for count in counts}
+        peaks = {count: call(["memory", folder, str(count)], environment)["peak"] for count in counts}
     for count, peak in peaks.items():
         print(f"\npeak memory at {count:,} chips: {peak:,.0f} MB")
 
 
 def call(arguments: list[str], environment: dict[str, str]) -> dict[str, float | list[float]]:
-    """What tools/benchmarks/predict_row.py prints."""
+    """Return what tools/benchmarks/predict_row.py prints.
+
+    Args:
+        arguments: command line of the process.
+        environment: its environment variables.
+    """
     command = [sys.executable, "-m", "tools.benchmarks.predict_row", *arguments]
-    told: dict[str, float | list[float]] = json.loads(
+    result: dict[str, float | list[float]] = json.loads(
         subprocess.check_output(command, env=environment, cwd=Path(__file__).parents[2]).splitlines()[-1]
     )
-    return told
+    return result
 
 
 def with_reference(rows: list[str]) -> list[str]:
-    """These rows and the one that they are compared with, in the order of the table.
+    """Return rows in the order of the table, with the one that they are compared with.
 
     Raises:
-        typer.BadParameter: a name that is no row's.
+        typer.BadParameter: an unknown row.
     """
     unknown = sorted(set(rows) - set(ROWS))
     if unknown:
@@ -98,19 +105,28 @@ def with_reference(rows: list[str]) -> list[str]:
 
 
 def table(measured: Measured) -> str:
-    """In Markdown, one line a row: images a second, ratios, seconds to open, largest difference of a logit."""
-    middle = {row: {key: statistics.median(own) for key, own in values.items()} for row, values in measured.items()}
-    middle = {row: found for row, found in middle.items() if found}
+    """Return the table in Markdown: speeds, ratios, seconds to load, and the largest difference of a logit."""
+    middle = {
+        row: {key: statistics.median(numbers) for key, numbers in values.items()} for row, values in measured.items()
+    }
+    middle = {row: medians for row, medians in middle.items() if medians}
     lines = [
         "| | bare, images/s | x eager | predict, chips/s | of bare | opens in s | largest difference |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row, found in middle.items():
-        ratio = f"{found['bare'] / middle['eager']['bare']:.2f}"
-        wanted = f" (wanted: {WANTED[row]})" if row in WANTED else ""
-        share = f"{found['predict'] / found['bare']:.2f} (wanted: {WANTED_SHARE})"
-        cells = [row, f"{found['bare']:.1f}", ratio + wanted, f"{found['predict']:.1f}", share, f"{found['open']:.1f}"]
-        lines.append(f"| {' | '.join(cells)} | {found['difference']:.2g} |")
+    for row, medians in middle.items():
+        ratio = f"{medians['bare'] / middle['eager']['bare']:.2f}"
+        target = f" (target: {TARGETS[row]})" if row in TARGETS else ""
+        share = f"{medians['predict'] / medians['bare']:.2f} (target: {TARGET_SHARE})"
+        cells = [
+            row,
+            f"{medians['bare']:.1f}",
+            ratio + target,
+            f"{medians['predict']:.1f}",
+            share,
+            f"{medians['open']:.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} | {medians['difference']:.2g} |")
     return "\n".join(lines)
 
 

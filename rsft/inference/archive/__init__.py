@@ -1,1 +1,1 @@
-"""Classify whole archives of scenes, on one machine or many."""
+"""Classify whole archives of scenes, on one machine or on a cluster."""

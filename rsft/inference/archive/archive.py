@@ -1,4 +1,4 @@
-"""Many scenes, one GeoPackage each: what is done is not done again, and what fails does not stop the rest."""
+"""Classify many scenes, each into its own GeoPackage. Finished scenes are skipped; failed ones do not stop others."""
 
 from __future__ import annotations
 
@@ -11,39 +11,45 @@ from pathlib import Path
 from typing import Any
 
 from rsft.errors import RequestError, RsftError
-from rsft.inference.engines.engines import torch_engine
-from rsft.inference.inputs.chip_source import text
+from rsft.inference.inputs.chip_source import path_to_text
 from rsft.inference.inputs.discovery import find_scenes
-from rsft.inference.predict.job import job_key, journal_of, predict
-from rsft.inference.predict.request import Request, columns
-from rsft.inference.writers.geopackage import read_metadata
-from rsft.inference.writers.tables import check_output
+from rsft.inference.predict.job import job_key, journal_path, predict
+from rsft.inference.predict.request import PredictionRequest, table_columns
+from rsft.inference.selection.loading import load_reference_engine
+from rsft.inference.writers.geopackage import read_geopackage_metadata
+from rsft.inference.writers.tables import check_output_path
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
-from rsft.utils.atomic_files import replacing
+from rsft.utils.atomic_files import atomic_file
 
-SUMMARY = "scenes.csv"
+SCENES_FILE = "scenes.csv"
 
 ATTEMPTS = 3
-"""At a scene whose job ends by a fault that is none of rsft's: a disk that does not answer, a want of memory."""
+"""Attempts at a scene whose job fails for a reason outside rsft, such as a slow disk or a lack of memory."""
 
-_PAUSE = 1.0  # seconds before the second attempt, and twice as long before each next
+_PAUSE = 1.0  # seconds before the second attempt; doubled before each later one
+
+_KILLED = f"its process was killed {ATTEMPTS} times, perhaps for lack of memory"
+_OTHER_OUTPUT = (
+    "the existing output was made from another bundle, request, rsft version or state of the scene: "
+    "give --overwrite, or another folder"
+)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a scene.
+class SceneResult:
+    """Result of one scene. The fields are the columns of scenes.csv.
 
     Attributes:
-        scene: its path.
-        status: done, failed, skipped (done by an earlier call) or left (not reached).
-        chips: that were classified.
-        refused: chips that were not.
-        seconds: of the job.
-        resumed: whether it went on with a job that was stopped.
-        output: the GeoPackage.
-        job: hash of all that decides what is in it, which its metadata have as well.
-        reason: why it failed.
+        scene: path of the scene.
+        status: done, failed, skipped (finished by an earlier call) or left (not reached).
+        chips: number of classified chips.
+        refused: number of refused chips.
+        seconds: duration of the job.
+        resumed: whether the job continued an interrupted one.
+        output: path of the GeoPackage.
+        job: hash of everything that decides the output; the GeoPackage's metadata contain it too.
+        reason: why the scene failed.
     """
 
     scene: str
@@ -57,144 +63,164 @@ class Outcome:
     reason: str = ""
 
 
-Spread = Callable[[Sequence[Outcome], Path, Request], Iterator[Outcome]]
-"""Gives scenes that are left, with bundle and request, to processes that call `classify_scene`; yields what it returns,
-in any order. A scene that is not told of was lost.
-"""
+SceneExecutor = Callable[[Sequence[SceneResult], Path, PredictionRequest], Iterator[SceneResult]]
+"""Distributes scenes with the status left, given the bundle's folder and the request, to processes that call
+`classify_scene`. It yields their results in any order. A scene without a result was lost."""
 
 
 @dataclass(frozen=True)
-class Archive:
-    """What became of all, in the order given, and the table that says so."""
+class ArchiveResult:
+    """Result of all scenes.
 
-    outcomes: list[Outcome]
+    Attributes:
+        scenes: one result per scene, in the order of the inputs.
+        summary: path of scenes.csv.
+    """
+
+    scenes: list[SceneResult]
     summary: Path
 
     @property
     def counts(self) -> Counter[str]:
-        """Scenes by status."""
-        return Counter(outcome.status for outcome in self.outcomes)
+        """Number of scenes by status."""
+        return Counter(result.status for result in self.scenes)
 
 
 def predict_archive(
     bundle_dir: Path,
     inputs: Sequence[Path],
     folder: Path,
-    request: Request,
-    spread: Spread,
+    request: PredictionRequest,
+    executor: SceneExecutor,
     progress: Progress | None = None,
-) -> Archive:
-    """Classify scenes, each into `folder`/<its name>.gpkg, and write `folder`/scenes.csv, whatever ends the call.
+) -> ArchiveResult:
+    """Classify scenes into `folder`/<scene>.gpkg, and write `folder`/scenes.csv even if the call is interrupted.
 
-    A scene is skipped where its output is there and was made of the same scene, bundle and request by the same rsft.
+    A scene is skipped if its output was made by this version of rsft from the same scene, bundle and request.
+
+    Args:
+        bundle_dir: folder of the bundle.
+        inputs: scenes, folders, globs or lists (@file).
+        folder: folder of the outputs.
+        request: options of every scene's job.
+        executor: distributes the scenes.
+        progress: called after each scene.
+
+    Returns:
+        The results of all scenes.
 
     Raises:
-        RequestError: no bundle, two scenes of one name, or a request that archives do not take.
-        WeightsError: a bundle that cannot be used here.
+        RequestError: no bundle, two scenes with the same name, or options that archives do not support.
+        WeightsError: the bundle cannot be used on this machine.
     """
-    if not request.look.is_for_scenes:
-        raise RequestError("an archive is one of scenes", fix="say where to look: --at, --grid or --detect")
+    if not request.query.reads_scenes:
+        raise RequestError("an archive consists of scenes", hint="say where to look: --at, --grid or --detect")
     if request.html is not None:
-        raise RequestError("no page of a whole archive", "--html", "make it of the scenes that you want to look at")
-    bundle, request = Bundle.load(bundle_dir), _settled(request)
-    check_output(folder / "any.gpkg", columns(bundle.classes), overwrite=True)
+        raise RequestError("a review page shows one job, not an archive", "--html", "make it for single scenes")
+    bundle, request = Bundle.load(bundle_dir), _with_absolute_paths(request)
+    check_output_path(folder / "any.gpkg", table_columns(bundle.classes), overwrite=True)
     scenes = dict.fromkeys(scene.absolute() for scene in find_scenes(inputs))
-    found = _planned(list(scenes), folder.absolute(), bundle, request)
-    todo = [outcome for outcome in found.values() if outcome.status == "left"]
-    archive = Archive([], folder / SUMMARY)
+    results = _plan(list(scenes), folder.absolute(), bundle, request)
+    remaining = [result for result in results.values() if result.status == "left"]
+    archive = ArchiveResult([], folder / SCENES_FILE)
     try:
-        if todo:
-            torch_engine(bundle, "cpu")  # what is wrong with all of them is told before the first
-            for outcome in spread(todo, bundle_dir, request):
-                found[outcome.scene] = outcome
+        if remaining:
+            load_reference_engine(bundle, "cpu")  # raises now what would make every scene fail
+            for result in executor(remaining, bundle_dir, request):
+                results[result.scene] = result
                 if progress:
-                    progress(len(found) - sum(each.status == "left" for each in found.values()), len(found), "scenes")
-            lost = {outcome.scene: outcome for outcome in todo if found[outcome.scene].status == "left"}
-            found |= {scene: replace(outcome, status="failed", reason=_LOST) for scene, outcome in lost.items()}
+                    reached = sum(other.status != "left" for other in results.values())
+                    progress(reached, len(results), "scenes")
+            for planned in remaining:
+                if results[planned.scene].status == "left":
+                    results[planned.scene] = replace(planned, status="failed", reason=_KILLED)
     finally:
-        archive.outcomes.extend(found.values())
-        _write(archive)
+        archive.scenes.extend(results.values())
+        _write_scenes(archive)
     return archive
 
 
-_LOST = f"its process was killed {ATTEMPTS} times, perhaps for want of memory"
+def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRequest) -> SceneResult:
+    """Classify one scene, in any process. An error is part of the result.
 
+    Args:
+        planned: scene, output and job, with the status left.
+        bundle_dir: folder of the bundle.
+        request: options of the job.
 
-def classify_scene(left: Outcome, bundle_dir: Path, request: Request) -> Outcome:
-    """The job of one scene, in whatever process; whatever goes wrong with it is in what it returns."""
-    began, out = time.monotonic(), Path(left.output)
-    if (made := _made(left, "done")) is not None:  # its process was killed after the last byte
-        return made
-    resumed = journal_of(out).exists()
+    Returns:
+        The result, with the status done or failed.
+    """
+    start, out = time.monotonic(), Path(planned.output)
+    if (finished := _read_output(planned, "done")) is not None:  # an earlier process was killed right after its work
+        return finished
+    resumed = journal_path(out).exists()
     for attempt in range(ATTEMPTS):
         try:
-            result = predict(bundle_dir, [Path(left.scene)], out, request)
-            chips, refused, fault = len(result.table), len(result.rejected), ""
+            prediction = predict(bundle_dir, [Path(planned.scene)], out, request)
+            chips, refused, reason = len(prediction.table), len(prediction.rejected), ""
             break
-        except RsftError as error:  # it would say the same again
-            chips, refused, fault = 0, 0, str(error)
+        except RsftError as error:  # another attempt would end in the same way
+            chips, refused, reason = 0, 0, str(error)
             break
-        except Exception as error:  # of a library or the system: this scene fails, not the archive
-            chips, refused, fault = 0, 0, f"{type(error).__name__}: {error}"
+        except Exception as error:  # of a library or the system; other scenes are not affected
+            chips, refused, reason = 0, 0, f"{type(error).__name__}: {error}"
             time.sleep(_PAUSE * 2**attempt if attempt + 1 < ATTEMPTS else 0)
     return replace(
-        left,
-        status="failed" if fault else "done",
+        planned,
+        status="failed" if reason else "done",
         chips=chips,
         refused=refused,
-        seconds=round(time.monotonic() - began, 1),
+        seconds=round(time.monotonic() - start, 1),
         resumed=resumed,
-        reason=" ".join(fault.split()),
+        reason=" ".join(reason.split()),
     )
 
 
-def _made(left: Outcome, status: str) -> Outcome | None:
-    """What the output says, if it is there and of this very job."""
-    out = Path(left.output)
-    told = read_metadata(out)
-    if told.get("job") != left.job:
+def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
+    """Return the result that the existing output contains; None if there is none, or if another job made it."""
+    out = Path(planned.output)
+    metadata = read_geopackage_metadata(out)
+    if metadata.get("job") != planned.job:
         return None
-    journal_of(out).unlink(missing_ok=True)  # of a process that was killed just before it would have removed it
-    return replace(left, status=status, chips=int(told["chips"]), refused=int(told["refused"]))
+    journal_path(out).unlink(missing_ok=True)  # left behind if the process was killed just before it removed this file
+    return replace(planned, status=status, chips=int(metadata["chips"]), refused=int(metadata["refused"]))
 
 
-def _settled(request: Request) -> Request:
-    """The same from whatever folder the call is made again."""
-    look, chips = request.look, request.chips
-    if look.at is not None:
-        look = replace(look, at=look.at.absolute())
-    if look.detect is not None and look.detect.land is not None:
-        look = replace(look, detect=replace(look.detect, land=look.detect.land.absolute()))
-    return replace(request, look=look, chips=chips and chips.absolute(), empty=True)
+def _with_absolute_paths(request: PredictionRequest) -> PredictionRequest:
+    """Return a request that is the same in every working directory, and that allows scenes without chips."""
+    query, chips = request.query, request.chips
+    if query.at is not None:
+        query = replace(query, at=query.at.absolute())
+    if query.detect is not None and query.detect.land is not None:
+        query = replace(query, detect=replace(query.detect, land=query.detect.land.absolute()))
+    return replace(request, query=query, chips=chips and chips.absolute(), allow_empty=True)
 
 
-def _planned(scenes: list[Path], folder: Path, bundle: Bundle, request: Request) -> dict[str, Outcome]:
-    names = Counter(scene.stem for scene in scenes)
-    twice = sorted(name for name, count in names.items() if count > 1)
-    if twice:
+def _plan(scenes: list[Path], folder: Path, bundle: Bundle, request: PredictionRequest) -> dict[str, SceneResult]:
+    """Return the status of every scene before the call: left, skipped, or failed because of another output."""
+    counts = Counter(scene.stem for scene in scenes)
+    repeated = sorted(name for name, count in counts.items() if count > 1)
+    if repeated:
         raise RequestError(
-            f"{len(twice)} names are those of several scenes, such as {twice[0]}",
-            fix="outputs are called as scenes: rename them, or give them to several folders",
+            f"{len(repeated)} names belong to several scenes, such as {repeated[0]}",
+            hint="outputs are named after scenes: rename the scenes, or write them into several folders",
         )
-    found = {}
+    results = {}
     for scene in scenes:
         out = folder / f"{scene.stem}.gpkg"
-        left = Outcome(text(scene), "left", output=text(out), job=job_key(bundle, [scene], {}, request))
-        outcome = _made(left, "skipped") or left
-        if outcome is left and out.exists() and not request.overwrite:
-            outcome = replace(left, status="failed", reason=_ANOTHER)
-        found[outcome.scene] = outcome
-    return found
+        key = job_key(bundle, [scene], {}, request)
+        planned = SceneResult(path_to_text(scene), "left", output=path_to_text(out), job=key)
+        result = _read_output(planned, "skipped") or planned
+        if result is planned and out.exists() and not request.overwrite:
+            result = replace(planned, status="failed", reason=_OTHER_OUTPUT)
+        results[result.scene] = result
+    return results
 
 
-_ANOTHER = (
-    "there is an output of another bundle, request, rsft or state of the scene: give --overwrite, or another folder"
-)
-
-
-def _write(archive: Archive) -> None:
-    rows: list[dict[str, Any]] = [asdict(outcome) for outcome in archive.outcomes]
-    with replacing(archive.summary) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [field.name for field in fields(Outcome)])
+def _write_scenes(archive: ArchiveResult) -> None:
+    rows: list[dict[str, Any]] = [asdict(result) for result in archive.scenes]
+    with atomic_file(archive.summary) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, [field.name for field in fields(SceneResult)])
         table.writeheader()
         table.writerows(rows)

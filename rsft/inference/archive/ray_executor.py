@@ -1,8 +1,8 @@
-"""Scenes given to processes by Ray Data, on this machine or on a cluster.
+"""Distribute scenes to processes with Ray Data, on this machine or on a cluster.
 
-A scene is a block of its own, so that Ray runs it again, and it alone, if its process or its machine is lost. A block
-may be run twice; that there is one output is not Ray's doing but ours: it is renamed into place, and made of a journal
-that one process at a time can hold.
+Each scene is a block of its own, so Ray repeats only this scene if its process or machine is lost. Ray may also run a
+block twice. There is still one output: it is renamed into place, and made from a journal that only one process at a
+time can lock.
 """
 
 from __future__ import annotations
@@ -17,51 +17,55 @@ from typing import Any
 import ray
 import ray.data
 
-from rsft.inference.archive.archive import ATTEMPTS, Outcome, Spread, classify_scene
-from rsft.inference.predict.request import Request
-from rsft.utils.ray_cluster import started
+from rsft.inference.archive.archive import ATTEMPTS, SceneExecutor, SceneResult, classify_scene
+from rsft.inference.predict.request import PredictionRequest
+from rsft.utils.ray_cluster import ray_session
 
 
-def on_ray(address: str | None = None, jobs: int | None = None) -> Spread:
-    """What spreads an archive over the cluster at `address`, or over this machine.
+def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneExecutor:
+    """Return an executor that distributes scenes over a cluster or over this machine.
 
-    All machines see the working directory, bundle, scenes and outputs under the same paths.
+    All machines must see the working directory, bundle, scenes and outputs under the same paths.
 
     Args:
-        jobs: scenes at once; None is as many as there are cores, or GPUs where they are used.
+        address: address of the cluster; None for this machine.
+        jobs: scenes at the same time; None for as many as cores, or as GPUs where these are used.
+
+    Returns:
+        The executor, which starts Ray when it is called and stops it at the end.
     """
 
-    def spread(scenes: Sequence[Outcome], bundle_dir: Path, request: Request) -> Iterator[Outcome]:
-        with started(address):
-            _settle(ray.data.DataContext.get_current())
+    def execute(scenes: Sequence[SceneResult], bundle_dir: Path, request: PredictionRequest) -> Iterator[SceneResult]:
+        with ray_session(address):
+            _configure(ray.data.DataContext.get_current())
             resources: Any = ray.cluster_resources  # not typed
-            gpu = request.device == "cuda" or (request.device == "auto" and "GPU" in resources())
+            uses_gpu = request.device == "cuda" or (request.device == "auto" and "GPU" in resources())
             classify: Any = _classify
             data = ray.data.from_items([asdict(scene) for scene in scenes], override_num_blocks=len(scenes)).map(
                 classify,
-                fn_kwargs={"bundle_dir": bundle_dir, "request": request, "place": Path.cwd()},
+                fn_kwargs={"bundle_dir": bundle_dir, "request": request, "working_dir": Path.cwd()},
                 num_cpus=1,
-                num_gpus=int(gpu),
+                num_gpus=int(uses_gpu),
                 concurrency=jobs,
-                ray_remote_args_fn=_retried,
+                ray_remote_args_fn=_retry_options,
             )
             for row in data.iter_rows():
-                yield Outcome(**row)
+                yield SceneResult(**row)
 
-    return spread
-
-
-def _classify(row: dict[str, Any], bundle_dir: Path, request: Request, place: Path) -> dict[str, Any]:
-    os.chdir(place)  # from which relative paths count
-    return asdict(classify_scene(Outcome(**row), bundle_dir, request))
+    return execute
 
 
-def _retried() -> dict[str, Any]:
+def _classify(row: dict[str, Any], bundle_dir: Path, request: PredictionRequest, working_dir: Path) -> dict[str, Any]:
+    os.chdir(working_dir)  # relative paths refer to it
+    return asdict(classify_scene(SceneResult(**row), bundle_dir, request))
+
+
+def _retry_options() -> dict[str, Any]:
     return {"max_retries": ATTEMPTS - 1}
 
 
-def _settle(context: Any) -> None:
-    """No output of its own, and a scene that is lost for good does not end the others."""
+def _configure(context: Any) -> None:
+    """Switch off Ray's output, and let other scenes continue if one is lost for good."""
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = -1

@@ -1,1 +1,1 @@
-"""Engines that compute a network's outputs: PyTorch, ONNX Runtime, OpenVINO."""
+"""Engines that compute a network's outputs, and export formats: one class each, found by name."""

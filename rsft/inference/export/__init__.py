@@ -1,1 +1,1 @@
-"""A bundle as one file for another runtime (ONNX Runtime, OpenVINO, torch.export, timm, PEFT), checked first."""
+"""Write a bundle as files for other programs, and compare the export with PyTorch before it is kept."""

@@ -1,4 +1,4 @@
-"""The job of `rsft export`: a bundle for another runtime, kept only if it says what the bundle says."""
+"""Export a bundle; an export whose outputs or accuracy differ too much from PyTorch's is deleted."""
 
 from __future__ import annotations
 
@@ -6,77 +6,64 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rsft.errors import RequestError
-from rsft.inference.export.metadata import describe, write_about
-from rsft.inference.export.parity import Change, difference, must_fit
-from rsft.inference.export.quantize_job import floating, write_int8
-from rsft.inference.export.reference_chips import CHECKED, Labelled, find_labelled, noise, some
-from rsft.inference.export.runtimes import FILES, open_graph, write_graph
-from rsft.inference.export.traceable import Half, network_of, trace
-from rsft.inference.export.weight_files import write_peft, write_timm
-from rsft.models.averaging import Answering
+from rsft.inference.engines.base import ExportFormat, GraphFormat, find_format
+from rsft.inference.export.metadata import export_metadata, write_export_metadata
+from rsft.inference.export.parity import AccuracyChange, assert_parity, compare_outputs, compute_outputs
+from rsft.inference.export.quantize_job import describe_float_parts, write_int8_export
+from rsft.inference.export.reference_chips import (
+    PARITY_CHIPS,
+    LabeledChips,
+    find_labeled_chips,
+    noise_images,
+    sample_evenly,
+)
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.factory import load_classifier
-from rsft.models.outputs import Outputs
 from rsft.types import Progress
-from rsft.utils.atomic_files import replacing_folder
-
-KINDS = {
-    "onnx": ("fp32", "int8"),
-    "openvino": ("fp32", "bf16", "int8"),
-    "timm": ("fp32",),
-    "peft": ("fp32",),
-    "torch-export": ("fp32", "bf16"),
-}
-"""Format -> the precisions that it is written in."""
+from rsft.utils.atomic_files import atomic_folder
 
 MAX_LOSS = 0.5
-"""Points of accuracy that int8 may lose, overall and in each group."""
-
-_WHY = {
-    ("onnx", "bf16"): "ONNX Runtime has no bfloat16 on a processor",
-    ("torch-export", "int8"): "rsft quantises for ONNX Runtime and OpenVINO alone",
-}
+"""Percentage points of accuracy that int8 may lose, overall and in each group."""
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What was written.
+class ExportResult:
+    """A finished export.
 
     Attributes:
-        folder: of the export.
-        about: what export.json holds.
-        changes: accuracy before and after, by group; of int8 alone.
+        folder: folder of the export.
+        metadata: content of export.json, without "files".
+        changes: accuracy before and after, by group; empty unless the export is int8.
     """
 
     folder: Path
-    about: dict[str, Any]
-    changes: dict[str, Change]
+    metadata: dict[str, Any]
+    changes: dict[str, AccuracyChange]
 
     @property
     def notes(self) -> list[str]:
-        """What the reader must know, in sentences."""
+        """What the user must know, in sentences."""
         notes = []
-        if checked := self.about.get("checked"):
+        if checked := self.metadata.get("checked"):
             notes.append(f"logits differ from PyTorch's by {checked['largest']:.2g} at most, on {checked['on']}")
-        if calibrated := self.about.get("calibrated"):
-            notes.append(f"calibrated on {calibrated['chips']} chips of {calibrated['on']}; {floating(self.about)}")
-        for step in self.about.get("refused", ()):
+        if calibrated := self.metadata.get("calibrated"):
+            source = f"{calibrated['chips']} chips of {calibrated['on']}"
+            notes.append(f"calibrated on {source}; {describe_float_parts(self.metadata)}")
+        for step in self.metadata.get("refused", ()):
             notes.append(f"with {step['first'] or 'none'} of the blocks in floating point {step['lost']} was lost")
-        if self.about["tta"] != "none":
-            notes.append(f"test-time crops: {self.about['tta']}; rsft predict makes them around it")
-        timm = self.about.get("timm", {"why": ""})
-        if why := timm.get("why"):
-            notes.append(f"timm.create_model does not make this network: {why}")
+        if self.metadata["tta"] != "none":
+            notes.append(f"test-time crops: {self.metadata['tta']}; rsft predict makes them")
+        if reason := self.metadata.get("timm", {}).get("why"):
+            notes.append(f"timm.create_model does not make this network: {reason}")
         return notes
 
 
-def export(
+def export_bundle(
     folder: Path,
-    kind: str,
+    format_name: str,
     precision: str = "fp32",
     out: Path | None = None,
     *,
@@ -84,96 +71,95 @@ def export(
     max_loss: float = MAX_LOSS,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Exported:
-    """Write the bundle in `folder` as `kind`, check it on real chips, and keep it only if it fits.
+) -> ExportResult:
+    """Export a bundle and check it on chips; an export that fails the check is deleted.
 
     Args:
-        out: folder to make; exports/<kind>-<precision> beside the bundle if None.
-        data: prepared root of the chips; the recipe's if None.
-        max_loss: points of accuracy that int8 may lose.
+        folder: folder of the bundle or of its run.
+        format_name: name of an export format.
+        precision: number type that the format supports.
+        out: folder to write; exports/<format>-<precision> beside the bundle if None.
+        data: chip store of the training; the recipe's if None.
+        max_loss: percentage points of accuracy that int8 may lose.
+        overwrite: replace an existing folder.
+        progress: called while chips are read and computed.
+
+    Returns:
+        The folder, the metadata, and for int8 the accuracies.
 
     Raises:
-        RequestError: a format or precision that is not written, missing data or packages, or a folder that exists.
+        RequestError: an unknown format or precision, missing data or packages, or a folder that exists.
         WeightsError: the export differs from PyTorch.
         TooLossy: int8 loses too much.
     """
-    check_kind(kind, precision)
-    out = out or find_bundle(folder).parent / "exports" / f"{kind}-{precision}"
+    export_format = find_format(format_name)
+    export_format.check_precision(precision)
+    out = out or find_bundle(folder).parent / "exports" / f"{format_name}-{precision}"
     if out.exists() and not overwrite:
-        raise RequestError("there is something already", out, "give --overwrite to replace it, or another --out")
+        raise RequestError("the folder exists already", out, "give --overwrite to replace it, or another --out")
     bundle = Bundle.load(folder)
-    return write_export(bundle, kind, precision, out, find_labelled(bundle, data), max_loss=max_loss, progress=progress)
-
-
-def check_kind(kind: str, precision: str) -> None:
-    """See that a format is written in a precision.
-
-    Raises:
-        RequestError: it is not.
-    """
-    if kind not in KINDS:
-        raise RequestError(f"there is no format {kind}", "--format", f"choose from {', '.join(KINDS)}")
-    if precision not in KINDS[kind]:
-        why = _WHY.get((kind, precision), f"{kind} is written in {' or '.join(KINDS[kind])}")
-        raise RequestError(f"no {precision} of {kind}: {why}", "--precision", f"choose {' or '.join(KINDS[kind])}")
+    labeled = find_labeled_chips(bundle, data)
+    return write_export(bundle, export_format, precision, out, labeled, max_loss=max_loss, progress=progress)
 
 
 def write_export(
     bundle: Bundle,
-    kind: str,
+    export_format: ExportFormat,
     precision: str,
     out: Path,
-    labelled: Labelled | None,
+    labeled: LabeledChips | None,
     *,
     images: Tensor | None = None,
     max_loss: float = MAX_LOSS,
     progress: Progress | None = None,
-) -> Exported:
-    """As `export`, of a bundle that is open.
+) -> ExportResult:
+    """Export an open bundle; see `export_bundle`.
 
     Args:
-        images: (N, P, S, S) to check on; else labelled chips, else noise.
+        bundle: what is exported.
+        export_format: supports `precision`.
+        precision: number type.
+        out: folder to write or replace.
+        labeled: chips of the training; int8 needs them.
+        images: network inputs (N, P, S, S) for the check; if None, labeled chips are used, or noise without them.
+        max_loss: percentage points of accuracy that int8 may lose.
+        progress: called while chips are read and computed.
+
+    Returns:
+        The folder, the metadata, and for int8 the accuracies.
 
     Raises:
-        As `export`.
+        RequestError: missing chips or packages, or a bundle that the format cannot hold.
+        WeightsError: the export differs from PyTorch.
+        TooLossy: int8 loses too much.
     """
-    about = describe(bundle, kind, precision)
-    about["head"] = bundle.recipe.head.model_dump()
-    if precision == "int8":
-        return Exported(out, about, write_int8(bundle, kind, out, about, labelled, max_loss, progress))
-    chips, told = _to_check(bundle, labelled, images, progress)
-    reference = load_classifier(bundle, "cpu")
-    wanted = _answers(reference, chips)
-    del reference  # of large networks two at once are enough
-    with replacing_folder(out) as temporary:
-        if kind == "timm":
-            found = write_timm(bundle, temporary, about, chips, wanted)
-        elif kind == "peft":
-            found = write_peft(bundle, temporary, chips)
-        else:
-            network = network_of(bundle)
-            half = kind == "torch-export" and precision == "bf16"
-            write_graph(kind, trace(Half(network) if half else network, bundle.contract), bundle, about, temporary)
-            found = _answers(open_graph(kind, temporary / FILES[kind], precision), chips)
-        measured = difference(found, wanted, precision)
-        must_fit(measured, f"{kind}, {precision}, on {told}")
-        about["checked"] = {"on": told, **measured._asdict()}
-        write_about(temporary, about)
-    return Exported(out, about, {})
+    metadata = export_metadata(bundle, export_format, precision)
+    tolerance = export_format.precisions[precision]
+    if tolerance.limit is None:
+        assert isinstance(export_format, GraphFormat), f"{export_format.name} cannot be quantized"
+        changes = write_int8_export(bundle, export_format, out, metadata, labeled, max_loss, progress)
+        return ExportResult(out, metadata, changes)
+    chips, source = _parity_chips(bundle, labeled, images, progress)
+    classifier = load_classifier(bundle, "cpu")
+    reference = compute_outputs(classifier.predict, chips)
+    del classifier  # two large networks in memory are enough
+    with atomic_folder(out) as temporary:
+        outputs = export_format.write(bundle, temporary, metadata, chips, reference)
+        difference = compare_outputs(outputs, reference, tolerance)
+        assert_parity(difference, f"{export_format.name}, {precision}, on {source}")
+        metadata["checked"] = {"on": source, **difference._asdict()}
+        write_export_metadata(temporary, metadata)
+    return ExportResult(out, metadata, {})
 
 
-def _to_check(
-    bundle: Bundle, labelled: Labelled | None, images: Tensor | None, progress: Progress | None
+def _parity_chips(
+    bundle: Bundle, labeled: LabeledChips | None, images: Tensor | None, progress: Progress | None
 ) -> tuple[Tensor, str]:
+    """Return network inputs for the check (n, P, S, S), and where they come from, as text."""
     if images is not None:
-        return images[:CHECKED], f"{min(len(images), CHECKED)} chips of the job"
-    if labelled is None:
-        chips = noise(bundle.contract)
-        return chips, f"{len(chips)} images of noise, as the chips of the training are not here"
-    chips = some(labelled.chips("val", bundle.contract, progress), CHECKED)
-    return chips, f"{len(chips)} chips of {labelled.store.root}"
-
-
-@torch.inference_mode()
-def _answers(model: Answering, images: Tensor) -> Outputs:
-    return Outputs(*(part.float().numpy() for part in model.answer(images)))
+        return images[:PARITY_CHIPS], f"{min(len(images), PARITY_CHIPS)} chips of the job"
+    if labeled is None:
+        chips = noise_images(bundle.contract)
+        return chips, f"{len(chips)} images of noise, as the chips of the training were not found"
+    chips = sample_evenly(labeled.chips("val", bundle.contract, progress), PARITY_CHIPS)
+    return chips, f"{len(chips)} chips of {labeled.store.root}"

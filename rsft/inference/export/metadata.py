@@ -1,4 +1,4 @@
-"""What stands beside an export, and in it as far as the format has room: what it is of, and what it is worth."""
+"""The metadata of an export: export.json, which formats with room for it also hold inside their files."""
 
 from __future__ import annotations
 
@@ -9,25 +9,33 @@ from typing import Any
 
 from rsft import __version__
 from rsft.errors import RequestError, WeightsError
-from rsft.inference.export.traceable import FEATURES, IMAGES, LOGITS
+from rsft.inference.engines.base import FEATURES, IMAGES, LOGITS, ExportFormat
 from rsft.models.bundle.bundle import Bundle
 from rsft.utils.atomic_files import sha256, write_text
 
-ABOUT = "export.json"
-FORMAT = 1
-"""Version of export.json; another one is refused."""
-
-_PACKAGES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
+METADATA_FILE = "export.json"
+METADATA_FORMAT = 1
+"""Version of export.json; other versions are refused."""
 
 
-def describe(bundle: Bundle, kind: str, precision: str) -> dict[str, Any]:
-    """Bundle, classes and contract, and what goes in and comes out."""
+def export_metadata(bundle: Bundle, export_format: ExportFormat, precision: str) -> dict[str, Any]:
+    """Return what export.json holds before the export is checked: bundle, classes, contract, inputs and outputs.
+
+    Args:
+        bundle: what is exported.
+        export_format: gives the "kind".
+        precision: number type.
+
+    Returns:
+        Content of export.json without "checked" and "files".
+    """
     contract, evaluate = bundle.contract, bundle.recipe.evaluate
     planes, size = len(contract.planes), contract.size
+    packages = ("torch", "timm", *export_format.packages, *export_format.export_packages)
     return {
-        "format": FORMAT,
+        "format": METADATA_FORMAT,
         "rsft_version": __version__,
-        "kind": kind,
+        "kind": export_format.name,
         "precision": precision,
         "bundle_sha256": bundle.sha256,
         "recipe": bundle.recipe.name,
@@ -39,44 +47,64 @@ def describe(bundle: Bundle, kind: str, precision: str) -> dict[str, Any]:
         "input": {"name": IMAGES, "shape": ["N", planes, size, size], "dtype": "float32"},
         "outputs": {LOGITS: ["N", len(bundle.classes)], FEATURES: ["N", "D"]},
         "tta": evaluate.tta if evaluate.tta == "none" else f"{evaluate.tta}, not in the file: it sees one crop",
-        "versions": versions(_PACKAGES),
+        "versions": installed_versions(packages),
+        "head": bundle.recipe.head.model_dump(),
     }
 
 
-def versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Of those that are installed."""
-    found = {}
+def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """Return the versions of those packages that are installed, by name.
+
+    Args:
+        packages: names of packages.
+
+    Returns:
+        Version by name.
+    """
+    versions = {}
     for package in packages:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
-def write_about(folder: Path, about: dict[str, Any]) -> None:
-    """Write export.json, with the hashes of the files that lie there."""
+def write_export_metadata(folder: Path, metadata: dict[str, Any]) -> None:
+    """Write export.json, with the hashes of the other files of the folder.
+
+    Args:
+        folder: a complete export.
+        metadata: content of export.json without "files".
+    """
     files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-    write_text(folder / ABOUT, json.dumps(about | {"files": files}, indent=1))
+    write_text(folder / METADATA_FILE, json.dumps(metadata | {"files": files}, indent=1))
 
 
-def read_about(folder: Path) -> dict[str, Any]:
-    """What `write_about` wrote, its files as they were.
+def read_export_metadata(folder: Path) -> dict[str, Any]:
+    """Read export.json, and check that the files beside it are unchanged.
+
+    Args:
+        folder: folder of an export.
+
+    Returns:
+        What `write_export_metadata` wrote, with "files".
 
     Raises:
-        RequestError: this is no export.
-        WeightsError: it is of another version, or altered.
+        RequestError: the folder is no export.
+        WeightsError: the export has another format version, or a file of it is missing or altered.
     """
-    if not (folder / ABOUT).is_file():
-        raise RequestError("there is no export", folder, "make one with `rsft export`, and keep export.json beside it")
+    if not (folder / METADATA_FILE).is_file():
+        hint = "make one with `rsft export`, and keep export.json beside it"
+        raise RequestError(f"no export: {METADATA_FILE} is missing", folder, hint)
     try:
-        about: dict[str, Any] = json.loads((folder / ABOUT).read_text("utf-8"))
-        files, form = dict(about["files"]), about["format"]
+        metadata: dict[str, Any] = json.loads((folder / METADATA_FILE).read_text("utf-8"))
+        files, format_version = dict(metadata["files"]), metadata["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{ABOUT} is damaged", folder, "export again") from error
-    if form != FORMAT:
-        raise WeightsError(f"export format {form}; this rsft reads {FORMAT}", folder, "export again")
+        raise WeightsError(f"{METADATA_FILE} is damaged", folder, "export again") from error
+    if format_version != METADATA_FORMAT:
+        raise WeightsError(f"export format {format_version}; this rsft reads {METADATA_FORMAT}", folder, "export again")
     for name, digest in files.items():
         if not (folder / name).is_file() or sha256(folder / name) != digest:
             raise WeightsError(f"{name} is missing or altered", folder, "export again")
-    return about
+    return metadata

@@ -1,29 +1,30 @@
-"""Whether an export says what the bundle says: chip by chip, and for int8 by the accuracy of every group."""
+"""Compare an engine with PyTorch in float32: output by output, or for int8 by the accuracy of each group of classes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rsft.errors import RsftError, WeightsError
-from rsft.metrics.accuracy import summarise
-from rsft.models.outputs import Outputs
+from rsft.inference.engines.base import Tolerance
+from rsft.metrics.accuracy import summarize_accuracy
+from rsft.models.outputs import ClassifierOutputs
 from rsft.types import GROUPS
 
-ALLOWED = {"fp32": 1e-3, "bf16": 1e-2}
-"""Largest difference of a logit; in bf16 a share of the largest one where that is above 1 (a cosine head's: 25)."""
 
-
-class Difference(NamedTuple):
-    """How far an export is from PyTorch in float32.
+class OutputDifference(NamedTuple):
+    """Difference of an engine's outputs from those of PyTorch in float32.
 
     Attributes:
-        largest: difference of a logit.
-        allowed: for it.
+        largest: largest difference of a logit.
+        allowed: limit of `largest`.
         features: largest difference of a feature, as a share of the largest feature where that is above 1.
-        share: allowed for it.
+        share: limit of `features`.
     """
 
     largest: float
@@ -33,20 +34,55 @@ class Difference(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether both are no more than allowed."""
-        return self.largest <= self.allowed and self.features <= self.share  # not of NaN
+        """Whether both differences are within their limits."""
+        return self.largest <= self.allowed and self.features <= self.share  # False for NaN
 
 
-def difference(found: Outputs, wanted: Outputs, precision: str) -> Difference:
-    """Of N answers."""
-    logits, features = (float(np.abs(a - b).max()) for a, b in zip(found, wanted, strict=True))
-    reach = [max(1.0, float(np.abs(part).max())) for part in wanted]
-    share = ALLOWED[precision]
-    return Difference(logits, share * (reach[0] if precision == "bf16" else 1.0), features / reach[1], share)
+@torch.inference_mode()
+def compute_outputs(predict: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor) -> ClassifierOutputs:
+    """Return logits (N, C) and features (N, D) as arrays.
+
+    Args:
+        predict: from images to logits and features.
+        images: network inputs (N, P, S, S).
+
+    Returns:
+        Arrays in float32.
+    """
+    return ClassifierOutputs(*(tensor.float().numpy() for tensor in predict(images)))
 
 
-class Change(NamedTuple):
-    """Accuracy of a group in 0-1, PyTorch's in float32 and the export's; its chips, and those answered otherwise."""
+def compare_outputs(outputs: ClassifierOutputs, reference: ClassifierOutputs, tolerance: Tolerance) -> OutputDifference:
+    """Return how far outputs are from those of PyTorch in float32 for the same images.
+
+    Args:
+        outputs: of an engine or an export.
+        reference: of PyTorch in float32.
+        tolerance: of the number type; it must have a limit.
+
+    Returns:
+        Differences and their limits.
+
+    Raises:
+        ValueError: the tolerance has no limit.
+    """
+    if tolerance.limit is None:
+        raise ValueError("the outputs of this number type are not compared one by one")
+    logits, features = (float(np.abs(a - b).max()) for a, b in zip(outputs, reference, strict=True))
+    logit_range, feature_range = (max(1.0, float(np.abs(values).max())) for values in reference)
+    allowed = tolerance.limit * (logit_range if tolerance.relative else 1.0)
+    return OutputDifference(logits, allowed, features / feature_range, tolerance.limit)
+
+
+class AccuracyChange(NamedTuple):
+    """Accuracy of a group of classes by PyTorch in float32 and by an int8 export.
+
+    Attributes:
+        before: accuracy of PyTorch, 0-1.
+        after: accuracy of the export, 0-1.
+        chips: number of chips in the group.
+        differ: number of chips with another prediction.
+    """
 
     before: float
     after: float
@@ -55,60 +91,89 @@ class Change(NamedTuple):
 
     @property
     def lost(self) -> float:
-        """Points; negative where the export is better. One chip of 200 is 0.5, not a digit more."""
-        return round(100 * (self.before - self.after), 9)
+        """Lost accuracy in percentage points; negative where the export is better."""
+        return round(100 * (self.before - self.after), 9)  # one chip of 200 is exactly 0.5
 
 
-def changes(
-    wanted: Outputs, found: Outputs, labels: NDArray[np.int64], groups: dict[str, list[int]]
-) -> dict[str, Change]:
-    """Overall (share of chips) and head, medium and tail (mean recall of their classes), as far as there are chips."""
-    count = wanted.logits.shape[1]
-    first, second = (each.logits.argmax(1) for each in (wanted, found))
-    before, after = (summarise(each, labels, count, groups, resamples=1) for each in (first, second))
-    lie = {"overall": np.ones(len(labels), bool), **{name: np.isin(labels, groups.get(name, ())) for name in GROUPS}}
-    measures = {"overall": "micro", **{name: name for name in GROUPS}}
-    pairs = {name: (getattr(before, key), getattr(after, key)) for name, key in measures.items()}
-    return {
-        name: Change(old.value, new.value, int(lie[name].sum()), int((first != second)[lie[name]].sum()))
-        for name, (old, new) in pairs.items()
-        if old is not None and new is not None
-    }
+def accuracy_changes(
+    reference: ClassifierOutputs, outputs: ClassifierOutputs, labels: NDArray[np.int64], groups: dict[str, list[int]]
+) -> dict[str, AccuracyChange]:
+    """Compare accuracies overall (share of chips) and in head, medium and tail (mean recall of their classes).
+
+    Args:
+        reference: outputs of PyTorch in float32 for N chips.
+        outputs: outputs of the export for the same chips.
+        labels: class numbers (N).
+        groups: class numbers of head, medium and tail.
+
+    Returns:
+        "overall" and the groups that have chips.
+    """
+    classes = reference.logits.shape[1]
+    predicted = [model.logits.argmax(1) for model in (reference, outputs)]
+    before, after = (summarize_accuracy(predictions, labels, classes, groups, resamples=1) for predictions in predicted)
+    masks = {"overall": np.ones(len(labels), bool), **{name: np.isin(labels, groups.get(name, ())) for name in GROUPS}}
+    differs = predicted[0] != predicted[1]
+    changes = {}
+    for name, mask in masks.items():
+        old, new = (getattr(summary, "micro" if name == "overall" else name) for summary in (before, after))
+        if old is not None and new is not None:
+            changes[name] = AccuracyChange(old.value, new.value, int(mask.sum()), int(differs[mask].sum()))
+    return changes
 
 
-def must_fit(measured: Difference, where: object) -> None:
-    """Refuse an export that differs.
+def assert_parity(difference: OutputDifference, where: object) -> None:
+    """Raise an error if outputs differ too much.
+
+    Args:
+        difference: result of `compare_outputs`.
+        where: what was compared; named in the message.
 
     Raises:
-        WeightsError: by more than allowed.
+        WeightsError: a difference is above its limit.
     """
-    if not measured.fits:
+    if not difference.fits:
         what = (
-            f"the export differs from PyTorch by {measured.largest:.2g} in a logit ({measured.allowed:.2g} is allowed) "
-            f"and by {measured.features:.2g} of the largest feature ({measured.share:.2g})"
+            f"the export differs from PyTorch by {difference.largest:.2g} in a logit "
+            f"({difference.allowed:.2g} is allowed) and by {difference.features:.2g} of the largest feature "
+            f"({difference.share:.2g})"
         )
         raise WeightsError(what, where, "export another precision or format; nothing was written")
 
 
 class TooLossy(RsftError):
-    """Int8 loses more accuracy than allowed; `table` says where."""
+    """Int8 loses more accuracy than allowed.
 
-    def __init__(self, what: str, where: object, fix: str, table: dict[str, Change]) -> None:
-        super().__init__(what, where, fix)
+    Attributes:
+        table: accuracy before and after, by group.
+    """
+
+    def __init__(self, what: str, where: object, hint: str, table: dict[str, AccuracyChange]) -> None:
+        super().__init__(what, where, hint)
         self.table = table
 
 
-def losses(table: dict[str, Change], limit: float) -> str:
-    """What loses more than `limit` points, in words; empty where nothing does."""
+def describe_losses(table: dict[str, AccuracyChange], limit: float) -> str:
+    """Return the groups that lose more than `limit` percentage points, as text; "" if none does.
+
+    Args:
+        table: accuracy before and after, by group.
+        limit: percentage points.
+    """
     return ", ".join(f"{change.lost:.2f} points {name}" for name, change in table.items() if change.lost > limit)
 
 
-def must_keep(table: dict[str, Change], limit: float, where: object) -> None:
-    """Refuse an export that loses accuracy.
+def assert_accuracy(table: dict[str, AccuracyChange], limit: float, where: object) -> None:
+    """Raise an error if int8 loses too much accuracy.
+
+    Args:
+        table: accuracy before and after, by group.
+        limit: percentage points that each group may lose.
+        where: named in the message.
 
     Raises:
         TooLossy: a group loses more than `limit` points.
     """
-    if lost := losses(table, limit):
-        what = f"int8 loses {lost}; {limit:g} are allowed"
+    if losses := describe_losses(table, limit):
+        what = f"int8 loses {losses}; {limit:g} are allowed"
         raise TooLossy(what, where, "export bf16 or fp32, or allow it: --max-loss; nothing was written", table)

@@ -1,44 +1,47 @@
-"""An export in int8: quantised, measured on the validation chips, and with more in floating point where that loses."""
+"""Export a bundle in int8, with more blocks in floating point where accuracy is lost."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.export import ExportedProgram
 
 from rsft.errors import RequestError
-from rsft.inference.export.metadata import write_about
-from rsft.inference.export.parity import Change, changes, losses, must_keep
-from rsft.inference.export.quantize import CALIBRATION, depth_of, quantise_onnx, quantise_openvino, spared, steps
-from rsft.inference.export.reference_chips import Labelled, some
-from rsft.inference.export.runtimes import BESIDE_INT8, FILES, open_graph, to_openvino, write_graph
-from rsft.inference.export.traceable import network_of, trace
-from rsft.models.averaging import Answering, with_views
+from rsft.inference.engines.base import GraphFormat
+from rsft.inference.export.metadata import write_export_metadata
+from rsft.inference.export.parity import AccuracyChange, accuracy_changes, assert_accuracy, describe_losses
+from rsft.inference.export.quantize import CALIBRATION_CHIPS, count_blocks, float_block_counts, float_nodes
+from rsft.inference.export.reference_chips import LabeledChips, sample_evenly
+from rsft.inference.export.traceable import build_network, trace_network
+from rsft.models.averaging import SupportsPredict, with_tta
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier
-from rsft.models.outputs import Outputs, outputs_of
+from rsft.models.outputs import ClassifierOutputs, collect_outputs
 from rsft.types import Progress
-from rsft.utils.atomic_files import replacing_folder
+from rsft.utils.atomic_files import atomic_folder
 
 
-def write_int8(
+def write_int8_export(
     bundle: Bundle,
-    kind: str,
-    out: Path,
-    about: dict[str, Any],
-    labelled: Labelled | None,
+    export_format: GraphFormat,
+    folder: Path,
+    metadata: dict[str, Any],
+    labeled: LabeledChips | None,
     max_loss: float,
     progress: Progress | None,
-) -> dict[str, Change]:
-    """Write onnx or openvino in int8, with as few blocks in floating point as keep the accuracy of every group.
+) -> dict[str, AccuracyChange]:
+    """Write a bundle in int8, with as few blocks in floating point as keep the accuracy of every group.
 
     Args:
-        about: of the export; how it was calibrated, what stays in floating point and what that is worth is added.
-        max_loss: points that overall and each group may lose.
+        bundle: what is exported.
+        export_format: a graph format with int8.
+        folder: folder of the export, which is replaced.
+        metadata: content of export.json. Calibration, what stays in floating point, and accuracies are added.
+        labeled: the chips of the training.
+        max_loss: percentage points of accuracy that overall and each group may lose.
+        progress: called while chips are read and computed.
 
     Returns:
         Accuracy before and after, by group.
@@ -46,61 +49,50 @@ def write_int8(
     Raises:
         RequestError: missing chips or packages.
         TooLossy: more is lost at every step.
+        WeightsError: the converted graph lacks nodes that must stay in floating point.
     """
-    if labelled is None:
-        what = "int8 is calibrated and measured on the chips of the training, which are not here"
+    if labeled is None:
+        what = "int8 is calibrated and measured on the chips of the training, which were not found"
         raise RequestError(what, bundle.recipe.data.root, "say where they are: rsft export --data ROOT")
-    chips = some(labelled.chips("train", bundle.contract, progress), CALIBRATION).numpy()
-    about |= {"calibrated": {"on": str(labelled.store.root), "chips": len(chips)}, "max_loss": max_loss, "refused": []}
-    program = trace(network_of(bundle), bundle.contract)
-    wanted, labels = _validated(bundle, labelled, load_classifier(bundle, "cpu"), "float32", progress)
-    depth = depth_of(program)
-    with replacing_folder(out) as temporary:
-        for first in steps(depth):
-            about["float_blocks"] = {"first": first, "of": depth, "precision": BESIDE_INT8[kind]}
-            _quantise(kind, program, bundle, about, chips, spared(program, first), temporary, progress)
-            found, _ = _validated(bundle, labelled, open_graph(kind, temporary / FILES[kind], "int8"), "int8", progress)
-            table = changes(wanted, found, labels, bundle.group_indices)
-            if not (lost := losses(table, max_loss)):
+    contract, data_root = bundle.contract, labeled.store.root
+    chips = sample_evenly(labeled.chips("train", contract, progress), CALIBRATION_CHIPS).numpy()
+    metadata |= {"calibrated": {"on": str(data_root), "chips": len(chips)}, "max_loss": max_loss, "refused": []}
+    program = trace_network(build_network(bundle), contract)
+    reference, labels = _validate(bundle, labeled, load_classifier(bundle, "cpu"), "float32", progress)
+    depth = count_blocks(program)
+    with atomic_folder(folder) as temporary:
+        for first in float_block_counts(depth):
+            metadata["float_blocks"] = {"first": first, "of": depth, "precision": export_format.int8_float_precision}
+            export_format.quantize(program, contract, temporary, metadata, chips, float_nodes(program, first), progress)
+            model = export_format.open_graph(temporary / export_format.file_name, "int8")
+            outputs, _ = _validate(bundle, labeled, model, "int8", progress)
+            table = accuracy_changes(reference, outputs, labels, bundle.group_indices)
+            if not (losses := describe_losses(table, max_loss)):
                 break
-            about["refused"].append({"first": first, "lost": lost})
-        parts = f"{kind}, int8 with {floating(about)}"
-        must_keep(table, max_loss, f"{parts}, on the validation chips of {labelled.store.root}")
-        about["accuracy"] = {name: change._asdict() for name, change in table.items()}
-        write_about(temporary, about)
+            metadata["refused"].append({"first": first, "lost": losses})
+        subject = f"{export_format.name}, int8 with {describe_float_parts(metadata)}"
+        assert_accuracy(table, max_loss, f"{subject}, on the validation chips of {data_root}")
+        metadata["accuracy"] = {name: change._asdict() for name, change in table.items()}
+        write_export_metadata(temporary, metadata)
     return table
 
 
-def floating(about: dict[str, Any]) -> str:
-    """What an int8 export has in floating point, in words."""
-    blocks = about["float_blocks"]
+def describe_float_parts(metadata: dict[str, Any]) -> str:
+    """Return what an int8 export has in floating point, as text.
+
+    Args:
+        metadata: metadata of an int8 export.
+    """
+    blocks = metadata["float_blocks"]
     first = f"the first {blocks['first']} of {blocks['of']} blocks, " if blocks["first"] else ""
-    return f"{first}the embedding of patches, attention and the head in {blocks['precision']}"
+    return f"{first}the patch embedding, attention and the head in {blocks['precision']}"
 
 
-def _quantise(
-    kind: str,
-    program: ExportedProgram,
-    bundle: Bundle,
-    about: dict[str, Any],
-    chips: NDArray[np.float32],
-    spare: Collection[str],
-    folder: Path,
-    progress: Progress | None,
-) -> None:
-    path = folder / FILES[kind]
-    if kind == "onnx":
-        write_graph(kind, program, bundle, about, folder)
-        quantise_onnx(path, chips, about, spare, progress)
-    else:
-        quantise_openvino(to_openvino(program, bundle), path, chips, about, spare, progress)
-
-
-def _validated(
-    bundle: Bundle, labelled: Labelled, model: Answering, what: str, progress: Progress | None
-) -> tuple[Outputs, NDArray[np.int64]]:
-    """Answers to all validation chips, looked at as the evaluation does, and their labels."""
-    seeing, contract = with_views(model, bundle.contract, bundle.recipe.evaluate)
-    chips = labelled.chips("val", contract, progress)
-    told = None if progress is None else lambda done: progress(done, len(chips), what)
-    return outputs_of(seeing, chips.batches(32), told), chips.labels
+def _validate(
+    bundle: Bundle, labeled: LabeledChips, model: SupportsPredict, item: str, progress: Progress | None
+) -> tuple[ClassifierOutputs, NDArray[np.int64]]:
+    """Return the outputs of all validation chips, with the evaluation's test-time crops, and their labels."""
+    tta_model, contract = with_tta(model, bundle.contract, bundle.recipe.evaluate)
+    chips = labeled.chips("val", contract, progress)
+    report = None if progress is None else lambda done: progress(done, len(chips), item)
+    return collect_outputs(tta_model, chips.batches(32), report), chips.labels

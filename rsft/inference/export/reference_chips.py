@@ -1,4 +1,4 @@
-"""The chips that an export is checked on, calibrated on and measured on."""
+"""Chips on which an export is checked, calibrated and measured."""
 
 from __future__ import annotations
 
@@ -16,31 +16,50 @@ from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
 
-CHECKED = 32
-"""Chips whose answers are compared one by one."""
+PARITY_CHIPS = 32
+"""Number of chips whose outputs are compared one by one."""
 
-_NOISE = 8
+_NOISE_IMAGES = 8
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """The chips that a bundle was trained with."""
+class LabeledChips:
+    """The chip store that a bundle was trained with."""
 
     store: ChipStore
 
     def chips(self, split: str, contract: Contract, progress: Progress | None = None) -> ChipImages:
-        """A split as `contract` takes it; val stands for train where there is none, and the other way round."""
+        """Return a split; without training chips the validation chips, and the other way round.
+
+        Args:
+            split: train or val.
+            contract: how chips become network inputs.
+            progress: called while chips are read.
+
+        Returns:
+            The chips with their labels.
+
+        Raises:
+            RequestError: the store has neither training nor validation chips.
+        """
         splits = [name for name in (split, "val", "train") if not self.store.split(name).empty]
         if not splits:
             raise RequestError("no training or validation chips", self.store.root, "name other data: --data")
         return ChipImages(self.store.root, self.store.split(splits[0]), self.store.classes, contract, progress)
 
 
-def find_labelled(bundle: Bundle, data: Path | None) -> Labelled | None:
-    """The chips at `data`, or where the recipe says, if they are here and have the bundle's classes.
+def find_labeled_chips(bundle: Bundle, data: Path | None) -> LabeledChips | None:
+    """Return the chips that a bundle was trained with, or None if they are not there or have other classes.
+
+    Args:
+        bundle: gives the classes, and the chip store of its recipe.
+        data: the chip store; the recipe's if None.
+
+    Returns:
+        The chips, or None.
 
     Raises:
-        RequestError: `data` is given and is not that.
+        RequestError: `data` is given, but is no chip store or has other classes.
     """
     root = data or Path(bundle.recipe.data.root)
     try:
@@ -53,17 +72,32 @@ def find_labelled(bundle: Bundle, data: Path | None) -> Labelled | None:
         if data is None:
             return None
         raise RequestError("the data has other classes than the bundle", root, "name the data of its training: --data")
-    return Labelled(store)
+    return LabeledChips(store)
 
 
-def some(chips: ChipImages, count: int) -> Tensor:
-    """As many chips, evenly over the table: (n, P, S, S)."""
-    chosen = np.linspace(0, len(chips) - 1, min(count, len(chips))).astype(int)
-    return chips.batch(chosen)[0]
+def sample_evenly(chips: ChipImages, count: int) -> Tensor:
+    """Return network inputs of up to `count` chips, evenly spaced in the table: (n, P, S, S).
+
+    Args:
+        chips: chips in the order of the table.
+        count: largest number of chips.
+
+    Returns:
+        Network inputs (n, P, S, S).
+    """
+    indices = np.linspace(0, len(chips) - 1, min(count, len(chips))).astype(int)
+    return chips.batch(indices)[0]
 
 
-def noise(contract: Contract) -> Tensor:
-    """Images of random bytes, normalised: (n, P, S, S)."""
+def noise_images(contract: Contract) -> Tensor:
+    """Return network inputs made of random bytes: (n, P, S, S).
+
+    Args:
+        contract: size and planes of the images.
+
+    Returns:
+        Network inputs (n, P, S, S), the same in every call.
+    """
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (_NOISE, contract.size, contract.size, len(contract.planes)), np.uint8)
-    return torch.from_numpy(contract.normalise(list(images)))
+    images = rng.integers(0, 256, (_NOISE_IMAGES, contract.size, contract.size, len(contract.planes)), np.uint8)
+    return torch.from_numpy(contract.normalize(list(images)))

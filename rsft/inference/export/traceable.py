@@ -1,4 +1,4 @@
-"""A bundle's classifier as plain modules, which every runtime can take over."""
+"""A bundle's classifier as plain modules, and its graph, which is converted for other runtimes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,22 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torch.nn import functional as F
 
 from rsft.data.imagery.contract import Contract
-from rsft.models.averaging import averaged
+from rsft.models.averaging import average_predictions
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import Answer, Classifier, pooled_features
-from rsft.models.factory import load_merged
-from rsft.peft.kernels import why_not_lean
-from rsft.peft.model.stages import Trunk
-
-IMAGES, LOGITS, FEATURES = "images", "logits", "features"
-"""Names of a graph's input and of its outputs."""
+from rsft.models.classifier import Classifier, Prediction, extract_features
+from rsft.models.factory import load_merged_classifier
+from rsft.peft import class_token_features
 
 
-class Network(nn.Module):
-    """Merged classifiers, one or the runs that are averaged, without the lean path of training.
+class TraceableNetwork(nn.Module):
+    """One merged classifier, or several whose outputs are averaged, without the memory-saving kernels of training.
 
-    What could not be merged (adapters, prompts) is there as modules.
+    PEFT modules that cannot be merged (adapters, prompts) stay modules.
+
+    Args:
+        runs: merged classifiers.
     """
 
     def __init__(self, runs: Sequence[Classifier]) -> None:
@@ -36,22 +34,30 @@ class Network(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, P, S, S) -> logits (B, C) and features (B, D)."""
+        """Return logits (B, C) and features (B, D) of images (B, P, S, S).
+
+        Args:
+            x: images (B, P, S, S).
+
+        Returns:
+            Logits (B, C) and features (B, D), float32.
+        """
         answers = [_answer(cast(Classifier, run), x) for run in self.runs]
-        logits, features = answers[0] if len(answers) == 1 else averaged(answers)
+        logits, features = answers[0] if len(answers) == 1 else average_predictions(answers)
         return logits, features
 
 
-class Half(nn.Module):
+class BFloat16Network(nn.Module):
     """A network whose matrix products are in bfloat16; norms, sums and the head stay in float32.
 
     Args:
-        products: attention as two matrix products around a softmax, where the block has that form. On a processor with
-            bfloat16 PyTorch's fused kernel takes half as long again, as it computes in float32 inside; on the other
-            hand it rounds no score.
+        network: is changed in place.
+        products: compute attention as two matrix products around a softmax, where the block has that form. PyTorch's
+            fused kernel computes in float32 inside: it does not round the attention scores, but takes 1.5 times as
+            long on a CPU with bfloat16.
     """
 
-    def __init__(self, network: Network, *, products: bool = False) -> None:
+    def __init__(self, network: TraceableNetwork, *, products: bool = False) -> None:
         super().__init__()
         self.network = network
         for run in cast(Sequence[Classifier], network.runs):
@@ -62,59 +68,60 @@ class Half(nn.Module):
                     cast(Any, module).fused_attn = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As `Network`, float32 in and out."""
+        """Return logits (B, C) and features (B, D), float32, of images (B, P, S, S), float32.
+
+        Args:
+            x: images (B, P, S, S).
+
+        Returns:
+            Logits (B, C) and features (B, D), float32.
+        """
         with torch.autocast(x.device.type, torch.bfloat16):
             logits, features = self.network(x)
         return logits.float(), features.float()
 
 
-def network_of(bundle: Bundle) -> Network:
-    """All runs of a bundle, each merged.
+def build_network(bundle: Bundle) -> TraceableNetwork:
+    """Return the network of a bundle, with all of its runs, each merged.
+
+    Args:
+        bundle: the bundle to export.
+
+    Returns:
+        The merged network.
 
     Raises:
         WeightsError: the backbone on this machine is not the one that the bundle was trained on.
     """
-    return Network([load_merged(bundle, run) for run in range(len(bundle.members))])
+    return TraceableNetwork([load_merged_classifier(bundle, run) for run in range(len(bundle.members))])
 
 
-def trace(network: Network | Half, contract: Contract) -> ExportedProgram:
-    """The graph of a network for any number of images (N, P, S, S)."""
+def trace_network(network: TraceableNetwork | BFloat16Network, contract: Contract) -> ExportedProgram:
+    """Return the graph of a network, for any number of images (N, P, S, S).
+
+    Args:
+        network: in evaluation mode.
+        contract: size and planes of the images.
+
+    Returns:
+        The traced program.
+    """
     example = torch.zeros(2, len(contract.planes), contract.size, contract.size)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         return torch.export.export(network, (example,), dynamic_shapes=({0: Dim("chips", min=1)},), strict=False)
 
 
-def _answer(run: Classifier, x: Tensor) -> Answer:
+def _answer(run: Classifier, x: Tensor) -> Prediction:
     features = _features(run, x)
     with torch.autocast(x.device.type, enabled=False):
         features = features.float()
-        return Answer(run.head(features), features)
+        return Prediction(run.head(features), features)
 
 
 def _features(run: Classifier, x: Tensor) -> Tensor:
-    """Images (B, P, S, S) -> (B, D); where the class token is read alone, the last block computes no other."""
+    """Return features (B, D) of images (B, P, S, S); the last block computes only the tokens that are read."""
     vit = cast(VisionTransformer, run.adapted.vit)
-    trunk = Trunk(vit)
-    *others, last = trunk.blocks
-    if run.pool != "token" or not trunk.cacheable or why_not_lean(last) is not None:
-        return pooled_features(vit, x, run.pool)
-    tokens = trunk.embed(x).x
-    for block in others:
-        tokens = block(tokens)
-    token = vit.norm(_class_token(last, tokens))
-    return cast(Tensor, vit.fc_norm(token[:, 0]))
-
-
-def _class_token(block: Any, x: Tensor) -> Tensor:
-    """A standard block of timm for the first token alone, which attends to all: (B, N, D) -> (B, 1, D)."""
-    attn, normed, first = block.attn, block.norm1(x), x[:, :1]
-    weight, bias = attn.qkv.weight, attn.qkv.bias
-    width = weight.shape[0] // 3
-    query = F.linear(normed[:, :1], weight[:width], None if bias is None else bias[:width])
-    rest = F.linear(normed, weight[width:], None if bias is None else bias[width:])
-    parts = (query, *rest.chunk(2, -1))
-    q, k, v = (torch.unflatten(part, -1, (attn.num_heads, -1)).transpose(1, 2) for part in parts)
-    heads = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v).transpose(1, 2).flatten(2)
-    first = first + block.ls1(attn.proj(heads))
-    return cast(Tensor, first + block.ls2(block.mlp(block.norm2(first))))
+    if run.pool != "token":
+        return extract_features(vit, x, run.pool)
+    return cast(Tensor, vit.fc_norm(class_token_features(vit, x)))

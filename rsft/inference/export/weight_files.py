@@ -1,4 +1,4 @@
-"""Exports that hold tensors and no graph: timm's state dict, and the adapter as Hugging Face PEFT keeps it."""
+"""Write exports that hold tensors and no graph: a state dict for timm, and LoRA weights for Hugging Face PEFT."""
 
 from __future__ import annotations
 
@@ -7,83 +7,105 @@ from pathlib import Path
 from typing import Any, cast
 
 import timm
-import torch
 from safetensors.torch import load_file, save
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rsft.errors import RequestError
-from rsft.inference.export.parity import difference
-from rsft.inference.export.traceable import Network, network_of
+from rsft.inference.engines.base import EXACT, METADATA_KEY, graph_formats
+from rsft.inference.export.parity import compare_outputs, compute_outputs
+from rsft.inference.export.traceable import TraceableNetwork, build_network
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import Answer, Classifier, CosineHead
-from rsft.models.factory import build_classifier, load_adapted, load_encoder
-from rsft.models.outputs import Outputs
+from rsft.models.classifier import Classifier, CosineHead
+from rsft.models.factory import build_classifier, load_encoder, load_unmerged_classifier
+from rsft.models.outputs import ClassifierOutputs
 from rsft.peft.huggingface import export_peft, import_peft
 from rsft.utils.atomic_files import write_bytes
 
-TIMM, HEAD = "model.safetensors", "head.safetensors"
+HEAD_FILE = "head.safetensors"
 
-_ANY = "vit_base_patch16_224"
-"""The name under which timm makes a plain vision transformer; every size of it is given."""
+_TIMM_NAME = "vit_base_patch16_224"
+"""Name under which timm makes a plain vision transformer; all of its sizes are given as arguments."""
 
 
-def write_timm(bundle: Bundle, folder: Path, about: dict[str, Any], images: Tensor, wanted: Outputs) -> Outputs:
-    """Write the merged network and its head as one state dict, and return what it answers to `images`.
+def write_timm_weights(
+    bundle: Bundle, path: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
+) -> ClassifierOutputs:
+    """Write the merged network and its head as one state dict, and compute outputs with it.
 
-    `about` is told how timm makes the network, or why it cannot.
+    Args:
+        bundle: a bundle of one run.
+        path: the safetensors file to write.
+        metadata: is stored in the file; "timm" is added: how timm makes the network, or why it cannot.
+        images: network inputs (N, P, S, S).
+        reference: outputs of PyTorch in float32 for these images.
+
+    Returns:
+        Logits (N, C) and features (N, D) of the network that timm makes, or else of rsft's with the written weights.
 
     Raises:
-        RequestError: modules beside the network, or several runs.
+        RequestError: a method whose modules cannot be merged, or a bundle of several runs.
     """
-    _one_run(bundle, "timm", "a state dict holds one network")
-    run = cast(Classifier, network_of(bundle).runs[0])
-    if run.adapted.unmerged:
-        what = f"{bundle.recipe.peft.title} stays beside the network, and timm has no place for it"
-        raise RequestError(what, ", ".join(run.adapted.unmerged[:3]), "export onnx, openvino or torch-export")
-    vit = cast(VisionTransformer, run.adapted.vit)
-    head = {f"head.{key}": value for key, value in run.head.state_dict().items()}
+    _check_one_run(bundle, "timm", "a state dict holds one network")
+    classifier = cast(Classifier, build_network(bundle).runs[0])
+    if unmerged := classifier.adapted.unmerged:
+        what = f"modules of {bundle.recipe.peft.title} cannot be merged, and timm has none of their kind"
+        raise RequestError(what, ", ".join(unmerged[:3]), _graph_hint())
+    vit = cast(VisionTransformer, classifier.adapted.vit)
+    head = {f"head.{key}": value for key, value in classifier.head.state_dict().items()}
     state = {key: value.detach().contiguous() for key, value in {**vit.state_dict(), **head}.items()}
-    write_bytes(folder / TIMM, save(state, {"format": "pt", "rsft": json.dumps(about)}))
-    options = _options(vit, len(bundle.classes), run.pool, bundle)
-    model, why = _made_by_timm(options, folder / TIMM, run.head)
+    write_bytes(path, save(state, {"format": "pt", METADATA_KEY: json.dumps(metadata)}))
+    options = _timm_options(vit, len(bundle.classes), classifier.pool, bundle)
+    model, reason = _load_in_timm(options, path, classifier.head)
     if model is not None:
-        found = _answers_of_timm(model, images)
-        if difference(found, wanted, "fp32").fits:
-            about["timm"] = {"create_model": _ANY, **options}
-            return found
-        why = "the network that timm makes gives other logits"
-    about["timm"] = {"create_model": None, "why": why}
-    return _loaded_again(bundle, folder / TIMM, images)
+        outputs = _compute_timm_outputs(model, images)
+        if compare_outputs(outputs, reference, EXACT).fits:
+            metadata["timm"] = {"create_model": _TIMM_NAME, **options}
+            return outputs
+        reason = "the network that timm makes gives other logits"
+    metadata["timm"] = {"create_model": None, "why": reason}
+    return _compute_rsft_outputs(bundle, path, images)
 
 
-def write_peft(bundle: Bundle, folder: Path, images: Tensor) -> Outputs:
-    """Write the adapter as PEFT does, and the head beside it, and return what both answer to `images`.
+def write_peft_weights(bundle: Bundle, folder: Path, images: Tensor) -> ClassifierOutputs:
+    """Write the adapter as PEFT does, and the head beside it, and compute outputs with both.
+
+    Args:
+        bundle: a bundle of one run, trained with LoRA.
+        folder: an existing folder.
+        images: network inputs (N, P, S, S).
+
+    Returns:
+        Logits (N, C) and features (N, D) of the files, loaded again.
 
     Raises:
-        RequestError: a method that is no LoRA, or several runs.
+        RequestError: a method that is not LoRA, or a bundle of several runs.
     """
-    _one_run(bundle, "peft", "a PEFT adapter is one")
-    classifier = load_adapted(bundle, "cpu")
+    _check_one_run(bundle, "peft", "PEFT stores one adapter")
+    classifier = load_unmerged_classifier(bundle, "cpu")
     try:
         export_peft(classifier.adapted, folder)
     except ValueError as error:
-        raise RequestError(str(error), "--format peft", "export onnx, openvino or torch-export") from error
-    write_bytes(folder / HEAD, save(classifier.head.state_dict(), {"format": "pt"}))
+        raise RequestError(str(error), "--format peft", _graph_hint()) from error
+    write_bytes(folder / HEAD_FILE, save(classifier.head.state_dict(), {"format": "pt"}))
     vit = load_encoder(bundle.recipe, bundle.contract.bands).vit
-    again = Classifier(import_peft(vit, folder), classifier.head, classifier.pool).eval()
-    again.head.load_state_dict(load_file(folder / HEAD))
-    return _arrays(again.answer, images)
+    loaded = Classifier(import_peft(vit, folder), classifier.head, classifier.pool).eval()
+    loaded.head.load_state_dict(load_file(folder / HEAD_FILE))
+    return compute_outputs(loaded.predict, images)
 
 
-def _one_run(bundle: Bundle, kind: str, why: str) -> None:
+def _check_one_run(bundle: Bundle, format_name: str, reason: str) -> None:
     if len(bundle.members) > 1:
-        what = f"the bundle averages {len(bundle.members)} runs, and {why}"
-        raise RequestError(what, f"--format {kind}", "export onnx, openvino or torch-export, which hold the average")
+        what = f"the bundle averages {len(bundle.members)} runs, and {reason}"
+        raise RequestError(what, f"--format {format_name}", f"{_graph_hint()}, which hold the average")
 
 
-def _options(vit: VisionTransformer, classes: int, pool: str, bundle: Bundle) -> dict[str, Any]:
-    """What makes timm build this network, as far as it is a plain one."""
+def _graph_hint() -> str:
+    return f"export {' or '.join(graph_formats())}"
+
+
+def _timm_options(vit: VisionTransformer, classes: int, pool: str, bundle: Bundle) -> dict[str, Any]:
+    """Return the arguments with which timm builds this network, if it is a plain vision transformer."""
     block: Any = vit.blocks[0]
     patch = cast(Any, vit.patch_embed).patch_size
     return {
@@ -106,39 +128,33 @@ def _options(vit: VisionTransformer, classes: int, pool: str, bundle: Bundle) ->
     }
 
 
-def _made_by_timm(options: dict[str, Any], path: Path, head: nn.Module) -> tuple[nn.Module | None, str]:
-    """The network with the written weights, or None and the reason."""
+def _load_in_timm(options: dict[str, Any], path: Path, head: nn.Module) -> tuple[nn.Module | None, str]:
+    """Return timm's network with the written weights and ""; or None and the reason why timm cannot make it."""
     if isinstance(head, CosineHead):
         return None, "its head compares directions (cosine), timm's is linear: see `head`"
-    model: nn.Module = timm.create_model(_ANY, **options)
+    model: nn.Module = timm.create_model(_TIMM_NAME, **options)
     try:
         model.load_state_dict(load_file(path))
     except RuntimeError as error:
-        return None, f"it is no plain vision transformer of timm: {str(error).splitlines()[-1].strip()[:200]}"
+        reason = str(error).splitlines()[-1].strip()[:200]
+        return None, f"it is no plain vision transformer of timm: {reason}"
     return model.eval(), ""
 
 
-def _answers_of_timm(model: Any, images: Tensor) -> Outputs:
-    def answer(x: Tensor) -> Answer:
-        features = model.forward_head(model.forward_features(x), pre_logits=True)
-        return Answer(model(x), features)
+def _compute_timm_outputs(model: Any, images: Tensor) -> ClassifierOutputs:
+    def predict(x: Tensor) -> tuple[Tensor, Tensor]:
+        return model(x), model.forward_head(model.forward_features(x), pre_logits=True)
 
-    return _arrays(answer, images)
+    return compute_outputs(predict, images)
 
 
-def _loaded_again(bundle: Bundle, path: Path, images: Tensor) -> Outputs:
-    """Of the file's tensors in a new network of rsft."""
-    classifier = build_classifier(
-        bundle.recipe, len(bundle.classes), load_encoder(bundle.recipe, bundle.contract.bands)
-    )
+def _compute_rsft_outputs(bundle: Bundle, path: Path, images: Tensor) -> ClassifierOutputs:
+    """Return the outputs of a new network of rsft with the written weights."""
+    encoder = load_encoder(bundle.recipe, bundle.contract.bands)
+    classifier = build_classifier(bundle.recipe, len(bundle.classes), encoder)
     classifier.adapted.detach()
     state = load_file(path)
     head = {key.removeprefix("head."): value for key, value in state.items() if key.startswith("head.")}
     classifier.head.load_state_dict(head)
     classifier.adapted.vit.load_state_dict({k: v for k, v in state.items() if not k.startswith("head.")})
-    return _arrays(lambda x: Answer(*Network([classifier])(x)), images)
-
-
-@torch.inference_mode()
-def _arrays(answer: Any, images: Tensor) -> Outputs:
-    return Outputs(*(part.float().numpy() for part in answer(images)))
+    return compute_outputs(TraceableNetwork([classifier]), images)

@@ -12,21 +12,21 @@ import torch
 from safetensors.torch import load_file
 
 from rsft.errors import RequestError, WeightsError
-from rsft.inference.export import export as job
-from rsft.inference.export import weight_files
-from rsft.inference.export.export import KINDS, export
-from rsft.inference.export.metadata import read_about
-from rsft.models.bundle.bundle import Bundle, combine
-from rsft.recipe.schema import Head
+from rsft.inference.engines.base import ENGINES, FORMATS
+from rsft.inference.export import traceable, weight_files
+from rsft.inference.export.export import export_bundle
+from rsft.inference.export.metadata import read_export_metadata
+from rsft.models.bundle.bundle import Bundle, combine_bundles
+from rsft.recipe.schema import HeadSection
 from tests.helpers.tiny_backbones import SMALL
-from tests.helpers.tiny_bundles import copied
+from tests.helpers.tiny_bundles import perturbed_copy
 
 DOC = (Path(__file__).parents[3] / "docs/engines.md").read_text("utf-8")
 WRONG = [
     (("--format", "onnx", "--precision", "bf16"), "ONNX Runtime has no bfloat16"),
-    (("--format", "timm", "--precision", "int8"), "timm is written in fp32"),
-    (("--format", "tflite"), "choose from onnx, openvino, timm, peft, torch-export"),
-    (("--format", "onnx", "--data", "absent"), "there is no chip store"),
+    (("--format", "timm", "--precision", "int8"), "timm supports fp32"),
+    (("--format", "tflite"), "choose from onnx, openvino, torch-export, timm, peft"),
+    (("--format", "onnx", "--data", "absent"), "is not a chip store"),
 ]
 
 
@@ -41,28 +41,32 @@ def test_refused(rsft, run, tmp_path, options, told):
 def test_an_onnx_file_by_the_command_line(rsft, run, root, tmp_path):
     code, printed = rsft("export", run, "--format", "onnx", "-o", tmp_path / "out")
     assert code == 0 and f"18 chips of {root}" in printed and "logits differ from PyTorch's by" in printed
-    about = read_about(tmp_path / "out")
+    about = read_export_metadata(tmp_path / "out")
     assert about["classes"] == ["flat", "slanted", "steep"] and about["bundle_sha256"] == Bundle.load(run).sha256
     assert about["contract"]["size"] == 32 and about["checked"]["largest"] < 1e-3
     code, printed = rsft("export", run, "--format", "onnx", "-o", tmp_path / "out")
     assert code == 2 and "--overwrite" in printed
     (tmp_path / "out/model.onnx").write_bytes(b"altered")
     with pytest.raises(WeightsError, match=r"model\.onnx is missing or altered"):
-        read_about(tmp_path / "out")
+        read_export_metadata(tmp_path / "out")
 
 
 @pytest.mark.slow
 def test_an_export_that_differs_is_not_written(run, tmp_path, monkeypatch):
-    half = job.trace
-    monkeypatch.setattr(job, "trace", lambda network, contract: half(job.Half(network), contract))
+    trace_float32 = traceable.trace_network
+
+    def trace_bfloat16(network, contract):
+        return trace_float32(traceable.BFloat16Network(network), contract)
+
+    monkeypatch.setattr(traceable, "trace_network", trace_bfloat16)
     with pytest.raises(WeightsError, match=r"differs from PyTorch by .* in a logit \(0\.001 is allowed\)"):
-        export(run, "torch-export", "fp32", tmp_path / "out")
+        export_bundle(run, "torch-export", "fp32", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
 def test_peft_holds_the_adapter_alone(run, tmp_path):
-    made = export(run, "peft", "fp32", tmp_path / "out")
+    made = export_bundle(run, "peft", "fp32", tmp_path / "out")
     assert {path.name for path in made.folder.iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -75,29 +79,31 @@ def test_peft_holds_the_adapter_alone(run, tmp_path):
 @pytest.mark.slow
 def test_timm_says_what_it_cannot_make(run, tmp_path):
     bundle = Bundle.load(run)
-    cosine = export(run, "timm", "fp32", tmp_path / "cosine")
-    assert "cosine" in cosine.about["timm"]["why"] and any("cosine" in note for note in cosine.notes)
+    cosine = export_bundle(run, "timm", "fp32", tmp_path / "cosine")
+    assert "cosine" in cosine.metadata["timm"]["why"] and any("cosine" in note for note in cosine.notes)
     tensors = bundle.tensors | {"head.bias": torch.zeros(3)}
-    recipe = bundle.recipe.model_copy(update={"head": Head(kind="linear")})
+    recipe = bundle.recipe.model_copy(update={"head": HeadSection(kind="linear")})
     replace(bundle, recipe=recipe, tensors=tensors).save(tmp_path / "linear")
-    linear = export(tmp_path / "linear", "timm", "fp32", tmp_path / "out")
-    assert "no plain vision transformer" in linear.about["timm"]["why"]  # its stem is one of convolutions
+    linear = export_bundle(tmp_path / "linear", "timm", "fp32", tmp_path / "out")
+    assert "no plain vision transformer" in linear.metadata["timm"]["why"]  # its stem is one of convolutions
     assert "head.bias" in load_file(linear.folder / "model.safetensors")
 
 
 @pytest.mark.slow
 def test_several_runs_have_no_state_dict(run, tmp_path):
     bundle = Bundle.load(run)
-    combine(bundle.recipe, [bundle, copied(bundle)]).save(tmp_path / "two")
+    combine_bundles(bundle.recipe, [bundle, perturbed_copy(bundle)]).save(tmp_path / "two")
     for kind in ("timm", "peft"):
         with pytest.raises(RequestError, match="averages 2 runs"):
-            export(tmp_path / "two", kind, "fp32", tmp_path / kind)
+            export_bundle(tmp_path / "two", kind, "fp32", tmp_path / kind)
 
 
-def test_every_format_is_explained():
-    rows = re.findall(r"^\| `([\w-]+)` \| (fp32[^|]*) \|", DOC, re.MULTILINE)
-    told = {kind: tuple(precisions.strip().split(", ")) for kind, precisions in rows}
-    assert {kind: told[kind] for kind in KINDS} == KINDS
+@pytest.mark.parametrize(("registry", "column"), [(ENGINES, "--engine"), (FORMATS, "--format")])
+def test_the_documentation_lists_every_component(registry, column):
+    table = DOC.partition(f"| `{column}` |")[2].partition("\n\n")[0]
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| (fp32[^|]*?) *\|", table, re.MULTILINE))
+    documented = {name: tuple(precisions.split(", ")) for name, precisions in rows.items() if name != "auto"}
+    assert documented == {name: tuple(registry[name].precisions) for name in registry}
 
 
 def test_timm_makes_a_plain_network_again(tmp_path):
@@ -111,8 +117,8 @@ def test_timm_makes_a_plain_network_again(tmp_path):
     state = {**vit.state_dict(), **{f"head.{key}": value for key, value in head.state_dict().items()}}
     save_file(state, tmp_path / "model.safetensors")
     bundle = type("Bundle", (), {"contract": type("Contract", (), {"size": 32, "planes": ("R", "G", "B")})})
-    options = weight_files._options(vit, 4, "avg", bundle)
-    made, why = weight_files._made_by_timm(json.loads(json.dumps(options)), tmp_path / "model.safetensors", head)
+    options = weight_files._timm_options(vit, 4, "avg", bundle)
+    made, why = weight_files._load_in_timm(json.loads(json.dumps(options)), tmp_path / "model.safetensors", head)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(made(images), head(vit.eval()(images)), atol=1e-5, rtol=0)

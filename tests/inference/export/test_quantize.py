@@ -1,42 +1,42 @@
-"""What is quantised, and what is left in floating point."""
+"""What is quantized to int8, and what stays in floating point."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from rsft.inference.export.quantize import depth_of, quantise_onnx, quantise_openvino, spared, steps
-from rsft.inference.export.runtimes import FILES, open_graph, to_openvino, write_graph
-from rsft.inference.export.traceable import Network, trace
-from tests.helpers.tiny_bundles import BUNDLE, CONTRACT, IMAGES, classifier
+from rsft.errors import WeightsError
+from rsft.inference.engines.base import FloatNodes, find_format
+from rsft.inference.export.quantize import check_float_nodes, count_blocks, float_block_counts, float_nodes
+from rsft.inference.export.traceable import TraceableNetwork, trace_network
+from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
 
-ABOUT = {"classes": ["a", "b", "ç"], "precision": "int8"}
+METADATA = {"classes": ["a", "b", "ç"], "precision": "int8"}
 PRODUCTS = {"lora": 9, "adapter": 12, "prompts": 8}
-"""Weights in two blocks: four each, adapters two more; the last block of lora asks for the class token apart."""
+"""Products with weights in two blocks: four per block, two more with adapters. The last block of LoRA has one more,
+because it computes the query of the class token separately."""
 
 
 def traced(method="lora", head="linear"):
-    model = Network([classifier(1, method, head)])
-    return trace(model, CONTRACT), model(IMAGES)[0]
+    network = TraceableNetwork([tiny_classifier(1, method, head)])
+    return trace_network(network, CONTRACT), network(IMAGES)[0]
 
 
-def quantised(kind, program, folder, first=0, progress=None):
-    path, spare = folder / FILES[kind], spared(program, first)
-    if kind == "onnx":
-        write_graph("onnx", program, BUNDLE, ABOUT, folder)
-        quantise_onnx(path, IMAGES.numpy(), ABOUT, spare, progress)
-    else:
-        quantise_openvino(to_openvino(program, BUNDLE), path, IMAGES.numpy(), ABOUT, spare, progress)
-    return path
+def quantize(name, program, folder, first=0, progress=None, nodes=None) -> Path:
+    graph_format = find_format(name)
+    nodes = nodes or float_nodes(program, first)
+    graph_format.quantize(program, CONTRACT, folder, METADATA, IMAGES.numpy(), nodes, progress)
+    return folder / graph_format.file_name
 
 
-def rounded(kind, path):
-    """How many products have inputs in int8."""
-    if kind == "onnx":
+def count_int8_products(name, path):
+    if name == "onnx":
         import onnx
 
         nodes = onnx.load(path).graph.node
-        steps = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
-        return sum(node.op_type in ("MatMul", "Gemm", "Conv") and node.input[0] in steps for node in nodes)
+        dequantized = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+        return sum(node.op_type in ("MatMul", "Gemm", "Conv") and node.input[0] in dequantized for node in nodes)
     import openvino
 
     model = openvino.Core().read_model(path)
@@ -48,42 +48,59 @@ def rounded(kind, path):
     return sources.count("FakeQuantize")
 
 
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
 @pytest.mark.parametrize(("method", "head"), [("lora", "cosine"), ("adapter", "linear"), ("prompts", "linear")])
-def test_weights_of_blocks_alone_are_rounded(tmp_path, kind, method, head):
-    program, wanted = traced(method, head)
-    path = quantised(kind, program, tmp_path)
-    assert rounded(kind, path) == PRODUCTS[method]
-    away = (open_graph(kind, path, "int8").answer(IMAGES).logits - wanted).abs().max()
-    assert 0 < away < 0.2 * wanted.abs().max()
+def test_only_products_with_weights_of_blocks_are_quantized(tmp_path, name, method, head):
+    program, expected = traced(method, head)
+    path = quantize(name, program, tmp_path)
+    assert count_int8_products(name, path) == PRODUCTS[method]
+    error = (find_format(name).open_graph(path, "int8").predict(IMAGES).logits - expected).abs().max()
+    assert 0 < error < 0.2 * expected.abs().max()
     assert {file.name for file in tmp_path.iterdir()} <= {"model.onnx", "model.xml", "model.bin"}
 
 
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
-def test_the_first_blocks_are_spared(tmp_path, kind):
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_the_first_blocks_stay_in_floating_point(tmp_path, name):
     program, _ = traced()
-    assert rounded(kind, quantised(kind, program, tmp_path, first=1)) == PRODUCTS["lora"] - 4
+    assert count_int8_products(name, quantize(name, program, tmp_path, first=1)) == PRODUCTS["lora"] - 4
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_node_that_is_missing_in_the_converted_graph_is_an_error(tmp_path, name):
+    program, _ = traced()
+    nodes = FloatNodes(frozenset({"renamed", "linear"}), frozenset({"renamed", "linear"}))
+    with pytest.raises(WeightsError, match=r"1 of 2 nodes .* are not in the graph of .*: renamed"):
+        quantize(name, program, tmp_path, nodes=nodes)
+
+
+def test_all_products_among_the_float_nodes_are_required():
+    program, _ = traced()
+    assert [len(float_nodes(program, first).products) for first in (0, 1)] == [2 + 1, 2 + 1 + 4]
+    check_float_nodes(["a"], ["a", "b"], "ONNX Runtime")
 
 
 def test_several_runs(tmp_path):
-    program = trace(Network([classifier(0, head="cosine"), classifier(1, "adapter")]), CONTRACT)
-    assert len(spared(program, 0)) == 4 + 2  # attention of two blocks each, and two heads
-    assert rounded("onnx", quantised("onnx", program, tmp_path)) == PRODUCTS["lora"] + PRODUCTS["adapter"]
+    program = trace_network(
+        TraceableNetwork([tiny_classifier(0, head="cosine"), tiny_classifier(1, "adapter")]), CONTRACT
+    )
+    assert len(float_nodes(program, 0).names) == 4 + 2  # attention of two blocks in each run, and two heads
+    path = quantize("onnx", program, tmp_path)
+    assert count_int8_products("onnx", path) == PRODUCTS["lora"] + PRODUCTS["adapter"]
 
 
 @pytest.mark.parametrize(
-    ("depth", "first"), [(0, [0]), (1, [0, 1]), (2, [0, 1]), (8, [0, 2, 3]), (12, [0, 2, 4]), (24, [0, 4, 8])]
+    ("depth", "counts"), [(0, [0]), (1, [0, 1]), (2, [0, 1]), (8, [0, 2, 3]), (12, [0, 2, 4]), (24, [0, 4, 8])]
 )
-def test_steps(depth, first):
-    assert steps(depth) == first
+def test_float_block_counts(depth, counts):
+    assert float_block_counts(depth) == counts
 
 
 def test_blocks_are_counted():
-    assert depth_of(traced()[0]) == 2
+    assert count_blocks(traced()[0]) == 2
 
 
-@pytest.mark.parametrize(("kind", "total"), [("onnx", 5), ("openvino", 10)])
-def test_progress(tmp_path, kind, total):
-    told = []
-    quantised(kind, traced()[0], tmp_path, progress=lambda *each: told.append(each))
-    assert told[-1] == (total, total, "calibrating")
+@pytest.mark.parametrize(("name", "total"), [("onnx", 5), ("openvino", 10)])
+def test_progress(tmp_path, name, total):
+    calls = []
+    quantize(name, traced()[0], tmp_path, progress=lambda *call: calls.append(call))
+    assert calls[-1] == (total, total, "calibrating")

@@ -1,0 +1,160 @@
+"""The engine and format OpenVINO."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rsft.inference.engines.base import (
+    ENGINES,
+    EXACT,
+    FEATURES,
+    FORMATS,
+    IMAGES,
+    LOGITS,
+    METADATA_KEY,
+    QUANTIZED,
+    ROUNDED,
+    FloatNodes,
+    GraphEngine,
+    Tolerance,
+)
+from rsft.inference.engines.inference_fn import GraphModel, silence, threaded
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch.export import ExportedProgram
+
+    from rsft.data.imagery.contract import Contract
+    from rsft.models.outputs import ClassifierOutputs
+    from rsft.types import Progress
+
+
+@ENGINES.register
+@FORMATS.register
+class OpenVinoEngine(GraphEngine):
+    """OpenVINO on the CPU."""
+
+    name = "openvino"
+    title = "OpenVINO"
+    extra = "openvino"
+    packages = ("openvino",)
+    export_packages = ("nncf",)
+    file_name = "model.xml"
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT, "bf16": ROUNDED, "int8": QUANTIZED}
+    int8_float_precision = "bf16"
+
+    def write_graph(
+        self, program: ExportedProgram, contract: Contract, folder: Path, metadata: Mapping[str, Any]
+    ) -> None:
+        """Write model.xml and model.bin; see `GraphFormat.write_graph`.
+
+        Args:
+            program: a traced network.
+            contract: size and planes of the images.
+            folder: an existing folder.
+            metadata: content of export.json.
+        """
+        self._save(self._convert(program, contract), folder, metadata)
+
+    def open_graph(self, path: Path, precision: str) -> GraphModel:
+        """Open a model of OpenVINO; see `GraphFormat.open_graph`.
+
+        The number type is set, because OpenVINO would choose bfloat16 by itself where that is fast. It is bfloat16
+        beside int8 too: that adds little to the rounding of int8, and float32 would cost a tenth of the speed.
+
+        Args:
+            path: the main file of the graph.
+            precision: number type.
+
+        Returns:
+            The graph, ready to run.
+        """
+        import torch
+
+        from rsft.models.outputs import ClassifierOutputs
+
+        core, threads = self.require("openvino").Core(), torch.get_num_threads()
+        hint = "f32" if precision == "fp32" else "bf16"
+        options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
+        compiled = core.compile_model(core.read_model(path), "CPU", options)
+        thread_local = threading.local()
+
+        def infer(images: NDArray[Any]) -> ClassifierOutputs:
+            if not hasattr(thread_local, "request"):
+                thread_local.request = compiled.create_infer_request()
+            result = thread_local.request.infer(images)
+            return ClassifierOutputs(
+                result[0].copy(), result[1].copy()
+            )  # the next call overwrites the request's arrays
+
+        return threaded(infer)
+
+    def quantize(
+        self,
+        program: ExportedProgram,
+        contract: Contract,
+        folder: Path,
+        metadata: Mapping[str, Any],
+        chips: NDArray[np.float32],
+        float_nodes: FloatNodes,
+        progress: Progress | None = None,
+    ) -> None:
+        """Write int8 as NNCF does for transformers, with smoothed activations; see `GraphFormat.quantize`.
+
+        Args:
+            program: a traced network.
+            contract: size and planes of the images.
+            folder: an existing folder.
+            metadata: content of export.json.
+            chips: calibration images (N, P, S, S), normalized.
+            float_nodes: nodes that stay in floating point.
+            progress: called for each chip.
+        """
+        from rsft.inference.export.quantize import CALIBRATING, check_float_nodes
+
+        nncf = self.require("nncf")
+        logging.getLogger("nncf").setLevel(logging.ERROR)  # nncf.set_log_level changes the handlers of others too
+        model = self._convert(program, contract)
+        traced_names = {op.get_friendly_name(): op.get_friendly_name().partition("/")[0] for op in model.get_ops()}
+        check_float_nodes(float_nodes.products, traced_names.values(), self.title)
+        ignored = [name for name, traced_name in traced_names.items() if traced_name in float_nodes.names]
+        calls, total = count(1), 2 * len(chips)  # once to smooth, once for the ranges
+
+        def as_batch(chip: NDArray[np.float32]) -> NDArray[np.float32]:
+            if progress is not None:
+                progress(min(next(calls), total), total, CALIBRATING)
+            return chip[None]
+
+        with silence():
+            quantized = nncf.quantize(
+                model,
+                nncf.Dataset(chips, as_batch),
+                preset=nncf.QuantizationPreset.MIXED,
+                model_type=nncf.ModelType.TRANSFORMER,
+                subset_size=len(chips),
+                ignored_scope=nncf.IgnoredScope(names=ignored, types=["Convolution"], validate=False),
+            )
+        self._save(quantized, folder, metadata)
+
+    def _convert(self, program: ExportedProgram, contract: Contract) -> Any:
+        """Return a traced network as a model of OpenVINO, whose images have a fixed size."""
+        with silence():
+            model = self.require("openvino").convert_model(program)
+        model.reshape([-1, len(contract.planes), contract.size, contract.size])
+        model.inputs[0].set_names({IMAGES})
+        for output, name in zip(model.outputs, (LOGITS, FEATURES), strict=True):
+            output.set_names({name})
+        return model
+
+    def _save(self, model: Any, folder: Path, metadata: Mapping[str, Any]) -> None:
+        """Write a model; for bf16 with weights in float16, which holds all digits of a bfloat16."""
+        model.set_rt_info(json.dumps(metadata), METADATA_KEY)
+        is_bf16 = metadata["precision"] == "bf16"
+        self.require("openvino").save_model(model, folder / self.file_name, compress_to_fp16=is_bf16)

@@ -1,0 +1,229 @@
+"""The engine PyTorch, and the format of torch.export."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rsft.inference.engines.base import (
+    CPU_BATCH_SIZE,
+    ENGINES,
+    EXACT,
+    FORMATS,
+    ROUNDED,
+    Engine,
+    EngineModel,
+    EngineSpec,
+    GraphFormat,
+    InferenceFn,
+    Tolerance,
+)
+from rsft.inference.engines.inference_fn import GraphModel, as_inference_fn, threaded
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+    from torch.export import ExportedProgram
+
+    from rsft.data.imagery.contract import Contract
+    from rsft.inference.export.traceable import BFloat16Network, TraceableNetwork
+    from rsft.models.bundle.bundle import Bundle
+    from rsft.models.outputs import ClassifierOutputs
+
+
+@ENGINES.register
+class TorchEngine(Engine):
+    """PyTorch, with everything merged into the backbone."""
+
+    name = "torch"
+    title = "PyTorch"
+    packages = ("torch",)
+    devices = ("cpu", "cuda")
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT, "bf16": ROUNDED}
+    unsupported: ClassVar[Mapping[str, str]] = {"int8": "PyTorch has no int8 here"}
+
+    def spec(self, precision: str) -> EngineSpec:
+        """Return the engine by name; bfloat16 is compiled where that is possible.
+
+        Args:
+            precision: number type.
+
+        Returns:
+            Engine, number type, and whether it is compiled.
+        """
+        return EngineSpec(self.name, precision, compiled=precision == "bf16")
+
+    def candidates(self, device_type: str) -> list[EngineSpec]:
+        """Return float32 and bfloat16, on a CPU with a C++ compiler also compiled bfloat16.
+
+        Args:
+            device_type: cpu or cuda.
+
+        Returns:
+            Engine and number type of each candidate.
+        """
+        compiled = [EngineSpec(self.name, "bf16", compiled=True)]
+        return super().candidates(device_type) + (compiled if device_type == "cpu" and find_cxx_compiler() else [])
+
+    def load(self, bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | None) -> EngineModel:
+        """Load the merged classifier; test-time crops are moved to its device; see `Engine.load`.
+
+        Args:
+            bundle: the bundle to load.
+            spec: engine and number type.
+            device: auto, cpu or cuda.
+            images: chips of the job (N, P, S, S), or None.
+
+        Returns:
+            The network, before test-time augmentation.
+        """
+        from rsft.models.factory import choose_device, load_classifier
+
+        if spec.precision == "bf16":
+            return _load_bfloat16(bundle, spec, choose_device(device))
+        model = load_classifier(bundle, device)
+        model_device = next(model.parameters()).device
+        return EngineModel(model, spec, model_device, _batch_size(model_device))
+
+
+@FORMATS.register
+class TorchExportFormat(GraphFormat):
+    """Graph of PyTorch, which `torch.export.load` opens without rsft."""
+
+    name = "torch-export"
+    title = "torch.export"
+    packages = ("torch",)
+    file_name = "model.pt2"
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT, "bf16": ROUNDED}
+    unsupported: ClassVar[Mapping[str, str]] = {"int8": "graphs of PyTorch are not quantized here"}
+
+    def build_network(self, bundle: Bundle, precision: str) -> TraceableNetwork | BFloat16Network:
+        """Return the network to trace, in bfloat16 if that is the number type.
+
+        Args:
+            bundle: the bundle to export.
+            precision: number type.
+
+        Returns:
+            The merged network.
+        """
+        from rsft.inference.export.traceable import BFloat16Network, build_network
+
+        network = build_network(bundle)
+        return BFloat16Network(network) if precision == "bf16" else network
+
+    def write_graph(
+        self, program: ExportedProgram, contract: Contract, folder: Path, metadata: Mapping[str, Any]
+    ) -> None:
+        """Write model.pt2; see `GraphFormat.write_graph`.
+
+        Args:
+            program: a traced network.
+            contract: size and planes of the images.
+            folder: an existing folder.
+            metadata: content of export.json.
+        """
+        import torch
+
+        torch.export.save(program, folder / self.file_name, extra_files={"rsft.json": json.dumps(metadata)})
+
+    def open_graph(self, path: Path, precision: str) -> GraphModel:
+        """Open a .pt2 file; see `GraphFormat.open_graph`.
+
+        Args:
+            path: the main file of the graph.
+            precision: number type.
+
+        Returns:
+            The graph, ready to run.
+        """
+        import torch
+
+        return GraphModel(as_inference_fn(torch.export.load(path).module()))
+
+
+def find_cxx_compiler() -> str | None:
+    """Return the path of the C++ compiler that torch.compile would call; None if none is installed.
+
+    Returns:
+        The path, or None.
+    """
+    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))), None)
+
+
+def _batch_size(device: torch.device) -> int | None:
+    return CPU_BATCH_SIZE if device.type == "cpu" else None
+
+
+def _load_bfloat16(bundle: Bundle, spec: EngineSpec, device: torch.device) -> EngineModel:
+    """Load the network in bfloat16; compiled if requested and possible: on a CPU, with a C++ compiler."""
+    from rsft.inference.export.traceable import BFloat16Network, build_network
+
+    note = ""
+    if spec.compiled and device.type == "cpu":
+        try:
+            model = _compile(bundle)
+            return EngineModel(model, spec, concurrency=model.concurrency)
+        except Exception as error:  # the network also runs without the compiler, whatever its fault is
+            note = f"not compiled: {(str(error).strip() or type(error).__name__).splitlines()[0][:200]}"
+    module = BFloat16Network(build_network(bundle)).to(device)
+    model = GraphModel(as_inference_fn(module, device))
+    return EngineModel(model, spec._replace(compiled=False), batch_size=_batch_size(device), note=note)
+
+
+def _compile(bundle: Bundle) -> GraphModel:
+    """Compile with frozen weights: they are laid out once as the products read them, and fused with small layers."""
+    if find_cxx_compiler() is None:
+        raise RuntimeError("no C++ compiler is installed")
+    import numpy as np
+    import torch
+    from torch._inductor import config as inductor  # takes a second
+
+    from rsft.inference.export.traceable import BFloat16Network, build_network
+
+    module: Any = BFloat16Network(build_network(bundle), products=True)
+    pool, side = _make_single_core_pool(), bundle.contract.size
+    share = -(-CPU_BATCH_SIZE // torch.get_num_threads())
+    infer = _pad_batches(as_inference_fn(torch.compile(module, dynamic=False)), share)
+    first_call = inductor.patch(freezing=True)(infer)  # read at the first call; an option of torch.compile is too late
+    pool.submit(first_call, np.zeros((share, len(bundle.contract.planes), side, side), np.float32)).result()
+    return threaded(infer, pool)
+
+
+def _make_single_core_pool() -> ThreadPoolExecutor:
+    """Return as many threads as PyTorch has, each of which computes on one core; other threads keep all cores."""
+    import torch
+
+    threads = torch.get_num_threads()
+    all_started = Barrier(threads)
+
+    def start() -> None:
+        torch.set_num_threads(1)  # of this thread, and of threads that start later
+        torch.get_num_threads()  # a thread takes over what any thread set last, until this is called
+        all_started.wait()
+
+    pool = ThreadPoolExecutor(threads, "engine", initializer=start)
+    list(pool.map(abs, range(threads)))
+    torch.set_num_threads(threads)
+    return pool
+
+
+def _pad_batches(infer: InferenceFn, size: int) -> InferenceFn:
+    """Pad every batch to `size` images, so that only one size is compiled."""
+    import numpy as np
+
+    from rsft.models.outputs import ClassifierOutputs
+
+    def infer_padded(images: NDArray[Any]) -> ClassifierOutputs:
+        padding = [(0, size - len(images)), *[(0, 0)] * (images.ndim - 1)]
+        logits, features = infer(np.pad(images, padding))
+        return ClassifierOutputs(logits[: len(images)], features[: len(images)])
+
+    return infer_padded

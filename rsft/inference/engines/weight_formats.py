@@ -1,0 +1,74 @@
+"""Export formats that hold tensors and no graph: timm and Hugging Face PEFT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rsft.inference.engines.base import EXACT, FORMATS, ExportFormat, Tolerance
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rsft.models.bundle.bundle import Bundle
+    from rsft.models.outputs import ClassifierOutputs
+
+
+@FORMATS.register
+class TimmFormat(ExportFormat):
+    """State dict of the merged network and its head, as timm loads it."""
+
+    name = "timm"
+    title = "timm"
+    packages = ("timm",)
+    file_name = "model.safetensors"
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT}
+
+    def write(
+        self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
+    ) -> ClassifierOutputs:
+        """Write the state dict, and add to the metadata how timm makes the network; see `ExportFormat.write`.
+
+        Args:
+            bundle: the bundle to export.
+            folder: an existing folder.
+            metadata: content of export.json.
+            images: network inputs (N, P, S, S).
+            reference: outputs of PyTorch in float32 for these images.
+
+        Returns:
+            Logits (N, C) and features (N, D).
+        """
+        from rsft.inference.export.weight_files import write_timm_weights
+
+        return write_timm_weights(bundle, folder / self.file_name, metadata, images, reference)
+
+
+@FORMATS.register
+class PeftFormat(ExportFormat):
+    """LoRA weights as Hugging Face PEFT stores them, and the head beside them."""
+
+    name = "peft"
+    title = "Hugging Face PEFT"
+    file_name = "adapter_model.safetensors"
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT}
+
+    def write(
+        self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
+    ) -> ClassifierOutputs:
+        """Write the adapter and the head; see `ExportFormat.write`.
+
+        Args:
+            bundle: the bundle to export.
+            folder: an existing folder.
+            metadata: content of export.json.
+            images: network inputs (N, P, S, S).
+            reference: outputs of PyTorch in float32 for these images.
+
+        Returns:
+            Logits (N, C) and features (N, D).
+        """
+        from rsft.inference.export.weight_files import write_peft_weights
+
+        return write_peft_weights(bundle, folder, images)

@@ -1,0 +1,1 @@
+"""Load an engine for a bundle, or select the fastest one that agrees with PyTorch."""

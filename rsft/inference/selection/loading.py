@@ -1,0 +1,126 @@
+"""Load a bundle into an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rsft.data.imagery.contract import Contract
+from rsft.errors import RequestError
+from rsft.inference.engines.base import (
+    ENGINES,
+    FORMATS,
+    REFERENCE,
+    EngineModel,
+    EngineSpec,
+    GraphEngine,
+    InferenceFn,
+    find_engine,
+)
+from rsft.inference.export.metadata import read_export_metadata
+from rsft.models.averaging import with_tta
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.outputs import ClassifierOutputs
+
+
+class LoadedEngine(NamedTuple):
+    """An engine that is ready to classify.
+
+    Attributes:
+        infer: from network inputs to logits and features, test-time augmentation included.
+        contract: how chips become these inputs.
+        spec: what was loaded.
+        note: sentence for the user, or "".
+        concurrency: threads that may call `infer` at the same time.
+    """
+
+    infer: InferenceFn
+    contract: Contract
+    spec: EngineSpec
+    note: str = ""
+    concurrency: int = 1
+
+
+def load_reference_engine(bundle: Bundle, device: str = "auto") -> LoadedEngine:
+    """Load a bundle in PyTorch, in float32.
+
+    Args:
+        bundle: its merged classifier is used.
+        device: auto, cpu or cuda.
+
+    Returns:
+        The engine that others are compared with.
+
+    Raises:
+        WeightsError: the backbone on this machine is not the one that the bundle was trained on.
+    """
+    return load_engine(bundle, REFERENCE, device)
+
+
+def load_engine(bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | None = None) -> LoadedEngine:
+    """Load a bundle in any engine. An engine that runs exported graphs makes the export if the cache has none.
+
+    Args:
+        bundle: what to load.
+        spec: engine and number type.
+        device: auto, cpu or cuda.
+        images: chips of the job (n, P, S, S), on which a new export is checked.
+
+    Returns:
+        The engine with the bundle's test-time augmentation.
+
+    Raises:
+        RequestError: an engine or number type that does not exist or is not installed.
+        WeightsError: the backbone on this machine is not the bundle's, or an export differs from PyTorch.
+    """
+    engine = find_engine(spec.engine)
+    engine.check(spec.precision, device)
+    return _add_tta(bundle, engine.load(bundle, spec, device, images))
+
+
+def load_exported_engine(bundle: Bundle, path: Path) -> LoadedEngine:
+    """Load an export of a bundle.
+
+    Args:
+        bundle: the bundle that was exported.
+        path: folder of the export, or a file in it.
+
+    Returns:
+        The engine with the bundle's test-time augmentation.
+
+    Raises:
+        RequestError: no export, an export of another bundle, or a format that no engine runs.
+        WeightsError: the export is altered.
+    """
+    folder = path if path.is_dir() else path.parent
+    metadata = read_export_metadata(folder)
+    if metadata["bundle_sha256"] != bundle.sha256:
+        what = f"an export of the bundle {metadata['bundle_sha256'][:12]}, but this is {bundle.sha256[:12]}"
+        raise RequestError(what, path, "export this bundle: rsft export")
+    spec = EngineSpec(metadata["kind"], metadata["precision"])
+    engine = find_engine(spec.engine) if spec.engine in ENGINES else None
+    if not isinstance(engine, GraphEngine):
+        formats = " or ".join(name for name in ENGINES if name in FORMATS)
+        raise RequestError(
+            f"no engine runs {spec.engine} exports", path, f"export {formats}, or use --engine {REFERENCE.engine}"
+        )
+    model = engine.open_graph(folder / engine.file_name, spec.precision)
+    return _add_tta(bundle, EngineModel(model, spec, concurrency=model.concurrency))
+
+
+def _add_tta(bundle: Bundle, loaded: EngineModel) -> LoadedEngine:
+    """Add test-time crops, and split the inputs into batches."""
+    model, contract = with_tta(loaded.model, bundle.contract, bundle.recipe.evaluate)
+
+    @torch.inference_mode()
+    def infer(images: NDArray[np.float32]) -> ClassifierOutputs:
+        batches = torch.split(torch.from_numpy(images), loaded.batch_size or len(images))
+        outputs = [model.predict(batch.to(loaded.device)) for batch in batches]
+        return ClassifierOutputs(*(torch.cat(column).float().cpu().numpy() for column in zip(*outputs, strict=True)))
+
+    return LoadedEngine(infer, contract, loaded.spec, loaded.note, loaded.concurrency)

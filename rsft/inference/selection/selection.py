@@ -1,0 +1,223 @@
+"""Select the engine of a job: the requested one, or by measuring the one that finishes first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rsft.data.imagery.contract import Contract
+from rsft.errors import RequestError
+from rsft.inference.engines.base import (
+    ENGINES,
+    REFERENCE,
+    EngineSpec,
+    InferenceFn,
+    all_engines,
+    find_engine,
+)
+from rsft.inference.export.metadata import installed_versions
+from rsft.inference.export.parity import OutputDifference, compare_outputs
+from rsft.inference.selection.export_cache import Benchmarks, benchmark_path, read_benchmarks, write_benchmarks
+from rsft.inference.selection.loading import LoadedEngine, load_engine, load_exported_engine, load_reference_engine
+from rsft.models.averaging import tta_contract
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.factory import choose_device
+from rsft.models.outputs import ClassifierOutputs
+from rsft.utils.precision_benchmark import measure_speedup
+
+MIN_SECONDS_TO_MEASURE = 20.0
+"""Duration of a job in PyTorch, in seconds, from which other engines are measured."""
+
+MIN_SECONDS_TO_COMPILE = 300.0
+"""Duration of a job in PyTorch, in seconds, from which compilation is tried."""
+
+ReadSample = Callable[[Contract], NDArray[np.float32] | None]
+"""Returns the first chips of a job as network inputs (n, P, S, S); None if no chip can be read."""
+
+
+class SelectedEngine(NamedTuple):
+    """The engine of a job.
+
+    Attributes:
+        infer: from network inputs to logits and features.
+        contract: how chips become these inputs.
+        summary: one line for the user.
+        metadata: entry "engine" of the output's metadata.
+        concurrency: threads that may call `infer` at the same time.
+    """
+
+    infer: InferenceFn
+    contract: Contract
+    summary: str
+    metadata: dict[str, Any]
+    concurrency: int = 1
+
+
+def select_engine(
+    bundle: Bundle,
+    name: str,
+    precision: str | None,
+    device: str,
+    read_sample: ReadSample,
+    chips: int,
+    previous: str | None = None,
+) -> SelectedEngine:
+    """Return the requested engine; for "auto", the fastest engine whose outputs match PyTorch float32 within tolerance.
+
+    Args:
+        bundle: what classifies.
+        name: auto, an engine, or the path of an export of the bundle.
+        precision: fp32, bf16 or int8; None is fp32, and for "auto" any number type with a tolerance.
+        device: auto, cpu or cuda.
+        read_sample: reads chips for the measurement and for the check of a new export.
+        chips: number of chips of the job.
+        previous: `str(EngineSpec)` of the job that is resumed; "auto" selects the same engine again.
+
+    Returns:
+        The engine, ready to classify.
+
+    Raises:
+        RequestError: an engine, number type or export that cannot be used.
+        WeightsError: the backbone on this machine is not the bundle's, or an export is altered or differs from PyTorch.
+    """
+    if name == "auto":
+        return _select_fastest(bundle, precision, device, read_sample, chips, previous)
+    if name not in ENGINES and Path(name).exists():
+        if precision is not None:
+            raise RequestError("the precision of an export is fixed", "--precision", "leave it out")
+        return _describe(load_exported_engine(bundle, Path(name)), name, f"from {name}")
+    spec = find_engine(name).spec(precision or "fp32")
+    images = None if name == REFERENCE.engine else _read_images(bundle, read_sample)
+    return _describe(load_engine(bundle, spec, device, images), name)
+
+
+def _select_fastest(
+    bundle: Bundle, precision: str | None, device: str, read_sample: ReadSample, chips: int, previous: str | None
+) -> SelectedEngine:
+    if precision == "int8":
+        what = "int8 is not exact, so auto does not select it"
+        raise RequestError(what, "--precision", "name the engine as well: --engine openvino --precision int8")
+    reference, images = load_reference_engine(bundle, device), _read_images(bundle, read_sample)
+    if images is None:
+        return _describe(reference, "auto")
+    outputs, seconds_per_chip = _time_inference(reference.infer, images)
+    duration = seconds_per_chip * chips
+    if previous is None and duration < MIN_SECONDS_TO_MEASURE and precision != "bf16":
+        reason = f"about {duration:.0f} s of work, too little to look for a faster engine"
+        return _describe(reference, "auto", reason)
+    specs = _candidates(device, precision)
+    path = benchmark_path(bundle, device, all_engines())
+    benchmarks = read_benchmarks(path)
+    for spec in specs:
+        is_new = previous is None and str(spec) not in benchmarks
+        if is_new and (not spec.compiled or duration > MIN_SECONDS_TO_COMPILE):
+            benchmarks[str(spec)] = _measure(bundle, spec, device, reference, images)
+            write_benchmarks(path, benchmarks)
+    ordered = sorted(specs, key=lambda spec: (str(spec) != previous, _predicted_seconds(benchmarks, spec, duration)))
+    usable = [
+        spec
+        for spec in ordered
+        if str(spec) == previous or _predicted_seconds(benchmarks, spec, duration) < float("inf")
+    ]
+    return _load_first_match(bundle, usable, device, reference, images, outputs, benchmarks)
+
+
+def _load_first_match(
+    bundle: Bundle,
+    specs: Sequence[EngineSpec],
+    device: str,
+    reference: LoadedEngine,
+    images: torch.Tensor,
+    outputs: ClassifierOutputs,
+    benchmarks: Benchmarks,
+) -> SelectedEngine:
+    """Return the first engine whose outputs match those of the reference on the chips of this job."""
+    for spec in specs:
+        if spec == REFERENCE:
+            return _describe(reference, "auto", "the fastest of those that agree with it here", benchmarks)
+        loaded = load_engine(bundle, spec, device, images)
+        difference = _compare(spec, loaded.infer(images.numpy()), outputs)
+        if difference.fits:
+            speed = benchmarks.get(str(spec), {}).get("speed", 1.0)
+            reason = f"{speed:.1f} x torch fp32; logits differ by {difference.largest:.2g}"
+            return _describe(loaded, "auto", reason, benchmarks)
+    return _describe(reference, "auto", "no other engine agrees with it on these chips", benchmarks)
+
+
+def _candidates(device: str, precision: str | None) -> list[EngineSpec]:
+    """Return the engines that "auto" may select, PyTorch first."""
+    device_type = choose_device(device).type
+    specs = [spec for engine in all_engines() for spec in engine.candidates(device_type)]
+    specs.sort(key=lambda spec: spec.engine != REFERENCE.engine)
+    return [spec for spec in specs if precision in (None, spec.precision)]
+
+
+def _measure(
+    bundle: Bundle, spec: EngineSpec, device: str, reference: LoadedEngine, images: torch.Tensor
+) -> dict[str, Any]:
+    """Return speed relative to the reference, seconds to load, and difference; or the reason why it cannot be used."""
+    if spec == REFERENCE:
+        return {"speed": 1.0, "open": 0.0, "difference": 0.0, "fits": True}
+    try:
+        load_engine(bundle, spec, device, images)  # makes the export, if there is one, so that loading is timed alone
+        start = time.perf_counter()
+        loaded = load_engine(bundle, spec, device, images)
+        seconds = time.perf_counter() - start
+        if loaded.spec != spec:
+            return {"failed": loaded.note}
+        difference = _compare(spec, loaded.infer(images.numpy()), reference.infer(images.numpy()))
+        speed = measure_speedup(lambda: reference.infer(images.numpy()), lambda: loaded.infer(images.numpy()), 3, 20.0)
+    except Exception as error:  # an engine that fails cannot be selected
+        return {"failed": (str(error).strip() or type(error).__name__).splitlines()[0][:200]}
+    return {
+        "speed": round(speed, 2),
+        "open": round(seconds, 2),
+        "difference": difference.largest,
+        "fits": difference.fits,
+    }
+
+
+def _compare(spec: EngineSpec, outputs: ClassifierOutputs, reference: ClassifierOutputs) -> OutputDifference:
+    return compare_outputs(outputs, reference, find_engine(spec.engine).precisions[spec.precision])
+
+
+def _predicted_seconds(benchmarks: Benchmarks, spec: EngineSpec, reference_seconds: float) -> float:
+    """Return the duration of a job that takes the reference `reference_seconds`; inf if the engine cannot be used."""
+    measured = benchmarks.get(str(spec), {})
+    return measured["open"] + reference_seconds / measured["speed"] if measured.get("fits") else float("inf")
+
+
+def _read_images(bundle: Bundle, read_sample: ReadSample) -> torch.Tensor | None:
+    images = read_sample(tta_contract(bundle.contract, bundle.recipe.evaluate))
+    return None if images is None else torch.from_numpy(images)
+
+
+def _time_inference(infer: InferenceFn, images: torch.Tensor) -> tuple[ClassifierOutputs, float]:
+    """Return the outputs of images, and seconds per image."""
+    infer(images[:2].numpy())  # the first call is slower
+    start = time.perf_counter()
+    outputs = infer(images.numpy())
+    return outputs, (time.perf_counter() - start) / len(images)
+
+
+def _describe(
+    loaded: LoadedEngine, requested: str, reason: str = "", benchmarks: Benchmarks | None = None
+) -> SelectedEngine:
+    """Add the line for the user and the metadata for the output."""
+    spec = loaded.spec
+    metadata = {
+        "kind": str(spec),
+        "asked": requested,
+        "why": "; ".join(filter(None, (reason, loaded.note))),
+        "version": installed_versions(find_engine(spec.engine).packages),
+        "threads": torch.get_num_threads(),
+        **({"measured": benchmarks} if benchmarks else {}),
+    }
+    summary = "; ".join(filter(None, (f"engine: {spec}", reason, loaded.note)))
+    return SelectedEngine(loaded.infer, loaded.contract, summary, metadata, loaded.concurrency)

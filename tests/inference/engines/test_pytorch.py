@@ -1,0 +1,70 @@
+"""PyTorch: bfloat16 with and without a compiler, threads with one core each, padded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rsft.inference.engines import pytorch
+from rsft.inference.engines.base import REFERENCE, EngineSpec
+from rsft.inference.selection.loading import load_engine
+from rsft.models.bundle.bundle import Bundle
+
+COMPILED = EngineSpec("torch", "bf16", compiled=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_bfloat16_is_near_float32_and_reports_whether_it_is_compiled(
+    run: Path, monkeypatch: pytest.MonkeyPatch, has_compiler: bool
+) -> None:
+    if not has_compiler:
+        monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: None)
+    elif pytorch.find_cxx_compiler() is None:
+        pytest.skip("no C++ compiler is installed")
+    bundle = Bundle.load(run)
+    loaded = load_engine(bundle, COMPILED, "cpu")
+    fallback = (EngineSpec("torch", "bf16"), "not compiled: no C++ compiler is installed")
+    assert (loaded.spec, loaded.note) == ((COMPILED, "") if has_compiler else fallback)
+    images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
+    expected = load_engine(bundle, REFERENCE, "cpu").infer(images).logits
+    np.testing.assert_allclose(loaded.infer(images).logits, expected, atol=1e-2 * abs(expected).max())
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_threads_of_the_pool_use_one_core_and_others_use_all() -> None:
+    with pytorch._make_single_core_pool() as pool, ThreadPoolExecutor(1) as later:
+        assert list(pool.map(lambda _: torch.get_num_threads(), range(9))) == [1] * 9
+        assert (torch.get_num_threads(), later.submit(torch.get_num_threads).result()) == (3, 3)
+
+
+def test_batches_are_padded_to_one_size() -> None:
+    sizes = []
+
+    def infer(images):
+        sizes.append(len(images))
+        return images.sum((1, 2)), images.max((1, 2))
+
+    logits, features = pytorch._pad_batches(infer, 5)(np.ones((3, 2, 2)))
+    assert sizes == [5] and logits.tolist() == [4, 4, 4] and features.tolist() == [1, 1, 1]
+
+
+def test_candidates_depend_on_device_and_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: "g++")
+    engine = pytorch.TorchEngine()
+    assert engine.candidates("cpu") == [REFERENCE, EngineSpec("torch", "bf16"), COMPILED]
+    assert engine.candidates("cuda") == [REFERENCE, EngineSpec("torch", "bf16")]
+    assert [str(spec) for spec in (REFERENCE, COMPILED)] == ["torch fp32", "torch bf16, compiled"]

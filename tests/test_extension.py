@@ -1,0 +1,237 @@
+"""A component of another installed package is found by its name and used like one of rsft's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+import pytest
+
+Install = Callable[[str, str, str], Path]
+
+ENGINE = """
+import json
+from pathlib import Path
+from rsft.inference.engines.base import EXACT, GraphEngine
+from rsft.inference.engines.inference_fn import GraphModel, as_inference_fn
+
+class ToyEngine(GraphEngine):
+    name, title, file_name, precisions = "toy", "Toy Runtime", "toy.pt2", {"fp32": EXACT}
+
+    def write_graph(self, program, contract, folder, metadata):
+        import torch
+        torch.export.save(program, folder / self.file_name)
+
+    def open_graph(self, path, precision):
+        import torch
+        Path("opened.json").write_text(json.dumps([path.name, precision]))
+        return GraphModel(as_inference_fn(torch.export.load(path).module()))
+"""
+
+
+@pytest.fixture
+def install(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Install a package with one module: (module, source, entry_points.txt) -> its folder."""
+
+    def install(module: str, source: str, entry_points: str) -> Path:
+        site = tmp_path_factory.mktemp("site")
+        (site / f"{module}.py").write_text(source)
+        metadata = site / f"{module}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(entry_points)
+        monkeypatch.syspath_prepend(site)
+        return site
+
+    return install
+
+
+def run_in_new_process(site: Path, *arguments: str) -> str:
+    """Run the command line in a process that finds the package in `site`; return what it prints."""
+    environment = os.environ | {"PYTHONPATH": str(site), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "rsft", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.slow
+def test_an_engine_and_format(rsft, run, root, tmp_path, monkeypatch, install: Install) -> None:
+    from rsft.inference.engines.base import ENGINES, FORMATS
+
+    entry_points = "[rsft.engines]\ntoy = toy_engine:ToyEngine\n[rsft.export_formats]\ntoy = toy_engine:ToyEngine\n"
+    site = install("toy_engine", ENGINE, entry_points)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for registry in (ENGINES, FORMATS):
+        monkeypatch.setattr(registry, "_components", dict(registry._components))
+    chips = root / "chips/val"
+    code, printed = rsft("predict", run, chips, "-o", "toy.csv", "--engine", "toy")
+    assert code == 0 and "engine: toy fp32" in printed
+    assert Path("opened.json").read_text() == '["toy.pt2", "fp32"]'
+    assert rsft("predict", run, chips, "-o", "torch.csv", "--engine", "torch")[0] == 0
+    expected = pd.read_csv("torch.csv")
+    columns = [name for name in expected if name.startswith("p_")]
+    pd.testing.assert_frame_equal(pd.read_csv("toy.csv")[columns], expected[columns], atol=1e-4)
+    code, printed = rsft("export", run, "--format", "toy", "-o", "exported")
+    assert code == 0 and Path("exported/toy.pt2").is_file()
+    assert rsft("predict", run, chips, "-o", "by_path.csv", "--engine", "exported")[0] == 0
+    code, printed = rsft("predict", run, chips, "-o", "x.csv", "--engine", "toy", "--precision", "int8")
+    assert code == 2 and "no int8 for toy: toy supports fp32" in printed
+    assert "openvino, torch, toy, or an export" in " ".join(run_in_new_process(site, "predict", "--help").split())
+    assert "timm, peft, toy." in run_in_new_process(site, "export", "--help")
+
+
+def test_a_package_that_cannot_be_imported_is_named(rsft, tmp_path, install: Install) -> None:
+    from rsft.errors import RequestError
+    from rsft.inference.engines.base import all_engines, find_engine
+
+    install("broken_engine", "import no_such_thing\n", "[rsft.engines]\nbroken = broken_engine:Engine\n")
+    with pytest.raises(RequestError, match="the engine broken cannot be imported: No module named 'no_such_thing'"):
+        find_engine("broken")
+    with pytest.warns(UserWarning, match="the engine broken cannot be imported"):
+        assert [engine.name for engine in all_engines()] == ["onnx", "openvino", "torch"]
+
+
+TOYS = """
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+@dataclass(frozen=True)
+class ToyMethod:
+    name: ClassVar[str] = "toy-method"
+    title: ClassVar[str] = "Toy tuning"
+    is_identity_at_init: ClassVar[bool] = True
+    kind: str = field(
+        default="bias", metadata={"description": "kind of parameter", "pattern": "^(bias|weight)$", "words": "bias | weight"}
+    )
+
+    def build_modules(self, vit):
+        from rsft.peft.modules.selective import SelectiveTuning
+        return [SelectiveTuning(vit, self.name, "last:1", lambda module, name: name == self.kind)]
+
+@dataclass(frozen=True)
+class ToyLoss:
+    name: ClassVar[str] = "toy-loss"
+    title: ClassVar[str] = "smoothed cross entropy"
+    smoothing: float = field(
+        default=0.1, metadata={"description": "share of uniform labels", "minimum": 0, "exclusive_maximum": 1}
+    )
+
+    def make(self, class_counts):
+        from torch.nn import functional as F
+        return lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+
+@dataclass(frozen=True)
+class ToySampler:
+    name: ClassVar[str] = "toy-sampler"
+    title: ClassVar[str] = "in the order of the manifest"
+
+    def draw(self, labels, members, size, rng):
+        return members[:size]
+"""
+
+TOY_POINTS = """
+[rsft.peft_methods]
+toy-method = toys:ToyMethod
+[rsft.losses]
+toy-loss = toys:ToyLoss
+[rsft.samplers]
+toy-sampler = toys:ToySampler
+"""
+
+
+@pytest.fixture
+def toys(install: Install, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package with a PEFT method, a loss and a sampler."""
+    from rsft.peft.methods.registry import METHODS
+    from rsft.recipe.registries import LOSSES, SAMPLERS
+
+    for registry in (METHODS, LOSSES, SAMPLERS):
+        registry.names()  # so that rsft's own are in the copy
+        monkeypatch.setattr(registry, "_components", dict(registry._components))
+    monkeypatch.delitem(sys.modules, "toys", raising=False)
+    return install("toys", TOYS, TOY_POINTS)
+
+
+def test_a_recipe_names_a_method_a_loss_and_a_sampler(rsft, recipe_file, toys: Path) -> None:
+    names = ["peft.method=toy-method", "peft.kind=weight", "loss.name=toy-loss", "train.sampler=toy-sampler"]
+    code, printed = rsft("finetune", recipe_file, "meta=null", *names, "loss.smoothing=0.2", "train.epochs=1")
+    assert code == 0, printed
+    (run,) = Path("runs/bars").glob("0*")
+    assert "toy-method" in (run / "recipe.yaml").read_text() and "smoothing: 0.2" in (run / "recipe.yaml").read_text()
+    page = next(run.glob("**/*.html")).read_text()
+    for words in (
+        "Toy tuning of kind weight",
+        "Smoothed cross entropy (smoothing 0.2)",
+        "in the order of the manifest",
+    ):
+        assert words in page, words
+    assert rsft("evaluate", run, "--overwrite")[0] == 0
+
+    assert rsft("finetune", recipe_file, "train.epochs=1", "--no-report")[0] == 0
+    code, printed = rsft("runs", "compare", *sorted(Path("runs/bars").glob("0*")))
+    assert code == 0 and "peft.kind" in printed and "loss.smoothing" in printed
+
+
+def test_the_faults_of_a_foreign_component_are_like_those_of_others(rsft, recipe_file, toys: Path) -> None:
+    code, printed = rsft("recipes", "validate", recipe_file, "loss.name=toy-loss", "loss.smoothing=1", "loss.tau=1")
+    assert code == 2
+    assert "loss.smoothing: found 1 (command line); a number >= 0 and < 1" in printed
+    assert "loss.tau: found 1 (command line); nothing: the loss toy-loss takes smoothing" in printed
+    code, printed = rsft("recipes", "validate", recipe_file, "peft.method=toymethod", "peft.kind=norm")
+    assert "lora+adaptformer" in printed and "| toy-method" in printed and "bias | weight" in printed
+
+
+def test_the_recipe_reference_lists_foreign_components(toys: Path) -> None:
+    from tools.maintenance.recipe_reference import reference
+
+    page = reference()
+    assert "| `toy-method` | Toy tuning |" in page and "| `toy-sampler` | in the order of the manifest |" in page
+    row = "| `loss.smoothing` | a number >= 0 and < 1 | `0.1` | share of uniform labels | `toy-loss` |"
+    assert row in page
+
+
+def test_a_recipe_with_a_package_that_cannot_be_imported(rsft, recipe_file, install: Install) -> None:
+    install("broken_loss", "import no_such_thing\n", "[rsft.losses]\nbroken = broken_loss:Loss\n")
+    code, printed = rsft("recipes", "validate", recipe_file, "loss.name=broken")
+    assert code == 2 and "this loss cannot be imported: ModuleNotFoundError: No module named 'no_such_thing'" in printed
+    assert rsft("recipes", "validate", recipe_file, "loss.name=focal", "loss.tua=1")[0] == 2
+
+
+def test_a_component_in_the_running_process(recipe_file, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new loss is one class: nothing else in rsft lists it."""
+    from rsft.recipe.load import load_recipe
+    from rsft.recipe.registries import LOSSES
+    from tools.maintenance.recipe_reference import reference
+
+    LOSSES.names()
+    monkeypatch.setattr(LOSSES, "_components", dict(LOSSES._components))
+
+    @LOSSES.register
+    @dataclass(frozen=True)
+    class HingeLoss:
+        name: ClassVar[str] = "hinge"
+        title: ClassVar[str] = "hinge loss"
+        width: float = field(default=1.0, metadata={"description": "width of the margin", "exclusive_minimum": 0})
+
+        def make(self, class_counts):
+            from torch.nn import functional as F
+
+            return lambda logits, labels: F.multi_margin_loss(logits, labels, margin=self.width)
+
+    recipe = load_recipe(recipe_file, ["loss.name=hinge", "loss.width=2"])
+    assert recipe.loss.build() == HingeLoss(width=2.0) and recipe.loss.title == "hinge loss"
+    assert "| `loss.width` | a number > 0 | `1.0` | width of the margin | `hinge` |" in reference()
+
+
+@pytest.mark.parametrize("name", ["focal", "ldam", "lade"])
+def test_a_loss_costs_two_files(name: str) -> None:
+    """Only the declaration and a row of its test name a loss; recipes and documentation follow."""
+    root = Path(__file__).parents[1]
+    files = [path for folder in ("rsft", "tools") for path in (root / folder).rglob("*.py")]
+    named = [path.name for path in files if f'"{name}"' in path.read_text(encoding="utf-8")]
+    assert named == ["losses.py"]
