@@ -131,12 +131,9 @@ def predict(
     from rsft.errors import RequestError
     from rsft.inference.detection.detector import CfarOptions
     from rsft.inference.inputs.discovery import Declaration
-    from rsft.inference.predict.job import predict as classify
-    from rsft.inference.predict.multi_bundle import predict_bundles
     from rsft.inference.predict.request import PredictionRequest
     from rsft.inference.predict.scene_plan import SceneQuery
     from rsft.inference.scenes.chip_window import ChipOptions
-    from rsft.utils.malloc import retain_freed_memory
 
     if land is not None and not detect:
         raise RequestError("--land only works with --detect", "--land", "give --detect as well")
@@ -160,15 +157,24 @@ def predict(
         return
     if address is not None or jobs is not None:
         raise RequestError("--address and --jobs only work with --ray", "--address, --jobs", "give --ray as well")
+    _predict([bundle, *(also or ())], inputs, out, request, strict)
+
+
+def _predict(bundles: list[Path], inputs: list[Path], out: Path, request: PredictionRequest, strict: bool) -> None:
+    from rsft.inference.predict.job import predict as predict_table
+    from rsft.inference.predict.multi_bundle import predict_bundles
+    from rsft.utils.malloc import retain_freed_memory
+
     retain_freed_memory()
     with progress() as report:
-        if also:
-            results = predict_bundles([bundle, *also], inputs, out, request, report)
+        if len(bundles) > 1:
+            results = predict_bundles(bundles, inputs, out, request, report)
         else:
-            results = [classify(bundle, inputs, out, request, report)]
+            results = [predict_table(bundles[0], inputs, out, request, report)]
     for result in results:
         show_predictions(result)
-    show_paths({name: path for name, path in (("chips", chips), ("page", html)) if path is not None})
+    outputs = {"chips": request.chips, "page": request.html}
+    show_paths({name: path for name, path in outputs.items() if path is not None})
     if strict and any(result.rejected for result in results):
         raise typer.Exit(1)
 
