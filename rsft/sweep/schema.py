@@ -222,7 +222,15 @@ def document_value(document: Document, key: str) -> Any:
 
 
 def line_of(document: Document, key: str) -> int:
-    """Return the line of a key or of its section; 0 if both are missing."""
+    """Return the line of a key.
+
+    Args:
+        document: the sweep file.
+        key: section, or section and recipe key.
+
+    Returns:
+        Line from 1; that of the section if the key is missing; 0 if both are missing.
+    """
     return document.lines.get(key, document.lines.get(key.partition(".")[0], 0))
 
 

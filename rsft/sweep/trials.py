@@ -117,13 +117,24 @@ def sample_keys(spaces: Mapping[str, Space], shares: Iterable[float]) -> KeyValu
 
 
 def is_in_space(space: Space, value: Any) -> bool:
-    """Return True if a value lies in a range or is one of the choices."""
+    """Return True if a value lies in a space.
+
+    Args:
+        space: a range, or choices.
+        value: the value.
+    """
     (kind, values), *_ = space.items()
     return value in values if kind == "choice" else bool(values[0] <= value <= values[1])
 
 
 def round_to_four_digits(value: float, low: float, high: float) -> float:
-    """Round a value to four significant digits, within the limits."""
+    """Round a value to four significant digits, within the limits.
+
+    Args:
+        value: the value.
+        low: smallest result.
+        high: largest result.
+    """
     return min(max(float(f"{value:.4g}"), low), high)
 
 

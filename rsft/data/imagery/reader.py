@@ -137,11 +137,7 @@ def _decode(data: bytes, path: Path) -> Pixels:
     if data.startswith(_PNG_MAGIC):
         if data.rfind(_PNG_END) < 0:  # search from the end, where the marker is
             raise DataError("the file is cut short or damaged", path, _HINT)
-        if data[24] == 16 and image.mode in (
-            "RGB",
-            "RGBA",
-            "LA",
-        ):  # 16 bits, of which Pillow keeps 8
+        if data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):  # 16 bits, of which Pillow keeps 8
             return _decode_png16(data, path)
     return np.asarray(image.convert(_EXPANDED[image.mode]) if image.mode in _EXPANDED else image)
 

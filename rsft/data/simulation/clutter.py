@@ -18,17 +18,7 @@ from scipy.stats import gamma
 Float = NDArray[np.float32]
 
 _QUANTILES = np.linspace(-3.5, 3.5, 141)
-_SHAPES = (
-    0.6,
-    1.0,
-    1.6,
-    2.5,
-    4.0,
-    8.0,
-    16.0,
-    32.0,
-    64.0,
-)  # shape parameters of the gamma distribution, from spiky to smooth
+_SHAPES = (0.6, 1.0, 1.6, 2.5, 4.0, 8.0, 16.0, 32.0, 64.0)  # of the gamma distribution, from spiky to smooth
 
 
 @dataclass(frozen=True)

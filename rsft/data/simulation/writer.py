@@ -160,10 +160,8 @@ def _write_srsdd_scene(folder: Path, seed: int, index: int) -> None:
     Image.fromarray(pixels).save(base / "images" / f"{index}.png", compress_level=1)
     rows = []
     for ship_index, pose in poses.items():
-        box = pose.bounding_box() - (
-            pose.ship.freeboard / sensor.tan_incidence,
-            0,
-        )  # annotators outline the deck where it appears
+        layover = pose.ship.freeboard / sensor.tan_incidence  # annotators outline the deck, as it appears in the image
+        box = pose.bounding_box() - (layover, 0)
         corners = box.ravel() + (_SRSDD_SIDE - 1) / 2
         rows.append(" ".join(f"{value:.1f}" for value in corners) + f" {names[ship_index]} 0\n")
     (base / "labels" / f"{index}.txt").write_text(_SRSDD_HEADER + "".join(rows), "utf-8")

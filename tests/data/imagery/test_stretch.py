@@ -26,11 +26,7 @@ def apply(stretch, *values):
         (Stretch(curve="log1p", low=0, high=np.e**2 - 1), (0, np.e - 1, 100), [0, 128, 255]),
         (CHIP_MAX, (0, 2, 4), [0, 128, 255]),
         (CHIP_MAX, (0, 20, 40), [0, 128, 255]),  # the factor cancels
-        (
-            Stretch(low=-25, high=0),
-            (-np.inf, np.nan, np.inf, -12.5),
-            [0, 0, 0, 128],
-        ),  # no value: black
+        (Stretch(low=-25, high=0), (-np.inf, np.nan, np.inf, -12.5), [0, 0, 0, 128]),  # no value: black
         (CHIP_MAX, (np.nan, np.inf, 4), [0, 0, 255]),
     ],
 )
