@@ -57,8 +57,8 @@ class RegisteredName:
         return {**handler(schema), "words": names_of(self.registry)}
 
     def _check(self, name: str) -> str:
-        if name not in self.registry:
-            raise ValueError(f"unknown {self.registry.kind}")
+        if words := _lookup_error(self.registry, name):
+            raise PydanticCustomError(WORDS, "{words}", {"words": words})
         return name
 
 
@@ -128,8 +128,8 @@ class ComponentSection(Section):
             return handler(values)
         name = values.get(cls.selector, cls.model_fields[cls.selector].default)
         given = {key: value for key, value in values.items() if key != cls.selector}
-        known = isinstance(name, str) and name in cls.registry
-        settings = _check_settings(cls, name, given) if known else _check_without_component(cls, name, given)
+        words = _lookup_error(cls.registry, name)
+        settings = _check_without_component(cls, name, given, words) if words else _check_settings(cls, name, given)
         section = handler({cls.selector: name, **settings})
         object.__setattr__(section, "__pydantic_fields_set__", set(values))  # the defaults do not count as set
         return section
@@ -138,6 +138,17 @@ class ComponentSection(Section):
 def names_of(registry: Registry[Any]) -> str:
     """Return the names of a registry as error messages list them: "ce | focal"."""
     return " | ".join(registry.names())
+
+
+def _lookup_error(registry: Registry[Any], name: object) -> str:
+    """Return why a name is not allowed; "" if it is."""
+    if not isinstance(name, str) or name not in registry:
+        return names_of(registry)
+    try:
+        registry[name]
+    except Exception as error:  # a package of somebody else may raise anything at import
+        return f"this {registry.kind} cannot be imported: {type(error).__name__}: {error}"
+    return ""
 
 
 def summarize(component: Any) -> str:
@@ -232,13 +243,15 @@ def _check_settings(section: type[ComponentSection], name: str, given: Mapping[s
     return dict(settings)
 
 
-def _check_without_component(section: type[ComponentSection], name: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Check each setting against the first component that takes it, and the name against the registry.
+def _check_without_component(
+    section: type[ComponentSection], name: Any, given: Mapping[str, Any], words: str
+) -> dict[str, Any]:
+    """Check each setting against the first component that takes it.
 
     Raises:
-        ValidationError: always, as no component has the name.
+        ValidationError: always, as the name is not allowed for the reason in `words`.
     """
-    errors = [_error(section.selector, name, names_of(section.registry))]
+    errors = [_error(section.selector, name, words)]
     models = [settings_model(component) for component in section.components()]
     for key, value in given.items():
         model = next((model for model in models if key in model.model_fields), None)

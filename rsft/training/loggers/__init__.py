@@ -1,9 +1,6 @@
 """Trackers, which record the numbers of a run beside its own tables: one module for each.
 
-The imports below register rsft's own trackers in the order in which messages list them.
+Messages list rsft's own trackers in the order of `__all__`.
 """
 
-# ruff: noqa: F401, I001
-from rsft.training.loggers import tensorboard
-from rsft.training.loggers import mlflow
-from rsft.training.loggers import wandb
+__all__ = ["tensorboard", "mlflow", "wandb"]  # noqa: RUF022
