@@ -25,59 +25,59 @@ label = st.integers(0, 3)
 @settings(max_examples=1000, deadline=None)
 def test_agrees_with_scikit_learn_classes_absent_or_not(pairs):
     labels, predictions = np.array(pairs).T
-    found = summarize_accuracy(predictions, labels, 4, GROUPS, resamples=1)
+    summary = summarize_accuracy(predictions, labels, 4, GROUPS, resamples=1)
     with config_context(skip_parameter_validation=True):
         expected = precision_recall_fscore_support(labels, predictions, labels=range(4), zero_division=0)
     precision, recall, f1, truth = expected
-    there, guessed = truth > 0, np.isin(range(4), predictions)
-    assert found.micro.value == pytest.approx(accuracy_score(labels, predictions))
-    assert found.macro.value == pytest.approx(recall[there].mean())  # balanced_accuracy_score
-    assert found.macro_f1.value == pytest.approx(f1[there | guessed].mean())  # f1_score(average="macro")
-    for name, values, known in (("recall", recall, there), ("precision", precision, guessed)):
-        assert getattr(found, name) == pytest.approx([v if k else None for v, k in zip(values, known, strict=True)])
-    assert found.absent == np.flatnonzero(~there).tolist()
-    assert found.worst[1] == pytest.approx(recall[there].min())
-    assert found.harmonic == pytest.approx(hmean(recall[there]))
+    present, predicted = truth > 0, np.isin(range(4), predictions)
+    assert summary.micro.value == pytest.approx(accuracy_score(labels, predictions))
+    assert summary.macro.value == pytest.approx(recall[present].mean())  # balanced_accuracy_score
+    assert summary.macro_f1.value == pytest.approx(f1[present | predicted].mean())  # f1_score(average="macro")
+    for name, values, defined in (("recall", recall, present), ("precision", precision, predicted)):
+        assert getattr(summary, name) == pytest.approx([v if k else None for v, k in zip(values, defined, strict=True)])
+    assert summary.absent == np.flatnonzero(~present).tolist()
+    assert summary.worst[1] == pytest.approx(recall[present].min())
+    assert summary.harmonic == pytest.approx(hmean(recall[present]))
     for group, indices in GROUPS.items():
-        own, spread = recall[indices][there[indices]], getattr(found, group)
-        assert (spread and spread.value) == (pytest.approx(own.mean()) if len(own) else None)
+        members, interval = recall[indices][present[indices]], getattr(summary, group)
+        assert (interval and interval.value) == (pytest.approx(members.mean()) if len(members) else None)
 
 
 @given(st.lists(st.tuples(label, label), min_size=1, max_size=40))
 @settings(max_examples=50, deadline=None)
 def test_groups_are_means_of_the_recall_that_exists(pairs):
     labels, predictions = np.array(pairs).T
-    found = summarize_accuracy(predictions, labels, 4, GROUPS, resamples=3)
+    summary = summarize_accuracy(predictions, labels, 4, GROUPS, resamples=3)
     means = []
     for name, indices in GROUPS.items():
-        recall = [found.recall[index] for index in indices if found.recall[index] is not None]
-        group = getattr(found, name)
+        recall = [summary.recall[index] for index in indices if summary.recall[index] is not None]
+        group = getattr(summary, name)
         assert (group.value if group else None) == (pytest.approx(np.mean(recall)) if recall else None)
         means += [group.value] if group else []
-    assert found.avg.value == pytest.approx(np.mean(means))
+    assert summary.avg.value == pytest.approx(np.mean(means))
 
 
 def test_an_absent_class_shifts_no_group():
     labels = np.array([0, 0, 2, 3])  # class 1, the whole medium group, has no test chip
-    found = summarize_accuracy(np.array([0, 0, 2, 0]), labels, 4, GROUPS)
-    assert found.head.value == 1.0
-    assert found.medium is None
-    assert found.tail.value == 0.5
-    assert found.avg.value == 0.75
-    assert found.recall == [1.0, None, 1.0, 0.0]
-    assert found.worst == (3, 0.0)
-    assert found.harmonic == 0.0
+    summary = summarize_accuracy(np.array([0, 0, 2, 0]), labels, 4, GROUPS)
+    assert summary.head.value == 1.0
+    assert summary.medium is None
+    assert summary.tail.value == 0.5
+    assert summary.avg.value == 0.75
+    assert summary.recall == [1.0, None, 1.0, 0.0]
+    assert summary.worst == (3, 0.0)
+    assert summary.harmonic == 0.0
 
 
 def test_harmonic_mean_and_worst_class():
-    found = summarize_accuracy(np.array([0, 0, 1, 0]), np.array([0, 0, 1, 1]), 2, {"head": [0], "tail": [1]})
-    assert found.harmonic == pytest.approx(2 / 3)
-    assert found.worst == (1, 0.5)
+    summary = summarize_accuracy(np.array([0, 0, 1, 0]), np.array([0, 0, 1, 1]), 2, {"head": [0], "tail": [1]})
+    assert summary.harmonic == pytest.approx(2 / 3)
+    assert summary.worst == (1, 0.5)
 
 
 def test_without_groups_there_is_no_avg():
-    found = summarize_accuracy(np.array([0, 1]), np.array([0, 1]), 2, {})
-    assert (found.avg, found.head) == (None, None)
+    summary = summarize_accuracy(np.array([0, 1]), np.array([0, 1]), 2, {})
+    assert (summary.avg, summary.head) == (None, None)
 
 
 def test_intervals_hold_their_value_and_repeat_for_a_seed():
@@ -102,15 +102,15 @@ def test_the_interval_is_that_of_resampled_chips():
 
 
 def test_as_it_stands_in_metrics_json():
-    found = summarize_accuracy(np.array([0, 0]), np.array([0, 1]), 3, {"head": [0], "tail": [1, 2]}).to_dict(
+    summary = summarize_accuracy(np.array([0, 0]), np.array([0, 1]), 3, {"head": [0], "tail": [1, 2]}).to_dict(
         ["a", "b", "c"]
     )
-    assert found["head"] == {"value": 1.0, "low": 1.0, "high": 1.0}
-    assert found["medium"] is None
-    assert found["worst"] == {"class": "b", "value": 0.0}
-    assert found["recall"] == [1.0, 0.0, None]
-    assert found["precision"] == [0.5, None, None]
-    assert (found["absent"], found["ece"]) == (["c"], None)
+    assert summary["head"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert summary["medium"] is None
+    assert summary["worst"] == {"class": "b", "value": 0.0}
+    assert summary["recall"] == [1.0, 0.0, None]
+    assert summary["precision"] == [0.5, None, None]
+    assert (summary["absent"], summary["ece"]) == (["c"], None)
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ def two(seed, count=400):
 
 def test_differences_are_those_of_the_summaries():
     first, second, labels = two(0)
-    found = compare_predictions(first, second, labels, GROUPS).differences
+    differences = compare_predictions(first, second, labels, GROUPS).differences
     summaries = [summarize_accuracy(predicted, labels, 4, GROUPS) for predicted in (first, second)]
-    assert set(found) == {"micro", "macro", "avg", "head", "tail"}
-    for name, difference in found.items():
+    assert set(differences) == {"micro", "macro", "avg", "head", "tail"}
+    for name, difference in differences.items():
         values = [getattr(summary, name).value for summary in summaries]
         assert difference.value == pytest.approx(values[0] - values[1])
         assert difference.low < difference.value < difference.high
@@ -42,26 +42,26 @@ def test_the_interval_is_that_of_resampled_chips():
     rng = np.random.default_rng(0)
     by_class = [np.flatnonzero(labels == index) for index in (0, 1, 3)]
     gain = (first == labels).astype(float) - (second == labels)
-    gains = [np.mean([gain[rng.choice(own, len(own))].mean() for own in by_class]) for _ in range(3000)]
+    gains = [np.mean([gain[rng.choice(members, len(members))].mean() for members in by_class]) for _ in range(3000)]
     spread = compare_predictions(first, second, labels, GROUPS, resamples=4000).differences["macro"]
     assert (spread.low, spread.high) == pytest.approx(tuple(np.quantile(gains, [0.025, 0.975])), abs=0.008)
 
 
 def test_mcnemar():
     first, second, labels = two(3)
-    found = compare_predictions(first, second, labels, GROUPS).mcnemar
+    tests = compare_predictions(first, second, labels, GROUPS).mcnemar
     b = ((first == labels) & (second != labels)).sum()
     c = ((first != labels) & (second == labels)).sum()
-    assert (found["all"].first, found["all"].second) == (b, c)
-    assert found["all"].p == pytest.approx(binomtest(b, b + c).pvalue)
-    assert found["head"].first + found["tail"].first == b
+    assert (tests["all"].first, tests["all"].second) == (b, c)
+    assert tests["all"].p == pytest.approx(binomtest(b, b + c).pvalue)
+    assert tests["head"].first + tests["tail"].first == b
 
 
 def test_a_run_beside_itself():
     first, _, labels = two(4)
-    found = compare_predictions(first, first, labels, GROUPS)
-    assert found.mcnemar["all"].to_dict() == {"first": 0, "second": 0, "p": 1.0}
-    assert found.differences["macro"].to_dict() == {"value": 0, "low": 0, "high": 0}
+    comparison = compare_predictions(first, first, labels, GROUPS)
+    assert comparison.mcnemar["all"].to_dict() == {"first": 0, "second": 0, "p": 1.0}
+    assert comparison.differences["macro"].to_dict() == {"value": 0, "low": 0, "high": 0}
 
 
 @pytest.mark.parametrize(("first", "labels"), [([0], [0, 1]), ([], [])])

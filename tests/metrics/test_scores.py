@@ -15,19 +15,19 @@ def case(seed, absent=()):
 @pytest.mark.parametrize("absent", [(), (1,), (0, 3)])
 def test_agree_with_scikit_learn(absent):
     probabilities, labels = case(len(absent), absent)
-    found = summarize_accuracy(probabilities, labels, 5, {})
+    summary = summarize_accuracy(probabilities, labels, 5, {})
     weights = (1 / np.bincount(labels, minlength=5).clip(1))[labels]
-    assert found.top2.value == pytest.approx(top_k_accuracy_score(labels, probabilities, k=2, labels=range(5)))
-    assert found.log_loss.value == pytest.approx(
+    assert summary.top2.value == pytest.approx(top_k_accuracy_score(labels, probabilities, k=2, labels=range(5)))
+    assert summary.log_loss.value == pytest.approx(
         log_loss(labels, probabilities, sample_weight=weights, labels=range(5))
     )
-    for spread in (found.top2, found.log_loss):
-        assert spread.low < spread.value < spread.high
+    for interval in (summary.top2, summary.log_loss):
+        assert interval.low < interval.value < interval.high
 
 
 def test_equal_probabilities_go_to_the_lower_index_as_in_argmax():
-    found = summarize_accuracy(np.full((3, 3), 1 / 3), np.array([0, 1, 2]), 3, {})
-    assert (found.micro.value, found.top2.value) == pytest.approx((1 / 3, 2 / 3))
+    summary = summarize_accuracy(np.full((3, 3), 1 / 3), np.array([0, 1, 2]), 3, {})
+    assert (summary.micro.value, summary.top2.value) == pytest.approx((1 / 3, 2 / 3))
 
 
 def test_no_probability_for_the_truth_is_finite():
@@ -37,8 +37,8 @@ def test_no_probability_for_the_truth_is_finite():
 
 
 def test_bare_predictions_have_neither():
-    found = summarize_accuracy(np.array([0, 1]), np.array([0, 1]), 2, {})
-    assert (found.top2, found.log_loss, found.ece) == (None, None, None)
+    summary = summarize_accuracy(np.array([0, 1]), np.array([0, 1]), 2, {})
+    assert (summary.top2, summary.log_loss, summary.ece) == (None, None, None)
 
 
 @pytest.mark.parametrize("count", [50, NORMAL_APPROXIMATION_MIN + 1])

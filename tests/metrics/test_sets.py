@@ -7,12 +7,12 @@ SETS = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [1, 1, 1]], bool)
 
 
 def test_coverage_and_size_by_group():
-    found = coverage_by_group(SETS, np.array([0, 0, 0, 2]), {"head": [0], "medium": [1], "tail": [2]})
-    assert (found["all"].value, found["all"].size, found["all"].single) == (0.75, 7 / 4, 0.5)
-    assert found["head"].value == pytest.approx(2 / 3) and found["head"].chips == 3
-    assert found["medium"] is None
-    assert (found["tail"].value, found["tail"].size) == (1.0, 3.0)
-    assert found["tail"].low == pytest.approx(0.025)  # Clopper and Pearson: (alpha / 2)^(1 / n)
+    coverage = coverage_by_group(SETS, np.array([0, 0, 0, 2]), {"head": [0], "medium": [1], "tail": [2]})
+    assert (coverage["all"].value, coverage["all"].size, coverage["all"].single) == (0.75, 7 / 4, 0.5)
+    assert coverage["head"].value == pytest.approx(2 / 3) and coverage["head"].chips == 3
+    assert coverage["medium"] is None
+    assert (coverage["tail"].value, coverage["tail"].size) == (1.0, 3.0)
+    assert coverage["tail"].low == pytest.approx(0.025)  # Clopper and Pearson: (alpha / 2)^(1 / n)
 
 
 def test_by_class_absent_ones_have_none():

@@ -26,17 +26,17 @@ def classifier(seed):
 
 
 def states(*classifiers):
-    return [{key: value.clone() for key, value in each.learned_state().items()} for each in classifiers]
+    return [{key: value.clone() for key, value in classifier.learned_state().items()} for classifier in classifiers]
 
 
 @torch.no_grad()
 def test_an_ensemble_is_the_mean_of_probabilities():
-    alone = [classifier(seed) for seed in (1, 2, 3)]
-    ensemble = Ensemble(classifier(4), states(*alone))
-    wanted = torch.stack([each(IMAGES).softmax(1) for each in alone]).mean(0)
+    members = [classifier(seed) for seed in (1, 2, 3)]
+    ensemble = Ensemble(classifier(4), states(*members))
+    expected = torch.stack([classifier(IMAGES).softmax(1) for classifier in members]).mean(0)
     for _ in range(2):  # whatever was exchanged before
-        assert torch.allclose(ensemble(IMAGES).softmax(1), wanted, atol=1e-6)
-    features = torch.stack([each.features(IMAGES) for each in alone]).mean(0)
+        assert torch.allclose(ensemble(IMAGES).softmax(1), expected, atol=1e-6)
+    features = torch.stack([classifier.features(IMAGES) for classifier in members]).mean(0)
     assert torch.allclose(ensemble.predict(IMAGES).features, features, atol=1e-5)
 
 
@@ -46,9 +46,9 @@ def test_runs_that_were_pruned_at_other_sites():
     weak.adapted.prune(float(sorted(weak.adapted.modulator.scales().values())[4]))
     assert len(weak.adapted.pruned_sites) == 4
     ensemble = Ensemble(classifier(4), states(weak, strong))
-    wanted = (weak(IMAGES).softmax(1) + strong(IMAGES).softmax(1)) / 2
+    expected = (weak(IMAGES).softmax(1) + strong(IMAGES).softmax(1)) / 2
     for _ in range(2):
-        assert torch.allclose(ensemble(IMAGES).softmax(1), wanted, atol=1e-6)
+        assert torch.allclose(ensemble(IMAGES).softmax(1), expected, atol=1e-6)
 
 
 def test_five_and_ten_crops():
@@ -63,8 +63,8 @@ def test_five_and_ten_crops():
 @torch.no_grad()
 def test_views_are_the_mean_of_probabilities():
     model, larger = classifier(1), torch.randn(2, 3, 20, 20, generator=torch.Generator().manual_seed(0))
-    wanted = torch.stack([model(crop).softmax(1) for crop in take_crops(larger, 16, mirrored=True)]).mean(0)
-    assert torch.allclose(TestTimeAugmentation(model, 16, mirrored=True)(larger).softmax(1), wanted, atol=1e-6)
+    expected = torch.stack([model(crop).softmax(1) for crop in take_crops(larger, 16, mirrored=True)]).mean(0)
+    assert torch.allclose(TestTimeAugmentation(model, 16, mirrored=True)(larger).softmax(1), expected, atol=1e-6)
 
 
 def test_views_by_recipe():

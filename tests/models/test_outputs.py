@@ -14,9 +14,9 @@ class Doubling(nn.Linear):
 
 def test_batches_are_joined_in_order_and_counted():
     inputs = torch.arange(12.0).reshape(6, 2)
-    told = []
+    counts = []
     batches = [(part, torch.zeros(len(part))) for part in inputs.split(4)]
-    found = collect_outputs(Doubling(1, 1), batches, told.append)
-    np.testing.assert_array_equal(found.features, inputs.numpy())
-    np.testing.assert_array_equal(found.logits, 2 * inputs.numpy())
-    assert told == [4, 6] and found.logits.dtype == np.float32
+    outputs = collect_outputs(Doubling(1, 1), batches, counts.append)
+    np.testing.assert_array_equal(outputs.features, inputs.numpy())
+    np.testing.assert_array_equal(outputs.logits, 2 * inputs.numpy())
+    assert counts == [4, 6] and outputs.logits.dtype == np.float32

@@ -37,31 +37,33 @@ def test_read_back_equal(tmp_path, images, method, learn_scales):
     assert torch.allclose(again(images), adapted(images), atol=1e-5)
     assert again.sites == adapted.sites
     assert sum(p.numel() for p in again.theta) == sum(
-        sum(factor.numel() for factor in part.factors(site)) for part in adapted.adapter_modules for site in part.sites
+        sum(factor.numel() for factor in module.factors(site))
+        for module in adapted.adapter_modules
+        for site in module.sites
     )
 
 
 def test_fused_layers_are_one_pair_of_blocks(tmp_path):
     exported(tmp_path, LoRA(rank={"*.q": 3, "*": 2}, positions="qv"))
     b = load_file(tmp_path / "adapter_model.safetensors")["base_model.model.blocks.0.attn.qkv.lora_B.weight"]
-    busy = b.unflatten(0, (3, 24)).abs().sum(1) > 0
-    assert busy.tolist() == [[True] * 3 + [False] * 2, [False] * 5, [False] * 3 + [True] * 2]
+    nonzero = b.unflatten(0, (3, 24)).abs().sum(1) > 0
+    assert nonzero.tolist() == [[True] * 3 + [False] * 2, [False] * 5, [False] * 3 + [True] * 2]
 
 
 @EACH
 def test_peft_understands_what_we_write(tmp_path, images, method, learn_scales):
     peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
     adapted = exported(tmp_path, method, learn_scales)
-    theirs = peft.PeftModel.from_pretrained(tiny_vit(), str(tmp_path)).eval()
-    assert torch.allclose(theirs(images), adapted(images), atol=1e-5)
+    reference = peft.PeftModel.from_pretrained(tiny_vit(), str(tmp_path)).eval()
+    assert torch.allclose(reference(images), adapted(images), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["no fused qkv, rotary", "packed SwiGLU"])
 def test_peft_understands_other_networks(tmp_path, images, name):
     peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
     adapted = exported(tmp_path, LoRA(rank=2), True, NETWORKS[name])
-    theirs = peft.PeftModel.from_pretrained(NETWORKS[name](), str(tmp_path)).eval()
-    assert torch.allclose(theirs(images), adapted(images), atol=1e-5)
+    reference = peft.PeftModel.from_pretrained(NETWORKS[name](), str(tmp_path)).eval()
+    assert torch.allclose(reference(images), adapted(images), atol=1e-5)
     assert torch.allclose(import_peft(NETWORKS[name](), tmp_path).eval()(images), adapted(images), atol=1e-5)
 
 
@@ -78,17 +80,17 @@ def test_peft_understands_other_networks(tmp_path, images, name):
         },
         {"r": 2, "target_modules": r"blocks\.[02]\.mlp\.fc.", "rank_pattern": {"fc2": 5}, "alpha_pattern": {"fc2": 20}},
     ],
-    ids=["fused", "rank-stabilised", "patterns"],
+    ids=["fused", "rank-stabilized", "patterns"],
 )
 def test_we_understand_what_peft_writes(tmp_path, images, options):
     peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
-    theirs = peft.get_peft_model(tiny_vit(), peft.LoraConfig(**options, lora_dropout=0.1)).eval()
-    for name, parameter in theirs.named_parameters():
+    reference = peft.get_peft_model(tiny_vit(), peft.LoraConfig(**options, lora_dropout=0.1)).eval()
+    for name, parameter in reference.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.3)
-    theirs.save_pretrained(str(tmp_path))
+    reference.save_pretrained(str(tmp_path))
     ours = import_peft(tiny_vit(), tmp_path).eval()
-    assert torch.allclose(ours(images), theirs(images), atol=1e-5)
+    assert torch.allclose(ours(images), reference(images), atol=1e-5)
     assert ours.adapter_modules[0].dropouts[ours.sites[0]] == 0.1
     if "qkv" in options["target_modules"]:
         assert {site.position for site in ours.sites} == {"q", "k", "v", "mlp1"}
@@ -138,16 +140,16 @@ def test_adapters_of_another_kind(tmp_path, changes, message):
         import_peft(tiny_vit(), tmp_path)
 
 
-def renamed(state, old, new):
+def rename_keys(state, old, new):
     return {key.replace(old, new): value for key, value in state.items()}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: renamed(state, "blocks.0.mlp.fc1", "patch_embed.proj"), "no site at patch_embed"),
-        (lambda state: renamed(state, "blocks.2.", "blocks.7."), r"no site at blocks\.7"),
-        (lambda state: renamed(state, "lora_A", "lora_magnitude_vector"), "neither lora_A nor lora_B"),
+        (lambda state: rename_keys(state, "blocks.0.mlp.fc1", "patch_embed.proj"), "no site at patch_embed"),
+        (lambda state: rename_keys(state, "blocks.2.", "blocks.7."), r"no site at blocks\.7"),
+        (lambda state: rename_keys(state, "lora_A", "lora_magnitude_vector"), "neither lora_A nor lora_B"),
         (lambda state: dict(list(state.items())[1:]), "is missing at"),
         (lambda state: {}, "is missing"),
         (lambda state: {key: value[:, :-1].contiguous() for key, value in state.items()}, "keys do not fit"),

@@ -10,12 +10,12 @@ SITES = [Site(0, "q"), Site(1, "mlp1"), Site(2, "q"), Site(2, "mlp2")]
 
 
 @pytest.mark.parametrize("start", [0.25, 1.0, 40.0])
-def test_starts_at_start(start):
+def test_all_scales_start_at_init_scale(start):
     assert list(Modulator(SITES, start).scales().values()) == pytest.approx([start] * 4)
 
 
 @pytest.mark.parametrize("start", [0, -1])
-def test_start_must_be_positive(start):
+def test_init_scale_must_be_positive(start):
     with pytest.raises(ValueError, match=f"init_scale {start}"):
         Modulator(SITES, start)
 
@@ -48,16 +48,16 @@ def test_set_wrongly(values, message):
         Modulator(SITES).set_scales(values)
 
 
-def test_frozen_scales_stay_whatever_the_optimiser_does(vit, images):
+def test_the_optimizer_does_not_change_frozen_scales(vit, images):
     adapted = with_random_adapter(attach(vit, LoRA(rank=2), learn_scales=True))
     modulator = adapted.modulator
-    optimiser = torch.optim.Adam(adapted.gamma, lr=0.1)
+    optimizer = torch.optim.Adam(adapted.gamma, lr=0.1)
 
     def step():
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         adapted(images).square().sum().backward()
         modulator.add_decay_toward_init(0.1)
-        optimiser.step()
+        optimizer.step()
 
     step()
     before = modulator.scales()
@@ -72,7 +72,7 @@ def test_frozen_scales_stay_whatever_the_optimiser_does(vit, images):
     assert modulator.scales()[Site(0, "q")] != after[Site(0, "q")]
 
 
-def test_pull_is_toward_the_start_not_toward_zero():
+def test_decay_is_toward_the_start_not_toward_zero():
     modulator = Modulator(SITES, 1.0)
     modulator.gamma.grad = torch.zeros(4)
     modulator.add_decay_toward_init(0.5)
@@ -90,7 +90,7 @@ def test_scale_reaches_evaluation(vit, images):
     before = adapted(images), vit(images)
     adapted.modulator.set_scales({"*": 0})
     assert all(torch.allclose(after, frozen, atol=1e-5) for after in (adapted(images), vit(images)))
-    assert not any(torch.allclose(each, frozen, atol=1e-2) for each in before)
+    assert not any(torch.allclose(output, frozen, atol=1e-2) for output in before)
     assert torch.allclose(adapted.merge()(images), frozen, atol=1e-5)
 
 

@@ -70,10 +70,10 @@ def test_q_k_v_are_thirds_of_the_fused_layer(vit):
         ("separate qkv bias, rotary", "attn.qkv attn.qkv attn.qkv attn.proj mlp.fc1 mlp.fc2"),
     ],
 )
-def test_where_positions_are(name, layers):
+def test_layers_of_the_positions(name, layers):
     vit = NETWORKS[name]()
-    hosts = [host for site, host in find_target_layers(vit).items() if site.block == 1]
-    assert [host.layer for host in hosts] == [vit.blocks[1].get_submodule(layer) for layer in layers.split()]
+    targets = [target for site, target in find_target_layers(vit).items() if site.block == 1]
+    assert [target.layer for target in targets] == [vit.blocks[1].get_submodule(layer) for layer in layers.split()]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,6 @@ def test_where_positions_are(name, layers):
         ("SwiGLU", Site(0, "mlp1"), r"blocks\.0\.mlp\.fc1, .* positions of that block: q, k, v, out, mlp2$"),
     ],
 )
-def test_missing_host(name, site, message):
+def test_a_missing_layer(name, site, message):
     with pytest.raises(ValueError, match=message):
         target_layers(NETWORKS[name](), [site])

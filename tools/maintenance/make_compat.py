@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
 import rsft
-from rsft.peft import METHODS, AdaptFormer, LoRA, Together, attach, export_peft
+from rsft.peft import METHODS, AdaptFormer, LoRA, attach, export_peft
 from rsft.recipe.keys import recipe_keys
 from rsft.recipe.load import dump_recipe, load_recipe
 
@@ -206,11 +206,12 @@ def make_adapters(folder: Path) -> None:
     image = torch.rand(1, 3, 16, 16)
     save_file(plain.state_dict() | {"image": image}, folder / "network.safetensors")
     tokens = {}
-    for name, kind in METHODS.items():
+    kinds = {name: METHODS[name] for name in METHODS} | {CompositeMethod.name: CompositeMethod}
+    for name, kind in kinds.items():
         network = VisionTransformer(**NETWORK)
         network.load_state_dict(plain.state_dict())
-        method = kind((LoRA(positions="qv"), AdaptFormer(dim=2))) if kind is Together else kind()
-        adapted = attach(network, method, modulated=name in MODULATED)
+        method = kind((LoRA(positions="qv"), AdaptFormer(dim=2))) if kind is CompositeMethod else kind()
+        adapted = attach(network, method, learn_scales=name in MODULATED)
         with torch.no_grad():
             for parameter in [*adapted.theta, *adapted.gamma]:
                 parameter.add_(0.1 * torch.randn_like(parameter))

@@ -93,10 +93,10 @@ def test_a_damaged_index(copy, text):
         Bundle.load(copy)
 
 
-def edit(copy, **facts):
+def edit(copy, **changes):
     index = json.loads((copy / "bundle.json").read_text())
-    (copy / "bundle.json").write_text(json.dumps(index | facts, indent=1))
-    return index | facts
+    (copy / "bundle.json").write_text(json.dumps(index | changes, indent=1))
+    return index | changes
 
 
 def test_another_format(copy):
@@ -106,16 +106,16 @@ def test_another_format(copy):
 
 
 @pytest.mark.parametrize(
-    "facts", [{"classes": ["steep", "slanted", "flat"]}, {"metrics": {}}, {"more": 1}, {"sha256": "0" * 64}]
+    "changes", [{"classes": ["steep", "slanted", "flat"]}, {"metrics": {}}, {"more": 1}, {"sha256": "0" * 64}]
 )
-def test_an_edited_index(copy, facts):
-    edit(copy, **facts)
+def test_an_edited_index(copy, changes):
+    edit(copy, **changes)
     with pytest.raises(WeightsError, match=r"bundle\.json was edited"):
         Bundle.load(copy)
 
 
 @pytest.mark.parametrize(
-    ("facts", "told"),
+    ("changes", "message"),
     [
         ({"classes": ["flat", "flat", "steep"]}, "each class needs one name"),
         ({"train_counts": [24, 4]}, "one count"),
@@ -125,21 +125,21 @@ def test_an_edited_index(copy, facts):
         ({"contract": {"planes": []}}, r"contract\.units: Field required"),
     ],
 )
-def test_an_index_that_makes_no_sense_though_its_hash_is_right(copy, facts, told):
-    index = edit(copy, **facts)
-    edit(copy, **facts, sha256=index_digest(index))
-    with pytest.raises(WeightsError, match=told):
+def test_an_index_that_makes_no_sense_though_its_hash_is_right(copy, changes, message):
+    index = edit(copy, **changes)
+    edit(copy, **changes, sha256=index_digest(index))
+    with pytest.raises(WeightsError, match=message):
         Bundle.load(copy)
 
 
 def test_tensors_that_are_none_though_their_hash_is_right(copy):
-    for name, told in (("confidence.safetensors", "temperature|scores"), ("weights.safetensors", "header")):
+    for name, message in (("confidence.safetensors", "temperature|scores"), ("weights.safetensors", "header")):
         files = json.loads((copy / "bundle.json").read_text())["files"]
         content = save_arrays({"x": np.zeros(2)}) if name.startswith("c") else b"no tensors"
         (copy / name).write_bytes(content)
         index = edit(copy, files=files | {name: hashlib.sha256(content).hexdigest()})
         edit(copy, sha256=index_digest(index))
-        with pytest.raises(WeightsError, match=f"cannot be read: .*({told})"):
+        with pytest.raises(WeightsError, match=f"cannot be read: .*({message})"):
             Bundle.load(copy)
 
 
@@ -156,13 +156,13 @@ def test_format_1_is_read(copy):
     now, text = Bundle.load(copy), first_format(copy)
     before = Bundle.load(copy)
     assert before.sha256 == hashlib.sha256(text.encode()).hexdigest() != now.sha256
-    assert (before.classes, before.contract, before.recipe, before.metrics) == (*facts(now), {})
+    assert (before.classes, before.contract, before.recipe, before.metrics) == (*contents(now), {})
     assert all(torch.equal(before.tensors[key], tensor) for key, tensor in now.tensors.items())
     before.save(copy)
     assert json.loads((copy / "bundle.json").read_text())["format"] == 2
 
 
-def facts(bundle):
+def contents(bundle):
     return bundle.classes, bundle.contract, bundle.recipe
 
 
@@ -207,13 +207,13 @@ def test_a_fresh_process_without_the_training_data(copy, root, tmp_path):
     (copy / "recipe.yaml").write_text(recipe)
     index = edit(copy, files=index["files"] | {"recipe.yaml": hashlib.sha256(recipe.encode()).hexdigest()})
     edit(copy, sha256=index_digest(index))
-    here = rsft.load_bundle(copy, device="cpu").predict(chips)
-    assert Bundle.load(copy).recipe.data.root == str(tmp_path / "gone") and len(here) == 18
+    local = rsft.load_bundle(copy, device="cpu").predict(chips)
+    assert Bundle.load(copy).recipe.data.root == str(tmp_path / "gone") and len(local) == 18
     done = subprocess.run(
         [sys.executable, "-c", FRESH, copy, chips], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    there = json.loads(done.stdout)
-    assert np.array(there) == pytest.approx(here[["p_flat", "p_slanted", "p_steep"]].to_numpy(), abs=1e-5)
+    remote = json.loads(done.stdout)
+    assert np.array(remote) == pytest.approx(local[["p_flat", "p_slanted", "p_steep"]].to_numpy(), abs=1e-5)
 
 
 def test_found_from_the_run_and_from_the_recipe(run):

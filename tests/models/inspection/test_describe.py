@@ -13,14 +13,14 @@ from tests.helpers.scenes import toy_contract
 
 
 def test_what_is_told(run):
-    facts, bundle = describe_bundle(run), Bundle.load(run)
-    assert json.loads(json.dumps(facts)) is not None
-    assert facts["classes"] == [
+    description, bundle = describe_bundle(run), Bundle.load(run)
+    assert json.loads(json.dumps(description)) is not None
+    assert description["classes"] == [
         {"name": "flat", "group": "medium", "train": 24},
         {"name": "slanted", "group": "tail", "train": 4},
         {"name": "steep", "group": "tail", "train": 12},
     ]
-    assert facts["chip"] == {
+    assert description["chip"] == {
         "bands": "gray",
         "unit": "uint8",
         "inputs": "gray, repeated",
@@ -28,19 +28,19 @@ def test_what_is_told(run):
         "spacing": "any: the training chips have no common spacing",
         "stretch": "bytes stay unchanged",
     }
-    assert facts["backbone"] == {"name": "vit_tiny_patch8_64.simship", "sha256": bundle.backbone_sha256}
-    assert facts["bytes"] == sum(path.stat().st_size for path in (run / "bundle").iterdir())
-    assert facts["parameters"] == sum(tensor.numel() for tensor in bundle.tensors.values())
-    assert facts["method"]["method"] == "lora" and facts["method"]["rank"] == bundle.recipe.peft.rank
-    assert facts["sha256"] == bundle.sha256 and facts["runs"] == 1
-    assert facts["confidence"]["chips"] == 18 and facts["metrics"] == bundle.metrics
+    assert description["backbone"] == {"name": "vit_tiny_patch8_64.simship", "sha256": bundle.backbone_sha256}
+    assert description["bytes"] == sum(path.stat().st_size for path in (run / "bundle").iterdir())
+    assert description["parameters"] == sum(tensor.numel() for tensor in bundle.tensors.values())
+    assert description["method"]["method"] == "lora" and description["method"]["rank"] == bundle.recipe.peft.rank
+    assert description["sha256"] == bundle.sha256 and description["runs"] == 1
+    assert description["confidence"]["chips"] == 18 and description["metrics"] == bundle.metrics
 
 
 def test_scales_are_those_that_act(run):
     bundle = Bundle.load(run)
     modulator = load_unmerged_classifier(bundle, "cpu").adapted.modulator
-    found = describe_bundle(run)["scales"]
-    assert {(block, name): value for block, row in found.items() for name, value in row.items()} == {
+    scales = describe_bundle(run)["scales"]
+    assert {(block, name): value for block, row in scales.items() for name, value in row.items()} == {
         tuple(site): pytest.approx(value, abs=1e-6) for site, value in modulator.scales().items()
     }
 

@@ -9,15 +9,15 @@ from rsft.models.inspection.diff import diff_bundles, tensor_kind
 
 
 def test_a_bundle_and_itself(run):
-    found = diff_bundles(run, run)
+    diff = diff_bundles(run, run)
     same = {"max": 0.0, "relative": 0.0, "first": 0, "second": 0}
-    assert found.pop("tensors") == {
+    assert diff.pop("tensors") == {
         "adapter": {"both": 72, **same},
         "gamma": {"both": 1, **same},
         "head": {"both": 1, **same},
     }
-    assert found.pop("sha256") == [Bundle.load(run).sha256] * 2
-    assert not any(found.values()) and list(found) == ["recipe", "classes", "order", "chip", "backbone", "metrics"]
+    assert diff.pop("sha256") == [Bundle.load(run).sha256] * 2
+    assert not any(diff.values()) and list(diff) == ["recipe", "classes", "order", "chip", "backbone", "metrics"]
 
 
 def test_what_was_changed(run, tmp_path):
@@ -41,20 +41,20 @@ def test_what_was_changed(run, tmp_path):
         tensors=tensors,
         metrics=one.metrics | {"macro": {"value": 0.25, "low": 0.0, "high": 0.5}},
     ).save(tmp_path / "other")
-    found = diff_bundles(run, tmp_path / "other")
-    assert json.loads(json.dumps(found)) == found
-    assert found["recipe"]["seed"] == [0, 7] and found["recipe"]["meta.outer_every"] == [2, None]
-    assert found["classes"] == {"flat": [24, 25], "slanted": [4, None], "ferry": [None, 4]}
-    assert found["order"] == [["flat", "slanted", "steep"], ["steep", "flat", "ferry"]]
-    assert list(found["chip"]) == ["size"] and found["chip"]["size"][1].startswith("the central 20 x 20 pixels")
-    assert found["backbone"] == {"vit_tiny_patch8_64.simship": [one.backbone_sha256, "0" * 64]}
-    assert found["metrics"] == {"macro": [one.metrics["macro"]["value"], 0.25]}
-    assert found["tensors"]["adapter"] == {
+    diff = diff_bundles(run, tmp_path / "other")
+    assert json.loads(json.dumps(diff)) == diff
+    assert diff["recipe"]["seed"] == [0, 7] and diff["recipe"]["meta.outer_every"] == [2, None]
+    assert diff["classes"] == {"flat": [24, 25], "slanted": [4, None], "ferry": [None, 4]}
+    assert diff["order"] == [["flat", "slanted", "steep"], ["steep", "flat", "ferry"]]
+    assert list(diff["chip"]) == ["size"] and diff["chip"]["size"][1].startswith("the central 20 x 20 pixels")
+    assert diff["backbone"] == {"vit_tiny_patch8_64.simship": [one.backbone_sha256, "0" * 64]}
+    assert diff["metrics"] == {"macro": [one.metrics["macro"]["value"], 0.25]}
+    assert diff["tensors"]["adapter"] == {
         **{"both": 72, "first": 0, "second": 0},
         **{"max": pytest.approx(3, abs=1e-5), "relative": pytest.approx(3 / norm, rel=1e-5)},
     }
-    assert found["tensors"]["gamma"] == {"both": 0, "first": 1, "second": 0, "max": None, "relative": None}
-    assert found["tensors"]["head"]["second"] == 1
+    assert diff["tensors"]["gamma"] == {"both": 0, "first": 1, "second": 0, "max": None, "relative": None}
+    assert diff["tensors"]["head"]["second"] == 1
 
 
 def test_a_site_that_is_off_in_both_is_no_difference(run, tmp_path):

@@ -8,9 +8,9 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.inspection.verify import verify_bundle
 
 
-def saved(copy, **facts):
+def save_changed(copy, **changes):
     """The bundle with other contents, and every hash right."""
-    replace(Bundle.load(copy), **facts).save(copy)
+    replace(Bundle.load(copy), **changes).save(copy)
     return verify_bundle(copy)
 
 
@@ -22,8 +22,8 @@ def test_a_sound_one(run):
 
 def test_by_the_hash_that_a_prediction_recorded(run):
     digest = Bundle.load(run).sha256
-    for told in (digest, digest[:12].upper()):
-        assert not verify_bundle(run, told).faults
+    for expected_hash in (digest, digest[:12].upper()):
+        assert not verify_bundle(run, expected_hash).faults
     assert verify_bundle(run, "beef").faults == [f"its hash is {digest}, not beef"]
     assert len(verify_bundle(run, "").faults) == 1
 
@@ -47,7 +47,7 @@ def test_an_edited_index(copy):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "fault"),
     [
         (lambda t: t.pop("gamma"), "gamma is missing"),
         (lambda t: t.pop("blocks.0.q.a"), "blocks.0.q.a is missing"),
@@ -57,33 +57,33 @@ def test_an_edited_index(copy):
         (lambda t: t["gamma"].fill_(float("inf")), "gamma contains values that are not finite"),
     ],
 )
-def test_tensors_that_are_not_those_of_the_recipe(copy, change, told):
+def test_tensors_that_are_not_those_of_the_recipe(copy, change, fault):
     tensors = {key: tensor.clone() for key, tensor in Bundle.load(copy).tensors.items()}
     change(tensors)
-    assert saved(copy, tensors=tensors).faults == [told]
+    assert save_changed(copy, tensors=tensors).faults == [fault]
 
 
 def test_a_site_that_was_pruned_needs_no_tensors(copy):
     tensors = {key: tensor.clone() for key, tensor in Bundle.load(copy).tensors.items()}
     tensors["gamma"][0] = float("-inf")
-    assert not saved(copy, tensors=tensors).faults
+    assert not save_changed(copy, tensors=tensors).faults
     for name in ("blocks.0.q.a", "blocks.0.q.b"):
         del tensors[name]
-    assert not saved(copy, tensors=tensors).faults
+    assert not save_changed(copy, tensors=tensors).faults
     del tensors["blocks.0.k.a"]
-    assert saved(copy, tensors=tensors).faults == ["blocks.0.k.a is missing"]
+    assert save_changed(copy, tensors=tensors).faults == ["blocks.0.k.a is missing"]
 
 
 def test_an_average_of_which_one_run_is_damaged(copy):
     bundle = Bundle.load(copy)
     both = {f"runs.{number}.{key}": tensor.clone() for number in (0, 1) for key, tensor in bundle.tensors.items()}
-    assert not saved(copy, tensors=both).faults
+    assert not save_changed(copy, tensors=both).faults
     both["runs.1.gamma"].fill_(float("nan"))
-    assert saved(copy, tensors=both).faults == ["run 2: gamma contains values that are not finite"]
+    assert save_changed(copy, tensors=both).faults == ["run 2: gamma contains values that are not finite"]
 
 
 def test_another_backbone(copy):
-    (fault,) = saved(copy, backbone_sha256="0" * 64).faults
+    (fault,) = save_changed(copy, backbone_sha256="0" * 64).faults
     assert fault.startswith("backbone vit_tiny_patch8_64.simship has the hash ") and "0000 in training" in fault
 
 
@@ -92,7 +92,7 @@ def test_a_backbone_whose_weights_are_not_here(copy, monkeypatch, tmp_path):
     bundle = Bundle.load(copy)
     peft = bundle.recipe.peft.model_copy(update={"blocks": "last:1"})
     backbone = bundle.recipe.backbone.model_copy(update={"name": "vit_tiny_patch16_224.augreg_in21k"})
-    faults = saved(copy, recipe=bundle.recipe.model_copy(update={"backbone": backbone, "peft": peft})).faults
+    faults = save_changed(copy, recipe=bundle.recipe.model_copy(update={"backbone": backbone, "peft": peft})).faults
     assert "blocks.11.q.a is missing" in faults and "blocks.0.q.a is not of the recipe's classifier" in faults
     assert "rsft weights get vit_tiny_patch16_224.augreg_in21k" in faults[-1]
 

@@ -17,8 +17,8 @@ def fitted(rng, counts, **kinds):
     labels = np.repeat(np.arange(len(counts)), counts)
     logits, features = simulated(rng, labels, len(counts), **kinds)
     train = np.repeat(np.arange(len(counts)), 30)
-    known = simulated(rng, train, len(counts), **kinds)[1]
-    return Calibrator.fit(logits, labels, features, train_features=known, train_labels=train)
+    train_features = simulated(rng, train, len(counts), **kinds)[1]
+    return Calibrator.fit(logits, labels, features, train_features=train_features, train_labels=train)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -47,36 +47,36 @@ def test_every_class_is_covered_as_asked(coverage):
     """Coverage on new chips is beta-binomial, given n calibration chips (Vovk 2012): 99.9 % of it must hold ours."""
     rng = np.random.default_rng(1)
     counts, new = [400, 200, 60, 25], 3000
-    confidence = fitted(rng, counts)
+    calibrator = fitted(rng, counts)
     labels = np.repeat(np.arange(4), new)
-    sets = confidence.apply(*simulated(rng, labels), coverage=coverage).sets
+    sets = calibrator.apply(*simulated(rng, labels), coverage=coverage).sets
     for index, count in enumerate(counts):
-        held = sets[labels == index, index].sum()
+        covered = sets[labels == index, index].sum()
         rank = int(np.ceil(np.round((count + 1) * coverage, 9)))
         low, high = betabinom(new, rank, count + 1 - rank).interval(0.999)
-        assert low <= held <= high
+        assert low <= covered <= high
 
 
 def test_coverage_over_many_fits_is_what_was_asked():
     rng = np.random.default_rng(2)
-    counts, asked = [40, 19, 9], 0.9
-    held = np.zeros(3)
+    counts, target = [40, 19, 9], 0.9
+    covered = np.zeros(3)
     for _ in range(300):
-        confidence = fitted(rng, counts)
+        calibrator = fitted(rng, counts)
         labels = np.repeat(np.arange(3), 50)
-        sets = confidence.apply(*simulated(rng, labels, 3), coverage=asked).sets
-        held += [sets[labels == index, index].mean() for index in range(3)]
-    ranks = np.ceil(np.round((np.array(counts) + 1) * asked, 9))
-    assert held / 300 == pytest.approx(ranks / (np.array(counts) + 1), abs=0.02)  # never below what was asked
+        sets = calibrator.apply(*simulated(rng, labels, 3), coverage=target).sets
+        covered += [sets[labels == index, index].mean() for index in range(3)]
+    ranks = np.ceil(np.round((np.array(counts) + 1) * target, 9))
+    assert covered / 300 == pytest.approx(ranks / (np.array(counts) + 1), abs=0.02)  # never below what was target
 
 
 def test_a_class_with_too_few_chips_is_in_every_set_and_named():
     rng = np.random.default_rng(3)
-    confidence = fitted(rng, [50, 50, 8, 0])
-    judged = confidence.apply(*simulated(rng, np.zeros(200, int)), coverage=0.9)
+    calibrator = fitted(rng, [50, 50, 8, 0])
+    judged = calibrator.apply(*simulated(rng, np.zeros(200, int)), coverage=0.9)
     assert judged.sets[:, 2:].all() and not judged.sets[:, 1].all()
-    assert confidence.classes_without_coverage(0.9) == [2, 3] and confidence.classes_without_coverage(0.8) == [3]
-    (note,) = confidence.notes(["cargo", "fishing", "tanker", "dredger"], 0.9)
+    assert calibrator.classes_without_coverage(0.9) == [2, 3] and calibrator.classes_without_coverage(0.8) == [3]
+    (note,) = calibrator.notes(["cargo", "fishing", "tanker", "dredger"], 0.9)
     assert "tanker, dredger" in note and "fewer than 9" in note and "90%" in note
     assert fitted(rng, [50] * 4).notes(list("abcd")) == []
 
@@ -91,9 +91,9 @@ def test_chips_that_a_coverage_needs(coverage, needed):
 
 def test_no_set_is_empty_and_probabilities_keep_the_predicted_class():
     rng = np.random.default_rng(4)
-    confidence = fitted(rng, [50] * 4, strength=6)
+    calibrator = fitted(rng, [50] * 4, strength=6)
     logits, features = simulated(rng, rng.integers(0, 4, 500))  # less certain than anything seen before
-    judged = confidence.apply(logits, features, coverage=0.5)
+    judged = calibrator.apply(logits, features, coverage=0.5)
     assert judged.sets.any(axis=1).all()
     assert (judged.probabilities.argmax(1) == logits.argmax(1)).all()
     assert judged.probabilities.sum(1) == pytest.approx(1)
@@ -101,34 +101,34 @@ def test_no_set_is_empty_and_probabilities_keep_the_predicted_class():
 
 def test_what_lies_elsewhere_is_strange_and_what_does_not_is_not():
     rng = np.random.default_rng(5)
-    confidence = fitted(rng, [200] * 4)
+    calibrator = fitted(rng, [200] * 4)
     labels = rng.integers(0, 4, 2000)
     logits, features = simulated(rng, labels)
-    assert (confidence.apply(logits, features).ood > 1).mean() == pytest.approx(0.05, abs=0.03)
-    assert (confidence.apply(logits, features, ood_false_positive_rate=0.2).ood > 1).mean() == pytest.approx(
+    assert (calibrator.apply(logits, features).ood > 1).mean() == pytest.approx(0.05, abs=0.03)
+    assert (calibrator.apply(logits, features, ood_false_positive_rate=0.2).ood > 1).mean() == pytest.approx(
         0.2, abs=0.06
     )
-    assert (confidence.apply(logits, features + 20).ood > 3).all()
+    assert (calibrator.apply(logits, features + 20).ood > 3).all()
 
 
 def test_fewer_chips_than_features_and_a_class_without_training_chips():
     rng = np.random.default_rng(6)
     features, labels = rng.normal(size=(20, 64)), np.repeat([0, 2], 10)
     logits = rng.normal(size=(20, 3))
-    confidence = Calibrator.fit(logits, labels, features, train_features=features, train_labels=labels)
-    assert np.isnan(confidence.means[1]).all()
-    assert np.isfinite(confidence.apply(logits, features).ood).all()
+    calibrator = Calibrator.fit(logits, labels, features, train_features=features, train_labels=labels)
+    assert np.isnan(calibrator.means[1]).all()
+    assert np.isfinite(calibrator.apply(logits, features).ood).all()
 
 
 def test_round_trip_through_a_file(tmp_path):
     from safetensors.numpy import load_file, save_file
 
     rng = np.random.default_rng(7)
-    confidence = fitted(rng, [20, 20])
-    save_file(confidence.tensors(), tmp_path / "c.safetensors")
+    calibrator = fitted(rng, [20, 20])
+    save_file(calibrator.tensors(), tmp_path / "c.safetensors")
     again = Calibrator.from_tensors(load_file(tmp_path / "c.safetensors"))
     new = simulated(rng, np.array([0, 1, 1]), 2)
-    for one, other in zip(confidence.apply(*new), again.apply(*new), strict=True):
+    for one, other in zip(calibrator.apply(*new), again.apply(*new), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

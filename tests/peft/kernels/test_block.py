@@ -34,16 +34,16 @@ ROWS = [D, D, D, 2 * D, D]
 
 
 @pytest.fixture(autouse=True)
-def small_tensors_are_recycled_too(monkeypatch):
+def small_tensors_use_the_pool_too(monkeypatch):
     monkeypatch.setattr(default_pool, "smallest", 0)
 
 
 def block(dtype=torch.float64, width=D, **kind) -> Block:
     torch.manual_seed(0)
-    made = Block(width, HEADS, **({"qkv_bias": True, "norm_layer": LayerNorm} | kind)).to(dtype).eval()
-    for parameter in made.parameters():
+    timm_block = Block(width, HEADS, **({"qkv_bias": True, "norm_layer": LayerNorm} | kind)).to(dtype).eval()
+    for parameter in timm_block.parameters():
         nn.init.normal_(parameter, std=0.3)
-    return made.requires_grad_(False)
+    return timm_block.requires_grad_(False)
 
 
 def leaves(dtype=torch.float64) -> list[torch.Tensor]:
@@ -54,10 +54,10 @@ def leaves(dtype=torch.float64) -> list[torch.Tensor]:
 
 
 def deltas(abm, dropout=0.0) -> dict[str, list[LowRankDelta]]:
-    at: dict[str, list[LowRankDelta]] = {}
+    by_layer: dict[str, list[LowRankDelta]] = {}
     for (layer, rows, _), a, b, m in zip(SITES, abm[::3], abm[1::3], abm[2::3], strict=True):
-        at.setdefault(layer, []).append(LowRankDelta(rows, a, b, m, dropout))
-    return at
+        by_layer.setdefault(layer, []).append(LowRankDelta(rows, a, b, m, dropout))
+    return by_layer
 
 
 class Plain(nn.Module):
@@ -80,27 +80,32 @@ class Plain(nn.Module):
         return y
 
 
-def plain(made, x, at, split=None) -> torch.Tensor:
+def plain(timm_block, x, deltas_by_layer, split=None) -> torch.Tensor:
     """timm's own forward with every layer replaced by `Plain`."""
-    for parent, name in ((made.attn, "qkv"), (made.attn, "proj"), (made.mlp, "fc1"), (made.mlp, "fc2")):
-        setattr(parent, name, Plain(getattr(parent, name), at.get(name, ()), split))
-    return made(x)
+    for parent, name in (
+        (timm_block.attn, "qkv"),
+        (timm_block.attn, "proj"),
+        (timm_block.mlp, "fc1"),
+        (timm_block.mlp, "fc2"),
+    ):
+        setattr(parent, name, Plain(getattr(parent, name), deltas_by_layer.get(name, ()), split))
+    return timm_block(x)
 
 
-def gradients(y, wanted):
+def gradients(y, inputs):
     weights = torch.randn(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    return torch.autograd.grad((y * weights.to(y.dtype)).sum(), wanted)
+    return torch.autograd.grad((y * weights.to(y.dtype)).sum(), inputs)
 
 
 @pytest.mark.parametrize("class_token_only", [False, True], ids=["", "class token"])
 @pytest.mark.parametrize("dropout", [0.0, 0.4], ids=["", "dropout"])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_gradients_are_those_of_finite_differences(kind, dropout, class_token_only):
-    made = block(**kind)
+    timm_block = block(**kind)
 
     def forward(x, *abm):
         torch.manual_seed(0)  # the same masks each time
-        return low_rank_block(made, x, deltas(abm, dropout), training=True, class_token_only=class_token_only)
+        return low_rank_block(timm_block, x, deltas(abm, dropout), training=True, class_token_only=class_token_only)
 
     assert gradcheck(forward, leaves(), fast_mode=True)
 
@@ -109,7 +114,7 @@ def test_gradients_are_those_of_finite_differences(kind, dropout, class_token_on
 @pytest.mark.parametrize("split", [None, 0, 2, 3])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_it_is_the_plain_mathematics(dtype, kind, split, class_token_only):
+def test_it_is_plain(dtype, kind, split, class_token_only):
     x, *abm = leaves(dtype)
     actual = low_rank_block(block(dtype, **kind), x, deltas(abm), split=split, class_token_only=class_token_only)
     reference = plain(block(dtype, **kind), x, deltas(abm), split)
@@ -119,23 +124,23 @@ def test_it_is_the_plain_mathematics(dtype, kind, split, class_token_only):
     torch.testing.assert_close(gradients(actual, [x, *abm]), gradients(reference, [x, *abm]))
 
 
-def test_without_terms_it_is_the_block():
-    x, made = leaves()[0], block()
-    y = low_rank_block(made, x, {})
-    torch.testing.assert_close(y, made(x))
-    torch.testing.assert_close(gradients(y, x), gradients(made(x), x))
+def test_without_deltas_it_is_the_block():
+    x, timm_block = leaves()[0], block()
+    y = low_rank_block(timm_block, x, {})
+    torch.testing.assert_close(y, timm_block(x))
+    torch.testing.assert_close(gradients(y, x), gradients(timm_block(x), x))
     with torch.inference_mode():
-        torch.testing.assert_close(low_rank_block(made, x, {}, class_token_only=True), made(x)[:, :1])
+        torch.testing.assert_close(low_rank_block(timm_block, x, {}, class_token_only=True), timm_block(x)[:, :1])
 
 
-def test_one_term_over_all_of_qkv_is_cut_for_the_class_token():
+def test_one_delta_over_all_of_qkv_is_cut_for_the_class_token():
     x, a, b = leaves()[0], *(torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((2, D), (3 * D, 2)))
-    at = {"qkv": [LowRankDelta(slice(None), a, b, 0.5)]}
-    one, all_tokens = low_rank_block(block(), x, at, class_token_only=True), plain(block(), x, at)[:, :1]
+    by_layer = {"qkv": [LowRankDelta(slice(None), a, b, 0.5)]}
+    one, all_tokens = low_rank_block(block(), x, by_layer, class_token_only=True), plain(block(), x, by_layer)[:, :1]
     torch.testing.assert_close(gradients(one, [x, a, b]), gradients(all_tokens, [x, a, b]))
 
 
-def test_an_input_without_gradient_still_gives_those_of_the_terms():
+def test_an_input_without_gradient_still_gives_those_of_the_deltas():
     x, *abm = leaves()
     actual, reference = low_rank_block(block(), x.detach(), deltas(abm)), plain(block(), x.detach(), deltas(abm))
     torch.testing.assert_close(gradients(actual, abm), gradients(reference, abm))
@@ -150,45 +155,45 @@ def test_two_forward_passes_may_come_before_their_backward_passes():
 
 
 def test_stochastic_depth_and_dropout_of_the_block_are_timm_s():
-    x, made = leaves()[0], block(drop_path=0.5, attn_drop=0.3).train()
+    x, timm_block = leaves()[0], block(drop_path=0.5, attn_drop=0.3).train()
     torch.manual_seed(3)
-    actual = low_rank_block(made, x, {})
+    actual = low_rank_block(timm_block, x, {})
     torch.manual_seed(3)
-    torch.testing.assert_close(actual, made(x))
+    torch.testing.assert_close(actual, timm_block(x))
 
 
 def test_checkpointing_gives_the_same_gradients():
     x, *abm = leaves()
     run = partial(low_rank_block, block(), x, deltas(abm, 0.5), training=True)
     torch.manual_seed(0)
-    kept = gradients(run(), [x, *abm])
+    stored = gradients(run(), [x, *abm])
     torch.manual_seed(0)
-    torch.testing.assert_close(gradients(checkpoint(run, use_reentrant=False), [x, *abm]), kept, rtol=0, atol=0)
+    torch.testing.assert_close(gradients(checkpoint(run, use_reentrant=False), [x, *abm]), stored, rtol=0, atol=0)
 
 
 def test_the_second_forward_pass_of_a_checkpoint_needs_no_output():
     x, *abm = leaves()
-    made, passes = block(), []
+    timm_block, passes = block(), []
 
     def run(x):
-        passes.append(low_rank_block(made, x, deltas(abm), needs_output=not passes))
+        passes.append(low_rank_block(timm_block, x, deltas(abm), needs_output=not passes))
         return passes[-1]
 
-    kept = gradients(low_rank_block(made, x, deltas(abm)), [x, *abm])
-    torch.testing.assert_close(gradients(checkpoint(run, x, use_reentrant=False), [x, *abm]), kept, rtol=0, atol=0)
+    stored = gradients(low_rank_block(timm_block, x, deltas(abm)), [x, *abm])
+    torch.testing.assert_close(gradients(checkpoint(run, x, use_reentrant=False), [x, *abm]), stored, rtol=0, atol=0)
     assert len(passes) == 1  # the second pass ended early, as soon as all was there again
 
 
-def test_ten_widths_are_kept_a_block():
-    made, width = block(torch.float32, 64), 64
+def test_a_block_stores_ten_widths():
+    timm_block, width = block(torch.float32, 64), 64
     x = torch.randn(4, 50, width, requires_grad=True)
     a, b = torch.randn(1, width, requires_grad=True), torch.randn(3 * width, 1, requires_grad=True)
-    kept: list[torch.Tensor] = []
-    with saved_tensors_hooks(kept.append, lambda _: None):
-        low_rank_block(made, x, {"qkv": [LowRankDelta(slice(None), a, b, 1.0)]})
-    sizes = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
-    assert not {p.untyped_storage().data_ptr() for p in made.parameters()} & set(sizes)
-    assert 10 <= sum(sizes.values()) / (4 * x.numel()) < 10.3  # above 10 is what is thin: statistics, x A^T, A, B
+    stored: list[torch.Tensor] = []
+    with saved_tensors_hooks(stored.append, lambda _: None):
+        low_rank_block(timm_block, x, {"qkv": [LowRankDelta(slice(None), a, b, 1.0)]})
+    sizes = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in stored}
+    assert not {p.untyped_storage().data_ptr() for p in timm_block.parameters()} & set(sizes)
+    assert 10 <= sum(sizes.values()) / (4 * x.numel()) < 10.3  # the excess over 10 is thin: statistics, x A^T, A, B
 
 
 @pytest.mark.parametrize("class_token_only", [False, True], ids=["", "class token"])
@@ -197,30 +202,32 @@ def test_under_bfloat16_autocast_it_is_torch_s_own_within_rounding(class_token_o
     run = partial(low_rank_block, x=x, deltas=deltas(abm), class_token_only=class_token_only)
     with torch.autocast("cpu", torch.bfloat16):
         actual, reference = run(block(torch.float32)), plain(block(torch.float32), x, deltas(abm))
-        halved = block(torch.float32)
-        for layer in (halved.attn.qkv, halved.attn.proj, halved.mlp.fc1, halved.mlp.fc2):
+        rounded = block(torch.float32)
+        for layer in (rounded.attn.qkv, rounded.attn.proj, rounded.mlp.fc1, rounded.mlp.fc2):
             layer.to(torch.bfloat16)
-        from_half = run(halved)
+        from_rounded = run(rounded)
     reference = reference[:, :1] if class_token_only else reference
     assert actual.dtype == reference.dtype == torch.float32
     torch.testing.assert_close(actual, reference, rtol=0.05, atol=0.1)
     exact = gradients(plain(block(torch.float32), x, deltas(abm))[:, : actual.shape[1]], [x, *abm])
-    ours, theirs = gradients(actual, [x, *abm]), gradients(reference, [x, *abm])
+    ours, autocast = gradients(actual, [x, *abm]), gradients(reference, [x, *abm])
     assert {gradient.dtype for gradient in ours} == {torch.float32}
     for kind in (slice(0, 1), slice(1, None, 3), slice(2, None, 3), slice(3, None, 3)):  # x, a, b, m
-        our, their, right = (torch.cat([g.flatten() for g in grads[kind]]) for grads in (ours, theirs, exact))
-        assert (our - right).norm() < 0.01 * right.norm() + 1.5 * (their - right).norm()
-    assert torch.equal(from_half, actual)  # weights held in bfloat16 are the ones it rounds to anyway
+        our, torch_gradient, right = (
+            torch.cat([g.flatten() for g in grads[kind]]) for grads in (ours, autocast, exact)
+        )
+        assert (our - right).norm() < 0.01 * right.norm() + 1.5 * (torch_gradient - right).norm()
+    assert torch.equal(from_rounded, actual)  # autocast rounds the weights to the same values
 
 
 def test_frozen_weights_in_bfloat16_serve_a_float32_input():
     x = leaves(torch.float32)[0]
-    halved = block(torch.bfloat16)
-    y = low_rank_linear(x, halved.mlp.fc1.weight, halved.mlp.fc1.bias, [])
-    assert torch.equal(y, F.linear(x, halved.mlp.fc1.weight.float(), halved.mlp.fc1.bias.float()))
+    rounded = block(torch.bfloat16)
+    y = low_rank_linear(x, rounded.mlp.fc1.weight, rounded.mlp.fc1.bias, [])
+    assert torch.equal(y, F.linear(x, rounded.mlp.fc1.weight.float(), rounded.mlp.fc1.bias.float()))
 
 
-def test_reasons_why_a_block_is_not_lean():
+def test_reasons_why_a_block_is_unsupported():
     assert unsupported_reason(block()) is None
     assert unsupported_reason(block(init_values=0.1, qk_norm=True)) is None
     assert unsupported_reason(nn.Linear(2, 2)) == "the block is a Linear, not timm's standard Block"
@@ -233,7 +240,7 @@ def test_reasons_why_a_block_is_not_lean():
     assert "mlp.drop1 is Dropout(p=0.1" in str(unsupported_reason(block(proj_drop=0.1)))
 
 
-def test_a_block_with_hooks_or_replaced_layers_is_not_lean():
+def test_a_block_with_hooks_or_replaced_layers_is_unsupported():
     hooked, replaced = block(), block()
     hooked.attn.proj.register_forward_hook(lambda *_: None)
     assert "attn.proj has a forward hook" in str(unsupported_reason(hooked))
@@ -241,8 +248,8 @@ def test_a_block_with_hooks_or_replaced_layers_is_not_lean():
     assert "mlp.fc1 is Sequential" in str(unsupported_reason(replaced))
 
 
-def test_a_parameter_that_wants_a_gradient_is_refused():
-    made = block()
-    made.mlp.fc2.bias.requires_grad_()
+def test_a_parameter_that_requires_a_gradient_is_refused():
+    timm_block = block()
+    timm_block.mlp.fc2.bias.requires_grad_()
     with pytest.raises(ValueError, match="frozen"):
-        low_rank_block(made, leaves()[0], {})
+        low_rank_block(timm_block, leaves()[0], {})

@@ -13,29 +13,29 @@ def pool():
 
 def test_memory_is_used_again_once_the_last_view_has_gone(pool):
     first = pool.empty((40, 100), LIKE)
-    at, view = first.data_ptr(), first[3:].t()
+    address, view = first.data_ptr(), first[3:].t()
     del first
     view.fill_(1.0)
     second = pool.empty((40, 100), LIKE).zero_()
-    assert second.data_ptr() != at
+    assert second.data_ptr() != address
     assert view.sum() == 3700
     del view
-    assert pool.empty((4000,), LIKE.to(torch.int32)).data_ptr() == at
+    assert pool.empty((4000,), LIKE.to(torch.int32)).data_ptr() == address
     assert pool.allocated_bytes == 2 * 16000
 
 
-def test_it_holds_no_more_than_was_in_use_at_once(pool):
+def test_it_allocates_no_more_than_was_in_use_at_once(pool):
     most = 3 * 80 * 400
     for rows in (30, 80, 60, 50, 20, 70):  # none fits in the place of another
-        kept = [pool.empty((rows, 100), LIKE) for _ in range(3)]
+        tensors = [pool.empty((rows, 100), LIKE) for _ in range(3)]
         assert 3 * rows * 400 <= pool.allocated_bytes <= 9 / 8 * most
-        kept.clear()
+        tensors.clear()
 
 
 def test_a_block_serves_what_is_a_little_smaller(pool):
-    at = pool.empty((9000,), LIKE).data_ptr()
-    assert pool.empty((8000,), LIKE).data_ptr() == at
-    assert pool.empty((7999,), LIKE).data_ptr() != at
+    address = pool.empty((9000,), LIKE).data_ptr()
+    assert pool.empty((8000,), LIKE).data_ptr() == address
+    assert pool.empty((7999,), LIKE).data_ptr() != address
 
 
 def test_release_gives_back_what_is_idle(pool):

@@ -23,10 +23,10 @@ def test_outputs_and_gradients_are_hugging_face_peft_s():
     vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=5)
     images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
     model = lora(vit)
-    theirs = model(images)
+    expected = model(images)
     learned = [p for p in model.parameters() if p.requires_grad]
     assert len(learned) == 3 * 4 * 2
-    their_gradients = torch.autograd.grad(theirs.square().sum(), learned)
+    expected_gradients = torch.autograd.grad(expected.square().sum(), learned)
 
     x = vit._pos_embed(vit.patch_embed(images))
     for index, block in enumerate(vit.blocks):
@@ -39,5 +39,5 @@ def test_outputs_and_gradients_are_hugging_face_peft_s():
             block.set_submodule(path, layers[name].base_layer)
         x = low_rank_block(block, x, deltas, class_token_only=index == 2)
     ours = vit.forward_head(vit.norm(x))
-    torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(torch.autograd.grad(ours.square().sum(), learned), their_gradients)
+    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(torch.autograd.grad(ours.square().sum(), learned), expected_gradients)

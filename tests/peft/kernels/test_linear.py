@@ -35,15 +35,15 @@ def plain(x, norm=None, split=None):
     """The same in ordinary torch; on the rows of each side of the split, what takes no gradient is detached."""
     z = x if norm is None else F.layer_norm(x, (WIDTH_IN,), norm.weight, norm.bias, norm.eps)
     y = F.linear(z, WEIGHT, BIAS)
-    for term in deltas():
-        a, b, m = term.a, term.b, torch.as_tensor(term.scale)
-        whole = ((z @ a.T) * m) @ b.T
+    for delta in deltas():
+        a, b, m = delta.a, delta.b, torch.as_tensor(delta.scale)
+        addition = ((z @ a.T) * m) @ b.T
         if split is not None:
             inner = ((z[:split] @ a.T) * m.detach()) @ b.T
             meta = ((z[split:] @ a.detach().T) * m) @ b.detach().T
-            whole = torch.cat([inner, meta])
-        first, last, _ = term.rows.indices(WIDTH_OUT)
-        y = y + F.pad(whole, (first, WIDTH_OUT - last))
+            addition = torch.cat([inner, meta])
+        first, last, _ = delta.rows.indices(WIDTH_OUT)
+        y = y + F.pad(addition, (first, WIDTH_OUT - last))
     return y
 
 
@@ -66,19 +66,19 @@ def test_gradients_are_those_of_finite_differences(norm, bias, dropout):
 
 @pytest.mark.parametrize("norm", [None, NORM], ids=["", "norm"])
 @pytest.mark.parametrize("split", [None, 0, 1, 3, 4])
-def test_it_is_the_plain_mathematics(norm, split):
+def test_it_is_plain(norm, split):
     actual, reference = low_rank_linear(X, WEIGHT, BIAS, deltas(), split=split, prologue=norm), plain(X, norm, split)
     torch.testing.assert_close(actual, reference)
     torch.testing.assert_close(gradients(actual), gradients(reference))
 
 
-def test_without_terms_it_is_the_layer():
+def test_without_deltas_it_is_the_layer():
     y = low_rank_linear(X, WEIGHT, BIAS, [])
     torch.testing.assert_close(y, F.linear(X, WEIGHT, BIAS))
     torch.testing.assert_close(torch.autograd.grad(y.sum(), X)[0], WEIGHT.sum(0).expand_as(X))
 
 
-def test_an_input_without_gradient_still_gives_those_of_the_terms():
+def test_an_input_without_gradient_still_gives_those_of_the_deltas():
     actual, reference = low_rank_linear(X.detach(), WEIGHT, BIAS, deltas()), plain(X.detach())
     leaves = LEAVES[1:]
     torch.testing.assert_close(torch.autograd.grad(actual.sum(), leaves), torch.autograd.grad(reference.sum(), leaves))
@@ -100,12 +100,12 @@ def test_checkpointing_draws_the_same_masks():
         return low_rank_linear(X, WEIGHT, BIAS, deltas(dropout=(0.5, 0.2)), training=True, prologue=NORM)
 
     torch.manual_seed(0)
-    kept = gradients(layer())
+    stored = gradients(layer())
     torch.manual_seed(0)
-    torch.testing.assert_close(gradients(checkpoint(layer, use_reentrant=False)), kept, rtol=0, atol=0)
+    torch.testing.assert_close(gradients(checkpoint(layer, use_reentrant=False)), stored, rtol=0, atol=0)
 
 
-def test_a_weight_that_wants_a_gradient_is_refused():
+def test_a_weight_that_requires_a_gradient_is_refused():
     with pytest.raises(ValueError, match="frozen"):
         low_rank_linear(X, leaf(WIDTH_OUT, WIDTH_IN, seed=1), None, deltas())
     with pytest.raises(ValueError, match="frozen"):

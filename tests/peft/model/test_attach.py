@@ -25,7 +25,7 @@ from tests.helpers.peft_models import method_id, tiny_vit, with_random_adapter
 
 @pytest.mark.parametrize(("position", "rows"), [("q", slice(0, 24)), ("k", slice(24, 48)), ("v", slice(48, 72))])
 def test_delta_is_the_equation(vit, position, rows):
-    """y = W x + b + m (x A) B at the site's rows alone, in one matrix product for q, k, v (METHOD 1)."""
+    """y = W x + b + m (x A) B at the site's rows alone, in one matrix product for q, k, v (paper, equation 1)."""
     adapted = with_random_adapter(attach(vit, LoRA(rank=2, positions=position, blocks=[0]), learn_scales=True))
     x = torch.randn(1, 5, 24)
     layer, state = vit.blocks[0].attn.qkv, adapted.adapter_state()
@@ -45,7 +45,7 @@ def test_out_is_parallel_to_the_projection(vit):
     assert torch.allclose(proj(x), nn.functional.linear(x, proj.weight, proj.bias) + x @ a.T @ b.T, atol=1e-6)
 
 
-def test_cores_of_lotr_share_their_pair(vit):
+def test_cores_of_lotr_share_their_factors(vit):
     adapted = with_random_adapter(attach(vit, LoTR(rank=2, positions="v", scale=0.5)))
     state = adapted.adapter_state()
     assert sorted(state) == [*(f"blocks.{i}.v.g" for i in range(3)), "shared.v.a", "shared.v.b"]
@@ -71,20 +71,20 @@ def test_where_bottlenecks_sit(method):
     middle = x + block.ls1(block.attn(block.norm1(x)))
     mlp = block.mlp(block.norm2(middle))
     state = with_random_adapter(attach(vit, method)).adapter_state()
-    seen = mlp if isinstance(method, Adapter) else middle
-    assert torch.allclose(block(x), middle + block.ls2(mlp + 0.3 * bottleneck(state, seen)), atol=1e-5)
+    module_input = mlp if isinstance(method, Adapter) else middle
+    assert torch.allclose(block(x), middle + block.ls2(mlp + 0.3 * bottleneck(state, module_input)), atol=1e-5)
 
 
 def test_prompts_stand_behind_the_prefix_tokens():
     vit = tiny_vit(reg_tokens=2)
     adapted = with_random_adapter(attach(vit, VPTDeep(prompts=4, blocks=[0, 2])))
-    seen = []
+    inputs = []
     for block in vit.blocks:
-        block.attn.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        block.attn.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
     x = torch.randn(1, 3 + 16, 24)
     tokens = vit.blocks(x)
-    assert [each.shape[1] for each in seen] == [23, 23, 23] and tokens.shape == x.shape
-    first, _, last = seen
+    assert [tokens_in.shape[1] for tokens_in in inputs] == [23, 23, 23] and tokens.shape == x.shape
+    first, _, last = inputs
     state = adapted.adapter_state()
     assert torch.allclose(first[0, 3:7], vit.blocks[0].norm1(state["blocks.0.prompts"]), atol=1e-6)
     assert torch.allclose(last[0, 3:7], vit.blocks[2].norm1(state["blocks.2.prompts"]), atol=1e-6)
@@ -93,7 +93,7 @@ def test_prompts_stand_behind_the_prefix_tokens():
 
 def test_dropout_acts_in_training_alone_and_at_its_sites(vit, images):
     adapted = with_random_adapter(attach(vit, LoRA(rank=2, dropout={"*.mlp2": 0.5, "*": 0})))
-    assert vit(images).equal(vit(images)) is False  # parts begin in training mode
+    assert vit(images).equal(vit(images)) is False  # modules begin in training mode
     adapted.eval()
     assert torch.equal(adapted(images), adapted(images)) and torch.equal(vit(images), vit(images))
     adapted.train()
@@ -111,9 +111,9 @@ def test_dropout_of_the_others(vit, images, method):
 def test_ranks_and_scales_by_pattern(vit):
     method = LoRA(rank={"blocks.0.*": 0, "*.q": 8, "*": 2}, positions="qv", scale={"*.q": "1/r", "*": 3})
     adapted = attach(vit, method)
-    (part,) = adapted.adapter_modules
-    assert [len(part.factors(site)[0]) for site in adapted.sites] == [8, 2, 8, 2]
-    assert part.fixed_scales == {Site(1, "q"): 1 / 8, Site(1, "v"): 3, Site(2, "q"): 1 / 8, Site(2, "v"): 3}
+    (module,) = adapted.adapter_modules
+    assert [len(module.factors(site)[0]) for site in adapted.sites] == [8, 2, 8, 2]
+    assert module.fixed_scales == {Site(1, "q"): 1 / 8, Site(1, "v"): 3, Site(2, "q"): 1 / 8, Site(2, "v"): 3}
     assert adapted.first_adapted_stage == 1
 
 
@@ -186,17 +186,17 @@ def test_merging_adds_in_float32():
 
 def test_a_hook_of_the_user_is_called(vit, images):
     adapted = with_random_adapter(attach(vit, LoRA(rank=2)))
-    before, seen = adapted(images), []
-    vit.blocks[1].mlp.register_forward_hook(lambda module, args, output: seen.append(output.shape))
+    before, shapes = adapted(images), []
+    vit.blocks[1].mlp.register_forward_hook(lambda module, args, output: shapes.append(output.shape))
     assert torch.allclose(adapted(images), before, atol=1e-5)
-    assert seen == [(4, 17, 24)]
+    assert shapes == [(4, 17, 24)]
 
 
 def test_no_graph_below_the_first_site(vit, images):
     adapted = attach(vit, LoRA(rank=2, positions="2", blocks="last:1"))
-    below = adapted.run_frozen_prefix(images)
-    assert adapted.first_adapted_stage == 2 and not below.requires_grad
-    assert torch.allclose(below, vit.blocks[:2](vit._pos_embed(vit.patch_embed(images))), atol=1e-5)
+    prefix = adapted.run_frozen_prefix(images)
+    assert adapted.first_adapted_stage == 2 and not prefix.requires_grad
+    assert torch.allclose(prefix, vit.blocks[:2](vit._pos_embed(vit.patch_embed(images))), atol=1e-5)
 
 
 def test_joint_needs_an_inner_item(vit):
@@ -226,7 +226,7 @@ def test_a_state_that_does_not_fit_changes_nothing(vit):
     assert adapted.pruned_sites == () and adapted.modulator.scales()[Site(0, "q")] == 1
 
 
-def test_files_that_are_none_of_ours(vit, tmp_path):
+def test_files_that_are_not_adapters(vit, tmp_path):
     path = tmp_path / "adapter.safetensors"
     with pytest.raises(FileNotFoundError):
         load(vit, path)

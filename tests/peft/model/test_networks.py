@@ -17,7 +17,7 @@ def method_for(name):
 
 
 @NETWORK
-def test_adapted_and_taken_off(name, images):
+def test_attach_and_detach(name, images):
     vit, untouched = NETWORKS[name](), NETWORKS[name]()
     before = untouched(images)
     adapted = attach(vit, method_for(name), learn_scales=True)
@@ -48,8 +48,8 @@ def test_joint(name, images, checkpointing):
     adapted.checkpointing = checkpointing
     with adapted.joint(3):
         loss = adapted(images).square().sum()
-    found = torch.autograd.grad(loss, [*theta, *gamma])
-    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
+    gradients = torch.autograd.grad(loss, [*theta, *gamma])
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(gradients, expected, strict=True))
 
 
 @NETWORK
@@ -88,7 +88,7 @@ def test_no_transformer():
         attach(nn.Linear(2, 2), LoRA())
 
 
-def test_a_network_that_is_run_as_a_whole(images):
+def test_a_network_without_stages(images):
     """BEiT passes relative positions from block to block."""
     torch.manual_seed(0)
     beit = timm.models.beit.Beit(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=0)
