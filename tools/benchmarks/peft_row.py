@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsft.peft import Adapted, LoRA, attach
+from rsft.peft import AdaptedModel, LoRA, attach
 
 MODELS = {"b": "vit_base_patch16_224", "l": "vit_large_patch16_224"}
 CLASSES, RANK, WARM_UP = 15, 4, 2
@@ -89,9 +89,9 @@ def hugging_face(vit: nn.Module, batch: Batch, half: bool = False) -> Step:
     return training(model, [p for p in model.parameters() if p.requires_grad], batch, half)
 
 
-def adapt(vit: nn.Module, modulated: bool = False, blocks: str = "all") -> tuple[Adapted, list[Tensor]]:
+def adapt(vit: nn.Module, modulated: bool = False, blocks: str = "all") -> tuple[AdaptedModel, list[Tensor]]:
     """LoRA at all six positions, and what is learned: its parameters, the head, and the modulator."""
-    adapted = attach(vit, LoRA(rank=RANK, positions="qkvo12", blocks=blocks), modulated=modulated)
+    adapted = attach(vit, LoRA(rank=RANK, positions="qkvo12", blocks=blocks), learn_scales=modulated)
     head = vit.get_submodule("head").requires_grad_(True)
     return adapted, [*adapted.theta, *adapted.gamma, *head.parameters()]
 
@@ -102,7 +102,7 @@ def ours(
     """The same with rsft.peft; in bfloat16 the frozen weights are held in bfloat16 too."""
     adapted, learned = adapt(vit, modulated)
     adapted.checkpointing = checkpointing
-    return training(adapted.half_frozen() if half else adapted, learned, batch, half)
+    return training(adapted.cast_frozen_weights() if half else adapted, learned, batch, half)
 
 
 def joint(vit: nn.Module, batch: Batch, ratio: float = 0.1) -> Step:
@@ -121,10 +121,10 @@ def joint(vit: nn.Module, batch: Batch, ratio: float = 0.1) -> Step:
 def last_blocks(vit: nn.Module, batch: Batch, count: int = 3) -> Step:
     """The last blocks adapted, on features below them that were computed once."""
     adapted, learned = adapt(vit, blocks=f"last:{count}")
-    below = adapted.below(batch.images)
+    below = adapted.run_frozen_prefix(batch.images)
 
     def forward(_: Tensor) -> Tensor:
-        return cast(Tensor, cast(Any, vit).forward_head(adapted.above(below, class_token_only=True)))
+        return cast(Tensor, cast(Any, vit).forward_head(adapted.run_adapted_suffix(below, class_token_only=True)))
 
     return training(forward, learned, batch)
 

@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
 import rsft
-from rsft.peft import METHODS, AdaptFormer, LoRA, attach, export_peft
+from rsft.peft import METHODS, AdaptFormer, CompositeMethod, LoRA, attach, export_peft
 from rsft.recipe.keys import recipe_keys
 from rsft.recipe.load import dump_recipe, load_recipe
 

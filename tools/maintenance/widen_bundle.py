@@ -29,8 +29,8 @@ from torch import Tensor
 
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import build_classifier, load_encoder, load_merged
-from rsft.utils.atomic_files import replacing
+from rsft.models.factory import build_classifier, load_encoder, load_merged_classifier
+from rsft.utils.atomic_files import atomic_file
 
 NAME = "vit_base_patch16_224.augreg_in21k"
 PATCH, WIDTH, DEPTH = 16, 768, 12
@@ -43,13 +43,13 @@ def main(
 ) -> None:
     """Write both."""
     small = Bundle.load(bundle)
-    classifier = load_merged(small, 0)
+    classifier = load_merged_classifier(small, 0)
     if classifier.adapted.unmerged or len(small.members) > 1:
         raise RequestError(f"several runs, or {small.recipe.peft.method}", bundle, "name one run of LoRA")
     vit = cast(VisionTransformer, classifier.adapted.vit)
     torch.manual_seed(0)
     out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / f"{NAME}.safetensors") as temporary:
+    with atomic_file(out / f"{NAME}.safetensors") as temporary:
         save_file(widened(vit, noise), temporary)
 
     contract = small.contract.model_copy(update={"size": vit.patch_embed.grid_size[0] * PATCH})
@@ -66,7 +66,7 @@ def main(
     halves = 1 if small.recipe.head.kind == "cosine" else 2  # a cosine does not ask for the length
     state |= head | {"head.weight": _twice(head["head.weight"]) / halves}
     made = replace(
-        small, recipe=recipe, contract=contract, backbone_sha256=encoder.sha256, tensors=state, confidence=None
+        small, recipe=recipe, contract=contract, backbone_sha256=encoder.sha256, tensors=state, calibrator=None
     )
     made.save(out / "bundle")
     print(f"RSFT_WEIGHTS={out} rsft export {out / 'bundle'} ...")
