@@ -19,7 +19,7 @@ from rsft.evaluation.report.run_files import RunFiles, read_run_files
 from rsft.evaluation.report.sections.metric_table import TableCell, format_interval
 from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.bootstrap import Interval
-from rsft.recipe.text import show
+from rsft.recipe.text import to_yaml
 from rsft.training.runs.reader import read_run_info, recipe_differences
 from rsft.types import GROUPS
 
@@ -102,7 +102,7 @@ def _page_content(runs: list[RunFiles]) -> dict[str, Any]:
 def _recipe_keys(runs: Sequence[RunFiles]) -> dict[str, list[str]]:
     """Return the recipe keys that differ, with the value of each run."""
     differences = recipe_differences([read_run_info(run.folder) for run in runs])
-    return {key: [show(value) for value in values] for key, values in differences.items()}
+    return {key: [to_yaml(value) for value in values] for key, values in differences.items()}
 
 
 def _accuracy_rows(runs: Sequence[RunFiles]) -> list[tuple[str, list[TableCell | None]]]:

@@ -10,7 +10,7 @@ from rsft.peft.sites import select_positions
 from rsft.recipe.components import summarize
 from rsft.recipe.registries import SAMPLERS
 from rsft.recipe.schema import DataSection, HeadSection, MetaSection, PeftSection, Recipe, TrainSection
-from rsft.recipe.text import show
+from rsft.recipe.text import to_yaml
 
 POOLS = {"token": "the class token", "avg": "the mean of the patch tokens"}
 """What `backbone.pool` takes as the feature of a chip."""
@@ -58,7 +58,7 @@ def _sites(peft: PeftSection) -> str:
 
 
 def _value_text(value: Any) -> str:
-    return show(value) if isinstance(value, dict) else f"{value}"
+    return to_yaml(value) if isinstance(value, dict) else f"{value}"
 
 
 def _modulator(meta: MetaSection | None, peft: PeftSection) -> str:
