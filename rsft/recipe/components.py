@@ -15,7 +15,6 @@ import dataclasses
 import types
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
@@ -104,7 +103,11 @@ class ComponentSection(Section):
 
     @classmethod
     def all_key_infos(cls) -> dict[str, FieldInfo]:
-        """The field of every key that any component takes, the selector first."""
+        """Return the field of every key that any component takes.
+
+        Returns:
+            Pydantic field by key, the selector first. Of a key of several components, the first one counts.
+        """
         infos = {cls.selector: cls.model_fields[cls.selector]}
         for component in cls.components():
             fields = settings_model(component).model_fields
@@ -113,7 +116,11 @@ class ComponentSection(Section):
 
     @classmethod
     def components(cls) -> list[type[Any]]:
-        """Return the dataclasses of the registry, without those of packages that cannot be imported."""
+        """Return the dataclasses of the registry.
+
+        Returns:
+            One for each name, without those of packages that cannot be imported.
+        """
         components: list[type[Any]] = []
         for name in cls.registry.names():
             with suppress(Exception):  # a broken package of somebody else must not hide the faults of a recipe
@@ -136,7 +143,11 @@ class ComponentSection(Section):
 
 
 def names_of(registry: Registry[Any]) -> str:
-    """Return the names of a registry as error messages list them: "ce | focal"."""
+    """Return the names of a registry as error messages list them: "ce | focal".
+
+    Args:
+        registry: of PEFT methods, losses, samplers or trackers.
+    """
     return " | ".join(registry.names())
 
 
@@ -154,7 +165,8 @@ def _lookup_error(registry: Registry[Any], name: object) -> str:
 def summarize(component: Any) -> str:
     """Return a component with its settings in one phrase, such as "focal loss (γ = 2)".
 
-    A component may have its own `summary`.
+    Args:
+        component: an instance with a `title`. If it has a `summary`, that is returned.
     """
     if hasattr(component, "summary"):
         return str(component.summary)
@@ -166,13 +178,27 @@ def summarize(component: Any) -> str:
     return f"{component.title} ({', '.join(settings)})" if settings else str(component.title)
 
 
-@cache
 def settings_model(component: type[Any]) -> type[Section]:
     """Return the pydantic model of the fields of a component.
+
+    Args:
+        component: the dataclass.
+
+    Returns:
+        A section with one key for each field, in the same order.
 
     Raises:
         TypeError: a field with metadata that no recipe key has.
     """
+    if component not in _SETTINGS_MODELS:
+        _SETTINGS_MODELS[component] = _make_settings_model(component)
+    return _SETTINGS_MODELS[component]
+
+
+_SETTINGS_MODELS: dict[type[Any], type[Section]] = {}
+
+
+def _make_settings_model(component: type[Any]) -> type[Section]:
     hints = get_type_hints(component)
     definitions: dict[str, Any] = {}
     for info in dataclasses.fields(component):

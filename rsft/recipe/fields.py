@@ -8,7 +8,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 def as_text(value: object) -> object:
-    """Return a whole number as text: YAML reads an unquoted 12 as a number where text is expected."""
+    """Return a whole number as text, and any other value unchanged.
+
+    YAML reads an unquoted 12 as a number where text is expected.
+
+    Args:
+        value: from YAML.
+
+    Returns:
+        The text, or the value.
+    """
     return str(value) if type(value) is int else value
 
 

@@ -13,9 +13,11 @@ from rsft.recipe.schema_text import allowed_values
 
 
 def recipe_keys() -> dict[str, FieldInfo]:
-    """Return the field of every key by its dotted name, as the command line writes it.
+    """Return the field of every key of a recipe.
 
-    The sections of components have the keys of all components that this machine knows.
+    Returns:
+        Pydantic field by dotted key, as the command line writes it. The sections `peft` and `loss` have the keys of all
+        installed components.
     """
     keys = {key: info for key, info in Recipe.model_fields.items() if key not in SECTIONS}
     for name, section in SECTIONS.items():
@@ -24,7 +26,14 @@ def recipe_keys() -> dict[str, FieldInfo]:
 
 
 def section_keys(section: type[Section]) -> dict[str, FieldInfo]:
-    """Return the field of every key of a section."""
+    """Return the field of every key of a section.
+
+    Args:
+        section: the model of the section.
+
+    Returns:
+        Pydantic field by key.
+    """
     return section.all_key_infos() if issubclass(section, ComponentSection) else section.model_fields
 
 
@@ -39,12 +48,16 @@ def allowed_words(key: str) -> str:
     section, _, leaf = key.rpartition(".")
     model: type[Section] = SECTIONS.get(section, Recipe)
     if issubclass(model, ComponentSection) and leaf != model.selector:
-        model = next(found for found in map(settings_model, model.components()) if leaf in found.model_fields)
+        model = next(taker for taker in map(settings_model, model.components()) if leaf in taker.model_fields)
     return allowed_values(model.model_json_schema()["properties"][leaf])
 
 
 def explain_unknown(key: str) -> str:
-    """Return the message for a key that does not exist."""
+    """Return the message for a key that does not exist.
+
+    Args:
+        key: dotted name.
+    """
     if key in recipe_keys():  # a dotted key in a file
         section, _, leaf = key.partition(".")
         return f"no such key; write {leaf} in the section {section}"

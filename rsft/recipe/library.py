@@ -1,4 +1,4 @@
-"""The recipes and sweeps that come with rsft. Each begins with a comment: a title, the commands, what to know."""
+"""The recipes and sweeps that come with rsft. Each file begins with a comment: title, commands, and remarks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from rsft.errors import RequestError
 
 
 @dataclass(frozen=True)
-class Shipped:
-    """A recipe or sweep that comes with rsft, as its header describes it; `command` has one line a command."""
+class LibraryEntry:
+    """A recipe or sweep that comes with rsft, as its header describes it.
+
+    Attributes:
+        name: the file's stem.
+        path: of the file.
+        title: first line of the header; "" without a header.
+        command: the commands that run it, one line each.
+        about: the other lines of the header as one line.
+    """
 
     name: str
     path: Path
@@ -22,73 +30,86 @@ class Shipped:
 
     @property
     def group(self) -> str:
-        """The title up to its colon: what the recipes of one transfer have in common; "" without a colon."""
+        """The title up to its last colon, which the recipes of one transfer share; "" without a colon."""
         return self.title.rpartition(": ")[0]
 
     @property
-    def what(self) -> str:
-        """The title behind its colon."""
+    def subtitle(self) -> str:
+        """The title after its last colon."""
         return self.title.rpartition(": ")[2]
 
-    def tells(self, word: str) -> bool:
-        """Whether name or header hold `word`, whatever its case."""
+    def matches(self, word: str) -> bool:
+        """Return whether name or header contain `word`, in upper or lower case."""
         return word.lower() in "\n".join((self.name, self.title, self.command, self.about)).lower()
 
 
 def library_folder() -> Path:
-    """Where shipped recipes are: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the recipes: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "recipes"
     return inside if inside.is_dir() else package.parent / "recipes"
 
 
 def find_recipe(name_or_path: str | Path) -> Path:
-    """The file of a recipe given by path, or by the name of a shipped one with or without `.yaml`.
+    """Return the file of a recipe.
+
+    Args:
+        name_or_path: a path, or the name of a recipe that comes with rsft, with or without `.yaml`.
 
     Raises:
-        RequestError: neither a file nor a shipped recipe.
+        RequestError: no file and no recipe of rsft has this name.
+
+    Example:
+        >>> find_recipe("quickstart").name
+        'quickstart.yaml'
     """
     return _find(name_or_path, library_folder(), "recipe", "`rsft recipes ls`")
 
 
-def list_recipes() -> list[Shipped]:
-    """The shipped recipes, by name."""
+def list_recipes() -> list[LibraryEntry]:
+    """Return the recipes that come with rsft, sorted by name."""
     return _list(library_folder())
 
 
 def find_sweep(name_or_path: str | Path) -> Path:
-    """The file of a sweep, likewise.
+    """Return the file of a sweep.
+
+    Args:
+        name_or_path: a path, or the name of a sweep that comes with rsft, with or without `.yaml`.
 
     Raises:
-        RequestError: neither a file nor a shipped sweep.
+        RequestError: no file and no sweep of rsft has this name.
     """
     return _find(name_or_path, library_folder() / "sweeps", "sweep", "`rsft sweep`")
 
 
-def list_sweeps() -> list[Shipped]:
-    """The shipped sweeps, by name."""
+def list_sweeps() -> list[LibraryEntry]:
+    """Return the sweeps that come with rsft, sorted by name."""
     return _list(library_folder() / "sweeps")
 
 
-def _find(name_or_path: str | Path, folder: Path, what: str, command: str) -> Path:
+def _find(name_or_path: str | Path, folder: Path, kind: str, command: str) -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
-    shipped = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
-    if path.name == str(name_or_path) and path.name.removesuffix(".yaml") in shipped:
-        return shipped[path.name.removesuffix(".yaml")]
-    near = difflib.get_close_matches(path.name.removesuffix(".yaml"), shipped, 1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise RequestError(f"there is no such {what}", path, f"{hint}{command} lists those that come with rsft")
+    files = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    stem = path.name.removesuffix(".yaml")
+    if path.name == str(name_or_path) and stem in files:
+        return files[stem]
+    matches = difflib.get_close_matches(stem, files, 1)
+    question = f"did you mean {matches[0]}? " if matches else ""
+    raise RequestError(f"no such {kind}", path, f"{question}{command} lists those that come with rsft")
 
 
-def _list(folder: Path) -> list[Shipped]:
+def _list(folder: Path) -> list[LibraryEntry]:
     return [_read_header(path) for path in sorted(folder.glob("*.yaml"))]
 
 
-def _read_header(path: Path) -> Shipped:
+def _read_header(path: Path) -> LibraryEntry:
     lines = path.read_text(encoding="utf-8").splitlines()
-    title, *rest = [line.lstrip("# ").rstrip() for line in takewhile(lambda line: line.startswith("#"), lines)] or [""]
-    commands = [line for line in rest if line.startswith(("rsft ", "python -m "))]
-    about = " ".join(line for line in rest if line and line not in commands)
-    return Shipped(path.stem, path, title, "\n".join(commands), about)
+    title, *others = [line.lstrip("# ").rstrip() for line in takewhile(lambda line: line.startswith("#"), lines)] or [
+        ""
+    ]
+    commands = [line for line in others if line.startswith(("rsft ", "python -m "))]
+    about = " ".join(line for line in others if line and line not in commands)
+    return LibraryEntry(path.stem, path, title, "\n".join(commands), about)

@@ -14,7 +14,7 @@ from rsft.recipe.components import WORDS
 from rsft.recipe.keys import allowed_words, explain_unknown, nearest_key, recipe_keys
 from rsft.recipe.renames import current_key, rename_document, rename_keys
 from rsft.recipe.schema import SECTIONS, Recipe
-from rsft.recipe.text import Document, parse_value, read_document, show
+from rsft.recipe.text import Document, parse_value, read_document, to_yaml
 
 COMMAND_LINE = "command line"
 
@@ -42,7 +42,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, stored: bool = Fal
         0.02
     """
     if not path.is_file():
-        raise RequestError("there is no such recipe", path, "`rsft recipes ls` lists those that come with rsft")
+        raise RequestError("no such recipe", path, "`rsft recipes ls` lists those that come with rsft")
     document = read_document(path)
     readable = document.is_readable
     rename_document(document, warn=not stored)
@@ -55,7 +55,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, stored: bool = Fal
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """Return a recipe as YAML with a comment on every key; it loads back equal."""
+    """Return a recipe as YAML with a comment on every key; it loads back equal.
+
+    Args:
+        recipe: the resolved recipe. Keys without an effect are left out.
+    """
     infos = Recipe.model_fields
     lines = [_dump_key(key, value, infos[key].description) for key, value in recipe if key not in SECTIONS]
     for name, section in recipe.sections():
@@ -68,7 +72,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def _dump_key(label: str, value: Any, description: str | None) -> str:
-    return f"{f'{label}: {show(value)}':<38}  # {description}"
+    return f"{f'{label}: {to_yaml(value)}':<38}  # {description}"
 
 
 def _override(document: Document, overrides: Sequence[str]) -> set[str]:
@@ -95,8 +99,8 @@ def _override(document: Document, overrides: Sequence[str]) -> set[str]:
 def _current(key: str, value: Any) -> tuple[str, Any]:
     """Return the present names of an override's key and values, with a warning for old ones."""
     if key in SECTIONS:
-        return key, rename_keys(value, f"{key}.", place=COMMAND_LINE) if isinstance(value, dict) else value
-    ((new, value),) = rename_keys({key: value}, place=COMMAND_LINE).items()
+        return key, rename_keys(value, f"{key}.", source=COMMAND_LINE) if isinstance(value, dict) else value
+    ((new, value),) = rename_keys({key: value}, source=COMMAND_LINE).items()
     return new, value
 
 
@@ -129,7 +133,7 @@ def _validate(document: Document, overridden: set[str]) -> Recipe | None:
         missing = item["type"] == "missing" or context.get("missing", False)
         words = context.get("words") or _words(key, unknown=item["type"] == "extra_forbidden")
         is_overridden = bool({key, item["loc"][0]} & overridden)
-        _add_fault(document, key, "nothing" if missing else show(item["input"]), words, overridden=is_overridden)
+        _add_fault(document, key, "nothing" if missing else to_yaml(item["input"]), words, overridden=is_overridden)
     return None
 
 
@@ -142,7 +146,7 @@ def _refuse_unneeded(document: Document, recipe: Recipe, overridden: set[str]) -
     for name, section in recipe.sections():
         for key, words in section.unneeded.items() if section else ():
             if section and key in section.model_fields_set:
-                dotted, value = f"{name}.{key}", show(getattr(section, key))
+                dotted, value = f"{name}.{key}", to_yaml(getattr(section, key))
                 _add_fault(document, dotted, value, words, overridden=dotted in overridden)
 
 

@@ -35,10 +35,13 @@ class LossConfig(Protocol):
     title: ClassVar[str]
 
     def make(self, class_counts: Tensor) -> LossFunction:
-        """Return the loss function.
+        """Make the loss function.
 
         Args:
             class_counts: training chips of each class (C,), float, at least 1.
+
+        Returns:
+            A function of logits (B, C) and labels (B,).
         """
 
 
@@ -85,7 +88,11 @@ class Tracker(Protocol):
         """
 
     def close(self, failed: bool) -> None:
-        """End the record."""
+        """End the record.
+
+        Args:
+            failed: whether the run ended with an error.
+        """
 
 
 class TrackerConfig(Protocol):
@@ -108,6 +115,9 @@ class TrackerConfig(Protocol):
             recipe: of the run.
             folder: the run folder.
             record_id: id of the record to continue; None begins a new one.
+
+        Returns:
+            The open record.
         """
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from rsft.recipe.text import Document, show
+from rsft.recipe.text import Document, to_yaml
 
 if TYPE_CHECKING:
     from rsft.recipe.schema import Recipe
@@ -31,7 +31,11 @@ _log = logging.getLogger(__name__)
 
 
 def current_key(key: str) -> str:
-    """Return the present name of a dotted key."""
+    """Return the present name of a key.
+
+    Args:
+        key: dotted name, old or new.
+    """
     return RENAMED_KEYS.get(key, key)
 
 
@@ -55,15 +59,18 @@ def current_value(key: str, value: Any) -> Any:
     return names.get(value, value) if type(value) in (str, int) else value
 
 
-def rename_keys(values: Mapping[str, Any], prefix: str = "", *, place: str | None = None) -> dict[str, Any]:
-    """Return a mapping with the present names of keys and values, in the same order.
+def rename_keys(values: Mapping[str, Any], prefix: str = "", *, source: str | None = None) -> dict[str, Any]:
+    """Replace old names of keys and values.
 
     An old key is left as it is where the mapping has its new name too: `duplicate_keys` returns these.
 
     Args:
         values: values by key.
         prefix: what a key needs in front to be a dotted key of a recipe, such as "train.".
-        place: where the mapping was written, for the warnings; None does not warn.
+        source: where the mapping was written, for the warnings; None does not warn.
+
+    Returns:
+        A new mapping with the present names, in the same order.
     """
     renamed = {}
     for key, value in values.items():
@@ -71,15 +78,23 @@ def rename_keys(values: Mapping[str, Any], prefix: str = "", *, place: str | Non
         new = current_key(old)
         leaf = key if new.removeprefix(prefix) in values else new.removeprefix(prefix)
         renamed[leaf] = current_value(new, value)
-        if place is not None and leaf != key:
-            _warn(place, old, new)
-        if place is not None and renamed[leaf] != value:
-            _warn(place, f"{new}: {show(value)}", show(renamed[leaf]))
+        if source is not None and leaf != key:
+            _warn(source, old, new)
+        if source is not None and renamed[leaf] != value:
+            _warn(source, f"{new}: {to_yaml(value)}", to_yaml(renamed[leaf]))
     return renamed
 
 
 def duplicate_keys(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return the old keys of a mapping that has their new names too: new dotted key by old dotted key."""
+    """Find the old keys of a mapping that has their new names too.
+
+    Args:
+        values: values by key.
+        prefix: what a key needs in front to be a dotted key of a recipe.
+
+    Returns:
+        New dotted key by old dotted key.
+    """
     pairs = {old: current_key(old) for old in (f"{prefix}{key}" for key in values)}
     return {old: new for old, new in pairs.items() if new != old and new.removeprefix(prefix) in values}
 
@@ -101,7 +116,7 @@ def rename_document(document: Document, *, warn: bool = True) -> None:
 def rename_in_place(
     document: Document, values: Mapping[str, Any], prefix: str, line_prefix: str, *, warn: bool = True
 ) -> dict[str, Any]:
-    """Return one mapping of a file with the present names of its keys; note lines and faults in the document.
+    """Replace old names in one mapping of a file, and update the lines and faults of the document.
 
     Args:
         document: the file that the mapping was read from.
@@ -109,24 +124,27 @@ def rename_in_place(
         prefix: what a key needs in front to be a dotted key of a recipe.
         line_prefix: what a key needs in front to be a key of `document.lines`.
         warn: log one line for each old name.
+
+    Returns:
+        A new mapping with the present names, in the same order.
     """
     duplicates = duplicate_keys(values, prefix)
     for old, new in duplicates.items():
         key = old.removeprefix(prefix)
         line = document.lines.get(f"{line_prefix}{key}", 0)
-        document.add_fault(line, old, show(values[key]), f"nothing: {new} is its new name and is given too")
+        document.add_fault(line, old, to_yaml(values[key]), f"nothing: {new} is its new name and is given too")
     singles = {key: value for key, value in values.items() if f"{prefix}{key}" not in duplicates}
     for key in singles:
         new = current_key(f"{prefix}{key}").removeprefix(prefix)
         if new != key and f"{line_prefix}{key}" in document.lines:
             document.lines[f"{line_prefix}{new}"] = document.lines.pop(f"{line_prefix}{key}")
-    return rename_keys(singles, prefix, place=document.file if warn else None)
+    return rename_keys(singles, prefix, source=document.file if warn else None)
 
 
 @cache
-def _warn(place: str, old: str, new: str) -> None:
-    """Log an old name, once for each place."""
-    _log.warning("%s: %s is now %s; the next version no longer reads the old name", place, old, new)
+def _warn(source: str, old: str, new: str) -> None:
+    """Log an old name, once for each source."""
+    _log.warning("%s: %s is now %s; the next version no longer reads the old name", source, old, new)
 
 
 _FIRST_DEFAULTS: dict[str, dict[str, Any]] = {

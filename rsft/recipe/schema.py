@@ -69,7 +69,11 @@ class PeftSection(ComponentSection):
     method: Annotated[str, RegisteredName(METHODS)] = Field(default="lora", description="PEFT method by name")
 
     def build(self) -> Method:
-        """Return the PEFT method with its settings."""
+        """Return the PEFT method.
+
+        Returns:
+            An instance of its dataclass with the settings of the recipe.
+        """
         method: Method = self.component(**self.settings)
         return method
 
@@ -149,7 +153,11 @@ class LossSection(ComponentSection):
     )
 
     def build(self) -> LossConfig:
-        """Return the loss with its settings."""
+        """Return the loss.
+
+        Returns:
+            An instance of its dataclass with the settings of the recipe.
+        """
         loss: LossConfig = self.component(**self.settings)
         return loss
 
@@ -278,11 +286,19 @@ class Recipe(Section):
     track: TrackSection = TrackSection()
 
     def sections(self) -> Iterator[tuple[str, Section | None]]:
-        """Iterate over the sections by name; a section that is left out is None."""
+        """Iterate over the sections.
+
+        Returns:
+            Pairs of name and section; a section that is left out is None.
+        """
         return ((name, getattr(self, name)) for name in SECTIONS)
 
     def flatten(self) -> dict[str, Any]:
-        """Return every value by its dotted key; a section that is left out has none."""
+        """Return every value of the recipe in one mapping.
+
+        Returns:
+            Value by dotted key. A section that is left out has no keys.
+        """
         flat = {key: value for key, value in self if key not in SECTIONS}
         for name, section in self.sections():
             flat |= {f"{name}.{key}": value for key, value in section or ()}

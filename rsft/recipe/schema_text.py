@@ -9,7 +9,11 @@ _SIGNS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveM
 
 
 def allowed_values(schema: dict[str, Any]) -> str:
-    """Return what a field of a model's JSON schema accepts, in words: "a whole number >= 1, or null"."""
+    """Return what a field accepts, in words such as "a whole number >= 1, or null".
+
+    Args:
+        schema: JSON schema of the field.
+    """
     if "anyOf" in schema:
         return ", or ".join(map(allowed_values, schema["anyOf"]))
     if "words" in schema:

@@ -1,4 +1,4 @@
-"""YAML as recipes use it: scalars by the rules of YAML 1.2, every key with its line, nothing hidden."""
+"""YAML as recipes use it: scalars by the rules of YAML 1.2, a line number for every key, no aliases or tags."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./][\w./:-]*(?<!:)", re.ASCII)
 
 @dataclass
 class Document:
-    """A recipe file as written: values by section and key, the line of every dotted key, and what is wrong with it."""
+    """A recipe file as written.
+
+    Attributes:
+        file: path of the file.
+        values: values by section and key.
+        lines: line numbers from 1 by dotted key.
+        faults: what is wrong with the file.
+    """
 
     file: str
     values: dict[str, Any] = field(default_factory=dict)
@@ -28,16 +35,30 @@ class Document:
 
     @property
     def is_readable(self) -> bool:
-        """Whether it is YAML at all."""
+        """Whether the file is valid YAML."""
         return bool(self.values) or not self.faults
 
-    def add_fault(self, line: int, key: str, found: str, allowed: str) -> None:
-        """Note one fault."""
-        self.faults.append(Fault(self.file, line, key, found, allowed))
+    def add_fault(self, line: int, key: str, value: str, allowed: str) -> None:
+        """Add a fault.
+
+        Args:
+            line: number of the line, from 1.
+            key: dotted key.
+            value: the value, as text.
+            allowed: what the key accepts.
+        """
+        self.faults.append(Fault(self.file, line, key, value, allowed))
 
 
 def read_document(path: Path) -> Document:
-    """Read a recipe file; what is wrong with it stands in `faults`."""
+    """Read a recipe or sweep file without checking its keys.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The document. Syntax errors are in its `faults`.
+    """
     document = Document(str(path))
     try:
         text = path.read_bytes().decode()
@@ -50,55 +71,75 @@ def read_document(path: Path) -> Document:
         document.add_fault(line, "character", f"U+{int(error.character):04X}", "printable text")
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line if error.problem_mark else 0
-        found = repr([*text.splitlines(), "the end of the file"][line])
-        document.add_fault(line + 1, "syntax", found, f"valid YAML ({error.problem})")
+        line_text = repr([*text.splitlines(), "the end of the file"][line])
+        document.add_fault(line + 1, "syntax", line_text, f"valid YAML ({error.problem})")
     else:
         if isinstance(root, yaml.MappingNode):
             _walk(document, root, "", document.values)
         elif root is not None:
-            document.add_fault(root.start_mark.line + 1, "recipe", show(_value(root)), "sections, each with its keys")
+            document.add_fault(
+                root.start_mark.line + 1, "recipe", to_yaml(_value(root)), "sections, each with its keys"
+            )
     return document
 
 
 def parse_value(text: str) -> Any:
-    """One value as the command line gives it: "8", "null", "[9, 10]".
+    """Read one value as the command line gives it.
+
+    Args:
+        text: YAML such as "8", "null" or "[9, 10]".
+
+    Returns:
+        The value; an empty text is None.
 
     Raises:
-        yaml.YAMLError: not valid YAML.
+        yaml.YAMLError: the text is not valid YAML.
+
+    Example:
+        >>> parse_value("[9, 10]"), parse_value("1e-3"), parse_value("no")
+        ([9, 10], 0.001, 'no')
     """
     root = _compose(text)
     return None if root is None else _value(root)
 
 
-def show(value: Any) -> str:
-    """A value as one line of YAML that reads back equal."""
+def to_yaml(value: Any) -> str:
+    """Return a value as one line of YAML, which `parse_value` reads back.
+
+    Args:
+        value: a scalar, or lists and mappings of scalars.
+
+    Example:
+        >>> to_yaml({"*": [1, None, "no"]})
+        '{"*": [1, null, no]}'
+    """
     if isinstance(value, str):
         if _PLAIN.fullmatch(value) and _scalar(value) == value:
             return value
         return yaml.safe_dump(value, default_style='"', width=10**9).strip()
     if isinstance(value, list):
-        return f"[{', '.join(map(show, value))}]"
+        return f"[{', '.join(map(to_yaml, value))}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{show(key)}: {show(item)}' for key, item in value.items())}}}"
+        return f"{{{', '.join(f'{to_yaml(key)}: {to_yaml(item)}' for key, item in value.items())}}}"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _compose(text: str) -> yaml.Node | None:
-    """The node tree of a text.
+    """Return the node tree of a text.
 
     Raises:
-        yaml.YAMLError: not valid YAML, or with anchors, aliases or tags: a recipe says what it means in place.
+        yaml.YAMLError: the text is not valid YAML, or has anchors, aliases or tags: every value is written in place.
     """
     for token in yaml.scan(text, yaml.BaseLoader):
         if isinstance(token, yaml.AnchorToken | yaml.AliasToken | yaml.TagToken):
-            problem = "an anchor, alias or tag, which recipes do not have"
+            problem = "recipes have no anchors, aliases or tags"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
     node: yaml.Node | None = yaml.compose(text, yaml.BaseLoader)
     return node
 
 
 def _walk(document: Document, mapping: yaml.MappingNode, prefix: str, values: dict[str, Any]) -> None:
-    """Fill `values` with a mapping's keys, one level of sections deep, noting lines and repeated keys."""
+    """Fill `values` from a mapping, one level of sections deep, and record lines and repeated keys."""
     for key_node, node in mapping.value:
         key, line = _name(key_node), key_node.start_mark.line + 1
         dotted = prefix + key
@@ -114,7 +155,7 @@ def _walk(document: Document, mapping: yaml.MappingNode, prefix: str, values: di
 
 
 def _name(node: yaml.Node) -> str:
-    return str(node.value) if isinstance(node, yaml.ScalarNode) else show(_value(node))
+    return str(node.value) if isinstance(node, yaml.ScalarNode) else to_yaml(_value(node))
 
 
 def _value(node: yaml.Node) -> Any:
@@ -127,7 +168,7 @@ def _value(node: yaml.Node) -> Any:
 
 
 def _scalar(text: str) -> Any:
-    """A plain scalar by YAML 1.2's core rules: 1e-3 is a number, `no` and 1:30 are text."""
+    """Return a plain scalar by the core rules of YAML 1.2: 1e-3 is a number, `no` and 1:30 are text."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _INTEGER.fullmatch(text):

@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_headers(folder: Path) -> None:
     bare, demo = library.list_recipes()
     assert (bare.name, bare.title, bare.command, bare.about) == ("bare", "", "", "")
-    assert demo == library.Shipped(
+    assert demo == library.LibraryEntry(
         "demo",
         folder / "demo.yaml",
         "Demo: optical to SAR",
@@ -47,8 +47,8 @@ def test_headers(folder: Path) -> None:
 
 def test_a_title_tells_the_group_before_its_colon() -> None:
     bare, demo = library.list_recipes()
-    assert (demo.group, demo.what, bare.group, bare.what) == ("Demo", "optical to SAR", "", "")
-    assert demo.tells("TWO CORES") and demo.tells("prepare demo") and not demo.tells("places")
+    assert (demo.group, demo.subtitle, bare.group, bare.subtitle) == ("Demo", "optical to SAR", "", "")
+    assert demo.matches("TWO CORES") and demo.matches("prepare demo") and not demo.matches("places")
 
 
 def test_by_name_and_by_path(folder: Path, tmp_path: Path) -> None:

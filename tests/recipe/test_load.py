@@ -14,7 +14,7 @@ from rsft.errors import Fault, RecipeError, RequestError
 from rsft.recipe.keys import allowed_words, recipe_keys
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import SECTIONS, DataSection, MetaSection, PeftSection, Recipe, TrainSection
-from rsft.recipe.text import parse_value, show
+from rsft.recipe.text import parse_value, to_yaml
 
 QUICK = """\
 # Quick start
@@ -176,7 +176,7 @@ def test_any_path_survives(root: str) -> None:
 )
 def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
     assert parse_value(text) == value
-    assert type(parse_value(show(value))) is type(value)
+    assert type(parse_value(to_yaml(value))) is type(value)
 
 
 def test_every_key_is_described_and_dumped(quick: Path) -> None:

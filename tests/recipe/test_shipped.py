@@ -9,7 +9,7 @@ import pytest
 
 from rsft.backbones.card import Remote
 from rsft.backbones.registry import find_card
-from rsft.recipe.library import Shipped, list_recipes
+from rsft.recipe.library import LibraryEntry, list_recipes
 from rsft.recipe.load import load_recipe
 
 RECIPES = list_recipes()
@@ -31,9 +31,9 @@ def test_there_are_those_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("entry", RECIPES, ids=lambda entry: entry.name)
-def test_header(entry: Shipped) -> None:
+def test_header(entry: LibraryEntry) -> None:
     recipe, commands = load_recipe(entry.path), entry.command.splitlines()
-    assert entry.group and 0 < len(entry.what) <= 50
+    assert entry.group and 0 < len(entry.subtitle) <= 50
     assert commands[-1] == f"rsft finetune recipes/{entry.name}.yaml"
     assert any(re.match(rf"rsft prepare .*--root {recipe.data.root}\b", command) for command in commands)
     weights = find_card(recipe.backbone.name).weights
@@ -48,7 +48,7 @@ def test_header(entry: Shipped) -> None:
 
 
 @pytest.mark.parametrize("entry", THREE_SCENARIOS, ids=lambda entry: entry.name)
-def test_an_expected_number_names_its_table_and_the_groups(entry: Shipped) -> None:
+def test_an_expected_number_names_its_table_and_the_groups(entry: LibraryEntry) -> None:
     promise = entry.about.partition("Expected: ")[2].partition("Cost")[0]
     groups = ("head", "tail") if entry.name.startswith("satmae") else ("head", "medium", "tail")
     numbers = ", ".join(rf"{group} \d\d\.\d" for group in groups)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 def require_trackers(recipe: Recipe) -> None:
     """Check before a run that the packages of its trackers are installed.
 
+    Args:
+        recipe: of the run.
+
     Raises:
         RequestError: a package is missing.
     """

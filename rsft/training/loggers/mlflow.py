@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rsft.recipe.registries import TRACKERS
-from rsft.recipe.text import show
+from rsft.recipe.text import to_yaml
 
 if TYPE_CHECKING:
     from rsft.recipe.schema import Recipe
@@ -30,7 +30,16 @@ class MLflow:
     packages: ClassVar[tuple[str, ...]] = ("mlflow", "sqlalchemy", "alembic")
 
     def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> MLflowRun:
-        """Begin a run of MLflow, or continue the run with `record_id`."""
+        """Begin a run of MLflow, or continue one.
+
+        Args:
+            recipe: of the run.
+            folder: the run folder.
+            record_id: id of the record to continue; None begins a new one.
+
+        Returns:
+            The open record.
+        """
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)  # they report every step of making a SQLite file
         uri = recipe.track.uri or os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
@@ -61,14 +70,23 @@ class MLflowRun:
         self._log_recipe(recipe)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Record the numbers of a step in one call."""
+        """Record the numbers of a step in one call.
+
+        Args:
+            step: optimizer steps since the start of the run.
+            values: numbers by name.
+        """
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
         self.client.log_batch(self.id, [Metric(name, value, now, step) for name, value in values.items()])
 
     def close(self, failed: bool) -> None:
-        """Mark the run as finished or failed."""
+        """Mark the run as finished or failed.
+
+        Args:
+            failed: whether the run ended with an error.
+        """
         self.client.set_terminated(self.id, "FAILED" if failed else "FINISHED")
 
     def _experiment(self, recipe: Recipe) -> str:
@@ -78,6 +96,6 @@ class MLflowRun:
     def _log_recipe(self, recipe: Recipe) -> None:
         from mlflow.entities import Param
 
-        parameters = [Param(key, show(value)) for key, value in recipe.flatten().items()]
+        parameters = [Param(key, to_yaml(value)) for key, value in recipe.flatten().items()]
         for start in range(0, len(parameters), PARAMETERS_PER_CALL):
             self.client.log_batch(self.id, params=parameters[start : start + PARAMETERS_PER_CALL])

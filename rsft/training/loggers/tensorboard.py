@@ -35,7 +35,16 @@ class TensorBoard:
     packages: ClassVar[tuple[str, ...]] = ()  # only viewing the files needs TensorBoard
 
     def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> EventFile:
-        """Begin an event file. A resumed run begins another one, which voids the steps that it repeats."""
+        """Begin an event file. A resumed run begins another one, which voids the steps that it repeats.
+
+        Args:
+            recipe: of the run.
+            folder: the run folder.
+            record_id: id of the record to continue; None begins a new one.
+
+        Returns:
+            The open record.
+        """
         return EventFile(folder / "tensorboard")
 
 
@@ -59,7 +68,12 @@ class EventFile:
         self._write(_field(1, now) + _field(3, b"brain.Event:2"))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Append the numbers of a step; the first call voids what older files have from this step on."""
+        """Append the numbers of a step; the first call voids what older files have from this step on.
+
+        Args:
+            step: optimizer steps since the start of the run.
+            values: numbers by name.
+        """
         if not self._begun:
             self._write(_field(1, time.time()) + _field(2, step) + _field(7, _field(1, _SESSION_START)))
             self._begun = True
@@ -67,7 +81,11 @@ class EventFile:
         self._write(_field(1, time.time()) + _field(2, step) + _field(5, summary))
 
     def close(self, failed: bool) -> None:
-        """Close the file."""
+        """Close the file.
+
+        Args:
+            failed: whether the run ended with an error, which the file does not record.
+        """
         self._file.close()
 
     def _write(self, event: bytes) -> None:

@@ -23,7 +23,16 @@ class WandB:
     packages: ClassVar[tuple[str, ...]] = ("wandb",)
 
     def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> WandBRun:
-        """Begin a run of Weights & Biases, or continue the run with `record_id`."""
+        """Begin a run of Weights & Biases, or continue one.
+
+        Args:
+            recipe: of the run.
+            folder: the run folder.
+            record_id: id of the record to continue; None begins a new one.
+
+        Returns:
+            The open record.
+        """
         import wandb
 
         return WandBRun(
@@ -51,9 +60,18 @@ class WandBRun:
         self.id = str(run.id)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Record the numbers of a step; two calls at one step become one row."""
+        """Record the numbers of a step; two calls at one step become one row.
+
+        Args:
+            step: optimizer steps since the start of the run.
+            values: numbers by name.
+        """
         self.run.log(dict(values), step=step)
 
     def close(self, failed: bool) -> None:
-        """End the run with the exit code of the process."""
+        """End the run with the exit code of the process.
+
+        Args:
+            failed: whether the run ended with an error.
+        """
         self.run.finish(exit_code=int(failed))

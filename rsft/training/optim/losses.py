@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 
 def make_loss(loss: LossConfig, class_counts: Tensor) -> LossFunction:
-    """Return the function of a loss.
+    """Make the function of a loss.
 
     Args:
         loss: with its settings.
         class_counts: training chips of each class (C,); a class without a chip counts as a class with one.
+
+    Returns:
+        A function of logits (B, C) and labels (B,).
     """
     return loss.make(class_counts.float().clamp(min=1))
 
@@ -40,7 +43,14 @@ class LogitAdjustmentLoss:
     )
 
     def make(self, class_counts: Tensor) -> LossFunction:
-        """Return the loss function of classes with `class_counts` (C,) training chips."""
+        """Make the loss function.
+
+        Args:
+            class_counts: training chips of each class (C,), float, at least 1.
+
+        Returns:
+            A function of logits (B, C) and labels (B,).
+        """
         from torch.nn import functional as F
 
         shift = self.tau * (class_counts / class_counts.sum()).log()
@@ -56,7 +66,14 @@ class CrossEntropyLoss:
     title: ClassVar[str] = "cross entropy"
 
     def make(self, class_counts: Tensor) -> LossFunction:
-        """Return the loss function, the same for all class counts."""
+        """Make the loss function.
+
+        Args:
+            class_counts: training chips of each class (C,), which have no effect.
+
+        Returns:
+            A function of logits (B, C) and labels (B,).
+        """
         from torch.nn import functional as F
 
         return F.cross_entropy
@@ -80,7 +97,14 @@ class FocalLoss:
     )
 
     def make(self, class_counts: Tensor) -> LossFunction:
-        """Return the loss function, the same for all class counts."""
+        """Make the loss function.
+
+        Args:
+            class_counts: training chips of each class (C,), which have no effect.
+
+        Returns:
+            A function of logits (B, C) and labels (B,).
+        """
         import torch
         from torch.nn import functional as F
 
@@ -103,8 +127,9 @@ _BETA = {
 @LOSSES.register
 @dataclass(frozen=True)
 class LDAMLoss:
-    """CE with a margin on the true class that grows as its count falls: Cao et al. 2019, Section 3.2,
-    https://arxiv.org/abs/1906.07413.
+    """Cross entropy with a margin on the true class, which is larger for rarer classes.
+
+    Source: Cao et al. 2019, Section 3.2, https://arxiv.org/abs/1906.07413.
 
     The logit of class y is lowered by `margin_scale` * `margin` * (n_min / n_y)^(1/4): C is chosen so that the rarest
     class has `margin`, in cosines. From the share `drw_start` of training on, classes are weighted by their effective
@@ -149,7 +174,14 @@ class LDAMLoss:
         return f"{summary}, classes weighted after {self.drw_start:.0%} of training (β = {self.beta:g})"
 
     def make(self, class_counts: Tensor) -> LossFunction:
-        """Return the loss function of classes with `class_counts` (C,) training chips."""
+        """Make the loss function.
+
+        Args:
+            class_counts: training chips of each class (C,), float, at least 1.
+
+        Returns:
+            A function of logits (B, C) and labels (B,).
+        """
         from torch.nn import functional as F
 
         margins = self.margin_scale * self.margin * (class_counts.min() / class_counts) ** 0.25
@@ -171,8 +203,10 @@ class LDAMLoss:
 @LOSSES.register
 @dataclass(frozen=True)
 class ClassBalancedLoss:
-    """CE weighted by 1 / E_n, E_n = (1 - beta^n) / (1 - beta) the effective number of chips: Cui et al. 2019, equations
-    2 and 10, https://arxiv.org/abs/1901.05555. The weights of all classes have the sum C, as there.
+    """Cross entropy with classes weighted by 1 / E_n, E_n = (1 - beta^n) / (1 - beta) the effective number of chips.
+
+    The weights of all classes have the sum C. Source: Cui et al. 2019, equations 2 and 10,
+    https://arxiv.org/abs/1901.05555.
     """
 
     name: ClassVar[str] = "class_balanced"
@@ -181,7 +215,14 @@ class ClassBalancedLoss:
     beta: float = field(default=0.9999, metadata=_BETA)
 
     def make(self, class_counts: Tensor) -> LossFunction:
-        """Return the loss function of classes with `class_counts` (C,) training chips."""
+        """Make the loss function.
+
+        Args:
+            class_counts: training chips of each class (C,), float, at least 1.
+
+        Returns:
+            A function of logits (B, C) and labels (B,).
+        """
         from torch.nn import functional as F
 
         inverse = (1 - self.beta) / (1 - self.beta ** class_counts.double())
@@ -202,7 +243,14 @@ class BalancedSoftmaxLoss:
     title: ClassVar[str] = "balanced softmax"
 
     def make(self, class_counts: Tensor) -> LossFunction:
-        """Return the loss function of classes with `class_counts` (C,) training chips."""
+        """Make the loss function.
+
+        Args:
+            class_counts: training chips of each class (C,), float, at least 1.
+
+        Returns:
+            A function of logits (B, C) and labels (B,).
+        """
         from torch.nn import functional as F
 
         log_counts = class_counts.log()
@@ -212,8 +260,9 @@ class BalancedSoftmaxLoss:
 @LOSSES.register
 @dataclass(frozen=True)
 class LADELoss:
-    """Balanced softmax with a regularizer that draws logit c to log p_u(x | c) / p_u(x), where u is the uniform prior:
-    Hong et al. 2021, Section 3.3, https://arxiv.org/abs/2012.00321.
+    """Balanced softmax with a regularizer that draws logit c to log p_u(x | c) / p_u(x), where u is the uniform prior.
+
+    Source: Hong et al. 2021, Section 3.3, https://arxiv.org/abs/2012.00321.
 
     The regularizer of class c is -mean(z_c over the chips of c) + R + penalty R^2, R = log mean(p_u(y) / p_s(y) e^z_c)
     over the batch; classes are weighted by their training prior p_s. A chip is weighted by its own class, as in the
@@ -231,7 +280,14 @@ class LADELoss:
     )
 
     def make(self, class_counts: Tensor) -> LossFunction:
-        """Return the loss function of classes with `class_counts` (C,) training chips."""
+        """Make the loss function.
+
+        Args:
+            class_counts: training chips of each class (C,), float, at least 1.
+
+        Returns:
+            A function of logits (B, C) and labels (B,).
+        """
         import torch
         from torch.nn import functional as F
 
@@ -267,6 +323,11 @@ class DeferredReweighting:
 
 
 def set_progress(loss: LossFunction, progress: float) -> None:
-    """Set the share of training that is over, 0-1, on a loss that depends on it."""
+    """Update a loss that changes during training; any other loss stays as it is.
+
+    Args:
+        loss: the loss function.
+        progress: share of training that is over, 0-1.
+    """
     if isinstance(loss, DeferredReweighting):
         loss.progress = progress

@@ -1,4 +1,4 @@
-"""How the weights move: groups of parameters, and the learning rate as a function of the step."""
+"""Optimizers of both loops: groups of parameters, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
@@ -13,46 +13,75 @@ from rsft.models.classifier import Classifier
 from rsft.recipe.schema import MetaSection, TrainSection
 
 PAPER_BATCH = 128
-"""Chips in a step at which a recipe's learning rate counts (paper, Section 4.2)."""
+"""Batch size to which the learning rate of a recipe refers (paper, Section 4.2)."""
 
 
-def inner_optimiser(classifier: Classifier, train: TrainSection) -> torch.optim.Optimizer:
-    """SGD on theta, at the full rate."""
+def build_inner_optimizer(classifier: Classifier, train: TrainSection) -> torch.optim.Optimizer:
+    """Build the optimizer of the inner loop.
+
+    Args:
+        classifier: with the parameters theta.
+        train: section of the recipe.
+
+    Returns:
+        SGD on theta at the base learning rate.
+    """
     groups = [group for group in parameter_groups(classifier, train) if group["params"]]
-    return torch.optim.SGD(groups, lr=full_rate(train), momentum=train.momentum)
+    return torch.optim.SGD(groups, lr=base_lr(train), momentum=train.momentum)
 
 
-def outer_optimiser(classifier: Classifier, meta: MetaSection) -> torch.optim.Optimizer:
-    """Adam on gamma alone, whose weight decay `Modulator.pull` replaces."""
+def build_outer_optimizer(classifier: Classifier, meta: MetaSection) -> torch.optim.Optimizer:
+    """Build the optimizer of the outer loop.
+
+    Args:
+        classifier: with a modulator.
+        meta: section of the recipe.
+
+    Returns:
+        Adam on gamma, without weight decay: `Modulator.add_decay_toward_init` replaces it.
+    """
     return torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr)
 
 
 def parameter_groups(classifier: Classifier, train: TrainSection) -> list[dict[str, Any]]:
-    """Theta in two groups: what weight decay acts on, and what it spares, with `train.decay_all` nothing.
+    """Split theta by weight decay.
 
-    Spared are vectors and scalars, which are biases, norms, shifts and scales, and the prompts of VPT.
+    Without `train.decay_all`, vectors and scalars (biases, norms, shifts and scales) and the prompts of VPT have no
+    weight decay.
+
+    Args:
+        classifier: with the parameters theta.
+        train: section of the recipe.
+
+    Returns:
+        Two parameter groups for a torch optimizer: with weight decay, and without. A group may be empty.
     """
     decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
     for name, parameter in _named_theta(classifier):
-        spare = not train.decay_all and (parameter.ndim < 2 or name.endswith("prompts"))
-        (spared if spare else decayed).append(parameter)
+        is_spared = not train.decay_all and (parameter.ndim < 2 or name.endswith("prompts"))
+        (undecayed if is_spared else decayed).append(parameter)
     return [
         {"params": decayed, "weight_decay": train.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
+        {"params": undecayed, "weight_decay": 0.0},
     ]
 
 
-def full_rate(train: TrainSection) -> float:
-    """The recipe's rate, scaled by the square root of the chips in an optimiser step."""
+def base_lr(train: TrainSection) -> float:
+    """Return the recipe's learning rate, scaled by the square root of the chips in an optimizer step."""
     return train.lr * math.sqrt(train.batch_size * train.accumulate_grad_batches / PAPER_BATCH)
 
 
-def rate_share(train: TrainSection, step: int, steps: int) -> float:
-    """The share of the full rate at optimiser step `step`, from 0, of `steps` in the whole run.
+def lr_factor(train: TrainSection, step: int, steps: int) -> float:
+    """Return the factor on the base learning rate at an optimizer step.
 
-    It rises in equal steps through the warm-up, whose first step moves too, and then stays, or falls to 0 as half a
-    cosine (Loshchilov and Hutter 2017, equation 5, without restarts).
+    It rises in equal steps through the warm-up; the first step has a factor above 0. Then it stays at 1, or falls to 0
+    as half a cosine (Loshchilov and Hutter 2017, equation 5, without restarts).
+
+    Args:
+        train: section of the recipe.
+        step: number of the step from 0.
+        steps: optimizer steps in the whole run.
     """
     warmup = round(train.warmup_epochs / train.epochs * steps)
     if step < warmup:
@@ -62,18 +91,24 @@ def rate_share(train: TrainSection, step: int, steps: int) -> float:
     return _half_cosine((step - warmup) / max(1, steps - warmup))
 
 
-def outer_share(meta: MetaSection, done: float) -> float:
-    """The share of `meta.lr` when `done` of the run is over, 0-1. It knows no warm-up: before the first step gamma's
-    gradient is 0 anyway, and where the network is about to be lost it is the first outer steps that save it.
+def outer_lr_factor(meta: MetaSection, progress: float) -> float:
+    """Return the factor on `meta.lr`.
+
+    The outer loop has no warm-up. Before the first inner step the gradient of gamma is 0 anyway, and in a run that is
+    about to diverge the first outer steps save it.
+
+    Args:
+        meta: section of the recipe.
+        progress: share of the run that is over, 0-1.
     """
-    return 1.0 if meta.decay == "constant" else _half_cosine(done)
+    return 1.0 if meta.decay == "constant" else _half_cosine(progress)
 
 
-def _half_cosine(done: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * done))
+def _half_cosine(progress: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def _named_theta(classifier: Classifier) -> Iterator[tuple[str, nn.Parameter]]:
-    """Theta in its own order, each with its name."""
+    """Iterate over theta in its own order, with the names of the parameters."""
     names = {id(parameter): name for name, parameter in classifier.named_parameters()}
     return ((names[id(parameter)], parameter) for parameter in classifier.theta)

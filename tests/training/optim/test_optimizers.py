@@ -8,12 +8,12 @@ from rsft.models.classifier import Classifier, CosineHead
 from rsft.peft import METHODS, attach
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.optim.optimizers import (
-    full_rate,
-    inner_optimiser,
-    outer_optimiser,
-    outer_share,
+    base_lr,
+    build_inner_optimizer,
+    build_outer_optimizer,
+    lr_factor,
+    outer_lr_factor,
     parameter_groups,
-    rate_share,
 )
 
 
@@ -44,36 +44,36 @@ def test_what_decay_spares(method, keys, decayed, spared):
 
 def test_optimisers():
     model = classifier(head=nn.Linear(24, 3), modulated=True)
-    inner = inner_optimiser(model, TrainSection(epochs=1, lr=0.1, batch_size=32, decay_all=False))
+    inner = build_inner_optimizer(model, TrainSection(epochs=1, lr=0.1, batch_size=32, decay_all=False))
     assert [(len(g["params"]), g["weight_decay"], g["lr"]) for g in inner.param_groups] == [
         (25, 5e-4, 0.05),
         (1, 0.0, 0.05),
     ]
-    outer = outer_optimiser(model, MetaSection(lr=0.3))
+    outer = build_outer_optimizer(model, MetaSection(lr=0.3))
     assert outer.param_groups[0]["params"][0] is model.adapted.gamma[0] and outer.param_groups[0]["lr"] == 0.3
 
 
 @pytest.mark.parametrize(("batch", "accumulate"), [(32, 1), (16, 2)])
 def test_the_rate_goes_with_the_root_of_the_chips_in_a_step(batch, accumulate):
     train = TrainSection(epochs=1, lr=0.1, batch_size=batch, accumulate_grad_batches=accumulate)
-    assert full_rate(train) == pytest.approx(0.05)
+    assert base_lr(train) == pytest.approx(0.05)
 
 
 def test_warm_up_and_cosine():
-    shares = [rate_share(TrainSection(epochs=10, warmup_epochs=3.0), step, 10) for step in range(11)]
+    shares = [lr_factor(TrainSection(epochs=10, warmup_epochs=3.0), step, 10) for step in range(11)]
     assert shares[:4] == [0.25, 0.5, 0.75, 1.0]
     assert shares[3:] == pytest.approx([(1 + math.cos(math.pi * k / 7)) / 2 for k in range(8)])
 
 
 def test_constant():
     train = TrainSection(epochs=4, warmup_epochs=1.0, schedule="constant")
-    assert [rate_share(train, step, 4) for step in range(4)] == [0.5, 1, 1, 1]
+    assert [lr_factor(train, step, 4) for step in range(4)] == [0.5, 1, 1, 1]
 
 
 def test_all_warm_up():
-    assert [rate_share(TrainSection(epochs=1, warmup_epochs=2.0), step, 2) for step in range(2)] == [0.2, 0.4]
+    assert [lr_factor(TrainSection(epochs=1, warmup_epochs=2.0), step, 2) for step in range(2)] == [0.2, 0.4]
 
 
 def test_outer_rate():
-    assert [outer_share(MetaSection(decay="cosine"), done) for done in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
-    assert outer_share(MetaSection(), 0.9) == 1
+    assert [outer_lr_factor(MetaSection(decay="cosine"), done) for done in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    assert outer_lr_factor(MetaSection(), 0.9) == 1
