@@ -10,11 +10,14 @@ from rsft.errors import RequestError
 
 
 def require(module: str, extra: str) -> Any:
-    """Import a module that is no dependency of rsft, and return it.
+    """Import a module that is no dependency of rsft.
 
     Args:
         module: a package, or a module of one.
         extra: the extra of rsft that installs it; "" if none does.
+
+    Returns:
+        The module.
 
     Raises:
         RequestError: it cannot be imported; the hint says how to install it.

@@ -1,9 +1,8 @@
-"""A bundle of a tiny network, without training and without weights from anywhere."""
+"""Tiny classifiers with random weights, and copies of bundles."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -23,24 +22,29 @@ CONTRACT = Contract(
     mean=(0.5,) * 3,
     std=(0.25,) * 3,
 )
-BUNDLE = SimpleNamespace(contract=CONTRACT)
 IMAGES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 METHODS = {"lora": LoRA(rank=2), "adapter": Adapter(dim=2), "prompts": VPTDeep(prompts=2)}
 
 
 def tiny_classifier(seed: int = 0, method: str = "lora", head: str = "linear") -> Classifier:
-    """Merged, as far as it can be; the frozen weights are the same for every seed."""
+    """Return a merged classifier of two blocks and three classes.
+
+    Args:
+        seed: of the PEFT modules and the head; the frozen weights are always the same.
+        method: a key of `METHODS`.
+        head: linear or cosine.
+    """
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0).eval()
     adapted = attach(vit, METHODS[method], learn_scales=method != "prompts")
     torch.manual_seed(seed)
     for parameter in [*adapted.theta, *adapted.gamma]:
         nn.init.normal_(parameter, std=0.3)
-    made = Classifier(adapted, CosineHead(24, 3, 10.0) if head == "cosine" else nn.Linear(24, 3), "token").eval()
+    classifier = Classifier(adapted, CosineHead(24, 3, 10.0) if head == "cosine" else nn.Linear(24, 3), "token").eval()
     adapted.merge()
-    return made
+    return classifier
 
 
 def perturbed_copy(bundle):
-    """A bundle with tensors of its own, a little off, as another run of the recipe would leave it."""
+    """Return a bundle with slightly different tensors, as another run of the recipe would leave it."""
     return replace(bundle, tensors={key: 1.01 * tensor for key, tensor in bundle.tensors.items()})

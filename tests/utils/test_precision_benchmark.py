@@ -1,3 +1,7 @@
+"""The number type for training is chosen by measuring."""
+
+from __future__ import annotations
+
 import time
 
 import pytest
@@ -7,7 +11,7 @@ from rsft.utils.precision_benchmark import fastest_precision, measure_speedup, s
 
 
 @pytest.mark.parametrize(
-    ("speeds", "wanted"),
+    ("speedups", "expected"),
     [
         ({"bf16": 1.1}, "fp32"),
         ({"bf16": 1.3}, "bf16"),
@@ -16,14 +20,14 @@ from rsft.utils.precision_benchmark import fastest_precision, measure_speedup, s
         ({"bf16": 1.3, "fp16": 3.0}, "fp16"),
     ],
 )
-def test_fastest(speeds, wanted):
-    assert fastest_precision(speeds) == wanted
+def test_fastest_precision(speedups, expected):
+    assert fastest_precision(speedups) == expected
 
 
-def test_speed_up_is_a_ratio_of_times():
+def test_speedup_is_a_ratio_of_durations():
     assert measure_speedup(lambda: time.sleep(0.02), lambda: time.sleep(0.005)) == pytest.approx(4, rel=0.5)
 
 
-def test_this_processor():
-    chosen, speeds = select_precision(torch.device("cpu"))
-    assert list(speeds) == ["bf16"] and chosen == fastest_precision(speeds)
+def test_this_cpu():
+    precision, speedups = select_precision(torch.device("cpu"))
+    assert list(speedups) == ["bf16"] and precision == fastest_precision(speedups)

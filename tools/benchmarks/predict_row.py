@@ -145,10 +145,7 @@ def time_row(folder: Path, row: str, steps: int) -> None:
     if "int8" in row and not export_path.exists():
         with mock.patch.object(quantize, "FLOAT_BLOCK_SHARES", (SHARES.get(row.rpartition("-")[2], 0),)):
             export_bundle(folder / "bundle", row.partition("-")[0], "int8", export_path, max_loss=100)
-    if row == "eager":
-        options = (REFERENCE.engine, REFERENCE.precision)
-    else:
-        options = (str(export_path), None) if export_path.exists() else tuple(SPECS[row][:2])
+    options: tuple[str, str | None] = (str(export_path), None) if export_path.exists() else SPECS[row][:2]
     try:
         infer, contract, difference = load_row(folder, row, export_path)
     except WeightsError as error:  # its outputs differ from PyTorch's, so rsft would not use it

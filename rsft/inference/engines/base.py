@@ -147,6 +147,9 @@ class _Component(ABC):
     def check_precision(self, precision: str) -> None:
         """Raise an error if a number type is not supported.
 
+        Args:
+            precision: fp32, bf16, int8, or another number type.
+
         Raises:
             RequestError: it is not.
         """
@@ -160,7 +163,13 @@ class _Component(ABC):
         return all(find_spec(package) for package in self.packages)
 
     def require(self, module: str) -> Any:
-        """Import a package of the extra, or a module of one, and return it.
+        """Import a package of the extra, or a module of one.
+
+        Args:
+            module: name of the package or module.
+
+        Returns:
+            The module.
 
         Raises:
             RequestError: it is not installed.

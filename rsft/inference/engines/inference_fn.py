@@ -102,7 +102,11 @@ def threaded(infer: InferenceFn, pool: ThreadPoolExecutor | None = None) -> Grap
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Suppress what exporters log, print and warn; exceptions pass."""
+    """Suppress what exporters log, print and warn; exceptions pass.
+
+    Yields:
+        Nothing.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 _MAX_PROTOBUF = 1_500_000_000  # bytes of weights; larger ones go into a second file, as a protobuf ends at 2 GB
 _CALIBRATION_BATCH = 8
+_QUANTIZED_OPS = ("MatMul", "Gemm")
 
 
 @ENGINES.register
-@FORMATS.register
 class OnnxEngine(GraphEngine):
     """ONNX Runtime on the CPU."""
 
@@ -154,7 +154,7 @@ class OnnxEngine(GraphEngine):
         onnx.save(model, path)
 
 
-_QUANTIZED_OPS = ("MatMul", "Gemm")
+FORMATS.register(OnnxEngine)
 
 
 class _CalibrationReader:

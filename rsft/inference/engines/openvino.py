@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 
 @ENGINES.register
-@FORMATS.register
 class OpenVinoEngine(GraphEngine):
     """OpenVINO on the CPU."""
 
@@ -158,3 +157,6 @@ class OpenVinoEngine(GraphEngine):
         model.set_rt_info(json.dumps(metadata), METADATA_KEY)
         is_bf16 = metadata["precision"] == "bf16"
         self.require("openvino").save_model(model, folder / self.file_name, compress_to_fp16=is_bf16)
+
+
+FORMATS.register(OpenVinoEngine)

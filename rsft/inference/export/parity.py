@@ -133,12 +133,12 @@ def assert_parity(difference: OutputDifference, where: object) -> None:
         WeightsError: a difference is above its limit.
     """
     if not difference.fits:
-        what = (
+        message = (
             f"the export differs from PyTorch by {difference.largest:.2g} in a logit "
             f"({difference.allowed:.2g} is allowed) and by {difference.features:.2g} of the largest feature "
             f"({difference.share:.2g})"
         )
-        raise WeightsError(what, where, "export another precision or format; nothing was written")
+        raise WeightsError(message, where, "export another precision or format; nothing was written")
 
 
 class TooLossy(RsftError):
@@ -148,8 +148,8 @@ class TooLossy(RsftError):
         table: accuracy before and after, by group.
     """
 
-    def __init__(self, what: str, where: object, hint: str, table: dict[str, AccuracyChange]) -> None:
-        super().__init__(what, where, hint)
+    def __init__(self, message: str, where: object, hint: str, table: dict[str, AccuracyChange]) -> None:
+        super().__init__(message, where, hint)
         self.table = table
 
 
@@ -175,5 +175,5 @@ def assert_accuracy(table: dict[str, AccuracyChange], limit: float, where: objec
         TooLossy: a group loses more than `limit` points.
     """
     if losses := describe_losses(table, limit):
-        what = f"int8 loses {losses}; {limit:g} are allowed"
-        raise TooLossy(what, where, "export bf16 or fp32, or allow it: --max-loss; nothing was written", table)
+        message = f"int8 loses {losses}; {limit:g} are allowed"
+        raise TooLossy(message, where, "export bf16 or fp32, or allow it: --max-loss; nothing was written", table)

@@ -87,12 +87,12 @@ def check_float_nodes(expected: Collection[str], names: Iterable[str], title: st
         WeightsError: a name is missing.
     """
     if missing := sorted(set(expected) - set(names)):
-        what = (
+        message = (
             f"{len(missing)} of {len(expected)} nodes that must stay in floating point are not in the graph of "
             f"{title}: {', '.join(missing[:3])}"
         )
         hint = "export fp32 or bf16, or install the package versions that rsft was tested with"
-        raise WeightsError(what, "int8", hint)
+        raise WeightsError(message, "int8", hint)
 
 
 def _nodes(program: ExportedProgram) -> Iterator[Node]:

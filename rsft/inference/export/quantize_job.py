@@ -52,8 +52,8 @@ def write_int8_export(
         WeightsError: the converted graph lacks nodes that must stay in floating point.
     """
     if labeled is None:
-        what = "int8 is calibrated and measured on the chips of the training, which were not found"
-        raise RequestError(what, bundle.recipe.data.root, "say where they are: rsft export --data ROOT")
+        message = "int8 is calibrated and measured on the chips of the training, which were not found"
+        raise RequestError(message, bundle.recipe.data.root, "say where they are: rsft export --data ROOT")
     contract, data_root = bundle.contract, labeled.store.root
     chips = sample_evenly(labeled.chips("train", contract, progress), CALIBRATION_CHIPS).numpy()
     metadata |= {"calibrated": {"on": str(data_root), "chips": len(chips)}, "max_loss": max_loss, "refused": []}

@@ -49,8 +49,8 @@ def write_timm_weights(
     _check_one_run(bundle, "timm", "a state dict holds one network")
     classifier = cast(Classifier, build_network(bundle).runs[0])
     if unmerged := classifier.adapted.unmerged:
-        what = f"modules of {bundle.recipe.peft.title} cannot be merged, and timm has none of their kind"
-        raise RequestError(what, ", ".join(unmerged[:3]), _graph_hint())
+        message = f"modules of {bundle.recipe.peft.title} cannot be merged, and timm has none of their kind"
+        raise RequestError(message, ", ".join(unmerged[:3]), _graph_hint())
     vit = cast(VisionTransformer, classifier.adapted.vit)
     head = {f"head.{key}": value for key, value in classifier.head.state_dict().items()}
     state = {key: value.detach().contiguous() for key, value in {**vit.state_dict(), **head}.items()}
@@ -96,8 +96,8 @@ def write_peft_weights(bundle: Bundle, folder: Path, images: Tensor) -> Classifi
 
 def _check_one_run(bundle: Bundle, format_name: str, reason: str) -> None:
     if len(bundle.members) > 1:
-        what = f"the bundle averages {len(bundle.members)} runs, and {reason}"
-        raise RequestError(what, f"--format {format_name}", f"{_graph_hint()}, which hold the average")
+        message = f"the bundle averages {len(bundle.members)} runs, and {reason}"
+        raise RequestError(message, f"--format {format_name}", f"{_graph_hint()}, which hold the average")
 
 
 def _graph_hint() -> str:

@@ -100,8 +100,8 @@ def load_exported_engine(bundle: Bundle, path: Path) -> LoadedEngine:
     folder = path if path.is_dir() else path.parent
     metadata = read_export_metadata(folder)
     if metadata["bundle_sha256"] != bundle.sha256:
-        what = f"an export of the bundle {metadata['bundle_sha256'][:12]}, but this is {bundle.sha256[:12]}"
-        raise RequestError(what, path, "export this bundle: rsft export")
+        message = f"an export of the bundle {metadata['bundle_sha256'][:12]}, but this is {bundle.sha256[:12]}"
+        raise RequestError(message, path, "export this bundle: rsft export")
     spec = EngineSpec(metadata["kind"], metadata["precision"])
     engine = find_engine(spec.engine) if spec.engine in ENGINES else None
     if not isinstance(engine, GraphEngine):

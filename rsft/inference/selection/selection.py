@@ -101,8 +101,9 @@ def _select_fastest(
     bundle: Bundle, precision: str | None, device: str, read_sample: ReadSample, chips: int, previous: str | None
 ) -> SelectedEngine:
     if precision == "int8":
-        what = "int8 is not exact, so auto does not select it"
-        raise RequestError(what, "--precision", "name the engine as well: --engine openvino --precision int8")
+        message = "int8 is not exact, so auto does not select it"
+        names = " or ".join(engine.name for engine in all_engines() if precision in engine.precisions)
+        raise RequestError(message, "--precision", f"name the engine as well: --engine {names}")
     reference, images = load_reference_engine(bundle, device), _read_images(bundle, read_sample)
     if images is None:
         return _describe(reference, "auto")

@@ -1,4 +1,4 @@
-"""`rsft export`, on a trained bundle and the chips of its training."""
+"""`rsft export` with a trained bundle and the chips of its training."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ WRONG = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("options", "told"), WRONG)
-def test_refused(rsft, run, tmp_path, options, told):
+@pytest.mark.parametrize(("options", "message"), WRONG)
+def test_wrong_requests_are_refused(rsft, run, tmp_path, options, message):
     code, printed = rsft("export", run, "-o", tmp_path / "out", *options)
-    assert code == 2 and told in printed and "Traceback" not in printed and not list(tmp_path.iterdir())
+    assert code == 2 and message in printed and "Traceback" not in printed and not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
-def test_an_onnx_file_by_the_command_line(rsft, run, root, tmp_path):
+def test_the_command_writes_an_onnx_file(rsft, run, root, tmp_path):
     code, printed = rsft("export", run, "--format", "onnx", "-o", tmp_path / "out")
     assert code == 0 and f"18 chips of {root}" in printed and "logits differ from PyTorch's by" in printed
-    about = read_export_metadata(tmp_path / "out")
-    assert about["classes"] == ["flat", "slanted", "steep"] and about["bundle_sha256"] == Bundle.load(run).sha256
-    assert about["contract"]["size"] == 32 and about["checked"]["largest"] < 1e-3
+    metadata = read_export_metadata(tmp_path / "out")
+    assert metadata["classes"] == ["flat", "slanted", "steep"] and metadata["bundle_sha256"] == Bundle.load(run).sha256
+    assert metadata["contract"]["size"] == 32 and metadata["checked"]["largest"] < 1e-3
     code, printed = rsft("export", run, "--format", "onnx", "-o", tmp_path / "out")
     assert code == 2 and "--overwrite" in printed
     (tmp_path / "out/model.onnx").write_bytes(b"altered")
@@ -65,19 +65,19 @@ def test_an_export_that_differs_is_not_written(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_peft_holds_the_adapter_alone(run, tmp_path):
-    made = export_bundle(run, "peft", "fp32", tmp_path / "out")
-    assert {path.name for path in made.folder.iterdir()} == {
+def test_peft_holds_only_adapter_and_head(run, tmp_path):
+    result = export_bundle(run, "peft", "fp32", tmp_path / "out")
+    assert {path.name for path in result.folder.iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
         "head.safetensors",
         "export.json",
     }
-    assert load_file(made.folder / "head.safetensors")["weight"].shape == (3, 192)
+    assert load_file(result.folder / "head.safetensors")["weight"].shape == (3, 192)
 
 
 @pytest.mark.slow
-def test_timm_says_what_it_cannot_make(run, tmp_path):
+def test_timm_gives_the_reason_why_it_cannot_make_a_network(run, tmp_path):
     bundle = Bundle.load(run)
     cosine = export_bundle(run, "timm", "fp32", tmp_path / "cosine")
     assert "cosine" in cosine.metadata["timm"]["why"] and any("cosine" in note for note in cosine.notes)
@@ -85,7 +85,7 @@ def test_timm_says_what_it_cannot_make(run, tmp_path):
     recipe = bundle.recipe.model_copy(update={"head": HeadSection(kind="linear")})
     replace(bundle, recipe=recipe, tensors=tensors).save(tmp_path / "linear")
     linear = export_bundle(tmp_path / "linear", "timm", "fp32", tmp_path / "out")
-    assert "no plain vision transformer" in linear.metadata["timm"]["why"]  # its stem is one of convolutions
+    assert "no plain vision transformer" in linear.metadata["timm"]["why"]  # its stem is made of convolutions
     assert "head.bias" in load_file(linear.folder / "model.safetensors")
 
 
@@ -93,9 +93,9 @@ def test_timm_says_what_it_cannot_make(run, tmp_path):
 def test_several_runs_have_no_state_dict(run, tmp_path):
     bundle = Bundle.load(run)
     combine_bundles(bundle.recipe, [bundle, perturbed_copy(bundle)]).save(tmp_path / "two")
-    for kind in ("timm", "peft"):
+    for name in ("timm", "peft"):
         with pytest.raises(RequestError, match="averages 2 runs"):
-            export_bundle(tmp_path / "two", kind, "fp32", tmp_path / kind)
+            export_bundle(tmp_path / "two", name, "fp32", tmp_path / name)
 
 
 @pytest.mark.parametrize(("registry", "column"), [(ENGINES, "--engine"), (FORMATS, "--format")])
@@ -106,7 +106,7 @@ def test_the_documentation_lists_every_component(registry, column):
     assert documented == {name: tuple(registry[name].precisions) for name in registry}
 
 
-def test_timm_makes_a_plain_network_again(tmp_path):
+def test_timm_makes_a_plain_network(tmp_path):
     import timm
     from safetensors.torch import save_file
 
@@ -118,8 +118,8 @@ def test_timm_makes_a_plain_network_again(tmp_path):
     save_file(state, tmp_path / "model.safetensors")
     bundle = type("Bundle", (), {"contract": type("Contract", (), {"size": 32, "planes": ("R", "G", "B")})})
     options = weight_files._timm_options(vit, 4, "avg", bundle)
-    made, why = weight_files._load_in_timm(json.loads(json.dumps(options)), tmp_path / "model.safetensors", head)
+    model, reason = weight_files._load_in_timm(json.loads(json.dumps(options)), tmp_path / "model.safetensors", head)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(made(images), head(vit.eval()(images)), atol=1e-5, rtol=0)
-    assert why == ""
+        torch.testing.assert_close(model(images), head(vit.eval()(images)), atol=1e-5, rtol=0)
+    assert reason == ""
