@@ -12,7 +12,7 @@ from rsft.metrics.accuracy import summarize_accuracy
 @pytest.fixture
 def printed(monkeypatch):
     text = io.StringIO()
-    for name in ("console", "errors"):
+    for name in ("console", "error_console"):
         monkeypatch.setattr(console, name, Console(file=text, width=100))
     return text
 
