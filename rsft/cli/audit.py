@@ -90,7 +90,3 @@ def _make_table(title: str, columns: list[str], rows: Sequence[tuple[str, ...]])
     for row in rows:
         table.add_row(*map(Text, row))
     return table
-
-
-def _number(value: int | str) -> str:
-    return value if isinstance(value, str) else f"{value:,}"

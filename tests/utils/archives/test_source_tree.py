@@ -136,7 +136,7 @@ def open_until(place: object, name: str, call: int, src: Path, root: Path) -> No
 @pytest.mark.parametrize(
     ("place", "name", "call"),
     [
-        (module, "_lay_out", 1),
+        (module, "_build_tree", 1),
         (Path, "symlink_to", 2),
         (module, "extract_archive", 1),
         (module, "extract_archive", 2),
