@@ -167,7 +167,7 @@ def by_table(trials, table):
 
 
 def test_a_sweep_that_was_stopped_goes_on(old, done):
-    assert "1 of 2 trials are left" in done("sweep", "sweep/unfinished.yaml", "--runs", "sweep", "--report")
+    assert "1 of 2 trials remain" in done("sweep", "sweep/unfinished.yaml", "--runs", "sweep", "--report")
     runs = [path.parent for path in (old / "sweep/sweeps/unfinished/trials").glob("*/*/*/run.json")]
     (stopped,) = [run for run in runs if json.loads((run / "run.json").read_text())["status"] == "interrupted"]
     done("finetune", "--resume", stopped, "--no-report")
@@ -190,7 +190,7 @@ def test_a_sweep_that_was_stopped_is_run_to_its_end(old):
 
 
 def test_a_sweep_with_every_key(old, done):
-    assert "trials are left" in done("sweep", "sweep/every_key.yaml", "--runs", "sweep", "--report")
+    assert "trials remain" in done("sweep", "sweep/every_key.yaml", "--runs", "sweep", "--report")
 
 
 def test_recipes_mean_what_they_meant(old, rsft, monkeypatch):
