@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from rsft.errors import RequestError
 
@@ -118,7 +118,7 @@ def with_first_blocks(card: Card, blocks: int) -> Card:
         vit = card.build(size)
         if blocks > len(vit.blocks):
             raise RequestError(f"{card.name} has {len(vit.blocks)} blocks, not {blocks}", "backbone.blocks")
-        vit.blocks = vit.blocks[:blocks]
+        vit.blocks = nn.Sequential(*vit.blocks[:blocks])
         return vit
 
     def convert(state: State) -> dict[str, Tensor]:

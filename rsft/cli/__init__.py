@@ -1,4 +1,4 @@
-"""The command line: arguments in, one call, tables out. Heavy imports live inside the commands."""
+"""Define the command line. Heavy imports are inside the commands."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from rsft.cli import (
     sweep,
     weights,
 )
-from rsft.cli.display.console import console, errors, show_error
+from rsft.cli.display.console import console, error_console, show_error
 from rsft.errors import RsftError
 
 app = typer.Typer(
     help="Fine-tune a frozen vision transformer on remote-sensing chips: few labels, rare classes, "
-    "one learned scale for every site of the network."
-    "\n\nA first run:  rsft prepare demo --root data/demo  then  rsft finetune recipes/quickstart.yaml",
+    "one learned scale per site of the network."
+    "\n\nFirst steps:  rsft prepare demo --root data/demo  then  rsft finetune quickstart",
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,8 +49,8 @@ app.add_typer(backbones.app, name="backbones")
 app.add_typer(weights.app, name="weights")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show: bool) -> None:
+    if show:
         console.print(f"rsft {__version__}")
         raise typer.Exit
 
@@ -62,11 +62,11 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Options of every command; --debug is taken by `main`, wherever it stands."""
+    """Define the options of every command. `main` handles --debug, wherever it is given."""
 
 
 def main() -> None:
-    """Run the command line; every error that has a way out is shown with it."""
+    """Run the command line. Print every expected error with its location and a hint."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
@@ -77,7 +77,7 @@ def main() -> None:
         show_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        errors.print("stopped")
+        error_console.print("stopped")
         sys.exit(130)
     except OSError as error:
         if debug:

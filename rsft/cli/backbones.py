@@ -79,7 +79,8 @@ def backbones_check(
         "weights": weights or weights_path(card),
         "encoder": f"SHA-256 {backbone.sha256}",
         "tensors": f"{result.tensors} of {result.tensors} loaded, {result.parameters:,} parameters{left_out}",
-        "input": f"{_summarize_names(card.bands)} in {card.unit}, {side} x {side} -> {result.tokens} tokens x {backbone.width}",
+        "input": f"{_summarize_names(card.bands)} in {card.unit}, {side} x {side}",
+        "output": f"{result.tokens} tokens x {backbone.width}",
         "speed": f"{result.speed:,.1f} images/s in batches of {IMAGES} ({result.device})",
     }
     for key, value in lines.items():

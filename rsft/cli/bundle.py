@@ -1,4 +1,4 @@
-"""`rsft bundle`: what a bundle is, whether it is whole, how it differs from another."""
+"""`rsft bundle`: show, verify and compare bundles."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-app = typer.Typer(help="What a bundle holds, whether it is whole, how two differ.", no_args_is_help=True)
+app = typer.Typer(help="Show, verify and compare bundles.", no_args_is_help=True)
 
 _MEASURES = {"micro": "overall"}
 
 
 @app.command("show")
 def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """Classes, what a chip must be, backbone, method with its scales, accuracy, confidence."""
-    from rsft.models.inspection.describe import describe
+    """Show a bundle: classes, contract of a chip, backbone, PEFT method, learned scales, accuracy, confidence."""
+    from rsft.models.inspection.describe import describe_bundle
 
-    facts = describe(bundle)
+    description = describe_bundle(bundle)
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        typer.echo(json.dumps(description, indent=2))
         return
-    size = f"{facts['bytes'] / 1e6:.1f} MB, {facts['parameters']:,} numbers"
-    runs = f", the average of {facts['runs']} runs" if facts["runs"] > 1 else ""
-    told = {
-        "bundle": facts["folder"],
-        "sha256": facts["sha256"],
-        "recipe": f"{facts['name']}, rsft {facts['rsft_version']}{runs}",
+    size = f"{description['bytes'] / 1e6:.1f} MB, {description['parameters']:,} parameters"
+    runs = f", average of {description['runs']} runs" if description["runs"] > 1 else ""
+    lines = {
+        "bundle": description["folder"],
+        "sha256": description["sha256"],
+        "recipe": f"{description['name']}, rsft {description['rsft_version']}{runs}",
         "size": size,
-        "backbone": f"{facts['backbone']['name']}  {facts['backbone']['sha256'][:12]}",
-        "method": ", ".join(f"{value}" if key == "method" else f"{key} {value}" for key, value in _method(facts)),
-        **{f"chip, {key}": words for key, words in facts["chip"].items()},
-        "accuracy": _accuracy(facts["metrics"]),
-        "confidence": _confidence(facts["confidence"]),
+        "backbone": f"{description['backbone']['name']}  {description['backbone']['sha256'][:12]}",
+        "method": ", ".join(f"{value}" if key == "method" else f"{key} {value}" for key, value in _method(description)),
+        **{f"chip, {key}": words for key, words in description["chip"].items()},
+        "accuracy": _accuracy(description["metrics"]),
+        "confidence": _confidence(description["confidence"]),
     }
-    width = max(map(len, told))
-    for name, words in told.items():
+    width = max(map(len, lines))
+    for name, words in lines.items():
         console.print(f"{name:<{width}}  {words}", soft_wrap=True, markup=False)
-    console.print(_classes(facts["classes"]))
-    if facts["scales"]:
-        console.print(_scales(facts["scales"]))
+    console.print(_classes(description["classes"]))
+    if description["scales"]:
+        console.print(_scales(description["scales"]))
 
 
 @app.command("verify")
@@ -57,86 +57,84 @@ def bundle_verify(
     bundle: BundleArgument,
     sha256: Annotated[
         str | None,
-        typer.Option(
-            "--sha256", help="The hash that it must have, or its beginning: see a prediction's bundle_sha256."
-        ),
+        typer.Option("--sha256", help="Expected hash, or its first digits: bundle_sha256 of a prediction."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Whether every file is as it was written, and the classifier can be made of it here; exit 1 if not."""
-    from rsft.models.inspection.verify import verify
+    """Check that all files are unchanged and that this machine can build the classifier. Exit code 1 if not."""
+    from rsft.models.inspection.verify import verify_bundle
 
-    verdict = verify(bundle, sha256)
+    report = verify_bundle(bundle, sha256)
     if as_json:
-        typer.echo(json.dumps(vars(verdict) | {"folder": str(verdict.folder)}, indent=2))
+        typer.echo(json.dumps(vars(report) | {"folder": str(report.folder)}, indent=2))
     else:
-        for words in verdict.sound:
-            console.print(f"good   {words}", soft_wrap=True, markup=False)
-        for words in verdict.faults:
+        for words in report.sound:
+            console.print(f"ok     {words}", soft_wrap=True, markup=False)
+        for words in report.faults:
             console.print(f"fault  {words}", soft_wrap=True, markup=False)
-        if verdict.sha256:
-            console.print(f"sha256 {verdict.sha256}", soft_wrap=True, markup=False)
-    if verdict.faults:
+        if report.sha256:
+            console.print(f"sha256 {report.sha256}", soft_wrap=True, markup=False)
+    if report.faults:
         raise typer.Exit(1)
 
 
 @app.command("diff")
 def bundle_diff(
     first: BundleArgument,
-    second: Annotated[Path, typer.Argument(help="Another.")],
+    second: Annotated[Path, typer.Argument(help="Bundle to compare with.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Two bundles side by side: recipe, classes, chips, backbone, accuracy, and how far apart the tensors are."""
+    """Compare two bundles: recipe, classes, contract, backbone, accuracy, and differences of the tensors."""
     from rich.table import Table
 
-    from rsft.models.inspection.diff import compare
+    from rsft.models.inspection.diff import diff_bundles
 
-    found = compare(first, second)
+    differences = diff_bundles(first, second)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(json.dumps(differences, indent=2))
         return
     table = Table("", str(first), str(second), box=None, pad_edge=False)
     for part, rows in (
-        ("", found["recipe"]),
-        ("training chips of ", found["classes"]),
-        ("chip, ", found["chip"]),
-        ("backbone ", found["backbone"]),
-        ("", found["metrics"]),
+        ("", differences["recipe"]),
+        ("training chips of ", differences["classes"]),
+        ("chip, ", differences["chip"]),
+        ("backbone ", differences["backbone"]),
+        ("", differences["metrics"]),
     ):
         for name, values in rows.items():
             table.add_row(f"{part}{_MEASURES.get(name, name)}", *map(_cell, values))
-    if found["order"]:
-        table.add_row("order of classes", *(", ".join(names) for names in found["order"]))
-    same = found["sha256"][0] == found["sha256"][1]
-    console.print("the same bundle" if same else table if table.row_count else "nothing differs but the tensors")
+    if differences["order"]:
+        table.add_row("order of classes", *(", ".join(names) for names in differences["order"]))
+    same = differences["sha256"][0] == differences["sha256"][1]
+    console.print("the bundles are identical" if same else table if table.row_count else "only the tensors differ")
     if not same:
-        console.print(_tensors(found["tensors"]))
+        console.print(_tensors(differences["tensors"]))
 
 
-def _method(facts: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [(key, value) for key, value in facts["method"].items() if value is not None]
+def _method(description: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(key, value) for key, value in description["method"].items() if value is not None]
 
 
 def _accuracy(metrics: Mapping[str, Any]) -> str:
     if not metrics:
         return "not measured"
-    shown = {name: found["value"] for name, found in metrics.items() if isinstance(found, dict)}
+    shown = {name: entry["value"] for name, entry in metrics.items() if isinstance(entry, dict)}
     listed = ", ".join(f"{_MEASURES.get(name, name)} {100 * value:.1f}" for name, value in shown.items())
-    return f"{listed} % of {metrics['chips']:,} chips of {metrics['split']}"
+    return f"{listed} % on {metrics['chips']:,} chips of {metrics['split']}"
 
 
-def _confidence(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "none: probabilities are as the network gives them"
-    words = f"temperature {found['temperature']:.3g}, by {found['chips']:,} validation chips; sets of"
-    return "; ".join([f"{words} {found['coverage']:.0%}", *found["notes"]])
+def _confidence(confidence: Mapping[str, Any] | None) -> str:
+    if confidence is None:
+        return "none: probabilities are not calibrated"
+    fit = f"temperature {confidence['temperature']:.3g}, fitted on {confidence['chips']:,} validation chips"
+    return "; ".join([fit, f"class sets of {confidence['coverage']:.0%}", *confidence["notes"]])
 
 
 def _classes(classes: list[dict[str, Any]]) -> Table:
-    """Groups alone where there are many."""
+    """List classes, or only their groups if there are many."""
     few = len(classes) <= CLASSES_SHOWN
-    counts = Counter(each["group"] or "-" for each in classes)
-    rows = [(each["name"], each["group"] or "-", each["train"]) for each in classes] if few else list(counts.items())
+    counts = Counter(row["group"] or "-" for row in classes)
+    rows = [(row["name"], row["group"] or "-", row["train"]) for row in classes] if few else list(counts.items())
     table = _table(f"{len(classes):,} classes{', in the order of the logits' if few else ''}")
     for name in ("class", "group") if few else ("group",):
         table.add_column(name)
@@ -147,14 +145,14 @@ def _classes(classes: list[dict[str, Any]]) -> Table:
 
 
 def _scales(scales: Mapping[int, Mapping[str, float]]) -> Table:
-    """Blocks down, positions across."""
+    """List blocks down, positions across."""
     positions = list(dict.fromkeys(position for row in scales.values() for position in row))
     table = _table("learned scales, block x position")
     table.add_column("block", justify="right")
     for position in positions:
         table.add_column(position, justify="right")
     for block, row in scales.items():
-        table.add_row(str(block), *(f"{row[each]:.2f}" if each in row else "" for each in positions))
+        table.add_row(str(block), *(f"{row[position]:.2f}" if position in row else "" for position in positions))
     return table
 
 

@@ -1,4 +1,4 @@
-"""What this machine has and how fast it is: versions, device, threads, bfloat16, room, weights."""
+"""Report what this machine offers: versions, device, threads, bfloat16, free space, weights."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from rsft.utils.download import weights_folder
+from rsft.utils.download import weights_dir
 
 Status = Literal["ok", "warn", "fail"]
 
 PACKAGES = ("rsft", "torch", "torchvision", "torchgeo", "timm", "rasterio", "albumentations", "lightning")
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-ROOM_WANTED = 2e9
-"""Bytes of disk and of memory below which a job is likely to fail."""
+MIN_FREE_BYTES = 2e9
+"""Free bytes of disk and memory below which a job is likely to fail."""
 
 
 @dataclass(frozen=True)
-class Check:
-    """One thing looked at; `hint` says what it means or what to do about it."""
+class EnvironmentCheck:
+    """One checked property; `hint` says what it means or what to do."""
 
     name: str
     value: str
@@ -31,97 +31,105 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Everything looked at, in the order to show it."""
+class EnvironmentReport:
+    """All checks, in the order of display."""
 
-    rows: tuple[Check, ...]
+    rows: tuple[EnvironmentCheck, ...]
 
 
-def examine() -> Report:
-    """Look at the machine, in a few seconds."""
-    rows = [Check("Python", platform.python_version()), *map(_version, PACKAGES), _gdal()]
+def environment_report() -> EnvironmentReport:
+    """Check this machine. Takes a few seconds.
+
+    Returns:
+        One row per check.
+    """
+    rows = [EnvironmentCheck("Python", platform.python_version()), *map(_version, PACKAGES), _gdal()]
     if not any(row.name == "torch" and row.status == "fail" for row in rows):
         rows += [_device(), _threads(), _load(), _bf16()]
-    rows.append(_room("memory", _available_memory()))
-    for name, folder in (("disk, here", Path.cwd()), ("disk, weights", weights_folder())):
+    rows.append(_free_space("memory", _available_memory()))
+    for name, folder in (("disk, working directory", Path.cwd()), ("disk, weights", weights_dir())):
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        rows.append(_room(name, shutil.disk_usage(existing).free))
+        rows.append(_free_space(name, shutil.disk_usage(existing).free))
     rows += [_shipped_weights(), _other_weights()]
-    return Report(tuple(rows))
+    return EnvironmentReport(tuple(rows))
 
 
-def _version(package: str) -> Check:
+def _version(package: str) -> EnvironmentCheck:
     try:
-        return Check(package, metadata.version(package))
+        return EnvironmentCheck(package, metadata.version(package))
     except metadata.PackageNotFoundError:
-        return Check(package, "not installed", "fail", f"pip install {package}")
+        return EnvironmentCheck(package, "not installed", "fail", f"pip install {package}")
 
 
-def _gdal() -> Check:
+def _gdal() -> EnvironmentCheck:
     try:
         import rasterio
     except ImportError as error:
-        return Check("GDAL", "rasterio cannot be imported", "fail", str(error))
-    return Check("GDAL", rasterio.__gdal_version__)
+        return EnvironmentCheck("GDAL", "rasterio cannot be imported", "fail", str(error))
+    return EnvironmentCheck("GDAL", rasterio.__gdal_version__)
 
 
-def _device() -> Check:
+def _device() -> EnvironmentCheck:
     import torch
 
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-        return Check("device", f"cuda ({names})")
-    return Check("device", f"cpu ({platform.machine()})", hint="no GPU that torch can use")
+        return EnvironmentCheck("device", f"cuda ({names})")
+    return EnvironmentCheck("device", f"cpu ({platform.machine()})", hint="torch sees no GPU")
 
 
-def _threads() -> Check:
+def _threads() -> EnvironmentCheck:
     import torch
 
     used, usable = torch.get_num_threads(), _cores()
     value = f"{used} on {usable} cores"
     if used > usable:
-        return Check("threads", value, "warn", f"more threads than cores are slower: set OMP_NUM_THREADS={usable}")
-    return Check("threads", value, hint="OMP_NUM_THREADS holds them down" if used < usable else "")
+        return EnvironmentCheck(
+            "threads", value, "warn", f"more threads than cores are slow: set OMP_NUM_THREADS={usable}"
+        )
+    return EnvironmentCheck("threads", value, hint="OMP_NUM_THREADS limits them" if used < usable else "")
 
 
-def _load() -> Check:
+def _load() -> EnvironmentCheck:
     load = os.getloadavg()[0]
     if load > _cores() + 0.5:
-        return Check("load", f"{load:.1f}", "warn", "the machine is busy: speeds measured now say little")
-    return Check("load", f"{load:.1f}")
+        return EnvironmentCheck("load", f"{load:.1f}", "warn", "the machine is busy: measured speeds are unreliable")
+    return EnvironmentCheck("load", f"{load:.1f}")
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _bf16() -> Check:
-    """float32 against bfloat16 where a vision transformer spends its time: a matrix product, and a step of its MLP."""
+def _bf16() -> EnvironmentCheck:
+    """Compare float32 with bfloat16 on a matrix product and on a training step of an MLP."""
     import torch
 
-    from rsft.utils.precision_benchmark import PAYS, product_speed, step_speed
+    from rsft.utils.precision_benchmark import MIN_SPEEDUP, matmul_speedup, training_step_speedup
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    product, training = (measure(device, torch.bfloat16) for measure in (product_speed, step_speed))
+    product, training = (measure(device, torch.bfloat16) for measure in (matmul_speedup, training_step_speedup))
     value = f"matrix product x {product:.2g}, training step x {training:.2g} as fast as in float32"
-    if training > PAYS:
-        return Check("bfloat16", value, hint="use train.precision=bf16, or auto")
+    if training > MIN_SPEEDUP:
+        return EnvironmentCheck("bfloat16", value, hint="use train.precision=bf16, or auto")
     slow = training < 0.8
-    return Check(
-        "bfloat16", value, "warn" if slow else "ok", "keep train.precision=32" + ", bf16 is slower here" * slow
+    return EnvironmentCheck(
+        "bfloat16", value, "warn" if slow else "ok", "keep train.precision=fp32" + ", bf16 is slower here" * slow
     )
 
 
-def _room(name: str, free: float | None) -> Check:
+def _free_space(name: str, free: float | None) -> EnvironmentCheck:
     if free is None:
-        return Check(name, "unknown", hint="this system does not tell")
-    if free < ROOM_WANTED:
-        return Check(name, f"{free / 1e9:.1f} GB free", "warn", f"a job may want {ROOM_WANTED / 1e9:g} GB")
-    return Check(name, f"{free / 1e9:.1f} GB free")
+        return EnvironmentCheck(name, "unknown", hint="this system does not report it")
+    if free < MIN_FREE_BYTES:
+        return EnvironmentCheck(
+            name, f"{free / 1e9:.1f} GB free", "warn", f"a job may need {MIN_FREE_BYTES / 1e9:g} GB"
+        )
+    return EnvironmentCheck(name, f"{free / 1e9:.1f} GB free")
 
 
 def _available_memory() -> float | None:
-    """Bytes, counting what the file cache would give back; None where there is no /proc."""
+    """Return the available bytes, including reclaimable file cache; None without /proc."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None
@@ -129,17 +137,17 @@ def _available_memory() -> float | None:
     return float(fields["MemAvailable"].split()[0]) * 1024
 
 
-def _shipped_weights() -> Check:
+def _shipped_weights() -> EnvironmentCheck:
     files = _list_files(Path(__file__).parents[1] / "backbones" / "pretrained")
     if not files:
-        return Check("weights, shipped", "none", "fail", "install rsft anew")
-    return Check("weights, shipped", files)
+        return EnvironmentCheck("weights, shipped", "none", "fail", "reinstall rsft")
+    return EnvironmentCheck("weights, shipped", files)
 
 
-def _other_weights() -> Check:
-    folder = weights_folder()
-    return Check(
-        "weights, others", f"{folder}: {_list_files(folder) or 'none'}", hint="RSFT_WEIGHTS names another folder"
+def _other_weights() -> EnvironmentCheck:
+    folder = weights_dir()
+    return EnvironmentCheck(
+        "weights, others", f"{folder}: {_list_files(folder) or 'none'}", hint="set RSFT_WEIGHTS to use another folder"
     )
 
 

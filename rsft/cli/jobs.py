@@ -1,4 +1,4 @@
-"""`rsft finetune`, `evaluate` and `doctor`."""
+"""`rsft finetune`, `rsft evaluate` and `rsft doctor`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import typer
 from rsft.cli.display.console import (
     comparison_table,
     console,
-    hushed,
+    emit_json_event,
     progress,
+    quiet_console,
     show_evaluation,
-    show_event,
     show_paths,
 )
 from rsft.cli.options import (
@@ -33,38 +33,39 @@ app = typer.Typer()
 @app.command()
 def finetune(
     recipe: Annotated[
-        str, typer.Argument(help="A recipe file, the name of a shipped one, or with --resume the folder of a run.")
+        str, typer.Argument(help="Recipe file, name of a shipped recipe, or with --resume a run folder.")
     ] = "",
     overrides: OverridesArgument = None,
     runs: RunsOption = Path("runs"),
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run: this one, or the newest unfinished one of the recipe.")
+        bool,
+        typer.Option("--resume", help="Continue a run: the given one, or the newest unfinished run of the recipe."),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the folder of the run and nothing else.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a line: what happens, as it does.")
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only print the run folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one object per line.")] = False,
+    log_every: Annotated[int, typer.Option(min=1, help="Steps between lines, in a log and with --json.")] = 50,
+    plain: Annotated[
+        bool, typer.Option("--no-report", help="Only measure accuracy: no baselines, no map, no report.")
     ] = False,
-    log_every: Annotated[int, typer.Option(min=1, help="Steps from line to line, in a log and with --json.")] = 50,
-    plain: Annotated[bool, typer.Option("--no-report", help="No baselines, map or report: accuracy alone.")] = False,
 ) -> None:
-    """Train as a recipe says, then evaluate beside two cheap baselines and write the report.
+    """Train as a recipe says, evaluate beside two simple baselines, and write the report.
 
-    Leaves RUNS/<recipe>/<number>/ with bundle/, report.html, metrics.csv and the resolved recipe. A run that was
-    stopped or killed goes on with --resume, to the same result.
+    Writes RUNS/<recipe>/<number>/ with bundle/, report.html, metrics.csv and the resolved recipe. A stopped or killed
+    run continues with --resume, with the same result.
     """
-    with hushed(quiet, as_json):
-        resolved, how = _asked(recipe, overrides or [], runs, resume)
+    with quiet_console(quiet, as_json):
+        resolved, how = _resolve_request(recipe, overrides or [], runs, resume)
 
         from rsft.cli.display.train_live import choose_display
         from rsft.evaluation.evaluate import evaluate as evaluate_bundle
         from rsft.evaluation.report.run_page import write_report
-        from rsft.training.ensemble import finetune as train
+        from rsft.training.finetune import finetune as train
 
         folder = how.pop("done", None)
         if folder is None:
             with choose_display(resolved, console, quiet=quiet, as_json=as_json, every=log_every) as display:
                 run = train(resolved, runs, display, **how)
-            if not run.writing:  # of several processes the first one goes on alone
+            if not run.is_writer:  # only the first of several processes evaluates
                 return
             folder = run.folder
         bundle, out = folder / "bundle", folder / "evaluation"
@@ -84,24 +85,24 @@ def finetune(
         show_evaluation(evaluation)
         show_paths(paths)
     if as_json:
-        show_event("done", {"run": str(folder), **{name: str(path) for name, path in paths.items()}})
+        emit_json_event("done", {"run": str(folder), **{name: str(path) for name, path in paths.items()}})
     elif quiet:
         typer.echo(folder)
 
 
-def _asked(recipe: str, overrides: list[str], runs: Path, resume: bool) -> tuple[Recipe, dict[str, Path]]:
-    """The recipe of the run that is asked for, and how `finetune` is told of the run; "done" stands for one that is."""
+def _resolve_request(recipe: str, overrides: list[str], runs: Path, resume: bool) -> tuple[Recipe, dict[str, Path]]:
+    """Return the recipe of the requested run and keyword arguments for training; "done" holds a finished run."""
     from rsft.recipe.library import find_recipe
     from rsft.recipe.load import load_recipe
-    from rsft.training.runs.reader import take_up
+    from rsft.training.runs.reader import resolve_resume
 
     if resume:
         if "=" in recipe:
             recipe, overrides = "", [recipe, *overrides]
-        run, resolved = take_up(recipe or None, runs, overrides)
+        run, resolved = resolve_resume(recipe or None, runs, overrides)
         return resolved, {"done" if run.status == "done" else "resume": run.folder}
     if not recipe:
-        raise RequestError("Missing argument RECIPE", fix="`rsft recipes ls` lists those that come with rsft")
+        raise RequestError("Missing argument RECIPE", hint="list the shipped recipes with `rsft recipes ls`")
     source = find_recipe(recipe)
     return load_recipe(source, overrides), {"source": source}
 
@@ -109,17 +110,17 @@ def _asked(recipe: str, overrides: list[str], runs: Path, resume: bool) -> tuple
 @app.command()
 def evaluate(
     bundle: BundleArgument,
-    data: Annotated[Path, typer.Argument(help="A folder that `rsft prepare` made, with the bundle's classes.")],
-    split: Annotated[str | None, typer.Option(help="train, val or test; the recipe's choice if left out.")] = None,
+    data: Annotated[Path, typer.Argument(help="Chip store with the classes of the bundle.")],
+    split: Annotated[str | None, typer.Option(help="Split: train, val or test (default: the recipe's).")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json and predictions.parquet.")] = Path(
         "evaluation"
     ),
     compare: Annotated[
-        Path | None, typer.Option(help="Another run, or what `evaluate` wrote of it: the difference, chip by chip.")
+        Path | None, typer.Option(help="Run folder, or output of `rsft evaluate`, for a paired comparison.")
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Measure a bundle on labelled chips, beside k-nearest neighbours on frozen features and on 16 x 16 pixels."""
+    """Measure a bundle on labeled chips, beside k-nearest neighbors on frozen features and on 16 x 16 pixels."""
     import json
 
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle
@@ -138,15 +139,15 @@ def evaluate(
 
 @app.command()
 def doctor() -> None:
-    """What rsft runs on here: versions, device, threads, speed in bfloat16, free disk and memory, weights."""
+    """Report what rsft runs on: versions, device, threads, speed in bfloat16, free disk and memory, weights."""
     from rich.table import Table
 
-    from rsft.cli.environment_report import examine
+    from rsft.cli.environment_report import environment_report
 
     with console.status("measuring"):
-        report = examine()
+        report = environment_report()
     marks = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]fail[/red]"}
-    table = Table("", "what", "found", "hint", box=None, pad_edge=False)
+    table = Table("", "check", "value", "hint", box=None, pad_edge=False)
     for row in report.rows:
         table.add_row(marks[row.status], row.name, row.value, row.hint)
     console.print(table)

@@ -1,4 +1,4 @@
-"""`rsft recipes`: list, show, copy and check."""
+"""`rsft recipes`: list, show, copy and check recipes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=Tr
 
 @app.command("ls")
 def recipes_ls(word: WordArgument = "") -> None:
-    """The recipes that come with rsft, by transfer; a word narrows the list."""
+    """List the shipped recipes by transfer."""
     from itertools import groupby
 
     from rich.padding import Padding
@@ -24,18 +24,18 @@ def recipes_ls(word: WordArgument = "") -> None:
     from rsft.errors import RequestError
     from rsft.recipe.library import list_recipes
 
-    entries = [entry for entry in list_recipes() if entry.tells(word)]
+    entries = [entry for entry in list_recipes() if entry.matches(word)]
     if not entries:
-        raise RequestError("no recipe tells this of itself", word, "leave the word out to see them all")
+        raise RequestError("no recipe contains this word", word, "leave the word out to list all recipes")
     width = max(len(entry.name) for entry in entries)
     for group, members in groupby(entries, key=lambda entry: entry.group):
         console.print(group, markup=False)
         table = Table.grid(padding=(0, 2))
         table.add_column(width=width, style="bold")
         for entry in members:
-            table.add_row(entry.name, entry.what)
+            table.add_row(entry.name, entry.subtitle)
         console.print(Padding(table, (0, 0, 1, 2)))
-    console.print(f"[dim]{len(entries)} recipes; rsft recipes show NAME prints one, with its commands[/dim]")
+    console.print(f"[dim]{len(entries)} recipes; `rsft recipes show NAME` prints one with its commands[/dim]")
 
 
 @app.command("show")
@@ -49,8 +49,10 @@ def recipes_show(recipe: RecipeArgument) -> None:
 
 
 @app.command("cp")
-def recipes_cp(recipe: RecipeArgument, target: Annotated[Path, typer.Argument(help="File to make.")]) -> None:
-    """Copy a recipe, to change it."""
+def recipes_cp(
+    recipe: RecipeArgument, target: Annotated[Path, typer.Argument(help="New file, or a folder for it.")]
+) -> None:
+    """Copy a shipped recipe, to edit it."""
     from rsft.errors import RequestError
     from rsft.recipe.library import find_recipe
     from rsft.utils.atomic_files import write_bytes
@@ -58,14 +60,14 @@ def recipes_cp(recipe: RecipeArgument, target: Annotated[Path, typer.Argument(he
     source = find_recipe(recipe)
     target = target / source.name if target.is_dir() else target
     if target.exists():
-        raise RequestError("there is a file already", target, "name another one")
+        raise RequestError("the file exists already", target, "choose another name")
     write_bytes(target, source.read_bytes())
     console.print(f"{target}")
 
 
 @app.command("validate")
 def recipes_validate(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
-    """Check a recipe, with all its faults at once, and print it with every default filled in."""
+    """Check a recipe, report all faults at once, and print it with all defaults."""
     from rich.syntax import Syntax
 
     from rsft.recipe.library import find_recipe

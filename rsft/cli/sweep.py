@@ -16,49 +16,53 @@ app = typer.Typer()
 @app.command("sweep")
 def sweep(
     file: Annotated[
-        str | None, typer.Argument(help="A sweep file, or the name of a shipped one; lists those if left out.")
+        str | None, typer.Argument(help="Sweep file, or name of a shipped sweep (default: list the shipped sweeps).")
     ] = None,
     overrides: OverridesArgument = None,
     runs: RunsOption = Path("runs"),
-    report: Annotated[bool, typer.Option("--report", help="Run nothing: write table and heat maps anew.")] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Run the trials that failed again.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Run nothing; write the table and the heat maps again.")
+    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Run failed trials again.")] = False,
     address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster, such as auto; this machine if left out.")
+        str | None, typer.Option(help="Address of a Ray cluster, such as auto (default: this machine).")
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Trials at once, at most.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Maximum number of parallel trials.")] = None,
 ) -> None:
-    """Search over the keys of a recipe on Ray Tune; the same command goes on where it was stopped.
+    """Run a recipe with many settings on Ray Tune. The same command resumes a stopped sweep.
 
-    Leaves RUNS/sweeps/<name>/ with a folder a trial, results.parquet, results.md and the heat maps.
+    Writes RUNS/sweeps/<name>/ with one folder per trial, results.parquet, results.md and heat maps.
     """
     if file is None:
         _show_shipped()
         return
-    from rsft.cli.display.sweep_live import Board, describe
+    from rsft.cli.display.sweep_live import SweepDisplay, describe_keys
     from rsft.recipe.library import find_sweep
     from rsft.sweep.job import SweepFolder, run_sweep
-    from rsft.sweep.results import as_text
+    from rsft.sweep.results import format_measure
     from rsft.sweep.schema import read_sweep
     from rsft.sweep.trials import list_trials
 
     path = find_sweep(file)
-    wanted, document = read_sweep(path, overrides or [])
-    folder = SweepFolder(runs / "sweeps" / path.stem, wanted, list_trials(wanted, document))
+    settings, document = read_sweep(path, overrides or [])
+    folder = SweepFolder(runs / "sweeps" / path.stem, settings, list_trials(settings, document))
     stopped = False
     if not report:
         try:
-            with Board(wanted, folder.planned, folder.finished(retry), console) as board:
+            with SweepDisplay(settings, folder.planned, folder.finished(retry), console) as board:
                 run_sweep(folder, board, address=address, jobs=jobs, retry=retry)
         except KeyboardInterrupt:
             stopped = True
     results = folder.report()
     for outcome in results.failed:
-        console.print(f"failed  {describe(outcome.keys)}  {outcome.reason}", soft_wrap=True, markup=False)
+        console.print(f"failed  {describe_keys(outcome.keys)}  {outcome.reason}", soft_wrap=True, markup=False)
     if results.best is not None:
-        value = as_text(wanted.metric, results.best.metrics[wanted.metric])
-        console.print(f"best  {describe(results.best.keys)}  {wanted.metric} {value}", soft_wrap=True, markup=False)
-    if results.left:
-        console.print(f"{results.left} of {folder.planned} trials are left: the same command goes on")
+        value = format_measure(settings.metric, results.best.metrics[settings.metric])
+        console.print(
+            f"best  {describe_keys(results.best.keys)}  {settings.metric} {value}", soft_wrap=True, markup=False
+        )
+    if results.remaining:
+        console.print(f"{results.remaining} of {folder.planned} trials remain: run the same command to continue")
     show_paths(results.paths)
     if stopped:
         raise typer.Exit(130)
@@ -73,4 +77,4 @@ def _show_shipped() -> None:
     for entry in list_sweeps():
         table.add_row(f"[bold]{entry.name}[/bold]", entry.title)
     console.print(table)
-    console.print("[dim]rsft sweep NAME runs one[/dim]")
+    console.print("[dim]`rsft sweep NAME` runs one[/dim]")

@@ -77,7 +77,7 @@ def test_killed_worker(archive):
         assert len(frame) == 441 and not frame.duplicated(["row", "col"]).any()
     (folder / "in/d.tif").unlink()
     again = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    assert "scenes: 2 skipped;" in again.stdout and "2 were done before" in again.stdout
+    assert "scenes: 2 skipped;" in again.stdout and "2 were skipped: the folder already holds" in again.stdout
 
 
 def test_options_that_need_ray(rsft, run, tmp_path):

@@ -6,9 +6,9 @@ from rsft.models.bundle.bundle import Bundle
 
 def test_show(rsft, run):
     code, printed = rsft("bundle", "show", run)
-    assert code == 0 and "the whole chip, brought to 32 x 32 pixels" in printed
+    assert code == 0 and "the whole chip, resized to 32 x 32 pixels" in printed
     digest = Bundle.load(run).sha256
-    assert digest in printed and "% of 18 chips of val" in printed
+    assert digest in printed and "% on 18 chips of val" in printed
     rows = [line.split() for line in printed.splitlines()]
     assert ["slanted", "tail", "4"] in rows and ["block", "q", "k", "v", "out", "mlp1", "mlp2"] in rows
     code, printed = rsft("bundle", "show", run, "--json")
@@ -18,7 +18,7 @@ def test_show(rsft, run):
 def test_verify(rsft, run, tmp_path):
     digest = Bundle.load(run).sha256
     code, printed = rsft("bundle", "verify", run, "--sha256", digest)
-    assert code == 0 and printed.count("good") == 5 and f"sha256 {digest}" in printed
+    assert code == 0 and printed.count("ok     ") == 5 and f"sha256 {digest}" in printed
     assert rsft("bundle", "verify", run, "--sha256", "beef")[0] == 1
     folder = shutil.copytree(run / "bundle", tmp_path / "bundle")
     (folder / "notes.txt").touch()
@@ -31,7 +31,7 @@ def test_verify(rsft, run, tmp_path):
 
 
 def test_diff(rsft, run, tmp_path):
-    assert rsft("bundle", "diff", run, run)[1].strip() == "the same bundle"
+    assert rsft("bundle", "diff", run, run)[1].strip() == "the bundles are identical"
     bundle = Bundle.load(run)
     tensors = {key: tensor + 1 for key, tensor in bundle.tensors.items()}
     other = tmp_path / "other"

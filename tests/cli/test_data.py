@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rsft.cli import main
-from rsft.data.chips.builder import Plan, Record, build_store
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
 from rsft.types import Pixels
 
 Command = Callable[..., tuple[int, str]]
@@ -27,11 +27,11 @@ def root(tmp_path: Path) -> Path:
     labels = tmp_path / "1.txt"
     facts = {"source": "SRSDD", "spacing_m": 1.5, "mmsi": "9", "box": [1.0, 2.5] * 4}
     records = [
-        Record("L1_1", "train", "渔船", labels, partial(cut, 0, "uint8", 10), facts=facts),
-        Record("L1_2", "train", "b", labels, partial(cut, 100, "uint16", 12), facts={"source": "[b]"}),
-        Record("L1_3", "test", "b", labels, partial(cut, -9, "float32", 8), facts={"unit": "db"}),
+        ChipRecord("L1_1", "train", "渔船", labels, partial(cut, 0, "uint8", 10), extra_columns=facts),
+        ChipRecord("L1_2", "train", "b", labels, partial(cut, 100, "uint16", 12), extra_columns={"source": "[b]"}),
+        ChipRecord("L1_3", "test", "b", labels, partial(cut, -9, "float32", 8), extra_columns={"unit": "db"}),
     ]
-    return build_store(tmp_path / "my data", records, Plan("x", ("b", "渔船"), "x")).root
+    return build_store(tmp_path / "my data", records, StoreDescription("x", ("b", "渔船"), "x")).root
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_show(rsft: Command, root: Path) -> None:
     assert words["box"] == "1 2.5 1 2.5 1 2.5 1 2.5" and "incidence_deg" not in words
     assert rsft("show", root, "chips/test/b/L1_3.tif")[0] == 0
     code, printed = rsft("show", root, "L9")
-    assert code == 2 and "no chip called L9" in printed
+    assert code == 2 and "has no chip L9" in printed
 
 
 def test_stats(rsft: Command, root: Path) -> None:
@@ -84,8 +84,8 @@ def test_contact_sheet(rsft: Command, root: Path, tmp_path: Path) -> None:
     ("options", "told"),
     [
         (["--class", "x"], "choose one of b, 渔船"),
-        (["--split", "dev"], "no split called dev"),
-        (["--class", "渔船", "--split", "val"], "no chip is both"),
+        (["--split", "dev"], "dev is not a split"),
+        (["--class", "渔船", "--split", "val"], "no chip has both"),
     ],
 )
 def test_a_sheet_of_nothing(rsft: Command, root: Path, tmp_path: Path, options: list[str], told: str) -> None:

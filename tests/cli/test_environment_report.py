@@ -17,7 +17,7 @@ def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "satmae" / "large.pth").write_bytes(b"0" * 1_500_000)
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
     start = time.perf_counter()
-    rows = {row.name: row for row in environment_report.examine().rows}
+    rows = {row.name: row for row in environment_report.environment_report().rows}
     assert time.perf_counter() - start < 10
     assert rows["torch"].value == torch.__version__
     assert rows["threads"].value.startswith(f"{torch.get_num_threads()} on ")
@@ -32,13 +32,13 @@ def test_missing_package_and_little_room(monkeypatch: pytest.MonkeyPatch) -> Non
         raise metadata.PackageNotFoundError(package)
 
     monkeypatch.setattr(metadata, "version", absent)
-    monkeypatch.setattr(environment_report, "ROOM_WANTED", 1e30)
-    rows = {row.name: row for row in environment_report.examine().rows}
+    monkeypatch.setattr(environment_report, "MIN_FREE_BYTES", 1e30)
+    rows = {row.name: row for row in environment_report.environment_report().rows}
     assert (rows["torch"].status, rows["torch"].hint) == ("fail", "pip install torch")
     assert "bfloat16" not in rows
-    assert rows["disk, here"].status == "warn"
+    assert rows["disk, working directory"].status == "warn"
 
 
 @pytest.mark.parametrize(("free", "value"), [(None, "unknown"), (3.21e9, "3.2 GB free")])
 def test_room(free: float | None, value: str) -> None:
-    assert environment_report._room("memory", free).value == value
+    assert environment_report._free_space("memory", free).value == value

@@ -8,7 +8,7 @@ import time
 import pandas as pd
 import pytest
 
-from rsft.sweep.outcome import Outcome
+from rsft.sweep.outcome import TrialOutcome
 from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials
 
@@ -49,14 +49,14 @@ def test_a_report_of_what_is_done(rsft, sweep_file):
     sweep, document = read_sweep(sweep_file)
     first, second, *_ = list_trials(sweep, document)
     for trial, outcome in (
-        (first, Outcome(first.keys, "done", "", {"val_macro": 0.75, "val_tail": 0.5}, 2.0)),
-        (second, Outcome(second.keys, "failed", "the loss is nan")),
+        (first, TrialOutcome(first.keys, "done", "", {"val_macro": 0.75, "val_tail": 0.5}, 2.0)),
+        (second, TrialOutcome(second.keys, "failed", "the loss is nan")),
     ):
         folder = sweep_file.parent / "runs/sweeps/some/trials" / trial.id
         folder.mkdir(parents=True)
         outcome.save(folder)
     code, printed = rsft("sweep", sweep_file, "--report")
-    assert code == 0 and "2 of 4 trials are left" in printed
+    assert code == 0 and "2 of 4 trials remain" in printed
     assert "failed  peft.rank 1  train.lr 1e+30  the loss is nan" in printed
     assert "best  peft.rank 1  train.lr 0.02  val_macro 75.0" in printed
     assert (sweep_file.parent / "runs/sweeps/some/some.png").stat().st_size > 1000

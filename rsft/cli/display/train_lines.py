@@ -1,4 +1,4 @@
-"""A run told in lines: words for a log or a dumb terminal, JSON for a program, or nothing."""
+"""Report the progress of a run in lines: text for a log, JSON for a program, or nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from rsft.cli.display.console import show_event
+from rsft.cli.display.console import emit_json_event
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
-from rsft.training.callbacks.recorder import Listener, Step
+from rsft.training.callbacks.recorder import RunListener, StepReport
 from rsft.training.runs.writer import Run
 
 COLUMNS = {
@@ -27,11 +27,11 @@ COLUMNS = {
     "val_macro": "macro",
     "val_micro": "overall",
 }
-"""What is shown of metrics.csv, and how it is called."""
+"""Columns of metrics.csv that are shown, with their headings."""
 
 
-class Display(Listener):
-    """Shows a run within a `with` block; this one shows nothing."""
+class Display(RunListener):
+    """Receives the events of a run within a `with` block. The base class shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -41,25 +41,25 @@ class Display(Listener):
 
 
 class LogLines(Display):
-    """A line each `every` steps, and one an epoch."""
+    """Prints one line every `every` steps and one line per epoch."""
 
     def __init__(self, recipe: Recipe, console: Console, every: int = 50) -> None:
         self.recipe, self.console, self.every = recipe, console, every
 
-    def started(self, run: Run, facts: dict[str, Any]) -> None:
-        """What is trained, on what."""
-        self._print(header(self.recipe, facts))
+    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
+        """Print what is trained, and on which data."""
+        self._print(describe_training(self.recipe, metadata))
 
-    def stepped(self, step: Step) -> None:
-        """Where the run is, how fast, and into what the time goes."""
+    def on_step(self, step: StepReport) -> None:
+        """Print epoch, step, loss and speed."""
         if step.done % self.every == 0:
-            place = f"epoch {step.epoch + 1}/{self.recipe.train.epochs}  step {step.step}/{step.steps}"
-            self._print(f"{place}  loss {step.loss:.3f}  {pace(step)}")
+            position = f"epoch {step.epoch + 1}/{self.recipe.train.epochs}  step {step.step}/{step.steps}"
+            self._print(f"{position}  loss {step.loss:.3f}  {describe_speed(step)}")
 
-    def epoch_ended(self, row: dict[str, float], scales: dict[Site, float]) -> None:
-        """Losses and accuracies."""
-        known = {key: name for key, name in COLUMNS.items() if not math.isnan(row[key])}
-        cells = "  ".join(f"{name} {cell(key, row[key])}" for key, name in known.items())
+    def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
+        """Print losses and accuracies."""
+        columns = {key: name for key, name in COLUMNS.items() if not math.isnan(row[key])}
+        cells = "  ".join(f"{name} {format_cell(key, row[key])}" for key, name in columns.items())
         self._print(f"{cells}  {row['images_per_s']:.0f} images/s")
 
     def _print(self, line: str) -> None:
@@ -67,35 +67,40 @@ class LogLines(Display):
 
 
 class JsonLines(Display):
-    """An object a line: the events started, step (one in `every`) and epoch; names of numbers carry their units."""
+    """Prints one JSON object per line: the events started, step (every `every` steps) and epoch. Names carry units."""
 
     def __init__(self, every: int = 50) -> None:
         self.every = every
 
-    def started(self, run: Run, facts: dict[str, Any]) -> None:
-        """With all of run.json."""
-        show_event("started", {"run": str(run.folder), **facts})
+    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
+        """Print the event "started" with the content of run.json."""
+        emit_json_event("started", {"run": str(run.folder), **metadata})
 
-    def stepped(self, step: Step) -> None:
-        """With every field of `Step`."""
+    def on_step(self, step: StepReport) -> None:
+        """Print the event "step" with all fields of the report."""
         if step.done % self.every == 0:
-            show_event("step", asdict(step))
+            emit_json_event("step", asdict(step))
 
-    def epoch_ended(self, row: dict[str, float], scales: dict[Site, float]) -> None:
-        """With the row of metrics.csv, and the modulator's values by site."""
-        show_event("epoch", {**row, "modulator": {str(site): value for site, value in scales.items()}})
+    def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
+        """Print the event "epoch" with the row of metrics.csv and the scales by site."""
+        emit_json_event("epoch", {**row, "modulator": {str(site): value for site, value in scales.items()}})
 
 
-def header(recipe: Recipe, facts: Mapping[str, Any]) -> str:
-    """What is trained, on what."""
+def describe_training(recipe: Recipe, metadata: Mapping[str, Any]) -> str:
+    """Return what is trained, and on which data, in one line.
+
+    Args:
+        recipe: the recipe of the run.
+        metadata: the content of run.json.
+    """
     modulated = " with a modulator (MetaPEFT)" if recipe.meta is not None else ""
-    trained = f"{facts['trained_parameters']:,} of {facts['total_parameters']:,} parameters trained"
-    chips = f"{facts['train_chips']:,} training chips  on {facts['device']}"
+    trained = f"{metadata['trained_parameters']:,} of {metadata['total_parameters']:,} parameters trained"
+    chips = f"{metadata['train_chips']:,} training chips  on {metadata['device']}"
     return f"{recipe.name}  {recipe.backbone.name}  {recipe.peft.title}{modulated}  {trained}  {chips}"
 
 
-def pace(step: Step) -> str:
-    """Speed, what a step's time goes into, memory, and the time that is left."""
+def describe_speed(step: StepReport) -> str:
+    """Return speed, the parts of a step's time, memory, and remaining time in one line."""
     whole = step.data_s + step.inner_s + step.outer_s
     parts = f"{1000 * step.data_s:.0f} data + {1000 * step.inner_s:.0f} inner"
     parts += f" + {1000 * step.outer_s:.0f} outer" if step.outer_s else ""
@@ -105,8 +110,13 @@ def pace(step: Step) -> str:
     return f"{step.images_per_s:.0f} images/s  {1000 * whole:.0f} ms/step ({parts})  {memory}  {left} left"
 
 
-def cell(key: str, value: float) -> str:
-    """A number of metrics.csv as it is shown: epochs from 1, accuracies in %."""
+def format_cell(key: str, value: float) -> str:
+    """Return a value of metrics.csv as shown: epochs from 1, accuracies in %.
+
+    Args:
+        key: column of metrics.csv.
+        value: value in that column.
+    """
     if key == "epoch":
         return str(int(value) + 1)
     if math.isnan(value):

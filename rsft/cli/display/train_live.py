@@ -1,4 +1,4 @@
-"""The live display of a fine-tuning run: a bar, the last epochs, the modulator's extremes."""
+"""Live display of a fine-tuning run: progress bar, last epochs, largest and smallest scales."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from rsft.cli.display.train_lines import COLUMNS, Display, JsonLines, LogLines, cell, header, pace
+from rsft.cli.display.train_lines import (
+    COLUMNS,
+    Display,
+    JsonLines,
+    LogLines,
+    describe_speed,
+    describe_training,
+    format_cell,
+)
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
-from rsft.training.callbacks.recorder import Step
-from rsft.training.distributed.collectives import writes
+from rsft.training.callbacks.recorder import StepReport
+from rsft.training.distributed.collectives import is_rank_zero
 from rsft.training.runs.writer import Run
 
 EPOCHS_SHOWN = 8
@@ -23,11 +31,20 @@ EXTREMES_SHOWN = 3
 
 
 def choose_display(recipe: Recipe, console: Console, *, quiet: bool, as_json: bool, every: int) -> Display:
-    """Lines where the console is no terminal that can be redrawn, else the live display; or as the flags say.
+    """Return the display of a run.
 
-    Of several processes one speaks.
+    Args:
+        recipe: the recipe of the run.
+        console: where to print.
+        quiet: show nothing.
+        as_json: print JSON lines.
+        every: steps between lines.
+
+    Returns:
+        The live display on a terminal that can be redrawn, else log lines. Only the first of several processes shows
+        anything.
     """
-    if quiet or not writes():
+    if quiet or not is_rank_zero():
         return Display()
     if as_json:
         return JsonLines(every)
@@ -36,14 +53,14 @@ def choose_display(recipe: Recipe, console: Console, *, quiet: bool, as_json: bo
 
 
 class LiveDisplay(Display):
-    """Redrawn in place, in a terminal."""
+    """Display that is redrawn in place in a terminal."""
 
     def __init__(self, recipe: Recipe, console: Console) -> None:
         self.recipe = recipe
         self.rows: list[dict[str, float]] = []
         self.scales: dict[Site, float] = {}
-        self.facts: dict[str, Any] = {}
-        self.pace = ""
+        self.metadata: dict[str, Any] = {}
+        self.speed_line = ""
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=40),
@@ -61,18 +78,24 @@ class LiveDisplay(Display):
         self.bar.update(self.task, visible=False)
         self.live.stop()
 
-    def reading(self, done: int, total: int, what: str) -> None:
-        """Chips are being read."""
+    def on_progress(self, done: int, total: int, what: str) -> None:
+        """Update the bar while chips are read.
+
+        Args:
+            done: chips read.
+            total: all chips.
+            task: what is read.
+        """
         self.bar.update(self.task, description=what, completed=done, total=total, note=f"{done:,}/{total:,}")
 
-    def started(self, run: Run, facts: dict[str, Any]) -> None:
-        """Training begins."""
-        self.facts = facts
+    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
+        """Reset the bar when training begins."""
+        self.metadata = metadata
         self.bar.update(self.task, completed=0, total=None, note="")
 
-    def stepped(self, step: Step) -> None:
-        """A step is done."""
-        self.pace = pace(step)
+    def on_step(self, step: StepReport) -> None:
+        """Update bar, loss and speed."""
+        self.speed_line = describe_speed(step)
         self.bar.update(
             self.task,
             description=f"epoch {step.epoch + 1}/{self.recipe.train.epochs}",
@@ -81,14 +104,14 @@ class LiveDisplay(Display):
             note=f"loss {step.loss:.3f}",
         )
 
-    def epoch_ended(self, row: dict[str, float], scales: dict[Site, float]) -> None:
-        """An epoch is done."""
+    def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
+        """Add a row to the table, and update the scales."""
         self.rows.append(row)
         self.scales = scales
 
     def _render(self) -> Group:
-        parts: list[Any] = [Text(header(self.recipe, self.facts))] if self.facts else []
-        parts += [self.bar, Text(self.pace)] if self.pace else [self.bar]
+        parts: list[Any] = [Text(describe_training(self.recipe, self.metadata))] if self.metadata else []
+        parts += [self.bar, Text(self.speed_line)] if self.speed_line else [self.bar]
         if self.rows:
             parts.append(self._table())
         if self.scales:
@@ -101,13 +124,13 @@ class LiveDisplay(Display):
         for name in shown.values():
             table.add_column(name, justify="right")
         for row in self.rows[-EPOCHS_SHOWN:]:
-            table.add_row(*(cell(key, row[key]) for key in shown))
+            table.add_row(*(format_cell(key, row[key]) for key in shown))
         return table
 
     def _modulator(self) -> Text:
         ranked = sorted(self.scales.items(), key=lambda item: item[1])
         strongest, weakest = ranked[: -EXTREMES_SHOWN - 1 : -1], ranked[:EXTREMES_SHOWN]
-        told = (
+        extremes = (
             ", ".join(f"{site.block}.{site.position} {value:.2f}" for site, value in s) for s in (strongest, weakest)
         )
-        return Text("modulator  strongest {}  weakest {}".format(*told), style="magenta")
+        return Text("scales  largest {}  smallest {}".format(*extremes), style="magenta")

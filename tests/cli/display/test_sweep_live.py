@@ -50,7 +50,7 @@ def test_a_table_in_a_terminal_best_first(board):
         rendered = Console(file=io.StringIO(), width=100)
         rendered.print(shown._render())
     title, _, running, best, other = rendered.file.getvalue().splitlines()
-    assert title == "2 of 4 trials are over"
+    assert title == "2 of 4 trials have ended"
     assert running.split()[:4] == ["4", "0.5", "3", "50.0"] and "running" in running
     assert best.split() == ["2", "1.0", "75.5", "61", "s"] and other.split() == ["2", "0.5", "25.0", "61", "s"]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from rsft.cli.display.train_lines import JsonLines, LogLines, pace
+from rsft.cli.display.train_lines import JsonLines, LogLines, describe_speed
 from rsft.peft import Site
 from rsft.recipe.load import load_recipe
 from rsft.training.runs.writer import Run
@@ -17,10 +17,10 @@ from tests.helpers.event_lines import FACTS, ROW, STEP
 def log(recipe_file):
     def lines(*overrides):
         told = LogLines(load_recipe(recipe_file, overrides), Console(file=io.StringIO(), width=60), every=5)
-        told.started(None, FACTS)
+        told.on_start(None, FACTS)
         for done in range(1, 6):
-            told.stepped(replace(STEP, step=done, done=done))
-        told.epoch_ended(ROW, {})
+            told.on_step(replace(STEP, step=done, done=done))
+        told.on_epoch_end(ROW, {})
         return told.console.file.getvalue().splitlines()
 
     return lines
@@ -44,16 +44,16 @@ def test_the_method_is_named(log):
 
 
 def test_pace_of_plain_peft_on_a_gpu():
-    told = pace(replace(STEP, outer_s=0.0, gpu_mb=1500.0, left_s=86400.0))
+    told = describe_speed(replace(STEP, outer_s=0.0, gpu_mb=1500.0, left_s=86400.0))
     assert told == "30 images/s  210 ms/step (10 data + 200 inner)  0.8 GB + 1.5 GB of the GPU  1 day, 0:00:00 left"
 
 
 def test_json_has_null_where_there_is_no_number(capsys, tmp_path):
     told = JsonLines(every=5)
-    told.started(Run(tmp_path), FACTS)
-    told.stepped(replace(STEP, done=4))
-    told.stepped(STEP)
-    told.epoch_ended(ROW | {"val_loss": math.inf}, {Site(3, "q"): 1.25})
+    told.on_start(Run(tmp_path), FACTS)
+    told.on_step(replace(STEP, done=4))
+    told.on_step(STEP)
+    told.on_epoch_end(ROW | {"val_loss": math.inf}, {Site(3, "q"): 1.25})
     started, step, epoch = map(json.loads, capsys.readouterr().out.splitlines())
     assert started == {"event": "started", "run": str(tmp_path), **FACTS}
     assert step["event"] == "step" and step["inner_s"] == 0.2 and step["gpu_mb"] is None

@@ -18,15 +18,15 @@ def test_terminal_shows_bar_table_and_modulator(recipe_file):
     shown = LiveDisplay(load_recipe(recipe_file), console(force_terminal=True))
     scales = {Site(block, "q"): 0.5 + block / 10 for block in range(8)}
     with shown:
-        shown.started(None, FACTS)
-        shown.stepped(STEP)
-        shown.epoch_ended(ROW, scales)
+        shown.on_start(None, FACTS)
+        shown.on_step(STEP)
+        shown.on_epoch_end(ROW, scales)
         shown.live.refresh()
     text = shown.live.console.file.getvalue()
     assert "LoRA with a modulator" in text
     assert "30 images/s  260 ms/step (10 data + 200 inner + 50 outer)  0.8 GB  0:01:15 left" in text
-    assert "strongest 7.q 1.20, 6.q 1.10, 5.q 1.00" in text
-    assert "weakest 0.q 0.50, 1.q 0.60, 2.q 0.70" in text
+    assert "largest 7.q 1.20, 6.q 1.10, 5.q 1.00" in text
+    assert "smallest 0.q 0.50, 1.q 0.60, 2.q 0.70" in text
 
 
 @pytest.mark.parametrize(
