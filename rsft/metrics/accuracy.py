@@ -17,8 +17,8 @@ from rsft.metrics.calibration import expected_calibration_error
 from rsft.metrics.scores import balanced_log_loss, top_k_accuracy
 from rsft.types import GROUPS
 
-Counts = NDArray[np.int64]
-Values = NDArray[np.float64]
+_Counts = NDArray[np.int64]
+_Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def summarize_accuracy(
     )
 
 
-def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int) -> Counts:
+def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int) -> _Counts:
     """Count chips by class and predicted class.
 
     Args:
@@ -155,11 +155,13 @@ def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.intege
         (C, C), rows are the true classes.
     """
     cells = labels.astype(np.int64) * n_classes + predictions
-    counts: Counts = np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
+    counts: _Counts = np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
     return counts
 
 
-def _means(hits: Counts, predicted: Counts, truth: Counts, groups: Mapping[str, Sequence[int]]) -> dict[str, Values]:
+def _means(
+    hits: _Counts, predicted: _Counts, truth: _Counts, groups: Mapping[str, Sequence[int]]
+) -> dict[str, _Values]:
     """Average over classes: hits and predicted are (C,) or (R, C), truth is (C,), the results are () or (R,)."""
     recall = _ratio(hits, truth)
     means = {
@@ -175,10 +177,10 @@ def _means(hits: Counts, predicted: Counts, truth: Counts, groups: Mapping[str, 
     return means | by_group
 
 
-def _ratio(numerator: Counts, denominator: Counts) -> Values:
+def _ratio(numerator: _Counts, denominator: _Counts) -> _Values:
     """Divide; the result is NaN where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
-    ratio: Values = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+    ratio: _Values = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
     return ratio
 
 

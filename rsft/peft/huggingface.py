@@ -29,7 +29,7 @@ from rsft.peft.modules.low_rank import LowRankLinear, LowRankModule
 from rsft.peft.modules.target_layers import find_target_layers
 from rsft.peft.sites import Site
 
-CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+_CONFIG_FILE, _WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
 _SITES = "rsft.sites"  # metadata of the weights: the rank of every site of a layer, in the order of A
@@ -72,8 +72,8 @@ def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
         sites[name] = {site.position: rank for site, rank in ranks.items()}
     config = _build_config({name: sum(ranks.values()) for name, ranks in sites.items()}, dropouts.pop())
     Path(folder).mkdir(parents=True, exist_ok=True)
-    write_tensors(Path(folder) / WEIGHTS_FILE, tensors, {"format": "pt", _SITES: json.dumps(sites)})
-    write_bytes_atomically(Path(folder) / CONFIG_FILE, json.dumps(config, indent=2).encode())
+    write_tensors(Path(folder) / _WEIGHTS_FILE, tensors, {"format": "pt", _SITES: json.dumps(sites)})
+    write_bytes_atomically(Path(folder) / _CONFIG_FILE, json.dumps(config, indent=2).encode())
 
 
 def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
@@ -92,8 +92,8 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
         FileNotFoundError: the folder has no adapter.
         ValueError: the adapter has another kind, or a layer that is no site of the network.
     """
-    config = _read_config(Path(folder) / CONFIG_FILE)
-    tensors, metadata = read_tensors(Path(folder) / WEIGHTS_FILE)
+    config = _read_config(Path(folder) / _CONFIG_FILE)
+    tensors, metadata = read_tensors(Path(folder) / _WEIGHTS_FILE)
     site_ranks = json.loads(metadata.get(_SITES, "{}"))
     layers = _sites_by_layer(vit)
     state: dict[str, Tensor] = {}

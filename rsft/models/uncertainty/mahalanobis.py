@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Features = NDArray[np.floating]
+_Features = NDArray[np.floating]
 
 
-def fit_class_means(features: Features, labels: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
+def fit_class_means(features: _Features, labels: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
     """Return the mean features of every class.
 
     Args:
@@ -26,7 +26,7 @@ def fit_class_means(features: Features, labels: NDArray[np.integer], n_classes: 
     return means
 
 
-def fit_whitening(features: Features, labels: NDArray[np.integer], means: NDArray[np.float64]) -> NDArray[np.float64]:
+def fit_whitening(features: _Features, labels: NDArray[np.integer], means: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the matrix that makes the covariance within the classes, which they share, the identity.
 
     The covariance is shrunk (Ledoit and Wolf 2004), because there may be fewer chips than features.
@@ -48,7 +48,7 @@ def fit_whitening(features: Features, labels: NDArray[np.integer], means: NDArra
 
 
 def mahalanobis_distance(
-    features: Features, means: NDArray[np.floating], whitening: NDArray[np.floating]
+    features: _Features, means: NDArray[np.floating], whitening: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     """Return the Mahalanobis distance of each chip to the nearest class mean (Lee et al. 2018, eq. 2).
 

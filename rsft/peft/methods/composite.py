@@ -75,7 +75,7 @@ class LoRAWithAdaptFormer:
 
     rank: int | Mapping[str, int] = field(default=4, metadata=keys.RANK)
     dim: int | Mapping[str, int] = field(default=4, metadata=keys.DIM)
-    positions: PositionSetting = field(default="qkvo12", metadata=keys.POSITIONS)
+    positions: PositionSetting = field(default="qkvo12", metadata=keys.POSITION_LETTERS)
     blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
     scale: ScaleSetting = field(default=1.0, metadata=keys.SCALE)
     adapter_scale: ScaleSetting = field(default=1.0, metadata=keys.ADAPTER_SCALE)

@@ -40,7 +40,7 @@ class LoRA:
     is_identity_at_init: ClassVar[bool] = True
 
     rank: int | Mapping[str, int] = field(default=4, metadata=keys.RANK)
-    positions: PositionSetting = field(default="qkvo12", metadata=keys.POSITIONS)
+    positions: PositionSetting = field(default="qkvo12", metadata=keys.POSITION_LETTERS)
     blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
     scale: ScaleSetting = field(default=1.0, metadata=keys.SCALE)
     dropout: float | Mapping[str, float] = field(default=0.0, metadata=keys.DROPOUT)
@@ -73,7 +73,7 @@ class LoTR:
     is_identity_at_init: ClassVar[bool] = True
 
     rank: int | Mapping[str, int] = field(default=4, metadata=keys.RANK)
-    positions: PositionSetting = field(default="qkvo12", metadata=keys.POSITIONS)
+    positions: PositionSetting = field(default="qkvo12", metadata=keys.POSITION_LETTERS)
     blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
     scale: ScaleSetting = field(default=1.0, metadata=keys.SCALE)
     dropout: float | Mapping[str, float] = field(default=0.0, metadata=keys.DROPOUT)
