@@ -9,6 +9,7 @@ import typer
 
 from rsft.cli.display.console import progress, show_paths, show_predictions
 from rsft.cli.options import BundleArgument, DeviceOption, OverwriteOption, band_names
+from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
 
 if TYPE_CHECKING:
@@ -128,7 +129,6 @@ def predict(
 
     Run the same command again to resume an interrupted job.
     """
-    from rsft.errors import RequestError
     from rsft.inference.detection.detector import CfarOptions
     from rsft.inference.inputs.discovery import Declaration
     from rsft.inference.predict.request import PredictionRequest
