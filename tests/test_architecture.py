@@ -41,15 +41,23 @@ def imports(tree: ast.AST, modules: set[str]) -> Iterator[str]:
             yield from (name.name for name in node.names if name.name.startswith("rsft."))
 
 
+class _ImportTime(ast.NodeTransformer):
+    """Removes what does not run at import: bodies of functions and methods, and `if TYPE_CHECKING`."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        """Remove a function."""
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        """Remove a coroutine."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        """Remove `if TYPE_CHECKING`."""
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
+
+
 def at_module_level(tree: ast.Module) -> ast.Module:
     """Return the statements that run at import: no function bodies, no `if TYPE_CHECKING`."""
-    kept = [
-        node
-        for node in tree.body
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    ]
-    return ast.Module(kept, [])
+    return ast.Module([kept for node in tree.body if (kept := _ImportTime().visit(node)) is not None], [])
 
 
 @pytest.mark.parametrize("package", PACKAGES)
