@@ -39,7 +39,7 @@ def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     table.add_column("backbone\n[dim]file[/dim]", overflow="fold")
     table.add_column("MB", justify="right", no_wrap=True)
     table.add_column("checksum", no_wrap=True)
-    table.add_column("present", no_wrap=True)
+    table.add_column("here", no_wrap=True)
     for row in rows:
         size = f"{row['bytes'] / 1e6:,.1f}" if row["bytes"] else "?"
         table.add_row(f"{row['name']}\n[dim]{row['file']}[/dim]", size, row["checksum"], "yes" if row["here"] else "-")

@@ -61,7 +61,8 @@ def test_the_list_as_json(rsft: Command, tmp_path: Path) -> None:
 def test_check_of_the_shipped_encoder(rsft: Command) -> None:
     code, printed = rsft("backbones", "check", "vit_tiny_patch8_64.simship", "--size", "32")
     assert code == 0 and "90 of 90 loaded" in printed
-    assert (
+    assert "uint8, 32 x 32" in printed and "17 tokens x 192" in printed
+    assert "images/s" in printed and "class token" in printed
         "uint8, 32 x 32" in printed
         and "17 tokens x 192" in printed
         and "images/s" in printed
