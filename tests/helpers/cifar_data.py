@@ -1,4 +1,4 @@
-"""CIFAR-100 in miniature: class folders, and the published files."""
+"""Write small copies of CIFAR-100: class folders, and the published files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_folders(root: Path, counts: dict[str, int]) -> Path:
 
 
 def write_pickles(root: Path, monkeypatch: pytest.MonkeyPatch, train: int = 200, test: int = 100) -> Path:
-    """What the University of Toronto publishes, with other sums pinned."""
+    """Write the published files with few images, and patch their checksums."""
     (root / PICKLES).mkdir(parents=True)
     sums = {}
     for name, count in {"train": train, "test": test}.items():

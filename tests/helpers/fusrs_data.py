@@ -1,4 +1,4 @@
-"""FUSAR-Ship and SRSDD trees in their published formats, of noise: any names, any size, quickly."""
+"""Write small FUSAR-Ship and SRSDD archives of noise in their published formats."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ANNOTATED = {
     "tanker": "ore-oil",
     "dredger": "Dredger",
 }
-"""The SRSDD class that the lists' class stands for."""
+"""SRSDD class of each FUSRS class."""
 
 
 def write_fusar(root: Path, names: Iterable[str], *, size: int = 16, vessels: int = 3) -> Path:
-    """A chip a name, in the folder of the category in it; `vessels` chips in a row share an MMSI."""
+    """Write one chip per name in the folder of its category; `vessels` consecutive chips share an MMSI."""
     rows = []
     for index, name in enumerate(sorted(set(names))):
         category = CATEGORIES[int(name[6:8]) - 1]
@@ -41,7 +41,7 @@ def write_fusar(root: Path, names: Iterable[str], *, size: int = 16, vessels: in
 
 
 def write_srsdd(root: Path, images: Mapping[int, Sequence[str]], *, size: int = 96) -> Path:
-    """An image with a ship for each class named; the boxes lie one below the other."""
+    """Write one image per key with a ship of each class; the boxes are below each other."""
     for folder in ("images", "labels"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for image, classes in images.items():
@@ -57,14 +57,14 @@ def write_srsdd(root: Path, images: Mapping[int, Sequence[str]], *, size: int = 
 
 
 def write_for_lists(root: Path, rows: Iterable[FUSRSListRow], classes: int) -> tuple[Path, Path]:
-    """Both trees with every name in `rows`; a ship that no row names is a fishing vessel."""
+    """Write both archives with every name in `rows`; ships that no row names are fishing vessels."""
     rows = list(rows)
     ships: dict[int, dict[int, str]] = defaultdict(dict)
     for row in rows:
         if row.image is not None:
             ships[row.image][int(row.name.split("_")[1])] = ANNOTATED[CLASSES[classes][row.label]]
     images = {
-        image: [found.get(number, "Fishing") for number in range(1, max(found) + 1)] for image, found in ships.items()
+        image: [names.get(number, "Fishing") for number in range(1, max(names) + 1)] for image, names in ships.items()
     }
     names = [row.name for row in rows if row.category is not None]
     return write_fusar(root / "FUSAR", names), write_srsdd(root / "SRSDD", images)

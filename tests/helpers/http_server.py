@@ -1,4 +1,4 @@
-"""A server on this machine that answers as servers do on bad days."""
+"""A local HTTP server that simulates faults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHA = hashlib.sha256(BODY).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves BODY; the server's attributes say how badly."""
+    """Serve BODY with the faults that the attributes of the server request."""
 
     server: Server
 
@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(BODY[start:stop])
 
     def do_HEAD(self) -> None:
-        """As Hugging Face does: the digest is told before the file's own server answers."""
+        """Redirect with the digest in a header, as Hugging Face does."""
         self.send_response(302 if "moved" in self.path else 200)
         if self.server.tag is not None and self.path != "/elsewhere":
             self.send_header("X-Linked-Etag", f'"{self.server.tag}"')
@@ -69,7 +69,7 @@ class Server(HTTPServer):
 
 @contextmanager
 def serving() -> Iterator[Server]:
-    """A server that runs; set NO_PROXY where a proxy is set."""
+    """Run a server; set NO_PROXY if a proxy is configured."""
     server = Server()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

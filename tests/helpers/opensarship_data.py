@@ -1,4 +1,4 @@
-"""A small OpenSARShip scene, as the archives have it."""
+"""Write small OpenSARShip scenes in the published layout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECORD = """\t<ship>
 
 
 def write_tiff(path: Path, pixels: np.ndarray) -> None:
-    """(B, H, W) without a georeference."""
+    """Write pixels (B, H, W) without a georeference."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count, height, width = pixels.shape
     with warnings.catch_warnings():
@@ -37,7 +37,7 @@ def write_tiff(path: Path, pixels: np.ndarray) -> None:
 def write_scene(
     root: Path, scene: str, ships: dict[str, int], end: str = r"<\ShipList>", more: str = "", seed: int = 0
 ) -> Path:
-    """`ships`: AIS ship type by class and place, such as Cargo_x3_y4."""
+    """Write a scene; `ships` maps names such as Cargo_x3_y4 to AIS ship types."""
     folder, rng = root / scene, np.random.default_rng(seed)
     bands = 2 if "SDV" in scene else 1
     records = []

@@ -1,4 +1,4 @@
-"""The archives that headers of shipped recipes name, in their published formats, of noise and small."""
+"""Write small archives of noise for every source that the header of a shipped recipe names."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ from tests.helpers.fusrs_data import write_fusar, write_srsdd
 from tests.helpers.opensarship_data import GRD, write_scene
 
 MORE = {"fusrs": ("--lists", "LISTS", "--jobs", "1"), "dota": ("--jobs", "1"), "demo": ("--jobs", "1")}
-"""What is added to a command of `rsft prepare` here: no network, one process."""
+"""Options added to the `rsft prepare` commands: no network, one process."""
 
 SHIPS = {"cargo": ("C07S11", 9), "fishing": ("C04S01", 7), "tanker": ("C12S01", 5), "dredger": ("C03S01", 4)}
-"""Categories of FUSAR-Ship as the authors' lists count them, and how many training chips."""
+"""Number of training chips by FUSAR-Ship category index."""
 
 NATURAL = {"apple": 12, "bee": 6, "bus": 3}
 
 
-def write_all(place: Path) -> None:
-    """Every folder that a header names in capitals."""
-    _classes(place / "MSTAR_FOLDER/train", planes=1)
-    _classes(place / "MSTAR_FOLDER/val", planes=1)
-    _classes(place / "RSSCN7_FOLDER", planes=3)
-    _fusrs(place)
+def write_all(folder: Path) -> None:
+    """Write every source folder that a header names in capitals."""
+    _classes(folder / "MSTAR_FOLDER/train", planes=1)
+    _classes(folder / "MSTAR_FOLDER/val", planes=1)
+    _classes(folder / "RSSCN7_FOLDER", planes=3)
+    _fusrs(folder)
     for split, images in {"train": 3, "val": 1}.items():
         rows = "".join(
             row(10 * (n % 5), 15 * (n // 5), 10 * (n % 5) + 10, 15 * (n // 5) + 12, name)
             for n, name in enumerate(CLASSES[:15])
         )
         for number in range(images):
-            write_pair(place / "DOTA" / split, rows, f"P{split}{number}", seed=number)
+            write_pair(folder / "DOTA" / split, rows, f"P{split}{number}", seed=number)
     for year in range(2013, 2019):
         ships = {"Cargo_x3_y4": 70, "Tanker_x1_y2": 80, "Law Enforcement_x5_y6": 55}
-        write_scene(place / "OPENSARSHIP", GRD.replace("2015", str(year)), ships, seed=year)
+        write_scene(folder / "OPENSARSHIP", GRD.replace("2015", str(year)), ships, seed=year)
     counts = {
         f"{split}/{name}": count if split == "train" else 2
         for split in ("train", "test")
         for name, count in NATURAL.items()
     }
-    write_folders(place / "CIFAR100", counts)
-    _listed(place / "PLACES365", "Places_LT", ("train", "val", "test"))
-    _listed(place / "INAT2018", "iNaturalist18", ("train", "val"))
+    write_folders(folder / "CIFAR100", counts)
+    _listed(folder / "PLACES365", "Places_LT", ("train", "val", "test"))
+    _listed(folder / "INAT2018", "iNaturalist18", ("train", "val"))
 
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a source says of its size, and what the demonstration simulates."""
+    """Reduce the published number of classes and the size of the demonstration data."""
     for source in (PlacesLT, INaturalist2018):
         monkeypatch.setattr(source, "published", replace(source.published, classes=len(NATURAL)))
     monkeypatch.setattr(cifar100, "CLASSES", tuple(NATURAL))
@@ -72,14 +72,14 @@ def _classes(folder: Path, planes: int) -> None:
             cv2.imwrite(str(folder / label / f"{number}.png"), pixels)
 
 
-def _fusrs(place: Path) -> None:
+def _fusrs(folder: Path) -> None:
     names = {label: [f"Ship_{prefix}N{n:04}" for n in range(count + 2)] for label, (prefix, count) in SHIPS.items()}
-    write_fusar(place / "FUSAR", chain(*names.values()), vessels=1)
-    write_srsdd(place / "SRSDD", {1: ["Container", "Fishing"]})
-    (place / "LISTS").mkdir()
+    write_fusar(folder / "FUSAR", chain(*names.values()), vessels=1)
+    write_srsdd(folder / "SRSDD", {1: ["Container", "Fishing"]})
+    (folder / "LISTS").mkdir()
     for split, part in {"train": slice(2, None), "test": slice(2)}.items():
         rows = [f"{name}.png {label}" for label, ships in enumerate(names.values()) for name in ships[part]]
-        (place / f"LISTS/v25_{split}.txt").write_text("\n".join(rows))
+        (folder / f"LISTS/v25_{split}.txt").write_text("\n".join(rows))
 
 
 def _listed(folder: Path, title: str, splits: tuple[str, ...]) -> None:

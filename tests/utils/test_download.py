@@ -1,4 +1,4 @@
-"""Downloads against a server on this machine that answers as servers do on bad days."""
+"""Downloads from a local server that simulates faults."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield server
 
 
-def test_whole_and_nothing_beside_it(server: Server, tmp_path: Path) -> None:
+def test_file_is_complete_and_the_only_one(server: Server, tmp_path: Path) -> None:
     seen: list[tuple[int, int, str]] = []
     path = download(server.url, tmp_path / "a/lists.txt", SHA, progress=lambda *step: seen.append(step))
     assert path.read_bytes() == BODY and list(path.parent.iterdir()) == [path]
     assert seen[-1] == (len(BODY), len(BODY), "lists.txt") and seen[0][0] < len(BODY)
 
 
-def test_a_file_that_is_there_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+def test_existing_file_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(BODY)
     download(server.url, tmp_path / "x", SHA)
     assert server.asked == []
 
 
-def test_another_file_that_is_there_is_left_alone(server: Server, tmp_path: Path) -> None:
+def test_existing_other_file_is_refused_and_kept(server: Server, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"mine")
     with pytest.raises(DataError, match="not the published file"):
         download(server.url, tmp_path / "x", SHA)
@@ -42,42 +42,42 @@ def test_another_file_that_is_there_is_left_alone(server: Server, tmp_path: Path
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_goes_on_where_it_broke_off(server: Server, tmp_path: Path, ranges: bool) -> None:
+def test_interrupted_transfer_is_resumed(server: Server, tmp_path: Path, ranges: bool) -> None:
     server.ranges, server.breaks = ranges, [1_000_000, 2_000_000]
     assert download(server.url, tmp_path / "x", SHA, pause=0).read_bytes() == BODY
     assert server.asked[:2] == [None, "bytes=983040-"] and len(server.asked) == 3  # whole blocks are kept
 
 
-def test_a_later_call_goes_on_too(server: Server, tmp_path: Path) -> None:
+def test_later_call_resumes(server: Server, tmp_path: Path) -> None:
     (tmp_path / "x.part").write_bytes(BODY[:5])
     assert download(server.url, tmp_path / "x", SHA).read_bytes() == BODY
     assert server.asked == ["bytes=5-"]
 
 
-def test_a_part_that_is_whole_is_taken(server: Server, tmp_path: Path) -> None:
+def test_complete_part_file_is_used(server: Server, tmp_path: Path) -> None:
     (tmp_path / "x.part").write_bytes(BODY)
     assert download(server.url, tmp_path / "x", SHA).read_bytes() == BODY
 
 
-def test_another_range_than_asked_for_starts_over(server: Server, tmp_path: Path) -> None:
+def test_wrong_range_restarts_the_transfer(server: Server, tmp_path: Path) -> None:
     (tmp_path / "x.part").write_bytes(BODY[:5])
     server.shift = 1
     assert download(server.url, tmp_path / "x", SHA, pause=0).read_bytes() == BODY
     assert server.asked == ["bytes=5-", None]
 
 
-def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
+def test_busy_server_is_retried(server: Server, tmp_path: Path) -> None:
     server.statuses = [503, 429]
     assert download(server.url, tmp_path / "x", SHA, pause=0).read_bytes() == BODY
 
 
-def test_a_wrong_checksum_leaves_nothing(server: Server, tmp_path: Path) -> None:
+def test_wrong_checksum_leaves_no_file(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not the published file"):
         download(server.url, tmp_path / "x", "0" * 64)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_not_found_is_said_at_once(server: Server, tmp_path: Path) -> None:
+def test_missing_file_fails_without_retry(server: Server, tmp_path: Path) -> None:
     server.statuses = [404]
     with pytest.raises(DataError, match="404") as caught:
         download(server.url, tmp_path / "x", SHA)
@@ -85,7 +85,7 @@ def test_not_found_is_said_at_once(server: Server, tmp_path: Path) -> None:
     assert server.url in caught.value.hint and str(tmp_path / "x") in caught.value.hint and SHA in caught.value.hint
 
 
-def test_without_a_network_it_says_what_to_fetch_by_hand(tmp_path: Path) -> None:
+def test_error_without_network_tells_what_to_download(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/x"
@@ -95,12 +95,12 @@ def test_without_a_network_it_says_what_to_fetch_by_hand(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("checksum", [None, SHA[:8], f"md5:{hashlib.md5(BODY).hexdigest()}"])
-def test_what_little_is_published_is_enough(server: Server, tmp_path: Path, checksum: str | None) -> None:
+def test_partial_checksum_is_accepted(server: Server, tmp_path: Path, checksum: str | None) -> None:
     assert download(server.url, tmp_path / "x", checksum).read_bytes() == BODY
 
 
 @pytest.mark.parametrize("checksum", ["0" * 8, f"md5:{'0' * 32}"])
-def test_what_little_is_published_counts(server: Server, tmp_path: Path, checksum: str) -> None:
+def test_partial_checksum_is_verified(server: Server, tmp_path: Path, checksum: str) -> None:
     with pytest.raises(DataError, match="not the published file") as caught:
         download(server.url, tmp_path / "x", checksum)
     assert list(tmp_path.iterdir()) == []
@@ -109,13 +109,13 @@ def test_what_little_is_published_counts(server: Server, tmp_path: Path, checksu
 
 
 @pytest.mark.parametrize("tag", [SHA, None, "W/abc"])
-def test_the_digest_that_the_server_states(server: Server, tag: str | None) -> None:
+def test_digest_of_the_server_is_read(server: Server, tag: str | None) -> None:
     server.tag = tag
     assert fetch_server_sha256(server.url) == (SHA if tag == SHA else None)
     assert fetch_server_sha256(server.url.replace("lists", "moved")) == (SHA if tag == SHA else None)
 
 
-def test_no_server_states_nothing() -> None:
+def test_unreachable_server_gives_no_digest() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         assert fetch_server_sha256(f"http://127.0.0.1:{free.getsockname()[1]}/x") is None

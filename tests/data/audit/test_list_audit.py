@@ -1,4 +1,4 @@
-"""The audit of lists: counted by hand on a few rows, and the published figures."""
+"""Audit of lists: counts of a few rows, and of the published lists."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def counts(audit: AuditResult) -> dict[str, int]:
 def audit(tmp_path: Path) -> AuditResult:
     (tmp_path / "v25_train.txt").write_text(TRAIN)
     (tmp_path / "v25_test.txt").write_text(TEST)
-    [found] = audit_fusrs_lists(tmp_path)
-    return found
+    [result] = audit_fusrs_lists(tmp_path)
+    return result
 
 
 def test_faults_are_counted(audit: AuditResult) -> None:
@@ -35,7 +35,7 @@ def test_faults_are_counted(audit: AuditResult) -> None:
     assert audit.totals["distinct names in all"] == 7 and audit.totals["files as published"] == "no"
 
 
-def test_what_stands_behind_a_class_is_named(audit: AuditResult) -> None:
+def test_rows_are_counted_by_class_and_origin(audit: AuditResult) -> None:
     assert audit.classes["cargo"] == {
         "FUSAR-Ship C01 Cargo": {"train": 1, "test": 0},
         "FUSAR-Ship C07 Other": {"train": 1, "test": 0},
@@ -44,7 +44,7 @@ def test_what_stands_behind_a_class_is_named(audit: AuditResult) -> None:
     }
 
 
-def test_json_says_the_same(audit: AuditResult, tmp_path: Path) -> None:
+def test_json_has_the_same_content(audit: AuditResult, tmp_path: Path) -> None:
     write_audits(tmp_path / "audit.json", [audit])
     [read] = json.loads((tmp_path / "audit.json").read_text("utf-8"))
     assert read["clean"] is False and read["findings"][3]["examples"] == ["L1"]

@@ -1,4 +1,4 @@
-"""The audit of chips: each fault planted once and found once."""
+"""Audit of chips: each fault occurs once and is found once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def speckle(seed: int) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def found(audit: AuditResult) -> dict[str, int]:
+def positive_counts(audit: AuditResult) -> dict[str, int]:
     return {finding.description: finding.count for finding in audit.findings if finding.count}
 
 
@@ -34,7 +34,7 @@ def write(folder: Path, **images: np.ndarray) -> None:
         cv2.imwrite(str(folder / f"{name}.png"), image)
 
 
-def test_planted_faults_are_found(tmp_path: Path) -> None:
+def test_each_fault_is_found(tmp_path: Path) -> None:
     twin = speckle(1)
     twin[0, 0] ^= 1
     bright = np.where(speckle(9) > 30, 255, speckle(9)).astype(np.uint8)
@@ -44,7 +44,7 @@ def test_planted_faults_are_found(tmp_path: Path) -> None:
     write(tmp_path / "val/b", conflict=speckle(4))
     (tmp_path / "val/b/cut.png").write_bytes((tmp_path / "val/b/conflict.png").read_bytes()[:200])
     audit = audit_folder(tmp_path)
-    assert found(audit) == {
+    assert positive_counts(audit) == {
         "names in two splits": 1,
         "chips that repeat the content of another in their split": 2,
         "contents in two splits": 1,
@@ -63,7 +63,7 @@ def test_a_class_that_a_split_lacks_is_found(tmp_path: Path) -> None:
     write(tmp_path / "train/b", two=speckle(2))
     write(tmp_path / "test/a", three=speckle(3))
     audit = audit_folder(tmp_path)
-    assert found(audit) == {"classes without a chip in a split": 1}
+    assert positive_counts(audit) == {"classes without a chip in a split": 1}
     assert audit.findings[-1].examples == ("b (test)",)
 
 
@@ -87,17 +87,17 @@ def store(tmp_path: Path) -> ChipStore:
     return store
 
 
-def test_a_store_is_held_against_its_manifest(store: ChipStore) -> None:
+def test_store_is_compared_with_its_manifest(store: ChipStore) -> None:
     audit = audit_store(store)
-    assert found(audit)["vessels (MMSI) in two splits"] == 1
-    assert found(audit)["chips whose file differs from the manifest"] == 1
+    assert positive_counts(audit)["vessels (MMSI) in two splits"] == 1
+    assert positive_counts(audit)["chips whose file differs from the manifest"] == 1
 
 
-def test_shared_scenes_and_what_they_touch(store: ChipStore) -> None:
-    by_what = {finding.description: finding for finding in audit_store(store).findings}
-    assert by_what["scenes or vessels in two splits"].examples == ("v1",)
-    touched = by_what["test chips of a scene or vessel of another split"]
-    assert (touched.count, touched.total, touched.examples) == (1, 2, ("y",))
+def test_shared_scenes_and_their_test_chips(store: ChipStore) -> None:
+    by_description = {finding.description: finding for finding in audit_store(store).findings}
+    assert by_description["scenes or vessels in two splits"].examples == ("v1",)
+    leaking = by_description["test chips of a scene or vessel of another split"]
+    assert (leaking.count, leaking.total, leaking.examples) == (1, 2, ("y",))
 
 
 def test_processes_do_not_change_the_result(tmp_path: Path) -> None:

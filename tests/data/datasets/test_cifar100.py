@@ -17,7 +17,7 @@ from tests.helpers.cifar_data import dump, write_folders, write_pickles
 
 
 class Trap:
-    """A pickle that leaves a file where it is loaded."""
+    """A pickle that writes a file when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,7 +62,7 @@ def test_folders_are_read_and_others_counted(tmp_path: Path) -> None:
     assert CLASSES[int(sample["label"])] == "train" == source.plot(sample).axes[0].get_title()
 
 
-def test_anything_else_is_refused(tmp_path: Path) -> None:
+def test_other_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no CIFAR-100"):
         CIFAR100(tmp_path)
     with pytest.raises(RequestError, match="as a class"):
@@ -70,8 +70,11 @@ def test_anything_else_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.realdata
-def test_the_shared_archive_has_the_published_profile(shared: Callable[[str], Path], tmp_path: Path) -> None:
+def test_shared_archive_has_the_published_profile(shared: Callable[[str], Path], tmp_path: Path) -> None:
     source = CIFAR100(extract_archive(shared("cifar100_lt.tar"), tmp_path / "cifar"))
-    found = Counter(image.label for image in source.images if image.split == "train")
-    assert sum(found.values()) == 10_847 and long_tail_counts({name: found[name] for name in CLASSES}, 100) == found
+    label_counts = Counter(image.label for image in source.images if image.split == "train")
+    assert (
+        sum(label_counts.values()) == 10_847
+        and long_tail_counts({name: label_counts[name] for name in CLASSES}, 100) == label_counts
+    )
     assert len(source) == 12_847 and source.skipped == {} and source[0]["image"].shape == (3, 32, 32)

@@ -1,4 +1,4 @@
-"""DOTA: trees as they lie about, labels as they are met, and the window of an object."""
+"""DOTA: folder layouts, label files with faults, and crop windows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.helpers.dota_data import HEADER, row, write_image, write_pair
         ((60, 40, 80, 40, 80, 60, 60, 60), (60, 40, 80, 60)),
     ],
 )
-def test_the_window_is_the_upright_box_in_the_image(box: tuple[float, ...], window: tuple[int, ...]) -> None:
+def test_window_is_the_clipped_bounding_box(box: tuple[float, ...], window: tuple[int, ...]) -> None:
     assert crop_window(box, 80, 60) == window
 
 
@@ -44,12 +44,12 @@ def test_the_window_is_the_upright_box_in_the_image(box: tuple[float, ...], wind
         ((0, 5, 1e400, 5, 9, 20, 0, 20), "NaN or infinite"),
     ],
 )
-def test_a_box_without_a_window_says_why(box: tuple[float, ...], match: str) -> None:
+def test_unusable_box_is_refused_with_its_reason(box: tuple[float, ...], match: str) -> None:
     with pytest.raises(DataError, match=match):
         crop_window(box, 80, 60, margin=3, min_side=4)
 
 
-def test_labels_as_they_are_met(tmp_path: Path) -> None:
+def test_faulty_label_rows_are_rejected_with_their_line(tmp_path: Path) -> None:
     rows = [
         row(10, 10, 30, 20),
         row(10.5, 10, 30, 20, "Small_Vehicle", 2),
@@ -88,7 +88,7 @@ def test_labels_as_they_are_met(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", ["", "gsd:null\n", "imagesource:GF\n"])
-def test_the_header_may_be_missing_or_empty(tmp_path: Path, header: str) -> None:
+def test_header_may_be_missing_or_empty(tmp_path: Path, header: str) -> None:
     write_pair(tmp_path, header + row(10, 10, 30, 20))
     source = DOTAObjects(tmp_path)
     assert len(source) == 1 and source.images[0].spacing_m is None
@@ -104,7 +104,7 @@ def test_margin_and_classes(tmp_path: Path) -> None:
     assert source.classes == CLASSES
 
 
-def test_gray_is_repeated_alpha_dropped_and_the_rest_refused(tmp_path: Path) -> None:
+def test_gray_is_repeated_alpha_dropped_other_modes_refused(tmp_path: Path) -> None:
     gray = write_pair(tmp_path, row(10, 10, 30, 20), "P1", mode="L")
     alpha = write_pair(tmp_path, row(10, 10, 30, 20), "P2", mode="RGBA")
     write_pair(tmp_path, row(10, 10, 30, 20), "P3", mode="I;16")
@@ -115,7 +115,7 @@ def test_gray_is_repeated_alpha_dropped_and_the_rest_refused(tmp_path: Path) -> 
     assert source.rejected[0][2].startswith("pixels of mode I;16")
 
 
-def test_where_no_image_can_be_used_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_gives_the_reason_if_no_image_is_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pair(tmp_path, row(10, 10, 30, 20))
     monkeypatch.setattr(reader, "MAX_PIXELS", 1000)
     with pytest.raises(DataError, match=r"no image can be used .* the image is too large: it has more than 1,000"):
@@ -123,7 +123,7 @@ def test_where_no_image_can_be_used_the_reason_is_told(tmp_path: Path, monkeypat
 
 
 @pytest.mark.filterwarnings("error")
-def test_the_largest_images_of_v2_pass(tmp_path: Path) -> None:
+def test_largest_images_of_v2_are_accepted(tmp_path: Path) -> None:
     write_pair(tmp_path, row(19_000, 19_000, 20_010, 19_500, "airport"))
     header = struct.pack(">4s2I5B", b"IHDR", 20_000, 20_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
@@ -132,7 +132,7 @@ def test_the_largest_images_of_v2_pass(tmp_path: Path) -> None:
     assert DOTAObjects(tmp_path, classes=18).objects[0].window == (19_000, 19_000, 20_000, 19_500)
 
 
-def test_files_that_do_not_pair_are_told(tmp_path: Path) -> None:
+def test_files_without_a_partner_are_reported(tmp_path: Path) -> None:
     write_pair(tmp_path, row(10, 10, 30, 20))
     write_pair(tmp_path, row(10, 10, 30, 20), labels_in="more labels")
     write_pair(tmp_path, b"\xff\xfe", "P2")
@@ -188,7 +188,7 @@ def write_versions(root: Path, layout: str) -> None:
 @pytest.mark.parametrize(
     "layout", ["annotations/version{version}", "labelTxt-v{version}", "DOTA v{version} 标注/labelTxt"]
 )
-def test_splits_and_versions_are_found_by_their_folders(tmp_path: Path, layout: str) -> None:
+def test_folders_determine_split_and_version(tmp_path: Path, layout: str) -> None:
     write_versions(tmp_path, layout)
     write_pair(tmp_path / "train", row(10, 10, 30, 20), "P-train", "labelTxt-v1.0_hbb")
     source = DOTAObjects(tmp_path, "1.5", classes=18)
@@ -201,7 +201,7 @@ def test_splits_and_versions_are_found_by_their_folders(tmp_path: Path, layout: 
         DOTAObjects(tmp_path, "2.0")
 
 
-def test_horizontal_boxes_are_left_out(tmp_path: Path) -> None:
+def test_horizontal_boxes_are_skipped(tmp_path: Path) -> None:
     write_pair(tmp_path, row(10, 10, 30, 20))
     write_pair(tmp_path, row(10, 10, 35, 25), labels_in="trainset_reclabelTxt")
     source = DOTAObjects(tmp_path)
@@ -211,8 +211,8 @@ def test_horizontal_boxes_are_left_out(tmp_path: Path) -> None:
 
 def test_torchgeo_reads_the_same_boxes_from_its_tree(tmp_path: Path) -> None:
     write_versions(tmp_path, "annotations/version{version}")
-    place = "train/images/P-train.png,train/annotations/version1.0/P-train.txt"
-    (tmp_path / "samples.csv").write_text(f"image_path,annotation_path,split,version\n{place},train,1.0\n")
+    row = "train/images/P-train.png,train/annotations/version1.0/P-train.txt"
+    (tmp_path / "samples.csv").write_text(f"image_path,annotation_path,split,version\n{row},train,1.0\n")
     theirs = DOTA(tmp_path, "train", "1.0")[0]
     ours = [item for item in DOTAObjects(tmp_path).objects if item.image.split == "train"]
     assert [list(item.box) for item in ours] == theirs["bbox"].tolist()
@@ -220,7 +220,7 @@ def test_torchgeo_reads_the_same_boxes_from_its_tree(tmp_path: Path) -> None:
     assert DOTA.classes == CLASSES
 
 
-def test_samples_can_be_drawn(tmp_path: Path) -> None:
+def test_samples_can_be_plotted(tmp_path: Path) -> None:
     write_pair(tmp_path, row(10, 10, 30, 20, "harbor"))
     source = DOTAObjects(tmp_path)
     sample = source[0]
@@ -229,7 +229,7 @@ def test_samples_can_be_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.realdata
-def test_the_authors_crops_of_P1888_are_met_name_for_name(shared: Callable[[str], Path]) -> None:
+def test_crops_of_P1888_have_the_published_names(shared: Callable[[str], Path]) -> None:
     root = shared("dota_samples")
     source = DOTAObjects(root)
     ours = [f"val/{item.category}/{item.name}.png" for item in source.objects if item.image.path.stem == "P1888"]

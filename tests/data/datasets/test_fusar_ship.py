@@ -1,4 +1,4 @@
-"""FUSAR-Ship: what lies in the archive, what its table says, and where they disagree."""
+"""FUSAR-Ship: files, metadata table, and contradictions between them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_chip(path: Path, dtype: str = "uint8") -> None:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Two ships, a name that occurs twice, and what is no ship, two folders deep."""
+    """Chips of two categories, a name that occurs twice, and other files, two folders deep."""
     root = tmp_path / "download" / "FUSAR-Ship1.0"
     write_chip(root / "Cargo/AggregatesCarrier/Ship_C01S01N0001.tiff", "uint16")
     write_chip(root / "Cargo/BulkCarrier/Ship_C01S01N0001.tiff")
@@ -35,7 +35,7 @@ def archive(tmp_path: Path) -> Path:
     return root
 
 
-def test_chips_carry_what_the_table_says(archive: Path) -> None:
+def test_chips_have_the_values_of_the_table(archive: Path) -> None:
     chip = FUSARShip(archive).chips[0]
     assert (chip.category, chip.subcategory, chip.mmsi) == ("Cargo", "AggregatesCarrier", "477939300")
     assert (chip.length_m, chip.width_m, chip.polarisation, chip.incidence_deg) == (138, 26, "DH", 42.51)
@@ -47,12 +47,12 @@ def test_a_name_in_another_folder_is_another_chip(archive: Path) -> None:
     assert (chip.subcategory, chip.mmsi, chip.flags) == ("BulkCarrier", None, ("no-meta",))
 
 
-def test_the_folder_is_right_and_the_disagreeing_index_is_flagged(archive: Path) -> None:
+def test_folder_determines_the_category_and_contradicting_index_is_flagged(archive: Path) -> None:
     chip = FUSARShip(archive).chips[2]
     assert (chip.category, chip.flags) == ("Tanker", ("category-index", "no-meta"))
 
 
-def test_the_archive_is_found_by_content_and_what_is_no_ship_is_counted(archive: Path) -> None:
+def test_archive_is_found_by_content_and_other_files_are_counted(archive: Path) -> None:
     source = FUSARShip(archive.parents[1])
     assert source.root == archive and len(source) == 3
     assert source.skipped == {"SeaClutterWaves is no ship category": 1, "not a .tiff file": 1}
@@ -91,7 +91,7 @@ def write_sheet(path: Path, rows: Sequence[Sequence[object]]) -> None:
 CELLS = ("Ship_C01S01N0001", 477939300, 138, 26, "DH", 42.51, 1.702183, 1.124222)
 
 
-def test_an_excel_table_says_the_same(archive: Path) -> None:
+def test_excel_table_gives_the_same_values(archive: Path) -> None:
     expected = FUSARShip(archive).chips[0]
     (archive / "meta.csv").unlink()
     sheet: list[Sequence[object]] = [META.strip().split(","), [*CELLS, "Cargo\\AggregatesCarrier"]]
@@ -99,7 +99,7 @@ def test_an_excel_table_says_the_same(archive: Path) -> None:
     assert FUSARShip(archive).chips[0] == expected
 
 
-def test_of_two_tables_the_csv_counts_and_the_other_fills_in(archive: Path) -> None:
+def test_csv_has_precedence_over_excel(archive: Path) -> None:
     other = [*CELLS[:1], 1, *CELLS[2:], "Cargo\\AggregatesCarrier"]
     more = [*CELLS[:1], 2, *CELLS[2:], "Cargo\\BulkCarrier"]
     write_sheet(archive / "meta.xls", [META.strip().split(","), other, more])
@@ -120,7 +120,7 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
         FUSARShip(tmp_path)
 
 
-def test_samples_keep_their_numbers_and_can_be_drawn(archive: Path) -> None:
+def test_samples_keep_their_values_and_can_be_plotted(archive: Path) -> None:
     source = FUSARShip(archive)
     sample = source[0]
     assert sample["image"].shape == (1, 8, 8) and CATEGORIES[int(sample["label"])] == "Cargo"

@@ -1,4 +1,4 @@
-"""The authors' lists: rows, labels, line numbers, and what is no row."""
+"""The authors' lists: rows, labels, line numbers and invalid rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_rows_keep_their_lines_and_repetitions(tmp_path: Path) -> None:
         ("L1.png 0", "L1.png is neither"),
     ],
 )
-def test_what_is_no_row_is_rejected_with_its_line(tmp_path: Path, row: str, reason: str) -> None:
+def test_invalid_row_is_rejected_with_its_line(tmp_path: Path, row: str, reason: str) -> None:
     path = tmp_path / "list.txt"
     path.write_text(f"L1_1.png 0\n{row}\n", "utf-8")
     rows, rejected = read_fusrs_list(path, "test", 4)
@@ -56,7 +56,7 @@ def test_what_is_no_row_is_rejected_with_its_line(tmp_path: Path, row: str, reas
     assert (file, line) == (str(path), 2) and reason in why
 
 
-def test_a_list_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
+def test_missing_or_empty_list_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"there is no v25_train\.txt"):
         read_fusrs_lists(tmp_path, 4)
     (tmp_path / "v25_train.txt").write_text("nonsense\n")
@@ -64,7 +64,7 @@ def test_a_list_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
         read_fusrs_lists(tmp_path, 4)
 
 
-def test_lists_that_are_there_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_lists_are_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(
         fusrs, "download", lambda url, target, checksum, progress: asked.append((url, target, checksum))

@@ -1,4 +1,4 @@
-"""Labelled folders: the three layouts, and what people leave in them."""
+"""Class folders and list files: three layouts, and files that do not belong there."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def touch(root: Path, *names: str) -> None:
         (root / name).write_bytes(b"x")
 
 
-def found(root: Path) -> list[tuple[str, str, str]]:
+def entries(root: Path) -> list[tuple[str, str, str]]:
     return [(file.path.relative_to(root).as_posix(), file.label, file.split) for file in ImageFolderLT(root).files]
 
 
 def test_class_folders_at_the_top_all_count_as_train(tmp_path: Path) -> None:
     touch(tmp_path, "b/1.jpg", "a/deep/er/2.PNG", "stray.png")
     touch(tmp_path, "a/notes.txt", "SOURCE.txt", "a/.hidden.png", ".git/x.png")
-    assert found(tmp_path) == [("a/deep/er/2.PNG", "a", "train"), ("b/1.jpg", "b", "train")]
+    assert entries(tmp_path) == [("a/deep/er/2.PNG", "a", "train"), ("b/1.jpg", "b", "train")]
     folder = ImageFolderLT(tmp_path)
     assert folder.layout == "class folders" and folder.classes == ["a", "b"]
     assert folder.skipped == {"not an image by its name": 3, "image outside the class folders": 1}
@@ -34,16 +34,16 @@ def test_class_folders_at_the_top_all_count_as_train(tmp_path: Path) -> None:
 
 def test_split_folders_are_kept(tmp_path: Path) -> None:
     touch(tmp_path, "train/10/1.jpg", "train/9/1.jpg", "valid/9/2.jpg", "test/10/3.jpg")
-    assert [split for _, _, split in found(tmp_path)] == ["train", "train", "val", "test"]
+    assert [split for _, _, split in entries(tmp_path)] == ["train", "train", "val", "test"]
     assert ImageFolderLT(tmp_path).classes == ["9", "10"]
 
 
-def test_lists_win_and_take_either_slash_bom_and_crlf(tmp_path: Path) -> None:
+def test_lists_have_precedence_and_allow_backslash_bom_and_crlf(tmp_path: Path) -> None:
     touch(tmp_path, "train/0/1.jpg", "train/0/not listed.jpg", "val/1/2.jpg", "with space.jpg")
     (tmp_path / "train.txt").write_bytes("\ufeff0/1.jpg 0\r\n\r\nwith space.jpg\t7\r\n".encode())
     (tmp_path / "val.txt").write_text("1\\2.jpg 1\n")
     expected = [("train/0/1.jpg", "0", "train"), ("with space.jpg", "7", "train"), ("val/1/2.jpg", "1", "val")]
-    assert found(tmp_path) == expected
+    assert entries(tmp_path) == expected
 
 
 def test_rows_that_cannot_be_used_are_listed_with_their_line(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_labels_and_paths_that_would_leave_the_store_are_listed(tmp_path: Path) 
     rows = ("1.jpg 0", "2.jpg -1", "2.jpg ..", "2.jpg a/b", "../secret.jpg 0", f"{tmp_path}/secret.jpg 0")
     (tmp_path / "src/train.txt").write_text("\n".join([*rows, "./1.jpg 0", "飞 机/3 4.jpg 1"]), "utf-8")
     folder = ImageFolderLT(tmp_path / "src")
-    assert found(tmp_path / "src") == [("1.jpg", "0", "train"), ("飞 机/3 4.jpg", "1", "train")]
+    assert entries(tmp_path / "src") == [("1.jpg", "0", "train"), ("飞 机/3 4.jpg", "1", "train")]
     assert [(line, reason) for _, line, reason in folder.rejected] == [
         (2, "label -1: a class number is 0 or more"),
         (3, "label .. cannot name a class"),
@@ -82,7 +82,7 @@ def test_a_class_may_be_called_train_and_an_empty_one_is_counted(tmp_path: Path)
     assert folder.skipped == {"not an image by its name": 1, "class folder without an image": 1}
 
 
-def test_samples_keep_their_numbers_and_can_be_drawn(tmp_path: Path) -> None:
+def test_samples_keep_their_values_and_can_be_plotted(tmp_path: Path) -> None:
     pixels = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000
     (tmp_path / "飞 机").mkdir()
     Image.fromarray(pixels).save(tmp_path / "飞 机/1.PNG")
@@ -93,21 +93,21 @@ def test_samples_keep_their_numbers_and_can_be_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n\0\0"])
-def test_a_file_that_is_no_whole_image_is_refused_where_it_is_read(tmp_path: Path, content: bytes) -> None:
+def test_incomplete_image_is_refused_when_it_is_read(tmp_path: Path, content: bytes) -> None:
     touch(tmp_path, "a/1.png")
     (tmp_path / "a/1.png").write_bytes(content)
     with pytest.raises(DataError):
         ImageFolderLT(tmp_path)[0]
 
 
-def test_nothing_to_read_is_a_faulty_request(tmp_path: Path) -> None:
+def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no such folder"):
         ImageFolderLT(tmp_path / "absent")
     with pytest.raises(RequestError, match="no labeled image"):
         ImageFolderLT(tmp_path)
 
 
-def test_a_list_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_list_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not UTF-8"):
         ImageFolderLT(tmp_path)

@@ -1,4 +1,4 @@
-"""A CSV of paths and classes, and what people leave in it."""
+"""CSV tables of paths and classes, with faulty rows."""
 
 from pathlib import Path
 
@@ -26,14 +26,14 @@ def test_rows(tmp_path):
         "a.tif,,x",
         "a.tif,../x,x",
     ]
-    found = LabelTable(table(tmp_path, *rows))
-    assert [(file.path, file.label, file.split) for file in found.files] == [
+    source = LabelTable(table(tmp_path, *rows))
+    assert [(file.path, file.label, file.split) for file in source.files] == [
         (tmp_path / "a.tif", "cargo", "train"),
         (tmp_path / "deep/b.tif", "tug boat", "train"),
     ]
-    assert found.classes == ["cargo", "tug boat"] and found.root == tmp_path
-    assert found.skipped == {"row without a class": 1}
-    assert [(line, reason.split(str(tmp_path))[0]) for _, line, reason in found.rejected] == [
+    assert source.classes == ["cargo", "tug boat"] and source.root == tmp_path
+    assert source.skipped == {"row without a class": 1}
+    assert [(line, reason.split(str(tmp_path))[0]) for _, line, reason in source.rejected] == [
         (4, "a.tif is listed already, in line 2"),
         (5, "there is no file "),
         (7, "a.tif is listed already, in line 2"),
@@ -41,15 +41,15 @@ def test_rows(tmp_path):
 
 
 def test_splits(tmp_path):
-    found = LabelTable(table(tmp_path, "a.tif,1,val", "deep/b.tif,1,dev", header="path,class,split"))
-    assert [file.split for file in found.files] == ["val"]
-    assert found.rejected[0][1:] == (3, "a split called dev, where it is train, val or test")
+    source = LabelTable(table(tmp_path, "a.tif,1,val", "deep/b.tif,1,dev", header="path,class,split"))
+    assert [file.split for file in source.files] == ["val"]
+    assert source.rejected[0][1:] == (3, "a split called dev, where it is train, val or test")
 
 
 @pytest.mark.parametrize(
-    ("header", "rows", "told"),
+    ("header", "rows", "message"),
     [("file,label", ["a.tif,x"], "no column path, class"), ("path,class", ["gone.tif,x"], "no row"), ("", [], "read")],
 )
-def test_refused(tmp_path, header, rows, told):
-    with pytest.raises(RequestError, match=told):
+def test_refused(tmp_path, header, rows, message):
+    with pytest.raises(RequestError, match=message):
         LabelTable(table(tmp_path, *rows, header=header))

@@ -42,7 +42,7 @@ def reasons(source: ListFileDataset) -> list[tuple[int, str]]:
     return [(line, reason) for _, line, reason in source.rejected]
 
 
-def test_classes_are_called_as_their_folders(tmp_path: Path) -> None:
+def test_classes_are_named_after_their_folders(tmp_path: Path) -> None:
     source = Tiny(write(tmp_path))
     assert source.classes == ["airfield", "apartment-outdoor"] and source.rejected == [] and source.differences == []
     rows = source.table[["split", "path", "label", "class"]].to_numpy().tolist()
@@ -96,7 +96,7 @@ def test_crlf_bom_backslashes_spaces_and_chinese(tmp_path: Path) -> None:
     assert source.table["path"].tolist()[0] == "data/机 场/1 2.jpg" and source.classes[0] == "机 场"
 
 
-def test_differences_from_what_is_published_are_told(tmp_path: Path) -> None:
+def test_differences_from_the_published_lists_are_reported(tmp_path: Path) -> None:
     source = Tiny(write(tmp_path, TRAIN[:1]))
     assert source.differences == [
         "rows of train.txt: 1; published: 3",
@@ -106,7 +106,7 @@ def test_differences_from_what_is_published_are_told(tmp_path: Path) -> None:
     assert "rows of val.txt: 0; published: 1" in Tiny(tmp_path).differences
 
 
-def test_lists_may_lie_elsewhere(tmp_path: Path) -> None:
+def test_lists_may_be_in_another_folder(tmp_path: Path) -> None:
     write(tmp_path / "images")
     (tmp_path / "lists").mkdir()
     for name in ("train.txt", "val.txt"):
@@ -116,7 +116,7 @@ def test_lists_may_lie_elsewhere(tmp_path: Path) -> None:
         Tiny(tmp_path / "images")
 
 
-def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_missing_or_unreadable_lists_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no such folder"):
         PlacesLT(tmp_path / "absent")
     (tmp_path / "iNaturalist18_train.txt").write_text("train_val2018/Aves/7/x.jpg 7\n")
@@ -131,7 +131,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
         INaturalist2018(tmp_path)
 
 
-def test_samples_keep_their_numbers_and_can_be_drawn(tmp_path: Path) -> None:
+def test_samples_keep_their_values_and_can_be_plotted(tmp_path: Path) -> None:
     source = Tiny(write(tmp_path))
     sample = source[1]
     assert sample["image"].shape == (3, 5, 6) and sample["image"].max() > 200 and int(sample["label"]) == 1

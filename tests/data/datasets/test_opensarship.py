@@ -1,4 +1,4 @@
-"""OpenSARShip: three products of a scene, records that match and those that do not."""
+"""OpenSARShip: three products of a scene, and records with and without a chip."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_each_product_has_its_pixels(tmp_path: Path, scene: str) -> None:
     patch, cal = bands_of(folder / "Patch/Cargo_x3_y4.tif"), bands_of(folder / "Patch_Cal/Cargo_x3_y4.tif")
     eye = [bands_of(folder / f"Patch_Uint8/Visual_Cargo_x3_y4_{band}.tif")[0] for band in ("vh", "vv")]
     amplitude = np.hypot(patch[::2], patch[1::2]) if scene == SLC else patch
-    wanted: dict[OpenSARShipProduct, np.ndarray] = {"patch": amplitude, "cal": cal, "uint8": np.stack(eye)}
-    for product, expected in wanted.items():
+    expected_pixels: dict[OpenSARShipProduct, np.ndarray] = {"patch": amplitude, "cal": cal, "uint8": np.stack(eye)}
+    for product, expected in expected_pixels.items():
         source = OpenSARShip(tmp_path, product)
         pixels = read_opensarship_pixels(source.chips[0], product)
         np.testing.assert_array_equal(pixels.transpose(2, 0, 1), expected)
@@ -52,7 +52,7 @@ def test_a_chip_is_joined_to_its_record(tmp_path: Path) -> None:
     )
 
 
-def test_what_does_not_match_is_told(tmp_path: Path) -> None:
+def test_records_and_files_without_a_partner_are_rejected(tmp_path: Path) -> None:
     more = RECORD.format(x=7, y=8, code=70)
     folder = write_scene(tmp_path, GRD, {"Cargo_x3_y4": 80, "Tanker_x5_y6": 80, "Tug_x9_y9": 52}, more=more)
     (folder / "Patch_Uint8/Visual_Tanker_x5_y6_vv.tif").unlink()
@@ -79,7 +79,7 @@ def test_a_single_polarisation_scene_has_one_band(tmp_path: Path) -> None:
         assert source[0]["image"].shape == (1, 9, 9) and source.chips[0].bands == ("VV",)
 
 
-def test_a_renamed_folder_is_known_by_a_file_in_it(tmp_path: Path) -> None:
+def test_scene_name_is_read_from_a_file_if_the_folder_was_renamed(tmp_path: Path) -> None:
     folder = write_scene(tmp_path, GRD, SHIPS).rename(tmp_path / "scene one")
     source = OpenSARShip(tmp_path)
     assert len(source) == 0 and "neither the folder nor a file" in source.rejected[0][2]
@@ -95,7 +95,7 @@ def test_a_renamed_folder_is_known_by_a_file_in_it(tmp_path: Path) -> None:
         (None, "cannot be read"),
     ],
 )
-def test_a_bad_ship_list_leaves_the_chips(tmp_path: Path, text: str | None, match: str) -> None:
+def test_invalid_ship_list_is_rejected_and_chips_stay(tmp_path: Path, text: str | None, match: str) -> None:
     path = write_scene(tmp_path, GRD, SHIPS) / "Ship.xml"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(DataError, match=match):
@@ -117,7 +117,7 @@ def test_pixels_of_another_product_are_refused(tmp_path: Path) -> None:
         OpenSARShip(tmp_path / "absent", "cal")
 
 
-def test_samples_can_be_drawn(tmp_path: Path) -> None:
+def test_samples_can_be_plotted(tmp_path: Path) -> None:
     write_scene(tmp_path, GRD, SHIPS)
     source = OpenSARShip(tmp_path, "cal")
     figure = source.plot(source[1])

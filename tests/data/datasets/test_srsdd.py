@@ -1,4 +1,4 @@
-"""SRSDD: label files as they are met, and the chips around their boxes."""
+"""SRSDD: label files with faults, and the chips around their boxes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_ships_count_from_one_below_the_header(tmp_path: Path, header: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("spelt", "meant"),
+    ("spelling", "category"),
     [
         ("Cell-container", "Cell-Container"),
         ("Ore-oil", "ore-oil"),
@@ -44,11 +44,11 @@ def test_ships_count_from_one_below_the_header(tmp_path: Path, header: str) -> N
         ("dredger", "Dredger"),
     ],
 )
-def test_spellings_of_a_class_are_one(tmp_path: Path, spelt: str, meant: str) -> None:
-    assert write_image(tmp_path, f"{BOX} {spelt} 0\n").ships[0].category == meant
+def test_spellings_of_a_class_are_recognized(tmp_path: Path, spelling: str, category: str) -> None:
+    assert write_image(tmp_path, f"{BOX} {spelling} 0\n").ships[0].category == category
 
 
-def test_bom_and_crlf_do_no_harm(tmp_path: Path) -> None:
+def test_bom_and_crlf_are_accepted(tmp_path: Path) -> None:
     source = write_image(tmp_path, f"\ufeff{BOX} Container 0\r\n\r\n{BOX} Container\r\n".encode())
     assert [(ship.line, ship.number) for ship in source.ships] == [(1, 1), (3, 2)] and source.rejected == []
 
@@ -129,7 +129,7 @@ def test_three_equal_bands_are_one_and_others_are_refused(tmp_path: Path) -> Non
         crop_ship(ship)
 
 
-def test_images_and_labels_that_do_not_pair_are_told(tmp_path: Path) -> None:
+def test_images_and_labels_without_a_partner_are_reported(tmp_path: Path) -> None:
     write_image(tmp_path, b"\xff\xfe", stem="8")
     (tmp_path / "copy").mkdir()
     for name in ("images/9.png", "copy/8.png"):
@@ -146,7 +146,7 @@ def test_images_and_labels_that_do_not_pair_are_told(tmp_path: Path) -> None:
         SRSDD(tmp_path / "absent")
 
 
-def test_samples_hold_boxes_and_can_be_drawn(tmp_path: Path) -> None:
+def test_samples_have_boxes_and_can_be_plotted(tmp_path: Path) -> None:
     source = write_image(tmp_path, f"{BOX} Dredger 0\n")
     sample = source[0]
     assert sample["image"].shape == (1, 200, 200) and sample["boxes"].shape == (1, 8)

@@ -1,4 +1,4 @@
-"""CIFAR100-LT: the profile, what is set aside, archives."""
+"""CIFAR100-LT: long tail, validation split, archives."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_published_count_at_a_ratio_of_100() -> None:
     assert sum(profile.values()) == 10_847 and (profile["apple"], profile["worm"]) == (500, 5)
 
 
-def test_training_is_thinned_and_validation_comes_of_test(folders: Path, tmp_path: Path) -> None:
+def test_training_split_is_long_tailed_and_validation_is_taken_from_test(folders: Path, tmp_path: Path) -> None:
     store = prepare_cifar100(folders, tmp_path / "out", ratio=16, val=0.25)
     assert counts(store.root, "train") == {"apple": 16, "bee": 4, "train": 1}
     assert counts(store.root, "val") == {"apple": 1, "bee": 1, "train": 1}
@@ -45,7 +45,7 @@ def test_training_is_thinned_and_validation_comes_of_test(folders: Path, tmp_pat
     assert store.skipped == {"training image, for a ratio of 16": 27} and store.classes == CLASSES
 
 
-def test_a_long_tail_stays_as_it_is_and_the_seed_decides(folders: Path, tmp_path: Path) -> None:
+def test_existing_long_tail_is_unchanged_and_seed_determines_the_choice(folders: Path, tmp_path: Path) -> None:
     first, again, other = (
         prepare_cifar100(folders, tmp_path / name, ratio=16, val=0, seed=seed)
         for name, seed in (("1", 0), ("2", 0), ("3", 1))
@@ -72,7 +72,7 @@ def test_a_faulty_archive_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_two_builds_of_one_archive_do_not_meet(tmp_path: Path) -> None:
+def test_second_build_of_one_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cifar.tar").write_bytes(b"")
     with FileLock(tmp_path / ".out.unpacked.lock"), pytest.raises(RequestError, match="another process"):
         prepare_cifar100(tmp_path / "cifar.tar", tmp_path / "out")

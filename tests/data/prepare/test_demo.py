@@ -1,4 +1,4 @@
-"""The demonstration data: counts, splits without shared scenes, what is left out."""
+"""The demonstration data: counts, splits without shared scenes, skipped chips."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_counts_are_met_from_both_archives(demo: ChipStore) -> None:
     assert demo.groups == {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}
 
 
-def test_both_units_one_band_and_their_facts(demo: ChipStore) -> None:
+def test_chips_have_both_units_one_band_and_metadata(demo: ChipStore) -> None:
     assert demo.bands == ("HH",) and demo.units == ("uint16", "uint8") and demo.rejected == 0
     fusar, srsdd = (demo.table[demo.table["source"] == f"simulated {name}"] for name in ("FUSAR-Ship", "SRSDD"))
     assert fusar["mmsi"].notna().all() and fusar["incidence_deg"].between(20, 50).all()
@@ -40,12 +40,12 @@ def test_a_scene_is_in_one_split(demo: ChipStore) -> None:
     assert (splits == 1).all()
 
 
-def test_what_is_left_out_is_counted(demo: ChipStore) -> None:
+def test_skipped_chips_are_counted(demo: ChipStore) -> None:
     assert demo.skipped["FUSAR-Ship Tug: not among the classes"] == 3
     assert demo.skipped["SeaClutterWaves is no ship category"] == 4
 
 
-def test_nothing_but_the_store_remains(demo: ChipStore) -> None:
+def test_no_other_file_remains(demo: ChipStore) -> None:
     assert [path.name for path in demo.root.parent.iterdir()] == ["demo"]
 
 

@@ -1,4 +1,4 @@
-"""DOTA's objects into a chip store."""
+"""Chip stores of DOTA objects."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_crops_are_the_pixels_of_the_image(tree: Path, tmp_path: Path, jobs: int) -> None:
     store = prepare_dota(tree, tmp_path / "out", jobs=jobs)
     assert len(store.table) == 30 and store.bands == ("R", "G", "B") and store.units == ("uint8",)
-    for facts in store.table.to_dict("records"):
-        stem, *window = facts["name"].split("_")
+    for chip in store.table.to_dict("records"):
+        stem, *window = chip["name"].split("_")
         x1, y1, x2, y2 = map(int, window)
         image = cv2.imread(str(tree / f"images/{stem}.png"))
         assert image is not None
-        np.testing.assert_array_equal(cv2.imread(str(store.root / facts["path"])), image[y1:y2, x1:x2])
-        assert facts["path"] == f"chips/{facts['split']}/{facts['class']}/{facts['name']}.png"
+        np.testing.assert_array_equal(cv2.imread(str(store.root / chip["path"])), image[y1:y2, x1:x2])
+        assert chip["path"] == f"chips/{chip['split']}/{chip['class']}/{chip['name']}.png"
     ship = store.table[store.table["class"] == "ship"].iloc[0]
     assert ship["flags"] == "clipped,difficult" and ship["box"].tolist() == [-5, 0, 30, 0, 30, 10, -5, 10]
     assert (ship["sensor"], ship["spacing_m"], ship["source"]) == ("GoogleEarth", 0.5, "DOTA-v1.0")
@@ -70,7 +70,7 @@ def test_each_image_is_decoded_once(tree: Path, tmp_path: Path, monkeypatch: pyt
     assert decoded == {f"P{number}": 1 for number in range(10)}
 
 
-def test_a_truncated_image_costs_its_objects_alone(tmp_path: Path) -> None:
+def test_truncated_image_rejects_only_its_objects(tmp_path: Path) -> None:
     for stem in ("P1", "P2"):
         write_pair(tmp_path / "src/train", row(10, 10, 30, 20) + row(10, 10, 30, 25), stem)
     path = tmp_path / "src/train/images/P1.png"
@@ -83,7 +83,7 @@ def test_a_truncated_image_costs_its_objects_alone(tmp_path: Path) -> None:
     ]
 
 
-def test_an_image_that_has_gone_stops_the_build(tree: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_image_deleted_during_the_build_stops_it(tree: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write_pair(tmp_path / "src", row(10, 10, 30, 20))
     monkeypatch.setattr(dota, "split_groups", lambda *_: (tmp_path / "src/images/P1.png").unlink() or {})
     with pytest.raises(RsftError, match="a source file has gone") as caught:
@@ -91,7 +91,7 @@ def test_an_image_that_has_gone_stops_the_build(tree: Path, monkeypatch: pytest.
     assert caught.value.location == str(tmp_path / "src/images/P1.png")
 
 
-def test_an_image_that_was_swapped_while_a_build_lay_still_is_cut_again(tmp_path: Path) -> None:
+def test_image_replaced_before_resuming_is_cropped_again(tmp_path: Path) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -103,12 +103,12 @@ def test_an_image_that_was_swapped_while_a_build_lay_still_is_cut_again(tmp_path
     swapped = write_image(tmp_path / "src/train/images/P1.png", seed=7)
     os.utime(tmp_path / "src/train/images/P1.png", ns=(0, 1))
     store = prepare_dota(tmp_path / "src", tmp_path / "out", jobs=1)
-    for facts in store.table[store.table["group_key"] == "P1"].to_dict("records"):
-        x1, y1, x2, y2 = map(int, facts["name"].split("_")[1:])
-        np.testing.assert_array_equal(read_chip(store.root / facts["path"]), swapped[y1:y2, x1:x2])
+    for chip in store.table[store.table["group_key"] == "P1"].to_dict("records"):
+        x1, y1, x2, y2 = map(int, chip["name"].split("_")[1:])
+        np.testing.assert_array_equal(read_chip(store.root / chip["path"]), swapped[y1:y2, x1:x2])
 
 
-def test_an_archive_will_do(tree: Path, tmp_path: Path) -> None:
+def test_archive_is_read(tree: Path, tmp_path: Path) -> None:
     archive = Path(shutil.make_archive(str(tmp_path / "dota"), "gztar", tree))
     store = prepare_dota(archive, tmp_path / "out", jobs=1)
     assert len(store.table) == 30 and sorted(path.name for path in tmp_path.iterdir()) == ["dota.tar.gz", "out"]
@@ -129,5 +129,5 @@ def test_the_real_samples_build(shared: Callable[[str], Path], tmp_path: Path) -
     store = prepare_dota(root, tmp_path / "out", val=0)
     assert len(store.table) == 593 and store.rejected == 4
     assert store.skipped == {"text file that is no label file": 2}
-    wanted = {line.split()[0].split("/", 1)[1] for line in (root / "crops_P1888.txt").read_text().splitlines()}
-    assert {path.split("/", 2)[2] for path in store.table["path"] if "/P1888_" in path} == wanted
+    expected = {line.split()[0].split("/", 1)[1] for line in (root / "crops_P1888.txt").read_text().splitlines()}
+    assert {path.split("/", 2)[2] for path in store.table["path"] if "/P1888_" in path} == expected

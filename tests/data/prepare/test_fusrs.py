@@ -1,4 +1,4 @@
-"""FUSRS v2 under both protocols, on trees of noise in the published formats."""
+"""FUSRS v2 with both protocols, on archives of noise in the published formats."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def rejections(store: ChipStore) -> list[tuple[str, int, str]]:
     return [(Path(row.file).name, row.line, row.reason) for row in table.itertuples()]
 
 
-def test_a_chip_a_row_with_the_labels_of_the_lists(published: ChipStore) -> None:
+def test_published_has_one_chip_per_row_with_the_label_of_the_list(published: ChipStore) -> None:
     table = published.table.sort_values(["split", "name"])
     assert list(zip(table["split"], table["name"], table["class"], strict=True)) == [
         ("test", "L1_2", "fishing"),
@@ -75,7 +75,7 @@ def test_a_chip_a_row_with_the_labels_of_the_lists(published: ChipStore) -> None
     assert published.groups == {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}
 
 
-def test_what_is_odd_about_a_row_is_flagged(published: ChipStore) -> None:
+def test_doubtful_rows_are_flagged(published: ChipStore) -> None:
     flags = dict(zip(published.table["name"], published.table["flags"], strict=True))
     assert flags["L2_2"] == "label-contradicts-annotation" and flags["L1_1"] == ""
     assert flags["Ship_C07S11N0002__2"] == "repeated-row,label-contradicts-annotation,ambiguous-name"
@@ -93,7 +93,7 @@ def test_rows_without_a_chip_are_rejected_with_their_line(published: ChipStore) 
     }
 
 
-def test_a_name_means_one_file_and_pixels_stay(published: ChipStore, raw: Path) -> None:
+def test_name_stands_for_one_file_with_unchanged_pixels(published: ChipStore, raw: Path) -> None:
     rows = published.table[published.table["name"].str.startswith("Ship_C07S11N0002")]
     origin = raw / "FUSAR/Other/Sub11/Ship_C07S11N0002.tiff"
     assert {(published.root / path).read_bytes() for path in rows["path"]} == {origin.read_bytes()}
@@ -101,7 +101,7 @@ def test_a_name_means_one_file_and_pixels_stay(published: ChipStore, raw: Path) 
     assert (row["sensor"], row["polarisation"], row["incidence_deg"]) == ("Gaofen-3", "DH", 30.5)
 
 
-def test_a_swapped_image_is_cut_again_when_a_build_goes_on(raw: Path, tmp_path: Path) -> None:
+def test_image_replaced_before_resuming_is_cropped_again(raw: Path, tmp_path: Path) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -115,7 +115,7 @@ def test_a_swapped_image_is_cut_again_when_a_build_goes_on(raw: Path, tmp_path: 
     assert (again.root / "manifest.parquet").read_bytes() == (fresh.root / "manifest.parquet").read_bytes()
 
 
-def test_the_audit_lies_beside_the_chips(published: ChipStore) -> None:
+def test_audit_is_written_into_the_store(published: ChipStore) -> None:
     [audit] = json.loads((published.root / "audit.json").read_text("utf-8"))
     counts = {finding["what"]: finding["count"] for finding in audit["findings"]}
     assert counts["names in two splits"] == 1
@@ -149,7 +149,7 @@ def test_clean_splits_share_no_scene_and_no_vessel(many: Path) -> None:
     assert shares == pytest.approx(0.25, abs=0.06) and store.class_counts("val").min() > 0
 
 
-def test_clean_takes_a_content_once_and_no_content_of_two_categories(many: Path) -> None:
+def test_clean_takes_each_content_once_and_rejects_contents_of_two_categories(many: Path) -> None:
     fusar = many / "FUSAR"
     shutil.copy(fusar / "Cargo/Sub01/Ship_C01S01N0000.tiff", fusar / "Cargo/Sub01/Ship_C01S01N0900.tiff")
     shutil.copy(fusar / "Cargo/Sub01/Ship_C01S01N0001.tiff", fusar / "Tug/Sub01/Ship_C13S01N0901.tiff")
@@ -164,20 +164,20 @@ def test_clean_takes_a_content_once_and_no_content_of_two_categories(many: Path)
     ]
 
 
-def test_clean_with_five_classes_knows_the_others(many: Path) -> None:
+def test_clean_with_five_classes_has_the_class_other(many: Path) -> None:
     store = prepare_fusrs(many / "out", classes=5, jobs=1)
     assert store.classes == ("cargo", "other", "fishing", "tanker", "dredger")
     assert (store.table["class"] == "other").sum() == 6
 
 
-def test_the_seed_decides_every_byte(many: Path) -> None:
+def test_seed_determines_every_byte(many: Path) -> None:
     first, again = (prepare_fusrs(many / name, jobs=jobs) for name, jobs in (("a", 1), ("b", 2)))
     assert (first.root / "manifest.parquet").read_bytes() == (again.root / "manifest.parquet").read_bytes()
     other = prepare_fusrs(many / "c", seed=1, jobs=1)
     assert not other.table["path"].equals(first.table["path"])
 
 
-def test_sources_are_found_by_content_or_asked_for(many: Path) -> None:
+def test_sources_are_found_by_content_or_must_be_named(many: Path) -> None:
     (many / "FUSAR").rename(many / "下载 1")
     assert len(prepare_fusrs(many / "out", jobs=1).table) == 252
     shutil.copytree(many / "SRSDD", many / "SRSDD again")
@@ -188,22 +188,22 @@ def test_sources_are_found_by_content_or_asked_for(many: Path) -> None:
         prepare_fusrs(many / "more", jobs=1)
 
 
-def test_archives_are_opened(many: Path) -> None:
+def test_archives_are_extracted(many: Path) -> None:
     archive = Path(shutil.make_archive(str(many / "fusar"), "zip", many / "FUSAR"))
     store = prepare_fusrs(many / "out", fusar=archive, srsdd=many / "SRSDD", jobs=1)
     assert len(store.table) == 252 and "fusar.zip" in (store.root / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("arguments", "message"),
     [({"val": 0.9}, "share of 0.9"), ({"classes": 3}, "3 classes"), ({"lists": Path()}, "clean takes no lists")],
 )
-def test_arguments_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, object], told: str) -> None:
-    with pytest.raises(RequestError, match=told):
-        prepare_fusrs(tmp_path / "out", **wrong)  # type: ignore[arg-type]
+def test_arguments_out_of_range_are_refused(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        prepare_fusrs(tmp_path / "out", **arguments)  # type: ignore[arg-type]
 
 
-def test_without_a_network_the_lists_are_asked_for(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_download_tells_how_to_get_the_lists(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(*_: object, **__: object) -> None:
         raise DataError("v25_train.txt cannot be downloaded: no network", "url", "fetch it by hand")
 
@@ -226,6 +226,6 @@ def test_the_published_lists_row_for_row(
     assert [store.class_counts(split).sum() for split in ("train", "val", "test")] == [train, 0, test]
     assert store.rejected == 0
     flags = store.table["flags"].str.split(",")
-    assert flags.map(lambda found: "repeated-row" in found).sum() == 864 + 151
+    assert flags.map(lambda names: "repeated-row" in names).sum() == 864 + 151
     clean = prepare_fusrs(tmp_path / "clean", classes=classes)
     assert clean.table.groupby("group_key")["split"].nunique().max() == 1

@@ -1,4 +1,4 @@
-"""Whole groups are dealt, near the shares, and every class to every split where it can be."""
+"""Group splits: whole groups, near the shares, with every class in every split if possible."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_no_split_stays_empty_while_there_are_groups() -> None:
     assert set(dealt.values()) == {"train", "val", "test"} and dealt[0] == "train"
 
 
-def test_a_share_of_zero_gets_nothing() -> None:
+def test_split_with_share_zero_is_empty() -> None:
     assert set(split_groups(["a"] * 5, range(5), {"train": 1.0, "val": 0.0}, seed=0).values()) == {"train"}
 
 
@@ -57,7 +57,7 @@ def test_a_class_in_as_many_groups_as_splits_is_in_all_of_them(seed: int) -> Non
     }
 
 
-def test_a_class_in_fewer_groups_than_splits_is_in_as_many_as_it_can() -> None:
+def test_class_in_fewer_groups_than_splits_is_in_one_split_per_group() -> None:
     groups = [0, 1, 2, 3, 4, 5] * 2
     labels = ["common"] * 6 + ["rare", "rare", "single", "common", "common", "common"]
     dealt = split_groups(labels, groups, SHARES, seed=0)
@@ -65,10 +65,10 @@ def test_a_class_in_fewer_groups_than_splits_is_in_as_many_as_it_can() -> None:
     assert set(dealt.values()) == set(SHARES)
 
 
-def test_classes_that_cannot_be_everywhere_leave_no_split_empty() -> None:
+def test_rare_classes_leave_no_split_empty() -> None:
     dealt = split_groups(["a", "a", "b", "b"], range(4), SHARES, seed=0)
     assert set(dealt.values()) == set(SHARES)
 
 
-def test_nothing_is_dealt_to_nowhere() -> None:
+def test_no_samples_give_no_groups() -> None:
     assert split_groups([], [], SHARES, seed=0) == {}

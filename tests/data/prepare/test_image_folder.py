@@ -1,4 +1,4 @@
-"""From labelled folders to chip stores: splits, long tails, names."""
+"""Chip stores of class folders: splits, long tails, class names."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_one_level_gets_a_stratified_validation_split(tmp_path: Path) -> None:
     assert store.split("test").empty and store.bands == ("gray",) and store.name == "out"
 
 
-def test_splits_that_are_there_are_kept(tmp_path: Path) -> None:
+def test_existing_splits_are_kept(tmp_path: Path) -> None:
     src = write_tree(tmp_path / "src", {"train/a": 6, "val/a": 3, "test/a": 2})
     store = prepare_folder(src, tmp_path / "out", val=0.5)
     assert [store.class_counts(split).tolist() for split in ("train", "val", "test")] == [[6], [3], [2]]
 
 
-def test_imbalance_thins_training_alone_and_is_counted(tmp_path: Path) -> None:
+def test_imbalance_reduces_only_training_and_is_counted(tmp_path: Path) -> None:
     src = write_tree(
         tmp_path / "src", {"train/a": 20, "train/b": 24, "train/c": 24, "val/a": 3, "val/b": 3, "val/c": 3}
     )
@@ -47,7 +47,7 @@ def test_imbalance_thins_training_alone_and_is_counted(tmp_path: Path) -> None:
     assert store.skipped == {"of the training chips, for an imbalance of 4": 26}
 
 
-def test_the_seed_decides(tmp_path: Path) -> None:
+def test_seed_determines_the_choice(tmp_path: Path) -> None:
     src = write_tree(tmp_path / "src", {"a": 30, "b": 30})
     first, again, other = (
         prepare_folder(src, tmp_path / name, imbalance=5, seed=seed) for name, seed in (("1", 0), ("2", 0), ("3", 1))
@@ -78,7 +78,7 @@ def test_faulty_names_are_refused(tmp_path: Path, names: dict[str, str], reason:
         prepare_folder(src, tmp_path / "out", names=names)
 
 
-def test_a_row_of_one_word_is_no_name(tmp_path: Path) -> None:
+def test_row_without_a_name_is_refused(tmp_path: Path) -> None:
     src = write_tree(tmp_path / "src", {"0": 3})
     (tmp_path / "names.txt").write_text("\n0\n")
     with pytest.raises(RequestError) as caught:

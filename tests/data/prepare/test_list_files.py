@@ -1,4 +1,4 @@
-"""Places-LT and iNaturalist 2018 into chip stores, in miniature."""
+"""Chip stores of small copies of Places-LT and iNaturalist 2018."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rsft.data.prepare.list_files import prepare_list_files
 from rsft.errors import RequestError
 
 
-def write_list(root: Path, name: str, rows: list[str], shown: int) -> None:
-    """A list, and images for the first rows of it."""
+def write_list(root: Path, name: str, rows: list[str], images: int) -> None:
+    """Write a list, and the images of its first rows."""
     (root / name).write_text("\n".join(rows))
-    for row in rows[:shown]:
+    for row in rows[:images]:
         path = root / row.split()[0]
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(len(row)).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
@@ -46,7 +46,7 @@ def test_places(tmp_path: Path) -> None:
     ]
 
 
-def test_inaturalist_with_lists_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inaturalist_with_lists_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(INaturalist2018, "published", replace(INaturalist2018.published, classes=8))
     src = tmp_path / "inat"
     src.mkdir()

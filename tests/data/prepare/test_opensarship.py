@@ -1,4 +1,4 @@
-"""OpenSARShip into a chip store."""
+"""Chip stores of OpenSARShip."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("product", ["uint8", "cal", "patch"])
-def test_chips_keep_pixels_bands_and_facts(scenes: Path, tmp_path: Path, product: OpenSARShipProduct) -> None:
+def test_chips_have_pixels_bands_and_metadata(scenes: Path, tmp_path: Path, product: OpenSARShipProduct) -> None:
     store = prepare_opensarship(scenes, tmp_path / "out", product=product, val=0.3, test=0.3)
     assert store.bands == ("VH", "VV") and store.units == (PRODUCT_UNITS[product],)
     assert store.skipped == {"VV, where most chips have VH,VV": 3} and store.rejected == 0
@@ -81,8 +81,8 @@ def test_the_real_scenes_build(shared: Callable[[str], Path], tmp_path: Path) ->
 
 
 @pytest.mark.realdata
-def test_what_no_split_can_have_is_told(shared: Callable[[str], Path], tmp_path: Path) -> None:
+def test_classes_that_a_split_lacks_are_reported(shared: Callable[[str], Path], tmp_path: Path) -> None:
     store = prepare_opensarship(shared("opensarship"), tmp_path / "out", classes="typed")
-    told = (store.root / "README.md").read_text().split("Classes without a chip in a split that has some:")[1]
-    assert "- test: Law Enforcement, Search and Rescue vessel, Tug\n" in told
-    assert "- val: Law Enforcement, Other Type, Passenger, Search and Rescue vessel, Tug\n" in told
+    missing = (store.root / "README.md").read_text().split("Classes without a chip in a split that has some:")[1]
+    assert "- test: Law Enforcement, Search and Rescue vessel, Tug\n" in missing
+    assert "- val: Law Enforcement, Other Type, Passenger, Search and Rescue vessel, Tug\n" in missing

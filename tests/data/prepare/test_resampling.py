@@ -1,4 +1,4 @@
-"""A validation share set aside, a long tail made."""
+"""Held-out validation samples and artificial long tails."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from rsft.errors import RequestError
 FILES = [LabeledFile(Path(f"{label}{index}"), label, "train") for label in "ab" for index in range(20)]
 
 
-def test_each_class_gives_its_share() -> None:
-    kept, aside = hold_out(FILES, 0.25, seed=0)
-    assert Counter((file.label, file.split) for file in kept + aside) == {
+def test_share_of_each_class_is_held_out() -> None:
+    remaining, held_out = hold_out(FILES, 0.25, seed=0)
+    assert Counter((file.label, file.split) for file in remaining + held_out) == {
         **{(label, "train"): 15 for label in "ab"},
         **{(label, "val"): 5 for label in "ab"},
     }
-    assert {file.path for file in kept + aside} == {file.path for file in FILES}
+    assert {file.path for file in remaining + held_out} == {file.path for file in FILES}
 
 
-def test_the_tail_follows_the_order_of_the_classes() -> None:
+def test_tail_follows_the_order_of_the_classes() -> None:
     assert Counter(file.label for file in subsample_long_tail(FILES, ("b", "a"), 4, seed=0)) == {"b": 20, "a": 5}
 
 
-def test_no_sample_is_no_fault() -> None:
+def test_empty_input_gives_empty_output() -> None:
     assert hold_out([], 0.5, seed=0) == ([], []) and subsample_long_tail([], ("a",), 4, seed=0) == []
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
-def test_what_is_no_share_is_refused(share: float) -> None:
+def test_invalid_share_is_refused(share: float) -> None:
     with pytest.raises(RequestError, match="--val"):
         check_val_share(share)

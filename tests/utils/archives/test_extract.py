@@ -1,4 +1,4 @@
-"""Archives: the good come out whole, the evil leave nothing behind."""
+"""Extraction of valid, damaged and malicious archives, and resumed extraction."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def refused(archive: Path, match: str, **options: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz", "zip"])
-def test_unpacks_whatever_the_name_says(tmp_path: Path, mode: str) -> None:
+def test_format_is_detected_by_content(tmp_path: Path, mode: str) -> None:
     archive = tmp_path / "set.dat"
     make_zip(archive, FILES) if mode == "zip" else make_tar(archive, FILES, mode)
     steps: list[tuple[int, int, str]] = []
@@ -113,7 +113,7 @@ def test_a_bomb_is_refused(tmp_path: Path, make) -> None:
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("second", ["a", "a/b"])
-def test_a_member_that_comes_twice_is_refused(tmp_path: Path, second: str) -> None:
+def test_repeated_member_is_refused(tmp_path: Path, second: str) -> None:
     archive = tmp_path / "x.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("a", "1")
@@ -162,7 +162,7 @@ LISTING += "       CRC32: D8932AAC\\n\\n        Name: d\\n        Type: Director
 
 
 def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, listing: str, action: str, code: int = 0) -> Path:
-    """A .rar, and a program that stands in for unrar."""
+    """Write a .rar file and a program that replaces unrar."""
     archive = folder / "x.rar"
     archive.write_bytes(b"Rar!\x1a\x07\x01\x00")
     (folder / "bin").mkdir(exist_ok=True)
@@ -194,13 +194,13 @@ def test_a_rar_goes_through_unrar(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("", ":", 0, "unrar failed"),
     ],
 )
-def test_an_evil_rar_is_refused(
+def test_malicious_rar_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listing: str, action: str, code: int, match: str
 ) -> None:
     refused(stand_in(tmp_path, monkeypatch, listing, action, code), match, max_bytes=1_000_000)
 
 
-def test_without_unrar_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_unrar_has_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "x.rar").write_bytes(b"Rar!\x1a\x07\x00")
     refused(tmp_path / "x.rar", "needs the program unrar")
@@ -209,13 +209,13 @@ def test_without_unrar_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.M
 MANY = {f"d{number % 3}/{number}.bin": bytes([number]) * (number * 40_000 + 1) for number in range(8)}
 
 
-def extract_until(place: object, name: str, call: int, after: bool, archive: Path, target: Path) -> None:
-    kill_at_call(place, name, call, after)
+def extract_until(owner: object, name: str, call: int, after: bool, archive: Path, target: Path) -> None:
+    kill_at_call(owner, name, call, after)
     extract_archive(archive, target)
 
 
 def states(working: Path) -> dict[str, tuple[int, int]]:
-    """Inode and time of what is finished."""
+    """Return inode and modification time of the finished files."""
     files = (path for path in (working / "files").rglob("*") if path.is_file())
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files if path.name != ORIGIN_FILE}
 
@@ -283,7 +283,7 @@ def test_killed_from_outside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "data"), [("zip", b"other"), ("w", b"less")])
-def test_a_file_that_is_not_whole_is_written_again(tmp_path: Path, mode: str, data: bytes) -> None:
+def test_incomplete_file_is_written_again(tmp_path: Path, mode: str, data: bytes) -> None:
     archive, files = tmp_path / "x", {"a": b"whole", "b": b"whole"}
     make_zip(archive, files) if mode == "zip" else make_tar(archive, files, mode)
     run_until_killed(extract_until, extract, "_write_member", 2, False, archive, tmp_path / "out")
@@ -291,14 +291,14 @@ def test_a_file_that_is_not_whole_is_written_again(tmp_path: Path, mode: str, da
     assert content(extract_archive(archive, tmp_path / "out")) == files
 
 
-def test_the_work_on_another_archive_is_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unfinished_extraction_of_another_archive_is_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run_until_killed(extract_until, extract, "_copy", 5, False, make_zip(tmp_path / "a.zip", MANY), tmp_path / "out")
     assert content(extract_archive(make_zip(tmp_path / "b.zip", FILES), tmp_path / "out")) == FILES
     assert "extraction of another archive" in caplog.text and "continuing" not in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_resuming_is_no_way_around_the_checks(tmp_path: Path) -> None:
+def test_resumed_extraction_has_the_same_checks(tmp_path: Path) -> None:
     archive = tmp_path / "x.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for name in ("a", "b", "a"):
@@ -313,7 +313,7 @@ def test_resuming_is_no_way_around_the_checks(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["big.zip", "x.zip"]
 
 
-def test_a_rar_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rar_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     second = "\\n        Name: b\\n        Type: File\\n        Size: 3\\n"
     archive = stand_in(tmp_path, monkeypatch, LISTING + second, "printf hiyou")
     run_until_killed(extract_until, extract, "_write_member", 2, False, archive, tmp_path / "out")
@@ -323,7 +323,7 @@ def test_a_rar_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert before == {"a b.txt": ((out / "d/a b.txt").stat().st_ino, (out / "d/a b.txt").stat().st_mtime_ns)}
 
 
-def test_a_full_disk_is_told_and_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extraction_continues_after_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -335,7 +335,7 @@ def test_a_full_disk_is_told_and_waited_for(tmp_path: Path, monkeypatch: pytest.
     assert content(extract_archive(archive, tmp_path / "out")) == FILES
 
 
-def test_two_at_once(tmp_path: Path) -> None:
+def test_second_process_is_refused(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "x.zip", FILES)
     with FileLock(tmp_path / ".out.lock"), pytest.raises(RequestError, match="another process is unpacking there"):
         extract_archive(archive, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Folders with archives in them: nothing is missed, nothing is unpacked twice, nothing is written into them."""
+"""Folders with archives: all are extracted once, and the source folder is never written to."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.utils.archives.test_extract import make_tar, make_zip
 
 
 def listing(folder: Path) -> dict[str, bytes]:
-    """Content by place; the markers of unpacked archives aside."""
-    found = (Path(here, name) for here, _, names in os.walk(folder, followlinks=True) for name in names)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found if path.name != extract.ORIGIN_FILE}
+    """Return file contents by path, without the origin files of extracted archives."""
+    paths = (Path(here, name) for here, _, names in os.walk(folder, followlinks=True) for name in names)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.name != extract.ORIGIN_FILE}
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_without_archives_the_folder_is_yielded(tmp_path: Path) -> None:
             assert folder == src and not (tmp_path / "data").exists()
 
 
-def test_names_that_are_taken(tmp_path: Path) -> None:
+def test_existing_names_are_kept(tmp_path: Path) -> None:
     src = tmp_path / "src"
     (src / "a").mkdir(parents=True)
     (src / "a/x").write_bytes(b"plain")
@@ -78,17 +78,19 @@ def test_names_that_are_taken(tmp_path: Path) -> None:
     make_tar(src / "b.tar", {"z": b"tar"})
     make_zip(src / "b.zip", {"y": b"zip"})
     with open_source_tree(src, tmp_path / "out") as folder:
-        wanted = {"a/x": b"plain", "a.zip/y": b"zip", "a.tar/z": b"tar", "b/z": b"tar", "b.zip/y": b"zip"}
-        assert listing(folder) == wanted
+        expected = {"a/x": b"plain", "a.zip/y": b"zip", "a.tar/z": b"tar", "b/z": b"tar", "b.zip/y": b"zip"}
+        assert listing(folder) == expected
 
 
-@pytest.mark.parametrize("place", [".", "part"])
-def test_what_lies_unpacked_is_left_alone(tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("location", [".", "part"])
+def test_extracted_archive_is_not_extracted_again(
+    tmp_path: Path, location: str, caplog: pytest.LogCaptureFixture
+) -> None:
     src, files = tmp_path / "src", {"d/a": b"one", "b": b"two"}
     src.mkdir()
     archive = make_tar(src / "part.tgz", files, "w:gz")
     for name, data in files.items():
-        path = src / place / name
+        path = src / location / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     with open_source_tree(src, tmp_path / "out") as folder:
@@ -116,7 +118,7 @@ def test_a_rar_beside_its_folder_needs_no_unrar(tmp_path: Path, monkeypatch: pyt
         assert folder == tmp_path / "src"
 
 
-def test_a_file_that_is_no_archive_is_told(src: Path, tmp_path: Path) -> None:
+def test_file_that_is_not_an_archive_is_reported(src: Path, tmp_path: Path) -> None:
     (src / "part2.zip").write_bytes(b"<html>not found</html>")
     with pytest.raises(DataError, match=r"no \.zip") as error, open_source_tree(src, tmp_path / "data/out"):
         pass
@@ -128,13 +130,13 @@ def open_and_die(src: Path, root: Path) -> None:
         kill_this_process()
 
 
-def open_until(place: object, name: str, call: int, src: Path, root: Path) -> None:
-    kill_at_call(place, name, call)
+def open_until(owner: object, name: str, call: int, src: Path, root: Path) -> None:
+    kill_at_call(owner, name, call)
     open_and_die(src, root)
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "call"),
+    ("owner", "name", "call"),
     [
         (module, "_build_tree", 1),
         (Path, "symlink_to", 2),
@@ -144,9 +146,9 @@ def open_until(place: object, name: str, call: int, src: Path, root: Path) -> No
         (module, "extract_archive", 3),
     ],
 )
-def test_killed_and_run_again(src: Path, tmp_path: Path, place: object, name: str, call: int) -> None:
+def test_killed_and_run_again(src: Path, tmp_path: Path, owner: object, name: str, call: int) -> None:
     root = tmp_path / "data/out"
-    run_until_killed(open_until, place, name, call, src, root)
+    run_until_killed(open_until, owner, name, call, src, root)
     before = {path: path.lstat().st_ino for path in root.parent.rglob("*") if path.suffix == ".png"}
     with open_source_tree(src, root) as folder:
         assert listing(folder) == WANTED
@@ -155,7 +157,7 @@ def test_killed_and_run_again(src: Path, tmp_path: Path, place: object, name: st
     assert list(root.parent.iterdir()) == []
 
 
-def test_what_another_build_left_is_given_up(src: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_files_of_another_build_are_removed(src: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = tmp_path / "data/out"
     archive = make_zip(tmp_path / "a.zip", {"x": b"1"})
     (tmp_path / "plain").mkdir()
@@ -173,7 +175,7 @@ def test_what_another_build_left_is_given_up(src: Path, tmp_path: Path, caplog: 
     assert list(root.parent.iterdir()) == []
 
 
-def test_two_builds_do_not_meet(src: Path, tmp_path: Path) -> None:
+def test_second_build_is_refused(src: Path, tmp_path: Path) -> None:
     with (
         FileLock(tmp_path / ".out.unpacked.lock"),
         pytest.raises(RequestError, match="another process"),
@@ -194,8 +196,8 @@ def test_dota_in_parts(tmp_path: Path, form: str) -> None:
         shutil.move(archive, src / split / "images")
         shutil.copytree(plain / split / "labelTxt", src / split / "labelTxt", dirs_exist_ok=True)
     store = prepare_dota(src, tmp_path / "out", jobs=1)
-    wanted = prepare_dota(plain, tmp_path / "wanted", jobs=1)
-    assert store.table["sha256"].tolist() == wanted.table["sha256"].tolist() and len(store.table) == 6
+    expected = prepare_dota(plain, tmp_path / "wanted", jobs=1)
+    assert store.table["sha256"].tolist() == expected.table["sha256"].tolist() and len(store.table) == 6
     assert store.rejected == 0 and not store.skipped
     assert not (tmp_path / ".out.unpacked").exists()
 
@@ -217,7 +219,7 @@ def test_dota_as_torchgeo_downloads_it(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("inside", [True, False])
-def test_opensarship_one_archive_a_scene(tmp_path: Path, inside: bool) -> None:
+def test_opensarship_with_one_archive_per_scene(tmp_path: Path, inside: bool) -> None:
     src = tmp_path / "src"
     src.mkdir()
     for number, scene in enumerate((GRD, SLC, GRD.replace("2015", "2016"))):
@@ -225,6 +227,6 @@ def test_opensarship_one_archive_a_scene(tmp_path: Path, inside: bool) -> None:
         content = (folder.parent, folder.name) if inside else (folder, ".")
         shutil.make_archive(str(src / scene), "zip", *content)
     store = prepare_opensarship(src, tmp_path / "out", val=0.3, test=0.3)
-    wanted = prepare_opensarship(tmp_path / "plain", tmp_path / "wanted", val=0.3, test=0.3)
-    np.testing.assert_array_equal(store.table["sha256"], wanted.table["sha256"])
+    expected = prepare_opensarship(tmp_path / "plain", tmp_path / "wanted", val=0.3, test=0.3)
+    np.testing.assert_array_equal(store.table["sha256"], expected.table["sha256"])
     assert len(store.table) == 6 and store.rejected == 0
