@@ -63,11 +63,6 @@ def test_check_of_the_shipped_encoder(rsft: Command) -> None:
     assert code == 0 and "90 of 90 loaded" in printed
     assert "uint8, 32 x 32" in printed and "17 tokens x 192" in printed
     assert "images/s" in printed and "class token" in printed
-        "uint8, 32 x 32" in printed
-        and "17 tokens x 192" in printed
-        and "images/s" in printed
-        and "class token" in printed
-    )
 
 
 def test_check_of_a_file(rsft: Command, tmp_path: Path) -> None:
