@@ -13,7 +13,7 @@ import pytest
 
 from rsft.backbones import registry
 from rsft.cli import main
-from rsft.recipe.library import Shipped, library_folder, list_recipes
+from rsft.recipe.library import LibraryEntry, library_folder, list_recipes
 from rsft.recipe.load import load_recipe
 from tests.helpers import recipe_sources, tiny_backbones
 
@@ -21,22 +21,22 @@ TINY = ("data.workers=0", "train.epochs=3", "train.batch_size=4", "train.ensembl
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the headers name: archives in capitals, `recipes/`; and the folder of weights."""
-    place = tmp_path_factory.mktemp("place")
-    recipe_sources.write_all(place)
-    (place / "recipes").symlink_to(library_folder())
-    (place / "weights").mkdir()
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the headers name (archives in capitals, `recipes/`) and a folder of weights."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    recipe_sources.write_all(workspace)
+    (workspace / "recipes").symlink_to(library_folder())
+    (workspace / "weights").mkdir()
     for card in tiny_backbones.CARDS:
-        tiny_backbones.write(card, place / "weights")
-    return place
+        tiny_backbones.write(card, workspace / "weights")
+    return workspace
 
 
 @pytest.fixture
-def type_in(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run the command line in that place: what it printed."""
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("RSFT_WEIGHTS", str(place / "weights"))
+def type_in(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command line in that folder and return what it prints."""
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("RSFT_WEIGHTS", str(workspace / "weights"))
     for card in tiny_backbones.CARDS:
         monkeypatch.setitem(registry._RSFT_CARDS, card.name, card)
     recipe_sources.make_small(monkeypatch)
@@ -54,13 +54,13 @@ def type_in(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", list_recipes(), ids=lambda entry: entry.name)
-def test_a_shipped_recipe_runs(entry: Shipped, type_in: Callable[..., str], tmp_path: Path) -> None:
+def test_a_shipped_recipe_runs(entry: LibraryEntry, type_in: Callable[..., str], tmp_path: Path) -> None:
     recipe = load_recipe(entry.path)
     for command in entry.command.splitlines():
         if command.startswith("rsft prepare") and not Path(recipe.data.root).exists():
             type_in(command, *recipe_sources.MORE.get(command.split()[2], ()))
         elif command.startswith("rsft weights"):
-            assert "first seen" in (told := type_in(command)) or "unchanged" in told
+            assert "first seen" in (printed := type_in(command)) or "unchanged" in printed
     size = 2 * registry.find_card(recipe.backbone.name).patch
     *_, finetune = entry.command.splitlines()
     folder = Path(type_in(finetune, *TINY, f"data.size={size}", "--runs", tmp_path, "--no-report", "--quiet").strip())

@@ -45,7 +45,7 @@ def test_headers(folder: Path) -> None:
     )
 
 
-def test_a_title_tells_the_group_before_its_colon() -> None:
+def test_the_title_has_the_group_before_its_colon() -> None:
     bare, demo = library.list_recipes()
     assert (demo.group, demo.subtitle, bare.group, bare.subtitle) == ("Demo", "optical to SAR", "", "")
     assert demo.matches("TWO CORES") and demo.matches("prepare demo") and not demo.matches("places")

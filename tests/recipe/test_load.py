@@ -1,4 +1,4 @@
-"""Recipes: what loads, and every way of being told what is wrong."""
+"""Recipes load, and every fault is reported with its place and the allowed values."""
 
 from __future__ import annotations
 
@@ -107,8 +107,8 @@ def test_one_faulty_override(quick: Path, override: str, line: int, key: str, wo
 
 def test_all_faults_of_a_file_at_once(tmp_path: Path) -> None:
     text = "seed: -3\npeft.rank: 8\ndata:\n  size: no\n  crop: [1]\n  size: 5\n  sise: 5\nhead:\ntraim:\n  epochs: 3\n"
-    found = {(fault.line, fault.key): (fault.value, fault.allowed) for fault in faults(write(tmp_path, text))}
-    assert found == {
+    reported = {(fault.line, fault.key): (fault.value, fault.allowed) for fault in faults(write(tmp_path, text))}
+    assert reported == {
         (1, "seed"): ("-3", "a whole number >= 0 and <= 4294967295"),
         (2, "peft.rank"): ("8", "no such key; write rank in the section peft"),
         (3, "data.root"): ("nothing", "text that is not empty"),
@@ -123,7 +123,7 @@ def test_all_faults_of_a_file_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "key", "found"),
+    ("text", "line", "key", "value"),
     [
         ("data:\n\tsize: 5\n", 2, "syntax", r"'\tsize: 5'"),
         ("a: [1,\n", 2, "syntax", "the end of the file"),
@@ -135,10 +135,10 @@ def test_all_faults_of_a_file_at_once(tmp_path: Path) -> None:
         (b"seed: 1\nname: \xe9t\xe9\n", 2, "encoding", "byte 0xe9"),
     ],
 )
-def test_unreadable_file(tmp_path: Path, text: str | bytes, line: int, key: str, found: str) -> None:
+def test_unreadable_file(tmp_path: Path, text: str | bytes, line: int, key: str, value: str) -> None:
     unknown, fault = faults(write(tmp_path, text), "colour=red")
     assert (fault.line, fault.key, unknown.key) == (line, key, "colour")
-    assert found in fault.value
+    assert value in fault.value
 
 
 def test_empty_file_lacks_what_is_required(tmp_path: Path) -> None:

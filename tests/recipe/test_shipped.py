@@ -1,4 +1,4 @@
-"""What a shipped recipe promises: it is valid, its header is complete, and it can be compared with its neighbours."""
+"""A shipped recipe is valid, has a complete header, and is comparable with the recipes of the same transfer."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ RECIPES = list_recipes()
 THREE_SCENARIOS = [entry for entry in RECIPES if entry.name.startswith(("satmae_", "in21k_"))]
 
 
-def test_there_are_those_of_the_paper() -> None:
+def test_the_recipes_of_the_paper_exist() -> None:
     methods = "lora metalora adaptformer metaadaptformer adapter metaadapter bitfit vpt_shallow vpt_deep linear_probe"
-    wanted = {f"{transfer}_{method}" for transfer in ("satmae_sar", "in21k_dota") for method in methods.split()}
-    wanted |= {f"in21k_dota_{method}" for method in ("lotr", "metalotr", "lift")}
-    wanted |= {
+    expected = {f"{transfer}_{method}" for transfer in ("satmae_sar", "in21k_dota") for method in methods.split()}
+    expected |= {f"in21k_dota_{method}" for method in ("lotr", "metalotr", "lift")}
+    expected |= {
         f"in21k_{data}_{method}"
         for data in ("cifar100", "places", "inat2018")
         for method in ("lora", "metalora", "adaptformer", "lift", "lora_adaptformer")
     }
     others = ("metaadaptformer", "adapter", "metaadapter", "bitfit", "vpt_shallow", "vpt_deep")  # of Table 4
-    wanted |= {f"in21k_inat2018_{method}" for method in others}
-    assert {entry.name for entry in THREE_SCENARIOS} == wanted
+    expected |= {f"in21k_inat2018_{method}" for method in others}
+    assert {entry.name for entry in THREE_SCENARIOS} == expected
 
 
 @pytest.mark.parametrize("entry", RECIPES, ids=lambda entry: entry.name)
@@ -38,12 +38,12 @@ def test_header(entry: LibraryEntry) -> None:
     assert any(re.match(rf"rsft prepare .*--root {recipe.data.root}\b", command) for command in commands)
     weights = find_card(recipe.backbone.name).weights
     if isinstance(weights, Remote):
-        way = (
+        command_start = (
             f"rsft weights get {recipe.backbone.name}"
             if weights.url
             else "python -m tools.maintenance.weights_from_onnx"
         )
-        assert any(command.startswith(way) for command in commands)
+        assert any(command.startswith(command_start) for command in commands)
     assert re.search(r"(Expected|Reached): ", entry.about) and re.search(r"Cost(, reckoned)?: ", entry.about)
 
 
@@ -55,9 +55,9 @@ def test_an_expected_number_names_its_table_and_the_groups(entry: LibraryEntry) 
     assert re.match(rf"{numbers} \(paper, Table (4|S6)|the paper has no number|in Table S7", promise)
 
 
-def test_recipes_of_a_transfer_differ_in_their_method_alone() -> None:
+def test_recipes_of_a_transfer_differ_only_in_their_method() -> None:
     for group, entries in groupby(THREE_SCENARIOS, key=lambda entry: entry.group):
-        alike = [entry for entry in entries if not entry.name.endswith("_lift")]  # LIFT tests in its own way
+        comparable = [entry for entry in entries if not entry.name.endswith("_lift")]  # LIFT tests in its own way
         keys = [
             {
                 key: value
@@ -65,9 +65,9 @@ def test_recipes_of_a_transfer_differ_in_their_method_alone() -> None:
                 if not key.startswith(("peft", "meta"))
             }
             | {"name": group}
-            for entry in alike
+            for entry in comparable
         ]
-        assert all(each == keys[0] for each in keys)
+        assert all(values == keys[0] for values in keys)
 
 
 def test_a_modulator_starts_where_the_plain_recipe_is() -> None:
@@ -75,5 +75,6 @@ def test_a_modulator_starts_where_the_plain_recipe_is() -> None:
         recipe = load_recipe(entry.path)
         if recipe.meta is not None:
             plain = load_recipe(entry.path.with_name(entry.path.name.replace("_meta", "_")))
-            scale = 1 / plain.peft.rank if plain.peft.scale == "1/r" else plain.peft.scale
+            settings = plain.peft.settings
+            scale = 1 / settings["rank"] if settings["scale"] == "1/r" else settings["scale"]
             assert recipe.meta.init_scale == pytest.approx(scale)

@@ -13,7 +13,7 @@ from rsft.training.runs.writer import Run
 STEP = StepReport(0, 2, 5, 2, 15, 1.5, 30.0, 0.01, 0.2, 0.05, 800.0, math.nan, 12.0)
 
 
-class Fake:
+class FakeTracker:
     def __init__(self):
         self.id, self.points, self.closed, self.works = "abc", [], None, True
 
@@ -27,18 +27,18 @@ class Fake:
 
 
 @pytest.fixture
-def told(recipe_file, tmp_path, monkeypatch):
-    fake = Fake()
-    known = []
-    monkeypatch.setattr(tracking, "open_tracker", lambda name, recipe, folder, id: known.append(id) or fake)
+def tracked(recipe_file, tmp_path, monkeypatch):
+    fake = FakeTracker()
+    record_ids = []
+    monkeypatch.setattr(tracking, "open_tracker", lambda name, recipe, folder, id: record_ids.append(id) or fake)
     listener = TrackerListener(load_recipe(recipe_file, ["track.every=2"]))
     run = Run(tmp_path)
     listener.on_start(run, run.metadata)
-    return listener, fake, run, known
+    return listener, fake, run, record_ids
 
 
-def test_points_are_what_is_a_number(told):
-    listener, fake, *_ = told
+def test_only_finite_numbers_are_recorded(tracked):
+    listener, fake, *_ = tracked
     for done in (1, 2, 3):
         listener.on_step(StepReport(**vars(STEP) | {"done": done}))
     assert [step for step, _ in fake.points] == [2]
@@ -49,14 +49,14 @@ def test_points_are_what_is_a_number(told):
     assert fake.closed is True
 
 
-def test_a_resumed_run_goes_on_with_its_record(told):
-    listener, _, run, known = told
+def test_a_resumed_run_continues_its_record(tracked):
+    listener, _, run, record_ids = tracked
     listener.on_start(run, run.metadata)
-    assert known == [None, "abc"] and run.metadata["tracking"] == {"tensorboard": "abc"}
+    assert record_ids == [None, "abc"] and run.metadata["tracking"] == {"tensorboard": "abc"}
 
 
-def test_a_tracker_that_fails_ends_no_run_and_is_given_up(told):
-    listener, fake, run, _ = told
+def test_a_failing_tracker_never_ends_a_run_and_is_no_longer_used(tracked):
+    listener, fake, run, _ = tracked
     fake.works = False
     for _ in range(2):
         listener.on_step(STEP)

@@ -5,10 +5,10 @@ from rsft.training.loggers.tensorboard import EventFile, _checksum
 
 def read(folder):
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    found = loader.EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    found.Reload()
+    events = loader.EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
     return {
-        tag: [(point.step, round(point.value, 4)) for point in found.Scalars(tag)] for tag in found.Tags()["scalars"]
+        tag: [(point.step, round(point.value, 4)) for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]
     }
 
 

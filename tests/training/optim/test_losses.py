@@ -58,11 +58,11 @@ def test_logit_adjustment_adds_the_log_prior(label, prior):
         ("ldam", {"margin": 0.0}),
     ],
 )
-def test_what_is_cross_entropy(name, keys):
+def test_losses_that_equal_cross_entropy(name, keys):
     assert value(name, **keys) == pytest.approx(F.cross_entropy(LOGITS, LABELS).item())
 
 
-def test_what_is_logit_adjustment():
+def test_losses_that_equal_logit_adjustment():
     expected = pytest.approx(value("logit_adjustment", tau=1.0))
     assert value("balanced_softmax") == expected
     assert value("lade", weight=0.0) == expected
@@ -75,7 +75,7 @@ def test_focal():
     assert result == pytest.approx((0.0625 * math.log(4 / 3) + 0.5625 * math.log(4)) / 2)
 
 
-def test_focal_has_a_gradient_where_the_chip_is_certain():
+def test_focal_has_a_gradient_for_a_certain_chip():
     logits = torch.tensor([[200.0, 0.0, 0.0]], requires_grad=True)
     loss("focal", gamma=0.5)(logits, torch.tensor([0])).backward()
     assert logits.grad.isfinite().all()
