@@ -1,4 +1,4 @@
-"""Times one row of tools/benchmarks/peft.py in a process of its own and prints the result as JSON.
+"""Time one row of tools/benchmarks/peft.py in this process, and print the result as JSON.
 
 python -m tools.benchmarks.peft_row ROW MODEL STEPS BATCH
 """
@@ -37,41 +37,64 @@ class Batch(NamedTuple):
 
 
 def main(row: str, model: str, steps: int, batch: int) -> None:
-    """Build, warm up, time, print."""
+    """Build the model, time the steps, and print their seconds and the peak of memory above the bare model in MB.
+
+    Args:
+        row: name in `ROWS`.
+        model: name in `MODELS`.
+        steps: number of timed steps.
+        batch: images per step.
+    """
     if row.startswith("peft"):
-        importlib.import_module("peft")  # before the first look at the memory, as it brings much along
+        importlib.import_module("peft")  # before memory is measured, since the import allocates much
     torch.manual_seed(0)
     data = Batch(torch.randn(batch, 3, 224, 224), torch.randint(CLASSES, (batch,)))
-    imported = resident("VmRSS")
+    before_model = resident_mb("VmRSS")
     vit: nn.Module = timm.create_model(MODELS[model], num_classes=CLASSES)
-    bare = sum(parameter.nbytes for parameter in vit.parameters()) / MB
+    weights = sum(parameter.nbytes for parameter in vit.parameters()) / MB
     step = ROWS[row](vit, data)
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # from here on VmHWM is the peak of the steps
-    times = [seconds(step) for _ in range(WARM_UP + steps)][WARM_UP:]
-    print(json.dumps({"times": times, "above": resident("VmHWM") - imported - bare}))
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, so that it is the peak of the steps
+    times = [time_step(step) for _ in range(WARM_UP + steps)][WARM_UP:]
+    print(json.dumps({"times": times, "above": resident_mb("VmHWM") - before_model - weights}))
 
 
-def resident(field: str) -> float:
-    """VmRSS or VmHWM of this process, in MB."""
+def resident_mb(field: str) -> float:
+    """Return VmRSS or VmHWM of this process in MB.
+
+    Args:
+        field: "VmRSS" or "VmHWM".
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 
-def seconds(step: Step) -> float:
-    """Of one step."""
+def time_step(step: Step) -> float:
+    """Run one step and return its seconds."""
     start = time.perf_counter()
     step()
     return time.perf_counter() - start
 
 
-def training(forward: Callable[[Tensor], Tensor], learned: Iterable[Tensor], batch: Batch, half: bool = False) -> Step:
-    """One training step: forward, cross-entropy, backward, SGD with momentum."""
+def training_step(
+    forward: Callable[[Tensor], Tensor], learned: Iterable[Tensor], batch: Batch, use_bf16: bool = False
+) -> Step:
+    """Return a training step: forward, cross-entropy, backward, SGD with momentum.
+
+    Args:
+        forward: from images to logits (B, C).
+        learned: the trained parameters.
+        batch: images and labels.
+        use_bf16: run the forward pass in bfloat16.
+
+    Returns:
+        A function that runs the step.
+    """
     optimizer = torch.optim.SGD(list(learned), lr=1e-3, momentum=0.9)
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autocast("cpu", torch.bfloat16, enabled=use_bf16):
             logits = forward(batch.images)
         torch.autograd.backward(F.cross_entropy(logits.float(), batch.labels))
         optimizer.step()
@@ -80,103 +103,183 @@ def training(forward: Callable[[Tensor], Tensor], learned: Iterable[Tensor], bat
     return step
 
 
-def hugging_face(vit: nn.Module, batch: Batch, half: bool = False) -> Step:
-    """Hugging Face PEFT's LoRA at the four linear layers of every block."""
+def hugging_face_step(vit: nn.Module, batch: Batch, use_bf16: bool = False) -> Step:
+    """Return a training step of Hugging Face PEFT: LoRA at the four linear layers of every block.
+
+    Args:
+        vit: the network.
+        batch: images and labels.
+        use_bf16: run the forward pass in bfloat16.
+
+    Returns:
+        A function that runs the step.
+    """
     peft = importlib.import_module("peft")
     layers = r".*blocks\.\d+\.(attn\.(qkv|proj)|mlp\.fc[12])"
     config = peft.LoraConfig(r=RANK, lora_alpha=RANK, target_modules=layers, modules_to_save=["head"])
     model = cast(nn.Module, peft.get_peft_model(vit, config))
-    return training(model, [p for p in model.parameters() if p.requires_grad], batch, half)
+    return training_step(model, [p for p in model.parameters() if p.requires_grad], batch, use_bf16)
 
 
-def adapt(vit: nn.Module, modulated: bool = False, blocks: str = "all") -> tuple[AdaptedModel, list[Tensor]]:
-    """LoRA at all six positions, and what is learned: its parameters, the head, and the modulator."""
-    adapted = attach(vit, LoRA(rank=RANK, positions="qkvo12", blocks=blocks), learn_scales=modulated)
+def attach_lora(vit: nn.Module, learn_scales: bool = False, blocks: str = "all") -> tuple[AdaptedModel, list[Tensor]]:
+    """Attach LoRA at all six positions.
+
+    Args:
+        vit: the network.
+        learn_scales: with a modulator.
+        blocks: blocks with LoRA.
+
+    Returns:
+        The model, and its trained parameters: LoRA, modulator and head.
+    """
+    adapted = attach(vit, LoRA(rank=RANK, positions="qkvo12", blocks=blocks), learn_scales=learn_scales)
     head = vit.get_submodule("head").requires_grad_(True)
     return adapted, [*adapted.theta, *adapted.gamma, *head.parameters()]
 
 
-def ours(
-    vit: nn.Module, batch: Batch, half: bool = False, modulated: bool = False, checkpointing: bool = False
+def rsft_step(
+    vit: nn.Module, batch: Batch, use_bf16: bool = False, learn_scales: bool = False, checkpointing: bool = False
 ) -> Step:
-    """The same with rsft.peft; in bfloat16 the frozen weights are held in bfloat16 too."""
-    adapted, learned = adapt(vit, modulated)
+    """Return a training step of rsft.peft.
+
+    Args:
+        vit: the network.
+        batch: images and labels.
+        use_bf16: run the forward pass in bfloat16, with frozen weights in bfloat16.
+        learn_scales: with a modulator.
+        checkpointing: compute the blocks again in the backward pass.
+
+    Returns:
+        A function that runs the step.
+    """
+    adapted, learned = attach_lora(vit, learn_scales)
     adapted.checkpointing = checkpointing
-    return training(adapted.cast_frozen_weights() if half else adapted, learned, batch, half)
+    return training_step(adapted.cast_frozen_weights() if use_bf16 else adapted, learned, batch, use_bf16)
 
 
-def joint(vit: nn.Module, batch: Batch, ratio: float = 0.1) -> Step:
-    """MetaPEFT's joint step, [inner ; meta], with a whole batch of inner rows."""
-    adapted, learned = adapt(vit, modulated=True)
+def joint_step(vit: nn.Module, batch: Batch, ratio: float = 0.1) -> Step:
+    """Return a joint step of MetaPEFT on [inner rows; meta rows].
+
+    Args:
+        vit: the network.
+        batch: the inner rows.
+        ratio: number of meta rows per inner row, at least one row in all.
+
+    Returns:
+        A function that runs the step.
+    """
+    adapted, learned = attach_lora(vit, learn_scales=True)
     inner, meta = len(batch.images), max(1, round(ratio * len(batch.images)))
-    both = Batch(*(torch.cat([part, part[:meta]]) for part in batch))
+    both = Batch(*(torch.cat([rows, rows[:meta]]) for rows in batch))
 
     def forward(images: Tensor) -> Tensor:
         with adapted.joint(inner):
             return cast(Tensor, adapted(images))
 
-    return training(forward, learned, both)
+    return training_step(forward, learned, both)
 
 
-def last_blocks(vit: nn.Module, batch: Batch, count: int = 3) -> Step:
-    """The last blocks adapted, on features below them that were computed once."""
-    adapted, learned = adapt(vit, blocks=f"last:{count}")
-    below = adapted.run_frozen_prefix(batch.images)
+def last_blocks_step(vit: nn.Module, batch: Batch, count: int = 3) -> Step:
+    """Return a training step with LoRA in the last blocks, on features of the other blocks that are computed once.
+
+    Args:
+        vit: the network.
+        batch: images and labels.
+        count: number of blocks with LoRA.
+
+    Returns:
+        A function that runs the step.
+    """
+    adapted, learned = attach_lora(vit, blocks=f"last:{count}")
+    prefix = adapted.run_frozen_prefix(batch.images)
 
     def forward(_: Tensor) -> Tensor:
-        return cast(Tensor, cast(Any, vit).forward_head(adapted.run_adapted_suffix(below, class_token_only=True)))
+        return cast(Tensor, cast(Any, vit).forward_head(adapted.run_adapted_suffix(prefix, class_token_only=True)))
 
-    return training(forward, learned, batch)
-
-
-def bare(vit: nn.Module, batch: Batch) -> Step:
-    """The forward pass of the model as it comes."""
-    return inference(vit.eval(), batch)
+    return training_step(forward, learned, batch)
 
 
-def merged(vit: nn.Module, batch: Batch) -> Step:
-    """The forward pass of the merged model."""
-    return inference(adapt(vit)[0].merge(), batch)
+def bare_forward(vit: nn.Module, batch: Batch) -> Step:
+    """Return a forward pass of the network without PEFT modules.
+
+    Args:
+        vit: the network.
+        batch: images and labels.
+
+    Returns:
+        A function that runs the pass.
+    """
+    return forward_pass(vit.eval(), batch)
 
 
-def inference(model: nn.Module, batch: Batch) -> Step:
-    """One forward pass without gradients."""
+def merged_forward(vit: nn.Module, batch: Batch) -> Step:
+    """Return a forward pass of the network with LoRA merged into its weights.
+
+    Args:
+        vit: the network.
+        batch: images and labels.
+
+    Returns:
+        A function that runs the pass.
+    """
+    return forward_pass(attach_lora(vit)[0].merge(), batch)
+
+
+def forward_pass(model: nn.Module, batch: Batch) -> Step:
+    """Return a forward pass without gradients.
+
+    Args:
+        model: the network.
+        batch: images and labels.
+
+    Returns:
+        A function that runs the pass.
+    """
     return torch.inference_mode()(partial(model, batch.images))
 
 
-def products(vit: nn.Module, batch: Batch, half: bool = False) -> Step:
-    """The matrix products of all blocks and nothing else, those of the forward pass and those into the inputs."""
-    dtype = torch.bfloat16 if half else torch.float32
+def matrix_products(vit: nn.Module, batch: Batch, use_bf16: bool = False) -> Step:
+    """Return the matrix products of all blocks: those of the forward pass, and those of the gradients of inputs.
+
+    Args:
+        vit: the network.
+        batch: images and labels.
+        use_bf16: multiply in bfloat16.
+
+    Returns:
+        A function that runs the products.
+    """
+    dtype = torch.bfloat16 if use_bf16 else torch.float32
     rows = 197 * len(batch.images)
     layers = [module for module in vit.get_submodule("blocks").modules() if isinstance(module, nn.Linear)]
     weights = [layer.weight.detach().to(dtype) for layer in layers]
-    values = {width: torch.randn(rows, width).to(dtype) for weight in weights for width in weight.shape}
-    into = {width: torch.empty_like(value) for width, value in values.items()}
+    inputs = {width: torch.randn(rows, width).to(dtype) for weight in weights for width in weight.shape}
+    outputs = {width: torch.empty_like(value) for width, value in inputs.items()}
 
     def step() -> None:
         for weight in weights:
-            torch.mm(values[weight.shape[1]], weight.t(), out=into[weight.shape[0]])
+            torch.mm(inputs[weight.shape[1]], weight.t(), out=outputs[weight.shape[0]])
         for weight in reversed(weights):
-            torch.mm(values[weight.shape[0]], weight, out=into[weight.shape[1]])
+            torch.mm(inputs[weight.shape[0]], weight, out=outputs[weight.shape[1]])
 
     return step
 
 
 ROWS: dict[str, Callable[[nn.Module, Batch], Step]] = {
-    "products": products,
-    "products-bf16": partial(products, half=True),
-    "bare": bare,
-    "peft": hugging_face,
-    "peft-bf16": partial(hugging_face, half=True),
-    "ours": ours,
-    "modulated": partial(ours, modulated=True),
-    "ours-bf16": partial(ours, half=True),
-    "checkpointed": partial(ours, checkpointing=True),
-    "last-3": last_blocks,
-    "joint": joint,
-    "merged": merged,
+    "products": matrix_products,
+    "products-bf16": partial(matrix_products, use_bf16=True),
+    "bare": bare_forward,
+    "peft": hugging_face_step,
+    "peft-bf16": partial(hugging_face_step, use_bf16=True),
+    "ours": rsft_step,
+    "modulated": partial(rsft_step, learn_scales=True),
+    "ours-bf16": partial(rsft_step, use_bf16=True),
+    "checkpointed": partial(rsft_step, checkpointing=True),
+    "last-3": last_blocks_step,
+    "joint": joint_step,
+    "merged": merged_forward,
 }
-"""Every row's way to make its step."""
+"""Function that makes the step of each row."""
 
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

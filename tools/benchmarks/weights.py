@@ -1,14 +1,14 @@
-"""Memory and time of loading SatMAE's ViT-L/16 out of a file like `fmow_pretrain.pth`, beside plain `torch.load`.
+"""Measure memory and time of loading SatMAE's ViT-L/16 from a file like `fmow_pretrain.pth`, with rsft and torch.load.
 
-python -m tools.benchmarks.weights [--folder /tmp] [--rounds 3]
+    python -m tools.benchmarks.weights [--folder /tmp] [--rounds 3]
 
-The file is made here, at full size and in the published layout: encoder, decoder, AdamW's two moments of each of their
-parameters, and the run's arguments; 4 GB that are removed again. Every way loads it in a process of its own.
+The command writes a file of full size (4 GB) in the published layout: encoder, decoder, two AdamW moments of each
+parameter, and the arguments of the training run. It deletes the file at the end. Each loader runs in its own process.
 
-"peak" is the largest resident memory while loading (VmHWM) over that after the imports (VmRSS): anonymous pages, which
-are this process's own, and pages of the mapped file, which belong to the system's file cache and go when memory is
-short; "own" and "mapped" say how much of each is left at the end. Linux alone counts like this. The file is in the
-cache, so the seconds are those of memory and processor, not of the disk.
+"peak" is the largest resident memory while loading (VmHWM) minus the memory after the imports (VmRSS). It consists of
+anonymous pages, which belong to the process, and pages of the mapped file, which belong to the file cache of the system
+and are released when memory is short. "anonymous" and "mapped" are the sizes of both after loading. Only Linux reports
+these numbers. The file is in the file cache, so the seconds do not include the disk.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +33,31 @@ from rich.table import Table
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from rsft.backbones.loading import digest, load_whole
+from rsft.backbones.loading import load_encoder_weights, tensors_sha256
 from rsft.backbones.registry import find_card
 from rsft.errors import RequestError, RsftError
 
 NAME, SIZE = "satmae_vit_large_patch16_224.fmow_rgb", 224
-DECODER: dict[str, Any] = {"embed_dim": 512, "depth": 8, "num_heads": 16}  # models_mae.py
-LIMIT = 1.2  # peak over the encoder's size
+DECODER: dict[str, Any] = {"embed_dim": 512, "depth": 8, "num_heads": 16}
+"""Shape of the decoder in SatMAE's models_mae.py."""
+
+MAX_RATIO = 1.2
+"""Largest accepted ratio of rsft's peak to the size of the encoder."""
+
 ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Of one loading: bytes at the peak, bytes that stay by kind of page, seconds, and those of the hash alone."""
+class LoadingCost:
+    """Cost of loading the encoder once.
+
+    Attributes:
+        peak: bytes at the peak.
+        anonymous: bytes in anonymous pages after loading.
+        mapped: bytes in pages of the mapped file after loading.
+        seconds: time of loading.
+        hashing: seconds of hashing the tensors of the loaded encoder.
+    """
 
     peak: int
     anonymous: int
@@ -54,16 +67,27 @@ class Cost:
 
 
 def encoder_state() -> dict[str, Tensor]:
-    """Random weights of the real architecture."""
+    """Return random weights of the encoder.
+
+    Returns:
+        Tensors by name.
+    """
     return dict(find_card(NAME).build(SIZE).state_dict())
 
 
 def decoder_state(encoder: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Random weights of the decoder that belongs to it."""
+    """Return random weights of the encoder's decoder.
+
+    Args:
+        encoder: tensors of the encoder by name.
+
+    Returns:
+        Tensors by name.
+    """
     width, channels, patch, _ = encoder["patch_embed.proj.weight"].shape
     vit = VisionTransformer(img_size=SIZE, patch_size=patch, num_classes=0, **DECODER)
-    taken = {name: tensor for name, tensor in vit.state_dict().items() if name.startswith(("blocks", "norm", "pos"))}
-    ends = nn.ModuleDict(
+    blocks = {name: tensor for name, tensor in vit.state_dict().items() if name.startswith(("blocks", "norm", "pos"))}
+    embed_and_predict = nn.ModuleDict(
         {
             "decoder_embed": nn.Linear(width, vit.embed_dim),
             "decoder_pred": nn.Linear(vit.embed_dim, channels * patch**2),
@@ -71,16 +95,19 @@ def decoder_state(encoder: dict[str, Tensor]) -> dict[str, Tensor]:
     )
     return (
         {"mask_token": vit.state_dict()["cls_token"]}
-        | {f"decoder_{k}": v for k, v in taken.items()}
-        | ends.state_dict()
+        | {f"decoder_{name}": tensor for name, tensor in blocks.items()}
+        | embed_and_predict.state_dict()
     )
 
 
-def write(path: Path) -> int:
-    """The file at `path`; returns the bytes of its encoder.
+def write_checkpoint(path: Path) -> int:
+    """Write the checkpoint, and return the size of its encoder in bytes.
+
+    Args:
+        path: path of the file.
 
     Raises:
-        RequestError: the disk is too small.
+        RequestError: the disk has too little space.
     """
     encoder = encoder_state()
     model = encoder | decoder_state(encoder)
@@ -88,7 +115,9 @@ def write(path: Path) -> int:
     free = shutil.disk_usage(path.parent).free
     if free < 1.05 * size:
         raise RequestError(
-            f"{free / 1e9:.1f} GB are free, {size / 1e9:.1f} GB needed", path.parent, "name another --folder"
+            f"the disk has {free / 1e9:.1f} GB left, and the file needs {size / 1e9:.1f} GB",
+            path.parent,
+            "name another --folder",
         )
     print(f"{path.parent}: {free / 1e9:.1f} GB free, the file takes {size / 1e9:.2f} GB")
     moments = {
@@ -101,89 +130,126 @@ def write(path: Path) -> int:
     return sum(tensor.nbytes for tensor in encoder.values())
 
 
-def load_rsft(path: Path) -> VisionTransformer:
-    """As `load_backbone` does."""
-    return load_whole(find_card(NAME), SIZE, path).vit
+def load_with_rsft(path: Path) -> VisionTransformer:
+    """Load the encoder like `load_backbone`.
+
+    Args:
+        path: path of the checkpoint.
+
+    Returns:
+        The encoder.
+    """
+    return load_encoder_weights(find_card(NAME), SIZE, path).vit
 
 
-def load_plain(path: Path, mapped: bool = False) -> VisionTransformer:
-    """As usual: read everything, build the network, copy what fits."""
+def load_with_torch(path: Path, mmap: bool = False) -> VisionTransformer:
+    """Read the whole checkpoint, build the encoder, and copy the matching tensors.
+
+    Args:
+        path: path of the checkpoint.
+        mmap: map the file instead of reading it.
+
+    Returns:
+        The encoder.
+    """
     with torch.serialization.safe_globals([argparse.Namespace]):
-        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     vit = find_card(NAME).build(SIZE)
-    vit.load_state_dict(stored["model"], strict=False)
+    vit.load_state_dict(checkpoint["model"], strict=False)
     return vit
 
 
-def load_mapped(path: Path) -> VisionTransformer:
-    """As usual, from a mapped file."""
-    return load_plain(path, mapped=True)
-
-
-WAYS = {
-    "torch.load": load_plain,
-    "torch.load, mmap": load_mapped,
-    "rsft": load_rsft,
+LOADERS: dict[str, Callable[[Path], VisionTransformer]] = {
+    "torch.load": load_with_torch,
+    "torch.load, mmap": partial(load_with_torch, mmap=True),
+    "rsft": load_with_rsft,
 }
+"""Compared loaders by name."""
 
 
-def measure(way: str, path: str) -> None:
-    """Load in this process and print the cost as JSON."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before, began = memory(), time.perf_counter()
-    vit = WAYS[way](Path(path))
-    spent, after = time.perf_counter() - began, memory()
-    began = time.perf_counter()
-    digest(vit.state_dict())
-    hashing = time.perf_counter() - began
-    own, mapped = (after[kind] - before[kind] for kind in ("RssAnon", "RssFile"))
-    print(json.dumps(asdict(Cost(after["VmHWM"] - before["VmRSS"], own, mapped, spent, hashing))))
+def print_cost(loader: str, path: str) -> None:
+    """Load the encoder in this process, and print the cost as JSON.
+
+    Args:
+        loader: name in `LOADERS`.
+        path: path of the checkpoint.
+    """
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before, start = memory_bytes(), time.perf_counter()
+    vit = LOADERS[loader](Path(path))
+    seconds, after = time.perf_counter() - start, memory_bytes()
+    start = time.perf_counter()
+    tensors_sha256(vit.state_dict())
+    hashing = time.perf_counter() - start
+    anonymous, mapped = (after[kind] - before[kind] for kind in ("RssAnon", "RssFile"))
+    print(json.dumps(asdict(LoadingCost(after["VmHWM"] - before["VmRSS"], anonymous, mapped, seconds, hashing))))
 
 
-def memory() -> dict[str, int]:
-    """Bytes of this process by /proc; files in a file system in memory count as mapped too."""
+def memory_bytes() -> dict[str, int]:
+    """Return the memory of this process from /proc; RssFile includes files in a file system in memory.
+
+    Returns:
+        Bytes by field, such as VmHWM and RssAnon.
+    """
     lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
-    found = {line[0].rstrip(":"): 1024 * int(line[1]) for line in lines if line[-1] == "kB"}
-    return found | {"RssFile": found["RssFile"] + found["RssShmem"]}
+    sizes = {line[0].rstrip(":"): 1024 * int(line[1]) for line in lines if line[-1] == "kB"}
+    return sizes | {"RssFile": sizes["RssFile"] + sizes["RssShmem"]}
 
 
-def cost(way: str, path: Path, rounds: int) -> Cost:
-    """Medians over `rounds` fresh processes."""
-    code = f"from tools.benchmarks.weights import measure; measure({way!r}, {str(path)!r})"
+def measure_cost(loader: str, path: Path, rounds: int) -> LoadingCost:
+    """Return the medians over several processes.
+
+    Args:
+        loader: name in `LOADERS`.
+        path: path of the checkpoint.
+        rounds: number of processes.
+
+    Returns:
+        Median of each number.
+    """
+    code = f"from tools.benchmarks.weights import print_cost; print_cost({loader!r}, {str(path)!r})"
     runs = [
         json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
         for _ in range(rounds)
     ]
-    return Cost(**{key: statistics.median(run[key] for run in runs) for key in runs[0]})
+    return LoadingCost(**{key: statistics.median(run[key] for run in runs) for key in runs[0]})
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """The command; fails where loading takes more memory than promised."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark; exit with 1 if rsft needs more memory than `MAX_RATIO` allows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="where the file is made (default: that for temporary files)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"processes a way (default: {ROUNDS})")
-    options = parser.parse_args(words)
+    parser.add_argument("--folder", type=Path, help="folder for the file (default: the system's temporary folder)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="processes per loader (%(default)s)")
+    options = parser.parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             path = Path(folder) / "fmow_pretrain.pth"
-            size = write(path)
-            costs = {way: cost(way, path, options.rounds) for way in WAYS}
+            size = write_checkpoint(path)
+            costs = {loader: measure_cost(loader, path, options.rounds) for loader in LOADERS}
     except RsftError as error:
         parser.exit(error.exit_code, f"{error}\n")
-    Console().print(table(costs, size))
+    Console().print(costs_table(costs, size))
     ratio = costs["rsft"].peak / size
-    if ratio > LIMIT:
-        parser.exit(1, f"the peak is {ratio:.2f} times the encoder, more than {LIMIT}\n")
+    if ratio > MAX_RATIO:
+        parser.exit(1, f"the peak is {ratio:.2f} times the size of the encoder, more than {MAX_RATIO}\n")
 
 
-def table(costs: dict[str, Cost], size: int) -> Table:
-    """One row a way; megabytes are 10^6 bytes."""
-    title = f"encoder {size / 1e6:,.0f} MB; hash of its tensors {costs['rsft'].hashing:.2f} s"
-    shown = Table("way", "peak, MB", "x encoder", "own, MB", "mapped, MB", "seconds", title=title)
-    for way, each in costs.items():
-        sizes = [f"{number / 1e6:,.0f}" for number in (each.peak, each.anonymous, each.mapped)]
-        shown.add_row(way, sizes[0], f"{each.peak / size:.2f}", *sizes[1:], f"{each.seconds:.2f}")
-    return shown
+def costs_table(costs: dict[str, LoadingCost], size: int) -> Table:
+    """Return a table with one row per loader, in megabytes of 10^6 bytes.
+
+    Args:
+        costs: costs by loader.
+        size: size of the encoder in bytes.
+
+    Returns:
+        A table to print.
+    """
+    title = f"encoder {size / 1e6:,.0f} MB; hashing its tensors takes {costs['rsft'].hashing:.2f} s"
+    table = Table("loader", "peak, MB", "x encoder", "anonymous, MB", "mapped, MB", "seconds", title=title)
+    for loader, cost in costs.items():
+        sizes = [f"{number / 1e6:,.0f}" for number in (cost.peak, cost.anonymous, cost.mapped)]
+        table.add_row(loader, sizes[0], f"{cost.peak / size:.2f}", *sizes[1:], f"{cost.seconds:.2f}")
+    return table
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""A trained bundle of a small vision transformer as one of a ViT-B/16 that answers the same.
+"""Convert a trained bundle of a ViT-S into a bundle of a ViT-B/16 that computes the same function.
 
-    python -m tools.maintenance.widen_bundle runs/rsscn7_lt_focus_metalora/001 -o PLACE [--noise 0.05]
-    RSFT_WEIGHTS=PLACE rsft export PLACE/bundle --format openvino --precision int8 --data data/rsscn7_lt
+    python -m tools.maintenance.widen_bundle runs/rsscn7_lt_focus_metalora/001 -o FOLDER [--noise 0.05]
+    RSFT_WEIGHTS=FOLDER rsft export FOLDER/bundle --format openvino --precision int8 --data data/rsscn7_lt
 
-For measurements on a ViT-B/16 that has learned something, where no weights of one are at hand. Every width is doubled,
-both halves of a token hold the small network's, and a weight becomes four halves of itself: those of a row differ by
-noise that cancels (Chen et al., Net2Net, ICLR 2016). Blocks that are missing add nothing. The bundle's LoRA is merged
-into the weights, a new one at zero takes its place. Patches of 14 pixels are resampled to 16, so a chip of the same
-number of tokens is larger: that is the one thing that changes answers. Results are to be reported as what they are: no
+Use it to measure engines on a ViT-B/16 that classifies real chips when no trained ViT-B/16 is available. Every width
+doubles (Net2Net, Chen et al., ICLR 2016): both halves of a token equal the token of the ViT-S, and each weight matrix
+becomes four halved copies, with noise that cancels between the two copies in a row. Additional blocks add zero. LoRA is
+merged into the weights, and new LoRA modules start at zero. Patches of 14 pixels are resampled to 16 pixels, so the
+chips are larger with the same number of tokens; only this changes predictions. When you report results, say that no
 ViT-B/16 was trained.
 """
 
@@ -37,20 +37,25 @@ PATCH, WIDTH, DEPTH = 16, 768, 12
 
 
 def main(
-    bundle: Annotated[Path, typer.Argument(help="Of one run, with a method that can be merged.")],
+    bundle: Annotated[Path, typer.Argument(help="Run or bundle of a single run with a method that can be merged.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the weights and the bundle.")],
-    noise: Annotated[float, typer.Option(help="Of the halves, in standard deviations of the weight.")] = 0.05,
+    noise: Annotated[float, typer.Option(help="Noise in standard deviations of each weight matrix.")] = 0.05,
 ) -> None:
-    """Write both."""
+    """Convert a trained bundle of a ViT-S into a bundle of a ViT-B/16 that computes the same function.
+
+    Raises:
+        RequestError: the bundle has several members, or a method that cannot be merged.
+    """
     small = Bundle.load(bundle)
     classifier = load_merged_classifier(small, 0)
     if classifier.adapted.unmerged or len(small.members) > 1:
-        raise RequestError(f"several runs, or {small.recipe.peft.method}", bundle, "name one run of LoRA")
+        problem = f"a bundle of several runs, or of the method {small.recipe.peft.method}, cannot be converted"
+        raise RequestError(problem, bundle, "name a single run of LoRA")
     vit = cast(VisionTransformer, classifier.adapted.vit)
     torch.manual_seed(0)
     out.mkdir(parents=True, exist_ok=True)
     with atomic_file(out / f"{NAME}.safetensors") as temporary:
-        save_file(widened(vit, noise), temporary)
+        save_file(widen_state(vit, noise), temporary)
 
     contract = small.contract.model_copy(update={"size": vit.patch_embed.grid_size[0] * PATCH})
     recipe = small.recipe.model_copy(
@@ -63,41 +68,49 @@ def main(
     encoder = load_encoder(recipe, contract.bands)
     state = build_classifier(recipe, len(small.classes), encoder).learned_state()
     head = {key: value for key, value in small.tensors.items() if key.startswith("head.")}
-    halves = 1 if small.recipe.head.kind == "cosine" else 2  # a cosine does not ask for the length
-    state |= head | {"head.weight": _twice(head["head.weight"]) / halves}
-    made = replace(
+    divisor = 1 if small.recipe.head.kind == "cosine" else 2  # a cosine head ignores the length of the feature
+    state |= head | {"head.weight": _twice(head["head.weight"]) / divisor}
+    large = replace(
         small, recipe=recipe, contract=contract, backbone_sha256=encoder.sha256, tensors=state, calibrator=None
     )
-    made.save(out / "bundle")
+    large.save(out / "bundle")
     print(f"RSFT_WEIGHTS={out} rsft export {out / 'bundle'} ...")
 
 
-def widened(small: VisionTransformer, noise: float) -> dict[str, Tensor]:
-    """The state of a ViT-B/16 that computes what `small` does, twice beside each other.
+def widen_state(small: VisionTransformer, noise: float) -> dict[str, Tensor]:
+    """Return the state of a ViT-B/16 whose tokens are two copies of the tokens of a ViT-S.
+
+    Args:
+        small: a ViT-S of at most 12 blocks.
+        noise: noise in standard deviations of each weight matrix.
+
+    Returns:
+        Tensors by name.
 
     Raises:
-        RequestError: `small` is not half as wide, or deeper.
+        RequestError: `small` does not have half the width, or has more blocks.
     """
-    tokens = small.patch_embed.grid_size
-    big = timm.create_model(NAME, pretrained=False, num_classes=0, img_size=[PATCH * side for side in tokens])
+    grid = small.patch_embed.grid_size
+    large = timm.create_model(NAME, pretrained=False, num_classes=0, img_size=[PATCH * side for side in grid])
     depth = len(cast(Sequence[object], small.blocks))
     if (small.embed_dim, small.num_prefix_tokens) != (WIDTH // 2, 1) or depth > DEPTH:
-        raise RequestError(f"a network {small.embed_dim} wide, {depth} deep", NAME, "name a ViT-S")
-    state, made = small.state_dict(), big.state_dict()
-    for key in made:
+        problem = f"the network has width {small.embed_dim} and {depth} blocks"
+        raise RequestError(problem, NAME, f"name a ViT-S of width {WIDTH // 2} with at most {DEPTH} blocks")
+    state, widened = small.state_dict(), large.state_dict()
+    for key in widened:
         if key == "patch_embed.proj.weight":
-            made[key] = _twice(resample_patch_embed(state[key], [PATCH, PATCH]), 0)
+            widened[key] = _twice(resample_patch_embed(state[key], [PATCH, PATCH]), 0)
         elif key not in state:
-            if key.split(".")[-2] in ("proj", "fc2"):  # of a block that the small one lacks
-                made[key].zero_()
+            if key.split(".")[-2] in ("proj", "fc2"):  # output layers of an additional block
+                widened[key].zero_()
         elif state[key].ndim == 2 and key.endswith("weight"):
             scale = _layer_scale(state, key)
-            parts = (state[key] * scale[:, None]).chunk(3 if ".qkv." in key else 1)
-            made[key] = torch.cat([_split(part, noise) for part in parts])
+            matrices = (state[key] * scale[:, None]).chunk(3 if ".qkv." in key else 1)
+            widened[key] = torch.cat([_split(matrix, noise) for matrix in matrices])
         else:
-            parts = (state[key] * _layer_scale(state, key)).chunk(3 if ".qkv." in key else 1, -1)
-            made[key] = torch.cat([_twice(part) for part in parts], -1)
-    return {key: value.contiguous() for key, value in made.items()}
+            vectors = (state[key] * _layer_scale(state, key)).chunk(3 if ".qkv." in key else 1, -1)
+            widened[key] = torch.cat([_twice(vector) for vector in vectors], -1)
+    return {key: value.contiguous() for key, value in widened.items()}
 
 
 def _twice(value: Tensor, dim: int = -1) -> Tensor:
@@ -105,16 +118,16 @@ def _twice(value: Tensor, dim: int = -1) -> Tensor:
 
 
 def _split(weight: Tensor, noise: float) -> Tensor:
-    """(O, I) -> (2 O, 2 I), the same for inputs that are there twice."""
+    """Return a matrix (2 O, 2 I) that maps two copies of an input to two copies of the output of `weight` (O, I)."""
     rows = []
     for _ in range(2):
-        off = noise * weight.std() * torch.randn_like(weight)
-        rows.append(torch.cat([weight / 2 + off, weight / 2 - off], 1))
+        offset = noise * weight.std() * torch.randn_like(weight)
+        rows.append(torch.cat([weight / 2 + offset, weight / 2 - offset], 1))
     return torch.cat(rows)
 
 
 def _layer_scale(state: dict[str, Tensor], key: str) -> Tensor:
-    """What the output of a layer is multiplied by in the small network, which the large one has no module for."""
+    """Return the LayerScale of a layer's output in the ViT-S, or ones. A ViT-B/16 has no LayerScale."""
     gamma = {"attn.proj": "ls1.gamma", "mlp.fc2": "ls2.gamma"}
     parts = key.split(".")
     name = gamma.get(".".join(parts[2:4]), "")

@@ -1,10 +1,10 @@
-"""What the cells of the paper's tables are: their numbers in the paper, and the trials that would repeat them."""
+"""Read the paper's tables, and build the trials that repeat their cells."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,21 +17,21 @@ from rsft.recipe.fields import Section
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import PeftSection, Recipe
-from rsft.recipe.text import show
+from rsft.recipe.text import to_yaml
 from rsft.sweep.trials import Trial
 from rsft.utils.atomic_files import write_text
 
-DATA = Path(__file__).with_name("paper_tables.yaml")
-METHOD = ("positions", "blocks", "prompts", "dim")
-"""Keys of the section peft that come of the paper's recipe when it is moved; rank and scale go with the network."""
+TABLES_FILE = Path(__file__).with_name("paper_tables.yaml")
+METHOD_KEYS = ("positions", "blocks", "prompts", "dim")
+"""Keys of the section peft that the method brings to another base recipe; rank and scale belong to the network."""
 
 Measure = Literal[
     "head", "medium", "tail", "avg", "distance head", "distance tail", "parameters", "head parameters"
 ]  # fmt: skip
 
 
-class Set(Section):
-    """Columns of a table that come of the same runs: a data set, or a value of the key across a grid.
+class ColumnSet(Section):
+    """Columns that the same runs fill: one data set, or one value of the key that varies across a grid.
 
     The braces in `recipe` stand for the part that a row names.
     """
@@ -41,8 +41,8 @@ class Set(Section):
     measures: list[Measure]
 
 
-class Row(Section):
-    """A row: what its runs are, and what the paper prints, by column; None where the text has lost it."""
+class TableRow(Section):
+    """A row: the recipe part and keys of its runs, and the paper's number for each column; None if it is missing."""
 
     part: str = ""
     keys: dict[str, Any] = Field(default={})
@@ -51,51 +51,64 @@ class Row(Section):
 
 
 class PaperTable(Section):
-    """A table or figure; `means` are its last columns, over the measures of that name in all sets, or over all."""
+    """A table or figure of the paper.
+
+    `means` are its last columns. Each averages the measure of that name, or all measures, over all sets.
+    """
 
     title: str
     varies: str
     note: str = ""
     part: str = "lora"
     overrides: dict[str, Any] = Field(default={})
-    sets: dict[str, Set]
+    sets: dict[str, ColumnSet]
     means: dict[str, Literal["all", "tail"]] = Field(default={})
-    rows: dict[str, Row] = Field(min_length=1)
+    rows: dict[str, TableRow] = Field(min_length=1)
 
     @property
     def columns(self) -> list[tuple[str, str]]:
-        """(set, measure) of every column; a mean over sets has no set."""
-        own = [(name, measure) for name, each in self.sets.items() for measure in each.measures]
-        return own + [("", name) for name in self.means]
+        """Set and measure of every column; a mean over sets has an empty set."""
+        measured = [(name, measure) for name, columns in self.sets.items() for measure in columns.measures]
+        return measured + [("", name) for name in self.means]
 
     @property
-    def is_counted(self) -> bool:
-        """Whether its numbers follow from the recipes, without a run."""
-        return all(measure.endswith("parameters") for each in self.sets.values() for measure in each.measures)
+    def only_counts_parameters(self) -> bool:
+        """True if the recipes alone determine its numbers, without a run."""
+        return all(measure.endswith("parameters") for columns in self.sets.values() for measure in columns.measures)
 
-    def paper(self, row: str) -> dict[tuple[str, str], float | None]:
-        """What the paper prints, by column.
+    def paper_values(self, row: str) -> dict[tuple[str, str], float | None]:
+        """Return the paper's numbers of a row.
+
+        Args:
+            row: name of the row.
+
+        Returns:
+            Numbers by column (set, measure); None for a missing number.
 
         Raises:
-            ValueError: numbers for another number of columns.
+            ValueError: the row has more or fewer numbers than the table has columns.
         """
         printed = self.rows[row].paper or [None] * len(self.columns)
         return dict(zip(self.columns, printed, strict=True))
 
-    def scaled_down(self) -> PaperTable:
-        """The table for one data set: the columns of DOTA, or of the first set, and no means over sets."""
+    def for_one_dataset(self) -> PaperTable:
+        """Return the table with the columns of DOTA, or else of its first set, and without means over sets.
+
+        Returns:
+            A smaller table with the paper's numbers of these columns.
+        """
         recipe = self.sets["DOTA" if "DOTA" in self.sets else next(iter(self.sets))].recipe
-        sets = {name: each for name, each in self.sets.items() if each.recipe == recipe}
+        sets = {name: columns for name, columns in self.sets.items() if columns.recipe == recipe}
         small = self.model_copy(update={"sets": sets, "means": {}})
         rows = {
-            name: row.model_copy(update={"paper": [self.paper(name)[column] for column in small.columns]})
+            name: row.model_copy(update={"paper": [self.paper_values(name)[column] for column in small.columns]})
             for name, row in self.rows.items()
         }
         return small.model_copy(update={"rows": rows})
 
 
 class Cell(NamedTuple):
-    """What the runs of a row and a set are: a recipe by name, and keys."""
+    """Runs of one row and one set: the name of their recipe, and recipe keys."""
 
     row: str
     set: str
@@ -104,68 +117,106 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """How a table is to be run.
+class TableSettings:
+    """How the runs of a table differ from the paper's.
 
     Attributes:
-        on: a recipe whose data, network and training take the place of the paper's; "" for the paper's own.
-        overrides: of every recipe.
-        seeds: of every cell; empty takes the recipe's.
+        base_recipe: name of a recipe that provides data, network and training; "" for those of the paper.
+        overrides: KEY=VALUE for every recipe.
+        seeds: one run per cell and seed; empty for the recipe's seed.
     """
 
-    on: str = ""
+    base_recipe: str = ""
     overrides: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
 
     def save(self, path: Path) -> None:
-        """So that the table can be collected without asking the same again."""
-        write_text(path, json.dumps(asdict(self), indent=1))
+        """Write the settings, so that a later command can print the table without them."""
+        values = {"on": self.base_recipe, "overrides": self.overrides, "seeds": self.seeds}
+        write_text(path, json.dumps(values, indent=1))
 
     @classmethod
-    def read(cls, path: Path) -> Asked:
-        """What was asked last; the paper's own where nothing was."""
+    def read(cls, path: Path) -> TableSettings:
+        """Return the saved settings, or those of the paper without a file.
+
+        Args:
+            path: path of the JSON file.
+
+        Returns:
+            Settings of the last run of the table.
+        """
         if not path.is_file():
             return cls()
-        found = json.loads(path.read_text("utf-8"))
-        return cls(found["on"], tuple(found["overrides"]), tuple(found["seeds"]))
+        values = json.loads(path.read_text("utf-8"))
+        return cls(values["on"], tuple(values["overrides"]), tuple(values["seeds"]))
 
 
-def read_tables(path: Path = DATA) -> dict[str, PaperTable]:
-    """By number."""
-    found = yaml.safe_load(path.read_text("utf-8"))
-    return {str(number): PaperTable.model_validate(values) for number, values in found.items()}
+def read_tables(path: Path = TABLES_FILE) -> dict[str, PaperTable]:
+    """Read the tables of the paper.
+
+    Args:
+        path: path of the YAML file.
+
+    Returns:
+        Tables by number, such as "2", "S3" or "Figure-1c".
+    """
+    tables = yaml.safe_load(path.read_text("utf-8"))
+    return {str(number): PaperTable.model_validate(values) for number, values in tables.items()}
 
 
-def cells_of(table: PaperTable) -> Iterator[Cell]:
-    """Row by row."""
-    for row, each in table.rows.items():
-        for name, columns in table.sets.items():
-            recipe = columns.recipe.format(each.part or table.part)
-            yield Cell(row, name, recipe, table.overrides | each.keys | columns.keys)
+def table_cells(table: PaperTable) -> Iterator[Cell]:
+    """Iterate over the cells of a table, row by row.
+
+    Args:
+        table: a table of the paper.
+
+    Yields:
+        One cell per row and set.
+    """
+    for row_name, row in table.rows.items():
+        for set_name, columns in table.sets.items():
+            recipe = columns.recipe.format(row.part or table.part)
+            yield Cell(row_name, set_name, recipe, table.overrides | row.keys | columns.keys)
 
 
-def trials_of(cell: Cell, asked: Asked) -> list[Trial]:
-    """One a seed; none where no such recipe comes with rsft.
+def cell_trials(cell: Cell, settings: TableSettings) -> list[Trial]:
+    """Return the trials of a cell.
+
+    Args:
+        cell: a cell of a table.
+        settings: how its runs differ from the paper's.
+
+    Returns:
+        One trial per seed; none if rsft has no recipe of the cell's name.
 
     Raises:
-        RequestError: no such recipe as `asked.on`, or one that cannot hold the cell's method.
-        RecipeError: an override that the recipe refuses.
+        RequestError: the base recipe does not exist, or it cannot hold the cell's method.
+        RecipeError: an override is invalid.
     """
     try:
         find_recipe(cell.recipe)
     except RequestError:
         return []
-    seeds: Sequence[dict[str, int]] = [{"seed": seed} for seed in asked.seeds] or [{}]
-    every = [cell.keys | seed for seed in seeds]
-    return [Trial({"recipe": cell.recipe} | keys, recipe_of(cell.recipe, asked, keys)) for keys in every]
+    seeds: Sequence[dict[str, int]] = [{"seed": seed} for seed in settings.seeds] or [{}]
+    keys_by_trial = [cell.keys | seed for seed in seeds]
+    return [Trial({"recipe": cell.recipe} | keys, build_recipe(cell.recipe, settings, keys)) for keys in keys_by_trial]
 
 
-def recipe_of(name: str, asked: Asked, keys: Mapping[str, Any]) -> Recipe:
-    """The shipped recipe `name` with the overrides and keys, or its method on `asked.on`."""
-    if not asked.on:
-        changes = [*asked.overrides, *(f"{key}={show(value)}" for key, value in keys.items())]
+def build_recipe(name: str, settings: TableSettings, keys: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a run.
+
+    Args:
+        name: name of the shipped recipe that has the method.
+        settings: base recipe and overrides.
+        keys: values by dotted recipe key, which replace those of recipe and overrides.
+
+    Returns:
+        The shipped recipe, or its method on the base recipe.
+    """
+    if not settings.base_recipe:
+        changes = [*settings.overrides, *(f"{key}={to_yaml(value)}" for key, value in keys.items())]
         return load_recipe(find_recipe(name), changes)
-    values = _moved(name, asked.on, asked.overrides).model_dump(exclude_unset=True)
+    values = _move_method(name, settings.base_recipe, settings.overrides).model_dump(exclude_unset=True)
     for key, value in keys.items():
         section, _, leaf = key.rpartition(".")
         (values[section] if section else values)[leaf] = value
@@ -173,18 +224,19 @@ def recipe_of(name: str, asked: Asked, keys: Mapping[str, Any]) -> Recipe:
 
 
 @cache
-def _moved(name: str, on: str, overrides: tuple[str, ...]) -> Recipe:
-    """The method of the recipe `name` on data, network and training of the recipe `on`.
+def _move_method(name: str, base_name: str, overrides: tuple[str, ...]) -> Recipe:
+    """Return the base recipe with the method of the recipe `name`.
 
     Raises:
-        RequestError: the method has a modulator, and `on` does not say how to learn it.
+        RequestError: the method has a modulator, and the base recipe has no section meta.
     """
-    paper, base = load_recipe(find_recipe(name)), load_recipe(find_recipe(on), overrides)
+    paper, base = load_recipe(find_recipe(name)), load_recipe(find_recipe(base_name), overrides)
     if paper.meta is not None and base.meta is None:
-        raise RequestError("the table needs a recipe with the section meta", on, "add the section, or name another one")
-    kept = [key for key in METHOD if key in paper.peft.settings]
-    kept += ["scale"] if paper.peft.settings.get("scale") == "learnable" else []
+        fix = "add the section, or name another recipe"
+        raise RequestError("the table needs a recipe with the section meta", base_name, fix)
+    paper_keys = [key for key in METHOD_KEYS if key in paper.peft.settings]
+    paper_keys += ["scale"] if paper.peft.settings.get("scale") == "learnable" else []
     settings = {key: value for key, value in base.peft.settings.items() if key in paper.peft.settings}
-    settings |= {key: paper.peft.settings[key] for key in kept}
+    settings |= {key: paper.peft.settings[key] for key in paper_keys}
     method = PeftSection.model_validate({"method": paper.peft.method} | settings)
     return base.model_copy(update={"name": name, "peft": method, "meta": base.meta if paper.meta else None})

@@ -1,4 +1,4 @@
-"""The tables of the paper in Markdown, ours beside the paper's."""
+"""Print tables of the paper in Markdown, with our numbers beside the paper's."""
 
 from __future__ import annotations
 
@@ -8,117 +8,161 @@ from pathlib import Path
 
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
-from tools.reproduction.paper_cells import Asked, PaperTable, cells_of
+from tools.reproduction.paper_cells import PaperTable, TableSettings, table_cells
 from tools.reproduction.paper_runs import TableRuns
 
-NOT_RUN, LOST = "-", "?"
+NOT_RUN, MISSING = "-", "?"
 Column = tuple[str, str]
 
 
-def markdown(number: str, runs: TableRuns) -> str:
-    """The table, with what it is above it and what is missing below."""
+def table_markdown(number: str, runs: TableRuns) -> str:
+    """Return a table with its title and settings above it, and failed and missing runs below it.
+
+    Args:
+        number: number of the table, such as "S3".
+        runs: its runs.
+    """
     table = runs.table
-    lines = [f"### {name_of(number)}: {table.title}", "", *_about(runs), ""]
-    lines += [_line(["", *heads(table), "runs"]), _line(["---", *["---:"] * (len(table.columns) + 1)])]
+    lines = [f"### {table_name(number)}: {table.title}", "", *_introduction(runs), ""]
+    lines += [_line(["", *column_headings(table), "runs"]), _line(["---", *["---:"] * (len(table.columns) + 1)])]
     for row in table.rows:
-        paper = table.paper(row)
-        cells = [f"{ours(runs, row, column)} ({_number(paper[column], column)})" for column in table.columns]
-        lines.append(_line([row, *cells, _runs_of(runs, row)]))
-    return "\n".join([*lines, *_left_out(runs)]) + "\n"
+        paper = table.paper_values(row)
+        cells = [f"{cell_text(runs, row, column)} ({_number(paper[column], column)})" for column in table.columns]
+        lines.append(_line([row, *cells, _run_count(runs, row)]))
+    return "\n".join([*lines, *_missing_results(runs)]) + "\n"
 
 
-def overview(tables: Mapping[str, PaperTable], results: Path) -> str:
-    """Every table: what it varies, on what data, how many runs it takes, and how many of them RESULTS holds."""
-    lines = [_line(["", "what", "varies", "data", "runs", "done"]), _line(["---"] * 4 + ["---:"] * 2)]
+def overview_markdown(tables: Mapping[str, PaperTable], results: Path) -> str:
+    """Return one line per table: its title, what it varies, its data, and the number of runs and of finished runs.
+
+    Args:
+        tables: tables by number.
+        results: folder of the runs.
+    """
+    lines = [_line(["", "title", "varies", "data", "runs", "done"]), _line(["---"] * 4 + ["---:"] * 2)]
     for number, table in tables.items():
-        runs = TableRuns(table, Asked.read(results / f"table_{number}.json"), results)
-        done = "counted" if table.is_counted else str(runs.done or NOT_RUN)
-        lines.append(_line([name_of(number), table.title, table.varies, data_of(runs), str(runs.planned), done]))
+        runs = TableRuns(table, TableSettings.read(results / f"table_{number}.json"), results)
+        done = "counted" if table.only_counts_parameters else str(runs.finished_count or NOT_RUN)
+        cells = [table_name(number), table.title, table.varies, data_names(runs), str(runs.planned_count), done]
+        lines.append(_line(cells))
     return "\n".join(lines) + "\n"
 
 
-def name_of(number: str) -> str:
-    """ "Table 2", "Figure 1d"."""
+def table_name(number: str) -> str:
+    """Return the name of a table, such as "Table 2" or "Figure 1d".
+
+    Args:
+        number: number of the table, such as "2" or "Figure-1d".
+    """
     return number.replace("-", " ") if number.startswith("Figure") else f"Table {number}"
 
 
-def heads(table: PaperTable) -> list[str]:
-    """Of the columns: set and measure, but for what all have in common."""
-    sets, measures = (set(each) for each in zip(*(column for column in table.columns if column[0]), strict=True))
-    shown = (len(sets) > 1, len(measures) > 1 or len(sets) == 1)
+def column_headings(table: PaperTable) -> list[str]:
+    """Return one heading per column: set and measure, without the one that all columns share.
+
+    Args:
+        table: a table of the paper.
+
+    Returns:
+        Headings in the order of the columns.
+    """
+    sets, measures = (set(names) for names in zip(*(column for column in table.columns if column[0]), strict=True))
+    differs = (len(sets) > 1, len(measures) > 1 or len(sets) == 1)
     return [
-        " ".join(part for part, some in zip(column, shown, strict=True) if some) if column[0] else column[1]
+        " ".join(name for name, is_shown in zip(column, differs, strict=True) if is_shown) if column[0] else column[1]
         for column in table.columns
     ]
 
 
-def data_of(runs: TableRuns) -> str:
-    """The folders of prepared data, by name."""
+def data_names(runs: TableRuns) -> str:
+    """Return the names of the chip stores of all runs, separated by commas.
+
+    Args:
+        runs: runs of a table.
+    """
     roots = (trial.recipe.data.root for _, trials in runs.cells for trial in trials)
     return ", ".join(dict.fromkeys(Path(root).name for root in roots))
 
 
-def ours(runs: TableRuns, row: str, column: Column) -> str:
-    """Mean over the runs of a cell, with their standard deviation where there are several; of a mean over sets, the
-    mean alone, where every set has been run.
+def cell_text(runs: TableRuns, row: str, column: Column) -> str:
+    """Return our number for a cell: the mean over its runs, with the standard deviation of two or more runs.
+
+    A mean over sets has no deviation and needs runs in every set.
+
+    Args:
+        runs: runs of the table.
+        row: name of the row.
+        column: set and measure.
     """
-    name, measure = column
-    if name:
-        values = runs.values(row, name, measure)
+    set_name, measure = column
+    if set_name:
+        values = runs.measured_values(row, set_name, measure)
         spread = f" ± {_number(statistics.stdev(values), column)}" if len(values) > 1 else ""
         return f"{_number(statistics.mean(values), column)}{spread}" if values else NOT_RUN
     kind = runs.table.means[measure]
-    parts = [runs.values(row, *part) for part in runs.table.columns if part[0] and kind in ("all", part[1])]
-    return _number(statistics.mean(map(statistics.mean, parts)), column) if all(parts) else NOT_RUN
-
-
-def _runs_of(runs: TableRuns, row: str) -> str:
-    """Of a set, from the fewest to the most."""
-    if runs.table.is_counted:
+    members = [member for member in runs.table.columns if member[0] and kind in ("all", member[1])]
+    values_by_member = [runs.measured_values(row, *member) for member in members]
+    if not all(values_by_member):
         return NOT_RUN
-    counts = sorted({len(runs.values(row, name, "avg")) for name in runs.table.sets})
+    return _number(statistics.mean(map(statistics.mean, values_by_member)), column)
+
+
+def _run_count(runs: TableRuns, row: str) -> str:
+    """Return the number of runs per set, as "fewest-most" if it differs."""
+    if runs.table.only_counts_parameters:
+        return NOT_RUN
+    counts = sorted({len(runs.measured_values(row, name, "avg")) for name in runs.table.sets})
     return "-".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
 
 
-def _about(runs: TableRuns) -> Iterator[str]:
-    asked, table = runs.asked, runs.table
-    if not table.is_counted and asked.on:
+def _introduction(runs: TableRuns) -> Iterator[str]:
+    settings, table = runs.settings, runs.table
+    if not table.only_counts_parameters and settings.base_recipe:
         recipe = next(trial.recipe for _, trials in runs.cells for trial in trials)
         data, train = recipe.data, recipe.train
         yield (
-            f"**Another network on other data: no reproduction of the paper.** Ours: {recipe.backbone.name} on "
-            f"{data_of(runs)} at {data.size} px, {train.epochs} epochs of batch {train.batch_size}; the paper's: "
-            f"{', '.join(paper_data(table))}.\n"
+            f"**Another network on other data: not a reproduction of the paper.** Ours: {recipe.backbone.name} on "
+            f"{data_names(runs)} at {data.size} px, {train.epochs} epochs of batch {train.batch_size}; the paper's: "
+            f"{', '.join(paper_data_names(table))}.\n"
         )
-    if not table.is_counted and asked.overrides:
-        base = f"is `{asked.on}` with its method" if asked.on else "is as shipped"
-        yield f"Every recipe {base}, but for {' '.join(f'`{key}`' for key in asked.overrides)}.\n"
-    unit = "millions" if table.is_counted else "accuracy in %, distances as they are; ± is the deviation over seeds"
-    marks = f"{NOT_RUN}: not run. {LOST}: not printed, or lost in the text at hand."
-    yield f"Ours (the paper's); {unit}. {marks} {table.note}".rstrip()
+    if not table.only_counts_parameters and settings.overrides:
+        base = f"`{settings.base_recipe}` with its method" if settings.base_recipe else "used as shipped"
+        yield f"Every recipe is {base}, except for {' '.join(f'`{key}`' for key in settings.overrides)}.\n"
+    unit = (
+        "millions" if table.only_counts_parameters else "accuracy in %, cosine distances; ± is the deviation of seeds"
+    )
+    legend = f"{NOT_RUN}: not run. {MISSING}: not printed in the paper, or missing from our copy of its text."
+    yield f"Ours (the paper's); {unit}. {legend} {table.note}".rstrip()
 
 
-def paper_data(table: PaperTable) -> list[str]:
-    """The data of the paper's columns, by the recipes."""
-    recipes = dict.fromkeys(cell.recipe for cell in cells_of(table))
+def paper_data_names(table: PaperTable) -> list[str]:
+    """Return the names of the chip stores in the paper's recipes.
+
+    Args:
+        table: a table of the paper.
+
+    Returns:
+        Names in the order of the columns.
+    """
+    recipes = dict.fromkeys(cell.recipe for cell in table_cells(table))
     roots = (load_recipe(find_recipe(name)).data.root for name in recipes)
     return list(dict.fromkeys(Path(root).name for root in roots))
 
 
-def _left_out(runs: TableRuns) -> Iterator[str]:
-    """What has no number, and why."""
+def _missing_results(runs: TableRuns) -> Iterator[str]:
+    """Iterate over the reasons for cells without numbers."""
     missing = dict.fromkeys(cell.recipe for cell, trials in runs.cells if not trials)
     if missing:
-        yield f"\nNo such recipe comes with rsft: {', '.join(missing)}."
+        yield f"\nrsft has no recipe of this name: {', '.join(missing)}."
     for failure in runs.failures():
         yield f"\nFailed: {failure}"
 
 
 def _number(value: float | None, column: Column) -> str:
     if value is None:
-        return LOST
-    name, measure = column
-    digits = 3 if measure.endswith("parameters") else 2 if measure.startswith("distance") or not name else 1
+        return MISSING
+    set_name, measure = column
+    digits = 3 if measure.endswith("parameters") else 2 if measure.startswith("distance") or not set_name else 1
     return f"{value:.{digits}f}"
 
 

@@ -1,4 +1,4 @@
-"""The runs of a table of the paper: what is done, what is missing, and what they measured."""
+"""Run the trials of one table of the paper, and read their results."""
 
 from __future__ import annotations
 
@@ -10,84 +10,121 @@ from pathlib import Path
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
 from rsft.sweep.job import TRIALS, SweepFolder
-from rsft.sweep.outcome import OUTCOME, RECIPE, Outcome
+from rsft.sweep.outcome import OUTCOME, RECIPE, TrialOutcome
 from rsft.sweep.process import run_trial
 from rsft.sweep.schema import Sweep
 from rsft.sweep.trials import Trial
 from rsft.utils.atomic_files import write_text
-from tools.reproduction.paper_cells import Asked, Cell, PaperTable, cells_of, trials_of
+from tools.reproduction.paper_cells import Cell, PaperTable, TableSettings, cell_trials, table_cells
 
 DISTANCES = "distances.json"
 
 
 class TableRuns:
-    """The trials of a table, in RESULTS/trials/ as `rsft sweep` leaves them.
+    """The trials of a table, in RESULTS/trials/ with the layout of `rsft sweep`.
+
+    Args:
+        table: a table of the paper.
+        settings: how the runs differ from the paper's; a table of parameter counts ignores them.
+        results: folder of the runs.
 
     Attributes:
-        table: as asked: with another recipe under it, the columns of one set alone.
-        cells: each with its trials, one a seed; none where its recipe does not exist.
-        outcomes: of the trials that are over, by id.
+        table: the table; with another base recipe only the columns of one data set.
+        cells: each cell with its trials, one per seed; none if rsft has no such recipe.
+        outcomes: outcomes by trial id.
     """
 
-    def __init__(self, table: PaperTable, asked: Asked, results: Path) -> None:
-        self.asked, self.results = Asked() if table.is_counted else asked, results
-        self.table = table.scaled_down() if self.asked.on else table
-        self.cells = [(cell, trials_of(cell, self.asked)) for cell in cells_of(self.table)]
-        trials = [trial for _, each in self.cells for trial in each]
-        self.folder = SweepFolder(results, Sweep(recipe=[cell.recipe for cell, _ in self.cells]), trials)
-        self.outcomes = {} if table.is_counted else self.folder.outcomes()
+    def __init__(self, table: PaperTable, settings: TableSettings, results: Path) -> None:
+        self.settings = TableSettings() if table.only_counts_parameters else settings
+        self.results = results
+        self.table = table.for_one_dataset() if self.settings.base_recipe else table
+        self.cells = [(cell, cell_trials(cell, self.settings)) for cell in table_cells(self.table)]
+        all_trials = [trial for _, trials in self.cells for trial in trials]
+        self.folder = SweepFolder(results, Sweep(recipe=[cell.recipe for cell, _ in self.cells]), all_trials)
+        self.outcomes = {} if table.only_counts_parameters else self.folder.outcomes()
 
     @property
-    def done(self) -> int:
-        """Trials with numbers."""
+    def finished_count(self) -> int:
+        """Number of trials that finished."""
         return sum(outcome.status == "done" for outcome in self.outcomes.values())
 
     @property
-    def planned(self) -> int:
-        """Trials in all; cells that are the same experiment share one."""
-        return 0 if self.table.is_counted else self.folder.planned
+    def planned_count(self) -> int:
+        """Total number of trials; cells of the same experiment share one."""
+        return 0 if self.table.only_counts_parameters else self.folder.planned
 
     def run(self, retry: bool, threads: int) -> None:
-        """Run what is missing, the first seed of every cell first, and tell of each."""
+        """Run the missing trials, the first seed of every cell first, and print one line per trial.
+
+        Args:
+            retry: run trials that failed in training again.
+            threads: CPU threads of one trial.
+        """
         finished = self.folder.finished(retry)
         rows = [[(cell, trial) for trial in trials] for cell, trials in self.cells]
-        turns = {trial.id: (cell, trial) for turn in zip_longest(*rows) for cell, trial in filter(None, turn)}
-        for number, (id, (cell, trial)) in enumerate(turns.items(), 1):
+        trials = {trial.id: (cell, trial) for seed in zip_longest(*rows) for cell, trial in filter(None, seed)}
+        for number, (id, (cell, trial)) in enumerate(trials.items(), 1):
             if id not in finished:
                 outcome = self._run(trial, threads)
-                told = f"avg {100 * outcome.metrics['avg']:.1f}" if outcome.status == "done" else outcome.reason
+                result = f"avg {100 * outcome.metrics['avg']:.1f}" if outcome.status == "done" else outcome.reason
                 name = f"{cell.row}, {cell.set}, seed {trial.recipe.seed}"
-                print(f"{number} of {len(turns)}: {name}: {told} ({outcome.seconds:.0f} s)", flush=True)
+                print(f"{number} of {len(trials)}: {name}: {result} ({outcome.seconds:.0f} s)", flush=True)
         self.outcomes = self.folder.outcomes()
 
-    def _run(self, trial: Trial, threads: int) -> Outcome:
+    def _run(self, trial: Trial, threads: int) -> TrialOutcome:
         folder = self.results / TRIALS / trial.id
         (folder / OUTCOME).unlink(missing_ok=True)
         write_text(folder / RECIPE, dump_recipe(trial.recipe))
-        place = Path.cwd()
-        return run_trial(folder.resolve(), trial.keys, lambda event: None, metric="avg", threads=threads, place=place)
+        working_dir = Path.cwd()
+        return run_trial(
+            folder.resolve(), trial.keys, lambda event: None, metric="avg", threads=threads, working_dir=working_dir
+        )
 
     def failures(self) -> list[str]:
-        """Cells whose runs failed, each with the reason."""
-        names = {trial.id: cell for cell, trials in self.cells for trial in trials}
+        """Return the failed trials.
+
+        Returns:
+            One line per trial: its cell and the reason.
+        """
+        cells = {trial.id: cell for cell, trials in self.cells for trial in trials}
         failed = {id: outcome for id, outcome in self.outcomes.items() if outcome.status == "failed"}
-        return [f"{names[id].row}, {names[id].set}: {outcome.reason}" for id, outcome in failed.items()]
+        return [f"{cells[id].row}, {cells[id].set}: {outcome.reason}" for id, outcome in failed.items()]
 
-    def values(self, row: str, name: str, measure: str) -> list[float]:
-        """Of the runs of a cell that are done, one a seed: accuracy in %, distances, parameters in millions."""
-        cell, trials = next((cell, trials) for cell, trials in self.cells if cell[:2] == (row, name))
+    def measured_values(self, row: str, set_name: str, measure: str) -> list[float]:
+        """Return a measure of the finished runs of a cell.
+
+        Args:
+            row: name of the row.
+            set_name: name of the set.
+            measure: one of the set's measures.
+
+        Returns:
+            One value per seed: accuracy in %, a distance, or parameters in millions.
+        """
+        cell, trials = next((cell, trials) for cell, trials in self.cells if cell[:2] == (row, set_name))
         if measure.endswith("parameters"):
-            return [count(cell, trials, self.table.rows[row].classes)[measure.startswith("head")] / 1e6]
-        done = [self.outcomes[trial.id] for trial in trials if trial.id in self.outcomes]
-        done = [outcome for outcome in done if outcome.status == "done"]
+            counts = count_parameters(cell, trials, self.table.rows[row].classes)
+            return [counts[measure.startswith("head")] / 1e6]
+        outcomes = [self.outcomes[trial.id] for trial in trials if trial.id in self.outcomes]
+        outcomes = [outcome for outcome in outcomes if outcome.status == "done"]
         if measure.startswith("distance"):
-            found = [distances(Path(outcome.run)).get(measure.removeprefix("distance ")) for outcome in done]
-            return [value for value in found if value is not None]
-        return [100 * outcome.metrics[measure] for outcome in done if measure in outcome.metrics]
+            group = measure.removeprefix("distance ")
+            values = [class_distances(Path(outcome.run)).get(group) for outcome in outcomes]
+            return [value for value in values if value is not None]
+        return [100 * outcome.metrics[measure] for outcome in outcomes if measure in outcome.metrics]
 
 
-def count(cell: Cell, trials: Sequence[Trial], classes: int) -> tuple[int, int]:
-    """Trained parameters of the modules and of the head, on a network without weights."""
+def count_parameters(cell: Cell, trials: Sequence[Trial], classes: int) -> tuple[int, int]:
+    """Count trained parameters, on a network without weights.
+
+    Args:
+        cell: a cell of a table.
+        trials: its only trial.
+        classes: number of classes of the head.
+
+    Returns:
+        Parameters of the PEFT modules, and weights of the head.
+    """
     import torch
 
     from rsft.backbones.registry import find_card
@@ -98,11 +135,18 @@ def count(cell: Cell, trials: Sequence[Trial], classes: int) -> tuple[int, int]:
     with torch.device("meta"):
         vit = find_card(recipe.backbone.name).build(recipe.data.size)
     adapted = attach(vit, recipe.peft.build())
-    return sum(part.numel() for part in adapted.theta), classes * vit.num_features
+    return sum(parameter.numel() for parameter in adapted.theta), classes * vit.num_features
 
 
-def distances(run: Path) -> dict[str, float | None]:
-    """Inter-class cosine distance of a run's adapted features by group, on its evaluated split; kept in its folder."""
+def class_distances(run: Path) -> dict[str, float | None]:
+    """Return inter-class cosine distances of a run's adapted features on its evaluated split.
+
+    Args:
+        run: the run folder, where distances.json stores the result.
+
+    Returns:
+        Mean distance by group of classes; None for a group without classes.
+    """
     if (run / DISTANCES).is_file():
         return dict(json.loads((run / DISTANCES).read_text("utf-8")))
     from rsft.data.chips.store import ChipStore
@@ -117,6 +161,7 @@ def distances(run: Path) -> dict[str, float | None]:
     store = ChipStore.open(Path(bundle.recipe.data.root))
     chips = ChipImages(store.root, store.split(split), store.classes, bundle.contract)
     features = collect_outputs(load_classifier(bundle), chips.batches(bundle.recipe.evaluate.batch_size)).features
-    found = distance_by_group(class_mean_distances(features, chips.labels, len(store.classes)), bundle.group_indices)
-    write_text(run / DISTANCES, json.dumps(found))
-    return found
+    distances = class_mean_distances(features, chips.labels, len(store.classes))
+    by_group = distance_by_group(distances, bundle.group_indices)
+    write_text(run / DISTANCES, json.dumps(by_group))
+    return by_group

@@ -1,15 +1,15 @@
-"""A table of the paper, ours beside the paper's: run what is missing of it, or collect what was run.
+r"""Print tables of the MetaPEFT paper with our numbers beside the paper's; with --run, do the missing runs first.
 
     python -m tools.reproduction.paper_tables --list
-    python -m tools.reproduction.paper_tables 2 --run  # the table's recipes, as they come
-    python -m tools.reproduction.paper_tables 2 --results runs/sweeps/table_2_positions   # what `rsft sweep` has run
-    python -m tools.reproduction.paper_tables 2 6 --run --results DIR --on mstar_lt_metalora --root DATA --seeds 3 \\
+    python -m tools.reproduction.paper_tables 2 --run  # the table's recipes as shipped
+    python -m tools.reproduction.paper_tables 2 --results runs/sweeps/table_2_positions  # results of `rsft sweep`
+    python -m tools.reproduction.paper_tables 2 6 --run --results DIR --on mstar_lt_metalora --root DATA --seeds 3 \
         train.epochs=6
-    python -m tools.reproduction.paper_tables 2 6 --results DIR  # of what was asked then
+    python -m tools.reproduction.paper_tables 2 6 --results DIR  # with the settings of the last --run
 
-A run that is done is not run again, and one that was stopped goes on. With --on every cell takes data, network and
-training of that recipe, its rank and scale included, and of the table's recipe the method with its sites; it is then no
-reproduction of the paper, and says so.
+Finished runs are not repeated, and stopped runs are resumed. With --on RECIPE, every cell takes data, network,
+training, rank and scale from that recipe, and method and sites from the table's recipe. The table then says that it is
+not a reproduction of the paper.
 """
 
 from __future__ import annotations
@@ -20,64 +20,83 @@ from pathlib import Path
 
 from rsft.cli.display.console import show_error
 from rsft.errors import RsftError
-from rsft.sweep.process import Stopped
-from tools.reproduction.paper_cells import Asked, PaperTable, read_tables
-from tools.reproduction.paper_print import markdown, overview
+from rsft.sweep.process import TrialStopped
+from tools.reproduction.paper_cells import PaperTable, TableSettings, read_tables
+from tools.reproduction.paper_print import overview_markdown, table_markdown
 from tools.reproduction.paper_runs import TableRuns
 
 
 def main() -> None:
-    """Run, collect, print."""
-    options = parse()
+    """Do the missing runs if the command line asks for it, and print the tables."""
+    options = parse_arguments()
     tables = read_tables()
     names = {number.lower(): number for number in tables}
-    numbers = [wish for wish in options.wishes if "=" not in wish]
-    for wish in numbers:
-        if wish.lower() not in names:
-            sys.exit(f"error: there is no table {wish}\n{', '.join(tables)}")
+    numbers = [argument for argument in options.arguments if "=" not in argument]
+    for number in numbers:
+        if number.lower() not in names:
+            sys.exit(f"error: no table {number}; choose from {', '.join(tables)}")
     try:
         if options.list or not numbers:
-            print(overview(tables, options.results))
-        for number in (names[wish.lower()] for wish in numbers):
-            print(show(number, tables[number], options), flush=True)
+            print(overview_markdown(tables, options.results))
+        for number in (names[argument.lower()] for argument in numbers):
+            print(make_table(number, tables[number], options), flush=True)
     except RsftError as error:
         show_error(error)
         sys.exit(1)
-    except (KeyboardInterrupt, Stopped):
-        print("stopped: the same command goes on")
+    except (KeyboardInterrupt, TrialStopped):
+        print("stopped: run the same command again to continue")
         sys.exit(130)
 
 
-def show(number: str, table: PaperTable, options: argparse.Namespace) -> str:
-    """One table in Markdown, its missing runs done where that is asked."""
-    file = options.results / f"table_{number}.json"
-    asked = wanted(options) if options.run or options.on or options.seeds or options.overrides else Asked.read(file)
-    runs = TableRuns(table, asked, options.results)
-    if options.run and not table.is_counted:
-        asked.save(file)
+def make_table(number: str, table: PaperTable, options: argparse.Namespace) -> str:
+    """Return one table in Markdown; with --run, do its missing runs first.
+
+    Args:
+        number: number of the table.
+        table: the table.
+        options: the parsed command line.
+    """
+    settings_file = options.results / f"table_{number}.json"
+    has_settings = options.run or options.on or options.seeds or options.overrides
+    settings = requested_settings(options) if has_settings else TableSettings.read(settings_file)
+    runs = TableRuns(table, settings, options.results)
+    if options.run and not table.only_counts_parameters:
+        settings.save(settings_file)
         runs.run(options.retry, options.threads)
-    return markdown(number, runs)
+    return table_markdown(number, runs)
 
 
-def wanted(options: argparse.Namespace) -> Asked:
-    """As the command line says."""
-    return Asked(options.on, tuple(options.overrides), tuple(range(options.seeds)))
+def requested_settings(options: argparse.Namespace) -> TableSettings:
+    """Return the settings on the command line.
+
+    Args:
+        options: the parsed command line.
+
+    Returns:
+        Base recipe, overrides and seeds.
+    """
+    return TableSettings(options.on, tuple(options.overrides), tuple(range(options.seeds)))
 
 
-def parse() -> argparse.Namespace:
-    """The command line, where numbers and overrides come in any order."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line, where table numbers and overrides come in any order.
+
+    Returns:
+        Options by name.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("wishes", nargs="*", metavar="NUMBER | KEY=VALUE", help="tables, and keys of every recipe")
-    parser.add_argument("--list", action="store_true", help="name the tables; so does a call without a number")
-    parser.add_argument("--run", action="store_true", help="run what has no result yet")
-    parser.add_argument("--retry", action="store_true", help="run what failed in training once more")
+    kind = "NUMBER | KEY=VALUE"
+    parser.add_argument("arguments", nargs="*", metavar=kind, help="tables to print; recipe keys for all runs")
+    parser.add_argument("--list", action="store_true", help="list the tables (default if no table is given)")
+    parser.add_argument("--run", action="store_true", help="do all runs that have no result yet")
+    parser.add_argument("--retry", action="store_true", help="also repeat runs that failed in training")
     parser.add_argument("--results", type=Path, default=Path("runs/tables"), help="folder of the runs (%(default)s)")
-    parser.add_argument("--on", default="", metavar="RECIPE", help="data, network and training in place of the paper's")
-    parser.add_argument("--root", default="", help="prepared data, as data.root=ROOT")
-    parser.add_argument("--seeds", type=int, default=0, help="runs of every cell; the recipe's one seed if left out")
-    parser.add_argument("--threads", type=int, default=1, help="of a run (%(default)s)")
+    parser.add_argument("--on", default="", metavar="RECIPE", help="take data, network and training from this recipe")
+    parser.add_argument("--root", default="", help="folder of the chip store; short for data.root=ROOT")
+    parser.add_argument("--seeds", type=int, default=0, help="runs per cell, seeds 0 to N - 1 (default: recipe's seed)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads per run (%(default)s)")
     options = parser.parse_intermixed_args()
-    options.overrides = [wish for wish in options.wishes if "=" in wish]
+    options.overrides = [argument for argument in options.arguments if "=" in argument]
     if options.root:
         options.overrides.insert(0, f"data.root={options.root}")
     return options

@@ -1,4 +1,4 @@
-"""The benchmark of rsft.peft: its rows, its references, its table."""
+"""The benchmark of rsft.peft: rows, references and table."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import typer
 from timm.models.vision_transformer import VisionTransformer
 
 from tools.benchmarks import peft
-from tools.benchmarks.peft import Measured, table, with_references
+from tools.benchmarks.peft import Measurements, measurements_markdown, with_references
 from tools.benchmarks.peft_row import ROWS, Batch
 
 
 @pytest.mark.parametrize("row", sorted(set(ROWS) - {"peft", "peft-bf16"}))
-def test_every_row_runs(row) -> None:
+def test_every_row_runs_and_only_training_changes_weights(row) -> None:
     vit = VisionTransformer(img_size=32, patch_size=16, embed_dim=24, depth=3, num_heads=2, num_classes=15)
     before = vit.head.weight.clone()
     step = ROWS[row](vit, Batch(torch.randn(2, 3, 32, 32), torch.tensor([3, 5])))
@@ -22,15 +22,15 @@ def test_every_row_runs(row) -> None:
     assert torch.equal(vit.head.weight, before) != trains
 
 
-def test_a_row_brings_along_what_it_is_compared_with() -> None:
+def test_selected_rows_include_their_references() -> None:
     assert set(peft.ROWS) == set(ROWS)
     assert with_references(["checkpointed"]) == ["products", "peft", "ours", "checkpointed"]
     with pytest.raises(typer.BadParameter, match="no row hours"):
         with_references(["hours"])
 
 
-def test_the_table_has_medians_and_ratios() -> None:
-    measured = {"products": Measured([1, 1, 1], [0]), "peft": Measured([4, 2, 2.5], [900, 1100])}
-    lines = table(measured | {"ours": Measured([2, 2, 9], [500])}).splitlines()
+def test_table_has_medians_and_ratios() -> None:
+    measured = {"products": Measurements([1, 1, 1], [0]), "peft": Measurements([4, 2, 2.5], [900, 1100])}
+    lines = measurements_markdown(measured | {"ours": Measurements([2, 2, 9], [500])}).splitlines()
     assert lines[3] == "| Hugging Face PEFT, float32 | 2.500 |  |  | 1,000 |  |  | 0.40 |"
     assert lines[4] == "| rsft.peft, float32 | 2.000 | 0.800 | peft | 500 | 0.500 | peft | 0.50 |"

@@ -1,4 +1,4 @@
-"""The benchmark of loading: every way gives the same encoder."""
+"""The benchmark of loading an encoder: all loaders return the same tensors."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from tools.benchmarks import weights
 
 
 @pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network, some hundred times smaller."""
+def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the network by one of 1/16 of the width and two blocks."""
     shape = {"embed_dim": 64, "depth": 2, "num_heads": 4}
-    small = replace(satmae.CARDS[0], build=partial(satmae.build, "narrow", False, architecture=shape))
+    small = replace(satmae.CARDS[0], build=partial(satmae.build_satmae_vit, "narrow", False, architecture=shape))
     monkeypatch.setattr(weights, "find_card", lambda name: small)
     monkeypatch.setattr(weights, "DECODER", {"embed_dim": 32, "depth": 1, "num_heads": 4})
 
 
-def test_every_way_loads_the_same(narrow: None, tmp_path: Path) -> None:
-    size = weights.write(tmp_path / "net.pth")
-    first, *others = (load(tmp_path / "net.pth").state_dict() for load in weights.WAYS.values())
+def test_all_loaders_return_the_same_tensors(small_encoder: None, tmp_path: Path) -> None:
+    size = weights.write_checkpoint(tmp_path / "net.pth")
+    first, *others = (load(tmp_path / "net.pth").state_dict() for load in weights.LOADERS.values())
     assert size == sum(tensor.nbytes for tensor in first.values())
     assert all(torch.equal(tensor, other[name]) for other in others for name, tensor in first.items())
 
 
-def test_table() -> None:
+def test_costs_table() -> None:
     console = Console(file=io.StringIO(), width=80)
-    cost = weights.Cost(peak=1_210_000_000, anonymous=10_000_000, mapped=1_200_000_000, seconds=1.5)
-    console.print(weights.table({"rsft": cost}, size=1_100_000_000))
+    cost = weights.LoadingCost(peak=1_210_000_000, anonymous=10_000_000, mapped=1_200_000_000, seconds=1.5)
+    console.print(weights.costs_table({"rsft": cost}, size=1_100_000_000))
     assert isinstance(console.file, io.StringIO)
     row = next(line for line in console.file.getvalue().splitlines() if "rsft" in line)
     assert [word for word in row.split() if word != "│"] == ["rsft", "1,210", "1.10", "10", "1,200", "1.50"]

@@ -1,4 +1,4 @@
-"""A small transformer as a large one of the same function."""
+"""A ViT-S converted to a ViT-B/16 that computes the same function."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ import timm
 import torch
 
 from rsft.errors import RequestError
-from tools.maintenance.widen_bundle import NAME, widened
+from tools.maintenance.widen_bundle import NAME, widen_state
 
 SMALL = "vit_small_patch14_dinov2.lvd142m"
 
 
-def small(**options):
+def small_vit(**options):
     torch.manual_seed(0)
-    made = timm.create_model(SMALL, pretrained=False, num_classes=0, depth=2, img_size=28, **options).eval()
-    for name, parameter in made.named_parameters():
+    vit = timm.create_model(SMALL, pretrained=False, num_classes=0, depth=2, img_size=28, **options).eval()
+    for name, parameter in vit.named_parameters():
         torch.nn.init.normal_(parameter, 1.0 if "gamma" in name or "norm" in name else 0.0, 0.05)
-    return made
+    return vit
 
 
 @torch.no_grad()
-def test_tokens_are_those_of_the_small_one_twice():
-    vit = small()
-    big = timm.create_model(NAME, pretrained=False, num_classes=0, img_size=32).eval()
-    big.load_state_dict(widened(vit, noise=0.3))
+def test_tokens_are_two_copies_of_the_small_tokens():
+    vit = small_vit()
+    large = timm.create_model(NAME, pretrained=False, num_classes=0, img_size=32).eval()
+    large.load_state_dict(widen_state(vit, noise=0.3))
     tokens = torch.randn(2, 5, 384)
-    wanted, found = tokens, torch.cat([tokens, tokens], -1)
+    small_tokens, large_tokens = tokens, torch.cat([tokens, tokens], -1)
     for block in vit.blocks:
-        wanted = block(wanted)
-    for block in big.blocks:
-        found = block(found)
-    torch.testing.assert_close(big.norm(found), torch.cat([vit.norm(wanted)] * 2, -1), atol=1e-4, rtol=0)
-    torch.testing.assert_close(big.pos_embed, torch.cat([vit.pos_embed] * 2, -1))
-    first, second = big.blocks[0].mlp.fc1.weight[:, :384], big.blocks[0].mlp.fc1.weight[:, 384:]
+        small_tokens = block(small_tokens)
+    for block in large.blocks:
+        large_tokens = block(large_tokens)
+    torch.testing.assert_close(large.norm(large_tokens), torch.cat([vit.norm(small_tokens)] * 2, -1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(large.pos_embed, torch.cat([vit.pos_embed] * 2, -1))
+    first, second = large.blocks[0].mlp.fc1.weight[:, :384], large.blocks[0].mlp.fc1.weight[:, 384:]
     assert (first - second).std() > 0.3 * vit.blocks[0].mlp.fc1.weight.std()
 
 
-def test_another_width_is_refused():
+def test_other_width_raises():
     with pytest.raises(RequestError, match="name a ViT-S"):
-        widened(timm.create_model("vit_tiny_patch16_224", num_classes=0), 0.0)
+        widen_state(timm.create_model("vit_tiny_patch16_224", num_classes=0), 0.0)

@@ -1,4 +1,4 @@
-"""The paper's tables: its numbers are what it prints, its cells are the shipped sweeps, and ours stand beside them."""
+"""Tables of the paper: printed numbers, cells that equal the shipped sweeps, and our numbers beside the paper's."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rsft.errors import RecipeError, RequestError
 from rsft.evaluation.evaluate import evaluate
 from rsft.recipe.library import find_sweep
 from rsft.recipe.load import load_recipe
-from rsft.sweep.outcome import RECIPE, Outcome
-from rsft.sweep.process import Stopped
+from rsft.sweep.outcome import RECIPE, TrialOutcome
+from rsft.sweep.process import TrialStopped
 from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials
 from tools.reproduction import paper_runs, paper_tables
-from tools.reproduction.paper_cells import Asked, cells_of, read_tables, recipe_of, trials_of
-from tools.reproduction.paper_print import markdown, overview
-from tools.reproduction.paper_runs import TableRuns, distances
+from tools.reproduction.paper_cells import TableSettings, build_recipe, cell_trials, read_tables, table_cells
+from tools.reproduction.paper_print import overview_markdown, table_markdown
+from tools.reproduction.paper_runs import TableRuns, class_distances
 
 TABLES = read_tables()
 SWEEPS = {
@@ -37,78 +37,79 @@ SWEEPS = {
     "Figure-1d": "position_scale",
     "Figure-S2": "rank_scale",
 }
-OWN_MEANS = {"2": 0.3, "3": 0.11, "S3": 0.91, "S6": 0.91}  # what the paper's own averages are off by
+MEAN_ERRORS = {"2": 0.3, "3": 0.11, "S3": 0.91, "S6": 0.91}
+"""Largest difference between an average that the paper prints and the mean of its columns, by table."""
 
 
 @pytest.mark.parametrize("number", TABLES)
-def test_the_numbers_fit_the_columns_and_their_means(number):
+def test_paper_numbers_match_columns_and_means(number):
     table = TABLES[number]
     for row in table.rows:
-        paper = table.paper(row)
+        paper = table.paper_values(row)
         means = {("", name): kind for name, kind in table.means.items()}
         means |= {(name, "avg"): name for name in table.sets if len(table.sets) == 1 and (name, "head") in paper}
         for column, kind in means.items():
             parts = [value for (name, of), value in paper.items() if name and of != "avg" and kind in ("all", name, of)]
             if None not in parts:
-                assert paper[column] == pytest.approx(statistics.mean(parts), abs=OWN_MEANS.get(number, 0.06))
+                assert paper[column] == pytest.approx(statistics.mean(parts), abs=MEAN_ERRORS.get(number, 0.06))
 
 
 @pytest.mark.parametrize(("number", "sweep"), SWEEPS.items())
-def test_the_cells_are_the_trials_of_the_shipped_sweep(number, sweep):
-    ours = {trial.id for cell in cells_of(TABLES[number]) for trial in trials_of(cell, Asked())}
-    assert ours == {trial.id for trial in list_trials(*read_sweep(find_sweep(sweep)))}
+def test_cells_equal_the_trials_of_the_shipped_sweep(number, sweep):
+    trial_ids = {trial.id for cell in table_cells(TABLES[number]) for trial in cell_trials(cell, TableSettings())}
+    assert trial_ids == {trial.id for trial in list_trials(*read_sweep(find_sweep(sweep)))}
 
 
-def test_a_method_moves_to_another_recipe():
-    def moved(name, **keys):
-        return recipe_of(name, Asked("mstar_lt_metalora", ("train.epochs=2",)), keys)
+def test_method_on_another_base_recipe():
+    def build(name, **keys):
+        return build_recipe(name, TableSettings("mstar_lt_metalora", ("train.epochs=2",)), keys)
 
-    lora = moved("in21k_dota_lora", seed=3)
+    lora = build("in21k_dota_lora", seed=3)
     settings = lora.peft.settings
     assert (settings["positions"], settings["rank"], settings["scale"], lora.meta) == ("qv", 8, 1.0, None)
     assert (lora.data.root, lora.train.epochs, lora.seed) == ("data/mstar_lt", 2, 3)
-    learned = moved("in21k_dota_metalora", **{"meta.ratio": 0.5})
+    learned = build("in21k_dota_metalora", **{"meta.ratio": 0.5})
     assert (learned.peft.settings["positions"], learned.meta.ratio, learned.meta.warmup) == ("qkvo12", 0.5, 2)
-    assert moved("in21k_dota_lift").peft.settings["scale"] == "learnable"
-    assert moved("in21k_dota_vpt_deep").peft.settings["prompts"] == 10
-    assert moved("in21k_dota_bitfit").peft.settings == {"blocks": "all"}
+    assert build("in21k_dota_lift").peft.settings["scale"] == "learnable"
+    assert build("in21k_dota_vpt_deep").peft.settings["prompts"] == 10
+    assert build("in21k_dota_bitfit").peft.settings == {"blocks": "all"}
 
 
-def test_the_same_experiment_of_two_tables_is_one_trial():
-    asked = Asked("mstar_lt_metalora")
+def test_tables_share_the_trial_of_an_experiment():
+    settings = TableSettings("mstar_lt_metalora")
     ids = [
-        {trial.id for cell in cells_of(TABLES[number].scaled_down()) for trial in trials_of(cell, asked)}
+        {trial.id for cell in table_cells(TABLES[number].for_one_dataset()) for trial in cell_trials(cell, settings)}
         for number in ("6", "S1", "5")
     ]
     assert (len(ids[0] & ids[1]), len(ids[0] & ids[2]), len(set.union(*ids))) == (2, 1, 15)
 
 
 @pytest.mark.parametrize(
-    ("asked", "error"),
+    ("settings", "error"),
     [
-        (Asked("in21k_dota_lora"), RequestError),
-        (Asked("no_such_recipe"), RequestError),
-        (Asked("mstar_lt_metalora", ("train.epochs=-1",)), RecipeError),
-        (Asked("", ("train.epochs=-1",)), RecipeError),
+        (TableSettings("in21k_dota_lora"), RequestError),
+        (TableSettings("no_such_recipe"), RequestError),
+        (TableSettings("mstar_lt_metalora", ("train.epochs=-1",)), RecipeError),
+        (TableSettings("", ("train.epochs=-1",)), RecipeError),
     ],
 )
-def test_what_cannot_be_is_told(asked, error):
+def test_impossible_settings_raise(settings, error):
     with pytest.raises(error):
-        trials_of(next(cells_of(TABLES["6"])), asked)
+        cell_trials(next(table_cells(TABLES["6"])), settings)
 
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where runs go, that are no runs: tail is ten times the seed above head, the second row fails."""
+    """Folder of runs, which a stub replaces: tail is 50 % plus 10 % per seed; row Q fails and row V is stopped."""
 
-    def run(folder: Path, keys: dict, report: Callable, **_: object) -> Outcome:
+    def run(folder: Path, keys: dict, report: Callable, **_: object) -> TrialOutcome:
         recipe = load_recipe(folder / RECIPE)
         if recipe.peft.settings["positions"] == "v":
-            raise Stopped
+            raise TrialStopped
         failed = recipe.peft.settings["positions"] == "q"
         value = 0.5 + recipe.seed / 10
         metrics = {} if failed else {"head": 0.5, "medium": 0.25, "tail": value, "avg": value}
-        outcome = Outcome(keys, "failed" if failed else "done", "no memory" if failed else "", metrics, data="abc")
+        outcome = TrialOutcome(keys, "failed" if failed else "done", "no memory" if failed else "", metrics, data="abc")
         outcome.save(folder)
         return outcome
 
@@ -119,7 +120,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
-    """Run the tool: how it ended, and what it printed."""
+    """Run the command; return its exit status and everything that it printed."""
 
     def run(*arguments: object) -> tuple[str, str]:
         monkeypatch.setattr(sys, "argv", ["paper_tables", *map(str, arguments)])
@@ -134,68 +135,74 @@ def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-def test_runs_are_made_once_by_seeds_and_stand_beside_the_paper(results, tool):
-    asked = ("--results", results, "--on", "mstar_lt_metalora", "--root", "here")
-    code, told = tool("2", "--run", *asked, "--seeds", 2, "train.epochs=2")
-    assert (code, told.splitlines()) == (
+def test_finished_runs_are_not_repeated_and_are_printed(results, tool):
+    options = ("--results", results, "--on", "mstar_lt_metalora", "--root", "data/ships")
+    code, printed = tool("2", "--run", *options, "--seeds", 2, "train.epochs=2")
+    assert (code, printed.splitlines()) == (
         "130",
         [
             "1 of 12: K, DOTA, seed 0: avg 50.0 (0 s)",
             "2 of 12: Q, DOTA, seed 0: no memory (0 s)",
-            "stopped: the same command goes on",
+            "stopped: run the same command again to continue",
         ],
     )
-    code, told = tool("2", "--run", *asked, "--seeds", 2, "train.epochs=2")
-    assert "1 of 12" not in told and "2 of 12" not in told  # done, and failed in training
+    code, printed = tool("2", "--run", *options, "--seeds", 2, "train.epochs=2")
+    assert "1 of 12" not in printed and "2 of 12" not in printed  # finished, and failed in training
 
-    code, told = tool("2", "--results", results)
-    assert code == "0" and "no reproduction of the paper" in told and "here at 64 px, 2 epochs of batch 32" in told
-    assert "| K | 50.0 (91.6) | 25.0 (93.0) | 50.0 (87.7) | 50.0 (90.6) | 1 |" in told
-    assert "| V | - (94.0) | - (94.5) | - (90.2) | - (92.7) | 0 |" in told
-    assert "Failed: Q, DOTA: no memory" in told
-
-
-def test_the_spread_is_that_of_the_seeds(results, tool):
-    _, told = tool("6", "--run", "--results", results, "--on", "mstar_lt_metalora", "--seeds", 3)
-    assert "| 10 % | 50.0 ± 0.0 (93.4) | 25.0 ± 0.0 (94.2) | 60.0 ± 10.0 (90.8) | 60.0 ± 10.0 (92.8) | 3 |" in told
-    assert "| 20 % | 50.0 ± 0.0 (?) |" in told
-    _, told = tool("s1", "--results", results)
-    assert "| random, 20 % | - (93.2) |" in told  # nothing was asked of this table
-    assert "15" in next(line for line in overview(TABLES, results).splitlines() if "Table 6" in line)
+    code, printed = tool("2", "--results", results)
+    assert (
+        code == "0"
+        and "not a reproduction of the paper" in printed
+        and "ships at 64 px, 2 epochs of batch 32" in printed
+    )
+    assert "| K | 50.0 (91.6) | 25.0 (93.0) | 50.0 (87.7) | 50.0 (90.6) | 1 |" in printed
+    assert "| V | - (94.0) | - (94.5) | - (90.2) | - (92.7) | 0 |" in printed
+    assert "Failed: Q, DOTA: no memory" in printed
 
 
-def test_means_over_sets_need_every_set(results, tool):
+def test_deviation_over_seeds(results, tool):
+    _, printed = tool("6", "--run", "--results", results, "--on", "mstar_lt_metalora", "--seeds", 3)
+    assert "| 10 % | 50.0 ± 0.0 (93.4) | 25.0 ± 0.0 (94.2) | 60.0 ± 10.0 (90.8) | 60.0 ± 10.0 (92.8) | 3 |" in printed
+    assert "| 20 % | 50.0 ± 0.0 (?) |" in printed
+    _, printed = tool("s1", "--results", results)
+    assert "| random, 20 % | - (93.2) |" in printed  # this table has no saved settings
+    assert "15" in next(line for line in overview_markdown(TABLES, results).splitlines() if "Table 6" in line)
+
+
+def test_mean_over_sets_needs_runs_in_every_set(results, tool):
     tool("S4", "--run", "--results", results)
-    runs = TableRuns(TABLES["S4"], Asked(), results)
-    text = markdown("S4", runs)
-    assert "CIFAR100 head" in text and "no reproduction" not in text
+    runs = TableRuns(TABLES["S4"], TableSettings(), results)
+    text = table_markdown("S4", runs)
+    assert "CIFAR100 head" in text and "not a reproduction" not in text
     assert "| QV | 50.0 (91.2) |" in text and "| 50.00 (69.70) | 41.67 (69.57) | 1 |" in text
     shutil.rmtree(results / "trials" / runs.cells[0][1][0].id)
-    text = markdown("S4", TableRuns(TABLES["S4"], Asked(), results))
+    text = table_markdown("S4", TableRuns(TABLES["S4"], TableSettings(), results))
     assert "| QV | - (91.2) |" in text and "| - (69.70) | - (69.57) | 0-1 |" in text
 
 
-def test_every_cell_has_a_recipe_and_one_without_is_named(tmp_path):
-    cells = [cell for table in TABLES.values() for cell in cells_of(table)]
-    assert [cell for cell in cells if not trials_of(cell, Asked())] == []
+def test_every_cell_has_a_recipe_and_a_missing_recipe_is_named(tmp_path):
+    cells = [cell for table in TABLES.values() for cell in table_cells(table)]
+    assert [cell for cell in cells if not cell_trials(cell, TableSettings())] == []
     row = TABLES["5"].rows["BitFit"].model_copy(update={"part": "no_method"})
     table = TABLES["5"].model_copy(update={"rows": {"None": row}})
-    assert "No such recipe comes with rsft: in21k_dota_no_method." in markdown("5", TableRuns(table, Asked(), tmp_path))
+    assert "rsft has no recipe of this name: in21k_dota_no_method." in table_markdown(
+        "5", TableRuns(table, TableSettings(), tmp_path)
+    )
 
 
-def test_parameters_are_counted(tool, tmp_path):
-    _, told = tool("S2", "--results", tmp_path, "--run")
-    assert "| Places-LT | 0.295 (0.470) | 0.280 (0.280) | 0.175 (0.175) | 0.280 (0.280) | 0.175 (0.175) |" in told
+def test_parameter_counts(tool, tmp_path):
+    _, printed = tool("S2", "--results", tmp_path, "--run")
+    assert "| Places-LT | 0.295 (0.470) | 0.280 (0.280) | 0.175 (0.175) | 0.280 (0.280) | 0.175 (0.175) |" in printed
 
 
-def test_no_such_table(tool):
+def test_unknown_table_is_named(tool):
     code, _ = tool("S8")
-    assert "there is no table S8" in code and "S6, S7, Figure-1c" in code
+    assert "no table S8" in code and "S6, S7, Figure-1c" in code
 
 
-def test_distances_of_a_run_are_those_of_its_evaluation(run, root, tmp_path):
+def test_class_distances_match_the_evaluation(run, root, tmp_path):
     folder = shutil.copytree(run, tmp_path / "run")
     expected = evaluate(folder / "bundle", root, folder / "evaluation", baselines=False).distances["adapted"]
-    assert distances(folder) == pytest.approx(expected, abs=1e-6) and expected["tail"] > 0
+    assert class_distances(folder) == pytest.approx(expected, abs=1e-6) and expected["tail"] > 0
     (folder / "distances.json").write_text('{"head": 0.5}')
-    assert distances(folder) == {"head": 0.5}  # kept
+    assert class_distances(folder) == {"head": 0.5}  # read from the file
