@@ -1,4 +1,6 @@
-"""Time DOTA cropping: python -m tools.benchmarks.crops [--objects 500] [--side 1024] [--rounds 3]
+"""Time DOTA cropping in three ways.
+
+python -m tools.benchmarks.crops [--objects 500] [--side 1024] [--rounds 3]
 
 Three methods make the same crops of one image in turn, each with one process. The table shows medians.
 

@@ -78,15 +78,15 @@ class LiveDisplay(Display):
         self.bar.update(self.task, visible=False)
         self.live.stop()
 
-    def on_progress(self, done: int, total: int, what: str) -> None:
+    def on_progress(self, done: int, total: int, item: str) -> None:
         """Update the bar while chips are read.
 
         Args:
             done: chips read.
             total: all chips.
-            task: what is read.
+            item: what is read.
         """
-        self.bar.update(self.task, description=what, completed=done, total=total, note=f"{done:,}/{total:,}")
+        self.bar.update(self.task, description=item, completed=done, total=total, note=f"{done:,}/{total:,}")
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
         """Reset the bar when training begins."""
