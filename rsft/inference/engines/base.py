@@ -27,15 +27,10 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
-    from torch.export import ExportedProgram
 
-    from rsft.data.imagery.contract import Contract
-    from rsft.inference.engines.inference_fn import GraphModel
-    from rsft.inference.export.traceable import BFloat16Network, TraceableNetwork
     from rsft.models.averaging import SupportsPredict
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.outputs import ClassifierOutputs
-    from rsft.types import Progress
 
 IMAGES, LOGITS, FEATURES = "images", "logits", "features"
 """Names of the input and the outputs of an exported graph."""
@@ -87,18 +82,6 @@ class EngineModel(NamedTuple):
     batch_size: int | None = CPU_BATCH_SIZE
     concurrency: int = 1
     note: str = ""
-
-
-class FloatNodes(NamedTuple):
-    """Nodes of a traced graph that stay in floating point when the graph is quantized to int8.
-
-    Attributes:
-        names: all of them.
-        products: those among them that multiply. A graph without one of these was not converted as expected.
-    """
-
-    names: frozenset[str]
-    products: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -277,132 +260,6 @@ class ExportFormat(_Component):
         """
 
 
-class GraphFormat(ExportFormat):
-    """Base class of formats that hold the traced graph of the merged network.
-
-    Attributes:
-        int8_float_precision: number type in an int8 export of what is not int8; "" if the format has no int8.
-    """
-
-    int8_float_precision: ClassVar[str] = ""
-
-    @abstractmethod
-    def write_graph(
-        self, program: ExportedProgram, contract: Contract, folder: Path, metadata: Mapping[str, Any]
-    ) -> None:
-        """Write a traced network as `folder`/`file_name`, with its metadata inside.
-
-        Args:
-            program: see `rsft.inference.export.traceable.trace_network`.
-            contract: size and planes of the input.
-            folder: an existing folder.
-            metadata: content of export.json; "precision" is the number type to write.
-
-        Raises:
-            RequestError: a package that is not installed.
-        """
-
-    @abstractmethod
-    def open_graph(self, path: Path, precision: str) -> GraphModel:
-        """Open a written graph, ready to run.
-
-        Args:
-            path: the main file.
-            precision: number type that the graph was written in.
-
-        Returns:
-            The graph, ready to run.
-
-        Raises:
-            RequestError: a package that is not installed.
-        """
-
-    def build_network(self, bundle: Bundle, precision: str) -> TraceableNetwork | BFloat16Network:
-        """Return the network to trace; in float32, unless a format overrides this.
-
-        Args:
-            bundle: the bundle to export.
-            precision: number type.
-
-        Returns:
-            The merged network.
-        """
-        from rsft.inference.export.traceable import build_network
-
-        return build_network(bundle)
-
-    def write(
-        self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
-    ) -> ClassifierOutputs:
-        """Trace and write the graph, and compute outputs with the written file; see `ExportFormat.write`.
-
-        Args:
-            bundle: the bundle to export.
-            folder: an existing folder.
-            metadata: content of export.json.
-            images: network inputs (N, P, S, S).
-            reference: outputs of PyTorch in float32 for these images.
-
-        Returns:
-            Logits (N, C) and features (N, D).
-        """
-        from rsft.inference.export.parity import compute_outputs
-        from rsft.inference.export.traceable import trace_network
-
-        precision = metadata["precision"]
-        program = trace_network(self.build_network(bundle, precision), bundle.contract)
-        self.write_graph(program, bundle.contract, folder, metadata)
-        return compute_outputs(self.open_graph(folder / self.file_name, precision).predict, images)
-
-    def quantize(
-        self,
-        program: ExportedProgram,
-        contract: Contract,
-        folder: Path,
-        metadata: Mapping[str, Any],
-        chips: NDArray[np.float32],
-        float_nodes: FloatNodes,
-        progress: Progress | None = None,
-    ) -> None:
-        """Write a traced network in int8, by static quantization.
-
-        Args:
-            program: a traced network.
-            contract: size and planes of the images.
-            folder: an existing folder.
-            metadata: content of export.json.
-            chips: calibration images (N, P, S, S), normalized.
-            float_nodes: nodes of `program` that stay in floating point.
-            progress: called for each chip.
-
-        Raises:
-            RequestError: a package that is not installed.
-            WeightsError: the converted graph lacks nodes that have to stay in floating point.
-        """
-        raise NotImplementedError(f"{self.name} has no int8")
-
-
-class GraphEngine(GraphFormat, Engine):
-    """Base class of engines that run an exported graph. The export is made when first needed, and kept in a cache."""
-
-    def load(self, bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | None) -> EngineModel:
-        """Open the cached export of a bundle, or make it; see `Engine.load`.
-
-        Args:
-            bundle: the bundle to load.
-            spec: engine and number type.
-            device: auto, cpu or cuda.
-            images: chips of the job (N, P, S, S), or None.
-
-        Returns:
-            The network, before test-time augmentation.
-        """
-        from rsft.inference.selection.export_cache import open_cached_export
-
-        model = open_cached_export(self, bundle, spec.precision, images)
-        return EngineModel(model, spec, concurrency=model.concurrency)
-
-
 ENGINES: Registry[type[Engine]] = Registry("engine", "rsft.engines", "rsft.inference.engines")
 """All engines by name."""
 
@@ -464,12 +321,3 @@ def find_format(name: str) -> ExportFormat:
         raise RequestError(f"unknown format {name}", "--format", f"choose from {', '.join(FORMATS)}") from error
     except ImportError as error:
         raise RequestError(f"the format {name} cannot be imported: {error}", "--format", "install it again") from error
-
-
-def graph_formats() -> list[str]:
-    """Return the names of the export formats that hold a graph.
-
-    Returns:
-        Names, in the order of the registry.
-    """
-    return [name for name in FORMATS if isinstance(find_format(name), GraphFormat)]

@@ -16,10 +16,9 @@ from rsft.inference.engines.base import (
     LOGITS,
     METADATA_KEY,
     QUANTIZED,
-    FloatNodes,
-    GraphEngine,
     Tolerance,
 )
+from rsft.inference.engines.graph import FloatNodes, GraphEngine
 from rsft.inference.engines.inference_fn import GraphModel, silence, threaded
 
 if TYPE_CHECKING:

@@ -20,10 +20,9 @@ from rsft.inference.engines.base import (
     METADATA_KEY,
     QUANTIZED,
     ROUNDED,
-    FloatNodes,
-    GraphEngine,
     Tolerance,
 )
+from rsft.inference.engines.graph import FloatNodes, GraphEngine
 from rsft.inference.engines.inference_fn import GraphModel, silence, threaded
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from rsft.inference.engines.base import (
     Engine,
     EngineModel,
     EngineSpec,
-    GraphFormat,
     InferenceFn,
     Tolerance,
 )
+from rsft.inference.engines.graph import GraphFormat
 from rsft.inference.engines.inference_fn import GraphModel, as_inference_fn, threaded
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from rsft.errors import RequestError
-from rsft.inference.engines.base import ExportFormat, GraphFormat, find_format
+from rsft.inference.engines.base import ExportFormat, find_format
+from rsft.inference.engines.graph import GraphFormat
 from rsft.inference.export.metadata import export_metadata, write_export_metadata
 from rsft.inference.export.parity import AccuracyChange, assert_parity, compare_outputs, compute_outputs
 from rsft.inference.export.quantize_job import describe_float_parts, write_int8_export

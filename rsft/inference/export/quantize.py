@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
 from rsft.errors import WeightsError
-from rsft.inference.engines.base import FloatNodes
+from rsft.inference.engines.graph import FloatNodes
 
 CALIBRATION_CHIPS = 256
 """Chips from which the ranges of activations are taken. Means and extremes hardly change with more."""

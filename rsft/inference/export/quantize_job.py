@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsft.errors import RequestError
-from rsft.inference.engines.base import GraphFormat
+from rsft.inference.engines.graph import GraphFormat
 from rsft.inference.export.metadata import write_export_metadata
 from rsft.inference.export.parity import AccuracyChange, accuracy_changes, assert_accuracy, describe_losses
 from rsft.inference.export.quantize import CALIBRATION_CHIPS, count_blocks, float_block_counts, float_nodes

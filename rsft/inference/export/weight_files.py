@@ -12,7 +12,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rsft.errors import RequestError
-from rsft.inference.engines.base import EXACT, METADATA_KEY, graph_formats
+from rsft.inference.engines.base import EXACT, METADATA_KEY
+from rsft.inference.engines.graph import graph_formats
 from rsft.inference.export.parity import compare_outputs, compute_outputs
 from rsft.inference.export.traceable import TraceableNetwork, build_network
 from rsft.models.bundle.bundle import Bundle

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from rsft import __version__
 from rsft.errors import RsftError
-from rsft.inference.engines.base import Engine, GraphEngine
+from rsft.inference.engines.base import Engine
+from rsft.inference.engines.graph import GraphEngine
 from rsft.inference.engines.inference_fn import GraphModel
 from rsft.inference.export.export import write_export
 from rsft.inference.export.metadata import installed_versions, read_export_metadata

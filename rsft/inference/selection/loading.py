@@ -18,10 +18,10 @@ from rsft.inference.engines.base import (
     REFERENCE,
     EngineModel,
     EngineSpec,
-    GraphEngine,
     InferenceFn,
     find_engine,
 )
+from rsft.inference.engines.graph import GraphEngine
 from rsft.inference.export.metadata import read_export_metadata
 from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle

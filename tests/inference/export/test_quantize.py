@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rsft.errors import WeightsError
-from rsft.inference.engines.base import FloatNodes, find_format
+from rsft.inference.engines.base import find_format
+from rsft.inference.engines.graph import FloatNodes
 from rsft.inference.export.quantize import check_float_nodes, count_blocks, float_block_counts, float_nodes
 from rsft.inference.export.traceable import TraceableNetwork, trace_network
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
