@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from torchgeo.datasets import NonGeoDataset
 
-from rsft.data.datasets._dota_crop import Window, crop_window, unclipped_window
-from rsft.data.datasets._dota_labels import LabelRow, build_class_lookup, read_label_file
-from rsft.data.datasets._dota_layout import DOTATree
+from rsft.data.datasets._dota.crop import Window, crop_window, unclipped_window
+from rsft.data.datasets._dota.labels import LabelRow, build_class_lookup, read_label_file
+from rsft.data.datasets._dota.layout import DOTATree
 from rsft.data.datasets._plotting import to_image_tensor
 from rsft.data.imagery.reader import open_image, read_chip
 from rsft.errors import DataError, RequestError

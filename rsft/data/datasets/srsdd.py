@@ -19,7 +19,7 @@ from matplotlib.patches import Polygon
 from numpy.typing import NDArray
 from torchgeo.datasets import NonGeoDataset
 
-from rsft.data.datasets._dota_labels import build_class_lookup, read_label_file
+from rsft.data.datasets._dota.labels import build_class_lookup, read_label_file
 from rsft.data.datasets._plotting import to_image_tensor
 from rsft.data.imagery.image_cache import LastImageCache
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip

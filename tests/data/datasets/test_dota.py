@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from torchgeo.datasets import DOTA
 
-from rsft.data.datasets._dota_crop import crop_window
+from rsft.data.datasets._dota.crop import crop_window
 from rsft.data.datasets.dota import CLASSES, DOTAObjects, crop_object, read_rgb
 from rsft.data.imagery import reader
 from rsft.errors import DataError, RequestError

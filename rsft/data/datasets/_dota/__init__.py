@@ -1,0 +1,1 @@
+"""How DOTA is stored: layout of the folders, label files, and windows around boxes."""
