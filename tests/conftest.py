@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.helpers.bars_recipe import BARS_RECIPE
+
 ROOT = Path(__file__).parents[1]
 Command = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="session")
 def shared() -> Callable[[str], Path]:
-    """The folder of a real data set, by name; the test is skipped where it is absent."""
+    """Return the folder of a real data set by name; skip the test if the folder is missing."""
     base = Path(os.environ.get("RSFT_SHARED", ROOT.parent / "shared")) / "data"
 
     def find(name: str) -> Path:
@@ -30,7 +32,7 @@ def shared() -> Callable[[str], Path]:
 
 @pytest.fixture
 def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Run the command line in an empty folder: exit code, then everything it printed."""
+    """Run a command in an empty folder; return its exit code and everything that it printed."""
     from rsft.cli import main
 
     monkeypatch.chdir(tmp_path)
@@ -48,7 +50,7 @@ def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 
 @pytest.fixture(scope="session")
 def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """train/ and val/ with three classes of speckled bars that differ in direction: 24, 12 and 4 training chips."""
+    """Class folders in train/ and val/: speckled bars of three directions, with 24, 12 and 4 training chips."""
     source = tmp_path_factory.mktemp("source")
     rng = np.random.default_rng(0)
     ends = {"flat": (28, 16), "steep": (16, 28), "slanted": (26, 26)}
@@ -66,36 +68,26 @@ def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def root(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`class_folders` as a prepared root."""
+    """Chip store of `class_folders`."""
     from rsft.data.prepare.image_folder import prepare_folder
 
     return prepare_folder(class_folders, tmp_path_factory.mktemp("data") / "bars").root
 
 
-RECIPE = """\
-# Bars
-# rsft finetune bars.yaml
-data: {root: ROOT, size: 32, augment: sar}
-meta: {outer_every: 2, lr: 0.05, warmup: 1}
-train: {epochs: 3, batch_size: 8, lr: 0.02}
-evaluate: {batch_size: 32}
-"""
-
-
 @pytest.fixture
 def recipe_file(root: Path, tmp_path: Path) -> Path:
-    """A recipe that trains on `root` in a few seconds."""
+    """Recipe that trains on `root` in a few seconds."""
     path = tmp_path / "bars.yaml"
-    path.write_text(RECIPE.replace("ROOT", str(root)))
+    path.write_text(BARS_RECIPE.replace("ROOT", str(root)))
     return path
 
 
 @pytest.fixture(scope="session")
 def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of that recipe."""
+    """Folder of a finished run of `BARS_RECIPE` on `root`."""
     from rsft.recipe.load import load_recipe
     from rsft.training.finetune import finetune
 
     folder = tmp_path_factory.mktemp("finished")
-    (folder / "bars.yaml").write_text(RECIPE.replace("ROOT", str(root)))
+    (folder / "bars.yaml").write_text(BARS_RECIPE.replace("ROOT", str(root)))
     return finetune(load_recipe(folder / "bars.yaml"), folder / "runs").folder

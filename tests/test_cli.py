@@ -1,3 +1,5 @@
+"""Commands of `rsft` as a user types them."""
+
 import json
 import subprocess
 import sys
@@ -15,20 +17,22 @@ def test_help_imports_no_torch():
     code = (
         "import sys; sys.argv = ['rsft', '--help']\nfrom rsft.cli import main\ntry: main()\nexcept SystemExit: pass\n"
     )
-    heavy = "[name for name in ('torch', 'pandas', 'rasterio', 'cv2', 'pydantic') if name in sys.modules]"
-    done = subprocess.run([sys.executable, "-c", f"{code}print({heavy})"], capture_output=True, text=True, check=True)
-    assert "finetune" in done.stdout
-    assert done.stdout.splitlines()[-1] == "[]"
+    imported = "[name for name in ('torch', 'pandas', 'rasterio', 'cv2', 'pydantic') if name in sys.modules]"
+    process = subprocess.run(
+        [sys.executable, "-c", f"{code}print({imported})"], capture_output=True, text=True, check=True
+    )
+    assert "finetune" in process.stdout
+    assert process.stdout.splitlines()[-1] == "[]"
 
 
 def test_validation_imports_no_torch(recipe_file):
     code = f"import sys; sys.argv = ['rsft', 'recipes', 'validate', {str(recipe_file)!r}]\nfrom rsft.cli import main\n"
     code += "try: main()\nexcept SystemExit as stop: print(stop.code, 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] in ("0 False", "None False")
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.splitlines()[-1] in ("0 False", "None False")
 
 
-def test_every_fault_of_a_recipe_at_once(rsft):
+def test_all_faults_of_a_recipe_are_listed(rsft):
     code, printed = rsft("finetune", "quickstart", "peft.rnk=8", "train.epochs=-1")
     assert code == 2
     assert "2 faults" in printed and "peft.rank" in printed and "a whole number >= 1" in printed
@@ -36,21 +40,21 @@ def test_every_fault_of_a_recipe_at_once(rsft):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["finetune", "quickstrat"], "did you mean quickstart"),
-        (["finetune", "quickstart", "data.root=nowhere"], "there is no chip store"),
-        (["evaluate", "nowhere", "nothing"], "there is no bundle"),
-        (["predict", "nowhere", "x.png", "-o", "x.csv"], "there is no bundle"),
+        (["finetune", "quickstart", "data.root=nowhere"], "is not a chip store"),
+        (["evaluate", "nowhere", "nothing"], "no bundle found"),
+        (["predict", "nowhere", "x.png", "-o", "x.csv"], "no bundle found"),
         (["prepare", "folder", "nowhere", "--root", "x"], "nowhere"),
         (["finetune"], "Missing argument"),
         (["sail"], "No such command"),
     ],
 )
-def test_a_wrong_request_exits_with_2_and_no_traceback(rsft, arguments, told):
+def test_wrong_request_exits_with_2_without_traceback(rsft, arguments, message):
     code, printed = rsft(*arguments)
     assert code == 2
-    assert told in printed and "Traceback" not in printed
+    assert message in printed and "Traceback" not in printed
 
 
 def test_debug_shows_the_traceback(monkeypatch, tmp_path):
@@ -72,8 +76,8 @@ def test_recipes(rsft, tmp_path):
     assert code == 0 and "rank: 2" in printed
 
 
-def test_the_main_job(rsft, class_folders, recipe_file, tmp_path):
-    """prepare, finetune, evaluate, predict: each as a user types it."""
+def test_prepare_finetune_evaluate_predict(rsft, class_folders, recipe_file, tmp_path):
+    """Prepare, finetune, evaluate and predict."""
     code, printed = rsft("prepare", "folder", class_folders, "--root", "data")
     assert code == 0 and "58 chips" in printed
 
@@ -99,38 +103,38 @@ def test_the_main_job(rsft, class_folders, recipe_file, tmp_path):
 
 
 @pytest.fixture
-def ugly_chips(tmp_path):
-    folder = tmp_path / "ugly"
+def faulty_chips(tmp_path):
+    folder = tmp_path / "faulty"
     folder.mkdir()
-    grey = np.random.default_rng(0).integers(0, 255, (32, 32), np.uint8)
-    cv2.imwrite(str(folder / "good.png"), grey)
+    gray = np.random.default_rng(0).integers(0, 255, (32, 32), np.uint8)
+    cv2.imwrite(str(folder / "good.png"), gray)
     cv2.imwrite(str(folder / "black.png"), np.zeros((32, 32), np.uint8))
-    cv2.imwrite(str(folder / "deep.png"), grey.astype(np.uint16) * 7)
-    cv2.imwrite(str(folder / "colour.png"), np.dstack([grey, grey.T, grey]))
+    cv2.imwrite(str(folder / "deep.png"), gray.astype(np.uint16) * 7)
+    cv2.imwrite(str(folder / "color.png"), np.dstack([gray, gray.T, gray]))
     (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:300])
     (folder / "words.png").write_text("no image")
     return folder
 
 
-def test_ugly_chips_are_listed_with_reasons(rsft, run, ugly_chips):
-    code, printed = rsft("predict", run, ugly_chips, "-o", "out.csv")
+def test_rejected_chips_are_listed_with_reasons(rsft, run, faulty_chips):
+    code, printed = rsft("predict", run, faulty_chips, "-o", "out.csv")
     assert code == 0
-    assert "1 chip classified" in printed and "5 refused" in printed
+    assert "1 chip classified" in printed and "5 rejected" in printed
     rejected = pd.read_csv("out.rejected.csv")
     reasons = {name.rpartition("/")[2]: reason for name, reason in rejected[["file", "reason"]].to_numpy()}
-    assert set(reasons) == {"black.png", "deep.png", "colour.png", "cut.png", "words.png"}
+    assert set(reasons) == {"black.png", "deep.png", "color.png", "cut.png", "words.png"}
     assert "every pixel is 0" in reasons["black.png"] and "uint16" in reasons["deep.png"]
-    assert "3 bands" in reasons["colour.png"] and "cut short" in reasons["cut.png"]
-    assert rsft("predict", run, ugly_chips, "-o", "out.csv", "--overwrite", "--strict")[0] == 1
+    assert "3 bands" in reasons["color.png"] and "cut short" in reasons["cut.png"]
+    assert rsft("predict", run, faulty_chips, "-o", "out.csv", "--overwrite", "--strict")[0] == 1
 
 
-def test_an_output_is_not_overwritten_unasked(rsft, run, ugly_chips):
-    assert rsft("predict", run, ugly_chips, "-o", "out.csv")[0] == 0
-    code, printed = rsft("predict", run, ugly_chips, "-o", "out.csv")
+def test_existing_output_needs_overwrite(rsft, run, faulty_chips):
+    assert rsft("predict", run, faulty_chips, "-o", "out.csv")[0] == 0
+    code, printed = rsft("predict", run, faulty_chips, "-o", "out.csv")
     assert code == 2 and "--overwrite" in printed
 
 
-def test_a_folder_that_cannot_be_written(rsft, recipe_file, tmp_path):
+def test_unwritable_runs_folder(rsft, recipe_file, tmp_path):
     (tmp_path / "runs").write_text("a file")
     code, printed = rsft("finetune", recipe_file)
     assert code == 1 and "runs" in printed and "Traceback" not in printed

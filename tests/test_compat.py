@@ -1,7 +1,8 @@
-"""Later code opens what earlier versions wrote: tests/compat/<version>/, made by tools/maintenance/make_compat.py.
+"""Open the artifacts of earlier versions, tests/compat/<version>/, which tools/maintenance/make_compat.py writes.
 
-The tests go through the command line and the names of files, so that a name in the code may change. A name that users
-see may change too: the tables below say what an old one is called now.
+The tests use the command line and names of files, so that names in the code may change. Names that users see may change
+too: `rsft.recipe.renames` has the present names of recipe keys and values, and the tables below those of columns and
+tensors.
 """
 
 import json
@@ -17,44 +18,33 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-RENAMED_KEYS: dict[str, str] = {
-    "meta.init": "meta.init_scale",
-    "meta.every": "meta.outer_every",
-    "meta.round": "meta.resplit_every",
-    "head.scale": "head.logit_scale",
-    "loss.defer": "loss.drw_start",
-    "train.accumulate": "train.accumulate_grad_batches",
-    "train.clip_norm": "train.max_grad_norm",
-    "train.runs": "train.ensemble_size",
-}
-"""Keys of recipes: {"train.runs": "train.members"}. A section that moves needs a row for each of its keys."""
-
-RENAMED_VALUES: dict[tuple[str, str], object] = {("train.precision", "32"): "fp32"}
-"""Values of recipes, by old key and old value as text: {("train.precision", "32"): "fp32"}."""
+from rsft.recipe.renames import current_key, current_value
 
 RENAMED_COLUMNS: dict[str, str] = {}
-"""Columns of metrics.csv, modulator.csv and tables of predictions."""
+"""Present names of columns of metrics.csv, modulator.csv and tables of predictions, by old name."""
 
 RENAMED_TENSORS: dict[str, str] = {}
-"""Tensors of a bundle."""
+"""Present names of tensors of a bundle, by old name."""
 
-CLOSE = {"rtol": 1e-4, "atol": 1e-4}  # another processor rounds otherwise; a state that is lost moves far more
-TIMES = {"seconds", "images_per_s", "data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb"}
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
+"""Larger than the rounding differences between processors, and far smaller than the effect of a lost state."""
+
+MACHINE_COLUMNS = {"seconds", "images_per_s", "data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb"}
 VERSIONS = sorted(path for path in (Path(__file__).parent / "compat").iterdir() if path.is_dir())
 RUNS = ("run", "run_average")
 
 
 @pytest.fixture(params=VERSIONS, ids=lambda path: path.name)
-def old(request, rsft, tmp_path, monkeypatch):
-    """A copy of a version's folder, which is the working directory."""
+def old_folder(request, rsft, tmp_path, monkeypatch):
+    """Copy of a version's artifacts, as the working directory."""
     folder = shutil.copytree(request.param, tmp_path / request.param.name)
     monkeypatch.chdir(folder)
     return folder
 
 
 @pytest.fixture
-def done(old, rsft):
-    """Run the command line in that folder; it must end well."""
+def run_command(old_folder, rsft):
+    """Run a command in that folder, assert that it succeeds, and return what it printed."""
 
     def run(*arguments):
         code, printed = rsft(*arguments)
@@ -64,179 +54,183 @@ def done(old, rsft):
     return run
 
 
-def same_tables(found, wanted):
-    """Every column of the old table is in the new one, with the same values but for rounding."""
-    assert len(found) == len(wanted)
-    for column in wanted.columns.difference(TIMES):
-        one, other = found[RENAMED_COLUMNS.get(column, column)], wanted[column]
-        if pd.api.types.is_float_dtype(other):
-            np.testing.assert_allclose(one.to_numpy(float), other.to_numpy(float), err_msg=column, **CLOSE)
+def assert_tables_match(actual, expected):
+    """Assert that every column of the old table is in the new one with the same values, except for rounding."""
+    assert len(actual) == len(expected)
+    for column in expected.columns.difference(MACHINE_COLUMNS):
+        values, old_values = actual[RENAMED_COLUMNS.get(column, column)], expected[column]
+        if pd.api.types.is_float_dtype(old_values):
+            np.testing.assert_allclose(values.to_numpy(float), old_values.to_numpy(float), err_msg=column, **TOLERANCE)
         elif column != "bundle_sha256":
-            assert list(map(str, one)) == list(map(str, other)), column
+            assert list(map(str, values)) == list(map(str, old_values)), column
 
 
-def same_tensors(found, wanted):
-    wanted = {RENAMED_TENSORS.get(name, name): tensor for name, tensor in wanted.items()}
-    assert set(found) == set(wanted)
-    for name, tensor in wanted.items():
-        np.testing.assert_allclose(found[name], tensor, err_msg=name, **CLOSE)
+def assert_tensors_match(actual, expected):
+    """Assert that both have the same names and, except for rounding, the same values."""
+    expected = {RENAMED_TENSORS.get(name, name): tensor for name, tensor in expected.items()}
+    assert set(actual) == set(expected)
+    for name, tensor in expected.items():
+        np.testing.assert_allclose(actual[name], tensor, err_msg=name, **TOLERANCE)
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_a_bundle_classifies_as_before(old, done, run):
-    done("predict", run, "store/chips/test", "-o", "now.csv", "--engine", "torch")
-    same_tables(pd.read_csv("now.csv"), pd.read_csv(f"{run}_predictions.csv"))
+def test_bundle_predicts_as_before(old_folder, run_command, run):
+    run_command("predict", run, "store/chips/test", "-o", "now.csv", "--engine", "torch")
+    assert_tables_match(pd.read_csv("now.csv"), pd.read_csv(f"{run}_predictions.csv"))
 
 
-def test_bundle_commands(old, done):
+def test_bundle_commands(old_folder, run_command):
     for run in RUNS:
-        index = json.loads((old / run / "bundle/bundle.json").read_text())
-        assert "fault" not in done("bundle", "verify", run, "--sha256", index["sha256"])
-        assert all(name in done("bundle", "show", run) for name in index["classes"])
-    assert json.loads(done("bundle", "show", "run", "--json"))["sha256"]
-    assert "peft.rank" in done("bundle", "diff", *RUNS)
+        index = json.loads((old_folder / run / "bundle/bundle.json").read_text())
+        assert "fault" not in run_command("bundle", "verify", run, "--sha256", index["sha256"])
+        assert all(name in run_command("bundle", "show", run) for name in index["classes"])
+    assert json.loads(run_command("bundle", "show", "run", "--json"))["sha256"]
+    assert "peft.rank" in run_command("bundle", "diff", *RUNS)
 
 
-def test_runs_commands(old, done):
-    listed = done("runs", "ls", ".")
-    assert "broken" not in listed and listed.count("done") == 2 and listed.count("interrupted") == 1
-    assert "4/4" in listed and "2/6" in listed  # epochs
+def test_runs_commands(old_folder, run_command):
+    run_list = run_command("runs", "ls", ".")
+    assert "broken" not in run_list and run_list.count("done") == 2 and run_list.count("interrupted") == 1
+    assert "4/4" in run_list and "2/6" in run_list  # epochs
     for run in (*RUNS, "run_stopped"):
-        assert "broken" not in done("runs", "show", run)
-    assert "peft.rank" in done("runs", "compare", *RUNS, "run_stopped")
-    done("runs", "rm", "run_average", "--yes")
-    assert not (old / "run_average").exists()
+        assert "broken" not in run_command("runs", "show", run)
+    assert "peft.rank" in run_command("runs", "compare", *RUNS, "run_stopped")
+    run_command("runs", "rm", "run_average", "--yes")
+    assert not (old_folder / "run_average").exists()
 
 
-def test_reports(old, done):
+def test_reports(old_folder, run_command):
     for run in RUNS:
-        done("report", f"./{run}")  # a folder called run is taken for the command
-        assert (old / run / "report.html").stat().st_size > 50_000
-    done("report", "compare", *RUNS)
-    assert (old / "comparison.html").stat().st_size > 10_000
+        run_command("report", f"./{run}")  # without ./, run is the name of a subcommand
+        assert (old_folder / run / "report.html").stat().st_size > 50_000
+    run_command("report", "compare", *RUNS)
+    assert (old_folder / "comparison.html").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_an_evaluation_is_as_before(old, done, run):
-    done("evaluate", run, "store", "--out", "now", "--compare", "run")
-    found, wanted = (pd.read_parquet(Path(place) / "predictions.parquet") for place in ("now", f"{run}/evaluation"))
-    same_tables(found, wanted)
+def test_evaluation_matches(old_folder, run_command, run):
+    run_command("evaluate", run, "store", "--out", "now", "--compare", "run")
+    actual, expected = (pd.read_parquet(Path(path) / "predictions.parquet") for path in ("now", f"{run}/evaluation"))
+    assert_tables_match(actual, expected)
 
 
-def test_a_stopped_run_goes_on_as_if_unbroken(old, done):
-    done("finetune", "--resume", "run_stopped", "--no-report")
-    assert json.loads((old / "run_stopped/run.json").read_text())["status"] == "done"
-    wanted = old / "run_stopped_expected"
+def test_resumed_run_matches_the_run_without_a_stop(old_folder, run_command):
+    run_command("finetune", "--resume", "run_stopped", "--no-report")
+    assert json.loads((old_folder / "run_stopped/run.json").read_text())["status"] == "done"
+    expected = old_folder / "run_stopped_expected"
     for name in ("metrics.csv", "modulator.csv"):
-        same_tables(pd.read_csv(old / "run_stopped" / name), pd.read_csv(wanted / name))
-    same_tensors(load_file(old / "run_stopped/bundle/weights.safetensors"), load_file(wanted / "weights.safetensors"))
+        assert_tables_match(pd.read_csv(old_folder / "run_stopped" / name), pd.read_csv(expected / name))
+    weights = load_file(old_folder / "run_stopped/bundle/weights.safetensors")
+    assert_tensors_match(weights, load_file(expected / "weights.safetensors"))
 
 
-def test_a_run_is_repeated_from_its_recipe(old, done):
-    done("finetune", "run/recipe.yaml", "train.epochs=1", "--no-report", "--runs", "now")
-    (folder,) = (old / "now").glob("*/001")
-    found, wanted = (json.loads((place / "bundle/bundle.json").read_text()) for place in (folder, old / "run"))
-    assert found["classes"] == wanted["classes"] and found["backbone"] == wanted["backbone"]
+def test_run_from_an_old_recipe(old_folder, run_command):
+    run_command("finetune", "run/recipe.yaml", "train.epochs=1", "--no-report", "--runs", "now")
+    (folder,) = (old_folder / "now").glob("*/001")
+    index, old_index = (json.loads((run / "bundle/bundle.json").read_text()) for run in (folder, old_folder / "run"))
+    assert index["classes"] == old_index["classes"] and index["backbone"] == old_index["backbone"]
 
 
-def test_a_store_opens(old, done):
-    facts = json.loads((old / "store/dataset.json").read_text())
-    name = pd.read_parquet(old / "store/manifest.parquet")["name"].iloc[0]
-    assert all(each in done("data", "show", "store") for each in facts["classes"])
-    assert name in done("data", "show", "store", name)
-    assert "48-48 px" in done("data", "stats", "store")
-    done("audit", "store")
-    done("data", "contact-sheet", "store", "-o", "sheet.png")
+def test_chip_store_opens(old_folder, run_command):
+    dataset = json.loads((old_folder / "store/dataset.json").read_text())
+    name = pd.read_parquet(old_folder / "store/manifest.parquet")["name"].iloc[0]
+    assert all(label in run_command("data", "show", "store") for label in dataset["classes"])
+    assert name in run_command("data", "show", "store", name)
+    assert "48-48 px" in run_command("data", "stats", "store")
+    run_command("audit", "store")
+    run_command("data", "contact-sheet", "store", "-o", "sheet.png")
 
 
-def test_a_sweep_that_is_done_is_not_run_again(old, done):
+def test_finished_sweep_is_not_run_again(old_folder, run_command):
     pytest.importorskip("ray")
-    trials = sorted((old / "sweep/sweeps/finished/trials").glob("*/trial.json"))
+    trials = sorted((old_folder / "sweep/sweeps/finished/trials").glob("*/trial.json"))
     before = {path: path.stat().st_mtime_ns for path in trials}
-    table = pd.read_parquet(old / "sweep/sweeps/finished/results.parquet")
-    printed = done("sweep", "sweep/finished.yaml", "--runs", "sweep")
-    assert "best  peft.positions" in printed and "left" not in printed
+    table = pd.read_parquet(old_folder / "sweep/sweeps/finished/results.parquet")
+    printed = run_command("sweep", "sweep/finished.yaml", "--runs", "sweep")
+    assert "best  peft.positions" in printed and "remain" not in printed
     assert {path: path.stat().st_mtime_ns for path in trials} == before and len(before) == 2
-    found = pd.read_parquet(old / "sweep/sweeps/finished/results.parquet")
-    assert list(found["id"]) == list(table["id"]) == [path.parent.name for path in by_table(trials, table)]
-    same_tables(found, table)
+    results = pd.read_parquet(old_folder / "sweep/sweeps/finished/results.parquet")
+    assert list(results["id"]) == list(table["id"]) == [path.parent.name for path in sort_like(trials, table)]
+    assert_tables_match(results, table)
 
 
-def by_table(trials, table):
+def sort_like(trials, table):
+    """Sort paths of outcomes in the order of the table."""
     return sorted(trials, key=lambda path: list(table["id"]).index(path.parent.name))
 
 
-def test_a_sweep_that_was_stopped_goes_on(old, done):
-    assert "1 of 2 trials remain" in done("sweep", "sweep/unfinished.yaml", "--runs", "sweep", "--report")
-    runs = [path.parent for path in (old / "sweep/sweeps/unfinished/trials").glob("*/*/*/run.json")]
+def test_stopped_sweep_lists_its_unfinished_trial(old_folder, run_command):
+    assert "1 of 2 trials remain" in run_command("sweep", "sweep/unfinished.yaml", "--runs", "sweep", "--report")
+    runs = [path.parent for path in (old_folder / "sweep/sweeps/unfinished/trials").glob("*/*/*/run.json")]
     (stopped,) = [run for run in runs if json.loads((run / "run.json").read_text())["status"] == "interrupted"]
-    done("finetune", "--resume", stopped, "--no-report")
+    run_command("finetune", "--resume", stopped, "--no-report")
     assert len(pd.read_csv(stopped / "metrics.csv")) == 3
 
 
 @pytest.mark.slow
-def test_a_sweep_that_was_stopped_is_run_to_its_end(old):
+def test_stopped_sweep_is_finished(old_folder):
     pytest.importorskip("ray")
-    folder = old / "sweep/sweeps/unfinished"
+    folder = old_folder / "sweep/sweeps/unfinished"
     before = {path: path.read_bytes() for path in folder.glob("trials/*/trial.json")}
     command = [sys.executable, "-m", "rsft", "sweep", "sweep/unfinished.yaml", "--runs", "sweep", "--jobs", "1"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
     outcomes = {path: json.loads(path.read_text()) for path in folder.glob("trials/*/trial.json")}
     assert [outcome["status"] for outcome in outcomes.values()] == ["done", "done"]
     assert len(before) == 1 and all(path.read_bytes() == content for path, content in before.items())
-    assert len(list(folder.glob("trials/*/*/*/run.json"))) == 2  # the stopped run went on; none was begun
+    assert len(list(folder.glob("trials/*/*/*/run.json"))) == 2  # the stopped run was resumed, and no run was started
 
 
-def test_a_sweep_with_every_key(old, done):
-    assert "trials remain" in done("sweep", "sweep/every_key.yaml", "--runs", "sweep", "--report")
+def test_sweep_with_every_key(old_folder, run_command):
+    assert "trials remain" in run_command("sweep", "sweep/every_key.yaml", "--runs", "sweep", "--report")
 
 
-def test_recipes_mean_what_they_meant(old, rsft, monkeypatch):
+def test_recipes_keep_their_values(old_folder, rsft, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
-    overrides = yaml.safe_load((old / "recipes/overrides.yaml").read_text())
-    for name, wanted in json.loads((old / "recipes/values.json").read_text()).items():
-        file, *wishes = overrides.get(name, [name])
-        code, printed = rsft("recipes", "validate", f"recipes/{file}", *wishes)
+    overrides = yaml.safe_load((old_folder / "recipes/overrides.yaml").read_text())
+    for name, old_values in json.loads((old_folder / "recipes/values.json").read_text()).items():
+        file, *changes = overrides.get(name, [name])
+        code, printed = rsft("recipes", "validate", f"recipes/{file}", *changes)
         assert code == 0, printed
-        found = flat(yaml.safe_load(printed))
-        for key, value in wanted.items():
-            now = RENAMED_KEYS.get(key, key)
-            assert found[now] == RENAMED_VALUES.get((key, str(value)), value), f"{name}: {key}, now {now}"
+        values = flatten(yaml.safe_load(printed))
+        for old_key, old_value in old_values.items():
+            key = current_key(old_key)
+            assert values[key] == current_value(key, old_value), f"{name}: {old_key}, now {key}"
 
 
-def flat(document):
-    """Values by dotted key; a section that is off has the value None."""
+def flatten(document):
+    """Return values by dotted key; a section that is off has the value None."""
     rows = {}
     for name, value in document.items():
-        rows |= {f"{name}.{key}": own for key, own in value.items()} if isinstance(value, dict) else {name: value}
+        rows |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
     return rows
 
 
-def network(state):
-    """The small network of the adapters."""
+def load_network(state):
+    """Return the small network of the adapters."""
     from timm.models.vision_transformer import VisionTransformer
 
-    made = VisionTransformer(img_size=16, patch_size=8, embed_dim=12, depth=2, num_heads=2, num_classes=0)
-    made.load_state_dict(state)
-    return made
+    vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=12, depth=2, num_heads=2, num_classes=0)
+    vit.load_state_dict(state)
+    return vit
 
 
-def test_adapters_load(old, tmp_path):
+def test_adapters_load(old_folder, tmp_path):
     import torch
 
     from rsft import peft
 
-    tokens, state = load_file(old / "adapters/tokens.safetensors"), load_file(old / "adapters/network.safetensors")
+    tokens = load_file(old_folder / "adapters/tokens.safetensors")
+    state = load_file(old_folder / "adapters/network.safetensors")
     image = state.pop("image")
-    for name, wanted in tokens.items():
-        path = old / "adapters" / f"{name}.safetensors"
-        adapted = peft.load(network(state), path)
+    for name, expected in tokens.items():
+        path = old_folder / "adapters" / f"{name}.safetensors"
+        adapted = peft.load(load_network(state), path)
         with torch.no_grad():
-            np.testing.assert_allclose(adapted.forward_features(image), wanted, err_msg=name, **CLOSE)
+            np.testing.assert_allclose(adapted.forward_features(image), expected, err_msg=name, **TOLERANCE)
         adapted.save(tmp_path / "again.safetensors")
-        same_tensors(load_file(tmp_path / "again.safetensors"), load_file(path))
-    adapted = peft.import_peft(network(state), old / "adapters/peft")
+        assert_tensors_match(load_file(tmp_path / "again.safetensors"), load_file(path))
+    adapted = peft.import_peft(load_network(state), old_folder / "adapters/peft")
     with torch.no_grad():
-        np.testing.assert_allclose(adapted.forward_features(image), tokens["lora"], **CLOSE)
+        np.testing.assert_allclose(adapted.forward_features(image), tokens["lora"], **TOLERANCE)

@@ -1,4 +1,4 @@
-"""Every shipped recipe is run as its header says, on tiny data of its kind and a tiny network of its family."""
+"""Run the commands in the header of every shipped recipe, with small data and a small network of the same kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rsft.recipe.library import LibraryEntry, library_folder, list_recipes
 from rsft.recipe.load import load_recipe
 from tests.helpers import recipe_sources, tiny_backbones
 
-TINY = ("data.workers=0", "train.epochs=3", "train.batch_size=4", "train.ensemble_size=1")
+SMALL_RUN = ("data.workers=0", "train.epochs=3", "train.batch_size=4", "train.ensemble_size=1")
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def type_in(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def run_command(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
     """Run a command line in that folder and return what it prints."""
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("RSFT_WEIGHTS", str(workspace / "weights"))
@@ -41,8 +43,8 @@ def type_in(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         monkeypatch.setitem(registry._RSFT_CARDS, card.name, card)
     recipe_sources.make_small(monkeypatch)
 
-    def run(command: str, *more: object) -> str:
-        monkeypatch.setattr(sys, "argv", [*shlex.split(command), *map(str, more)])
+    def run(command: str, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", [*shlex.split(command), *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             main()
         printed = capsys.readouterr()
@@ -54,22 +56,24 @@ def type_in(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", list_recipes(), ids=lambda entry: entry.name)
-def test_a_shipped_recipe_runs(entry: LibraryEntry, type_in: Callable[..., str], tmp_path: Path) -> None:
+def test_shipped_recipe_runs(entry: LibraryEntry, run_command: Callable[..., str], tmp_path: Path) -> None:
     recipe = load_recipe(entry.path)
     for command in entry.command.splitlines():
         if command.startswith("rsft prepare") and not Path(recipe.data.root).exists():
-            type_in(command, *recipe_sources.MORE.get(command.split()[2], ()))
+            run_command(command, *recipe_sources.EXTRA_OPTIONS.get(command.split()[2], ()))
         elif command.startswith("rsft weights"):
-            assert "first seen" in (printed := type_in(command)) or "unchanged" in printed
+            assert "first seen" in (printed := run_command(command)) or "unchanged" in printed
     size = 2 * registry.find_card(recipe.backbone.name).patch
     *_, finetune = entry.command.splitlines()
-    folder = Path(type_in(finetune, *TINY, f"data.size={size}", "--runs", tmp_path, "--no-report", "--quiet").strip())
+    folder = Path(
+        run_command(finetune, *SMALL_RUN, f"data.size={size}", "--runs", tmp_path, "--no-report", "--quiet").strip()
+    )
 
-    facts = json.loads((folder / "run.json").read_text())
-    assert facts["status"] == "done" and facts["trained_parameters"] > 0
-    assert (facts["modulator_parameters"] > 0) == (recipe.meta is not None)
+    metadata = json.loads((folder / "run.json").read_text())
+    assert metadata["status"] == "done" and metadata["trained_parameters"] > 0
+    assert (metadata["modulator_parameters"] > 0) == (recipe.meta is not None)
     table = pd.read_csv(folder / "metrics.csv")
     assert table["train_loss"].notna().all()
     assert table["meta_loss"].notna().any() == (recipe.meta is not None)
-    (measured,) = json.loads((folder / "evaluation/metrics.json").read_text())["methods"].values()
-    assert 0 <= measured["macro"]["value"] <= 1 and (folder / "bundle/weights.safetensors").is_file()
+    (accuracies,) = json.loads((folder / "evaluation/metrics.json").read_text())["methods"].values()
+    assert 0 <= accuracies["macro"]["value"] <= 1 and (folder / "bundle/weights.safetensors").is_file()

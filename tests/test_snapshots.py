@@ -1,6 +1,6 @@
-"""What a user sees: the help of every command, the keys of recipes and sweeps, and the public names of the packages.
+"""Compare the help of every command, the schemas of recipes and sweeps, and public names with tests/snapshots/.
 
-RSFT_UPDATE_SNAPSHOTS=1 pytest tests/test_snapshots.py writes tests/snapshots/ anew; the change is looked at in git.
+RSFT_UPDATE_SNAPSHOTS=1 pytest tests/test_snapshots.py updates the snapshots; review the change in git.
 """
 
 import difflib
@@ -22,80 +22,85 @@ from rsft.sweep.schema import Sweep
 FOLDER = Path(__file__).parent / "snapshots"
 UPDATE = "RSFT_UPDATE_SNAPSHOTS"
 WIDTH = 100
-MADE_WITH = FOLDER / "help" / "made_with.txt"
-RENDERERS = "".join(f"{name} {'.'.join(metadata.version(name).split('.')[:2])}\n" for name in ("typer", "rich"))
+VERSIONS_FILE = FOLDER / "help" / "made_with.txt"
+VERSIONS = "".join(f"{name} {'.'.join(metadata.version(name).split('.')[:2])}\n" for name in ("typer", "rich"))
 
 
-def compare(name, text):
-    """Hold a text against its snapshot, or write it."""
+def compare_with_snapshot(name, text):
+    """Compare a text with its snapshot, or update the snapshot."""
     path = FOLDER / name
     if os.environ.get(UPDATE):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         return
-    kept = path.read_text("utf-8") if path.is_file() else ""
-    lines = difflib.unified_diff(kept.splitlines(), text.splitlines(), f"snapshots/{name}", "now", lineterm="")
-    if kept != text:
-        order = f"{UPDATE}=1 pytest tests/test_snapshots.py writes the snapshots anew, if the change is meant"
-        pytest.fail("\n".join([*lines, "", order]), pytrace=False)
+    snapshot = path.read_text("utf-8") if path.is_file() else ""
+    lines = difflib.unified_diff(snapshot.splitlines(), text.splitlines(), f"snapshots/{name}", "now", lineterm="")
+    if snapshot != text:
+        hint = f"if the change is intended, update the snapshots: {UPDATE}=1 pytest tests/test_snapshots.py"
+        pytest.fail("\n".join([*lines, "", hint]), pytrace=False)
 
 
-def walk(command, *names):
-    """Every command below one, with its path."""
+def walk_commands(command, *names):
+    """Iterate over the names of a command and of all its subcommands."""
     yield names
     for name, child in sorted(getattr(command, "commands", {}).items()):
-        yield from walk(child, *names, name)
+        yield from walk_commands(child, *names, name)
 
 
-COMMANDS = list(walk(typer.main.get_command(app)))
+COMMANDS = list(walk_commands(typer.main.get_command(app)))
 
 
-def file_of(names):
+def snapshot_name(names):
+    """Return the path of the snapshot of a command's help."""
     return f"help/{'-'.join(['rsft', *names])}.txt"
 
 
 @pytest.fixture
-def shown(monkeypatch):
-    """The help of a command, WIDTH columns wide and plain, whatever the terminal is."""
+def render_help(monkeypatch):
+    """Return the help of a command as plain text of WIDTH columns on every terminal."""
     monkeypatch.setattr(rich_utils, "MAX_WIDTH", WIDTH)
     monkeypatch.setattr(rich_utils, "FORCE_TERMINAL", None)
     monkeypatch.setattr(rich_utils, "COLOR_SYSTEM", None)
     environment = {"COLUMNS": str(WIDTH), "TERMINAL_WIDTH": None, "NO_COLOR": "1", "TERM": "dumb", "FORCE_COLOR": None}
 
-    def show(names):
+    def render(names):
         result = CliRunner().invoke(app, [*names, "--help"], prog_name="rsft", env=environment, terminal_width=WIDTH)
         assert result.exit_code == 0, result.output
         plain = result.output.replace(str(Path.home()), "~").replace(str(Path.cwd()), ".")
         return "\n".join(line.rstrip() for line in plain.splitlines()).strip("\n") + "\n"
 
-    return show
+    return render
 
 
 @pytest.mark.parametrize("names", COMMANDS, ids=lambda names: "-".join(names) or "rsft")
-def test_help(shown, names):
+def test_help(render_help, names):
     if os.environ.get(UPDATE):
-        compare("help/made_with.txt", RENDERERS)
-    elif MADE_WITH.is_file() and MADE_WITH.read_text("utf-8") != RENDERERS:
-        pytest.skip(f"the help of other versions looks otherwise; here: {', '.join(RENDERERS.split(chr(10)))}")
-    compare(file_of(names), shown(names))
+        compare_with_snapshot("help/made_with.txt", VERSIONS)
+    elif VERSIONS_FILE.is_file() and VERSIONS_FILE.read_text("utf-8") != VERSIONS:
+        pytest.skip(
+            f"other versions of typer and rich print other help; installed: {', '.join(VERSIONS.split(chr(10)))}"
+        )
+    compare_with_snapshot(snapshot_name(names), render_help(names))
 
 
-def test_no_command_is_gone():
-    known, kept = {file_of(names) for names in COMMANDS}, {f"help/{path.name}" for path in FOLDER.glob("help/rsft*")}
+def test_no_command_was_removed():
+    expected = {snapshot_name(names) for names in COMMANDS}
+    snapshots = {f"help/{path.name}" for path in FOLDER.glob("help/rsft*")}
     if os.environ.get(UPDATE):
-        for name in kept - known:
+        for name in snapshots - expected:
             (FOLDER / name).unlink()
         return
-    assert not kept - known, f"commands without a place: {kept - known}; {UPDATE}=1 removes their snapshots"
+    removed = snapshots - expected
+    assert not removed, f"snapshots without a command: {removed}; {UPDATE}=1 deletes them"
 
 
 @pytest.mark.parametrize(("name", "model"), [("recipe", Recipe), ("sweep", Sweep)])
 def test_schema(name, model):
-    compare(f"{name}.schema.json", json.dumps(model.model_json_schema(), indent=1, sort_keys=True) + "\n")
+    compare_with_snapshot(f"{name}.schema.json", json.dumps(model.model_json_schema(), indent=1, sort_keys=True) + "\n")
 
 
 @pytest.mark.parametrize("name", ["rsft", "rsft.peft"])
 def test_public_names(name):
     module = importlib.import_module(name)
     assert all(hasattr(module, public) for public in module.__all__)
-    compare(f"{name}.txt", "\n".join(sorted(module.__all__)) + "\n")
+    compare_with_snapshot(f"{name}.txt", "\n".join(sorted(module.__all__)) + "\n")

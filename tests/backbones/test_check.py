@@ -25,7 +25,7 @@ def test_the_same_noise_gives_the_same_features():
     assert abs(first.features["class token"].norm - feature.norm(dim=1).mean().item()) < 1e-4
 
 
-def test_an_encoder_without_a_class_token():
+def test_encoder_without_a_class_token():
     vit = timm.create_model("test_vit2", num_classes=0).eval()
     backbone = Backbone("x", "", vit, (0, 0, 0), (1, 1, 1), ("R", "G", "B"), "uint8")
     assert list(check_encoder(backbone, 160, 0).features) == ["patch mean"]

@@ -1,4 +1,4 @@
-"""Foreign files: every known wrapping, and every way to be damaged or hostile."""
+"""Checkpoints of other projects in every supported layout, and damaged or hostile files."""
 
 import argparse
 import os
@@ -26,21 +26,21 @@ STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=t
     ],
     ids=["bare", "mae", "state_dict", "dino", "nested", "parameters"],
 )
-def test_wrappings(content, tmp_path):
+def test_supported_layouts(content, tmp_path):
     torch.save(content, tmp_path / "net.pth")
-    found = read_checkpoint(tmp_path / "net.pth")
-    assert found.keys() == STATE.keys()
-    assert all(torch.equal(found[name], STATE[name]) and found[name].dtype == STATE[name].dtype for name in STATE)
+    state = read_checkpoint(tmp_path / "net.pth")
+    assert state.keys() == STATE.keys()
+    assert all(torch.equal(state[name], STATE[name]) and state[name].dtype == STATE[name].dtype for name in STATE)
 
 
 def test_safetensors(tmp_path):
     safetensors.torch.save_file(STATE, tmp_path / "net.safetensors")
-    found = read_checkpoint(tmp_path / "net.safetensors")
-    assert found.keys() == STATE.keys() and torch.equal(found["a.weight"], STATE["a.weight"])
+    state = read_checkpoint(tmp_path / "net.safetensors")
+    assert state.keys() == STATE.keys() and torch.equal(state["a.weight"], STATE["a.weight"])
 
 
 class Hostile:
-    """Makes a folder when it is unpickled."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, proof):
         self.proof = proof
@@ -58,14 +58,14 @@ def test_code_in_a_pickle_is_not_run(tmp_path, monkeypatch):
     assert error.value.location == str(file) and "publisher" in error.value.hint
     assert not proof.exists()
     torch.load(file, weights_only=False)
-    assert proof.exists()  # it would have been
+    assert proof.exists()  # torch runs the code without the restriction
 
 
 class Trusted:
-    """What another library lets through for itself."""
+    """A class that another library allows torch to unpickle."""
 
 
-def test_the_namespace_alone_is_let_through(tmp_path):
+def test_only_argparse_namespaces_are_allowed(tmp_path):
     torch.save({"model": STATE, "args": Trusted()}, tmp_path / "net.pth")
     with serialization.safe_globals([Trusted]):
         before = serialization.get_safe_globals()
@@ -77,7 +77,7 @@ def test_the_namespace_alone_is_let_through(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.999])
-def test_truncated(suffix, share, tmp_path):
+def test_truncated_file(suffix, share, tmp_path):
     file, state = tmp_path / f"net.{suffix}", {"a": torch.ones(10_000)}
     if suffix == "pth":
         torch.save({"model": state}, file)
@@ -89,7 +89,7 @@ def test_truncated(suffix, share, tmp_path):
     assert error.value.location == str(file) and error.value.hint == "download it again"
 
 
-def test_a_hole_in_the_pickle(tmp_path):
+def test_damaged_pickle(tmp_path):
     file = tmp_path / "net.pth"
     torch.save({"model": STATE}, file)
     data = bytearray(file.read_bytes())
@@ -104,7 +104,7 @@ def test_a_hole_in_the_pickle(tmp_path):
     ("content", "fault"),
     [(b"", "is empty"), (b"<!DOCTYPE html><html>", "begins with b'<!DOCTYPE"), (b"version https://git-lfs", "git-lfs")],
 )
-def test_no_weights_at_all(content, fault, tmp_path):
+def test_files_without_weights(content, fault, tmp_path):
     (tmp_path / "net.pth").write_bytes(content)
     with pytest.raises(WeightsError, match=fault):
         read_checkpoint(tmp_path / "net.pth")
@@ -118,7 +118,7 @@ def test_legacy_pickle(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["absent.pth", "."])
-def test_no_file(path, tmp_path):
+def test_missing_file(path, tmp_path):
     with pytest.raises(WeightsError, match="cannot be read"):
         read_checkpoint(tmp_path / path)
 
@@ -134,7 +134,7 @@ def test_no_file(path, tmp_path):
         (torch.ones(3), "holds Tensor, not a network"),
     ],
 )
-def test_more_or_less_than_tensors(content, fault, tmp_path):
+def test_content_that_is_not_only_tensors(content, fault, tmp_path):
     torch.save(content, tmp_path / "net.pth")
     with pytest.raises(WeightsError, match=fault):
         read_checkpoint(tmp_path / "net.pth")

@@ -1,4 +1,4 @@
-"""Checkpoints written anew as plain tensors."""
+"""Convert checkpoints to safetensors."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "old.pth"
 
 
-def test_the_encoder_alone_with_its_origin(source: Path, tmp_path: Path) -> None:
+def test_only_the_encoder_is_written_with_its_source(source: Path, tmp_path: Path) -> None:
     card, target = find_card(TINY), tmp_path / "new.safetensors"
     backbone = convert_weights(card, source, target)
     assert backbone.left_out == ("head.bias", "head.weight")
     with safe_open(target, "pt") as file:
-        told, names, kind = file.metadata(), set(file.keys()), file.get_tensor("cls_token").dtype
-    assert told == {
+        metadata, names, dtype = file.metadata(), set(file.keys()), file.get_tensor("cls_token").dtype
+    assert metadata == {
         "format": "pt",
         "backbone": TINY,
         "encoder_sha256": backbone.sha256,
         "source": "old.pth",
         "source_sha256": sha256(source),
     }
-    assert names == set(backbone.vit.state_dict()) and kind == torch.float16
+    assert names == set(backbone.vit.state_dict()) and dtype == torch.float16
     again = load_encoder_weights(card, 160, target)
     assert again.sha256 == backbone.sha256 and again.left_out == ()
 
 
-def test_nothing_is_written_of_another_network(source: Path, tmp_path: Path) -> None:
+def test_other_network_writes_nothing(source: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="tensors of test_vit2"):
         convert_weights(find_card("test_vit2.r160_in1k"), source, tmp_path / "new.safetensors")
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_no_pickle_is_written(source: Path, tmp_path: Path) -> None:
+def test_pickle_output_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"not as \.pth"):
         convert_weights(find_card(TINY), source, tmp_path / "new.pth")

@@ -1,3 +1,5 @@
+"""Adapt the first layer of an encoder to the bands of the chips."""
+
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -17,7 +19,7 @@ def encoder(bands=("R", "G", "B"), mean=MEAN, std=STD, unit="uint8", bias=True):
 
 
 def features(backbone, planes):
-    """Of planes (B, P, 16, 16) in 0-1, normalised as the backbone says."""
+    """Return features of planes (B, P, 16, 16) in 0-1, normalized with the backbone's mean and standard deviation."""
     shape = (1, -1, 1, 1)
     mean, std = torch.tensor(backbone.mean).view(shape), torch.tensor(backbone.std).view(shape)
     with torch.no_grad():
@@ -36,7 +38,7 @@ def test_folding_one_band_equals_repeating_it(bias):
     assert torch.allclose(features(repeated, ONE.repeat(1, 3, 1, 1)), features(folded, ONE), atol=1e-5)
 
 
-def test_folding_two_of_three():
+def test_folding_two_bands_in_three_planes():
     planes = ["VV", "VH", "VV"]
     repeated = fit_inputs(encoder(), ["VV", "VH"], planes, "replicate")
     folded = fit_inputs(encoder(), ["VV", "VH"], planes, "fold")
@@ -45,16 +47,16 @@ def test_folding_two_of_three():
     assert torch.allclose(features(repeated, wide), features(folded, narrow), atol=1e-5)
 
 
-def test_folding_a_first_layer_that_pads():
+def test_folding_a_padded_first_layer_needs_equal_means():
     stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 24, 4, 4))
-    alike, different = encoder(mean=(0.4,) * 3, std=(0.2,) * 3), encoder()
-    for backbone in (alike, different):
+    same_mean, different = encoder(mean=(0.4,) * 3, std=(0.2,) * 3), encoder()
+    for backbone in (same_mean, different):
         backbone.vit.patch_embed.proj = stem
-    wanted = features(alike, ONE.repeat(1, 3, 1, 1))
+    expected = features(same_mean, ONE.repeat(1, 3, 1, 1))
     with pytest.raises(RequestError, match="pads the image"):
         fit_inputs(different, ["HH"], None, "fold")
-    folded = fit_inputs(alike, ["HH"], None, "fold")
-    assert torch.allclose(wanted, features(folded, ONE), atol=1e-5)
+    folded = fit_inputs(same_mean, ["HH"], None, "fold")
+    assert torch.allclose(expected, features(folded, ONE), atol=1e-5)
 
 
 def test_expanding_keeps_the_sum():
@@ -65,7 +67,7 @@ def test_expanding_keeps_the_sum():
     assert torch.allclose(weight, original[:, [0, 1, 2, 0, 1]] * 3 / 5)
 
 
-def test_bands_are_found_by_name():
+def test_bands_are_selected_by_name():
     sar = fit_inputs(encoder(("VV", "VH"), (-12.6, -20.3), (5.3, 5.9), "db"), ["VH", "VV"], None, "replicate")
     assert sar.bands == ("VV", "VH")
     optical = fit_inputs(encoder(), ["B08", "R", "G", "B"], None, "replicate")
@@ -73,18 +75,18 @@ def test_bands_are_found_by_name():
 
 
 @pytest.mark.parametrize(
-    ("bands", "wanted", "told"),
+    ("bands", "planes", "message"),
     [
         (["VV", "VH"], None, "takes 3 inputs .R, G, B., not VV, VH"),
-        (["VV", "VH", "HH"], None, "not VV, VH, HH"),  # which is which is not guessed
+        (["VV", "VH", "HH"], None, "not VV, VH, HH"),  # the assignment of bands is not guessed
         (["VV", "VH"], ["VV", "VH"], "not VV, VH"),
         (["VV", "VH"], ["VV", "VH", "HH"], "no band HH"),
     ],
 )
-def test_what_cannot_be_fitted(bands, wanted, told):
-    with pytest.raises(RequestError, match=told):
-        fit_inputs(encoder(), bands, wanted, "replicate")
+def test_bands_that_cannot_be_fitted(bands, planes, message):
+    with pytest.raises(RequestError, match=message):
+        fit_inputs(encoder(), bands, planes, "replicate")
 
 
-def test_a_composite():
+def test_composite_planes():
     assert fit_inputs(encoder(), ["VV", "VH"], ["VV", "VH", "VV - VH"], "replicate").bands == ("VV", "VH", "VV - VH")

@@ -1,4 +1,4 @@
-"""Every tensor or none."""
+"""Load encoders: complete, exactly as stored, or not at all."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def build(size, **options):
 
 
 def card(build=build, **changes):
-    known = {
+    values = {
         "name": "toy",
         "about": "",
         "size": 32,
@@ -32,7 +32,7 @@ def card(build=build, **changes):
         "license": "MIT",
         "weights": Path("toy.safetensors"),
     }
-    return Card(build=build, **known | changes)
+    return Card(build=build, **values | changes)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def saved(tmp_path, state):
     return tmp_path / "toy.pth"
 
 
-def test_frozen_whole_and_as_stored(tmp_path, state):
+def test_encoder_is_complete_frozen_and_as_stored(tmp_path, state):
     backbone = load_encoder_weights(card(), 32, saved(tmp_path, state))
     assert all(torch.equal(value, state[name]) for name, value in backbone.vit.state_dict().items())
     assert not backbone.vit.training and not any(p.requires_grad or p.is_meta for p in backbone.vit.parameters())
@@ -83,7 +83,7 @@ def no_grid(state):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "fault"),
+    ("damage", "fault"),
     [
         (
             renamed,
@@ -100,25 +100,25 @@ def no_grid(state):
         (not_a_number, r"1 of the 30 tensors of toy hold NaN or infinity: norm\.bias$"),
     ],
 )
-def test_anything_but_the_encoder(spoil, fault, tmp_path, state):
-    spoil(state)
+def test_other_tensors_are_refused(damage, fault, tmp_path, state):
+    damage(state)
     path = saved(tmp_path, state)
     with pytest.raises(WeightsError) as error:
         load_encoder_weights(card(), 32, path)
     assert re.search(fault, error.value.message) and error.value.location == str(path) and error.value.hint
 
 
-def test_digest_is_of_the_tensors_not_of_the_file(tmp_path, state):
-    mine = load_encoder_weights(card(), 32, saved(tmp_path, state)).sha256
+def test_digest_depends_on_tensors_and_not_on_the_file(tmp_path, state):
+    digest = load_encoder_weights(card(), 32, saved(tmp_path, state)).sha256
     safetensors.torch.save_file(dict(reversed(state.items())), tmp_path / "toy.safetensors")
     decoder = {"decoder.weight": torch.ones(3)}
     with_decoder = card(convert=lambda state: drop_tensors(state, "decoder"))
-    assert mine == tensors_sha256(state)
-    assert mine == load_encoder_weights(card(), 32, tmp_path / "toy.safetensors").sha256
-    assert mine == load_encoder_weights(with_decoder, 32, saved(tmp_path, state | decoder)).sha256
-    assert mine == load_encoder_weights(card(), 64, saved(tmp_path, state)).sha256
+    assert digest == tensors_sha256(state)
+    assert digest == load_encoder_weights(card(), 32, tmp_path / "toy.safetensors").sha256
+    assert digest == load_encoder_weights(with_decoder, 32, saved(tmp_path, state | decoder)).sha256
+    assert digest == load_encoder_weights(card(), 64, saved(tmp_path, state)).sha256
     state["norm.bias"][0] += 1e-7
-    assert mine != tensors_sha256(state)
+    assert digest != tensors_sha256(state)
 
 
 @pytest.mark.parametrize("number_type", [torch.float16, torch.bfloat16, torch.float64])
@@ -130,7 +130,7 @@ def test_other_floats_become_float32(number_type, tmp_path, state):
 
 @pytest.mark.parametrize("layout", [{}, {"reg_tokens": 4}, {"reg_tokens": 4, "no_embed_class": True}])
 @pytest.mark.parametrize("antialias", [True, False])
-def test_positions_without_their_prefix_are_resampled(layout, antialias, tmp_path):
+def test_only_the_position_grid_is_resampled(layout, antialias, tmp_path):
     def shaped(size):
         return build(size, **layout)
 
@@ -140,12 +140,12 @@ def test_positions_without_their_prefix_are_resampled(layout, antialias, tmp_pat
     vit = load_encoder_weights(card(shaped, antialias=antialias), 32, saved(tmp_path, stored)).vit
     grid = stored["pos_embed"][:, prefix:].reshape(1, 8, 8, 32).permute(0, 3, 1, 2)
     grid = torch.nn.functional.interpolate(grid, (4, 4), mode="bicubic", antialias=antialias)
-    wanted = torch.cat([stored["pos_embed"][:, :prefix], grid.flatten(2).transpose(1, 2)], 1)
-    assert torch.allclose(vit.pos_embed, wanted, atol=1e-6)
+    expected = torch.cat([stored["pos_embed"][:, :prefix], grid.flatten(2).transpose(1, 2)], 1)
+    assert torch.allclose(vit.pos_embed, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_what_is_written_into_a_weight_stays_out_of_the_file(suffix, tmp_path, state):
+def test_changed_weights_do_not_change_the_file(suffix, tmp_path, state):
     path = tmp_path / f"toy.{suffix}"
     torch.save(state, path) if suffix == "pth" else safetensors.torch.save_file(state, path)
     before = path.read_bytes()
@@ -157,7 +157,7 @@ def test_what_is_written_into_a_weight_stays_out_of_the_file(suffix, tmp_path, s
     )
 
 
-def test_without_positions(tmp_path):
+def test_encoder_without_position_embeddings(tmp_path):
     def shaped(size):
         return build(size, pos_embed="none")
 
@@ -165,13 +165,13 @@ def test_without_positions(tmp_path):
 
 
 def anonymous_memory():
-    """Bytes of this process that no file is behind."""
+    """Return the bytes of this process in anonymous pages."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts pages as Linux does")
-def test_tensors_stay_in_the_file(tmp_path):
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc of Linux")
+def test_tensors_are_mapped_from_the_file(tmp_path):
     def large(size):
         return build(size, embed_dim=384, depth=8, num_heads=6)
 

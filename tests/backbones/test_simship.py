@@ -16,7 +16,7 @@ from rsft.utils.atomic_files import sha256
 
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the weights and their model card that a test may spoil."""
+    """Copy of the weights and their model card that a test may change."""
     shutil.copy(simship.CARD, tmp_path)
     weights = Path(shutil.copy(simship.WEIGHTS, tmp_path))
     monkeypatch.setitem(registry._RSFT_CARDS, simship.NAME, replace(simship.CARDS[0], weights=weights))
@@ -44,17 +44,17 @@ def test_every_tensor_is_loaded() -> None:
     assert all(torch.equal(loaded[key], stored[key].float()) for key in stored)
 
 
-def test_both_cards_describe_the_weights() -> None:
-    card, told = simship.CARDS[0], json.loads(simship.CARD.read_text())
-    assert told["sha256"] == sha256(simship.WEIGHTS)
-    assert told["architecture"] == {"img_size": 64, **simship.ARCHITECTURE}
-    assert (tuple(told["mean"]), tuple(told["std"])) == (card.mean, card.std)
-    assert told["held_out_accuracy"]["grey"] > 0.5
-    assert told["licence"].startswith(card.license)
+def test_model_card_matches_the_weights_and_the_card() -> None:
+    card, model_card = simship.CARDS[0], json.loads(simship.CARD.read_text())
+    assert model_card["sha256"] == sha256(simship.WEIGHTS)
+    assert model_card["architecture"] == {"img_size": 64, **simship.ARCHITECTURE}
+    assert (tuple(model_card["mean"]), tuple(model_card["std"])) == (card.mean, card.std)
+    assert model_card["held_out_accuracy"]["grey"] > 0.5
+    assert model_card["licence"].startswith(card.license)
 
 
 @pytest.mark.parametrize("size", [0, -8, 60, 97])
-def test_size_must_fit_the_patches(size: int) -> None:
+def test_size_must_be_a_multiple_of_the_patch(size: int) -> None:
     with pytest.raises(RequestError, match="multiples of 8"):
         load_backbone(simship.NAME, size)
 

@@ -1,4 +1,4 @@
-"""Cards from timm's registry, and checkpoints as its hub has them."""
+"""Cards from timm's registry, and checkpoints in the form of its hub."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from rsft.backbones.card import Remote
 from rsft.backbones.loading import load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 
-TINY = "test_vit.r160_in1k"  # timm's own, for tests; 2 has mean pooling before its last norm, 3 attention pooling
+TINY = "test_vit.r160_in1k"
+"""A test network of timm. test_vit2 has mean pooling before its last norm, and test_vit3 attention pooling."""
 
 
 def stored(path: Path, name: str) -> tuple[Path, torch.nn.Module]:
-    """A file as on the hub: a whole classifier; and the model in it."""
+    """Write a classifier as on the hub; return the path and the model."""
     torch.manual_seed(0)
     model = timm.create_model(name).eval()
     save_file(model.state_dict(), path)
     return path, model
 
 
-def test_a_card_of_the_registry() -> None:
+def test_card_of_a_listed_name() -> None:
     card = timm_vits.timm_card("vit_base_patch16_224.augreg_in21k")
     assert card is not None
     assert (card.size, card.patch, card.bands, card.unit) == (224, 16, ("R", "G", "B"), "uint8")
@@ -35,25 +36,25 @@ def test_a_card_of_the_registry() -> None:
     assert card.weights == Remote("vit_base_patch16_224.augreg_in21k.safetensors", url, None, None, page)
 
 
-def test_every_listed_name_has_a_card_with_a_file_of_its_own() -> None:
+def test_every_listed_name_has_a_card_with_a_unique_file() -> None:
     cards = [timm_vits.timm_card(name) for name in timm_vits.NAMES]
     assert [card and card.name for card in cards] == list(timm_vits.NAMES)
     assert len({card.weights.file for card in cards if card and isinstance(card.weights, Remote)}) == len(cards)
 
 
-def test_a_name_without_a_tag_gets_the_default_one() -> None:
+def test_name_without_a_tag_gets_the_default_tag() -> None:
     card = timm_vits.timm_card("test_vit")
     assert card is not None and card.name == TINY
 
 
-def test_the_native_side_is_what_the_patches_cover() -> None:
+def test_native_size_is_a_multiple_of_the_patch() -> None:
     card = timm_vits.timm_card("vit_so400m_patch14_siglip_384.webli")
     assert card is not None and (card.size, card.patch) == (378, 14)
 
 
 @pytest.mark.parametrize("name", [TINY, "test_vit2.r160_in1k", "test_vit3.r160_in1k"])
 @pytest.mark.parametrize("size", [160, 96])
-def test_a_file_of_the_hub_loads_whole_but_for_its_classifier(tmp_path: Path, name: str, size: int) -> None:
+def test_hub_file_loads_without_its_classifier(tmp_path: Path, name: str, size: int) -> None:
     card = timm_vits.timm_card(name)
     assert card is not None
     path, model = stored(tmp_path / "x.safetensors", name)
@@ -74,7 +75,7 @@ def test_both_heads_of_a_distilled_model_are_expected() -> None:
     assert list(card.convert({name: torch.zeros(1) for name in names})) == ["dist_token", "head_other"]
 
 
-def test_another_layout_is_refused_with_counts(tmp_path: Path) -> None:
+def test_other_layout_is_refused_with_counts(tmp_path: Path) -> None:
     card = timm_vits.timm_card(TINY)
     assert card is not None
     state = {f"visual.trunk.{name}": value for name, value in timm.create_model(TINY).state_dict().items()}
@@ -85,7 +86,7 @@ def test_another_layout_is_refused_with_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("resnet50.a1_in1k", "not a plain vision transformer"),
         ("aimv2_large_patch14_224.apple_pt", "fine-tuning needs blocks with attn.qkv"),
@@ -93,25 +94,25 @@ def test_another_layout_is_refused_with_counts(tmp_path: Path) -> None:
         ("vit_base_patch16_224.nope", "augreg_in21k"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_the_reason(name: str, told: str) -> None:
+def test_unsupported_networks_are_refused_with_the_reason(name: str, message: str) -> None:
     with pytest.raises(RequestError) as caught:
         timm_vits.timm_card(name)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_other_names_are_no_business_of_timm() -> None:
+def test_names_of_other_sources_have_no_timm_card() -> None:
     assert timm_vits.timm_card("vit_tiny_patch8_64.simship") is None
     assert timm_vits.timm_card("torchgeo:ViTSmall16_Weights.SENTINEL1_GRD_MAE") is None
 
 
-def test_a_side_that_the_patches_do_not_divide() -> None:
+def test_size_must_be_a_multiple_of_the_patch() -> None:
     card = timm_vits.timm_card(TINY)
     assert card is not None
     with pytest.raises(RequestError, match="multiples of 16, not 100"):
         card.build(100)
 
 
-def test_built_weights_are_drawn_but_on_the_meta_device() -> None:
+def test_built_weights_are_random_or_on_the_meta_device() -> None:
     card = timm_vits.timm_card(TINY)
     assert card is not None
     assert card.build(160).patch_embed.proj.weight.std() > 0

@@ -1,4 +1,4 @@
-"""The tables against the installed TorchGeo, and checkpoints as its own constructors write them."""
+"""Compare our tables with the installed TorchGeo, and load checkpoints that its constructors write."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ S1 = "ViTSmall16_Weights.SENTINEL1_GRD_MAE"
 
 
 def card(name: str) -> Card:
-    found = torchgeo_vits.torchgeo_card(name)
-    assert found is not None
-    return found
+    result = torchgeo_vits.torchgeo_card(name)
+    assert result is not None
+    return result
 
 
-def test_every_vision_transformer_of_torchgeo_is_known() -> None:
+def test_every_vision_transformer_of_torchgeo_has_a_card() -> None:
     assert {str(member) for enum in ENUMS for member in enum} == set(torchgeo_vits.NAMES) | UNITLESS
 
 
-def own_name(band: str) -> str:
-    """B1 and B8a of Sentinel-2 are B01 and B8A here."""
+def our_band_name(band: str) -> str:
+    """Return our name of a Sentinel-2 band: B01 for B1, B8A for B8a."""
     return "B8A" if band == "B8a" else f"B{band[1:].zfill(2)}"
 
 
 @pytest.mark.parametrize("member", [m for enum in ENUMS for m in enum if str(m) not in UNITLESS], ids=str)
-def test_a_card_says_what_torchgeo_declares(member: Any) -> None:
-    found, meta = card(str(member)), member.meta
-    assert isinstance(found.weights, Remote)
-    assert found.weights.url == member.url.replace("https://hf.co/", "https://huggingface.co/")
+def test_cards_match_torchgeo(member: Any) -> None:
+    our_card, meta = card(str(member)), member.meta
+    assert isinstance(our_card.weights, Remote)
+    assert our_card.weights.url == member.url.replace("https://hf.co/", "https://huggingface.co/")
     bands = meta.get("bands", ["R", "G", "B"])
-    assert found.bands == tuple(map(own_name, bands) if "SENTINEL2" in str(member) else bands)
-    assert meta["model"] in found.about and meta.get("img_size", 224) == found.size
+    assert our_card.bands == tuple(map(our_band_name, bands) if "SENTINEL2" in str(member) else bands)
+    assert meta["model"] in our_card.about and meta.get("img_size", 224) == our_card.size
     ours = torch.full((meta["in_chans"], 1, 1), 100.0)
     theirs = ours.clone()
     for step in member.transforms:
         theirs = step(theirs) if isinstance(step, Normalize) else theirs
-    ours = ours / 255 if found.unit == "uint8" else ours
-    mean, std = (torch.tensor(values)[:, None, None] for values in (found.mean, found.std))
+    ours = ours / 255 if our_card.unit == "uint8" else ours
+    mean, std = (torch.tensor(values)[:, None, None] for values in (our_card.mean, our_card.std))
     torch.testing.assert_close((ours - mean) / std, theirs)
 
 
@@ -62,7 +62,7 @@ def test_bands_and_units() -> None:
     assert card("ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO").unit == "uint8"
 
 
-def test_checksums_are_those_of_the_names_or_of_the_hub() -> None:
+def test_checksums_come_from_file_names_or_the_hub() -> None:
     checksums = {name: card(name).weights.sha256 for name in torchgeo_vits.NAMES}
     assert checksums[S1] is None
     assert checksums["ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO"] == "a1c967d8"
@@ -72,12 +72,12 @@ def test_checksums_are_those_of_the_names_or_of_the_hub() -> None:
         assert (f"-{digest[:8]}.pth" in card(name).weights.file) == (name != "ScaleMAELarge16_Weights.FMOW_RGB")
 
 
-def test_the_prefix_may_be_given() -> None:
+def test_prefix_is_optional() -> None:
     assert card(f"torchgeo:{S1}").name == S1
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("ViTSmall16_Weights.SENTINEL1_GRD_DINO", "did you mean ViTSmall16_Weights.SENTINEL1_GRD"),
         ("ViTSmall16_Weights.SENTINEL1_GRD_CLOSP", "neither unit nor normalisation"),
@@ -88,18 +88,18 @@ def test_the_prefix_may_be_given() -> None:
         ("torchgeo:nothing", "has no weights called nothing"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_the_reason(name: str, told: str) -> None:
+def test_unsupported_networks_are_refused_with_the_reason(name: str, message: str) -> None:
     with pytest.raises(RequestError) as caught:
         torchgeo_vits.torchgeo_card(name)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_other_names_are_no_business_of_torchgeo() -> None:
+def test_names_of_other_sources_have_no_torchgeo_card() -> None:
     assert torchgeo_vits.torchgeo_card("vit_base_patch16_224.mae") is None
 
 
 @pytest.mark.parametrize("name", [S1, "ViTSmall14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON"])
-def test_a_file_of_torchgeo_loads_whole_and_gives_its_features(tmp_path: Path, name: str) -> None:
+def test_torchgeo_file_loads_completely_with_equal_features(tmp_path: Path, name: str) -> None:
     small14 = "DINOv2" in name
     torch.manual_seed(0)
     model = published.vit_small_patch14_dinov2(in_chans=2, img_size=224) if small14 else None
@@ -113,7 +113,7 @@ def test_a_file_of_torchgeo_loads_whole_and_gives_its_features(tmp_path: Path, n
         torch.testing.assert_close(backbone.vit.forward_features(image), model.eval().forward_features(image))
 
 
-def test_the_authors_whole_checkpoint_leaves_the_decoder_out(tmp_path: Path) -> None:
+def test_training_checkpoint_loads_without_its_decoder(tmp_path: Path) -> None:
     encoder = card(S1).build(224).state_dict()
     decoder = {"mask_token": torch.zeros(1, 1, 8), "decoder_pos_embed": torch.zeros(1, 197, 8)}
     decoder |= nn.ModuleDict({"decoder_blocks": nn.Linear(8, 8), "decoder_pred": nn.Linear(8, 8)}).state_dict()
@@ -121,7 +121,7 @@ def test_the_authors_whole_checkpoint_leaves_the_decoder_out(tmp_path: Path) -> 
     assert load_encoder_weights(card(S1), 224, tmp_path / "x.pth").left_out == tuple(sorted(decoder))
 
 
-def test_leftovers_of_another_family_are_refused(tmp_path: Path) -> None:
+def test_unexpected_tensors_are_refused(tmp_path: Path) -> None:
     name = "ViTSmall16_Weights.SENTINEL2_ALL_DINO"
     state = card(name).build(224).state_dict() | {"mask_token": torch.zeros(1, 1, 8)}
     torch.save(state, tmp_path / "x.pth")
@@ -129,7 +129,7 @@ def test_leftovers_of_another_family_are_refused(tmp_path: Path) -> None:
         load_encoder_weights(card(name), 224, tmp_path / "x.pth")
 
 
-def test_scale_mae_has_the_positions_of_pixels_of_one_metre() -> None:
+def test_scale_mae_positions_are_those_of_one_meter_pixels() -> None:
     theirs = get_2d_sincos_pos_embed_with_resolution(32, 14, torch.ones(1), cls_token=True)
     tensors = card("ScaleMAELarge16_Weights.FMOW_RGB").convert(
         {"cls_token": torch.zeros(1, 1, 32), "pos_embed": torch.zeros(1, 197, 32), "head.weight": torch.zeros(1)}
@@ -138,11 +138,11 @@ def test_scale_mae_has_the_positions_of_pixels_of_one_metre() -> None:
     torch.testing.assert_close(tensors["pos_embed"], theirs)
 
 
-def test_scale_mae_is_then_a_plain_vision_transformer() -> None:
-    found = card("ScaleMAELarge16_Weights.FMOW_RGB")
+def test_scale_mae_becomes_a_plain_vision_transformer() -> None:
+    our_card = card("ScaleMAELarge16_Weights.FMOW_RGB")
     with torch.device("meta"):
         ours, theirs = (
-            found.build(224),
+            our_card.build(224),
             published.ScaleMAE(patch_size=16, embed_dim=1024, depth=24, num_heads=16, qkv_bias=True, num_classes=0),
         )
     assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}

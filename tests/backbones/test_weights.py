@@ -30,7 +30,7 @@ def running() -> Iterator[Server]:
 
 @pytest.fixture
 def server(running: Server) -> Server:
-    running.tag, running.asked = None, []
+    running.tag, running.requested_ranges = None, []
     return running
 
 
@@ -64,7 +64,7 @@ def test_published_weights_are_fetched_once_and_verified(server: Server, folder:
     assert (status.sha256, status.bytes, status.evidence) == (SHA, len(BODY), "SHA-256 as published")
     assert status.state == "verified" and [path.name for path in folder.iterdir()] == ["x.pth"]
     assert seen[-1] == (len(BODY), len(BODY), "x.pth")
-    assert weights.fetch_weights(card(server.url, len(BODY), SHA)) == status and len(server.asked) == 1
+    assert weights.fetch_weights(card(server.url, len(BODY), SHA)) == status and len(server.requested_ranges) == 1
 
 
 def test_without_a_published_checksum_the_digest_is_recorded(server: Server, folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_the_digest_from_the_server_is_checked(server: Server, folder: Path) -> 
 
 
 @pytest.mark.parametrize("published", [{"sha256": SHA[:8]}, {"md5": hashlib.md5(BODY).hexdigest()}])
-def test_less_than_a_sha256_is_backed_by_a_record(server: Server, folder: Path, published: dict[str, str]) -> None:
+def test_short_checksums_are_completed_by_a_record(server: Server, folder: Path, published: dict[str, str]) -> None:
     status = weights.fetch_weights(card(server.url, **published))
     words = "8 digits" if "sha256" in published else "MD5"
     assert status.evidence == f"{words} as published; the digest is recorded in x.pth.sha256"
@@ -104,7 +104,7 @@ def test_less_than_a_sha256_is_backed_by_a_record(server: Server, folder: Path, 
 
 
 @pytest.mark.parametrize("published", [{"sha256": "0" * 8}, {"sha256": "0" * 64}, {"md5": "0" * 32}])
-def test_another_file_is_an_error(folder: Path, published: dict[str, str]) -> None:
+def test_other_file_is_an_error(folder: Path, published: dict[str, str]) -> None:
     (folder / "x.pth").write_bytes(BODY)
     with pytest.raises(WeightsError, match="not the published file") as caught:
         weights.verify_weights(card("https://host/y.pth", **published))
@@ -118,7 +118,7 @@ def test_the_size_is_checked_before_the_hash(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("record", [b"", b"\xff\xfe"])
-def test_a_damaged_record(folder: Path, record: bytes) -> None:
+def test_damaged_record(folder: Path, record: bytes) -> None:
     (folder / "x.pth").write_bytes(BODY)
     (folder / "x.pth.sha256").write_bytes(record)
     if record:

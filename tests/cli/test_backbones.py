@@ -1,4 +1,4 @@
-"""`rsft backbones`, as a user types it."""
+"""Commands of `rsft backbones` as a user types them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TINY = "test_vit.r160_in1k"
 
 @pytest.fixture
 def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Run the command line with an empty folder of weights: exit code, then everything it printed."""
+    """Run a command with an empty folder of weights; return its exit code and everything that it printed."""
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -34,20 +34,20 @@ def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     return run
 
 
-def test_every_name_is_shown_whole_on_a_narrow_terminal(rsft: Command) -> None:
+def test_names_are_not_cut_on_a_narrow_terminal(rsft: Command) -> None:
     code, printed = rsft("backbones", "ls")
     first = [line.split()[0] for line in printed.splitlines() if line.strip()]
     assert code == 0 and set(names()) <= set(first)
     assert max(map(len, printed.splitlines()[:-1])) <= 80
 
 
-def test_a_word_narrows_the_list(rsft: Command) -> None:
+def test_word_selects_encoders(rsft: Command) -> None:
     _, printed = rsft("backbones", "ls", "sentinel1")
     assert "VV VH in db, 224 / 16, CC-BY-4.0" in printed
     assert "ViTSmall16_Weights.SENTINEL1_GRD_MAE" in printed and "augreg" not in printed
 
 
-def test_the_list_as_json(rsft: Command, tmp_path: Path) -> None:
+def test_list_as_json(rsft: Command, tmp_path: Path) -> None:
     _, printed = rsft("backbones", "ls", "augreg", "--json")
     rows = {row["name"]: row for row in json.loads(printed)}
     row = rows["vit_base_patch16_224.augreg_in21k"]
@@ -73,7 +73,7 @@ def test_check_of_a_file(rsft: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (["vit_base_patch16_224.mae"], 1, "rsft weights get vit_base_patch16_224.mae"),
         (["vit_tiny_patch8_64.simshop"], 2, "did you mean vit_tiny_patch8_64.simship?"),
@@ -81,12 +81,12 @@ def test_check_of_a_file(rsft: Command, tmp_path: Path) -> None:
         ([TINY, "--weights", "nowhere.pth"], 1, "nowhere.pth"),
     ],
 )
-def test_what_is_wrong_is_told_with_the_way_out(rsft: Command, arguments: list[str], code: int, told: str) -> None:
-    found, printed = rsft("backbones", "check", *arguments)
-    assert (found, told in printed, "Traceback" in printed) == (code, True, False)
+def test_errors_have_a_hint(rsft: Command, arguments: list[str], code: int, message: str) -> None:
+    exit_code, printed = rsft("backbones", "check", *arguments)
+    assert (exit_code, message in printed, "Traceback" in printed) == (code, True, False)
 
 
-def test_every_command_is_shown_in_the_docs() -> None:
+def test_every_command_is_in_the_docs() -> None:
     page = (Path(__file__).parents[2] / "docs/backbones.md").read_text("utf-8")
     for group, app in (("backbones", backbones.app), ("weights", weights.app)):
         for command in app.registered_commands:

@@ -1,3 +1,5 @@
+"""Commands of `rsft bundle` as a user types them."""
+
 import json
 import shutil
 

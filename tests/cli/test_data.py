@@ -1,4 +1,4 @@
-"""`rsft data`, as a user types it."""
+"""Commands of `rsft data` as a user types them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from rsft.types import Pixels
 Command = Callable[..., tuple[int, str]]
 
 
-def cut(low: int, dtype: str, side: int) -> Pixels:
+def read_ramp(low: int, dtype: str, side: int) -> Pixels:
     return (np.arange(side * side, dtype=dtype) + low).reshape(side, side, 1)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     labels = tmp_path / "1.txt"
-    facts = {"source": "SRSDD", "spacing_m": 1.5, "mmsi": "9", "box": [1.0, 2.5] * 4}
+    extra_columns = {"source": "SRSDD", "spacing_m": 1.5, "mmsi": "9", "box": [1.0, 2.5] * 4}
     records = [
-        ChipRecord("L1_1", "train", "渔船", labels, partial(cut, 0, "uint8", 10), extra_columns=facts),
-        ChipRecord("L1_2", "train", "b", labels, partial(cut, 100, "uint16", 12), extra_columns={"source": "[b]"}),
-        ChipRecord("L1_3", "test", "b", labels, partial(cut, -9, "float32", 8), extra_columns={"unit": "db"}),
+        ChipRecord("L1_1", "train", "渔船", labels, partial(read_ramp, 0, "uint8", 10), extra_columns=extra_columns),
+        ChipRecord(
+            "L1_2", "train", "b", labels, partial(read_ramp, 100, "uint16", 12), extra_columns={"source": "[b]"}
+        ),
+        ChipRecord("L1_3", "test", "b", labels, partial(read_ramp, -9, "float32", 8), extra_columns={"unit": "db"}),
     ]
     return build_store(tmp_path / "my data", records, StoreDescription("x", ("b", "渔船"), "x")).root
 
@@ -81,13 +83,15 @@ def test_contact_sheet(rsft: Command, root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--class", "x"], "choose one of b, 渔船"),
         (["--split", "dev"], "dev is not a split"),
         (["--class", "渔船", "--split", "val"], "no chip has both"),
     ],
 )
-def test_a_sheet_of_nothing(rsft: Command, root: Path, tmp_path: Path, options: list[str], told: str) -> None:
+def test_contact_sheet_without_chips_is_refused(
+    rsft: Command, root: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
     code, printed = rsft("contact-sheet", root, "-o", tmp_path / "x.png", *options)
-    assert code == 2 and told in printed and not (tmp_path / "x.png").exists()
+    assert code == 2 and message in printed and not (tmp_path / "x.png").exists()

@@ -1,4 +1,4 @@
-"""The doctor looks at this machine, and at one that is ill."""
+"""`rsft doctor` on this machine, and with missing packages, disk space and memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "large.pth (1.5 MB)" in rows["weights, others"].value
 
 
-def test_missing_package_and_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_and_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(package: str) -> str:
         raise metadata.PackageNotFoundError(package)
 
@@ -40,5 +40,5 @@ def test_missing_package_and_little_room(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(("free", "value"), [(None, "unknown"), (3.21e9, "3.2 GB free")])
-def test_room(free: float | None, value: str) -> None:
+def test_free_space(free: float | None, value: str) -> None:
     assert environment_report._free_space("memory", free).value == value

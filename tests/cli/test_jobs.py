@@ -1,3 +1,5 @@
+"""Output of `rsft finetune` with --json and --quiet."""
+
 import json
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from rsft.cli import main
 
 @pytest.fixture
 def rsft(monkeypatch, capsys, tmp_path):
-    """Run the command line in an empty folder: exit code, standard output, standard error."""
+    """Run a command in an empty folder; return its exit code, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
@@ -24,7 +26,7 @@ def rsft(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_json_tells_a_run(rsft, recipe_file):
+def test_json_events_of_a_run(rsft, recipe_file):
     code, out, _ = rsft("finetune", recipe_file, "train.epochs=2", "--json", "--log-every", "3", "--no-report")
     events = list(map(json.loads, out.splitlines()))
     names = [event["event"] for event in events]
@@ -38,11 +40,11 @@ def test_json_tells_a_run(rsft, recipe_file):
     assert row[["data_s", "inner_s", "outer_s"]].sum() == pytest.approx(row["seconds"], rel=1e-3)
     assert row["memory_mb"] > 100 and not (run / "report.html").exists()
     assert list(run.glob("tensorboard/events.out.tfevents.*"))
-    facts = json.loads((run / "run.json").read_text())
-    assert facts["tracking"] == {"tensorboard": "tensorboard"} and facts["recipe_file"] == str(recipe_file)
+    metadata = json.loads((run / "run.json").read_text())
+    assert metadata["tracking"] == {"tensorboard": "tensorboard"} and metadata["recipe_file"] == str(recipe_file)
 
 
-def test_json_tells_a_fault(rsft):
+def test_json_event_of_an_error(rsft):
     code, out, err = rsft("finetune", "quickstart", "peft.rnk=3", "--json")
     event = json.loads(out)
     assert code == 2 and "peft.rank" in err

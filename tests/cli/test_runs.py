@@ -1,3 +1,5 @@
+"""Commands of `rsft runs`, and resuming a run."""
+
 import json
 import shutil
 
@@ -6,12 +8,12 @@ import pytest
 
 @pytest.fixture
 def runs(run, tmp_path):
-    """A run that is done, one that was interrupted, and a broken one."""
+    """A finished, an interrupted and a broken run."""
     for number in ("001", "002"):
         shutil.copytree(run, tmp_path / "runs/bars" / number)
     folder = tmp_path / "runs/bars/002"
-    facts = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(facts | {"status": "interrupted", "position": [1, 2]}))
+    metadata = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(metadata | {"status": "interrupted", "position": [1, 2]}))
     text = (folder / "recipe.yaml").read_text()
     assert "lr: 0.02 " in text
     (folder / "recipe.yaml").write_text(text.replace("lr: 0.02 ", "lr: 0.04 "))
@@ -50,7 +52,7 @@ def test_rm(rsft, runs, tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "runs/bars").iterdir()) == ["002"]
 
 
-def test_nothing_there(rsft):
+def test_no_runs(rsft):
     assert rsft("runs", "ls") == (0, "no runs in runs\n")
 
 
@@ -58,16 +60,16 @@ def test_resume(rsft, recipe_file, monkeypatch, tmp_path):
     import os
     import signal
 
-    from rsft.training.lightning_module import FineTuning
+    from rsft.training.lightning_module import FineTuningModule
 
-    step = FineTuning.training_step
+    step = FineTuningModule.training_step
 
     def stop(task, batch, batch_idx):
         os.kill(os.getpid(), signal.SIGTERM)
         return step(task, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FineTuning, "training_step", stop)
+        patch.setattr(FineTuningModule, "training_step", stop)
         code, printed = rsft("finetune", recipe_file)
     assert code == 143 and "rsft finetune --resume runs/bars/001" in printed
     code, printed = rsft("finetune", "--resume", recipe_file, "train.epochs=9")

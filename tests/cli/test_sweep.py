@@ -1,3 +1,5 @@
+"""Commands of `rsft sweep` as a user types them."""
+
 import json
 import os
 import signal
@@ -29,23 +31,23 @@ def sweep_file(tmp_path, recipe_file):
     return path
 
 
-def test_those_that_come_with_rsft(rsft):
+def test_shipped_sweeps_are_listed(rsft):
     code, printed = rsft("sweep")
     assert code == 0 and "mstar_position_scale" in printed and "Figure 1d" in printed
     assert "position_scale" not in rsft("recipes", "ls")[1]
 
 
-def test_the_nearest_name(rsft):
+def test_unknown_name_has_a_suggestion(rsft):
     code, printed = rsft("sweep", "position_scal")
     assert code == 2 and "did you mean position_scale" in printed
 
 
-def test_faults_before_anything_runs(rsft, sweep_file):
+def test_faults_are_reported_before_any_run(rsft, sweep_file):
     code, printed = rsft("sweep", sweep_file, "peft.rnak=3", "train.lr=1")
     assert code == 2 and "in the sweep" in printed and not (sweep_file.parent / "runs").exists()
 
 
-def test_a_report_of_what_is_done(rsft, sweep_file):
+def test_report_of_an_unfinished_sweep(rsft, sweep_file):
     sweep, document = read_sweep(sweep_file)
     first, second, *_ = list_trials(sweep, document)
     for trial, outcome in (
@@ -68,18 +70,18 @@ def test_killed_and_resumed_on_ray(sweep_file, recipe_file):
     folder = sweep_file.parent / "runs/sweeps/some"
     command = [sys.executable, "-m", "rsft", "sweep", str(sweep_file), "--jobs", "1"]
 
-    def ends():
+    def outcome_times():
         return {path: path.stat().st_mtime_ns for path in folder.glob("trials/*/trial.json")}
 
     with subprocess.Popen(command, cwd=sweep_file.parent, stdout=subprocess.DEVNULL) as driver:
-        while not ends() and driver.poll() is None:
+        while not outcome_times() and driver.poll() is None:
             time.sleep(0.05)
         os.kill(driver.pid, signal.SIGKILL)
-    before = ends()
-    again = subprocess.run(command, cwd=sweep_file.parent, capture_output=True, text=True, check=True)
-    after = ends()
+    before = outcome_times()
+    second = subprocess.run(command, cwd=sweep_file.parent, capture_output=True, text=True, check=True)
+    after = outcome_times()
     assert 1 <= len(before) < 4 and len(after) == 4
-    assert all(after[path] == when for path, when in before.items())
+    assert all(after[path] == time for path, time in before.items())
     table = pd.read_parquet(folder / "results.parquet").set_index(["peft.rank", "train.lr"])
     assert table["status"].to_dict() == {
         (1, 0.02): "done",
@@ -88,6 +90,6 @@ def test_killed_and_resumed_on_ray(sweep_file, recipe_file):
         (2, 1e30): "failed",
     }
     assert table["reason"][(1, 1e30)].startswith("the loss of the inner loop is")
-    assert "best  peft.rank" in again.stdout and again.stdout.count("4/4") == 1
+    assert "best  peft.rank" in second.stdout and second.stdout.count("4/4") == 1
     run = json.loads((folder / "trials" / table["id"].iloc[0] / "trial.json").read_text())
     assert run["metrics"]["val_macro"] == table["val_macro"].iloc[0] > 0.3

@@ -1,4 +1,4 @@
-"""`rsft weights`, as a user types it."""
+"""Commands of `rsft weights` as a user types them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TINY = "test_vit.r160_in1k"
 
 @pytest.fixture
 def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Run the command line with an empty folder of weights: exit code, then everything it printed."""
+    """Run a command with an empty folder of weights; return its exit code and everything that it printed."""
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("COLUMNS", "80")
@@ -38,7 +38,7 @@ def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     return run
 
 
-def test_ls_tells_what_is_published_and_what_is_here(rsft: Command, tmp_path: Path) -> None:
+def test_ls_shows_published_and_local_files(rsft: Command, tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/B2_vits16_mae_ep99_enc.pth").write_bytes(b"0" * 1_500_000)
     code, printed = rsft("weights", "ls", "ViTSmall16")
@@ -52,16 +52,14 @@ def test_ls_tells_what_is_published_and_what_is_here(rsft: Command, tmp_path: Pa
     assert {row["name"]: row["here"] for row in json.loads(printed)}["ViTSmall16_Weights.SENTINEL1_GRD_MAE"] is True
 
 
-def test_get_verify_and_what_a_change_looks_like(
-    rsft: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_get_verify_and_a_changed_file(rsft: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as server:
         card = local_card(server.url)
         monkeypatch.setattr(registry, "find_card", lambda _: card)
         monkeypatch.setattr(registry, "cards", lambda: {card.name: card})
         code, printed = rsft("weights", "get", "x.y")
         assert code == 0 and printed.startswith("first seen  x.y  3.0 MB") and SHA in printed
-        assert rsft("weights", "get", "x.y")[1].startswith("unchanged") and len(server.asked) == 1
+        assert rsft("weights", "get", "x.y")[1].startswith("unchanged") and len(server.requested_ranges) == 1
     code, printed = rsft("weights", "verify")
     assert code == 0 and "the digest is the recorded one" in printed
     (tmp_path / "weights/x.pth").write_bytes(BODY[1:])
@@ -73,15 +71,15 @@ def local_card(url: str) -> Card:
     return replace(registry.find_card(TINY), name="x.y", weights=Remote("x.pth", url, None, None, "https://page"))
 
 
-def test_verify_goes_on_after_a_fault(rsft: Command) -> None:
+def test_verify_continues_after_an_error(rsft: Command) -> None:
     code, printed = rsft("weights", "verify", "vit_base_patch16_224.mae", "vit_tiny_patch8_64.simship")
     assert code == 1
     assert "the weights of vit_base_patch16_224.mae are missing" in printed
     assert "verified  vit_tiny_patch8_64.simship" in printed
 
 
-def test_get_knows_every_name_before_it_begins(rsft: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rsft.backbones.weights.fetch_weights", lambda *_: pytest.fail("it began"))
+def test_get_checks_all_names_before_a_download(rsft: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rsft.backbones.weights.fetch_weights", lambda *_: pytest.fail("a download started"))
     code, printed = rsft("weights", "get", "vit_tiny_patch8_64.simship", "vit_tiny_patch8_64.simshop")
     assert code == 2 and "did you mean" in printed
 

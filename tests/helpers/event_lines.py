@@ -1,10 +1,10 @@
-"""What a run tells its displays."""
+"""Events that a run sends to its displays."""
 
 import math
 
-from rsft.training.callbacks.recorder import Step
+from rsft.training.callbacks.recorder import StepReport
 
-FACTS = {
+RUN_METADATA = {
     "trained_parameters": 1000,
     "total_parameters": 2000,
     "train_chips": 40,
@@ -24,7 +24,7 @@ ROW = {
 }
 
 
-STEP = Step(
+STEP = StepReport(
     epoch=0,
     step=5,
     steps=5,

@@ -21,13 +21,13 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        asked = self.headers.get("Range")
-        self.server.asked.append(asked)
+        requested_range = self.headers.get("Range")
+        self.server.requested_ranges.append(requested_range)
         status = self.server.statuses.pop(0) if self.server.statuses else 200
         if status != 200:
             self.send_error(status)
             return
-        match = re.fullmatch(r"bytes=(\d+)-", asked or "") if self.server.ranges else None
+        match = re.fullmatch(r"bytes=(\d+)-", requested_range or "") if self.server.ranges else None
         start = int(match[1]) if match else 0
         if start >= len(BODY):
             self.send_error(416)
@@ -57,10 +57,10 @@ class Server(HTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.ranges, self.shift = True, 0
-        self.breaks: list[int] = []  # where each answer in turn stops
+        self.breaks: list[int] = []  # byte at which each response stops, in order
         self.statuses: list[int] = []
-        self.asked: list[str | None] = []
-        self.tag: str | None = None  # the digest that it states
+        self.requested_ranges: list[str | None] = []
+        self.tag: str | None = None  # digest in the header of HEAD responses
 
     @property
     def url(self) -> str:

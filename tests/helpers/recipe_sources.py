@@ -19,7 +19,7 @@ from tests.helpers.dota_data import row, write_pair
 from tests.helpers.fusrs_data import write_fusar, write_srsdd
 from tests.helpers.opensarship_data import GRD, write_scene
 
-MORE = {"fusrs": ("--lists", "LISTS", "--jobs", "1"), "dota": ("--jobs", "1"), "demo": ("--jobs", "1")}
+EXTRA_OPTIONS = {"fusrs": ("--lists", "LISTS", "--jobs", "1"), "dota": ("--jobs", "1"), "demo": ("--jobs", "1")}
 """Options added to the `rsft prepare` commands: no network, one process."""
 
 SHIPS = {"cargo": ("C07S11", 9), "fishing": ("C04S01", 7), "tanker": ("C12S01", 5), "dredger": ("C03S01", 4)}
@@ -30,10 +30,10 @@ NATURAL = {"apple": 12, "bee": 6, "bus": 3}
 
 def write_all(folder: Path) -> None:
     """Write every source folder that a header names in capitals."""
-    _classes(folder / "MSTAR_FOLDER/train", planes=1)
-    _classes(folder / "MSTAR_FOLDER/val", planes=1)
-    _classes(folder / "RSSCN7_FOLDER", planes=3)
-    _fusrs(folder)
+    _write_class_folders(folder / "MSTAR_FOLDER/train", planes=1)
+    _write_class_folders(folder / "MSTAR_FOLDER/val", planes=1)
+    _write_class_folders(folder / "RSSCN7_FOLDER", planes=3)
+    _write_fusrs(folder)
     for split, images in {"train": 3, "val": 1}.items():
         rows = "".join(
             row(10 * (n % 5), 15 * (n // 5), 10 * (n % 5) + 10, 15 * (n // 5) + 12, name)
@@ -50,8 +50,8 @@ def write_all(folder: Path) -> None:
         for name, count in NATURAL.items()
     }
     write_folders(folder / "CIFAR100", counts)
-    _listed(folder / "PLACES365", "Places_LT", ("train", "val", "test"))
-    _listed(folder / "INAT2018", "iNaturalist18", ("train", "val"))
+    _write_lists(folder / "PLACES365", "Places_LT", ("train", "val", "test"))
+    _write_lists(folder / "INAT2018", "iNaturalist18", ("train", "val"))
 
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "prepare_demo", partial(demo.prepare_demo, counts=counts, scenes=3))
 
 
-def _classes(folder: Path, planes: int) -> None:
+def _write_class_folders(folder: Path, planes: int) -> None:
     for label in "abc":
         (folder / label).mkdir(parents=True)
         for number in range(12):
@@ -72,17 +72,17 @@ def _classes(folder: Path, planes: int) -> None:
             cv2.imwrite(str(folder / label / f"{number}.png"), pixels)
 
 
-def _fusrs(folder: Path) -> None:
+def _write_fusrs(folder: Path) -> None:
     names = {label: [f"Ship_{prefix}N{n:04}" for n in range(count + 2)] for label, (prefix, count) in SHIPS.items()}
     write_fusar(folder / "FUSAR", chain(*names.values()), vessels=1)
     write_srsdd(folder / "SRSDD", {1: ["Container", "Fishing"]})
     (folder / "LISTS").mkdir()
-    for split, part in {"train": slice(2, None), "test": slice(2)}.items():
-        rows = [f"{name}.png {label}" for label, ships in enumerate(names.values()) for name in ships[part]]
+    for split, rows_of_split in {"train": slice(2, None), "test": slice(2)}.items():
+        rows = [f"{name}.png {label}" for label, ships in enumerate(names.values()) for name in ships[rows_of_split]]
         (folder / f"LISTS/v25_{split}.txt").write_text("\n".join(rows))
 
 
-def _listed(folder: Path, title: str, splits: tuple[str, ...]) -> None:
+def _write_lists(folder: Path, title: str, splits: tuple[str, ...]) -> None:
     write_folders(
         folder,
         {f"{split}/{name}": count if split == "train" else 2 for split in splits for name, count in NATURAL.items()},

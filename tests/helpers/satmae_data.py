@@ -1,4 +1,4 @@
-"""Files in SatMAE's format, and its published forward passes in plain torch."""
+"""Write files in SatMAE's format, and compute its published forward passes in plain torch."""
 
 import argparse
 
@@ -11,14 +11,14 @@ SMALL = {"embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
 DECODER = 32
 
 
-def waves(width, places):
-    """util/pos_embed.py, get_1d_sincos_pos_embed_from_grid."""
-    angles = np.outer(np.asarray(places, float).reshape(-1), 1 / 10_000 ** (np.arange(width // 2) / (width / 2)))
+def waves(width, coordinates):
+    """Compute get_1d_sincos_pos_embed_from_grid of util/pos_embed.py."""
+    angles = np.outer(np.asarray(coordinates, float).reshape(-1), 1 / 10_000 ** (np.arange(width // 2) / (width / 2)))
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
 def positions(width, side):
-    """util/pos_embed.py, get_2d_sincos_pos_embed with a class token: (1, 1 + side^2, width)."""
+    """Compute get_2d_sincos_pos_embed of util/pos_embed.py with a class token: (1, 1 + side^2, width)."""
     columns, rows = np.meshgrid(np.arange(side), np.arange(side))
     grid = np.concatenate([waves(width // 2, columns), waves(width // 2, rows)], axis=1)
     return torch.tensor(np.concatenate([np.zeros((1, width)), grid])[None], dtype=torch.float32)
@@ -62,7 +62,7 @@ def decoder(side):
 
 
 def pretrained(side=14, patch=16, depth=DEPTH):
-    """models_mae.py, MaskedAutoencoderViT."""
+    """Return a state of MaskedAutoencoderViT in models_mae.py."""
     encoder = {
         "cls_token": (1, 1, WIDTH),
         **layer("patch_embed.proj", WIDTH, 3, patch, patch),
@@ -74,14 +74,14 @@ def pretrained(side=14, patch=16, depth=DEPTH):
 
 
 def fine_tuned(state):
-    """models_vit.py with mean pooling: what came of `pretrained`, whose positions were trained further."""
+    """Return a state of models_vit.py with mean pooling, with changed position embeddings as after fine-tuning."""
     encoder = {name: value for name, value in state.items() if not name.startswith(("decoder_", "mask_token", "norm."))}
     positions = {"pos_embed": state["pos_embed"] + 0.1}
     return {**encoder, **positions, **random({**layer("fc_norm", WIDTH), **layer("head", 62, WIDTH)})}
 
 
 def write(path, model, optimizer=True):
-    """util/misc.py, save_model."""
+    """Write a checkpoint like save_model of util/misc.py."""
     moments = {index: {"step": 1, "exp_avg": torch.ones_like(value)} for index, value in enumerate(model.values())}
     args = argparse.Namespace(
         batch_size=8, blr=1e-4, model="mae_vit_large_patch16", grouped_bands=[[0, 1]], resume=None
@@ -96,7 +96,7 @@ def transformer(x, state):
     for index in range(DEPTH):
         block = f"blocks.{index}"
         q, k, v = linear(norm(x, state, f"{block}.norm1"), state, f"{block}.attn.qkv").chunk(3, dim=-1)
-        q, k, v = (part.unflatten(2, (HEADS, -1)).transpose(1, 2) for part in (q, k, v))
+        q, k, v = (x.unflatten(2, (HEADS, -1)).transpose(1, 2) for x in (q, k, v))
         mixed = (q @ k.transpose(2, 3) / (WIDTH // HEADS) ** 0.5).softmax(dim=-1) @ v
         x = x + linear(mixed.transpose(1, 2).flatten(2), state, f"{block}.attn.proj")
         hidden = F.gelu(linear(norm(x, state, f"{block}.norm2"), state, f"{block}.mlp.fc1"))
@@ -117,7 +117,7 @@ def patches(x, state, name, patch):
 
 
 def resized(pos_embed, side):
-    """util/pos_embed.py, interpolate_pos_embed."""
+    """Compute interpolate_pos_embed of util/pos_embed.py."""
     old = round((pos_embed.shape[1] - 1) ** 0.5)
     grid = pos_embed[:, 1:].reshape(1, old, old, -1).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False)
@@ -125,7 +125,7 @@ def resized(pos_embed, side):
 
 
 def last_block(x, state, patch=16):
-    """models_vit.py, forward_features up to the pooling: (B, 3, S, S) -> (B, 1 + (S / patch)^2, D)."""
+    """Compute forward_features of models_vit.py up to the pooling: (B, 3, S, S) -> (B, 1 + (S / patch)^2, D)."""
     x = patches(x, state, "patch_embed.proj", patch)
     x = torch.cat([state["cls_token"].expand(len(x), -1, -1), x], dim=1)
     return transformer(x + state["pos_embed"], state)

@@ -1,4 +1,4 @@
-"""Small encoders of the families that shipped recipes name, under the names of the real ones."""
+"""Small encoders under the names that shipped recipes use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = satmae_data.SMALL
 
 
 def local_vit(size: int) -> VisionTransformer:
-    """A ViT with more blocks than the recipes keep."""
+    """Return a ViT with more blocks than the recipes use."""
     return VisionTransformer(img_size=size, patch_size=14, init_values=1.0, num_classes=0, **{**SMALL, "depth": 9})
 
 
@@ -34,7 +34,7 @@ CARDS = (
 
 
 def write(card: Card, folder: Path) -> None:
-    """The weights file of `card` as it is published: a whole checkpoint, a classifier, or plain tensors."""
+    """Write the weights of a card in their published form: a training checkpoint, a classifier, or plain tensors."""
     assert isinstance(card.weights, Remote)
     path = folder / card.weights.file
     if path.suffix == ".pth":

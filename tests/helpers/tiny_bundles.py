@@ -30,9 +30,9 @@ def tiny_classifier(seed: int = 0, method: str = "lora", head: str = "linear") -
     """Return a merged classifier of two blocks and three classes.
 
     Args:
-        seed: of the PEFT modules and the head; the frozen weights are always the same.
-        method: a key of `METHODS`.
-        head: linear or cosine.
+        seed: seed of the PEFT modules and the head; the frozen weights are always the same.
+        method: key of `METHODS`.
+        head: "linear" or "cosine".
     """
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0).eval()
@@ -46,5 +46,5 @@ def tiny_classifier(seed: int = 0, method: str = "lora", head: str = "linear") -
 
 
 def perturbed_copy(bundle):
-    """Return a bundle with slightly different tensors, as another run of the recipe would leave it."""
+    """Return a bundle with slightly different tensors, like one of another run of the recipe."""
     return replace(bundle, tensors={key: 1.01 * tensor for key, tensor in bundle.tensors.items()})

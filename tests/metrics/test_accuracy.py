@@ -23,7 +23,7 @@ label = st.integers(0, 3)
 
 @given(st.lists(st.tuples(label, label), min_size=1, max_size=40))
 @settings(max_examples=1000, deadline=None)
-def test_agrees_with_scikit_learn_classes_absent_or_not(pairs):
+def test_agrees_with_scikit_learn_with_and_without_absent_classes(pairs):
     labels, predictions = np.array(pairs).T
     summary = summarize_accuracy(predictions, labels, 4, GROUPS, resamples=1)
     with config_context(skip_parameter_validation=True):
@@ -45,7 +45,7 @@ def test_agrees_with_scikit_learn_classes_absent_or_not(pairs):
 
 @given(st.lists(st.tuples(label, label), min_size=1, max_size=40))
 @settings(max_examples=50, deadline=None)
-def test_groups_are_means_of_the_recall_that_exists(pairs):
+def test_group_is_the_mean_recall_of_its_present_classes(pairs):
     labels, predictions = np.array(pairs).T
     summary = summarize_accuracy(predictions, labels, 4, GROUPS, resamples=3)
     means = []
@@ -57,7 +57,7 @@ def test_groups_are_means_of_the_recall_that_exists(pairs):
     assert summary.avg.value == pytest.approx(np.mean(means))
 
 
-def test_an_absent_class_shifts_no_group():
+def test_absent_class_does_not_change_its_group():
     labels = np.array([0, 0, 2, 3])  # class 1, the whole medium group, has no test chip
     summary = summarize_accuracy(np.array([0, 0, 2, 0]), labels, 4, GROUPS)
     assert summary.head.value == 1.0
@@ -75,12 +75,12 @@ def test_harmonic_mean_and_worst_class():
     assert summary.worst == (1, 0.5)
 
 
-def test_without_groups_there_is_no_avg():
+def test_without_groups_avg_is_missing():
     summary = summarize_accuracy(np.array([0, 1]), np.array([0, 1]), 2, {})
     assert (summary.avg, summary.head) == (None, None)
 
 
-def test_intervals_hold_their_value_and_repeat_for_a_seed():
+def test_intervals_contain_their_value_and_depend_on_the_seed_only():
     probabilities, labels = random_case(0, missing=(1,))
     first, second, other = (summarize_accuracy(probabilities, labels, 4, GROUPS, seed=seed) for seed in (1, 1, 2))
     assert first == second != other
@@ -89,7 +89,7 @@ def test_intervals_hold_their_value_and_repeat_for_a_seed():
         assert spread.low < spread.value < spread.high
 
 
-def test_the_interval_is_that_of_resampled_chips():
+def test_interval_equals_that_of_resampled_chips():
     probabilities, labels = random_case(3)
     predictions = probabilities.argmax(axis=1)
     rng = np.random.default_rng(0)
@@ -101,7 +101,7 @@ def test_the_interval_is_that_of_resampled_chips():
     assert (spread.low, spread.high) == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), abs=0.01)
 
 
-def test_as_it_stands_in_metrics_json():
+def test_dictionary_for_metrics_json():
     summary = summarize_accuracy(np.array([0, 0]), np.array([0, 1]), 3, {"head": [0], "tail": [1, 2]}).to_dict(
         ["a", "b", "c"]
     )
@@ -127,6 +127,6 @@ def test_as_it_stands_in_metrics_json():
         ([0], [0], {"heads": [0]}, "heads"),
     ],
 )
-def test_refuses(outputs, labels, groups, reason):
+def test_invalid_input_raises(outputs, labels, groups, reason):
     with pytest.raises(ValueError, match=reason):
         summarize_accuracy(np.array(outputs), np.array(labels), 2, groups)

@@ -15,7 +15,7 @@ def test_agrees_with_torchmetrics(seed):
     assert expected_calibration_error(probabilities, labels) == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_sure_and_right_is_zero_sure_and_wrong_is_one():
+def test_error_is_0_if_certain_and_correct_and_1_if_certain_and_wrong():
     sure = np.eye(3)
     assert expected_calibration_error(sure, np.arange(3)) == 0.0
     assert expected_calibration_error(sure, np.array([1, 2, 0])) == 1.0

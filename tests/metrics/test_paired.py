@@ -16,7 +16,7 @@ def two(seed, count=400):
     return first, second, labels
 
 
-def test_differences_are_those_of_the_summaries():
+def test_differences_equal_those_of_the_summaries():
     first, second, labels = two(0)
     differences = compare_predictions(first, second, labels, GROUPS).differences
     summaries = [summarize_accuracy(predicted, labels, 4, GROUPS) for predicted in (first, second)]
@@ -37,7 +37,7 @@ def test_pairing_narrows_the_interval():
     assert paired.high - paired.low < (alone.high - alone.low) / 3
 
 
-def test_the_interval_is_that_of_resampled_chips():
+def test_interval_equals_that_of_resampled_chips():
     first, second, labels = two(2)
     rng = np.random.default_rng(0)
     by_class = [np.flatnonzero(labels == index) for index in (0, 1, 3)]
@@ -57,7 +57,7 @@ def test_mcnemar():
     assert tests["head"].first + tests["tail"].first == b
 
 
-def test_a_run_beside_itself():
+def test_run_compared_with_itself():
     first, _, labels = two(4)
     comparison = compare_predictions(first, first, labels, GROUPS)
     assert comparison.mcnemar["all"].to_dict() == {"first": 0, "second": 0, "p": 1.0}
@@ -65,6 +65,6 @@ def test_a_run_beside_itself():
 
 
 @pytest.mark.parametrize(("first", "labels"), [([0], [0, 1]), ([], [])])
-def test_refuses(first, labels):
+def test_invalid_input_raises(first, labels):
     with pytest.raises(ValueError, match="same chips"):
         compare_predictions(np.array(first, int), np.array(first, int), np.array(labels, int), {})

@@ -13,7 +13,7 @@ def case(seed, absent=()):
 
 
 @pytest.mark.parametrize("absent", [(), (1,), (0, 3)])
-def test_agree_with_scikit_learn(absent):
+def test_scores_agree_with_scikit_learn(absent):
     probabilities, labels = case(len(absent), absent)
     summary = summarize_accuracy(probabilities, labels, 5, {})
     weights = (1 / np.bincount(labels, minlength=5).clip(1))[labels]
@@ -30,19 +30,19 @@ def test_equal_probabilities_go_to_the_lower_index_as_in_argmax():
     assert (summary.micro.value, summary.top2.value) == pytest.approx((1 / 3, 2 / 3))
 
 
-def test_no_probability_for_the_truth_is_finite():
+def test_probability_0_of_the_true_class_gives_a_finite_score():
     assert summarize_accuracy(np.array([[1.0, 0.0]]), np.array([1]), 2, {}).log_loss.value == pytest.approx(
         36.04, abs=0.01
     )
 
 
-def test_bare_predictions_have_neither():
+def test_predictions_without_probabilities_have_no_scores():
     summary = summarize_accuracy(np.array([0, 1]), np.array([0, 1]), 2, {})
     assert (summary.top2, summary.log_loss, summary.ece) == (None, None, None)
 
 
 @pytest.mark.parametrize("count", [50, NORMAL_APPROXIMATION_MIN + 1])
-def test_means_spread_as_theory_says(count):
+def test_standard_error_matches_theory(count):
     rng = np.random.default_rng(0)
     values = rng.exponential(size=count)
     means = resampled_means(values, 4000, rng)

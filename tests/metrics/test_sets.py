@@ -15,5 +15,5 @@ def test_coverage_and_size_by_group():
     assert coverage["tail"].low == pytest.approx(0.025)  # Clopper and Pearson: (alpha / 2)^(1 / n)
 
 
-def test_by_class_absent_ones_have_none():
+def test_absent_class_has_no_coverage():
     assert coverage_by_class(SETS, np.array([0, 0, 0, 2])) == [pytest.approx(2 / 3), None, 1.0]

@@ -30,7 +30,7 @@ def states(*classifiers):
 
 
 @torch.no_grad()
-def test_an_ensemble_is_the_mean_of_probabilities():
+def test_ensemble_is_the_mean_of_probabilities():
     members = [classifier(seed) for seed in (1, 2, 3)]
     ensemble = Ensemble(classifier(4), states(*members))
     expected = torch.stack([classifier(IMAGES).softmax(1) for classifier in members]).mean(0)
@@ -41,7 +41,7 @@ def test_an_ensemble_is_the_mean_of_probabilities():
 
 
 @torch.no_grad()
-def test_runs_that_were_pruned_at_other_sites():
+def test_members_pruned_at_different_sites():
     weak, strong = classifier(1), classifier(2)
     weak.adapted.prune(float(sorted(weak.adapted.modulator.scales().values())[4]))
     assert len(weak.adapted.pruned_sites) == 4
@@ -75,7 +75,7 @@ def test_views_by_recipe():
 
 
 @pytest.mark.parametrize("tta", ["five-crop", "ten-crop"])
-def test_a_uniform_image_looks_the_same_from_everywhere(tta):
+def test_uniform_image_has_equal_views(tta):
     model, uniform = classifier(1), torch.ones(1, 3, 20, 20)
     views, _ = with_tta(model, CONTRACT, EvaluateSection(tta=tta, margin=4))
     with torch.no_grad():

@@ -1,3 +1,5 @@
+"""Fit the contract to the training chips."""
+
 import numpy as np
 import pytest
 
@@ -21,17 +23,17 @@ def sigma0(unit):
     return [rng.gamma(2, [0.05, 0.01], (20, 20, 2)).astype(np.float32) for _ in range(9)]
 
 
-def never(unit):
-    raise AssertionError("nothing to measure")
+def must_not_be_called(unit):
+    raise AssertionError("these chips need no measuring")
 
 
-def test_bytes_need_no_measuring():
-    contract = fit_contract(recipe(), encoder("gray", "gray", "gray"), ["gray"], ["uint8"], never)
+def test_bytes_are_not_measured():
+    contract = fit_contract(recipe(), encoder("gray", "gray", "gray"), ["gray"], ["uint8"], must_not_be_called)
     assert contract.units == {"uint8": (IDENTITY_STRETCH,) * 3}
     assert contract.mean == (0.5,) * 3 and contract.statistics == {}
 
 
-def test_percentiles_of_each_plane_in_the_wanted_unit():
+def test_percentiles_of_each_plane_in_the_unit_of_the_recipe():
     planes = encoder("VV", "VH", "VV - VH")
     contract = fit_contract(recipe(unit="db"), planes, ["VV", "VH"], ["sigma0"], sigma0)
     values = 10 * np.log10(np.stack(sigma0("sigma0")))
@@ -44,7 +46,7 @@ def test_percentiles_of_each_plane_in_the_wanted_unit():
     assert contract.statistics["db"][0].mean == pytest.approx(values[..., 0].mean(), rel=1e-2)
 
 
-def test_units_that_cannot_be_converted_keep_their_own_stretch():
+def test_units_without_conversion_have_separate_stretches():
     chips = {"uint8": [], "uint16": [np.full((4, 4, 1), 900, np.uint16)]}
     contract = fit_contract(recipe(), encoder("gray"), ["gray"], ["uint8", "uint16"], chips.__getitem__)
     assert contract.units["uint8"] == (IDENTITY_STRETCH,)
@@ -52,32 +54,32 @@ def test_units_that_cannot_be_converted_keep_their_own_stretch():
 
 
 def test_digital_numbers_declared_as_amplitude():
-    wishes = recipe(declare="amplitude", stretch="chip-max")
-    contract = fit_contract(wishes, encoder("VV"), ["VV"], ["uint8"], never)
+    declared = recipe(declare="amplitude", stretch="chip-max")
+    contract = fit_contract(declared, encoder("VV"), ["VV"], ["uint8"], must_not_be_called)
     assert contract.units == {"amplitude": (CHIP_MAX,)} and contract.digital == "amplitude"
 
 
-def test_a_calibration_that_is_missing():
+def test_missing_calibration():
     chips = [np.full((4, 4, 1), 7, np.uint16)]
-    with pytest.raises(DataError, match="amplitude cannot become db") as caught:
+    with pytest.raises(DataError, match="amplitude cannot become db") as error:
         fit_contract(recipe(unit="db", declare="amplitude"), encoder("VV"), ["VV"], ["uint16"], lambda unit: chips)
-    assert "calibration" in caught.value.hint
+    assert "calibration" in error.value.hint
 
 
-def test_a_backbone_trained_on_decibels():
-    physical = encoder("VV", unit="db", mean=-12.5, std=5.0)
-    contract = fit_contract(recipe(stretch=[-25.0, 0.0]), physical, ["VV"], ["sigma0"], never)
+def test_backbone_trained_on_decibels():
+    decibel_encoder = encoder("VV", unit="db", mean=-12.5, std=5.0)
+    contract = fit_contract(recipe(stretch=[-25.0, 0.0]), decibel_encoder, ["VV"], ["sigma0"], must_not_be_called)
     assert list(contract.units) == ["db"]
     assert (contract.mean, contract.std) == ((0.5,), (0.2,))
-    for wishes in ({"unit": "sigma0"}, {"stretch": "chip-max"}):
+    for options in ({"unit": "sigma0"}, {"stretch": "chip-max"}):
         with pytest.raises(RequestError):
-            fit_contract(recipe(**wishes), physical, ["VV"], ["sigma0"], sigma0)
+            fit_contract(recipe(**options), decibel_encoder, ["VV"], ["sigma0"], sigma0)
 
 
 @pytest.mark.parametrize(
     ("spacings", "common"),
     [([], None), ([10.0, 10.0], 10.0), ([9.5, 10.0, 10.5], 10.0), ([10.0, float("nan")], None), ([1.0, 10.0], None)],
 )
-def test_the_spacing_that_all_chips_share(spacings, common):
-    contract = fit_contract(recipe(), encoder("gray"), ["gray"], ["uint8"], never, spacings)
+def test_common_spacing_of_all_chips(spacings, common):
+    contract = fit_contract(recipe(), encoder("gray"), ["gray"], ["uint8"], must_not_be_called, spacings)
     assert contract.spacing_m == common

@@ -12,7 +12,7 @@ from rsft.models.factory import build_classifier, choose_device, load_classifier
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def test_merged_bundle_equals_what_was_trained(run):
+def test_merged_bundle_equals_the_trained_classifier(run):
     bundle = Bundle.load(run)
     trained = build_classifier(bundle.recipe, 3, load_encoder(bundle.recipe, bundle.contract.bands))
     trained.load_learned_state(bundle.tensors)
@@ -21,7 +21,7 @@ def test_merged_bundle_equals_what_was_trained(run):
         assert torch.allclose(trained.eval()(IMAGES), merged(IMAGES), atol=1e-4)
 
 
-def test_the_modulator_counts_in_prediction(run):
+def test_modulator_changes_predictions(run):
     bundle = Bundle.load(run)
     off = replace(bundle, tensors=bundle.tensors | {"gamma": torch.full_like(bundle.tensors["gamma"], -30)})
     with torch.no_grad():
@@ -30,12 +30,12 @@ def test_the_modulator_counts_in_prediction(run):
         )
 
 
-def test_another_backbone(run):
+def test_other_backbone(run):
     with pytest.raises(WeightsError, match="other weights"):
         load_classifier(replace(Bundle.load(run), backbone_sha256="0" * 64))
 
 
-def test_tensors_that_do_not_fit(run):
+def test_tensors_of_wrong_shape(run):
     bundle = Bundle.load(run)
     tensors = {key: value for key, value in bundle.tensors.items() if key != "head.weight"}
     with pytest.raises(WeightsError, match="adapter or head"):

@@ -31,7 +31,7 @@ def edit(folder, **changes):
 
 
 @EACH
-def test_read_back_equal(tmp_path, images, method, learn_scales):
+def test_exported_adapter_is_read_back(tmp_path, images, method, learn_scales):
     adapted = exported(tmp_path, method, learn_scales)
     again = import_peft(tiny_vit(), tmp_path).eval()
     assert torch.allclose(again(images), adapted(images), atol=1e-5)
@@ -51,7 +51,7 @@ def test_fused_layers_are_one_pair_of_blocks(tmp_path):
 
 
 @EACH
-def test_peft_understands_what_we_write(tmp_path, images, method, learn_scales):
+def test_peft_loads_our_files(tmp_path, images, method, learn_scales):
     peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
     adapted = exported(tmp_path, method, learn_scales)
     reference = peft.PeftModel.from_pretrained(tiny_vit(), str(tmp_path)).eval()
@@ -59,7 +59,7 @@ def test_peft_understands_what_we_write(tmp_path, images, method, learn_scales):
 
 
 @pytest.mark.parametrize("name", ["no fused qkv, rotary", "packed SwiGLU"])
-def test_peft_understands_other_networks(tmp_path, images, name):
+def test_peft_loads_our_files_of_other_networks(tmp_path, images, name):
     peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
     adapted = exported(tmp_path, LoRA(rank=2), True, NETWORKS[name])
     reference = peft.PeftModel.from_pretrained(NETWORKS[name](), str(tmp_path)).eval()
@@ -82,7 +82,7 @@ def test_peft_understands_other_networks(tmp_path, images, name):
     ],
     ids=["fused", "rank-stabilized", "patterns"],
 )
-def test_we_understand_what_peft_writes(tmp_path, images, options):
+def test_we_load_files_of_peft(tmp_path, images, options):
     peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
     reference = peft.get_peft_model(tiny_vit(), peft.LoraConfig(**options, lora_dropout=0.1)).eval()
     for name, parameter in reference.named_parameters():
@@ -96,7 +96,7 @@ def test_we_understand_what_peft_writes(tmp_path, images, options):
         assert {site.position for site in ours.sites} == {"q", "k", "v", "mlp1"}
 
 
-def test_peft_is_not_needed(tmp_path, monkeypatch):
+def test_package_peft_is_not_required(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     exported(tmp_path, LoRA(rank=2))
     assert import_peft(tiny_vit(), tmp_path).sites[0] == Site(0, "q")
@@ -111,13 +111,13 @@ def test_peft_is_not_needed(tmp_path, monkeypatch):
     ],
     ids=method_id,
 )
-def test_what_the_layout_cannot_hold(vit, tmp_path, method, message):
+def test_unsupported_methods_are_refused(vit, tmp_path, method, message):
     with pytest.raises(ValueError, match=message):
         export_peft(attach(vit, method), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_too_late(vit, tmp_path):
+def test_merged_adapters_are_not_exported(vit, tmp_path):
     adapted = attach(vit, LoRA())
     adapted.merge()
     with pytest.raises(ValueError, match="before detach and merge"):
@@ -166,7 +166,7 @@ def test_adapters_that_do_not_fit(tmp_path, change, message):
     attach(vit, LoRA())
 
 
-def test_no_adapter_there(tmp_path):
+def test_folder_without_adapter(tmp_path):
     with pytest.raises(FileNotFoundError):
         import_peft(tiny_vit(), tmp_path)
     (tmp_path / "adapter_config.json").write_text("{")

@@ -119,7 +119,7 @@ def test_network_and_fast_path_agree(images, method, learn_scales, network):
 
 
 @EACH
-def test_theta_and_gamma_train_and_nothing_else(vit, images, method, learn_scales):
+def test_only_theta_and_gamma_are_trained(vit, images, method, learn_scales):
     adapted = with_random_adapter(attach(vit, method, learn_scales=learn_scales))
     theta, gamma = {id(p) for p in adapted.theta}, {id(p) for p in adapted.gamma}
     assert not theta & gamma and len(gamma) == learn_scales
@@ -176,7 +176,7 @@ def test_saved_equals_loaded(images, method, learn_scales, tmp_path):
 
 @EACH
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointed"])
-def test_joint_gradients_are_those_of_two_passes(images, method, learn_scales, checkpointing):
+def test_joint_gradients_equal_those_of_two_passes(images, method, learn_scales, checkpointing):
     adapted = with_random_adapter(attach(rich_vit(), method, learn_scales=learn_scales))
     count = len(adapted.theta)
     inner = gradients(adapted, adapted(images[:3]).square().sum())[:count]

@@ -20,7 +20,7 @@ def test_init_scale_must_be_positive(start):
         Modulator(SITES, start)
 
 
-def test_table_has_the_positions_in_use_and_gaps_where_no_site_is():
+def test_table_has_used_positions_and_nan_without_site():
     modulator = Modulator(SITES, 0.5)
     assert modulator.positions == ("q", "mlp1", "mlp2")
     nan = math.nan
@@ -34,7 +34,7 @@ def test_table_of_two_methods(vit):
     assert modulator.positions == ("v", "mlp") and modulator.sites[:2] == (Site(0, "v"), Site(0, "mlp"))
 
 
-def test_set_by_hand():
+def test_scales_can_be_set():
     modulator = Modulator(SITES)
     modulator.set_scales({"*": 2.0, "blocks.2.*": 3.0})
     modulator.set_scales({Site(0, "q"): 0})
@@ -43,7 +43,7 @@ def test_set_by_hand():
 
 
 @pytest.mark.parametrize(("values", "message"), [({"*.k": 1}, "'\\*.k' fits no site"), ({"*": -1}, "scale -1")])
-def test_set_wrongly(values, message):
+def test_invalid_scales_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         Modulator(SITES).set_scales(values)
 
@@ -72,7 +72,7 @@ def test_the_optimizer_does_not_change_frozen_scales(vit, images):
     assert modulator.scales()[Site(0, "q")] != after[Site(0, "q")]
 
 
-def test_decay_is_toward_the_start_not_toward_zero():
+def test_decay_is_toward_init_scale_and_not_toward_zero():
     modulator = Modulator(SITES, 1.0)
     modulator.gamma.grad = torch.zeros(4)
     modulator.add_decay_toward_init(0.5)
@@ -101,7 +101,7 @@ def test_gamma_has_no_gradient_while_b_is_zero(vit, images):
 
 
 @pytest.mark.parametrize("method", [LoRA(rank=2), LoTR(rank=2, positions="qv"), AdaptFormer(dim=2)], ids=method_id)
-def test_pruned(method, images, tmp_path):
+def test_pruned_sites(method, images, tmp_path):
     adapted = with_random_adapter(attach(tiny_vit(), method, learn_scales=True))
     count = len(adapted.sites)
     weak = adapted.sites[1], adapted.sites[-1]
@@ -120,7 +120,7 @@ def test_pruned(method, images, tmp_path):
     assert torch.equal(adapted.detach()(images), tiny_vit()(images))
 
 
-def test_all_pruned(vit, images):
+def test_all_sites_pruned(vit, images):
     before = vit(images)
     adapted = with_random_adapter(attach(vit, LoRA(rank=2), learn_scales=True))
     assert len(adapted.prune(math.inf)) == 18
@@ -135,7 +135,7 @@ def test_without_a_modulator(vit):
 @pytest.mark.parametrize(
     ("method", "message"), [(BitFit(), "bitfit has no sites"), (AdaptFormer(scale="learnable"), "learnable")]
 )
-def test_nothing_to_modulate(vit, method, message):
+def test_method_without_scales_has_no_modulator(vit, method, message):
     with pytest.raises(ValueError, match=message):
         attach(vit, method, learn_scales=True)
     attach(vit, method)

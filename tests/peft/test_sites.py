@@ -38,7 +38,7 @@ def test_unknown_blocks(blocks):
         select_blocks(blocks, 6)
 
 
-def test_the_first_pattern_that_fits_counts():
+def test_first_matching_pattern_is_used():
     assert resolve_per_site({"blocks.1?.*": 1, "*.q": 2, "*": 3}, SITES) == dict(zip(SITES, (2, 3, 1), strict=True))
     assert resolve_per_site(7, SITES) == dict.fromkeys(SITES, 7)
 
@@ -83,6 +83,6 @@ def test_layers_of_the_positions(name, layers):
         ("SwiGLU", Site(0, "mlp1"), r"blocks\.0\.mlp\.fc1, .* positions of that block: q, k, v, out, mlp2$"),
     ],
 )
-def test_a_missing_layer(name, site, message):
+def test_missing_layer(name, site, message):
     with pytest.raises(ValueError, match=message):
         target_layers(NETWORKS[name](), [site])

@@ -51,24 +51,24 @@ def test_the_title_has_the_group_before_its_colon() -> None:
     assert demo.matches("TWO CORES") and demo.matches("prepare demo") and not demo.matches("places")
 
 
-def test_by_name_and_by_path(folder: Path, tmp_path: Path) -> None:
+def test_recipe_is_found_by_name_and_by_path(folder: Path, tmp_path: Path) -> None:
     assert library.find_recipe("demo") == library.find_recipe("demo.yaml") == folder / "demo.yaml"
     (tmp_path / "demo.yaml").touch()
     assert library.find_recipe("demo.yaml") == Path("demo.yaml")
 
 
 @pytest.mark.parametrize("name", ["dmeo", "recipes/demo.yaml"])
-def test_unknown_names_the_nearest(name: str) -> None:
+def test_unknown_name_has_a_suggestion(name: str) -> None:
     with pytest.raises(RequestError, match="did you mean demo"):
         library.find_recipe(name)
 
 
-def test_unlike_any() -> None:
+def test_name_without_similar_recipe_has_no_suggestion() -> None:
     with pytest.raises(RequestError, match="rsft recipes ls"):
         library.find_recipe("xyz")
 
 
-def test_sweeps_are_no_recipes(folder: Path) -> None:
+def test_sweeps_are_not_listed_as_recipes(folder: Path) -> None:
     (folder / "sweeps").mkdir()
     (folder / "sweeps/ranks.yaml").write_text("# Ranks\n# rsft sweep ranks\nrecipe: demo\n")
     assert [entry.name for entry in library.list_sweeps()] == ["ranks"]

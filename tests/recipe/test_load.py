@@ -105,7 +105,7 @@ def test_one_faulty_override(quick: Path, override: str, line: int, key: str, wo
     assert words in fault.allowed
 
 
-def test_all_faults_of_a_file_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_a_file_are_listed(tmp_path: Path) -> None:
     text = "seed: -3\npeft.rank: 8\ndata:\n  size: no\n  crop: [1]\n  size: 5\n  sise: 5\nhead:\ntraim:\n  epochs: 3\n"
     reported = {(fault.line, fault.key): (fault.value, fault.allowed) for fault in faults(write(tmp_path, text))}
     assert reported == {
@@ -141,11 +141,11 @@ def test_unreadable_file(tmp_path: Path, text: str | bytes, line: int, key: str,
     assert value in fault.value
 
 
-def test_empty_file_lacks_what_is_required(tmp_path: Path) -> None:
+def test_empty_file_lacks_required_keys(tmp_path: Path) -> None:
     assert [fault.key for fault in faults(write(tmp_path, ""))] == ["data.root", "data.size", "train.epochs"]
 
 
-def test_no_such_file(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no such recipe"):
         load_recipe(tmp_path / "absent.yaml")
 
@@ -164,7 +164,7 @@ def test_round_trip(quick: Path, tmp_path: Path, override: str) -> None:
 
 
 @given(root=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
-def test_any_path_survives(root: str) -> None:
+def test_every_path_is_read_back(root: str) -> None:
     recipe = Recipe(name="x", data=DataSection(root=root, size=8), train=TrainSection(epochs=1))
     line = next(line for line in dump_recipe(recipe).splitlines() if line.startswith("  root: "))
     assert parse_value(line.removeprefix("  root: ")) == root
@@ -198,6 +198,6 @@ def test_every_key_is_described_and_dumped(quick: Path) -> None:
     assert all(f"\n{name}:" in text for name in SECTIONS)
 
 
-def test_needs_no_torch() -> None:
+def test_loading_does_not_import_torch() -> None:
     code = "import sys, rsft.recipe.load, rsft.recipe.library; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -32,13 +32,13 @@ def test_every_method_loads_dumps_and_loads(tmp_path, method):
     assert ("prompts:" in text) == (method in ("vpt-shallow", "vpt-deep"))
 
 
-def test_a_key_that_the_method_does_not_take(tmp_path):
+def test_key_of_another_method_is_a_fault(tmp_path):
     with pytest.raises(RecipeError) as caught:
         recipe(tmp_path, "{method: adapter, rank: 4}")
     assert "peft.rank: found 4; nothing: the PEFT method adapter takes dim, blocks, scale, dropout" in str(caught.value)
 
 
-def test_an_unknown_method_is_a_fault_beside_those_of_its_keys(tmp_path):
+def test_unknown_method_and_its_keys_are_faults(tmp_path):
     with pytest.raises(RecipeError) as caught:
         recipe(tmp_path, "{method: lorra, rank: -1, rnk: 2, blocks: all}")
     assert [str(fault).partition(": ")[2] for fault in caught.value.faults] == [

@@ -80,7 +80,7 @@ def test_both_names_are_a_fault(tmp_path):
     assert fault.allowed == "nothing: train.ensemble_size is its new name and is given too"
 
 
-def test_a_fault_in_an_old_key_keeps_its_line(tmp_path):
+def test_fault_in_an_old_key_has_its_line(tmp_path):
     path = tmp_path / "fault.yaml"
     path.write_text("data: {root: x, size: 32}\ntrain:\n  epochs: 1\n  runs: 0\n")
     with pytest.raises(RecipeError) as caught:
@@ -108,7 +108,7 @@ def test_outcomes_with_old_names(tmp_path):
     assert read_outcome(tmp_path).keys == {"train.ensemble_size": 1, "peft.rank": 4}
 
 
-def test_the_content_of_the_first_format_has_every_old_key(old):
+def test_content_in_first_format_has_every_old_key(old):
     content = content_in_first_format(load_recipe(old, stored=True))
     assert content["train"]["runs"] == 3 and content["train"]["precision"] == "32"
     assert content["loss"] == {

@@ -48,7 +48,7 @@ def test_header(entry: LibraryEntry) -> None:
 
 
 @pytest.mark.parametrize("entry", THREE_SCENARIOS, ids=lambda entry: entry.name)
-def test_an_expected_number_names_its_table_and_the_groups(entry: LibraryEntry) -> None:
+def test_expected_number_names_its_table_and_groups(entry: LibraryEntry) -> None:
     promise = entry.about.partition("Expected: ")[2].partition("Cost")[0]
     groups = ("head", "tail") if entry.name.startswith("satmae") else ("head", "medium", "tail")
     numbers = ", ".join(rf"{group} \d\d\.\d" for group in groups)
@@ -70,7 +70,7 @@ def test_recipes_of_a_transfer_differ_only_in_their_method() -> None:
         assert all(values == keys[0] for values in keys)
 
 
-def test_a_modulator_starts_where_the_plain_recipe_is() -> None:
+def test_modulator_starts_at_the_scale_of_the_plain_recipe() -> None:
     for entry in THREE_SCENARIOS:
         recipe = load_recipe(entry.path)
         if recipe.meta is not None:

@@ -38,13 +38,13 @@ def test_every_loss_loads_dumps_and_loads(tmp_path, loss):
         ("evaluate: {margin: 8}", "evaluate.margin: found 8; nothing: without crops (evaluate.tta) there is no margin"),
     ],
 )
-def test_a_key_without_an_effect(tmp_path, text, words):
+def test_key_without_an_effect_is_a_fault(tmp_path, text, words):
     with pytest.raises(RecipeError) as caught:
         recipe(tmp_path, text)
     assert words in str(caught.value)
 
 
-def test_all_of_them_at_once(tmp_path):
+def test_all_keys_without_effect_are_listed(tmp_path):
     with pytest.raises(RecipeError) as caught:
         recipe(tmp_path, "loss: {name: ce, tau: 1, gamma: 1}\nhead: {kind: cosine}")
     assert [fault.key for fault in caught.value.faults] == ["loss.tau", "loss.gamma"]

@@ -13,7 +13,7 @@ def clock(monkeypatch):
     return now
 
 
-def test_a_joint_pass_is_shared_by_rows(clock):
+def test_time_of_a_joint_step_is_shared_by_rows(clock):
     timer = StepTimer()
     with timer(inner=1):
         clock[0] += 2
@@ -25,7 +25,7 @@ def test_a_joint_pass_is_shared_by_rows(clock):
     assert timer.seconds("inner") == 0.0
 
 
-def test_unfinished_work_of_a_gpu_is_not_awaited(monkeypatch):
+def test_timer_does_not_wait_for_the_gpu(monkeypatch):
     class Event:
         done, at = False, 0.0
 

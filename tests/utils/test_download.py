@@ -31,7 +31,7 @@ def test_file_is_complete_and_the_only_one(server: Server, tmp_path: Path) -> No
 def test_existing_file_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(BODY)
     download(server.url, tmp_path / "x", SHA)
-    assert server.asked == []
+    assert server.requested_ranges == []
 
 
 def test_existing_other_file_is_refused_and_kept(server: Server, tmp_path: Path) -> None:
@@ -45,13 +45,15 @@ def test_existing_other_file_is_refused_and_kept(server: Server, tmp_path: Path)
 def test_interrupted_transfer_is_resumed(server: Server, tmp_path: Path, ranges: bool) -> None:
     server.ranges, server.breaks = ranges, [1_000_000, 2_000_000]
     assert download(server.url, tmp_path / "x", SHA, pause=0).read_bytes() == BODY
-    assert server.asked[:2] == [None, "bytes=983040-"] and len(server.asked) == 3  # whole blocks are kept
+    assert (
+        server.requested_ranges[:2] == [None, "bytes=983040-"] and len(server.requested_ranges) == 3
+    )  # whole blocks are kept
 
 
 def test_later_call_resumes(server: Server, tmp_path: Path) -> None:
     (tmp_path / "x.part").write_bytes(BODY[:5])
     assert download(server.url, tmp_path / "x", SHA).read_bytes() == BODY
-    assert server.asked == ["bytes=5-"]
+    assert server.requested_ranges == ["bytes=5-"]
 
 
 def test_complete_part_file_is_used(server: Server, tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_wrong_range_restarts_the_transfer(server: Server, tmp_path: Path) -> No
     (tmp_path / "x.part").write_bytes(BODY[:5])
     server.shift = 1
     assert download(server.url, tmp_path / "x", SHA, pause=0).read_bytes() == BODY
-    assert server.asked == ["bytes=5-", None]
+    assert server.requested_ranges == ["bytes=5-", None]
 
 
 def test_busy_server_is_retried(server: Server, tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ def test_missing_file_fails_without_retry(server: Server, tmp_path: Path) -> Non
     server.statuses = [404]
     with pytest.raises(DataError, match="404") as caught:
         download(server.url, tmp_path / "x", SHA)
-    assert len(server.asked) == 1
+    assert len(server.requested_ranges) == 1
     assert server.url in caught.value.hint and str(tmp_path / "x") in caught.value.hint and SHA in caught.value.hint
 
 

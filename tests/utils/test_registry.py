@@ -34,14 +34,14 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry[t
         sys.modules.pop(module, None)
 
 
-def test_own_and_foreign_components_are_found(toys: Registry[type[Named]]) -> None:
+def test_builtin_and_entry_point_components_are_found(toys: Registry[type[Named]]) -> None:
     assert toys.names() == ("ball", "kite", "wrong")
     assert "kite" in toys and "elsewhere" not in sys.modules
     assert (toys["ball"].__name__, toys["kite"].__name__) == ("Ball", "Kite")
     assert list(toys) == ["ball", "kite", "wrong"]
 
 
-def test_an_unknown_name_lists_the_known(toys: Registry[type[Named]]) -> None:
+def test_unknown_name_lists_all_names(toys: Registry[type[Named]]) -> None:
     with pytest.raises(UnknownComponentError) as fault:
         toys["drum"]
     assert str(fault.value) == "unknown toy 'drum'; known: ball, kite, wrong"
@@ -52,7 +52,7 @@ def test_an_entry_point_must_load_a_class_of_its_name(toys: Registry[type[Named]
         toys["wrong"]
 
 
-def test_a_name_is_taken_once(toys: Registry[type[Named]]) -> None:
+def test_duplicate_name_is_an_error(toys: Registry[type[Named]]) -> None:
     class Ball:
         name: ClassVar[str] = "ball"
 

@@ -17,7 +17,7 @@ def printed(monkeypatch):
     return text
 
 
-def test_error_shows_what_where_and_the_way_out(printed):
+def test_error_shows_message_location_and_hint(printed):
     console.show_error(RsftError("it broke [here]", "a.tif", "fix it"))
     assert printed.getvalue().splitlines() == ["error: it broke [here]", "where: a.tif", "hint:  fix it"]
 
@@ -28,7 +28,7 @@ def test_recipe_error_shows_every_fault(printed):
     assert "did you mean peft.rank?" in printed.getvalue()
 
 
-def test_metrics_table_leaves_out_groups_that_do_not_exist(printed):
+def test_metrics_table_omits_empty_groups(printed):
     import numpy as np
 
     labels = np.array([0, 0, 1, 1])
@@ -46,12 +46,12 @@ def test_metrics_table_leaves_out_groups_that_do_not_exist(printed):
     )
     printed.write("")
     console.console.print(console.metrics_table(evaluation))
-    shown = printed.getvalue()
-    assert "medium" not in shown
-    assert "100.0 ±0" in shown and "75.0" in shown
+    text = printed.getvalue()
+    assert "medium" not in text
+    assert "100.0 ±0" in text and "75.0" in text
 
 
-def test_progress_is_silent_where_nobody_looks(printed):
+def test_progress_is_silent_without_a_terminal(printed):
     with console.progress() as report:
         report(1, 2, "reading")
     assert printed.getvalue().strip() == ""

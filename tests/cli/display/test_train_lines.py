@@ -10,23 +10,23 @@ from rsft.cli.display.train_lines import JsonLines, LogLines, describe_speed
 from rsft.peft import Site
 from rsft.recipe.load import load_recipe
 from rsft.training.runs.writer import Run
-from tests.helpers.event_lines import FACTS, ROW, STEP
+from tests.helpers.event_lines import ROW, RUN_METADATA, STEP
 
 
 @pytest.fixture
 def log(recipe_file):
     def lines(*overrides):
-        told = LogLines(load_recipe(recipe_file, overrides), Console(file=io.StringIO(), width=60), every=5)
-        told.on_start(None, FACTS)
+        display = LogLines(load_recipe(recipe_file, overrides), Console(file=io.StringIO(), width=60), every=5)
+        display.on_start(None, RUN_METADATA)
         for done in range(1, 6):
-            told.on_step(replace(STEP, step=done, done=done))
-        told.on_epoch_end(ROW, {})
-        return told.console.file.getvalue().splitlines()
+            display.on_step(replace(STEP, step=done, done=done))
+        display.on_epoch_end(ROW, {})
+        return display.console.file.getvalue().splitlines()
 
     return lines
 
 
-def test_a_line_each_few_steps_and_one_an_epoch(log):
+def test_one_line_per_few_steps_and_per_epoch(log):
     header, step, epoch = log()
     assert header == (
         "bars  vit_tiny_patch8_64.simship  LoRA with a modulator (MetaPEFT)  1,000 of 2,000 parameters trained  "
@@ -39,22 +39,22 @@ def test_a_line_each_few_steps_and_one_an_epoch(log):
     assert epoch == "epoch 1  loss 1.500  val loss 1.250  head 50.0  tail 25.0  macro 40.0  overall 45.0  30 images/s"
 
 
-def test_the_method_is_named(log):
+def test_method_is_named(log):
     assert "  AdaptFormer  1,000 of" in log("peft.method=adaptformer", "meta=null")[0]
 
 
-def test_pace_of_plain_peft_on_a_gpu():
-    told = describe_speed(replace(STEP, outer_s=0.0, gpu_mb=1500.0, left_s=86400.0))
-    assert told == "30 images/s  210 ms/step (10 data + 200 inner)  0.8 GB + 1.5 GB of the GPU  1 day, 0:00:00 left"
+def test_speed_of_plain_peft_on_a_gpu():
+    text = describe_speed(replace(STEP, outer_s=0.0, gpu_mb=1500.0, left_s=86400.0))
+    assert text == "30 images/s  210 ms/step (10 data + 200 inner)  0.8 GB + 1.5 GB of the GPU  1 day, 0:00:00 left"
 
 
-def test_json_has_null_where_there_is_no_number(capsys, tmp_path):
-    told = JsonLines(every=5)
-    told.on_start(Run(tmp_path), FACTS)
-    told.on_step(replace(STEP, done=4))
-    told.on_step(STEP)
-    told.on_epoch_end(ROW | {"val_loss": math.inf}, {Site(3, "q"): 1.25})
+def test_json_has_null_for_nan_and_infinity(capsys, tmp_path):
+    display = JsonLines(every=5)
+    display.on_start(Run(tmp_path), RUN_METADATA)
+    display.on_step(replace(STEP, done=4))
+    display.on_step(STEP)
+    display.on_epoch_end(ROW | {"val_loss": math.inf}, {Site(3, "q"): 1.25})
     started, step, epoch = map(json.loads, capsys.readouterr().out.splitlines())
-    assert started == {"event": "started", "run": str(tmp_path), **FACTS}
+    assert started == {"event": "started", "run": str(tmp_path), **RUN_METADATA}
     assert step["event"] == "step" and step["inner_s"] == 0.2 and step["gpu_mb"] is None
     assert epoch["val_loss"] is None and epoch["val_macro"] == 0.4 and epoch["modulator"] == {"blocks.3.q": 1.25}

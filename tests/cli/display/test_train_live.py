@@ -7,22 +7,22 @@ from rsft.cli.display.train_lines import Display, JsonLines, LogLines
 from rsft.cli.display.train_live import LiveDisplay, choose_display
 from rsft.peft import Site
 from rsft.recipe.load import load_recipe
-from tests.helpers.event_lines import FACTS, ROW, STEP
+from tests.helpers.event_lines import ROW, RUN_METADATA, STEP
 
 
-def console(**how):
-    return Console(file=io.StringIO(), width=120, **how)
+def console(**options):
+    return Console(file=io.StringIO(), width=120, **options)
 
 
 def test_terminal_shows_bar_table_and_modulator(recipe_file):
-    shown = LiveDisplay(load_recipe(recipe_file), console(force_terminal=True))
+    display = LiveDisplay(load_recipe(recipe_file), console(force_terminal=True))
     scales = {Site(block, "q"): 0.5 + block / 10 for block in range(8)}
-    with shown:
-        shown.on_start(None, FACTS)
-        shown.on_step(STEP)
-        shown.on_epoch_end(ROW, scales)
-        shown.live.refresh()
-    text = shown.live.console.file.getvalue()
+    with display:
+        display.on_start(None, RUN_METADATA)
+        display.on_step(STEP)
+        display.on_epoch_end(ROW, scales)
+        display.live.refresh()
+    text = display.live.console.file.getvalue()
     assert "LoRA with a modulator" in text
     assert "30 images/s  260 ms/step (10 data + 200 inner + 50 outer)  0.8 GB  0:01:15 left" in text
     assert "largest 7.q 1.20, 6.q 1.10, 5.q 1.00" in text
@@ -30,7 +30,7 @@ def test_terminal_shows_bar_table_and_modulator(recipe_file):
 
 
 @pytest.mark.parametrize(
-    ("how", "flags", "kind"),
+    ("options", "flags", "kind"),
     [
         ({"force_terminal": True}, {}, LiveDisplay),
         ({"force_terminal": False}, {}, LogLines),
@@ -39,12 +39,12 @@ def test_terminal_shows_bar_table_and_modulator(recipe_file):
         ({"force_terminal": True}, {"as_json": True}, JsonLines),
     ],
 )
-def test_who_shows_a_run(recipe_file, how, flags, kind):
+def test_display_depends_on_terminal_and_flags(recipe_file, options, flags, kind):
     flags = {"quiet": False, "as_json": False} | flags
-    assert type(choose_display(load_recipe(recipe_file), console(**how), every=50, **flags)) is kind
+    assert type(choose_display(load_recipe(recipe_file), console(**options), every=50, **flags)) is kind
 
 
-def test_of_several_processes_one_speaks(recipe_file, monkeypatch):
+def test_only_rank_zero_has_a_display(recipe_file, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    shown = choose_display(load_recipe(recipe_file), console(), quiet=False, as_json=True, every=50)
-    assert type(shown) is Display
+    display = choose_display(load_recipe(recipe_file), console(), quiet=False, as_json=True, every=50)
+    assert type(display) is Display

@@ -65,16 +65,16 @@ def test_missing_or_empty_list_is_named(tmp_path: Path) -> None:
 
 
 def test_existing_lists_are_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    downloads = []
     monkeypatch.setattr(
-        fusrs, "download", lambda url, target, checksum, progress: asked.append((url, target, checksum))
+        fusrs, "download", lambda url, target, checksum, progress: downloads.append((url, target, checksum))
     )
     download_fusrs_lists(tmp_path, 5)
-    assert [(url.rsplit("/", 1)[1], target.parent) for url, target, _ in asked] == [
+    assert [(url.rsplit("/", 1)[1], target.parent) for url, target, _ in downloads] == [
         ("v17_train.txt", tmp_path),
         ("v17_test.txt", tmp_path),
     ]
-    assert all(checksum == LIST_CHECKSUMS[target.name] for _, target, checksum in asked)
+    assert all(checksum == LIST_CHECKSUMS[target.name] for _, target, checksum in downloads)
 
 
 def test_every_category_is_mapped_or_unknown() -> None:

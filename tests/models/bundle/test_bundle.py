@@ -1,3 +1,5 @@
+"""Save, load and find bundles; refuse altered ones."""
+
 import hashlib
 import json
 import shutil
@@ -33,13 +35,13 @@ def test_round_trip(copy, tmp_path):
         np.testing.assert_array_equal(again.calibrator.tensors()[key], value)
 
 
-def test_a_bundle_without_confidence(copy, tmp_path):
+def test_bundle_without_calibrator(copy, tmp_path):
     replace(Bundle.load(copy), calibrator=None).save(tmp_path / "plain")
     assert Bundle.load(tmp_path / "plain").calibrator is None
     assert not (tmp_path / "plain" / "confidence.safetensors").exists()
 
 
-def test_what_it_says(copy):
+def test_contents_of_a_bundle(copy):
     bundle = Bundle.load(copy)
     assert bundle.classes == ("flat", "slanted", "steep")
     assert bundle.train_counts == (24, 4, 12)
@@ -49,7 +51,7 @@ def test_what_it_says(copy):
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "recipe.yaml", "confidence.safetensors"])
-def test_an_altered_file(copy, name):
+def test_altered_file(copy, name):
     data = bytearray((copy / name).read_bytes())
     data[-1] ^= 1
     (copy / name).write_bytes(data)
@@ -57,20 +59,20 @@ def test_an_altered_file(copy, name):
         Bundle.load(copy)
 
 
-def test_a_missing_file(copy):
+def test_missing_file(copy):
     (copy / "weights.safetensors").unlink()
     with pytest.raises(WeightsError, match="missing"):
         Bundle.load(copy)
 
 
-def test_a_file_that_is_cut_short(copy):
+def test_truncated_file(copy):
     data = (copy / "weights.safetensors").read_bytes()
     (copy / "weights.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(WeightsError, match=r"weights\.safetensors is missing or altered"):
         Bundle.load(copy)
 
 
-def test_names_that_are_swapped(copy):
+def test_swapped_file_names(copy):
     (copy / "weights.safetensors").rename(copy / "x")
     (copy / "confidence.safetensors").rename(copy / "weights.safetensors")
     (copy / "x").rename(copy / "confidence.safetensors")
@@ -78,7 +80,7 @@ def test_names_that_are_swapped(copy):
         Bundle.load(copy)
 
 
-def test_a_file_that_is_not_its_own(copy):
+def test_file_that_does_not_belong_to_the_bundle(copy):
     (copy / ".DS_Store").touch()
     Bundle.load(copy)
     (copy / "weights.pkl").touch()
@@ -87,7 +89,7 @@ def test_a_file_that_is_not_its_own(copy):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 2}'])
-def test_a_damaged_index(copy, text):
+def test_damaged_index(copy, text):
     (copy / "bundle.json").write_text(text)
     with pytest.raises(WeightsError, match="damaged"):
         Bundle.load(copy)
@@ -99,7 +101,7 @@ def edit(copy, **changes):
     return index | changes
 
 
-def test_another_format(copy):
+def test_unknown_format(copy):
     edit(copy, format=99)
     with pytest.raises(WeightsError, match=r"format 99; this version of rsft reads 1 and 2 .* use rsft"):
         Bundle.load(copy)
@@ -108,7 +110,7 @@ def test_another_format(copy):
 @pytest.mark.parametrize(
     "changes", [{"classes": ["steep", "slanted", "flat"]}, {"metrics": {}}, {"more": 1}, {"sha256": "0" * 64}]
 )
-def test_an_edited_index(copy, changes):
+def test_edited_index(copy, changes):
     edit(copy, **changes)
     with pytest.raises(WeightsError, match=r"bundle\.json was edited"):
         Bundle.load(copy)
@@ -125,14 +127,14 @@ def test_an_edited_index(copy, changes):
         ({"contract": {"planes": []}}, r"contract\.units: Field required"),
     ],
 )
-def test_an_index_that_makes_no_sense_though_its_hash_is_right(copy, changes, message):
+def test_invalid_index_with_a_valid_hash(copy, changes, message):
     index = edit(copy, **changes)
     edit(copy, **changes, sha256=index_digest(index))
     with pytest.raises(WeightsError, match=message):
         Bundle.load(copy)
 
 
-def test_tensors_that_are_none_though_their_hash_is_right(copy):
+def test_invalid_tensors_with_a_valid_hash(copy):
     for name, message in (("confidence.safetensors", "temperature|scores"), ("weights.safetensors", "header")):
         files = json.loads((copy / "bundle.json").read_text())["files"]
         content = save_arrays({"x": np.zeros(2)}) if name.startswith("c") else b"no tensors"
@@ -144,7 +146,7 @@ def test_tensors_that_are_none_though_their_hash_is_right(copy):
 
 
 def first_format(copy):
-    """As format 1 was written: without a hash of the index, and without metrics."""
+    """Rewrite the index in format 1: without a hash of the index, and without metrics."""
     index = json.loads((copy / "bundle.json").read_text())
     del index["sha256"]
     text = json.dumps(index | {"format": 1, "metrics": {}}, indent=1)
@@ -153,12 +155,12 @@ def first_format(copy):
 
 
 def test_format_1_is_read(copy):
-    now, text = Bundle.load(copy), first_format(copy)
-    before = Bundle.load(copy)
-    assert before.sha256 == hashlib.sha256(text.encode()).hexdigest() != now.sha256
-    assert (before.classes, before.contract, before.recipe, before.metrics) == (*contents(now), {})
-    assert all(torch.equal(before.tensors[key], tensor) for key, tensor in now.tensors.items())
-    before.save(copy)
+    current, text = Bundle.load(copy), first_format(copy)
+    old = Bundle.load(copy)
+    assert old.sha256 == hashlib.sha256(text.encode()).hexdigest() != current.sha256
+    assert (old.classes, old.contract, old.recipe, old.metrics) == (*contents(current), {})
+    assert all(torch.equal(old.tensors[key], tensor) for key, tensor in current.tensors.items())
+    old.save(copy)
     assert json.loads((copy / "bundle.json").read_text())["format"] == 2
 
 
@@ -166,8 +168,8 @@ def contents(bundle):
     return bundle.classes, bundle.contract, bundle.recipe
 
 
-def test_the_first_bundles_are_refused_with_the_way_out(copy):
-    """Their contract had one pair of limits a unit, and named no planes."""
+def test_bundles_before_format_1_are_refused_with_a_hint(copy):
+    """The first contracts had one pair of limits per unit and no planes."""
     index = json.loads(first_format(copy))
     contract = {"units": {"uint8": [0, 255]}, "bands": ["gray"], "crop": None, "size": 32}
     edit(copy, contract=contract | {"mean": [0.5] * 3, "std": [0.25] * 3}, files=index["files"])
@@ -175,7 +177,7 @@ def test_the_first_bundles_are_refused_with_the_way_out(copy):
         Bundle.load(copy)
 
 
-def test_the_hash_is_that_of_the_contents(copy, tmp_path):
+def test_hash_depends_on_the_contents(copy, tmp_path):
     bundle = Bundle.load(copy)
     index = json.loads((copy / "bundle.json").read_text())
     assert bundle.sha256 == index["sha256"] == index_digest(index)
@@ -183,7 +185,7 @@ def test_the_hash_is_that_of_the_contents(copy, tmp_path):
     assert other.save(tmp_path / "other") != bundle.sha256
 
 
-def test_what_it_knows_of_its_accuracy(copy, run):
+def test_stored_metrics(copy, run):
     metrics = Bundle.load(copy).metrics
     assert (metrics["split"], metrics["chips"]) == ("val", 18)
     rows = pd.read_csv(run / "metrics.csv")
@@ -199,8 +201,8 @@ print(table[["p_flat", "p_slanted", "p_steep"]].round(5).to_json(orient="values"
 
 
 @pytest.mark.slow
-def test_a_fresh_process_without_the_training_data(copy, root, tmp_path):
-    """The data root that the recipe names is gone."""
+def test_prediction_in_another_process_without_the_training_data(copy, root, tmp_path):
+    """The chip store of the recipe does not exist."""
     chips = shutil.copytree(root / "chips/val", tmp_path / "chips")
     index = json.loads((copy / "bundle.json").read_text())
     recipe = (copy / "recipe.yaml").read_text().replace(str(root), str(tmp_path / "gone"))
@@ -209,18 +211,18 @@ def test_a_fresh_process_without_the_training_data(copy, root, tmp_path):
     edit(copy, sha256=index_digest(index))
     local = rsft.load_bundle(copy, device="cpu").predict(chips)
     assert Bundle.load(copy).recipe.data.root == str(tmp_path / "gone") and len(local) == 18
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", FRESH, copy, chips], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    remote = json.loads(done.stdout)
+    remote = json.loads(process.stdout)
     assert np.array(remote) == pytest.approx(local[["p_flat", "p_slanted", "p_steep"]].to_numpy(), abs=1e-5)
 
 
-def test_found_from_the_run_and_from_the_recipe(run):
+def test_bundle_is_found_by_run_and_recipe_folder(run):
     assert find_bundle(run) == find_bundle(run.parent) == find_bundle(run / "bundle") == run / "bundle"
 
 
-def test_the_newest_finished_run_counts(copy, tmp_path):
+def test_newest_finished_run_is_used(copy, tmp_path):
     for number in ("9", "10"):
         shutil.copytree(copy, tmp_path / "runs" / number / "bundle")
     (tmp_path / "runs" / "11").mkdir()
@@ -233,6 +235,6 @@ def test_no_bundle(tmp_path):
             Bundle.load(path)
 
 
-def test_everybody_may_read_it(copy, tmp_path):
+def test_files_have_equal_permissions(copy, tmp_path):
     Bundle.load(copy).save(tmp_path / "again")
     assert len({path.stat().st_mode for path in (tmp_path / "again").iterdir()}) == 1

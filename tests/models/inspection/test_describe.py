@@ -1,3 +1,5 @@
+"""Describe bundles and contracts."""
+
 import json
 
 import pytest
@@ -12,7 +14,7 @@ from rsft.models.inspection.meta_model import build_meta_model
 from tests.helpers.scenes import toy_contract
 
 
-def test_what_is_told(run):
+def test_description_of_a_bundle(run):
     description, bundle = describe_bundle(run), Bundle.load(run)
     assert json.loads(json.dumps(description)) is not None
     assert description["classes"] == [
@@ -36,7 +38,7 @@ def test_what_is_told(run):
     assert description["confidence"]["chips"] == 18 and description["metrics"] == bundle.metrics
 
 
-def test_scales_are_those_that_act(run):
+def test_scales_are_those_of_the_modulator(run):
     bundle = Bundle.load(run)
     modulator = load_unmerged_classifier(bundle, "cpu").adapted.modulator
     scales = describe_bundle(run)["scales"]
@@ -45,22 +47,22 @@ def test_scales_are_those_that_act(run):
     }
 
 
-def test_scales_of_an_average_and_of_a_pruned_site(run):
-    blueprint = build_meta_model(Bundle.load(run))
-    count = len(blueprint.sites)
+def test_scales_of_an_ensemble_are_means_and_pruned_sites_are_zero(run):
+    meta_model = build_meta_model(Bundle.load(run))
+    count = len(meta_model.sites)
     runs = [{"gamma": torch.full((count,), 1.0)}, {"gamma": torch.full((count,), float("-inf"))}]
-    (value,) = {value for row in mean_scales(runs, blueprint).values() for value in row.values()}
+    (value,) = {value for row in mean_scales(runs, meta_model).values() for value in row.values()}
     assert value == pytest.approx(float(softplus(torch.tensor(1.0))) / 2, abs=1e-6)
 
 
-def test_a_chip_of_two_bands():
+def test_contract_with_two_bands():
     stretches = (Stretch(low=-25, high=0), Stretch(low=-30, high=-5), CHIP_MAX)
-    words = describe_contract(
+    description = describe_contract(
         toy_contract(
             units={"db": stretches}, bands=("VV", "VH"), planes=("VV", "VH", "VV-VH"), crop=64, spacing_m=10.0, size=96
         )
     )
-    assert words == {
+    assert description == {
         "bands": "VV, VH",
         "unit": "db",
         "inputs": "VV, VH, VV-VH",

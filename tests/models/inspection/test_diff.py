@@ -1,3 +1,5 @@
+"""Compare two bundles."""
+
 import json
 from dataclasses import replace
 
@@ -8,7 +10,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.inspection.diff import diff_bundles, tensor_kind
 
 
-def test_a_bundle_and_itself(run):
+def test_equal_bundles_have_no_differences(run):
     diff = diff_bundles(run, run)
     same = {"max": 0.0, "relative": 0.0, "first": 0, "second": 0}
     assert diff.pop("tensors") == {
@@ -20,9 +22,9 @@ def test_a_bundle_and_itself(run):
     assert not any(diff.values()) and list(diff) == ["recipe", "classes", "order", "chip", "backbone", "metrics"]
 
 
-def test_what_was_changed(run, tmp_path):
-    one = Bundle.load(run)
-    tensors = {key: tensor.clone() for key, tensor in one.tensors.items()}
+def test_all_differences(run, tmp_path):
+    bundle = Bundle.load(run)
+    tensors = {key: tensor.clone() for key, tensor in bundle.tensors.items()}
     norm = (
         sum(float(tensor.double().square().sum()) for key, tensor in tensors.items() if tensor_kind(key) == "adapter")
         ** 0.5
@@ -31,15 +33,15 @@ def test_what_was_changed(run, tmp_path):
     del tensors["gamma"]
     tensors["head.bias"] = torch.zeros(3)
     replace(
-        one,
-        recipe=one.recipe.model_copy(update={"meta": None, "seed": 7}),
+        bundle,
+        recipe=bundle.recipe.model_copy(update={"meta": None, "seed": 7}),
         classes=("steep", "flat", "ferry"),
         groups={},
         train_counts=(12, 25, 4),
-        contract=one.contract.model_copy(update={"crop": 20}),
+        contract=bundle.contract.model_copy(update={"crop": 20}),
         backbone_sha256="0" * 64,
         tensors=tensors,
-        metrics=one.metrics | {"macro": {"value": 0.25, "low": 0.0, "high": 0.5}},
+        metrics=bundle.metrics | {"macro": {"value": 0.25, "low": 0.0, "high": 0.5}},
     ).save(tmp_path / "other")
     diff = diff_bundles(run, tmp_path / "other")
     assert json.loads(json.dumps(diff)) == diff
@@ -47,8 +49,8 @@ def test_what_was_changed(run, tmp_path):
     assert diff["classes"] == {"flat": [24, 25], "slanted": [4, None], "ferry": [None, 4]}
     assert diff["order"] == [["flat", "slanted", "steep"], ["steep", "flat", "ferry"]]
     assert list(diff["chip"]) == ["size"] and diff["chip"]["size"][1].startswith("the central 20 x 20 pixels")
-    assert diff["backbone"] == {"vit_tiny_patch8_64.simship": [one.backbone_sha256, "0" * 64]}
-    assert diff["metrics"] == {"macro": [one.metrics["macro"]["value"], 0.25]}
+    assert diff["backbone"] == {"vit_tiny_patch8_64.simship": [bundle.backbone_sha256, "0" * 64]}
+    assert diff["metrics"] == {"macro": [bundle.metrics["macro"]["value"], 0.25]}
     assert diff["tensors"]["adapter"] == {
         **{"both": 72, "first": 0, "second": 0},
         **{"max": pytest.approx(3, abs=1e-5), "relative": pytest.approx(3 / norm, rel=1e-5)},
@@ -57,15 +59,15 @@ def test_what_was_changed(run, tmp_path):
     assert diff["tensors"]["head"]["second"] == 1
 
 
-def test_a_site_that_is_off_in_both_is_no_difference(run, tmp_path):
-    one = Bundle.load(run)
-    gamma = one.tensors["gamma"].clone()
+def test_site_pruned_in_both_is_no_difference(run, tmp_path):
+    bundle = Bundle.load(run)
+    gamma = bundle.tensors["gamma"].clone()
     gamma[0] = float("-inf")
     for name, shift in (("a", 0.0), ("b", 0.5)):
-        replace(one, tensors=one.tensors | {"gamma": gamma + shift}).save(tmp_path / name)
+        replace(bundle, tensors=bundle.tensors | {"gamma": gamma + shift}).save(tmp_path / name)
     assert diff_bundles(tmp_path / "a", tmp_path / "b")["tensors"]["gamma"]["max"] == pytest.approx(0.5)
 
 
-def test_kinds_of_an_average():
+def test_tensor_kinds_of_an_ensemble():
     names = ("runs.0.blocks.0.q.a", "runs.1.gamma", "runs.1.head.weight", "head.bias", "shared.q.a")
     assert [tensor_kind(name) for name in names] == ["adapter", "gamma", "head", "head", "adapter"]

@@ -1,3 +1,5 @@
+"""Verify bundles."""
+
 from dataclasses import replace
 
 import pytest
@@ -9,18 +11,18 @@ from rsft.models.inspection.verify import verify_bundle
 
 
 def save_changed(copy, **changes):
-    """The bundle with other contents, and every hash right."""
+    """Save the bundle with changed contents and valid hashes, and verify it."""
     replace(Bundle.load(copy), **changes).save(copy)
     return verify_bundle(copy)
 
 
-def test_a_sound_one(run):
-    verdict = verify_bundle(run)
-    assert not verdict.faults and verdict.sha256 == Bundle.load(run).sha256
-    assert [words.split(" ")[0] for words in verdict.sound] == ["format", "3", "74", "backbone"]
+def test_intact_bundle(run):
+    report = verify_bundle(run)
+    assert not report.faults and report.sha256 == Bundle.load(run).sha256
+    assert [words.split(" ")[0] for words in report.sound] == ["format", "3", "74", "backbone"]
 
 
-def test_by_the_hash_that_a_prediction_recorded(run):
+def test_expected_hash(run):
     digest = Bundle.load(run).sha256
     for expected_hash in (digest, digest[:12].upper()):
         assert not verify_bundle(run, expected_hash).faults
@@ -28,7 +30,7 @@ def test_by_the_hash_that_a_prediction_recorded(run):
     assert len(verify_bundle(run, "").faults) == 1
 
 
-def test_every_file_at_once(copy):
+def test_all_faulty_files_are_reported(copy):
     (copy / "recipe.yaml").unlink()
     (copy / "weights.safetensors").write_bytes(b"")
     (copy / "notes.txt").touch()
@@ -39,11 +41,11 @@ def test_every_file_at_once(copy):
     ]
 
 
-def test_an_edited_index(copy):
+def test_edited_index(copy):
     text = (copy / "bundle.json").read_text()
     (copy / "bundle.json").write_text(text.replace('"steep"', '"steeper"'))
-    verdict = verify_bundle(copy)
-    assert verdict.sha256 == "" and verdict.faults[0].startswith("bundle.json was edited")
+    report = verify_bundle(copy)
+    assert report.sha256 == "" and report.faults[0].startswith("bundle.json was edited")
 
 
 @pytest.mark.parametrize(
@@ -57,13 +59,13 @@ def test_an_edited_index(copy):
         (lambda t: t["gamma"].fill_(float("inf")), "gamma contains values that are not finite"),
     ],
 )
-def test_tensors_that_are_not_those_of_the_recipe(copy, change, fault):
+def test_tensors_that_contradict_the_recipe(copy, change, fault):
     tensors = {key: tensor.clone() for key, tensor in Bundle.load(copy).tensors.items()}
     change(tensors)
     assert save_changed(copy, tensors=tensors).faults == [fault]
 
 
-def test_a_site_that_was_pruned_needs_no_tensors(copy):
+def test_pruned_site_needs_no_tensors(copy):
     tensors = {key: tensor.clone() for key, tensor in Bundle.load(copy).tensors.items()}
     tensors["gamma"][0] = float("-inf")
     assert not save_changed(copy, tensors=tensors).faults
@@ -74,7 +76,7 @@ def test_a_site_that_was_pruned_needs_no_tensors(copy):
     assert save_changed(copy, tensors=tensors).faults == ["blocks.0.k.a is missing"]
 
 
-def test_an_average_of_which_one_run_is_damaged(copy):
+def test_damaged_member_of_an_ensemble(copy):
     bundle = Bundle.load(copy)
     both = {f"runs.{number}.{key}": tensor.clone() for number in (0, 1) for key, tensor in bundle.tensors.items()}
     assert not save_changed(copy, tensors=both).faults
@@ -82,12 +84,12 @@ def test_an_average_of_which_one_run_is_damaged(copy):
     assert save_changed(copy, tensors=both).faults == ["run 2: gamma contains values that are not finite"]
 
 
-def test_another_backbone(copy):
+def test_other_backbone(copy):
     (fault,) = save_changed(copy, backbone_sha256="0" * 64).faults
     assert fault.startswith("backbone vit_tiny_patch8_64.simship has the hash ") and "0000 in training" in fault
 
 
-def test_a_backbone_whose_weights_are_not_here(copy, monkeypatch, tmp_path):
+def test_missing_backbone_weights(copy, monkeypatch, tmp_path):
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "empty"))
     bundle = Bundle.load(copy)
     peft = bundle.recipe.peft.model_copy(update={"blocks": "last:1"})

@@ -22,7 +22,7 @@ def fitted(rng, counts, **kinds):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_the_temperature_is_found(temperature):
+def test_temperature_is_recovered(temperature):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 4000)
     logits, _ = simulated(rng, labels, temperature=temperature)
@@ -30,20 +30,20 @@ def test_the_temperature_is_found(temperature):
 
 
 @pytest.mark.parametrize("count", [3, 30, 300])
-def test_chips_that_are_all_right_make_no_certainty(count):
+def test_all_correct_chips_do_not_give_certainty(count):
     labels = np.arange(count) % 3
     logits = 10 * np.eye(3)[labels]
     sure = np.exp(log_softmax(logits, fit_temperature(logits, labels)))[0, 0]
     assert sure == pytest.approx((count + 1) / (count + 2), abs=1e-3)
 
 
-def test_logits_that_are_all_wrong_have_a_temperature():
+def test_all_wrong_logits_have_a_temperature():
     assert fit_temperature(10 * np.eye(3), np.array([1, 2, 0])) == pytest.approx(20, rel=0.01)
     assert np.isfinite(log_softmax(np.array([[1e4, -1e4]]), 0.05)).all()
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
-def test_every_class_is_covered_as_asked(coverage):
+def test_every_class_has_the_target_coverage(coverage):
     """Coverage on new chips is beta-binomial, given n calibration chips (Vovk 2012): 99.9 % of it must hold ours."""
     rng = np.random.default_rng(1)
     counts, new = [400, 200, 60, 25], 3000
@@ -57,7 +57,7 @@ def test_every_class_is_covered_as_asked(coverage):
         assert low <= covered <= high
 
 
-def test_coverage_over_many_fits_is_what_was_asked():
+def test_mean_coverage_of_many_fits_is_the_target():
     rng = np.random.default_rng(2)
     counts, target = [40, 19, 9], 0.9
     covered = np.zeros(3)
@@ -70,7 +70,7 @@ def test_coverage_over_many_fits_is_what_was_asked():
     assert covered / 300 == pytest.approx(ranks / (np.array(counts) + 1), abs=0.02)  # never below what was target
 
 
-def test_a_class_with_too_few_chips_is_in_every_set_and_named():
+def test_class_with_too_few_chips_is_in_every_set_and_named():
     rng = np.random.default_rng(3)
     calibrator = fitted(rng, [50, 50, 8, 0])
     judged = calibrator.apply(*simulated(rng, np.zeros(200, int)), coverage=0.9)
@@ -82,7 +82,7 @@ def test_a_class_with_too_few_chips_is_in_every_set_and_named():
 
 
 @pytest.mark.parametrize(("coverage", "needed"), [(0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19), (0.99, 99)])
-def test_chips_that_a_coverage_needs(coverage, needed):
+def test_number_of_chips_for_a_coverage(coverage, needed):
     assert min_calibration_chips(coverage) == needed
     scores = np.arange(float(needed))
     assert class_thresholds(scores, np.zeros(needed, int), 1, coverage) == [needed - 1]
@@ -99,7 +99,7 @@ def test_no_set_is_empty_and_probabilities_keep_the_predicted_class():
     assert judged.probabilities.sum(1) == pytest.approx(1)
 
 
-def test_what_lies_elsewhere_is_strange_and_what_does_not_is_not():
+def test_distant_features_are_out_of_distribution():
     rng = np.random.default_rng(5)
     calibrator = fitted(rng, [200] * 4)
     labels = rng.integers(0, 4, 2000)
@@ -141,7 +141,7 @@ def test_round_trip_through_a_file(tmp_path):
         ({"logits": np.full((4, 2), np.nan)}, "finite"),
     ],
 )
-def test_refuses(change, reason):
+def test_invalid_input_raises(change, reason):
     good = {"logits": np.zeros((4, 2)), "labels": np.array([0, 0, 1, 1]), "features": np.zeros((4, 2))}
     with pytest.raises(ValueError, match=reason):
         Calibrator.fit(**(good | change), train_features=np.zeros((2, 2)), train_labels=np.array([0, 1]))

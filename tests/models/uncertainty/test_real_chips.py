@@ -33,7 +33,7 @@ def features(shared):
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("coverage", [0.8, 0.9])
-def test_sets_of_a_real_classifier_cover_what_was_asked(features, coverage):
+def test_sets_of_a_real_classifier_have_the_target_coverage(features, coverage):
     train, validation, new = np.split(features, [N_TRAIN, N_TRAIN + N_VALIDATION], axis=1)
     means = train.mean(axis=1)
     directions = means / np.linalg.norm(means, axis=1, keepdims=True)

@@ -61,7 +61,7 @@ def deltas(abm, dropout=0.0) -> dict[str, list[LowRankDelta]]:
 
 
 class Plain(nn.Module):
-    """A linear layer and its deltas in ordinary torch; off the split's side, what takes no gradient is detached."""
+    """A linear layer and its deltas in plain torch; the split detaches untrained parameters."""
 
     def __init__(self, layer, added, split):
         super().__init__()
@@ -100,7 +100,7 @@ def gradients(y, inputs):
 @pytest.mark.parametrize("class_token_only", [False, True], ids=["", "class token"])
 @pytest.mark.parametrize("dropout", [0.0, 0.4], ids=["", "dropout"])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_gradients_are_those_of_finite_differences(kind, dropout, class_token_only):
+def test_gradients_match_finite_differences(kind, dropout, class_token_only):
     timm_block = block(**kind)
 
     def forward(x, *abm):
@@ -114,7 +114,7 @@ def test_gradients_are_those_of_finite_differences(kind, dropout, class_token_on
 @pytest.mark.parametrize("split", [None, 0, 2, 3])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_it_is_plain(dtype, kind, split, class_token_only):
+def test_outputs_and_gradients_match_autograd(dtype, kind, split, class_token_only):
     x, *abm = leaves(dtype)
     actual = low_rank_block(block(dtype, **kind), x, deltas(abm), split=split, class_token_only=class_token_only)
     reference = plain(block(dtype, **kind), x, deltas(abm), split)
@@ -124,7 +124,7 @@ def test_it_is_plain(dtype, kind, split, class_token_only):
     torch.testing.assert_close(gradients(actual, [x, *abm]), gradients(reference, [x, *abm]))
 
 
-def test_without_deltas_it_is_the_block():
+def test_without_deltas_it_equals_the_block():
     x, timm_block = leaves()[0], block()
     y = low_rank_block(timm_block, x, {})
     torch.testing.assert_close(y, timm_block(x))
@@ -140,7 +140,7 @@ def test_one_delta_over_all_of_qkv_is_cut_for_the_class_token():
     torch.testing.assert_close(gradients(one, [x, a, b]), gradients(all_tokens, [x, a, b]))
 
 
-def test_an_input_without_gradient_still_gives_those_of_the_deltas():
+def test_deltas_have_gradients_if_the_input_has_none():
     x, *abm = leaves()
     actual, reference = low_rank_block(block(), x.detach(), deltas(abm)), plain(block(), x.detach(), deltas(abm))
     torch.testing.assert_close(gradients(actual, abm), gradients(reference, abm))
@@ -154,7 +154,7 @@ def test_two_forward_passes_may_come_before_their_backward_passes():
         torch.testing.assert_close(gradients(actual, [x, *abm]), gradients(reference, [x, *abm]))
 
 
-def test_stochastic_depth_and_dropout_of_the_block_are_timm_s():
+def test_stochastic_depth_and_dropout_equal_those_of_timm():
     x, timm_block = leaves()[0], block(drop_path=0.5, attn_drop=0.3).train()
     torch.manual_seed(3)
     actual = low_rank_block(timm_block, x, {})
@@ -197,7 +197,7 @@ def test_a_block_stores_ten_widths():
 
 
 @pytest.mark.parametrize("class_token_only", [False, True], ids=["", "class token"])
-def test_under_bfloat16_autocast_it_is_torch_s_own_within_rounding(class_token_only):
+def test_under_bfloat16_autocast_it_equals_torch_within_rounding(class_token_only):
     x, *abm = leaves(torch.float32)
     run = partial(low_rank_block, x=x, deltas=deltas(abm), class_token_only=class_token_only)
     with torch.autocast("cpu", torch.bfloat16):

@@ -11,7 +11,7 @@ def pool():
     return CpuBufferPool(smallest=1000, slack=0)
 
 
-def test_memory_is_used_again_once_the_last_view_has_gone(pool):
+def test_buffer_is_reused_after_its_last_view_is_deleted(pool):
     first = pool.empty((40, 100), LIKE)
     address, view = first.data_ptr(), first[3:].t()
     del first
@@ -24,21 +24,21 @@ def test_memory_is_used_again_once_the_last_view_has_gone(pool):
     assert pool.allocated_bytes == 2 * 16000
 
 
-def test_it_allocates_no_more_than_was_in_use_at_once(pool):
-    most = 3 * 80 * 400
-    for rows in (30, 80, 60, 50, 20, 70):  # none fits in the place of another
+def test_allocated_memory_is_the_peak_of_use(pool):
+    peak = 3 * 80 * 400
+    for rows in (30, 80, 60, 50, 20, 70):  # no size fits into the buffer of another
         tensors = [pool.empty((rows, 100), LIKE) for _ in range(3)]
-        assert 3 * rows * 400 <= pool.allocated_bytes <= 9 / 8 * most
+        assert 3 * rows * 400 <= pool.allocated_bytes <= 9 / 8 * peak
         tensors.clear()
 
 
-def test_a_block_serves_what_is_a_little_smaller(pool):
+def test_buffer_is_reused_for_slightly_smaller_tensors(pool):
     address = pool.empty((9000,), LIKE).data_ptr()
     assert pool.empty((8000,), LIKE).data_ptr() == address
     assert pool.empty((7999,), LIKE).data_ptr() != address
 
 
-def test_release_gives_back_what_is_idle(pool):
+def test_release_frees_unused_buffers(pool):
     used, idle = pool.empty((4000,), LIKE), pool.empty((4000,), LIKE)
     del idle
     pool.release()

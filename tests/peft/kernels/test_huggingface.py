@@ -18,7 +18,7 @@ def lora(vit: VisionTransformer) -> torch.nn.Module:
     return peft.get_peft_model(vit, config).double()
 
 
-def test_outputs_and_gradients_are_hugging_face_peft_s():
+def test_outputs_and_gradients_equal_those_of_hugging_face_peft():
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=5)
     images = torch.randn(4, 3, 32, 32, dtype=torch.float64)

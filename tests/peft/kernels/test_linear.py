@@ -56,7 +56,7 @@ def gradients(y):
 )
 @pytest.mark.parametrize("bias", [None, BIAS], ids=["", "bias"])
 @pytest.mark.parametrize("dropout", [(0.0, 0.0), (0.5, 0.5), (0.3, 0.0)], ids=str)
-def test_gradients_are_those_of_finite_differences(norm, bias, dropout):
+def test_gradients_match_finite_differences(norm, bias, dropout):
     def layer(x, *parameters):
         torch.manual_seed(0)  # the same masks each time
         return low_rank_linear(x, WEIGHT, bias, deltas(*parameters, dropout=dropout), training=True, prologue=norm)
@@ -66,25 +66,25 @@ def test_gradients_are_those_of_finite_differences(norm, bias, dropout):
 
 @pytest.mark.parametrize("norm", [None, NORM], ids=["", "norm"])
 @pytest.mark.parametrize("split", [None, 0, 1, 3, 4])
-def test_it_is_plain(norm, split):
+def test_outputs_and_gradients_match_autograd(norm, split):
     actual, reference = low_rank_linear(X, WEIGHT, BIAS, deltas(), split=split, prologue=norm), plain(X, norm, split)
     torch.testing.assert_close(actual, reference)
     torch.testing.assert_close(gradients(actual), gradients(reference))
 
 
-def test_without_deltas_it_is_the_layer():
+def test_without_deltas_it_equals_the_layer():
     y = low_rank_linear(X, WEIGHT, BIAS, [])
     torch.testing.assert_close(y, F.linear(X, WEIGHT, BIAS))
     torch.testing.assert_close(torch.autograd.grad(y.sum(), X)[0], WEIGHT.sum(0).expand_as(X))
 
 
-def test_an_input_without_gradient_still_gives_those_of_the_deltas():
+def test_deltas_have_gradients_if_the_input_has_none():
     actual, reference = low_rank_linear(X.detach(), WEIGHT, BIAS, deltas()), plain(X.detach())
     leaves = LEAVES[1:]
     torch.testing.assert_close(torch.autograd.grad(actual.sum(), leaves), torch.autograd.grad(reference.sum(), leaves))
 
 
-def test_dropout_is_on_in_training_alone_and_keeps_the_mean():
+def test_dropout_acts_in_training_only_and_keeps_the_mean():
     ones = torch.ones(1, WIDTH_IN)
     term = LowRankDelta(slice(None), torch.eye(WIDTH_IN), torch.eye(WIDTH_IN), 1.0, 0.25)
     x = torch.ones(4000, WIDTH_IN)

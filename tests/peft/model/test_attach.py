@@ -24,7 +24,7 @@ from tests.helpers.peft_models import method_id, tiny_vit, with_random_adapter
 
 
 @pytest.mark.parametrize(("position", "rows"), [("q", slice(0, 24)), ("k", slice(24, 48)), ("v", slice(48, 72))])
-def test_delta_is_the_equation(vit, position, rows):
+def test_delta_equals_its_equation(vit, position, rows):
     """y = W x + b + m (x A) B at the site's rows alone, in one matrix product for q, k, v (paper, equation 1)."""
     adapted = with_random_adapter(attach(vit, LoRA(rank=2, positions=position, blocks=[0]), learn_scales=True))
     x = torch.randn(1, 5, 24)
@@ -63,8 +63,8 @@ def bottleneck(state, x, block=0):
 
 
 @pytest.mark.parametrize("method", [Adapter(dim=3, scale=0.3), AdaptFormer(dim=3, scale=0.3)], ids=method_id)
-def test_where_bottlenecks_sit(method):
-    """Adapter: of the MLP's output. AdaptFormer: of the branch's input, before its norm. Both inside LayerScale."""
+def test_positions_of_bottlenecks(method):
+    """Adapter reads the MLP's output, AdaptFormer the MLP's input before the norm; both add inside LayerScale."""
     vit = tiny_vit(init_values=0.5)
     block = vit.blocks[0]
     x = torch.randn(2, 5, 24)
@@ -75,7 +75,7 @@ def test_where_bottlenecks_sit(method):
     assert torch.allclose(block(x), middle + block.ls2(mlp + 0.3 * bottleneck(state, module_input)), atol=1e-5)
 
 
-def test_prompts_stand_behind_the_prefix_tokens():
+def test_prompts_follow_the_prefix_tokens():
     vit = tiny_vit(reg_tokens=2)
     adapted = with_random_adapter(attach(vit, VPTDeep(prompts=4, blocks=[0, 2])))
     inputs = []
@@ -136,7 +136,7 @@ def test_ranks_and_scales_by_pattern(vit):
     ],
     ids=method_id,
 )
-def test_what_cannot_be_attached_leaves_the_network_alone(images, method, message):
+def test_failed_attach_does_not_change_the_network(images, method, message):
     vit = tiny_vit()
     with pytest.raises(ValueError, match=message):
         attach(vit, method)
@@ -146,7 +146,7 @@ def test_what_cannot_be_attached_leaves_the_network_alone(images, method, messag
 
 
 @pytest.mark.parametrize("method", [LoRA(), BitFit(), VPTShallow()], ids=method_id)
-def test_twice_attached(vit, method):
+def test_attaching_twice_is_an_error(vit, method):
     adapted = attach(vit, method)
     with pytest.raises(ValueError, match=f"already, by {method.name}"):
         attach(vit, LoRA())
@@ -155,7 +155,7 @@ def test_twice_attached(vit, method):
     attach(vit, LoRA())
 
 
-def test_what_stays_after_merging_is_still_attached(vit):
+def test_modules_that_cannot_be_merged_remain_attached(vit):
     adapted = attach(vit, Adapter(blocks=[1]))
     adapted.merge()
     assert adapted.unmerged == ("blocks.1.mlp",)
@@ -184,7 +184,7 @@ def test_merging_adds_in_float32():
     assert torch.equal(weight, expected) and not torch.equal(weight, weight + (b.bfloat16() @ a.bfloat16()))
 
 
-def test_a_hook_of_the_user_is_called(vit, images):
+def test_user_hooks_are_called(vit, images):
     adapted = with_random_adapter(attach(vit, LoRA(rank=2)))
     before, shapes = adapted(images), []
     vit.blocks[1].mlp.register_forward_hook(lambda module, args, output: shapes.append(output.shape))
@@ -199,7 +199,7 @@ def test_no_graph_below_the_first_site(vit, images):
     assert torch.allclose(prefix, vit.blocks[:2](vit._pos_embed(vit.patch_embed(images))), atol=1e-5)
 
 
-def test_joint_needs_an_inner_item(vit):
+def test_joint_pass_needs_an_inner_row(vit):
     with pytest.raises(ValueError, match="split 0"), attach(vit, LoRA()).joint(0):
         pass
 
@@ -252,12 +252,12 @@ def test_files_that_are_not_adapters(vit, tmp_path):
     ("description", "message"),
     [({"name": "magic"}, "unknown PEFT method 'magic'"), ({"name": "lora", "range": 4}, "method lora: .*range")],
 )
-def test_descriptions_of_no_method(description, message):
+def test_files_with_an_invalid_method_description(description, message):
     with pytest.raises(ValueError, match=message):
         method_from_dict(description)
 
 
-def test_a_name_is_registered_once():
+def test_method_names_are_unique():
     assert METHODS["lora"] is LoRA and register(LoRA) is LoRA
 
     class AnotherLoRA(LoRA):

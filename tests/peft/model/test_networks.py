@@ -83,7 +83,7 @@ def test_parallel_needs_a_norm_before_the_mlp(images):
     assert torch.allclose(attach(vit, Adapter())(images), before, atol=1e-5)
 
 
-def test_no_transformer():
+def test_network_without_transformer_blocks():
     with pytest.raises(ValueError, match="no blocks"):
         attach(nn.Linear(2, 2), LoRA())
 
@@ -105,7 +105,7 @@ def test_a_network_without_stages(images):
     assert torch.allclose(torch.autograd.grad(loss, adapted.gamma)[0], expected[0], atol=1e-5)
 
 
-def test_class_token_of_a_network_without(images):
+def test_network_without_a_class_token(images):
     vit = tiny_vit(class_token=False, global_pool="avg")
     with pytest.raises(ValueError, match="no class token"):
         attach(vit, LoRA()).forward_features(images, class_token_only=True)

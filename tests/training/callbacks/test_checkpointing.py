@@ -48,10 +48,10 @@ def results(run):
 
 @pytest.fixture(scope="module")
 def unbroken_results(root, tmp_path_factory):
-    from tests.conftest import RECIPE
+    from tests.helpers.bars_recipe import BARS_RECIPE
 
     folder = tmp_path_factory.mktemp("unbroken")
-    (folder / "bars.yaml").write_text(RECIPE.replace("ROOT", str(root)))
+    (folder / "bars.yaml").write_text(BARS_RECIPE.replace("ROOT", str(root)))
     run = finetune(load_recipe(folder / "bars.yaml", OVERRIDES), folder)
     assert pd.read_csv(run.folder / "metrics.csv")["meta_loss"].notna().all()
     return results(run)

@@ -43,10 +43,10 @@ class LossRecorder(RunListener):
 @pytest.fixture(scope="module")
 def two_process_results(root, tmp_path_factory):
     """Results of both gloo processes for every trial, which `two_processes.py` wrote."""
-    from tests.conftest import RECIPE
+    from tests.helpers.bars_recipe import BARS_RECIPE
 
     folder = tmp_path_factory.mktemp("together")
-    (folder / "bars.yaml").write_text(RECIPE.replace("ROOT", str(root)))
+    (folder / "bars.yaml").write_text(BARS_RECIPE.replace("ROOT", str(root)))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -12,7 +12,7 @@ def read(folder):
     }
 
 
-def test_tensorboard_reads_it(tmp_path):
+def test_tensorboard_reads_the_file(tmp_path):
     file = EventFile(tmp_path)
     file.log(0, {"train/loss": 1.5, "pace/images_per_s": 1e6})
     file.log(300, {"train/loss": -0.25})
@@ -30,7 +30,7 @@ def test_a_resumed_run_replaces_what_it_repeats(tmp_path):
     assert read(tmp_path) == {"loss": [(1, 1.0), (2, 20.0), (3, 30.0)]}
 
 
-def test_a_torn_end_costs_one_record(tmp_path):
+def test_truncated_file_loses_one_record(tmp_path):
     file = EventFile(tmp_path)
     file.log(1, {"loss": 1.0})
     file.log(2, {"loss": 2.0})

@@ -55,7 +55,7 @@ def snapshot(model, *optimizers):
     return [*tensors, *(moment.clone() for moment in moments), torch.get_rng_state()]
 
 
-def test_the_parameters_of_the_loops_are_disjoint():
+def test_loops_have_disjoint_parameters():
     loops = make_loops(make_classifier())
     optimizers = (loops.inner_optimizer, loops.outer_optimizer)
     groups = [{id(p) for group in optimizer.param_groups for p in group["params"]} for optimizer in optimizers]
@@ -86,7 +86,7 @@ def test_an_outer_step_with_learning_rate_zero_changes_nothing(order):
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_the_scale_counts_in_evaluation():
+def test_scale_changes_outputs_in_evaluation():
     model = make_classifier().eval()
     before = model(make_batch(0)[0])
     model.adapted.gamma[0].data += 1
@@ -130,7 +130,7 @@ def test_both_loops_lower_their_loss(schedule):
     assert (last < first - 0.1).all()
 
 
-def test_a_loss_that_is_not_finite_moves_nothing():
+def test_loss_that_is_not_finite_changes_no_parameter():
     model = make_classifier()
     before = deepcopy(model.theta)
     loops = make_loops(model)
@@ -141,7 +141,7 @@ def test_a_loss_that_is_not_finite_moves_nothing():
 
 
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
-def test_loss_scaling_changes_no_step(schedule):
+def test_loss_scaling_does_not_change_steps(schedule):
     models = make_classifier(), make_classifier()
     fp16_scalers = make_loss_scalers("fp16", "cpu")
     for model, scalers in zip(models, (None, fp16_scalers), strict=True):

@@ -34,7 +34,7 @@ def test_every_epoch_has_another_split_that_depends_on_the_seed_only():
     assert np.array_equal(make_splitter().meta_batch(2, 5), make_splitter().meta_batch(2, 5))
 
 
-def test_a_class_of_one_chip_stays_with_the_inner_loop():
+def test_class_of_one_chip_is_in_the_inner_loop():
     labels = np.array([0, 0, 0, 1])
     splitter = MetaSplitter(labels, ratio=0.5, holdout=True, sampling="random", batch_size=2, seed=0)
     assert 3 in splitter.inner_subset(0)
@@ -49,12 +49,12 @@ def test_sampling_determines_the_share_of_the_tail(sampling, tail_share):
     assert np.mean(drawn >= 2) == pytest.approx(tail_share, abs=0.03)
 
 
-def test_random_batches_repeat_no_chip():
+def test_random_batches_have_no_repeated_chip():
     batch = make_splitter(batch_size=30).meta_batch(0, 0)
     assert sorted(batch) == make_splitter().meta_subset(0).tolist()
 
 
-def test_a_split_lasts_several_epochs():
+def test_split_is_kept_for_several_epochs():
     splitter = make_splitter(resplit_every=3)
     assert np.array_equal(splitter.meta_subset(0), splitter.meta_subset(2))
     assert not np.array_equal(splitter.meta_subset(2), splitter.meta_subset(3))

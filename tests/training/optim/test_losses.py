@@ -38,7 +38,7 @@ def test_values_on_fixed_logits(name, expected):
     assert value(name) == pytest.approx(expected, abs=1e-4)
 
 
-def test_every_loss_has_a_row_above():
+def test_every_loss_has_fixed_values():
     (rows,) = [mark.args[1] for mark in test_values_on_fixed_logits.pytestmark]
     assert [name for name, _ in rows] == list(LOSSES)
 
@@ -81,7 +81,7 @@ def test_focal_has_a_gradient_for_a_certain_chip():
     assert logits.grad.isfinite().all()
 
 
-def test_ldam_margins_go_with_the_fourth_root():
+def test_ldam_margins_scale_with_the_fourth_root_of_the_counts():
     # counts 16 and 1: margins 0.5 / 2 and 0.5, at scale 10 off the true logit
     results = [
         loss("ldam", torch.tensor([16.0, 1.0]), margin=0.5, margin_scale=10.0)(torch.zeros(1, 2), torch.tensor([label]))
@@ -110,7 +110,7 @@ def test_weights_are_deferred():
     set_progress(loss("ce"), 0.5)  # has no effect
 
 
-def test_lade_restated():
+def test_lade_equals_its_equation():
     prior, total = COUNTS / COUNTS.sum(), 0.0
     for c in range(3):
         first = LOGITS[[i for i in range(7) if LABELS[i] == c], c].mean()
@@ -121,7 +121,7 @@ def test_lade_restated():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_class_without_a_chip(name):
+def test_class_without_chips(name):
     logits = LOGITS.clone().requires_grad_()
     loss(name, torch.tensor([90.0, 10.0, 0.0]))(logits, LABELS.clamp(max=1)).backward()
     assert logits.grad.isfinite().all() and logits.grad.abs().max() > 0

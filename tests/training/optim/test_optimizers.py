@@ -33,7 +33,7 @@ def classifier(method="lora", head=None, modulated=False, **keys):
         ("ssf", {"blocks": "last:1"}, 0, 12),
     ],
 )
-def test_what_decay_spares(method, keys, decayed, spared):
+def test_parameters_without_weight_decay(method, keys, decayed, spared):
     model = classifier(method, **keys)
     on, off = parameter_groups(model, TrainSection(epochs=1, decay_all=False))
     assert (len(on["params"]) - 1, len(off["params"])) == (decayed, spared)  # the head's weight decays
@@ -42,7 +42,7 @@ def test_what_decay_spares(method, keys, decayed, spared):
     assert [id(p) for p in everything["params"]] == [id(p) for p in model.theta] and not nothing["params"]
 
 
-def test_optimisers():
+def test_optimizers():
     model = classifier(head=nn.Linear(24, 3), modulated=True)
     inner = build_inner_optimizer(model, TrainSection(epochs=1, lr=0.1, batch_size=32, decay_all=False))
     assert [(len(g["params"]), g["weight_decay"], g["lr"]) for g in inner.param_groups] == [
@@ -54,7 +54,7 @@ def test_optimisers():
 
 
 @pytest.mark.parametrize(("batch", "accumulate"), [(32, 1), (16, 2)])
-def test_the_rate_goes_with_the_root_of_the_chips_in_a_step(batch, accumulate):
+def test_lr_scales_with_the_root_of_the_chips_per_step(batch, accumulate):
     train = TrainSection(epochs=1, lr=0.1, batch_size=batch, accumulate_grad_batches=accumulate)
     assert base_lr(train) == pytest.approx(0.05)
 
@@ -70,10 +70,10 @@ def test_constant():
     assert [lr_factor(train, step, 4) for step in range(4)] == [0.5, 1, 1, 1]
 
 
-def test_all_warm_up():
+def test_warm_up_of_the_whole_training():
     assert [lr_factor(TrainSection(epochs=1, warmup_epochs=2.0), step, 2) for step in range(2)] == [0.2, 0.4]
 
 
-def test_outer_rate():
+def test_outer_lr():
     assert [outer_lr_factor(MetaSection(decay="cosine"), done) for done in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
     assert outer_lr_factor(MetaSection(), 0.9) == 1
