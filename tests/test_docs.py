@@ -1,20 +1,96 @@
-"""docs/data.md documents every column and every command, and the commands use the defaults of their functions."""
+"""Links, commands, recipe keys and files that the pages name exist; docs/data.md documents all columns and commands."""
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 
-from rsft.cli import prepare
+from rsft.cli import app, prepare
 from rsft.data.chips.store import SCHEMA
+from rsft.recipe.keys import recipe_keys
+from rsft.recipe.schema import SECTIONS
 
-DATA = (Path(__file__).parents[1] / "docs/data.md").read_text("utf-8")
+ROOT = Path(__file__).parents[1]
+DATA = (ROOT / "docs/data.md").read_text("utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FILES = [*PAGES, *sorted((ROOT / "recipes").rglob("*.yaml"))]
+COMMAND = re.compile(  # in a code block, a code span or the header of a recipe
+    r"(?:^(?: {4,}|# )(?:\$ |srun |torchrun .* |for .* do )?|`(?:\w+=\w+ )?)(rsft [^`\n]+)", re.MULTILINE
+)
+
+
+def name_of(path: Path) -> str:
+    """Return the path below the repository, as the name of a test case."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def anchor_of(heading: str) -> str:
+    """Return the anchor that GitHub gives to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def commands_on(path: Path) -> Iterator[list[str]]:
+    """Iterate over the words of every rsft command in code blocks, code spans and headers of recipes."""
+    for line in COMMAND.findall(path.read_text("utf-8").replace("\\\n", " ")):
+        yield shlex.split(line, comments=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links(page: Path) -> None:
+    text = re.sub(r"^```.*?^```|^    .*?$|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" not in link:
+            name, _, anchor = link.partition("#")
+            target = page.parent / name if name else page
+            assert target.exists(), link
+            headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE) if anchor else []
+            assert not anchor or anchor in map(anchor_of, headings), link
+
+
+def test_every_page_is_linked() -> None:
+    for page in PAGES[1:]:
+        others = "".join(other.read_text("utf-8") for other in PAGES if other != page)
+        assert page.relative_to(ROOT / "docs").as_posix() + ")" in others, page
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_commands_and_options_exist(path: Path) -> None:
+    for _, *words in commands_on(path):
+        command: Any = typer.main.get_command(app)
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        if command.name == "report" and words:
+            command = command.commands["run"]  # the default
+        assert not hasattr(command, "commands") or words in ([], ["--help"], ["COMMAND", "--help"]), words
+        options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+        assert {word for word in words if word.startswith("-")} <= options | {"--help"}, words
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_recipe_keys_exist(path: Path) -> None:
+    text = path.read_text("utf-8").partition("## Old names")[0]
+    sections = "|".join(SECTIONS)
+    keys = re.findall(rf"(?:`|[ `](?=[\w.]+[=:]))((?:{sections})\.(?!txt|csv|safetensors)\w+)[=:`]", text)
+    modules = {"data.datasets", "data.prepare", "data.imagery", "peft.methods"}  # of docs/architecture.md
+    assert set(keys) - modules <= set(recipe_keys())
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_and_tools_exist(path: Path) -> None:
+    text = path.read_text("utf-8")
+    for module in re.findall(r"python -m ([\w.]+)", text):
+        assert importlib.util.find_spec(module), module
+    for name in re.findall(r"`((?:rsft|tests|tools|recipes)/[\w./]*)`|python ([\w/]+\.py)", text):
+        assert (ROOT / "".join(name)).exists(), name
 
 
 def test_every_manifest_column_is_documented() -> None:

@@ -44,7 +44,7 @@ def test_header(entry: LibraryEntry) -> None:
             else "python -m tools.maintenance.weights_from_onnx"
         )
         assert any(command.startswith(command_start) for command in commands)
-    assert re.search(r"(Expected|Reached): ", entry.about) and re.search(r"Cost(, reckoned)?: ", entry.about)
+    assert re.search(r"(Expected|Reached): ", entry.about) and re.search(r"Cost(, estimated)?: ", entry.about)
 
 
 @pytest.mark.parametrize("entry", THREE_SCENARIOS, ids=lambda entry: entry.name)
