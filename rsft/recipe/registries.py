@@ -6,8 +6,7 @@ the entry-point group named second. PEFT methods have their registry in `rsft.pe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from rsft.utils.registry import Registry
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from rsft.recipe.schema import Recipe
     from rsft.types import Indices
 
 LossFunction = Callable[["Tensor", "Tensor"], "Tensor"]
@@ -70,55 +68,16 @@ class Sampler(Protocol):
         """
 
 
-class Tracker(Protocol):
-    """The open record of one run in a tracker.
+class Component(Protocol):
+    """A component of which a recipe needs only the name.
 
     Attributes:
-        id: identifies the record, so that a resumed run continues it.
-    """
-
-    id: str
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Record numbers at a step of the run.
-
-        Args:
-            step: optimizer steps since the start of the run.
-            values: numbers by name; names have slashes, as in "train/loss".
-        """
-
-    def close(self, failed: bool) -> None:
-        """End the record.
-
-        Args:
-            failed: whether the run ended with an error.
-        """
-
-
-class TrackerConfig(Protocol):
-    """A tracker that records the numbers of a run.
-
-    Attributes:
-        name: the tracker in recipes.
-        title: the tracker in print.
-        packages: the packages that it imports.
+        name: the component in recipes.
+        title: the component in print.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
-    packages: ClassVar[tuple[str, ...]]
-
-    def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Tracker:
-        """Begin the record of a run, or continue one.
-
-        Args:
-            recipe: of the run.
-            folder: the run folder.
-            record_id: id of the record to continue; None begins a new one.
-
-        Returns:
-            The open record.
-        """
 
 
 LOSSES: Registry[type[LossConfig]] = Registry("loss", "rsft.losses", "rsft.training.optim.losses")
@@ -127,5 +86,5 @@ LOSSES: Registry[type[LossConfig]] = Registry("loss", "rsft.losses", "rsft.train
 SAMPLERS: Registry[type[Sampler]] = Registry("sampler", "rsft.samplers", "rsft.data.loading.samplers")
 """All samplers by name."""
 
-TRACKERS: Registry[type[TrackerConfig]] = Registry("tracker", "rsft.trackers", "rsft.training.loggers")
-"""All trackers by name."""
+TRACKERS: Registry[type[Component]] = Registry("tracker", "rsft.trackers", "rsft.training.loggers")
+"""All trackers by name. `rsft.training.loggers.base.TrackerConfig` says what a tracker must offer."""

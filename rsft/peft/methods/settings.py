@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 from rsft.peft.sites import Site, resolve_per_site
 
@@ -12,6 +12,50 @@ PositionSetting = str | Sequence[Literal["q", "k", "v", "out", "mlp1", "mlp2"]]
 
 ScaleSetting = float | Literal["1/r", "learnable"] | Mapping[str, float | Literal["1/r", "learnable"]]
 """Scale m_p without a modulator: a number, "1/r", "learnable" (AdaptFormer), or these by pattern of sites."""
+
+
+class LowRankSettings(Protocol):
+    """Settings of the low-rank methods, LoRA and LoTR."""
+
+    @property
+    def rank(self) -> int | Mapping[str, int]:
+        """Inner dimension of the factors."""
+
+    @property
+    def positions(self) -> PositionSetting:
+        """Adapted positions of a block."""
+
+    @property
+    def blocks(self) -> str | Sequence[int]:
+        """Adapted blocks."""
+
+    @property
+    def scale(self) -> ScaleSetting:
+        """Scale without a modulator."""
+
+    @property
+    def dropout(self) -> float | Mapping[str, float]:
+        """Dropout rate in training."""
+
+
+class BottleneckSettings(Protocol):
+    """Settings of the bottleneck methods, Adapter and AdaptFormer."""
+
+    @property
+    def dim(self) -> int | Mapping[str, int]:
+        """Width of the bottleneck."""
+
+    @property
+    def blocks(self) -> str | Sequence[int]:
+        """Adapted blocks."""
+
+    @property
+    def scale(self) -> ScaleSetting:
+        """Scale without a modulator."""
+
+    @property
+    def dropout(self) -> float | Mapping[str, float]:
+        """Dropout rate in training."""
 
 
 def resolve_scales(scale: ScaleSetting, ranks: Mapping[Site, int]) -> dict[Site, float | None]:

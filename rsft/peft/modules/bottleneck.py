@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsft.peft.methods.settings import resolve_scales, validate_dropout, validate_ranks
+from rsft.peft.methods.settings import BottleneckSettings, resolve_scales, validate_dropout, validate_ranks
 from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs
 from rsft.peft.modules.target_layers import transformer_blocks
 from rsft.peft.sites import Site, select_blocks
-
-if TYPE_CHECKING:
-    from rsft.peft.methods.bottleneck import Adapter, AdaptFormer
 
 
 class BottleneckMlp(nn.Module):
@@ -67,7 +64,7 @@ class BottleneckModule(AdapterModule):
         ValueError: a block has no suitable MLP, or a setting is invalid.
     """
 
-    def __init__(self, method: Adapter | AdaptFormer, vit: nn.Module, parallel: bool) -> None:
+    def __init__(self, method: BottleneckSettings, vit: nn.Module, parallel: bool) -> None:
         blocks = transformer_blocks(vit)
         dims = validate_ranks(method.dim, [Site(block, "mlp") for block in select_blocks(method.blocks, len(blocks))])
         super().__init__(resolve_scales(method.scale, dims))

@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from rsft.peft.kernels import LowRankDelta, low_rank_linear
-from rsft.peft.methods.settings import resolve_scales, validate_dropout, validate_ranks
+from rsft.peft.methods.settings import LowRankSettings, resolve_scales, validate_dropout, validate_ranks
 from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs
 from rsft.peft.modules.target_layers import TargetLayer, target_layers, transformer_blocks
 from rsft.peft.sites import Site, select_blocks, select_positions
-
-if TYPE_CHECKING:
-    from rsft.peft.methods.lora import LoRA, LoTR
 
 
 class LowRankModule(AdapterModule):
@@ -125,7 +122,7 @@ def _remove_adapter(layer: nn.Linear, site: Site) -> None:
         layer.__class__ = nn.Linear
 
 
-def build_lora_module(method: LoRA, vit: nn.Module) -> LowRankModule:
+def build_lora_module(method: LowRankSettings, vit: nn.Module) -> LowRankModule:
     """Build one pair of factors for every selected site of `vit`.
 
     Args:
@@ -146,7 +143,7 @@ def build_lora_module(method: LoRA, vit: nn.Module) -> LowRankModule:
     return module
 
 
-def build_lotr_module(method: LoTR, vit: nn.Module) -> LowRankModule:
+def build_lotr_module(method: LowRankSettings, vit: nn.Module) -> LowRankModule:
     """Build one pair of factors for every position and one core matrix for every selected site of `vit`.
 
     Args:
@@ -175,7 +172,7 @@ def build_lotr_module(method: LoTR, vit: nn.Module) -> LowRankModule:
     return module
 
 
-def _site_ranks(method: LoRA | LoTR, vit: nn.Module) -> dict[Site, int]:
+def _site_ranks(method: LowRankSettings, vit: nn.Module) -> dict[Site, int]:
     positions = select_positions(method.positions)
     blocks = select_blocks(method.blocks, len(transformer_blocks(vit)))
     return validate_ranks(method.rank, [Site(block, position) for block in blocks for position in positions])

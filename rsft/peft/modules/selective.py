@@ -36,7 +36,7 @@ class SelectiveTuning(AdapterModule):
     ) -> None:
         super().__init__()
         selected = {f"blocks.{block}" for block in select_blocks(blocks, len(transformer_blocks(vit)))}
-        self._owners: dict[str, tuple[nn.Module, str, nn.Parameter]] = {}
+        self._replaced: dict[str, tuple[nn.Module, str, nn.Parameter]] = {}
         for module_path, module in vit.named_modules():
             in_blocks = module_path.startswith("blocks.")
             is_selected = ".".join(module_path.split(".")[:2]) in selected if in_blocks else blocks == "all"
@@ -45,15 +45,15 @@ class SelectiveTuning(AdapterModule):
             for name, parameter in module.named_parameters(recurse=False):
                 if is_trained(module, name):
                     path = f"{module_path}.{name}" if module_path else name
-                    self._owners[path] = (module, name, parameter)
+                    self._replaced[path] = (module, name, parameter)
                     trained = nn.Parameter(parameter.detach().clone().to(**trainable_kwargs(parameter)))
                     self.register_parameter(mangle_name(path), trained)
-        if not self._owners:
+        if not self._replaced:
             raise ValueError(f"{type(vit).__name__} has no parameter that {method} trains")
 
     def inject(self) -> None:
         """Replace the frozen parameters by the trained ones."""
-        for path, (module, name, frozen) in self._owners.items():
+        for path, (module, name, frozen) in self._replaced.items():
             setattr(module, name, self.get_parameter(mangle_name(path)))
             self.add_undo(path, partial(_restore_parameter, module, name, frozen))
 
@@ -61,7 +61,7 @@ class SelectiveTuning(AdapterModule):
     def merge(self) -> None:
         """Copy the trained values into the network's own parameters."""
         self.remove()
-        for path, (_, _, frozen) in self._owners.items():
+        for path, (_, _, frozen) in self._replaced.items():
             frozen.copy_(self.get_parameter(mangle_name(path)))
 
 

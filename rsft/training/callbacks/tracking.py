@@ -11,10 +11,9 @@ from functools import partial
 from typing import Any
 
 from rsft.peft import Site
-from rsft.recipe.registries import Tracker
 from rsft.recipe.schema import Recipe
 from rsft.training.callbacks.recorder import RunListener, StepReport
-from rsft.training.loggers.base import open_tracker, require_trackers
+from rsft.training.loggers.base import Tracker, open_tracker, require_trackers
 from rsft.training.runs.writer import Run
 
 MAX_CONSECUTIVE_ERRORS = 3
@@ -38,7 +37,7 @@ class TrackerListener(RunListener):
     """Opens the trackers of `track.to`, and writes their ids and errors to run.json.
 
     Args:
-        recipe: of the run.
+        recipe: the recipe of the run.
 
     Raises:
         RequestError: the package of a tracker is not installed.
@@ -51,10 +50,10 @@ class TrackerListener(RunListener):
         self.errors: Counter[str] = Counter()
         self.consecutive_errors: Counter[str] = Counter()
 
-    def on_start(self, run: Run, facts: dict[str, Any]) -> None:
+    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
         """Open the trackers; a resumed run continues its records."""
         self.run = run
-        record_ids = facts.get("tracking", {})
+        record_ids = metadata.get("tracking", {})
         for name in self.recipe.track.to:
             self._attempt(name, partial(self._open, name, record_ids.get(name)))
         run.update(tracking={name: tracker.id for name, tracker in self.trackers.items()})

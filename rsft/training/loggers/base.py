@@ -2,28 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 from rsft.errors import RequestError
-from rsft.recipe.registries import TRACKERS, Tracker
+from rsft.recipe.registries import TRACKERS
 
 if TYPE_CHECKING:
     from rsft.recipe.schema import Recipe
+
+
+class Tracker(Protocol):
+    """The open record of one run in a tracker.
+
+    Attributes:
+        id: identifies the record, so that a resumed run continues it.
+    """
+
+    id: str
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Record numbers at a step of the run.
+
+        Args:
+            step: optimizer steps since the start of the run.
+            values: numbers by name; names have slashes, as in "train/loss".
+        """
+
+    def close(self, failed: bool) -> None:
+        """End the record.
+
+        Args:
+            failed: whether the run ended with an error.
+        """
+
+
+class TrackerConfig(Protocol):
+    """A tracker that records the numbers of a run.
+
+    Attributes:
+        name: the tracker in recipes.
+        title: the tracker in print.
+        packages: the packages that it imports.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+
+    def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Tracker:
+        """Begin the record of a run, or continue one.
+
+        Args:
+            recipe: of the run.
+            folder: the run folder.
+            record_id: id of the record to continue; None begins a new one.
+
+        Returns:
+            The open record.
+        """
 
 
 def require_trackers(recipe: Recipe) -> None:
     """Check before a run that the packages of its trackers are installed.
 
     Args:
-        recipe: of the run.
+        recipe: the recipe of the run.
 
     Raises:
         RequestError: a package is missing.
     """
     for name in recipe.track.to:
-        missing = [package for package in TRACKERS[name].packages if find_spec(package) is None]
+        missing = [package for package in _tracker(name).packages if find_spec(package) is None]
         if missing:
             fix = f"pip install 'rsft[track]', or leave {name} out of track.to"
             raise RequestError(f"the tracker {name} needs {', '.join(missing)}", "track.to", fix)
@@ -33,12 +85,16 @@ def open_tracker(name: str, recipe: Recipe, folder: Path, record_id: str | None 
     """Open the record of a run in a tracker.
 
     Args:
-        name: of the tracker.
-        recipe: of the run.
+        name: the name of the tracker.
+        recipe: the recipe of the run.
         folder: the run folder.
         record_id: id of the record from an earlier process, to continue it; None begins a new one.
 
     Returns:
         The open record.
     """
-    return TRACKERS[name]().open(recipe, folder, record_id)
+    return _tracker(name)().open(recipe, folder, record_id)
+
+
+def _tracker(name: str) -> type[TrackerConfig]:
+    return cast("type[TrackerConfig]", TRACKERS[name])

@@ -33,7 +33,7 @@ class MLflow:
         """Begin a run of MLflow, or continue one.
 
         Args:
-            recipe: of the run.
+            recipe: the recipe of the run.
             folder: the run folder.
             record_id: id of the record to continue; None begins a new one.
 
@@ -50,7 +50,7 @@ class MLflowRun:
     """One run of MLflow, with the recipe's keys as its parameters.
 
     Args:
-        recipe: of the run.
+        recipe: the recipe of the run.
         folder: the run folder, which becomes a tag.
         uri: address of the server or database.
         record_id: id of the MLflow run to continue; None begins a new one.

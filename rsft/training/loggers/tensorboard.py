@@ -38,7 +38,7 @@ class TensorBoard:
         """Begin an event file. A resumed run begins another one, which voids the steps that it repeats.
 
         Args:
-            recipe: of the run.
+            recipe: the recipe of the run.
             folder: the run folder.
             record_id: id of the record to continue; None begins a new one.
 

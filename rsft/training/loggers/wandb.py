@@ -26,7 +26,7 @@ class WandB:
         """Begin a run of Weights & Biases, or continue one.
 
         Args:
-            recipe: of the run.
+            recipe: the recipe of the run.
             folder: the run folder.
             record_id: id of the record to continue; None begins a new one.
 
