@@ -16,7 +16,7 @@ from rsft.recipe.registries import SAMPLERS, TRACKERS
 from rsft.recipe.renames import RENAMED_KEYS
 from rsft.recipe.schema import SECTIONS, Recipe
 from rsft.recipe.schema_text import allowed_values
-from rsft.recipe.text import show
+from rsft.recipe.text import to_yaml
 from rsft.utils.atomic_files import write_text
 from rsft.utils.registry import Registry
 
@@ -24,33 +24,35 @@ PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 
 INTRODUCTION = """# Recipes
 
-A recipe is one YAML file. It describes an experiment from the data to the evaluation, and its header has the commands
-that run it. A recipe does not inherit from another one. A key that the file leaves out has the default below, and the
-run folder keeps a copy of the recipe with all defaults.
+A recipe is one YAML file. It describes an experiment from the data to the evaluation. The comment at its head contains
+the commands that run it. A recipe does not inherit from another one. A key that is not in the file has the default below.
+The run folder contains a copy of the recipe with all defaults. Terms such as [modulator](glossary.md#modulator),
+[position](glossary.md#position) and [meta subset](glossary.md#meta-subset) are in the glossary.
 
     rsft recipes ls                                   # list the recipes that come with rsft
     rsft recipes show quickstart
     rsft recipes cp quickstart mine.yaml
     rsft recipes validate mine.yaml                   # report all faults at once, with their lines
-    rsft finetune mine.yaml peft.rank=8 meta=null     # change keys on the command line; null drops a section
+    rsft finetune mine.yaml peft.rank=8 meta=null     # change keys on the command line; null removes a section
 
-Relative paths start at the folder in which the command runs. This page is generated from the code.
+Paths are relative to the folder in which the command runs. This page is generated from the code.
 """
 
 EXTENSION = """## Components of other packages
 
-PEFT methods, losses, samplers and trackers are found by name. Another package adds its own through an entry point:
+Recipes refer to PEFT methods, losses, samplers and trackers by name. Another package adds a component through an entry
+point:
 
     [project.entry-points."rsft.losses"]
     my_loss = "my_package.losses:MyLoss"
 
 The groups are `rsft.peft_methods`, `rsft.losses`, `rsft.samplers`, `rsft.engines` and `rsft.trackers`. A PEFT method or
-loss is a frozen dataclass: its fields become keys of the recipe, with their defaults, limits and descriptions.
+loss is a frozen dataclass. Its fields become keys of the recipe, with their defaults, limits and descriptions.
 """
 
 OLD_NAMES = """## Old names
 
-These names of version 0.1 still work in this version, with a warning. In run folders and bundles they work without one.
+These names of version 0.1 still work, with a warning. In run folders and bundles they work without a warning.
 """
 
 
@@ -80,13 +82,13 @@ def _component_tables(name: str, section: type[ComponentSection]) -> list[str]:
         for row in _rows(model, model.model_fields, f"{name}."):
             users.setdefault(row, []).append(f"`{component.name}`")
     rows = [(*row, ", ".join(names)) for row, names in users.items()]
-    table = "\n".join([f"| `{name}.{section.selector}` | |", "|---|---|", *components, ""])
-    return [_table(_rows(section, selector, f"{name}.")), table, _table(rows, "taken by")]
+    table = "\n".join([f"| `{name}.{section.selector}` | component |", "|---|---|", *components, ""])
+    return [_table(_rows(section, selector, f"{name}.")), table, _table(rows, "used by")]
 
 
 def _titles(registry: Registry[Any]) -> str:
     rows = [f"| `{name}` | {registry[name].title} |" for name in registry]
-    return "\n".join([f"| {registry.kind} | |", "|---|---|", *rows, ""])
+    return "\n".join([f"| {registry.kind} | description |", "|---|---|", *rows, ""])
 
 
 def _rows(model: type[Section], infos: dict[str, FieldInfo], prefix: str = "") -> list[tuple[str, ...]]:
@@ -99,18 +101,20 @@ def _rows(model: type[Section], infos: dict[str, FieldInfo], prefix: str = "") -
 
 
 def _table(rows: list[tuple[str, ...]], *more: str) -> str:
-    head = ["key", "allowed", "default", "", *more]
-    lines = [f"| {' | '.join(head)} |".replace("|  |", "| |"), "|---" * len(head) + "|"]
+    head = ["key", "allowed", "default", "description", *more]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
 
 
 def _old_names() -> str:
     rows = [f"| `{old}` | `{new}` |" for old, new in RENAMED_KEYS.items()]
-    return "\n".join(["| old | now |", "|---|---|", *rows, "| `train.precision: 32` | `train.precision: fp32` |", ""])
+    return "\n".join(
+        ["| old name | new name |", "|---|---|", *rows, "| `train.precision: 32` | `train.precision: fp32` |", ""]
+    )
 
 
 def _default(info: FieldInfo) -> str:
-    return "required" if info.is_required() else f"`{show(info.default)}`"
+    return "required" if info.is_required() else f"`{to_yaml(info.default)}`"
 
 
 def _escape(text: str) -> str:
