@@ -25,7 +25,7 @@ DOC = (Path(__file__).parents[3] / "docs/engines.md").read_text("utf-8")
 WRONG = [
     (("--format", "onnx", "--precision", "bf16"), "ONNX Runtime has no bfloat16"),
     (("--format", "timm", "--precision", "int8"), "timm supports fp32"),
-    (("--format", "tflite"), "choose from onnx, openvino, torch-export, timm, peft"),
+    (("--format", "tflite"), f"choose from {', '.join(FORMATS)}"),
     (("--format", "onnx", "--data", "absent"), "is not a chip store"),
 ]
 
@@ -85,7 +85,7 @@ def test_timm_gives_the_reason_why_it_cannot_make_a_network(run, tmp_path):
     recipe = bundle.recipe.model_copy(update={"head": HeadSection(kind="linear")})
     replace(bundle, recipe=recipe, tensors=tensors).save(tmp_path / "linear")
     linear = export_bundle(tmp_path / "linear", "timm", "fp32", tmp_path / "out")
-    assert "no plain vision transformer" in linear.metadata["timm"]["why"]  # its stem is made of convolutions
+    assert "not a plain vision transformer" in linear.metadata["timm"]["why"]  # its stem is made of convolutions
     assert "head.bias" in load_file(linear.folder / "model.safetensors")
 
 

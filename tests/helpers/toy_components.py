@@ -1,0 +1,335 @@
+"""Source of one new PEFT method, loss, engine and data set, as a contributor to rsft would write them."""
+
+from __future__ import annotations
+
+METHOD = '''\
+"""Toy tuning: a bounded shift of the outputs of the MLPs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from rsft.peft.methods import recipe_keys as keys
+from rsft.peft.methods.registry import register
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from rsft.peft.modules.toy import BoundedShift
+
+
+@register
+@dataclass(frozen=True)
+class ToyTuning:
+    """y + bound * tanh(theta) behind the MLPs, theta zero at first.
+
+    Attributes:
+        blocks: a selection of blocks.
+        bound: largest shift of a feature.
+    """
+
+    name: ClassVar[str] = "toy"
+    title: ClassVar[str] = "Toy tuning"
+    is_identity_at_init: ClassVar[bool] = True
+
+    blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
+    bound: float = field(default=1.0, metadata={"description": "largest shift of a feature", "exclusive_minimum": 0})
+
+    def build_modules(self, vit: nn.Module) -> list[BoundedShift]:
+        """Build one shift for every selected block.
+
+        Args:
+            vit: a timm vision transformer.
+
+        Returns:
+            One module for all blocks.
+        """
+        from rsft.peft.modules.toy import BoundedShift
+
+        return [BoundedShift(vit, self.blocks, self.bound)]
+'''
+
+MODULE = '''\
+"""A bounded shift of the outputs of the MLPs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs
+from rsft.peft.modules.target_layers import transformer_blocks
+from rsft.peft.sites import select_blocks
+
+
+class BoundedShift(AdapterModule):
+    """y + bound * tanh(theta) behind the last layer of the MLPs.
+
+    Args:
+        vit: a timm vision transformer.
+        blocks: a selection of blocks.
+        bound: largest shift of a feature.
+    """
+
+    merge_last = True
+
+    def __init__(self, vit: nn.Module, blocks: str | Sequence[int], bound: float) -> None:
+        super().__init__()
+        self._bound, self._layers = bound, dict[str, Any]()
+        for block in select_blocks(blocks, len(transformer_blocks(vit))):
+            name = f"blocks.{block}.mlp.fc2"
+            layer: Any = vit.get_submodule(name)
+            self._layers[name] = layer
+            theta = torch.zeros(len(layer.weight), **trainable_kwargs(layer.weight))
+            self.register_parameter(mangle_name(name), nn.Parameter(theta))
+
+    def inject(self) -> None:
+        """Hook the layers."""
+        for name, layer in self._layers.items():
+            self.add_undo(name, layer.register_forward_hook(partial(self._add_shift, name)).remove)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add the shifts to the biases."""
+        for name, layer in self._layers.items():
+            layer.bias.add_(self._shift(name))
+        self.remove()
+
+    def _add_shift(self, name: str, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output + self._shift(name).to(output.dtype)
+
+    def _shift(self, name: str) -> Tensor:
+        return self._bound * self.get_parameter(mangle_name(name)).tanh()
+'''
+
+LOSS = '''
+
+@LOSSES.register
+@dataclass(frozen=True)
+class ToyLoss:
+    """Cross entropy with smoothed labels."""
+
+    name: ClassVar[str] = "toy"
+    title: ClassVar[str] = "smoothed cross entropy"
+
+    smoothing: float = field(
+        default=0.1, metadata={"description": "share of uniform labels", "minimum": 0, "exclusive_maximum": 1}
+    )
+
+    def make(self, class_counts: Tensor) -> LossFunction:
+        """Make the loss function.
+
+        Args:
+            class_counts: training chips of each class (C,), which have no effect.
+
+        Returns:
+            A function of logits (B, C) and labels (B,).
+        """
+        from torch.nn import functional as F
+
+        return lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+'''
+
+ENGINE = '''\
+"""The engine and format toy: the traced graph, run by PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rsft.inference.engines.base import ENGINES, EXACT, FORMATS, Tolerance
+from rsft.inference.engines.graph import GraphEngine
+from rsft.inference.engines.inference_fn import GraphModel, as_inference_fn
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from rsft.data.imagery.contract import Contract
+
+
+@FORMATS.register
+@ENGINES.register
+class ToyEngine(GraphEngine):
+    """A traced graph in PyTorch."""
+
+    name = "toy"
+    title = "Toy Runtime"
+    extra = "toy"
+    packages = ("safetensors",)
+    file_name = "toy.pt2"
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT}
+
+    def write_graph(
+        self, program: ExportedProgram, contract: Contract, folder: Path, metadata: Mapping[str, Any]
+    ) -> None:
+        """Write toy.pt2; see `GraphFormat.write_graph`.
+
+        Args:
+            program: a traced network.
+            contract: size and planes of the images.
+            folder: an existing folder.
+            metadata: content of export.json.
+        """
+        import torch
+
+        torch.export.save(program, folder / self.file_name)
+
+    def open_graph(self, path: Path, precision: str) -> GraphModel:
+        """Open toy.pt2; see `GraphFormat.open_graph`.
+
+        Args:
+            path: the main file of the graph.
+            precision: number type.
+
+        Returns:
+            The graph, ready to run.
+        """
+        import torch
+
+        return GraphModel(as_inference_fn(torch.export.load(path).module()))
+'''
+
+DATASET = '''\
+"""The toy data set: image files called <split>_<class>_<number>.png."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchgeo.datasets import NonGeoDataset
+
+from rsft.data.datasets._plotting import to_image_tensor
+from rsft.data.datasets.image_folder import LabeledFile
+from rsft.data.imagery.reader import read_chip
+from rsft.errors import RequestError
+
+
+class ToyShips(NonGeoDataset):
+    """The toy data set.
+
+    Args:
+        root: folder of the images.
+        transforms: applied to each sample.
+
+    Attributes:
+        files: sorted by path.
+        classes: class names in the order of the labels.
+
+    Raises:
+        RequestError: the folder contains no image.
+    """
+
+    def __init__(self, root: Path, transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
+        self.transforms, self.files = transforms, list[LabeledFile]()
+        for path in sorted(root.glob("*_*_*.png")):
+            split, label, _ = path.stem.split("_")
+            self.files.append(LabeledFile(path, label, split))
+        if not self.files:
+            raise RequestError("no image of the toy data set", root, "name the folder that contains the images")
+        self.classes = sorted({file.label for file in self.files})
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return one sample.
+
+        Args:
+            index: position of the sample.
+
+        Returns:
+            image: (B, H, W) float32; label: index into `classes`.
+        """
+        file = self.files[index]
+        label = torch.tensor(self.classes.index(file.label))
+        sample = {"image": to_image_tensor(read_chip(file.path)), "label": label}
+        return sample if self.transforms is None else self.transforms(sample)
+'''
+
+PREPARE = '''\
+"""Build a chip store of the toy data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
+from rsft.data.chips.store import ChipStore
+from rsft.data.datasets.toy import ToyShips
+from rsft.data.prepare._command import format_prepare_command
+from rsft.types import Progress
+
+
+def prepare_toy(src: Path, root: Path, *, overwrite: bool = False, progress: Progress | None = None) -> ChipStore:
+    """Build a chip store of all images.
+
+    Args:
+        src: folder of the images.
+        root: folder of the chip store.
+        overwrite: replace an existing chip store at `root`.
+        progress: called after each chip.
+
+    Returns:
+        The chip store.
+
+    Raises:
+        RequestError: `src` has no image, or `root` is not empty.
+    """
+    check_root_is_free(root, overwrite)
+    source = ToyShips(src)
+    records = [ChipRecord(file.path.stem, file.split, file.label, file.path) for file in source.files]
+    description = StoreDescription("toy", source.classes, format_prepare_command("toy", src, root=root))
+    return build_store(root, records, description, overwrite=overwrite, progress=progress)
+'''
+
+COMMAND = '''
+
+@app.command("toy")
+def toy(
+    source: Annotated[Path, typer.Argument(help="Folder of the images.")],
+    root: RootOption,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Build a chip store of the toy data set."""
+    from rsft.data.prepare.toy import prepare_toy
+
+    run_prepare(prepare_toy, source, root, overwrite=overwrite)
+'''
+
+DATASET_TEST = '''\
+"""Chip store of the toy data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rsft.data.datasets.toy import ToyShips
+from rsft.data.prepare.toy import prepare_toy
+from rsft.errors import RequestError
+
+
+def test_toy_images_become_chips(tmp_path: Path) -> None:
+    for name in ("train_tug_1", "val_tug_2"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.arange(72, dtype=np.uint8).reshape(8, 9))
+    store = prepare_toy(tmp_path, tmp_path / "out")
+    assert store.table[["split", "class"]].values.tolist() == [["train", "tug"], ["val", "tug"]]
+    assert ToyShips(tmp_path)[0]["image"].shape == (1, 8, 9)
+    with pytest.raises(RequestError, match="no image of the toy data set"):
+        ToyShips(tmp_path / "out")
+'''
