@@ -25,9 +25,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 INTRODUCTION = """# Recipes
 
 A recipe is one YAML file. It describes an experiment from the data to the evaluation. The comment at its head contains
-the commands that run it. A recipe does not inherit from another one. A key that is not in the file has the default below.
-The run folder contains a copy of the recipe with all defaults. Terms such as [modulator](glossary.md#modulator),
-[position](glossary.md#position) and [meta subset](glossary.md#meta-subset) are in the glossary.
+the commands that run it. A recipe does not inherit from another one. A key that is not in the file has the default that
+is listed below. The run folder contains a copy of the recipe with all defaults. The [glossary](glossary.md) explains
+terms such as [modulator](glossary.md#modulator), [position](glossary.md#position) and
+[meta subset](glossary.md#meta-subset).
 
     rsft recipes ls                                   # list the recipes that come with rsft
     rsft recipes show quickstart
