@@ -34,7 +34,7 @@ def test_ensemble_is_the_mean_of_probabilities():
     members = [classifier(seed) for seed in (1, 2, 3)]
     ensemble = Ensemble(classifier(4), states(*members))
     expected = torch.stack([classifier(IMAGES).softmax(1) for classifier in members]).mean(0)
-    for _ in range(2):  # whatever was exchanged before
+    for _ in range(2):  # independent of earlier exchanges
         assert torch.allclose(ensemble(IMAGES).softmax(1), expected, atol=1e-6)
     features = torch.stack([classifier.features(IMAGES) for classifier in members]).mean(0)
     assert torch.allclose(ensemble.predict(IMAGES).features, features, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Recipes load, and every fault is reported with its place and the allowed values."""
+"""Load recipes; report every fault with its location and the allowed values."""
 
 from __future__ import annotations
 

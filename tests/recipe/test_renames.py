@@ -35,7 +35,7 @@ def old(tmp_path):
 
 @pytest.fixture
 def warned(caplog):
-    """What was logged, one text for each line."""
+    """Return a function that lists the logged messages."""
     renames._warn.cache_clear()
     caplog.set_level(logging.WARNING, "rsft")
     return lambda: [record.getMessage() for record in caplog.records]

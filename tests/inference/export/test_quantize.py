@@ -1,4 +1,4 @@
-"""What is quantized to int8, and what stays in floating point."""
+"""Choice of the matrix products to quantize to int8."""
 
 from __future__ import annotations
 

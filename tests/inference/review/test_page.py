@@ -1,4 +1,4 @@
-"""The page contains all its data, and escapes what is not its own code."""
+"""The page contains all its data and escapes text from the data."""
 
 from __future__ import annotations
 

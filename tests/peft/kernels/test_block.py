@@ -81,7 +81,7 @@ class Plain(nn.Module):
 
 
 def plain(timm_block, x, deltas_by_layer, split=None) -> torch.Tensor:
-    """timm's own forward with every layer replaced by `Plain`."""
+    """Run timm's forward pass with every layer replaced by `Plain`."""
     for parent, name in (
         (timm_block.attn, "qkv"),
         (timm_block.attn, "proj"),

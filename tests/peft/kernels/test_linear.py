@@ -27,12 +27,12 @@ LEAVES = (X, A1, B1, M1, A2, B2)
 
 
 def deltas(a1=A1, b1=B1, m1=M1, a2=A2, b2=B2, dropout=(0.0, 0.0)):
-    """One over some rows with a learned scale, one over all of them with a fixed scale."""
+    """Return two deltas: one over some rows with a learned scale, and one over all rows with a fixed scale."""
     return [LowRankDelta(slice(2, 5), a1, b1, m1, dropout[0]), LowRankDelta(slice(None), a2, b2, 0.5, dropout[1])]
 
 
 def plain(x, norm=None, split=None):
-    """The same in ordinary torch; on the rows of each side of the split, what takes no gradient is detached."""
+    """Compute the layer and its deltas in plain torch; the split detaches untrained parameters."""
     z = x if norm is None else F.layer_norm(x, (WIDTH_IN,), norm.weight, norm.bias, norm.eps)
     y = F.linear(z, WEIGHT, BIAS)
     for delta in deltas():

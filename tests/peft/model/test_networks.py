@@ -63,7 +63,7 @@ def test_prompts_and_shifts(name, images):
 
 
 def test_rotary_embeddings_leave_prompts_out(images):
-    """A prompt behind a prefix of its own token would turn the patches: its position must count as prefix."""
+    """Prompts must count as prefix tokens, since rotary embeddings turn all other tokens."""
     vit = tiny_eva(attn_type="rope", num_reg_tokens=1)
     attach(vit, VPTDeep(prompts=3, blocks=[1]))
     assert [block.attn.num_prefix_tokens for block in vit.blocks] == [2, 5, 5]
@@ -76,7 +76,7 @@ def test_blocks_of_another_kind(method):
 
 
 def test_parallel_needs_a_norm_before_the_mlp(images):
-    with pytest.raises(ValueError, match="behind the MLP"):
+    with pytest.raises(ValueError, match="after the MLP"):
         attach(tiny_vit(block_fn=ResPostBlock), AdaptFormer())
     vit = tiny_vit(block_fn=ResPostBlock)
     before = vit(images)

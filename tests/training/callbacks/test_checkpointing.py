@@ -40,7 +40,7 @@ class SignalAtStep(RunListener):
 
 
 def results(run):
-    """The tables without timing, and the hash of the bundle: equal for a resumed and an unbroken run."""
+    """Return the tables without timing and the hash of the bundle, which resuming must not change."""
     tables = [pd.read_csv(run.folder / name) for name in ("metrics.csv", "modulator.csv")]
     texts = [table.drop(columns=list(TIMING_COLUMNS), errors="ignore").to_csv() for table in tables]
     return [*texts, run.metadata["bundle_sha256"]]

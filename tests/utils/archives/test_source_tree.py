@@ -24,7 +24,7 @@ from tests.utils.archives.test_extract import make_tar, make_zip
 
 def listing(folder: Path) -> dict[str, bytes]:
     """Return file contents by path, without the origin files of extracted archives."""
-    paths = (Path(here, name) for here, _, names in os.walk(folder, followlinks=True) for name in names)
+    paths = (Path(folder_path, name) for folder_path, _, names in os.walk(folder, followlinks=True) for name in names)
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.name != extract.ORIGIN_FILE}
 
 
@@ -120,7 +120,7 @@ def test_a_rar_beside_its_folder_needs_no_unrar(tmp_path: Path, monkeypatch: pyt
 
 def test_file_that_is_not_an_archive_is_reported(src: Path, tmp_path: Path) -> None:
     (src / "part2.zip").write_bytes(b"<html>not found</html>")
-    with pytest.raises(DataError, match=r"no \.zip") as error, open_source_tree(src, tmp_path / "data/out"):
+    with pytest.raises(DataError, match=r"not a \.zip") as error, open_source_tree(src, tmp_path / "data/out"):
         pass
     assert error.value.location == str(src / "part2.zip") and list((tmp_path / "data").iterdir()) == []
 
@@ -196,7 +196,7 @@ def test_dota_in_parts(tmp_path: Path, form: str) -> None:
         shutil.move(archive, src / split / "images")
         shutil.copytree(plain / split / "labelTxt", src / split / "labelTxt", dirs_exist_ok=True)
     store = prepare_dota(src, tmp_path / "out", jobs=1)
-    expected = prepare_dota(plain, tmp_path / "wanted", jobs=1)
+    expected = prepare_dota(plain, tmp_path / "expected", jobs=1)
     assert store.table["sha256"].tolist() == expected.table["sha256"].tolist() and len(store.table) == 6
     assert store.rejected == 0 and not store.skipped
     assert not (tmp_path / ".out.unpacked").exists()
@@ -227,6 +227,6 @@ def test_opensarship_with_one_archive_per_scene(tmp_path: Path, inside: bool) ->
         content = (folder.parent, folder.name) if inside else (folder, ".")
         shutil.make_archive(str(src / scene), "zip", *content)
     store = prepare_opensarship(src, tmp_path / "out", val=0.3, test=0.3)
-    expected = prepare_opensarship(tmp_path / "plain", tmp_path / "wanted", val=0.3, test=0.3)
+    expected = prepare_opensarship(tmp_path / "plain", tmp_path / "expected", val=0.3, test=0.3)
     np.testing.assert_array_equal(store.table["sha256"], expected.table["sha256"])
     assert len(store.table) == 6 and store.rejected == 0
