@@ -18,16 +18,16 @@ Bytes = NDArray[np.uint8]
 """Pixels or planes after the stretch, 0-255."""
 
 Floats = NDArray[np.float64]
-"""Coordinates or measures in double precision."""
+"""Coordinates or measurements in double precision."""
 
 Indices = NDArray[np.int64]
-"""Numbers of chips in a store or in a batch."""
+"""Indices of chips in a store or in a batch."""
 
 Progress = Callable[[int, int, str], None]
-"""Called with the amount done, the total, and the name of the current item."""
+"""Called with the amount done, the total, and the name of the task."""
 
 Rejection = tuple[str, int, str]
-"""File, line (0 for the whole file), and the reason for which an entry was rejected."""
+"""A rejected entry: file, line (0 for the whole file), and reason."""
 
 GROUPS = ("head", "medium", "tail")
 """The long-tail groups of classes, from frequent to rare."""

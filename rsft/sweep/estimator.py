@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from rsft.recipe.text import parse_value, show
+from rsft.recipe.text import parse_value, to_yaml
 from rsft.sweep.outcome import TrialOutcome
 from rsft.sweep.schema import Space, Sweep
 from rsft.sweep.trials import KeyValues, round_to_four_digits
@@ -41,7 +41,7 @@ class TPEProposals:
         self.remaining -= 1
         trial = self.study.ask(self.spaces)
         keys = {key: self._value(key, value) for key, value in trial.params.items()}
-        self._open[show(keys)] = trial
+        self._open[to_yaml(keys)] = trial
         return keys
 
     def tell(self, keys: Mapping[str, Any], outcome: TrialOutcome | None) -> None:
@@ -51,7 +51,7 @@ class TPEProposals:
             keys: keys of the trial, from `ask`.
             outcome: outcome of the trial; None if it was stopped.
         """
-        trial = self._open.pop(show(dict(keys)))
+        trial = self._open.pop(to_yaml(dict(keys)))
         if outcome is not None and outcome.status == "done":
             self.study.tell(trial, outcome.metrics[self.sweep.metric])
         else:
@@ -65,7 +65,7 @@ class TPEProposals:
 
     def _frozen(self, outcome: TrialOutcome) -> optuna.trial.FrozenTrial:
         spaces = self.sweep.search
-        parameters = {key: show(value) if "choice" in spaces[key] else value for key, value in outcome.keys.items()}
+        parameters = {key: to_yaml(value) if "choice" in spaces[key] else value for key, value in outcome.keys.items()}
         done = outcome.status == "done"
         return optuna.trial.create_trial(
             state=optuna.trial.TrialState.COMPLETE if done else optuna.trial.TrialState.FAIL,
@@ -78,7 +78,7 @@ class TPEProposals:
 def _distribution(space: Space) -> BaseDistribution:
     (kind, values), *_ = space.items()
     if kind == "choice":
-        return CategoricalDistribution([show(value) for value in values])  # Optuna keeps simple values only
+        return CategoricalDistribution([to_yaml(value) for value in values])  # Optuna keeps simple values only
     if kind == "integer":
         return IntDistribution(*values)
     low, high = values

@@ -39,10 +39,10 @@ class Panel:
 
     Attributes:
         title: title of the heat map.
-        values: values (rows, columns); NaN if no trial finished.
+        values: values (rows, columns); NaN for combinations without a finished trial.
         rows: key of the vertical axis and its values.
         columns: key of the horizontal axis and its values.
-        measure: name of the values; None if each column is another measure.
+        measure: name of the measure; None if each column shows another measure.
     """
 
     title: str
@@ -74,8 +74,9 @@ class Panel:
 def draw_figures(folder: Path, sweep: Sweep, table: pd.DataFrame, measures: Sequence[str]) -> dict[str, Path]:
     """Draw the results as PNG and SVG.
 
-    Each measure, and each combination of keys on neither axis, has its own panel. For a single key, rows are its values
-    and columns are the measures. Keys that were searched continuously are drawn as points, one panel per key.
+    Each measure, and each combination of the keys on neither axis, has its own heat map. A sweep over a single key has
+    one heat map with the values of the key down and the measures across. If a key was searched continuously, the trials
+    are drawn as points, with one panel per key.
 
     Args:
         folder: folder of the sweep; the files have its name.

@@ -47,7 +47,7 @@ class SweepFolder:
     Args:
         path: the folder.
         sweep: the sweep.
-        trials: the trials that are known in advance.
+        trials: the trials that are known in advance, from `list_trials`.
     """
 
     def __init__(self, path: Path, sweep: Sweep, trials: list[Trial]) -> None:
@@ -61,7 +61,7 @@ class SweepFolder:
         return len(self.trials) if self.sweep.method == "random" else self.sweep.trials or 0
 
     def outcomes(self) -> dict[str, TrialOutcome]:
-        """Return the outcomes of this sweep by trial id, in its order, without trials on other data."""
+        """Return the outcomes of this sweep by trial id, in the order of the trials, without trials on other data."""
         trials = self.trials if self.sweep.method == "random" else self._proposed()
         outcomes = ((id, read_outcome(self.path / TRIALS / id)) for id in trials)
         return {id: outcome for id, outcome in outcomes if outcome and self._is_current(trials[id], outcome)}
@@ -116,21 +116,21 @@ class SweepFolder:
         return SweepResults(ranked[0] if ranked else None, failed, self.planned - len(outcomes), paths)
 
     def _proposed(self) -> dict[str, Trial]:
-        """Return the trials that TPE proposed for this sweep, in the order of their ends."""
+        """Return the trials that TPE proposed for this sweep, in the order in which they ended."""
         files = sorted((self.path / TRIALS).glob(f"*/{OUTCOME}"), key=lambda path: path.stat().st_mtime_ns)
         outcomes = [outcome for file in files if (outcome := read_outcome(file.parent))]
         trials = [
             make_trial(self.sweep, outcome.keys) for outcome in outcomes if self._is_in_search_space(outcome.keys)
         ]
         folders = {file.parent.name for file in files}
-        return {trial.id: trial for trial in trials if trial.id in folders}  # leaves out trials of an earlier recipe
+        return {trial.id: trial for trial in trials if trial.id in folders}  # without trials of an earlier recipe
 
     def _is_in_search_space(self, keys: KeyValues) -> bool:
         spaces = self.sweep.search
         return set(keys) == set(spaces) and all(is_in_space(space, keys[key]) for key, space in spaces.items())
 
     def _is_current(self, trial: Trial, outcome: TrialOutcome) -> bool:
-        """Return True if a trial was trained on the current data, or if no data are there to compare."""
+        """Return True if a trial was trained on the current data, or if one of the manifests is missing."""
         manifest = Path(trial.recipe.data.root) / MANIFEST
         if not outcome.data or not manifest.is_file():
             return True
@@ -152,8 +152,8 @@ def run_sweep(
     Args:
         folder: folder of the sweep.
         watcher: called when trials start, finish an epoch and end.
-        address: address of a Ray cluster; None for the sweep's.
-        jobs: largest number of trials at the same time.
+        address: address of a Ray cluster; None for the address in the sweep file.
+        jobs: maximum number of parallel trials.
         retry: run all failed trials again.
 
     Raises:

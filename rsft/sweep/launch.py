@@ -22,7 +22,7 @@ def end_with_parent() -> None:
     """Send SIGTERM to this process as soon as its standard input closes."""
 
     def wait() -> None:
-        os.read(sys.stdin.fileno(), 1)  # unlike sys.stdin.read, holds no lock that the exit of Python waits for
+        os.read(sys.stdin.fileno(), 1)  # sys.stdin.read would hold a lock that the exit of Python waits for
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()

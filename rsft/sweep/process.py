@@ -1,4 +1,4 @@
-"""Run a trial as `rsft finetune` in its own process, which users can repeat and whose crash stops no other trial."""
+"""Run each trial as `rsft finetune` in its own process: users can repeat it, and a crash stops no other trial."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ EventHandler = Callable[[Mapping[str, Any]], None]
 """Called with each event of `rsft finetune --json`."""
 
 ACCURACIES = ("micro", "macro", "macro_f1", "avg", "head", "medium", "tail")
-"""Accuracies of metrics.json in the results of a sweep."""
+"""Accuracies in metrics.json that the results of a sweep contain."""
 
 
 class TrialStopped(Exception):
-    """A signal stopped the trial. It has no outcome and resumes the next time."""
+    """A signal stopped the trial. It has no outcome, and the next run of the sweep resumes it."""
 
 
 def run_trial(
@@ -43,7 +43,7 @@ def run_trial(
         folder: folder of the trial.
         keys: recipe keys that the sweep set.
         report: called with each event of the run.
-        metric: name of the metric, which must be a finite number at the end.
+        metric: name of the metric; the trial fails if it is not a finite number at the end.
         threads: number of CPU threads.
         working_dir: working directory, to which paths in the recipe are relative.
 

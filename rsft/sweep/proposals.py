@@ -10,7 +10,7 @@ from rsft.sweep.trials import KeyValues
 
 
 class Proposals(Protocol):
-    """Proposes the keys of trials, and learns from their outcomes.
+    """Source of the keys of trials, which may learn from their outcomes.
 
     Attributes:
         remaining: number of trials that are not proposed yet.

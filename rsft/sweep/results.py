@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from rsft.recipe.text import show
+from rsft.recipe.text import to_yaml
 from rsft.sweep.outcome import TrialOutcome
 from rsft.sweep.schema import Sweep
 from rsft.utils.atomic_files import atomic_file, write_text
@@ -56,7 +56,7 @@ def unify_types(values: Sequence[Any]) -> list[Any]:
     """
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return list(values)
-    return [value if isinstance(value, str) else show(value) for value in values]
+    return [value if isinstance(value, str) else to_yaml(value) for value in values]
 
 
 def mean_over_seeds(table: pd.DataFrame, keys: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:
@@ -101,7 +101,7 @@ def write_results(folder: Path, sweep: Sweep, table: pd.DataFrame, measures: Seq
 
 
 def compared_keys(sweep: Sweep) -> list[str]:
-    """Return the keys by which results are compared: all keys of the sweep except the seed, or the seed alone.
+    """Return the keys by which results are compared: all keys of the sweep except the seed, or only the seed.
 
     Args:
         sweep: the sweep.

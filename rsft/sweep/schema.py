@@ -13,7 +13,7 @@ from rsft.errors import Fault, RecipeError
 from rsft.recipe.fields import Section, Text
 from rsft.recipe.renames import current_key, rename_in_place
 from rsft.recipe.schema_text import allowed_values
-from rsft.recipe.text import Document, parse_value, read_document, show
+from rsft.recipe.text import Document, parse_value, read_document, to_yaml
 
 Metric = Literal[
     "val_loss", "val_micro", "val_macro", "val_head", "val_medium", "val_tail", "avg", "macro", "micro", "macro_f1",
@@ -130,10 +130,10 @@ def _override(document: Document, overrides: Sequence[str]) -> None:
             if equals and isinstance(values, dict):
                 values[key] = parse_value(raw)
                 continue
-            words = "no value"
+            fault_value = "no value"
         except yaml.YAMLError:
-            words = f"{raw}, which is not valid YAML"
-        document.faults.append(Fault("command line", 0, text, words, "section.key=value"))
+            fault_value = f"{raw}, which is not valid YAML"
+        document.faults.append(Fault("command line", 0, text, fault_value, "section.key=value"))
 
 
 def _rename_old_keys(document: Document) -> None:
@@ -163,7 +163,7 @@ def _validate(document: Document) -> Sweep | None:
     for key, item in first.items():
         top = key.partition(".")[0]
         allowed = allowed_values(schema[top]) if top in schema else f"no such key; a sweep has {', '.join(schema)}"
-        value = "nothing" if item["type"] == "missing" else show(document_value(document, key))
+        value = "nothing" if item["type"] == "missing" else to_yaml(document_value(document, key))
         document.add_fault(line_of(document, key), key, value, allowed)
     return None
 
@@ -172,7 +172,7 @@ def _check(sweep: Sweep, document: Document) -> None:
     """Report keys that contradict each other."""
 
     def fault(key: str, value: Any, allowed: str) -> None:
-        document.add_fault(line_of(document, key), key, show(value), allowed)
+        document.add_fault(line_of(document, key), key, to_yaml(value), allowed)
 
     if sweep.search and sweep.trials is None:
         fault("trials", None, "a whole number >= 1, because the sweep has a search")

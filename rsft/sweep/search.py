@@ -1,6 +1,6 @@
 """Run trials with Ray Tune, which assigns them to cores, GPUs and machines.
 
-Finished trials are known from their own files, so nothing of Tune's state is kept: a resumed sweep runs all trials
+Each finished trial writes its outcome to a file, so the state of Tune is not kept: a resumed sweep runs all trials
 without an outcome.
 """
 
@@ -27,7 +27,7 @@ class SweepWatcher(Protocol):
     """Callbacks that show the progress of a sweep."""
 
     def on_start(self, id: str, keys: Mapping[str, Any]) -> None:
-        """A trial starts.
+        """Show that a trial starts.
 
         Args:
             id: id of the trial.
@@ -35,7 +35,7 @@ class SweepWatcher(Protocol):
         """
 
     def on_epoch(self, id: str, epoch: Mapping[str, Any]) -> None:
-        """A trial has finished an epoch.
+        """Show that a trial has finished an epoch.
 
         Args:
             id: id of the trial.
@@ -43,7 +43,7 @@ class SweepWatcher(Protocol):
         """
 
     def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
-        """A trial ends.
+        """Show that a trial ends.
 
         Args:
             id: id of the trial.
@@ -74,7 +74,7 @@ def search(
         watcher: called when trials start, finish an epoch and end.
         scratch: folder for Tune, which is removed at the end; all machines of a cluster must share it.
         address: address of a Ray cluster; None for this machine.
-        jobs: largest number of trials at the same time; None for as many as cores and GPUs allow.
+        jobs: maximum number of parallel trials; None for as many as cores and GPUs allow.
     """
     queue = _Queue(proposals, prepare)
     resources = {"cpu": sweep.cpus, "gpu": sweep.gpus}
@@ -93,7 +93,7 @@ def search(
 
 
 def _run(config: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Run one trial on any machine; `config` has its folder and keys."""
+    """Run one trial on any machine; `config` contains its folder and keys."""
     working_dir = Path(settings["working_dir"])
 
     def report(event: Mapping[str, Any]) -> None:
@@ -145,7 +145,7 @@ class _Queue(_NotSaved, Searcher):
 
 
 class _Callback(_NotSaved, tune.Callback):
-    """Calls the watcher, and saves an outcome for trials that Ray itself lost."""
+    """Calls the watcher, and saves an outcome for trials whose process Ray lost."""
 
     def __init__(self, queue: _Queue, watcher: SweepWatcher) -> None:
         self.queue, self.watcher = queue, watcher

@@ -17,7 +17,7 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.renames import content_in_first_format
 from rsft.recipe.schema import Recipe
-from rsft.recipe.text import Document, show
+from rsft.recipe.text import Document, to_yaml
 from rsft.sweep.schema import Space, Sweep, locate_fault
 
 KeyValues = dict[str, Any]
@@ -59,7 +59,9 @@ def make_trial(sweep: Sweep, keys: Mapping[str, Any]) -> Trial:
     """
     name = str(keys.get("recipe", sweep.recipes[0]))
     values = sweep.overrides | {key: value for key, value in keys.items() if key != "recipe"}
-    return Trial(dict(keys), load_recipe(find_recipe(name), [f"{key}={show(value)}" for key, value in values.items()]))
+    return Trial(
+        dict(keys), load_recipe(find_recipe(name), [f"{key}={to_yaml(value)}" for key, value in values.items()])
+    )
 
 
 def list_trials(sweep: Sweep, document: Document) -> list[Trial]:
@@ -100,7 +102,7 @@ def list_trials(sweep: Sweep, document: Document) -> list[Trial]:
 
 
 MAX_TRIALS = 10_000
-"""Largest number of trials of one sweep; more are probably a typing error."""
+"""Largest number of trials of one sweep; a larger number is probably a typing error."""
 
 
 def sample_keys(spaces: Mapping[str, Space], shares: Iterable[float]) -> KeyValues:

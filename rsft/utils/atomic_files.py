@@ -33,7 +33,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         path: the target; its folder is made if it is missing.
 
     Yields:
-        Path of an empty file in a folder beside `path`, with the same file name.
+        Path of an empty file with the same name, in a hidden folder beside `path`.
     """
     with _temporary_folder(path.parent) as folder:
         temporary = folder / "new" / path.name
@@ -57,7 +57,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         path: the target; its parent folder is made if it is missing.
 
     Yields:
-        Path of an empty folder beside `path`, with the same name.
+        Path of an empty folder with the same name, in a hidden folder beside `path`.
     """
     with _temporary_folder(path.parent) as folder:
         temporary = folder / "new" / path.name
@@ -87,7 +87,7 @@ def sha256(path: Path) -> str:
 
 
 def sync_all() -> None:
-    """Flush all written files to the disk; cheaper than one fsync per file for thousands of them."""
+    """Flush all written files to the disk; for thousands of files this is cheaper than one fsync per file."""
     if hasattr(os, "sync"):
         os.sync()
 

@@ -11,12 +11,12 @@ _LARGEST_BLOCKS = (2**25, 2**27)  # bytes of a block from the heap; an older gli
 
 
 def retain_freed_memory() -> bool:
-    """Let this process retain up to 512 MB of freed memory; return whether the C library supports it.
+    """Let this process retain up to 512 MiB of freed memory; return whether the C library supports it.
 
     PyTorch allocates activations with malloc. glibc returns blocks of tens of MB to the system at once, and each layer
     then faults its pages in again: about 5 % of the time of a ViT-B/16 on two cores. All threads share one heap after
-    the call, because glibc always returns the memory of the heaps that it makes for threads, and a job computes in a
-    thread. The setting changes the whole process, so commands make it, and library functions do not.
+    the call, because glibc always returns the memory of per-thread heaps, and a job computes in a thread. The setting
+    changes the whole process, so only commands call this function, not library functions.
     """
     if sys.platform != "linux":
         return False

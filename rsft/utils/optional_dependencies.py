@@ -1,4 +1,4 @@
-"""Packages that rsft works without."""
+"""Import optional dependencies; an error says how to install a missing one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rsft.errors import RequestError
 
 
 def require(module: str, extra: str) -> Any:
-    """Import a module that is no dependency of rsft.
+    """Import a module of an optional dependency.
 
     Args:
-        module: a package, or a module of one.
-        extra: the extra of rsft that installs it; "" if none does.
+        module: dotted name of a package or module.
+        extra: the extra of rsft that installs it; "" if no extra does.
 
     Returns:
         The module.
 
     Raises:
-        RequestError: it cannot be imported; the hint says how to install it.
+        RequestError: the module cannot be imported; the hint says how to install it.
     """
     try:
         return importlib.import_module(module)
@@ -30,17 +30,17 @@ def require(module: str, extra: str) -> Any:
 
 
 def check_installed(extra: str, *packages: str) -> None:
-    """Raise an error if a package is missing; nothing is imported.
+    """Raise an error if a package is not installed, without importing it.
 
     Args:
         extra: the extra of rsft that installs them.
         packages: names of packages.
 
     Raises:
-        RequestError: a package is missing; the hint says how to install it.
+        RequestError: a package is not installed; the hint says how to install it.
     """
     if missing := [name for name in packages if find_spec(name) is None]:
-        raise RequestError(f"this needs {', '.join(missing)}", hint=_install_hint(missing[0], extra))
+        raise RequestError(f"not installed: {', '.join(missing)}", hint=_install_hint(missing[0], extra))
 
 
 def _install_hint(package: str, extra: str) -> str:

@@ -1,4 +1,4 @@
-"""Measure which number type makes a training step fastest on this machine."""
+"""Measure which precision (fp32, bf16 or fp16) makes a training step fastest on this machine."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     import torch
 
 MIN_SPEEDUP = 1.2
-"""Speedup over float32 from which a number type with fewer digits is used."""
+"""Smallest speedup over float32 for which a lower precision is used."""
 
 Work = Callable[[], object]
 """A function whose duration is measured."""
 
 
 def select_precision(device: torch.device) -> tuple[str, dict[str, float]]:
-    """Return the number type that "auto" stands for, and the measured speedups.
+    """Return the precision that "auto" selects, and the measured speedups.
 
     bfloat16 is preferred to float16, which needs a scaled loss.
 
@@ -26,7 +26,7 @@ def select_precision(device: torch.device) -> tuple[str, dict[str, float]]:
         device: where the model is trained.
 
     Returns:
-        "fp32", "bf16" or "fp16"; and the speedup of a training step over float32 by number type.
+        "fp32", "bf16" or "fp16"; and the speedup of a training step over float32 by precision.
     """
     import torch
 
@@ -37,10 +37,10 @@ def select_precision(device: torch.device) -> tuple[str, dict[str, float]]:
 
 
 def fastest_precision(speedups: dict[str, float]) -> str:
-    """Return the first number type that is faster than its predecessor by `MIN_SPEEDUP`; "fp32" if none is.
+    """Return the first precision that is faster than its predecessor by `MIN_SPEEDUP`; "fp32" if none is.
 
     Args:
-        speedups: speedup over float32 by number type, the preferred one first.
+        speedups: speedup over float32 by precision, the preferred one first.
     """
     best, best_speedup = "fp32", 1.0
     for name, speedup in speedups.items():
@@ -50,13 +50,13 @@ def fastest_precision(speedups: dict[str, float]) -> str:
 
 
 def training_step_speedup(device: torch.device, dtype: torch.dtype) -> float:
-    """Return how many times as fast as in float32 a training step is under autocast.
+    """Return the speedup of a training step under autocast over float32.
 
     The step is a gradient through the frozen MLP of a vision transformer.
 
     Args:
         device: where to measure.
-        dtype: number type of autocast.
+        dtype: data type of autocast.
     """
     import torch
 
@@ -75,11 +75,11 @@ def training_step_speedup(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def matmul_speedup(device: torch.device, dtype: torch.dtype) -> float:
-    """Return how many times as fast as in float32 a matrix product is.
+    """Return the speedup of a matrix product over float32.
 
     Args:
         device: where to measure.
-        dtype: number type of both matrices.
+        dtype: data type of both matrices.
     """
     import torch
 
@@ -95,7 +95,7 @@ def measure_speedup(baseline: Work, candidate: Work, repeats: int = 9, limit: fl
     """Return the median duration of `baseline` divided by that of `candidate`; the two are called alternately.
 
     Args:
-        baseline: the slower function, as a rule.
+        baseline: the reference function, usually the slower one.
         candidate: the function to compare with it.
         repeats: number of calls of each.
         limit: seconds after which no further call is started.
@@ -109,7 +109,7 @@ def measure_speedup(baseline: Work, candidate: Work, repeats: int = 9, limit: fl
 
 
 def _matrix_size(device: torch.device) -> tuple[int, int]:
-    """Return rows and width: those of a ViT-S; on a GPU more, so that launching kernels does not count."""
+    """Return rows and width: those of a ViT-S, or larger on a GPU, where launching kernels takes long."""
     return (8192, 1024) if device.type == "cuda" else (1024, 384)
 
 

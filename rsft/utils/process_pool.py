@@ -24,13 +24,13 @@ _QUEUED = 3  # waiting or running tasks per process
 def imap_unordered(work: Callable[[Task], Result], tasks: Iterable[Task], jobs: int) -> Iterator[Result]:
     """Call `work` on each task in parallel, like `multiprocessing.Pool.imap_unordered`.
 
-    Exceptions of `work` are raised here. Tasks are requested only when a process will soon be free for them, so there
-    may be any number of tasks.
+    Exceptions of `work` are raised in this process. Tasks are taken from the iterable only when a process will soon be
+    free, so their number is not limited.
 
     Args:
         work: the function; it must be picklable.
         tasks: its arguments.
-        jobs: number of processes; 1 runs in this process.
+        jobs: number of worker processes; 1 works in this process.
 
     Yields:
         The results in order of completion.
@@ -59,7 +59,7 @@ def imap_unordered(work: Callable[[Task], Result], tasks: Iterable[Task], jobs: 
 
 
 def _start_worker() -> None:
-    cv2.setNumThreads(0)  # its threads do not survive a fork, and the processes use all cores
+    cv2.setNumThreads(0)  # OpenCV's threads do not survive a fork, and the processes use all cores already
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     threading.Thread(target=_die_with_parent, daemon=True).start()
 

@@ -27,7 +27,7 @@ def ray_session(address: str | None) -> Iterator[None]:
         address: address of a cluster; None for this machine.
 
     Yields:
-        Nothing.
+        None.
 
     Raises:
         RequestError: no cluster answers at the address.

@@ -39,7 +39,7 @@ class Registry(Generic[C]):
     """Find components of one kind by name.
 
     The built-in components are the registered classes of one module, or of all modules of one package. They are
-    imported when the registry is first asked, so a registry costs nothing at start-up. A component of another package
+    imported when the registry is first used, so a registry costs nothing at start-up. A component of another package
     is imported when its own name is first looked up.
 
     Args:
@@ -93,7 +93,7 @@ class Registry(Generic[C]):
         return self._components[name]
 
     def __contains__(self, name: object) -> bool:
-        """Return whether some package provides `name`; nothing of another package is imported."""
+        """Return whether a package provides `name`, without importing the package."""
         return name in self.names()
 
     def __iter__(self) -> Iterator[str]:
@@ -109,13 +109,13 @@ class Registry(Generic[C]):
         self._imported = True
         module = import_module(self._builtin)
         names = [info.name for info in pkgutil.iter_modules(getattr(module, "__path__", []))]
-        first = [name for name in getattr(module, "__all__", ()) if name in names]
-        submodules = [f"{self._builtin}.{name}" for name in dict.fromkeys([*first, *names])]
+        listed = [name for name in getattr(module, "__all__", ()) if name in names]
+        submodules = [f"{self._builtin}.{name}" for name in dict.fromkeys([*listed, *names])]
         for submodule in submodules:
             import_module(submodule)
         position = {name: number for number, name in enumerate([self._builtin, *submodules])}
         ordered = sorted(self._components.values(), key=lambda c: position.get(c.__module__, len(position)))
-        self._components = {component.name: component for component in ordered}  # whatever was imported first
+        self._components = {component.name: component for component in ordered}  # not in the order of import
 
 
 def _path_of(component: type) -> str:

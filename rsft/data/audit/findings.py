@@ -35,11 +35,11 @@ class AuditFinding:
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What an audit checked and what it found. Pydantic reads it from audit.json.
+    """Checked items, faults and class counts of an audit. Pydantic reads it from audit.json, where `totals` is "facts".
 
     Attributes:
         subject: what was checked.
-        totals: numbers that are not faults, in display order.
+        totals: numbers that do not count as faults, in display order.
         findings: every kind of fault, those that did not occur included.
         classes: number of rows by class, origin and split.
     """

@@ -10,8 +10,7 @@ from rsft.data.audit.findings import AuditFinding, AuditResult, count_finding
 from rsft.data.datasets.fusar_ship import CATEGORIES
 from rsft.data.datasets.fusrs import (
     CLASSES,
-    FUSAR_CLASSES,
-    FUSAR_OTHER,
+    FUSAR_TO_FUSRS,
     LIST_CHECKSUMS,
     LIST_VERSIONS,
     FUSRSListRow,
@@ -20,8 +19,6 @@ from rsft.data.datasets.fusrs import (
 from rsft.errors import RequestError
 from rsft.types import Rejection
 from rsft.utils.atomic_files import sha256
-
-_CLASS_OF_CATEGORY = FUSAR_CLASSES | dict.fromkeys(FUSAR_OTHER, "other")
 
 
 def has_fusrs_lists(folder: Path) -> bool:
@@ -48,7 +45,9 @@ def audit_fusrs_lists(folder: Path) -> list[AuditResult]:
         if any((folder / f"{version}_{split}.txt").is_file() for split in ("train", "test"))
     ]
     if not present:
-        raise RequestError("no list of FUSRS v2 in the folder", folder, f"it needs {', '.join(LIST_CHECKSUMS)}")
+        raise RequestError(
+            "no list of FUSRS v2 in the folder", folder, f"it should contain {', '.join(LIST_CHECKSUMS)}"
+        )
     return [_audit_pair(folder, classes) for classes in present]
 
 
@@ -82,15 +81,15 @@ def _find_faults(
     for row in rows:
         labels_by_name[row.name].add(row.label)
     expected_classes = [
-        (row, _CLASS_OF_CATEGORY.get(CATEGORIES[row.category - 1]))
+        (row, FUSAR_TO_FUSRS.get(CATEGORIES[row.category - 1]))
         for row in rows
         if row.category is not None and 0 < row.category <= len(CATEGORIES)
     ]
     contradictions = [row for row, expected in expected_classes if expected != classes[row.label]]
     sorted_images = sorted(shared_images, key=lambda image: image or 0)
     return [
-        count_finding("training rows that repeat a name", _repeated(train), len(train)),
-        count_finding("test rows that repeat a name", _repeated(test), len(test)),
+        count_finding("training rows that repeat a name", _repeated_rows(train), len(train)),
+        count_finding("test rows that repeat a name", _repeated_rows(test), len(test)),
         count_finding("names in both splits", dict.fromkeys(row.name for row in test if row.name in train_names)),
         count_finding("SRSDD images in both splits", (f"L{image}" for image in sorted_images)),
         count_finding(
@@ -110,7 +109,7 @@ def _find_faults(
     ]
 
 
-def _repeated(rows: list[FUSRSListRow]) -> Iterator[str]:
+def _repeated_rows(rows: list[FUSRSListRow]) -> Iterator[str]:
     seen: set[str] = set()
     for row in rows:
         if row.name in seen:

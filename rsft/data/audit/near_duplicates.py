@@ -23,12 +23,12 @@ MAX_HASH_DISTANCE = 3
 SATURATION_SHARE = 0.25
 """A chip is saturated if at least this share of its pixels has the largest value of the data type."""
 
-_BIT_OFFSETS = range(0, 64, 16)  # hashes that differ in at most 3 bits agree in one of 4 runs of 16 bits
+_BIT_OFFSETS = range(0, 64, 16)  # hashes that differ in at most 3 bits agree in at least one of 4 runs of 16 bits
 
 
 @dataclass(frozen=True)
 class ChipContent:
-    """What an audit needs to know of one file.
+    """Hashes and saturation of one chip file.
 
     Attributes:
         sha256: SHA-256 of the file, "" if it cannot be read.
@@ -92,7 +92,8 @@ def _read_indexed(task: tuple[int, Path]) -> tuple[int, ChipContent]:
 def find_near_duplicates(hashes: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Find pairs of distinct hashes that differ in at most MAX_HASH_DISTANCE bits.
 
-    By the pigeonhole principle, such a pair agrees in one run of 16 bits, so only hashes that share a run are compared.
+    By the pigeonhole principle, such a pair agrees in at least one run of 16 bits. Only hashes that share a run are
+    compared.
 
     Args:
         hashes: 64-bit hashes.

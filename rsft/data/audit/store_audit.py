@@ -41,7 +41,7 @@ def audit_store(store: ChipStore, *, jobs: int = 1, progress: Progress | None = 
 
 
 def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
-    """Audit class folders or list files, as `ImageFolderLT` reads them; a chip's name is its class and file name.
+    """Audit class folders or list files, as `ImageFolderLT` reads them; a chip is called class/file stem.
 
     Args:
         folder: the folder.

@@ -35,7 +35,7 @@ def check_root_is_free(root: Path, overwrite: bool) -> None:
     if (root.is_dir() and not any(root.iterdir())) or not root.exists():
         return
     if not (root / DATASET).is_file():
-        raise RequestError("the folder already contains something that is not a chip store", root, _OTHER_ROOT)
+        raise RequestError("the folder contains something that is not a chip store", root, _OTHER_ROOT)
     if not overwrite:
         raise RequestError("a chip store already exists", root, f"add --overwrite, or {_OTHER_ROOT}")
 
@@ -44,8 +44,9 @@ def check_root_is_free(root: Path, overwrite: bool) -> None:
 def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Iterator[Path]:
     """Yield a folder whose subfolder `store/` becomes `root` if the block ends without an exception.
 
-    The folder is `.<name>.partial/<fingerprint>/` beside the root. Work of another fingerprint in it is removed. The
-    folder stays after an error of the machine, so that the build can be resumed, and goes after an error in the data.
+    The folder is `.<name>.partial/<fingerprint>/` beside the root. Folders of other
+    fingerprints are removed. The folder is removed after a DataError, and stays after any other error, so that the
+    build can be resumed.
 
     Args:
         root: folder of the store to be built.
@@ -84,14 +85,14 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
 
 @contextmanager
 def _locked(root: Path, partial: Path) -> Iterator[None]:
-    """Hold the lock of `root` and name this process as its owner."""
+    """Hold the lock of `root`, and write the name of this process to the owner file."""
     lock = FileLock(root.parent / f".{root.name}.lock")
     owner_file = partial / "owner"
     try:
         lock.acquire(timeout=0.5)
     except Timeout as error:
         owner = owner_file.read_text("utf-8") if owner_file.is_file() else "another process"
-        raise RequestError(f"{owner} is building there", root, "wait until it has finished, or stop it") from error
+        raise RequestError(f"{owner} is building this store", root, "wait until it has finished, or stop it") from error
     try:
         partial.mkdir(exist_ok=True)
         owner_file.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")

@@ -36,11 +36,11 @@ class BuildJournal:
     """Records of a build; each is pending, stored or rejected.
 
     Opening the journal starts a new round. A record keeps its outcome from an earlier round if its key is unchanged
-    (so its files are unchanged too) and its chip is intact on the disk. `close_round` removes records of earlier rounds
-    that did not come again.
+    (so its files are unchanged too) and its chip is intact on the disk. `close_round` removes the
+    records that only earlier rounds contained.
 
     Args:
-        file: path of the database; made if it does not exist.
+        file: path of the database, which is created if it does not exist.
         store: folder of the store that is built.
     """
 
@@ -123,7 +123,7 @@ class BuildJournal:
         Args:
             name: the class.
             bands: names of the bands, joined by commas.
-            numbers: which chips.
+            numbers: numbers of the chips to select.
 
         Returns:
             Paths relative to the store, in ascending order.

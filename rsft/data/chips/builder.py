@@ -25,7 +25,7 @@ from rsft.utils.process_pool import imap_unordered
 __all__ = ["ChipRecord", "Progress", "Rejection", "StoreDescription", "build_store", "check_root_is_free"]
 
 _CHUNK = 16  # records per task of a worker process, or more if one source file has more
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 _log = logging.getLogger(__name__)
 
 
@@ -58,10 +58,10 @@ def build_store(
     Raises:
         RequestError: `root` is not free, or another process builds there.
         DataError: no record can be used, or two records have the same name.
-        RsftError: the disk is full or not writable, or a source file has gone. The finished work is kept.
+        RsftError: the disk is full or not writable, or a source file disappeared. The finished work is kept.
     """
     if jobs < 1:
-        raise RequestError(f"{jobs} jobs", "--jobs", "give 1 or more")
+        raise RequestError(f"cannot build with {jobs} jobs", "--jobs", "give 1 or more")
     check_root_is_free(root, overwrite)
     with open_build_directory(root, description.fingerprint(), overwrite) as folder:
         store = folder / "store"
@@ -81,7 +81,7 @@ def build_store(
 def _store_all(
     store: Path, records: Iterable[ChipRecord], journal: BuildJournal, progress: Progress | None, jobs: int
 ) -> None:
-    """Write the chips of all records that the journal does not have yet."""
+    """Write the chips of all records that are not in the journal yet."""
     total, seen, unfinished = length_hint(records), 0, 0
 
     def pending() -> Iterator[ChipRecord]:
@@ -106,8 +106,8 @@ def _store_all(
 def _chunks(records: Iterable[ChipRecord]) -> Iterator[list[ChipRecord]]:
     """Yield lists of consecutive records; all records of a source file are in one list."""
     chunk: list[ChipRecord] = []
-    for _, of_one_file in groupby(records, attrgetter("source_path")):
-        chunk += of_one_file
+    for _, records_of_file in groupby(records, attrgetter("source_path")):
+        chunk += records_of_file
         if len(chunk) >= _CHUNK:
             yield chunk
             chunk = []
@@ -127,8 +127,8 @@ def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
     except DataError as error:
         cause = error.__cause__
         if isinstance(cause, FileNotFoundError):  # the file existed when it was listed
-            hint = "bring it back and run the same command again: it resumes where it stopped"
-            raise RsftError("a source file has gone during the build", cause.filename, hint) from error
+            hint = "restore it and run the same command again: it resumes where it stopped"
+            raise RsftError("a source file disappeared during the build", cause.filename, hint) from error
         file, line = (error.location, 0) if error.location else (str(record.source_path), record.line)
         return file, line, error.message
     if record.read_pixels is None:
@@ -145,21 +145,21 @@ def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
 def write_chip(path: str, data: bytes) -> None:
     """Write a file of a store that is being built, and its folder if it is missing.
 
-    The file is neither renamed nor synced: a chip that the journal does not know does not count, and the build syncs
-    once at its end. `os.open` replaces `open`, whose layers take as long as the system call.
+    The file is neither renamed nor synced: a chip that is not in the journal is written again, and the build syncs once
+    at its end. `os.open` avoids the overhead of `open`, which takes as long as the system call.
 
     Args:
         path: path of the file.
         data: its content.
     """
     try:
-        file = os.open(path, _NEW, 0o666)
+        file = os.open(path, _WRITE_FLAGS, 0o666)
     except FileNotFoundError:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, _NEW, 0o666)
+        file = os.open(path, _WRITE_FLAGS, 0o666)
     try:
         unwritten = memoryview(data)
-        while unwritten:  # a full disk takes a part of the data, and raises at the next call
+        while unwritten:  # a full disk accepts a part of the data; the next call raises
             unwritten = unwritten[os.write(file, unwritten) :]
     finally:
         os.close(file)

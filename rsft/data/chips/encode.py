@@ -47,12 +47,13 @@ def resolve_band_names(pixels: Pixels, names: tuple[str, ...] | None) -> tuple[s
         One name per band.
 
     Raises:
-        DataError: the number of bands does not match.
+        DataError: the number of names does not match, or names are missing.
     """
     count = pixels.shape[2]
     bands = names or _DEFAULT_BANDS.get(count)
     if bands is None or len(bands) != count:
-        raise DataError(f"{count} bands; a chip has {len(names) if names else '1 (gray) or 3 (R, G, B)'}")
+        expected = f"{len(names)} names" if names else "a chip without band names has 1 (gray) or 3 (R, G, B)"
+        raise DataError(f"{count} bands, but {expected}")
     return bands
 
 

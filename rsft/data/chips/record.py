@@ -26,7 +26,7 @@ class ChipRecord:
         read_pixels: returns the pixels (H, W, B) of a chip that is cut from a larger image.
         line: line in the label file, from 1.
         bands: names of the bands; None for gray (1 band) or R, G, B (3 bands).
-        extra_columns: further columns of the manifest, such as spacing_m and mmsi. Float pixels need their "unit" here.
+        extra_columns: further columns of the manifest, such as spacing_m and mmsi. Float pixels need the column "unit".
         image_paths: other files that `read_pixels` reads, such as the image that a label file describes.
     """
 
@@ -63,7 +63,7 @@ class StoreDescription:
         classes: class names in the order of the labels.
         command: command line that builds the same store again.
         groups: class names of head, medium and tail; None to group by training count.
-        skipped: number of inputs left out on purpose, by reason. Read after the last record.
+        skipped: number of inputs that are left out on purpose, by reason. Read after the last record.
         rejected: inputs that cannot be used. Read after the last record.
     """
 

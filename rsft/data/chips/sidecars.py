@@ -124,9 +124,7 @@ def _readme(
     tallies: dict[str, Mapping[str, object]] = {
         "Left out on purpose:": description.skipped,
         "Kept, with a flag in the manifest:": flags,
-        "Classes without a chip in a split that has some:": {
-            split: ", ".join(names) for split, names in missing_classes(counts).items()
-        },
+        "Classes that a split lacks:": {split: ", ".join(names) for split, names in missing_classes(counts).items()},
     }
     for title, tally in tallies.items():
         if tally:

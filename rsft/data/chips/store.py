@@ -153,7 +153,7 @@ class ChipStore:
             unit: unit of the chips, as in the manifest.
 
         Yields:
-            Pixels of one chip (H, W, B), as they are on disk.
+            Pixels of one chip (H, W, B), with the values on disk.
 
         Raises:
             DataError: a chip cannot be read.

@@ -1,4 +1,4 @@
-"""Numbers of a chip store: class counts from the manifest, pixel statistics from the files."""
+"""Statistics of a chip store: class counts from the manifest, pixel values from the files."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def read_fusar_metadata(folder: Path) -> tuple[FUSARMetadata, list[Rejection]]:
                 key = row["path"].strip().replace("\\", "/"), Path(row["id"].strip()).stem
                 fields = _parse_row(row)
             except (KeyError, ValueError):
-                rejected.append((str(path), number, f"the row is not {', '.join(META_COLUMNS)}"))
+                rejected.append((str(path), number, f"the row has no valid {', '.join(META_COLUMNS)}"))
                 continue
             if meta.setdefault(key, fields) != fields:
                 rejected.append((str(path), number, "the row contradicts an earlier row of this chip"))
@@ -62,11 +62,11 @@ def _csv_rows(path: Path) -> _Rows:
 
 
 def _sheet_rows(path: Path) -> _Rows:
-    """Read the first sheet as text; integers have no decimal point, so an MMSI stays unchanged."""
+    """Read the first sheet as text; integers get no decimal point, so an MMSI stays unchanged."""
     try:
         table = pd.read_excel(path, engine="calamine", dtype=str, keep_default_na=False)
     except (CalamineError, ValueError) as error:
-        raise DataError("the file is no Excel table", path, "copy or download the file again") from error
+        raise DataError("the file is not an Excel table", path, "copy or download the file again") from error
     table.columns = table.columns.astype(str).str.strip()
     _check_columns(list(table.columns), path)
     return [
@@ -78,8 +78,8 @@ def _sheet_rows(path: Path) -> _Rows:
 def _check_columns(columns: list[str], path: Path) -> None:
     missing = [name for name in META_COLUMNS if name not in columns]
     if missing:
-        fix = f"the table needs the columns {', '.join(META_COLUMNS)}"
-        raise DataError(f"{path.name} has no column {', '.join(missing)}", path, fix)
+        hint = f"the table needs the columns {', '.join(META_COLUMNS)}"
+        raise DataError(f"{path.name} has no column {', '.join(missing)}", path, hint)
 
 
 def _parse_row(row: dict[str, str]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _parse_row(row: dict[str, str]) -> dict[str, Any]:
         "mmsi": row["mmsi"].strip(),
         "length_m": float(row["length"]),
         "width_m": float(row["width"]),
-        "polarisation": row["polarMode"].strip(),
+        "polarization": row["polarMode"].strip(),
         "incidence_deg": float(row["centerLookAngle"]),
         "spacing_m": (height + width) / 2,
     }

@@ -27,7 +27,7 @@ def plot_image(image: Tensor, title: str) -> Figure:
     """Plot an image, stretched from 0 to the 99.5th percentile.
 
     Args:
-        image: (B, H, W); the first three bands become R, G and B, or else the first band is shown in gray.
+        image: (B, H, W); the first three bands become R, G and B; of fewer bands, the first is shown in gray.
         title: title of the figure.
 
     Returns:

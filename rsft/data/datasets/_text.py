@@ -1,4 +1,4 @@
-"""Text files with byte-order marks, CRLF line ends and blank lines."""
+"""Read text files that may have byte-order marks, CRLF line ends and blank lines."""
 
 from __future__ import annotations
 

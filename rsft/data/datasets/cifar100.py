@@ -36,6 +36,7 @@ CLASSES = tuple(_NAMES.split())
 """Class names in the order of the labels."""
 
 SPLIT_SIZE = {"train": 50_000, "test": 10_000}
+"""Number of published images by split."""
 PICKLES = PickledCIFAR100.base_folder
 """Name of the folder of the published pickle files."""
 
@@ -75,7 +76,7 @@ class CIFAR100(NonGeoDataset):
         classes: class names in the order of the labels.
         images: training images first.
         layout: "pickles" or "folders".
-        skipped: as in `ImageFolderLT`; folders that are not named like a class of CIFAR-100 are skipped too.
+        skipped: as in `ImageFolderLT`; images in folders that are not classes of CIFAR-100 are skipped too.
         rejected: as in `ImageFolderLT`.
 
     Raises:
@@ -130,8 +131,8 @@ class CIFAR100(NonGeoDataset):
             try:
                 published = PickledCIFAR100(self.root, train=split == "train")
             except RuntimeError as error:
-                fix = f"download {PickledCIFAR100.url} again"
-                raise DataError("CIFAR-100 is incomplete or altered", self.root / PICKLES, fix) from error
+                hint = f"download {PickledCIFAR100.url} again"
+                raise DataError("CIFAR-100 is incomplete or altered", self.root / PICKLES, hint) from error
             path = self.root / PICKLES / split
             for index, (pixels, target) in enumerate(zip(published.data, published.targets, strict=True)):
                 images.append(CIFARImage(path, CLASSES[target], split, index, partial(_identity, pixels)))
@@ -142,9 +143,10 @@ class CIFAR100(NonGeoDataset):
         self.skipped, self.rejected = folder.skipped, folder.rejected
         files = [file for file in folder.files if file.label in CLASSES]
         if not files:
-            raise RequestError("no folder is called as a class of CIFAR-100", self.root, f"such as {CLASSES[0]}")
+            hint = f"the folders should be called {CLASSES[0]}, {CLASSES[1]} and so on"
+            raise RequestError("no folder has the name of a CIFAR-100 class", self.root, hint)
         if len(files) < len(folder):
-            self.skipped["folder that is no class of CIFAR-100"] += len(folder) - len(files)
+            self.skipped["image in a folder that is not a class of CIFAR-100"] += len(folder) - len(files)
         return [CIFARImage(file.path, file.label, file.split) for file in files]
 
 
@@ -158,7 +160,8 @@ def _find_root(root: Path) -> tuple[Path, str]:
             if (folder / "train").is_dir() and (folder / "test").is_dir():
                 return folder, "folders"
         level = sorted(child for folder in level for child in folder.iterdir() if child.is_dir())
-    raise RequestError("this is no CIFAR-100", root, f"name the folder that holds {PICKLES}, or train and test")
+    hint = f"give the folder that contains {PICKLES}, or train and test"
+    raise RequestError("the folder does not contain CIFAR-100", root, hint)
 
 
 def _identity(pixels: Pixels) -> Pixels:

@@ -64,7 +64,7 @@ class DOTAImage:
     Attributes:
         path: the image.
         label_file: the label file.
-        split: train, val or test, by the nearest parent folder of that name; "" without such a folder.
+        split: train, val or test, by the nearest parent folder of that name; "" if no parent has such a name.
         width: width in pixels.
         height: height in pixels.
         sensor: sensor in the header of the label file.
@@ -123,7 +123,7 @@ class DOTAObject:
 class DOTAObjects(NonGeoDataset):
     """The objects of DOTA, one sample per object.
 
-    It reads the folder tree of TorchGeo, the published archives after extraction, and images/ beside labelTxt/; see
+    The layout is the folder tree of TorchGeo, the published archives after extraction, or images/ beside labelTxt/; see
     `DOTATree`.
 
     Args:
@@ -131,7 +131,7 @@ class DOTAObjects(NonGeoDataset):
         version: version of the label files.
         classes: 15, as in v1.0, or 18.
         margin: pixels added to the window on each side.
-        min_side: shortest side of an object's horizontal bounding box in pixels; smaller objects are rejected.
+        min_side: minimum side of an object's horizontal bounding box in pixels; smaller objects are rejected.
         transforms: applied to each sample.
 
     Attributes:
@@ -169,7 +169,7 @@ class DOTAObjects(NonGeoDataset):
         if tree.pairs and not self.images:
             raise DataError("no image can be used", root, f"the last reason: {self.rejected[-1][2]}")
         if not self.images:
-            hint = "name the folder with images/ and labelTxt/, or with train/ and val/"
+            hint = "give the folder with images/ and labelTxt/, or with train/ and val/"
             reasons = "".join(f"; found: {count} x {reason}" for reason, count in tree.skipped.items())
             raise RequestError(f"no image with labels of DOTA v{version}", root, hint + reasons)
 
@@ -236,7 +236,7 @@ class DOTAObjects(NonGeoDataset):
             if first == row.line:
                 self.objects.append(item)
             else:
-                self.rejected.append((str(label_file), row.line, f"class and window of line {first} again"))
+                self.rejected.append((str(label_file), row.line, f"same class and window as line {first}"))
 
     def _object(self, image: DOTAImage, row: LabelRow) -> DOTAObject:
         window = crop_window(row.box, image.width, image.height, self.margin, self.min_side)
@@ -248,7 +248,7 @@ def read_rgb(path: Path) -> Pixels:
     """Read an image as RGB.
 
     Args:
-        path: an image with one band, which is repeated, with three, or with four, the last of which is dropped.
+        path: an image with one band (repeated), three bands, or four bands (the last one is dropped).
 
     Returns:
         Pixels (H, W, 3).
@@ -278,7 +278,7 @@ def _read_header(path: Path) -> tuple[int, int, str]:
     """Return width, height and flag of an image without decoding it."""
     with open_image(path) as image:
         if image.mode not in _MODE_FLAGS:
-            raise DataError(f"pixels of mode {image.mode}, where 8 bits of gray or RGB are expected", path)
+            raise DataError(f"the image has mode {image.mode}, but 8-bit gray or RGB is expected", path)
         return *image.size, _MODE_FLAGS[image.mode]
 
 

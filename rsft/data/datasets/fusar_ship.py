@@ -55,10 +55,10 @@ class FUSARChip:
         mmsi: MMSI of the vessel.
         length_m: length of the vessel in meters.
         width_m: width of the vessel in meters.
-        polarisation: polarization mode.
+        polarization: polarization mode.
         incidence_deg: look angle at the center in degrees.
         spacing_m: pixel spacing in meters, mean of both directions.
-        flags: "category-index" if the index in the name contradicts the folder, "no-meta" without a metadata row.
+        flags: "category-index" if the index in the name contradicts the folder, "no-meta" if it has no metadata.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class FUSARChip:
     mmsi: str | None = None
     length_m: float | None = None
     width_m: float | None = None
-    polarisation: str | None = None
+    polarization: str | None = None
     incidence_deg: float | None = None
     spacing_m: float | None = None
     flags: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ class FUSARShip(NonGeoDataset):
         rejected: chips and metadata rows that cannot be used.
 
     Raises:
-        RequestError: no folder is called like a ship category.
+        RequestError: no folder has the name of a ship category.
         DataError: a meta.csv or meta.xls is not a table with META_COLUMNS.
     """
 
@@ -104,7 +104,7 @@ class FUSARShip(NonGeoDataset):
             files = sorted(path for path in folder.rglob("*") if path.is_file())
             if folder.name not in CATEGORIES:
                 chips = [path for path in files if path.suffix.lower() in _SUFFIXES]
-                self.skipped[f"{folder.name} is no ship category"] += len(chips)
+                self.skipped[f"{folder.name} is not a ship category"] += len(chips)
                 continue
             for path in files:
                 self._add(path, folder.name, meta)
@@ -174,5 +174,5 @@ def _find_root(root: Path) -> Path:
             if any((folder / name).is_dir() for name in CATEGORIES):
                 return folder
         level = sorted(child for folder in level for child in folder.iterdir() if child.is_dir())
-    hint = f"name the folder that contains {', '.join(CATEGORIES[:4])} and so on"
-    raise RequestError("this is no FUSAR-Ship folder", root, hint)
+    hint = f"give the folder that contains {', '.join(CATEGORIES[:4])} and so on"
+    raise RequestError("the folder does not contain FUSAR-Ship", root, hint)

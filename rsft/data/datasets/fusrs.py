@@ -39,6 +39,10 @@ FUSAR_OTHER = (
 SRSDD_OTHER = ("LawEnforce",)
 """Categories of the class "other" among five classes. Reserved and Unspecified could be any ship and have no class."""
 
+FUSAR_TO_FUSRS = FUSAR_CLASSES | dict.fromkeys(FUSAR_OTHER, "other")
+SRSDD_TO_FUSRS = SRSDD_CLASSES | dict.fromkeys(SRSDD_OTHER, "other")
+"""Class of each archive category among five classes."""
+
 CLASSES = {
     4: ("cargo", "fishing", "tanker", "dredger"),
     5: ("cargo", "other", "fishing", "tanker", "dredger"),
@@ -104,7 +108,7 @@ def read_fusrs_list(path: Path, split: str, classes: int) -> tuple[list[FUSRSLis
         classes: number of classes; labels must be smaller.
 
     Returns:
-        The rows in file order, with repeated ones, and the rows that cannot be parsed.
+        The rows in file order, including repeated ones, and the rows that cannot be parsed.
 
     Raises:
         DataError: the file cannot be read.
@@ -114,11 +118,11 @@ def read_fusrs_list(path: Path, split: str, classes: int) -> tuple[list[FUSRSLis
     for number, line in read_numbered_lines(path):
         fields = line.split()
         if len(fields) != 2:
-            rejected.append((str(path), number, f"{len(fields)} fields, where a row is `name label`"))
+            rejected.append((str(path), number, f"{len(fields)} fields; a row is `name label`"))
         elif _NAME.fullmatch(Path(fields[0]).stem) is None:
             rejected.append((str(path), number, f"{fields[0]} is neither Ship_CxxSyyNzzzz nor L<image>_<k>"))
         elif not (fields[1].isascii() and fields[1].isdecimal() and int(fields[1]) < classes):
-            rejected.append((str(path), number, f"label {fields[1]}, where they go from 0 to {classes - 1}"))
+            rejected.append((str(path), number, f"label {fields[1]}; labels are 0 to {classes - 1}"))
         else:
             rows.append(FUSRSListRow(Path(fields[0]).stem, int(fields[1]), split, path, number))
     return rows, rejected
@@ -143,11 +147,11 @@ def read_fusrs_lists(folder: Path, classes: int) -> tuple[list[FUSRSListRow], li
     for split in ("train", "test"):
         path = folder / f"{LIST_VERSIONS[classes]}_{split}.txt"
         if not path.is_file():
-            raise RequestError(f"there is no {path.name}", folder, "name the folder of the authors' lists")
+            raise RequestError(f"{path.name} is missing", folder, "give the folder of the authors' lists")
         list_rows, faults = read_fusrs_list(path, split, classes)
         if not list_rows:
             reason = f"line {faults[0][1]}: {faults[0][2]}" if faults else "the file is empty"
-            raise DataError("the list has no row that can be used", path, reason)
+            raise DataError("no row of the list can be used", path, reason)
         rows, rejected = rows + list_rows, rejected + faults
     return rows, rejected
 
@@ -164,7 +168,7 @@ def download_fusrs_lists(folder: Path, classes: int, progress: Progress | None =
         The folder.
 
     Raises:
-        DataError: a list cannot be downloaded or differs from the published one; the hint tells how to get it by hand.
+        DataError: a list cannot be downloaded or differs from the published one; the hint says where to find it.
     """
     for name in (f"{LIST_VERSIONS[classes]}_{split}.txt" for split in ("train", "test")):
         download(LIST_URL.format(name=name), folder / name, LIST_CHECKSUMS[name], progress=progress)

@@ -32,7 +32,7 @@ class LabeledFile:
 
 
 class ImageFolderLT(NonGeoDataset):
-    """The labeled images of a folder in the first of three layouts that it has.
+    """The labeled images of a folder. It has one of three layouts; the first one that matches is read.
 
     1. List files train.txt (and val.txt, test.txt). Paths are relative to `root` or to the folder of the split. The
        last word of a row is the label.
@@ -59,7 +59,7 @@ class ImageFolderLT(NonGeoDataset):
 
     def __init__(self, root: Path, transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
         if not root.is_dir():
-            raise RequestError("there is no such folder", root, "name the folder that holds the class folders")
+            raise RequestError("the folder does not exist", root, "give the folder that contains the class folders")
         self.root, self.transforms = root, transforms
         self.files: list[LabeledFile] = []
         self.skipped: Counter[str] = Counter()
@@ -127,9 +127,9 @@ class ImageFolderLT(NonGeoDataset):
             if fault:
                 self.rejected.append((str(path), number, fault))
             elif image is None:
-                self.rejected.append((str(path), number, f"there is no file {relative}"))
+                self.rejected.append((str(path), number, f"the file {relative} does not exist"))
             elif image in seen:
-                self.rejected.append((str(path), number, f"{relative} is listed already, in line {seen[image]}"))
+                self.rejected.append((str(path), number, f"{relative} is already listed in line {seen[image]}"))
             else:
                 seen[image] = number
                 self.files.append(LabeledFile(image, label, split))

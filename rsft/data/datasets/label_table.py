@@ -1,4 +1,4 @@
-"""Labeled images in a CSV table with one path and class per row, such as the review page of `rsft predict` saves."""
+"""Labeled images in a CSV table with one path and class per row, as the review page of `rsft predict` saves it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class LabelTable:
             seen[image] = number
             self.files.append(LabeledFile(image, label, split))
         if not self.files:
-            raise RequestError("no row of the table can be used", path, "give a file that is there and a class in each")
+            raise RequestError("no row of the table can be used", path, "each row needs an existing file and a class")
         self.classes = sort_class_names({file.label for file in self.files})
         self.root = Path(os.path.commonpath([file.path.parent for file in self.files]))
 
@@ -74,9 +74,9 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _describe_fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:
     if not image.is_file():
-        return f"there is no file {image}"
+        return f"the file does not exist: {image}"
     if split not in _SPLITS:
-        return f"a split called {split}, where it is train, val or test"
+        return f"unknown split {split}; it must be train, val or test"
     if image in seen:
-        return f"{image.name} is listed already, in line {seen[image]}"
+        return f"{image.name} is already listed in line {seen[image]}"
     return describe_row_fault(image.name, label)

@@ -27,7 +27,7 @@ from rsft.types import Rejection
 
 @dataclass(frozen=True)
 class PublishedLists:
-    """What the authors published.
+    """Names and sizes of the published lists of a data set.
 
     Attributes:
         title: name of the data set.
@@ -52,7 +52,7 @@ class ListFileDataset(NonGeoDataset):
 
     Attributes:
         table: split, path, label (integer) and class of every existing image, in the order of the lists.
-        classes: class names in the order of the labels: the folder of the images, see `folder_to_class_name`, or else
+        classes: class names in the order of the labels: the folder of the images, see `folder_to_class_name`, otherwise
             the number of the label.
         differences: differences between the lists and the published ones.
         rejected: rows that cannot be used.
@@ -71,7 +71,7 @@ class ListFileDataset(NonGeoDataset):
         transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         if not root.is_dir():
-            raise RequestError("there is no such folder", root, f"name the folder that holds {self.published.title}")
+            raise RequestError("the folder does not exist", root, f"give the folder of {self.published.title}")
         self.root, self.lists, self.transforms = root, root if lists is None else lists, transforms
         rows = self._read_lists()
         self.differences = self._compare_with_published(rows)
@@ -82,7 +82,7 @@ class ListFileDataset(NonGeoDataset):
         self.rejected: list[Rejection] = list(zip(files, faulty["line"], faults[faults != ""], strict=True))
         usable = rows[faults == ""].reset_index(drop=True)
         if usable.empty:
-            first = f"the first one would be {root / rows['path'].iloc[0]}" if len(rows) else "the lists are empty"
+            first = f"the first list row needs {root / rows['path'].iloc[0]}" if len(rows) else "the lists are empty"
             raise RequestError(f"none of the images of {self.published.title} is in the folder", root, first)
         names = usable["label"].map(dict(enumerate(self.classes)))
         self.table = usable[["split", "path"]].assign(label=usable["label"].astype("int32"), **{"class": names})
@@ -128,7 +128,7 @@ class ListFileDataset(NonGeoDataset):
         """Return split, line, path, folder, text (the label as written) and label (-1 if not a number) of every row."""
         if not self._list_path("train").is_file():
             raise RequestError(
-                f"there is no {self.published.lists['train']}", self.lists, "name the folder of the lists with --lists"
+                f"{self.published.lists['train']} is missing", self.lists, "give the folder of the lists with --lists"
             )
         tables = []
         for split in self.published.lists:
@@ -156,14 +156,14 @@ class ListFileDataset(NonGeoDataset):
         """Return the first fault of each row, "" for a usable row."""
         label_of = {folder: folder_labels.get(folder_to_class_name(folder)) for folder in rows["folder"].unique()}
         folder_label = rows["folder"].map(label_of)
-        allowed = f"a class number is 0 to {self.published.classes - 1}"
+        allowed = f"the class number must be 0 to {self.published.classes - 1}"
         checks = {
             "a row is `path label`": rows["path"] == "",
             allowed: ~rows["label"].between(0, self.published.classes - 1),
             "the path leaves the folder": rows["path"].map(_leaves_root).astype(bool),
-            "there is no such file": ~_file_exists(self.root, rows),
-            "its folder is that of another class": folder_label.notna() & (folder_label != rows["label"]),
-            "it is listed already": rows["path"].duplicated(),
+            "the file does not exist": ~_file_exists(self.root, rows),
+            "the folder belongs to another class": folder_label.notna() & (folder_label != rows["label"]),
+            "the path is already listed": rows["path"].duplicated(),
         }
         faults = pd.Series("", rows.index)
         for reason, is_faulty in reversed(checks.items()):
@@ -223,7 +223,7 @@ def describe_row_fault(relative: str, label: str) -> str:
     if _leaves_root(relative):
         return f"{relative} leaves the folder"
     if label.startswith("-") and label[1:].isdecimal():
-        return f"label {label}: a class number is 0 or more"
+        return f"label {label}: a class number must be 0 or more"
     if label in (".", "..") or "/" in label or "\\" in label:
         return f"label {label} cannot name a class"
     return ""
@@ -244,7 +244,7 @@ def folder_to_class_name(folder: str) -> str:
 
 
 def _class_names(rows: pd.DataFrame, count: int) -> tuple[list[str], dict[str, int]]:
-    """Name the classes after their folders; the majority of rows in the training list decides.
+    """Name the classes after their folders, by the majority of the rows in the training list.
 
     Returns:
         The name of each class, and the label of each folder by its class name.

@@ -1,7 +1,7 @@
 """OpenSARShip 1.0 and 2.0: ship chips of Sentinel-1 IW, matched to AIS.
 
 Huang et al. 2018, "OpenSARShip: a dataset dedicated to Sentinel-1 ship interpretation", IEEE JSTARS 11(1), and
-Li et al. 2017 for 2.0. A scene is a folder named after its Sentinel-1 product, with Patch*/ and Ship.xml in it.
+Li et al. 2017 for 2.0. A scene is a folder named after its Sentinel-1 product, and contains Patch*/ and Ship.xml.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class OpenSARShipChip:
         incidence_deg: incidence angle in degrees.
         longitude: longitude of the center in degrees.
         latitude: latitude of the center in degrees.
-        flags: "no-record" without a record; "class-code" if the AIS ship type contradicts the category.
+        flags: "no-record" if Ship.xml has no record; "class-code" if the AIS ship type contradicts the category.
     """
 
     paths: tuple[Path, ...]
@@ -91,7 +91,7 @@ class OpenSARShip(NonGeoDataset):
         transforms: applied to each sample.
 
     Attributes:
-        classes: the categories that occur, sorted; their order is that of the labels.
+        classes: the categories that occur, sorted, in the order of the labels.
         chips: by scene, then by name.
         rejected: files that cannot be used, and records without a chip.
 
@@ -110,7 +110,7 @@ class OpenSARShip(NonGeoDataset):
         self.chips: list[OpenSARShipChip] = []
         folders = sorted(path for path in root.rglob(PRODUCT_FOLDERS[product]) if path.is_dir())
         if not folders:
-            hint = f"name the folder that contains the scenes, each with {PRODUCT_FOLDERS[product]}/ and Ship.xml"
+            hint = f"give the folder that contains the scenes, each with {PRODUCT_FOLDERS[product]}/ and Ship.xml"
             raise RequestError(f"no OpenSARShip scene with chips of product {product}", root, hint)
         for folder in folders:
             self._read_scene(folder)
@@ -169,10 +169,10 @@ class OpenSARShip(NonGeoDataset):
                 self.chips.append(OpenSARShipChip(paths, scene, category, bands, **fields))
             else:
                 expected = ", ".join(suffix or "none" for suffix in suffixes)
-                reason = f"the suffixes of the bands are not {expected}, as the scene name requires"
+                reason = f"the band suffixes must be {expected}, by the name of the scene"
                 self.rejected += [(str(path), 0, reason) for path in files.values()]
         for x, y in records:
-            reason = f"there is no chip for the record of Center_x {x}, Center_y {y}"
+            reason = f"no chip for the record of Center_x {x}, Center_y {y}"
             self.rejected.append((str(folder.parent / "Ship.xml"), 0, reason))
 
     def _group_files(self, folder: Path) -> dict[tuple[str, str, str], dict[str, Path]]:
@@ -212,11 +212,11 @@ def read_ship_records(path: Path) -> dict[tuple[str, str], dict[str, str]]:
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror}", path) from error
     if b"<!DOCTYPE" in data:  # could define entities that expand without bound
-        raise DataError("the file declares a document type, which a ship list has not", path)
+        raise DataError("the file declares a document type, which a ship list does not have", path)
     try:
         root = ElementTree.fromstring(data.replace(_WRONG_END, _END))
     except ElementTree.ParseError as error:
-        raise DataError(f"the file is no XML: {error}", path) from error
+        raise DataError(f"the file is not XML: {error}", path) from error
     records = [{item.tag: (item.text or "").strip() for part in ship for item in part} for ship in root]
     return {(record.get("Center_x", ""), record.get("Center_y", "")): record for record in records}
 
@@ -242,7 +242,7 @@ def read_opensarship_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) 
     bands, dtype = len(chip.bands) * (1 + is_complex), np.uint8 if product == "uint8" else np.float32
     if pixels.shape[2] != bands or pixels.dtype != dtype:
         actual = f"{pixels.shape[2]} bands of {pixels.dtype}"
-        raise DataError(f"{actual}, where {bands} of {np.dtype(dtype)} are expected", chip.paths[0])
+        raise DataError(f"{actual}, but {bands} of {np.dtype(dtype)} are expected", chip.paths[0])
     return np.hypot(pixels[:, :, 0::2], pixels[:, :, 1::2]) if is_complex else pixels
 
 

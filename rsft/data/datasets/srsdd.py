@@ -28,6 +28,8 @@ from rsft.types import Pixels, Rejection
 
 CLASSES = ("Cell-Container", "Container", "Fishing", "LawEnforce", "Dredger", "ore-oil")
 SRSDD_SPACING_M = 1.0
+"""Pixel spacing in meters."""
+
 CHIP_SIZE_STEP = 64
 """The size of a chip is a multiple of this number of pixels."""
 
@@ -111,11 +113,11 @@ class SRSDD(NonGeoDataset):
         labels = self._by_stem([path for path in files if path.suffix.lower() == ".txt"])
         self.images = [images[stem] for stem in sorted(images, key=_natural_sort_key) if stem in labels]
         if not self.images:
-            raise RequestError("no image with a label file of its name", root, "name the folder of SRSDD-v1.0")
+            raise RequestError("no image has a label file of the same name", root, "give the folder of SRSDD-v1.0")
         for image in self.images:
             self._read_ships(labels[image.stem], image)
         for stem in sorted(labels.keys() - images.keys()):
-            self.rejected.append((str(labels[stem]), 0, f"there is no image {stem}"))
+            self.rejected.append((str(labels[stem]), 0, f"image {stem} is missing"))
         unlabeled = len(images) - len(self.images)
         if unlabeled:
             self.skipped["image without a label file"] = unlabeled
@@ -164,7 +166,7 @@ class SRSDD(NonGeoDataset):
         path_by_stem: dict[str, Path] = {}
         for path in paths:
             if path.stem in path_by_stem:
-                self.rejected.append((str(path), 0, f"there is a second {path.stem}: {path_by_stem[path.stem]}"))
+                self.rejected.append((str(path), 0, f"{path.stem} exists already: {path_by_stem[path.stem]}"))
             else:
                 path_by_stem[path.stem] = path
         return path_by_stem
@@ -177,7 +179,7 @@ class SRSDD(NonGeoDataset):
             return
         self.rejected += labels.rejected
         for row in labels.rows:
-            if not _area(row.box) >= _MIN_AREA:  # NaN too
+            if not _area(row.box) >= _MIN_AREA:  # also true for NaN
                 self.rejected.append((str(path), row.line, "the box has no area"))
                 continue
             self.ships.append(SRSDDShip(image, path, row.line, row.number, row.category, row.box, row.difficult))
@@ -222,7 +224,7 @@ def _read_gray(path: Path) -> Pixels:
     """
     pixels = read_chip(path)
     if (pixels != pixels[:, :, :1]).any():
-        raise DataError(f"{pixels.shape[2]} bands that differ, where one is expected", path)
+        raise DataError(f"the {pixels.shape[2]} bands differ, but a single band is expected", path)
     return pixels[:, :, :1]
 
 

@@ -15,9 +15,9 @@ from rsft.types import Bytes
 class Augmentation:
     """A named list of random transforms. The result depends on the image and the seed only.
 
-    "sar" keeps the radar geometry: rotation by at most 15 degrees and no vertical flip, because shadow and layover have
-    a side. "optical" rotates and flips freely, and changes brightness, contrast and (for color images) hue. "none"
-    returns the image unchanged.
+    "sar" keeps the radar geometry: rotation by at most 15 degrees and no vertical flip, because shadow and layover
+    point in fixed directions. "optical" rotates and flips freely, and changes brightness, contrast and (for color
+    images) hue. "none" returns the image unchanged.
 
     Args:
         name: "none", "sar" or "optical".
@@ -28,11 +28,12 @@ class Augmentation:
         self._compose: Any = None
         if name != "none":
             library = _import_albumentations()
-            self._compose = library.Compose(_sar(library) if name == "sar" else _optical(library, planes))
+            transforms = _sar_transforms(library) if name == "sar" else _optical_transforms(library, planes)
+            self._compose = library.Compose(transforms)
 
     @property
     def is_active(self) -> bool:
-        """Whether this changes images: False for "none"."""
+        """Whether images are changed: False for "none"."""
         return self._compose is not None
 
     def __call__(self, image: Bytes, seed: int) -> Bytes:
@@ -40,7 +41,7 @@ class Augmentation:
 
         Args:
             image: bytes (H, W, P).
-            seed: decides all random choices.
+            seed: seed of all random choices.
 
         Returns:
             Bytes (H, W, P).
@@ -52,14 +53,14 @@ class Augmentation:
 
 
 def _import_albumentations() -> ModuleType:
-    """Import albumentations without the web request for its newest version that its import makes by default."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # stays set: processes that are spawned import it too
+    """Import albumentations without the web request for its newest version, which the import makes by default."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # stays set for worker processes, which import it too
     import albumentations
 
     return albumentations  # type: ignore[no-any-return]
 
 
-def _sar(library: ModuleType) -> list[Any]:
+def _sar_transforms(library: ModuleType) -> list[Any]:
     from rsft.data.imagery.speckle import Speckle
 
     return [
@@ -76,7 +77,7 @@ def _sar(library: ModuleType) -> list[Any]:
     ]
 
 
-def _optical(library: ModuleType, planes: int) -> list[Any]:
+def _optical_transforms(library: ModuleType, planes: int) -> list[Any]:
     return [
         library.D4(p=1.0),
         library.Affine(scale=(0.8, 1.2), translate_percent=(-0.08, 0.08), border_mode=cv2.BORDER_REFLECT_101, p=0.7),

@@ -24,11 +24,11 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
-_HINT = "write the name of a band, or names and numbers with + - * / ( ), for instance VV - VH"
+_HINT = "write the name of a band, or an expression of names, numbers and + - * / ( ), for instance VV - VH"
 
 
 def check_bands(names: Sequence[str]) -> None:
-    """Raise an error unless all names are band names, each at most once.
+    """Raise an error unless all names are band names and none is repeated.
 
     Args:
         names: names of the bands of a file.
@@ -38,7 +38,7 @@ def check_bands(names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in BANDS or list(names).count(name) > 1:
-            fault = "comes twice" if name in BANDS else "is not a band"
+            fault = "occurs twice" if name in BANDS else "is not a band"
             raise RequestError(f"{name} {fault}", "--bands", f"choose from {', '.join(BANDS)}")
 
 

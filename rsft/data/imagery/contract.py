@@ -16,7 +16,7 @@ from rsft.errors import DataError
 from rsft.types import Bytes, Pixels
 
 SPACING_TOLERANCE = 0.1
-"""Largest accepted relative difference of the pixel spacing. Augmentation scales by up to 15 %."""
+"""Largest accepted relative difference of the pixel spacing. Augmentation scales by 15 % (sar) or 20 % (optical)."""
 
 
 class Contract(BaseModel):
@@ -24,10 +24,10 @@ class Contract(BaseModel):
 
     Attributes:
         units: units in which planes are computed, with one stretch per plane. A chip in another unit is converted to
-            the first unit that it can become.
+            the first of them to which a conversion exists.
         digital: meaning of the digital numbers of uint8 and uint16 chips, such as "amplitude"; None if unknown.
         bands: names of the bands of a chip, in order.
-        planes: channels of the network's input, each an expression over bands; may repeat.
+        planes: channels of the network's input, each an expression over bands; they may repeat.
         crop: side of the center crop before resizing, in pixels; None takes the whole chip.
         size: side of the network's input in pixels.
         mean: mean of each plane of the network's input, 0-1.
@@ -54,7 +54,7 @@ class Contract(BaseModel):
 
         Args:
             pixels: the chip (H, W, B).
-            bands: names of its bands; None if they are unknown, to return all bands.
+            bands: names of its bands; None (unknown) returns all bands.
 
         Returns:
             Pixels (H, W, B) with the bands of the contract, in order.
@@ -65,11 +65,11 @@ class Contract(BaseModel):
         if bands is None:
             return pixels
         if len(bands) != pixels.shape[2]:
-            hint = "name every band of the file, in its order: --bands"
+            hint = "give one name per band of the file, in its order, with --bands"
             raise DataError(f"{pixels.shape[2]} bands, but {len(bands)} names ({', '.join(bands)})", hint=hint)
         missing = [band for band in self.bands if band not in bands]
         if missing:
-            hint = "name the bands as they are, in the order of the file: --bands"
+            hint = "give the names of the bands, in the order of the file, with --bands"
             raise DataError(f"bands {', '.join(bands)}, but the model takes {', '.join(self.bands)}", hint=hint)
         return pixels if tuple(bands) == self.bands else pixels[:, :, [bands.index(band) for band in self.bands]]
 
@@ -78,7 +78,7 @@ class Contract(BaseModel):
 
         Args:
             pixels: the chip (H, W, B) with the bands of the contract.
-            unit: declared unit; integers have their data type as unit by default.
+            unit: declared unit; integers default to `digital`, or to their data type if it is None.
 
         Returns:
             Unit of the chip, and the unit in which its planes are computed.
@@ -91,12 +91,12 @@ class Contract(BaseModel):
         return unit, target_unit
 
     def check_header(self, dtype: str, bands: int, unit: str | None = None) -> tuple[str, str]:
-        """Check a file whose pixels are not read yet.
+        """Check the data type, the number of bands and the unit of a file before its pixels are read.
 
         Args:
             dtype: data type of the pixels, such as "uint16".
             bands: number of bands.
-            unit: declared unit; integers have their data type as unit by default.
+            unit: declared unit; integers default to `digital`, or to their data type if it is None.
 
         Returns:
             Unit of the chip, and the unit in which its planes are computed.
@@ -106,13 +106,13 @@ class Contract(BaseModel):
         """
         if bands != len(self.bands):
             message = f"{bands} bands, but the model takes {len(self.bands)} ({', '.join(self.bands)})"
-            raise DataError(message, hint="name the bands of the file, in its order: --bands")
+            raise DataError(message, hint="give the names of the bands, in the order of the file, with --bands")
         accepted = " or ".join(self.units)
         unit = unit or (dtype if dtype in DIGITAL_UNITS else None)
         unit = self.digital or unit if unit in DIGITAL_UNITS else unit
         if unit is None:
-            hint = f"declare the unit that the chips have, for instance --unit {next(iter(self.units))}"
-            raise DataError(f"{dtype} pixels of no declared unit, but the model takes {accepted}", hint=hint)
+            hint = f"declare the unit of the chips, for instance --unit {next(iter(self.units))}"
+            raise DataError(f"{dtype} pixels without a declared unit, but the model takes {accepted}", hint=hint)
         targets = (target for target in (unit, *self.units) if target in self.units and can_convert(unit, target))
         target_unit = next(targets, None)
         if target_unit is None:
@@ -142,7 +142,7 @@ class Contract(BaseModel):
 
         Args:
             pixels: the chip (H, W, B) with the bands of the contract.
-            unit: declared unit; integers have their data type as unit by default.
+            unit: declared unit; integers default to `digital`, or to their data type if it is None.
 
         Returns:
             Image (size, size, P).
@@ -153,7 +153,7 @@ class Contract(BaseModel):
         unit, target_unit = self.check(pixels, unit)
         channels = list(zip(self.planes, self.units[target_unit], strict=True))
         distinct = list(dict.fromkeys(channels))  # a repeated band is stretched and resized once
-        if all(stretch.high is not None for _, stretch in distinct):  # else the limits depend on the whole chip
+        if all(stretch.high is not None for _, stretch in distinct):  # otherwise the limits depend on the whole chip
             pixels = center_crop(pixels, self.crop)
         planes = compute_planes(convert_unit(pixels, unit, target_unit), self.bands, [plane for plane, _ in distinct])
         stretched = [stretch.to_bytes(plane) for plane, (_, stretch) in zip(planes, distinct, strict=True)]
@@ -191,7 +191,7 @@ class Contract(BaseModel):
 
         Args:
             pixels: the chip (H, W, B) with the bands of the contract.
-            unit: declared unit; integers have their data type as unit by default.
+            unit: declared unit; integers default to `digital`, or to their data type if it is None.
 
         Returns:
             Network input (P, size, size).

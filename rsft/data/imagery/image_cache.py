@@ -13,10 +13,10 @@ FileState = tuple[int, int] | None
 
 
 def file_state(path: Path) -> FileState:
-    """Return size and modification time of a file; they usually change with its content.
+    """Return size and modification time of a file, which usually change with its content.
 
     Args:
-        path: path of the file, which is not read.
+        path: path of the file; its content is not read.
 
     Returns:
         Bytes and ns; None if the file does not exist.
@@ -29,7 +29,7 @@ def file_state(path: Path) -> FileState:
 
 
 class LastImageCache:
-    """Reads images and caches the last one, because consecutive chips are cut from the same image.
+    """Reads images and caches the last one, because consecutive chips are often cut from the same image.
 
     An image that cannot be read is cached as its error. An image whose file has changed is read again.
 

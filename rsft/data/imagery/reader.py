@@ -1,4 +1,4 @@
-"""Read image files without changing data type or values. An image that is not complete is an error."""
+"""Read image files without changing data type or values. An incomplete image is an error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from rsft.types import Pixels
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 MAX_PIXELS = 2**30
-"""Largest image apart from TIFF. DOTA has images of 20,000 x 20,000; Pillow's own limit is 179 million pixels."""
+"""Largest number of pixels of an image, except for TIFF. DOTA has images of 20,000 x 20,000; Pillow's own limit is
+179 million pixels."""
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MAGIC, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
@@ -99,7 +100,7 @@ def _read_tiff(data: bytes, path: Path) -> Pixels:
             bands: Pixels = file.read()  # (B, H, W)
             nodata_values = file.nodatavals
     except RasterioError as error:
-        raise DataError("the file is cut short or damaged", path, _HINT) from error
+        raise DataError("the file is truncated or damaged", path, _HINT) from error
     for band, nodata in zip(bands, nodata_values, strict=True):
         mask_nodata(band, nodata, path)
     return np.ascontiguousarray(bands.transpose(1, 2, 0))
@@ -120,24 +121,24 @@ def mask_nodata(band: Pixels, nodata: float | None, path: Path) -> None:
         if nodata:
             band[band == nodata] = 0
         return
-    missing = 0 if nodata is not None and np.isnan(nodata) else int(np.isnan(band).sum())
-    if missing:
-        raise DataError(f"{missing} of {band.size} values are NaN", path, "declare NaN as nodata, or fill them in")
+    nan_count = 0 if nodata is not None and np.isnan(nodata) else int(np.isnan(band).sum())
+    if nan_count:
+        raise DataError(f"{nan_count} of {band.size} values are NaN", path, "declare NaN as nodata, or fill them in")
     if nodata is not None:
         band[band == nodata] = np.nan
 
 
 def _decode(data: bytes, path: Path) -> Pixels:
-    """Decode any format apart from TIFF, with Pillow: it reports missing bytes, which OpenCV fills in silently."""
+    """Decode any format except TIFF with Pillow, which reports missing bytes; OpenCV fills them in silently."""
     image = open_image(path, data)
     try:
         image.load()
     except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
-        raise DataError("the file is cut short or damaged", path, _HINT) from error
+        raise DataError("the file is truncated or damaged", path, _HINT) from error
     if data.startswith(_PNG_MAGIC):
         if data.rfind(_PNG_END) < 0:  # search from the end, where the marker is
-            raise DataError("the file is cut short or damaged", path, _HINT)
-        if data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):  # 16 bits, of which Pillow keeps 8
+            raise DataError("the file is truncated or damaged", path, _HINT)
+        if data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):  # 16 bits; Pillow reads only 8 of them
             return _decode_png16(data, path)
     return np.asarray(image.convert(_EXPANDED[image.mode]) if image.mode in _EXPANDED else image)
 
@@ -145,7 +146,7 @@ def _decode(data: bytes, path: Path) -> Pixels:
 def _decode_png16(data: bytes, path: Path) -> Pixels:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise DataError("the file is cut short or damaged", path, _HINT)
+        raise DataError("the file is truncated or damaged", path, _HINT)
     return np.concatenate([pixels[:, :, 2::-1], pixels[:, :, 3:]], axis=2)  # from OpenCV's B, G, R
 
 

@@ -18,8 +18,8 @@ StretchOption = str | tuple[Limits, ...]
 """Stretch of a recipe: auto, percentile, log1p, chip-max, or limits (one pair for all planes, or one per plane)."""
 
 PERCENTILES = (0.5, 99.5)
-"""Measured limits. Wider ones would let a few strong scatterers darken the whole chip. If no value is negative, 0 is
-black."""
+"""Percentiles of the measured limits. With wider limits, a few strong scatterers would darken the whole chip. If no
+value is negative, 0 is black."""
 
 SATURATED_FRACTION = 1e-4
 """Fraction of a chip's pixels that may be brighter than white with `CHIP_MAX`. Rounded to whole pixels, it reproduces
@@ -166,7 +166,7 @@ def stretch_from_statistics(option: StretchOption, statistics: Statistics) -> St
     """Return the stretch between the measured percentiles; black is 0 if the lower one is above 0.
 
     Args:
-        option: stretch of the recipe; "log1p" selects the logarithmic curve.
+        option: stretch in the recipe; "log1p" selects the logarithmic curve.
         statistics: statistics of the plane.
 
     Returns:
@@ -181,7 +181,7 @@ def stretches_from_option(option: StretchOption, planes: int) -> tuple[Stretch, 
     """Return stretches that need no measuring.
 
     Args:
-        option: stretch of the recipe.
+        option: stretch in the recipe.
         planes: number of planes.
 
     Returns:

@@ -27,7 +27,7 @@ DIGITAL_UNITS = ("uint8", "uint16")
 
 _CALIBRATION_HINT = "the calibration constant is missing: calibrate the scene to sigma0 first, for instance in SNAP"
 _DIGITAL_HINT = "digital numbers have no meaning by themselves: declare what they are, for instance amplitude"
-_UNIT_HINT = "declare the unit that the chips have"
+_UNIT_HINT = "declare the unit of the chips"
 _DB_RANGE = (-100.0, 60.0)  # below the noise floor of any sensor; above any ship
 _SIGMA0_MEDIAN = 10.0  # no scene has half of its pixels above 10 dB
 
@@ -71,7 +71,7 @@ def can_convert(unit: str, target: str) -> bool:
 
 
 def conversion_hint(unit: str, target: str) -> str:
-    """Return what is missing for a conversion that `convert_unit` does not support."""
+    """Return a hint what is missing for a conversion that `convert_unit` does not support."""
     return _DIGITAL_HINT if unit in DIGITAL_UNITS or target in DIGITAL_UNITS else _CALIBRATION_HINT
 
 

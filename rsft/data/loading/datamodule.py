@@ -39,7 +39,7 @@ class ChipImages:
         table: manifest rows of the chips.
         classes: class names in the order of the labels.
         contract: how a chip becomes the network's input.
-        progress: called while chips are read, on first use.
+        progress: called while chips are read, if they are not in the cache.
 
     Attributes:
         images: bytes (N, S, S, P), memory-mapped.
@@ -86,7 +86,7 @@ class ChipImages:
         """Return one batch of chips.
 
         Args:
-            indices: which chips (b,).
+            indices: indices of the chips (b,).
             augment: returns the augmented image of a chip; None takes the image unchanged.
 
         Returns:
@@ -97,7 +97,7 @@ class ChipImages:
 
 
 class AugmentedChips(Dataset[tuple[Bytes, int]]):
-    """Augmented images of one epoch; the augmentation of a chip depends on (seed, epoch, chip) only.
+    """Augmented images of one epoch; the augmentation of a chip only depends on (seed, epoch, chip).
 
     Args:
         chips: the images.
@@ -162,7 +162,7 @@ class ChipLoader:
 
 
 class BatchSource(Protocol):
-    """Chips that return batches by index: images, or features that were computed from them.
+    """Source of batches by index: images, or features that were computed from them.
 
     Attributes:
         labels: class indices (N,).
@@ -183,7 +183,7 @@ class BatchSource(Protocol):
         """Return one batch of chips without augmentation.
 
         Args:
-            indices: which chips (b,).
+            indices: indices of the chips (b,).
 
         Returns:
             Network inputs (b, ...) and labels (b,).
@@ -217,7 +217,7 @@ class PartialEpochLoader:
     """Loader of an epoch that is resumed. It yields None for each finished batch, which Lightning skips.
 
     Args:
-        loader: the other batches of the epoch.
+        loader: the remaining batches of the epoch.
         batches_done: number of finished batches.
     """
 

@@ -26,14 +26,14 @@ Chunk = tuple[int, list[tuple[str, str, str]]]
 
 _VERSION = 2  # increase it if the same chips and contract would give other images
 _CHUNK = 32  # chips per task of a worker process
-_MIN_CHIPS_FOR_TWO_JOBS = 256  # fewer chips take less time than the start of a second process
+_MIN_CHIPS_FOR_TWO_JOBS = 256  # for fewer chips, starting a second process takes longer than reading
 
 
 def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, progress: Progress | None = None) -> Bytes:
     """Return the chips of `table` as byte images, from the cache or from their files.
 
     The cache is in `root`/.cache, or in the user's cache folder if `root` is read-only. It is written whole or not at
-    all. Files of other manifests are removed.
+    all. Cache files of other manifests are removed.
 
     Args:
         root: folder of the chip store.
@@ -90,22 +90,22 @@ def _write_cache(path: Path, root: Path, table: pd.DataFrame, contract: Contract
     jobs = min(2, os.cpu_count() or 1) if len(chips) >= _MIN_CHIPS_FOR_TWO_JOBS else 1
     chunks = [(start, chips[start : start + _CHUNK]) for start in range(0, len(chips), _CHUNK)]
     with atomic_file(path) as temporary:
-        offset = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape).offset  # a header, then a hole
+        offset = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape).offset  # a header, then empty space
         done = 0
-        for count in imap_unordered(partial(_fill, temporary, offset, root, contract), chunks, jobs):
+        for count in imap_unordered(partial(_pack_chunk, temporary, offset, root, contract), chunks, jobs):
             done += count
             if progress is not None:
                 progress(done, len(chips), "reading chips")
 
 
-def _fill(file: Path, offset: int, root: Path, contract: Contract, chunk: Chunk) -> int:
+def _pack_chunk(file: Path, offset: int, root: Path, contract: Contract, chunk: Chunk) -> int:
     start, chips = chunk
     images = np.empty((len(chips), contract.size, contract.size, len(contract.planes)), np.uint8)
     for image, (path, unit, digest) in zip(images, chips, strict=True):
         try:
             image[:] = contract.to_image(read_chip(root / path), unit)
             if sha256(root / path) != digest:
-                raise DataError("the chip is not the one in the manifest")
+                raise DataError("the file differs from the manifest")
         except DataError as error:
             raise DataError(error.message, root / path, "prepare the data again, or remove the row") from error
     with file.open("r+b") as out:  # with a memory map, a full disk would kill the process

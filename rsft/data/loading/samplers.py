@@ -1,4 +1,4 @@
-"""Samplers: which training chips an epoch or a batch of the outer loop takes, and in which order."""
+"""Samplers: select and order the training chips of an epoch, or of a batch of the outer loop."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rsft.types import Indices
 
 
 def epoch_order(labels: Indices, members: Indices, sampler: str, seed: int, epoch: int) -> Indices:
-    """Return the chips of an epoch in order, as many as it has members.
+    """Return the chips of an epoch in order; their number is that of `members`.
 
-    The order is a function of the arguments only.
+    The order only depends on the arguments.
 
     Args:
         labels: class of every training chip (N,).
         members: indices of the chips that the epoch may use (M,).
         sampler: name of a sampler.
-        seed: of the run.
+        seed: seed of the run.
         epoch: number of the epoch from 0.
 
     Returns:

@@ -22,7 +22,7 @@ def check_val_share(val: float) -> None:
         RequestError: the share is outside the range.
     """
     if not 0 <= val < 1:
-        raise RequestError(f"a validation share of {val}", "--val", "give a share from 0 up to, not including, 1")
+        raise RequestError(f"the validation share is {val}", "--val", "give a share of at least 0 and below 1")
 
 
 def hold_out(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[Sample], list[Sample]]:

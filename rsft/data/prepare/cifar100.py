@@ -32,7 +32,7 @@ def prepare_cifar100(
         src: a folder or archive with CIFAR-100, see `CIFAR100`.
         root: folder of the chip store.
         ratio: size of the largest training class over that of the smallest. All classes have the same size, so they are
-            ranked by label. A source with this long tail already is left unchanged.
+            ranked by label. A source that already has this long tail is left unchanged.
         val: share of each class of the *test* images that becomes the validation split. All training images are kept.
         seed: seed of every random choice.
         overwrite: replace an existing chip store at `root`.
@@ -47,7 +47,7 @@ def prepare_cifar100(
     """
     check_root_is_free(root, overwrite)
     if ratio < 1:
-        raise RequestError(f"a ratio of {ratio}", "--ratio", "give largest / smallest class, at least 1")
+        raise RequestError(f"the ratio is {ratio}", "--ratio", "give largest / smallest class, at least 1")
     check_val_share(val)
     with open_source_tree(src, root, progress) as folder:
         source = CIFAR100(folder)
@@ -57,7 +57,7 @@ def prepare_cifar100(
         if val and not any(image.split == "val" for image in others):
             others, held_out = hold_out(others, val, seed)
             others += held_out
-        left_out = {f"training image, for a ratio of {ratio:g}": len(all_train) - len(train)}
+        left_out = {f"training image, to reach a ratio of {ratio:g}": len(all_train) - len(train)}
         description = StoreDescription(
             name=f"CIFAR100-LT, ratio {ratio:g}",
             classes=CLASSES,

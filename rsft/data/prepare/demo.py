@@ -26,7 +26,7 @@ from rsft.types import Progress
 
 DEMO_CLASSES = fusrs.CLASSES[4]
 DEMO_GROUPS = {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}
-"""The groups that the paper defines for FUSRS v2; they do not follow from the counts here."""
+"""The groups that the paper defines for FUSRS v2; they do not follow from DEMO_COUNTS."""
 
 DEMO_BANDS = ("HH",)
 DEMO_COUNTS: Counts = {
@@ -36,7 +36,7 @@ DEMO_COUNTS: Counts = {
 }
 _OTHER_CATEGORIES = {"LawEnforce": 3, "Passenger": 3, "Tug": 3}  # FUSAR-Ship categories that are not among the classes
 _CLUTTER = 4  # chips without a ship
-_SCENE_SHARES = (0.7, 0.1, 0.2)  # share of the scenes, in the order of SPLITS
+_SCENE_SHARES = (0.7, 0.1, 0.2)  # shares of the scenes, in the order of SPLITS
 
 
 def prepare_demo(
@@ -51,7 +51,7 @@ def prepare_demo(
 ) -> ChipStore:
     """Simulate both archives, read them and build a chip store.
 
-    All ships of a scene go to one split. FUSAR-Ship chips, one per vessel, supply the chips that the scenes lack.
+    All ships of a scene go to one split. The remaining chips come from FUSAR-Ship, one per vessel.
 
     Args:
         root: folder of the chip store.
@@ -112,7 +112,7 @@ def _scene_records(srsdd: SRSDD, counts: Counts, seed: int) -> tuple[list[ChipRe
         if label is None:
             skipped[f"SRSDD {ship.category}: not among the classes"] += 1
         elif taken[split, label] == counts[split][label]:
-            skipped[f"SRSDD {ship.category}: more than the long tail takes"] += 1
+            skipped[f"SRSDD {ship.category}: beyond the count of its class"] += 1
         else:
             taken[split, label] += 1
             columns = {
@@ -154,7 +154,7 @@ def _chip_records(fusar: FUSARShip, counts: Counts, seed: int) -> tuple[list[Chi
             "source": "simulated FUSAR-Ship",
             "sensor": "simulated",
             "spacing_m": chip.spacing_m,
-            "polarisation": chip.polarisation,
+            "polarisation": chip.polarization,
             "incidence_deg": chip.incidence_deg,
             "mmsi": chip.mmsi,
             "flags": ",".join(chip.flags),

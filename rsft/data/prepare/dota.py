@@ -53,8 +53,9 @@ def prepare_dota(
         version: version of the label files.
         classes: 15, as in v1.0, or 18.
         margin: pixels added on each side of an object's bounding box.
-        min_side: shortest side of an object in pixels; smaller objects are rejected.
-        val: approximate share of each class for validation, by whole images; used if `src` has no train/ and val/.
+        min_side: minimum side of an object in pixels; smaller objects are rejected.
+        val: approximate share of each class for validation, by whole images. It applies to images outside of train/,
+            val/ and test/, if `src` has no val/.
         jobs: number of processes; each keeps one image in memory.
         seed: seed of the validation split.
         overwrite: replace an existing chip store at `root`.
@@ -90,18 +91,20 @@ def prepare_dota(
 
 def _check_arguments(version: str, classes: int, margin: int, min_side: int, val: float) -> None:
     if version not in DOTA_VERSIONS:
-        raise RequestError(f"version {version}", "--version", f"choose one of {', '.join(DOTA_VERSIONS)}")
+        raise RequestError(f"unknown version {version}", "--version", f"choose one of {', '.join(DOTA_VERSIONS)}")
     if classes not in (15, 18):
         raise RequestError(f"{classes} classes", "--classes", "choose 15 or 18")
     if margin < 0 or min_side < 1:
         raise RequestError(
-            f"a margin of {margin}, a least side of {min_side}", "--margin, --min-side", "0 or more, 1 or more"
+            f"the margin is {margin} and the minimum side {min_side}",
+            "--margin, --min-side",
+            "give a margin of 0 or more, and a side of 1 or more",
         )
     check_val_share(val)
 
 
 def _split_images(source: DOTAObjects, val: float, seed: int) -> dict[Path, str]:
-    """Return the split of each image: that of its folder, or else a random one for the whole image."""
+    """Return the split of each image: that of its folder, otherwise a random one."""
     split_of = {image.path: image.split or "train" for image in source.images}
     unassigned = [item for item in source.objects if not item.image.split]
     if unassigned and "val" not in split_of.values():

@@ -22,7 +22,7 @@ from rsft.utils.archives.source_tree import open_source_tree
 FUSRSProtocol = Literal["clean", "published"]
 
 TEST_SHARE = 0.25
-"""Share of each class in the test split of the clean protocol; in the published lists it is 1,700 of 6,961."""
+"""Share of each class in the test split of the clean protocol. The published lists have 1,700 test rows of 6,961."""
 VAL_SHARES = {"clean": 0.1, "published": 0.0}
 """Default share of the validation split, by protocol."""
 
@@ -47,7 +47,7 @@ def prepare_fusrs(
 
     Args:
         root: folder of the chip store.
-        fusar: folder or archive of FUSAR-Ship; by default the folder beside `root` or in raw/ with this content.
+        fusar: folder or archive of FUSAR-Ship; by default the only folder beside `root` or in raw/ that contains it.
         srsdd: folder or archive of SRSDD; the default is found like that of `fusar`.
         protocol: "published" takes rows, splits and labels from the authors' lists, one chip per row with repeated
             rows. "clean" takes the categories of the archives, each content once, and keeps every SRSDD image
@@ -94,9 +94,9 @@ def prepare_fusrs(
 
 def _check_arguments(classes: int, val: float, protocol: FUSRSProtocol, lists: Path | None) -> None:
     if lists is not None and protocol != "published":
-        raise RequestError(f"{protocol} takes no lists", "--lists", "leave them out, or add --protocol published")
+        raise RequestError(f"the {protocol} protocol uses no lists", "--lists", "drop it, or add --protocol published")
     if not 0 <= val <= 0.5:
-        raise RequestError(f"a validation share of {val:g}", "--val", "give a share from 0 to 0.5")
+        raise RequestError(f"the validation share is {val:g}", "--val", "give a share from 0 to 0.5")
     if classes not in CLASSES:
         raise RequestError(f"{classes} classes", "--classes", "give 4 or 5")
 
@@ -139,9 +139,9 @@ def _find_source(dataset: type[Source], is_usable: Callable[[Source], bool], opt
     ]
     if len(candidates) != 1:
         names = ", ".join(map(str, candidates))
-        fault = f"{len(candidates)} folders could be it: {names}" if candidates else "no such folder"
+        fault = f"{len(candidates)} folders contain it: {names}" if candidates else "no folder contains it"
         raise RequestError(
-            f"{dataset.__name__}: {fault}", f"{parent}, {parent / 'raw'}", f"name its folder with {option}"
+            f"{dataset.__name__}: {fault}", f"{parent}, {parent / 'raw'}", f"give its folder with {option}"
         )
     return candidates[0]
 

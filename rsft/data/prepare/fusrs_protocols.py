@@ -1,4 +1,4 @@
-"""The split and class of each FUSAR-Ship and SRSDD chip in FUSRS v2, under both protocols."""
+"""Split and class of each FUSAR-Ship and SRSDD chip in FUSRS v2, by either protocol."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from pathlib import Path
 from rsft.data.chips.builder import ChipRecord
 from rsft.data.datasets.fusar_ship import FUSARChip, FUSARShip
 from rsft.data.datasets.fusrs import (
-    FUSAR_CLASSES,
-    FUSAR_OTHER,
+    FUSAR_TO_FUSRS,
     REPEATED_ROW_FLAG,
-    SRSDD_CLASSES,
-    SRSDD_OTHER,
+    SRSDD_TO_FUSRS,
     FUSRSListRow,
 )
 from rsft.data.datasets.srsdd import SRSDD, SRSDD_SPACING_M, SRSDDShip, crop_ship
@@ -30,8 +28,6 @@ CONTRADICTION_FLAG = "label-contradicts-annotation"
 AMBIGUOUS_NAME_FLAG = "ambiguous-name"
 """Flag of a chip whose name several files of the archives share."""
 
-_FUSAR_TO_FUSRS = FUSAR_CLASSES | dict.fromkeys(FUSAR_OTHER, "other")
-_SRSDD_TO_FUSRS = SRSDD_CLASSES | dict.fromkeys(SRSDD_OTHER, "other")
 _SENSOR = "Gaofen-3"
 
 
@@ -83,14 +79,14 @@ def _fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
         "source": "FUSAR-Ship",
         "sensor": _SENSOR,
         "spacing_m": chip.spacing_m,
-        "polarisation": chip.polarisation,
+        "polarisation": chip.polarization,
         "incidence_deg": chip.incidence_deg,
         "mmsi": chip.mmsi,
     }
     return _ArchiveChip(
         archive="FUSAR-Ship",
         category=chip.category,
-        fusrs_class=_FUSAR_TO_FUSRS.get(chip.category),
+        fusrs_class=FUSAR_TO_FUSRS.get(chip.category),
         group=f"MMSI {chip.mmsi}" if has_mmsi else f"FUSAR-Ship {chip.category}/{chip.subcategory}/{chip.path.stem}",
         name=chip.path.stem,
         full_name=full_chip_name(chip.path, root),
@@ -106,7 +102,7 @@ def _srsdd_chip(ship: SRSDDShip, scene: Path) -> _ArchiveChip:
     return _ArchiveChip(
         archive="SRSDD",
         category=ship.category,
-        fusrs_class=_SRSDD_TO_FUSRS.get(ship.category),
+        fusrs_class=SRSDD_TO_FUSRS.get(ship.category),
         group=f"SRSDD {scene.stem}",
         name=ship.name,
         full_name=f"L{ship.image.stem}_{ship.number}",
@@ -133,7 +129,7 @@ def published_records(
     """Make one record per row of the authors' lists.
 
     The authors kept their chips in one folder, so a name stands for one file. Where several files have the name, the
-    first by path is taken among those whose folder agrees with the category in the name, or else among all. Repeated
+    first by path is taken among those whose folder agrees with the category in the name, otherwise among all. Repeated
     rows of a name in a split are called name__2, name__3 and so on.
 
     Args:
@@ -173,7 +169,7 @@ def published_records(
         split = split_of[chip.group] if row.split == "train" else row.split
         result.records.append(_finish_record(chip, name, split, label, [flag for flag in flags if flags[flag]]))
     result.rejected.extend(
-        (str(row.file), row.line, f"neither archive holds {row.name}") for row in rows if row.name not in chosen
+        (str(row.file), row.line, f"{row.name} is in neither archive") for row in rows if row.name not in chosen
     )
     names = {row.name for row in usable}
     for name, chips in chips_by_name.items():
@@ -188,13 +184,13 @@ def clean_records(
     """Make one record per distinct chip content, with the class from the archive and no group in two splits.
 
     A group is an SRSDD image or a FUSAR-Ship vessel; a chip without an MMSI is a group by itself. A content that
-    occurs in several categories is rejected, because the archive does not tell which is right.
+    occurs in several categories is rejected, because the archive does not show which one is right.
 
     Args:
         fusar: the FUSAR-Ship archive.
         srsdd: the SRSDD archive.
         classes: class names; chips of other classes are skipped.
-        shares: share of each split; each class comes near it within either archive.
+        shares: share of each split; each class comes near it within each archive.
         seed: seed of the splits.
         jobs: number of threads that read the files.
 
@@ -215,11 +211,11 @@ def clean_records(
         if any(other.category != first.category for other in others):
             categories = ", ".join(sorted({chip.category for chip in (first, *others)}))
             result.rejected.extend(
-                (str(chip.record.source_path), chip.record.line, f"the same content is {categories}")
+                (str(chip.record.source_path), chip.record.line, f"the same content has the categories {categories}")
                 for chip in (first, *others)
             )
             continue
-        result.skipped[f"{first.archive}: content that is there already"] += len(others)
+        result.skipped[f"{first.archive}: repeated content"] += len(others)
         if first.fusrs_class in classes:
             selected.append((first, str(first.fusrs_class)))
         else:

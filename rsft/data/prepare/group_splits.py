@@ -18,7 +18,7 @@ Shares = NDArray[np.float64]
 def split_groups(
     labels: Sequence[str], groups: Sequence[Group], shares: Mapping[str, float], seed: int
 ) -> dict[Group, str]:
-    """Assign whole groups to splits so that each class comes near its share in every split.
+    """Assign whole groups to splits, so that each class comes near its requested share in every split.
 
     The cost of an assignment is the sum over classes and splits of the squared difference between actual and requested
     share. First, every class that occurs in enough groups gets one group in each split, rare classes first, by the

@@ -89,9 +89,9 @@ def prepare_folder(
 
 def _check_arguments(imbalance: float | None, unit: str | None, bands: tuple[str, ...] | None) -> None:
     if imbalance is not None and imbalance < 1:
-        raise RequestError(f"an imbalance of {imbalance}", "--imbalance", "give largest / smallest class, at least 1")
+        raise RequestError(f"the imbalance is {imbalance}", "--imbalance", "give largest / smallest class, at least 1")
     if unit is not None and unit not in UNITS:
-        raise RequestError(f"no unit is called {unit}", "--unit", f"choose one of {', '.join(UNITS)}")
+        raise RequestError(f"unknown unit {unit}", "--unit", f"choose one of {', '.join(UNITS)}")
     check_bands(bands or ())
 
 
@@ -107,7 +107,7 @@ def _select_files(
     if imbalance is None:
         return train + others, Counter()
     selected = subsample_long_tail(train, source.classes, imbalance, seed)
-    left_out = {f"of the training chips, for an imbalance of {imbalance:g}": len(train) - len(selected)}
+    left_out = {f"training chip, to reach an imbalance of {imbalance:g}": len(train) - len(selected)}
     return selected + others, Counter(left_out)
 
 
@@ -141,5 +141,7 @@ def _read_class_names(path: Path) -> dict[str, str]:
     pairs = [(number, line.split(maxsplit=1)) for number, line in read_numbered_lines(path)]
     incomplete = [number for number, pair in pairs if len(pair) != 2]
     if incomplete:
-        raise RequestError("a row is `folder name`", f"{path}:{incomplete[0]}", "give each class folder a name")
+        raise RequestError(
+            "the line is not a `folder name` pair", f"{path}:{incomplete[0]}", "give each class folder a name"
+        )
     return {folder: name for _, (folder, name) in pairs}

@@ -26,7 +26,7 @@ def prepare_list_files(
 ) -> ChipStore:
     """Build a chip store of the images in the list files of a data set.
 
-    Differences between the lists and the published ones are rows of rejected.csv.
+    rejected.csv contains the differences between the lists and the published ones.
 
     Args:
         name: a key of `LIST_FILE_DATASETS`.
@@ -55,7 +55,7 @@ def prepare_list_files(
 
 
 class _RecordStream:
-    """The records of a data set, made one at a time: half a million would fill the memory."""
+    """The records of a data set, made one at a time, because half a million would fill the memory."""
 
     def __init__(self, source: ListFileDataset) -> None:
         self.source = source

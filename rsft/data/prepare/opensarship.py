@@ -51,8 +51,8 @@ def prepare_opensarship(
         product: uint8 (stretched for display), cal (sigma0) or patch (amplitude).
         classes: "3" for `THREE_CLASSES`, "typed" for the ship types in the file names.
         val: approximate share of each class for validation, by whole scenes.
-        test: approximate share of each class for the test, by whole scenes. A class is in every split if it is in as
-            many scenes; README.md of the store names the classes that a split lacks.
+        test: approximate share of each class for the test split, by whole scenes. A class is in every split if it is
+            in at least as many scenes as there are splits. README.md of the store lists the classes that a split lacks.
         seed: seed of the splits.
         overwrite: replace an existing chip store at `root`.
         progress: called after each chip.
@@ -68,7 +68,7 @@ def prepare_opensarship(
     _check_choice("--product", product, tuple(PRODUCT_FOLDERS))
     _check_choice("--classes", classes, ("3", "typed"))
     if not (val >= 0 and test >= 0 and val + test < 1):
-        raise RequestError(f"shares of {val} and {test}", "--val, --test", "give shares of 0 or more, in all under 1")
+        raise RequestError(f"the shares are {val} and {test}", "--val, --test", "give shares >= 0 with a sum < 1")
     with open_source_tree(src, root, progress) as folder:
         source = OpenSARShip(folder, product)
         if not source.chips:
@@ -96,9 +96,7 @@ def prepare_opensarship(
 def _select_common_bands(chips: list[OpenSARShipChip]) -> tuple[list[OpenSARShipChip], Counter[str]]:
     """Return the chips with the most common bands, and the number of the others by reason."""
     (common, _), *others = Counter(chip.bands for chip in chips).most_common()
-    skipped = Counter(
-        {f"{','.join(bands)}, where most chips have {','.join(common)}": count for bands, count in others}
-    )
+    skipped = Counter({f"{','.join(bands)}, but most chips have {','.join(common)}": count for bands, count in others})
     return [chip for chip in chips if chip.bands == common], skipped
 
 
@@ -127,4 +125,4 @@ def _make_record(chip: OpenSARShipChip, label: str, split: str, product: OpenSAR
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise RequestError(f"{value} is no choice", option, f"choose one of {', '.join(choices)}")
+        raise RequestError(f"unknown value {value}", option, f"choose one of {', '.join(choices)}")

@@ -41,7 +41,7 @@ class Shore:
             y: azimuth in meters.
 
         Returns:
-            Metres, positive on land and negative on water.
+            Meters, positive on land and negative on water.
         """
         return np.asarray(
             x * np.float32(np.cos(self.angle)) + y * np.float32(np.sin(self.angle)) - np.float32(self.offset)
@@ -63,7 +63,7 @@ def pixel_grid(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:
 
 
 def sea_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float, float]) -> Float:
-    """Draw the mean power of open water: wind texture and, mostly, swell.
+    """Draw the mean power of open water: wind texture and usually swell.
 
     Args:
         rng: source of randomness.

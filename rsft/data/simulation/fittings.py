@@ -1,4 +1,4 @@
-"""Deck objects of each class of simulated ships, by which the classes differ when seen from above."""
+"""Deck objects of simulated ships, which tell the classes apart when seen from above."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def fishing_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
 
 
 def passenger_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """Draw a passenger ship's deck: storeys over most of the length, and boats along both sides.
+    """Draw a passenger ship's deck: several decks over most of the length, and boats along both sides.
 
     Args:
         hull: the ship without deck objects.
@@ -159,10 +159,10 @@ def passenger_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
         Boxes on deck, in meters.
     """
     length, width = hull.length * rng.uniform(0.74, 0.86), hull.beam * rng.uniform(0.84, 0.96)
-    x, storey = hull.length * rng.uniform(-0.07, -0.04), min(2.8, hull.beam * 0.2)
+    x, deck_height = hull.length * rng.uniform(-0.07, -0.04), min(2.8, hull.beam * 0.2)
     objects: list[DeckObject] = []
     for tier in range(int(rng.integers(1, 3)) + int(hull.length / 80)):
-        objects.append(DeckObject(x, 0, length, width, storey * (2 + tier), "house"))
+        objects.append(DeckObject(x, 0, length, width, deck_height * (2 + tier), "house"))
         length, width, x = length * rng.uniform(0.8, 0.95), width * rng.uniform(0.8, 0.97), x - length * 0.02
     top = objects[-1].height
     for _ in range(int(rng.integers(1, 3))):
@@ -174,7 +174,7 @@ def passenger_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
         for side in (-1, 1):
             size = 0.3 * hull.length / boats
             objects.append(
-                DeckObject(float(boat), side * hull.beam * 0.45, size, hull.beam * 0.08, storey * 2.5, "gear")
+                DeckObject(float(boat), side * hull.beam * 0.45, size, hull.beam * 0.08, deck_height * 2.5, "gear")
             )
     return objects
 
@@ -216,35 +216,35 @@ def patrol_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
     """
     house = rng.uniform(0.28, 0.42)
     x = hull.length * rng.uniform(-0.04, 0.04)
-    storey = max(2.2, hull.beam * 0.25)
+    deck_height = max(2.2, hull.beam * 0.25)
     front = x + hull.length * house * 0.3
     objects = [
-        DeckObject(x, 0, hull.length * house, hull.beam * rng.uniform(0.65, 0.9), storey, "house"),
-        DeckObject(front, 0, hull.length * house * 0.4, hull.beam * 0.6, storey * 2, "house"),
-        DeckObject(front, 0, hull.beam * 0.15, hull.beam * 0.15, storey * 4.5, "mast"),
-        DeckObject(x - hull.length * house * 0.25, 0, hull.length * 0.05, hull.beam * 0.3, storey * 2, "funnel"),
-        DeckObject(0.32 * hull.length, 0, hull.beam * 0.2, hull.beam * 0.2, storey * 0.8, "gear"),
+        DeckObject(x, 0, hull.length * house, hull.beam * rng.uniform(0.65, 0.9), deck_height, "house"),
+        DeckObject(front, 0, hull.length * house * 0.4, hull.beam * 0.6, deck_height * 2, "house"),
+        DeckObject(front, 0, hull.beam * 0.15, hull.beam * 0.15, deck_height * 4.5, "mast"),
+        DeckObject(x - hull.length * house * 0.25, 0, hull.length * 0.05, hull.beam * 0.3, deck_height * 2, "funnel"),
+        DeckObject(0.32 * hull.length, 0, hull.beam * 0.2, hull.beam * 0.2, deck_height * 0.8, "gear"),
     ]
     if hull.length > 45:
         objects.append(DeckObject(-0.37 * hull.length, 0, hull.length * 0.2, hull.beam * 0.8, 0.3, "deck"))
     for side in (-1, 1):
         boat = hull.length * 0.07
         objects.append(
-            DeckObject(x - hull.length * house * 0.3, side * hull.beam * 0.4, boat, boat * 0.3, storey, "gear")
+            DeckObject(x - hull.length * house * 0.3, side * hull.beam * 0.4, boat, boat * 0.3, deck_height, "gear")
         )
     return objects
 
 
 def _house(hull: Ship, rng: np.random.Generator, x: float, length: float) -> list[DeckObject]:
     """Draw a deck house, a bridge across the ship, a funnel and a mast."""
-    storeys = 2.8 * np.clip(np.rint(hull.length / 28 + rng.uniform(0, 2)), 1, 8)
+    height = 2.8 * np.clip(np.rint(hull.length / 28 + rng.uniform(0, 2)), 1, 8)
     width = hull.beam * rng.uniform(0.6, 0.9)
     behind = x - length * rng.uniform(0.25, 0.75)
     return [
-        DeckObject(x, 0, length, width, storeys, "house"),
-        DeckObject(x + length * 0.3, 0, length * 0.3, hull.beam * rng.uniform(0.8, 1), storeys + 2.8, "house"),
-        DeckObject(behind, 0, length * 0.3, width * rng.uniform(0.2, 0.45), storeys * 1.15 + 2.8, "funnel"),
-        DeckObject(x + length * 0.2, 0, length * 0.08, length * 0.08, storeys + 8, "mast"),
+        DeckObject(x, 0, length, width, height, "house"),
+        DeckObject(x + length * 0.3, 0, length * 0.3, hull.beam * rng.uniform(0.8, 1), height + 2.8, "house"),
+        DeckObject(behind, 0, length * 0.3, width * rng.uniform(0.2, 0.45), height * 1.15 + 2.8, "funnel"),
+        DeckObject(x + length * 0.2, 0, length * 0.08, length * 0.08, height + 8, "mast"),
     ]
 
 
@@ -260,5 +260,5 @@ def _forecastle(hull: Ship) -> list[DeckObject]:
 
 
 def _hold(hull: Ship, house: float) -> tuple[float, float]:
-    """Return the aft and fore end of the cargo space behind which a house takes the fraction `house` of the length."""
+    """Return the aft and fore end of the cargo space; the house behind it takes the fraction `house` of the length."""
     return hull.length * (house + 0.06 - 0.5), hull.length * (0.46 - 0.6 * hull.bow)

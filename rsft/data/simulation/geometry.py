@@ -75,7 +75,7 @@ class Ship:
             x: positions along the keel in meters, from midships toward the bow.
 
         Returns:
-            Metres, in the shape of `x`.
+            Meters, in the shape of `x`.
         """
         x = np.asarray(x, np.float64)
         ahead = np.clip((0.5 - x / self.length) / self.bow, 0, 1)

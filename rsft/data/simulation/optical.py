@@ -45,7 +45,7 @@ class SimulatedScene(NamedTuple):
 
     Attributes:
         image: bytes (size, size, 3).
-        relief: height above the water in beams of the ship (size, size); 0 apart from the ship.
+        relief: height above the water in beams of the ship (size, size); 0 outside the ship.
         surfaces: indices in SURFACES (size, size).
     """
 

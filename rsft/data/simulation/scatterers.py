@@ -175,7 +175,7 @@ def height_map(poses: list[Pose], size: int, spacing: tuple[float, float]) -> Fl
         spacing: meters per pixel along azimuth and range.
 
     Returns:
-        Metres above the water (size, size).
+        Meters above the water (size, size).
     """
     relief = np.zeros((size, size), np.float32)
     for pose in poses:

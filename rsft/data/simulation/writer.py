@@ -78,7 +78,7 @@ def write_fusar_tree(
         size: side of a chip in pixels. The field of view is that of the published chips of 512 px, so smaller chips
             have larger pixels.
         seed: seed of the simulation.
-        clutter: number of chips without a ship, in a folder of their own.
+        clutter: number of chips without a ship, in a separate folder.
         jobs: number of worker processes.
         progress: called after each chip.
 

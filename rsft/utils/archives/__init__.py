@@ -1,1 +1,1 @@
-"""Extraction of downloaded archives, which are not trusted."""
+"""Extraction of archives from untrusted sources."""

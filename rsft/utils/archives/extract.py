@@ -42,10 +42,10 @@ def extract_archive(
 ) -> Path:
     """Extract a .zip, .tar (also .gz, .bz2, .xz) or, if `unrar` is installed, a .rar archive into a new folder.
 
-    The format is detected by content. The folder appears complete or not at all. If it contains this archive already,
-    nothing is done. Files are first written to `.<target>.partial` beside it, which survives a killed process: the next
-    call does not write files again that have the right size and, if the archive has it, the right CRC-32. Files of
-    another archive in that folder are removed.
+    The format is detected by content. The folder appears complete or not at all. If it already contains this archive,
+    nothing is done. Files are first written to `.<target>.partial` beside it, which survives a killed process. The next
+    call keeps the files that have the right size and, if the archive has one, the right CRC-32. It removes files of
+    another archive.
 
     Args:
         archive: the archive.
@@ -63,20 +63,20 @@ def extract_archive(
         RsftError: the disk is full, or writing is not permitted. Finished files are kept.
     """
     if not archive.is_file():
-        raise RequestError("there is no such archive", archive, "check the path")
+        raise RequestError("the archive does not exist", archive, "check the path")
     status = archive.stat()
     identity: Identity = {"name": archive.name, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
     working = target.parent / f".{target.name}.partial"
     try:
-        with acquire_process_lock(target.parent / f".{target.name}.lock", "unpacking", target):
+        with acquire_process_lock(target.parent / f".{target.name}.lock", "extracting to", target):
             if not _is_extracted(target, identity):
                 _extract(working, archive, identity, max_bytes, progress)
                 _publish(working, target)
             if working.exists():
                 shutil.rmtree(working)
     except OSError as error:
-        fix = "free or repair the disk, then run the same command again: it continues where it stopped"
-        raise RsftError(error.strerror or str(error), error.filename or target, fix) from error
+        hint = "free or repair the disk, then run the same command again: it continues where it stopped"
+        raise RsftError(error.strerror or str(error), error.filename or target, hint) from error
     return target
 
 
@@ -86,8 +86,8 @@ def acquire_process_lock(lock_file: Path, activity: str, location: Path) -> Iter
 
     Args:
         lock_file: the lock file.
-        activity: what the process does, such as "unpacking", for the error message.
-        location: what it works on, for the error message.
+        activity: what the process does with `location`, such as "building", for the error message.
+        location: the folder that the process writes, for the error message.
 
     Yields:
         None.
@@ -102,7 +102,7 @@ def acquire_process_lock(lock_file: Path, activity: str, location: Path) -> Iter
         lock.acquire(timeout=0.5)
     except Timeout as error:
         raise RequestError(
-            f"another process is {activity} there", location, "wait until it is done, or stop it"
+            f"another process is {activity} this folder", location, "wait until it is done, or stop it"
         ) from error
     except OSError as error:
         hint = "free or repair the disk, or choose another folder"
@@ -155,16 +155,16 @@ def _write_members(working: Path, archive: Path, max_bytes: int, progress: Progr
     for member in iterate_members(archive):
         remaining -= member.size
         if remaining < 0:
-            fault = f"the archive contains more than {max_bytes / 2**30:.3g} GiB"
-            raise DataError(fault, archive, "raise the limit if you trust the archive")
+            message = f"the archive contains more than {max_bytes / 2**30:.3g} GiB"
+            raise DataError(message, archive, "raise the limit if you trust the archive")
         path, may_exist = files / member.path, member.path in earlier
         earlier.discard(member.path)  # a second member of this name is a duplicate in the archive
         if not (may_exist and _is_complete(path, member)):
-            _make_way(path, may_exist, archive)
+            _create_parent(path, may_exist, archive)
             _write_member(member, working / _MEMBER, archive)
             (working / _MEMBER).replace(path)
         if progress is not None:
-            progress(min(_mebibytes(member.bytes_read), total), total, f"unpacking {archive.name}")
+            progress(min(_mebibytes(member.bytes_read), total), total, f"extracting {archive.name}")
 
 
 def _is_complete(path: Path, member: ArchiveMember) -> bool:
@@ -177,8 +177,8 @@ def _is_complete(path: Path, member: ArchiveMember) -> bool:
         return _copy(file, None) == member.crc
 
 
-def _make_way(path: Path, may_exist: bool, archive: Path) -> None:
-    """Create the folder of a file, which must not exist unless `may_exist`.
+def _create_parent(path: Path, may_exist: bool, archive: Path) -> None:
+    """Create the parent folder of a file; the file must not exist unless `may_exist`.
 
     Raises:
         DataError: the file exists, or one of its folders is a file.
@@ -217,7 +217,7 @@ def _publish(working: Path, target: Path) -> None:
 
 
 def _read_origin(folder: Path) -> object:
-    """Return the identity of the archive that a folder was or is being extracted from; None if it has no record."""
+    """Return the identity of the archive whose files a folder contains; None if the folder does not name one."""
     try:
         return json.loads((folder / ORIGIN_FILE).read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):

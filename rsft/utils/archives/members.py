@@ -22,7 +22,7 @@ from rsft.utils.archives.rar import RarStream, is_rar, list_rar_members
 ORIGIN_FILE = ".archive.json"
 """File in a completely extracted folder that names its archive. No member may have this name."""
 
-EXTRACT_BY_HAND_HINT = "extract it by hand if you trust it, and name the folder"
+EXTRACT_BY_HAND_HINT = "extract it by hand if you trust it, and give the folder"
 DOWNLOAD_AGAIN_HINT = "download the archive again"
 
 _CHUNK = 2**20
@@ -72,7 +72,7 @@ def iterate_members(archive: Path) -> Iterator[ArchiveMember]:
         elif zipfile.is_zipfile(archive):
             yield from _zip_members(archive)
         else:
-            raise DataError("the file is no .zip, .tar or .rar archive", archive, DOWNLOAD_AGAIN_HINT)
+            raise DataError("the file is not a .zip, .tar or .rar archive", archive, DOWNLOAD_AGAIN_HINT)
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def _tar_members(archive: Path) -> Iterator[ArchiveMember]:
                 raise _not_a_file(info.name, archive)
         if tar.fileobj is not None and tar.fileobj.tell() == tar.offset:  # no end mark, which tarfile does not report
             raise DataError("the archive is truncated", archive, DOWNLOAD_AGAIN_HINT)
-        while tar.fileobj is not None and tar.fileobj.read(_CHUNK):  # reads the checksum at the end
+        while tar.fileobj is not None and tar.fileobj.read(_CHUNK):  # the checksum is at the end
             pass
 
 
@@ -119,7 +119,7 @@ def _zip_members(archive: Path) -> Iterator[ArchiveMember]:
         for info in file.infolist():
             mode = info.external_attr >> 16
             if info.flag_bits & 1:
-                raise DataError("the archive asks for a password", archive, EXTRACT_BY_HAND_HINT)
+                raise DataError("the archive is encrypted", archive, EXTRACT_BY_HAND_HINT)
             if S_IFMT(mode) and not (S_ISREG(mode) or S_ISDIR(mode)):
                 raise _not_a_file(info.filename, archive)
             path = _safe_path(info.filename, archive)
@@ -137,9 +137,9 @@ def _rar_members(archive: Path) -> Iterator[ArchiveMember]:
         for record in records:
             path = _safe_path(record.name, archive)
             if record.type == "File":
-                opened = partial(content.open, start, record.size)
+                open_member = partial(content.open, start, record.size)
                 start += record.size
-                yield ArchiveMember(path, record.size, packed * start // total, opened, record.crc)
+                yield ArchiveMember(path, record.size, packed * start // total, open_member, record.crc)
             elif record.type != "Directory":
                 raise _not_a_file(record.name, archive)
 
@@ -148,7 +148,7 @@ def _safe_path(name: str, archive: Path) -> PurePosixPath:
     """Return the path of a member below the target folder.
 
     Raises:
-        DataError: the path leaves the folder.
+        DataError: the path leaves the folder, or the member has the reserved name ORIGIN_FILE.
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if (
@@ -158,7 +158,8 @@ def _safe_path(name: str, archive: Path) -> PurePosixPath:
         or "\0" in name
         or path.name == ORIGIN_FILE
     ):
-        raise DataError(f"{name!r} would leave the target folder", archive, EXTRACT_BY_HAND_HINT)
+        message = f"{name!r} would leave the target folder or replace {ORIGIN_FILE}"
+        raise DataError(message, archive, EXTRACT_BY_HAND_HINT)
     return path
 
 

@@ -16,7 +16,7 @@ from rsft.errors import DataError
 _MAGIC = b"Rar!\x1a\x07"
 _CHUNK = 2**20
 _FIELD = re.compile(r"^ *(Name|Type|Size|CRC32): (.*?)\r?$", re.MULTILINE)
-_FIX = "download the archive again, or unpack it by hand if you trust it, and name the folder"
+_HINT = "download the archive again, or extract it by hand if you trust it, and give the folder"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def is_rar(path: Path) -> bool:
 
 
 def has_unrar() -> bool:
-    """Return whether the program is installed."""
+    """Return whether the program `unrar` is installed."""
     return shutil.which("unrar") is not None
 
 
@@ -60,8 +60,8 @@ def list_rar_members(archive: Path) -> list[RarMember]:
         DataError: `unrar` is not installed, or cannot list the archive.
     """
     if not has_unrar():
-        fix = "install it, or extract it by hand if you trust it, and name a folder without the archive"
-        raise DataError("a .rar archive needs the program unrar", archive, fix)
+        hint = "install unrar, or extract the archive by hand if you trust it, and give a folder without the archive"
+        raise DataError("a .rar archive needs the program unrar", archive, hint)
     with _start("lt", archive) as process:
         out, errors = (data.decode("utf-8", "replace") for data in process.communicate())
     members: list[dict[str, str]] = []
@@ -72,7 +72,7 @@ def list_rar_members(archive: Path) -> list[RarMember]:
             members[-1][key] = value
     if process.returncode or not members:
         last = (errors or out).strip().splitlines()[-1:]
-        raise DataError(f"unrar failed: {' '.join(last) or process.returncode}", archive, _FIX)
+        raise DataError(f"unrar failed: {' '.join(last) or process.returncode}", archive, _HINT)
     return [
         RarMember(
             fields["Name"],
@@ -111,7 +111,7 @@ class RarStream:
             while self.read(_CHUNK):  # discard the remaining output
                 pass
         if kind is None and self._process.returncode:
-            raise DataError(f"unrar failed: {self._process.returncode}", self.archive, _FIX)
+            raise DataError(f"unrar failed: {self._process.returncode}", self.archive, _HINT)
 
     def open(self, start: int, size: int) -> IO[bytes]:
         """Open a range of the stream; ranges must be opened in ascending order.
@@ -130,7 +130,7 @@ class RarStream:
         return io.BufferedReader(_RangeReader(self, size))
 
     def read(self, count: int) -> bytes:
-        """Read up to `count` bytes; fewer are returned at the end only."""
+        """Read up to `count` bytes; only the last read returns fewer."""
         assert self._process is not None and self._process.stdout is not None
         data = self._process.stdout.read(count)
         self._position += len(data)
@@ -146,7 +146,7 @@ class _RangeReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # as RawIOBase calls it
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # RawIOBase calls it with a memoryview
         data = self.stream.read(min(len(buffer), self.remaining))
         buffer[: len(data)] = data
         self.remaining -= len(data)

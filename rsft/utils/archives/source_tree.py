@@ -1,4 +1,4 @@
-"""Sources that are archives or contain archives, opened as if they were extracted."""
+"""Open a source that is an archive, or contains archives, as a folder of plain files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_source_tree(src: Path, root: Path, progress: Progress | None = None) ->
     Hidden files are left out. An archive is not extracted if its files exist beside it or in the folder of its name.
 
     The extracted files are in `.<root>.unpacked/` beside `root`, which is removed at the end of the block. After an
-    interruption the folder stays, so that the next build continues with these files.
+    interruption the folder stays, and the next build reuses its files.
 
     Args:
         src: the source: a folder or an archive.
@@ -121,7 +121,7 @@ def _is_extracted(archive: Path, folder: Path) -> bool:
     except (DataError, OSError):  # the extraction reports the fault
         return False
     if is_extracted:
-        _log.warning("%s is not extracted: its files exist beside it", archive)
+        _log.warning("%s is not extracted: its files exist already", archive)
     return is_extracted
 
 
@@ -149,8 +149,8 @@ def _build_tree(layout: _Layout, work: Path, digest: str, progress: Progress | N
             if not link.is_symlink():
                 link.symlink_to(original.absolute())
     except OSError as error:
-        fix = "free or repair the disk, or choose a --root on a disk that supports links"
-        raise RsftError(error.strerror or str(error), error.filename or work, fix) from error
+        hint = "free or repair the disk, or choose a --root on a disk that supports links"
+        raise RsftError(error.strerror or str(error), error.filename or work, hint) from error
     for target, archive in layout.archives.items():
         extract_archive(archive, content / target, progress=progress)
     return content

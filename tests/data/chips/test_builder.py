@@ -207,7 +207,7 @@ def test_build_with_other_arguments_starts_over_with_a_warning(
 
 def test_two_builds_at_once(raw: Path, tmp_path: Path) -> None:
     def second(done: int, *_: object) -> None:
-        with pytest.raises(RequestError, match=rf"process {os.getpid()} on .* is building there"):
+        with pytest.raises(RequestError, match=rf"process {os.getpid()} on .* is building this store"):
             build_store(tmp_path / "out", source(raw), DESCRIPTION)
 
     first = list(source(raw))[1:2]
@@ -221,7 +221,7 @@ def test_missing_source_file_stops_the_build_until_it_is_back(
     records = list(source(raw))
     status = lost.stat()
     lost.rename(aside)
-    with pytest.raises(RsftError, match="a source file has gone") as caught:
+    with pytest.raises(RsftError, match="a source file disappeared") as caught:
         build_store(tmp_path / "out", records, DESCRIPTION, jobs=2)
     assert caught.value.location == str(lost) and not (tmp_path / "out").exists()
     aside.rename(lost)

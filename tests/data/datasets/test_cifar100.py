@@ -51,7 +51,7 @@ def test_an_altered_pickle_is_never_loaded(tmp_path: Path, monkeypatch: pytest.M
 
 def test_folders_are_read_and_others_counted(tmp_path: Path) -> None:
     source = CIFAR100(write_folders(tmp_path, {"train/train": 2, "train/apple": 1, "test/apple": 1, "train/ship": 3}))
-    assert source.layout == "folders" and source.skipped == {"folder that is no class of CIFAR-100": 3}
+    assert source.layout == "folders" and source.skipped == {"image in a folder that is not a class of CIFAR-100": 3}
     assert [(image.label, image.split) for image in source.images] == [
         ("apple", "train"),
         ("train", "train"),

@@ -36,7 +36,7 @@ def test_window_is_the_clipped_bounding_box(box: tuple[float, ...], window: tupl
     ("box", "match"),
     [
         ((5, 5, 5, 5, 5, 20, 5, 20), "a box of 0 x 15 pixels"),
-        ((5, 5, 8, 5, 8, 20, 5, 20), "a box of 3 x 15 pixels, under the least side of 4"),
+        ((5, 5, 8, 5, 8, 20, 5, 20), "the box has 3 x 15 pixels; the minimum side is 4"),
         ((78, 5, 99, 5, 99, 20, 78, 20), "a box of 2 x 15 pixels"),
         ((90, 5, 99, 5, 99, 20, 90, 20), "outside the image of 80 x 60"),
         ((-9, 5, 0, 5, 0, 20, -9, 20), "outside the image"),
@@ -72,13 +72,13 @@ def test_faulty_label_rows_are_rejected_with_their_line(tmp_path: Path) -> None:
         ("P1_0_10_30_20", "ship", 1, True, 5),
     ]
     assert sorted((line, reason.split(",")[0]) for _, line, reason in source.rejected) == [
-        (6, "5 fields"),
+        (6, "5 fields; a row has 8 numbers"),
         (7, "unknown class submarine"),
-        (8, "a difficulty of 3"),
+        (8, "the difficulty is 3; it must be 0, 1 or 2"),
         (9, "a corner is NaN or infinite"),
         (10, "a corner or the difficulty is not a number"),
         (11, "the box lies outside the image of 80 x 60 pixels"),
-        (12, "class and window of line 3 again"),
+        (12, "same class and window as line 3"),
     ]
     assert source.skipped == {"helipad: not among the 15 classes": 1}
     image = source.images[0]
@@ -112,7 +112,7 @@ def test_gray_is_repeated_alpha_dropped_other_modes_refused(tmp_path: Path) -> N
     assert [image.flag for image in source.images] == ["gray-repeated", "alpha-dropped"]
     np.testing.assert_array_equal(read_rgb(source.images[0].path), np.repeat(gray, 3, axis=2))
     np.testing.assert_array_equal(read_rgb(source.images[1].path), alpha[..., :3])
-    assert source.rejected[0][2].startswith("pixels of mode I;16")
+    assert source.rejected[0][2].startswith("the image has mode I;16")
 
 
 def test_error_gives_the_reason_if_no_image_is_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,10 +143,10 @@ def test_files_without_a_partner_are_reported(tmp_path: Path) -> None:
     source = DOTAObjects(tmp_path)
     assert len(source) == 1 and source.skipped == {"image without a label file": 1}
     assert sorted((Path(file).name, reason.split(":")[0]) for file, _, reason in source.rejected) == [
-        ("P1.txt", "there is a second P1"),
+        ("P1.txt", "P1 exists already"),
         ("P2.txt", "the file is not UTF-8 text"),
         ("P3.png", "the file is not an image that can be read"),
-        ("P5.txt", "there is no image P5"),
+        ("P5.txt", "image P5 is missing"),
     ]
 
 
@@ -173,8 +173,8 @@ def test_a_text_file_without_an_image_is_a_label_file_or_counted(
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / path).write_bytes(text if isinstance(text, bytes) else text.encode())
     source = DOTAObjects(tmp_path)
-    assert source.rejected == ([(str(tmp_path / path), 0, "there is no image P9")] if is_label else [])
-    assert source.skipped == ({} if is_label else {"text file that is no label file": 1})
+    assert source.rejected == ([(str(tmp_path / path), 0, "image P9 is missing")] if is_label else [])
+    assert source.skipped == ({} if is_label else {"text file that is not a label file": 1})
     assert len(source) == 1
 
 

@@ -38,7 +38,7 @@ def archive(tmp_path: Path) -> Path:
 def test_chips_have_the_values_of_the_table(archive: Path) -> None:
     chip = FUSARShip(archive).chips[0]
     assert (chip.category, chip.subcategory, chip.mmsi) == ("Cargo", "AggregatesCarrier", "477939300")
-    assert (chip.length_m, chip.width_m, chip.polarisation, chip.incidence_deg) == (138, 26, "DH", 42.51)
+    assert (chip.length_m, chip.width_m, chip.polarization, chip.incidence_deg) == (138, 26, "DH", 42.51)
     assert chip.spacing_m == pytest.approx((1.702183 + 1.124222) / 2) and chip.flags == ()
 
 
@@ -55,7 +55,7 @@ def test_folder_determines_the_category_and_contradicting_index_is_flagged(archi
 def test_archive_is_found_by_content_and_other_files_are_counted(archive: Path) -> None:
     source = FUSARShip(archive.parents[1])
     assert source.root == archive and len(source) == 3
-    assert source.skipped == {"SeaClutterWaves is no ship category": 1, "not a .tiff file": 1}
+    assert source.skipped == {"SeaClutterWaves is not a ship category": 1, "not a .tiff file": 1}
 
 
 def test_bad_rows_and_names_are_listed(archive: Path) -> None:
@@ -111,12 +111,12 @@ def test_csv_has_precedence_over_excel(archive: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no table", b"PK\x03\x04"])
 def test_a_damaged_excel_table_is_refused(archive: Path, content: bytes) -> None:
     (archive / "meta.xls").write_bytes(content)
-    with pytest.raises(DataError, match="no Excel table"):
+    with pytest.raises(DataError, match="not an Excel table"):
         FUSARShip(archive)
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="no FUSAR-Ship folder"):
+    with pytest.raises(RequestError, match="does not contain FUSAR-Ship"):
         FUSARShip(tmp_path)
 
 

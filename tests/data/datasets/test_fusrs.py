@@ -57,10 +57,10 @@ def test_invalid_row_is_rejected_with_its_line(tmp_path: Path, row: str, reason:
 
 
 def test_missing_or_empty_list_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"there is no v25_train\.txt"):
+    with pytest.raises(RequestError, match=r"v25_train\.txt is missing"):
         read_fusrs_lists(tmp_path, 4)
     (tmp_path / "v25_train.txt").write_text("nonsense\n")
-    with pytest.raises(DataError, match="no row that can be used"):
+    with pytest.raises(DataError, match="no row of the list can be used"):
         read_fusrs_lists(tmp_path, 4)
 
 

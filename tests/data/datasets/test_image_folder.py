@@ -53,8 +53,8 @@ def test_rows_that_cannot_be_used_are_listed_with_their_line(tmp_path: Path) -> 
     assert len(folder.files) == 1
     assert [(line, reason) for _, line, reason in folder.rejected] == [
         (2, "a row is `path label`"),
-        (3, "there is no file gone.jpg"),
-        (4, "1.jpg is listed already, in line 1"),
+        (3, "the file gone.jpg does not exist"),
+        (4, "1.jpg is already listed in line 1"),
     ]
 
 
@@ -66,12 +66,12 @@ def test_labels_and_paths_that_would_leave_the_store_are_listed(tmp_path: Path) 
     folder = ImageFolderLT(tmp_path / "src")
     assert entries(tmp_path / "src") == [("1.jpg", "0", "train"), ("飞 机/3 4.jpg", "1", "train")]
     assert [(line, reason) for _, line, reason in folder.rejected] == [
-        (2, "label -1: a class number is 0 or more"),
+        (2, "label -1: a class number must be 0 or more"),
         (3, "label .. cannot name a class"),
         (4, "label a/b cannot name a class"),
         (5, "../secret.jpg leaves the folder"),
         (6, f"{tmp_path}/secret.jpg leaves the folder"),
-        (7, "1.jpg is listed already, in line 1"),
+        (7, "1.jpg is already listed in line 1"),
     ]
 
 
@@ -101,7 +101,7 @@ def test_incomplete_image_is_refused_when_it_is_read(tmp_path: Path, content: by
 
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="no such folder"):
+    with pytest.raises(RequestError, match="the folder does not exist"):
         ImageFolderLT(tmp_path / "absent")
     with pytest.raises(RequestError, match="no labeled image"):
         ImageFolderLT(tmp_path)

@@ -34,16 +34,16 @@ def test_rows(tmp_path):
     assert source.classes == ["cargo", "tug boat"] and source.root == tmp_path
     assert source.skipped == {"row without a class": 1}
     assert [(line, reason.split(str(tmp_path))[0]) for _, line, reason in source.rejected] == [
-        (4, "a.tif is listed already, in line 2"),
-        (5, "there is no file "),
-        (7, "a.tif is listed already, in line 2"),
+        (4, "a.tif is already listed in line 2"),
+        (5, "the file does not exist: "),
+        (7, "a.tif is already listed in line 2"),
     ]
 
 
 def test_splits(tmp_path):
     source = LabelTable(table(tmp_path, "a.tif,1,val", "deep/b.tif,1,dev", header="path,class,split"))
     assert [file.split for file in source.files] == ["val"]
-    assert source.rejected[0][1:] == (3, "a split called dev, where it is train, val or test")
+    assert source.rejected[0][1:] == (3, "unknown split dev; it must be train, val or test")
 
 
 @pytest.mark.parametrize(

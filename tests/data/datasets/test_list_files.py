@@ -72,13 +72,13 @@ def test_every_faulty_row_is_listed_with_its_line(tmp_path: Path) -> None:
     assert len(source) == 4
     assert reasons(source) == [
         (4, "a row is `path label`:  lonely"),
-        (5, "a class number is 0 to 1: data/a/airfield/5.jpg 2"),
-        (6, "a class number is 0 to 1: data/a/airfield/6.jpg one"),
+        (5, "the class number must be 0 to 1: data/a/airfield/5.jpg 2"),
+        (6, "the class number must be 0 to 1: data/a/airfield/6.jpg one"),
         (7, "the path leaves the folder: ../out.jpg 0"),
         (8, "the path leaves the folder: /etc/hostname 0"),
-        (9, "it is listed already: data/a/airfield/1.jpg 0"),
-        (10, "its folder is that of another class: data/a/airfield/7.jpg 1"),
-        (11, "there is no such file: data/a/airfield/gone.jpg 0"),
+        (9, "the path is already listed: data/a/airfield/1.jpg 0"),
+        (10, "the folder belongs to another class: data/a/airfield/7.jpg 1"),
+        (11, "the file does not exist: data/a/airfield/gone.jpg 0"),
     ]
 
 
@@ -117,7 +117,7 @@ def test_lists_may_be_in_another_folder(tmp_path: Path) -> None:
 
 
 def test_missing_or_unreadable_lists_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="no such folder"):
+    with pytest.raises(RequestError, match="the folder does not exist"):
         PlacesLT(tmp_path / "absent")
     (tmp_path / "iNaturalist18_train.txt").write_text("train_val2018/Aves/7/x.jpg 7\n")
     with pytest.raises(RequestError) as caught:

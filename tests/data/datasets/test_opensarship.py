@@ -66,13 +66,13 @@ def test_records_and_files_without_a_partner_are_rejected(tmp_path: Path) -> Non
     ]
     assert [(Path(file).name, reason.split(",")[0]) for file, _, reason in source.rejected] == [
         ("notes.txt", "the name is not <class>_x<column>_y<row>.tif"),
-        ("Visual_Tanker_x5_y6_vh.tif", "the suffixes of the bands are not VH"),
-        ("Ship.xml", "there is no chip for the record of Center_x 9"),
-        ("Ship.xml", "there is no chip for the record of Center_x 7"),
+        ("Visual_Tanker_x5_y6_vh.tif", "the band suffixes must be VH"),
+        ("Ship.xml", "no chip for the record of Center_x 9"),
+        ("Ship.xml", "no chip for the record of Center_x 7"),
     ]
 
 
-def test_a_single_polarisation_scene_has_one_band(tmp_path: Path) -> None:
+def test_a_single_polarization_scene_has_one_band(tmp_path: Path) -> None:
     write_scene(tmp_path, SINGLE, SHIPS, end="</ShipList>")
     for product in ("uint8", "cal", "patch"):
         source = OpenSARShip(tmp_path, product)  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ def test_pixels_of_another_product_are_refused(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (3, 9, 9), dtype=np.uint8)
     write_tiff(folder / "Patch_Cal/Cargo_x3_y4.tif", noise)
     write_tiff(folder / "Patch_Uint8/Visual_Cargo_x3_y4_vh.tif", noise[:1, :8, :8])
-    with pytest.raises(DataError, match="3 bands of uint8, where 2 of float32"):
+    with pytest.raises(DataError, match="3 bands of uint8, but 2 of float32"):
         read_opensarship_pixels(OpenSARShip(tmp_path, "cal").chips[0], "cal")
     with pytest.raises(DataError, match="differ in size"):
         read_opensarship_pixels(OpenSARShip(tmp_path).chips[0], "uint8")

@@ -125,7 +125,7 @@ def test_three_equal_bands_are_one_and_others_are_refused(tmp_path: Path) -> Non
     assert crop_ship(ship).shape == (64, 64, 1)
     pixels[0, 0] = (1, 2, 3)
     Image.fromarray(pixels).save(ship.image)
-    with pytest.raises(DataError, match="3 bands that differ"):
+    with pytest.raises(DataError, match="the 3 bands differ"):
         crop_ship(ship)
 
 
@@ -138,11 +138,11 @@ def test_images_and_labels_without_a_partner_are_reported(tmp_path: Path) -> Non
     source = SRSDD(tmp_path)
     assert source.skipped == {"image without a label file": 1} and len(source) == 1
     assert sorted((Path(file).name, reason.split(":")[0]) for file, _, reason in source.rejected) == [
-        ("10.txt", "there is no image 10"),
-        ("8.png", "there is a second 8"),
+        ("10.txt", "image 10 is missing"),
+        ("8.png", "8 exists already"),
         ("8.txt", "the file is not UTF-8 text"),
     ]
-    with pytest.raises(RequestError, match="no image with a label file"):
+    with pytest.raises(RequestError, match="no image has a label file"):
         SRSDD(tmp_path / "absent")
 
 

@@ -55,6 +55,6 @@ def test_missing_bands():
 
 def test_check_bands():
     check_bands(("VH", "VV"))
-    for names, message in [(("VV", "XX"), "XX is not a band"), (("VV", "VV"), "VV comes twice")]:
+    for names, message in [(("VV", "XX"), "XX is not a band"), (("VV", "VV"), "VV occurs twice")]:
         with pytest.raises(RequestError, match=message):
             check_bands(names)

@@ -42,7 +42,7 @@ def test_input_is_normalized():
     ("pixels", "unit", "message"),
     [
         (chip(bands=3), None, "3 bands, but the model takes 1 (HH)"),
-        (chip(dtype=np.float32), None, "float32 pixels of no declared unit, but the model takes uint8 or uint16"),
+        (chip(dtype=np.float32), None, "float32 pixels without a declared unit, but the model takes uint8 or uint16"),
         (chip(dtype=np.float32), "sigma0", "sigma0 pixels, but the model takes uint8 or uint16"),
         (chip(), "uint16", "uint8 pixels, but uint16 is uint16"),
     ],

@@ -93,7 +93,7 @@ def test_cache_of_another_manifest_is_removed(store: ChipStore) -> None:
 
 def test_temporary_file_of_a_killed_process_is_removed(store: ChipStore) -> None:
     def read_and_die() -> None:
-        packed_cache._fill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # in its own process
+        packed_cache._pack_chunk = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # in its own process
         read(store)
 
     process = multiprocessing.get_context("fork").Process(target=read_and_die)
@@ -129,7 +129,7 @@ def test_full_disk(store: ChipStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(packed_cache, "_fill", full)
+    monkeypatch.setattr(packed_cache, "_pack_chunk", full)
     with pytest.raises(RsftError, match=r"No space left on device.*free some space"):
         read(store)
     assert not packed(store)
@@ -138,7 +138,7 @@ def test_full_disk(store: ChipStore, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_chip_that_differs_from_the_manifest_is_an_error(store: ChipStore) -> None:
     path = store.root / store.table["path"][3]
     cv2.imwrite(str(path), np.arange(256, dtype=np.uint8).reshape(16, 16))
-    with pytest.raises(DataError, match="not the one in the manifest") as caught:
+    with pytest.raises(DataError, match="the file differs from the manifest") as caught:
         read(store)
     assert caught.value.location == str(path) and not packed(store)
     path.write_bytes(b"")

@@ -42,7 +42,7 @@ def test_training_split_is_long_tailed_and_validation_is_taken_from_test(folders
     assert counts(store.root, "train") == {"apple": 16, "bee": 4, "train": 1}
     assert counts(store.root, "val") == {"apple": 1, "bee": 1, "train": 1}
     assert sum(counts(store.root, "test").values()) == 9
-    assert store.skipped == {"training image, for a ratio of 16": 27} and store.classes == CLASSES
+    assert store.skipped == {"training image, to reach a ratio of 16": 27} and store.classes == CLASSES
 
 
 def test_existing_long_tail_is_unchanged_and_seed_determines_the_choice(folders: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_scene_is_in_one_split(demo: ChipStore) -> None:
 
 def test_skipped_chips_are_counted(demo: ChipStore) -> None:
     assert demo.skipped["FUSAR-Ship Tug: not among the classes"] == 3
-    assert demo.skipped["SeaClutterWaves is no ship category"] == 4
+    assert demo.skipped["SeaClutterWaves is not a ship category"] == 4
 
 
 def test_no_other_file_remains(demo: ChipStore) -> None:

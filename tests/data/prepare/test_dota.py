@@ -79,14 +79,14 @@ def test_truncated_image_rejects_only_its_objects(tmp_path: Path) -> None:
     assert store.table["name"].tolist() == ["P2_10_10_30_20", "P2_10_10_30_25"]
     label_file = tmp_path / "src/train/labelTxt/P1.txt"
     assert (store.root / "rejected.csv").read_text().splitlines()[1:] == [
-        f"{label_file},{line},P1.png: the file is cut short or damaged" for line in (1, 2)
+        f"{label_file},{line},P1.png: the file is truncated or damaged" for line in (1, 2)
     ]
 
 
 def test_image_deleted_during_the_build_stops_it(tree: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write_pair(tmp_path / "src", row(10, 10, 30, 20))
     monkeypatch.setattr(dota, "split_groups", lambda *_: (tmp_path / "src/images/P1.png").unlink() or {})
-    with pytest.raises(RsftError, match="a source file has gone") as caught:
+    with pytest.raises(RsftError, match="a source file disappeared") as caught:
         prepare_dota(tmp_path / "src", tmp_path / "out", jobs=1)
     assert caught.value.location == str(tmp_path / "src/images/P1.png")
 
@@ -128,6 +128,6 @@ def test_the_real_samples_build(shared: Callable[[str], Path], tmp_path: Path) -
     root = shared("dota_samples")
     store = prepare_dota(root, tmp_path / "out", val=0)
     assert len(store.table) == 593 and store.rejected == 4
-    assert store.skipped == {"text file that is no label file": 2}
+    assert store.skipped == {"text file that is not a label file": 2}
     expected = {line.split()[0].split("/", 1)[1] for line in (root / "crops_P1888.txt").read_text().splitlines()}
     assert {path.split("/", 2)[2] for path in store.table["path"] if "/P1888_" in path} == expected

@@ -83,8 +83,8 @@ def test_doubtful_rows_are_flagged(published: ChipStore) -> None:
 
 def test_rows_without_a_chip_are_rejected_with_their_line(published: ChipStore) -> None:
     assert rejections(published) == [
-        ("v25_train.txt", 7, "neither archive holds L9_1"),
-        ("v25_train.txt", 8, "1 fields, where a row is `name label`"),
+        ("v25_train.txt", 7, "L9_1 is in neither archive"),
+        ("v25_train.txt", 8, "1 fields; a row is `name label`"),
     ]
     assert published.skipped == {
         "FUSAR-Ship: in no list": 1,
@@ -156,11 +156,11 @@ def test_clean_takes_each_content_once_and_rejects_contents_of_two_categories(ma
     shutil.copy(many / "SRSDD/images/3.png", many / "SRSDD/images/300.png")
     shutil.copy(many / "SRSDD/labels/3.txt", many / "SRSDD/labels/300.txt")
     store = prepare_fusrs(many / "out", jobs=1)
-    assert store.skipped["FUSAR-Ship: content that is there already"] == 1
-    assert store.skipped["SRSDD: content that is there already"] == 3
+    assert store.skipped["FUSAR-Ship: repeated content"] == 1
+    assert store.skipped["SRSDD: repeated content"] == 3
     assert rejections(store) == [
-        ("Ship_C01S01N0001.tiff", 0, "the same content is Cargo, Tug"),
-        ("Ship_C13S01N0901.tiff", 0, "the same content is Cargo, Tug"),
+        ("Ship_C01S01N0001.tiff", 0, "the same content has the categories Cargo, Tug"),
+        ("Ship_C13S01N0901.tiff", 0, "the same content has the categories Cargo, Tug"),
     ]
 
 
@@ -181,10 +181,10 @@ def test_sources_are_found_by_content_or_must_be_named(many: Path) -> None:
     (many / "FUSAR").rename(many / "下载 1")
     assert len(prepare_fusrs(many / "out", jobs=1).table) == 252
     shutil.copytree(many / "SRSDD", many / "SRSDD again")
-    with pytest.raises(RequestError, match="SRSDD: 2 folders could be it"):
+    with pytest.raises(RequestError, match="SRSDD: 2 folders contain it"):
         prepare_fusrs(many / "more", jobs=1)
     shutil.rmtree(many / "下载 1")
-    with pytest.raises(RequestError, match=r"FUSARShip: no such folder.*--fusar"):
+    with pytest.raises(RequestError, match=r"FUSARShip: no folder contains it.*--fusar"):
         prepare_fusrs(many / "more", jobs=1)
 
 
@@ -196,7 +196,11 @@ def test_archives_are_extracted(many: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"val": 0.9}, "share of 0.9"), ({"classes": 3}, "3 classes"), ({"lists": Path()}, "clean takes no lists")],
+    [
+        ({"val": 0.9}, "share is 0.9"),
+        ({"classes": 3}, "3 classes"),
+        ({"lists": Path()}, "the clean protocol uses no lists"),
+    ],
 )
 def test_arguments_out_of_range_are_refused(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):

@@ -44,7 +44,7 @@ def test_imbalance_reduces_only_training_and_is_counted(tmp_path: Path) -> None:
     )
     store = prepare_folder(src, tmp_path / "out", imbalance=4)
     assert store.class_counts("train").tolist() == [6, 24, 12] and store.class_counts("val").tolist() == [3, 3, 3]
-    assert store.skipped == {"of the training chips, for an imbalance of 4": 26}
+    assert store.skipped == {"training chip, to reach an imbalance of 4": 26}
 
 
 def test_seed_determines_the_choice(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_rsscn7_as_one_level(shared: Callable[[str], Path], tmp_path: Path) -> N
     assert store.bands == ("R", "G", "B") and store.groups == {"head": ["aGrass"], "medium": [], "tail": ["gParking"]}
 
 
-def test_float_chips_of_two_polarisations(tmp_path: Path) -> None:
+def test_float_chips_of_two_polarizations(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for index in range(2):
@@ -138,7 +138,7 @@ def test_float_chips_of_two_polarisations(tmp_path: Path) -> None:
                 file.write(rng.gamma(2, 0.05, (2, 8, 8)).astype(np.float32))
     store = prepare_folder(tmp_path / "in", tmp_path / "out", unit="sigma0", bands=("VV", "VH"))
     assert store.units == ("sigma0",) and store.bands == ("VV", "VH") and store.rejected == 0
-    with pytest.raises(RequestError, match="no unit is called gamma0"):
+    with pytest.raises(RequestError, match="unknown unit gamma0"):
         prepare_folder(tmp_path / "in", tmp_path / "other", unit="gamma0")
 
 

@@ -41,8 +41,8 @@ def test_places(tmp_path: Path) -> None:
         (0, "rows of Places_LT_test.txt: 2; published: 36,500"),
         (0, "rows of Places_LT_train.txt: 103; published: 62,500"),
         (0, "rows of Places_LT_val.txt: 1; published: 7,300"),
-        (2, "a class number is 0 to 364: val_256/3.jpg 365"),
-        (103, "there is no such file: data_256/b/bar/2.jpg 1"),
+        (2, "the class number must be 0 to 364: val_256/3.jpg 365"),
+        (103, "the file does not exist: data_256/b/bar/2.jpg 1"),
     ]
 
 

@@ -34,7 +34,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_chips_have_pixels_bands_and_metadata(scenes: Path, tmp_path: Path, product: OpenSARShipProduct) -> None:
     store = prepare_opensarship(scenes, tmp_path / "out", product=product, val=0.3, test=0.3)
     assert store.bands == ("VH", "VV") and store.units == (PRODUCT_UNITS[product],)
-    assert store.skipped == {"VV, where most chips have VH,VV": 3} and store.rejected == 0
+    assert store.skipped == {"VV, but most chips have VH,VV": 3} and store.rejected == 0
     assert store.classes == ("Cargo", "Tanker", "Other") and len(store.table) == 9
     chip = OpenSARShip(scenes, product).chips[0]
     row = store.table[store.table["name"].str.startswith(GRD) & (store.table["class"] == "Cargo")].iloc[0]
@@ -75,14 +75,14 @@ def test_bad_requests_and_empty_scenes(scenes: Path, tmp_path: Path) -> None:
 def test_the_real_scenes_build(shared: Callable[[str], Path], tmp_path: Path) -> None:
     store = prepare_opensarship(shared("opensarship"), tmp_path / "out", product="cal")
     assert store.table["class"].value_counts().to_dict() == {"Cargo": 83, "Other": 26, "Tanker": 22}
-    assert store.skipped == {"VV, where most chips have VH,VV": 56} and store.rejected == 0
+    assert store.skipped == {"VV, but most chips have VH,VV": 56} and store.rejected == 0
     assert [store.class_counts(split).tolist() for split in SPLITS] == [[58, 12, 23], [10, 1, 2], [15, 9, 1]]
-    assert "Classes without a chip" not in (store.root / "README.md").read_text()
+    assert "Classes that a split lacks" not in (store.root / "README.md").read_text()
 
 
 @pytest.mark.realdata
 def test_classes_that_a_split_lacks_are_reported(shared: Callable[[str], Path], tmp_path: Path) -> None:
     store = prepare_opensarship(shared("opensarship"), tmp_path / "out", classes="typed")
-    missing = (store.root / "README.md").read_text().split("Classes without a chip in a split that has some:")[1]
+    missing = (store.root / "README.md").read_text().split("Classes that a split lacks:")[1]
     assert "- test: Law Enforcement, Search and Rescue vessel, Tug\n" in missing
     assert "- val: Law Enforcement, Other Type, Passenger, Search and Rescue vessel, Tug\n" in missing

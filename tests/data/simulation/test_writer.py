@@ -39,10 +39,10 @@ def srsdd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_fusar_reader_finds_every_chip_with_its_row(fusar: Path) -> None:
     source = FUSARShip(fusar)
     assert Counter(chip.category for chip in source.chips) == COUNTS
-    assert source.skipped == {"SeaClutterWaves is no ship category": 2} and source.rejected == []
+    assert source.skipped == {"SeaClutterWaves is not a ship category": 2} and source.rejected == []
     for chip in source.chips:
         assert chip.flags == () and chip.mmsi is not None and chip.mmsi.startswith("9") and len(chip.mmsi) == 9
-        assert 15 <= chip.length_m <= 400 and 20 < chip.incidence_deg < 50 and chip.polarisation == "HH"
+        assert 15 <= chip.length_m <= 400 and 20 < chip.incidence_deg < 50 and chip.polarization == "HH"
         assert chip.path.stem.startswith(f"Ship_C{CATEGORIES.index(chip.category) + 1:02}S")
     assert len({chip.mmsi for chip in source.chips}) == 8
     header, row = (fusar / "meta.csv").read_text().splitlines()[:2]

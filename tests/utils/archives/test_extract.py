@@ -74,7 +74,7 @@ def test_format_is_detected_by_content(tmp_path: Path, mode: str) -> None:
     steps: list[tuple[int, int, str]] = []
     out = extract_archive(archive, tmp_path / "new/out", progress=lambda *step: steps.append(step))
     assert content(out) == FILES
-    assert steps[-1][0] <= steps[-1][1] and steps[-1][2] == "unpacking set.dat"
+    assert steps[-1][0] <= steps[-1][1] and steps[-1][2] == "extracting set.dat"
 
 
 def test_a_second_call_does_nothing_and_another_archive_is_refused(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_second_call_does_nothing_and_another_archive_is_refused(tmp_path: Pat
     (out / ORIGIN_FILE).unlink()
     with pytest.raises(RequestError, match="contains something else"):
         extract_archive(archive, out)
-    with pytest.raises(RequestError, match="no such archive"):
+    with pytest.raises(RequestError, match="the archive does not exist"):
         extract_archive(tmp_path / "absent.zip", out)
 
 
@@ -128,7 +128,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, mode: str, share: float)
     files = {"a": os.urandom(70_000), "b": os.urandom(70_000)}
     make_zip(whole, files) if mode == "zip" else make_tar(whole, files, mode)
     archive.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
-    refused(archive, "truncated|no .zip")
+    refused(archive, "truncated|not a .zip")
 
 
 def test_a_tar_cut_between_two_members_is_refused(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize("data", [b"", b"<html>not found</html>"])
 def test_something_else_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.zip").write_bytes(data)
-    refused(tmp_path / "x.zip", "no .zip, .tar or .rar")
+    refused(tmp_path / "x.zip", "not a .zip, .tar or .rar")
 
 
 UNRAR = """#!/bin/sh
@@ -224,7 +224,7 @@ MOMENTS = [
     (extract, "iterate_members", 1, False),
     (extract, "_copy", 1, False),
     (extract, "_copy", 5, True),  # the member has its temporary name
-    (extract, "_make_way", 5, True),
+    (extract, "_create_parent", 5, True),
     (extract, "_copy", 8, True),
     (extract, "sync_all", 1, True),
     (extract, "_publish", 1, True),
@@ -337,5 +337,5 @@ def test_extraction_continues_after_a_full_disk(tmp_path: Path, monkeypatch: pyt
 
 def test_second_process_is_refused(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "x.zip", FILES)
-    with FileLock(tmp_path / ".out.lock"), pytest.raises(RequestError, match="another process is unpacking there"):
+    with FileLock(tmp_path / ".out.lock"), pytest.raises(RequestError, match="is extracting to this folder"):
         extract_archive(archive, tmp_path / "out")

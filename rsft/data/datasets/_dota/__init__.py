@@ -1,1 +1,1 @@
-"""How DOTA is stored: layout of the folders, label files, and windows around boxes."""
+"""Files of DOTA: layout of the folders, label files, and crop windows around boxes."""

@@ -18,7 +18,7 @@ def crop_window(box: tuple[float, ...], width: int, height: int, margin: int = 0
         width: image width in pixels.
         height: image height in pixels.
         margin: pixels added on each side.
-        min_side: shortest side in pixels that the clipped box must have without its margin.
+        min_side: minimum side in pixels of the clipped box without its margin.
 
     Returns:
         The window.
@@ -31,12 +31,12 @@ def crop_window(box: tuple[float, ...], width: int, height: int, margin: int = 0
     if min(x2 - x1, y2 - y1) <= 0 < min(bounds[2] - bounds[0], bounds[3] - bounds[1]):
         raise DataError(f"the box lies outside the image of {width} x {height} pixels")
     if min(x2 - x1, y2 - y1) < max(1, min_side):
-        raise DataError(f"a box of {x2 - x1} x {y2 - y1} pixels, under the least side of {min_side}")
+        raise DataError(f"the box has {x2 - x1} x {y2 - y1} pixels; the minimum side is {min_side}")
     return _clip(unclipped_window(box, margin), width, height)
 
 
 def unclipped_window(box: tuple[float, ...], margin: int = 0) -> Window:
-    """Return the window of `crop_window` before clipping; it may leave the image.
+    """Return the window of `crop_window` before clipping; it may extend beyond the image.
 
     Args:
         box: corners x1 y1 ... x4 y4 in pixels.

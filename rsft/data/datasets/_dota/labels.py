@@ -27,8 +27,8 @@ class LabelRow:
     Attributes:
         line: line number in the file, from 1.
         number: row number below the header, from 1; unusable rows count too.
-        category: class name in the spelling of the data set class.
-        box: corners x1 y1 ... x4 y4 in pixels of the image; they may be NaN, have no area or leave the image.
+        category: class name, spelled as in `class_lookup`.
+        box: corners x1 y1 ... x4 y4 in pixels of the image; they may be NaN, have no area or lie outside the image.
         difficult: 0, 1 or 2.
     """
 
@@ -101,7 +101,7 @@ def normalize_class_name(name: str) -> str:
 def _parse(text: str, class_lookup: Mapping[str, str]) -> tuple[str, tuple[float, ...], int]:
     fields = text.split()
     if len(fields) not in (9, 10):
-        raise DataError(f"{len(fields)} fields, where an object has 8 numbers, a class and a difficulty")
+        raise DataError(f"{len(fields)} fields; a row has 8 numbers, a class and optionally a difficulty")
     try:
         box, difficult = tuple(float(field) for field in fields[:8]), int(fields[9]) if len(fields) == 10 else 0
     except ValueError as error:
@@ -110,5 +110,5 @@ def _parse(text: str, class_lookup: Mapping[str, str]) -> tuple[str, tuple[float
     if category is None:
         raise DataError(f"unknown class {fields[8]}")
     if difficult not in _DIFFICULTIES:
-        raise DataError(f"a difficulty of {difficult}, where it is 0, 1 or 2")
+        raise DataError(f"the difficulty is {difficult}; it must be 0, 1 or 2")
     return category, box, difficult

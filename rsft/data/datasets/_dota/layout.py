@@ -1,4 +1,4 @@
-"""Search for the images and label files of DOTA in three layouts.
+"""Find the images and label files of DOTA in three layouts.
 
 The layouts are the folder tree of TorchGeo, the published archives, and images/ beside labelTxt/.
 """
@@ -29,9 +29,9 @@ class DOTATree:
     """The pairs of image and label file below a folder.
 
     An image and its label file have the same split and stem; their folders do not matter. The split is that of the
-    nearest parent folder called train, val or test, or "" without such a folder. Label files of other versions or with
-    horizontal boxes are skipped. So are text files that are not label files: they have no image, are in no label
-    folder, and do not begin like a label file.
+    nearest parent folder called train, val or test, or "" if no parent has such a name. Label files of other versions
+    or with horizontal boxes are skipped. Other text files are skipped if they have no image of the same name, are in no
+    label folder, and do not begin like a label file.
 
     Args:
         root: the folder.
@@ -40,7 +40,7 @@ class DOTATree:
     Attributes:
         pairs: image and label file by split and stem, sorted.
         skipped: number of skipped text files and of images without a label file, by reason.
-        rejected: label files without an image, and further files with a split and stem that occurred already.
+        rejected: label files without an image, and files that repeat a split and stem.
     """
 
     def __init__(self, root: Path, version: str) -> None:
@@ -54,7 +54,7 @@ class DOTATree:
         )
         self.pairs = {key: (images[key], labels[key]) for key in sorted(images.keys() & labels.keys())}
         for key in sorted(labels.keys() - images.keys()):
-            self.rejected.append((str(labels[key]), 0, f"there is no image {labels[key].stem}"))
+            self.rejected.append((str(labels[key]), 0, f"image {labels[key].stem} is missing"))
         unlabeled = len(images.keys() - labels.keys())
         if unlabeled:
             self.skipped["image without a label file"] = unlabeled
@@ -63,7 +63,7 @@ class DOTATree:
         folders = "/".join(path.relative_to(self.root).parts[:-1])
         versions = _VERSION.findall(folders)
         if not (self._key(path) in images or _LABEL_FOLDER.search(folders) or _begins_like_labels(path)):
-            self.skipped["text file that is no label file"] += 1
+            self.skipped["text file that is not a label file"] += 1
         elif versions and versions[-1] != self.version:
             self.skipped[f"label file of v{versions[-1]}"] += 1
         elif _HORIZONTAL.search(folders):
@@ -82,7 +82,7 @@ class DOTATree:
         for path in paths:
             first = path_by_key.setdefault(self._key(path), path)
             if first != path:
-                self.rejected.append((str(path), 0, f"there is a second {path.stem}: {first}"))
+                self.rejected.append((str(path), 0, f"{path.stem} exists already: {first}"))
         return path_by_key
 
 
