@@ -1,4 +1,4 @@
-"""Frozen encoders by name. Weights are loaded completely or not at all."""
+"""Frozen encoders, which are found by name and loaded completely or not at all."""
 
 from rsft.backbones.input_layer import fit_inputs
 from rsft.backbones.registry import Backbone, load_backbone, names

@@ -1,4 +1,4 @@
-"""What is known about an encoder before any of its weights are read."""
+"""Cards: descriptions of encoders that are available before any weights are read."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rsft.errors import RequestError
 
 State = Mapping[str, Tensor]
+"""Name -> tensor."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ class Card:
         license: SPDX identifier of the weights' license, or free text.
         weights: a file in this package, or a published one.
         build: maps an input size to the architecture with random weights and without a head. It raises RequestError if
-            the patches do not divide the size.
-        convert: maps the tensors of a checkpoint to those of `build(size)`. It drops tensors that are expected to be
-            left over. All others stay, and the loader refuses them. Tensors that stay are not copied.
-        antialias: True if the position embedding is resampled with antialiasing, as timm does. Many publishers do not.
+            the size is not a multiple of the patch side.
+        convert: maps the tensors of a checkpoint to those of `build(size)`. It drops the tensors that the encoder is
+            known not to use. The loader refuses a checkpoint with any other surplus tensor. Tensors are not copied.
+        antialias: whether to resample the position embedding with antialiasing. timm does, many publishers do not.
     """
 
     name: str
@@ -74,7 +75,7 @@ class Card:
 
 
 def check_input_size(name: str, patch: int, size: int) -> None:
-    """Raise an error if the patches do not divide the input.
+    """Raise an error unless the side of the input is a multiple of the side of a patch.
 
     Args:
         name: name of the encoder, for the message.
@@ -85,29 +86,31 @@ def check_input_size(name: str, patch: int, size: int) -> None:
         RequestError: `size` is not a positive multiple of `patch`.
     """
     if size < patch or size % patch:
-        near = max(patch, round(size / patch) * patch)
-        raise RequestError(f"{name} takes input sides that are multiples of {patch}, not {size}", "size", f"try {near}")
+        closest = max(patch, round(size / patch) * patch)
+        raise RequestError(
+            f"{name} takes input sides that are multiples of {patch}, not {size}", "size", f"try {closest}"
+        )
 
 
 def drop_tensors(state: State, *names: str) -> dict[str, Tensor]:
     """Return `state` without some tensors.
 
     Args:
-        state: tensors by name.
+        state: name -> tensor.
         *names: names of tensors to drop, or of modules whose tensors are dropped.
 
     Returns:
-        The remaining tensors by name, not copied.
+        Name -> tensor for the remaining tensors, without copies.
     """
     modules = tuple(f"{name}." for name in names)
     return {key: value for key, value in state.items() if key not in names and not key.startswith(modules)}
 
 
 def with_first_blocks(card: Card, blocks: int) -> Card:
-    """Return the card of the encoder that keeps only the first transformer blocks of another.
+    """Return the card of a shorter encoder, which keeps only the first transformer blocks.
 
     Args:
-        card: the whole encoder. Its weights file may hold all blocks, or only the first ones.
+        card: the card of the whole encoder. Its weights file may contain all blocks, or only the first ones.
         blocks: number of blocks to keep, 1 or more. The final norm stays.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Run an encoder on fixed noise, to see whether two machines or two files hold the same encoder."""
+"""Run an encoder on fixed noise, to compare the encoders of two machines or two files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ from torch import Tensor
 from rsft.backbones.card import Card
 from rsft.backbones.loading import Backbone
 
-IMAGES = 4
+BATCH_SIZE = 4
+"""Number of noise images."""
 
 
 @dataclass(frozen=True)
 class FeatureStats:
-    """Statistics of one feature vector per image: mean and standard deviation of the entries, mean Euclidean norm."""
+    """Statistics of one feature vector per image.
+
+    Attributes:
+        mean: mean of all entries.
+        std: standard deviation of all entries.
+        norm: mean Euclidean norm of the vectors.
+    """
 
     mean: float
     std: float
@@ -34,7 +41,7 @@ class EncoderCheck:
         tensors: number of tensors of the encoder.
         parameters: number of parameters.
         tokens: tokens per image.
-        features: statistics by name of the feature.
+        features: statistics of the class token (if the encoder has one) and of the mean of the patch tokens, by name.
         speed: images per second.
         device: the device, in words.
     """
@@ -48,18 +55,22 @@ class EncoderCheck:
 
 
 def count_encoder_parameters(card: Card) -> int:
-    """Return the number of parameters of the encoder that `card` describes, computed from shapes."""
-    return _count(card.build, card.size)
+    """Return the number of parameters of an encoder, without reading its weights.
+
+    Args:
+        card: the card of the encoder.
+    """
+    return _count_parameters(card.build, card.size)
 
 
 @cache
-def _count(build: Callable[[int], VisionTransformer], size: int) -> int:
+def _count_parameters(build: Callable[[int], VisionTransformer], size: int) -> int:
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in build(size).parameters())
 
 
 def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> EncoderCheck:
-    """Compute features of noise images and measure the speed.
+    """Compute features of noise images and measure the speed of an encoder.
 
     Args:
         backbone: the loaded encoder.
@@ -67,22 +78,22 @@ def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> Encode
         seconds: minimum duration of the speed measurement.
 
     Returns:
-        Features of 4 images (bands, size, size) of normal noise with seed 0, and the speed in batches of 4.
+        Features of 4 images (bands, size, size) of normal noise with seed 0, and the speed at a batch size of 4.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vit = backbone.vit.to(device)
-    shape = (IMAGES, len(backbone.bands), size, size)
+    shape = (BATCH_SIZE, len(backbone.bands), size, size)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.inference_mode():
         tokens: Tensor = vit.forward_features(noise)  # (4, N, D)
         patches = tokens[:, vit.num_prefix_tokens :].mean(1)
-        features = {"class token": _feature(tokens[:, 0])} if vit.cls_token is not None else {}
-        features["patch mean"] = _feature(patches)
+        features = {"class token": _feature_stats(tokens[:, 0])} if vit.cls_token is not None else {}
+        features["patch mean"] = _feature_stats(patches)
         batches, start = 0, time.perf_counter()
         while not batches or time.perf_counter() - start < seconds:
             vit.forward_features(noise)[0, 0, 0].item()  # waits for the device
             batches += 1
-        speed = batches * IMAGES / (time.perf_counter() - start)
+        speed = batches * BATCH_SIZE / (time.perf_counter() - start)
     return EncoderCheck(
         len(vit.state_dict()),
         sum(parameter.numel() for parameter in vit.parameters()),
@@ -93,6 +104,6 @@ def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> Encode
     )
 
 
-def _feature(vectors: Tensor) -> FeatureStats:
-    """(B, D) in words."""
+def _feature_stats(vectors: Tensor) -> FeatureStats:
+    """Return the statistics of feature vectors (B, D)."""
     return FeatureStats(vectors.mean().item(), vectors.std().item(), vectors.norm(dim=1).mean().item())

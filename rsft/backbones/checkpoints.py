@@ -1,4 +1,4 @@
-"""Read foreign weights files as plain tensors: they are mapped into memory, and no code in them is run."""
+"""Read weights files of other projects as plain tensors, mapped into memory, without running code from the file."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from torch import Tensor, serialization
 from rsft.errors import WeightsError
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "teacher")
-"""Keys under which training scripts store the network beside optimizer and arguments; the first one present is used."""
+"""Keys under which training scripts store the network; the first key in the file is used."""
 
-_AGAIN = "download it again"
-_REWRITE = "rewrite it: torch.save(torch.load(old, weights_only=True), new)"
-_CONVERT = "use the publisher's own file, or a safetensors file from a source you trust"
+_DOWNLOAD_HINT = "download it again"
+_REWRITE_HINT = "rewrite it: torch.save(torch.load(old, weights_only=True), new)"
+_TRUST_HINT = "use the publisher's own file, or a safetensors file from a source you trust"
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a network from a safetensors file or a torch.save file (.pth, .pt, .bin, .ckpt).
 
     The tensors are views of the mapped file. Pages are loaded when they are read, and the system can release them
-    again. Writing to a tensor changes this process only. The file may be replaced meanwhile, but not overwritten in
-    place. From a pickle, only containers, numbers, tensors and an `argparse.Namespace` are accepted.
+    again. A write to a tensor changes memory of this process only, not the file. While the tensors are in use, the file
+    may be replaced, but not overwritten in place. A pickle may contain only containers, numbers, tensors and an
+    `argparse.Namespace`.
 
     Args:
-        path: the file. The network may lie under one of the keys in `WRAPPERS`.
+        path: the file. The network may be stored under one of the keys in `WRAPPERS`.
 
     Returns:
         Tensors by name.
 
     Raises:
-        WeightsError: the file is missing, damaged, of another format, or holds more than tensors.
+        WeightsError: the file is missing, is damaged, has another format, or contains more than tensors.
     """
     try:
         with path.open("rb") as file:
@@ -51,10 +52,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     elif start[8:9] == b"{":  # after the length of the header
         stored = _read_safetensors(path)
     elif start.startswith(b"\x80"):
-        raise WeightsError("this is a pickle from before torch 1.6, which cannot be mapped", path, _REWRITE)
+        raise WeightsError("this is a pickle from before torch 1.6, which cannot be mapped", path, _REWRITE_HINT)
     else:
-        what = f"this is not a weights file: it begins with {start!r}" if start else "the weights file is empty"
-        raise WeightsError(what, path, _AGAIN)
+        message = f"this is not a weights file: it begins with {start!r}" if start else "the weights file is empty"
+        raise WeightsError(message, path, _DOWNLOAD_HINT)
     return _check_tensors(_unwrap(stored), path)
 
 
@@ -62,45 +63,45 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"the file is damaged: {error}", path, _AGAIN) from error
+        raise WeightsError(f"the file is damaged: {error}", path, _DOWNLOAD_HINT) from error
 
 
 def _read_zip(path: Path) -> Any:
     if not zipfile.is_zipfile(path):
-        raise WeightsError("the file is truncated: its end is missing", path, _AGAIN)
+        raise WeightsError("the file is truncated: its end is missing", path, _DOWNLOAD_HINT)
     try:
         with _allow_only_namespace():
             return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # a damaged or hostile pickle raises anything
-        raise _unreadable(path, error) from error
+        raise _unreadable_error(path, error) from error
 
 
 @contextmanager
 def _allow_only_namespace() -> Iterator[None]:
-    """Let pickles name `argparse.Namespace`, and nothing that other libraries have allowed for themselves."""
-    before = serialization.get_safe_globals()
+    """Allow `argparse.Namespace` in pickles, and disallow the classes that other libraries have allowed."""
+    previous_globals = serialization.get_safe_globals()
     serialization.clear_safe_globals()
     try:
         with serialization.safe_globals([argparse.Namespace]):
             yield
     finally:
         serialization.clear_safe_globals()
-        serialization.add_safe_globals(before)
+        serialization.add_safe_globals(previous_globals)
 
 
-def _unreadable(path: Path, error: Exception) -> WeightsError:
+def _unreadable_error(path: Path, error: Exception) -> WeightsError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     for line in lines:
         if match := re.search(r"GLOBAL (\S+)|function (<.*?>)|(TorchScript)", line):
-            what = next(filter(None, match.groups()))
+            global_name = next(filter(None, match.groups()))
             return WeightsError(
-                f"the file asks for {what}, which is not allowed; no code in it was run", path, _CONVERT
+                f"the file asks for {global_name}, which is not allowed; no code in it was run", path, _TRUST_HINT
             )
-    return WeightsError(f"the file is damaged: {lines[0]}", path, _AGAIN)
+    return WeightsError(f"the file is damaged: {lines[0]}", path, _DOWNLOAD_HINT)
 
 
 def _unwrap(stored: Any) -> Any:
-    """Return the mapping of tensors inside the mappings that training scripts wrap around it."""
+    """Return the innermost mapping, which holds the tensors."""
     while isinstance(stored, Mapping):
         inner = next((stored[key] for key in WRAPPERS if isinstance(stored.get(key), Mapping)), None)
         if inner is None:
@@ -110,10 +111,10 @@ def _unwrap(stored: Any) -> Any:
 
 
 def _check_tensors(stored: Any, path: Path) -> dict[str, Tensor]:
-    fix = f"use a file that maps names to tensors, directly or under one of {', '.join(WRAPPERS)}"
+    hint = f"use a file that maps names to tensors, directly or under one of {', '.join(WRAPPERS)}"
     if not isinstance(stored, Mapping) or not stored:
-        raise WeightsError(f"the file holds {type(stored).__name__}, not a network", path, fix)
+        raise WeightsError(f"the file holds {type(stored).__name__}, not a network", path, hint)
     for key, value in stored.items():
         if not (isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided):
-            raise WeightsError(f"{key!r} is not a plain tensor but {type(value).__name__}", path, fix)
+            raise WeightsError(f"{key!r} is not a plain tensor but {type(value).__name__}", path, hint)
     return {key: value.detach() for key, value in stored.items()}

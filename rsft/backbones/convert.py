@@ -1,4 +1,4 @@
-"""Convert a foreign checkpoint to the encoder's plain tensors in safetensors."""
+"""Convert a checkpoint of another project to a safetensors file with the encoder's tensors only."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rsft.backbones.card import Card
 from rsft.backbones.checkpoints import read_checkpoint
 from rsft.backbones.loading import Backbone, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
-from rsft.utils.atomic_files import replacing, sha256
+from rsft.utils.atomic_files import atomic_file, sha256
 
 
 def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
-    """Write the encoder's tensors in a checkpoint, and nothing else of it, to a safetensors file.
+    """Write only the encoder's tensors of a checkpoint to a safetensors file.
 
-    The number types of the tensors stay. The metadata of the new file holds the encoder's name and the SHA-256 of
+    The dtypes of the tensors stay. The metadata of the new file contains the encoder's name and the SHA-256 of
     `source`.
 
     Args:
-        card: the encoder that `source` holds.
+        card: the card of the encoder in `source`.
         source: the checkpoint.
         target: the new file, with suffix .safetensors.
 
@@ -29,7 +29,7 @@ def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
 
     Raises:
         RequestError: `target` has another suffix.
-        WeightsError: `source` cannot be read, or does not hold the whole encoder.
+        WeightsError: `source` cannot be read, or does not contain the whole encoder.
     """
     if target.suffix != ".safetensors":
         raise RequestError(
@@ -44,7 +44,7 @@ def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
         "source": source.name,
         "source_sha256": sha256(source),
     }
-    with replacing(target) as temporary:
+    with atomic_file(target) as temporary:
         save_file(tensors, temporary, metadata)
         if load_encoder_weights(card, card.size, temporary).sha256 != backbone.sha256:
             raise WeightsError("the converted weights differ from their source", source, "report this file")

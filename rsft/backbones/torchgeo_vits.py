@@ -1,8 +1,8 @@
-"""Vision transformers with weights published by TorchGeo: Sentinel-1 and -2, Landsat, aerial images.
+"""Cards of TorchGeo's vision transformers for Sentinel-1, Sentinel-2, Landsat and fMoW.
 
-The tables hold what TorchGeo 0.8.1 declares in `weights.url`, `weights.meta` and `weights.transforms`, because
-importing TorchGeo takes seconds. A test compares them with the installed version. TorchGeo does not declare the unit of
-the input; it follows from the numbers of the normalization.
+The tables repeat `weights.url`, `weights.meta` and `weights.transforms` of TorchGeo 0.8.1, because importing TorchGeo
+takes seconds. A test compares them with the installed version. TorchGeo does not declare the unit of the input; it is
+inferred from the numbers of the normalization.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from rsft.backbones.card import Card, Remote, State, drop_tensors
+from rsft.backbones.satmae import DECODER
 from rsft.backbones.timm_vits import build_timm_vit
 from rsft.data.imagery.bands import SENTINEL2
 from rsft.errors import RequestError
@@ -24,62 +25,69 @@ from rsft.errors import RequestError
 PREFIX = "torchgeo:"
 SIZE = 224
 _HUB = "https://huggingface.co"
-_DECODER = ("decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred")
-_MAE = ("head", "mask_token", *_DECODER)  # beside the encoder, in the whole checkpoints that the authors publish
+_MAE_UNUSED = ("head", *DECODER)  # the authors publish checkpoints of whole masked autoencoders
 
 
 @dataclass(frozen=True)
-class _Source:
-    """A repository of the hub; `trained`: data set and method, `unused`: tensors expected to be left over."""
+class _Repository:
+    """A repository on the Hugging Face hub.
+
+    Attributes:
+        repo: owner and name.
+        revision: commit.
+        trained: data set and method of the pre-training.
+        license: license of the weights.
+        unused: modules and tensors of the files that do not belong to the encoder.
+    """
 
     repo: str
     revision: str
     trained: str
-    licence: str
+    license: str
     unused: tuple[str, ...] = ("head",)
 
 
-_CLOSP = _Source(
+_CLOSP = _Repository(
     "DarthReca/CLOSP-Visual",
     "3bb8677c21dac56bea2dd7baa08d7871272db440",
     "CrisisLandMark, CLOSP",
     "CreativeML-OpenRAIL-M",
 )
-_DINO = _Source(
+_DINO = _Repository(
     "torchgeo/vit_small_patch16_224_sentinel2_all_dino",
     "5b41dd418a79de47ac9f5be3e035405a83818a62",
     "SSL4EO-S12, DINO",
     "CC-BY-4.0",
 )
-_MOCO = _Source(
+_MOCO = _Repository(
     "torchgeo/vit_small_patch16_224_sentinel2_all_moco",
     "1cb683f6c14739634cdfaaceb076529adf898c74",
     "SSL4EO-S12, MoCo v3",
     "CC-BY-4.0",
 )
-_FGMAE = _Source(
+_FGMAE = _Repository(
     "wangyi111/FGMAE",
     "24dd3077d7a99ecd454eaec7adb83d045d7fa122",
     "SSL4EO-S12, FG-MAE",
     "CC-BY-4.0",
-    (*_MAE, "hog"),
+    (*_MAE_UNUSED, "hog"),
 )
-_LANDSAT = _Source("torchgeo/ssl4eo_landsat", "1c88bb51b6e17a21dde5230738fa38b74bd74f76", "SSL4EO-L", "CC0-1.0")
-_SCALE_MAE = _Source(
+_LANDSAT = _Repository("torchgeo/ssl4eo_landsat", "1c88bb51b6e17a21dde5230738fa38b74bd74f76", "SSL4EO-L", "CC0-1.0")
+_SCALE_MAE = _Repository(
     "isaaccorley/vit_large_patch16_224_fmow_rgb_scalemae",
     "9dc7f569424baeb780698352cf6e87638c882123",
     "fMoW, Scale-MAE",
     "CC-BY-NC-4.0",
 )
-_SOFTCON = _Source(
+_SOFTCON = _Repository(
     "wangyi111/softcon",
     "bae909781911f8ec034b4b959992fae17b973c0c",
     "SSL4EO-S12, SoftCon",
     "CC-BY-4.0",
     ("head", "mask_token"),
 )
-_SSL4EO = _Source(
-    "wangyi111/SSL4EO-S12", "75c72195d35201dc1fb210818993518c25da566b", "SSL4EO-S12, MAE", "CC-BY-4.0", _MAE
+_SSL4EO = _Repository(
+    "wangyi111/SSL4EO-S12", "75c72195d35201dc1fb210818993518c25da566b", "SSL4EO-S12, MAE", "CC-BY-4.0", _MAE_UNUSED
 )
 
 _FILES = {
@@ -134,12 +142,12 @@ _PUBLISHED = {
         90_668_909,
         "67c9032df0449ae37f93c51696bcae0c6dc3485103deb44b4669e9897b90409c",
     ),
-    "vit_large_patch16_224_fmow_rgb_scalemae-98ed9821.pth": (  # the digits in its name are those of another file
+    "vit_large_patch16_224_fmow_rgb_scalemae-98ed9821.pth": (  # its hash does not begin with the digits in its name
         1_213_304_038,
         "386989c9cf349a5045c2ac76f7d0225ae3a54b2a2c158fa87e5df5103e5d9ed9",
     ),
 }
-"""Bytes and SHA-256 from the hub's commits; of the others their names tell the leading digits, or nothing does."""
+"""Size in bytes and SHA-256, from the hub's commits. Of other files only the digits in their name are known, if any."""
 
 _ARCHITECTURES = {
     "ViTSmall16": ("vit_small_patch16_224", 16),
@@ -176,71 +184,76 @@ _SCALES: dict[str, Scale] = {
 }
 
 _REFUSED = {
-    "ViT(Small|Large)16_Weights.SENTINEL1_GRD_CLOSP": "TorchGeo declares neither unit nor normalisation of its input",
+    "ViT(Small|Large)16_Weights.SENTINEL1_GRD_CLOSP": "TorchGeo declares neither unit nor normalization of its input",
     "ResNet|Unet": "it is convolutional and has no tokens",
     "Swin|Aurora": "it merges its tokens from stage to stage",
-    "DOFA|CopernicusFM|Panopticon": "it wants wavelengths or channel numbers beside the image",
-    "CROMA|EarthLoc": "its network is none of timm's",
+    "DOFA|CopernicusFM|Panopticon": "it needs wavelengths or channel numbers besides the image",
+    "CROMA|EarthLoc": "its network is not a timm model",
 }
 
 
 def torchgeo_card(name: str) -> Card | None:
-    """What TorchGeo declares of the weights `name`, such as ViTSmall16_Weights.SENTINEL1_GRD_MAE; None for other names.
+    """Return the card of weights that TorchGeo publishes.
 
     Args:
-        name: class and member, with or without "torchgeo:" before them; the card's name is without.
+        name: weights enum and member, such as "ViTSmall16_Weights.SENTINEL1_GRD_MAE", with or without the prefix
+            "torchgeo:". The card's name has no prefix.
+
+    Returns:
+        The card; None if the name is not that of TorchGeo weights.
 
     Raises:
-        RequestError: weights that TorchGeo does not have, or of a network without the tokens of a vision transformer.
+        RequestError: TorchGeo has no such weights, or their network cannot be fine-tuned.
     """
-    plain = name.removeprefix(PREFIX)
-    if plain not in _FILES:
-        if "_Weights" in plain or plain != name:
-            raise _refusal(plain)
+    weights_name = name.removeprefix(PREFIX)
+    if weights_name not in _FILES:
+        if "_Weights" in weights_name or weights_name != name:
+            raise _refusal_error(weights_name)
         return None
-    source, file = _FILES[plain]
-    family, member = plain.split("_Weights.")
+    repository, file = _FILES[weights_name]
+    family, member = weights_name.split("_Weights.")
     architecture, patch = _ARCHITECTURES[family]
     bands, unit, mean, std = _SCALES[member] if member in _SCALES else _SCALES[member.rpartition("_")[0]]
     digits = re.search(r"-([0-9a-f]{8})\.pth$", file)
     size, digest = _PUBLISHED.get(file, (None, digits and digits[1]))
-    page = f"{_HUB}/{source.repo}"
+    page = f"{_HUB}/{repository.repo}"
     return Card(
-        name=plain,
-        about=f"TorchGeo {architecture}, trained on {source.trained}",
+        name=weights_name,
+        about=f"TorchGeo {architecture}, trained on {repository.trained}",
         size=SIZE,
         patch=patch,
         bands=bands,
         unit=unit,
         mean=mean,
         std=std,
-        license=source.licence,
-        weights=Remote(file, f"{page}/resolve/{source.revision}/{file}", size, digest, page),
-        build=_builder(architecture, patch, len(bands)),
-        convert=_scale_mae if source is _SCALE_MAE else lambda state: drop_tensors(state, *source.unused),
+        license=repository.license,
+        weights=Remote(file, f"{page}/resolve/{repository.revision}/{file}", size, digest, page),
+        build=_build_fn(architecture, patch, len(bands)),
+        convert=_convert_scale_mae
+        if repository is _SCALE_MAE
+        else lambda state: drop_tensors(state, *repository.unused),
     )
 
 
 @cache
-def _builder(architecture: str, patch: int, bands: int) -> Callable[[int], VisionTransformer]:
+def _build_fn(architecture: str, patch: int, bands: int) -> Callable[[int], VisionTransformer]:
     return partial(build_timm_vit, architecture, patch, in_chans=bands)
 
 
-def _refusal(name: str) -> RequestError:
-    near = difflib.get_close_matches(name, NAMES, n=1)
-    hint = f"did you mean {near[0]}?" if near else "`rsft backbones ls torchgeo` shows those that can be used"
+def _refusal_error(name: str) -> RequestError:
+    closest = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f"did you mean {closest[0]}?" if closest else "`rsft backbones ls torchgeo` lists the weights that work"
     for pattern, reason in _REFUSED.items():
         if re.match(pattern, name):
-            return RequestError(f"{name} of TorchGeo cannot be fine-tuned here: {reason}", "backbone.name", hint)
+            return RequestError(f"{name} of TorchGeo cannot be fine-tuned: {reason}", "backbone.name", hint)
     return RequestError(f"TorchGeo has no weights called {name}", "backbone.name", hint)
 
 
-def _scale_mae(state: State) -> dict[str, torch.Tensor]:
-    """Compute the position embedding of Scale-MAE from the ground size of a pixel.
+def _convert_scale_mae(state: State) -> dict[str, torch.Tensor]:
+    """Drop the head of a Scale-MAE checkpoint and compute its position embedding for pixels of 1 m, TorchGeo's default.
 
-    Source: Reed et al. 2023, equation 1, https://arxiv.org/abs/2212.14532. The pixel size is 1 m, TorchGeo's default; a
-        larger
-    input has smaller pixels.
+    Source: Reed et al. 2023, equation 1, https://arxiv.org/abs/2212.14532. For a larger input the embedding is
+    resampled, as if its pixels were smaller.
     """
     tensors = drop_tensors(state, "head")
     if "cls_token" in tensors:

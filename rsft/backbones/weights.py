@@ -24,9 +24,9 @@ class WeightsStatus:
         path: the file.
         bytes: its size.
         sha256: its hash.
-        state: "verified" if it matches a published checksum, "unchanged" if it matches the digest recorded earlier,
-            "first seen" if the digest was recorded just now.
-        evidence: the same in a sentence.
+        state: "verified" if the file matches a published checksum, "unchanged" if it matches the digest recorded
+            earlier, "first seen" if its digest was recorded just now.
+        evidence: the reason for `state`, in one sentence.
     """
 
     path: Path
@@ -37,15 +37,22 @@ class WeightsStatus:
 
 
 def weights_path(card: Card) -> Path:
-    """Return the path where the weights of `card` are, or would be."""
+    """Return the path of an encoder's weights file, which need not exist.
+
+    Args:
+        card: the card of the encoder.
+    """
     return weights_dir() / card.weights.file if isinstance(card.weights, Remote) else card.weights
 
 
 def find_weights(card: Card) -> Path:
-    """Return the path of the weights file of `card`.
+    """Return the path of an encoder's weights file, which exists.
+
+    Args:
+        card: the card of the encoder.
 
     Raises:
-        WeightsError: the file is missing; the message says what to fetch and where to put it.
+        WeightsError: the file is missing; the message states what to fetch and where to put it.
     """
     path = weights_path(card)
     if not path.is_file():
@@ -65,21 +72,21 @@ def fetch_weights(card: Card, progress: Progress | None = None) -> WeightsStatus
 
     Raises:
         WeightsError: the file can only be fetched by hand, or is not the published one.
-        DataError: the server cannot be reached or sends another file; the message says what to fetch by hand.
+        DataError: the server cannot be reached or sends another file; the message states what to fetch by hand.
     """
     remote, path = card.weights, weights_path(card)
     if isinstance(remote, Remote) and remote.url and not path.exists():
         published, host = _published_checksum(card), urlsplit(remote.url).hostname
-        stated = None if _is_complete(published) else fetch_server_sha256(remote.url)
-        download(remote.url, path, stated or published, progress=progress)
-        if stated:
-            _write_record(path, stated)
+        server_sha256 = None if _is_complete(published) else fetch_server_sha256(remote.url)
+        download(remote.url, path, server_sha256 or published, progress=progress)
+        if server_sha256:
+            _write_record(path, server_sha256)
             return replace(verify_weights(card), state="verified", evidence=f"SHA-256 as {host} states it")
     return verify_weights(card)
 
 
 def verify_weights(card: Card) -> WeightsStatus:
-    """Compare the weights of an encoder with what is published, and with the digest recorded when they were first seen.
+    """Compare an encoder's weights with the published size and checksum, and with the digest recorded at first sight.
 
     Args:
         card: the encoder.
@@ -107,17 +114,27 @@ def verify_weights(card: Card) -> WeightsStatus:
         )
     if not recorded and not _is_complete(published):
         _write_record(path, digest)
-    seen = "the digest is the recorded one" if recorded else f"the digest is recorded in {_record_path(path).name}"
+    record_note = (
+        "the digest is the recorded one" if recorded else f"the digest is recorded in {_record_path(path).name}"
+    )
     if published:
-        evidence = f"{describe_checksum(card)} as published" + ("" if _is_complete(published) else f"; {seen}")
+        evidence = f"{describe_checksum(card)} as published" + ("" if _is_complete(published) else f"; {record_note}")
         return WeightsStatus(path, actual_bytes, digest, "verified", evidence)
     return WeightsStatus(
-        path, actual_bytes, digest, "unchanged" if recorded else "first seen", f"no checksum is published; {seen}"
+        path,
+        actual_bytes,
+        digest,
+        "unchanged" if recorded else "first seen",
+        f"no checksum is published; {record_note}",
     )
 
 
 def describe_checksum(card: Card) -> str:
-    """Return how much of a checksum is published for `card`: "SHA-256", "8 digits", "MD5" or "none"."""
+    """Return the kind of checksum that is published for an encoder: "SHA-256", "8 digits", "MD5" or "none".
+
+    Args:
+        card: the card of the encoder.
+    """
     published = _published_checksum(card)
     if published is None:
         return "none"
@@ -127,11 +144,11 @@ def describe_checksum(card: Card) -> str:
 
 
 def _published_checksum(card: Card) -> str | None:
-    """Return the checksum in the form that `rsft.utils.download` takes; for packaged weights, from the model card."""
+    """Return the published checksum as `rsft.utils.download` takes it; packaged weights have it in their model card."""
     if isinstance(card.weights, Remote):
         return card.weights.sha256 or (f"md5:{card.weights.md5}" if card.weights.md5 else None)
-    sheet = card.weights.with_suffix(".json")
-    return str(json.loads(sheet.read_text())["sha256"]) if sheet.is_file() else None
+    model_card = card.weights.with_suffix(".json")
+    return str(json.loads(model_card.read_text())["sha256"]) if model_card.is_file() else None
 
 
 def _matches(path: Path, digest: str, published: str) -> bool:
@@ -142,12 +159,12 @@ def _matches(path: Path, digest: str, published: str) -> bool:
 
 
 def _is_complete(published: str | None) -> bool:
-    """Return True if a SHA-256 is published with all digits. Other checksums are backed by a record."""
+    """Return whether all digits of a SHA-256 are published. For other checksums, rsft records the digest itself."""
     return published is not None and len(published) == 64
 
 
 def _hint_fetch(card: Card, path: Path) -> str:
-    """Return what to do about missing weights."""
+    """Return a hint how to get missing weights."""
     remote = card.weights
     if not isinstance(remote, Remote):
         return "reinstall rsft"

@@ -1,1 +1,1 @@
-"""Metrics: accuracy by group, bootstrap intervals, calibration and coverage. They take arrays and return numbers."""
+"""Metrics, which take arrays and return numbers: accuracy by group, bootstrap intervals, calibration, coverage."""

@@ -23,23 +23,23 @@ _Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class AccuracySummary:
-    """All metrics of one method on one test set, in 0-1; classes by index.
+    """All metrics of one method on one test set; accuracies are 0-1, and classes are indices.
 
     Attributes:
         micro: share of correctly classified chips.
         macro: mean recall of the classes that have test chips.
         macro_f1: mean F1 of the classes in labels or predictions (scikit-learn's convention).
-        avg: mean of the groups that exist; None without groups.
+        avg: mean of head, medium and tail, as far as they have test chips; None if none has.
         head: mean recall of the head classes; None if none has test chips.
-        medium: the same of the medium classes.
-        tail: the same of the tail classes.
+        medium: mean recall of the medium classes; None if none has test chips.
+        tail: mean recall of the tail classes; None if none has test chips.
         harmonic: harmonic mean of per-class recall; 0 if one class is never predicted correctly.
         ece: expected calibration error, 15 bins; None without probabilities.
-        recall: by class; None for a class without test chips.
-        precision: by class; None for a class that was never predicted.
-        top2: share of chips whose class is one of the two most probable; None without probabilities.
-        log_loss: mean -log p of each class with test chips, averaged over these classes, in nats; None without
-            probabilities.
+        recall: recall by class; None for a class without test chips.
+        precision: precision by class; None for a class that was never predicted.
+        top2: share of chips for which the true class is one of the two most probable; None without probabilities.
+        log_loss: mean over the classes with test chips of the class's mean -log p, in nats, where p is that of the true
+            class; None without probabilities.
     """
 
     micro: Interval
@@ -58,22 +58,22 @@ class AccuracySummary:
 
     @property
     def worst(self) -> tuple[int, float]:
-        """The class with the lowest recall, and this recall."""
+        """The class with the lowest recall, and its recall."""
         return min(((index, value) for index, value in enumerate(self.recall) if value is not None), key=itemgetter(1))
 
     @property
     def absent(self) -> list[int]:
-        """The classes without test chips, which all means of recall leave out."""
+        """The classes without test chips, which all means of recall exclude."""
         return [index for index, value in enumerate(self.recall) if value is None]
 
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Return the metrics as the evaluation file holds them.
+        """Return the metrics as data for the evaluation file.
 
         Args:
             classes: names in the order of the logits.
 
         Returns:
-            The metrics by name, with intervals and names of classes.
+            Name -> metric, with intervals and names of classes.
         """
         measures = ("micro", "macro", "macro_f1", "avg", *GROUPS, "top2", "log_loss")
         intervals = {name: getattr(self, name) for name in measures}
@@ -98,15 +98,15 @@ def summarize_accuracy(
 ) -> AccuracySummary:
     """Compute all metrics of one method on a test set, with 95 % bootstrap intervals stratified by class.
 
-    A class whose chips are all correct (or all wrong) does not vary between resamples and adds no width to an interval.
-    Intervals over a handful of tail chips are therefore rather narrow.
+    The recall of a class does not vary between resamples if all its chips are correct, or all are wrong. Intervals of
+    groups with few chips are therefore rather narrow.
 
     Args:
         outputs: probabilities (N, C) or predicted class indices (N,).
         labels: (N,) class indices.
         n_classes: C, including classes without test chips.
         groups: class indices of head, medium and tail; a group may be empty or missing.
-        seed: of the bootstrap.
+        seed: the seed of the bootstrap.
         resamples: number of bootstrap resamples.
 
     Returns:
@@ -162,14 +162,14 @@ def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.intege
 def _means(
     hits: _Counts, predicted: _Counts, truth: _Counts, groups: Mapping[str, Sequence[int]]
 ) -> dict[str, _Values]:
-    """Average over classes: hits and predicted are (C,) or (R, C), truth is (C,), the results are () or (R,)."""
+    """Return means over classes, () or (R,), from hits and predicted (C,) or (R, C) and truth (C,)."""
     recall = _ratio(hits, truth)
     means = {
         "micro": hits.sum(axis=-1) / truth.sum(),
         "macro": np.nanmean(recall, axis=-1),
         "macro_f1": np.nanmean(_ratio(2 * hits, truth + predicted), axis=-1),
     }
-    # By class index, not by position among the labels: an absent class must not shift the groups behind it.
+    # members are class indices, not positions among the present classes: an absent class must not shift other groups
     members = {name: [index for index in groups.get(name, ()) if truth[index]] for name in GROUPS}
     by_group = {name: recall[..., indices].mean(axis=-1) for name, indices in members.items() if indices}
     if by_group:
@@ -178,7 +178,7 @@ def _means(
 
 
 def _ratio(numerator: _Counts, denominator: _Counts) -> _Values:
-    """Divide; the result is NaN where the denominator is 0."""
+    """Return numerator / denominator, NaN where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     ratio: _Values = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
     return ratio

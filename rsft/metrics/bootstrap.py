@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE_LEVEL = 0.95
-"""Of all intervals."""
+"""Confidence level of all intervals."""
 
 NORMAL_APPROXIMATION_MIN = 1000
-"""The mean of more values is drawn from its normal approximation, which takes a hundredth of the time."""
+"""Means of more values than this are drawn from a normal approximation, which takes a hundredth of the time."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def percentile_interval(value: float, resampled: NDArray[np.float64]) -> Interva
     """Return the percentile interval of a value.
 
     Args:
-        value: from the original sample.
-        resampled: (R,) from the resamples.
+        value: the value of the original sample.
+        resampled: (R,) the values of the resamples.
 
     Returns:
         The value with its interval.
@@ -50,7 +50,7 @@ def resample_confusion(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw bootstrap test sets from a confusion matrix, stratified by class.
 
-    Drawing the n chips of a class with replacement equals drawing its row from a multinomial distribution. Every class
+    To draw the n chips of a class with replacement is to draw its row from a multinomial distribution. Every class
     keeps its number of chips, so no resample loses a tail class.
 
     Args:

@@ -34,7 +34,7 @@ class McNemarTest:
         """Return the content as data for JSON.
 
         Returns:
-            The attributes by name.
+            Name -> attribute.
         """
         return asdict(self)
 
@@ -44,8 +44,8 @@ class PairedDifferences:
     """Accuracy of the first classifier minus that of the second, in 0-1.
 
     Attributes:
-        differences: of micro and macro accuracy, of each group with chips, and of the groups' mean `avg`.
-        mcnemar: over all chips, and over those of each group with chips.
+        differences: name -> difference: micro and macro accuracy, each group with chips, and `avg`, the groups' mean.
+        mcnemar: name -> test, for all chips ("all") and for the chips of each group with chips.
     """
 
     differences: dict[str, Interval]
@@ -55,7 +55,7 @@ class PairedDifferences:
         """Return the content as data for JSON.
 
         Returns:
-            "differences" and "mcnemar", each by name.
+            "differences" and "mcnemar", each name -> value.
         """
         return {
             "differences": {name: interval.to_dict() for name, interval in self.differences.items()},
@@ -73,15 +73,15 @@ def compare_predictions(
 ) -> PairedDifferences:
     """Compare the predictions of two classifiers by a paired bootstrap, stratified by class.
 
-    Each resample draws the same chips for both, so chips that are hard for both do not widen the interval. As in
-    `summarize_accuracy`, a class on whose chips the classifiers agree does not vary.
+    Each resample draws the same chips for both, so chips that are hard for both do not widen the interval. A class for
+    which the classifiers agree on all chips does not vary between resamples (see `summarize_accuracy`).
 
     Args:
         first: (N,) predicted class indices.
         second: (N,) predicted class indices.
         labels: (N,) class indices.
         groups: class indices of head, medium and tail; a group may be empty or missing.
-        seed: of the bootstrap.
+        seed: the seed of the bootstrap.
         resamples: number of bootstrap resamples.
 
     Returns:
@@ -91,7 +91,7 @@ def compare_predictions(
         ValueError: no chips, or arrays of different lengths.
     """
     if not len(labels) or not len(first) == len(second) == len(labels):
-        raise ValueError("two predictions of the same chips, at least one, are needed")
+        raise ValueError("first, second and labels need the same length, at least 1")
     present = np.unique(labels)
     first_hits, second_hits = first == labels, second == labels
     gains = first_hits.astype(int) - second_hits
@@ -116,7 +116,7 @@ def compare_predictions(
 def _means(
     gains: NDArray[np.float64], counts: NDArray[np.int64], members: Mapping[str, NDArray[np.int64]]
 ) -> dict[str, NDArray[np.float64]]:
-    """Average gains (K,) or (R, K) over classes; the results are () or (R,)."""
+    """Return means over classes, () or (R,), of gains (K,) or (R, K)."""
     by_group = {name: gains[..., positions].mean(axis=-1) for name, positions in members.items()}
     means = {"micro": gains @ counts / counts.sum(), "macro": gains.mean(axis=-1)}
     if by_group:

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from rsft.metrics.bootstrap import Interval, percentile_interval, resampled_means
 
 MIN_PROBABILITY = float(np.finfo(np.float64).eps)
-"""Smaller probabilities are raised to this value, so that the log loss is finite, as in scikit-learn."""
+"""Lower limit of probabilities, which keeps the log loss finite, as in scikit-learn."""
 
 
 def top_k_accuracy(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], k: int, rng: np.random.Generator, resamples: int
 ) -> Interval:
-    """Return the share of chips whose class is among the k most probable; ties go to the lower index.
+    """Return the share of chips with the true class among the k most probable; ties go to the lower index.
 
     Args:
         probabilities: (N, C).
@@ -37,7 +37,7 @@ def top_k_accuracy(
 def balanced_log_loss(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], rng: np.random.Generator, resamples: int
 ) -> Interval:
-    """Return the mean -log p of the true class of each class with chips, averaged over these classes, in nats.
+    """Return the mean over the classes with chips of the class's mean -log p, in nats; p is that of the true class.
 
     Args:
         probabilities: (N, C).
@@ -57,7 +57,7 @@ def balanced_log_loss(
 def _class_means(
     values: NDArray[np.float64], labels: NDArray[np.integer], rng: np.random.Generator, resamples: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Return the means of the K classes with chips (K,), of their resamples (R, K), and their chip counts (K,)."""
+    """Return class means (K,), those of the resamples (R, K) and chip counts (K,) of the K classes with chips."""
     by_class = [values[labels == index] for index in np.unique(labels)]
     means = np.array([class_values.mean() for class_values in by_class])
     resampled = np.stack([resampled_means(class_values, resamples, rng) for class_values in by_class], axis=1)

@@ -15,7 +15,8 @@ def class_mean_distances(
 ) -> NDArray[np.float64]:
     """Return the mean cosine distance of every class to the other classes, 0-2.
 
-    The distance is between the mean directions of two classes, the means of their features scaled to length 1.
+    The direction of a class is the mean of its features, each scaled to length 1. The distance of two classes is the
+    cosine distance of their directions.
 
     Args:
         features: (N, D).
@@ -23,7 +24,7 @@ def class_mean_distances(
         n_classes: C.
 
     Returns:
-        (C,), NaN for a class without chips, or if it is the only class with chips.
+        (C,), NaN for a class without chips, and for the only class with chips.
     """
     present = np.unique(labels)
     distances = np.full(n_classes, np.nan)

@@ -19,11 +19,11 @@ class SetCoverage:
     """Coverage and size of the sets of some chips.
 
     Attributes:
-        value: share of chips whose set contains their class.
+        value: share of chips with a set that contains the true class.
         low: lower end of its exact 95 % interval (Clopper and Pearson 1934).
         high: upper end of the interval.
         size: mean number of classes in a set.
-        single: share of the sets with one class.
+        single: share of sets with exactly one class.
         chips: number of chips.
     """
 
@@ -38,7 +38,7 @@ class SetCoverage:
         """Return the content as data for JSON.
 
         Returns:
-            The attributes by name.
+            Name -> attribute.
         """
         return asdict(self)
 
@@ -54,7 +54,7 @@ def coverage_by_group(
         groups: class indices of head, medium and tail; a group may be empty or missing.
 
     Returns:
-        Coverage under "all", "head", "medium" and "tail"; None for a group without chips.
+        "all", "head", "medium" and "tail" -> coverage; None for a group without chips.
     """
     members = {"all": np.arange(sets.shape[1])} | {name: np.array(groups.get(name, ()), int) for name in GROUPS}
     masks = {name: np.isin(labels, indices) for name, indices in members.items()}

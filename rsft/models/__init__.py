@@ -1,1 +1,1 @@
-"""The classifier and what belongs to it: bundle, averaging, contract, uncertainty, inspection."""
+"""The classifier, its bundle and contract, averages of classifiers, uncertainty, and inspection of bundles."""

@@ -30,13 +30,14 @@ class SupportsPredict(Protocol):
 
 
 M = TypeVar("M", bound=SupportsPredict)
+"""Type of a model."""
 
 
 def average_predictions(predictions: Iterable[Prediction]) -> Prediction:
     """Return the mean of several predictions.
 
     Args:
-        predictions: of the same B images.
+        predictions: predictions of the same B images.
 
     Returns:
         The logarithm of the mean probabilities (B, C) as logits, and the mean features (B, D).
@@ -73,15 +74,22 @@ class PredictionAverage(nn.Module, ABC):
         return average_predictions(self.member_predictions(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, C) of images (B, P, S, S)."""
+        """Return the mean logits of images.
+
+        Args:
+            x: images (B, P, S, S).
+
+        Returns:
+            Logits (B, C).
+        """
         return self.predict(x).logits
 
 
 class Ensemble(PredictionAverage):
-    """Independent runs on one frozen backbone, which is stored once. Each prediction loads the state of every run.
+    """Ensemble of independent runs on one frozen backbone. Each prediction loads the state of every run in turn.
 
     Args:
-        classifier: of the recipe that all runs share, with its PEFT modules attached.
+        classifier: the classifier of the runs' common recipe, with its PEFT modules attached.
         states: the learned state of each run, from `Classifier.learned_state`.
     """
 
@@ -94,7 +102,7 @@ class Ensemble(PredictionAverage):
         ]
 
     def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
-        """Predict images with every run; the frozen prefix is computed once.
+        """Predict images with every run; all runs share one pass through the frozen prefix.
 
         Args:
             x: images (B, P, S, S).
@@ -109,12 +117,12 @@ class Ensemble(PredictionAverage):
 
 
 class TestTimeAugmentation(PredictionAverage):
-    """A model on crops of a larger image: the corners and the center, and optionally their mirror images.
+    """A model averaged over crops of a larger image: corners and center, and optionally their mirror images.
 
     Args:
-        model: takes images of side `size`.
+        model: a model of images with side `size`.
         size: side of the crops in pixels.
-        mirrored: add the crops flipped left to right.
+        mirrored: whether to add the crops flipped left to right.
     """
 
     __test__ = False  # pytest: the name begins with Test
@@ -136,12 +144,12 @@ class TestTimeAugmentation(PredictionAverage):
 
 
 def take_crops(images: Tensor, size: int, *, mirrored: bool) -> list[Tensor]:
-    """Return the corners and the center of images.
+    """Return crops of the corners and the center of images.
 
     Args:
         images: (B, P, H, W).
         size: side of the crops in pixels.
-        mirrored: add the crops flipped left to right.
+        mirrored: whether to add the crops flipped left to right.
 
     Returns:
         Five or ten tensors (B, P, size, size).
@@ -156,12 +164,12 @@ def with_tta(model: M, contract: Contract, evaluate: EvaluateSection) -> tuple[M
     """Return a model with the test-time augmentation of `evaluate.tta`, and the contract of its larger input.
 
     Args:
-        model: takes images as in `contract`.
-        contract: of the bundle.
-        evaluate: section of the recipe.
+        model: a model of images as `contract` describes them.
+        contract: the contract of the bundle.
+        evaluate: the section `evaluate` of the recipe.
 
     Returns:
-        Model and contract, unchanged for "none".
+        Model and contract; both unchanged if `evaluate.tta` is "none".
     """
     if evaluate.tta == "none":
         return model, contract
@@ -170,14 +178,14 @@ def with_tta(model: M, contract: Contract, evaluate: EvaluateSection) -> tuple[M
 
 
 def tta_contract(contract: Contract, evaluate: EvaluateSection) -> Contract:
-    """Return the contract of chips for test-time augmentation: larger by `evaluate.margin`.
+    """Return the contract for test-time augmentation, with a size larger by `evaluate.margin`.
 
     Args:
-        contract: of the bundle.
-        evaluate: section of the recipe.
+        contract: the contract of the bundle.
+        evaluate: the section `evaluate` of the recipe.
 
     Returns:
-        A contract; `contract` itself for "none".
+        The new contract; `contract` itself if `evaluate.tta` is "none".
     """
     if evaluate.tta == "none":
         return contract

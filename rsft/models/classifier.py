@@ -29,14 +29,14 @@ def extract_features(vit: VisionTransformer, x: Tensor, pool: str) -> Tensor:
 
 def _pool(vit: VisionTransformer, tokens: Tensor, pool: str) -> Tensor:
     pooled = tokens[:, 0] if pool == "token" else tokens[:, vit.num_prefix_tokens :].mean(dim=1)
-    return cast(Tensor, vit.fc_norm(pooled))  # the identity in networks that normalize before pooling
+    return cast(Tensor, vit.fc_norm(pooled))  # identity if the network normalizes before pooling
 
 
 class CosineHead(nn.Module):
-    """Logits = scale * cos(feature, class weight). It has no bias, so the norm of a class's weight has no effect.
+    """Cosine head: logit = scale * cos(feature, class weight), without bias. The norm of a weight has no effect.
 
     Args:
-        width: D, of the features.
+        width: D, the width of the features.
         classes: number of classes.
         scale: factor from a cosine to a logit.
     """
@@ -67,11 +67,11 @@ class Prediction(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """A network from chips to logits.
+    """A network that maps chips to logits.
 
     Args:
         adapted: the transformer with its PEFT modules.
-        head: from pooled features to logits.
+        head: a module that maps pooled features to logits.
         pool: "token" for the class token, "avg" for the mean of the patch tokens.
     """
 
@@ -87,7 +87,7 @@ class Classifier(nn.Module):
 
         Args:
             x: images (B, P, S, S), or the output of `adapted.run_frozen_prefix` (B, N, D).
-            stage: the stage passed to `run_frozen_prefix`; by default the first adapted one.
+            stage: the stage that was passed to `run_frozen_prefix` (default: the first adapted stage).
 
         Returns:
             Features (B, D).
@@ -97,15 +97,22 @@ class Classifier(nn.Module):
         return _pool(cast(VisionTransformer, self.adapted.vit), tokens, self.pool)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, C) of images (B, P, S, S)."""
+        """Return the logits of images.
+
+        Args:
+            x: the same as in `features`.
+
+        Returns:
+            Logits (B, C).
+        """
         return self.predict(x).logits
 
     def predict(self, x: Tensor, stage: int | None = None) -> Prediction:
         """Return logits and features.
 
         Args:
-            x: as in `features`.
-            stage: as in `features`.
+            x: the same as in `features`.
+            stage: the same as in `features`.
 
         Returns:
             Logits (B, C) and features (B, D).
@@ -115,14 +122,14 @@ class Classifier(nn.Module):
 
     @property
     def theta(self) -> list[nn.Parameter]:
-        """The parameters that the inner loop trains: PEFT modules and head."""
+        """The parameters that the inner loop trains: those of PEFT modules and head."""
         return [*self.adapted.theta, *self.head.parameters()]
 
     def learned_state(self) -> dict[str, Tensor]:
-        """Return everything that was learned, without the frozen backbone.
+        """Return all learned tensors, without the frozen backbone.
 
         Returns:
-            Tensors by name: those of the PEFT modules, "gamma" and "head.*".
+            Name -> tensor: those of the PEFT modules, "gamma" and "head.*".
         """
         head = {f"head.{key}": value for key, value in self.head.state_dict().items()}
         return {**self.adapted.adapter_state(), **head}
@@ -131,7 +138,7 @@ class Classifier(nn.Module):
         """Load a state from `learned_state`.
 
         Args:
-            state: tensors by name.
+            state: name -> tensor.
 
         Raises:
             WeightsError: keys or shapes do not fit.

@@ -1,4 +1,7 @@
-"""Fit the contract of a recipe to its training chips: what a chip must be, and how it becomes the network's input."""
+"""Fit the contract to the training chips of a recipe.
+
+The contract defines what a chip must be, and how it becomes the network's input.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from rsft.recipe.schema import Recipe
 from rsft.types import Pixels
 
 ReadChips = Callable[[str], Iterable[Pixels]]
-"""From a unit to the training chips in that unit, (H, W, B) each."""
+"""Returns the training chips with a given unit, (H, W, B) each."""
 
 
 def fit_contract(
@@ -34,36 +37,36 @@ def fit_contract(
     chips: ReadChips,
     spacings: Sequence[float] = (),
 ) -> Contract:
-    """Fit the contract; measure the training chips if the stretch needs it.
+    """Fit the contract; measure the training chips if the stretch depends on them.
 
     Args:
-        recipe: with the section `data`.
+        recipe: a recipe; its section `data` is used.
         encoder: the backbone.
-        bands: of the chips.
-        units: of the chips.
+        bands: names of the chips' bands.
+        units: units of the chips' pixel values.
         chips: reads the training chips of a unit.
-        spacings: meters per pixel of each training chip; NaN if it is unknown.
+        spacings: meters per pixel of each training chip; NaN if unknown.
 
     Returns:
         The contract.
 
     Raises:
-        RequestError: the encoder or the planes do not take the stretch or the unit.
+        RequestError: the stretch or the unit does not suit the encoder or the planes.
         DataError: a chip cannot be read, or its unit cannot be converted.
     """
     data, planes = recipe.data, encoder.bands
-    meanings = {unit: data.declare if data.declare and unit in DIGITAL_UNITS else unit for unit in units}
+    declared_units = {unit: data.declare if data.declare and unit in DIGITAL_UNITS else unit for unit in units}
     network_unit = data.unit or (encoder.unit if encoder.unit != "uint8" else None)
-    targets = {unit: network_unit or meaning for unit, meaning in meanings.items()}
-    option = data.stretch if isinstance(data.stretch, str) else _pairs(data.stretch)
+    target_units = {unit: network_unit or declared for unit, declared in declared_units.items()}
+    option = data.stretch if isinstance(data.stretch, str) else _as_pairs(data.stretch)
     stretches: dict[str, tuple[Stretch, ...]] = {}
     statistics: dict[str, tuple[Statistics, ...]] = {}
-    for target in dict.fromkeys(targets.values()):
+    for target in dict.fromkeys(target_units.values()):
         if needs_measuring(option, target):
             statistics[target] = measure_planes(
-                compute_planes(convert_unit(pixels, meanings[unit], target), bands, planes)
-                for unit in meanings
-                if targets[unit] == target
+                compute_planes(convert_unit(pixels, declared_units[unit], target), bands, planes)
+                for unit in declared_units
+                if target_units[unit] == target
                 for pixels in chips(unit)
             )
             stretches[target] = tuple(stretch_from_statistics(option, plane) for plane in statistics[target])
@@ -85,14 +88,14 @@ def fit_contract(
 
 
 def _common_spacing(spacings: Sequence[float]) -> float | None:
-    """Return the median spacing if every chip has one and they differ by no more than prediction allows."""
+    """Return the median spacing if all spacings are known and within the tolerance of prediction, else None."""
     if not len(spacings) or not np.isfinite(spacings).all():
         return None
     median = float(np.median(spacings))
     return median if np.abs(np.asarray(spacings) / median - 1).max() <= SPACING_TOLERANCE else None
 
 
-def _pairs(stretch: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
+def _as_pairs(stretch: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
     pairs = [stretch] if isinstance(stretch[0], float) else stretch
     return tuple((low, high) for low, high in pairs)  # type: ignore[misc]
 
@@ -100,16 +103,16 @@ def _pairs(stretch: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[
 def _byte_moments(
     encoder: Backbone, stretches: dict[str, tuple[Stretch, ...]]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the encoder's mean and standard deviation as shares of the byte range, from any unit."""
+    """Convert the encoder's mean and standard deviation from its unit to shares of the byte range."""
     if encoder.unit == "uint8":
         return encoder.mean, encoder.std
     if list(stretches) != [encoder.unit]:
-        raise RequestError(f"{encoder.name} was trained on {encoder.unit}", "data.unit", "leave it out")
+        raise RequestError(f"{encoder.name} was trained on {encoder.unit}", "data.unit", "remove data.unit")
     mean, std = [], []
     for stretch, m, s in zip(stretches[encoder.unit], encoder.mean, encoder.std, strict=True):
         if stretch.high is None or stretch.curve != "linear":
             hint = "use percentile, or a pair of limits"
-            raise RequestError(f"{encoder.name} takes a linear stretch between fixed limits", "data.stretch", hint)
+            raise RequestError(f"{encoder.name} needs a linear stretch between fixed limits", "data.stretch", hint)
         mean.append((m - stretch.low) / (stretch.high - stretch.low))
         std.append(s / (stretch.high - stretch.low))
     return tuple(mean), tuple(std)

@@ -21,15 +21,15 @@ def load_encoder(recipe: Recipe, bands: Sequence[str]) -> Backbone:
     """Load the frozen backbone of a recipe and fit its input layer to the bands of the chips.
 
     Args:
-        recipe: with the sections `backbone` and `data`.
-        bands: of the chips.
+        recipe: a recipe; its sections `backbone` and `data` are used.
+        bands: names of the chips' bands.
 
     Returns:
         The backbone.
 
     Raises:
-        RequestError: the backbone is unknown, or does not take the planes or the input size.
-        WeightsError: its weights cannot be used.
+        RequestError: the backbone is unknown, or does not support the planes or the input size.
+        WeightsError: the weights of the backbone cannot be used.
     """
     section = recipe.backbone
     weights = Path(section.weights) if section.weights else None
@@ -41,9 +41,9 @@ def build_classifier(recipe: Recipe, classes: int, encoder: Backbone) -> Classif
     """Build a new classifier: PEFT modules in their initial state and a random head.
 
     Args:
-        recipe: with the sections `peft`, `meta`, `head` and `backbone`.
+        recipe: a recipe; its sections `peft`, `meta`, `head` and `backbone` are used.
         classes: number of classes.
-        encoder: from `load_encoder`.
+        encoder: the backbone, from `load_encoder`.
 
     Returns:
         The classifier.
@@ -74,10 +74,10 @@ def load_classifier(bundle: Bundle, device: str = "auto") -> Classifier | Ensemb
         device: "auto", "cpu" or "cuda".
 
     Returns:
-        A merged classifier, or the average of several runs.
+        A merged classifier, or for several runs their ensemble.
 
     Raises:
-        WeightsError: the backbone on this machine is not the one that the bundle was trained on.
+        WeightsError: the backbone on this machine differs from that of the training.
     """
     target = choose_device(device)
     if len(bundle.members) > 1:
@@ -92,13 +92,13 @@ def load_merged_classifier(bundle: Bundle, run: int = 0) -> Classifier:
 
     Args:
         bundle: an open bundle.
-        run: index of the run, for an average of several runs.
+        run: index of the run, for a bundle of several runs.
 
     Returns:
         The classifier.
 
     Raises:
-        WeightsError: as `load_classifier`.
+        WeightsError: the same cause as in `load_classifier`.
     """
     classifier = load_unmerged_classifier(bundle, "cpu", run)
     classifier.adapted.merge()
@@ -111,13 +111,13 @@ def load_unmerged_classifier(bundle: Bundle, device: str = "auto", run: int = 0)
     Args:
         bundle: an open bundle.
         device: "auto", "cpu" or "cuda".
-        run: index of the run, for an average of several runs.
+        run: index of the run, for a bundle of several runs.
 
     Returns:
         The classifier.
 
     Raises:
-        WeightsError: as `load_classifier`.
+        WeightsError: the same cause as in `load_classifier`.
     """
     classifier = _build_untrained(bundle)
     classifier.load_learned_state(bundle.members[run])
@@ -129,15 +129,15 @@ def _build_untrained(bundle: Bundle) -> Classifier:
     encoder = load_encoder(bundle.recipe, bundle.contract.bands)
     if encoder.sha256 != bundle.backbone_sha256:
         raise WeightsError(
-            f"backbone {encoder.name} has other weights here ({encoder.sha256[:12]}) than in training",
-            f"bundle made with {bundle.backbone_sha256[:12]}",
-            "install the version of rsft that the bundle names, or train again",
+            f"the weights of backbone {encoder.name} ({encoder.sha256[:12]}) differ from those of the training",
+            f"bundle with backbone {bundle.backbone_sha256[:12]}",
+            f"install rsft {bundle.rsft_version}, which wrote the bundle, or train again",
         )
     return build_classifier(bundle.recipe, len(bundle.classes), encoder)
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name; "auto" takes a GPU if the machine has one.
+    """Return a torch device; "auto" takes a GPU if the machine has one.
 
     Args:
         name: "auto", "cpu" or "cuda".

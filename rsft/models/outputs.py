@@ -14,7 +14,7 @@ from rsft.models.averaging import SupportsPredict
 
 
 class ClassifierOutputs(NamedTuple):
-    """Logits (N, C) and the pooled features (N, D) that they were computed from, float32."""
+    """Logits (N, C) and the pooled features (N, D) from which they were computed, float32."""
 
     logits: NDArray[np.float32]
     features: NDArray[np.float32]
@@ -29,7 +29,7 @@ def collect_outputs(
     """Run batches through a classifier in evaluation mode and collect its outputs.
 
     Args:
-        classifier: in any engine.
+        classifier: a classifier in any engine.
         batches: inputs (B, P, S, S) and labels, which are ignored.
         on_progress: called after each batch with the number of chips so far.
 
@@ -37,7 +37,7 @@ def collect_outputs(
         Logits and features of all chips.
     """
     parameter = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
-    device = torch.device("cpu") if parameter is None else parameter.device  # other engines have no parameters
+    device = torch.device("cpu") if parameter is None else parameter.device  # only PyTorch has parameters
     outputs: list[tuple[Tensor, Tensor]] = []
     count = 0
     for inputs, _ in batches:

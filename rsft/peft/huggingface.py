@@ -1,7 +1,7 @@
 """Write and read low-rank adapters in the layout of Hugging Face PEFT's LoRA.
 
 The layout is a folder with adapter_config.json and adapter_model.safetensors
-(https://huggingface.co/docs/peft/developer_guides/checkpoint). A layer there has one A (r, width_in), one B
+(https://huggingface.co/docs/peft/developer_guides/checkpoint). In PEFT a layer has one A (r, width_in), one B
 (width_out, r) and a factor alpha / r. The sites of a fused qkv become one pair: their A matrices are stacked, and B
 holds their B matrices as blocks at the rows of each site, with zeros elsewhere. B includes the scales, so alpha = r.
 
@@ -40,18 +40,19 @@ _UNSUPPORTED_KEYS = (
     "target_parameters",
     "trainable_token_indices",
 )
-_SUPPORTED_INITS = ("gaussian", "orthogonal", "eva")  # the others change the frozen weights
+_SUPPORTED_INITS = ("gaussian", "orthogonal", "eva")  # other named initializations change the frozen weights
 _LETTERS = {"q": "q", "k": "k", "v": "v", "out": "o", "mlp1": "1", "mlp2": "2"}
 
 Factors = tuple[Tensor, Tensor]
+"""A (r, width_in) and B (width_out, r)."""
 
 
 def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
     """Write the low-rank additions of a model, at their current scales, as a PEFT adapter.
 
     Args:
-        adapted: a model with low-rank additions only, attached.
-        folder: of the adapter; created if needed.
+        adapted: a model with attached PEFT modules, all of them low-rank additions.
+        folder: the folder of the adapter; it is created if needed.
 
     Raises:
         ValueError: the layout cannot hold a module, or no low-rank addition is attached.
@@ -83,14 +84,14 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
 
     Args:
         vit: a network like the one on which the adapter was learned.
-        folder: of the adapter.
+        folder: the folder of the adapter.
 
     Returns:
         The network with the adapter.
 
     Raises:
         FileNotFoundError: the folder has no adapter.
-        ValueError: the adapter has another kind, or a layer that is no site of the network.
+        ValueError: the adapter is not a LoRA or has an unsupported option, or the network lacks one of its layers.
     """
     config = _read_config(Path(folder) / _CONFIG_FILE)
     tensors, metadata = read_tensors(Path(folder) / _WEIGHTS_FILE)
@@ -134,7 +135,7 @@ def _combine_sites(layer: LowRankLinear) -> Factors:
 
 
 def _separate_sites(a: Tensor, b: Tensor, sites: Mapping[Site, slice], ranks: Mapping[str, int]) -> dict[Site, Factors]:
-    """Return the factors of each site of a layer: its blocks if B consists of blocks, else all of A with its rows."""
+    """Return the factors of each site of a layer: its blocks if B consists of blocks, else A and its rows of B."""
     blocks, remainder, start = {}, b.clone(), 0
     for site, rows in sites.items():
         stop = start + ranks.get(site.position, 0)
@@ -149,7 +150,7 @@ def _separate_sites(a: Tensor, b: Tensor, sites: Mapping[Site, slice], ranks: Ma
 
 
 def _sites_by_layer(vit: nn.Module) -> dict[str, dict[Site, slice]]:
-    """Return the sites of every layer, by its name, with their rows."""
+    """Return layer name -> site -> rows of the layer's output."""
     names = {id(module): name for name, module in vit.named_modules()}
     layers: dict[str, dict[Site, slice]] = {}
     for site, target in find_target_layers(vit).items():
@@ -158,7 +159,7 @@ def _sites_by_layer(vit: nn.Module) -> dict[str, dict[Site, slice]]:
 
 
 def _factors_by_layer(tensors: Mapping[str, Tensor], folder: object) -> dict[str, Factors]:
-    """Return A and B of every layer by its name."""
+    """Return layer name -> A and B."""
     pattern = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])\.weight")
     layers: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
@@ -204,7 +205,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
     if config.get("peft_type") != "LORA":
         raise ValueError(f"{path}: a {config.get('peft_type')} adapter, not a LoRA")
     unsupported = [key for key, value in config.items() if key.startswith("use_") and value and key != "use_rslora"]
@@ -212,5 +213,5 @@ def _read_config(path: Path) -> dict[str, Any]:
     if isinstance(config.get("init_lora_weights"), str) and config["init_lora_weights"] not in _SUPPORTED_INITS:
         unsupported.append("init_lora_weights")
     if unsupported:
-        raise ValueError(f"{path}: {', '.join(unsupported)} is not supported")
+        raise ValueError(f"{path}: unsupported options: {', '.join(unsupported)}")
     return config

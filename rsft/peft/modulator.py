@@ -17,7 +17,7 @@ def gamma_to_scale(gamma: Tensor) -> Tensor:
     """Return the scale m = softplus(gamma); a gamma of -inf gives 0.
 
     Args:
-        gamma: of any shape.
+        gamma: a tensor of any shape.
 
     Returns:
         Scales of the same shape.
@@ -26,7 +26,7 @@ def gamma_to_scale(gamma: Tensor) -> Tensor:
 
 
 def scale_to_gamma(scale: float) -> float:
-    """Return the gamma of a scale, softplus^-1(m).
+    """Return the gamma of a scale, the inverse of softplus.
 
     Args:
         scale: 0 or more; 0 gives -inf.
@@ -46,10 +46,10 @@ class Modulator(nn.Module):
 
     Args:
         sites: the adapted sites, in forward order.
-        init_scale: every scale at the start; with 1, MetaPEFT starts as plain PEFT.
+        init_scale: initial value of every scale; with 1, MetaPEFT starts as plain PEFT.
 
     Raises:
-        ValueError: `init_scale` is not above 0, which softplus cannot reach.
+        ValueError: `init_scale` is not above 0; softplus never reaches 0.
 
     Example:
         >>> modulator = Modulator([Site(0, "q"), Site(0, "v")])
@@ -63,17 +63,17 @@ class Modulator(nn.Module):
     def __init__(self, sites: Sequence[Site], init_scale: float = 1.0) -> None:
         super().__init__()
         if init_scale <= 0:
-            raise ValueError(f"init_scale {init_scale}: use a number above 0, as softplus is")
+            raise ValueError(f"init_scale {init_scale}: use a number above 0; softplus never reaches 0")
         self.sites = tuple(sites)
         self.init_gamma = scale_to_gamma(init_scale)
         self.gamma = nn.Parameter(torch.full((len(self.sites),), self.init_gamma))
-        self._frozen_gamma: dict[int, float] = {}  # by index of the site; an optimizer step does not change it
+        self._frozen_gamma: dict[int, float] = {}  # site index -> gamma, unaffected by optimizer steps
 
     def scale(self, index: int) -> Tensor | float:
         """Return the scale of one site.
 
         Args:
-            index: of the site in `sites`.
+            index: the index of the site in `sites`.
 
         Returns:
             A scalar tensor, or a number if the site is frozen.
@@ -163,7 +163,7 @@ class Modulator(nn.Module):
                 self._frozen_gamma.pop(index, None)
 
     def load_gamma(self, gamma: Tensor) -> None:
-        """Copy gamma, at frozen sites too.
+        """Load the values of gamma, also at frozen sites.
 
         Args:
             gamma: (sites,).
@@ -173,9 +173,9 @@ class Modulator(nn.Module):
         self._frozen_gamma = {index: float(gamma[index]) for index in self._frozen_gamma}
 
     def add_decay_toward_init(self, weight_decay: float) -> None:
-        """Add to gamma's gradient the gradient of an L2 penalty on the distance from the start.
+        """Add the gradient of an L2 penalty on gamma's distance from its initial value to gamma's gradient.
 
-        Decay toward a gamma of 0 would mean a scale of 0.69. Sites that are frozen or off are not changed.
+        Decay toward a gamma of 0 would mean decay toward a scale of 0.69. Sites that are frozen or off stay unchanged.
 
         Args:
             weight_decay: weight of the penalty.
@@ -189,5 +189,5 @@ class Modulator(nn.Module):
     def _indices(self, pattern: str) -> list[int]:
         indices = [index for index, site in enumerate(self.sites) if fnmatchcase(str(site), pattern)]
         if not indices:
-            raise ValueError(f"{pattern!r} fits no site of the modulator; a site is named like {self.sites[0]}")
+            raise ValueError(f"{pattern!r} matches no site of the modulator; names of sites look like {self.sites[0]}")
         return indices

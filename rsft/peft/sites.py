@@ -4,7 +4,7 @@
 |---|---|
 | q, k, v | a third of the output of `attn.qkv` where it is fused, else `attn.q_proj`, `attn.k_proj`, `attn.v_proj` |
 | out | `attn.proj` |
-| mlp1 | `mlp.fc1`; in a packed gated MLP (timm's GluMlp, SwiGLUPacked) gate and value together; none in timm's SwiGLU |
+| mlp1 | `mlp.fc1`; gate and value together in a packed gated MLP (timm's GluMlp, SwiGLUPacked); no layer in SwiGLU |
 | mlp2 | `mlp.fc2` |
 | mlp | `mlp` as a whole, for bottleneck adapters |
 
@@ -26,6 +26,7 @@ LAYER_POSITIONS = POSITIONS[:6]
 _LETTERS = dict(zip("qkvo12", LAYER_POSITIONS, strict=True))
 
 T = TypeVar("T")
+"""Type of a setting's value."""
 
 
 class Site(NamedTuple):
@@ -49,7 +50,7 @@ def select_positions(positions: str | Sequence[str]) -> tuple[str, ...]:
         Names of positions.
 
     Raises:
-        ValueError: a letter or a name is no position, or none is given.
+        ValueError: a letter or a name is not a position, or `positions` is empty.
 
     Example:
         >>> select_positions("2q")
@@ -109,7 +110,7 @@ def resolve_per_site(setting: T | Mapping[str, T], sites: Sequence[Site]) -> dic
 
     Args:
         setting: one value for all sites, or values by pattern such as {"blocks.*.q": 8, "*": 4}. Patterns are those of
-            the shell (`fnmatch`) on the name of a site, "blocks.3.q". The first pattern that matches a site counts.
+            the shell (`fnmatch`) on the name of a site, "blocks.3.q". The first pattern that matches a site is used.
         sites: the sites to resolve.
 
     Returns:
@@ -127,8 +128,8 @@ def resolve_per_site(setting: T | Mapping[str, T], sites: Sequence[Site]) -> dic
     matches = {site: [pattern for pattern in setting if fnmatchcase(str(site), pattern)] for site in sites}
     unused = set(setting) - {pattern for patterns in matches.values() for pattern in patterns}
     if unused:
-        raise ValueError(f"pattern {min(unused)!r} fits no site; a site is named like {sites[0]}")
+        raise ValueError(f"pattern {min(unused)!r} matches no site; names of sites look like {sites[0]}")
     for site, patterns in matches.items():
         if not patterns:
-            raise ValueError(f"no pattern fits the site {site}: add '*'")
+            raise ValueError(f"no pattern matches the site {site}: add '*'")
     return {site: setting[patterns[0]] for site, patterns in matches.items()}

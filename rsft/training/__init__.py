@@ -1,1 +1,1 @@
-"""Fine-tuning: from a recipe to a run folder with a bundle."""
+"""Fine-tuning: train the model of a recipe, and write a run folder with a bundle."""

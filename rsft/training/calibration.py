@@ -19,7 +19,7 @@ from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.types import GROUPS, Indices, Progress
 
 MAX_CHIPS_PER_CLASS = 100
-"""Training chips of a class from which feature statistics are computed; more chips hardly change them."""
+"""Training chips of a class that feature statistics are computed from; more chips hardly change the statistics."""
 
 _MEASURES = ("micro", "macro", "avg", *GROUPS)
 
@@ -27,20 +27,20 @@ _MEASURES = ("micro", "macro", "avg", *GROUPS)
 def calibrate_bundle(
     bundle: Bundle, train: ChipImages, val: ChipImages, device: str = "auto", progress: Progress | None = None
 ) -> Bundle:
-    """Add confidence and metrics to a bundle, from its outputs on validation and training chips.
+    """Add calibrator and metrics to a bundle, from its outputs on validation and training chips.
 
-    The classifier is loaded anew from the bundle and sees chips as it will in prediction, with test-time crops if the
-    recipe has them.
+    The classifier is loaded anew from the bundle and receives chips as in prediction, with test-time augmentation if
+    the recipe has it.
 
     Args:
-        bundle: without confidence.
+        bundle: a bundle without a calibrator.
         train: the training chips.
         val: the validation chips.
         device: auto, cpu or cuda.
-        progress: called with the finished chips.
+        progress: called after each batch of chips.
 
     Returns:
-        A new bundle with `confidence` and `metrics`.
+        A new bundle with `calibrator` and `metrics`.
     """
     recipe = bundle.recipe
     model, contract = with_tta(load_classifier(bundle, device), bundle.contract, recipe.evaluate)
@@ -53,18 +53,18 @@ def calibrate_bundle(
         return collect_outputs(model, UnaugmentedLoader(chips, indices, recipe.evaluate.batch_size), report)
 
     val_outputs, train_outputs = compute_outputs(val, np.arange(len(val))), compute_outputs(train, train_indices)
-    confidence = Calibrator.fit(
+    calibrator = Calibrator.fit(
         val_outputs.logits,
         val.labels,
         val_outputs.features,
         train_features=train_outputs.features,
         train_labels=train.labels[train_indices],
     )
-    return replace(bundle, calibrator=confidence, metrics=_metrics(bundle, val_outputs, val.labels))
+    return replace(bundle, calibrator=calibrator, metrics=_validation_metrics(bundle, val_outputs, val.labels))
 
 
-def _metrics(bundle: Bundle, outputs: ClassifierOutputs, labels: Indices) -> dict[str, Any]:
-    """Return each accuracy with its interval, as it is stored in the bundle."""
+def _validation_metrics(bundle: Bundle, outputs: ClassifierOutputs, labels: Indices) -> dict[str, Any]:
+    """Return each accuracy with its interval, in the form of `Bundle.metrics`."""
     predicted, groups = outputs.logits.argmax(axis=1), bundle.group_indices
     summary = summarize_accuracy(predicted, labels, len(bundle.classes), groups, bundle.recipe.seed)
     intervals = {name: getattr(summary, name) for name in _MEASURES}
@@ -77,11 +77,11 @@ def _report(progress: Progress, total: int, done: int) -> None:
 
 
 def sample_evenly_per_class(labels: Indices, max_per_class: int) -> Indices:
-    """Return chips of every class, evenly spaced over its chips.
+    """Return a sample of chips with at most `max_per_class` of every class, evenly spaced over the chips of the class.
 
     Args:
-        labels: class of every chip (N,).
-        max_per_class: number of chips of a class; all of them if it has fewer.
+        labels: class index of every chip (N,).
+        max_per_class: largest number of chips of a class; a class with fewer chips is sampled whole.
 
     Returns:
         Sorted indices (M,).

@@ -1,4 +1,4 @@
-"""Independent runs of one recipe that differ in their seed, and the bundle that averages their probabilities."""
+"""Train an ensemble: independent runs of one recipe with different seeds, and the bundle that averages them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
 
 MEMBERS_DIR = "members"
-"""Subfolder of a run folder with the folders of its members, which are complete runs."""
+"""Subfolder of a run folder that contains the run folders of the members."""
 
 SHARED_METADATA = (
     "device",
@@ -45,12 +45,12 @@ def train_ensemble(
     source: Path | None = None,
     resume: Path | None = None,
 ) -> Run:
-    """Train `train.ensemble_size` members one after the other, and write the bundle that averages them.
+    """Train `train.ensemble_size` members one after another, and write the bundle that averages them.
 
     The tables of the run hold the means over its members. A resumed run continues with its unfinished member.
 
     Args:
-        recipe: of the run.
+        recipe: the recipe of the run.
         runs: folder in which the run folder is created.
         listener: called with the progress of each member.
         source: the recipe's file; run.json records the Git state of the repository around it.
@@ -83,20 +83,20 @@ def train_ensemble(
 
 
 def member_seed(seed: int, index: int) -> int:
-    """Return the seed of a member; the first one has the recipe's, so it equals a single run of the recipe.
+    """Return the seed of a member; the first member has the recipe's seed, so it equals a single run of the recipe.
 
     Args:
-        seed: of the recipe.
-        index: of the member, from 0.
+        seed: the seed of the recipe.
+        index: the index of the member, from 0.
     """
     return seed if index == 0 else int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
 
 
 def _train_member(recipe: Recipe, index: int, folder: Path, listener: RunListener | None) -> Run:
-    """Return a finished member: read it, continue it, or train it from the start."""
+    """Return a finished member: read it if it exists, else continue or start its training."""
     train = recipe.train.model_copy(update={"ensemble_size": 1})
-    changes = {"name": f"run-{index + 1}", "seed": member_seed(recipe.seed, index), "train": train}
-    member_recipe = recipe.model_copy(update=changes)
+    updates = {"name": f"run-{index + 1}", "seed": member_seed(recipe.seed, index), "train": train}
+    member_recipe = recipe.model_copy(update=updates)
     run_folders = sorted((folder / member_recipe.name).glob("[0-9]*"))
     if not run_folders:
         return train_single_run(member_recipe, folder, listener)

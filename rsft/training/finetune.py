@@ -19,12 +19,12 @@ def finetune(
     source: Path | None = None,
     resume: Path | None = None,
 ) -> Run:
-    """Train as a recipe says and write the bundle; with `train.ensemble_size` > 1, that of an ensemble.
+    """Train the classifier of a recipe and write its bundle; with `train.ensemble_size` > 1, train an ensemble.
 
     Args:
-        recipe: of the run.
+        recipe: the recipe of the run.
         runs: folder in which the run folder is created, as `runs`/<recipe name>/<number>.
-        listener: called with the progress; None shows nothing.
+        listener: called with the progress; None for no listener.
         source: the recipe's file; run.json records the Git state of the repository around it.
         resume: folder of an unfinished run to continue; `resolve_resume` returns its recipe.
 

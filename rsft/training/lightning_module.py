@@ -1,4 +1,4 @@
-"""The Lightning module: inner steps on theta, and every `meta.outer_every` of them one outer step on gamma."""
+"""The Lightning module: inner steps on theta, and an outer step on gamma after every `meta.outer_every` inner steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,13 @@ from rsft.training.distributed.collectives import all_gather_object
 from rsft.training.meta.bilevel import Batch, BiLevelLoop, NonFiniteLossError
 from rsft.training.meta.meta_split import MetaSplitter
 from rsft.training.optim.losses import set_progress
-from rsft.training.optim.optimizers import full_rate, inner_optimiser, outer_optimiser, outer_share, rate_share
+from rsft.training.optim.optimizers import (
+    base_lr,
+    build_inner_optimizer,
+    build_outer_optimizer,
+    lr_factor,
+    outer_lr_factor,
+)
 from rsft.training.precision import make_loss_scalers
 from rsft.training.step_timer import StepTimer
 from rsft.types import GROUPS, Indices
@@ -38,18 +44,18 @@ VALIDATION_MEASURES = ("micro", "macro", *GROUPS)
 
 
 class FineTuningModule(LightningModule):
-    """Trains a classifier as a recipe says; with a meta section, by the bi-level loop.
+    """Lightning module that trains a classifier by `BiLevelLoop`; without a section `meta`, only the inner loop runs.
 
     Args:
         classifier: the network.
-        recipe: of the run.
-        loss: of logits and labels.
+        recipe: the recipe of the run.
+        loss: a function of logits and labels.
         train_chips: the training chips, from which outer batches are drawn.
-        meta_splitter: draws the meta subsets; None is plain PEFT.
+        meta_splitter: draws the meta subsets; None for plain PEFT.
         groups: class indices of head, medium and tail.
 
     Attributes:
-        steps: inner steps so far, counted in batches.
+        steps: number of inner batches so far.
         base_lr: learning rate of theta before schedule and warm-up.
         timer: measures inner and outer steps.
     """
@@ -70,7 +76,7 @@ class FineTuningModule(LightningModule):
         self.augmentation = Augmentation(recipe.data.augment, len(train_chips.contract.planes))
         self.theta = classifier.theta
         self.gamma = classifier.adapted.gamma
-        self.base_lr = full_rate(recipe.train)
+        self.base_lr = base_lr(recipe.train)
         self.scalers = make_loss_scalers(recipe.train.precision, next(classifier.parameters()).device.type)
         self.steps = 0
         self.timer = StepTimer(self.theta[0].is_cuda)
@@ -83,13 +89,13 @@ class FineTuningModule(LightningModule):
         """Return the optimizers.
 
         Returns:
-            SGD on theta, and with a meta section Adam on gamma.
+            SGD on theta, and with a section `meta` Adam on gamma.
         """
-        inner, meta = inner_optimiser(self.classifier, self.recipe.train), self.recipe.meta
-        return [inner] if meta is None else [inner, outer_optimiser(self.classifier, meta)]
+        inner, meta = build_inner_optimizer(self.classifier, self.recipe.train), self.recipe.meta
+        return [inner] if meta is None else [inner, build_outer_optimizer(self.classifier, meta)]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Do nothing: the loops clear gradients. Lightning would before a validation, within an accumulated step.
+        """Do nothing. `BiLevelLoop` clears gradients; Lightning would also clear them within an accumulated step.
 
         Args:
             set_to_none: ignored.
@@ -112,7 +118,7 @@ class FineTuningModule(LightningModule):
         progress = self._position(batch_idx) / self.recipe.train.epochs
         self._set_learning_rates(batch_idx, progress)
         set_progress(self.loss, progress)
-        torch.manual_seed(_derive_seed(self.recipe.seed, self.current_epoch, batch_idx, shard[0]))  # for dropout
+        torch.manual_seed(_derive_seed(self.recipe.seed, self.current_epoch, batch_idx, shard[0]))  # dropout
         meta_chips = self._meta_chips(batch_idx)
         batch_size = len(self.data_module.batch_indices(self.current_epoch, batch_idx))
         loops.loss_weights = (shard_loss_weight(batch_size, shard), shard_loss_weight(len(meta_chips), shard))
@@ -131,7 +137,7 @@ class FineTuningModule(LightningModule):
 
     @cached_property
     def bilevel(self) -> BiLevelLoop:
-        """The two loops; available once Lightning has made the optimizers."""
+        """The training loop; available after Lightning has created the optimizers."""
         optimizers = self.optimizers()
         inner, *outer = optimizers if isinstance(optimizers, list) else [optimizers]
         return BiLevelLoop(
@@ -158,10 +164,10 @@ class FineTuningModule(LightningModule):
         for group in loops.inner_optimizer.param_groups:
             group["lr"] = self.base_lr * self._lr_factor(batch_idx)
         for group in loops.outer_optimizer.param_groups if loops.outer_optimizer is not None else ():
-            group["lr"] = self._meta.lr * outer_share(self._meta, progress)
+            group["lr"] = self._meta.lr * outer_lr_factor(self._meta, progress)
 
     def _meta_chips(self, batch_idx: int) -> Indices:
-        """Return the chips of the outer step over all processes (M,); empty if none is due."""
+        """Return the chips of the outer step of all processes (M,); empty if no step is due."""
         if self.meta_splitter is None or not self._outer_is_due(batch_idx):
             return np.array([], np.int64)
         return self.meta_splitter.meta_batch(self.current_epoch, batch_idx)
@@ -178,7 +184,7 @@ class FineTuningModule(LightningModule):
     def _locate(
         self, error: NonFiniteLossError, batch: Batch, outer_batch: Batch | None, batch_idx: int
     ) -> NonFiniteLossError:
-        """Return the error with the names of the chips whose logits are not finite; of all chips if none is."""
+        """Return the error with the names of the chips with non-finite logits, or of all chips if no chip has any."""
         epoch, is_outer = self.current_epoch, error.loop == "outer"
         chips = self._meta_chips(batch_idx) if is_outer else self.data_module.batch_indices(epoch, batch_idx)
         inputs, _ = outer_batch if is_outer and outer_batch is not None else batch
@@ -205,7 +211,7 @@ class FineTuningModule(LightningModule):
         """Return the factor of the base learning rate at the optimizer step to which a batch belongs."""
         batches, train = max(1, int(self.trainer.num_training_batches)), self.recipe.train
         step = (self.current_epoch * batches + batch_idx) // train.accumulate_grad_batches
-        return rate_share(train, step, train.epochs * batches // train.accumulate_grad_batches)
+        return lr_factor(train, step, train.epochs * batches // train.accumulate_grad_batches)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Collect the logits of a batch.
@@ -235,10 +241,10 @@ class FineTuningModule(LightningModule):
         return self._validation["val_macro"]
 
     def epoch_row(self) -> dict[str, float]:
-        """Return the numbers of the epoch that ends, and reset them for the next one.
+        """Return the measures of the epoch that ends, and reset them for the next one.
 
         Returns:
-            Columns of metrics.csv; NaN without an outer step or a validation in the epoch.
+            Columns of metrics.csv; losses and accuracies are NaN without an outer step or a validation in the epoch.
         """
         row = {
             "epoch": self.current_epoch,
@@ -266,7 +272,7 @@ class FineTuningModule(LightningModule):
         """Restore steps and losses from a checkpoint.
 
         Args:
-            state: of `counters`.
+            state: the state, from `counters`.
         """
         self.steps = state["steps"]
         self._inner_losses, self._outer_losses = ([] if values is None else list(values) for values in state["losses"])

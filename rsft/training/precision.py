@@ -1,4 +1,4 @@
-"""Number types of a run: the choice, Lightning's options, and the loss scaling that float16 needs."""
+"""Precision of a run: its choice, Lightning's options, and the loss scaling for float16."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ LossScalers = tuple[GradScaler, GradScaler]
 """Scalers of the inner and the outer loss."""
 
 HALF_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""Number types of matrix products, by precision."""
+"""Precision -> dtype of matrix products, for half precision."""
 
 
 def resolve_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
     """Replace the precision "auto" of a recipe by the fastest one.
 
     Args:
-        recipe: of the run.
-        device: on which it trains.
+        recipe: the recipe of the run.
+        device: the device on which the run trains.
 
     Returns:
-        The recipe with its precision, and entries of run.json: "precision", and with "auto" the measured
+        The recipe with its precision, and entries of run.json: "precision", and for "auto" the measured
         "precision_speeds".
 
     Raises:
@@ -59,12 +59,12 @@ def trainer_precision_options(precision: str, device: str) -> dict[str, Any]:
     if precision != "fp16":
         return {"precision": "bf16-mixed" if precision == "bf16" else "32-true"}
     plugin = MixedPrecision("16-mixed", device)
-    plugin.scaler = None  # Lightning has one scaler for all losses; here each of the two loops scales its own
+    plugin.scaler = None  # Lightning has one scaler for all losses; rsft has one for each loop
     return {"plugins": [plugin]}
 
 
 def make_loss_scalers(precision: str, device: str) -> LossScalers:
-    """Return scalers of both losses, which only scale in float16.
+    """Return the loss scalers of both loops, which are only enabled for float16.
 
     Args:
         precision: fp32, bf16 or fp16.

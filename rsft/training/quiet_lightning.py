@@ -1,4 +1,4 @@
-"""Silences Lightning while rsft trains."""
+"""Silence Lightning while rsft trains."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _EXPECTED_WARNINGS = (
     ".*num_workers.*",  # `data.workers` is the user's choice
     ".*eval mode.*",  # the frozen backbone stays in evaluation mode
     ".*LeafSpec.*",
-    ".*yielded None.*",  # the loader of a resumed epoch yields None for every batch that is done
+    ".*yielded None.*",  # the loader of a resumed epoch yields None for finished batches
 )
 
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Hide Lightning's banners and its warnings about what rsft does on purpose, until the block ends.
+    """Hide Lightning's banners, and its warnings about intended behavior of rsft, until the block ends.
 
     Yields:
         Nothing; log levels and warning filters are restored at the end.

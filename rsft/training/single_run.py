@@ -46,8 +46,8 @@ class TrainingModel:
     """The network of a run.
 
     Attributes:
-        encoder: the frozen backbone as it was loaded.
-        classifier: that backbone with PEFT modules and a head.
+        encoder: the frozen backbone.
+        classifier: the backbone with PEFT modules and a head.
     """
 
     encoder: Backbone
@@ -59,7 +59,7 @@ class TrainingData:
     """The chips of a run.
 
     Attributes:
-        store: the chip store they come from.
+        store: the chip store from which the chips are read.
         contract: how a chip becomes the network's input.
         train: the training chips.
         val: the validation chips.
@@ -80,12 +80,12 @@ def train_single_run(
     source: Path | None = None,
     resume: Path | None = None,
 ) -> Run:
-    """Train once, whatever `train.ensemble_size` says, and write the bundle.
+    """Train one classifier, regardless of `train.ensemble_size`, and write the bundle.
 
     Args:
-        recipe: of the run.
+        recipe: the recipe of the run.
         runs: folder in which the run folder is created.
-        listener: called with the progress.
+        listener: called with the progress; None for no listener.
         source: the recipe's file; run.json records the Git state of the repository around it.
         resume: folder of an unfinished run to continue; its recipe must equal `recipe` except for
             `CHANGEABLE_KEYS`.
@@ -123,8 +123,10 @@ def train_single_run(
         recorder = Recorder(run, listener, trackers) if run.is_writer else Recorder(run)
         fit(recipe, run, model, data, checkpoint, process_options, recorder, progress)
         if run.is_writer:
-            first_recipe = earlier.recipe if earlier and earlier.recipe else recipe  # without overrides of this session
-            finish(first_recipe, run, model, data, recipe.train.device, progress)
+            original_recipe = (
+                earlier.recipe if earlier and earlier.recipe else recipe
+            )  # without the overrides of this session
+            finish(original_recipe, run, model, data, recipe.train.device, progress)
     return run
 
 
@@ -132,14 +134,14 @@ def build_model(recipe: Recipe, store: ChipStore) -> TrainingModel:
     """Load the backbone, fit its input layer to the chips, and attach new PEFT modules and a new head.
 
     Args:
-        recipe: of the run.
+        recipe: the recipe of the run.
         store: the prepared chips, which determine bands and classes.
 
     Returns:
         The network on the CPU.
 
     Raises:
-        RequestError: the backbone does not exist, or lacks a site of the recipe.
+        RequestError: the backbone is unknown, or lacks a site of the recipe.
         WeightsError: the weights of the backbone cannot be used.
     """
     encoder = load_encoder(recipe, store.bands)
@@ -150,7 +152,7 @@ def open_data(recipe: Recipe, store: ChipStore, encoder: Backbone, progress: Pro
     """Fit the contract to the training chips, and read the chips of both splits.
 
     Args:
-        recipe: of the run.
+        recipe: the recipe of the run.
         store: the prepared chips.
         encoder: the frozen backbone, which determines planes and normalization.
         progress: called while chips are read.
@@ -159,7 +161,7 @@ def open_data(recipe: Recipe, store: ChipStore, encoder: Backbone, progress: Pro
         The chips with their contract.
 
     Raises:
-        RequestError: a split has no chips, or the backbone does not take their unit.
+        RequestError: a split has no chips, or their unit does not suit the backbone.
         DataError: a chip cannot be read.
     """
     table = store.split("train")
@@ -200,12 +202,12 @@ def fit(
     """Train the classifier in place.
 
     Args:
-        recipe: of the run.
-        run: that gets tables, metadata and checkpoints.
-        model: to train, on its device.
+        recipe: the recipe of the run.
+        run: the run that receives tables, metadata and checkpoints.
+        model: the model to train, on its device.
         data: the chips.
-        checkpoint: where training continues; None starts at the first step.
-        process_options: of `trainer_process_options`.
+        checkpoint: the state from which training continues; None starts at the first step.
+        process_options: the options from `trainer_process_options`.
         recorder: writes tables and calls listeners.
         progress: called while outputs of frozen blocks are cached.
 
@@ -219,7 +221,7 @@ def fit(
         classifier.adapted.cast_frozen_weights(HALF_DTYPES[recipe.train.precision])
     train, val = _network_inputs(recipe, model, data, progress)
     module, data_module = _make_modules(recipe, classifier, data.store, train, val)
-    run.update(**_sizes(model, data, cached=isinstance(train, CachedPrefixTokens)))
+    run.update(**_size_entries(model, data, cached=isinstance(train, CachedPrefixTokens)))
     run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
     callbacks = [*_early_stopping(recipe.train), CheckpointCallback(run, recipe.train, checkpoint, signals)]
     trainer = _make_trainer(recipe, module.theta[0].device, process_options, [recorder, *callbacks])
@@ -228,7 +230,7 @@ def fit(
         trainer.fit(module, datamodule=data_module)
     finally:
         signals.uninstall()
-    if signals.received:  # after the last step
+    if signals.received:  # a signal after the last step
         raise Interrupted(signals.received, "saved at the end of training")
 
 
@@ -243,12 +245,12 @@ def finish(
     """Prune weak sites, calibrate the classifier, write the bundle, and close the run.
 
     Args:
-        recipe: that the bundle stores.
-        run: that gets the bundle.
-        model: trained.
+        recipe: the recipe that the bundle stores.
+        run: the run that receives the bundle.
+        model: the trained model.
         data: the chips on which the classifier is calibrated.
-        device: on which it runs for that: auto, cpu or cuda.
-        progress: called with the chips that are done.
+        device: the device for the calibration: auto, cpu or cuda.
+        progress: called after each batch of chips.
     """
     classifier, store = model.classifier, data.store
     if recipe.meta is not None and recipe.meta.prune_below is not None:
@@ -270,7 +272,7 @@ def finish(
 def _network_inputs(
     recipe: Recipe, model: TrainingModel, data: TrainingData, progress: Progress | None
 ) -> tuple[BatchSource, BatchSource]:
-    """Return both splits: images, or if these never change and the disk has room, outputs of the frozen prefix."""
+    """Return both splits as images; without augmentation and with room on the disk, as outputs of the frozen prefix."""
     adapted, precision = model.classifier.adapted, recipe.train.precision
     device = next(model.classifier.parameters()).device
     with torch.autocast(device.type, HALF_DTYPES.get(precision), enabled=precision in HALF_DTYPES):
@@ -284,7 +286,7 @@ def _network_inputs(
 def _make_modules(
     recipe: Recipe, classifier: Classifier, store: ChipStore, train: BatchSource, val: BatchSource
 ) -> tuple[FineTuningModule, ChipDataModule]:
-    """Return what Lightning's trainer takes: the module with its loss, and the data module."""
+    """Return the Lightning module, with its loss, and the data module."""
     splitter = None if recipe.meta is None else make_meta_splitter(recipe.meta, recipe.train, train.labels, recipe.seed)
     data_module = ChipDataModule(
         train,
@@ -305,7 +307,7 @@ def _make_modules(
 def _make_trainer(
     recipe: Recipe, device: torch.device, process_options: dict[str, Any], callbacks: list[Callback]
 ) -> Trainer:
-    """Return a trainer without Lightning's own logger, checkpoints and displays, which rsft replaces."""
+    """Return a Lightning trainer without logger, checkpoints and displays, which rsft replaces."""
     precision_options = trainer_precision_options(recipe.train.precision, device.type)
     plugins = [*process_options.get("plugins", []), *precision_options.get("plugins", [])]
     options = process_options | precision_options | {"plugins": plugins}
@@ -328,8 +330,8 @@ def _early_stopping(train: TrainSection) -> list[Callback]:
     return [] if train.patience is None else [EarlyStopping(train.patience, train.min_delta)]
 
 
-def _sizes(model: TrainingModel, data: TrainingData, *, cached: bool) -> dict[str, Any]:
-    """Return the entries of run.json on model and data."""
+def _size_entries(model: TrainingModel, data: TrainingData, *, cached: bool) -> dict[str, Any]:
+    """Return the entries of run.json on the sizes of model and data."""
     classifier = model.classifier
     parameters = {"trained": classifier.theta, "modulator": classifier.adapted.gamma, "total": classifier.parameters()}
     return {f"{name}_parameters": sum(x.numel() for x in tensors) for name, tensors in parameters.items()} | {

@@ -1,4 +1,4 @@
-"""Time of training by phase: inner steps, outer steps, and the remainder, in which the device waits for data."""
+"""Measure the time of inner and outer steps. In the remaining time the device mostly waits for data."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 
 
 class StepTimer:
-    """Measures seconds by phase; on a GPU with events of the GPU, so that no measurement waits for it.
+    """Timer of the phases of training. On a GPU it uses CUDA events, so that no measurement waits for the GPU.
 
     Args:
-        cuda: use events of the GPU.
+        cuda: whether to use CUDA events.
 
     Example:
         >>> timer = StepTimer()
@@ -35,7 +35,7 @@ class StepTimer:
         """Measure the block.
 
         Args:
-            **weights: how the time is shared among phases: `inner=1`, or by rows as in `inner=32, outer=8`.
+            **weights: share of each phase in the time: `inner=1`, or by number of rows as in `inner=32, outer=8`.
 
         Yields:
             Nothing.
@@ -50,7 +50,7 @@ class StepTimer:
         self._seconds.clear()
 
     def seconds(self, phase: str) -> float:
-        """Return the seconds of a phase since the last reset, without blocks that a GPU has not finished.
+        """Return the seconds of a phase since the last reset; blocks that the GPU has not finished do not count.
 
         Args:
             phase: name of the phase.

@@ -84,7 +84,7 @@ def test_prefix_is_optional() -> None:
         ("torchgeo:ResNet50_Weights.SENTINEL1_GRD_MOCO", "convolutional"),
         ("Swin_V2_B_Weights.SENTINEL1_SI_SATLAS", "merges its tokens"),
         ("DOFABase16_Weights.DOFA_MAE", "wavelengths"),
-        ("CROMABase_Weights.CROMA_VIT", "none of timm's"),
+        ("CROMABase_Weights.CROMA_VIT", "not a timm model"),
         ("torchgeo:nothing", "has no weights called nothing"),
     ],
 )

@@ -31,7 +31,7 @@ def test_modulator_changes_predictions(run):
 
 
 def test_other_backbone(run):
-    with pytest.raises(WeightsError, match="other weights"):
+    with pytest.raises(WeightsError, match="differ from those of the training"):
         load_classifier(replace(Bundle.load(run), backbone_sha256="0" * 64))
 
 

@@ -170,5 +170,5 @@ def test_folder_without_adapter(tmp_path):
     with pytest.raises(FileNotFoundError):
         import_peft(tiny_vit(), tmp_path)
     (tmp_path / "adapter_config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"adapter_config\.json is no JSON"):
+    with pytest.raises(ValueError, match=r"adapter_config\.json is not valid JSON"):
         import_peft(tiny_vit(), tmp_path)

@@ -42,7 +42,7 @@ def test_scales_can_be_set():
     assert modulator.gamma[0] == -math.inf
 
 
-@pytest.mark.parametrize(("values", "message"), [({"*.k": 1}, "'\\*.k' fits no site"), ({"*": -1}, "scale -1")])
+@pytest.mark.parametrize(("values", "message"), [({"*.k": 1}, "'\\*.k' matches no site"), ({"*": -1}, "scale -1")])
 def test_invalid_scales_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         Modulator(SITES).set_scales(values)
@@ -128,7 +128,7 @@ def test_all_sites_pruned(vit, images):
 
 
 def test_without_a_modulator(vit):
-    with pytest.raises(ValueError, match="no modulator"):
+    with pytest.raises(ValueError, match="no learned scales"):
         attach(vit, LoRA()).prune(1)
 
 

@@ -45,7 +45,7 @@ def test_first_matching_pattern_is_used():
 
 @pytest.mark.parametrize(
     ("patterns", "message"),
-    [({"*.q": 1}, r"blocks\.0\.mlp2"), ({"*": 1, "block.*": 2}, r"'block\.\*' fits no site"), ({}, "no pattern")],
+    [({"*.q": 1}, r"blocks\.0\.mlp2"), ({"*": 1, "block.*": 2}, r"'block\.\*' matches no site"), ({}, "no pattern")],
 )
 def test_patterns_that_do_not_cover_the_sites(patterns, message):
     with pytest.raises(ValueError, match=message):

@@ -1,1 +1,1 @@
-"""The bundle: what a run leaves behind and `rsft predict` needs, except the backbone."""
+"""The bundle: the result of a run, which `rsft predict` needs besides the backbone."""

@@ -1,4 +1,4 @@
-"""The bundle: saved atomically, and opened only if no file was changed."""
+"""Save a bundle atomically, and load it only if no file was changed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from rsft.utils.atomic_files import atomic_folder, sha256, write_bytes, write_te
 if TYPE_CHECKING:
     from torch import Tensor
 
-_RUNS = "runs."
+_RUNS = "runs."  # prefix of the tensors of a bundle of several runs
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Bundle:
         train_counts: number of training chips of each class.
         contract: what a chip must be, and how it becomes the network's input.
         backbone_sha256: hash of the frozen weights.
-        tensors: PEFT modules, "gamma" and "head.*"; in an average of several runs each has the prefix "runs.<number>.".
+        tensors: PEFT modules, "gamma" and "head.*"; in a bundle of several runs all have a prefix "runs.<number>.".
         metrics: accuracy on the validation chips after training; empty if it was not measured.
         calibrator: estimates the confidence of predictions; None if it was not fitted.
         sha256: hash of the whole bundle, from its index; empty until the bundle is saved.
@@ -67,7 +67,7 @@ class Bundle:
         """Write the bundle atomically and return its hash.
 
         Args:
-            folder: to create or to replace.
+            folder: the folder to create or to replace.
         """
         from safetensors.numpy import save as save_arrays
         from safetensors.torch import save
@@ -99,14 +99,14 @@ class Bundle:
         """Open a bundle.
 
         Args:
-            folder: a bundle, a run folder, or runs/<recipe>, of which the newest run counts (`find_bundle`).
+            folder: a bundle, a run folder, or runs/<recipe> for its newest run with a bundle (`find_bundle`).
 
         Returns:
             The bundle.
 
         Raises:
-            RequestError: `folder` holds no bundle.
-            WeightsError: the bundle has another format, is incomplete or changed, or holds a foreign file.
+            RequestError: `folder` contains no bundle.
+            WeightsError: the bundle has an unknown format, or a file is missing, changed, or not part of the bundle.
             RecipeError: this version of rsft does not know its recipe.
         """
         folder = find_bundle(folder)
@@ -118,7 +118,7 @@ class Bundle:
 
     @property
     def members(self) -> list[dict[str, Tensor]]:
-        """The learned tensors of each run: usually one, several for an average of runs."""
+        """The learned tensors of each run; a bundle has one run, or several to average."""
         if not all(key.startswith(_RUNS) for key in self.tensors):
             return [self.tensors]
         members: dict[int, dict[str, Tensor]] = {}
@@ -137,8 +137,8 @@ def combine_bundles(recipe: Recipe, bundles: Sequence[Bundle]) -> Bundle:
     """Combine several runs of a recipe, which differ only in their seed, into one bundle that averages them.
 
     Args:
-        recipe: of the combined bundle.
-        bundles: one for each run.
+        recipe: the recipe of the combined bundle.
+        bundles: the bundles of the runs.
 
     Returns:
         A bundle without calibrator and metrics, not saved.
@@ -162,15 +162,15 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
     """Read a bundle whose files have been verified against its index.
 
     Args:
-        folder: of the bundle.
-        index: from `read_index`.
-        digest: from `read_index`.
+        folder: the folder of the bundle.
+        index: the index, from `read_index`.
+        digest: the hash of the bundle, from `read_index`.
 
     Returns:
         The bundle.
 
     Raises:
-        WeightsError: a file holds no tensors, or lacks an expected one.
+        WeightsError: a file contains no tensors, or lacks an expected one.
         RecipeError: this version of rsft does not know its recipe.
     """
     from safetensors import SafetensorError
@@ -202,14 +202,14 @@ def find_bundle(folder: Path) -> Path:
     """Return the folder of a bundle.
 
     Args:
-        folder: the bundle itself, a run folder runs/<recipe>/<number>, or runs/<recipe>, of which the newest run that
-            has a bundle counts.
+        folder: the bundle itself, a run folder runs/<recipe>/<number>, or runs/<recipe> for its newest run with a
+            bundle.
 
     Returns:
         The bundle's folder.
 
     Raises:
-        RequestError: `folder` holds no bundle.
+        RequestError: `folder` contains no bundle.
     """
     numbered = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
     newest_first = sorted(numbered, key=lambda path: int(path.name), reverse=True)

@@ -1,4 +1,4 @@
-"""The index of a bundle, bundle.json: what the tensors mean, and the hashes of all files and of the index itself."""
+"""The index of a bundle, bundle.json: metadata of the tensors, and hashes of all files and of the index itself."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rsft.errors import WeightsError
 from rsft.utils.atomic_files import sha256
 
 BUNDLE_FORMAT = 2
-"""Version of the layout. Bundles of format 1, whose index has no hash of itself, can be read too."""
+"""Version of the layout. Bundles of format 1, which have no hash of the index, can be read too."""
 
 INDEX_FILE, WEIGHTS_FILE, RECIPE_FILE = "bundle.json", "weights.safetensors", "recipe.yaml"
 CONFIDENCE_FILE = "confidence.safetensors"
 
 COPY_HINT = "copy the whole bundle again; `rsft bundle verify` lists all faults"
-_DIGEST_KEY = "sha256"  # the key of the index that holds its own hash
+_DIGEST_KEY = "sha256"  # key of the index for the hash of the index
 
 
 class BackboneId(BaseModel):
@@ -38,10 +38,12 @@ class BundleIndex(BaseModel):
     Attributes:
         format: version of the layout.
         rsft_version: version that wrote the bundle.
-        name: of the recipe.
+        name: the name of the recipe.
+        backbone: name and hash of the frozen weights.
         classes: names in the order of the logits.
         groups: class names of head, medium and tail.
         train_counts: number of training chips of each class.
+        contract: what a chip must be, and how it becomes the network's input.
         metrics: accuracy on the validation chips after training.
         files: SHA-256 of every other file of the bundle.
     """
@@ -73,7 +75,7 @@ class BundleIndex(BaseModel):
         """Return the index as text.
 
         Returns:
-            The text of bundle.json, and the hash of the index that it contains.
+            The text of bundle.json, and the hash that it contains.
         """
         content = self.model_dump(mode="json")
         digest = index_digest(content)
@@ -84,7 +86,7 @@ def index_digest(content: dict[str, Any]) -> str:
     """Return the SHA-256 of an index.
 
     Args:
-        content: of bundle.json. All keys except `sha256` are hashed, sorted, as JSON without spaces.
+        content: the content of bundle.json. All keys except `sha256` are hashed, sorted, as JSON without spaces.
     """
     hashed = {key: value for key, value in content.items() if key != _DIGEST_KEY}
     return hashlib.sha256(json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -94,10 +96,10 @@ def read_index(folder: Path) -> tuple[BundleIndex, str]:
     """Read the index of a bundle.
 
     Args:
-        folder: of the bundle.
+        folder: the folder of the bundle.
 
     Returns:
-        The index, and its hash; in format 1 the hash of the file.
+        The index, and its hash; for format 1 the hash of the file.
 
     Raises:
         WeightsError: the index is damaged, edited, or has an unknown format.
@@ -109,12 +111,12 @@ def read_index(folder: Path) -> tuple[BundleIndex, str]:
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{INDEX_FILE} is damaged", folder, COPY_HINT) from error
     if version not in (1, BUNDLE_FORMAT):
-        what = f"bundle format {version}; this version of rsft reads 1 and {BUNDLE_FORMAT}"
-        raise WeightsError(what, folder, f"use rsft {rsft_version}")
+        message = f"bundle format {version}; this version of rsft reads 1 and {BUNDLE_FORMAT}"
+        raise WeightsError(message, folder, f"use rsft {rsft_version}")
     if version == 1:
         _refuse_contract_without_planes(content, folder)
     elif content.get(_DIGEST_KEY) != index_digest(content):
-        raise WeightsError(f"{INDEX_FILE} was edited: its hash is not the one that it names", folder, COPY_HINT)
+        raise WeightsError(f"{INDEX_FILE} was edited: its content does not match the hash in it", folder, COPY_HINT)
     try:
         index = BundleIndex.model_validate({key: value for key, value in content.items() if key != _DIGEST_KEY})
     except ValidationError as error:
@@ -128,8 +130,8 @@ def find_altered_files(folder: Path, index: BundleIndex) -> list[str]:
     """Compare the files of a bundle with its index; hidden files are ignored.
 
     Args:
-        folder: of the bundle.
-        index: from `read_index`.
+        folder: the folder of the bundle.
+        index: the index, from `read_index`.
 
     Returns:
         One sentence for each file that is missing, changed, or not part of the bundle.
@@ -145,8 +147,8 @@ def find_altered_files(folder: Path, index: BundleIndex) -> list[str]:
 
 
 def _refuse_contract_without_planes(content: dict[str, Any], folder: Path) -> None:
-    """Refuse the first bundles: they name no planes, and they identify their backbone by the hash of a file."""
+    """Refuse the earliest bundles, which have no planes and identify the backbone by the hash of a file."""
     contract = content.get("contract")
     if isinstance(contract, dict) and "planes" not in contract:
-        what = "the bundle is older than its format: it does not say what the network's inputs are"
-        raise WeightsError(what, folder, f"train it again: rsft finetune {folder / RECIPE_FILE}")
+        message = "the bundle is too old: its contract lacks the planes of the network's input"
+        raise WeightsError(message, folder, f"train it again: rsft finetune {folder / RECIPE_FILE}")

@@ -21,16 +21,16 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
     """Describe a bundle as data for JSON.
 
     Args:
-        folder: as in `find_bundle`.
+        folder: a folder as in `find_bundle`.
 
     Returns:
-        name, folder, sha256, rsft_version, bytes, parameters; runs (1, or more for an average); classes (name, group
-        and number of training chips of each); chip (`describe_contract`); backbone; method (its recipe keys); scales
-        (block -> position -> scale, the mean of an average's runs; None without a modulator); metrics; confidence (None
-        without a calibrator).
+        name, folder, sha256, rsft_version, bytes, parameters; runs (number of runs); classes (name, group and number of
+        training chips of each); chip (`describe_contract`); backbone; method (its recipe keys); scales (block ->
+        position -> scale, the mean over the runs; None without a modulator); metrics; confidence (None without a
+        calibrator).
 
     Raises:
-        RequestError: `folder` holds no bundle, or this version of rsft does not know its backbone.
+        RequestError: `folder` contains no bundle, or this version of rsft does not know its backbone.
         WeightsError: the bundle is damaged or changed.
         RecipeError: this version of rsft does not know its recipe.
     """
@@ -63,10 +63,10 @@ def describe_contract(contract: Contract) -> dict[str, str]:
     """Describe in words what a chip must be.
 
     Args:
-        contract: of a bundle.
+        contract: the contract of a bundle.
 
     Returns:
-        Sentences by subject: bands, unit, inputs, size, spacing and stretch (one for each unit).
+        Subject -> description; the subjects are bands, unit, inputs, size, spacing, and one stretch for each unit.
     """
     units = list(contract.units)
     inputs = ", ".join(contract.planes) if len(set(contract.planes)) > 1 else f"{contract.planes[0]}, repeated"
@@ -100,11 +100,11 @@ def _describe_stretch(stretch: Stretch) -> str:
 
 
 def mean_scales(members: list[dict[str, Tensor]], meta_model: MetaModel) -> dict[int, dict[str, float]]:
-    """Return the learned scales of a bundle, averaged over its runs; 0 at pruned sites.
+    """Return the learned scales of a bundle, averaged over its runs; a pruned site has 0.
 
     Args:
-        members: learned tensors of each run.
-        meta_model: of the bundle.
+        members: the learned tensors of each run.
+        meta_model: the meta model of the bundle.
 
     Returns:
         Block -> position -> scale.

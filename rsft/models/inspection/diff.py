@@ -20,18 +20,19 @@ def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
     """Compare two bundles and return the differences as data for JSON.
 
     Args:
-        first: as in `find_bundle`.
-        second: as in `find_bundle`.
+        first: a folder as in `find_bundle`.
+        second: a folder as in `find_bundle`.
 
     Returns:
-        sha256 of both bundles. recipe, classes, chip, backbone and metrics: name -> the two values, None if one bundle
-        lacks the name, and empty if nothing differs (the value of a class is its number of training chips). order: the
-        classes of both bundles, if they differ. tensors: for each kind the number of tensors in both, only in the first
-        and only in the second; max, the largest absolute difference; and relative, the norm of the difference divided
-        by that of the first. max and relative are None if no tensor can be compared.
+        "sha256" of both bundles. "recipe", "classes", "chip", "backbone" and "metrics": name -> the two values, for
+        names with different values. A value is None if the bundle lacks the name; the value of a class is its number of
+        training chips. "order": the class names of both bundles, if names or order differ. "tensors": kind -> number of
+        tensors in "both", only in the "first" and only in the "second" bundle; "max", the largest absolute difference;
+        and "relative", the norm of the difference divided by the norm of the first. "max" and "relative" are None if no
+        tensor can be compared.
 
     Raises:
-        RequestError: a folder holds no bundle.
+        RequestError: a folder contains no bundle.
         WeightsError: a bundle is damaged or changed.
         RecipeError: this version of rsft does not know a recipe.
     """
@@ -50,10 +51,10 @@ def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
 
 
 def tensor_kind(name: str) -> str:
-    """Return which of `TENSOR_KINDS` a tensor is.
+    """Return the kind of a learned tensor, one of `TENSOR_KINDS`.
 
     Args:
-        name: of the tensor in a bundle.
+        name: the name of the tensor in a bundle.
     """
     name = name.split(".", 2)[2] if name.startswith("runs.") else name
     return "gamma" if name == "gamma" else "head" if name.startswith("head.") else "adapter"
@@ -81,7 +82,7 @@ def _diff_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> 
 
 
 def _distance(pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float | None]:
-    """Return the distance between tensors; equal values of -inf, the gamma of pruned sites, have none."""
+    """Return the distance between tensors; equal values count as 0, also -inf, the gamma of a pruned site."""
     if not pairs:
         return {"max": None, "relative": None}
     largest = squared_distance = squared_norm = 0.0

@@ -1,4 +1,4 @@
-"""The classifier of a bundle without weights: the shapes of its tensors, even if the backbone is not installed."""
+"""Build the classifier of a bundle without weights, to get shapes even if the backbone's weights are not installed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class MetaModel:
     """The structure of a classifier on the meta device.
 
     Attributes:
-        sites: the sites of the modulator, in the order of gamma; empty without a modulator.
-        shapes: of every learned tensor, by name.
+        sites: sites of the modulator, in the order of gamma; empty without a modulator.
+        shapes: the shape of every learned tensor, by name.
         depth: number of transformer blocks.
     """
 
@@ -43,7 +43,7 @@ def build_meta_model(bundle: Bundle) -> MetaModel:
         Its sites, shapes and depth.
 
     Raises:
-        RequestError: this version of rsft does not know the backbone, method or site.
+        RequestError: this version of rsft does not know the backbone, or the backbone lacks a site.
     """
     recipe = bundle.recipe
     card = find_card(recipe.backbone.name, recipe.backbone.blocks)
@@ -52,6 +52,6 @@ def build_meta_model(bundle: Bundle) -> MetaModel:
         classifier = build_classifier(recipe, len(bundle.classes), encoder)
     modulator = classifier.adapted.modulator
     shapes = {name: tuple(tensor.shape) for name, tensor in classifier.learned_state().items()}
-    if _INPUT_LAYER in shapes:  # it is trained, with one input channel for each plane of the chips
+    if _INPUT_LAYER in shapes:  # a trained input layer has one channel for each plane of the chips
         shapes[_INPUT_LAYER] = (shapes[_INPUT_LAYER][0], len(bundle.contract.planes), *shapes[_INPUT_LAYER][2:])
     return MetaModel(modulator.sites if modulator is not None else (), shapes, len(encoder.vit.blocks))

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BundleVerification:
-    """The result of `verify_bundle`.
+    """The result of `verify_bundle`. The attributes are keys of `rsft bundle verify --json`.
 
     Attributes:
-        folder: of the bundle.
-        sha256: of the bundle; "" if its index cannot be read.
+        folder: the folder of the bundle.
+        sha256: the hash of the bundle; "" if its index cannot be read.
         sound: checks that passed, in sentences.
         faults: checks that failed, in sentences.
     """
@@ -37,55 +37,57 @@ class BundleVerification:
 
 
 def verify_bundle(folder: Path, sha256: str | None = None) -> BundleVerification:
-    """Check everything that could be wrong with a bundle, and continue after a fault where that makes sense.
+    """Check index, files, tensors and backbone of a bundle; continue after a fault where possible.
 
     Args:
-        folder: as in `find_bundle`.
-        sha256: the expected hash, or its beginning: the `bundle_sha256` of a prediction or a run. An edited bundle can
-            contain a matching hash of itself, but it does not match a hash that was stored elsewhere.
+        folder: a folder as in `find_bundle`.
+        sha256: the expected hash, or its beginning, such as the `bundle_sha256` of a prediction or a run. An edited
+            bundle can contain a correct hash of itself, but that differs from a hash that was stored elsewhere.
 
     Returns:
         The checks that passed and the faults.
 
     Raises:
-        RequestError: `folder` holds no bundle.
+        RequestError: `folder` contains no bundle.
     """
     folder = find_bundle(folder)
     try:
         index, digest = read_index(folder)
     except RsftError as error:
-        return BundleVerification(folder, "", [], [_sentence(error)])
+        return BundleVerification(folder, "", [], [_error_sentence(error)])
     result = BundleVerification(folder, digest, [f"format {index.format}, written by rsft {index.rsft_version}"], [])
     if sha256 is not None:
         matches = bool(sha256) and digest.startswith(sha256.lower())
-        _record(result, "the hash is the expected one", [] if matches else [f"its hash is {digest}, not {sha256}"])
+        _record_check(
+            result, "the hash is the expected one", [] if matches else [f"its hash is {digest}, not {sha256}"]
+        )
     altered = find_altered_files(folder, index)
-    _record(result, f"{len(index.files)} files, each with the hash in the index", altered)
+    _record_check(result, f"{len(index.files)} files, each with the hash in the index", altered)
     if any("missing or altered" in fault for fault in altered):
         return result
     try:
         bundle = read_verified_bundle(folder, index, digest)
     except RsftError as error:
-        result.faults.append(_sentence(error))
+        result.faults.append(_error_sentence(error))
         return result
     tensors = f"{len(bundle.tensors)} tensors, finite, exactly those that the recipe's classifier learns"
-    _record(result, tensors, _tensor_faults(bundle))
-    backbone = f"backbone {bundle.recipe.backbone.name} on this machine is the one of the training"
-    _record(result, backbone, _backbone_faults(bundle))
+    _record_check(result, tensors, _tensor_faults(bundle))
+    backbone = f"backbone {bundle.recipe.backbone.name} on this machine is that of the training"
+    _record_check(result, backbone, _backbone_faults(bundle))
     return result
 
 
-def _record(result: BundleVerification, sound: str, faults: list[str]) -> None:
+def _record_check(result: BundleVerification, sound: str, faults: list[str]) -> None:
     result.faults.extend(faults)
     result.sound.extend([] if faults else [sound])
 
 
 def _tensor_faults(bundle: Bundle) -> list[str]:
-    """Check names, shapes and values of the tensors of every run."""
+    """Return the faults in names, shapes and values of the tensors of every run."""
     try:
         meta_model = build_meta_model(bundle)
     except RsftError as error:
-        return [_sentence(error)]
+        return [_error_sentence(error)]
     faults = []
     for number, member in enumerate(bundle.members):
         run = f"run {number + 1}: " if len(bundle.members) > 1 else ""
@@ -103,7 +105,7 @@ def _member_faults(member: dict[str, Tensor], meta_model: MetaModel) -> list[str
     faults = [f"{name} is missing" for name in shapes if name not in member and not name.startswith(pruned)]
     for name, tensor in member.items():
         if name not in shapes:
-            faults.append(f"{name} is not of the recipe's classifier")
+            faults.append(f"{name} does not belong to the recipe's classifier")
         elif tuple(tensor.shape) != shapes[name]:
             faults.append(f"{name} is {_format_shape(tuple(tensor.shape))}, not {_format_shape(shapes[name])}")
         elif tensor.isnan().any() or (tensor.isinf() & ((tensor > 0) | (name != "gamma"))).any():
@@ -119,11 +121,11 @@ def _backbone_faults(bundle: Bundle) -> list[str]:
     try:
         encoder = load_encoder(bundle.recipe, bundle.contract.bands)
     except RsftError as error:
-        return [_sentence(error)]
+        return [_error_sentence(error)]
     if encoder.sha256 != bundle.backbone_sha256:
-        return [f"backbone {encoder.name} has the hash {encoder.sha256} here, {bundle.backbone_sha256} in training"]
+        return [f"backbone {encoder.name} has the hash {encoder.sha256}, not {bundle.backbone_sha256} as in training"]
     return []
 
 
-def _sentence(error: RsftError) -> str:
+def _error_sentence(error: RsftError) -> str:
     return f"{error.message}; {error.hint}" if error.hint else error.message

@@ -1,4 +1,4 @@
-"""The calibrator: fitted once on validation chips, it estimates the confidence of new predictions."""
+"""The calibrator, which is fitted on validation chips and estimates the confidence of new predictions."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rsft.models.uncertainty.mahalanobis import fit_class_means, fit_whitening, 
 from rsft.models.uncertainty.temperature_scaling import fit_temperature, log_softmax
 
 COVERAGE = 0.9
-"""Share of the chips of each class whose set of classes contains their class."""
+"""Share of the chips of each class for which the set should contain the true class."""
 
 OOD_FALSE_POSITIVE_RATE = 0.05
-"""Share of the validation chips that would be called out-of-distribution."""
+"""Share of the validation chips above the limit for out-of-distribution chips."""
 
 
 class ConfidenceEstimate(NamedTuple):
-    """What `Calibrator.apply` returns for N chips.
+    """Confidence of N predictions.
 
     Attributes:
-        probabilities: (N, C), calibrated; the most probable class is that of the logits.
-        sets: (N, C) bool, the classes that a chip may have; never empty.
+        probabilities: (N, C), calibrated; calibration does not change the most probable class.
+        sets: (N, C) bool, the classes that a chip may have, at least one.
         ood: (N,) distance from the training chips divided by its limit; a chip above 1 is out-of-distribution.
     """
 
@@ -36,7 +36,7 @@ class ConfidenceEstimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibrator:
-    """Fitted on validation chips, stored in the bundle, and applied to all predictions of the bundle.
+    """Estimator of confidence. It is fitted on validation chips, stored in the bundle, and applied to all predictions.
 
     Attributes:
         temperature: divisor of the logits.
@@ -64,20 +64,20 @@ class Calibrator:
         train_features: NDArray[np.floating],
         train_labels: NDArray[np.integer],
     ) -> Self:
-        """Fit to the outputs of the final classifier on chips that it was not trained on.
+        """Fit a calibrator to outputs of the final classifier on validation chips, on which it was not trained.
 
         Args:
             logits: (N, C) of the validation chips.
-            labels: (N,) their classes.
-            features: (N, D) their features.
+            labels: (N,) class indices of the validation chips.
+            features: (N, D) of the validation chips.
             train_features: (M, D) of training chips without augmentation.
-            train_labels: (M,) their classes.
+            train_labels: (M,) class indices of these training chips.
 
         Returns:
             The calibrator.
 
         Raises:
-            ValueError: an array is empty, has a wrong shape, or holds numbers that are not finite.
+            ValueError: an array is empty, has a wrong shape, or contains numbers that are not finite.
         """
         _validate(logits, labels, features, train_features, train_labels)
         temperature = fit_temperature(logits, labels)
@@ -98,14 +98,14 @@ class Calibrator:
     ) -> ConfidenceEstimate:
         """Estimate the confidence of N predictions.
 
-        A set contains the most probable class, and every class whose p is at least the quantile 1 - coverage of its
-        validation chips. A class with too few validation chips (`classes_without_coverage`) is in every set.
+        A set contains the most probable class, and each class with a probability of at least the quantile 1 - coverage
+        over its validation chips. A class with too few validation chips (`classes_without_coverage`) is in every set.
 
         Args:
             logits: (N, C).
             features: (N, D).
-            coverage: share of the chips of each class whose set shall contain their class, above 0 and below 1.
-            ood_false_positive_rate: share of the validation chips that would be called out-of-distribution.
+            coverage: share of the chips of each class for which the set should contain the true class, between 0 and 1.
+            ood_false_positive_rate: share of the validation chips above the limit for out-of-distribution chips.
 
         Returns:
             Calibrated probabilities, sets of classes and distances.
@@ -119,7 +119,7 @@ class Calibrator:
         return ConfidenceEstimate(np.exp(log_probabilities), sets, ood)
 
     def was_fitted_on(self, logits: NDArray[np.floating], labels: NDArray[np.integer]) -> bool:
-        """Return whether these are the chips of the fit, for which the estimates are too optimistic.
+        """Return whether the calibrator was fitted on these chips, for which its estimates are too optimistic.
 
         Args:
             logits: (N, C).
@@ -134,7 +134,7 @@ class Calibrator:
         """Return the classes that are in every set, because they have too few validation chips.
 
         Args:
-            coverage: as in `apply`.
+            coverage: the coverage, as in `apply`.
 
         Returns:
             Class indices.
@@ -143,14 +143,14 @@ class Calibrator:
         return np.flatnonzero(counts < min_calibration_chips(coverage)).tolist()
 
     def notes(self, classes: Sequence[str], coverage: float = COVERAGE) -> list[str]:
-        """Return what a reader of the sets must know, in sentences.
+        """Return notes for readers of the sets: the classes that are in every set.
 
         Args:
             classes: names in the order of the logits.
-            coverage: as in `apply`.
+            coverage: the coverage, as in `apply`.
 
         Returns:
-            No sentence or one.
+            One sentence, or none.
         """
         names = [classes[index] for index in self.classes_without_coverage(coverage)]
         if not names:
@@ -162,7 +162,7 @@ class Calibrator:
         ]
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Return the attributes as arrays, for a file.
+        """Return the attributes as arrays, to be stored in a file.
 
         Returns:
             Name -> array.
@@ -171,10 +171,10 @@ class Calibrator:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
-        """Return the calibrator of stored arrays.
+        """Build a calibrator from stored arrays.
 
         Args:
-            tensors: from `tensors`.
+            tensors: name -> array, from `tensors`.
 
         Returns:
             The calibrator.

@@ -1,4 +1,4 @@
-"""Class-conditional conformal sets: at least a given share of the chips of every class have it in their set.
+"""Class-conditional conformal sets: for every class, a given share of its chips have sets that contain it.
 
 This is split conformal prediction with the classes as Mondrian categories (Vovk et al. 2005). The sets are the least
 ambiguous ones of Sadinle et al. 2019, https://arxiv.org/abs/1609.00451.
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 
 def min_calibration_chips(coverage: float) -> int:
-    """Return the smallest number of calibration chips with which a class can be covered: 9 for 0.9, 19 for 0.95.
+    """Return the smallest number of calibration chips with which a class can have the coverage: 9 for 0.9, 19 for 0.95.
 
-    With fewer chips the largest observed score is too small, and a valid set always contains the class.
+    With fewer chips even the largest observed score is too low a threshold, so every set contains the class.
 
     Args:
-        coverage: share of the chips of each class, above 0 and below 1.
+        coverage: share of the chips of each class with a set that contains it, above 0 and below 1.
     """
     return next(n for n in range(1, 10**6) if _rank(n, coverage) <= n)
 
@@ -29,10 +29,10 @@ def class_thresholds(
     """Return the largest score at which a class still belongs to a set.
 
     Args:
-        scores: (N,) of the true class of each calibration chip; larger means less probable.
+        scores: (N,) scores of the true class of each calibration chip; larger means less probable.
         labels: (N,) class indices.
         n_classes: C.
-        coverage: share of the chips of each class, 0-1.
+        coverage: share of the chips of each class with a set that contains it, above 0 and below 1.
 
     Returns:
         (C,), infinite for a class with too few chips.

@@ -1,4 +1,4 @@
-"""Distance of features from those of the training chips."""
+"""Mahalanobis distance of features from the features of the training chips."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def fit_class_means(features: _Features, labels: NDArray[np.integer], n_classes:
 
 
 def fit_whitening(features: _Features, labels: NDArray[np.integer], means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the matrix that makes the covariance within the classes, which they share, the identity.
+    """Return the matrix that transforms the covariance within classes, common to all classes, to the identity.
 
-    The covariance is shrunk (Ledoit and Wolf 2004), because there may be fewer chips than features.
+    The covariance is shrunk (Ledoit and Wolf 2004), because it may be estimated from fewer chips than features.
 
     Args:
         features: (N, D).

@@ -1,4 +1,4 @@
-"""Temperature scaling: one divisor of the logits that makes mean confidence equal accuracy."""
+"""Temperature scaling: one divisor of all logits that calibrates the probabilities."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 TEMPERATURE_RANGE = (0.05, 20.0)
-"""Temperatures outside carry no information: the best temperature of chips that are all wrong is infinite."""
+"""Smallest and largest temperature: for chips that are all wrong, the best temperature would be infinite."""
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
     """Return the T that minimizes the log loss of softmax(logits / T) (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
 
-    The target of the true class is p = (N + 1) / (N + 2), the rule of succession, instead of 1 (Platt 1999, section
-    2.2): 20 correct chips do not prove that the next one is certain to be correct.
+    The target probability of the true class is (N + 1) / (N + 2), the rule of succession, instead of 1 (Platt 1999,
+    section 2.2): a small number of correct chips does not prove that the next one is correct.
 
     Args:
         logits: (N, C).

@@ -1,4 +1,4 @@
-"""Low-rank tuning with hand-written gradients: less memory and less time than plain autograd."""
+"""Low-rank additions with hand-written gradients, which take less memory and time than plain autograd."""
 
 from rsft.peft.kernels.block import class_token_block, low_rank_block, unsupported_reason
 from rsft.peft.kernels.linear import LowRankDelta, low_rank_linear

@@ -34,7 +34,7 @@ def low_rank_block(
     class_token_only: bool = False,
     needs_output: bool = True,
 ) -> Tensor:
-    """Apply a frozen timm `Block` with low-rank additions; result and gradients equal those of plain autograd.
+    """Apply a frozen timm `Block` with low-rank additions; output and gradients equal those of plain autograd.
 
     Args:
         block: a block for which `unsupported_reason` returns None.
@@ -42,10 +42,10 @@ def low_rank_block(
         deltas: the additions at "qkv", "proj", "fc1" and "fc2".
         split: see `low_rank_linear`.
         training: whether the dropout of the additions is on.
-        class_token_only: compute the first token only, which attends to all tokens. In the last block of a network
-            whose head reads no other token this is exact, and a sixth of the work.
-        needs_output: whether the caller reads the result. In the second forward pass of a checkpointed block it does
-            not; then the last matrix product is left out, a third of the work.
+        class_token_only: compute only the first token, which attends to all tokens. In the last block of a network with
+            a head on the class token this is exact, and takes a sixth of the time.
+        needs_output: whether the caller reads the result. The second forward pass of a checkpointed block does not, and
+            saves the last matrix product, a third of the work.
 
     Returns:
         Tokens (B, N, D), or (B, 1, D) if `class_token_only`.
@@ -72,9 +72,9 @@ def low_rank_block(
 
 
 def class_token_block(block: nn.Module, x: Tensor) -> Tensor:
-    """Apply a timm `Block` in evaluation mode to its first token only, which attends to all tokens.
+    """Compute only the first output token of a timm `Block` in evaluation mode; it attends to all tokens.
 
-    It uses torch's own operators only, so that `torch.export` can trace it.
+    The function uses only torch's own operators, so that `torch.export` can trace it.
 
     Args:
         block: a block for which `unsupported_reason` returns None.
@@ -95,13 +95,13 @@ def class_token_block(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def attend(attn: Any, x: Tensor, project: Callable[[Tensor, slice], Tensor], class_token_only: bool) -> Tensor:
-    """Compute query, key, value and attention of a timm `Attention`.
+    """Compute the outputs of the attention heads of a timm `Attention`.
 
     Args:
         attn: the attention module, with a fused qkv layer.
         x: tokens (B, N, D).
         project: applies the given rows of the qkv layer to tokens.
-        class_token_only: compute the query of the first token only.
+        class_token_only: compute only the query of the first token.
 
     Returns:
         The outputs of the heads side by side, (B, N, D), or (B, 1, D) if `class_token_only`.
@@ -125,7 +125,7 @@ def unsupported_reason(block: nn.Module) -> str | None:
         block: any module.
 
     Returns:
-        A sentence for the user, or None.
+        A sentence, or None.
     """
     for path, class_name in (("", "Block"), ("attn", "Attention"), ("mlp", "Mlp")):
         module = block.get_submodule(path) if not path or hasattr(block, path) else None
@@ -151,7 +151,7 @@ def unsupported_reason(block: nn.Module) -> str | None:
 
 
 def _select_rows(deltas: Sequence[LowRankDelta], rows: slice, width: int) -> list[LowRankDelta]:
-    """Return the additions to a layer with `width` rows as additions to some of its rows."""
+    """Return the parts of the additions that act on `rows` of a layer with `width` rows."""
     selected = []
     for delta in deltas:
         start, stop, _ = delta.rows.indices(width)

@@ -1,9 +1,9 @@
-"""CPU memory that is reused from step to step for tensors that are stored until the backward pass.
+"""Pool of CPU memory for tensors that are stored until the backward pass.
 
 PyTorch has no caching allocator on the CPU. Activations go through malloc, which returns large blocks to the system as
-soon as they are freed. The next step then faults in every page again, which takes 6 % of its time. Memory that stays in
-the heap is so fragmented that it takes a quarter more than is in use. Here a buffer goes to a list when its last tensor
-is gone, and from there to the next tensor that fits.
+soon as they are freed. The next step then faults in every page again, which takes 6 % of its time. If malloc keeps the
+blocks in its heap instead, fragmentation takes a quarter more memory than is in use. The pool puts a buffer on a list
+when its last tensor is deleted, and gives it to the next tensor that fits.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-# without this flag, processes that are forked later would share the memory
+# by default, processes that are forked later would share the memory
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
 class CpuBufferPool:
     """Pool of CPU buffers. A buffer that no tensor references is reused for the next request it fits.
 
-    The pool never holds more than 9/8 of what was in use at once, plus `slack`.
+    The memory of the pool is at most 9/8 of the peak memory in use, plus `slack`.
 
     Args:
-        smallest: size in bytes from which the pool serves a request; malloc does well below it.
-        slack: bytes that may always stay idle.
+        smallest: smallest request in bytes that the pool serves; torch allocates smaller tensors.
+        slack: idle bytes beyond 9/8 of the peak memory in use.
     """
 
     def __init__(self, smallest: int = 2**18, slack: int = 2**22) -> None:
         self.smallest, self.slack = smallest, slack
         self.allocated_bytes = 0  # in use or idle
         self._peak_used_bytes = 0
-        self._idle: list[mmap.mmap] = []  # the longest idle buffer first
+        self._idle: list[mmap.mmap] = []  # oldest first
         self._lock = Lock()
 
     def empty(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Return an uninitialized tensor.
 
         Args:
-            shape: of the tensor.
+            shape: the shape of the tensor.
             like: a tensor with the dtype and device to use.
 
         Returns:
-            A tensor on a buffer of the pool, or on memory of torch's if it is small or not on the CPU.
+            A tensor in a buffer of the pool; one that torch allocates if it is small or not on the CPU.
         """
         size = math.prod(shape) * like.element_size()
         if like.device.type != "cpu" or size < max(1, self.smallest):
             return like.new_empty(shape)
         buffer = self._acquire(size)
-        # the storage of the tensor and of all its views keeps the lease alive
+        # the tensor and its views keep the lease alive
         lease = (ctypes.c_char * size).from_buffer(buffer)
         weakref.finalize(lease, self._idle.append, buffer).atexit = False
         return torch.frombuffer(lease, dtype=like.dtype).view(shape)

@@ -2,9 +2,9 @@
 
     y = x W^T + bias + sum over deltas of ((x A^T) m) B^T
 
-The additions of a layer share its input, so they are packed into one pair of matrices, whose rank R is the sum of their
-ranks. The scale m acts in rank space, where it costs nothing. Matrices of width R are stored rank first, (R, n): on a
-CPU the thin products run up to six times faster this way. W and the bias take no gradient.
+The additions of a layer share its input, so they are packed into one pair of matrices of rank R, the sum of their
+ranks. The scale m is applied to matrices of width R, where it costs almost nothing. These matrices are stored rank
+first, (R, n), which makes their products up to six times faster on a CPU. W and the bias get no gradient.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class LowRankDelta(NamedTuple):
     """One low-rank addition to a linear layer, ((x A^T) m) B^T.
 
     Attributes:
-        rows: the rows of the layer's output to which it is added; a slice of step 1.
+        rows: the output rows of the layer to which the addition belongs; a slice of step 1.
         a: (r, width_in).
         b: (rows, r).
-        scale: m, a number or a scalar tensor. The tensor takes a gradient if it requires one.
+        scale: m, a number or a scalar tensor. The tensor gets a gradient if it requires one.
         dropout: rate on the input of `a`, in training.
     """
 
@@ -49,7 +49,7 @@ class PackedDeltas(NamedTuple):
 
 
 class SeededDropout(NamedTuple):
-    """Dropout on the input of some of the ranks. The mask is drawn again from its seed instead of being stored."""
+    """Dropout on the input of some ranks. The backward pass draws the mask again from its seed."""
 
     ranks: slice
     rate: float
@@ -62,11 +62,11 @@ class SeededDropout(NamedTuple):
 
 
 class FrozenLinear(NamedTuple):
-    """What a layer has besides its additions and its input. Nothing here takes a gradient."""
+    """The frozen part of a layer, and how to run it. It gets no gradient."""
 
     weight: Tensor  # (width_out, width_in), of any dtype
     bias: Tensor | None  # (width_out,)
-    dropouts: tuple[SeededDropout, ...]  # one for each run of ranks, or none
+    dropouts: tuple[SeededDropout, ...]  # one for each group of ranks, or empty
     split: int | None  # rows before it give the gradients of a and b, rows from it on the gradient of the scale
     retain_output: bool  # whether the output is stored for the backward pass
     needs_output: bool  # whether the caller reads the output
@@ -98,7 +98,7 @@ class FrozenLinear(NamedTuple):
             x: returns the input (n, width_in) again; called only if there are additions.
             down: x A^T from `forward`, (R, n).
             deltas: the additions.
-            needs_dx: whether the input takes a gradient.
+            needs_dx: whether the input needs a gradient.
 
         Returns:
             The gradients of x (or None), a, b and scale.
@@ -107,24 +107,24 @@ class FrozenLinear(NamedTuple):
         scaled = _scaled(up, deltas.scale)
         da = self._down_a(scaled[:, : self.split], x) if len(deltas.a) else deltas.a
         db = _scaled(down, deltas.scale)[:, : self.split] @ dy[: self.split]
-        dm = (up.to(deltas.scale.dtype) * down)[:, self.split :].sum(1, keepdim=True)
-        return self._down_x(dy, scaled, deltas.a) if needs_dx else None, da, db, dm
+        dscale = (up.to(deltas.scale.dtype) * down)[:, self.split :].sum(1, keepdim=True)
+        return self._down_x(dy, scaled, deltas.a) if needs_dx else None, da, db, dscale
 
     def _down(self, a: Tensor, x: Tensor) -> Tensor:
-        """Return A x^T, each run of ranks with its own dropout."""
+        """Return A x^T, with the dropout of each group of ranks."""
         if not self.dropouts:
             return a @ x.t()
         return torch.cat([a[dropout.ranks] @ dropout(x).t() for dropout in self.dropouts])
 
     def _down_a(self, grad: Tensor, x: Callable[[], Tensor]) -> Tensor:
-        """Return the gradient of a, given that of A x^T on the rows before `split`."""
+        """Return the gradient of a from that of A x^T on the rows before `split`."""
         rows = x()
         if not self.dropouts:
             return grad @ rows[: self.split]
         return torch.cat([grad[dropout.ranks] @ dropout(rows)[: self.split] for dropout in self.dropouts])
 
     def _down_x(self, dy: Tensor, grad: Tensor, a: Tensor) -> Tensor:
-        """Return the gradient of x, given those of y and of A x^T."""
+        """Return the gradient of x from those of y and of A x^T."""
         dx = matmul_linear(dy, self.weight.to(dy.dtype).t())
         if not self.dropouts:
             return dx.addmm_(grad.t(), a)
@@ -134,7 +134,7 @@ class FrozenLinear(NamedTuple):
 
 
 class _LowRankLinearFunction(torch.autograd.Function):
-    """Stores x and the thin x A^T. The output of the prologue is computed again in the backward pass."""
+    """Autograd function that stores x and x A^T, and computes the output of the prologue again in the backward pass."""
 
     @staticmethod
     def forward(
@@ -154,10 +154,10 @@ class _LowRankLinearFunction(torch.autograd.Function):
         def z() -> Tensor:
             return (x if prologue is None else prologue.forward(x)[0]).to(a.dtype)
 
-        dx, da, db, dm = ctx.layer.backward(grads[0], z, down, PackedDeltas(a, b, scale), ctx.needs_input_grad[0])
+        dx, da, db, dscale = ctx.layer.backward(grads[0], z, down, PackedDeltas(a, b, scale), ctx.needs_input_grad[0])
         if dx is not None and prologue is not None:
             dx = prologue.backward(dx, x, *statistics)
-        return dx, da, db, dm, None, None
+        return dx, da, db, dscale, None, None
 
 
 def low_rank_linear(
@@ -178,14 +178,15 @@ def low_rank_linear(
         weight: (width_out, width_in), frozen.
         bias: (width_out,), frozen.
         deltas: the additions.
-        split: number of inner items of a batch [inner ; meta]. The gradients of a and b then come from the inner items,
-            those of the scales from the meta items, and that of x from all. With None all come from all items.
+        split: number of inner items of a batch [inner ; meta]. The gradients of a and b come from the inner items,
+            those of the scales from the meta items, and that of x from all items. None uses all items for all
+            gradients.
         training: whether the dropout of the additions is on.
         prologue: normalization or activation that is applied to x first. Its output is not stored.
-        needs_output: whether the caller reads the result. If not, the result is zeros, good for the backward pass only.
+        needs_output: whether the caller reads the result. If not, the result is zero, and only its backward pass works.
 
     Returns:
-        (B, ..., width_out), in the dtype of x, or of autocast.
+        (B, ..., width_out), in the dtype of autocast if it is on, else of x.
 
     Raises:
         ValueError: the weight or the bias requires a gradient, which this function does not compute.
@@ -205,11 +206,11 @@ def low_rank_linear(
 
 
 def pack_deltas(deltas: Sequence[LowRankDelta], weight: Tensor, x: Tensor) -> PackedDeltas:
-    """Return the additions side by side. Autograd distributes the gradients.
+    """Return the additions side by side, connected to the original tensors for autograd.
 
     Args:
         deltas: the additions.
-        weight: of the layer, (width_out, width_in).
+        weight: the weight of the layer, (width_out, width_in).
         x: input of the layer, for device and dtype.
 
     Returns:
@@ -230,7 +231,7 @@ def pack_deltas(deltas: Sequence[LowRankDelta], weight: Tensor, x: Tensor) -> Pa
 
 
 def matmul_dtype(x: Tensor) -> torch.dtype:
-    """Return the dtype of matrix products: autocast's if that is on, else that of the input.
+    """Return the dtype of matrix products: that of autocast if it is on, else that of the input.
 
     Args:
         x: input of the layer.
@@ -243,13 +244,13 @@ def matmul_dtype(x: Tensor) -> torch.dtype:
 
 
 def draw_dropouts(deltas: Sequence[LowRankDelta]) -> tuple[SeededDropout, ...]:
-    """Return one dropout for each run of additions with the same rate, seeded from torch's generator.
+    """Return one dropout for each group of consecutive additions with the same rate, seeded from torch's generator.
 
     Args:
         deltas: the additions of one layer.
 
     Returns:
-        Dropouts in the order of the ranks; none if no addition has dropout.
+        Dropouts in the order of the ranks; empty if no addition has dropout.
     """
     if not any(delta.dropout for delta in deltas):
         return ()

@@ -1,4 +1,4 @@
-"""Operations before a frozen linear layer whose output is computed again in the backward pass instead of stored."""
+"""Operations before a frozen linear layer. Their outputs are not stored, but computed again in the backward pass."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class LayerNormPrologue(NamedTuple):
         Args:
             dy: gradient of the output, (n, width).
             x: input, (n, width).
-            mean: from `forward`, (n, 1).
-            rstd: from `forward`, (n, 1).
+            mean: the mean, from `forward`, (n, 1).
+            rstd: 1 / standard deviation, from `forward`, (n, 1).
 
         Returns:
             (n, width).
@@ -65,7 +65,7 @@ class GeluPrologue(NamedTuple):
         return (torch.nn.functional.gelu(x, approximate=self.approximate),)
 
     def backward(self, dy: Tensor, x: Tensor) -> Tensor:
-        """Return the gradient of the input; it overwrites `dy`.
+        """Return the gradient of the input, computed in place in `dy`.
 
         Args:
             dy: gradient of the output, (n, width).
@@ -79,4 +79,4 @@ class GeluPrologue(NamedTuple):
 
 
 Prologue = LayerNormPrologue | GeluPrologue
-"""What is applied to the input of a frozen linear layer."""
+"""Operation on the input of a frozen linear layer."""

@@ -1,4 +1,4 @@
-"""The two ends of the range: linear probe and full fine-tuning."""
+"""Baselines: linear probe and full fine-tuning."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class LinearProbe:
-    """A frozen network: only the classifier on top is trained."""
+    """A frozen network; only the classifier on top is trained."""
 
     name: ClassVar[str] = "linear-probe"
     title: ClassVar[str] = "Linear probe"

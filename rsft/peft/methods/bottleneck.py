@@ -1,4 +1,4 @@
-"""Bottleneck modules at the MLP of a block: Adapter behind it, AdaptFormer parallel to it."""
+"""Bottleneck modules at the MLP of a block: Adapter after it, AdaptFormer parallel to it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 class Adapter:
     """A bottleneck on the MLP's output y, before the residual (Houlsby et al. 2019, https://arxiv.org/abs/1902.00751).
 
-    It computes y + m f(y) with f = up(relu(down(LN(y)))), and up is zero at first. Where a block has LayerScale, that
-    acts on the sum, as it does on an addition at mlp2. Dim, scale and dropout are one value for all sites, or values by
-    pattern such as {"blocks.1?.mlp": 8, "*": 4}.
+    It computes y + m f(y) with f(y) = up(relu(down(LN(y)))), where up is zero at first. LayerScale, in blocks that have
+    it, acts on the sum, as it does on an addition at mlp2. Dim, scale and dropout are one value for all sites, or
+    values by pattern such as {"blocks.1?.mlp": 8, "*": 4}.
 
     Attributes:
-        dim: h, the width of the bottleneck; 0 for a pattern leaves its blocks out.
+        dim: h, the width of the bottleneck; 0 excludes the blocks of a pattern.
         blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
         scale: m_p without a modulator, a number or "1/r".
-        dropout: rate behind the ReLU, in training.
+        dropout: rate after the ReLU, in training.
     """
 
     name: ClassVar[str] = "adapter"
@@ -57,7 +57,7 @@ class Adapter:
 
         module = BottleneckModule(self, vit, parallel=False)
         if None in module.fixed_scales.values():
-            raise ValueError("scale 'learnable' is AdaptFormer's; an adapter takes a number or '1/r'")
+            raise ValueError("scale 'learnable' is for AdaptFormer only; use a number or '1/r'")
         return [module]
 
 
@@ -67,9 +67,9 @@ class AdaptFormer:
     """A bottleneck parallel to the MLP (Chen et al. 2022, https://arxiv.org/abs/2205.13535).
 
     Its input x is that of the MLP branch, before the norm. It adds m f(x) to the MLP's output, with
-    f = up(relu(down(LN(x)))), and up is zero at first. The attributes are those of `Adapter`. Scale "learnable" trains
-    one scalar for each site together with the other parameters, from 1, as LIFT does (Shi et al. 2024,
-    https://arxiv.org/abs/2309.10019).
+    f(x) = up(relu(down(LN(x)))), where up is zero at first. The attributes are those of `Adapter`. The scale
+    "learnable" trains one scalar for each site together with the other parameters, starting at 1, as LIFT does (Shi et
+    al. 2024, https://arxiv.org/abs/2309.10019).
     """
 
     name: ClassVar[str] = "adaptformer"

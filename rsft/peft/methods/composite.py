@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class CompositeMethod:
     """Any combination of methods that share no site and train no parameter in common.
 
-    It is for use from Python. A recipe names one registered method.
+    Use it from Python. A recipe can only name one registered method.
 
     Attributes:
         methods: the members, such as (LoRA(positions="qv"), AdaptFormer(dim=4)).
@@ -57,16 +57,16 @@ class CompositeMethod:
 @register
 @dataclass(frozen=True)
 class LoRAWithAdaptFormer:
-    """LoRA in the attention and AdaptFormer parallel to the MLP: what the paper's Table S2 counts as LoRA.
+    """LoRA and AdaptFormer together, which the paper's Table S2 counts as LoRA.
 
     Attributes:
-        rank: of LoRA.
-        dim: of AdaptFormer.
-        positions: of LoRA.
-        blocks: of both.
-        scale: of LoRA.
-        adapter_scale: of AdaptFormer.
-        dropout: of LoRA.
+        rank: the rank of LoRA.
+        dim: the bottleneck width of AdaptFormer.
+        positions: the positions of LoRA.
+        blocks: the blocks of both methods.
+        scale: the scale of LoRA.
+        adapter_scale: the scale of AdaptFormer.
+        dropout: the dropout of LoRA.
     """
 
     name: ClassVar[str] = "lora+adaptformer"

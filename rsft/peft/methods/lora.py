@@ -1,4 +1,4 @@
-"""LoRA, with two factors at every site, and LoTR, whose factors are shared by all blocks."""
+"""LoRA, with two factors for every site, and LoTR, with factors that all blocks share."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class LoRA:
-    """Low-rank adaptation (Hu et al. 2022, https://arxiv.org/abs/2106.09685): f(x) = (x A) B, B zero at first.
+    """Low-rank adaptation (Hu et al. 2022, https://arxiv.org/abs/2106.09685): f(x) = (x A) B, where B is zero at first.
 
     Rank, scale and dropout are one value for all sites, or values by pattern such as {"blocks.*.q": 8, "*": 4}.
 
     Attributes:
-        rank: r, the inner dimension of A and B; 0 for a pattern leaves its sites out.
+        rank: r, the inner dimension of A and B; 0 excludes the sites of a pattern.
         positions: letters of "qkvo12", or a list of names: "q", "k", "v", "out", "mlp1", "mlp2".
         blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
         scale: m_p without a modulator, a number or "1/r".
@@ -64,8 +64,8 @@ class LoRA:
 class LoTR:
     """Low tensor rank adaptation (Bershatsky et al. 2024, https://arxiv.org/abs/2402.01376): f(x) = (x A) G B.
 
-    All blocks of a position share A and B. Each block has its own G (r, r), which is zero at first. The attributes are
-    those of `LoRA`; the rank is the same in all blocks of a position.
+    All blocks share the A and B of a position. Each block has its own G (r, r), which is zero at first. The attributes
+    are those of `LoRA`, but the rank of a position must be the same in all blocks.
     """
 
     name: ClassVar[str] = "lotr"

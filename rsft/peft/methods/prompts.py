@@ -50,7 +50,9 @@ class VPTShallow:
 @register
 @dataclass(frozen=True)
 class VPTDeep:
-    """New prompts at the input of every selected block. They pass through the blocks between and behind them.
+    """Prompts at the input of every selected block, which replace the prompts of the selected block before.
+
+    Prompts pass through the blocks that are not selected (Jia et al. 2022, https://arxiv.org/abs/2203.12119).
 
     Attributes:
         prompts: number of prompts in every selected block.

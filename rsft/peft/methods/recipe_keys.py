@@ -28,6 +28,6 @@ SCALE = _metadata(
     "fixed scale of a module's output without a modulator; learnable (AdaptFormer only) trains it, as LIFT does",
     exclusive_minimum=0,
 )
-ADAPTER_SCALE = _metadata("fixed scale of AdaptFormer beside LoRA", exclusive_minimum=0)
+ADAPTER_SCALE = _metadata("fixed scale of AdaptFormer in combination with LoRA", exclusive_minimum=0)
 PROMPTS = _metadata("number of prompt tokens that VPT inserts before the patch tokens", minimum=1)
 DROPOUT = _metadata("dropout rate in a module, in training", minimum=0, exclusive_maximum=1)

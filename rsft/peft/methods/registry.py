@@ -1,8 +1,7 @@
 """The registry of PEFT methods.
 
 A method is a frozen dataclass. Its fields are the keys of a recipe's `peft` section, and `build_modules` makes the
-modules that it adds to a network. A method of another package is found through the entry-point group
-"rsft.peft_methods".
+modules that it adds to a network. Other packages register methods in the entry-point group "rsft.peft_methods".
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
 class Method(Protocol):
     """Configuration of a PEFT method: a frozen dataclass whose fields are recipe keys.
 
-    Declare each field with `dataclasses.field(default=..., metadata=...)`. The metadata may hold "description",
-    "minimum", "exclusive_minimum", "maximum", "exclusive_maximum", "pattern" and "words" (what the pattern allows). The
-    module of the class must not import torch at module level.
+    Declare each field with `dataclasses.field(default=..., metadata=...)`. The metadata may have the keys
+    "description", "minimum", "exclusive_minimum", "maximum", "exclusive_maximum", "pattern" and "words" (a description
+    of the pattern). The module of the class must not import torch at module level.
 
     Attributes:
-        name: the method in recipes.
-        title: the method in print.
+        name: name in recipes.
+        title: name in reports.
         is_identity_at_init: whether attaching the method leaves all outputs of the network unchanged.
     """
 
@@ -56,4 +55,4 @@ METHODS: Registry[type[Method]] = Registry("PEFT method", "rsft.peft_methods", "
 """All PEFT methods by name."""
 
 register = METHODS.register
-"""Class decorator: make a PEFT method known under its `name`."""
+"""Class decorator that registers a PEFT method under its `name`."""

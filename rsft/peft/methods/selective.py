@@ -1,4 +1,4 @@
-"""Methods that train some of the network's own parameters: BitFit and LayerNorm tuning."""
+"""PEFT methods that train some of the network's own parameters: BitFit and LayerNorm tuning."""
 
 from __future__ import annotations
 

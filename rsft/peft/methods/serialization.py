@@ -1,4 +1,4 @@
-"""PEFT methods as plain data, and back."""
+"""Convert PEFT methods to plain data and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def method_to_dict(method: Method) -> dict[str, Any]:
     """Return a method as plain data that JSON can hold.
 
     Args:
-        method: a dataclass.
+        method: the configuration, a dataclass.
 
     Returns:
         "name" and the fields of the method; the members of a composite under "methods".
@@ -28,7 +28,7 @@ def method_to_dict(method: Method) -> dict[str, Any]:
 
 
 def method_from_dict(data: Mapping[str, Any]) -> Method:
-    """Return the method that `method_to_dict` described.
+    """Build a method from the output of `method_to_dict`.
 
     Args:
         data: "name" and the fields of the method.
@@ -37,7 +37,7 @@ def method_from_dict(data: Mapping[str, Any]) -> Method:
         The method.
 
     Raises:
-        ValueError: the method is unknown, or a field is not one of the method's.
+        ValueError: the method or a field is unknown.
     """
     fields = dict(data)
     name = fields.pop("name", None)

@@ -1,4 +1,4 @@
-"""Settings of PEFT methods: resolved for every site and validated."""
+"""Resolve the settings of PEFT methods for every site, and validate them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PositionSetting = str | Sequence[Literal["q", "k", "v", "out", "mlp1", "mlp2"]]
 """Positions of a block: letters of "qkvo12", or names."""
 
 ScaleSetting = float | Literal["1/r", "learnable"] | Mapping[str, float | Literal["1/r", "learnable"]]
-"""Scale m_p without a modulator: a number, "1/r", "learnable" (AdaptFormer), or these by pattern of sites."""
+"""Scale m_p without a modulator: a number, "1/r" or "learnable" (AdaptFormer), or pattern of sites -> one of these."""
 
 
 class LowRankSettings(Protocol):
@@ -62,14 +62,14 @@ def resolve_scales(scale: ScaleSetting, ranks: Mapping[Site, int]) -> dict[Site,
     """Return the constant scale of every site.
 
     Args:
-        scale: "1/r" divides by the rank of a site, which is alpha = 1; "learnable" gives None.
+        scale: the setting. "1/r" means 1 / rank of the site, which is alpha = 1; "learnable" gives None.
         ranks: site -> rank.
 
     Returns:
         Site -> scale.
 
     Raises:
-        ValueError: the scale is another word.
+        ValueError: the scale is another string.
     """
     values: Mapping[Site, float | str] = resolve_per_site(scale, tuple(ranks))
     return {site: _resolve_scale(value, ranks[site]) for site, value in values.items()}
@@ -109,16 +109,16 @@ def validate_ranks(rank: int | Mapping[str, int], sites: Sequence[Site]) -> dict
     """Return the rank of every site that has one.
 
     Args:
-        rank: one rank, or ranks by pattern of sites; 0 leaves a site out.
+        rank: one rank, or ranks by pattern of sites; 0 excludes a site.
         sites: the sites to choose from.
 
     Returns:
         Site -> rank of 1 or more.
 
     Raises:
-        ValueError: a rank is negative, or no site is left.
+        ValueError: a rank is negative, or all ranks are 0.
     """
     ranks = {site: value for site, value in resolve_per_site(rank, sites).items() if value}
     if not ranks or min(ranks.values()) < 0:
-        raise ValueError(f"rank {rank}: use 1 or more (0 leaves a site out, not all of them)")
+        raise ValueError(f"rank {rank}: use 1 or more; 0 excludes a site, but at least one site must stay")
     return ranks

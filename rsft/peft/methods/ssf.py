@@ -1,4 +1,4 @@
-"""SSF: a learned scale and shift for every feature that a layer puts out."""
+"""SSF: a learned scale and shift for every output feature of a layer."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class SSF:
-    """y * scale + shift behind patch embedding, norms and linear layers (Lian et al. 2022).
+    """Scale and shift, y * scale + shift, after patch embedding, norms and linear layers (Lian et al. 2022).
 
-    See https://arxiv.org/abs/2210.08823. Scale and shift start at 1 and 0, so that attaching the method changes
-    nothing; the authors draw them around these values.
+    Source: https://arxiv.org/abs/2210.08823. Scale and shift start at 1 and 0, so that attaching the method does not
+    change the outputs. The authors draw them from normal distributions around these values.
 
     Attributes:
         blocks: "all", which includes the patch embedding and the final norm, or a selection of blocks.

@@ -23,15 +23,16 @@ from rsft.peft.sites import POSITIONS, Site
 class AdaptedModel(ForwardPasses):
     """A frozen transformer with PEFT modules; its parameters are theta (modules) and gamma (modulator).
 
-    `rsft.peft.attach` makes it. The transformer itself gives the adapted outputs too. Run through this object it takes
-    less time and memory, and supports `joint`, `checkpointing` and `class_token_only`.
+    `rsft.peft.attach` returns it. The transformer computes the adapted outputs when it is called by itself, too. A
+    forward pass through this object takes less time and memory, and supports `joint`, `checkpointing` and
+    `class_token_only`.
 
     Attributes:
         vit: the transformer, always in evaluation mode.
         method: the attached method.
         additive: the PEFT modules; their dropout acts in training mode.
         modulator: one learned scale for every site, or None.
-        unmerged: after `merge`, the sites, modules or parameters that could not be folded and stay as modules.
+        unmerged: names of what `merge` could not fold into the weights: sites, modules or parameters.
     """
 
     def __init__(
@@ -61,19 +62,19 @@ class AdaptedModel(ForwardPasses):
         return () if self.modulator is None else tuple(site for site in self.modulator.sites if site not in remaining)
 
     def adapter_state(self) -> dict[str, Tensor]:
-        """Return everything that was learned.
+        """Return all learned tensors.
 
         Returns:
-            Tensors by name, such as "blocks.0.q.a", and "gamma" with a modulator, -inf at pruned sites.
+            Name, such as "blocks.0.q.a" -> tensor; with a modulator also "gamma", which is -inf at pruned sites.
         """
         state = {name: tensor for module in self.adapter_modules for name, tensor in module.named_tensors().items()}
         return state if self.modulator is None else state | {"gamma": self.modulator.effective_gamma()}
 
     def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load a state from `adapter_state`; sites that were pruned there are pruned here.
+        """Load a state from `adapter_state`, and prune the sites that the state lacks because they were pruned.
 
         Args:
-            state: tensors by name.
+            state: name -> tensor.
 
         Raises:
             ValueError: a key is missing, unknown or of another shape, or the modules are detached or merged already.
@@ -85,7 +86,7 @@ class AdaptedModel(ForwardPasses):
             key for key in expected if expected[key].shape != state[key].shape
         ]
         if wrong:
-            raise ValueError(f"{len(wrong)} keys do not fit the network, the first: {', '.join(wrong[:3])}")
+            raise ValueError(f"{len(wrong)} keys do not fit the network, such as {', '.join(wrong[:3])}")
         self._drop_sites([site for site in self.sites if f"{site}." in pruned])
         with torch.no_grad():
             for key, value in expected.items():
@@ -94,10 +95,10 @@ class AdaptedModel(ForwardPasses):
             self.modulator.load_gamma(expected["gamma"])
 
     def save(self, path: Path | str) -> None:
-        """Write method and state as a safetensors file, atomically. `rsft.peft.load` opens it.
+        """Write method and state to a safetensors file, atomically; `rsft.peft.load` reads it.
 
         Args:
-            path: of the file.
+            path: the path of the file.
         """
         metadata = {"method": method_to_dict(self.method), "modulated": self.modulator is not None}
         write_tensors(Path(path), self.adapter_state(), {"rsft.peft": json.dumps(metadata)})
@@ -106,7 +107,7 @@ class AdaptedModel(ForwardPasses):
         """Load a file that `save` wrote for a network with the same method.
 
         Args:
-            path: of the file.
+            path: the path of the file.
 
         Raises:
             FileNotFoundError: the file does not exist.
@@ -121,7 +122,7 @@ class AdaptedModel(ForwardPasses):
         """Drop the sites with small scales, together with their parameters.
 
         Args:
-            threshold: sites whose scale is less are dropped.
+            threshold: the smallest scale that stays.
 
         Returns:
             The dropped sites.
@@ -130,7 +131,7 @@ class AdaptedModel(ForwardPasses):
             ValueError: the model has no modulator, or the modules are detached or merged already.
         """
         if self.modulator is None:
-            raise ValueError("there is no modulator to prune by")
+            raise ValueError("the model has no learned scales: attach with learn_scales=True to prune")
         self._require_attached()
         weak = [site for site, scale in self.modulator.scales().items() if scale < threshold and site in self.sites]
         self._drop_sites(weak)
@@ -139,11 +140,11 @@ class AdaptedModel(ForwardPasses):
     def cast_frozen_weights(self, dtype: torch.dtype = torch.bfloat16) -> AdaptedModel:
         """Cast the frozen matrices to a half-precision dtype, for use under torch.autocast.
 
-        Trained parameters stay in float32. This cannot be undone: `detach` returns the rounded network, and `merge` is
-        refused.
+        Trained parameters stay in float32. The cast cannot be undone: `detach` returns the rounded network, and `merge`
+        raises an error.
 
         Args:
-            dtype: of the frozen matrices.
+            dtype: the dtype of the frozen matrices.
 
         Returns:
             The model itself.
@@ -155,7 +156,7 @@ class AdaptedModel(ForwardPasses):
         return self
 
     def detach(self) -> nn.Module:
-        """Remove all modules and restore the transformer bit for bit.
+        """Remove all modules and restore the transformer bit for bit, unless `cast_frozen_weights` rounded it.
 
         Returns:
             The transformer.
@@ -172,10 +173,10 @@ class AdaptedModel(ForwardPasses):
 
     @torch.no_grad()
     def merge(self) -> nn.Module:
-        """Fold what can be folded into the weights, in float32.
+        """Fold the modules into the weights, in float32.
 
         Adapters, prompts and shifts of layers without bias cannot be folded. They stay on the transformer as modules,
-        and `unmerged` names them.
+        and `unmerged` lists them.
 
         Returns:
             The transformer.
@@ -193,7 +194,7 @@ class AdaptedModel(ForwardPasses):
         """
         self._require_attached()
         if self._has_rounded_weights:
-            raise ValueError("the frozen weights are rounded: save, load into the full network and merge there")
+            raise ValueError("the frozen weights are rounded: save, then load into an unrounded network and merge it")
         self._status = "merged"
         for module in sorted(self.adapter_modules, key=lambda module: module.merge_last):
             module.merge()
@@ -203,7 +204,7 @@ class AdaptedModel(ForwardPasses):
         return self.vit
 
     def _pruned_prefixes(self, state: Mapping[str, Tensor]) -> tuple[str, ...]:
-        """Return the prefixes of the keys that a state lacks because their site is off."""
+        """Return the key prefixes of the sites that are off in a state and have no tensors in it."""
         gamma = state.get("gamma")
         if self.modulator is None or gamma is None or gamma.shape != self.modulator.gamma.shape:
             return ()

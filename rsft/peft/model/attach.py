@@ -21,7 +21,7 @@ from rsft.peft.modules.low_rank import LowRankLinear
 from rsft.peft.modules.target_layers import use_fused_qkv_layers
 from rsft.peft.sites import POSITIONS, Site
 
-_MARK = "adapted_by"  # attribute of the network while something is attached to it
+_METHOD_ATTRIBUTE = "adapted_by"  # attribute of the network with the name of the attached method
 
 
 def attach(vit: nn.Module, method: Method, *, learn_scales: bool = False, init_scale: float = 1.0) -> AdaptedModel:
@@ -34,14 +34,14 @@ def attach(vit: nn.Module, method: Method, *, learn_scales: bool = False, init_s
         vit: a timm vision transformer.
         method: such as LoRA(rank=4, positions="qkvo12", blocks="all").
         learn_scales: learn one scale for every site (MetaPEFT) instead of using the method's constant scale.
-        init_scale: every learned scale at the start.
+        init_scale: initial value of every learned scale.
 
     Returns:
         The network with the modules of the method.
 
     Raises:
-        ValueError: the network lacks a site, a setting is invalid, the method has no sites whose scale could be
-            learned, two methods share a site or a parameter, or the network is adapted already.
+        ValueError: the network lacks a site, a setting is invalid, `learn_scales` is set for a method without sites,
+            two methods share a site or a parameter, or the network is adapted already.
 
     Example:
         >>> import timm
@@ -53,15 +53,15 @@ def attach(vit: nn.Module, method: Method, *, learn_scales: bool = False, init_s
         >>> sum(parameter.numel() for parameter in adapted.theta)
         1536
     """
-    if hasattr(vit, _MARK):
-        raise ValueError(f"the network is adapted already, by {getattr(vit, _MARK)}: detach or merge first")
+    if hasattr(vit, _METHOD_ATTRIBUTE):
+        raise ValueError(f"the network is adapted already, by {getattr(vit, _METHOD_ATTRIBUTE)}: detach or merge first")
     vit.requires_grad_(False).eval()
     runner, modules = StageRunner(ViTStages(vit)), list(method.build_modules(vit))
     device = next(vit.parameters()).device
     modulator = _build_modulator(modules, method, init_scale).to(device) if learn_scales else None
     _require_disjoint(modules)
-    setattr(vit, _MARK, method.name)
-    undo: list[Undo] = [partial(delattr, vit, _MARK), *use_fused_qkv_layers(vit)]
+    setattr(vit, _METHOD_ATTRIBUTE, method.name)
+    undo: list[Undo] = [partial(delattr, vit, _METHOD_ATTRIBUTE), *use_fused_qkv_layers(vit)]
     adapted = AdaptedModel(runner, method, modules, modulator, undo)
     try:
         for module in modules:
@@ -78,7 +78,7 @@ def load(vit: nn.Module, path: Path | str) -> AdaptedModel:
 
     Args:
         vit: a network like the one on which the state was learned.
-        path: of the file.
+        path: the path of the file.
 
     Returns:
         The network with the loaded modules.
@@ -113,9 +113,9 @@ def load(vit: nn.Module, path: Path | str) -> AdaptedModel:
 def _build_modulator(modules: Sequence[AdapterModule], method: Method, init_scale: float) -> Modulator:
     fixed_scales = {site: scale for module in modules for site, scale in module.fixed_scales.items()}
     if not fixed_scales:
-        raise ValueError(f"{method.name} has no sites, so nothing to modulate")
+        raise ValueError(f"{method.name} has no sites, so it has no scales to learn")
     if None in fixed_scales.values():
-        raise ValueError("a learnable scale and a modulator would learn the same number: choose one")
+        raise ValueError("scale 'learnable' and learn_scales=True learn the same scale: choose one of them")
     sites = sorted(fixed_scales, key=lambda site: (site.block, POSITIONS.index(site.position)))
     return Modulator(sites, init_scale)
 
@@ -125,7 +125,7 @@ def _require_disjoint(modules: Sequence[AdapterModule]) -> None:
     for module in modules:
         names: set[object] = {*module.sites, *module.named_tensors()}
         if used & names:
-            raise ValueError(f"two methods meet at {min(map(str, used & names))}: choose other positions or blocks")
+            raise ValueError(f"two methods adapt {min(map(str, used & names))}: choose other positions or blocks")
         used |= names
 
 

@@ -11,16 +11,16 @@ from rsft.peft.model.stages import ViTStages
 
 
 def class_token_features(vit: nn.Module, images: Tensor) -> Tensor:
-    """Return the first token behind the final norm; the last block computes no other token where it allows that.
+    """Return the class token after the final norm; a standard last block computes no other token.
 
-    It runs a network in evaluation mode by torch's own operators, so that `torch.export` can trace it.
+    The pass uses only torch's own operators, so that `torch.export` can trace it.
 
     Args:
-        vit: a timm vision transformer, frozen or merged.
+        vit: a timm vision transformer in evaluation mode.
         images: (B, P, S, S).
 
     Returns:
-        The first token, (B, D).
+        The class token, (B, D).
     """
     stages = ViTStages(vit)
     *first_blocks, last_block = stages.blocks

@@ -17,7 +17,7 @@ from rsft.peft.modules.low_rank import LowRankModule
 
 
 class ForwardPasses(nn.Module):
-    """A transformer with PEFT modules, run from images, or from the tokens before the first adapted stage.
+    """A transformer with PEFT modules that runs from images, or from the tokens before the first adapted stage.
 
     Args:
         runner: runs the stages of the transformer.
@@ -43,17 +43,17 @@ class ForwardPasses(nn.Module):
 
     @property
     def theta(self) -> list[nn.Parameter]:
-        """Parameters of the PEFT modules: those of the inner loop."""
+        """Parameters of the PEFT modules, which the inner loop trains."""
         return list(self.additive.parameters())
 
     @property
     def gamma(self) -> list[nn.Parameter]:
-        """The modulator's parameter: that of the outer loop, never of the inner loop."""
+        """The modulator's parameter, which only the outer loop trains; empty without a modulator."""
         return [] if self.modulator is None else [self.modulator.gamma]
 
     @property
     def first_adapted_stage(self) -> int:
-        """The first stage with an injected module: -1 is the embedding, 0 to L - 1 a block, L the norm, L + 1 none."""
+        """The first stage with an injected module: -1 embedding, 0 to L - 1 block, L final norm, L + 1 no stage."""
         stages = self._runner.stages
         return min(
             (stages.stage_of(placement) for module in self.adapter_modules for placement in module.placements),
@@ -68,7 +68,7 @@ class ForwardPasses(nn.Module):
     @checkpointing.setter
     def checkpointing(self, enabled: bool) -> None:
         if enabled and not self._runner.stages.runs_by_stage:
-            raise ValueError(f"{type(self.vit).__name__} cannot be run block by block, so not be checkpointed")
+            raise ValueError(f"{type(self.vit).__name__} cannot run block by block, so it cannot be checkpointed")
         self._checkpointing = enabled
 
     def train(self, mode: bool = True) -> Self:
@@ -102,7 +102,7 @@ class ForwardPasses(nn.Module):
 
         Args:
             x: images (B, P, S, S).
-            class_token_only: return the class token only.
+            class_token_only: return only the class token.
 
         Returns:
             Tokens (B, N, D), or (B, 1, D) if `class_token_only`.
@@ -111,15 +111,15 @@ class ForwardPasses(nn.Module):
 
     @torch.no_grad()
     def run_frozen_prefix(self, x: Tensor, stage: int | None = None) -> Tensor:
-        """Run images up to a stage, by default the first adapted one. Training never changes this part.
+        """Run images up to a stage, by default the first adapted one; training does not change this part.
 
         Args:
             x: images (B, P, S, S).
             stage: the stage before which to stop. Networks that share a prefix pass a common stage.
 
         Returns:
-            The input of the stage, tokens (B, N, D). The images themselves if the embedding is trained, or if the
-            network passes more than tokens from block to block.
+            The input of the stage, tokens (B, N, D); the images if the embedding is trained, or if blocks need more
+            than tokens.
         """
         stop = self.first_adapted_stage if stage is None else stage
         stages = self._runner.stages
@@ -130,7 +130,7 @@ class ForwardPasses(nn.Module):
 
         Args:
             x: output of `run_frozen_prefix`.
-            class_token_only: return the class token only. The last block computes no other token, where it allows that.
+            class_token_only: return only the class token. A standard last block computes no other token.
             stage: the same as in `run_frozen_prefix`.
 
         Returns:
@@ -151,12 +151,15 @@ class ForwardPasses(nn.Module):
 
     @contextmanager
     def joint(self, split: int) -> Iterator[None]:
-        """Treat a batch as [inner ; meta]: its first `split` items give theta's gradient, the others gamma's.
+        """Treat batches as [inner ; meta]: the first `split` items give theta's gradient, the others gamma's.
 
-        This applies to passes through this object, not to the transformer run by itself.
+        Only forward passes through this object do so, not passes through `vit`.
 
         Args:
             split: number of inner items, 1 or more.
+
+        Yields:
+            Nothing.
 
         Raises:
             ValueError: `split` is below 1.

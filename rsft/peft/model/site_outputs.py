@@ -25,12 +25,15 @@ SiteObserver = Callable[[Site, Tensor, Tensor], None]
 def observe_additions(adapted: AdaptedModel, observer: SiteObserver) -> Iterator[None]:
     """Call `observer` for every site in each forward pass of the transformer within the context.
 
-    The frozen output is W_p x without bias at a linear layer, and the output of the MLP at a bottleneck. Methods that
-    add nothing (BitFit, prompts, SSF) have no site.
+    The frozen output is W_p x without bias at a linear layer, and the output of the MLP at a bottleneck. Methods
+    without additions (BitFit, prompts, SSF) have no sites.
 
     Args:
-        adapted: a model whose modules are attached.
+        adapted: a model with attached modules.
         observer: the function to call.
+
+    Yields:
+        Nothing.
     """
     blocks = transformer_blocks(adapted.vit)
     handles = []
@@ -77,5 +80,5 @@ def _observe_mlp(
     args: tuple[Tensor, ...],
     output: Tensor,
 ) -> None:
-    addition = additions.pop()  # the module's own hook ran before and added it to the output
+    addition = additions.pop()  # the hook of `BottleneckModule` ran before and added it to the output
     observer(site, addition, output - addition)

@@ -1,4 +1,4 @@
-"""Run a network stage by stage: frozen blocks by the low-rank kernel, with gradient checkpointing on request."""
+"""Run a network stage by stage: frozen standard blocks by the low-rank kernel, with optional checkpointing."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class ForwardOptions(NamedTuple):
     """How to run a batch.
 
     Attributes:
-        split: rows before it give the gradient of theta, the others that of gamma; for low-rank additions only.
-        no_grad_parameters: parameters that take no gradient.
-        class_token_only: compute only the class token in the last block, where the block allows it.
+        split: items before it give the gradient of theta, the others that of gamma; for low-rank additions only.
+        no_grad_parameters: parameters that get no gradient.
+        class_token_only: compute only the class token in the last block, if that is a standard block.
         checkpointing: store only the input of each block and compute the block again in the backward pass.
     """
 
@@ -34,12 +34,12 @@ class ForwardOptions(NamedTuple):
 
 
 class StageRunner:
-    """Runs the stages of a vision transformer.
+    """Runner of the stages of a vision transformer.
 
-    Create it before anything is injected into the network: injected layers hide the class of a standard block.
+    Create it before modules are injected: injected layers make a standard block look like another one.
 
     Args:
-        stages: of the network.
+        stages: the stages of the network.
     """
 
     def __init__(self, stages: ViTStages) -> None:
@@ -48,10 +48,10 @@ class StageRunner:
         self._is_recomputing = False  # whether a checkpointed block is being computed for the second time
 
     def uses_kernel(self, index: int) -> bool:
-        """Return whether a block runs by `low_rank_block`: a standard block, frozen, without hooks.
+        """Return whether `low_rank_block` runs a block, which must be standard, frozen and without hooks.
 
         Args:
-            index: of the block.
+            index: the index of the block.
         """
         block = self.stages.blocks[index]
         frozen = not any(parameter.requires_grad for parameter in block.parameters())
@@ -108,7 +108,7 @@ class StageRunner:
 
     @contextmanager
     def _recompute(self, no_grad_parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-        """Mark the second forward pass, which runs in the backward pass, outside of `run`; its output is not read."""
+        """Mark the recomputation of a block in the backward pass, which runs outside of `run`; its output is unused."""
         self._is_recomputing = True
         try:
             with without_gradient(no_grad_parameters):
@@ -122,7 +122,10 @@ def without_gradient(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """Treat parameters as constants within the context.
 
     Args:
-        parameters: take no gradient within the context.
+        parameters: parameters that get no gradient within the context.
+
+    Yields:
+        Nothing.
     """
     previous = [parameter.requires_grad for parameter in parameters]
     for parameter in parameters:

@@ -46,7 +46,7 @@ class ViTStages:
         runs_by_stage: whether the network can be run stage by stage: its `forward_features` is that of timm's
             VisionTransformer or Eva.
         passes_tokens_only: whether only tokens pass from one stage to the next, so that they can be cached. False for
-            rotary embeddings, which the blocks need too.
+            networks with rotary embeddings, which the blocks need as well.
 
     Raises:
         ValueError: the network has no blocks.

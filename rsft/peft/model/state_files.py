@@ -15,8 +15,8 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, then rename it.
 
     Args:
-        path: of the file.
-        content: of the file.
+        path: the path of the file.
+        content: the content of the file.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -33,9 +33,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write a safetensors file atomically.
 
     Args:
-        path: of the file.
-        tensors: by name, on any device.
-        metadata: text by name.
+        path: the path of the file.
+        tensors: name -> tensor, on any device.
+        metadata: name -> text.
     """
     cpu_tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes_atomically(path, save(cpu_tensors, dict(metadata)))
@@ -45,10 +45,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file.
 
     Args:
-        path: of the file.
+        path: the path of the file.
 
     Returns:
-        Tensors by name, and metadata by name.
+        Name -> tensor, and the metadata: name -> text.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -58,4 +58,4 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} is no whole safetensors file: {error}") from error
+        raise ValueError(f"{path} is not a complete safetensors file: {error}") from error

@@ -18,15 +18,15 @@ Undo = Callable[[], object]
 
 
 class AdapterModule(nn.Module):
-    """What one PEFT method adds to a network. Its parameters are trained; those of the network stay frozen.
+    """Base class of PEFT modules: trained parameters that one PEFT method adds to a frozen network.
 
-    torch does not allow "." in the names of modules and parameters, so those here have "/" instead.
+    Names of its submodules and parameters have "/" instead of ".", which torch does not allow.
 
     Attributes:
         fixed_scales: the constant scale of every site; empty for a method without scales, None at a site where the
             module learns its own scale.
-        scale_fns: functions that return the current scale, by site, while the module is installed.
-        merge_last: whether the module acts on the outputs of layers. Modules that change the layers are merged first.
+        scale_fns: site -> function that returns the current scale; empty before `install`.
+        merge_last: whether `AdaptedModel.merge` merges the module after the others, because it acts on their outputs.
     """
 
     merge_last = False
@@ -51,7 +51,7 @@ class AdapterModule(nn.Module):
         """Inject the module into the network.
 
         Args:
-            scale_fns: functions that return the current scale of each site.
+            scale_fns: site -> function that returns the current scale.
         """
         self.scale_fns = dict(scale_fns)
         self.inject()
@@ -91,10 +91,10 @@ class AdapterModule(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Fold the module into the network, at least in float32. A part that cannot be folded stays injected."""
+        """Fold the module into the network's weights, at least in float32; what cannot be folded stays injected."""
 
     def named_tensors(self) -> dict[str, Tensor]:
-        """Return the tensors of the module, not copied.
+        """Return the tensors of the module, without copies.
 
         Returns:
             Dotted name, such as "blocks.0.q.a" -> tensor.
@@ -106,13 +106,13 @@ def mangle_name(name: object) -> str:
     """Return a dotted name in the form that torch allows for modules and parameters.
 
     Args:
-        name: such as a site or "blocks.0.q"; each "." becomes "/".
+        name: a site, or a name such as "blocks.0.q"; each "." becomes "/".
     """
     return str(name).replace(".", "/")
 
 
 def trainable_kwargs(tensor: Tensor) -> dict[str, Any]:
-    """Return device and dtype for parameters that are trained beside a frozen one: at least float32.
+    """Return device and dtype for trained parameters that belong to a frozen one; the dtype is at least float32.
 
     Args:
         tensor: the frozen parameter.

@@ -1,4 +1,4 @@
-"""Bottleneck modules at the MLP of a block: behind it (Adapter) or parallel to it (AdaptFormer)."""
+"""Bottleneck modules at the MLP of a block: after it (Adapter) or parallel to it (AdaptFormer)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from rsft.peft.sites import Site, select_blocks
 
 
 class BottleneckMlp(nn.Module):
-    """up(relu(down(LN(x)))) m. The scale m acts inside the bottleneck, where it is cheap.
+    """A bottleneck, up(relu(down(LN(x)))) * m. The scale m is applied inside the bottleneck, which is cheap.
 
     Args:
         width: D, of input and output.
         dim: h, of the bottleneck.
-        dropout: rate behind the ReLU.
-        learnable: whether the module learns a scale of its own, from 1.
+        dropout: rate after the ReLU.
+        learnable: whether the module learns a scale of its own, starting at 1.
         options: device and dtype of the parameters.
     """
 
@@ -79,7 +79,7 @@ class BottleneckModule(AdapterModule):
             self.add_module(mangle_name(site), module)
 
     def inject(self) -> None:
-        """Hook the MLPs and, for a parallel module, the norm before each MLP, which receives the branch's input."""
+        """Hook the MLPs and, for a parallel module, the norms before them, which receive the input of the branch."""
         for site, block in self._blocks.items():
             hooks = [block.mlp.register_forward_hook(partial(self._add_output, site))]
             if self.parallel:
@@ -107,7 +107,7 @@ class BottleneckModule(AdapterModule):
 def _output_layer(block: Any, site: Site, parallel: bool) -> nn.Linear:
     layer = getattr(getattr(block, "mlp", None), "fc2", None)
     if not isinstance(layer, nn.Linear):
-        raise ValueError(f"blocks.{site.block} has no mlp.fc2 of timm's kind, so no site {site}")
+        raise ValueError(f"blocks.{site.block} has no linear layer mlp.fc2, so the network has no site {site}")
     if parallel and "Post" in type(block).__name__:
-        raise ValueError(f"blocks.{site.block} has its norm behind the MLP: AdaptFormer needs it before")
+        raise ValueError(f"blocks.{site.block} has its norm after the MLP: AdaptFormer needs the norm before the MLP")
     return layer

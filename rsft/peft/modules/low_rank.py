@@ -18,7 +18,7 @@ from rsft.peft.sites import Site, select_blocks, select_positions
 
 
 class LowRankModule(AdapterModule):
-    """Low-rank addition m_p (x A) B at every site.
+    """Low-rank additions, m_p (x A) B at every site.
 
     Args:
         layers: the layer of each site.
@@ -53,7 +53,7 @@ class LowRankModule(AdapterModule):
             site: one of `sites`.
 
         Returns:
-            Its dropout is 0 unless the module is in training mode.
+            The addition; its dropout is 0 unless the module is in training mode.
         """
         rate = self.dropouts[site] if self.training else 0.0
         return LowRankDelta(self.target_layers[site].rows, *self.factors(site), self.scale_fns[site](), rate)
@@ -77,10 +77,13 @@ class LowRankModule(AdapterModule):
 
 
 class LowRankLinear(nn.Linear):
-    """A frozen linear layer with low-rank additions to the rows of its output that belong to each site.
+    """A frozen linear layer with low-rank additions, each to the rows of the output that belong to its site.
 
-    q, k and v stay one matrix product. Only the class of a layer changes, as in torch.nn.utils.parametrize, so that
-    the layer keeps its name, its parameters and its hooks.
+    A fused qkv layer stays one matrix product. Only the class of a layer changes, as in torch.nn.utils.parametrize, so
+    that the layer keeps its name, its parameters and its hooks.
+
+    Attributes:
+        adapters: the module of each site of the layer.
     """
 
     adapters: dict[Site, LowRankModule]
@@ -179,9 +182,9 @@ def _site_ranks(method: LowRankSettings, vit: nn.Module) -> dict[Site, int]:
 
 
 class _Factors(nn.Module):
-    """A (width_in, r), Kaiming-uniform with a = sqrt 5, and B (r, width_out), zeros.
+    """Factors A (width_in, r), Kaiming-uniform with a = sqrt 5, and B (r, width_out), zero.
 
-    Both are stored transposed, as torch's initializers and linear layers count fan-in along the last axis.
+    Both are stored transposed, because torch's initializers and linear layers count fan-in along the last axis.
     """
 
     def __init__(self, target: TargetLayer, rank: int) -> None:
@@ -193,7 +196,7 @@ class _Factors(nn.Module):
 
 
 class _Core(nn.Module):
-    """G (r, r), zeros."""
+    """The core G (r, r) of LoTR, zero at first."""
 
     def __init__(self, target: TargetLayer, rank: int) -> None:
         super().__init__()
@@ -201,7 +204,7 @@ class _Core(nn.Module):
 
 
 class _LoRAModule(LowRankModule):
-    """Own factors A and B at every site."""
+    """Separate factors A and B for every site."""
 
     def factors(self, site: Site) -> tuple[Tensor, Tensor]:
         factors = cast(_Factors, self.get_submodule(mangle_name(site)))
@@ -209,7 +212,7 @@ class _LoRAModule(LowRankModule):
 
 
 class _LoTRModule(LowRankModule):
-    """Factors A and B that all blocks of a position share, and a core G at every site."""
+    """Factors A and B that all blocks of a position share, and a core G for every site."""
 
     def factors(self, site: Site) -> tuple[Tensor, Tensor]:
         factors = cast(_Factors, self.get_submodule(f"shared/{site.position}"))

@@ -16,30 +16,30 @@ from rsft.peft.modules.target_layers import transformer_blocks
 
 
 class PromptModule(AdapterModule):
-    """Tokens that enter behind the prefix tokens and leave behind the last block, so that the output keeps its layout.
+    """Learned tokens after the prefix tokens, which are removed after the last block, so the output keeps its layout.
 
-    Unlike additive modules, prompts change the outputs from the start: attention has no prompt that is a no-op.
+    Unlike additive modules, prompts change the outputs from the start: no prompt leaves attention unchanged.
 
     Args:
         vit: a timm vision transformer.
         prompts: number of prompts in every selected block.
-        blocks: indices of the blocks at whose input new prompts enter.
+        blocks: indices of the blocks that receive new prompts at their input.
         dropout: rate on the prompts.
 
     Raises:
-        ValueError: fewer than one prompt, or a dropout outside of [0, 1).
+        ValueError: `prompts` is below 1, or `dropout` is outside of [0, 1).
     """
 
     def __init__(self, vit: nn.Module, prompts: int, blocks: Sequence[int], dropout: float) -> None:
         super().__init__()
         if prompts < 1 or not 0 <= dropout < 1:
-            raise ValueError(f"prompts {prompts}, dropout {dropout}: use 1 or more, and 0 or more and less than 1")
+            raise ValueError(f"prompts {prompts}, dropout {dropout}: use at least 1 prompt, and 0 <= dropout < 1")
         self.count, self.prompt_blocks, self.dropout = prompts, tuple(blocks), dropout
         self._blocks: list[Any] = list(transformer_blocks(vit))
         self._prefix = int(cast(Any, vit).num_prefix_tokens)
         embed = cast(Any, vit).patch_embed
         width = int(cast(Any, vit).embed_dim)
-        # Xavier-uniform as in the authors' code, with a patch of three planes as the other side
+        # Xavier-uniform as in the authors' code: fan-in is a patch of three planes, fan-out the width
         bound = math.sqrt(6 / (3 * math.prod(embed.patch_size) + width))
         options = trainable_kwargs(next(vit.parameters()))
         for block in self.prompt_blocks:
@@ -62,7 +62,7 @@ class PromptModule(AdapterModule):
 
     def _insert_prompts(self, block: int, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         x, *other_args = args
-        prompts = self.get_parameter(_parameter_name(block)).expand(x.shape[0], -1, -1)  # len(x) is constant if traced
+        prompts = self.get_parameter(_parameter_name(block)).expand(x.shape[0], -1, -1)  # a trace makes len(x) constant
         prompts = F.dropout(prompts, self.dropout, self.training).to(x.dtype)
         patches = self._prefix + (self.count if block != self.prompt_blocks[0] else 0)
         return torch.cat([x[:, : self._prefix], prompts, x[:, patches:]], dim=1), *other_args

@@ -1,4 +1,4 @@
-"""Training of some of the network's own parameters."""
+"""Train some of the network's own parameters."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from rsft.peft.sites import select_blocks
 
 
 class SelectiveTuning(AdapterModule):
-    """Trained copies that replace some of the network's parameters. The frozen originals stay untouched.
+    """Trained copies that replace some of the network's parameters; the frozen originals do not change.
 
     Args:
         vit: a timm vision transformer.
         method: name of the method, for messages.
-        blocks: a selection of blocks; "all" includes what is outside of the blocks. The classifier `head` is never
-            trained.
+        blocks: a selection of blocks; "all" includes parameters outside of the blocks, except those of `head`.
         is_trained: called with a module and the name of one of its parameters; returns whether to train it.
 
     Raises:
-        ValueError: the network has no such parameter.
+        ValueError: the network has no parameter to train.
     """
 
     def __init__(

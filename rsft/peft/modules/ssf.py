@@ -1,4 +1,4 @@
-"""SSF: a learned scale and shift for every feature that a layer puts out."""
+"""SSF: a learned scale and shift for every output feature of a layer."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LAYERS = (*_LAYERS, "norm2", *(f"mlp.{name}" for name in ("fc1", "fc1_g", "fc1_
 
 
 class ScaleShiftModule(AdapterModule):
-    """y * scale + shift on the features of some layers. It is folded into those layers that have a bias.
+    """Scale and shift, y * scale + shift, of the output features of some layers; layers with a bias can absorb them.
 
     Args:
-        layers: name -> layer with a weight.
+        layers: name -> layer, which has a weight.
     """
 
     merge_last = True
@@ -35,7 +35,7 @@ class ScaleShiftModule(AdapterModule):
             self.register_parameter(mangle_name(f"{name}.shift"), nn.Parameter(torch.zeros(width, **options)))
 
     def inject(self) -> None:
-        """Hook the layers."""
+        """Hook the layers to change their outputs."""
         for name, layer in self._layers.items():
             self.add_undo(name, layer.register_forward_hook(partial(self._scale_and_shift, name)).remove)
 

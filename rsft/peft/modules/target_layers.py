@@ -46,7 +46,7 @@ def transformer_blocks(vit: nn.Module) -> Sequence[nn.Module]:
     """
     blocks = getattr(vit, "blocks", None)
     if not isinstance(blocks, nn.Sequential | nn.ModuleList):
-        raise ValueError(f"{type(vit).__name__} has no blocks: it is no vision transformer of timm's kind")
+        raise ValueError(f"{type(vit).__name__} has no blocks: it is not a timm vision transformer")
     return cast(Sequence[nn.Module], blocks)
 
 
@@ -68,7 +68,7 @@ def find_target_layers(vit: nn.Module) -> dict[Site, TargetLayer]:
 
 
 def target_layers(vit: nn.Module, sites: Iterable[Site]) -> dict[Site, TargetLayer]:
-    """Return the layers of the given sites.
+    """Return the linear layers of some sites.
 
     Args:
         vit: a timm vision transformer.
@@ -86,7 +86,7 @@ def target_layers(vit: nn.Module, sites: Iterable[Site]) -> dict[Site, TargetLay
             available = ", ".join(position for block, position in layers if block == site.block) or "none"
             path = f"blocks.{site.block}.{_LAYERS[site.position][0]}"
             raise ValueError(
-                f"{type(vit).__name__} has no linear layer {path}, so no site {site}; "
+                f"{type(vit).__name__} has no linear layer {path}, so it has no site {site}; "
                 f"positions of that block: {available}"
             )
     return {site: layers[site] for site in selected}
@@ -113,7 +113,7 @@ def use_fused_qkv_layers(vit: nn.Module) -> list[Callable[[], object]]:
         vit: a timm vision transformer; changed in place.
 
     Returns:
-        Functions that undo it.
+        Functions that undo the change.
     """
     undo: list[Callable[[], object]] = []
     for module in vit.modules():

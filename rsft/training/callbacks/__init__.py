@@ -1,1 +1,1 @@
-"""Objects that a training run calls at fixed moments: recorder, trackers, checkpoints, early stopping."""
+"""Callbacks of a training run: recorder, trackers, checkpoints, early stopping."""

@@ -1,4 +1,4 @@
-"""Checkpoints during training, and a clean end at SIGINT or SIGTERM."""
+"""Save checkpoints during training, and stop cleanly at SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from rsft.training.runs.writer import Run
 
 
 class StopSignals:
-    """Remembers SIGINT and SIGTERM, so that training can save its state before it ends.
+    """Handler of SIGINT and SIGTERM that lets training save its state before it ends.
 
-    A second SIGINT ends the process at once. In a thread Python delivers no signals, so nothing is received there.
+    A second SIGINT ends the process at once. Outside of the main thread Python delivers no signals, so the handler
+    receives none.
 
     Attributes:
         received: number of the signal; 0 before one arrives.
@@ -38,7 +39,7 @@ class StopSignals:
                 signal.signal(number, self._receive)
 
     def uninstall(self) -> None:
-        """Restore the handlers that were there before."""
+        """Restore the previous handlers."""
         for number, handler in self._handlers.items():
             with suppress(ValueError):
                 signal.signal(number, handler)
@@ -50,18 +51,18 @@ class StopSignals:
 
 
 class CheckpointCallback(Callback):
-    """Saves the full state of training: when due, after every epoch, and when a signal stops the process.
+    """Callback that saves the full state of training at intervals, after every epoch, and when a signal arrives.
 
-    It must come after all callbacks whose state or tables belong to the same moment. Lightning's own resume is not
-    used: it knows neither the two loops nor an epoch whose batches are regenerated, and its rules change between
+    It must be the last callback, because a checkpoint contains the state of the others. Lightning's own resume is not
+    used: it supports neither the two loops nor an epoch with regenerated batches, and its rules change between
     versions. Resuming sets Lightning's epoch counter and `ChipDataModule.resume_point`. Every random number is a
-    function of (seed, epoch, batch), so checkpoints hold no generator state.
+    function of (seed, epoch, batch), so checkpoints need no generator state.
 
     Args:
-        run: that gets the checkpoints.
-        train: section of the recipe with the intervals.
-        checkpoint: where training continues; None starts at the first step.
-        signals: that stop the process.
+        run: the run that receives the checkpoints.
+        train: the section `train` of the recipe, which has the intervals.
+        checkpoint: the state from which training continues; None starts at the first step.
+        signals: the signals that stop the process.
     """
 
     state_key = "Survival"  # the key in checkpoints of version 0.1
@@ -72,11 +73,11 @@ class CheckpointCallback(Callback):
         self._last_saved_at, self._steps_since_save = time.monotonic(), 0
 
     def on_fit_start(self, trainer: Trainer, module: Any) -> None:
-        """Restore the checkpoint; all processes restore that of rank zero.
+        """Restore the checkpoint; all processes restore the checkpoint of rank zero.
 
         Args:
-            trainer: of the run.
-            module: of the run.
+            trainer: the trainer of the run.
+            module: the `FineTuningModule` of the run.
         """
         checkpoint = self.checkpoint
         if trainer.world_size > 1:
@@ -91,11 +92,11 @@ class CheckpointCallback(Callback):
             progress.ready = progress.started = progress.processed = progress.completed = epoch
 
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
-        """Listen to signals from now on: Lightning has installed its own handlers by then.
+        """Install the signal handlers, after Lightning has installed its own.
 
         Args:
-            trainer: of the run.
-            module: of the run.
+            trainer: the trainer of the run.
+            module: the `FineTuningModule` of the run.
         """
         self.signals.install()
         self._last_saved_at = time.monotonic()
@@ -104,10 +105,10 @@ class CheckpointCallback(Callback):
         """Save a checkpoint if one is due, or stop.
 
         Args:
-            trainer: of the run.
-            module: of the run.
-            outputs: of the step.
-            batch: of the step; None for one that was done before the resume.
+            trainer: the trainer of the run.
+            module: the `FineTuningModule` of the run.
+            outputs: the output of the step.
+            batch: the batch of the step; None if the step was done before the resume.
             batch_idx: number of the batch in its epoch.
         """
         if batch is None:
@@ -119,22 +120,22 @@ class CheckpointCallback(Callback):
             self._save(trainer, module)
 
     def on_validation_batch_end(self, trainer: Trainer, module: Any, *_: Any) -> None:
-        """Stop within a validation, which starts again after a resume; several processes finish it together.
+        """Stop within a validation, which a resumed run repeats. Several processes first finish the validation.
 
         Args:
-            trainer: of the run.
-            module: of the run.
-            *_: what else Lightning passes.
+            trainer: the trainer of the run.
+            module: the `FineTuningModule` of the run.
+            *_: other arguments of Lightning, ignored.
         """
         if trainer.world_size == 1:
             self._stop_if_signaled(trainer, module)
 
     def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
-        """Save a checkpoint at the start of the next epoch: the row of this one is written.
+        """Save a checkpoint for the start of the next epoch; the row of this epoch is already written.
 
         Args:
-            trainer: of the run.
-            module: of the run.
+            trainer: the trainer of the run.
+            module: the `FineTuningModule` of the run.
         """
         self.position = TrainingPosition(trainer.current_epoch + 1)
         self._stop_if_signaled(trainer, module)
@@ -159,10 +160,10 @@ class CheckpointCallback(Callback):
 
 
 def capture_state(trainer: Trainer, module: Any) -> dict[str, Any]:
-    """Return everything that changes during training, as it is between two steps.
+    """Return all state that changes during training, between two steps.
 
     Args:
-        trainer: with optimizers and callbacks.
+        trainer: the trainer, with its optimizers and callbacks.
         module: a `FineTuningModule`.
 
     Returns:
@@ -188,12 +189,12 @@ def restore_state(trainer: Trainer, module: Any, checkpoint: Checkpoint) -> None
     """Restore the state of a checkpoint.
 
     Args:
-        trainer: with optimizers and callbacks.
+        trainer: the trainer, with its optimizers and callbacks.
         module: a `FineTuningModule`.
-        checkpoint: with a state of `capture_state`.
+        checkpoint: a checkpoint with a state from `capture_state`.
 
     Raises:
-        RsftError: a callback has state, and the checkpoint has none for it.
+        RsftError: the checkpoint lacks the state of a callback.
     """
     loops, state = module.bilevel, checkpoint.state
     module.classifier.load_learned_state(state["learned"])
@@ -214,7 +215,7 @@ def _restore_callbacks(callbacks: list[Callback], checkpoint: Checkpoint) -> Non
         key = callback.state_key
         if key in states:
             callback.load_state_dict(states[key])
-        elif callback.state_dict():  # it would start anew, and the run would end differently from an unbroken one
+        elif callback.state_dict():  # without its state the resumed run would differ from an uninterrupted one
             message = f"the checkpoint has no state for the callback {key}"
             hint = "resume with the version of rsft that began the run, or start the run again from its recipe.yaml"
             raise RsftError(message, checkpoint.path or "the checkpoint of rank zero", hint)

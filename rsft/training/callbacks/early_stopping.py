@@ -1,4 +1,4 @@
-"""Early stopping."""
+"""Stop training early."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from lightning import Callback, Trainer
 
 
 class EarlyStopping(Callback):
-    """Stops training after `patience` validations without a better macro accuracy.
+    """Callback that stops training after `patience` validations without a better macro accuracy.
 
-    Unlike Lightning's, it continues exactly where it was after a resume, also within an epoch.
+    Unlike Lightning's `EarlyStopping`, it continues exactly after a resume, also within an epoch.
 
     Args:
         patience: number of validations.
@@ -25,11 +25,11 @@ class EarlyStopping(Callback):
         self.best_score, self.wait_count = -math.inf, 0
 
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
-        """Stop at once if a resumed run was at its end.
+        """Stop at once if the resumed run had already met the criterion.
 
         Args:
-            trainer: of the run.
-            module: of the run.
+            trainer: the trainer of the run.
+            module: the `FineTuningModule` of the run.
         """
         trainer.should_stop = self.wait_count >= self.patience
 
@@ -37,8 +37,8 @@ class EarlyStopping(Callback):
         """Compare the accuracy with the best one so far.
 
         Args:
-            trainer: of the run.
-            module: of the run.
+            trainer: the trainer of the run.
+            module: the `FineTuningModule` of the run.
         """
         score = float(module.val_macro)
         is_better = score - self.min_delta > self.best_score
@@ -57,6 +57,6 @@ class EarlyStopping(Callback):
         """Restore the state of a checkpoint.
 
         Args:
-            state: of `state_dict`.
+            state: the state, from `state_dict`.
         """
         self.best_score, self.wait_count = state["best"], state["waited"]

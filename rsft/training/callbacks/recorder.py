@@ -1,4 +1,4 @@
-"""Records a run while it trains: tables in the run folder, and calls to listeners."""
+"""Record a run while it trains: write tables to the run folder, and call listeners."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ else:
 
 @dataclass(frozen=True)
 class StepReport:
-    """A finished step, and the pace of its epoch so far.
+    """A finished step, and the speed of its epoch so far.
 
     Attributes:
         epoch: number of the epoch, from 0.
@@ -30,14 +30,14 @@ class StepReport:
         steps: steps of an epoch.
         done: finished steps of the run.
         total: steps of the run.
-        loss: of the inner loop.
-        images_per_s: of the inner loop.
-        data_s: mean seconds per step that are not spent in either loop, mostly waiting for data.
-        inner_s: mean seconds per step in the inner loop. A joint pass is shared between the loops by rows.
+        loss: the loss of the inner loop.
+        images_per_s: images per second of the inner loop.
+        data_s: mean seconds per step outside of both loops, mostly spent waiting for data.
+        inner_s: mean seconds per step in the inner loop. The time of a joint pass is divided between the loops by rows.
         outer_s: mean seconds per step in the outer loop.
         memory_mb: peak resident memory of this process.
         gpu_mb: peak memory allocated on its GPU; NaN without one.
-        left_s: estimated seconds to the end of the run, validations included.
+        left_s: estimated seconds to the end of the run, including validations.
     """
 
     epoch: int
@@ -56,14 +56,14 @@ class StepReport:
 
 
 class RunListener:
-    """Follows a run while it trains; subclasses override the methods of the events that they need."""
+    """Base class of listeners to a training run. Subclasses override the methods that they need."""
 
     def on_progress(self, done: int, total: int, item: str) -> None:
-        """Handle progress before or after training, such as chips that are read.
+        """Handle progress before or after training, such as the number of chips read.
 
         Args:
-            done: finished amount.
-            total: full amount.
+            done: amount of finished work.
+            total: amount of all work.
             item: name of the work.
         """
 
@@ -71,15 +71,15 @@ class RunListener:
         """Handle the start of training.
 
         Args:
-            run: that starts.
-            metadata: of run.json.
+            run: the run that starts.
+            metadata: the content of run.json.
         """
 
     def on_step(self, step: StepReport) -> None:
         """Handle a finished step.
 
         Args:
-            step: with its pace.
+            step: the step, with its pace.
         """
 
     def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
@@ -99,11 +99,11 @@ class RunListener:
 
 
 class Recorder(Callback):
-    """Writes the tables of a run after each epoch, and calls listeners.
+    """Callback that writes the tables of a run after each epoch, and calls listeners.
 
     Args:
-        run: that gets the tables.
-        *listeners: to call; None is ignored.
+        run: the run that receives the tables.
+        *listeners: the listeners to call; None is ignored.
     """
 
     state_key = "Recorder"  # the key in checkpoints of version 0.1
@@ -120,8 +120,8 @@ class Recorder(Callback):
         """Start the clock of the run.
 
         Args:
-            trainer: of the run.
-            module: of the run.
+            trainer: the trainer of the run.
+            module: the `FineTuningModule` of the run.
         """
         self._session_began = time.monotonic()
         for listener in self.listeners:
@@ -131,8 +131,8 @@ class Recorder(Callback):
         """Start the clock of the epoch.
 
         Args:
-            trainer: of the run.
-            module: of the run.
+            trainer: the trainer of the run.
+            module: the `FineTuningModule` of the run.
         """
         self._epoch_began, self._epoch_images, self._epoch_steps = time.monotonic(), 0, 0
         self._pace_before_validation = None
@@ -144,10 +144,10 @@ class Recorder(Callback):
         """Report the step to the listeners.
 
         Args:
-            trainer: of the run.
-            module: of the run.
-            outputs: of the step.
-            batch: of the step; None for one that was done before the resume.
+            trainer: the trainer of the run.
+            module: the `FineTuningModule` of the run.
+            outputs: the output of the step.
+            batch: the batch of the step; None if the step was done before the resume.
             batch_idx: number of the batch in its epoch.
         """
         if batch is None:
@@ -163,8 +163,8 @@ class Recorder(Callback):
         """Stop the clock of the epoch before the validation.
 
         Args:
-            trainer: of the run.
-            module: of the run.
+            trainer: the trainer of the run.
+            module: the `FineTuningModule` of the run.
         """
         self._pace_before_validation = self._pace(module)
 
@@ -172,8 +172,8 @@ class Recorder(Callback):
         """Write the row of the epoch and the learned scales.
 
         Args:
-            trainer: of the run.
-            module: of the run.
+            trainer: the trainer of the run.
+            module: the `FineTuningModule` of the run.
         """
         row = module.epoch_row() | (self._pace_before_validation or self._pace(module)) | peak_memory()
         modulator = module.classifier.adapted.modulator
@@ -186,25 +186,25 @@ class Recorder(Callback):
         """Report the end.
 
         Args:
-            trainer: of the run.
-            module: of the run.
+            trainer: the trainer of the run.
+            module: the `FineTuningModule` of the run.
         """
         for listener in self.listeners:
             listener.on_end(failed=False)
 
     def on_exception(self, trainer: Trainer, module: Any, exception: BaseException) -> None:
-        """Report an early end.
+        """Report an end by an error or a signal.
 
         Args:
-            trainer: of the run.
-            module: of the run.
+            trainer: the trainer of the run.
+            module: the `FineTuningModule` of the run.
             exception: the cause.
         """
         for listener in self.listeners:
             listener.on_end(failed=True)
 
     def _pace(self, module: Any) -> dict[str, float]:
-        """Return images per second and the seconds of the epoch so far, by phase."""
+        """Return images per second, and the seconds of the epoch so far, in total and by phase."""
         seconds = time.monotonic() - self._epoch_began
         inner, outer = (module.timer.seconds(phase) for phase in ("inner", "outer"))
         return {

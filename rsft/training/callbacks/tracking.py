@@ -1,4 +1,4 @@
-"""Passes the numbers of a run to its trackers. A tracker that fails never ends a run; lost calls are counted."""
+"""Pass the measures of a run to its trackers. An error in a tracker never ends a run; lost calls are counted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rsft.training.loggers.base import Tracker, open_tracker, require_trackers
 from rsft.training.runs.writer import Run
 
 MAX_CONSECUTIVE_ERRORS = 3
-"""A tracker is no longer used after this many errors in a row: each may have waited minutes for a server."""
+"""Number of errors in a row after which a tracker is no longer used: each may have waited minutes for a server."""
 
 _TAGS = {
     "loss": "train/loss",
@@ -28,13 +28,13 @@ _TAGS = {
     "memory_mb": "memory/resident_mb",
     "gpu_mb": "memory/gpu_mb",
 }
-"""The fields of a step that trackers get: tag by field."""
+"""Field of `StepReport` -> tag in the trackers."""
 
 _log = logging.getLogger(__name__)
 
 
 class TrackerListener(RunListener):
-    """Opens the trackers of `track.to`, and writes their ids and errors to run.json.
+    """Listener that opens the trackers of `track.to`, and writes their ids and numbers of errors to run.json.
 
     Args:
         recipe: the recipe of the run.
@@ -51,7 +51,12 @@ class TrackerListener(RunListener):
         self.consecutive_errors: Counter[str] = Counter()
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
-        """Open the trackers; a resumed run continues its records."""
+        """Open the trackers; a resumed run continues its records.
+
+        Args:
+            run: the run that starts.
+            metadata: the content of run.json.
+        """
         self.run = run
         record_ids = metadata.get("tracking", {})
         for name in self.recipe.track.to:
@@ -59,18 +64,31 @@ class TrackerListener(RunListener):
         run.update(tracking={name: tracker.id for name, tracker in self.trackers.items()})
 
     def on_step(self, step: StepReport) -> None:
-        """Record every `track.every`-th step."""
+        """Record the step if its number is a multiple of `track.every`.
+
+        Args:
+            step: the step, with its speed.
+        """
         if step.done % self.recipe.track.every == 0:
             values = asdict(step)
             self._log_values(step.done, {tag: values[name] for name, tag in _TAGS.items()})
 
     def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
-        """Record the row of metrics.csv and the modulator's scales by site."""
+        """Record the row of metrics.csv and the learned scales.
+
+        Args:
+            row: columns of metrics.csv.
+            scales: site -> learned scale; empty without a modulator.
+        """
         values = {f"epoch/{name}": value for name, value in row.items() if name not in ("epoch", "step")}
         self._log_values(int(row["step"]), values | {f"modulator/{site}": scale for site, scale in scales.items()})
 
     def on_end(self, failed: bool) -> None:
-        """Close the trackers."""
+        """Close the trackers.
+
+        Args:
+            failed: whether an error or a signal ended the run.
+        """
         for name, tracker in list(self.trackers.items()):
             self._attempt(name, partial(tracker.close, failed))
 

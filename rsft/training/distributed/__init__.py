@@ -1,1 +1,1 @@
-"""Several processes that train one model: collectives and strategies."""
+"""Train one model in several processes: collectives and strategies."""

@@ -1,4 +1,4 @@
-"""Communication between the processes of a run. In a run of one process every function is the identity."""
+"""Communication between the processes of a run. In a run of one process nothing is sent."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, distributed, nn
 
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
-"""Environment variables of torchrun, of Lightning's own processes, and of SLURM."""
+"""Environment variables for ranks, of torchrun, of Lightning and of SLURM."""
 
 
 def is_rank_zero() -> bool:
-    """Return whether this process writes files and prints; works before the processes have connected."""
+    """Return whether this process writes files and prints, also before the processes have connected."""
     if _is_distributed():
         return distributed.get_rank() == 0
-    return all(os.environ.get(name, "0") == "0" for name in _RANK_VARIABLES if _is_valid(name))
+    return all(os.environ.get(name, "0") == "0" for name in _RANK_VARIABLES if _states_rank(name))
 
 
 def local_rank() -> int:
     """Return the rank of this process on its machine, which is the number of its GPU."""
-    default_rank = os.environ.get("SLURM_LOCALID", "0") if _is_valid("SLURM_PROCID") else "0"
+    default_rank = os.environ.get("SLURM_LOCALID", "0") if _states_rank("SLURM_PROCID") else "0"
     return int(os.environ.get("LOCAL_RANK", default_rank))
 
 
@@ -30,7 +30,7 @@ def all_reduce_mean(value: Tensor) -> Tensor:
     """Return the mean of a tensor over the processes.
 
     Args:
-        value: of any shape.
+        value: a tensor of any shape.
 
     Returns:
         The mean, of the same shape, detached from the graph.
@@ -44,10 +44,10 @@ def all_reduce_mean(value: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the processes, in one message for all of them.
+    """Replace every gradient by its mean over the processes, with one message for all gradients.
 
     Args:
-        parameters: those without a gradient are left out.
+        parameters: the parameters; those without a gradient are ignored.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if _is_distributed() and gradients:
@@ -61,10 +61,10 @@ def all_gather_object(value: Any) -> list[Any]:
     """Return the values of all processes.
 
     Args:
-        value: of this process; it can be pickled.
+        value: the value of this process, which pickle can store.
 
     Returns:
-        One value per process, by rank.
+        One value per process, in the order of ranks.
     """
     if not _is_distributed():
         return [value]
@@ -77,6 +77,6 @@ def _is_distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def _is_valid(name: str) -> bool:
-    """Return whether a variable tells a rank: SLURM sets its own in every shell, also without parallel tasks."""
+def _states_rank(name: str) -> bool:
+    """Return whether a variable states a rank. SLURM sets its variables in every shell, also for a single task."""
     return not name.startswith("SLURM") or int(os.environ.get("SLURM_NTASKS", "1")) > 1

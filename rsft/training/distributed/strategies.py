@@ -1,4 +1,4 @@
-"""Number and kind of the processes that train, as options of Lightning's trainer."""
+"""Number of processes and parallel strategy of a run, as options of Lightning's trainer."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from rsft.training.distributed.collectives import local_rank
 
 
 class AveragingStrategy(DDPStrategy):
-    """Data parallelism in which the loops average gradients themselves (`average_gradients`).
+    """Data-parallel strategy for `BiLevelLoop`, which averages gradients itself (`average_gradients`).
 
-    `DistributedDataParallel` would average them during the backward pass. The trained parameters are few, so that saves
-    no time. It also waits for every parameter in every pass, while each loop moves only its own, and it misses
-    gradients that `torch.autograd.grad` returns, such as those of gamma.
+    `DistributedDataParallel` would average them during the backward pass, which saves no time with so few trained
+    parameters. It would also wait for every parameter in every pass, although each loop updates only its own
+    parameters, and it would miss gradients from `torch.autograd.grad`, such as those of gamma.
     """
 
     def configure_ddp(self) -> None:
-        """Leave the model unwrapped."""
+        """Do not wrap the model."""
 
 
 class ShardedStrategy(AveragingStrategy):
-    """The same with sharded frozen blocks (FSDP 2): a process holds a part of each block, gathered when the block runs.
+    """Data-parallel strategy with sharded frozen blocks (FSDP 2), which are gathered when they run.
 
-    Trained parameters are whole in every process. Blocks run without the memory-efficient kernels.
+    Trained parameters are not sharded. Blocks run without the memory-efficient kernels.
     """
 
     def configure_ddp(self) -> None:
-        """Shard the blocks, which are on their device by now."""
+        """Shard the blocks, which are on their device already."""
         from torch.distributed.fsdp import fully_shard
 
         module = cast(Any, self.lightning_module)
@@ -46,7 +46,7 @@ class ShardedStrategy(AveragingStrategy):
 
 
 def process_device(name: str) -> torch.device:
-    """Return the device of this process: one of several GPUs by its local rank.
+    """Return the device of this process; its local rank selects one of several GPUs.
 
     Args:
         name: auto, cpu or cuda.
@@ -65,20 +65,20 @@ def trainer_process_options(train: TrainSection) -> dict[str, Any]:
     """Return the arguments of Lightning's trainer for the processes of a run.
 
     Args:
-        train: section of the recipe.
+        train: the section `train` of the recipe.
 
     Returns:
         "devices", and for several processes "num_nodes", "strategy" and "plugins".
 
     Raises:
-        RequestError: keys of the recipe contradict each other, or the number of processes that torchrun or SLURM
-            started.
+        RequestError: keys of the recipe contradict each other, or contradict the number of processes that torchrun or
+            SLURM started.
     """
     world_size = train.devices * train.nodes
     started = _count_started_processes()
     if started is not None and started != world_size:
         raise RequestError(
-            f"{started} processes were started, and the recipe asks for {world_size}",
+            f"{started} processes were started, but the recipe asks for {world_size}",
             "train.devices, train.nodes",
             "set train.devices to the number on one machine and train.nodes to the number of machines",
         )
@@ -86,12 +86,12 @@ def trainer_process_options(train: TrainSection) -> dict[str, Any]:
         message = f"a batch of {train.batch_size} chips cannot be shared by {world_size} processes"
         raise RequestError(message, "train.batch_size", f"choose a multiple of {world_size}")
     if world_size > 1 and train.precision == "auto":
-        hint = "set it; `rsft doctor` measures the speed of each precision"
-        raise RequestError("every process would choose its own precision", "train.precision", hint)
+        hint = "set train.precision; `rsft doctor` measures the speed of each precision"
+        raise RequestError("with precision auto every process would choose its own", "train.precision", hint)
     if world_size == 1:
         if train.strategy == "fsdp":
             message = "sharding needs more than one process"
-            raise RequestError(message, "train.strategy", "raise train.devices, or use train.strategy=auto")
+            raise RequestError(message, "train.strategy", "increase train.devices, or use train.strategy=auto")
         return {"devices": 1}
     strategy = ShardedStrategy() if train.strategy == "fsdp" else AveragingStrategy()
     # a requeued SLURM job resumes from rsft's checkpoints, not from Lightning's

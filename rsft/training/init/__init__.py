@@ -1,1 +1,1 @@
-"""Initial values of the head, computed from features of the frozen backbone."""
+"""Initial weights of the head, and caches of the outputs of frozen blocks."""

@@ -1,4 +1,4 @@
-"""Features of the training chips before training, computed in one pass and cached."""
+"""Compute and cache the features of the training chips before training."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from rsft.utils.atomic_files import atomic_file
 def compute_initial_features(
     classifier: Classifier, chips: ChipImages, weights: str, batch_size: int, progress: Progress | None = None
 ) -> Tensor:
-    """Return the features of all chips without augmentation, as they are before training.
+    """Return the features of all chips before training, without augmentation.
 
-    They are cached beside the cache of the chips, with images and frozen weights as the key: most methods do not change
-    the outputs at the start. Methods that do (VPT) are not cached.
+    They are cached next to the cache of the chips. The key is made of images and frozen weights only, because most
+    methods do not change the outputs at first. For methods that do (VPT), features are not cached.
 
     Args:
-        classifier: before training.
-        chips: to compute features of.
+        classifier: the classifier before training.
+        chips: the chips to compute features of.
         weights: hash of the frozen backbone.
         batch_size: chips in a forward pass.
-        progress: called with the finished chips.
+        progress: called after each batch of chips.
 
     Returns:
         Features (N, D), float32, on the device of the classifier.

@@ -1,4 +1,4 @@
-"""Initial weights of the head, from features of the frozen backbone on the training chips."""
+"""Compute initial weights of the head from features of the training chips."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from rsft.recipe.schema import HeadSection
 
 
 def init_head(head: nn.Module, section: HeadSection, features: Tensor, labels: Tensor, seed: int) -> None:
-    """Set the weights of a head as the recipe says; "random" leaves them as they are.
+    """Initialize the weights of a head by the method `head.init`; "random" changes nothing.
 
-    With class means, biases are set to 0.
+    With "class-mean" and "k-shot", biases are set to 0.
 
     Args:
         head: linear or cosine head of C classes.
-        section: of the recipe.
-        features: of the training chips (N, D).
-        labels: their classes (N,).
-        seed: of the recipe.
+        section: the section `head` of the recipe.
+        features: features of the training chips (N, D).
+        labels: class indices of these chips (N,).
+        seed: the seed of the recipe.
 
     Raises:
         RequestError: a class has no training chip.
@@ -67,8 +67,8 @@ def sample_shots(labels: Tensor, shots: int, seed: int) -> Tensor:
 
     Args:
         labels: (N,).
-        shots: number of chips of a class; all of them if it has fewer.
-        seed: of the recipe.
+        shots: number of chips of a class; of a class with fewer chips, all are drawn.
+        seed: the seed of the recipe.
 
     Returns:
         Sorted indices (M,).
@@ -81,15 +81,15 @@ def sample_shots(labels: Tensor, shots: int, seed: int) -> Tensor:
 def fit_linear_probe(features: Tensor, labels: Tensor, seed: int, *, cosine: bool) -> tuple[Tensor, Tensor]:
     """Fit scikit-learn's multinomial logistic regression with balanced class weights.
 
-    For a cosine head, features are L2-normalized and there is no bias. Otherwise they are divided by their mean norm,
-    and the returned weights fit unscaled features. For two classes scikit-learn fits one weight, which is split into
-    halves of opposite sign; probabilities stay the same.
+    For a cosine head, features are L2-normalized and biases are 0. For a linear head, features are divided by their
+    mean norm, and the returned weights are rescaled to the original features. For two classes scikit-learn fits one
+    weight vector, which is split into halves of opposite sign; this does not change the probabilities.
 
     Args:
         features: (N, D).
         labels: (N,).
-        seed: of the recipe.
-        cosine: whether the weights are for a cosine head.
+        seed: the seed of the recipe.
+        cosine: True for a cosine head, False for a linear head.
 
     Returns:
         Weights (C, D) and biases (C,).

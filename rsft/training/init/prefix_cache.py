@@ -1,4 +1,4 @@
-"""Cache of the tokens that the first adapted block receives: without augmentation they never change."""
+"""Cache of the tokens that enter the first adapted block, which never change without augmentation."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from rsft.utils.atomic_files import atomic_file
 
 
 class CachedPrefixTokens:
-    """Batches of tokens (B, N, D) float32 in place of images.
+    """Source of batches of cached tokens (B, T, D), float32, in place of images.
 
-    They are computed once, into a memory-mapped file beside the cache of the chips. Its name depends on the images, the
-    backbone and the number of frozen blocks.
+    The tokens are computed once, into a memory-mapped file next to the cache of the chips. The name of the file depends
+    on the images, the backbone and the number of frozen blocks.
 
     Args:
-        chips: whose tokens are computed.
+        chips: the chips to compute tokens of.
         adapted: the network.
         key: identifies frozen weights and precision.
         batch_size: chips in a forward pass.
-        progress: called with the finished chips.
+        progress: called after each batch of chips.
 
     Attributes:
         labels: class of every chip (N,).
-        tokens: of every chip (N, T, D), memory-mapped.
+        tokens: the tokens of every chip (N, T, D), memory-mapped.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class CachedPrefixTokens:
         """Return a batch.
 
         Args:
-            indices: of chips (B,).
+            indices: indices of chips (B,).
 
         Returns:
             Tokens (B, T, D) and labels (B,).
@@ -63,10 +63,10 @@ class CachedPrefixTokens:
 
 
 def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
-    """Return whether blocks below the first adapted one exist, and the disk has room for twice their tokens.
+    """Return whether a block precedes the first adapted stage, and the disk has room for twice the tokens.
 
     Args:
-        chips: whose tokens would be cached.
+        chips: the chips to compute tokens of.
         adapted: the network.
     """
     if adapted.first_adapted_stage <= 0:
@@ -76,11 +76,11 @@ def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
 
 
 def feature_cache_path(chips: ChipImages, *key: object) -> Path:
-    """Return the path of a cache file beside the cache of the chips, named after the normalized images and a key.
+    """Return the path of a cache file next to the cache of the chips, named after images, normalization and a key.
 
     Args:
-        chips: from which the content is computed.
-        *key: whatever else the content depends on.
+        chips: the chips from which the content is computed.
+        *key: other values on which the content depends.
     """
     images = Path(str(chips.images.filename))  # type: ignore[attr-defined]  # a memory map has a file
     moments = (chips.contract.mean, chips.contract.std)  # the cache of the chips holds bytes before normalization

@@ -1,4 +1,4 @@
-"""Opens the trackers that a recipe names."""
+"""Open the trackers of a recipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Tracker(Protocol):
     """The open record of one run in a tracker.
 
     Attributes:
-        id: identifies the record, so that a resumed run continues it.
+        id: identifier of the record, which a resumed run continues.
     """
 
     id: str
@@ -27,8 +27,8 @@ class Tracker(Protocol):
         """Record numbers at a step of the run.
 
         Args:
-            step: optimizer steps since the start of the run.
-            values: numbers by name; names have slashes, as in "train/loss".
+            step: number of training batches since the start of the run.
+            values: name -> number; names have slashes, as in "train/loss".
         """
 
     def close(self, failed: bool) -> None:
@@ -43,9 +43,9 @@ class TrackerConfig(Protocol):
     """A tracker that records the numbers of a run.
 
     Attributes:
-        name: the tracker in recipes.
-        title: the tracker in print.
-        packages: the packages that it imports.
+        name: name in recipes.
+        title: name in reports.
+        packages: packages that must be installed.
     """
 
     name: ClassVar[str]
@@ -56,7 +56,7 @@ class TrackerConfig(Protocol):
         """Begin the record of a run, or continue one.
 
         Args:
-            recipe: of the run.
+            recipe: the recipe of the run.
             folder: the run folder.
             record_id: id of the record to continue; None begins a new one.
 
@@ -66,7 +66,7 @@ class TrackerConfig(Protocol):
 
 
 def require_trackers(recipe: Recipe) -> None:
-    """Check before a run that the packages of its trackers are installed.
+    """Raise an error if a package of a run's trackers is not installed.
 
     Args:
         recipe: the recipe of the run.
@@ -85,7 +85,7 @@ def open_tracker(name: str, recipe: Recipe, folder: Path, record_id: str | None 
     """Open the record of a run in a tracker.
 
     Args:
-        name: the name of the tracker.
+        name: the name of the tracker in `TRACKERS`.
         recipe: the recipe of the run.
         folder: the run folder.
         record_id: id of the record from an earlier process, to continue it; None begins a new one.

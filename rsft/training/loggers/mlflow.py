@@ -1,4 +1,4 @@
-"""MLflow through its client: a server, or a SQLite file in the working directory."""
+"""Tracker for MLflow, on a server or in a SQLite file in the working directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rsft.recipe.schema import Recipe
 
 PARAMETERS_PER_CALL = 100
-"""The limit of MLflow's interface."""
+"""Limit of parameters in one call of MLflow's API."""
 
 
 @TRACKERS.register
@@ -41,7 +41,7 @@ class MLflow:
             The open record.
         """
         for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # they report every step of making a SQLite file
+            logging.getLogger(name).setLevel(logging.WARNING)  # they log every step of creating a SQLite file
         uri = recipe.track.uri or os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
         return MLflowRun(recipe, folder, uri, record_id)
 
@@ -73,8 +73,8 @@ class MLflowRun:
         """Record the numbers of a step in one call.
 
         Args:
-            step: optimizer steps since the start of the run.
-            values: numbers by name.
+            step: number of training batches since the start of the run.
+            values: name -> number.
         """
         from mlflow.entities import Metric
 

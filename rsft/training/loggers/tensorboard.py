@@ -1,8 +1,8 @@
-"""TensorBoard's event files, written without TensorBoard. A run has only scalars, and their file format is stable.
+"""Tracker for TensorBoard that writes event files without the package, as the format of scalars is simple and stable.
 
 A file is a sequence of records (TFRecord: length, checksum, content, checksum). A record is a protocol buffer `Event`
 (tensorflow/core/util/event.proto). Each record is appended and flushed at once, so that a killed run loses at most the
-last one, which readers skip. This tracker needs no package and is on by default.
+last record, which readers skip. This tracker needs no package and is on by default.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class TensorBoard:
 
     name: ClassVar[str] = "tensorboard"
     title: ClassVar[str] = "TensorBoard"
-    packages: ClassVar[tuple[str, ...]] = ()  # only viewing the files needs TensorBoard
+    packages: ClassVar[tuple[str, ...]] = ()  # TensorBoard is only needed to view the files
 
     def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> EventFile:
-        """Begin an event file. A resumed run begins another one, which voids the steps that it repeats.
+        """Begin an event file. A resumed run begins another file, which replaces the steps that it repeats.
 
         Args:
             recipe: the recipe of the run.
@@ -55,7 +55,7 @@ class EventFile:
         folder: where the file is created.
 
     Attributes:
-        id: name of the folder; a resumed run needs nothing else to continue.
+        id: name of the folder, the only information that a resumed run needs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,11 +68,11 @@ class EventFile:
         self._write(_field(1, now) + _field(3, b"brain.Event:2"))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Append the numbers of a step; the first call voids what older files have from this step on.
+        """Append the numbers of a step; the first call replaces this step and later ones in older files.
 
         Args:
-            step: optimizer steps since the start of the run.
-            values: numbers by name.
+            step: number of training batches since the start of the run.
+            values: name -> number.
         """
         if not self._begun:
             self._write(_field(1, time.time()) + _field(2, step) + _field(7, _field(1, _SESSION_START)))

@@ -1,4 +1,4 @@
-"""Weights & Biases. Its environment variables decide where it writes: WANDB_MODE=offline writes to the run folder."""
+"""Tracker for Weights & Biases. Its environment variables apply: WANDB_MODE=offline writes to the run folder."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class WandBRun:
     """One run of Weights & Biases, with the recipe's keys as its configuration.
 
     Args:
-        run: what `wandb.init` returned.
+        run: the run that `wandb.init` returned.
     """
 
     def __init__(self, run: Any) -> None:
@@ -63,13 +63,13 @@ class WandBRun:
         """Record the numbers of a step; two calls at one step become one row.
 
         Args:
-            step: optimizer steps since the start of the run.
-            values: numbers by name.
+            step: number of training batches since the start of the run.
+            values: name -> number.
         """
         self.run.log(dict(values), step=step)
 
     def close(self, failed: bool) -> None:
-        """End the run with the exit code of the process.
+        """End the run with exit code 0 or, if it failed, 1.
 
         Args:
             failed: whether the run ended with an error.

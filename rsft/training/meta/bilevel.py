@@ -34,7 +34,7 @@ class NonFiniteLossError(RsftError):
         message: what is wrong.
         loop: "inner" or "outer".
         location: epoch, batch and chips.
-        chips: names of the chips that cause it, as far as known.
+        chips: names of the chips that cause it, if known.
     """
 
     def __init__(self, message: str, loop: str, location: str = "", chips: tuple[str, ...] = ()) -> None:
@@ -66,26 +66,26 @@ class OptimizerLike(Protocol):
 
 
 class BiLevelLoop:
-    """Updates theta on every batch, and gamma on every batch of the outer loop.
+    """The training loop: updates theta on every batch, and gamma on every batch of the outer loop.
 
     Args:
         classifier: the network.
-        loss: of logits and labels.
-        inner_optimizer: of theta.
-        outer_optimizer: of gamma; None is plain PEFT.
-        meta: section of the recipe; None is plain PEFT.
+        loss: a function of logits and labels.
+        inner_optimizer: the optimizer of theta.
+        outer_optimizer: the optimizer of gamma; None for plain PEFT.
+        meta: the section `meta` of the recipe; None for plain PEFT.
         max_grad_norm: the norm to which theta's gradient is clipped; None does not clip.
-        accumulate_grad_batches: batches whose gradients make one inner step.
+        accumulate_grad_batches: number of batches that one inner step accumulates gradients of.
         backward: computes the gradients of a loss; Lightning has its own.
         timer: measures the phases "inner" and "outer".
-        scalers: of both losses, so that small gradients survive in float16; None does not scale. Two are needed because
-            the inner scale must not change while gradients accumulate.
+        scalers: loss scalers of the inner and the outer loop, so that small gradients do not underflow in float16; None
+            does not scale. Two are needed because the inner scale must not change while gradients accumulate.
 
     Attributes:
-        batches_seen: inner batches so far; between multiples of `accumulate_grad_batches`, theta has gradients of an
-            unfinished step.
-        loss_weights: factors of this process's inner and outer loss: its share of the chips, times the number of
-            processes.
+        batches_seen: number of inner batches so far. Unless it is a multiple of `accumulate_grad_batches`, theta has
+            gradients of an unfinished step.
+        loss_weights: factors of the inner and the outer loss of this process: its share of the chips, times the number
+            of processes.
         skipped_steps: optimizer steps that were skipped because a scaled gradient overflowed.
     """
 
@@ -115,17 +115,17 @@ class BiLevelLoop:
         self._last_losses: dict[str, Tensor] = {}  # by loop, the mean over all processes
 
     def step(self, batch: Batch, outer_batch: Batch | None = None) -> tuple[Tensor, Tensor | None]:
-        """Take an inner step, and an outer step if there is a batch for it.
+        """Take an inner step, and an outer step if `outer_batch` is given.
 
-        The schedule "alternating" takes one after the other; "joint" computes both gradients at the same weights, in
-        one pass. Each of several processes passes its own chips; gradients and losses are means over all of them.
+        The schedule "alternating" takes the inner step first; "joint" computes both gradients in one pass, at the same
+        weights. Every process passes its own chips; gradients and losses are means over the processes.
 
         Args:
-            batch: of the inner loop.
-            outer_batch: of the outer loop, from the meta subset.
+            batch: a batch of the inner loop.
+            outer_batch: a batch of the outer loop, drawn from the meta subset; None if no outer step is due.
 
         Returns:
-            The inner and the outer loss.
+            The inner and the outer loss, scalars; the outer loss is None without `outer_batch`.
 
         Raises:
             NonFiniteLossError: a loss is not finite; its step is not taken.
@@ -168,7 +168,7 @@ class BiLevelLoop:
         return self._last_losses["outer"]
 
     def _joint_step(self, batch: Batch, outer_batch: Batch) -> tuple[Tensor, Tensor]:
-        """Run one pass over the rows of both batches; theta gets the gradient of the inner rows, gamma of the outer."""
+        """Run both batches in one pass; theta gets the gradient of the inner rows, gamma that of the outer rows."""
         (inputs, labels), (outer_inputs, outer_labels) = batch, outer_batch
         head, rows = self.classifier.head, len(labels)
         with self.classifier.adapted.joint(rows):
@@ -218,7 +218,7 @@ class BiLevelLoop:
         self.skipped_steps += scaler.get_scale() < scale
 
     def _check_finite(self, loop: str, loss: Tensor) -> Tensor:
-        mean_loss = all_reduce_mean(loss)  # over the processes, so that all of them stop or none
+        mean_loss = all_reduce_mean(loss)  # over the processes, so that either all or none of them stop
         self._last_losses[loop] = mean_loss
         if not torch.isfinite(mean_loss):
             raise NonFiniteLossError(f"the loss of the {loop} loop is {mean_loss.item()}", loop)
@@ -232,11 +232,11 @@ class BiLevelLoop:
 
 @contextmanager
 def requires_grad_only(trained: Sequence[nn.Parameter], frozen: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Compute gradients for `trained` and not for `frozen` until the block ends; then for both.
+    """Let only `trained` require gradients until the block ends; after that, `trained` and `frozen` do.
 
     Args:
-        trained: parameters that get gradients.
-        frozen: parameters that get none.
+        trained: parameters that get gradients within the block.
+        frozen: parameters that get no gradients within the block.
 
     Yields:
         Nothing.

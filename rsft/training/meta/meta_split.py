@@ -12,19 +12,20 @@ from rsft.types import Indices
 
 
 class MetaSplitter:
-    """Draws the meta subset, anew every `resplit_every` epochs, and its batches.
+    """Sampler of the meta subset, which changes every `resplit_every` epochs, and of its batches.
 
     Every result is a function of (seed, epoch, batch number), so a run can be resumed at any step.
 
     Args:
         labels: class of every training chip (N,).
-        ratio: fraction of each class in the meta subset; a class of two chips or more is always on both sides.
+        ratio: fraction of each class in the meta subset. A class of two chips or more always has chips inside and
+            outside of the subset.
         holdout: exclude the meta subset from the inner loop.
         sampling: name of the sampler that draws batches from the subset: "random" keeps the long tail,
             "class-balanced" gives classes equal probabilities, "tail-heavy" the inverse of their frequency.
         batch_size: chips in a meta batch.
-        seed: of the recipe.
-        resplit_every: epochs between two splits.
+        seed: the seed of the recipe.
+        resplit_every: number of epochs for which a subset is used.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class MetaSplitter:
         return np.setdiff1d(all_chips, self.meta_subset(epoch)) if self.holdout else all_chips
 
     def meta_batch(self, epoch: int, index: int) -> Indices:
-        """Draw a meta batch; only samplers other than "random" may draw a chip twice.
+        """Draw a meta batch. Samplers other than "random" may draw a chip twice.
 
         Args:
             epoch: number of the epoch from 0.
@@ -82,23 +83,23 @@ class MetaSplitter:
 
     def _split(self, number: int) -> Indices:
         rng = np.random.default_rng((self.seed, number, 1))
-        chosen = []
+        subsets = []
         for label in np.unique(self.labels):
             members = np.flatnonzero(self.labels == label)
             size = min(max(1, round(self.ratio * len(members))), max(1, len(members) - 1))
             if len(members) > 1 or not self.holdout:
-                chosen.append(rng.permutation(members)[:size])
-        return np.sort(np.concatenate(chosen))
+                subsets.append(rng.permutation(members)[:size])
+        return np.sort(np.concatenate(subsets))
 
 
 def make_meta_splitter(meta: MetaSection, train: TrainSection, labels: Indices, seed: int) -> MetaSplitter:
     """Return the splitter of a recipe.
 
     Args:
-        meta: section of the outer loop.
-        train: section of the inner loop, which determines the default batch size.
+        meta: the section `meta` of the recipe.
+        train: the section `train` of the recipe, which sets the default batch size.
         labels: class of every training chip (N,).
-        seed: of the recipe.
+        seed: the seed of the recipe.
 
     Returns:
         The splitter.
@@ -117,12 +118,12 @@ def make_meta_splitter(meta: MetaSection, train: TrainSection, labels: Indices, 
 def outer_batch_size(meta: MetaSection, train: TrainSection) -> int:
     """Return the number of chips in an outer step.
 
-    Without `meta.batch_size` it is `train.batch_size`, or with the joint schedule the number at which an epoch passes
-    over the meta subset once.
+    It is `meta.batch_size` if that is set, else `train.batch_size`. With the joint schedule the default is the number
+    with which an epoch uses each chip of the meta subset about once.
 
     Args:
-        meta: section of the outer loop.
-        train: section of the inner loop.
+        meta: the section `meta` of the recipe.
+        train: the section `train` of the recipe.
     """
     if meta.batch_size is not None or meta.schedule == "alternating":
         return meta.batch_size or train.batch_size

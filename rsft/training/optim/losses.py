@@ -1,7 +1,7 @@
 """Losses for long-tailed data, under their names in the literature.
 
 A loss is a frozen dataclass in `LOSSES`. Its fields are keys of a recipe's section `loss`, and `make` returns the
-function of logits and labels. Nothing here imports torch before `make`, so that recipes are checked without it.
+function of logits and labels. Only `make` imports torch, so that recipes are checked without it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def make_loss(loss: LossConfig, class_counts: Tensor) -> LossFunction:
     """Make the function of a loss.
 
     Args:
-        loss: with its settings.
-        class_counts: training chips of each class (C,); a class without a chip counts as a class with one.
+        loss: the loss, with its settings.
+        class_counts: training chips of each class (C,); a class without chips is treated as a class with one chip.
 
     Returns:
         A function of logits (B, C) and labels (B,).
@@ -131,9 +131,9 @@ class LDAMLoss:
 
     Source: Cao et al. 2019, Section 3.2, https://arxiv.org/abs/1906.07413.
 
-    The logit of class y is lowered by `margin_scale` * `margin` * (n_min / n_y)^(1/4): C is chosen so that the rarest
-    class has `margin`, in cosines. From the share `drw_start` of training on, classes are weighted by their effective
-    number of chips (deferred re-weighting, Algorithm 1).
+    The logit of class y is lowered by `margin_scale` * `margin` * (n_min / n_y)^(1/4). The paper's constant C is chosen
+    so that the rarest class has the margin `margin`, as a cosine. After the share `drw_start` of training, classes are
+    weighted by the inverse of their effective number of chips (deferred re-weighting, Algorithm 1).
     """
 
     name: ClassVar[str] = "ldam"
@@ -203,9 +203,9 @@ class LDAMLoss:
 @LOSSES.register
 @dataclass(frozen=True)
 class ClassBalancedLoss:
-    """Cross entropy with classes weighted by 1 / E_n, E_n = (1 - beta^n) / (1 - beta) the effective number of chips.
+    """Cross entropy with classes weighted by 1 / E_n, where E_n = (1 - beta^n) / (1 - beta) is the effective number.
 
-    The weights of all classes have the sum C. Source: Cui et al. 2019, equations 2 and 10,
+    The weights of the C classes have the sum C. Source: Cui et al. 2019, equations 2 and 10,
     https://arxiv.org/abs/1901.05555.
     """
 
@@ -260,20 +260,22 @@ class BalancedSoftmaxLoss:
 @LOSSES.register
 @dataclass(frozen=True)
 class LADELoss:
-    """Balanced softmax with a regularizer that draws logit c to log p_u(x | c) / p_u(x), where u is the uniform prior.
+    """Balanced softmax with a regularizer that pulls logit c toward log p_u(x | c) / p_u(x); u is the uniform prior.
 
     Source: Hong et al. 2021, Section 3.3, https://arxiv.org/abs/2012.00321.
 
-    The regularizer of class c is -mean(z_c over the chips of c) + R + penalty R^2, R = log mean(p_u(y) / p_s(y) e^z_c)
-    over the batch; classes are weighted by their training prior p_s. A chip is weighted by its own class, as in the
-    paper's derivation; the authors' code takes class c. A class without a chip in the batch has no first term.
+    The regularizer of class c is -mean(z_c over the chips of c) + R + penalty R^2, where R is the logarithm of the mean
+    of p_u(y) / p_s(y) e^z_c over the batch. Classes are weighted by their training prior p_s. A chip is weighted by its
+    own class y, as in the paper's derivation; the authors' code uses class c. The first term is 0 for a class without
+    chips in the batch.
     """
 
     name: ClassVar[str] = "lade"
     title: ClassVar[str] = "LADE"
 
     weight: float = field(
-        default=0.1, metadata={"description": "weight of LADE's regularizer beside its cross entropy", "minimum": 0}
+        default=0.1,
+        metadata={"description": "weight of LADE's regularizer relative to cross entropy", "minimum": 0},
     )
     penalty: float = field(
         default=0.1, metadata={"description": "weight of the squared term within LADE's regularizer", "minimum": 0}
@@ -310,7 +312,7 @@ class DeferredReweighting:
     """A loss that changes during training: `first` before the share `start` of training, `second` from then on.
 
     Attributes:
-        progress: the share of training that is over, 0-1; `set_progress` sets it.
+        progress: finished share of training, 0-1; `set_progress` sets it.
     """
 
     def __init__(self, first: LossFunction, second: LossFunction, start: float) -> None:
@@ -318,16 +320,16 @@ class DeferredReweighting:
         self.progress = 0.0
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss at the present progress."""
+        """Return the loss of logits (B, C) and labels (B,) at the current progress."""
         return (self.second if self.progress >= self.start else self.first)(logits, labels)
 
 
 def set_progress(loss: LossFunction, progress: float) -> None:
-    """Update a loss that changes during training; any other loss stays as it is.
+    """Set the progress of a loss that changes during training; do nothing for other losses.
 
     Args:
         loss: the loss function.
-        progress: share of training that is over, 0-1.
+        progress: finished share of training, 0-1.
     """
     if isinstance(loss, DeferredReweighting):
         loss.progress = progress

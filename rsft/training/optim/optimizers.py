@@ -1,4 +1,4 @@
-"""Optimizers of both loops: groups of parameters, and the learning rate as a function of the step."""
+"""Build the optimizers of both loops: parameter groups, and learning rates as functions of the step."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def build_inner_optimizer(classifier: Classifier, train: TrainSection) -> torch.
     """Build the optimizer of the inner loop.
 
     Args:
-        classifier: with the parameters theta.
-        train: section of the recipe.
+        classifier: the classifier, which has the parameters theta.
+        train: the section `train` of the recipe.
 
     Returns:
         SGD on theta at the base learning rate.
@@ -34,8 +34,8 @@ def build_outer_optimizer(classifier: Classifier, meta: MetaSection) -> torch.op
     """Build the optimizer of the outer loop.
 
     Args:
-        classifier: with a modulator.
-        meta: section of the recipe.
+        classifier: a classifier with a modulator.
+        meta: the section `meta` of the recipe.
 
     Returns:
         Adam on gamma, without weight decay: `Modulator.add_decay_toward_init` replaces it.
@@ -50,8 +50,8 @@ def parameter_groups(classifier: Classifier, train: TrainSection) -> list[dict[s
     weight decay.
 
     Args:
-        classifier: with the parameters theta.
-        train: section of the recipe.
+        classifier: the classifier, which has the parameters theta.
+        train: the section `train` of the recipe.
 
     Returns:
         Two parameter groups for a torch optimizer: with weight decay, and without. A group may be empty.
@@ -59,8 +59,8 @@ def parameter_groups(classifier: Classifier, train: TrainSection) -> list[dict[s
     decayed: list[nn.Parameter] = []
     undecayed: list[nn.Parameter] = []
     for name, parameter in _named_theta(classifier):
-        is_spared = not train.decay_all and (parameter.ndim < 2 or name.endswith("prompts"))
-        (undecayed if is_spared else decayed).append(parameter)
+        has_no_decay = not train.decay_all and (parameter.ndim < 2 or name.endswith("prompts"))
+        (undecayed if has_no_decay else decayed).append(parameter)
     return [
         {"params": decayed, "weight_decay": train.weight_decay},
         {"params": undecayed, "weight_decay": 0.0},
@@ -68,18 +68,22 @@ def parameter_groups(classifier: Classifier, train: TrainSection) -> list[dict[s
 
 
 def base_lr(train: TrainSection) -> float:
-    """Return the recipe's learning rate, scaled by the square root of the chips in an optimizer step."""
+    """Return the recipe's learning rate, scaled by the square root of the number of chips in an optimizer step.
+
+    Args:
+        train: the section `train` of the recipe.
+    """
     return train.lr * math.sqrt(train.batch_size * train.accumulate_grad_batches / PAPER_BATCH)
 
 
 def lr_factor(train: TrainSection, step: int, steps: int) -> float:
-    """Return the factor on the base learning rate at an optimizer step.
+    """Return the factor of the base learning rate at an optimizer step.
 
-    It rises in equal steps through the warm-up; the first step has a factor above 0. Then it stays at 1, or falls to 0
-    as half a cosine (Loshchilov and Hutter 2017, equation 5, without restarts).
+    The factor rises linearly in the warm-up, from above 0. Then it stays at 1, or falls to 0 as half a cosine
+    (Loshchilov and Hutter 2017, equation 5, without restarts).
 
     Args:
-        train: section of the recipe.
+        train: the section `train` of the recipe.
         step: number of the step from 0.
         steps: optimizer steps in the whole run.
     """
@@ -92,14 +96,14 @@ def lr_factor(train: TrainSection, step: int, steps: int) -> float:
 
 
 def outer_lr_factor(meta: MetaSection, progress: float) -> float:
-    """Return the factor on `meta.lr`.
+    """Return the factor of `meta.lr`.
 
-    The outer loop has no warm-up. Before the first inner step the gradient of gamma is 0 anyway, and in a run that is
-    about to diverge the first outer steps save it.
+    The outer loop has no warm-up of its learning rate: before the first inner step the gradient of gamma is 0,
+    and the first outer steps can keep a run from diverging.
 
     Args:
-        meta: section of the recipe.
-        progress: share of the run that is over, 0-1.
+        meta: the section `meta` of the recipe.
+        progress: finished share of the run, 0-1.
     """
     return 1.0 if meta.decay == "constant" else _half_cosine(progress)
 
@@ -109,6 +113,6 @@ def _half_cosine(progress: float) -> float:
 
 
 def _named_theta(classifier: Classifier) -> Iterator[tuple[str, nn.Parameter]]:
-    """Iterate over theta in its own order, with the names of the parameters."""
+    """Iterate over the names and parameters of theta, in the order of theta."""
     names = {id(parameter): name for name, parameter in classifier.named_parameters()}
     return ((names[id(parameter)], parameter) for parameter in classifier.theta)

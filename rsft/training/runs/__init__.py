@@ -1,1 +1,1 @@
-"""Run folders: written, locked, resumed and read."""
+"""Write, lock, resume and read run folders."""

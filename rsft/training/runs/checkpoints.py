@@ -1,4 +1,4 @@
-"""Checkpoint files. A file is complete or absent, and the last two are kept."""
+"""Save and load checkpoint files. Files are written atomically, and only the last two stay."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rsft.errors import RsftError
 from rsft.utils.atomic_files import atomic_file
 
 CHECKPOINT_FORMAT = 1
-"""Version of the content; files of another version are not read."""
+"""Version of the content; rsft does not read files of another version."""
 
 MAX_CHECKPOINTS = 2
-"""Files that are kept."""
+"""Number of checkpoint files that stay."""
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class TrainingPosition(NamedTuple):
     """A moment between two steps.
 
     Attributes:
-        epoch: the current epoch from 0; the number of epochs when training has ended.
+        epoch: the current epoch, from 0; the number of epochs after the end of training.
         batch: finished batches of this epoch.
     """
 
@@ -41,9 +41,9 @@ class Checkpoint(NamedTuple):
     """A saved state of training.
 
     Attributes:
-        position: where training continues.
-        state: of `capture_state`.
-        path: the file; None for a state that was not read from one.
+        position: the position from which training continues.
+        state: the state, from `capture_state`.
+        path: the file; None for a state that was not read from a file.
     """
 
     position: TrainingPosition
@@ -55,8 +55,8 @@ def save_checkpoint(folder: Path, position: TrainingPosition, state: Mapping[str
     """Write a checkpoint, and delete all but the last two.
 
     Args:
-        folder: of the checkpoints.
-        position: where training continues.
+        folder: the folder of the checkpoints.
+        position: the position from which training continues.
         state: tensors, numbers and strings in nested containers.
 
     Returns:
@@ -81,10 +81,10 @@ def save_checkpoint(folder: Path, position: TrainingPosition, state: Mapping[str
 
 
 def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the newest checkpoint that can be read. Files are read with `weights_only`, so no code in them runs.
+    """Return the newest readable checkpoint. Files are read with `weights_only`, so that no code in them runs.
 
     Args:
-        folder: of the checkpoints.
+        folder: the folder of the checkpoints.
 
     Returns:
         The checkpoint; None if the folder has no files.
@@ -107,5 +107,5 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def _checkpoint_files(folder: Path) -> list[Path]:
-    """Return the files in the order of training."""
+    """Return the checkpoint files in the order of training."""
     return sorted(folder.glob("*.ckpt"))

@@ -1,4 +1,4 @@
-"""The origin of a run, recorded so that it can be repeated: code, packages, machine, data."""
+"""Record the origin of a run, so that it can be repeated: code, packages, machine, data."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ RECORDED_PACKAGES = (
     "numpy",
     "pandas",
 )
-"""Packages whose version may change a result."""
+"""Packages with versions that may change a result."""
 
 
 def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
     """Return the entries of run.json on the origin of a run.
 
     Args:
-        recipe: with all defaults.
-        source: the recipe's file; None if it was made in Python.
+        recipe: the recipe, with all defaults filled in.
+        source: the recipe's file; None for a recipe that was made in Python.
 
     Returns:
         "seed", "recipe", "recipe_file", "git", "data", "versions", "machine" and "hardware".
@@ -56,7 +56,7 @@ def package_versions() -> dict[str, str]:
     """Return the versions of Python and of `RECORDED_PACKAGES`.
 
     Returns:
-        Version by name.
+        Name -> version.
     """
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in RECORDED_PACKAGES}
 
@@ -65,7 +65,7 @@ def describe_hardware() -> dict[str, Any]:
     """Return the hardware of this machine.
 
     Returns:
-        "cpu" by name, "cores" and "threads" in use, "memory_gb", and "gpus" by name.
+        "cpu" (name), "cores" (available to this process), "threads" (of torch), "memory_gb" and "gpus" (names).
     """
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     return {
@@ -113,7 +113,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _cpu_name() -> str:
-    """Return the name of the processor, from /proc where Python does not know it."""
+    """Return the name of the processor, from /proc/cpuinfo if possible, else from Python's `platform`."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

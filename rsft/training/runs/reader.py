@@ -1,4 +1,4 @@
-"""Reads run folders: which runs exist, their state and results, and how their recipes differ. Does not import torch."""
+"""Read run folders: find runs, their status and results, and compare their recipes. This module imports no torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rsft.types import GROUPS
 METADATA_FILE, RECIPE_FILE, METRICS_FILE, CHECKPOINTS_DIR = "run.json", "recipe.yaml", "metrics.csv", "checkpoints"
 
 RUN_MEASURES = ("micro", "macro", *GROUPS)
-"""Accuracies that describe a run."""
+"""Names of the accuracies of a run."""
 
 TIMING_COLUMNS = ("seconds", "images_per_s", "data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb")
 """Columns of metrics.csv that differ between repetitions of a run."""
@@ -38,11 +38,11 @@ class RunInfo:
     """The content of a run folder.
 
     Attributes:
-        folder: of the run.
-        metadata: of run.json.
-        recipe: with all defaults; None if it cannot be read.
-        accuracy: 0-1 by measure, from the evaluation, or else from the last validation.
-        faults: what is missing or damaged.
+        folder: the run folder.
+        metadata: the content of run.json.
+        recipe: the recipe, with all defaults filled in; None if it cannot be read.
+        accuracy: measure -> accuracy, 0-1, from the evaluation, or else from the last validation.
+        faults: descriptions of missing or damaged files.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class RunInfo:
 
     @property
     def status(self) -> str:
-        """running, done, failed, interrupted, killed (its process ended without a record), or broken."""
+        """The status: running, done, failed, interrupted, killed (no record of its end) or broken (it has faults)."""
         if self.faults:
             return "broken"
         status = str(self.metadata.get("status", "broken"))
@@ -66,10 +66,10 @@ class RunInfo:
 
 
 def read_run_info(folder: Path) -> RunInfo:
-    """Read a run folder; damaged files are listed as faults and raise no error.
+    """Read a run folder; list damaged files as faults instead of raising an error.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
 
     Returns:
         The content.
@@ -78,7 +78,7 @@ def read_run_info(folder: Path) -> RunInfo:
         RequestError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise RequestError("there is no such run", folder, "`rsft runs ls` lists the runs")
+        raise RequestError("the run folder does not exist", folder, "`rsft runs ls` lists the runs")
     faults: list[str] = []
     metadata, recipe = {}, None
     try:
@@ -96,7 +96,7 @@ def read_run_metadata(folder: Path) -> dict[str, Any]:
     """Read run.json.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
 
     Returns:
         The metadata of the run.
@@ -113,7 +113,7 @@ def find_runs(folder: Path) -> list[RunInfo]:
     """Return the runs in a folder, in the order of their start.
 
     Args:
-        folder: with all runs, with the runs of one recipe, or of one run.
+        folder: the folder of all runs, of the runs of one recipe, or of one run.
 
     Returns:
         The runs, broken ones included.
@@ -127,17 +127,17 @@ def find_unfinished_run(folder: Path) -> RunInfo:
     """Return the newest run in a folder that is neither done nor broken.
 
     Args:
-        folder: as in `find_runs`.
+        folder: a folder as in `find_runs`.
 
     Returns:
         The run.
 
     Raises:
-        RequestError: there is none.
+        RequestError: the folder has no unfinished run.
     """
     unfinished = [run for run in find_runs(folder) if run.status not in ("done", "broken")]
     if not unfinished:
-        raise RequestError("there is no unfinished run", folder, "`rsft runs ls` lists the runs")
+        raise RequestError("no unfinished run", folder, "`rsft runs ls` lists the runs")
     return unfinished[-1]
 
 
@@ -145,9 +145,9 @@ def resolve_resume(request: str | None, runs: Path, overrides: Sequence[str] = (
     """Find the run to continue, and its recipe for this session.
 
     Args:
-        request: a run folder, or a recipe, which means its newest unfinished run; None means the newest unfinished run
-            of all recipes.
-        runs: folder with all runs.
+        request: a run folder, or a recipe for its newest unfinished run; None for the newest unfinished run of all
+            recipes.
+        runs: the folder of all runs.
         overrides: `section.key=value` for keys of `CHANGEABLE_KEYS`.
 
     Returns:
@@ -167,7 +167,8 @@ def resolve_resume(request: str | None, runs: Path, overrides: Sequence[str] = (
     recipe = load_recipe(run.folder / RECIPE_FILE, overrides, stored=True)
     changed = [key for key in recipe_differences([run, replace(run, recipe=recipe)]) if key not in CHANGEABLE_KEYS]
     if changed:
-        hint = f"resume without it, or start a new run: rsft finetune {run.folder / RECIPE_FILE} {' '.join(overrides)}"
+        command = f"rsft finetune {run.folder / RECIPE_FILE} {' '.join(overrides)}"
+        hint = f"resume without this override, or start a new run: {command}"
         raise RequestError(f"{', '.join(changed)} cannot change when a run is resumed", run.folder, hint)
     return run, recipe
 
@@ -176,7 +177,7 @@ def remove_run(run: RunInfo) -> None:
     """Delete a run folder.
 
     Args:
-        run: to delete.
+        run: the run to delete.
 
     Raises:
         RequestError: the run is in progress.
@@ -190,10 +191,10 @@ def recipe_differences(runs: Sequence[RunInfo]) -> dict[str, list[Any]]:
     """Return the recipe keys in which runs differ.
 
     Args:
-        runs: to compare.
+        runs: the runs to compare.
 
     Returns:
-        By dotted key, one value per run; None stands for a section that is left out.
+        Dotted key -> one value per run; None if the recipe of the run lacks the section.
     """
     flat = [run.recipe.flatten() if run.recipe else {} for run in runs]
     keys = dict.fromkeys(key for values in flat for key in values)
@@ -202,14 +203,14 @@ def recipe_differences(runs: Sequence[RunInfo]) -> dict[str, list[Any]]:
 
 
 def lock_run(folder: Path, timeout_s: float = 10.0) -> FileLock:
-    """Mark a run as in progress, by a file lock that ends with the process at the latest.
+    """Mark a run as in progress by a file lock, which ends with the process at the latest.
 
     Args:
-        folder: of the run.
-        timeout_s: seconds to wait for the lock; workers of a killed process keep it a little longer.
+        folder: the run folder.
+        timeout_s: seconds to wait for the lock; the workers of a killed process hold it a little longer.
 
     Returns:
-        The lock, which is acquired.
+        The acquired lock.
 
     Raises:
         RequestError: another process holds it.
@@ -225,10 +226,10 @@ def lock_run(folder: Path, timeout_s: float = 10.0) -> FileLock:
 
 
 def is_running(folder: Path) -> bool:
-    """Return whether a process works on a run; False if that cannot be determined.
+    """Return whether a process works on a run; False if this cannot be determined.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
     """
     if not (folder / _LOCK).is_file():
         return False
@@ -246,7 +247,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _read_accuracy(folder: Path) -> dict[str, float]:
-    """Return accuracies by measure, without unknown ones."""
+    """Return measure -> accuracy, without measures that are unknown."""
     with suppress(OSError, ValueError, KeyError, TypeError, StopIteration):
         methods = json.loads((folder / "evaluation/metrics.json").read_text("utf-8"))["methods"]
         run_measures = next(iter(methods.values()))

@@ -1,4 +1,4 @@
-"""Writes a run folder while the run trains."""
+"""Write a run folder while the run trains."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ MODULATOR_FILE = "modulator.csv"
 class Run:
     """A run in progress: the folder runs/<recipe>/<number>/ with its tables.
 
-    Of several processes only rank zero writes files; the others keep the metadata in memory.
+    Only the process of rank zero writes files; other processes have the metadata in memory.
 
     Attributes:
-        folder: of the run.
-        metadata: of run.json: status, times, versions, device, parameters.
+        folder: the run folder.
+        metadata: the content of run.json: status, times, versions, device, parameters.
         is_writer: whether this process writes files.
     """
 
@@ -62,8 +62,8 @@ class Run:
         """Create a run folder with the next free number, lock it, and write the recipe into it.
 
         Args:
-            recipe: with all defaults.
-            runs: the folder is `runs`/<recipe name>/<number>.
+            recipe: the recipe, with all defaults filled in.
+            runs: the folder of all runs; the run folder is `runs`/<recipe name>/<number>.
             source: the recipe's file; run.json records the Git state of the repository around it.
 
         Returns:
@@ -105,7 +105,7 @@ class Run:
         run = cls(info.folder)
         if run.is_writer:
             run._lock = lock_run(info.folder)
-        metadata = read_run_metadata(info.folder)  # again: the process that had the lock may have changed it
+        metadata = read_run_metadata(info.folder)  # the last owner of the lock may have changed it
         run.metadata = {key: value for key, value in metadata.items() if key not in ("fault", "chips")}
         run._earlier_seconds = metadata.get("seconds") or 0.0
         if run.is_writer:
@@ -115,7 +115,7 @@ class Run:
 
     @contextmanager
     def track_status(self) -> Iterator[None]:
-        """Write to run.json how the block ends, and release the lock.
+        """Write an error or a signal that ends the block to run.json, and release the lock.
 
         Yields:
             Nothing.
@@ -170,14 +170,14 @@ class Run:
         """Add entries to run.json.
 
         Args:
-            **entries: values of JSON by key.
+            **entries: key -> JSON value.
         """
         self.metadata.update(entries)
         if self.is_writer:
             write_text(self.folder / METADATA_FILE, json.dumps(self.metadata, indent=1))
 
     def finish(self) -> None:
-        """Write status and time to run.json, and delete the checkpoints, which the bundle replaces."""
+        """Write status and time to run.json, and delete the checkpoints, which are no longer needed."""
         self.update(status="done", finished=_now(), seconds=self.seconds)
         if self.is_writer:
             shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
@@ -187,10 +187,10 @@ class Run:
             self.update(status=status, finished=_now(), seconds=self.seconds, **entries)
 
     def drop_epochs_from(self, epoch: int) -> None:
-        """Delete the rows of an epoch and later ones, which are trained again.
+        """Delete the rows of an epoch and of later epochs, which are trained again.
 
         Args:
-            epoch: the first one to delete.
+            epoch: the first epoch to delete.
         """
         for name, rows in ((METRICS_FILE, self._rows), (MODULATOR_FILE, self._scales)):
             if self.is_writer and (self.folder / name).is_file():
@@ -204,7 +204,7 @@ class Run:
 
         Args:
             row: columns of metrics.csv.
-            scales: by site; empty without a modulator.
+            scales: site -> learned scale; empty without a modulator.
         """
         self._rows.append(row)
         self._write_table(METRICS_FILE, self._rows)
@@ -223,15 +223,15 @@ class Run:
 
 
 def require_unchanged_inputs(info: RunInfo, root: Path, backbone_sha256: str) -> None:
-    """Compare chips and backbone with those of the run that is resumed.
+    """Raise an error if chips or backbone have changed since the resumed run began.
 
     Args:
-        info: of the run.
+        info: the content of the run folder.
         root: the chip store.
         backbone_sha256: hash of the backbone.
 
     Raises:
-        RequestError: one of them has changed.
+        RequestError: the chips or the backbone have changed.
     """
     data_sha256 = info.metadata.get("data", {}).get("manifest_sha256")
     inputs = {

@@ -173,7 +173,7 @@ def test_bundles_before_format_1_are_refused_with_a_hint(copy):
     index = json.loads(first_format(copy))
     contract = {"units": {"uint8": [0, 255]}, "bands": ["gray"], "crop": None, "size": 32}
     edit(copy, contract=contract | {"mean": [0.5] * 3, "std": [0.25] * 3}, files=index["files"])
-    with pytest.raises(WeightsError, match=r"older than its format.* rsft finetune .*recipe\.yaml"):
+    with pytest.raises(WeightsError, match=r"lacks the planes.* rsft finetune .*recipe\.yaml"):
         Bundle.load(copy)
 
 

@@ -53,7 +53,10 @@ def test_edited_index(copy):
     [
         (lambda t: t.pop("gamma"), "gamma is missing"),
         (lambda t: t.pop("blocks.0.q.a"), "blocks.0.q.a is missing"),
-        (lambda t: t.update({"blocks.9.q.a": torch.ones(2)}), "blocks.9.q.a is not of the recipe's classifier"),
+        (
+            lambda t: t.update({"blocks.9.q.a": torch.ones(2)}),
+            "blocks.9.q.a does not belong to the recipe's classifier",
+        ),
         (lambda t: t.update({"blocks.0.q.a": torch.ones(3, 5)}), "blocks.0.q.a is 3 x 5, not 4 x 192"),
         (lambda t: t["blocks.0.q.a"].fill_(float("nan")), "blocks.0.q.a contains values that are not finite"),
         (lambda t: t["gamma"].fill_(float("inf")), "gamma contains values that are not finite"),
@@ -86,7 +89,7 @@ def test_damaged_member_of_an_ensemble(copy):
 
 def test_other_backbone(copy):
     (fault,) = save_changed(copy, backbone_sha256="0" * 64).faults
-    assert fault.startswith("backbone vit_tiny_patch8_64.simship has the hash ") and "0000 in training" in fault
+    assert fault.startswith("backbone vit_tiny_patch8_64.simship has the hash ") and "0000 as in training" in fault
 
 
 def test_missing_backbone_weights(copy, monkeypatch, tmp_path):
@@ -95,7 +98,7 @@ def test_missing_backbone_weights(copy, monkeypatch, tmp_path):
     peft = bundle.recipe.peft.model_copy(update={"blocks": "last:1"})
     backbone = bundle.recipe.backbone.model_copy(update={"name": "vit_tiny_patch16_224.augreg_in21k"})
     faults = save_changed(copy, recipe=bundle.recipe.model_copy(update={"backbone": backbone, "peft": peft})).faults
-    assert "blocks.11.q.a is missing" in faults and "blocks.0.q.a is not of the recipe's classifier" in faults
+    assert "blocks.11.q.a is missing" in faults and "blocks.0.q.a does not belong to the recipe's classifier" in faults
     assert "rsft weights get vit_tiny_patch16_224.augreg_in21k" in faults[-1]
 
 

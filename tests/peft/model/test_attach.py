@@ -122,15 +122,15 @@ def test_ranks_and_scales_by_pattern(vit):
     [
         (LoRA(rank=0), "rank 0"),
         (LoRA(rank=-1), "rank -1"),
-        (LoRA(rank={"blocks.9.*": 1, "*": 2}), "fits no site"),
+        (LoRA(rank={"blocks.9.*": 1, "*": 2}), "matches no site"),
         (LoRA(scale="r"), "scale 'r'"),
         (LoRA(dropout=1), "dropout 1"),
         (LoRA(blocks="last:4"), "last:4"),
-        (Adapter(scale="learnable"), "AdaptFormer's"),
+        (Adapter(scale="learnable"), "AdaptFormer only"),
         (LoTR(rank={"blocks.0.*": 1, "*": 2}), "must be equal"),
         (VPTShallow(prompts=0), "prompts 0"),
-        (CompositeMethod((LoRA(positions="q"), LoRA(positions="qv"))), r"meet at blocks\.0\.q"),
-        (CompositeMethod((Adapter(), AdaptFormer())), r"meet at blocks\.0\.mlp"),
+        (CompositeMethod((LoRA(positions="q"), LoRA(positions="qv"))), r"adapt blocks\.0\.q"),
+        (CompositeMethod((Adapter(), AdaptFormer())), r"adapt blocks\.0\.mlp"),
         (CompositeMethod((LoRA(), FullTuning())), r"blocks\.0\.attn\.qkv is adapted and its weight is trained"),
         (CompositeMethod((FullTuning(), LoRA())), "its weight is trained"),
     ],
@@ -233,7 +233,7 @@ def test_files_that_are_not_adapters(vit, tmp_path):
     attach(vit, LoRA(rank=2)).save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-8])
-    with pytest.raises(ValueError, match=r"adapter\.safetensors is no whole safetensors file"):
+    with pytest.raises(ValueError, match=r"adapter\.safetensors is not a complete safetensors file"):
         load(tiny_vit(), path)
     path.write_bytes(whole.replace(b"rsft.peft", b"other.fix"))
     with pytest.raises(ValueError, match="names no method"):

@@ -105,7 +105,7 @@ def test_contradicting_keys(keys, message):
 def test_the_number_of_started_processes_must_match_the_recipe(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(RequestError, match="4 processes were started, and the recipe asks for 1"):
+    with pytest.raises(RequestError, match="4 processes were started, but the recipe asks for 1"):
         trainer_process_options(TrainSection(epochs=1))
     options = trainer_process_options(TrainSection(epochs=1, devices=2, nodes=2, strategy="fsdp"))
     strategy = type(options["strategy"]).__name__

@@ -84,7 +84,7 @@ def test_the_newest_unfinished_run(make_run_folder, tmp_path):
     assert find_unfinished_run(tmp_path / "runs").folder.name == "002"
     with pytest.raises(RequestError, match="no unfinished run"):
         find_unfinished_run(tmp_path / "runs/bars/003")
-    with pytest.raises(RequestError, match="no such run"):
+    with pytest.raises(RequestError, match="run folder does not exist"):
         read_run_info(tmp_path / "runs/bars/004")
 
 
