@@ -57,7 +57,9 @@ def test_expected_number_names_its_table_and_groups(entry: LibraryEntry) -> None
 
 def test_recipes_of_a_transfer_differ_only_in_their_method() -> None:
     for group, entries in groupby(THREE_SCENARIOS, key=lambda entry: entry.group):
-        comparable = [entry for entry in entries if not entry.name.endswith("_lift")]  # LIFT uses test-time ensembling
+        comparable = [
+            entry for entry in entries if not entry.name.endswith("_lift")
+        ]  # these also differ in evaluate.tta
         keys = [
             {
                 key: value
