@@ -124,7 +124,7 @@ def test_rejected_chips_are_listed_with_reasons(rsft, run, faulty_chips):
     reasons = {name.rpartition("/")[2]: reason for name, reason in rejected[["file", "reason"]].to_numpy()}
     assert set(reasons) == {"black.png", "deep.png", "color.png", "cut.png", "words.png"}
     assert "every pixel is 0" in reasons["black.png"] and "uint16" in reasons["deep.png"]
-    assert "3 bands" in reasons["color.png"] and "cut short" in reasons["cut.png"]
+    assert "3 bands" in reasons["color.png"] and "truncated" in reasons["cut.png"]
     assert rsft("predict", run, faulty_chips, "-o", "out.csv", "--overwrite", "--strict")[0] == 1
 
 

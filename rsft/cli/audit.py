@@ -25,10 +25,10 @@ def audit(
         Path,
         typer.Argument(metavar="DIR_OR_LISTS", help="A chip store, class folders, or the folder of the FUSRS lists."),
     ],
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if there is any finding.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 if any fault is found.")] = False,
     json: Annotated[
         Path | None,
-        typer.Option("--json", help="File for the findings (default: audit.json of a chip store)."),
+        typer.Option("--json", help="JSON file for the findings (default: audit.json in a chip store)."),
     ] = None,
     jobs: JobsOption = 2,
 ) -> None:

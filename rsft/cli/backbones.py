@@ -20,7 +20,7 @@ app = typer.Typer(help="List the frozen encoders that a recipe can name, and che
 def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     """List encoders with size, input and license.
 
-    Any other plain vision transformer of timm works too: name it as timm does, or as timm:MODEL with a local file.
+    Any other plain vision transformer of timm works too, by its timm name, or as timm:MODEL with a local file.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -53,19 +53,19 @@ def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
 
 @app.command("check")
 def backbones_check(
-    name: Annotated[str, typer.Argument(help="Encoder, as `rsft backbones ls` or timm names it.")],
+    name: Annotated[str, typer.Argument(help="Name of an encoder, from `rsft backbones ls` or timm.")],
     size: Annotated[
         int | None, typer.Option("--size", help="Side of the input in pixels (default: the native size).")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option("--weights", help="Weights file (default: the usual file of the encoder).")
+        Path | None, typer.Option("--weights", help="Weights file (default: the file that `rsft weights ls` lists).")
     ] = None,
 ) -> None:
-    """Load an encoder completely, and show its features of fixed noise images and its speed."""
+    """Load all tensors of an encoder, and show its features on fixed noise images and its speed."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from rsft.backbones.check import IMAGES, check_encoder
+    from rsft.backbones.check import BATCH_SIZE, check_encoder
     from rsft.backbones.registry import find_card, load_backbone
     from rsft.backbones.weights import weights_path
 
@@ -81,13 +81,13 @@ def backbones_check(
         "tensors": f"{result.tensors} of {result.tensors} loaded, {result.parameters:,} parameters{left_out}",
         "input": f"{_summarize_names(card.bands)} in {card.unit}, {side} x {side}",
         "output": f"{result.tokens} tokens x {backbone.width}",
-        "speed": f"{result.speed:,.1f} images/s in batches of {IMAGES} ({result.device})",
+        "speed": f"{result.speed:,.1f} images/s in batches of {BATCH_SIZE} ({result.device})",
     }
     for key, value in lines.items():
         console.print(f"{key:<9} {value}", soft_wrap=True, markup=False)
-    table = Table(f"features of {IMAGES} noise images", "mean", "std", "norm", box=SIMPLE_HEAD, pad_edge=False)
-    for what, feature in result.features.items():
-        table.add_row(what, f"{feature.mean:.5f}", f"{feature.std:.5f}", f"{feature.norm:.4f}")
+    table = Table(f"features of {BATCH_SIZE} noise images", "mean", "std", "norm", box=SIMPLE_HEAD, pad_edge=False)
+    for name, feature in result.features.items():
+        table.add_row(name, f"{feature.mean:.5f}", f"{feature.std:.5f}", f"{feature.norm:.4f}")
     console.print(table)
 
 

@@ -40,13 +40,13 @@ def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         "size": size,
         "backbone": f"{description['backbone']['name']}  {description['backbone']['sha256'][:12]}",
         "method": ", ".join(f"{value}" if key == "method" else f"{key} {value}" for key, value in _method(description)),
-        **{f"chip, {key}": words for key, words in description["chip"].items()},
+        **{f"chip, {key}": text for key, text in description["chip"].items()},
         "accuracy": _accuracy(description["metrics"]),
         "confidence": _confidence(description["confidence"]),
     }
     width = max(map(len, lines))
-    for name, words in lines.items():
-        console.print(f"{name:<{width}}  {words}", soft_wrap=True, markup=False)
+    for name, text in lines.items():
+        console.print(f"{name:<{width}}  {text}", soft_wrap=True, markup=False)
     console.print(_classes(description["classes"]))
     if description["scales"]:
         console.print(_scales(description["scales"]))
@@ -57,21 +57,23 @@ def bundle_verify(
     bundle: BundleArgument,
     sha256: Annotated[
         str | None,
-        typer.Option("--sha256", help="Expected hash, or its first digits: bundle_sha256 of a prediction."),
+        typer.Option(
+            "--sha256", help="Expected SHA-256, or its first digits, such as bundle_sha256 in a table of predictions."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that all files are unchanged and that this machine can build the classifier. Exit code 1 if not."""
+    """Check that all files are unchanged and that this machine can build the classifier; exit with status 1 if not."""
     from rsft.models.inspection.verify import verify_bundle
 
     report = verify_bundle(bundle, sha256)
     if as_json:
         typer.echo(json.dumps(vars(report) | {"folder": str(report.folder)}, indent=2))
     else:
-        for words in report.sound:
-            console.print(f"ok     {words}", soft_wrap=True, markup=False)
-        for words in report.faults:
-            console.print(f"fault  {words}", soft_wrap=True, markup=False)
+        for check in report.sound:
+            console.print(f"ok     {check}", soft_wrap=True, markup=False)
+        for fault in report.faults:
+            console.print(f"fault  {fault}", soft_wrap=True, markup=False)
         if report.sha256:
             console.print(f"sha256 {report.sha256}", soft_wrap=True, markup=False)
     if report.faults:
@@ -94,7 +96,7 @@ def bundle_diff(
         typer.echo(json.dumps(differences, indent=2))
         return
     table = Table("", str(first), str(second), box=None, pad_edge=False)
-    for part, rows in (
+    for prefix, rows in (
         ("", differences["recipe"]),
         ("training chips of ", differences["classes"]),
         ("chip, ", differences["chip"]),
@@ -102,7 +104,7 @@ def bundle_diff(
         ("", differences["metrics"]),
     ):
         for name, values in rows.items():
-            table.add_row(f"{part}{_MEASURES.get(name, name)}", *map(_cell, values))
+            table.add_row(f"{prefix}{_MEASURES.get(name, name)}", *map(_cell, values))
     if differences["order"]:
         table.add_row("order of classes", *(", ".join(names) for names in differences["order"]))
     same = differences["sha256"][0] == differences["sha256"][1]
@@ -131,7 +133,7 @@ def _confidence(confidence: Mapping[str, Any] | None) -> str:
 
 
 def _classes(classes: list[dict[str, Any]]) -> Table:
-    """List classes, or only their groups if there are many."""
+    """Return a table of the classes, or of their groups if the bundle has many classes."""
     few = len(classes) <= CLASSES_SHOWN
     counts = Counter(row["group"] or "-" for row in classes)
     rows = [(row["name"], row["group"] or "-", row["train"]) for row in classes] if few else list(counts.items())
@@ -145,7 +147,7 @@ def _classes(classes: list[dict[str, Any]]) -> Table:
 
 
 def _scales(scales: Mapping[int, Mapping[str, float]]) -> Table:
-    """List blocks down, positions across."""
+    """Return a table of the scales, with blocks down and positions across."""
     positions = list(dict.fromkeys(position for row in scales.values() for position in row))
     table = _table("learned scales, block x position")
     table.add_column("block", justify="right")
@@ -161,8 +163,8 @@ def _tensors(kinds: Mapping[str, Mapping[str, Any]]) -> Table:
     for name in ("tensors", "in both", "only first", "only second", "largest difference", "relative"):
         table.add_column(name, justify="left" if name == "tensors" else "right", no_wrap=True)
     for name, row in kinds.items():
-        apart = (f"{row[key]:.3g}" if row[key] is not None else "-" for key in ("max", "relative"))
-        table.add_row(name, *(f"{row[key]:,}" for key in ("both", "first", "second")), *apart)
+        differences = (f"{row[key]:.3g}" if row[key] is not None else "-" for key in ("max", "relative"))
+        table.add_row(name, *(f"{row[key]:,}" for key in ("both", "first", "second")), *differences)
     return table
 
 

@@ -20,7 +20,7 @@ def data_show(
     root: RootArgument,
     chip: Annotated[str | None, typer.Argument(help="Name or path of a chip in the manifest.")] = None,
 ) -> None:
-    """Show the number of chips by class and split. With CHIP, show the row of the manifest."""
+    """Show the number of chips by class and split. With CHIP, show the manifest row of this chip."""
     from rsft.data.chips.store import ChipStore
     from rsft.errors import RequestError
 
@@ -31,7 +31,7 @@ def data_show(
     rows = store.table[(store.table["name"] == chip) | (store.table["path"] == chip)]
     if rows.empty:
         raise RequestError(
-            f"the chip store has no chip {chip}", root, "use the name or the path in a row of the manifest"
+            f"the chip store has no chip {chip}", root, "give the name or the path of a chip in the manifest"
         )
     for _, row in rows.iterrows():
         for name, value in row.dropna().items():
@@ -43,7 +43,7 @@ def data_show(
 
 @app.command("stats")
 def data_stats(root: RootArgument) -> None:
-    """Show counts, sizes, number types, pixel ranges, sources, splits and groups. Reads every chip."""
+    """Show counts, sizes, data types, pixel ranges, sources, splits and groups. Reads every chip."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -81,7 +81,7 @@ def data_contact_sheet(
     split: Annotated[str | None, typer.Option("--split", help="Only chips of this split: train, val or test.")] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Write a picture with chips, drawn evenly in the order of the manifest."""
+    """Write a PNG with thumbnails of chips, evenly spaced in the order of the manifest."""
     from rsft.data.chips.figures import render_contact_sheet, select_sheet_chips
     from rsft.data.chips.store import ChipStore
     from rsft.errors import RequestError

@@ -1,4 +1,4 @@
-"""Report what this machine offers: versions, device, threads, bfloat16, free space, weights."""
+"""Check the environment of rsft: versions, device, threads, bfloat16, free space, weights."""
 
 from __future__ import annotations
 
@@ -109,13 +109,12 @@ def _bf16() -> EnvironmentCheck:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     product, training = (measure(device, torch.bfloat16) for measure in (matmul_speedup, training_step_speedup))
-    value = f"matrix product x {product:.2g}, training step x {training:.2g} as fast as in float32"
+    value = f"speedup over float32: matrix product {product:.2g}, training step {training:.2g}"
     if training > MIN_SPEEDUP:
         return EnvironmentCheck("bfloat16", value, hint="use train.precision=bf16, or auto")
     slow = training < 0.8
-    return EnvironmentCheck(
-        "bfloat16", value, "warn" if slow else "ok", "keep train.precision=fp32" + ", bf16 is slower here" * slow
-    )
+    hint = "keep train.precision=fp32" + ", bf16 is slower on this machine" * slow
+    return EnvironmentCheck("bfloat16", value, "warn" if slow else "ok", hint)
 
 
 def _free_space(name: str, free: float | None) -> EnvironmentCheck:

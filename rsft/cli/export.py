@@ -21,13 +21,15 @@ def export(
         str, typer.Option("--format", metavar="FORMAT", help=f"Format to write: {', '.join(FORMATS)}.")
     ],
     precision: Annotated[
-        str, typer.Option(help="Number type: fp32, bf16 or int8. Not every format supports each of them.")
+        str, typer.Option(help="Precision: fp32, bf16 or int8. Not every format supports all of them.")
     ] = "fp32",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder to write (default: exports/FORMAT-PRECISION beside the bundle)."),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Chip store of the training (default: the recipe's).")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Chip store that the bundle was trained on (default: data.root of its recipe).")
+    ] = None,
     max_loss: Annotated[
         float, typer.Option(min=0, help="Percentage points of accuracy that int8 may lose, overall and in each group.")
     ] = 0.5,
@@ -35,16 +37,18 @@ def export(
 ) -> None:
     """Write a bundle as files for another program, together with its classes, contract and hash.
 
-    A graph format runs without rsft. timm and peft hold weights only: the merged network and its head, or the LoRA.
+    onnx, openvino and torch-export files run without rsft. timm and peft files only contain weights: those of the
+    merged network and its head, or those of the LoRA.
 
-    An export is opened again and compared with PyTorch before it is kept: output by output, int8 by its accuracy.
+    Every export is loaded again and compared with PyTorch, int8 by its accuracy and others by their outputs. An export
+    that differs too much is deleted.
 
     If int8 loses too much accuracy in a group of classes, the first blocks stay in floating point.
 
     `rsft predict --engine OUT` classifies with an export that an engine can run.
     """
     from rsft.inference.export.export import export_bundle
-    from rsft.inference.export.parity import TooLossy
+    from rsft.inference.export.parity import AccuracyLossError
 
     try:
         with progress() as report:
@@ -58,7 +62,7 @@ def export(
                 overwrite=overwrite,
                 progress=report,
             )
-    except TooLossy as error:
+    except AccuracyLossError as error:
         console.print(changes_table(error.table))
         raise
     if result.changes:

@@ -43,28 +43,28 @@ def finetune(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only print the run folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one object per line.")] = False,
-    log_every: Annotated[int, typer.Option(min=1, help="Steps between lines, in a log and with --json.")] = 50,
-    plain: Annotated[
-        bool, typer.Option("--no-report", help="Only measure accuracy: no baselines, no map, no report.")
+    log_every: Annotated[int, typer.Option(min=1, help="Steps between two lines, in a log or with --json.")] = 50,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Only measure accuracy: no baselines, no t-SNE map, no report.")
     ] = False,
 ) -> None:
-    """Train as a recipe says, evaluate beside two simple baselines, and write the report.
+    """Fine-tune with a recipe, evaluate the result and two simple baselines, and write a report.
 
     Writes RUNS/<recipe>/<number>/ with bundle/, report.html, metrics.csv and the resolved recipe. A stopped or killed
-    run continues with --resume, with the same result.
+    run can be continued with --resume, and gives the same result.
     """
     with quiet_console(quiet, as_json):
-        resolved, how = _resolve_request(recipe, overrides or [], runs, resume)
+        resolved, train_options = _resolve_request(recipe, overrides or [], runs, resume)
 
         from rsft.cli.display.train_live import choose_display
         from rsft.evaluation.evaluate import evaluate as evaluate_bundle
         from rsft.evaluation.report.run_page import write_report
         from rsft.training.finetune import finetune as train
 
-        folder = how.pop("done", None)
+        folder = train_options.pop("done", None)
         if folder is None:
             with choose_display(resolved, console, quiet=quiet, as_json=as_json, every=log_every) as display:
-                run = train(resolved, runs, display, **how)
+                run = train(resolved, runs, display, **train_options)
             if not run.is_writer:  # only the first of several processes evaluates
                 return
             folder = run.folder
@@ -74,13 +74,13 @@ def finetune(
                 bundle,
                 Path(resolved.data.root),
                 out,
-                baselines=not plain,
-                representation=not plain,
+                baselines=not no_report,
+                representation=not no_report,
                 device=resolved.train.device,
                 progress=report,
             )
         paths = {"bundle": bundle, "metrics": out / "metrics.json"}
-        if not plain:
+        if not no_report:
             paths["report"] = write_report(folder)
         show_evaluation(evaluation)
         show_paths(paths)
@@ -91,7 +91,7 @@ def finetune(
 
 
 def _resolve_request(recipe: str, overrides: list[str], runs: Path, resume: bool) -> tuple[Recipe, dict[str, Path]]:
-    """Return the recipe of the requested run and keyword arguments for training; "done" holds a finished run."""
+    """Return the recipe of a run and keyword arguments for training; "done" is the folder of a finished run."""
     from rsft.recipe.library import find_recipe
     from rsft.recipe.load import load_recipe
     from rsft.training.runs.reader import resolve_resume
@@ -111,7 +111,9 @@ def _resolve_request(recipe: str, overrides: list[str], runs: Path, resume: bool
 def evaluate(
     bundle: BundleArgument,
     data: Annotated[Path, typer.Argument(help="Chip store with the classes of the bundle.")],
-    split: Annotated[str | None, typer.Option(help="Split: train, val or test (default: the recipe's).")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split: train, val or test (default: evaluate.split of the recipe).")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json and predictions.parquet.")] = Path(
         "evaluation"
     ),
@@ -120,7 +122,7 @@ def evaluate(
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Measure a bundle on labeled chips, beside k-nearest neighbors on frozen features and on 16 x 16 pixels."""
+    """Evaluate a bundle on labeled chips, and two baselines: k-nearest neighbors on frozen features and on pixels."""
     import json
 
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle
@@ -139,7 +141,7 @@ def evaluate(
 
 @app.command()
 def doctor() -> None:
-    """Report what rsft runs on: versions, device, threads, speed in bfloat16, free disk and memory, weights."""
+    """Report the environment of rsft: versions, device, threads, speed in bfloat16, free disk and memory, weights."""
     from rich.table import Table
 
     from rsft.cli.environment_report import environment_report

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-RootOption = Annotated[Path, typer.Option("--root", help="Chip store to create; a recipe names it as data.root.")]
+RootOption = Annotated[Path, typer.Option("--root", help="Folder of the chip store to create: data.root of a recipe.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all random choices.")]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Number of parallel processes.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
-RunsOption = Annotated[Path, typer.Option("--runs", help="Parent of run folders: RUNS/<recipe>/<number>.")]
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of all runs; a run folder is RUNS/<recipe>/<number>.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="Device: auto, cpu or cuda.")]
 RecipeArgument = Annotated[str, typer.Argument(help="Recipe file, or name of a shipped recipe.")]
 BundleArgument = Annotated[Path, typer.Argument(help="Bundle folder, run folder, or runs/<recipe> for its newest run.")]

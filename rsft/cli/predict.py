@@ -43,34 +43,38 @@ At = Annotated[
     ),
 ]
 AtCrs = Annotated[
-    str | None, _option(_LOCATIONS, "Coordinate system of --at, if the file does not name one: EPSG:32633, or pixel.")
+    str | None, _option(_LOCATIONS, "Coordinate system of --at, if the file does not declare it: EPSG:32633, or pixel.")
 ]
 Grid = Annotated[int | None, _option(_LOCATIONS, "Tile the scene; size of a tile in chip pixels.", min=1)]
 Stride = Annotated[
     int | None, _option(_LOCATIONS, "Step between tiles in chip pixels (default: the tile size, no overlap).", min=1)
 ]
 Detect = Annotated[
-    bool, _option(_LOCATIONS, "Detect bright objects on dark water by CA-CFAR. They need not be ships.", "--detect")
+    bool, _option(_LOCATIONS, "Detect bright objects on dark water with CA-CFAR; not all are ships.", "--detect")
 ]
-Pfa = Annotated[float, _option(_LOCATIONS, "False alarms per pixel of water, for --detect.")]
-Land = Annotated[Path | None, _option(_LOCATIONS, "Polygons of land, in which --detect finds nothing.")]
+Pfa = Annotated[float, _option(_LOCATIONS, "Probability of a false alarm per pixel of water, for --detect.")]
+Land = Annotated[Path | None, _option(_LOCATIONS, "Land polygons, in which --detect does not search.")]
 Side = Annotated[int | None, _option(_PIXELS, "Chip size in pixels (default: the bundle's).", min=1)]
 Margin = Annotated[int | None, _option(_PIXELS, "Cut chips along boxes, with this margin in pixels.", min=0)]
-Unit = Annotated[str | None, _option(_PIXELS, "Unit, if the files do not name it: amplitude, intensity, sigma0 or db.")]
+Unit = Annotated[
+    str | None, _option(_PIXELS, "Unit, if the files do not declare it: amplitude, intensity, sigma0 or db.")
+]
 Bands = Annotated[
     str | None,
     _option(_PIXELS, "Bands in the order of the file, such as VH,VV (default: as the file or the bundle names them)."),
 ]
-Spacing = Annotated[float | None, _option(_PIXELS, "Pixel spacing in meters of files without georeference.", min=0.001)]
+Spacing = Annotated[
+    float | None, _option(_PIXELS, "Pixel spacing in meters, if a file has no georeference.", min=0.001)
+]
 ResampleTo = Annotated[float | None, _option(_PIXELS, "Resample chips to this pixel spacing in meters.", min=0.001)]
 Chips = Annotated[Path | None, _option(_JOB, "Folder in which chips cut from scenes are saved as GeoTIFF.")]
-Html = Annotated[Path | None, _option(_JOB, "Review page to write, on which labels can be corrected.")]
+Html = Annotated[Path | None, _option(_JOB, "HTML page to write, for reviewing and correcting labels.")]
 Strict = Annotated[bool, _option(_JOB, "Exit with status 1 if anything was rejected.", "--strict")]
 BatchSize = Annotated[int, _option(_JOB, "Number of chips in a batch.", min=1)]
 Readers = Annotated[int, _option(_JOB, "Number of threads that read chips.", min=1)]
 Ray = Annotated[bool, _option(_ARCHIVE, "Classify scenes in parallel by Ray Data, with one .gpkg per scene.", "--ray")]
 Address = Annotated[str | None, _option(_ARCHIVE, "Address of a Ray cluster, such as auto (default: this machine).")]
-Jobs = Annotated[int | None, _option(_ARCHIVE, "Largest number of scenes at the same time.", min=1)]
+Jobs = Annotated[int | None, _option(_ARCHIVE, "Maximum number of parallel scenes.", min=1)]
 Engine = Annotated[
     str,
     _option(
@@ -81,13 +85,13 @@ Engine = Annotated[
 ]
 Precision = Annotated[
     str | None,
-    _option(_ENGINE, "fp32, bf16 or int8 (default: fp32; with auto, any exact one). Not every engine supports each."),
+    _option(_ENGINE, "fp32, bf16 or int8 (default: fp32; with auto, any exact one). Not every engine supports all."),
 ]
 Also = Annotated[
     list[Path] | None,
     _option(
         _JOB,
-        "Another bundle on the same backbone. Its table is OUT with the name of its recipe before the suffix.",
+        "Another bundle on the same backbone. Its table is OUT with the recipe name before the suffix.",
         metavar="BUNDLE",
     ),
 ]
@@ -125,7 +129,7 @@ def predict(
     address: Address = None,
     jobs: Jobs = None,
 ) -> None:
-    """Classify chips or scenes. Chips that cannot be read or do not fulfill the bundle's contract are listed.
+    """Classify chips or scenes; reject and list chips that cannot be read or do not fulfill the bundle's contract.
 
     Run the same command again to resume an interrupted job.
     """
@@ -141,8 +145,8 @@ def predict(
         query=SceneQuery(at, at_crs, grid, stride, CfarOptions(pfa, land) if detect else None),
         declaration=Declaration(unit, band_names(bands)),
         chip_options=ChipOptions(side, margin, resample_to, spacing),
-        chips=chips,
-        html=html,
+        chips_dir=chips,
+        html_path=html,
         overwrite=overwrite,
         batch_size=batch_size,
         readers=readers,
@@ -173,7 +177,7 @@ def _predict(bundles: list[Path], inputs: list[Path], out: Path, request: Predic
             results = [predict_table(bundles[0], inputs, out, request, report)]
     for result in results:
         show_predictions(result)
-    outputs = {"chips": request.chips, "page": request.html}
+    outputs = {"chips": request.chips_dir, "page": request.html_path}
     show_paths({name: path for name, path in outputs.items() if path is not None})
     if strict and any(result.rejected for result in results):
         raise typer.Exit(1)

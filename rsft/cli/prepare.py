@@ -103,18 +103,20 @@ def folder(
 
 @app.command("dota")
 def dota(
-    source: Annotated[Path, typer.Argument(help="Folder of DOTA: train/ and val/, or images/ and labelTxt/.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder or archive of DOTA: train/ and val/, or images/ and labelTxt/.")
+    ],
     root: RootOption,
     version: Annotated[Literal["1.0", "1.5", "2.0"], typer.Option(help="Version of the labels.")] = "1.0",
     classes: Annotated[int, typer.Option(help="Number of classes: 15, as in v1.0, or 18.")] = 15,
     margin: Annotated[int, typer.Option(help="Pixels added on each side of an object's box.")] = 0,
-    min_side: Annotated[int, typer.Option(help="Shortest side in pixels; smaller objects are left out.")] = 4,
+    min_side: Annotated[int, typer.Option(help="Minimum side in pixels; smaller objects are rejected.")] = 4,
     val: ValOption = 0.2,
     jobs: JobsOption = 2,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Build a chip store of the objects of DOTA: one chip per horizontal bounding box of a rotated box."""
+    """Build a chip store of the objects of DOTA: one chip per object, cut along its horizontal bounding box."""
     from rsft.data.prepare.dota import prepare_dota
 
     run_prepare(
@@ -134,21 +136,22 @@ def dota(
 
 @app.command("opensarship")
 def opensarship(
-    source: Annotated[Path, typer.Argument(help="Folder of OpenSARShip that contains the scenes.")],
+    source: Annotated[Path, typer.Argument(help="Folder or archive of OpenSARShip that contains the scenes.")],
     root: RootOption,
     product: Annotated[
         Literal["uint8", "cal", "patch"],
         typer.Option(help="uint8 (stretched for display), cal (linear sigma0) or patch (amplitude)."),
     ] = "uint8",
     classes: Annotated[
-        Literal["3", "typed"], typer.Option(help="3 (Cargo, Tanker, Other), or typed (ship types of the file names).")
+        Literal["3", "typed"],
+        typer.Option(help="3 (Cargo, Tanker, Other), or typed (the ship types in the file names)."),
     ] = "3",
     val: Annotated[float, typer.Option(help="Share of each class for validation, by whole scenes.")] = 0.1,
-    test: Annotated[float, typer.Option(help="Share of each class for the test, by whole scenes.")] = 0.2,
+    test: Annotated[float, typer.Option(help="Share of each class for the test split, by whole scenes.")] = 0.2,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Build a chip store of Sentinel-1 ships (VH and VV); each scene is in one split."""
+    """Build a chip store of OpenSARShip, Sentinel-1 ships in VH and VV; no scene is in two splits."""
     from rsft.data.prepare.opensarship import prepare_opensarship
 
     run_prepare(
@@ -188,7 +191,7 @@ def places_lt(
     lists: ListsOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Build a chip store of Places-LT from Places_LT_train.txt, _val and _test."""
+    """Build a chip store of Places-LT from the lists Places_LT_train.txt, Places_LT_val.txt and Places_LT_test.txt."""
     _prepare_list_files("places-lt", source, root, lists, overwrite)
 
 
@@ -199,7 +202,7 @@ def inat2018(
     lists: ListsOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Build a chip store of iNaturalist 2018 from iNaturalist18_train.txt and _val."""
+    """Build a chip store of iNaturalist 2018 from the lists iNaturalist18_train.txt and iNaturalist18_val.txt."""
     _prepare_list_files("inat2018", source, root, lists, overwrite)
 
 
@@ -228,7 +231,7 @@ def fusrs(
     classes: Annotated[int, typer.Option(help="Number of classes: 4, or 5 with `other`.")] = 4,
     val: Annotated[
         float | None,
-        typer.Option(help="Share of each class for validation (default: clean 0.1, published 0 of the training rows)."),
+        typer.Option(help="Share of each class for validation (default: 0.1 for clean, 0 for published)."),
     ] = None,
     jobs: JobsOption = 2,
     seed: SeedOption = 0,

@@ -15,7 +15,7 @@ app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=Tr
 
 @app.command("ls")
 def recipes_ls(word: WordArgument = "") -> None:
-    """List the shipped recipes by transfer."""
+    """List the shipped recipes, grouped by transfer, such as natural images to SAR."""
     from itertools import groupby
 
     from rich.padding import Padding
@@ -52,7 +52,7 @@ def recipes_show(recipe: RecipeArgument) -> None:
 def recipes_cp(
     recipe: RecipeArgument, target: Annotated[Path, typer.Argument(help="New file, or a folder for it.")]
 ) -> None:
-    """Copy a shipped recipe, to edit it."""
+    """Copy a shipped recipe to a new file, for editing."""
     from rsft.errors import RequestError
     from rsft.recipe.library import find_recipe
     from rsft.utils.atomic_files import write_bytes

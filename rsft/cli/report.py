@@ -29,10 +29,10 @@ app = typer.Typer(
 def report_run(
     run: Annotated[Path, typer.Argument(help="Run folder: RUNS/<recipe>/<number>.")],
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the chip store (default: where it was during the run).")
+        Path | None, typer.Option(help="Folder of the chip store (default: its folder during the run).")
     ] = None,
     no_pictures: Annotated[
-        bool, typer.Option("--no-pictures", help="Leave pictures of chips out, to share the page without the images.")
+        bool, typer.Option("--no-pictures", help="Write the page without images of chips, for sharing.")
     ] = False,
 ) -> None:
     """Write RUN/report.html again from the files of the run. `rsft report RUN` does the same."""
@@ -45,8 +45,10 @@ def report_run(
 
 @app.command("compare")
 def report_compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders. The other runs are compared with the first one.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("comparison.html"),
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders; the first run is the reference of the paired differences.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("comparison.html"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
 ) -> None:
     """Compare runs on one page: accuracy, paired differences, accuracy against cost, and the recipes."""

@@ -35,14 +35,14 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
     runs = find_runs(folder)
     table = Table("run", "status", box=None, pad_edge=False)
     listed = {key: _MEASURES[key] for key in ("macro", "micro", "tail")}  # fits into 80 columns; `show` has all
-    for name in (*listed.values(), "epochs", "time", "begun"):
+    for name in (*listed.values(), "epochs", "time", "started"):
         table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         status = run.status
         scores = (_percent(run.accuracy.get(key)) for key in listed)
-        begun = str(run.metadata.get("started", ""))[5:16].replace("T", " ")  # without the year, to fit into 80 columns
+        started = str(run.metadata.get("started", ""))[5:16].replace("T", " ")  # no year, to fit into 80 columns
         styled = f"[{STYLES.get(status, 'red')}]{status}[/]"
-        table.add_row(str(run.folder), styled, *scores, _epochs(run), _time(run.seconds), begun)
+        table.add_row(str(run.folder), styled, *scores, _epochs(run), _time(run.seconds), started)
     console.print(table if runs else f"no runs in {folder}")
     for run in runs:
         for fault in run.faults:

@@ -1,4 +1,4 @@
-"""`rsft weights`: fetch, verify and convert the weights of encoders."""
+"""`rsft weights`: download, verify and convert the weights of encoders."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rsft.backbones.card import Card
     from rsft.backbones.weights import WeightsStatus
 
-app = typer.Typer(help="Fetch, verify and convert the weights of encoders.", no_args_is_help=True)
+app = typer.Typer(help="Download, verify and convert the weights of encoders.", no_args_is_help=True)
 
-NamesArgument = Annotated[list[str], typer.Argument(help="Encoders, as `rsft backbones ls` or timm names them.")]
+NamesArgument = Annotated[list[str], typer.Argument(help="Names of encoders, from `rsft backbones ls` or timm.")]
 
 
 @app.command("ls")
@@ -39,7 +39,7 @@ def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     table.add_column("backbone\n[dim]file[/dim]", overflow="fold")
     table.add_column("MB", justify="right", no_wrap=True)
     table.add_column("checksum", no_wrap=True)
-    table.add_column("here", no_wrap=True)
+    table.add_column("present", no_wrap=True)
     for row in rows:
         size = f"{row['bytes'] / 1e6:,.1f}" if row["bytes"] else "?"
         table.add_row(f"{row['name']}\n[dim]{row['file']}[/dim]", size, row["checksum"], "yes" if row["here"] else "-")
@@ -82,7 +82,7 @@ def weights_verify(names: NamesArgument = []) -> None:  # noqa: B006  # typer ta
 def weights_convert(
     source: Annotated[Path, typer.Argument(help="Checkpoint: .safetensors, or a file of torch.save.")],
     target: Annotated[Path, typer.Argument(help="New .safetensors file.")],
-    name: Annotated[str, typer.Option("--as", help="Encoder that the checkpoint holds.")],
+    name: Annotated[str, typer.Option("--as", help="Name of the encoder that the checkpoint contains.")],
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write the encoder in a checkpoint as plain tensors, without decoder, head and optimizer."""
@@ -104,13 +104,13 @@ def _row(card: Card) -> dict[str, Any]:
     from rsft.backbones.weights import describe_checksum, weights_path
 
     path, remote = weights_path(card), card.weights if isinstance(card.weights, Remote) else None
-    here = path.is_file()
+    is_present = path.is_file()
     return {
         "name": card.name,
         "file": path.name,
         "path": str(path),
-        "here": here,
-        "bytes": path.stat().st_size if here else remote.bytes if remote else None,
+        "here": is_present,
+        "bytes": path.stat().st_size if is_present else remote.bytes if remote else None,
         "checksum": describe_checksum(card),
         "url": remote.url if remote else None,
         "page": remote.page if remote else None,

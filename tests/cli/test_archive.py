@@ -77,7 +77,7 @@ def test_killed_worker(archive):
         assert len(frame) == 441 and not frame.duplicated(["row", "col"]).any()
     (folder / "in/d.tif").unlink()
     again = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    assert "scenes: 2 skipped;" in again.stdout and "2 were skipped: the folder already holds" in again.stdout
+    assert "scenes: 2 skipped;" in again.stdout and "2 were skipped: the folder already contains" in again.stdout
 
 
 def test_options_that_need_ray(rsft, run, tmp_path):
@@ -85,7 +85,7 @@ def test_options_that_need_ray(rsft, run, tmp_path):
     code, printed = rsft("predict", run, "x.tif", "-o", "x.csv", "--grid", "32", "--jobs", "2")
     assert code == 2 and "give --ray as well" in printed
     code, printed = rsft("predict", run, "x.tif", "-o", "out", "--ray")
-    assert code == 2 and "say where to look" in printed
+    assert code == 2 and "say where to cut chips" in printed
 
 
 def test_finished_archive_does_not_start_ray(rsft, run, tmp_path, monkeypatch):

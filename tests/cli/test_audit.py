@@ -56,7 +56,7 @@ def test_audit_of_class_folders_writes_nothing(rsft: Rsft, class_folders: Path) 
 
 def test_missing_folder_is_refused(rsft: Rsft, tmp_path: Path) -> None:
     code, printed = rsft("audit", tmp_path / "nowhere")
-    assert code == 2 and "there is no such folder" in printed
+    assert code == 2 and "the folder does not exist" in printed
 
 
 @pytest.mark.realdata

@@ -22,7 +22,7 @@ def few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("command", "train", "message"),
     [
-        ("cifar100-lt", "", "skipped: 1  training image, for a ratio of 2"),
+        ("cifar100-lt", "", "skipped: 1  training image, to reach a ratio of 2"),
         ("places-lt", "Places_LT_train.txt", "3 rejected"),
         ("inat2018", "iNaturalist18_train.txt", "2 rejected"),
     ],

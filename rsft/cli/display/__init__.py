@@ -1,1 +1,1 @@
-"""What the terminal shows: tables, progress, live displays."""
+"""Output in the terminal: tables, progress, live displays."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,14 +26,13 @@ if TYPE_CHECKING:
     from rsft.inference.predict.job import PredictionResult
     from rsft.metrics.accuracy import AccuracySummary
     from rsft.metrics.bootstrap import Interval
+    from rsft.types import Progress as ReportProgress
 
 console = Console(highlight=False)
 error_console = Console(stderr=True, highlight=False)
 
 CLASSES_SHOWN = 50
-"""Above this number of classes, only their groups are shown."""
-
-ReportProgress = Callable[[int, int, str], None]  # done, total, task
+"""Largest number of classes that tables list one by one; above it, they list groups."""
 
 
 def show_error(error: RsftError) -> None:
@@ -73,7 +72,7 @@ def quiet_console(quiet: bool, as_json: bool = False) -> Iterator[None]:
 
     Args:
         quiet: suppress the output.
-        as_json: suppress the output, and print an error as an event, too.
+        as_json: suppress the output, and print errors as events.
     """
     console.quiet = quiet or as_json
     try:
@@ -229,7 +228,7 @@ def show_predictions(result: PredictionResult) -> None:
 
 
 def show_archive(archive: ArchiveResult) -> None:
-    """Print the number of scenes by status, and why the first ones failed."""
+    """Print the number of scenes by status, and the reasons of the first failures."""
     counts = (f"{count:,} {status}" for status, count in archive.counts.items())
     chips = sum(outcome.chips for outcome in archive.scenes)
     console.print(f"scenes: {', '.join(counts) or 'none'}; {_count_chips(chips)} classified")
@@ -238,11 +237,11 @@ def show_archive(archive: ArchiveResult) -> None:
         console.print(f"  failed  {outcome.scene}: {outcome.reason}", soft_wrap=True, markup=False)
     if skipped := archive.counts["skipped"]:
         console.print(
-            f"{skipped:,} were skipped: the folder already holds their outputs for this bundle and this request"
+            f"{skipped:,} were skipped: the folder already contains their outputs for this bundle and this request"
         )
     if refused := sum(outcome.refused for outcome in archive.scenes):
         console.print(f"[yellow]{refused:,} chips rejected[/yellow], listed in <scene>.rejected.csv")
-    show_paths({"scenes": archive.summary})
+    show_paths({"scenes": archive.summary_path})
 
 
 def _count_chips(count: int) -> str:

@@ -16,7 +16,7 @@ from rsft.sweep.results import format_measure
 from rsft.sweep.schema import Sweep
 
 SHOWN = 12
-"""Number of finished trials in the table; the best ones are shown."""
+"""Largest number of finished trials in the table, which shows the best ones."""
 
 
 class SweepDisplay:
@@ -34,15 +34,15 @@ class SweepDisplay:
         self.ended = dict(finished)
         self.running: dict[str, tuple[Mapping[str, Any], float, Mapping[str, Any]]] = {}
         self.live = Live(get_renderable=self._render, console=console, refresh_per_second=2)
-        self.redrawn = console.is_terminal and not console.is_dumb_terminal
+        self.is_live = console.is_terminal and not console.is_dumb_terminal
 
     def __enter__(self) -> Self:
-        if self.redrawn:
+        if self.is_live:
             self.live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.redrawn:
+        if self.is_live:
             self.live.stop()
 
     def on_start(self, id: str, keys: Mapping[str, Any]) -> None:
@@ -74,7 +74,7 @@ class SweepDisplay:
         keys, _, _ = self.running.pop(id)
         if outcome is not None:
             self.ended[id] = outcome
-        if not self.redrawn:
+        if not self.is_live:
             result = self._describe_outcome(outcome)
             position = f"{len(self.ended)}/{self.total}"
             self.console.print(f"{position}  {describe_keys(keys)}  {result}", soft_wrap=True, markup=False)

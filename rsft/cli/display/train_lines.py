@@ -67,7 +67,7 @@ class LogLines(Display):
 
 
 class JsonLines(Display):
-    """Prints one JSON object per line: the events started, step (every `every` steps) and epoch. Names carry units."""
+    """Prints one JSON object per line: the events started, step (every `every` steps) and epoch. Keys contain units."""
 
     def __init__(self, every: int = 50) -> None:
         self.every = every
@@ -106,8 +106,8 @@ def describe_speed(step: StepReport) -> str:
     parts += f" + {1000 * step.outer_s:.0f} outer" if step.outer_s else ""
     memory = f"{step.memory_mb / 1000:.1f} GB"
     memory += "" if math.isnan(step.gpu_mb) else f" + {step.gpu_mb / 1000:.1f} GB of the GPU"
-    left = timedelta(seconds=round(step.left_s))
-    return f"{step.images_per_s:.0f} images/s  {1000 * whole:.0f} ms/step ({parts})  {memory}  {left} left"
+    remaining = timedelta(seconds=round(step.left_s))
+    return f"{step.images_per_s:.0f} images/s  {1000 * whole:.0f} ms/step ({parts})  {memory}  {remaining} left"
 
 
 def format_cell(key: str, value: float) -> str:

@@ -48,8 +48,8 @@ def choose_display(recipe: Recipe, console: Console, *, quiet: bool, as_json: bo
         return Display()
     if as_json:
         return JsonLines(every)
-    redrawn = console.is_terminal and not console.is_dumb_terminal
-    return LiveDisplay(recipe, console) if redrawn else LogLines(recipe, console, every)
+    is_live = console.is_terminal and not console.is_dumb_terminal
+    return LiveDisplay(recipe, console) if is_live else LogLines(recipe, console, every)
 
 
 class LiveDisplay(Display):

@@ -33,7 +33,7 @@ def test_missing_classes_are_named_if_they_have_chips_elsewhere(store: ChipStore
     counts = count_chips(store)
     assert counts["train"] == {"a": 1, "船": 1, "never": 0} and not any(counts["val"].values())
     assert missing_classes(counts) == {"test": ["船"]}
-    assert "some:\n\n- test: 船\n" in (store.root / "README.md").read_text("utf-8")
+    assert "lacks:\n\n- test: 船\n" in (store.root / "README.md").read_text("utf-8")
 
 
 def test_empty_counts_have_no_missing_class() -> None:

@@ -35,9 +35,9 @@ def test_window_is_the_clipped_bounding_box(box: tuple[float, ...], window: tupl
 @pytest.mark.parametrize(
     ("box", "match"),
     [
-        ((5, 5, 5, 5, 5, 20, 5, 20), "a box of 0 x 15 pixels"),
+        ((5, 5, 5, 5, 5, 20, 5, 20), "the box has 0 x 15 pixels"),
         ((5, 5, 8, 5, 8, 20, 5, 20), "the box has 3 x 15 pixels; the minimum side is 4"),
-        ((78, 5, 99, 5, 99, 20, 78, 20), "a box of 2 x 15 pixels"),
+        ((78, 5, 99, 5, 99, 20, 78, 20), "the box has 2 x 15 pixels"),
         ((90, 5, 99, 5, 99, 20, 90, 20), "outside the image of 80 x 60"),
         ((-9, 5, 0, 5, 0, 20, -9, 20), "outside the image"),
         ((float("nan"), 5, 9, 5, 9, 20, 0, 20), "NaN or infinite"),
@@ -74,7 +74,7 @@ def test_faulty_label_rows_are_rejected_with_their_line(tmp_path: Path) -> None:
     assert sorted((line, reason.split(",")[0]) for _, line, reason in source.rejected) == [
         (6, "5 fields; a row has 8 numbers"),
         (7, "unknown class submarine"),
-        (8, "the difficulty is 3; it must be 0, 1 or 2"),
+        (8, "the difficulty is 3; it must be 0"),
         (9, "a corner is NaN or infinite"),
         (10, "a corner or the difficulty is not a number"),
         (11, "the box lies outside the image of 80 x 60 pixels"),

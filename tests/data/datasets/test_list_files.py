@@ -112,7 +112,7 @@ def test_lists_may_be_in_another_folder(tmp_path: Path) -> None:
     for name in ("train.txt", "val.txt"):
         (tmp_path / "images" / name).rename(tmp_path / "lists" / name)
     assert len(Tiny(tmp_path / "images", tmp_path / "lists")) == 4
-    with pytest.raises(RequestError, match=r"no train\.txt"):
+    with pytest.raises(RequestError, match=r"train\.txt is missing"):
         Tiny(tmp_path / "images")
 
 

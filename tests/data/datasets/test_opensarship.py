@@ -90,7 +90,7 @@ def test_scene_name_is_read_from_a_file_if_the_folder_was_renamed(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("<ShipList><ship>", "no XML"),
+        ("<ShipList><ship>", "not XML"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><ShipList/>', "document type"),
         (None, "cannot be read"),
     ],

@@ -65,7 +65,7 @@ def test_bad_rows_are_listed_and_rename_no_other_ship(tmp_path: Path) -> None:
     source = write_image(tmp_path, "\n".join(["gsd:1", *rows]))
     assert [ship.name for ship in source.ships] == ["L7_6"]
     assert [(line, reason.split(",")[0]) for _, line, reason in source.rejected] == [
-        (2, "5 fields"),
+        (2, "5 fields; a row has 8 numbers"),
         (3, "unknown class Submarine"),
         (4, "a corner or the difficulty is not a number"),
         (5, "the box has no area"),

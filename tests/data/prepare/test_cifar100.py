@@ -67,7 +67,7 @@ def test_an_archive_gives_the_same_chips_and_leaves_nothing(folders: Path, tmp_p
 
 def test_a_faulty_archive_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "cifar.tar").write_bytes(b"no archive")
-    with pytest.raises(DataError, match=r"no \.zip"):
+    with pytest.raises(DataError, match=r"not a \.zip"):
         prepare_cifar100(tmp_path / "cifar.tar", tmp_path / "data/out")
     assert list((tmp_path / "data").iterdir()) == []
 
