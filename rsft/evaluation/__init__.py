@@ -1,1 +1,1 @@
-"""Measure a bundle on labeled chips: accuracy, calibration, baselines, paired comparisons, and the HTML report."""
+"""Evaluate a bundle on labeled chips: accuracy, calibration, baselines, paired comparisons and the HTML report."""

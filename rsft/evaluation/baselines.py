@@ -1,4 +1,4 @@
-"""Two cheap baselines for every run: k-nearest neighbors on frozen features and on small images."""
+"""Compute two cheap baselines for every run: k-nearest neighbors on frozen features and on small images."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
 NEIGHBORS = 5
-"""scikit-learn's default. It was fixed before any result was seen and is not tuned.
+"""Number of neighbors: scikit-learn's default, which was fixed before the first result and is not tuned.
 
-With five votes, a tail class of two training chips can only win by small distances. Plain k-NN on a long tail behaves
-like this, so read the group columns and not only the overall accuracy.
+With five votes, a tail class with two training chips only wins if their distances are small. Because of this property
+of k-NN on a long tail, compare the accuracy of the groups, and not only the overall accuracy.
 """
 
 IMAGE_SIZE = 16
@@ -28,20 +28,20 @@ def knn_predict(
     k: int = NEIGHBORS,
     metric: Literal["cosine", "euclidean"] = "cosine",
 ) -> NDArray[np.float64]:
-    """Return class probabilities from the votes of the nearest training samples.
+    """Compute class probabilities from the votes of the nearest training samples.
 
-    A vote has the weight 1 / distance. With equal weights a tie would go to the lower class index.
+    A vote has the weight 1 / distance. With equal weights, ties would always go to the lower class index.
 
     Args:
         train_x: (N, D) features or pixels. Use the cosine distance for features and the Euclidean one for pixels.
         train_y: (N,) class indices. A class without training chips gets probability 0.
-        test_x: (M, D).
+        test_x: (M, D) features or pixels.
         n_classes: number of columns of the result.
-        k: number of neighbors; all N if there are fewer.
+        k: number of neighbors, at most N.
         metric: the distance.
 
     Returns:
-        (M, n_classes); each row sums to 1.
+        Probabilities (M, n_classes).
     """
     model = KNeighborsClassifier(min(k, len(train_x)), weights="distance", metric=metric, algorithm="brute")
     model.fit(train_x, train_y)
@@ -51,7 +51,7 @@ def knn_predict(
 
 
 def flatten_small_images(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Average images down to 16 x 16 pixels and flatten them.
+    """Shrink images to 16 x 16 pixels by averaging, and flatten them.
 
     Args:
         images: (N, H, W, P) bytes.

@@ -1,4 +1,4 @@
-"""How far calibrated probabilities, class sets and out-of-distribution flags can be trusted, on labeled chips."""
+"""Measure on labeled chips how reliable calibrated probabilities, class sets and out-of-distribution flags are."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from rsft.models.uncertainty.temperature_scaling import log_softmax
 from rsft.types import GROUPS
 
 COVERAGE_TARGETS = (0.8, 0.9, 0.95)
-"""The coverages at which class sets are measured."""
+"""Target coverages of the measured class sets."""
 
 
-def calibration_report(
+def measure_calibration(
     calibrator: Calibrator, outputs: ClassifierOutputs, labels: NDArray[np.integer], groups: Mapping[str, Sequence[int]]
 ) -> CalibrationReport:
     """Measure a bundle's calibration on labeled chips.
 
     Args:
-        calibrator: of the bundle.
+        calibrator: calibrator of the bundle.
         outputs: logits and features of the N chips.
         labels: (N,) class indices.
         groups: class indices of head, medium and tail.
 
     Returns:
-        The part "confidence" of metrics.json.
+        The entry "confidence" of metrics.json.
     """
     is_ood = calibrator.apply(*outputs).ood > 1
     members = {"all": np.ones(len(labels), bool)}

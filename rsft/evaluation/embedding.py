@@ -1,4 +1,4 @@
-"""How fine-tuning changed the features: distances between classes, and a map of the chips before and after."""
+"""Measure how fine-tuning changed the features: distances between classes, and maps of the chips before and after."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rsft.metrics.separation import class_mean_distances, distance_by_group
 Features = NDArray[np.float32]
 
 MAX_MAP_CHIPS = 1500
-"""Largest number of chips on a map. More of them overlap, and t-SNE takes long."""
+"""Largest number of chips on a map. More chips overlap, and t-SNE takes long."""
 
 
 def distances_by_stage(
@@ -30,7 +30,7 @@ def distances_by_stage(
         groups: class indices of head, medium and tail.
 
     Returns:
-        By stage, then by group and "all"; None for a group without a distance.
+        Distance by stage, then by group and "all"; None for a group without a distance.
     """
     return {
         stage: distance_by_group(class_mean_distances(values, labels, n_classes), groups)
@@ -39,19 +39,19 @@ def distances_by_stage(
 
 
 def tsne_table(features: Mapping[str, Features], chips: ChipImages) -> pd.DataFrame:
-    """Place chips on a t-SNE map for each stage.
+    """Compute a t-SNE map of chips for each stage.
 
     Args:
         features: (N, D) by stage: "frozen" and "adapted".
-        chips: the N chips. At most `MAX_MAP_CHIPS` are chosen, evenly over their table.
+        chips: the N chips. The map has at most `MAX_MAP_CHIPS` of them, evenly spaced in their table.
 
     Returns:
-        One row per chosen chip: name, path, class, and `<stage>_x`, `<stage>_y` for each stage.
+        One row per chip of the map: name, path, class, and `<stage>_x`, `<stage>_y` for each stage.
     """
-    chosen = np.linspace(0, len(chips) - 1, min(MAX_MAP_CHIPS, len(chips))).astype(int)
-    table = chips.table[["name", "path", "class"]].iloc[chosen].reset_index(drop=True)
+    indices = np.linspace(0, len(chips) - 1, min(MAX_MAP_CHIPS, len(chips))).astype(int)
+    table = chips.table[["name", "path", "class"]].iloc[indices].reset_index(drop=True)
     for stage, values in features.items():
-        table[[f"{stage}_x", f"{stage}_y"]] = tsne(values[chosen])
+        table[[f"{stage}_x", f"{stage}_y"]] = tsne(values[indices])
     return table
 
 
@@ -60,10 +60,10 @@ def tsne(features: Features, seed: int = 0) -> NDArray[np.float32]:
 
     Args:
         features: (N, D).
-        seed: of the random start.
+        seed: seed of the random initialization.
 
     Returns:
-        (N, 2); zeros if there are fewer than four chips.
+        Positions (N, 2); zeros for fewer than four chips.
     """
     count = len(features)
     if count < 4:

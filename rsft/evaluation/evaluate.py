@@ -1,4 +1,4 @@
-"""Evaluate a bundle on one split of a chip store, beside two cheap baselines."""
+"""Evaluate a bundle on one split of a chip store, and compare it with two cheap baselines."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.loading.datamodule import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError
 from rsft.evaluation.baselines import flatten_small_images, knn_predict
-from rsft.evaluation.calibration_report import calibration_report
+from rsft.evaluation.calibration_report import measure_calibration
 from rsft.evaluation.embedding import distances_by_stage, tsne_table
 from rsft.evaluation.files import write_contributions, write_embedding, write_evaluation, write_predictions
 from rsft.evaluation.schema import CalibrationReport, Evaluation
-from rsft.evaluation.site_contributions import site_contributions
+from rsft.evaluation.site_contributions import measure_contributions
 from rsft.metrics.accuracy import AccuracySummary, confusion_matrix, summarize_accuracy
 from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle
@@ -32,13 +32,13 @@ from rsft.models.uncertainty.temperature_scaling import log_softmax
 from rsft.types import Progress
 
 CONTRIBUTION_CHIPS = 256
-"""Number of validation chips for the contributions of the sites. More chips no longer change their means."""
+"""Number of validation chips for the contributions of the sites. More chips hardly change the means."""
 
 
 def evaluate(
-    bundle_folder: Path,
+    bundle_dir: Path,
     root: Path,
-    out: Path,
+    output_dir: Path,
     *,
     split: str | None = None,
     baselines: bool = True,
@@ -46,19 +46,19 @@ def evaluate(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Classify the chips of a split and write what was measured.
+    """Classify the chips of a split, and write the results to a folder.
 
-    The files in `out` are metrics.json and predictions.parquet; with `representation` also embedding.parquet and, if
-    the PEFT method adds something at sites, contributions.csv.
+    The files are metrics.json and predictions.parquet; with `representation` also embedding.parquet and, if the PEFT
+    method has modules at sites, contributions.csv.
 
     Args:
-        bundle_folder: the bundle of a run.
+        bundle_dir: folder of the bundle of a run.
         root: a chip store with the bundle's classes.
-        out: folder for the files.
-        split: a split of the store. None takes the recipe's choice, by default test if it has chips and val otherwise.
+        output_dir: folder for the files.
+        split: a split of the store. None takes the split of the recipe; its default is test, or val without test chips.
         baselines: also evaluate k-nearest neighbors on frozen features and on pixels of the training split.
-        representation: also measure class distances, map the features before and after, and measure the contribution
-            of each site.
+        representation: also measure distances between classes and the contribution of each site, and map the features
+            before and after fine-tuning.
         device: "auto", "cpu" or "cuda".
         progress: called while chips are read and classified.
 
@@ -68,7 +68,7 @@ def evaluate(
     Raises:
         RequestError: the classes differ, or the split has no chips.
     """
-    bundle, store = Bundle.load(bundle_folder), ChipStore.open(root)
+    bundle, store = Bundle.load(bundle_dir), ChipStore.open(root)
     if store.classes != bundle.classes:
         raise RequestError(
             f"the data has the classes {', '.join(store.classes)}; the bundle has {', '.join(bundle.classes)}",
@@ -84,26 +84,26 @@ def evaluate(
     if baselines or representation:
         unmerged = load_unmerged_classifier(bundle, device)
         sample = _contribution_loader(store, bundle, chips, progress)
-        contributions = site_contributions(unmerged, sample) if representation else {}
+        contributions = measure_contributions(unmerged, sample) if representation else {}
         vit = cast(VisionTransformer, unmerged.adapted.detach())
-        features = {"frozen": frozen_features(vit, chips, bundle, progress), "adapted": outputs.features}
+        features = {"frozen": compute_frozen_features(vit, chips, bundle, progress), "adapted": outputs.features}
     if baselines and not store.split("train").empty:
         train = _load_chips(store, "train", bundle, progress)
         methods |= _knn_baselines(bundle, vit, train, chips, features["frozen"], progress)
 
     result = _measure(bundle, str(root), split, chips, outputs, methods, features if representation else {})
-    write_evaluation(out, result)
-    write_predictions(out, chips.table, bundle.classes, probabilities, estimate)
+    write_evaluation(output_dir, result)
+    write_predictions(output_dir, chips.table, bundle.classes, probabilities, estimate)
     if representation:
-        write_embedding(out, tsne_table(features, chips))
-        write_contributions(out, contributions)
+        write_embedding(output_dir, tsne_table(features, chips))
+        write_contributions(output_dir, contributions)
     return result
 
 
 def _classify(
     bundle: Bundle, store: ChipStore, split: str, device: str, progress: Progress | None
 ) -> ClassifierOutputs:
-    """Return logits and features of a split, averaged over the views of the recipe's test-time augmentation."""
+    """Compute logits and features of a split, averaged over the test-time crops of the recipe."""
     model, contract = with_tta(load_classifier(bundle, device), bundle.contract, bundle.recipe.evaluate)
     chips = _load_chips(store, split, replace(bundle, contract=contract), progress)
     return collect_outputs(
@@ -122,11 +122,11 @@ def _measure(
     methods: Mapping[str, NDArray[np.float64]],
     features: Mapping[str, NDArray[np.float32]],
 ) -> Evaluation:
-    """Return all numbers of metrics.json from the probabilities of each method."""
+    """Compute all numbers of metrics.json from the probabilities of each method."""
     classes, groups, labels = bundle.classes, bundle.group_indices, chips.labels
     summaries = {name: summarize_accuracy(p, labels, len(classes), groups) for name, p in methods.items()}
     predicted = next(iter(methods.values())).argmax(1)
-    calibration = calibration_report(bundle.calibrator, outputs, labels, groups) if bundle.calibrator else None
+    calibration = measure_calibration(bundle.calibrator, outputs, labels, groups) if bundle.calibrator else None
     return Evaluation(
         data=data,
         split=split,
@@ -166,9 +166,9 @@ def _knn_baselines(
     features: NDArray[np.float32],
     progress: Progress | None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the probabilities of both baselines; `features` are the frozen ones of `chips`."""
-    train_features = frozen_features(vit, train, bundle, progress)
-    train_pixels, pixels = (flatten_small_images(part.images) for part in (train, chips))
+    """Compute the probabilities of both baselines; `features` are the frozen features of `chips`."""
+    train_features = compute_frozen_features(vit, train, bundle, progress)
+    train_pixels, pixels = (flatten_small_images(images.images) for images in (train, chips))
     k, n_classes = bundle.recipe.evaluate.knn, len(bundle.classes)
     return {
         "k-NN, frozen features": knn_predict(train_features, train.labels, features, n_classes, k, "cosine"),
@@ -177,7 +177,7 @@ def _knn_baselines(
 
 
 @torch.inference_mode()
-def frozen_features(
+def compute_frozen_features(
     vit: VisionTransformer, chips: ChipImages, bundle: Bundle, progress: Progress | None = None
 ) -> NDArray[np.float32]:
     """Compute pooled features of the frozen backbone.
@@ -185,19 +185,19 @@ def frozen_features(
     Args:
         vit: the backbone without PEFT modules.
         chips: the N chips.
-        bundle: whose recipe says how features are pooled and how large batches are.
+        bundle: its recipe selects the pooling and the batch size.
         progress: called after every batch.
 
     Returns:
-        (N, D) float32.
+        Features (N, D), float32.
     """
     recipe, device = bundle.recipe, next(vit.parameters()).device
-    parts: list[Tensor] = []
+    batches: list[Tensor] = []
     for done, (inputs, _) in enumerate(chips.batches(recipe.evaluate.batch_size), start=1):
-        parts.append(extract_features(vit, inputs.to(device), recipe.backbone.pool).cpu())
+        batches.append(extract_features(vit, inputs.to(device), recipe.backbone.pool).cpu())
         if progress is not None:
             progress(min(done * recipe.evaluate.batch_size, len(chips)), len(chips), "frozen features")
-    return np.asarray(torch.cat(parts).numpy(), np.float32)
+    return np.asarray(torch.cat(batches).numpy(), np.float32)
 
 
 def _load_chips(store: ChipStore, split: str, bundle: Bundle, progress: Progress | None) -> ChipImages:
@@ -207,11 +207,11 @@ def _load_chips(store: ChipStore, split: str, bundle: Bundle, progress: Progress
 def _contribution_loader(
     store: ChipStore, bundle: Bundle, chips: ChipImages, progress: Progress | None
 ) -> UnaugmentedLoader:
-    """Return some validation chips, evenly over their table; some evaluated chips if the store has none."""
+    """Return up to `CONTRIBUTION_CHIPS` validation chips; evaluated chips if the store has no validation chips."""
     if not store.split("val").empty:
         chips = _load_chips(store, "val", bundle, progress)
-    chosen = np.linspace(0, len(chips) - 1, min(CONTRIBUTION_CHIPS, len(chips))).astype(int)
-    return UnaugmentedLoader(chips, chosen, min(bundle.recipe.evaluate.batch_size, CONTRIBUTION_CHIPS))
+    indices = np.linspace(0, len(chips) - 1, min(CONTRIBUTION_CHIPS, len(chips))).astype(int)
+    return UnaugmentedLoader(chips, indices, min(bundle.recipe.evaluate.batch_size, CONTRIBUTION_CHIPS))
 
 
 def _choose_split(store: ChipStore, split: str) -> str:

@@ -23,8 +23,8 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Write metrics.json.
 
     Args:
-        folder: where the files of the evaluation go.
-        evaluation: the measured numbers.
+        folder: folder of the evaluation.
+        evaluation: content of the file.
     """
     write_text(folder / EVALUATION_FILE, json.dumps(evaluation.to_dict(), indent=1))
 
@@ -38,11 +38,11 @@ def write_predictions(
 ) -> None:
     """Write predictions.parquet.
 
-    It has one row per chip: name, path, class, predicted and p_<class>. With an estimate there are also `set`, the
-    names of the possible classes, and `ood`, which is above 1 for a chip unlike the training chips.
+    It has one row per chip: name, path, class, predicted and p_<class>. With an estimate it also has `set`, the names
+    of the possible classes, and `ood`, which is above 1 for a chip unlike the training chips.
 
     Args:
-        folder: where the files of the evaluation go.
+        folder: folder of the evaluation.
         chips: the N rows of the manifest.
         classes: class names by index.
         probabilities: (N, C).
@@ -62,18 +62,18 @@ def write_embedding(folder: Path, table: pd.DataFrame) -> None:
     """Write embedding.parquet.
 
     Args:
-        folder: where the files of the evaluation go.
+        folder: folder of the evaluation.
         table: one row per chip of the map.
     """
     _write_parquet(folder / EMBEDDING_FILE, table)
 
 
 def write_contributions(folder: Path, contributions: Mapping[Site, float]) -> None:
-    """Write contributions.csv with one row per site. Without sites, remove the file of an earlier evaluation.
+    """Write contributions.csv with one row per site. Without sites, delete the file of an earlier evaluation.
 
     Args:
-        folder: where the files of the evaluation go.
-        contributions: the contribution of each site, relative to the frozen layer.
+        folder: folder of the evaluation.
+        contributions: contribution of each site, relative to the frozen layer.
     """
     path = folder / CONTRIBUTIONS_FILE
     if not contributions:

@@ -19,13 +19,13 @@ from rsft.metrics.paired import PairedDifferences, compare_predictions
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the first evaluation differs from the second; the content of comparison.json.
+    """The difference of the first evaluation from the second; the content of comparison.json.
 
     Attributes:
         first, second: folders of the evaluations.
-        methods: the names of their methods.
-        count: chips that both classified.
-        paired: the first minus the second, with the groups of the first.
+        methods: names of their methods.
+        count: number of evaluated chips.
+        paired: paired differences, the first minus the second, for the groups of the first.
     """
 
     first: str
@@ -44,10 +44,10 @@ def compare_runs(first: Path, second: Path) -> Comparison:
 
     Args:
         first: a run folder, or a folder that `rsft evaluate` wrote.
-        second: the same for the reference.
+        second: such a folder of the reference.
 
     Returns:
-        The first minus the second.
+        The differences, the first minus the second.
 
     Raises:
         RequestError: an evaluation is missing, or the classes or the chips differ.
@@ -85,7 +85,9 @@ def _evaluation_folder(folder: Path) -> Path:
     for candidate in (folder, folder / "evaluation"):
         if (candidate / EVALUATION_FILE).is_file() and (candidate / PREDICTIONS_FILE).is_file():
             return candidate
-    raise RequestError(f"no {EVALUATION_FILE} with {PREDICTIONS_FILE}", folder, "evaluate the run first: rsft evaluate")
+    raise RequestError(
+        f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing", folder, "evaluate the run first: rsft evaluate"
+    )
 
 
 def _read_metrics(folder: Path) -> dict[str, Any]:
@@ -98,7 +100,7 @@ def _read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def _read_predictions(folder: Path) -> pd.DataFrame:
-    """Return true and predicted class names with the path of the chip as the sorted index."""
+    """Read true and predicted class names, indexed by the path of the chip and sorted."""
     path = folder / PREDICTIONS_FILE
     try:
         table = pd.read_parquet(path, columns=["path", "class", "predicted"])

@@ -1,4 +1,4 @@
-"""What `rsft evaluate` writes to metrics.json: one set of models for writing and for reading."""
+"""The content of metrics.json, which `rsft evaluate` writes and `rsft report` reads."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ _FROZEN = ConfigDict(frozen=True, populate_by_name=True)
 
 
 class CoverageLevel(BaseModel):
-    """How well the class sets of one target coverage kept it.
+    """The measured coverage of the class sets for one target coverage.
 
     Attributes:
-        target: share of the chips of each class whose set should contain the class.
+        target: share of the chips of each class whose set should contain this class.
         groups: measured coverage of all chips ("all") and of head, medium and tail; None for a group without chips.
         by_class: measured coverage of each class; None for a class without chips.
-        classes_without_coverage: classes with too few validation chips for this target, so that every set has them.
+        classes_without_coverage: classes with too few validation chips for this target, so that every set contains
+            them.
     """
 
     model_config = _FROZEN
@@ -31,15 +32,15 @@ class CoverageLevel(BaseModel):
 
 
 class CalibrationReport(BaseModel):
-    """How far the calibrated probabilities, the class sets and the out-of-distribution flags can be trusted.
+    """The measured reliability of calibrated probabilities, class sets and out-of-distribution flags.
 
     Attributes:
         temperature: the number by which logits are divided.
         ece_uncalibrated: expected calibration error without the temperature.
-        fitted_on_these_chips: True if the calibration was fitted on the evaluated chips, so that it looks too good.
+        fitted_on_these_chips: whether the calibration was fitted on the evaluated chips. It then looks too good.
         coverage: one entry per target coverage.
-        ood_false_positive_rate: share of chips like the validation chips that are flagged as out of distribution.
-        ood_share: share of the evaluated chips that are flagged, of all ("all") and by group; None without chips.
+        ood_false_positive_rate: expected share of flagged chips among chips like the validation chips.
+        ood_share: share of flagged chips among all evaluated chips ("all") and by group; None without chips.
     """
 
     model_config = _FROZEN
@@ -59,16 +60,16 @@ class Evaluation(BaseModel):
 
     Attributes:
         data: the chip store that was evaluated.
-        split: its split.
+        split: the evaluated split.
         classes: class names by index.
         groups: class indices of head, medium and tail.
-        methods: the run's own method first, then the baselines.
-        confusion: (C, C) chips of the run's own method; rows are the true classes.
-        train_counts: (C,) training chips.
-        count: evaluated chips.
-        confidence: None for a bundle without calibration.
+        methods: accuracy by method: first the method of the run, then the baselines.
+        confusion: (C, C) numbers of chips for the method of the run; rows are the true classes.
+        train_counts: (C,) numbers of training chips.
+        count: number of evaluated chips.
+        confidence: reliability of the confidence; None for a bundle without calibration.
         distances: inter-class cosine distance by stage ("frozen", "adapted"), then by group.
-        notes: sentences on what the reader must know.
+        notes: remarks for the reader.
     """
 
     model_config = _FROZEN
@@ -98,17 +99,17 @@ class Evaluation(BaseModel):
 
     @property
     def method(self) -> str:
-        """The name of the run's own method."""
+        """Name of the method of the run."""
         return next(iter(self.methods))
 
     @property
     def summary(self) -> AccuracySummary:
-        """The accuracy of the run's own method."""
+        """Accuracy of the method of the run."""
         return self.methods[self.method]
 
     @property
     def baselines(self) -> dict[str, AccuracySummary]:
-        """The accuracy of each baseline."""
+        """Accuracy of each baseline."""
         return {name: summary for name, summary in self.methods.items() if name != self.method}
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How much the PEFT module at each site adds to the output of the frozen layer."""
+"""Measure how much the PEFT module at each site adds to the output of the frozen layer."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from rsft.peft import POSITIONS, Site, observe_additions
 
 
 @torch.inference_mode()
-def site_contributions(classifier: Classifier, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[Site, float]:
+def measure_contributions(classifier: Classifier, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[Site, float]:
     """Measure m_p ||f_p(x)|| / ||W_p x|| at every site of an unmerged classifier.
 
-    A norm is over all tokens and features of a chip. The frozen output is W_p x without bias at a linear layer, and the
-    output of the MLP at a bottleneck. Methods that add nothing at sites (BitFit, prompts, SSF) have no contributions.
+    Norms are over all tokens and features of a chip. At a linear layer, the frozen output is W_p x without bias; at a
+    bottleneck, it is the output of the MLP. Methods without modules at sites (BitFit, prompts, SSF) have no
+    contributions.
 
     Args:
-        classifier: with PEFT modules that are not merged.
-        batches: inputs (B, 3, H, W) with labels, which are ignored.
+        classifier: a classifier whose PEFT modules are not merged.
+        batches: inputs (B, P, H, W), and labels, which are ignored.
 
     Returns:
-        The mean ratio over all chips by site, in the order of the forward pass.
+        Mean ratio over all chips by site, in the order of the forward pass.
     """
     ratios: dict[Site, list[Tensor]] = {}
 

@@ -109,7 +109,7 @@ def test_two_runs_compared(out, run, root, tmp_path):
 
 
 def test_evaluations_of_other_chips_cannot_be_compared(out, run, root, tmp_path):
-    with pytest.raises(RequestError, match=r"no metrics\.json with"):
+    with pytest.raises(RequestError, match=r"metrics\.json or predictions\.parquet is missing"):
         compare_runs(out, tmp_path)
     evaluate(run, root, tmp_path / "train", split="train", baselines=False)
     with pytest.raises(RequestError, match="18 and 40 chips, 0 in both"):

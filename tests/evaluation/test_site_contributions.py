@@ -3,7 +3,7 @@ import timm
 import torch
 from torch import nn
 
-from rsft.evaluation.site_contributions import site_contributions
+from rsft.evaluation.site_contributions import measure_contributions
 from rsft.models.classifier import Classifier
 from rsft.peft import METHODS, AdaptFormer, BitFit, CompositeMethod, LoRA, Site, attach
 
@@ -22,7 +22,7 @@ def make_classifier(method, **options):
 
 def test_a_contribution_is_the_norm_of_what_merging_adds():
     classifier = make_classifier(LoRA(positions="q2"), learn_scales=True)
-    shares = site_contributions(classifier, BATCHES)
+    shares = measure_contributions(classifier, BATCHES)
     assert list(shares) == [Site(0, "q"), Site(0, "mlp2"), Site(1, "q"), Site(1, "mlp2")]
     vit = classifier.adapted.vit
     inputs = []
@@ -41,16 +41,16 @@ def test_a_contribution_is_the_norm_of_what_merging_adds():
 
 def test_a_contribution_is_proportional_to_the_scale():
     classifier = make_classifier(LoRA(positions="q"), learn_scales=True)
-    before = site_contributions(classifier, BATCHES)
+    before = measure_contributions(classifier, BATCHES)
     classifier.adapted.modulator.set_scales({"blocks.1.q": 0.0})
-    after = site_contributions(classifier, BATCHES)
+    after = measure_contributions(classifier, BATCHES)
     assert after[Site(1, "q")] == 0 and after[Site(0, "q")] == pytest.approx(before[Site(0, "q")])
 
 
 @pytest.mark.parametrize("name", ["adapter", "adaptformer"])
 def test_a_bottleneck_contributes_what_it_adds_to_the_mlp(name):
     classifier = make_classifier(METHODS[name](dim=4, blocks=[0], scale=2.0))
-    shares = site_contributions(classifier, BATCHES[:1])
+    shares = measure_contributions(classifier, BATCHES[:1])
     with_module = output_of_first_mlp(classifier)
     classifier.adapted.detach()
     without_module = output_of_first_mlp(classifier)
@@ -69,12 +69,12 @@ def output_of_first_mlp(classifier):
 
 def test_two_methods_and_a_method_without_contributions():
     classifier = make_classifier(CompositeMethod((LoRA(positions="qv"), AdaptFormer(dim=4))))
-    sites = [str(site) for site in site_contributions(classifier, BATCHES)]
+    sites = [str(site) for site in measure_contributions(classifier, BATCHES)]
     assert sites == [f"blocks.{block}.{position}" for block in (0, 1) for position in ("q", "v", "mlp")]
-    assert site_contributions(make_classifier(BitFit()), BATCHES) == {}
+    assert measure_contributions(make_classifier(BitFit()), BATCHES) == {}
 
 
 def test_all_hooks_are_removed():
     classifier = make_classifier(LoRA())
-    site_contributions(classifier, BATCHES)
+    measure_contributions(classifier, BATCHES)
     assert not any(module._forward_hooks for module in classifier.modules())

@@ -85,7 +85,7 @@ def make_page(bundle: Path, folder: Path) -> Path:
     scene, ships = make_scene(folder)
     page = folder / "harbour.html"
     request = PredictionRequest(
-        SceneQuery(at=ships), chip_options=ChipOptions(side=96), chips=folder / "cut", html=page, device="cpu"
+        SceneQuery(at=ships), chip_options=ChipOptions(side=96), chips_dir=folder / "cut", html_path=page, device="cpu"
     )
     predict(bundle, [scene], folder / "harbour.gpkg", request)
     write_text(page, page.read_text("utf-8").replace(str(folder.absolute()), "/data"))  # the same on every machine

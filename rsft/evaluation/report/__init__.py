@@ -1,1 +1,1 @@
-"""The HTML report of a run, and the page that compares runs. Both are written from files alone."""
+"""Write the HTML report of a run, and the page that compares runs, from the files of the runs."""

@@ -1,4 +1,4 @@
-"""Rows for each class, and the most frequent confusions."""
+"""Make the table of classes and the table of the most frequent mistakes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ class ClassRow:
     """Numbers of one class.
 
     Attributes:
-        name, group: of the class; the group is "" for a class without one.
-        train, test: training chips and evaluated chips.
-        recall, precision: in percent; None if not defined.
+        name: name of the class.
+        group: head, medium or tail; "" for a class without a group.
+        train: number of training chips.
+        test: number of evaluated chips.
+        recall: recall in percent; None if not defined.
+        precision: precision in percent; None if not defined.
     """
 
     name: str
@@ -30,13 +33,13 @@ class ClassRow:
 
 
 def order_by_training(evaluation: Evaluation) -> list[int]:
-    """Order the classes from head to tail, within a group by falling training count.
+    """Order the classes from head to tail, and within a group by falling number of training chips.
 
     Args:
-        evaluation: of the run.
+        evaluation: evaluation of the run.
 
     Returns:
-        (C,) class indices; classes without a group come last.
+        Class indices (C,); classes without a group come last.
     """
     rank = {index: number for number, group in enumerate(GROUPS) for index in evaluation.groups.get(group, [])}
     counts = evaluation.train_counts
@@ -47,8 +50,8 @@ def group_of_class(evaluation: Evaluation, index: int) -> str:
     """Return the group of a class, or "" for a class without one.
 
     Args:
-        evaluation: of the run.
-        index: of the class.
+        evaluation: evaluation of the run.
+        index: index of the class.
     """
     return next((group for group in GROUPS if index in evaluation.groups.get(group, [])), "")
 
@@ -57,7 +60,7 @@ def class_rows(evaluation: Evaluation) -> list[ClassRow]:
     """Return the table of classes.
 
     Args:
-        evaluation: of the run.
+        evaluation: evaluation of the run.
 
     Returns:
         One row per class, from head to tail.
@@ -82,12 +85,13 @@ def _optional_percent(value: float | None) -> str | None:
 
 @dataclass(frozen=True)
 class Mistake:
-    """Chips of one class that were predicted as another.
+    """Chips of one class that were predicted as another class.
 
     Attributes:
-        truth, predicted: class names.
+        truth: name of the true class.
+        predicted: name of the predicted class.
         count: number of chips.
-        share: of the chips of the true class, in percent.
+        share: share of the chips of the true class, in percent.
     """
 
     truth: str
@@ -97,14 +101,14 @@ class Mistake:
 
 
 def frequent_mistakes(evaluation: Evaluation, limit: int = 8) -> list[Mistake]:
-    """Return the largest entries of the confusion matrix beside its diagonal.
+    """Return the largest entries of the confusion matrix outside of its diagonal.
 
     Args:
-        evaluation: of the run.
+        evaluation: evaluation of the run.
         limit: largest number of entries.
 
     Returns:
-        By falling number of chips.
+        The entries by falling number of chips.
     """
     matrix = np.array(evaluation.confusion)
     chips = matrix.sum(axis=1)

@@ -1,4 +1,4 @@
-"""The page that compares several runs."""
+"""Write the page that compares several runs."""
 
 from __future__ import annotations
 
@@ -24,37 +24,38 @@ from rsft.training.runs.reader import read_run_info, recipe_differences
 from rsft.types import GROUPS
 
 MAX_RUNS = len(ascii_uppercase)
-"""Every run has a letter on the page."""
+"""Largest number of runs on a page, because a letter names each run."""
 
 MEASURE_TITLES = {measure: label.capitalize() for measure, label in ACCURACY_LABELS.items()}
 
 
 @dataclass(frozen=True)
 class DifferenceCell:
-    """A run minus the reference.
+    """The accuracy of a run minus that of the reference.
 
     Attributes:
-        value, interval: in percentage points.
-        decided: whether the interval excludes 0.
+        value: the difference in percentage points.
+        interval: its 95 % interval in percentage points.
+        is_significant: whether the interval excludes 0.
     """
 
     value: str
     interval: str
-    decided: bool
+    is_significant: bool
 
 
-def write_comparison(runs: Sequence[Path], out: Path) -> Path:
-    """Write one page that compares runs with the first of them.
+def write_comparison(runs: Sequence[Path], page_path: Path) -> Path:
+    """Write one page that compares runs with the first run.
 
     Args:
         runs: 2 to 26 different run folders; the first one is the reference.
-        out: the page to write.
+        page_path: path of the page.
 
     Returns:
         The path of the page.
 
     Raises:
-        RequestError: fewer than two runs or more than 26, a repeated run, or a folder that is not a run folder.
+        RequestError: the number of runs is not 2 to 26, a run is repeated, or a folder is not a run folder.
         DataError: a file of a run is damaged.
     """
     if len(runs) < 2 or len(runs) > MAX_RUNS or len({run.resolve() for run in runs}) < len(runs):
@@ -63,7 +64,7 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
             ", ".join(map(str, runs)),
             f"name 2 to {MAX_RUNS} different runs",
         )
-    return write_page(out, "compare.html", _page_content([read_run_files(run) for run in runs]))
+    return write_page(page_path, "compare.html", _page_content([read_run_files(run) for run in runs]))
 
 
 def _page_content(runs: list[RunFiles]) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def _recipe_keys(runs: Sequence[RunFiles]) -> dict[str, list[str]]:
 
 
 def _accuracy_rows(runs: Sequence[RunFiles]) -> list[tuple[str, list[TableCell | None]]]:
-    """Return each measure with one cell per run; None if it is not defined or the run was not evaluated."""
+    """Return each measure with one cell per run; None if the measure is not defined or the run was not evaluated."""
     labels = MEASURE_TITLES | {"macro": "All classes (macro)", "macro_f1": "Macro F1", "top2": "Top 2"}
     rows: list[tuple[str, list[TableCell | None]]] = []
     for measure, label in labels.items():
@@ -128,7 +129,7 @@ def _value(summary: AccuracySummary, measure: str) -> Interval | None:
 
 
 def _pair(reference: RunFiles, letter: str, run: RunFiles) -> dict[str, Any]:
-    """Return the run minus the reference, or why they cannot be compared."""
+    """Return the differences of a run from the reference, or the reason why they cannot be compared."""
     try:
         comparison = compare_runs(run.folder, reference.folder)
     except RsftError as error:
@@ -154,7 +155,7 @@ def _difference_cell(comparison: Comparison, measure: str) -> DifferenceCell | N
 
 
 def _pareto_plots(runs: Sequence[RunFiles]) -> dict[str, Any]:
-    """Return one plot per kind of cost, with the accuracy of the rarest group that all evaluated runs have."""
+    """Return one plot per kind of cost. It shows the accuracy of the rarest group that all evaluated runs have."""
     summaries = {index: run.evaluation.summary for index, run in enumerate(runs) if run.evaluation}
     if not summaries:
         return {}

@@ -1,4 +1,4 @@
-"""Format numbers, and put the outcome of a run into sentences."""
+"""Format numbers, and describe the accuracy of a run in sentences."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from rsft.types import GROUPS
 
 
 def summary_sentences(evaluation: Evaluation) -> list[str]:
-    """Return the outcome in two or three sentences, beside the better baseline.
+    """Describe the accuracy of a run in two or three sentences, compared with the better baseline.
 
     Args:
-        evaluation: of the run.
+        evaluation: evaluation of the run.
 
     Returns:
         Overall accuracy, accuracy of the rarest group if there are groups, and the weakest class.
@@ -21,11 +21,11 @@ def summary_sentences(evaluation: Evaluation) -> list[str]:
     summary = evaluation.summary
     chips = f"{evaluation.count:,} {evaluation.split} chips"
     overall = f"{evaluation.method} classifies {_with_unit(summary.micro.value)} of {chips} correctly"
-    sentences = [f"{overall}{_beside_baseline(evaluation, 'micro')}."]
+    sentences = [f"{overall}{_compare_with_baseline(evaluation, 'micro')}."]
     rarest = next((group for group in reversed(GROUPS) if getattr(summary, group)), None)
     if rarest:
         group_recall = f"The mean recall of the {rarest} classes is {_with_unit(getattr(summary, rarest).value)}"
-        sentences.append(f"{group_recall}{_beside_baseline(evaluation, rarest)}.")
+        sentences.append(f"{group_recall}{_compare_with_baseline(evaluation, rarest)}.")
     index, recall = summary.worst
     return [*sentences, f"The weakest class is {evaluation.classes[index]} (recall {_with_unit(recall)})."]
 
@@ -38,18 +38,18 @@ def best_baseline(evaluation: Evaluation, measure: str) -> tuple[str, Interval] 
     """Return the baseline with the highest value of a measure.
 
     Args:
-        evaluation: of the run.
-        measure: an attribute of the summary that has an interval, such as "micro".
+        evaluation: evaluation of the run.
+        measure: attribute of `AccuracySummary` that has an interval, such as "micro".
 
     Returns:
-        Name and value; None if no baseline has a value.
+        Name and value; None if no baseline has this measure.
     """
     values = {name: getattr(summary, measure) for name, summary in evaluation.baselines.items()}
     defined = {name: interval for name, interval in values.items() if interval is not None}
     return max(defined.items(), key=lambda item: item[1].value) if defined else None
 
 
-def _beside_baseline(evaluation: Evaluation, measure: str) -> str:
+def _compare_with_baseline(evaluation: Evaluation, measure: str) -> str:
     best = best_baseline(evaluation, measure)
     if best is None:
         return ""
@@ -61,11 +61,11 @@ def _beside_baseline(evaluation: Evaluation, measure: str) -> str:
 
 
 def points_apart(value: float, reference: float) -> str:
-    """Return how far one accuracy is above or below another, such as "1.2 points above".
+    """Return the difference of two accuracies as text, such as "1.2 points above".
 
     Args:
-        value: in 0-1.
-        reference: in 0-1.
+        value: accuracy in 0-1.
+        reference: the other accuracy in 0-1.
     """
     points = round(100 * (value - reference), 1)
     if points == 0:
@@ -78,14 +78,14 @@ def pluralize(count: int, noun: str, ending: str = "s") -> str:
 
     Args:
         count: the number.
-        noun: in the singular.
-        ending: of the plural.
+        noun: the noun in the singular.
+        ending: ending of the plural.
     """
     return f"{count:,} {noun}{'' if count == 1 else ending}"
 
 
 def format_percent(value: float) -> str:
-    """Return a value in 0-1 in percent with one decimal, without the sign."""
+    """Return a value in 0-1 as percent with one decimal, without the percent sign."""
     return f"{100 * value:.1f}"
 
 
@@ -106,7 +106,7 @@ def join_words(names: Sequence[str], word: str = "and") -> str:
     """Return names as an enumeration, such as "a, b and c".
 
     Args:
-        names: any number of them.
-        word: stands before the last name.
+        names: any number of names.
+        word: word before the last name.
     """
     return f" {word} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

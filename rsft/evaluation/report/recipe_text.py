@@ -13,7 +13,7 @@ from rsft.recipe.schema import DataSection, HeadSection, MetaSection, PeftSectio
 from rsft.recipe.text import to_yaml
 
 POOLS = {"token": "the class token", "avg": "the mean of the patch tokens"}
-"""What `backbone.pool` takes as the feature of a chip."""
+"""Description of each value of `backbone.pool`."""
 
 HEAD_INITS = {
     "class-mean": "the class means of frozen features",
@@ -21,20 +21,20 @@ HEAD_INITS = {
     "linear-probe": "a logistic regression on frozen features",
     "random": "random weights",
 }
-"""What `head.init` starts the head from."""
+"""Description of each value of `head.init`."""
 
 SITE_KEYS = ("positions", "blocks", "scale", "adapter_scale", "dropout")
-"""Keys of PEFT methods that are not sizes of their modules."""
+"""Keys of PEFT methods that are not sizes of modules."""
 
 
 def recipe_sentences(recipe: Recipe) -> list[str]:
-    """Describe method, modulator, head, training and input.
+    """Describe method, modulator, head, training and input of a recipe.
 
     Args:
         recipe: the resolved recipe of a run.
 
     Returns:
-        One or two sentences each.
+        A text of one or two sentences for each of them.
     """
     peft = recipe.peft
     objective = summarize(recipe.loss.build())
@@ -48,7 +48,7 @@ def recipe_sentences(recipe: Recipe) -> list[str]:
 
 
 def _sites(peft: PeftSection) -> str:
-    """Return sizes and sites of the modules, as far as the method has them."""
+    """Describe the sizes and the sites of the modules, if the method has such settings."""
     settings = peft.settings
     sizes = [f"{key} {_value_text(value)}" for key, value in settings.items() if key not in SITE_KEYS]
     text = f" of {join_words(sizes)}" if sizes else ""

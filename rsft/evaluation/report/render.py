@@ -12,11 +12,11 @@ from rsft.utils.atomic_files import write_text
 
 
 def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
-    """Fill a template and write the page, completely or not at all.
+    """Fill a template, and write the page atomically.
 
     Args:
-        path: of the page.
-        template: a file in assets/.
+        path: path of the page.
+        template: name of a file in assets/.
         content: the variables of the template.
 
     Returns:

@@ -32,14 +32,14 @@ CHIP_COLUMNS = ["name", "path", "class", "predicted"]
 
 
 class RunMetadata(BaseModel):
-    """The content of run.json. Interrupted runs, and runs of older versions, lack some keys.
+    """The content of run.json. Interrupted runs and runs of older versions lack some keys.
 
     Attributes:
-        status: such as "done" or "interrupted".
-        started: when the run began.
-        seconds: how long it took.
+        status: status of the run, such as "done" or "interrupted".
+        started: start time.
+        seconds: duration.
         data: "root" and "manifest_sha256" of the chip store.
-        git: "commit" and "dirty" of the repository that holds the recipe.
+        git: "commit" and "dirty" of the repository that contains the recipe.
     """
 
     status: str
@@ -62,16 +62,19 @@ class RunMetadata(BaseModel):
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The files of a run. None stands for a missing file, and for a table without rows.
+    """The files of a run. None means that the file is missing or that its table has no rows.
 
     Attributes:
-        folder: of the run.
+        folder: folder of the run.
         recipe: the resolved recipe.
-        recipe_text: the recipe as it is in the folder.
-        metadata: run.json.
-        epochs: metrics.csv.
-        scales: modulator.csv.
-        evaluation, predictions, embedding, contributions: the files of evaluation/.
+        recipe_text: text of recipe.yaml in the folder.
+        metadata: content of run.json.
+        epochs: table of metrics.csv.
+        scales: table of modulator.csv.
+        evaluation: content of evaluation/metrics.json.
+        predictions: table of evaluation/predictions.parquet.
+        embedding: table of evaluation/embedding.parquet.
+        contributions: table of evaluation/contributions.csv.
         bundle_bytes: size of bundle/ on disk.
     """
 
@@ -89,23 +92,23 @@ class RunFiles:
 
     @property
     def name(self) -> str:
-        """Recipe and number, such as "mstar_lt/001"."""
+        """Name of the recipe and number of the run, such as "mstar_lt/001"."""
         return f"{self.recipe.name}/{self.folder.resolve().name}"
 
     @property
     def data(self) -> str:
-        """The path of the chip store, as it was given to the last job."""
+        """Path of the chip store in the evaluation, or in the recipe if the run was not evaluated."""
         return self.evaluation.data if self.evaluation else self.recipe.data.root
 
 
 def read_run_files(folder: Path) -> RunFiles:
-    """Read all files of a run folder that a report needs.
+    """Read the files of a run folder for a report.
 
     Args:
         folder: RUNS/<recipe>/<number>.
 
     Returns:
-        The checked content.
+        The checked content of the files.
 
     Raises:
         RequestError: `folder` is not a run folder.
@@ -139,7 +142,7 @@ def read_json_list(path: Path, item_type: type[T]) -> list[T]:
     """Read a JSON list of objects of one type.
 
     Args:
-        path: of the file.
+        path: path of the file.
         item_type: a dataclass or a pydantic model.
 
     Returns:
@@ -178,5 +181,5 @@ def _read_optional(path: Path, reader: Callable[[Path], T]) -> T | None:
 def _read(path: Path, reader: Callable[[Path], T]) -> T:
     try:
         return reader(path)
-    except (ValueError, TypeError, OSError, pa.ArrowException) as error:  # of json, pydantic, pandas and Arrow
+    except (ValueError, TypeError, OSError, pa.ArrowException) as error:  # raised by json, pydantic, pandas and Arrow
         raise DataError(f"{path.name} is damaged ({error})", path, "run the job that wrote it again") from error

@@ -1,4 +1,4 @@
-"""The page of a run: the content of every section, and why a section is left out."""
+"""Write the report of a run: the content of every section, or the reason why it is missing."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ REPORT_FILE = "report.html"
 
 
 def write_report(
-    run: Path, data: Path | None = None, *, pictures: bool = True, progress: Progress | None = None
+    run_dir: Path, data: Path | None = None, *, pictures: bool = True, progress: Progress | None = None
 ) -> Path:
-    """Write report.html from the files of a run and, if it still exists, from its chip store.
+    """Write report.html from the files of a run and from its chip store, if it still exists.
 
     Args:
-        run: the run folder.
-        data: where the chip store is now; None for where it was.
+        run_dir: the run folder.
+        data: the chip store (default: its path in the evaluation or in the run).
         pictures: whether the page contains small pictures of chips.
         progress: called while chips are read.
 
@@ -51,10 +51,10 @@ def write_report(
         The path of the page.
 
     Raises:
-        RequestError: `run` is not a run folder.
+        RequestError: `run_dir` is not a run folder.
         DataError: one of its files is damaged.
     """
-    files = read_run_files(run)
+    files = read_run_files(run_dir)
     store, missing_reason = _open_store(files, data)
     chips = None
     if store and pictures:
@@ -64,11 +64,11 @@ def write_report(
             missing_reason = f"No pictures of chips: {error}."
     elif not pictures:
         missing_reason = "Pictures of chips were left out on request."
-    return write_page(run / REPORT_FILE, "run.html", _page_content(files, store, chips, missing_reason))
+    return write_page(run_dir / REPORT_FILE, "run.html", _page_content(files, store, chips, missing_reason))
 
 
 def _open_store(run: RunFiles, data: Path | None) -> tuple[ChipStore | None, str]:
-    """Return the chip store, or None and why it cannot be opened."""
+    """Return the chip store and ""; or None and the reason why it cannot be opened."""
     try:
         return open_chip_store(run, data), ""
     except RsftError as error:
@@ -79,7 +79,7 @@ def _open_store(run: RunFiles, data: Path | None) -> tuple[ChipStore | None, str
 def _page_content(
     run: RunFiles, store: ChipStore | None, pictures: ChipPictures | None, missing_reason: str
 ) -> dict[str, Any]:
-    """Return the variables of the template; a section is None if its file is missing."""
+    """Return the variables of the template. A section is None if its file is missing."""
     evaluation = run.evaluation
     return {
         "name": run.recipe.name,
@@ -202,7 +202,7 @@ def _confidence(run: RunFiles) -> dict[str, Any] | None:
 
 
 def _evaluated_predictions(run: RunFiles) -> pd.DataFrame | None:
-    """Return the predictions of chips whose class is in metrics.json; None without such chips."""
+    """Return the predictions of chips with a class of metrics.json; None without such chips."""
     table, evaluation = run.predictions, run.evaluation
     if table is None or evaluation is None:
         return None
@@ -211,7 +211,7 @@ def _evaluated_predictions(run: RunFiles) -> pd.DataFrame | None:
 
 
 def _origin(run: RunFiles) -> dict[str, str]:
-    """Return what must be the same for the same numbers."""
+    """Return the seed, hashes and versions that determine the numbers of a run."""
     metadata = run.metadata
     entries = {"Seed": str(run.recipe.seed), "Backbone": run.recipe.backbone.name}
     hashes = {

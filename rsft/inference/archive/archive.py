@@ -1,4 +1,4 @@
-"""Classify many scenes, each into its own GeoPackage. Finished scenes are skipped; failed ones do not stop others."""
+"""Classify many scenes, with one GeoPackage per scene. Finished scenes are skipped; a failure does not stop others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rsft.utils.atomic_files import atomic_file
 SCENES_FILE = "scenes.csv"
 
 ATTEMPTS = 3
-"""Attempts at a scene whose job fails for a reason outside rsft, such as a slow disk or a lack of memory."""
+"""Number of attempts at a scene if its job fails for a reason outside rsft, such as a slow disk or a lack of memory."""
 
 _PAUSE = 1.0  # seconds before the second attempt; doubled before each later one
 
@@ -44,11 +44,11 @@ class SceneResult:
         scene: path of the scene.
         status: done, failed, skipped (finished by an earlier call) or left (not reached).
         chips: number of classified chips.
-        refused: number of refused chips.
+        refused: number of rejected chips.
         seconds: duration of the job.
         resumed: whether the job continued an interrupted one.
         output: path of the GeoPackage.
-        job: hash of everything that decides the output; the GeoPackage's metadata contain it too.
+        job: hash of everything that determines the output; it is also in the metadata of the GeoPackage.
         reason: why the scene failed.
     """
 
@@ -64,8 +64,10 @@ class SceneResult:
 
 
 SceneExecutor = Callable[[Sequence[SceneResult], Path, PredictionRequest], Iterator[SceneResult]]
-"""Distributes scenes with the status left, given the bundle's folder and the request, to processes that call
-`classify_scene`. It yields their results in any order. A scene without a result was lost."""
+"""Distributes scenes to processes that call `classify_scene`, and yields the results in any order.
+
+Its arguments are the scenes with the status left, the bundle's folder and the request. If a scene has no result, its
+process was killed."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,11 @@ class ArchiveResult:
 
     Attributes:
         scenes: one result per scene, in the order of the inputs.
-        summary: path of scenes.csv.
+        summary_path: path of scenes.csv.
     """
 
     scenes: list[SceneResult]
-    summary: Path
+    summary_path: Path
 
     @property
     def counts(self) -> Counter[str]:
@@ -89,21 +91,21 @@ class ArchiveResult:
 def predict_archive(
     bundle_dir: Path,
     inputs: Sequence[Path],
-    folder: Path,
+    output_dir: Path,
     request: PredictionRequest,
     executor: SceneExecutor,
     progress: Progress | None = None,
 ) -> ArchiveResult:
-    """Classify scenes into `folder`/<scene>.gpkg, and write `folder`/scenes.csv even if the call is interrupted.
+    """Classify scenes into `output_dir`/<scene>.gpkg, and write scenes.csv there even if interrupted.
 
     A scene is skipped if its output was made by this version of rsft from the same scene, bundle and request.
 
     Args:
         bundle_dir: folder of the bundle.
         inputs: scenes, folders, globs or lists (@file).
-        folder: folder of the outputs.
+        output_dir: folder of the outputs.
         request: options of every scene's job.
-        executor: distributes the scenes.
+        executor: distributes the scenes to processes.
         progress: called after each scene.
 
     Returns:
@@ -114,18 +116,20 @@ def predict_archive(
         WeightsError: the bundle cannot be used on this machine.
     """
     if not request.query.reads_scenes:
-        raise RequestError("an archive consists of scenes", hint="say where to look: --at, --grid or --detect")
-    if request.html is not None:
+        raise RequestError(
+            "an archive consists of scenes", hint="say where to cut chips: give --at, --grid or --detect"
+        )
+    if request.html_path is not None:
         raise RequestError("a review page shows one job, not an archive", "--html", "make it for single scenes")
     bundle, request = Bundle.load(bundle_dir), _with_absolute_paths(request)
-    check_output_path(folder / "any.gpkg", table_columns(bundle.classes), overwrite=True)
+    check_output_path(output_dir / "any.gpkg", table_columns(bundle.classes), overwrite=True)
     scenes = dict.fromkeys(scene.absolute() for scene in find_scenes(inputs))
-    results = _plan(list(scenes), folder.absolute(), bundle, request)
+    results = _plan(list(scenes), output_dir.absolute(), bundle, request)
     remaining = [result for result in results.values() if result.status == "left"]
-    archive = ArchiveResult([], folder / SCENES_FILE)
+    archive = ArchiveResult([], output_dir / SCENES_FILE)
     try:
         if remaining:
-            load_reference_engine(bundle, "cpu")  # raises now what would make every scene fail
+            load_reference_engine(bundle, "cpu")  # raises an error that would make every scene fail
             for result in executor(remaining, bundle_dir, request):
                 results[result.scene] = result
                 if progress:
@@ -141,7 +145,7 @@ def predict_archive(
 
 
 def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRequest) -> SceneResult:
-    """Classify one scene, in any process. An error is part of the result.
+    """Classify one scene in any process. An error becomes part of the result.
 
     Args:
         planned: scene, output and job, with the status left.
@@ -163,7 +167,7 @@ def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRe
         except RsftError as error:  # another attempt would end in the same way
             chips, refused, reason = 0, 0, str(error)
             break
-        except Exception as error:  # of a library or the system; other scenes are not affected
+        except Exception as error:  # from a library or the system; other scenes are not affected
             chips, refused, reason = 0, 0, f"{type(error).__name__}: {error}"
             time.sleep(_PAUSE * 2**attempt if attempt + 1 < ATTEMPTS else 0)
     return replace(
@@ -178,7 +182,7 @@ def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRe
 
 
 def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
-    """Return the result that the existing output contains; None if there is none, or if another job made it."""
+    """Return the result of an existing output; None if it does not exist, or if another job made it."""
     out = Path(planned.output)
     metadata = read_geopackage_metadata(out)
     if metadata.get("job") != planned.job:
@@ -188,13 +192,13 @@ def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
 
 
 def _with_absolute_paths(request: PredictionRequest) -> PredictionRequest:
-    """Return a request that is the same in every working directory, and that allows scenes without chips."""
-    query, chips = request.query, request.chips
+    """Return a request with absolute paths, which allows scenes without chips."""
+    query, chips_dir = request.query, request.chips_dir
     if query.at is not None:
         query = replace(query, at=query.at.absolute())
     if query.detect is not None and query.detect.land is not None:
         query = replace(query, detect=replace(query.detect, land=query.detect.land.absolute()))
-    return replace(request, query=query, chips=chips and chips.absolute(), allow_empty=True)
+    return replace(request, query=query, chips_dir=chips_dir and chips_dir.absolute(), allow_empty=True)
 
 
 def _plan(scenes: list[Path], folder: Path, bundle: Bundle, request: PredictionRequest) -> dict[str, SceneResult]:
@@ -220,7 +224,7 @@ def _plan(scenes: list[Path], folder: Path, bundle: Bundle, request: PredictionR
 
 def _write_scenes(archive: ArchiveResult) -> None:
     rows: list[dict[str, Any]] = [asdict(result) for result in archive.scenes]
-    with atomic_file(archive.summary) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(archive.summary_path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, [field.name for field in fields(SceneResult)])
         table.writeheader()
         table.writerows(rows)

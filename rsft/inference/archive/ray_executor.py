@@ -1,8 +1,8 @@
 """Distribute scenes to processes with Ray Data, on this machine or on a cluster.
 
-Each scene is a block of its own, so Ray repeats only this scene if its process or machine is lost. Ray may also run a
-block twice. There is still one output: it is renamed into place, and made from a journal that only one process at a
-time can lock.
+Each scene is a separate block, so Ray repeats only this scene if its process or machine is lost. Ray may also run a
+block twice. The output is still complete: it is written to a temporary file and renamed, and only one process at a time
+can lock the journal that it is made from.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneEx
 
     Args:
         address: address of the cluster; None for this machine.
-        jobs: scenes at the same time; None for as many as cores, or as GPUs where these are used.
+        jobs: number of scenes at the same time (default: the number of cores, or of GPUs if the request uses them).
 
     Returns:
         The executor, which starts Ray when it is called and stops it at the end.
@@ -56,7 +56,7 @@ def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneEx
 
 
 def _classify(row: dict[str, Any], bundle_dir: Path, request: PredictionRequest, working_dir: Path) -> dict[str, Any]:
-    os.chdir(working_dir)  # relative paths refer to it
+    os.chdir(working_dir)  # so that relative paths mean the same as in the parent process
     return asdict(classify_scene(SceneResult(**row), bundle_dir, request))
 
 
@@ -65,7 +65,7 @@ def _retry_options() -> dict[str, Any]:
 
 
 def _configure(context: Any) -> None:
-    """Switch off Ray's output, and let other scenes continue if one is lost for good."""
+    """Switch off Ray's output, and continue with other scenes if Ray gives up on one."""
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = -1

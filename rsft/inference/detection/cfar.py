@@ -15,7 +15,7 @@ from scipy import stats
 
 Mask = NDArray[np.bool_]
 
-_MIN_VALID_FRACTION = 0.25  # of the surroundings
+_MIN_VALID_FRACTION = 0.25  # smallest share of the surroundings that must be valid
 _MIN_OBJECT_PIXELS = 3
 
 
@@ -23,8 +23,8 @@ class CfarWindow(NamedTuple):
     """The surroundings of a pixel: all pixels between two squares around it.
 
     Attributes:
-        guard: half the side of the inner square, without the pixel.
-        outer: half the side of the outer square, without the pixel.
+        guard: the inner square has 2 guard + 1 pixels per side.
+        outer: the outer square has 2 outer + 1 pixels per side.
     """
 
     guard: int
@@ -40,10 +40,10 @@ class BrightObject(NamedTuple):
     """Connected bright pixels.
 
     Attributes:
-        row: row of the middle, weighted by intensity.
-        col: column of the middle, weighted by intensity.
+        row: row of the center, weighted by contrast.
+        col: column of the center, weighted by contrast.
         corners: (4, 2), row and column of the smallest rectangle around the pixels.
-        contrast: brightness of the brightest pixel above its surroundings in dB.
+        contrast: largest ratio of a pixel to the mean of its surroundings, in dB.
     """
 
     row: float
@@ -68,11 +68,11 @@ def cfar_contrast(intensity: NDArray[np.float32], valid: Mask, window: CfarWindo
 
     Args:
         intensity: (H, W).
-        valid: (H, W), which pixels are water or objects on water.
+        valid: (H, W), True for pixels of water and of objects on water.
         window: the surroundings.
 
     Returns:
-        The ratio (H, W); 0 where the pixel or too much of its surroundings is not valid.
+        The ratio (H, W); 0 where the pixel is not valid or too few pixels of its surroundings are.
     """
     values = np.where(valid, intensity, 0).astype(np.float32)
     weights = valid.astype(np.float32)
@@ -92,7 +92,7 @@ def find_bright_objects(ratio: NDArray[np.float32], threshold: float, gap: int) 
         gap: number of dark pixels that may lie between the pixels of an object.
 
     Returns:
-        The objects, without those of fewer than 3 pixels.
+        The objects with at least 3 pixels.
     """
     mask = ratio > threshold
     dilated = cv2.dilate(mask.astype(np.uint8), np.ones((gap + 1, gap + 1), np.uint8))

@@ -25,8 +25,8 @@ from rsft.inference.scenes.locations import Location, SceneLocations
 from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
 from rsft.types import Floats, Pixels, Progress
 
-_CELL = 16  # pixels: side of the cells in which looks and brightness are measured
-_GAP_DIVISOR = 16  # gaps up to the chip's side divided by this are bridged
+_CELL = 16  # side in pixels of the cells in which looks and brightness are measured
+_GAP_DIVISOR = 16  # pixels of an object may be apart by the chip's side divided by this
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class CfarOptions:
 
     Attributes:
         pfa: probability of a false alarm per pixel of water.
-        land: file with polygons of land; None takes large bright regions for land.
+        land: file with polygons of land; None treats large bright regions as land.
     """
 
     pfa: float = 1e-6
@@ -43,7 +43,9 @@ class CfarOptions:
 
     def __post_init__(self) -> None:
         if not 0 < self.pfa < 0.1:
-            raise RequestError(f"false alarm rate of {self.pfa:g}", "--pfa", "give a rate such as 1e-6")
+            raise RequestError(
+                f"the false alarm rate of {self.pfa:g} is not between 0 and 0.1", "--pfa", "give a rate such as 1e-6"
+            )
 
 
 class _IntensityReader:
@@ -71,7 +73,8 @@ def detect_bright_objects(
 ) -> SceneLocations:
     """Detect objects that are brighter than the water around them and not larger than a chip.
 
-    The surroundings of a pixel lie between one and two chip sides around it, since a chip holds the whole object.
+    The surroundings of a pixel lie between two squares around it, with sides of one and two chips: a chip contains the
+    whole object, so an object in the middle does not reach its surroundings.
 
     Args:
         scene: the scene.
@@ -85,7 +88,7 @@ def detect_bright_objects(
         The objects, in order from the top left.
 
     Raises:
-        RequestError: the bands are optical, or the polygons of land cannot be used.
+        RequestError: a band is not SAR, or the polygons of land cannot be used.
         DataError: the scene cannot be read.
     """
     if not set(contract.bands) <= {*POLARIZATIONS, "gray"}:
@@ -135,7 +138,7 @@ def _detect_in_window(
     cfar_window: CfarWindow,
     threshold: float,
 ) -> tuple[list[Location], int, int]:
-    """Return the objects whose middle lies in the window, the number of larger ones, and the number of land pixels."""
+    """Return the objects with their center in the window, the number of oversized ones, and that of land pixels."""
     margin = cfar_window.outer + cfar_window.guard
     padded = PixelWindow(window.top - margin, window.left - margin, window.bottom + margin, window.right + margin)
     intensity, is_land = read(padded), land(padded)
@@ -156,10 +159,10 @@ def _detect_in_window(
 
 
 def _measure(scene: RasterScene, read: _IntensityReader, progress: Progress | None) -> tuple[Floats, float]:
-    """Return the mean intensity of all cells and the equivalent number of looks.
+    """Return the mean intensity of each cell, and the equivalent number of looks.
 
-    The mean intensity has shape (R, C) and is NaN without data. The number of looks is the median over the cells of
-    mean^2 / variance, which is that of water if most of the scene is water.
+    The mean intensity has shape (R, C) and is NaN without data. The number of looks is the median of mean^2 / variance
+    over the cells. It is the number of looks of water if most of the scene is water.
     """
     shape = (-(-scene.height // _CELL), -(-scene.width // _CELL))
     total, squares, count = np.zeros(shape), np.zeros(shape), np.zeros(shape)
@@ -177,7 +180,7 @@ def _measure(scene: RasterScene, read: _IntensityReader, progress: Progress | No
 
 
 def _sum_cells(values: Floats, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> Floats:
-    """Sum values (H, W) over runs of equal row and column numbers, to (r, c)."""
+    """Sum values (H, W) over each run of equal row and column numbers; return (r, c)."""
     starts = [np.flatnonzero(np.diff(numbers, prepend=-1)) for numbers in (rows, cols)]
     return np.asarray(np.add.reduceat(np.add.reduceat(values, starts[0], axis=0), starts[1], axis=1))
 

@@ -1,4 +1,4 @@
-"""Find the land in a scene, by a file of polygons or by brightness."""
+"""Find the land in a scene from a file of polygons or from brightness."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MARGIN_DEGREES = 0.1  # polygons are used up to this distance from the scene
 
 
 class LandMask(Protocol):
-    """Tells which pixels of a window are land."""
+    """A function that returns which pixels of a window are land."""
 
     def __call__(self, window: PixelWindow) -> Mask:
         """Return True for land.
@@ -41,14 +41,14 @@ class LandMask(Protocol):
 
 
 class PolygonLandMask:
-    """Land by the polygons of a file.
+    """A land mask from the polygons of a file.
 
     Args:
         path: a vector layer.
         scene: the scene; only polygons near it are kept.
 
     Raises:
-        RequestError: the file cannot be read, or scene or file has no georeference.
+        RequestError: the file cannot be read, or the scene or the file has no coordinate system.
     """
 
     def __init__(self, path: Path, scene: RasterScene) -> None:
@@ -88,12 +88,12 @@ class PolygonLandMask:
 
 
 class BrightLandMask:
-    """Land by brightness: large bright regions, which may also be ice or wind. A substitute for polygons of land.
+    """A land mask from brightness. The large bright regions may also be ice or wind, so polygons of land are better.
 
     Args:
         means: mean intensity of the cells of the scene (R, C), NaN without data.
         cell: side of a cell in pixels.
-        side: side of a chip in pixels; land is larger than 4 x 4 chips.
+        side: side of a chip in pixels. Land has at least the area of 4 x 4 chips.
     """
 
     def __init__(self, means: Floats, cell: int, side: int) -> None:
@@ -127,7 +127,7 @@ class BrightLandMask:
 
 
 def _otsu_threshold(values: Floats) -> float:
-    """Return the threshold between two groups of values (Otsu 1979), to 1/255 of their range."""
+    """Return the threshold that separates two groups of values (Otsu 1979), in steps of 1/255 of their range."""
     low, high = np.percentile(values, [0.5, 99.5])
     if not high > low:
         return float(high)

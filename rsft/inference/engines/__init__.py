@@ -1,1 +1,1 @@
-"""Engines that compute a network's outputs, and export formats: one class each, found by name."""
+"""Engines that compute a network's outputs, and export formats. Each of them is one class in a registry."""

@@ -3,9 +3,9 @@
 An engine computes the logits and features of a bundle. An export format writes a bundle as files for other programs.
 Each of them is one class with a `name`. To add one, register a class in a module of this package, or list a class of
 another package in the entry-point group `rsft.engines` or `rsft.export_formats`. An engine that runs an exported graph
-(`GraphEngine`) belongs into both.
+(`rsft.inference.engines.graph.GraphEngine`) belongs to both groups.
 
-The modules of this package import PyTorch and the runtimes inside methods, because `rsft --help` imports them.
+`rsft --help` imports the modules of this package, so they import PyTorch and the runtimes inside methods only.
 """
 
 from __future__ import annotations
@@ -39,18 +39,24 @@ METADATA_KEY = "rsft"
 """Key of the metadata inside exported files."""
 
 CPU_BATCH_SIZE = 16
-"""Images that a CPU computes at once. Larger batches are not faster and need more memory."""
+"""Number of images in a batch on a CPU. Larger batches are not faster and need more memory."""
 
 
 class InferenceFn(Protocol):
-    """Function from network inputs to outputs."""
+    """A function that computes the outputs of a network from its inputs."""
 
     def __call__(self, images: NDArray[np.float32], /) -> ClassifierOutputs:
         """Return logits (N, C) and features (N, D) of images (N, P, S, S)."""
 
 
 class EngineSpec(NamedTuple):
-    """Name of an engine, number type, and whether `torch.compile` is used."""
+    """An engine with its options; the text form is its key in benchmarks and metadata.
+
+    Attributes:
+        engine: name of the engine.
+        precision: fp32, bf16 or int8.
+        compiled: whether `torch.compile` is used.
+    """
 
     engine: str
     precision: str = "fp32"
@@ -68,11 +74,11 @@ class EngineModel(NamedTuple):
     """A bundle's network in an engine, before test-time augmentation.
 
     Attributes:
-        model: returns logits and features of a tensor of images on `device`.
-        spec: what was loaded; it may differ from the requested one, and `note` then says why.
+        model: computes logits and features of images on `device`.
+        spec: the loaded engine. If it differs from the requested one, `note` gives the reason.
         device: device of the inputs.
-        batch_size: images per call; None for all at once.
-        concurrency: threads that may call the model at the same time.
+        batch_size: number of images per call; None for all images in one call.
+        concurrency: number of threads that may call the model at the same time.
         note: sentence for the user, or "".
     """
 
@@ -86,12 +92,13 @@ class EngineModel(NamedTuple):
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Largest difference from PyTorch in float32 that is accepted.
+    """Largest accepted difference from PyTorch in float32.
 
     Attributes:
-        limit: for a logit, and for a feature as a share of the largest feature where that is above 1. None means that
-            the accuracy of each group of classes is compared instead of single outputs.
-        relative: whether `limit` is a share of the largest logit where that is above 1 (cosine heads reach 25).
+        limit: largest difference of a logit, and of a feature divided by the largest feature. None compares the
+            accuracy of each group of classes instead of single outputs.
+        relative: whether differences of logits are divided by the largest logit as well (cosine heads reach 25).
+            Divisors below 1 count as 1.
     """
 
     limit: float | None
@@ -105,19 +112,19 @@ ROUNDED = Tolerance(1e-2, relative=True)
 """Tolerance of bfloat16."""
 
 QUANTIZED = Tolerance(None)
-"""Tolerance of int8, which is calibrated and whose accuracy is measured."""
+"""Tolerance of int8. Its outputs are not compared one by one; its accuracy is measured."""
 
 
 class _Component(ABC):
-    """What engines and export formats have in common.
+    """Base class of engines and export formats.
 
     Attributes:
         name: value of `--engine` or `--format`; it is stored with exports and predictions.
-        title: name in sentences.
-        precisions: number types and their tolerance.
-        unsupported: reasons for which other number types are missing; optional.
-        packages: packages that it needs to run; a cached export is used only with the same versions of them.
-        extra: extra of rsft that installs them.
+        title: name in messages.
+        precisions: tolerance of each supported precision.
+        unsupported: why other precisions are not supported (optional).
+        packages: packages that it needs to run. A cached export is only used with the same versions of them.
+        extra: extra of rsft that installs these packages.
     """
 
     name: ClassVar[str]
@@ -128,13 +135,13 @@ class _Component(ABC):
     extra: ClassVar[str] = ""
 
     def check_precision(self, precision: str) -> None:
-        """Raise an error if a number type is not supported.
+        """Raise an error if a precision is not supported.
 
         Args:
-            precision: fp32, bf16, int8, or another number type.
+            precision: any text, such as fp32, bf16 or int8.
 
         Raises:
-            RequestError: it is not.
+            RequestError: the precision is not supported.
         """
         if precision not in self.precisions:
             choices = " or ".join(self.precisions)
@@ -142,11 +149,11 @@ class _Component(ABC):
             raise RequestError(f"no {precision} for {self.name}: {reason}", "--precision", f"choose {choices}")
 
     def is_installed(self) -> bool:
-        """Return whether all packages can be found."""
+        """Return whether all packages are installed."""
         return all(find_spec(package) for package in self.packages)
 
     def require(self, module: str) -> Any:
-        """Import a package of the extra, or a module of one.
+        """Import a package that the extra installs, or one of its modules.
 
         Args:
             module: name of the package or module.
@@ -155,7 +162,7 @@ class _Component(ABC):
             The module.
 
         Raises:
-            RequestError: it is not installed.
+            RequestError: the package is not installed.
         """
         return require(module, self.extra)
 
@@ -164,44 +171,45 @@ class Engine(_Component):
     """Base class of engines.
 
     Attributes:
-        devices: types of device that it computes on.
+        devices: types of the devices that the engine supports.
     """
 
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
 
     def spec(self, precision: str) -> EngineSpec:
-        """Return what a user gets who asks for this engine by name.
+        """Return the options with which this engine is loaded if the user requests it.
 
         Args:
-            precision: number type.
+            precision: fp32, bf16 or int8.
 
         Returns:
-            Engine, number type, and whether it is compiled.
+            Engine, precision, and whether it is compiled.
         """
         return EngineSpec(self.name, precision)
 
     def candidates(self, device_type: str) -> list[EngineSpec]:
-        """Return what "auto" may select on a device; int8 is never among it.
+        """Return the options among which "auto" may select on a device; int8 is never one of them.
 
         Args:
             device_type: cpu or cuda.
 
         Returns:
-            Engine and number type of each candidate.
+            The candidates; empty if the engine cannot be used.
         """
         if device_type not in self.devices or not self.is_installed():
             return []
-        return [EngineSpec(self.name, name) for name, allowed in self.precisions.items() if allowed.limit is not None]
+        comparable = [name for name, tolerance in self.precisions.items() if tolerance.limit is not None]
+        return [EngineSpec(self.name, precision) for precision in comparable]
 
     def check(self, precision: str, device: str) -> None:
         """Raise an error if the engine cannot be used.
 
         Args:
-            precision: number type.
+            precision: fp32, bf16 or int8.
             device: auto, cpu or cuda.
 
         Raises:
-            RequestError: an unsupported number type or device, or a package that is not installed.
+            RequestError: an unsupported precision or device, or a package that is not installed.
         """
         self.check_precision(precision)
         for package in self.packages:
@@ -214,17 +222,17 @@ class Engine(_Component):
         """Load a bundle's network.
 
         Args:
-            bundle: merged classifiers are made of it.
-            spec: number type, and whether to compile.
+            bundle: the bundle to load.
+            spec: precision, and whether to compile.
             device: auto, cpu or cuda.
-            images: chips of the job (N, P, S, S), on which a new export is checked; None if there are none.
+            images: network inputs of the job (N, P, S, S), used to check a new export; None without such inputs.
 
         Returns:
             The network, before test-time augmentation.
 
         Raises:
-            RequestError: a missing package, or for int8 missing training chips.
-            WeightsError: the backbone on this machine is not the bundle's, or an export differs from PyTorch.
+            RequestError: a package is missing, or int8 lacks training chips.
+            WeightsError: the local backbone is not the bundle's, or an export differs from PyTorch.
         """
 
 
@@ -233,7 +241,7 @@ class ExportFormat(_Component):
 
     Attributes:
         file_name: name of the main file in the folder of an export.
-        export_packages: more packages, which it needs to write files.
+        export_packages: additional packages that it needs to write files.
     """
 
     file_name: ClassVar[str]
@@ -243,12 +251,12 @@ class ExportFormat(_Component):
     def write(
         self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
     ) -> ClassifierOutputs:
-        """Write a bundle into an empty folder, open the files again, and compute the outputs of `images` with them.
+        """Write a bundle into an empty folder, and compute outputs with the written files.
 
         Args:
-            bundle: its networks are merged where the format allows.
-            folder: the export, without export.json, is written here.
-            metadata: content of export.json, "precision" included; the format may add entries.
+            bundle: the bundle to export. PEFT modules are merged if the format needs it.
+            folder: folder of the export. The caller writes export.json.
+            metadata: content of export.json with its "precision"; the format may add entries.
             images: network inputs (N, P, S, S).
             reference: outputs of PyTorch in float32 for these images.
 
@@ -256,19 +264,19 @@ class ExportFormat(_Component):
             Logits (N, C) and features (N, D).
 
         Raises:
-            RequestError: a bundle that this format cannot hold, or a package that is not installed.
+            RequestError: the format cannot store this bundle, or a package is not installed.
         """
 
 
 ENGINES: Registry[type[Engine]] = Registry("engine", "rsft.engines", "rsft.inference.engines")
-"""All engines by name."""
+"""Registry of engines."""
 
 FORMATS: Registry[type[ExportFormat]] = Registry("export format", "rsft.export_formats", "rsft.inference.engines")
-"""All export formats by name."""
+"""Registry of export formats."""
 
 
 def find_engine(name: str) -> Engine:
-    """Return an engine by name.
+    """Return the engine with a given name.
 
     Args:
         name: name of the engine.
@@ -277,19 +285,23 @@ def find_engine(name: str) -> Engine:
         An instance of the engine.
 
     Raises:
-        RequestError: no package provides it, or the package that does cannot be imported.
+        RequestError: the name is unknown, or the package that provides it cannot be imported.
     """
     try:
         return ENGINES[name]()
     except UnknownComponentError as error:
         message = f"{name} is neither an engine nor the path of an export"
-        raise RequestError(message, "--engine", f"choose auto, {', '.join(ENGINES)}, or name an export") from error
+        raise RequestError(
+            message, "--engine", f"choose auto, {', '.join(ENGINES)}, or give the path of an export"
+        ) from error
     except ImportError as error:
-        raise RequestError(f"the engine {name} cannot be imported: {error}", "--engine", "install it again") from error
+        raise RequestError(
+            f"the engine {name} cannot be imported: {error}", "--engine", "install its package again"
+        ) from error
 
 
 def all_engines() -> list[Engine]:
-    """Return all engines; one whose package cannot be imported is left out with a warning.
+    """Return all engines. Warn about an engine whose package cannot be imported, and leave it out.
 
     Returns:
         One instance of each engine.
@@ -304,7 +316,7 @@ def all_engines() -> list[Engine]:
 
 
 def find_format(name: str) -> ExportFormat:
-    """Return an export format by name.
+    """Return the export format with a given name.
 
     Args:
         name: name of the format.
@@ -313,7 +325,7 @@ def find_format(name: str) -> ExportFormat:
         An instance of the format.
 
     Raises:
-        RequestError: no package provides it, or the package that does cannot be imported.
+        RequestError: the name is unknown, or the package that provides it cannot be imported.
     """
     try:
         return FORMATS[name]()

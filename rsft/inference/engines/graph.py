@@ -1,4 +1,4 @@
-"""Base classes of export formats that hold a traced graph, and of engines that run such a graph.
+"""Base classes of export formats that store a traced graph, and of engines that run such a graph.
 
 A subclass of `GraphFormat` writes and opens one kind of graph file. A subclass of `GraphEngine` is also an engine, so
 `rsft export` writes its files and `rsft predict` runs them.
@@ -31,8 +31,8 @@ class FloatNodes(NamedTuple):
     """Nodes of a traced graph that stay in floating point when the graph is quantized to int8.
 
     Attributes:
-        names: all of them.
-        products: those among them that multiply. A graph without one of these was not converted as expected.
+        names: names of all these nodes.
+        products: the nodes among them that multiply matrices. A converted graph without one of these is rejected.
     """
 
     names: frozenset[str]
@@ -40,10 +40,10 @@ class FloatNodes(NamedTuple):
 
 
 class GraphFormat(ExportFormat):
-    """Base class of formats that hold the traced graph of the merged network.
+    """Base class of export formats that store the traced graph of the merged network.
 
     Attributes:
-        int8_float_precision: number type in an int8 export of what is not int8; "" if the format has no int8.
+        int8_float_precision: precision of the floating-point nodes of an int8 export; "" without int8.
     """
 
     int8_float_precision: ClassVar[str] = ""
@@ -55,36 +55,36 @@ class GraphFormat(ExportFormat):
         """Write a traced network as `folder`/`file_name`, with its metadata inside.
 
         Args:
-            program: see `rsft.inference.export.traceable.trace_network`.
+            program: a network traced by `rsft.inference.export.traceable.trace_network`.
             contract: size and planes of the input.
             folder: an existing folder.
-            metadata: content of export.json; "precision" is the number type to write.
+            metadata: content of export.json; "precision" is the precision to write.
 
         Raises:
-            RequestError: a package that is not installed.
+            RequestError: a package is not installed.
         """
 
     @abstractmethod
     def open_graph(self, path: Path, precision: str) -> GraphModel:
-        """Open a written graph, ready to run.
+        """Open a written graph.
 
         Args:
             path: the main file.
-            precision: number type that the graph was written in.
+            precision: precision of the graph.
 
         Returns:
             The graph, ready to run.
 
         Raises:
-            RequestError: a package that is not installed.
+            RequestError: a package is not installed.
         """
 
     def build_network(self, bundle: Bundle, precision: str) -> TraceableNetwork | BFloat16Network:
-        """Return the network to trace; in float32, unless a format overrides this.
+        """Return the network to trace. It is in float32 unless a format overrides this method.
 
         Args:
             bundle: the bundle to export.
-            precision: number type.
+            precision: fp32, bf16 or int8.
 
         Returns:
             The merged network.
@@ -138,23 +138,23 @@ class GraphFormat(ExportFormat):
             progress: called for each chip.
 
         Raises:
-            RequestError: a package that is not installed.
-            WeightsError: the converted graph lacks nodes that have to stay in floating point.
+            RequestError: a package is not installed.
+            WeightsError: the converted graph lacks nodes that must stay in floating point.
         """
         raise NotImplementedError(f"{self.name} has no int8")
 
 
 class GraphEngine(GraphFormat, Engine):
-    """Base class of engines that run an exported graph. The export is made when first needed, and kept in a cache."""
+    """Base class of engines that run an exported graph. The first job with a bundle writes the export to a cache."""
 
     def load(self, bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | None) -> EngineModel:
-        """Open the cached export of a bundle, or make it; see `Engine.load`.
+        """Open the cached export of a bundle, or write it first; see `Engine.load`.
 
         Args:
             bundle: the bundle to load.
-            spec: engine and number type.
+            spec: engine and precision.
             device: auto, cpu or cuda.
-            images: chips of the job (N, P, S, S), or None.
+            images: network inputs of the job (N, P, S, S), or None.
 
         Returns:
             The network, before test-time augmentation.
@@ -166,7 +166,7 @@ class GraphEngine(GraphFormat, Engine):
 
 
 def graph_formats() -> list[str]:
-    """Return the names of the export formats that hold a graph.
+    """Return the names of the export formats that store a graph.
 
     Returns:
         Names, in the order of the registry.

@@ -1,4 +1,4 @@
-"""Helpers for engines: inference functions, thread pools, and silence while a library converts a graph."""
+"""Helpers for engines: inference functions, thread pools, and a way to silence libraries that convert graphs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class GraphModel:
     """An inference function with the interface of a classifier.
 
     Args:
-        infer: takes and returns arrays on the CPU.
-        concurrency: threads that should call it at the same time, so that all cores are busy.
+        infer: computes outputs; inputs and outputs are arrays on the CPU.
+        concurrency: number of threads that should call it at the same time, so that all cores are busy.
     """
 
     def __init__(self, infer: InferenceFn, concurrency: int = 1) -> None:
@@ -50,11 +50,11 @@ class GraphModel:
 def as_inference_fn(
     module: Callable[[Tensor], tuple[Tensor, Tensor]], device: torch.device | str = "cpu"
 ) -> InferenceFn:
-    """Return a module of PyTorch as an inference function, which computes without gradients.
+    """Wrap a PyTorch module as an inference function, which computes without gradients.
 
     Args:
-        module: from images to logits and features.
-        device: where the module is.
+        module: computes logits and features of images.
+        device: device of the module.
 
     Returns:
         A function from arrays to arrays.
@@ -71,15 +71,16 @@ def as_inference_fn(
     return infer
 
 
-def threaded(infer: InferenceFn, pool: ThreadPoolExecutor | None = None) -> GraphModel:
-    """Run a function that uses one core in as many threads as PyTorch has, each with a share of the images.
+def run_in_threads(infer: InferenceFn, pool: ThreadPoolExecutor | None = None) -> GraphModel:
+    """Run a single-core function in as many threads as PyTorch uses, each with a share of the images.
 
-    If all threads shared each layer, they would wait at its end for one that was interrupted, for example by a thread
-    that reads chips. With two callers, the shares of the second are ready when those of the first come to an end.
+    If all threads worked on each layer together, they would wait at its end for a thread that was interrupted, for
+    example by one that reads chips. The model should have two callers, so that shares of the second call are ready
+    when threads finish the first one.
 
     Args:
-        infer: function that may be called by several threads at the same time.
-        pool: threads to use; a new pool if None.
+        infer: thread-safe function that uses one core.
+        pool: threads to use (default: a new pool).
 
     Returns:
         A model that two threads should call at once.
@@ -101,8 +102,8 @@ def threaded(infer: InferenceFn, pool: ThreadPoolExecutor | None = None) -> Grap
 
 
 @contextmanager
-def silence() -> Iterator[None]:
-    """Suppress what exporters log, print and warn; exceptions pass.
+def silence_output() -> Iterator[None]:
+    """Suppress logs, output and warnings of exporters. Exceptions still propagate.
 
     Yields:
         Nothing.

@@ -19,7 +19,7 @@ from rsft.inference.engines.base import (
     Tolerance,
 )
 from rsft.inference.engines.graph import FloatNodes, GraphEngine
-from rsft.inference.engines.inference_fn import GraphModel, silence, threaded
+from rsft.inference.engines.inference_fn import GraphModel, run_in_threads, silence_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from rsft.models.outputs import ClassifierOutputs
     from rsft.types import Progress
 
-_MAX_PROTOBUF = 1_500_000_000  # bytes of weights; larger ones go into a second file, as a protobuf ends at 2 GB
+_MAX_PROTOBUF = (
+    1_500_000_000  # bytes of weights; larger weights go into a second file, because protobuf files are limited to 2 GB
+)
 _CALIBRATION_BATCH = 8
 _QUANTIZED_OPS = ("MatMul", "Gemm")
 
@@ -65,7 +67,7 @@ class OnnxEngine(GraphEngine):
         self.require("onnx"), self.require("onnxscript")
         path = folder / self.file_name
         has_large_weights = sum(tensor.nbytes for tensor in program.state_dict.values()) > _MAX_PROTOBUF
-        with silence():
+        with silence_output():
             converted = torch.onnx.export(
                 program, dynamo=True, input_names=[IMAGES], output_names=[LOGITS, FEATURES], verbose=False
             )
@@ -78,7 +80,7 @@ class OnnxEngine(GraphEngine):
 
         Args:
             path: the main file of the graph.
-            precision: number type.
+            precision: fp32, bf16 or int8.
 
         Returns:
             The graph, ready to run.
@@ -87,14 +89,14 @@ class OnnxEngine(GraphEngine):
 
         runtime = self.require("onnxruntime")
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = 1  # each thread of the pool computes its share alone
+        options.intra_op_num_threads = 1  # each thread of the pool uses one core
         options.log_severity_level = 3
         session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
         def infer(images: NDArray[Any]) -> ClassifierOutputs:
             return ClassifierOutputs(*session.run([LOGITS, FEATURES], {IMAGES: images}))
 
-        return threaded(infer)
+        return run_in_threads(infer)
 
     def quantize(
         self,
@@ -106,7 +108,7 @@ class OnnxEngine(GraphEngine):
         float_nodes: FloatNodes,
         progress: Progress | None = None,
     ) -> None:
-        """Write matrix products in int8 (QDQ), with a scale for every row of a weight; see `GraphFormat.quantize`.
+        """Write matrix products in int8 (QDQ) with one scale per row of a weight; see `GraphFormat.quantize`.
 
         Args:
             program: a traced network.
@@ -127,7 +129,7 @@ class OnnxEngine(GraphEngine):
         nodes = onnx.load(path, load_external_data=False).graph.node
         check_float_nodes(float_nodes.products, {_traced_name(node) for node in nodes}, self.title)
         excluded = {node.name for node in nodes if _traced_name(node) in float_nodes.names}
-        with silence():
+        with silence_output():
             shapes.quant_pre_process(path, prepared_path, skip_symbolic_shape=True)
             prepared = onnx.load(prepared_path, load_external_data=False).graph.node
             products = {node.name for node in nodes if node.op_type in _QUANTIZED_OPS}
@@ -163,7 +165,7 @@ class _CalibrationReader:
         self.chips, self.progress, self.done = chips, progress, 0
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """Return the next batch (n, P, S, S) by the name of the input; None after the last one."""
+        """Return the next batch (n, P, S, S) under the name of the input; None after the last batch."""
         from rsft.inference.export.quantize import CALIBRATING
 
         batch = self.chips[self.done : self.done + _CALIBRATION_BATCH]
@@ -174,6 +176,6 @@ class _CalibrationReader:
 
 
 def _traced_name(node: Any) -> str:
-    """Return the name in the traced graph of a node of ONNX, or ""."""
+    """Return the name that an ONNX node has in the traced graph, or ""."""
     values = (str(entry.value) for entry in node.metadata_props if entry.key == "pkg.torch.onnx.fx_node")
     return next(values, "").partition(" ")[0].removeprefix("%")

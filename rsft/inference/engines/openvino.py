@@ -23,7 +23,7 @@ from rsft.inference.engines.base import (
     Tolerance,
 )
 from rsft.inference.engines.graph import FloatNodes, GraphEngine
-from rsft.inference.engines.inference_fn import GraphModel, silence, threaded
+from rsft.inference.engines.inference_fn import GraphModel, run_in_threads, silence_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,14 +62,14 @@ class OpenVinoEngine(GraphEngine):
         self._save(self._convert(program, contract), folder, metadata)
 
     def open_graph(self, path: Path, precision: str) -> GraphModel:
-        """Open a model of OpenVINO; see `GraphFormat.open_graph`.
+        """Open an OpenVINO model; see `GraphFormat.open_graph`.
 
-        The number type is set, because OpenVINO would choose bfloat16 by itself where that is fast. It is bfloat16
-        beside int8 too: that adds little to the rounding of int8, and float32 would cost a tenth of the speed.
+        Without a set precision, OpenVINO chooses bfloat16 on CPUs where it is fast. An int8 graph uses bfloat16 for
+        its other nodes: this adds little to the rounding error of int8, and float32 would be a tenth slower.
 
         Args:
             path: the main file of the graph.
-            precision: number type.
+            precision: fp32, bf16 or int8.
 
         Returns:
             The graph, ready to run.
@@ -92,7 +92,7 @@ class OpenVinoEngine(GraphEngine):
                 result[0].copy(), result[1].copy()
             )  # the next call overwrites the request's arrays
 
-        return threaded(infer)
+        return run_in_threads(infer)
 
     def quantize(
         self,
@@ -104,7 +104,7 @@ class OpenVinoEngine(GraphEngine):
         float_nodes: FloatNodes,
         progress: Progress | None = None,
     ) -> None:
-        """Write int8 as NNCF does for transformers, with smoothed activations; see `GraphFormat.quantize`.
+        """Quantize with NNCF's settings for transformers, which smooth activations; see `GraphFormat.quantize`.
 
         Args:
             program: a traced network.
@@ -118,19 +118,22 @@ class OpenVinoEngine(GraphEngine):
         from rsft.inference.export.quantize import CALIBRATING, check_float_nodes
 
         nncf = self.require("nncf")
-        logging.getLogger("nncf").setLevel(logging.ERROR)  # nncf.set_log_level changes the handlers of others too
+        logging.getLogger("nncf").setLevel(logging.ERROR)  # nncf.set_log_level also changes handlers of other libraries
         model = self._convert(program, contract)
         traced_names = {op.get_friendly_name(): op.get_friendly_name().partition("/")[0] for op in model.get_ops()}
         check_float_nodes(float_nodes.products, traced_names.values(), self.title)
         ignored = [name for name, traced_name in traced_names.items() if traced_name in float_nodes.names]
-        calls, total = count(1), 2 * len(chips)  # once to smooth, once for the ranges
+        calls, total = (
+            count(1),
+            2 * len(chips),
+        )  # NNCF reads every chip twice: to smooth activations and to measure their ranges
 
         def as_batch(chip: NDArray[np.float32]) -> NDArray[np.float32]:
             if progress is not None:
                 progress(min(next(calls), total), total, CALIBRATING)
             return chip[None]
 
-        with silence():
+        with silence_output():
             quantized = nncf.quantize(
                 model,
                 nncf.Dataset(chips, as_batch),
@@ -142,8 +145,8 @@ class OpenVinoEngine(GraphEngine):
         self._save(quantized, folder, metadata)
 
     def _convert(self, program: ExportedProgram, contract: Contract) -> Any:
-        """Return a traced network as a model of OpenVINO, whose images have a fixed size."""
-        with silence():
+        """Convert a traced network to an OpenVINO model with a fixed image size."""
+        with silence_output():
             model = self.require("openvino").convert_model(program)
         model.reshape([-1, len(contract.planes), contract.size, contract.size])
         model.inputs[0].set_names({IMAGES})
@@ -152,7 +155,7 @@ class OpenVinoEngine(GraphEngine):
         return model
 
     def _save(self, model: Any, folder: Path, metadata: Mapping[str, Any]) -> None:
-        """Write a model; for bf16 with weights in float16, which holds all digits of a bfloat16."""
+        """Write a model. Weights of a bf16 model are stored in float16, which has all digits of a bfloat16."""
         model.set_rt_info(json.dumps(metadata), METADATA_KEY)
         is_bf16 = metadata["precision"] == "bf16"
         self.require("openvino").save_model(model, folder / self.file_name, compress_to_fp16=is_bf16)

@@ -24,7 +24,7 @@ from rsft.inference.engines.base import (
     Tolerance,
 )
 from rsft.inference.engines.graph import GraphFormat
-from rsft.inference.engines.inference_fn import GraphModel, as_inference_fn, threaded
+from rsft.inference.engines.inference_fn import GraphModel, as_inference_fn, run_in_threads
 
 if TYPE_CHECKING:
     import torch
@@ -40,44 +40,44 @@ if TYPE_CHECKING:
 
 @ENGINES.register
 class TorchEngine(Engine):
-    """PyTorch, with everything merged into the backbone."""
+    """PyTorch with PEFT modules merged into the backbone."""
 
     name = "torch"
     title = "PyTorch"
     packages = ("torch",)
     devices = ("cpu", "cuda")
     precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT, "bf16": ROUNDED}
-    unsupported: ClassVar[Mapping[str, str]] = {"int8": "PyTorch has no int8 here"}
+    unsupported: ClassVar[Mapping[str, str]] = {"int8": "rsft does not quantize PyTorch networks"}
 
     def spec(self, precision: str) -> EngineSpec:
-        """Return the engine by name; bfloat16 is compiled where that is possible.
+        """Return the options with which PyTorch is loaded if the user requests it: bfloat16 is compiled if possible.
 
         Args:
-            precision: number type.
+            precision: fp32, bf16 or int8.
 
         Returns:
-            Engine, number type, and whether it is compiled.
+            Engine, precision, and whether it is compiled.
         """
         return EngineSpec(self.name, precision, compiled=precision == "bf16")
 
     def candidates(self, device_type: str) -> list[EngineSpec]:
-        """Return float32 and bfloat16, on a CPU with a C++ compiler also compiled bfloat16.
+        """Return float32 and bfloat16, and on a CPU with a C++ compiler also compiled bfloat16.
 
         Args:
             device_type: cpu or cuda.
 
         Returns:
-            Engine and number type of each candidate.
+            Engine and precision of each candidate.
         """
         compiled = [EngineSpec(self.name, "bf16", compiled=True)]
         return super().candidates(device_type) + (compiled if device_type == "cpu" and find_cxx_compiler() else [])
 
     def load(self, bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | None) -> EngineModel:
-        """Load the merged classifier; test-time crops are moved to its device; see `Engine.load`.
+        """Load the merged classifier onto a device; see `Engine.load`.
 
         Args:
             bundle: the bundle to load.
-            spec: engine and number type.
+            spec: engine and precision.
             device: auto, cpu or cuda.
             images: chips of the job (N, P, S, S), or None.
 
@@ -95,21 +95,21 @@ class TorchEngine(Engine):
 
 @FORMATS.register
 class TorchExportFormat(GraphFormat):
-    """Graph of PyTorch, which `torch.export.load` opens without rsft."""
+    """Graph that `torch.export.load` opens without rsft."""
 
     name = "torch-export"
     title = "torch.export"
     packages = ("torch",)
     file_name = "model.pt2"
     precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT, "bf16": ROUNDED}
-    unsupported: ClassVar[Mapping[str, str]] = {"int8": "graphs of PyTorch are not quantized here"}
+    unsupported: ClassVar[Mapping[str, str]] = {"int8": "rsft does not quantize torch.export graphs"}
 
     def build_network(self, bundle: Bundle, precision: str) -> TraceableNetwork | BFloat16Network:
-        """Return the network to trace, in bfloat16 if that is the number type.
+        """Return the network to trace, in bfloat16 for bf16.
 
         Args:
             bundle: the bundle to export.
-            precision: number type.
+            precision: fp32, bf16 or int8.
 
         Returns:
             The merged network.
@@ -139,7 +139,7 @@ class TorchExportFormat(GraphFormat):
 
         Args:
             path: the main file of the graph.
-            precision: number type.
+            precision: fp32, bf16 or int8.
 
         Returns:
             The graph, ready to run.
@@ -163,7 +163,7 @@ def _batch_size(device: torch.device) -> int | None:
 
 
 def _load_bfloat16(bundle: Bundle, spec: EngineSpec, device: torch.device) -> EngineModel:
-    """Load the network in bfloat16; compiled if requested and possible: on a CPU, with a C++ compiler."""
+    """Load the network in bfloat16. It is compiled if requested, on a CPU with a C++ compiler."""
     from rsft.inference.export.traceable import BFloat16Network, build_network
 
     note = ""
@@ -171,7 +171,7 @@ def _load_bfloat16(bundle: Bundle, spec: EngineSpec, device: torch.device) -> En
         try:
             model = _compile(bundle)
             return EngineModel(model, spec, concurrency=model.concurrency)
-        except Exception as error:  # the network also runs without the compiler, whatever its fault is
+        except Exception as error:  # of any kind: the network also runs without the compiler
             note = f"not compiled: {(str(error).strip() or type(error).__name__).splitlines()[0][:200]}"
     module = BFloat16Network(build_network(bundle)).to(device)
     model = GraphModel(as_inference_fn(module, device))
@@ -179,7 +179,7 @@ def _load_bfloat16(bundle: Bundle, spec: EngineSpec, device: torch.device) -> En
 
 
 def _compile(bundle: Bundle) -> GraphModel:
-    """Compile with frozen weights: they are laid out once as the products read them, and fused with small layers."""
+    """Compile with frozen weights, so that the compiler can rearrange them for matrix products and fuse layers."""
     if find_cxx_compiler() is None:
         raise RuntimeError("no C++ compiler is installed")
     import numpy as np
@@ -192,21 +192,23 @@ def _compile(bundle: Bundle) -> GraphModel:
     pool, side = _make_single_core_pool(), bundle.contract.size
     share = -(-CPU_BATCH_SIZE // torch.get_num_threads())
     infer = _pad_batches(as_inference_fn(torch.compile(module, dynamic=False)), share)
-    first_call = inductor.patch(freezing=True)(infer)  # read at the first call; an option of torch.compile is too late
+    first_call = inductor.patch(freezing=True)(
+        infer
+    )  # the compiler reads this at the first call; as an option of torch.compile it has no effect
     pool.submit(first_call, np.zeros((share, len(bundle.contract.planes), side, side), np.float32)).result()
-    return threaded(infer, pool)
+    return run_in_threads(infer, pool)
 
 
 def _make_single_core_pool() -> ThreadPoolExecutor:
-    """Return as many threads as PyTorch has, each of which computes on one core; other threads keep all cores."""
+    """Return a pool of as many threads as PyTorch uses. Each uses one core; other threads still use all cores."""
     import torch
 
     threads = torch.get_num_threads()
     all_started = Barrier(threads)
 
     def start() -> None:
-        torch.set_num_threads(1)  # of this thread, and of threads that start later
-        torch.get_num_threads()  # a thread takes over what any thread set last, until this is called
+        torch.set_num_threads(1)  # applies to this thread, and to threads that start later
+        torch.get_num_threads()  # without this call, the thread would use the number that any thread set last
         all_started.wait()
 
     pool = ThreadPoolExecutor(threads, "engine", initializer=start)

@@ -1,4 +1,4 @@
-"""Export formats that hold tensors and no graph: timm and Hugging Face PEFT."""
+"""Export formats that store weights without a graph: timm and Hugging Face PEFT."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TimmFormat(ExportFormat):
     def write(
         self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
     ) -> ClassifierOutputs:
-        """Write the state dict, and add to the metadata how timm makes the network; see `ExportFormat.write`.
+        """Write the state dict, and record how timm creates the network; see `ExportFormat.write`.
 
         Args:
             bundle: the bundle to export.
@@ -47,7 +47,7 @@ class TimmFormat(ExportFormat):
 
 @FORMATS.register
 class PeftFormat(ExportFormat):
-    """LoRA weights as Hugging Face PEFT stores them, and the head beside them."""
+    """LoRA weights in the format of Hugging Face PEFT, with the head in a second file."""
 
     name = "peft"
     title = "Hugging Face PEFT"

@@ -1,1 +1,1 @@
-"""Write a bundle as files for other programs, and compare the export with PyTorch before it is kept."""
+"""Write a bundle as files for other programs, and check that its outputs match PyTorch."""

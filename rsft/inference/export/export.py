@@ -1,4 +1,4 @@
-"""Export a bundle; an export whose outputs or accuracy differ too much from PyTorch's is deleted."""
+"""Export a bundle. Delete the export if its outputs or its accuracy differ too much from those of PyTorch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ExportResult:
     Attributes:
         folder: folder of the export.
         metadata: content of export.json, without "files".
-        changes: accuracy before and after, by group; empty unless the export is int8.
+        changes: accuracy before and after the export, by group; empty unless the export is int8.
     """
 
     folder: Path
@@ -46,7 +46,7 @@ class ExportResult:
 
     @property
     def notes(self) -> list[str]:
-        """What the user must know, in sentences."""
+        """Remarks for the user."""
         notes = []
         if checked := self.metadata.get("checked"):
             notes.append(f"logits differ from PyTorch's by {checked['largest']:.2g} at most, on {checked['on']}")
@@ -54,7 +54,8 @@ class ExportResult:
             source = f"{calibrated['chips']} chips of {calibrated['on']}"
             notes.append(f"calibrated on {source}; {describe_float_parts(self.metadata)}")
         for step in self.metadata.get("refused", ()):
-            notes.append(f"with {step['first'] or 'none'} of the blocks in floating point {step['lost']} was lost")
+            first = f"the first {step['first']}" if step["first"] else "none"
+            notes.append(f"with {first} of the blocks in floating point, int8 loses {step['lost']}")
         if self.metadata["tta"] != "none":
             notes.append(f"test-time crops: {self.metadata['tta']}; rsft predict makes them")
         if reason := self.metadata.get("timm", {}).get("why"):
@@ -63,51 +64,51 @@ class ExportResult:
 
 
 def export_bundle(
-    folder: Path,
+    bundle_dir: Path,
     format_name: str,
     precision: str = "fp32",
-    out: Path | None = None,
+    output_dir: Path | None = None,
     *,
     data: Path | None = None,
     max_loss: float = MAX_LOSS,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ExportResult:
-    """Export a bundle and check it on chips; an export that fails the check is deleted.
+    """Export a bundle and check the export on chips. Delete it if the check fails.
 
     Args:
-        folder: folder of the bundle or of its run.
+        bundle_dir: folder of the bundle or of its run.
         format_name: name of an export format.
-        precision: number type that the format supports.
-        out: folder to write; exports/<format>-<precision> beside the bundle if None.
-        data: chip store of the training; the recipe's if None.
+        precision: a precision that the format supports.
+        output_dir: folder to write (default: exports/<format>-<precision> beside the bundle).
+        data: chip store of the training (default: the recipe's).
         max_loss: percentage points of accuracy that int8 may lose.
         overwrite: replace an existing folder.
         progress: called while chips are read and computed.
 
     Returns:
-        The folder, the metadata, and for int8 the accuracies.
+        The folder, the metadata, and for int8 the changes of accuracy.
 
     Raises:
-        RequestError: an unknown format or precision, missing data or packages, or a folder that exists.
+        RequestError: the format or precision is unknown, data or packages are missing, or the folder exists.
         WeightsError: the export differs from PyTorch.
-        TooLossy: int8 loses too much.
+        AccuracyLossError: int8 loses too much accuracy.
     """
     export_format = find_format(format_name)
     export_format.check_precision(precision)
-    out = out or find_bundle(folder).parent / "exports" / f"{format_name}-{precision}"
-    if out.exists() and not overwrite:
-        raise RequestError("the folder exists already", out, "give --overwrite to replace it, or another --out")
-    bundle = Bundle.load(folder)
+    output_dir = output_dir or find_bundle(bundle_dir).parent / "exports" / f"{format_name}-{precision}"
+    if output_dir.exists() and not overwrite:
+        raise RequestError("the folder exists already", output_dir, "give --overwrite to replace it, or another --out")
+    bundle = Bundle.load(bundle_dir)
     labeled = find_labeled_chips(bundle, data)
-    return write_export(bundle, export_format, precision, out, labeled, max_loss=max_loss, progress=progress)
+    return write_export(bundle, export_format, precision, output_dir, labeled, max_loss=max_loss, progress=progress)
 
 
 def write_export(
     bundle: Bundle,
     export_format: ExportFormat,
     precision: str,
-    out: Path,
+    output_dir: Path,
     labeled: LabeledChips | None,
     *,
     images: Tensor | None = None,
@@ -117,50 +118,50 @@ def write_export(
     """Export an open bundle; see `export_bundle`.
 
     Args:
-        bundle: what is exported.
-        export_format: supports `precision`.
-        precision: number type.
-        out: folder to write or replace.
+        bundle: the bundle to export.
+        export_format: a format that supports `precision`.
+        precision: fp32, bf16 or int8.
+        output_dir: folder to write or replace.
         labeled: chips of the training; int8 needs them.
-        images: network inputs (N, P, S, S) for the check; if None, labeled chips are used, or noise without them.
+        images: network inputs (N, P, S, S) for the check (default: labeled chips, or noise without them).
         max_loss: percentage points of accuracy that int8 may lose.
         progress: called while chips are read and computed.
 
     Returns:
-        The folder, the metadata, and for int8 the accuracies.
+        The folder, the metadata, and for int8 the changes of accuracy.
 
     Raises:
-        RequestError: missing chips or packages, or a bundle that the format cannot hold.
+        RequestError: chips or packages are missing, or the format cannot store the bundle.
         WeightsError: the export differs from PyTorch.
-        TooLossy: int8 loses too much.
+        AccuracyLossError: int8 loses too much accuracy.
     """
     metadata = export_metadata(bundle, export_format, precision)
     tolerance = export_format.precisions[precision]
     if tolerance.limit is None:
         assert isinstance(export_format, GraphFormat), f"{export_format.name} cannot be quantized"
-        changes = write_int8_export(bundle, export_format, out, metadata, labeled, max_loss, progress)
-        return ExportResult(out, metadata, changes)
+        changes = write_int8_export(bundle, export_format, output_dir, metadata, labeled, max_loss, progress)
+        return ExportResult(output_dir, metadata, changes)
     chips, source = _parity_chips(bundle, labeled, images, progress)
     classifier = load_classifier(bundle, "cpu")
     reference = compute_outputs(classifier.predict, chips)
-    del classifier  # two large networks in memory are enough
-    with atomic_folder(out) as temporary:
+    del classifier  # free its memory before the export builds more networks
+    with atomic_folder(output_dir) as temporary:
         outputs = export_format.write(bundle, temporary, metadata, chips, reference)
         difference = compare_outputs(outputs, reference, tolerance)
         assert_parity(difference, f"{export_format.name}, {precision}, on {source}")
         metadata["checked"] = {"on": source, **difference._asdict()}
         write_export_metadata(temporary, metadata)
-    return ExportResult(out, metadata, {})
+    return ExportResult(output_dir, metadata, {})
 
 
 def _parity_chips(
     bundle: Bundle, labeled: LabeledChips | None, images: Tensor | None, progress: Progress | None
 ) -> tuple[Tensor, str]:
-    """Return network inputs for the check (n, P, S, S), and where they come from, as text."""
+    """Return network inputs for the check (n, P, S, S), and a text that names their source."""
     if images is not None:
         return images[:PARITY_CHIPS], f"{min(len(images), PARITY_CHIPS)} chips of the job"
     if labeled is None:
         chips = noise_images(bundle.contract)
         return chips, f"{len(chips)} images of noise, as the chips of the training were not found"
-    chips = sample_evenly(labeled.chips("val", bundle.contract, progress), PARITY_CHIPS)
+    chips = sample_evenly(labeled.load_split("val", bundle.contract, progress), PARITY_CHIPS)
     return chips, f"{len(chips)} chips of {labeled.store.root}"

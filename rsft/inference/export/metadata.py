@@ -1,4 +1,4 @@
-"""The metadata of an export: export.json, which formats with room for it also hold inside their files."""
+"""Write and read export.json, the metadata of an export. Some formats also store it inside their files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rsft.utils.atomic_files import sha256, write_text
 
 METADATA_FILE = "export.json"
 METADATA_FORMAT = 1
-"""Version of export.json; other versions are refused."""
+"""Version of export.json. Other versions are rejected."""
 
 
 def export_metadata(bundle: Bundle, export_format: ExportFormat, precision: str) -> dict[str, Any]:
-    """Return what export.json holds before the export is checked: bundle, classes, contract, inputs and outputs.
+    """Return the content of export.json before the check: bundle, classes, contract, inputs and outputs.
 
     Args:
-        bundle: what is exported.
-        export_format: gives the "kind".
-        precision: number type.
+        bundle: the bundle to export.
+        export_format: format of the export.
+        precision: fp32, bf16 or int8.
 
     Returns:
         Content of export.json without "checked" and "files".
@@ -53,13 +53,13 @@ def export_metadata(bundle: Bundle, export_format: ExportFormat, precision: str)
 
 
 def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Return the versions of those packages that are installed, by name.
+    """Return the versions of packages, without those that are not installed.
 
     Args:
         packages: names of packages.
 
     Returns:
-        Version by name.
+        Version by package name.
     """
     versions = {}
     for package in packages:
@@ -88,15 +88,15 @@ def read_export_metadata(folder: Path) -> dict[str, Any]:
         folder: folder of an export.
 
     Returns:
-        What `write_export_metadata` wrote, with "files".
+        Content of export.json, including "files".
 
     Raises:
-        RequestError: the folder is no export.
-        WeightsError: the export has another format version, or a file of it is missing or altered.
+        RequestError: the folder is not an export.
+        WeightsError: the export has another format version, or one of its files is missing or altered.
     """
     if not (folder / METADATA_FILE).is_file():
-        hint = "make one with `rsft export`, and keep export.json beside it"
-        raise RequestError(f"no export: {METADATA_FILE} is missing", folder, hint)
+        hint = "make one with `rsft export`, and keep export.json beside its files"
+        raise RequestError(f"the folder is not an export: {METADATA_FILE} is missing", folder, hint)
     try:
         metadata: dict[str, Any] = json.loads((folder / METADATA_FILE).read_text("utf-8"))
         files, format_version = dict(metadata["files"]), metadata["format"]

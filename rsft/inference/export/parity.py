@@ -1,4 +1,4 @@
-"""Compare an engine with PyTorch in float32: output by output, or for int8 by the accuracy of each group of classes."""
+"""Compare an engine with PyTorch in float32: single outputs, or for int8 the accuracy of each group of classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class OutputDifference(NamedTuple):
     Attributes:
         largest: largest difference of a logit.
         allowed: limit of `largest`.
-        features: largest difference of a feature, as a share of the largest feature where that is above 1.
+        features: largest difference of a feature, divided by the largest feature if that is above 1.
         share: limit of `features`.
     """
 
@@ -40,10 +40,10 @@ class OutputDifference(NamedTuple):
 
 @torch.inference_mode()
 def compute_outputs(predict: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor) -> ClassifierOutputs:
-    """Return logits (N, C) and features (N, D) as arrays.
+    """Compute logits (N, C) and features (N, D) as arrays.
 
     Args:
-        predict: from images to logits and features.
+        predict: function that returns logits and features of images.
         images: network inputs (N, P, S, S).
 
     Returns:
@@ -53,21 +53,21 @@ def compute_outputs(predict: Callable[[Tensor], tuple[Tensor, Tensor]], images: 
 
 
 def compare_outputs(outputs: ClassifierOutputs, reference: ClassifierOutputs, tolerance: Tolerance) -> OutputDifference:
-    """Return how far outputs are from those of PyTorch in float32 for the same images.
+    """Measure how much outputs differ from those of PyTorch in float32 for the same images.
 
     Args:
-        outputs: of an engine or an export.
-        reference: of PyTorch in float32.
-        tolerance: of the number type; it must have a limit.
+        outputs: outputs of an engine or an export.
+        reference: outputs of PyTorch in float32.
+        tolerance: tolerance of the precision; it must have a limit.
 
     Returns:
-        Differences and their limits.
+        The largest differences and their limits.
 
     Raises:
         ValueError: the tolerance has no limit.
     """
     if tolerance.limit is None:
-        raise ValueError("the outputs of this number type are not compared one by one")
+        raise ValueError("the outputs of this precision are not compared one by one")
     logits, features = (float(np.abs(a - b).max()) for a, b in zip(outputs, reference, strict=True))
     logit_range, feature_range = (max(1.0, float(np.abs(values).max())) for values in reference)
     allowed = tolerance.limit * (logit_range if tolerance.relative else 1.0)
@@ -81,7 +81,7 @@ class AccuracyChange(NamedTuple):
         before: accuracy of PyTorch, 0-1.
         after: accuracy of the export, 0-1.
         chips: number of chips in the group.
-        differ: number of chips with another prediction.
+        differ: number of chips whose predicted class changed.
     """
 
     before: float
@@ -91,14 +91,14 @@ class AccuracyChange(NamedTuple):
 
     @property
     def lost(self) -> float:
-        """Lost accuracy in percentage points; negative where the export is better."""
-        return round(100 * (self.before - self.after), 9)  # one chip of 200 is exactly 0.5
+        """Lost accuracy in percentage points; negative if the export is more accurate."""
+        return round(100 * (self.before - self.after), 9)  # so that one chip of 200 is exactly 0.5
 
 
 def accuracy_changes(
     reference: ClassifierOutputs, outputs: ClassifierOutputs, labels: NDArray[np.int64], groups: dict[str, list[int]]
 ) -> dict[str, AccuracyChange]:
-    """Compare accuracies overall (share of chips) and in head, medium and tail (mean recall of their classes).
+    """Compare the accuracy of all chips, and the mean class recall of head, medium and tail.
 
     Args:
         reference: outputs of PyTorch in float32 for N chips.
@@ -107,7 +107,7 @@ def accuracy_changes(
         groups: class numbers of head, medium and tail.
 
     Returns:
-        "overall" and the groups that have chips.
+        Changes of "overall", and of each group that has chips.
     """
     classes = reference.logits.shape[1]
     predicted = [model.logits.argmax(1) for model in (reference, outputs)]
@@ -127,7 +127,7 @@ def assert_parity(difference: OutputDifference, where: object) -> None:
 
     Args:
         difference: result of `compare_outputs`.
-        where: what was compared; named in the message.
+        where: text for the message that names the compared export.
 
     Raises:
         WeightsError: a difference is above its limit.
@@ -141,8 +141,8 @@ def assert_parity(difference: OutputDifference, where: object) -> None:
         raise WeightsError(message, where, "export another precision or format; nothing was written")
 
 
-class TooLossy(RsftError):
-    """Int8 loses more accuracy than allowed.
+class AccuracyLossError(RsftError):
+    """An int8 export loses more accuracy than allowed.
 
     Attributes:
         table: accuracy before and after, by group.
@@ -154,7 +154,7 @@ class TooLossy(RsftError):
 
 
 def describe_losses(table: dict[str, AccuracyChange], limit: float) -> str:
-    """Return the groups that lose more than `limit` percentage points, as text; "" if none does.
+    """Return a text with the groups that lose more than `limit` percentage points; "" if no group does.
 
     Args:
         table: accuracy before and after, by group.
@@ -169,11 +169,13 @@ def assert_accuracy(table: dict[str, AccuracyChange], limit: float, where: objec
     Args:
         table: accuracy before and after, by group.
         limit: percentage points that each group may lose.
-        where: named in the message.
+        where: text for the message that names the export.
 
     Raises:
-        TooLossy: a group loses more than `limit` points.
+        AccuracyLossError: a group loses more than `limit` points.
     """
     if losses := describe_losses(table, limit):
         message = f"int8 loses {losses}; {limit:g} are allowed"
-        raise TooLossy(message, where, "export bf16 or fp32, or allow it: --max-loss; nothing was written", table)
+        raise AccuracyLossError(
+            message, where, "export bf16 or fp32, or allow it: --max-loss; nothing was written", table
+        )

@@ -1,4 +1,4 @@
-"""What stays in floating point when a traced network is quantized to int8."""
+"""Select the nodes of a traced network that stay in floating point when it is quantized to int8."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from rsft.errors import WeightsError
 from rsft.inference.engines.graph import FloatNodes
 
 CALIBRATION_CHIPS = 256
-"""Chips from which the ranges of activations are taken. Means and extremes hardly change with more."""
+"""Number of chips on which the ranges of activations are measured. With more chips, the ranges hardly change."""
 
 FLOAT_BLOCK_SHARES = (0, 1 / 6, 1 / 3)
-"""Shares of the blocks that stay in floating point, tried in this order until accuracy is kept. The first blocks are
-taken, because all later ones build on their outputs."""
+"""Shares of the blocks that stay in floating point. They are tried in this order until the loss of accuracy is allowed.
+
+These are the first blocks of the network, because errors in their outputs reach all later blocks."""
 
 CALIBRATING = "calibrating"
-"""Text of the progress bar."""
+"""Label of the progress bar."""
 
 _BLOCK = re.compile(r"\bblocks[./](\d+)\b")
 _LINEAR, _ATTENTION = torch.ops.aten.linear.default, torch.ops.aten.scaled_dot_product_attention.default
@@ -38,13 +39,13 @@ def count_blocks(program: ExportedProgram) -> int:
 
 
 def float_block_counts(depth: int) -> list[int]:
-    """Return how many of the first blocks to leave in floating point, in increasing order.
+    """Return how many of the first blocks to leave in floating point at each attempt.
 
     Args:
         depth: number of blocks.
 
     Returns:
-        Numbers of blocks.
+        Numbers of blocks, in increasing order.
     """
     return sorted({ceil(share * depth) for share in FLOAT_BLOCK_SHARES})
 
@@ -52,13 +53,13 @@ def float_block_counts(depth: int) -> list[int]:
 def float_nodes(program: ExportedProgram, first: int) -> FloatNodes:
     """Return the nodes that stay in floating point: attention's products, the head, and the first blocks.
 
-    Neither runtime is faster with attention in int8, and a head has a thousandth of the arithmetic. Together with the
-    patch embedding, which both quantizers leave in floating point as well, they made nine tenths of int8's error (root
-    mean square error of the logits of a trained ViT-S/14 on RSSCN7: 0.59 with them in int8, 0.08 without).
+    Attention in int8 makes neither runtime faster, and a head has a thousandth of the arithmetic. With attention, head
+    and patch embedding in int8, the root mean square error of the logits of a trained ViT-S/14 on RSSCN7 is 0.59;
+    with them in floating point it is 0.08. Both quantizers leave the patch embedding in floating point as well.
 
     Args:
         program: a traced network.
-        first: number of blocks.
+        first: number of first blocks that stay in floating point.
 
     Returns:
         Names of the nodes.
@@ -75,13 +76,13 @@ def float_nodes(program: ExportedProgram, first: int) -> FloatNodes:
 def check_float_nodes(expected: Collection[str], names: Iterable[str], title: str) -> None:
     """Check that a runtime's graph has all nodes that must stay in floating point.
 
-    Quantizers ignore the name of a node that is not in their graph. Without this check, a runtime that renames nodes
-    would put attention and the head into int8 unnoticed.
+    Quantizers ignore names of nodes that are not in their graph. Without this check, attention and the head would
+    silently become int8 if a new version of a runtime renames nodes.
 
     Args:
         expected: names of nodes.
         names: names of the nodes in the runtime's graph.
-        title: the runtime's name in the message.
+        title: name of the runtime for the message.
 
     Raises:
         WeightsError: a name is missing.
@@ -96,7 +97,7 @@ def check_float_nodes(expected: Collection[str], names: Iterable[str], title: st
 
 
 def _nodes(program: ExportedProgram) -> Iterator[Node]:
-    """Iterate over the nodes of the graph and of its subgraphs, for example of a head that leaves autocast."""
+    """Iterate over the nodes of the graph and of its subgraphs; a head that switches off autocast is a subgraph."""
     for module in program.graph_module.modules():
         if isinstance(module, GraphModule):
             yield from module.graph.nodes

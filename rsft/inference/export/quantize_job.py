@@ -1,4 +1,4 @@
-"""Export a bundle in int8, with more blocks in floating point where accuracy is lost."""
+"""Export a bundle in int8. If this loses too much accuracy, leave more blocks in floating point."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ def write_int8_export(
     max_loss: float,
     progress: Progress | None,
 ) -> dict[str, AccuracyChange]:
-    """Write a bundle in int8, with as few blocks in floating point as keep the accuracy of every group.
+    """Write a bundle in int8, with the fewest blocks in floating point that keep the accuracy of every group.
 
     Args:
-        bundle: what is exported.
+        bundle: the bundle to export.
         export_format: a graph format with int8.
-        folder: folder of the export, which is replaced.
-        metadata: content of export.json. Calibration, what stays in floating point, and accuracies are added.
+        folder: folder of the export; an existing one is replaced.
+        metadata: content of export.json; calibration, floating-point blocks and accuracies are added to it.
         labeled: the chips of the training.
-        max_loss: percentage points of accuracy that overall and each group may lose.
+        max_loss: percentage points that overall accuracy and the accuracy of each group may lose.
         progress: called while chips are read and computed.
 
     Returns:
         Accuracy before and after, by group.
 
     Raises:
-        RequestError: missing chips or packages.
-        TooLossy: more is lost at every step.
+        RequestError: chips or packages are missing.
+        AccuracyLossError: every attempt loses too much accuracy.
         WeightsError: the converted graph lacks nodes that must stay in floating point.
     """
     if labeled is None:
         message = "int8 is calibrated and measured on the chips of the training, which were not found"
-        raise RequestError(message, bundle.recipe.data.root, "say where they are: rsft export --data ROOT")
+        raise RequestError(message, bundle.recipe.data.root, "give their folder: rsft export --data ROOT")
     contract, data_root = bundle.contract, labeled.store.root
-    chips = sample_evenly(labeled.chips("train", contract, progress), CALIBRATION_CHIPS).numpy()
+    chips = sample_evenly(labeled.load_split("train", contract, progress), CALIBRATION_CHIPS).numpy()
     metadata |= {"calibrated": {"on": str(data_root), "chips": len(chips)}, "max_loss": max_loss, "refused": []}
     program = trace_network(build_network(bundle), contract)
     reference, labels = _validate(bundle, labeled, load_classifier(bundle, "cpu"), "float32", progress)
@@ -78,7 +78,7 @@ def write_int8_export(
 
 
 def describe_float_parts(metadata: dict[str, Any]) -> str:
-    """Return what an int8 export has in floating point, as text.
+    """Return a text that lists the floating-point parts of an int8 export.
 
     Args:
         metadata: metadata of an int8 export.
@@ -91,8 +91,8 @@ def describe_float_parts(metadata: dict[str, Any]) -> str:
 def _validate(
     bundle: Bundle, labeled: LabeledChips, model: SupportsPredict, item: str, progress: Progress | None
 ) -> tuple[ClassifierOutputs, NDArray[np.int64]]:
-    """Return the outputs of all validation chips, with the evaluation's test-time crops, and their labels."""
+    """Return outputs of all validation chips, with the test-time crops of the evaluation, and the labels."""
     tta_model, contract = with_tta(model, bundle.contract, bundle.recipe.evaluate)
-    chips = labeled.chips("val", contract, progress)
+    chips = labeled.load_split("val", contract, progress)
     report = None if progress is None else lambda done: progress(done, len(chips), item)
     return collect_outputs(tta_model, chips.batches(32), report), chips.labels

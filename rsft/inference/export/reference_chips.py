@@ -1,4 +1,4 @@
-"""Chips on which an export is checked, calibrated and measured."""
+"""Select the chips on which an export is checked, calibrated and measured."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class LabeledChips:
 
     store: ChipStore
 
-    def chips(self, split: str, contract: Contract, progress: Progress | None = None) -> ChipImages:
-        """Return a split; without training chips the validation chips, and the other way round.
+    def load_split(self, split: str, contract: Contract, progress: Progress | None = None) -> ChipImages:
+        """Read the chips of a split. If it is empty, read the other one of train and val.
 
         Args:
             split: train or val.
@@ -44,22 +44,24 @@ class LabeledChips:
         """
         splits = [name for name in (split, "val", "train") if not self.store.split(name).empty]
         if not splits:
-            raise RequestError("no training or validation chips", self.store.root, "name other data: --data")
+            raise RequestError(
+                "no training or validation chips", self.store.root, "give another chip store with --data"
+            )
         return ChipImages(self.store.root, self.store.split(splits[0]), self.store.classes, contract, progress)
 
 
 def find_labeled_chips(bundle: Bundle, data: Path | None) -> LabeledChips | None:
-    """Return the chips that a bundle was trained with, or None if they are not there or have other classes.
+    """Find the chips that a bundle was trained with.
 
     Args:
-        bundle: gives the classes, and the chip store of its recipe.
-        data: the chip store; the recipe's if None.
+        bundle: the bundle.
+        data: the chip store (default: the recipe's).
 
     Returns:
-        The chips, or None.
+        The chips; None if the chip store of the recipe does not exist or has other classes.
 
     Raises:
-        RequestError: `data` is given, but is no chip store or has other classes.
+        RequestError: `data` is not a chip store, or has other classes.
     """
     root = data or Path(bundle.recipe.data.root)
     try:
@@ -71,12 +73,14 @@ def find_labeled_chips(bundle: Bundle, data: Path | None) -> LabeledChips | None
     if store.classes != bundle.classes:
         if data is None:
             return None
-        raise RequestError("the data has other classes than the bundle", root, "name the data of its training: --data")
+        raise RequestError(
+            "the data has other classes than the bundle", root, "give the chip store of its training with --data"
+        )
     return LabeledChips(store)
 
 
 def sample_evenly(chips: ChipImages, count: int) -> Tensor:
-    """Return network inputs of up to `count` chips, evenly spaced in the table: (n, P, S, S).
+    """Return network inputs of up to `count` chips, evenly spaced in the table.
 
     Args:
         chips: chips in the order of the table.
@@ -90,7 +94,7 @@ def sample_evenly(chips: ChipImages, count: int) -> Tensor:
 
 
 def noise_images(contract: Contract) -> Tensor:
-    """Return network inputs made of random bytes: (n, P, S, S).
+    """Return network inputs made of random bytes.
 
     Args:
         contract: size and planes of the images.

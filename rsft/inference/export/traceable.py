@@ -1,4 +1,4 @@
-"""A bundle's classifier as plain modules, and its graph, which is converted for other runtimes."""
+"""Build a bundle's network from plain modules, and trace the graph that other runtimes use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rsft.peft import class_token_features
 
 
 class TraceableNetwork(nn.Module):
-    """One merged classifier, or several whose outputs are averaged, without the memory-saving kernels of training.
+    """A merged classifier, or the average of several, without the memory-saving kernels of training.
 
     PEFT modules that cannot be merged (adapters, prompts) stay modules.
 
@@ -42,8 +42,8 @@ class TraceableNetwork(nn.Module):
         Returns:
             Logits (B, C) and features (B, D), float32.
         """
-        answers = [_answer(cast(Classifier, run), x) for run in self.runs]
-        logits, features = answers[0] if len(answers) == 1 else average_predictions(answers)
+        predictions = [_predict(cast(Classifier, run), x) for run in self.runs]
+        logits, features = predictions[0] if len(predictions) == 1 else average_predictions(predictions)
         return logits, features
 
 
@@ -51,10 +51,10 @@ class BFloat16Network(nn.Module):
     """A network whose matrix products are in bfloat16; norms, sums and the head stay in float32.
 
     Args:
-        network: is changed in place.
-        products: compute attention as two matrix products around a softmax, where the block has that form. PyTorch's
-            fused kernel computes in float32 inside: it does not round the attention scores, but takes 1.5 times as
-            long on a CPU with bfloat16.
+        network: the network, which is changed in place.
+        products: replace PyTorch's fused attention by two matrix products around a softmax. The fused kernel does not
+            round attention scores, because it uses float32 internally, but takes 1.5 times as long on a CPU with
+            bfloat16.
     """
 
     def __init__(self, network: TraceableNetwork, *, products: bool = False) -> None:
@@ -82,7 +82,7 @@ class BFloat16Network(nn.Module):
 
 
 def build_network(bundle: Bundle) -> TraceableNetwork:
-    """Return the network of a bundle, with all of its runs, each merged.
+    """Build the network of a bundle: the average of its runs, each merged into the backbone.
 
     Args:
         bundle: the bundle to export.
@@ -97,10 +97,10 @@ def build_network(bundle: Bundle) -> TraceableNetwork:
 
 
 def trace_network(network: TraceableNetwork | BFloat16Network, contract: Contract) -> ExportedProgram:
-    """Return the graph of a network, for any number of images (N, P, S, S).
+    """Trace a network for any number of images (N, P, S, S).
 
     Args:
-        network: in evaluation mode.
+        network: a network in evaluation mode.
         contract: size and planes of the images.
 
     Returns:
@@ -112,7 +112,7 @@ def trace_network(network: TraceableNetwork | BFloat16Network, contract: Contrac
         return torch.export.export(network, (example,), dynamic_shapes=({0: Dim("chips", min=1)},), strict=False)
 
 
-def _answer(run: Classifier, x: Tensor) -> Prediction:
+def _predict(run: Classifier, x: Tensor) -> Prediction:
     features = _features(run, x)
     with torch.autocast(x.device.type, enabled=False):
         features = features.float()
@@ -120,7 +120,7 @@ def _answer(run: Classifier, x: Tensor) -> Prediction:
 
 
 def _features(run: Classifier, x: Tensor) -> Tensor:
-    """Return features (B, D) of images (B, P, S, S); the last block computes only the tokens that are read."""
+    """Return features (B, D) of images (B, P, S, S); the last block only computes the tokens that are used."""
     vit = cast(VisionTransformer, run.adapted.vit)
     if run.pool != "token":
         return extract_features(vit, x, run.pool)

@@ -1,4 +1,4 @@
-"""Write exports that hold tensors and no graph: a state dict for timm, and LoRA weights for Hugging Face PEFT."""
+"""Write exports without a graph: a state dict for timm, and LoRA weights for Hugging Face PEFT."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rsft.utils.atomic_files import write_bytes
 HEAD_FILE = "head.safetensors"
 
 _TIMM_NAME = "vit_base_patch16_224"
-"""Name under which timm makes a plain vision transformer; all of its sizes are given as arguments."""
+"""Name of a plain vision transformer in timm. All of its sizes are passed as arguments."""
 
 
 def write_timm_weights(
@@ -37,20 +37,22 @@ def write_timm_weights(
     Args:
         bundle: a bundle of one run.
         path: the safetensors file to write.
-        metadata: is stored in the file; "timm" is added: how timm makes the network, or why it cannot.
+        metadata: metadata to store in the file. The entry "timm" is added: how timm creates the network, or why it
+            cannot.
         images: network inputs (N, P, S, S).
         reference: outputs of PyTorch in float32 for these images.
 
     Returns:
-        Logits (N, C) and features (N, D) of the network that timm makes, or else of rsft's with the written weights.
+        Logits (N, C) and features (N, D) of the network that timm creates; if it cannot, of a new network of rsft with
+        the written weights.
 
     Raises:
-        RequestError: a method whose modules cannot be merged, or a bundle of several runs.
+        RequestError: the PEFT modules cannot be merged, or the bundle has several runs.
     """
-    _check_one_run(bundle, "timm", "a state dict holds one network")
+    _check_one_run(bundle, "timm", "a state dict contains one network")
     classifier = cast(Classifier, build_network(bundle).runs[0])
     if unmerged := classifier.adapted.unmerged:
-        message = f"modules of {bundle.recipe.peft.title} cannot be merged, and timm has none of their kind"
+        message = f"modules of {bundle.recipe.peft.title} cannot be merged, and timm has no such modules"
         raise RequestError(message, ", ".join(unmerged[:3]), _graph_hint())
     vit = cast(VisionTransformer, classifier.adapted.vit)
     head = {f"head.{key}": value for key, value in classifier.head.state_dict().items()}
@@ -63,13 +65,13 @@ def write_timm_weights(
         if compare_outputs(outputs, reference, EXACT).fits:
             metadata["timm"] = {"create_model": _TIMM_NAME, **options}
             return outputs
-        reason = "the network that timm makes gives other logits"
+        reason = "the network that timm creates returns other logits"
     metadata["timm"] = {"create_model": None, "why": reason}
     return _compute_rsft_outputs(bundle, path, images)
 
 
 def write_peft_weights(bundle: Bundle, folder: Path, images: Tensor) -> ClassifierOutputs:
-    """Write the adapter as PEFT does, and the head beside it, and compute outputs with both.
+    """Write the adapter in the format of Hugging Face PEFT, and the head; compute outputs with both files.
 
     Args:
         bundle: a bundle of one run, trained with LoRA.
@@ -77,10 +79,10 @@ def write_peft_weights(bundle: Bundle, folder: Path, images: Tensor) -> Classifi
         images: network inputs (N, P, S, S).
 
     Returns:
-        Logits (N, C) and features (N, D) of the files, loaded again.
+        Logits (N, C) and features (N, D) of the network loaded from these files.
 
     Raises:
-        RequestError: a method that is not LoRA, or a bundle of several runs.
+        RequestError: the method is not LoRA, or the bundle has several runs.
     """
     _check_one_run(bundle, "peft", "PEFT stores one adapter")
     classifier = load_unmerged_classifier(bundle, "cpu")
@@ -98,7 +100,7 @@ def write_peft_weights(bundle: Bundle, folder: Path, images: Tensor) -> Classifi
 def _check_one_run(bundle: Bundle, format_name: str, reason: str) -> None:
     if len(bundle.members) > 1:
         message = f"the bundle averages {len(bundle.members)} runs, and {reason}"
-        raise RequestError(message, f"--format {format_name}", f"{_graph_hint()}, which hold the average")
+        raise RequestError(message, f"--format {format_name}", f"{_graph_hint()}, which support the average")
 
 
 def _graph_hint() -> str:
@@ -130,15 +132,15 @@ def _timm_options(vit: VisionTransformer, classes: int, pool: str, bundle: Bundl
 
 
 def _load_in_timm(options: dict[str, Any], path: Path, head: nn.Module) -> tuple[nn.Module | None, str]:
-    """Return timm's network with the written weights and ""; or None and the reason why timm cannot make it."""
+    """Return timm's network with the written weights and ""; or None and the reason why timm cannot create it."""
     if isinstance(head, CosineHead):
-        return None, "its head compares directions (cosine), timm's is linear: see `head`"
+        return None, "it has a cosine head, but timm only has linear heads: see `head`"
     model: nn.Module = timm.create_model(_TIMM_NAME, **options)
     try:
         model.load_state_dict(load_file(path))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()[:200]
-        return None, f"it is no plain vision transformer of timm: {reason}"
+        return None, f"it is not a plain vision transformer of timm: {reason}"
     return model.eval(), ""
 
 

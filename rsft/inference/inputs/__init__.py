@@ -1,1 +1,1 @@
-"""Read the chips that are to be classified, from image files or from scenes."""
+"""Read the chips to classify, from image files or from scenes."""

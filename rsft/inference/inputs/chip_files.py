@@ -1,4 +1,4 @@
-"""Chips in image files as a source."""
+"""Read chips from image files."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from rsft.inference.scenes.chip_window import ChipOptions, resampling_factors, r
 from rsft.inference.scenes.georeference import Georeference, read_georeference, rectangle_corners
 
 MAX_CHIP_SIDE = 8192
-"""Longest side of a chip in pixels. A larger image is a scene, which must not be read as a whole."""
+"""Largest side of a chip in pixels. A larger image is a scene, which is never read as a whole."""
 
 _FORMATS_WITHOUT_GEOREFERENCE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})  # Pillow's names
 Size = tuple[int, int]
 
 
 class ChipFiles:
-    """Chip files as a source, in the order given.
+    """A source of chips in image files, in the order given.
 
     Args:
         files: paths of the chips, each with its declared unit, bands and pixel spacing.
-        contract: what a chip must be.
-        options: pixel spacing, and whether to resample.
+        contract: bands, units and pixel spacing of the model.
+        options: the user's options: pixel spacing, and whether to resample.
     """
 
     def __init__(self, files: Mapping[Path, Declaration], contract: Contract, options: ChipOptions) -> None:
         self.paths, self.declarations = list(files), dict(files)
         self.contract, self.options = contract, options
-        self.shared_stems: dict[Path, set[str]] = {}  # by folder: stems that several files have
+        self.shared_stems: dict[Path, set[str]] = {}  # folder -> stems that several of its files have
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -50,11 +50,11 @@ class ChipFiles:
             number: number of the chip, from 0.
 
         Returns:
-            The chip, resampled if `options` say so.
+            The chip, resampled if `options.resample_to` is set.
         """
         path = self.paths[number]
         declaration = self.declarations[path]
-        outline, spacing = self._read_location(path)
+        outline, spacing = self._read_outline_and_spacing(path)
         pixels = self.contract.select_bands(read_chip(path), declaration.bands)
         pixels, is_gray = collapse_gray_rgb(pixels, self.contract)
         spacing = resolve_spacing(spacing, self.options) or _square(declaration.spacing_m)
@@ -83,14 +83,14 @@ class ChipFiles:
     def close(self) -> None:
         """Do nothing: files are only open while they are read."""
 
-    def _read_location(self, path: Path) -> tuple[BaseGeometry | None, tuple[float, float] | None]:
-        """Return outline in degrees and pixel spacing in meters of a georeferenced file.
+    def _read_outline_and_spacing(self, path: Path) -> tuple[BaseGeometry | None, tuple[float, float] | None]:
+        """Return the outline in degrees and the pixel spacing in meters of a georeferenced file.
 
         GDAL takes as long to open a chip as Pillow takes to decode it, so it only opens files that may have a
         georeference.
 
         Raises:
-            DataError: the file is too large for a chip.
+            DataError: the image is larger than a chip may be.
         """
         size, georeference = None if self._may_have_sidecar(path) else _read_size(path), None
         if size is None:
@@ -107,7 +107,7 @@ class ChipFiles:
         return georeference.outline_polygons(corners)[0], georeference.spacing_at(size[0] / 2, size[1] / 2)
 
     def _may_have_sidecar(self, path: Path) -> bool:
-        """Return True if another file has the same stem and may hold a georeference (.aux.xml, .tab).
+        """Return True if another file has the same stem and may contain a georeference (.aux.xml, .tab).
 
         Also return True if the folder cannot be listed. Every folder is listed once.
         """
@@ -139,12 +139,15 @@ def _read_size(path: Path) -> Size | None:
 
 
 def _read_header(path: Path) -> tuple[Size, Georeference | None] | None:
-    """Return size and georeference by GDAL; None if GDAL cannot open the file."""
+    """Read size and georeference with GDAL; return None if GDAL cannot open the file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             with rasterio.open(path) as file:
                 size = file.height, file.width
                 return size, read_georeference(file) if max(size) <= MAX_CHIP_SIDE else None
-        except (RasterioError, UnicodeEncodeError):  # GDAL opens no name that is not UTF-8; `read_chip` may
+        except (
+            RasterioError,
+            UnicodeEncodeError,
+        ):  # GDAL cannot open file names that are not UTF-8, but `read_chip` may
             return None

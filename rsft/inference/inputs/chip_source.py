@@ -1,4 +1,4 @@
-"""The interface of sources of chips, which read numbered chips one at a time."""
+"""The interface of chip sources, which read numbered chips one at a time."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from rsft.types import Pixels
 
 
 class NoDataError(DataError):
-    """A tile of a scene without data. Such tiles are counted, but not listed as rejected."""
+    """A tile has no data. Such tiles are counted, but not listed as rejected."""
 
 
 class SourceChip(NamedTuple):
-    """A chip as it was read.
+    """A chip that a source has read.
 
     Attributes:
         pixels: (H, W, B), in the order of the contract's bands.
         unit: the declared unit; None if it is unknown.
-        spacing: pixel spacing in meters along columns and along rows; None if it is unknown, and for tiles, which need
-            not have an object in the middle.
+        spacing: pixel spacing in meters along columns and along rows; None if it is unknown. Tiles have None as well,
+            because their length is not measured: they may have no object in the middle.
         columns: table columns of the chip, among them `chip` and `geometry`.
-        is_gray: whether `pixels` is one of three equal bands.
+        is_gray: whether the chip was stored with three equal bands, of which `pixels` has one.
     """
 
     pixels: Pixels
@@ -53,7 +53,7 @@ class ChipSource(Protocol):
         """
 
     def location_of(self, number: int) -> tuple[str, int]:
-        """Return file and line (0 for the whole file) under which a rejected chip is listed.
+        """Return the file and the line (0 for the whole file) that the list of rejected chips names for a chip.
 
         Args:
             number: number of the chip.
@@ -74,12 +74,12 @@ def collapse_gray_rgb(pixels: Pixels, contract: Contract) -> tuple[Pixels, bool]
         contract: bands of the model.
 
     Returns:
-        Pixels (H, W, 1) and True for such a chip, else the pixels as they are and False.
+        Pixels (H, W, 1) and True for such a chip, else the unchanged pixels and False.
     """
     is_gray = pixels.shape[2] == 3 and len(contract.bands) == 1 and bool((pixels == pixels[:, :, :1]).all())
     return (pixels[:, :, :1] if is_gray else pixels), is_gray
 
 
 def path_to_text(path: object) -> str:
-    """Return a path as text that every file format can hold, even if its name is not UTF-8."""
+    """Return a path as text that every file format can store, even if its name is not UTF-8."""
     return str(path).encode("utf-8", "backslashreplace").decode()

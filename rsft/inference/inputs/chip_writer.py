@@ -21,15 +21,15 @@ def write_chip_geotiff(
 ) -> None:
     """Write a chip with the names of its bands and its georeference.
 
-    The geotransform is the plane through the corners of the chip, in the coordinate system of the scene, or in meters
-    around the middle of its ground control points.
+    The geotransform is fitted to the corners of the chip, in the coordinate system of the scene. If the scene has
+    ground control points, the coordinates are in meters around their center.
 
     Args:
         path: path of the GeoTIFF.
         pixels: (H, W, B).
         bands: names of the bands.
         georeference: georeference of the scene; None if it has none.
-        window: the window of the scene that the chip was cut from.
+        window: the window of the scene from which the chip was cut.
     """
     height, width, count = pixels.shape
     profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": str(pixels.dtype)}

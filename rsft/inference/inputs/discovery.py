@@ -1,4 +1,4 @@
-"""Find the input files: chips in folders, chip stores, globs and lists."""
+"""Find input files: chips in folders and chip stores, and files that globs and lists name."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pyarrow as pa
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import RequestError
 
-_MANIFEST = "manifest.parquet"  # of a chip store
+_MANIFEST = "manifest.parquet"  # in the folder of a chip store
 
 
 class Declaration(NamedTuple):
-    """What the user or a chip store declares about the pixels of a file; None if nothing is declared.
+    """Properties of the pixels of a file, as the user or a chip store declares them; None if not declared.
 
     Attributes:
         unit: unit of the pixels, such as "sigma0".
@@ -28,8 +28,8 @@ class Declaration(NamedTuple):
     bands: tuple[str, ...] | None = None
     spacing_m: float | None = None
 
-    def merged_with(self, other: Declaration) -> Declaration:
-        """Return a copy in which missing fields are taken from another declaration.
+    def merge(self, other: Declaration) -> Declaration:
+        """Return a copy whose missing fields are taken from another declaration.
 
         Args:
             other: the other declaration.
@@ -41,16 +41,16 @@ class Declaration(NamedTuple):
 
 
 UNDECLARED = Declaration()
-"""Nothing is declared."""
+"""A declaration without any property."""
 
 
 class ChipListing(NamedTuple):
-    """Chips that were found.
+    """The chips among the inputs of a job.
 
     Attributes:
         chips: paths of the chips, sorted and without duplicates.
-        skipped: number of files in folders that are not images by their suffix.
-        declarations: what chip stores declare about their chips.
+        skipped: number of files in folders that do not have the suffix of an image.
+        declarations: declarations by chip, for chips of chip stores.
     """
 
     chips: list[Path]
@@ -59,9 +59,9 @@ class ChipListing(NamedTuple):
 
 
 def find_chips(inputs: Sequence[Path]) -> ChipListing:
-    """Find chips by file, folder (searched recursively), chip store, glob or @list.
+    """Find chips in files, folders (searched recursively), chip stores, globs and lists.
 
-    Only files in folders are selected by their suffix.
+    In folders, only files with the suffix of an image are chips. Files that an input names are always chips.
 
     Args:
         inputs: files, folders, chip stores, globs, or text files of paths as "@path".
@@ -70,7 +70,7 @@ def find_chips(inputs: Sequence[Path]) -> ChipListing:
         The chips.
 
     Raises:
-        RequestError: an input does not exist, or there are no chips.
+        RequestError: an input does not exist, or no chips are found.
     """
     chips: set[Path] = set()
     skipped: set[Path] = set()
@@ -80,7 +80,7 @@ def find_chips(inputs: Sequence[Path]) -> ChipListing:
             if path.is_dir():
                 if (path / _MANIFEST).is_file():
                     declarations |= _read_declarations(path)
-                    path = path / "chips"  # the figures of a store are not chips
+                    path = path / "chips"  # figures in other folders of a store are not chips
                 files = {file for file in path.rglob("*") if file.is_file()}
                 images = {file for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
                 chips |= images
@@ -96,7 +96,7 @@ def find_chips(inputs: Sequence[Path]) -> ChipListing:
 
 
 def find_scenes(inputs: Sequence[Path]) -> list[Path]:
-    """Find scenes by path, glob or @list. A path that does not exist is returned as it is.
+    """Find scenes in paths, globs and lists. A path that does not exist is returned unchanged.
 
     Args:
         inputs: files, globs, or text files of paths as "@path".

@@ -16,21 +16,21 @@ from rsft.types import Plane
 BRIGHT_FACTOR = 10.0
 """A pixel belongs to the object if it is brighter than this multiple of the chip's median intensity.
 
-Measured on 122 Sentinel-1 GRD chips of OpenSARShip whose lengths are known from AIS: on 102 chips the median error is
-23 %, the correlation 0.86, and the length is too long by 22 m in the median, which is two pixels, the blur of the
-radar. On the other 20 chips the middle is dark, or the bright pixels reach the edge.
+This value was tested on 122 Sentinel-1 GRD chips of OpenSARShip with ship lengths from AIS. On 20 chips no length was
+measured, because the middle is dark or the bright pixels reach the edge. On the other 102 chips the median error is
+23 %, and the correlation is 0.86. The measured length is too long by 22 m in the median: two pixels of blur.
 """
 
 
 def measure_length(chip: SourceChip, contract: Contract) -> dict[str, Any]:
-    """Measure the length of the object in the middle of a radar chip, unless it is known from a box.
+    """Measure the length of the object in the middle of a radar chip, unless a box gives the length.
 
     Args:
         chip: the chip.
         contract: bands and units of the model.
 
     Returns:
-        The columns length_m and length_from ("pixels"); empty if the length is known or cannot be measured.
+        The columns length_m and length_from ("pixels"); empty if a box gives the length or it cannot be measured.
     """
     if chip.spacing is None or "length_m" in chip.columns or not set(contract.bands) <= set(POLARIZATIONS):
         return {}
@@ -52,15 +52,15 @@ def box_length(box: tuple[float, ...], spacing: tuple[float, float]) -> float:
 
 
 def bright_length(intensity: Plane, spacing: tuple[float, float]) -> float | None:
-    """Measure the connected bright pixels nearest to the middle of a chip.
+    """Measure the length of the bright object nearest to the middle of a chip.
 
     Args:
         intensity: (H, W).
         spacing: pixel spacing in meters along columns and along rows.
 
     Returns:
-        The longer side, in meters, of the smallest rectangle around these pixels; None if the middle is dark, or if
-        they reach the edge.
+        Longer side in meters of the smallest rectangle around its pixels; None if the middle is dark, or if the object
+        reaches the edge.
     """
     height, width = intensity.shape
     positive = intensity[intensity > 0]

@@ -1,4 +1,4 @@
-"""Chips that are cut from a scene, as a source."""
+"""Read chips from a scene."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
 
 
 class SceneChips:
-    """Chips around locations of a scene, in the order in which its blocks are stored on disk.
+    """A source of chips around locations in a scene, in the order of the scene's blocks on disk.
 
     Args:
         scene: the scene.
-        locations: the middles of the chips.
-        contract: what a chip must be.
+        locations: centers of the chips.
+        contract: bands, units and pixel spacing of the model.
         window: size of the chips.
         spacing: pixel spacing of the chips in meters, along columns and along rows; None if it is unknown.
         declaration: unit and bands of the scene.
         in_pixels: whether geometries are in pixels of the scene (column, -row) instead of degrees.
         is_tiled: whether the locations are tiles, which may have no data.
-        chips_dir: folder in which the chips are saved.
+        chips_dir: folder in which the chips are saved; None does not save them.
 
     Raises:
         DataError: bands or unit do not fulfill the contract.
@@ -68,11 +68,11 @@ class SceneChips:
 
     @property
     def edge_chips(self) -> int:
-        """Number of chips that reach over the edge of the scene, where they have no data."""
+        """Number of chips that extend beyond the edge of the scene. They have no data there."""
         return sum(not _is_inside(self.window.window_at(location), self.scene) for location in self.locations)
 
     def read(self, number: int) -> SourceChip:
-        """Read a chip, see `ChipSource.read`, and save it if there is a folder for chips.
+        """Read a chip, see `ChipSource.read`, and save it if `chips_dir` is set.
 
         Args:
             number: number of the chip, from 0.
@@ -154,7 +154,7 @@ def check_scene_bands(scene: RasterScene, contract: Contract, declaration: Decla
     try:
         contract.select_bands(np.empty((1, 1, scene.count)), names)
         indices = [names.index(band) for band in contract.bands] if names else list(range(scene.count))
-        may_be_gray = scene.count == 3 and names is None and len(contract.bands) == 1  # its pixels will show it
+        may_be_gray = scene.count == 3 and names is None and len(contract.bands) == 1  # the pixels show this later
         contract.check_header(scene.dtype, 1 if may_be_gray else len(indices), declaration.unit)
     except DataError as error:
         raise DataError(error.message, scene.path, error.hint) from error
@@ -166,7 +166,7 @@ def _is_inside(window: PixelWindow, scene: RasterScene) -> bool:
 
 
 def _geometries(scene: RasterScene, locations: Sequence[Location], in_pixels: bool) -> list[Any]:
-    """Return polygons if every location has a box, else points; None where a location has no coordinates."""
+    """Return polygons if every location has a box, else points; None for locations without coordinates."""
     if not locations:
         return []
     boxed = all(location.box is not None for location in locations)
@@ -184,7 +184,7 @@ def _geometries(scene: RasterScene, locations: Sequence[Location], in_pixels: bo
 
 
 def _lonlat(georeference: Georeference | None, locations: Sequence[Location]) -> NDArray[Any]:
-    """Return longitude and latitude (N, 2) in degrees, None where they are unknown."""
+    """Return longitude and latitude (N, 2) in degrees; None for unknown values."""
     lonlat = np.full((len(locations), 2), None, object)
     if georeference is not None and locations:
         rows, cols = [location.row for location in locations], [location.col for location in locations]

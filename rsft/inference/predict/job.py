@@ -1,4 +1,4 @@
-"""The prediction job: chips or scenes in, a table of classes and probabilities out."""
+"""Run a prediction job: classify chips or scenes, and write a table of classes and probabilities."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ from rsft.types import Progress
 
 @dataclass(frozen=True)
 class PredictionResult:
-    """What a prediction job produced.
+    """The result of a prediction job.
 
     Attributes:
-        table: one row per chip, see docs/analyst.md; its column `geometry` holds shapes or None.
-        rejected: path and reason of everything that was rejected.
+        table: one row per chip, see docs/analyst.md; its column `geometry` contains shapes or None.
+        rejected: path and reason of each rejected chip or position.
         counts: number of chips of each class.
-        output_path: the file that holds the table.
-        notes: remarks for the reader, which are stored in the output as well.
+        output_path: the file of the table.
+        notes: remarks for the reader; the output contains them as well.
     """
 
     table: pd.DataFrame
@@ -60,16 +60,16 @@ class PredictionResult:
 
 @dataclass(frozen=True)
 class PredictionJob:
-    """One bundle, the chips that it classifies, and the file that receives the table.
+    """One bundle, the chips to classify, and the output.
 
     Attributes:
         bundle: the bundle.
         request: options of the job.
         plan: the chips.
         journal: the results so far.
-        output_path: the file that receives the table.
+        output_path: the file of the table.
         skipped_files: number of files in input folders that are not images.
-        progress: called with numbers of chips.
+        progress: called with the number of finished chips and the number of all chips.
     """
 
     bundle: Bundle
@@ -90,21 +90,21 @@ def predict(
 ) -> PredictionResult:
     """Classify chips or scenes, and write one table.
 
-    Results are recorded in `.<output name>.journal` as they come, so that the same call resumes an interrupted job.
+    Results are recorded in `.<output name>.journal` after each batch, so that the same call resumes an interrupted job.
     Chips that cannot be classified are listed in `<output stem>.rejected.csv`.
 
     Args:
         bundle_dir: a bundle, a run, or a folder of runs.
         inputs: chips (files, folders, chip stores, globs, @list), or scenes if `request.query` says where to cut chips.
-        output_path: the table; the suffix gives the format.
-        request: options.
-        progress: called with numbers of chips.
+        output_path: the file of the table; its suffix selects the format.
+        request: options of the job.
+        progress: called with the number of finished chips and the number of all chips.
 
     Returns:
-        The table, with what was rejected.
+        The table, and what was rejected.
 
     Raises:
-        RequestError: no bundle, no chips, options that do not fit, or an output that cannot be written.
+        RequestError: no bundle or no chips exist, options contradict each other, or the output cannot be written.
         WeightsError: the bundle cannot be used.
         DataError: a scene does not fulfill the contract, or no chip could be classified.
 
@@ -126,20 +126,20 @@ def open_job(
     request: PredictionRequest,
     progress: Progress | None = None,
 ) -> Iterator[PredictionJob]:
-    """Check the output, find the inputs and open the journal, which is deleted if the block ends without an error.
+    """Check the output, find the inputs and open the journal. Delete the journal if the block ends without an error.
 
     Args:
         bundle: the bundle.
-        inputs: as `predict`.
-        output_path: the table.
-        request: options.
+        inputs: see `predict`.
+        output_path: the file of the table.
+        request: options of the job.
         progress: called with numbers of windows of a scene while objects are detected, then with numbers of chips.
 
     Yields:
         The job.
 
     Raises:
-        RequestError: no chips, options that do not fit, or an output that cannot be written.
+        RequestError: no chips exist, options contradict each other, or the output cannot be written.
         DataError: a scene cannot be read or does not fulfill the contract.
     """
     check_output_path(output_path, table_columns(bundle.classes), overwrite=request.overwrite)
@@ -162,24 +162,24 @@ def find_inputs(inputs: Sequence[Path], request: PredictionRequest) -> tuple[lis
     """Expand folders, globs and lists.
 
     Args:
-        inputs: as `predict`.
-        request: says whether the inputs are scenes.
+        inputs: see `predict`.
+        request: options of the job.
 
     Returns:
         Paths of scenes or chips, a declaration for every chip, and the number of files in folders that are not images.
 
     Raises:
-        RequestError: an input does not exist, or an option does not fit.
+        RequestError: an input does not exist, or an option contradicts the inputs.
     """
     if request.query.reads_scenes:
         return find_scenes(inputs), {}, 0
-    if request.chips is not None:
+    if request.chips_dir is not None:
         raise RequestError(
             "chips are only saved if they are cut from scenes", "--chips", "give --at, --grid or --detect as well"
         )
     listing = find_chips(inputs)
     declarations = {
-        path: request.declaration.merged_with(listing.declarations.get(path, UNDECLARED)) for path in listing.chips
+        path: request.declaration.merge(listing.declarations.get(path, UNDECLARED)) for path in listing.chips
     }
     return listing.chips, declarations, listing.skipped
 
@@ -192,15 +192,15 @@ def journal_path(output_path: Path) -> Path:
 def job_key(
     bundle: Bundle, paths: list[Path], declarations: Mapping[Path, Declaration], request: PredictionRequest
 ) -> str:
-    """Return a hash of all that decides the results of a job. The metadata of the output hold it as `job`.
+    """Return a hash of everything that determines the results of a job. The metadata of the output has it as `job`.
 
     Args:
         bundle: the bundle.
         paths: chips or scenes.
         declarations: unit, bands and pixel spacing of each chip.
-        request: options; those that do not change the results are left out.
+        request: options. Options that do not change the results are not part of the hash.
     """
-    neutral = {"device": "", "readers": 0, "overwrite": False, "html": request.html is not None}
+    neutral = {"device": "", "readers": 0, "overwrite": False, "html": request.html_path is not None}
     land = request.query.detect.land if request.query.detect else None
     states = [(path_to_text(path), file_state(path)) for path in (*paths, request.query.at, land) if path is not None]
     declared = [declarations[path] for path in paths if path in declarations]
@@ -216,21 +216,21 @@ def plan_inputs(
     journal: ResumeJournal,
     progress: Progress | None,
 ) -> PredictionPlan:
-    """Decide where the chips are read from.
+    """Make the chip sources of a job.
 
     Args:
-        bundle: holds the contract.
+        bundle: the bundle.
         paths: scenes; not used for chips.
-        declarations: chips, with what is declared of each.
-        request: options.
-        journal: keeps detected objects for a resumed job.
+        declarations: declaration of each chip; not used for scenes.
+        request: options of the job.
+        journal: stores detected objects for a resumed job.
         progress: called with numbers of windows of a scene while objects are detected.
 
     Returns:
-        The sources of chips.
+        The chip sources.
 
     Raises:
-        RequestError: an option does not fit.
+        RequestError: an option contradicts the contract or the positions.
         DataError: a scene cannot be read or does not fulfill the contract.
     """
     if not request.query.reads_scenes:
@@ -242,7 +242,7 @@ def plan_inputs(
         request.declaration,
         bundle.contract,
         journal=journal,
-        chips_dir=request.chips,
+        chips_dir=request.chips_dir,
         progress=progress,
     )
     return PredictionPlan(plan.sources, plan.scenes, plan.rejected, plan.notes)
@@ -280,21 +280,21 @@ def run_job(job: PredictionJob) -> SelectedEngine | None:
         ChipClassifier(engine.infer, engine.contract, bundle.classes, bundle.calibrator, engine.concurrency),
         job.journal,
         readers=request.readers,
-        thumbnails=request.html is not None,
+        thumbnails=request.html_path is not None,
         progress=job.progress,
     )
     return engine
 
 
 def write_result(job: PredictionJob, engine: SelectedEngine | None) -> PredictionResult:
-    """Write the table, the list of what was rejected, and the review page.
+    """Write the table, the list of rejected chips, and the review page.
 
     Args:
-        job: a job whose journal holds all results.
+        job: a job that has run.
         engine: the engine that was used; None if the job has no chips.
 
     Returns:
-        The table, with what was rejected.
+        The table, and what was rejected.
 
     Raises:
         DataError: no chip could be classified.
@@ -316,15 +316,15 @@ def write_result(job: PredictionJob, engine: SelectedEngine | None) -> Predictio
     metadata |= {"job": job.journal.key, "chips": len(table), "refused": len(rejected)}
     layer = PredictionLayer(table, plan.crs, bundle.classes, metadata)
     write_prediction_table(layer, output_path, overwrite=request.overwrite)
-    if request.html is not None:
-        write_review_page(request.html, layer, thumbnails, plan.scenes)
+    if request.html_path is not None:
+        write_review_page(request.html_path, layer, thumbnails, plan.scenes)
     counts = {name: int((table["class"] == name).sum()) for name in bundle.classes}
     reasons = [(Path(f"{file}:{line}" if line else file), reason) for file, line, reason in rejected]
     return PredictionResult(table, reasons, counts, output_path, notes)
 
 
 def _check_review_path(request: PredictionRequest) -> None:
-    path = request.html
+    path = request.html_path
     if path is None:
         return
     if path.suffix.lower() not in (".html", ".htm"):

@@ -1,4 +1,4 @@
-"""Several bundles on the same chips: one job and one table per bundle."""
+"""Classify the same chips with several bundles, with one job and one table per bundle."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ def predict_bundles(
     request: PredictionRequest = DEFAULT_REQUEST,
     progress: Progress | None = None,
 ) -> list[PredictionResult]:
-    """Classify the same chips by several bundles, one after the other.
+    """Classify the same chips with several bundles, one after the other.
 
     Tables are written after the last bundle has finished, so that the same call resumes an interrupted job.
 
     Args:
         bundle_dirs: the bundles.
-        inputs: as `predict`.
+        inputs: see `predict`.
         output_path: the table of the first bundle; see `output_paths` for the others.
-        request: options.
+        request: options of each job.
         progress: called with numbers of chips, for each bundle.
 
     Returns:
         One result per bundle.
 
     Raises:
-        RequestError: the bundles differ in backbone or contract, or as `predict`.
-        WeightsError: as `predict`.
-        DataError: as `predict`.
+        RequestError: the bundles differ in backbone, contract or test-time crops; also see `predict`.
+        WeightsError: see `predict`.
+        DataError: see `predict`.
     """
     _check_request(request)
     bundles = [Bundle.load(folder) for folder in bundle_dirs]
@@ -65,7 +65,7 @@ def output_paths(output_path: Path, bundles: Sequence[Bundle]) -> list[Path]:
         bundles: all bundles.
 
     Returns:
-        The paths of the tables, all different.
+        The paths of the tables, without duplicates.
     """
     paths = [output_path]
     for bundle in bundles[1:]:
@@ -100,7 +100,7 @@ def check_compatible(first: Bundle, other: Bundle) -> None:
 
 
 def _check_request(request: PredictionRequest) -> None:
-    if request.html is not None:
+    if request.html_path is not None:
         raise RequestError("a review page shows one bundle", "--html", "leave out --also or --html")
     if request.engine not in ("auto", "torch") or request.precision not in (None, "fp32"):
         message = "several bundles are only computed by PyTorch in float32"

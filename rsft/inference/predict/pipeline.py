@@ -1,4 +1,4 @@
-"""Batches of chips through the network: read, prepare, classify and record, with threads that read ahead."""
+"""Read, prepare, classify and record batches of chips. Background threads read ahead."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True)
 class ChipClassifier:
-    """An engine with all that is needed to turn chips into rows of the predictions table.
+    """An engine with everything that turns chips into rows of the predictions table.
 
     Attributes:
         engine: computes logits and features from network inputs.
         contract: turns chips into network inputs.
         classes: names of the classes, in the order of the logits.
         calibrator: calibrates probabilities; None if the bundle was not calibrated.
-        callers: number of threads that may call the engine at the same time.
+        concurrency: number of threads that may call the engine at the same time.
     """
 
     engine: InferenceFn
     contract: Contract
     classes: tuple[str, ...]
     calibrator: Calibrator | None
-    callers: int = 1
+    concurrency: int = 1
 
 
 class ChipBatch(NamedTuple):
@@ -56,7 +56,7 @@ class ChipBatch(NamedTuple):
 
     Attributes:
         number: number of the batch in the job, from 0.
-        source: where the chips are read from.
+        source: source of the chips.
         chips: numbers of the chips in the source.
     """
 
@@ -70,10 +70,10 @@ class PreparedBatch(NamedTuple):
 
     Attributes:
         batch: the batch.
-        numbers: numbers in the source of the chips that can be classified.
+        numbers: numbers (in the source) of the chips that can be classified.
         inputs: network inputs of those chips (n, P, S, S).
         columns: table columns of those chips, such as `chip` and `geometry`.
-        rejected: number in the source and reason of every chip that cannot be classified.
+        rejected: number (in the source) and reason for every chip that cannot be classified.
         empty: number of tiles without data.
         gray: number of gray chips that were stored as RGB.
     """
@@ -94,7 +94,7 @@ def make_batches(sources: Sequence[ChipSource], size: int) -> list[ChipBatch]:
     numbers.
 
     Args:
-        sources: where the chips are read from.
+        sources: sources of the chips.
         size: number of chips in a batch.
 
     Returns:
@@ -117,15 +117,15 @@ def classify_batches(
     thumbnails: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Classify the batches that the journal does not hold yet, and record each as soon as it is finished.
+    """Classify the batches that are not in the journal yet, and record each as soon as it is finished.
 
     Args:
         batches: all batches of the job.
         classifier: computes the rows of the predictions table.
-        journal: receives the results.
+        journal: the journal for the results.
         readers: number of threads that read and prepare chips.
         thumbnails: whether to make a JPEG of every chip, for the review page.
-        progress: called after every batch, with numbers of chips.
+        progress: called after every batch with the number of finished chips and the number of all chips.
 
     Raises:
         WeightsError: the model returns logits that are not finite.
@@ -141,9 +141,9 @@ def classify_batches(
     def compute(prepared: PreparedBatch) -> tuple[PreparedBatch, ClassifierOutputs | None]:
         return prepared, classifier.engine(prepared.inputs) if prepared.numbers else None
 
-    callers = classifier.callers
+    concurrency = classifier.concurrency
     with closing(prefetch(prepare, remaining, readers)) as prepared_batches:
-        for prepared, outputs in prefetch(compute, prepared_batches, callers, ahead=callers):
+        for prepared, outputs in prefetch(compute, prepared_batches, concurrency, ahead=concurrency):
             journal.record(prepared.batch.number, batch_result(prepared, outputs, classifier))
             done += len(prepared.batch.chips)
             if progress:
@@ -157,9 +157,9 @@ def prefetch(
 
     Args:
         function: called from several threads.
-        items: its arguments.
+        items: the arguments of the calls.
         workers: number of threads.
-        ahead: largest number of items to compute before their results are needed (default: `workers` + 1).
+        ahead: largest number of results that are computed or pending before they are needed (default: `workers` + 1).
 
     Yields:
         The results, in the order of the items.
@@ -187,7 +187,7 @@ def prepare_batch(batch: ChipBatch, contract: Contract, thumbnails: bool = False
         thumbnails: whether to add a JPEG of every chip to the columns, as `thumb`.
 
     Returns:
-        The batch with its network inputs and the table columns that are known before classification.
+        The batch with its network inputs, and with the table columns that do not come from the network.
     """
     numbers, images, columns, rejected = [], [], [], []
     empty = gray = 0
@@ -210,14 +210,14 @@ def prepare_batch(batch: ChipBatch, contract: Contract, thumbnails: bool = False
 
 
 def read_sample(batches: Sequence[ChipBatch], contract: Contract) -> NDArray[np.float32] | None:
-    """Read the first chips of a job, with which engines are compared.
+    """Read the first chips of a job, on which engines are compared.
 
     Args:
         batches: the chips of the job.
         contract: turns chips into network inputs.
 
     Returns:
-        Inputs (n, P, S, S) of the first batch with a usable chip; None if there is none.
+        Network inputs (n, P, S, S) of the first batch with a usable chip; None if no chip is usable.
     """
     for batch in batches:
         prepared = prepare_batch(batch._replace(chips=batch.chips[:CPU_BATCH_SIZE]), contract)
@@ -227,10 +227,10 @@ def read_sample(batches: Sequence[ChipBatch], contract: Contract) -> NDArray[np.
 
 
 def batch_result(prepared: PreparedBatch, outputs: ClassifierOutputs | None, classifier: ChipClassifier) -> BatchResult:
-    """Combine what is known of a batch with the outputs of the network.
+    """Combine the columns of a batch with the outputs of the network.
 
     Args:
-        prepared: the batch.
+        prepared: the prepared batch.
         outputs: logits and features of its chips; None if no chip could be classified.
         classifier: names of the classes, and calibration.
 
@@ -250,7 +250,7 @@ def encode_thumbnail(image: Bytes) -> bytes:
     """Encode a network input before normalization as a small JPEG.
 
     Args:
-        image: (S, S, P); the first three planes are shown, or the first plane if there are fewer than three.
+        image: (S, S, P); the picture shows three planes, or only the first one if there are fewer than three.
 
     Returns:
         A JPEG of `THUMBNAIL_SIDE` x `THUMBNAIL_SIDE` pixels.

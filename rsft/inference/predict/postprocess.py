@@ -1,4 +1,4 @@
-"""From logits to the columns of the predictions table: classes, probabilities, prediction sets, out-of-distribution."""
+"""Convert logits to columns of the predictions table: classes, probabilities, class sets and out-of-distribution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.models.uncertainty.temperature_scaling import log_softmax
 
 SET_SEPARATOR = " | "
-"""Separates the classes of a prediction set; the most probable class comes first."""
+"""Separator of the classes in a class set. The most probable class comes first."""
 
 _DECIMALS = 6
 
@@ -26,11 +26,11 @@ def predictions_table(
     Args:
         outputs: logits (N, C) and features (N, D).
         classes: names of the C classes.
-        calibrator: calibrates probabilities; None leaves them as they are.
+        calibrator: calibrates probabilities; None leaves them uncalibrated.
 
     Returns:
-        N rows with class, probability, class_2 and probability_2 (if there are two classes), set, ood and
-        ood_distance (if there is a calibrator), and p_<class> of every class.
+        N rows with class, probability, class_2 and probability_2 (with at least two classes), set, ood and
+        ood_distance (with a calibrator), and p_<class> of every class.
 
     Raises:
         WeightsError: the logits are not finite.
@@ -60,5 +60,5 @@ def predictions_table(
 
 
 def probability_columns(classes: Sequence[str]) -> list[str]:
-    """Return the names of the columns that hold the probability of each class."""
+    """Return the name of the probability column of each class."""
     return [f"p_{name}" for name in classes]

@@ -1,4 +1,4 @@
-"""Use a bundle from Python: arrays or files in, a table out."""
+"""Classify arrays or files with a bundle from Python."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Predictor:
 
     Attributes:
         bundle: classes, contract, recipe and hash.
-        model: the engine, with what its logits mean.
+        model: the engine, with the contract and the classes.
     """
 
     bundle: Bundle
@@ -42,7 +42,7 @@ class Predictor:
             folder: a bundle, a run, or a folder of runs.
             device: "auto", "cpu" or "cuda".
             engine: name of an engine, such as "torch", "onnx" or "openvino".
-            precision: "fp32", "bf16" or "int8"; an engine need not have all of them.
+            precision: "fp32", "bf16" or "int8"; not every engine supports all of them.
 
         Returns:
             The predictor.
@@ -76,10 +76,10 @@ class Predictor:
             One row per chip, in the order given (files: sorted by path). Columns: chip (number or file name); path and
             geometry for files; class, probability, class_2, probability_2, and p_<class> of every class; set, ood and
             ood_distance if the bundle is calibrated; length_m if it can be measured. For a chip that cannot be
-            classified, `refused` holds the reason and all other columns are empty; else `refused` is None.
+            classified, `refused` is the reason and all other columns are empty. For other chips, `refused` is None.
 
         Raises:
-            RequestError: a file does not exist, there are no chips, or an array has a wrong shape.
+            RequestError: a file does not exist, no chips are found, or an array has a wrong shape.
 
         Example:
             >>> import numpy, rsft
@@ -106,12 +106,12 @@ class Predictor:
         if not len(items) or not all(isinstance(item, str | Path) for item in items):
             return _ChipArrays(_split_arrays(items), self.model, declaration)
         listing = find_chips([Path(path) for path in items])
-        files = {path: declaration.merged_with(listing.declarations.get(path, UNDECLARED)) for path in listing.chips}
+        files = {path: declaration.merge(listing.declarations.get(path, UNDECLARED)) for path in listing.chips}
         return ChipFiles(files, self.model.contract, ChipOptions())
 
 
 class _ChipArrays:
-    """Chips in memory as a source."""
+    """A source of chips in memory."""
 
     def __init__(self, arrays: Sequence[Pixels], model: ChipClassifier, declaration: Declaration) -> None:
         self.arrays, self.contract, self.declaration = arrays, model.contract, declaration
@@ -141,5 +141,7 @@ def _split_arrays(chips: Any) -> list[Pixels]:
     wrong_shapes = [array.shape for array in arrays if array.ndim not in (2, 3) or not array.size]
     if wrong_shapes or not arrays:
         shape = wrong_shapes[0] if wrong_shapes else "none"
-        raise RequestError(f"an array of shape {shape}", hint="give (H, W), (H, W, B) or (N, H, W, B)")
+        raise RequestError(
+            f"an array of shape {shape} does not contain chips", hint="give (H, W), (H, W, B) or (N, H, W, B)"
+        )
     return [array[:, :, None] if array.ndim == 2 else array for array in arrays]

@@ -1,4 +1,4 @@
-"""What a prediction job is asked to do, and the table, notes and metadata that its journal becomes."""
+"""The options of a prediction job, and the table, notes and metadata of its result."""
 
 from __future__ import annotations
 
@@ -26,8 +26,15 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.types import Rejection
 from rsft.utils.atomic_files import atomic_file
 
-_RECORD_KEYS = {"query": "look", "declaration": "declared", "chip_options": "wishes", "allow_empty": "empty"}
-"""Keys in files of the fields that have another name in Python."""
+_RECORD_KEYS = {
+    "query": "look",
+    "declaration": "declared",
+    "chip_options": "wishes",
+    "chips_dir": "chips",
+    "html_path": "html",
+    "allow_empty": "empty",
+}
+"""Keys in files for fields that have another name in Python."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,12 @@ class PredictionRequest:
     """Options of a prediction job, apart from bundle, inputs and output.
 
     Attributes:
-        query: where in scenes to cut chips; by default the inputs are chips.
-        declaration: unit, bands and pixel spacing of all inputs. What is None is taken from the manifest of a chip
-            store, or from the files themselves.
+        query: where to cut chips in scenes; by default the inputs are chips.
+        declaration: unit, bands and pixel spacing of all inputs. Missing values come from the manifest of a chip store
+            or from the files.
         chip_options: size of chips and of their pixels.
-        chips: folder in which chips cut from scenes are saved.
-        html: path of the review page.
+        chips_dir: folder in which chips cut from scenes are saved.
+        html_path: path of the review page.
         overwrite: whether to replace an existing output and review page.
         batch_size: number of chips in a batch.
         readers: number of threads that read and prepare chips.
@@ -53,8 +60,8 @@ class PredictionRequest:
     query: SceneQuery = field(default_factory=SceneQuery)
     declaration: Declaration = UNDECLARED
     chip_options: ChipOptions = field(default_factory=ChipOptions)
-    chips: Path | None = None
-    html: Path | None = None
+    chips_dir: Path | None = None
+    html_path: Path | None = None
     overwrite: bool = False
     batch_size: int = 32
     readers: int = 1
@@ -64,24 +71,24 @@ class PredictionRequest:
     precision: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, under their keys in the metadata of the output."""
+        """Return the fields as JSON values, with their keys in the metadata of the output."""
         record = {_RECORD_KEYS.get(name, name): value for name, value in asdict(self).items()}
         return dict(json.loads(json.dumps(record, default=path_to_text)))
 
 
 DEFAULT_REQUEST = PredictionRequest()
-"""The inputs are chips, and all options have their defaults."""
+"""A request for chips with default options."""
 
 _NO_ROWS = pd.DataFrame({name: pd.Series(dtype=object) for name in ("chip", "scene", "path", "class", "geometry")})
 
 
 @dataclass(frozen=True)
 class PredictionPlan:
-    """The chips of a job, before any of them is read.
+    """The chips of a job before the first one is read.
 
     Attributes:
-        sources: where the chips are read from.
-        scenes: the scenes that chips are cut from; empty if the inputs are chips.
+        sources: sources of the chips.
+        scenes: scenes from which chips are cut; empty if the inputs are chips.
         rejected: positions that cannot be used.
         notes: remarks for the reader.
     """
@@ -103,7 +110,7 @@ def collect_results(
     """Combine the results of all batches.
 
     Args:
-        journal: the results.
+        journal: a journal with all results.
         plan: rejected positions and notes.
         bundle: names of the classes, and calibration.
 
@@ -124,7 +131,7 @@ def collect_results(
     if empty:
         notes.append(f"tiles without data were left out: {empty:,}")
     if gray:
-        notes.append(f"gray chips stored as RGB, of which one band was used: {gray:,}")
+        notes.append(f"gray chips stored as RGB (only one band was used): {gray:,}")
     if bundle.calibrator is None:
         notes.append("the bundle is not calibrated: probabilities are those of the network, without set and ood")
     else:
@@ -142,7 +149,7 @@ def table_columns(classes: Sequence[str]) -> list[str]:
 
 
 def _order_columns(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Order the columns, drop those without any value, and store row numbers as integers."""
+    """Order the columns, remove columns without values, and store row numbers as integers."""
     columns = [name for name in table_columns(classes) if name in table]
     columns = [name for name in columns if name == "geometry" or table[name].notna().any()]
     table = table[[*columns, *(["thumb"] if "thumb" in table else [])]]
@@ -180,12 +187,12 @@ def table_metadata(
 
 
 def no_chips_error(plan: PredictionPlan, rejected: list[Rejection], rejected_list: Path) -> DataError:
-    """Return the error for a job in which no chip was classified.
+    """Return the error for a job that classified no chip.
 
     Args:
-        plan: number of chips, and notes that may explain the error.
+        plan: the chips, with notes that may explain the error.
         rejected: everything that was rejected; the message quotes the first reason.
-        rejected_list: the file that lists it.
+        rejected_list: path of the list of rejected chips.
 
     Returns:
         The error, to be raised.
@@ -200,7 +207,7 @@ def no_chips_error(plan: PredictionPlan, rejected: list[Rejection], rejected_lis
 
 
 def write_rejected_list(output_path: Path, rejected: list[Rejection]) -> Path:
-    """Write what was rejected to <output stem>.rejected.csv. If nothing was, remove the list of an earlier job.
+    """Write <output stem>.rejected.csv. If nothing was rejected, delete the list of an earlier job.
 
     Args:
         output_path: path of the predictions table.

@@ -1,4 +1,4 @@
-"""The results of an unfinished job on disk, so that a job that was killed at any moment can be resumed."""
+"""Store the results of an unfinished job on disk, so that a killed job can be resumed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BatchResult(NamedTuple):
 
     Attributes:
         rows: one row per chip that was classified.
-        rejected: file, line and reason of every chip that was not.
+        rejected: file, line and reason for every rejected chip.
         empty: number of tiles without data.
         gray: number of gray chips that were stored as RGB.
     """
@@ -45,7 +45,7 @@ class ResumeJournal:
 
     Args:
         path: path of the database.
-        key: hash of all that decides the results; the results of a job with another key are deleted.
+        key: hash of everything that determines the results. Results of a job with another key are deleted.
 
     Raises:
         RequestError: another process uses the journal, or the folder is not writable.
@@ -59,7 +59,7 @@ class ResumeJournal:
         except sqlite3.OperationalError as error:
             message = f"the journal is in use by another job, or cannot be written: {error}"
             raise RequestError(message, path, "wait until the other job has finished") from error
-        except sqlite3.DatabaseError:  # no database, or a damaged one
+        except sqlite3.DatabaseError:  # the file is not a database, or is damaged
             _log.warning("%s is damaged; the job starts again from the beginning", path)
             path.unlink()
             self._open(key)
@@ -116,19 +116,19 @@ class ResumeJournal:
         self.database.commit()
 
     def get_note(self, name: str) -> str | None:
-        """Return the text that is stored under a name, or None.
+        """Return the text that `set_note` stored under a name.
 
         Args:
-            name: as given to `set_note`.
+            name: the name.
 
         Returns:
-            The text.
+            The text; None if nothing was stored.
         """
         row = self.database.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
     def close(self, finished: bool) -> None:
-        """Close the database. Delete its file if the job is finished, or if it holds nothing."""
+        """Close the database. Delete its file if the job is finished or nothing was recorded."""
         used = any(self.database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("batch", "note"))
         self.database.close()
         if finished or not used:

@@ -1,4 +1,4 @@
-"""Where in scenes chips are cut, and the sources that read them."""
+"""Decide where chips are cut in scenes, and make the sources that read them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from rsft.types import Progress, Rejection
 
 @dataclass(frozen=True)
 class SceneQuery:
-    """Where in scenes chips are cut. Without `at`, `grid` and `detect` the inputs are chips.
+    """Where chips are cut in scenes. Without `at`, `grid` and `detect` the inputs are chips.
 
     Attributes:
         at: a file or folder of positions, see `read_positions`.
         crs: coordinate system of the positions, if their file does not name one.
-        grid: size of tiles in pixels of the chip.
-        stride: step between tiles in pixels of the chip (default: `grid`).
+        grid: side of a tile in chip pixels.
+        stride: step between tiles in chip pixels (default: `grid`).
         detect: options of the detector of bright objects.
     """
 
@@ -42,12 +42,12 @@ class SceneQuery:
     def __post_init__(self) -> None:
         options = [name for name in ("at", "grid", "detect") if getattr(self, name) is not None]
         if len(options) > 1:
-            message = f"--{' and --'.join(options)} cannot be used at once"
+            message = f"--{' and --'.join(options)} cannot be used together"
             raise RequestError(message, hint="choose one of --at, --grid and --detect")
         if self.stride is not None and self.grid is None:
-            raise RequestError("a stride without a grid", "--stride", "give --grid as well")
+            raise RequestError("--stride needs --grid", "--stride", "give --grid as well")
         if self.crs is not None and self.at is None:
-            raise RequestError("a coordinate system without positions", "--at-crs", "give --at as well")
+            raise RequestError("--at-crs needs positions", "--at-crs", "give --at as well")
 
     @property
     def reads_scenes(self) -> bool:
@@ -82,23 +82,23 @@ def plan_scenes(
     chips_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> ScenePlan:
-    """Find the locations of all chips.
+    """Find the locations of all chips in scenes.
 
     Args:
         paths: the scenes.
         query: where chips are cut.
         options: size of chips and of their pixels.
         declaration: unit and bands of the scenes.
-        contract: what a chip must be.
-        journal: keeps detected objects, so that a resumed job need not detect them again.
-        chips_dir: folder in which the chips are saved.
+        contract: bands, units and size of the chips.
+        journal: stores detected objects, so that a resumed job does not detect them again.
+        chips_dir: folder in which the chips are saved; None does not save them.
         progress: called with numbers of windows of a scene while objects are detected.
 
     Returns:
-        The sources of chips.
+        The chip sources, with rejected positions and notes.
 
     Raises:
-        RequestError: an option does not fit.
+        RequestError: an option contradicts the contract or the positions.
         DataError: a scene cannot be read or does not fulfill the contract.
     """
     scenes = [open_scene(path) for path in paths]
@@ -164,14 +164,14 @@ def _tile(
     scene: RasterScene, size: int, stride: int, options: ChipOptions, contract: Contract
 ) -> tuple[SceneLocations, ChipWindow]:
     if contract.crop not in (None, size):
-        message = f"tiles of {size} pixels, but the model looks at the middle {contract.crop} pixels of a chip"
+        message = f"tiles have {size} pixels, but the model takes the middle {contract.crop} pixels of a chip"
         raise RequestError(message, "--grid", f"give --grid {contract.crop}")
     window = make_chip_window(contract, scene, replace(options, side=size, margin=None), has_points=False)
     scaled_size, scaled_stride = ((x * window.scale[0], x * window.scale[1]) for x in (size, stride))
     return tile_locations(scene, scaled_size, scaled_stride), window
 
 
-_JSON_KEYS = {"source_row": "at"}  # keys in the journal of the fields that have another name in Python
+_JSON_KEYS = {"source_row": "at"}  # keys in the journal for fields that have another name in Python
 
 
 def _to_json(locations: SceneLocations) -> str:

@@ -1,1 +1,1 @@
-"""Write an HTML page on which an analyst looks through predictions and corrects them, without server or network."""
+"""Write an HTML page for reviewing and correcting predictions. It needs neither a server nor a network."""

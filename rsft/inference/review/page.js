@@ -3,9 +3,9 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const get = (id) => document.getElementById(id);
 const colors = Object.fromEntries(data.classes.map(({ name, color }) => [name, color]));
 const hiddenClasses = new Set();
-const labels = new Map(loadLabels()); // index of a chip -> the class that the analyst chose
-const MAX_CHOICES = 8; // number of classes that are offered for a chip, with one key each
-let shown = []; // indices of the chips that fit the filters, in order
+const labels = new Map(loadLabels()); // index of a chip -> class that the analyst chose
+const MAX_CHOICES = 8; // largest number of classes in the dialog; each has a number key
+let shown = []; // indices of the chips that pass the filters, in the selected order
 let current = 0; // index of the chip in the dialog
 
 function make(tag, properties = {}, ...children) {
@@ -29,12 +29,12 @@ function dot(name) {
 }
 
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
-const classOf = (index) => labels.get(index) || data.chips[index].class; // the label, else the predicted class
+const classOf = (index) => labels.get(index) || data.chips[index].class; // the label, or the predicted class without a label
 
 /* Filters, list and map */
 
 const orders = {
-  uncertain: (a, b) => a - b, // the order in which the page stores the chips
+  uncertain: (a, b) => a - b, // the page stores chips by rising probability
   certain: (a, b) => b - a,
   class: (a, b) => classOf(a).localeCompare(classOf(b)) || a - b,
 };
@@ -103,7 +103,7 @@ function show() {
   shown = data.chips.map((_, index) => index).filter((index) => passesFilters(data.chips[index], index)).sort(order);
   get("chips").replaceChildren(...shown.map(card));
   get("map").replaceChildren(...scenes());
-  get("count").textContent = shown.length ? `${shown.length} of ${data.chips.length} chips` : "No chip fits. Widen the filters.";
+  get("count").textContent = shown.length ? `${shown.length} of ${data.chips.length} chips` : "No chip passes the filters.";
   get("label-count").textContent = labels.size ? `${labels.size} of ${data.chips.length} labeled` : "none yet";
   get("save").disabled = !labels.size;
   get("confirm").disabled = !shown.some((index) => !labels.has(index));
@@ -125,7 +125,7 @@ function choice(name, value, key) {
 }
 
 function properties(chip) {
-  const rows = { "may be": chip.set, "unlike the training chips": chip.ood ? "yes" : undefined, scene: chip.scene,
+  const rows = { "class set": chip.set, "unlike the training chips": chip.ood ? "yes" : undefined, scene: chip.scene,
     "row, column": chip.row === undefined ? undefined : `${chip.row.toFixed(1)}, ${chip.col.toFixed(1)}`,
     "longitude, latitude": chip.lon === undefined ? undefined : `${chip.lon.toFixed(5)}, ${chip.lat.toFixed(5)}`,
     length: chip.length_m === undefined ? undefined : `${Math.round(chip.length_m)} m, from ${chip.length_from}`, file: chip.path };
@@ -153,7 +153,7 @@ function open(index) {
 
 const rankedClasses = (chip) => chip.all.map((value, index) => [data.classes[index].name, value]).sort((a, b) => b[1] - a[1]).slice(0, MAX_CHOICES);
 
-function setLabel(label) { // then open the next chip of the list as it was before
+function setLabel(label) { // label the current chip, then open the next one of the list
   const list = shown, position = list.indexOf(current), name = label.trim();
   if (!data.can_label || !name) return;
   labels.set(current, name);
@@ -186,14 +186,14 @@ get("detail").addEventListener("close", () => {
   (button || get("chips").querySelector(".card") || get("order")).focus();
 });
 
-/* Labels stay in this browser until they are saved */
+/* The browser stores the labels until they are saved to a file */
 
 function loadLabels() {
   try { return JSON.parse(localStorage.getItem(data.key)) || []; } catch { return []; }
 }
 
 function storeLabels() {
-  try { localStorage.setItem(data.key, JSON.stringify([...labels])); } catch { /* the browser stores nothing */ }
+  try { localStorage.setItem(data.key, JSON.stringify([...labels])); } catch { /* the browser allows no storage */ }
 }
 
 const quoted = (value) => `"${String(value).replaceAll('"', '""')}"`;

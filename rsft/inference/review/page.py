@@ -1,4 +1,4 @@
-"""Write the review page: the least certain chips, the scenes they were cut from, and how they were classified."""
+"""Write the review page, which shows the least certain chips, their scenes and how they were classified."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from rsft.inference.writers.tables import PredictionLayer
 from rsft.utils.atomic_files import write_text
 
 MAX_CHIPS = 2000
-"""Largest number of chips on a page, at about 4 kB each. If there are more, the least certain are shown."""
+"""Largest number of chips on a page, at about 4 kB each. The page shows the least certain ones."""
 
 _DETAILS = ("class_2", "probability_2", "set", "ood", "length_m", "length_from", "row", "col", "lon", "lat")
 _SCENE_SIDE = 1400
-_DEFAULT_BANDS = (["gray"], ["R", "G", "B"])  # `rsft prepare folder` recognizes them
+_DEFAULT_BANDS = (["gray"], ["R", "G", "B"])  # `rsft prepare folder` needs no --bands for these
 
 
 def write_review_page(
@@ -37,11 +37,11 @@ def write_review_page(
         path: path of the page.
         layer: the table.
         thumbnails: one JPEG per row of the table.
-        scenes: the scenes that the chips were cut from; empty if the inputs were chips.
+        scenes: scenes from which the chips were cut; empty if the inputs were chips.
     """
     table = layer.table.assign(thumb=list(thumbnails)).sort_values("probability", kind="stable").head(MAX_CHIPS)
     request = layer.metadata["request"]
-    can_label = not scenes or request["chips"] is not None  # labels need the file of the chip
+    can_label = not scenes or request["chips"] is not None  # a label refers to the file of a chip
     data = {
         "chips": [_chip(row, layer.classes, can_label) for row in table.to_dict("records")],
         "classes": [{"name": name, "color": color} for name, color in class_colors(layer.classes).items()],
@@ -93,7 +93,7 @@ def _python_value(value: Any) -> Any:
 def _prepare_command(metadata: Mapping[str, Any], from_scenes: bool) -> str:
     """Return the command that turns corrected labels into training data.
 
-    Chips that were cut from scenes have the bundle's bands.
+    Chips that were cut from scenes have the bands of the bundle.
     """
     unit, bands, _ = metadata["request"]["declared"]
     bands = metadata["bands"] if from_scenes or not bands else bands

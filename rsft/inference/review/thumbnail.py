@@ -1,4 +1,4 @@
-"""Small pictures of scenes for the review page."""
+"""Make small pictures of scenes for the review page."""
 
 from __future__ import annotations
 

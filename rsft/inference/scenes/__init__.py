@@ -1,1 +1,1 @@
-"""Scenes: read rasters window by window, georeference them, and locate chips in them."""
+"""Read scenes window by window, georeference them, and locate chips in them."""

@@ -1,4 +1,4 @@
-"""The size of a chip around a location, so that a network sees objects at the scale of its training chips."""
+"""Compute the window of a chip around a location, so that a network sees objects at the scale of its training chips."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rsft.inference.scenes.locations import Location
 from rsft.inference.scenes.raster import PixelWindow, RasterScene
 from rsft.types import Pixels
 
-_NUDGE = 1e-3  # pixels: more than a position loses in a round trip through degrees, so it stays in its pixel
+_NUDGE = 1e-3  # pixels; larger than the rounding error of a conversion to degrees and back
 
 
 @dataclass(frozen=True)
 class ChipOptions:
-    """The user's options on chips, in addition to the contract; None leaves a value to the contract or the file.
+    """The user's options for chips. None takes a value from the contract or the file.
 
     Attributes:
         side: size of a chip in pixels.
-        margin: number of pixels around a box; chips are then as large as their boxes.
+        margin: number of pixels around a box. Each chip is then as large as its box and this margin.
         resample_to: pixel spacing in meters to which chips are resampled.
         spacing: pixel spacing in meters of images that do not have a georeference.
     """
@@ -39,7 +39,7 @@ class ChipWindow:
     """The window of a scene that a chip is cut from.
 
     Attributes:
-        side: size of a chip in its own pixels; None if chips are as large as their boxes.
+        side: size of a chip in chip pixels; None if each chip is as large as its box and the margin.
         margin: number of chip pixels around a box.
         scale: scene pixels per chip pixel, along columns and along rows; 1 without resampling.
     """
@@ -49,7 +49,7 @@ class ChipWindow:
     scale: tuple[float, float]
 
     def chip_size(self, location: Location) -> tuple[int, int]:
-        """Return height and width of the chip in its own pixels.
+        """Return height and width of a chip in chip pixels.
 
         Args:
             location: the location of the chip.
@@ -64,13 +64,13 @@ class ChipWindow:
         return max(1, round(height) + 2 * self.margin), max(1, round(width) + 2 * self.margin)
 
     def window_at(self, location: Location) -> PixelWindow:
-        """Return the window of the scene.
+        """Return the window of the scene for a chip.
 
         Args:
             location: the location of the chip.
 
         Returns:
-            The window, which may reach over the edge of the scene.
+            The window, which may extend beyond the edge of the scene.
         """
         size = self.chip_size(location)
         height, width = (max(1, round(side * scale)) for side, scale in zip(size, self.scale, strict=True))
@@ -92,19 +92,19 @@ class ChipWindow:
 
 
 def make_chip_window(contract: Contract, scene: RasterScene, options: ChipOptions, has_points: bool) -> ChipWindow:
-    """Decide how large the chips of a scene are. The size is the contract's crop unless the options name one.
+    """Decide how large the chips of a scene are. The default size is the contract's crop.
 
     Args:
         contract: size and pixel spacing of the training chips.
         scene: the scene.
         options: the user's options.
-        has_points: whether some location has no box.
+        has_points: whether any location is a point without a box.
 
     Returns:
         The window.
 
     Raises:
-        RequestError: no size is known, or the model does not take it.
+        RequestError: the size is unknown or smaller than the crop, or a point has a margin.
         DataError: the pixel spacing differs from that of the training chips.
     """
     side = None if options.margin is not None else options.side or contract.crop
@@ -125,7 +125,7 @@ def make_chip_window(contract: Contract, scene: RasterScene, options: ChipOption
 
 
 def resolve_spacing(file_spacing: tuple[float, float] | None, options: ChipOptions) -> tuple[float, float] | None:
-    """Return the pixel spacing of the file, else that of the options.
+    """Return the pixel spacing of the file; without one, the spacing of the options.
 
     Args:
         file_spacing: pixel spacing in meters along columns and along rows; None if the file does not have one.
@@ -144,7 +144,7 @@ def resampling_factors(
 
     Args:
         contract: pixel spacing of the training chips.
-        spacing: pixel spacing of the image in meters along columns and along rows; None if it is unknown.
+        spacing: pixel spacing of the image in meters, along columns and along rows; None if it is unknown.
         options: the user's options.
 
     Returns:
@@ -166,7 +166,7 @@ def resampling_factors(
 
 
 def resize_chip(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Resize a chip: by area averaging if both sides shrink, else by bilinear interpolation.
+    """Resize a chip, by area averaging if no side grows, else by bilinear interpolation.
 
     Args:
         pixels: (h, w, B).

@@ -1,4 +1,4 @@
-"""Read detections in pixels, in the formats of detectors and their data sets: DOTA, YOLO, COCO."""
+"""Read detections in pixels in the formats DOTA, YOLO and COCO."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _DOTA_HEADERS = ("imagesource", "gsd")
 
 
 def read_dota_or_yolo(path: Path, scene: RasterScene) -> SceneLocations:
-    """Read DOTA rows in pixels or YOLO rows in fractions of the image size. Rows are recognized one by one.
+    """Read DOTA rows in pixels, or YOLO rows in fractions of the image size. One file may contain both.
 
     Args:
         path: a text file.
-        scene: the scene of the boxes.
+        scene: the scene that contains the boxes.
 
     Returns:
         The locations, with the rows that cannot be used.
@@ -52,7 +52,7 @@ def read_dota_or_yolo(path: Path, scene: RasterScene) -> SceneLocations:
 
 
 def read_coco_boxes(path: Path, scene: RasterScene) -> SceneLocations:
-    """Read the boxes of a scene from a COCO file or from a list of COCO results.
+    """Read the boxes of a scene from a COCO file or a list of COCO results.
 
     Args:
         path: a JSON file.
@@ -85,7 +85,7 @@ def read_coco_boxes(path: Path, scene: RasterScene) -> SceneLocations:
             continue
         corners = np.array([[y, x], [y + height, x], [y + height, x + width], [y, x + width]])
         if not np.isfinite(corners).all() or width <= 0 or height <= 0:
-            locations.rejected.append((str(path), number, "a box without area"))
+            locations.rejected.append((str(path), number, "the box has no area"))
             continue
         locations.locations.append(_make_location(corners, scene, number, None if score is None else float(score)))
     return locations
@@ -111,13 +111,13 @@ def _parse(fields: list[str], scene: RasterScene) -> tuple[Floats, float | None]
         numbers = np.array(fields[1:], float)
         count = 4 if len(fields) < 9 else 8
         score = float(numbers[count]) if len(numbers) > count else None
-        if np.abs(numbers[:count] - 0.5).max() > 0.6:  # boxes may reach a little over the edge
+        if np.abs(numbers[:count] - 0.5).max() > 0.6:  # boxes may extend a little beyond the edge
             raise ValueError("YOLO rows need fractions of the image size, from 0 to 1")
         corners = _yolo_corners(numbers[:count]) * [scene.height, scene.width]
     else:
         raise ValueError(f"{len(fields)} fields; {_FORMATS}")
     if not np.isfinite(corners).all() or np.ptp(corners, axis=0).min() <= 0:
-        raise ValueError("a box without area")
+        raise ValueError("the box has no area")
     return corners, score
 
 

@@ -1,6 +1,6 @@
-"""Georeference an image by geotransform, ground control points or RPCs: pixels to coordinates and back.
+"""Transform pixels to coordinates and back, by geotransform, ground control points or RPCs.
 
-Pixel coordinates are those of GDAL: (0, 0) is the upper left corner of the first pixel, (0.5, 0.5) its middle.
+Pixel coordinates follow GDAL: (0, 0) is the upper left corner of the first pixel, (0.5, 0.5) its center.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import shapely
 from numpy.typing import ArrayLike
 from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import ProjError
-from rasterio._err import CPLE_BaseError  # what GDAL's coordinate operations raise; rasterio.errors has no name for it
+from rasterio._err import CPLE_BaseError  # raised by GDAL's coordinate operations; not part of rasterio.errors
 from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import AffineTransformer, GCPTransformer, RPCTransformer
@@ -31,7 +31,7 @@ LONLAT = "EPSG:4326"
 
 _EARTH = Geod(ellps="WGS84")
 _WORLD = shapely.box(-180, -90, 180, 90)
-_STEP = 8  # pixels to each side over which a pixel spacing is measured
+_STEP = 8  # pixel spacing is measured over this number of pixels to each side
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Georeference:
     """Transforms pixel coordinates to longitude and latitude (EPSG:4326) and back.
 
     Attributes:
-        description: what the georeference is based on.
+        description: source of the georeference.
         transformer: rasterio's transformer between pixels and `crs`.
         crs_to_lonlat: transforms `crs` to longitude and latitude.
     """
@@ -50,19 +50,19 @@ class Georeference:
 
     @property
     def crs(self) -> CRS:
-        """The coordinate system that `crs_to_lonlat` starts from."""
+        """Source coordinate system of `crs_to_lonlat`."""
         assert self.crs_to_lonlat.source_crs is not None
         return self.crs_to_lonlat.source_crs
 
     def pixels_to_lonlat(self, rows: ArrayLike, cols: ArrayLike) -> Floats:
-        """Transform pixels to degrees.
+        """Transform pixels to longitude and latitude.
 
         Args:
-            rows: (N,).
-            cols: (N,).
+            rows: (N,) rows.
+            cols: (N,) columns.
 
         Returns:
-            Longitude and latitude (N, 2); not finite for a pixel without coordinates.
+            Longitude and latitude (N, 2) in degrees; not finite for a pixel without coordinates.
         """
         x, y = self.transformer.xy(np.atleast_1d(rows), np.atleast_1d(cols), offset="ul")
         return np.column_stack(self.crs_to_lonlat.transform(x, y))
@@ -71,7 +71,7 @@ class Georeference:
         """Transform pixels to `crs`.
 
         Args:
-            corners: (N, 2), row and column.
+            corners: (N, 2) row and column.
 
         Returns:
             x and y (N, 2).
@@ -79,14 +79,14 @@ class Georeference:
         return np.column_stack(self.transformer.xy(*corners.T, offset="ul"))
 
     def lonlat_to_pixels(self, lon: ArrayLike, lat: ArrayLike) -> Floats:
-        """Transform degrees to pixels.
+        """Transform longitude and latitude to pixels.
 
         Args:
-            lon: (N,), longitude in degrees.
-            lat: (N,), latitude in degrees.
+            lon: (N,) longitude in degrees.
+            lat: (N,) latitude in degrees.
 
         Returns:
-            Row and column (N, 2), also outside of the image; not finite where the transformation is not defined.
+            Row and column (N, 2), which may lie outside of the image; not finite where the transformation is undefined.
         """
         x, y = self.crs_to_lonlat.transform(np.atleast_1d(lon), np.atleast_1d(lat), direction="INVERSE")
         pixels = np.full((len(x), 2), np.nan)
@@ -111,13 +111,13 @@ class Georeference:
         return float(meters[0]) / (2 * _STEP), float(meters[1]) / (2 * _STEP)
 
     def outline_polygons(self, corners: Floats) -> list[BaseGeometry | None]:
-        """Convert outlines in pixels to polygons in degrees, which are cut where they cross the antimeridian.
+        """Convert outlines in pixels to polygons in degrees. Polygons across the antimeridian are split.
 
         Args:
             corners: (N, K, 2), K corners as row and column.
 
         Returns:
-            N polygons; None if a corner has no longitude and latitude, or if a pole lies inside.
+            N polygons; None if a corner has no coordinates, the polygon is not valid, or a pole lies inside.
         """
         count, corner_count, _ = corners.shape
         flat = corners.reshape(-1, 2)
@@ -126,13 +126,13 @@ class Georeference:
 
 
 def read_georeference(file: Any) -> Georeference | None:
-    """Read the georeference of an open rasterio data set: its geotransform, else its GCPs, else its RPCs.
+    """Read the georeference of an open rasterio data set: geotransform, else GCPs, else RPCs.
 
     Args:
         file: the data set.
 
     Returns:
-        The georeference; None if there is none, or if its coordinate system cannot be transformed to degrees.
+        The georeference; None if the file has none, or if it cannot be transformed to degrees.
     """
     points, points_crs = file.gcps
     try:
@@ -159,14 +159,14 @@ def read_footprint(path: Path) -> BaseGeometry | None:
         path: an image that GDAL can open.
 
     Returns:
-        The outline, see `Georeference.outline_polygons`; None if the image has no georeference.
+        The outline, see `Georeference.outline_polygons`; None if the image has no georeference or cannot be opened.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             with rasterio.open(path) as file:
                 georeference, height, width = read_georeference(file), file.height, file.width
-        except (RasterioError, CPLE_BaseError, UnicodeEncodeError):  # GDAL opens no name that is not UTF-8
+        except (RasterioError, CPLE_BaseError, UnicodeEncodeError):  # GDAL cannot open file names that are not UTF-8
             return None
     if georeference is None:
         return None
@@ -174,7 +174,7 @@ def read_footprint(path: Path) -> BaseGeometry | None:
 
 
 def rectangle_corners(top: float, left: float, bottom: float, right: float) -> Floats:
-    """Return the corners of a rectangle, from the upper left down: counterclockwise on a map with north up.
+    """Return the corners of a rectangle, counterclockwise on a map with north up, beginning at the upper left.
 
     Args:
         top: first row.
@@ -189,10 +189,10 @@ def rectangle_corners(top: float, left: float, bottom: float, right: float) -> F
 
 
 def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
-    """Fit a thin-plate spline through ground control points, in meters around their middle.
+    """Fit a thin-plate spline through ground control points, in meters around their center.
 
-    A fit in degrees is worse. On Sentinel-1 EW at 86 degrees north, points that were left out are predicted within
-    0.3 m (0.05 m in the median), but within 27 m by a polynomial in degrees and within 228 m by a spline in degrees.
+    A fit in degrees is worse. For points of a Sentinel-1 EW scene at 86 degrees north that were not used in the fit,
+    the largest error is 0.3 m (median 0.05 m). It is 27 m with a polynomial and 228 m with a spline in degrees.
     """
     to_lonlat = _to_lonlat(crs)
     lon, lat = to_lonlat.transform([point.x for point in points], [point.y for point in points])
@@ -208,7 +208,7 @@ def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
 
 
 def _middle(lon: Floats, lat: Floats) -> tuple[float, float]:
-    """Return the middle, in degrees, of positions in radians, also across the antimeridian."""
+    """Return the center in degrees of positions in radians, which may lie on both sides of the antimeridian."""
     vectors = np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)
     x, y, z = (float(values.mean()) for values in vectors)
     return math.degrees(math.atan2(y, x)), math.degrees(math.atan2(z, math.hypot(x, y)))
@@ -231,7 +231,7 @@ def _polygon(ring: Floats) -> BaseGeometry | None:
     lon, lat = ring.T
     if not np.isfinite(ring).all() or np.abs(lat).max() > 90 or np.abs(lon).max() > 180:
         return None
-    steps = (np.diff(lon, append=lon[0]) + 180) % 360 - 180  # between neighbors, along the shorter way
+    steps = (np.diff(lon, append=lon[0]) + 180) % 360 - 180  # longitude differences of neighbors, along the shorter way
     if abs(steps.sum()) > 1:  # the ring runs around a pole
         return None
     unwrapped = lon[0] + np.concatenate([[0], steps[:-1].cumsum()])

@@ -1,4 +1,4 @@
-"""Locations in a scene, in pixels: read from a file, tiled or detected."""
+"""Locations in a scene in pixels. They come from a file, a grid of tiles or a detector."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from rsft.types import Floats, Rejection
 
 @dataclass(frozen=True)
 class Location:
-    """A location in a scene, in the pixel coordinates of GDAL: (0, 0) is the upper left corner of the first pixel.
+    """A location in a scene in pixel coordinates; (0, 0) is the upper left corner of the first pixel.
 
     Attributes:
-        row: row of the middle.
-        col: column of the middle.
-        box: corners r1 c1 ... r4 c4 of the rectangle around the object, rotated or not; None for a point.
+        row: row of the center.
+        col: column of the center.
+        box: corners r1 c1 ... r4 c4 of the rectangle around the object, which may be rotated; None for a point.
         name: name of the chip, unique in the scene.
         source_row: row in the file of positions, from 1; None if the location does not come from a file.
-        score: score of the detector; None if there is none.
+        score: score of the detector; None without a score.
     """
 
     row: float
@@ -48,7 +48,7 @@ class SceneLocations:
 
 
 def min_area_box(corners: Floats) -> tuple[float, ...]:
-    """Return the smallest rectangle, rotated or not, around points.
+    """Return the smallest rectangle around points, which may be rotated.
 
     Args:
         corners: (K, 2), row and column.
@@ -64,9 +64,9 @@ def min_area_box(corners: Floats) -> tuple[float, ...]:
 
 
 def filter_inside_scene(locations: SceneLocations, scene: RasterScene) -> SceneLocations:
-    """Keep the locations whose middle lies in the scene, and count the others in a note.
+    """Remove locations with their center outside of the scene, and count them in a note.
 
-    Locations outside are not an error, since one file of positions may cover several scenes.
+    They are not an error, because one file of positions may cover several scenes.
 
     Args:
         locations: the locations.
@@ -91,7 +91,7 @@ def tile_locations(scene: RasterScene, size: tuple[float, float], stride: tuple[
         stride: step between tiles, along columns and along rows, in pixels of the scene.
 
     Returns:
-        The middles of the tiles, with the tiles as boxes.
+        The centers of the tiles, with the tiles as boxes.
     """
     tops, lefts = (
         _starts(length, *sizes)

@@ -1,4 +1,4 @@
-"""Read positions of objects: vector layers and CSV in any coordinate system, detections in pixels."""
+"""Read positions of objects from vector layers, CSV tables and files of detections."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_positions(path: Path, scene: RasterScene, crs: str | None = None) -> Sc
     Args:
         path: a vector layer (.gpkg, .geojson, any format of OGR) of points or polygons; a .csv with lon and lat, row
             and col, x and y, or xmin, ymin, xmax and ymax; a .txt with DOTA or YOLO rows; a .json with COCO; or a
-            folder of .txt files that have the names of their scenes.
+            folder of .txt files with the names of the scenes.
         scene: the scene.
         crs: coordinate system of the positions, if their file does not name one: EPSG:32633, or "pixel".
 
@@ -44,7 +44,7 @@ def read_positions(path: Path, scene: RasterScene, crs: str | None = None) -> Sc
         The locations in the scene, with the rows that cannot be used.
 
     Raises:
-        RequestError: the file does not exist, its format is unknown, or its coordinate system is missing or unusable.
+        RequestError: the file does not exist or has an unknown format, or its coordinate system is missing or unusable.
         DataError: a COCO file does not name the scene.
     """
     if path.is_dir():
@@ -74,13 +74,13 @@ def _is_geojson(path: Path) -> bool:
 
 
 def _read_layer(path: Path) -> tuple[pd.Series[Any], str | None]:
-    """Return geometries by row number from 1, and their coordinate system."""
+    """Return geometries, indexed by row number from 1, and their coordinate system."""
     try:
         layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
         if len(layers) != 1:
             names = ", ".join(layers) or "none"
             raise RequestError(
-                f"{len(layers)} layers with geometry: {names}", path, "export one layer to a file of its own"
+                f"{len(layers)} layers with geometry: {names}", path, "export one layer to a separate file"
             )
         frame = geopandas.read_file(path, layer=layers[0])
     except pyogrio.errors.DataSourceError as error:
@@ -91,7 +91,7 @@ def _read_layer(path: Path) -> tuple[pd.Series[Any], str | None]:
 
 
 def _read_csv(path: Path) -> tuple[pd.Series[Any], str | None]:
-    """Return geometries by row number, and their coordinate system. The header is row 1, as in a spreadsheet."""
+    """Return geometries, indexed by row number, and their coordinate system. The header is row 1."""
     try:
         table = pd.read_csv(path)
     except (ValueError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Read windows of large rasters. A scene is never read as a whole."""
+"""Read windows of large rasters, which are never read as a whole."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from rsft.inference.scenes.georeference import Georeference, read_georeference
 from rsft.types import Pixels
 
 GDAL_CACHE_MB = 256
-"""Size of GDAL's cache of decoded blocks. Its default is 5 % of the machine's memory, whatever else runs there."""
+"""Size of GDAL's cache of decoded blocks. GDAL's default is 5 % of the machine's memory."""
 
-_READ_SIDE = 2048  # pixels: approximate side of a window when a scene is read from end to end
+_READ_SIDE = 2048  # approximate side in pixels of the windows that cover a scene
 _SENTINEL1 = re.compile(r"s1[a-d]-\w+-\w+-(vv|vh|hh|hv)-", re.IGNORECASE)  # names of files in measurement/
 
 
@@ -57,11 +57,11 @@ class RasterScene:
         width: number of columns.
         count: number of bands.
         dtype: NumPy's name of the data type, such as "uint16".
-        bands: names of the bands; None unless the file names all of them by names that rsft knows.
-        block_shape: height and width of the blocks that the file is stored in.
-        georeference: georeference; None if the file has none.
-        spacing: pixel spacing in the middle in meters, along columns and along rows; None without georeference.
-        files: files that GDAL opens: the path itself, or the measurements with one band each.
+        bands: names of the bands; None unless all bands have names that rsft knows.
+        block_shape: height and width of the blocks in which the file is stored.
+        georeference: georeference of the scene; None if the file has none.
+        spacing: pixel spacing at the center in meters, along columns and along rows; None without georeference.
+        files: files that GDAL opens: `path`, or the measurements of the product with one band each.
     """
 
     path: Path
@@ -94,7 +94,7 @@ class RasterScene:
                 yield PixelWindow(top, left, min(top + height, self.height), min(left + width, self.width))
 
     def block_index(self, row: float, col: float) -> tuple[int, int]:
-        """Return the block that holds a pixel. Locations in the order of their blocks decode every block once.
+        """Return the block that contains a pixel. Chips read in the order of blocks decode each block only once.
 
         Args:
             row: row of the pixel.
@@ -118,10 +118,10 @@ class SceneReader:
         self.scene = scene
         self.indices = list(range(scene.count)) if bands is None else list(bands)
         self._thread = threading.local()
-        self._handles: list[Any] = []  # of all threads
+        self._handles: list[Any] = []  # open handles of all threads
 
     def __call__(self, window: PixelWindow) -> Pixels:
-        """Read a window, which may reach over the edge of the scene.
+        """Read a window, which may extend beyond the edge of the scene.
 
         Args:
             window: the window.
@@ -130,7 +130,7 @@ class SceneReader:
             Pixels (H, W, B). Pixels without data are 0 in integers and NaN in floats.
 
         Raises:
-            DataError: the file is damaged, or holds NaN without declaring it as no data.
+            DataError: the file is damaged, or contains NaN that it does not declare as no data.
         """
         scene = self.scene
         top, left = max(window.top, 0), max(window.left, 0)
@@ -184,7 +184,7 @@ def open_scene(path: Path) -> RasterScene:
         The scene.
 
     Raises:
-        DataError: GDAL cannot read the raster, or the product has measurements of several swaths.
+        DataError: GDAL cannot read the raster, it has no bands or a color palette, or the product has several swaths.
     """
     files = tuple(sorted((path / "measurement").glob("*.tiff"))) or (path,)
     if not all(os.access(file, os.R_OK) for file in files):
@@ -222,7 +222,7 @@ def _check(handles: Sequence[Any], path: Path) -> None:
 
 
 def gdal_environment() -> rasterio.Env:
-    """Return the GDAL environment in which scenes are read.
+    """Return the GDAL environment for reading scenes.
 
     Returns:
         A context manager.
@@ -231,7 +231,7 @@ def gdal_environment() -> rasterio.Env:
 
 
 def _band_names(file: Any) -> tuple[str, ...] | None:
-    """Return the bands of a file; None if a name is unknown or repeated."""
+    """Return the names of the bands; None if a name is unknown or repeated."""
     descriptions = [description or "" for description in file.descriptions]
     match = _SENTINEL1.match(Path(file.name).name)
     if match and file.count == 1:
@@ -244,7 +244,7 @@ def _band_names(file: Any) -> tuple[str, ...] | None:
 
 @contextmanager
 def ignore_georeference_warnings() -> Iterator[None]:
-    """Ignore rasterio's warnings on files without georeference, which the notes of a job report instead.
+    """Ignore rasterio's warnings about files without georeference; the notes of a job report them.
 
     Yields:
         Nothing.

@@ -1,4 +1,4 @@
-"""The user's cache of exports that prediction made by itself, and of measured speeds."""
+"""Cache the exports that `rsft predict` writes for itself, and the measured speeds of engines."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.utils.atomic_files import write_text
 
 MAX_CACHED_BUNDLES = 8
-"""Number of bundles whose exports stay in the cache; those that were not used for longest are deleted."""
+"""Largest number of bundles with exports in the cache. The least recently used exports are deleted."""
 
 Benchmarks = dict[str, dict[str, Any]]
 """Measurements by engine; the keys are `str(EngineSpec)`."""
 
 
 def open_cached_export(engine: GraphEngine, bundle: Bundle, precision: str, images: Tensor | None) -> GraphModel:
-    """Open the cached export of a bundle; make it if the cache has none.
+    """Open the cached export of a bundle, or write it first.
 
     Args:
         engine: writes and opens the export.
-        bundle: what is exported.
-        precision: number type that the engine supports.
-        images: chips of the job (n, P, S, S), on which a new export is checked.
+        bundle: the bundle to export.
+        precision: a precision that the engine supports.
+        images: network inputs of the job (n, P, S, S), used to check a new export; None without such inputs.
 
     Returns:
         The opened graph.
 
     Raises:
-        RequestError: missing packages, or for int8 missing training chips.
+        RequestError: packages are missing, or int8 lacks training chips.
         WeightsError: the export differs from PyTorch.
-        TooLossy: int8 loses too much.
+        AccuracyLossError: int8 loses too much accuracy.
     """
     folder = _bundle_folder(bundle) / f"{engine.name}-{precision}-{_hash(_versions([engine]))}"
     try:
         read_export_metadata(folder)
     except RsftError:
-        _make_room(folder.parent)
+        _make_bundle_folder(folder.parent)
         size = bundle.contract.size
-        crops = None if images is None else images[:, :, :size, :size]  # the first of the test-time crops
+        crops = None if images is None else images[:, :, :size, :size]  # the top left test-time crop
         needs_labels = engine.precisions[precision].limit is None or images is None
         labeled = find_labeled_chips(bundle, None) if needs_labels else None
         write_export(bundle, engine, precision, folder, labeled, images=crops)
@@ -65,19 +65,19 @@ def open_cached_export(engine: GraphEngine, bundle: Bundle, precision: str, imag
 
 
 def benchmark_path(bundle: Bundle, device: str, engines: Sequence[Engine]) -> Path:
-    """Return the file for measurements of a bundle on this machine, with the installed versions.
+    """Return the path of the measurements of a bundle on this machine with the installed package versions.
 
     Args:
-        bundle: what is measured.
+        bundle: the measured bundle.
         device: auto, cpu or cuda.
-        engines: engines whose packages count.
+        engines: engines whose package versions are part of the name.
     """
     machine = [platform.node(), _processor(), torch.get_num_threads(), device]
     return _bundle_folder(bundle) / f"measured-{_hash([machine, _versions(engines)])}.json"
 
 
 def read_benchmarks(path: Path) -> Benchmarks:
-    """Return the measurements in a file; empty if the file is missing or damaged.
+    """Read measurements. They are empty if the file is missing or damaged.
 
     Args:
         path: see `benchmark_path`.
@@ -120,8 +120,8 @@ def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
 
 
-def _make_room(folder: Path) -> None:
-    """Make the folder of a bundle, and delete those of other bundles that are too many with it."""
+def _make_bundle_folder(folder: Path) -> None:
+    """Create the folder of a bundle, and delete the least recently used folders above `MAX_CACHED_BUNDLES`."""
     folder.mkdir(parents=True, exist_ok=True)
     others = sorted((path for path in folder.parent.iterdir() if path != folder), key=lambda path: path.stat().st_mtime)
     for old in others[: max(0, len(others) + 1 - MAX_CACHED_BUNDLES)]:

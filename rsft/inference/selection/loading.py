@@ -32,11 +32,11 @@ class LoadedEngine(NamedTuple):
     """An engine that is ready to classify.
 
     Attributes:
-        infer: from network inputs to logits and features, test-time augmentation included.
-        contract: how chips become these inputs.
-        spec: what was loaded.
+        infer: computes logits and features, including test-time augmentation.
+        contract: turns chips into the inputs of `infer`.
+        spec: the loaded engine.
         note: sentence for the user, or "".
-        concurrency: threads that may call `infer` at the same time.
+        concurrency: number of threads that may call `infer` at the same time.
     """
 
     infer: InferenceFn
@@ -47,14 +47,14 @@ class LoadedEngine(NamedTuple):
 
 
 def load_reference_engine(bundle: Bundle, device: str = "auto") -> LoadedEngine:
-    """Load a bundle in PyTorch, in float32.
+    """Load a bundle in PyTorch in float32, with PEFT modules merged.
 
     Args:
-        bundle: its merged classifier is used.
+        bundle: the bundle to load.
         device: auto, cpu or cuda.
 
     Returns:
-        The engine that others are compared with.
+        The engine with which others are compared.
 
     Raises:
         WeightsError: the backbone on this machine is not the one that the bundle was trained on.
@@ -63,20 +63,20 @@ def load_reference_engine(bundle: Bundle, device: str = "auto") -> LoadedEngine:
 
 
 def load_engine(bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | None = None) -> LoadedEngine:
-    """Load a bundle in any engine. An engine that runs exported graphs makes the export if the cache has none.
+    """Load a bundle in any engine. If the engine runs exported graphs, the first call writes the export.
 
     Args:
-        bundle: what to load.
-        spec: engine and number type.
+        bundle: the bundle to load.
+        spec: engine and precision.
         device: auto, cpu or cuda.
-        images: chips of the job (n, P, S, S), on which a new export is checked.
+        images: network inputs of the job (n, P, S, S), used to check a new export.
 
     Returns:
         The engine with the bundle's test-time augmentation.
 
     Raises:
-        RequestError: an engine or number type that does not exist or is not installed.
-        WeightsError: the backbone on this machine is not the bundle's, or an export differs from PyTorch.
+        RequestError: the engine or the precision does not exist, or a package is not installed.
+        WeightsError: the local backbone is not the bundle's, or an export differs from PyTorch.
     """
     engine = find_engine(spec.engine)
     engine.check(spec.precision, device)
@@ -94,13 +94,13 @@ def load_exported_engine(bundle: Bundle, path: Path) -> LoadedEngine:
         The engine with the bundle's test-time augmentation.
 
     Raises:
-        RequestError: no export, an export of another bundle, or a format that no engine runs.
-        WeightsError: the export is altered.
+        RequestError: the path is not an export or belongs to another bundle, or no engine runs its format.
+        WeightsError: a file of the export is altered.
     """
     folder = path if path.is_dir() else path.parent
     metadata = read_export_metadata(folder)
     if metadata["bundle_sha256"] != bundle.sha256:
-        message = f"an export of the bundle {metadata['bundle_sha256'][:12]}, but this is {bundle.sha256[:12]}"
+        message = f"this is an export of the bundle {metadata['bundle_sha256'][:12]}, not of {bundle.sha256[:12]}"
         raise RequestError(message, path, "export this bundle: rsft export")
     spec = EngineSpec(metadata["kind"], metadata["precision"])
     engine = find_engine(spec.engine) if spec.engine in ENGINES else None

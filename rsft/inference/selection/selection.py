@@ -1,4 +1,4 @@
-"""Select the engine of a job: the requested one, or by measuring the one that finishes first."""
+"""Select the engine of a job: the requested one, or the one that finishes first according to measurements."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from rsft.models.outputs import ClassifierOutputs
 from rsft.utils.precision_benchmark import measure_speedup
 
 MIN_SECONDS_TO_MEASURE = 20.0
-"""Duration of a job in PyTorch, in seconds, from which other engines are measured."""
+"""Other engines are only measured for jobs that take PyTorch at least this many seconds."""
 
 MIN_SECONDS_TO_COMPILE = 300.0
-"""Duration of a job in PyTorch, in seconds, from which compilation is tried."""
+"""Compilation is only tried for jobs that take PyTorch more than this many seconds."""
 
 ReadSample = Callable[[Contract], NDArray[np.float32] | None]
-"""Returns the first chips of a job as network inputs (n, P, S, S); None if no chip can be read."""
+"""A function that reads the first chips of a job as network inputs (n, P, S, S); None if no chip can be read."""
 
 
 class SelectedEngine(NamedTuple):
     """The engine of a job.
 
     Attributes:
-        infer: from network inputs to logits and features.
-        contract: how chips become these inputs.
+        infer: computes logits and features of network inputs.
+        contract: turns chips into these inputs.
         summary: one line for the user.
-        metadata: entry "engine" of the output's metadata.
-        concurrency: threads that may call `infer` at the same time.
+        metadata: entry "engine" of the metadata of the output.
+        concurrency: number of threads that may call `infer` at the same time.
     """
 
     infer: InferenceFn
@@ -71,20 +71,20 @@ def select_engine(
     """Return the requested engine; for "auto", the fastest engine whose outputs match PyTorch float32 within tolerance.
 
     Args:
-        bundle: what classifies.
+        bundle: the bundle to load.
         name: auto, an engine, or the path of an export of the bundle.
-        precision: fp32, bf16 or int8; None is fp32, and for "auto" any number type with a tolerance.
+        precision: fp32, bf16 or int8. None is fp32; for "auto" it allows fp32 and bf16.
         device: auto, cpu or cuda.
-        read_sample: reads chips for the measurement and for the check of a new export.
+        read_sample: reads chips for measurements and for the check of a new export.
         chips: number of chips of the job.
-        previous: `str(EngineSpec)` of the job that is resumed; "auto" selects the same engine again.
+        previous: engine of the interrupted job as `str(EngineSpec)`; "auto" prefers it. None for a new job.
 
     Returns:
         The engine, ready to classify.
 
     Raises:
-        RequestError: an engine, number type or export that cannot be used.
-        WeightsError: the backbone on this machine is not the bundle's, or an export is altered or differs from PyTorch.
+        RequestError: the engine, the precision or the export cannot be used.
+        WeightsError: the local backbone is not the bundle's, or an export is altered or differs from PyTorch.
     """
     if name == "auto":
         return _select_fastest(bundle, precision, device, read_sample, chips, previous)
@@ -101,7 +101,7 @@ def _select_fastest(
     bundle: Bundle, precision: str | None, device: str, read_sample: ReadSample, chips: int, previous: str | None
 ) -> SelectedEngine:
     if precision == "int8":
-        message = "int8 is not exact, so auto does not select it"
+        message = "int8 outputs differ from float32, so auto does not select int8"
         names = " or ".join(engine.name for engine in all_engines() if precision in engine.precisions)
         raise RequestError(message, "--precision", f"name the engine as well: --engine {names}")
     reference, images = load_reference_engine(bundle, device), _read_images(bundle, read_sample)
@@ -138,21 +138,21 @@ def _load_first_match(
     outputs: ClassifierOutputs,
     benchmarks: Benchmarks,
 ) -> SelectedEngine:
-    """Return the first engine whose outputs match those of the reference on the chips of this job."""
+    """Return the first engine whose outputs match those of the reference on chips of this job."""
     for spec in specs:
         if spec == REFERENCE:
-            return _describe(reference, "auto", "the fastest of those that agree with it here", benchmarks)
+            return _describe(reference, "auto", "the fastest engine on these chips", benchmarks)
         loaded = load_engine(bundle, spec, device, images)
         difference = _compare(spec, loaded.infer(images.numpy()), outputs)
         if difference.fits:
             speed = benchmarks.get(str(spec), {}).get("speed", 1.0)
             reason = f"{speed:.1f} x torch fp32; logits differ by {difference.largest:.2g}"
             return _describe(loaded, "auto", reason, benchmarks)
-    return _describe(reference, "auto", "no other engine agrees with it on these chips", benchmarks)
+    return _describe(reference, "auto", "no other engine matches it on these chips", benchmarks)
 
 
 def _candidates(device: str, precision: str | None) -> list[EngineSpec]:
-    """Return the engines that "auto" may select, PyTorch first."""
+    """Return the engines that "auto" may select, beginning with PyTorch."""
     device_type = choose_device(device).type
     specs = [spec for engine in all_engines() for spec in engine.candidates(device_type)]
     specs.sort(key=lambda spec: spec.engine != REFERENCE.engine)
@@ -162,11 +162,11 @@ def _candidates(device: str, precision: str | None) -> list[EngineSpec]:
 def _measure(
     bundle: Bundle, spec: EngineSpec, device: str, reference: LoadedEngine, images: torch.Tensor
 ) -> dict[str, Any]:
-    """Return speed relative to the reference, seconds to load, and difference; or the reason why it cannot be used."""
+    """Return relative speed, seconds to load and difference of outputs; or why the engine cannot be used."""
     if spec == REFERENCE:
         return {"speed": 1.0, "open": 0.0, "difference": 0.0, "fits": True}
     try:
-        load_engine(bundle, spec, device, images)  # makes the export, if there is one, so that loading is timed alone
+        load_engine(bundle, spec, device, images)  # writes the export if needed, so that only loading is timed below
         start = time.perf_counter()
         loaded = load_engine(bundle, spec, device, images)
         seconds = time.perf_counter() - start
@@ -189,7 +189,7 @@ def _compare(spec: EngineSpec, outputs: ClassifierOutputs, reference: Classifier
 
 
 def _predicted_seconds(benchmarks: Benchmarks, spec: EngineSpec, reference_seconds: float) -> float:
-    """Return the duration of a job that takes the reference `reference_seconds`; inf if the engine cannot be used."""
+    """Return the seconds that a job would take, given those of the reference; inf if the engine cannot be used."""
     measured = benchmarks.get(str(spec), {})
     return measured["open"] + reference_seconds / measured["speed"] if measured.get("fits") else float("inf")
 
@@ -200,7 +200,7 @@ def _read_images(bundle: Bundle, read_sample: ReadSample) -> torch.Tensor | None
 
 
 def _time_inference(infer: InferenceFn, images: torch.Tensor) -> tuple[ClassifierOutputs, float]:
-    """Return the outputs of images, and seconds per image."""
+    """Return the outputs of images, and the seconds per image."""
     infer(images[:2].numpy())  # the first call is slower
     start = time.perf_counter()
     outputs = infer(images.numpy())
@@ -210,7 +210,7 @@ def _time_inference(infer: InferenceFn, images: torch.Tensor) -> tuple[Classifie
 def _describe(
     loaded: LoadedEngine, requested: str, reason: str = "", benchmarks: Benchmarks | None = None
 ) -> SelectedEngine:
-    """Add the line for the user and the metadata for the output."""
+    """Describe a loaded engine in a line for the user and in metadata for the output."""
     spec = loaded.spec
     metadata = {
         "kind": str(spec),

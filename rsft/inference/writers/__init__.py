@@ -1,1 +1,1 @@
-"""Write predictions as tables and map layers with a style."""
+"""Write predictions as tables and as styled map layers."""

@@ -1,4 +1,4 @@
-"""Write predictions as a GeoPackage: a layer, its style in QGIS, and a table of metadata."""
+"""Write predictions as a GeoPackage with a layer, its QGIS style and a table of metadata."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CREATE TABLE layer_styles (
     styleName TEXT(30), styleQML TEXT, styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30),
     ui TEXT(30), update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))
 )
-"""  # as QGIS makes it; programs look for an empty schema and catalog
+"""  # the table that QGIS creates; programs expect an empty schema and catalog
 _STYLE = """
 INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
     styleSLD, useAsDefault, description, owner) VALUES ('', '', ?, ?, 'classes', ?, ?, 1, 'One color per class', 'rsft')
@@ -36,14 +36,14 @@ _REGISTER = "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUE
 def write_geopackage(
     path: Path, table: pd.DataFrame, crs: str | None, metadata: Mapping[str, str], colors: Mapping[str, str]
 ) -> None:
-    """Write a table to a new file. A table without any geometry becomes a table without a style.
+    """Write a table to a new file. A table without geometries is written without a style.
 
     Args:
         path: path of the new file.
-        table: the predictions; the column `geometry` holds shapes or None.
+        table: the predictions; the column `geometry` contains shapes or None.
         crs: coordinate system of the geometries; None for pixels of the scene.
         metadata: texts that describe how the table was made.
-        colors: color as #rrggbb, by class.
+        colors: color of each class as #rrggbb.
     """
     has_geometry = table["geometry"].notna()
     layer = table.drop(columns="geometry")
@@ -60,7 +60,7 @@ def write_geopackage(
 
 
 def read_geopackage_metadata(path: Path) -> dict[str, str]:
-    """Read how the predictions in a GeoPackage were made.
+    """Read the metadata of the predictions in a GeoPackage.
 
     Args:
         path: path of the file.

@@ -1,4 +1,4 @@
-"""One color per class, the same in QGIS and on the review page."""
+"""Choose one color per class, for QGIS and for the review page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 _OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#cc79a7", "#f0e442")
 """Colors that color-blind readers can distinguish (Okabe and Ito 2008), without black, which is used for outlines."""
 
-_GOLDEN_RATIO = 0.618034  # steps of hue by the golden ratio: every new hue falls into the widest gap
+_GOLDEN_RATIO = 0.618034  # a step in hue by the golden ratio puts every new hue into the widest gap
 
 
 def class_colors(classes: Sequence[str]) -> dict[str, str]:
@@ -18,7 +18,7 @@ def class_colors(classes: Sequence[str]) -> dict[str, str]:
         classes: names of the classes.
 
     Returns:
-        Colors as #rrggbb, by class.
+        Color of each class as #rrggbb.
     """
     return {name: _color(index) for index, name in enumerate(classes)}
 

@@ -1,4 +1,4 @@
-"""Styles for a layer of predictions, with one color per class: QML for QGIS 3.26 and later, and SLD 1.1."""
+"""Write styles with one color per class, as QML for QGIS 3.26 or later and as SLD 1.1 for other programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 CLASS_COLUMN = "class"
-"""The column whose value gives the color."""
+"""Name of the column that selects the color."""
 
 _OUTLINE = "#202020"
 _SLD = {
@@ -18,10 +18,10 @@ _SLD = {
 
 
 def qml_style(colors: Mapping[str, str], points: bool) -> str:
-    """Write a QGIS style: discs for points, transparent fills for polygons.
+    """Return a QGIS style, with discs for points and transparent fills for polygons.
 
     Args:
-        colors: color as #rrggbb, by class.
+        colors: color of each class as #rrggbb.
         points: whether the geometries are points.
     """
     root = Element("qgis", version="3.34.0", styleCategories="Symbology")
@@ -41,10 +41,10 @@ def qml_style(colors: Mapping[str, str], points: bool) -> str:
 
 
 def sld_style(colors: Mapping[str, str], points: bool, layer: str) -> str:
-    """Write a style for other programs, with one rule per class.
+    """Return an SLD style with one rule per class.
 
     Args:
-        colors: color as #rrggbb, by class.
+        colors: color of each class as #rrggbb.
         points: whether the geometries are points.
         layer: name of the layer.
     """

@@ -1,4 +1,4 @@
-"""Write a table of predictions as GeoPackage, GeoJSON, GeoParquet or CSV. An unfinished file is never left behind."""
+"""Write a table of predictions as GeoPackage, GeoJSON, GeoParquet or CSV, without ever leaving an unfinished file."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Metadata = dict[str, Any]
 
 
 class PredictionLayer(NamedTuple):
-    """A table of predictions with all that is written with it.
+    """A table of predictions with everything that belongs into its file.
 
     Attributes:
-        table: one row per chip; its column `geometry` holds shapes or None.
-        crs: EPSG:4326, or None if shapes are in pixels of the scene (column, -row, as QGIS shows such images).
+        table: one row per chip; its column `geometry` contains shapes or None.
+        crs: EPSG:4326; None if shapes are in pixels of the scene: column and -row, as in QGIS.
         classes: names of the classes, in the order of the bundle.
         metadata: how the table was made.
     """
@@ -38,7 +38,7 @@ class PredictionLayer(NamedTuple):
 
 
 def check_output_path(path: Path, columns: Iterable[str], *, overwrite: bool = False) -> None:
-    """Check that a table can be written, before any work is done.
+    """Check that a table can be written, before a job starts.
 
     Args:
         path: path of the table.
@@ -46,12 +46,12 @@ def check_output_path(path: Path, columns: Iterable[str], *, overwrite: bool = F
         overwrite: whether to replace an existing file.
 
     Raises:
-        RequestError: the format is unknown or cannot hold the columns, or the file exists.
+        RequestError: the format is unknown or does not support the columns, or the file exists.
     """
     suffix = path.suffix.lower()
     if suffix == ".shp":
         message = "a Shapefile cuts column names at 10 characters, has no NULL and ends at 2 GB"
-        raise RequestError(message, path, "use .gpkg, which holds the table as it is")
+        raise RequestError(message, path, "use .gpkg, which has none of these limits")
     if suffix not in _WRITERS:
         raise RequestError(f"unknown format: {suffix or 'no suffix'}", path, f"use {', '.join(_WRITERS)}")
     folded = [column.casefold() for column in columns]
@@ -68,8 +68,8 @@ def check_output_path(path: Path, columns: Iterable[str], *, overwrite: bool = F
 def write_prediction_table(layer: PredictionLayer, path: Path, *, overwrite: bool = False) -> None:
     """Write a table in the format of the suffix.
 
-    The metadata are a table in a GeoPackage, a member beside the features in GeoJSON, and a schema entry in
-    GeoParquet. CSV has no metadata.
+    A GeoPackage has a table of metadata, GeoJSON has a member beside the features, and GeoParquet has a schema entry.
+    CSV has no metadata.
 
     Args:
         layer: the table.
@@ -77,7 +77,7 @@ def write_prediction_table(layer: PredictionLayer, path: Path, *, overwrite: boo
         overwrite: whether to replace an existing file.
 
     Raises:
-        RequestError: as `check_output_path`.
+        RequestError: see `check_output_path`.
     """
     check_output_path(path, layer.table.columns, overwrite=overwrite)
     _WRITERS[path.suffix.lower()](layer, path)

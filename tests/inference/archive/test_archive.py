@@ -179,8 +179,8 @@ def test_the_output_of_a_killed_process_is_used(scenes, tmp_path):
 @pytest.mark.parametrize(
     ("request_", "names", "message"),
     [
-        (PredictionRequest(), ["a"], "say where to look"),
-        (PredictionRequest(query=SceneQuery(grid=8), html=Path("x.html")), ["a"], "a review page shows one job"),
+        (PredictionRequest(), ["a"], "say where to cut chips"),
+        (PredictionRequest(query=SceneQuery(grid=8), html_path=Path("x.html")), ["a"], "a review page shows one job"),
         (TILES, ["a", "other/a"], "1 names belong to several scenes, such as a"),
     ],
 )

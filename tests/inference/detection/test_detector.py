@@ -105,7 +105,7 @@ def test_an_empty_scene(tmp_path):
 
 def test_missing_unit(tmp_path, amplitude):
     scene = open_scene(write_geotiff(tmp_path / "s.tif", amplitude))
-    with pytest.raises(DataError, match="no declared unit"):
+    with pytest.raises(DataError, match="without a declared unit"):
         detect_bright_objects(
             scene, CfarOptions(), make_chip_window(SAR, scene, ChipOptions(), True), Declaration(), SAR, None
         )

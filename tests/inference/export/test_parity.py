@@ -9,7 +9,7 @@ from rsft.errors import WeightsError
 from rsft.inference.engines.base import EXACT, QUANTIZED, ROUNDED
 from rsft.inference.export.parity import (
     AccuracyChange,
-    TooLossy,
+    AccuracyLossError,
     accuracy_changes,
     assert_accuracy,
     assert_parity,
@@ -68,7 +68,7 @@ def test_changes_by_group():
     }
     assert describe_losses(table, 20.1) == "50.00 points tail" and describe_losses(table, 50) == ""
     assert_accuracy(table, 50, "here")
-    with pytest.raises(TooLossy, match=r"int8 loses 50\.00 points tail; 30 are allowed") as caught:
+    with pytest.raises(AccuracyLossError, match=r"int8 loses 50\.00 points tail; 30 are allowed") as caught:
         assert_accuracy(table, 30, "here")
     assert caught.value.table == table
 

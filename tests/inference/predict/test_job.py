@@ -89,7 +89,7 @@ def test_good_and_broken_chips(bundle: Path, broken: Path, tmp_path: Path) -> No
     assert listing["file"].tolist() == [str(path) for path, _ in result.rejected]
     assert result.notes == [
         "chips without a usable georeference have no geometry: 2 of 3",
-        "gray chips stored as RGB, of which one band was used: 1",
+        "gray chips stored as RGB (only one band was used): 1",
         "the bundle is not calibrated: probabilities are those of the network, without set and ood",
         "files in folders that are not images by their suffix: 1",
         f"rejected: 5, listed in {tmp_path / 'out.rejected.csv'}",
@@ -122,8 +122,8 @@ def test_existing_output_is_refused_before_any_work(bundle: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (PredictionRequest(html=Path("page.txt")), "HTML"),
-        (PredictionRequest(chips=Path("cut")), "only saved if they are cut from scenes"),
+        (PredictionRequest(html_path=Path("page.txt")), "HTML"),
+        (PredictionRequest(chips_dir=Path("cut")), "only saved if they are cut from scenes"),
         (PredictionRequest(query=SceneQuery(grid=8), chip_options=ChipOptions(spacing=3.0)), "no such scene"),
     ],
 )
@@ -203,7 +203,7 @@ def test_tiles_of_a_scene(bundle: Path, scene: Path, tmp_path: Path) -> None:
 def test_positions_in_a_scene(bundle: Path, scene: Path, tmp_path: Path) -> None:
     (tmp_path / "at.csv").write_text("row,col\n20,30\n20,100\n20,1000\n,\n")
     request = PredictionRequest(
-        query=SceneQuery(at=tmp_path / "at.csv"), chip_options=ChipOptions(side=16), chips=tmp_path / "cut"
+        query=SceneQuery(at=tmp_path / "at.csv"), chip_options=ChipOptions(side=16), chips_dir=tmp_path / "cut"
     )
     result = predict(bundle, [scene], tmp_path / "out.parquet", request)
     assert result.table["class"].tolist() == ["dark", "bright"] and result.table["at"].tolist() == [2, 3]
@@ -241,7 +241,7 @@ def test_no_position_in_the_scene(bundle: Path, scene: Path, tmp_path: Path) -> 
 
 def test_tiles_of_another_size_than_the_crop(bundle: Path, scene: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(_FakeBundle, "loaded", toy_bundle(contract=toy_contract(crop=32)))
-    with pytest.raises(RequestError, match="tiles of 16 pixels, but the model looks at the middle 32 pixels"):
+    with pytest.raises(RequestError, match="tiles have 16 pixels, but the model takes the middle 32 pixels"):
         predict(bundle, [scene], tmp_path / "out.csv", PredictionRequest(query=SceneQuery(grid=16)))
 
 

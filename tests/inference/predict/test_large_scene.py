@@ -35,7 +35,7 @@ request = PredictionRequest(
     query=SceneQuery(detect=CfarOptions()) if detect else SceneQuery(grid=512, stride=512),
     declaration=Declaration("amplitude"),
     chip_options=ChipOptions(side=64) if detect else ChipOptions(),
-    html=Path(sys.argv[3]) / "page.html",
+    html_path=Path(sys.argv[3]) / "page.html",
 )
 result = job.predict(Path("bundle"), [Path(sys.argv[1])], Path(sys.argv[3]) / "out.gpkg", request)
 peak = re.search("VmHWM: *(.+) kB", Path("/proc/self/status").read_text().replace(chr(9), ""))  # ru_maxrss is inherited

@@ -51,7 +51,7 @@ def test_one_array(predictor):
 def test_rejected_chips_keep_their_rows(predictor):
     table = predictor.predict([DARK[0], DARK[0].astype(np.float32), BRIGHT[0]])
     assert table["class"].tolist()[::2] == ["dark", "bright"] and pd.isna(table["class"][1])
-    assert "float32 pixels of no declared unit" in table["refused"][1]
+    assert "float32 pixels without a declared unit" in table["refused"][1]
     assert predictor.predict(DARK[0].astype(np.float32))["refused"].notna().all()
 
 

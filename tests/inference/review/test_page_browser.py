@@ -40,7 +40,9 @@ def made(tmp_path_factory):
         pixels[row - 16 : row + 16, col - 16 : col + 16] += np.uint8(5 + 40 * number)
     scene = write_geotiff(folder / "s.tif", pixels, crs="EPSG:32633", transform=UTM, names=("HH",))
     (folder / "at.csv").write_text("row,col\n" + "\n".join(f"{row},{col}" for row, col in POSITIONS))
-    request = PredictionRequest(SceneQuery(at=folder / "at.csv"), chips=folder / "cut", html=folder / "review.html")
+    request = PredictionRequest(
+        SceneQuery(at=folder / "at.csv"), chips_dir=folder / "cut", html_path=folder / "review.html"
+    )
     toy = toy_bundle(contract=toy_contract(crop=16))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job, "Bundle", SimpleNamespace(load=lambda folder: toy))
@@ -85,7 +87,7 @@ def test_filters(open_review, made):
     page.locator("#high").fill("100")
     assert names(page) == table["chip"].tolist()[4:]
     page.get_by_role("button", name="None", exact=True).click()
-    assert page.locator(".card").count() == 0 and page.get_by_text("No chip fits").is_visible()
+    assert page.locator(".card").count() == 0 and page.get_by_text("No chip passes").is_visible()
 
 
 def test_orders(open_review, made):

@@ -76,7 +76,7 @@ def test_three_products_have_the_same_ranking(bundle, stores, decibels, tmp_path
 
 @pytest.mark.parametrize(
     ("unit", "message"),
-    [("sigma0", "sigma0 is never below 0"), ("amplitude", "never below 0"), (None, "no declared unit")],
+    [("sigma0", "sigma0 is never below 0"), ("amplitude", "never below 0"), (None, "without a declared unit")],
 )
 def test_decibels_declared_wrong(bundle, decibels, tmp_path, unit, message):
     with pytest.raises(DataError, match=message):

@@ -56,7 +56,7 @@ def test_a_point_on_a_known_pixel_comes_back(model, shared, tmp_path, crs):
     with rasterio.open(path) as file:
         x, y = file.transform * (PIXELS[:, 1], PIXELS[:, 0])
     geopandas.GeoDataFrame(geometry=shapely.points(x, y), crs=4326).to_crs(crs).to_file(tmp_path / "ships.gpkg")
-    request = PredictionRequest(SceneQuery(at=tmp_path / "ships.gpkg"), Declaration("db"), chips=tmp_path / "cut")
+    request = PredictionRequest(SceneQuery(at=tmp_path / "ships.gpkg"), Declaration("db"), chips_dir=tmp_path / "cut")
     table = predict(tmp_path, [path], tmp_path / "out.gpkg", request).table.sort_values("at")
     assert table[["row", "col"]].to_numpy() == pytest.approx(PIXELS, abs=0.01)
     frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions").sort_values("at")

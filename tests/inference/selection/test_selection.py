@@ -88,7 +88,8 @@ def test_auto_selects_the_fastest_engine_that_agrees(loaded):
         "fits": False,
     }
     assert measured["torch bf16, compiled"] == {"failed": "no compiler"}
-    assert list(measured) == ["torch fp32", "torch bf16", "torch bf16, compiled", *list(ERRORS)[2:]]
+    candidates = [name for name in measured if name in ERRORS or "compiled" in name]
+    assert candidates == ["torch fp32", "torch bf16", "torch bf16, compiled", *list(ERRORS)[2:]]
     assert selected.metadata["asked"] == "auto" and selected.metadata["version"]["openvino"]
 
 
@@ -106,7 +107,7 @@ def test_an_engine_that_differs_on_these_chips_is_not_selected(loaded, monkeypat
 
 def test_precision_limits_the_choice(loaded):
     assert select(precision="fp32").metadata["kind"] == "openvino fp32"
-    with pytest.raises(RequestError, match="int8 is not exact"):
+    with pytest.raises(RequestError, match="int8 outputs differ from float32"):
         select(precision="int8")
 
 
@@ -138,7 +139,7 @@ def test_time_to_load_counts(loaded):
         ("onnx", "bf16", "ONNX Runtime has no bfloat16"),
         ("onnx", "fp64", "no fp64 for onnx: onnx supports fp32 or int8"),
         ("/", "fp32", "the precision of an export is fixed"),
-        ("/", None, "no export: export.json is missing"),
+        ("/", None, "the folder is not an export: export.json is missing"),
     ],
 )
 def test_wrong_requests_are_refused(name, precision, message):

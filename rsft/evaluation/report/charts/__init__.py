@@ -1,1 +1,1 @@
-"""Charts of the report as SVG."""
+"""Draw the charts of the report as SVG."""

@@ -1,4 +1,4 @@
-"""The axes of a chart: scales from values to figure units, ticks, grid and labels."""
+"""Draw the axes of a chart, and convert values to figure units."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ TickFormat = Callable[[float], str]
 
 
 @dataclass(frozen=True)
-class Scale:
-    """A linear or logarithmic scale from values to figure units.
+class AxisScale:
+    """A linear or logarithmic scale that converts values to figure units.
 
     Attributes:
-        low, high: the values at its ends.
-        start, stop: where these values are, in figure units.
-        log: True for a logarithmic scale.
+        low: lowest value.
+        high: highest value.
+        start: position of the lowest value in figure units.
+        stop: position of the highest value in figure units.
+        log: whether the scale is logarithmic.
     """
 
     low: float
@@ -36,13 +38,13 @@ class Scale:
     log: bool = False
 
     def positions(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return where values are, in figure units.
+        """Convert values to figure units.
 
         Args:
-            values: any shape.
+            values: values of any shape.
 
         Returns:
-            The same shape; `stop` for all values if `low` and `high` are equal.
+            Positions of the same shape; `stop` for all values if `low` and `high` are equal.
         """
         low, high = (math.log(end) if self.log else end for end in (self.low, self.high))
         shares = (np.log(values) if self.log else values) - low
@@ -50,7 +52,7 @@ class Scale:
         return self.start + (shares / span if span else np.ones_like(shares)) * (self.stop - self.start)
 
     def at(self, value: float) -> float:
-        """Return where a value is, in figure units."""
+        """Convert one value to figure units."""
         return float(self.positions(np.array(value, float)))
 
 
@@ -59,9 +61,13 @@ class Axes:
     """The plot area of a chart.
 
     Attributes:
-        left, right, top, bottom: its edges in figure units; y grows downward.
-        x_limits, y_limits: the lowest and the highest value on each axis.
-        log_x: True for a logarithmic x axis.
+        left: left edge in figure units.
+        right: right edge in figure units.
+        top: top edge in figure units; y grows downward.
+        bottom: bottom edge in figure units.
+        x_limits: lowest and highest value of the x axis.
+        y_limits: lowest and highest value of the y axis.
+        log_x: whether the x axis is logarithmic.
         x_inset: distance of the lowest x value from the left edge.
     """
 
@@ -75,20 +81,20 @@ class Axes:
     x_inset: float = 0.0
 
     @cached_property
-    def x(self) -> Scale:
-        """The scale of the x axis."""
-        return Scale(*self.x_limits, self.left + self.x_inset, self.right, log=self.log_x)
+    def x(self) -> AxisScale:
+        """Scale of the x axis."""
+        return AxisScale(*self.x_limits, self.left + self.x_inset, self.right, log=self.log_x)
 
     @cached_property
-    def y(self) -> Scale:
-        """The scale of the y axis, from the bottom edge to the top edge."""
-        return Scale(*self.y_limits, self.bottom, self.top)
+    def y(self) -> AxisScale:
+        """Scale of the y axis, from the bottom edge to the top edge."""
+        return AxisScale(*self.y_limits, self.bottom, self.top)
 
     def horizontal_grid(self, values: Sequence[float], text: TickFormat = "{:g}".format) -> list[Markup]:
-        """Draw a line across the plot area at each y value, and the values left of it.
+        """Draw a horizontal line at each y value, and the value left of it.
 
         Args:
-            values: where the lines are.
+            values: y values of the lines.
             text: formats a value.
 
         Returns:
@@ -102,10 +108,10 @@ class Axes:
         return lines + labels
 
     def vertical_grid(self, values: Sequence[float], text: TickFormat = "{:g}".format, gap: float = 16) -> list[Markup]:
-        """Draw a line down the plot area at each x value, and the values below it.
+        """Draw a vertical line at each x value, and the value below it.
 
         Args:
-            values: where the lines are.
+            values: x values of the lines.
             text: formats a value.
             gap: distance of the text's baseline from the bottom edge.
 
@@ -117,10 +123,10 @@ class Axes:
         return lines + self.x_labels(values, text, gap)
 
     def x_labels(self, values: Iterable[float], text: TickFormat = "{:g}".format, gap: float = 16) -> list[Markup]:
-        """Write x values below the plot area.
+        """Draw x values below the plot area.
 
         Args:
-            values: where the labels are.
+            values: x values of the labels.
             text: formats a value.
             gap: distance of the text's baseline from the bottom edge.
 
@@ -131,23 +137,23 @@ class Axes:
         return [svg_text(self.x.at(value), y, text(value), text_anchor="middle") for value in values]
 
     def x_title(self, title: str, y: float) -> Markup:
-        """Write the name of the x axis below the middle of the plot area.
+        """Draw the title of the x axis below the middle of the plot area.
 
         Args:
-            title: the name.
-            y: of the baseline.
+            title: the title.
+            y: position of the baseline.
         """
         return svg_text((self.left + self.right) / 2, y, title, text_anchor="middle")
 
 
 def chart(height: float, title: str, summary: str, *content: Content) -> Markup:
-    """Return a figure of the width that all charts have.
+    """Return a figure with the width of all charts.
 
     Args:
-        height: in figure units.
-        title: of the figure.
-        summary: what the figure shows, in words.
-        content: the elements.
+        height: height in figure units.
+        title: title of the figure.
+        summary: description of what the figure shows.
+        content: elements of the figure.
     """
     return svg_figure(CHART_WIDTH, height, title, summary, *content, class_="chart")
 
@@ -157,27 +163,27 @@ def heading(title: str, x: float = 0) -> Markup:
 
     Args:
         title: the text.
-        x: where it starts, in figure units.
+        x: left end in figure units.
     """
     return svg_text(x, 12, title, class_="heading")
 
 
 def as_percent(value: float) -> str:
-    """Return a value in 0-1 as a tick label in percent, without the sign."""
+    """Return a value in 0-1 as a tick label in percent, without the percent sign."""
     return f"{100 * value:g}"
 
 
 def ticks(low: float, high: float, count: int = 5, whole: bool = False) -> list[float]:
-    """Return round numbers that span a range and cover both ends.
+    """Return round numbers that cover a range.
 
     Args:
-        low: lower end.
-        high: upper end.
-        count: about how many numbers.
-        whole: steps are whole numbers, and the numbers lie inside the range.
+        low: lower end of the range.
+        high: upper end of the range.
+        count: approximate number of ticks.
+        whole: whether to return only whole numbers inside the range.
 
     Returns:
-        Rising numbers at equal distances.
+        Rising numbers with equal steps. Unless `whole`, the first is at most `low` and the last at least `high`.
     """
     span = (high - low) or 1.0
     size = 10.0 ** math.floor(math.log10(span / count))
@@ -189,15 +195,15 @@ def ticks(low: float, high: float, count: int = 5, whole: bool = False) -> list[
 
 
 def log_ticks(low: float, high: float, limit: int = 7) -> list[float]:
-    """Return round numbers that span a range on a logarithmic axis and cover both ends.
+    """Return round numbers that cover a range on a logarithmic axis.
 
     Args:
-        low: lower end, above 0.
-        high: upper end.
-        limit: with more numbers than this, only powers of ten are returned.
+        low: lower end of the range, above 0.
+        high: upper end of the range.
+        limit: largest number of ticks; with more, only powers of ten are returned.
 
     Returns:
-        Rising numbers of the form 1, 2, 5, 10, or powers of ten.
+        Rising numbers 1, 2, 5, 10 and so on, or powers of ten. The first is at most `low` and the last at least `high`.
     """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1,)):

@@ -1,4 +1,4 @@
-"""Training chips and recall of every class, side by side."""
+"""Draw training chips and recall of every class side by side."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rsft.evaluation.schema import Evaluation
 
 LEFT, TOP = 104, 40
 COUNTS_RANGE, RECALL_RANGE = (LEFT, 236), (262, 446)
-"""Left and right edges of the two halves in figure units."""
+"""Left and right edge of each half of the chart in figure units."""
 
 MAX_NAMED_CLASSES = 40
-"""Up to this number of classes every row has a name. With more, rows are thin and only the groups have names."""
+"""Up to this number of classes, every row has a name. With more, rows are thin and only groups have names."""
 
 
 def class_bars(evaluation: Evaluation) -> Markup:
@@ -26,7 +26,7 @@ def class_bars(evaluation: Evaluation) -> Markup:
     A row has the training chips on a logarithmic axis and the recall with its 95 % interval (Wilson).
 
     Args:
-        evaluation: of the run.
+        evaluation: evaluation of the run.
 
     Returns:
         The chart.
@@ -55,10 +55,10 @@ def class_bars(evaluation: Evaluation) -> Markup:
 
 
 def _row(evaluation: Evaluation, index: int, y: float, step: float, counts: Axes, recall: Axes) -> list[Content]:
-    """Return the two bars of a class, which are thinner than its row."""
+    """Return the two bars of a class."""
     name, train_chips = evaluation.classes[index], evaluation.train_counts[index]
     chips, hits = sum(evaluation.confusion[index]), evaluation.confusion[index][index]
-    result = f"{hits / chips:.1%} of {chips:,} found" if chips else "none evaluated"
+    result = f"recall {hits / chips:.1%} of {chips:,} chips" if chips else "no evaluated chips"
     elements: list[Content] = [svg_element("title", f"{name}: {train_chips:,} training chips; {result}")]
     top, height = y + 0.14 * step, 0.72 * step
     if train_chips:

@@ -1,4 +1,4 @@
-"""The confusion matrix as a chart, in chips or in shares of the true class."""
+"""Draw the confusion matrix in numbers of chips or in shares of the true class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rsft.evaluation.report.charts.svg import (
 from rsft.evaluation.report.formatting import pluralize
 
 MAX_LABELED_CLASSES = 24
-"""Up to this number of classes the matrix has names and numbers. With more, it has shades only."""
+"""Up to this number of classes, the matrix has names and numbers. With more, it only has shades."""
 
 LABEL_LENGTH = 18
 """Largest number of characters of a class name."""
@@ -35,10 +35,11 @@ def confusion_chart(
     """Draw a confusion matrix; rows are the true classes.
 
     Args:
-        confusion: (C, C) chips, in the order in which they are drawn.
-        classes: names in that order.
-        bounds: rows before which a line separates two groups.
-        unit: of the numbers and shades: chips (the fullest cell has the strongest shade), or shares of the true class.
+        confusion: (C, C) numbers of chips, in the order of the chart.
+        classes: names of the classes in the same order.
+        bounds: rows above which a line separates two groups.
+        unit: unit of the numbers and shades: chips (the largest number has the strongest shade), or shares of the true
+            class.
 
     Returns:
         The chart.

@@ -1,4 +1,4 @@
-"""The cost of a run: time, memory and parameters."""
+"""Summarize the cost of a run: time, memory and parameters."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from rsft.evaluation.report.charts.svg import svg_element, svg_text
 from rsft.evaluation.report.formatting import format_bytes, format_duration
 from rsft.evaluation.report.run_files import RunFiles
 
-PHASES = {"inner_s": "inner loop", "outer_s": "outer loop", "data_s": "data and all else"}
-"""Columns of metrics.csv that hold the time of a phase, with their names."""
+PHASES = {"inner_s": "inner loop", "outer_s": "outer loop", "data_s": "data and everything else"}
+"""Name of each phase, by its column of metrics.csv."""
 
 
 def cost_table(run: RunFiles) -> dict[str, str]:
     """Return the costs of a run as text.
 
     Args:
-        run: its files.
+        run: files of the run.
 
     Returns:
-        Values by name; what the run did not record is left out.
+        Costs by name. Costs that the run did not record are missing.
     """
     metadata, table = run.metadata, {}
     if metadata.seconds is not None:
@@ -42,13 +42,13 @@ def cost_table(run: RunFiles) -> dict[str, str]:
 
 
 def peak_memory_mb(epochs: pd.DataFrame) -> float | None:
-    """Return the peak memory in MB: of the GPU if there is one, else of the process.
+    """Return the peak memory in MB, of the GPU if the run used one, else of the process.
 
     Args:
         epochs: the table metrics.csv.
 
     Returns:
-        None if the run did not measure it.
+        Peak memory in MB; None if the run did not measure it.
     """
     for column in ("gpu_mb", "memory_mb"):
         if column in epochs and epochs[column].notna().any():
@@ -81,16 +81,16 @@ def phase_bar(epochs: pd.DataFrame) -> Markup | None:
             svg_text(20, y, f"{label}: {share:.0%} ({format_duration(seconds[label])})"),
         ]
         x += CHART_WIDTH * share
-    title = "Where training time went"
+    title = "Training time by phase"
     summary = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
     return chart(52 + 20 * len(shares), title, summary, heading(title), *elements)
 
 
 def _memory(epochs: pd.DataFrame) -> dict[str, str]:
-    """Return what PyTorch allocated on the GPU, and the resident memory of the process."""
+    """Return the peak resident memory of the process, and the peak that PyTorch allocated on the GPU."""
     names = {"memory_mb": "Peak memory", "gpu_mb": "Peak GPU memory"}
     peaks = {name: epochs[column].max() for column, name in names.items() if column in epochs}
-    return {name: format_bytes(int(1e6 * value)) for name, value in peaks.items() if value == value}  # not NaN
+    return {name: format_bytes(int(1e6 * value)) for name, value in peaks.items() if value == value}  # without NaN
 
 
 def _trained_share(run: RunFiles) -> str:

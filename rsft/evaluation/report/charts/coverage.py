@@ -1,4 +1,4 @@
-"""How often class sets contain the true class, and how large they are."""
+"""Show how often class sets contain the true class, and how large they are."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class CoverageRow:
     """A group of chips at one target coverage.
 
     Attributes:
-        target: the coverage that was asked for.
+        target: the target coverage in percent.
         group: "all chips", "head", "medium" or "tail".
         covered: share of the chips whose set contains their class, in percent.
-        interval: of `covered`.
+        interval: 95 % interval of `covered`.
         size: mean number of classes in a set.
         single: share of the sets with one class, in percent.
-        chips: how many there are.
+        chips: number of chips.
         verdict: whether the interval contains the target.
     """
 
@@ -47,7 +47,7 @@ def coverage_rows(report: CalibrationReport) -> list[CoverageRow]:
         report: the measured calibration.
 
     Returns:
-        One row for every target coverage and group of chips, groups without chips left out.
+        One row for every target coverage and every group that has chips.
     """
     return [
         CoverageRow(
@@ -101,7 +101,7 @@ def _as_interval(coverage: SetCoverage | None) -> Interval | None:
 
 
 def uncovered_class_sentences(report: CalibrationReport, classes: Sequence[str]) -> list[str]:
-    """Return sentences on the classes that every set contains.
+    """Name the classes that every set contains.
 
     Args:
         report: the measured calibration.

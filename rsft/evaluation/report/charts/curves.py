@@ -1,4 +1,4 @@
-"""Line charts over epochs."""
+"""Draw line charts over epochs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Curve:
     """A column of metrics.csv as a curve.
 
     Attributes:
-        column: of the table.
-        label: at the end of the curve.
-        style: class of the style sheet.
+        column: name of the column.
+        label: text at the end of the curve.
+        style: class in the style sheet.
     """
 
     column: str
@@ -110,7 +110,7 @@ def _line_chart(
 
 
 def _curve(style: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> Markup:
-    """Return a line through the epochs that have a value, with a dot at the last of them."""
+    """Draw a line through the epochs that have a value, with a dot at the last one."""
     finite = np.flatnonzero(np.isfinite(y))
     path = "M" + "L".join(f"{x[i]:.1f} {y[i]:.1f}" for i in finite)
     last = finite[-1]
@@ -119,7 +119,7 @@ def _curve(style: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> Markup
 
 
 def _end_labels(last_values: Mapping[Curve, float], axes: Axes) -> list[Markup]:
-    """Return the names of the curves at their ends, moved apart where they would overlap."""
+    """Draw the names of the curves at their ends, and move names apart that would overlap."""
     curves = sorted(last_values, key=lambda curve: axes.y.at(last_values[curve]))
     ys = [axes.y.at(last_values[curve]) + 4 for curve in curves]
     for i in range(1, len(ys)):

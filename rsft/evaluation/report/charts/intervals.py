@@ -1,4 +1,4 @@
-"""Values with their intervals on one axis, several per row."""
+"""Draw values with their intervals on one axis, several per row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STEP, ROW_GAP = 15, 16
 """Distance between two markers of a row, and the additional distance between two rows, in figure units."""
 
 ACCURACY_LABELS = {"micro": "overall", "avg": "mean of groups", "head": "head", "medium": "medium", "tail": "tail"}
-"""The accuracies that charts and tables compare, with their names."""
+"""Labels of the accuracies that charts and tables compare, by attribute of `AccuracySummary`."""
 
 IntervalRows = Mapping[str, Sequence[Interval | None]]
 
@@ -25,7 +25,7 @@ def accuracy_plot(methods: Mapping[str, AccuracySummary]) -> Markup:
     """Draw overall accuracy and accuracy by group of several methods or runs.
 
     Args:
-        methods: summaries by name.
+        methods: summary of each method or run, by its name.
 
     Returns:
         The chart.
@@ -42,11 +42,11 @@ def interval_plot(
     """Draw a marker for each value and a line for its 95 % interval. The first marker of a row is filled.
 
     Args:
-        title: of the chart.
-        names: of the markers of a row.
-        rows: values by label, one per name. None has no marker, and a row without values is left out.
-        targets: what each marker of a row should reach, drawn as a stroke.
-        low: where the axis begins; it ends at 1.
+        title: title of the chart.
+        names: names of the markers in a row.
+        rows: values of each row by label, one per name. None has no marker. A row without values is left out.
+        targets: target of each marker in a row, drawn as a stroke.
+        low: lower end of the axis; the upper end is 1.
 
     Returns:
         The chart.
@@ -97,7 +97,7 @@ def _style(index: int) -> str:
 
 
 def _legend(names: Sequence[str]) -> tuple[list[Markup], float]:
-    """Return the entries, in as many lines as they need, and the y at which they end."""
+    """Return the entries of the legend in as many lines as needed, and the y position of its end."""
     entries = list(_legend_entries(names))
     return [entry for entry, _ in entries], entries[-1][1] + 13
 

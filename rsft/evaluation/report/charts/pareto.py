@@ -1,4 +1,4 @@
-"""Accuracy against cost, and the runs that no other run beats at both."""
+"""Draw accuracy against cost, and the runs that no other run beats at both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rsft.metrics.bootstrap import Interval
 
 HEIGHT = 300
 SIMILAR_COSTS = 1.05
-"""Costs that differ by less than this factor are drawn in the middle of a wider axis."""
+"""If all costs differ by less than this factor, the axis extends from half to twice the costs."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,10 @@ class ParetoPoint:
     """A run in the chart.
 
     Attributes:
-        letter: its name on the page.
-        index: its number in the order of the runs, which sets the shape of its marker.
-        cost, accuracy: what is drawn.
+        letter: letter of the run on the page.
+        index: number of the run, which selects the shape of the marker.
+        cost: cost of the run.
+        accuracy: accuracy of the run, with its interval.
     """
 
     letter: str
@@ -41,7 +42,7 @@ def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
         points: all runs.
 
     Returns:
-        By rising cost.
+        The runs by rising cost.
     """
     front: list[ParetoPoint] = []
     for point in sorted(points, key=lambda point: (point.cost, -point.accuracy.value)):
@@ -97,7 +98,7 @@ def pareto_plot(points: Sequence[ParetoPoint], measure: str, cost: str) -> Marku
 
 
 def _front_line(front: Sequence[ParetoPoint], axes: Axes) -> Iterator[Markup]:
-    """Yield a step line: the best accuracy for a cost."""
+    """Draw a step line: the best accuracy for a cost."""
     path = f"M{axes.x.at(front[0].cost):.1f} {axes.y.at(front[0].accuracy.value):.1f}"
     for point in front[1:]:
         path += f"H{axes.x.at(point.cost):.1f}V{axes.y.at(point.accuracy.value):.1f}"

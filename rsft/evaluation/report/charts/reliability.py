@@ -1,4 +1,4 @@
-"""The reliability diagram: are chips with 90 % confidence correct nine times in ten?"""
+"""Draw the reliability diagram, which compares the confidence of predictions with their accuracy."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ReliabilityBin:
     """Chips of similar confidence.
 
     Attributes:
-        confidence: the mean of the chips.
-        chips: how many there are.
-        hits: how many are classified correctly.
+        confidence: mean confidence of the chips.
+        chips: number of chips.
+        hits: number of chips that are classified correctly.
     """
 
     confidence: float
@@ -35,7 +35,7 @@ class ReliabilityBin:
 
 
 def reliability_bins(predictions: pd.DataFrame, classes: Sequence[str]) -> list[ReliabilityBin]:
-    """Group predictions into the bins of `ece` in metrics.json: equal widths, each closed at its upper end.
+    """Group predictions into bins of equal width, as for `ece` in metrics.json. A bin contains its upper end.
 
     Args:
         predictions: the table predictions.parquet.
@@ -55,15 +55,15 @@ def reliability_diagram(bins: Sequence[ReliabilityBin]) -> Markup:
     """Draw accuracy over confidence with 95 % intervals (Wilson), and below it a histogram of the chips.
 
     Args:
-        bins: at least one.
+        bins: at least one bin.
 
     Returns:
         The chart.
     """
     axes = Axes(48, CHART_WIDTH - 14, TOP, TOP + SIDE)
     histogram = Axes(axes.left, axes.right, axes.bottom + HISTOGRAM_GAP, axes.bottom + HISTOGRAM_GAP + HISTOGRAM_HEIGHT)
-    chips = sum(group.chips for group in bins)
-    gap = sum(abs(group.hits - group.confidence * group.chips) for group in bins) / chips
+    chips = sum(bin_.chips for bin_ in bins)
+    gap = sum(abs(bin_.hits - bin_.confidence * bin_.chips) for bin_ in bins) / chips
     return chart(
         histogram.bottom + 22,
         "Accuracy by confidence, in %",
@@ -71,27 +71,27 @@ def reliability_diagram(bins: Sequence[ReliabilityBin]) -> Markup:
         heading("accuracy by confidence, in %"),
         *axes.horizontal_grid(TICKS, as_percent),
         svg_line(axes.x.at(0), axes.y.at(0), axes.x.at(1), axes.y.at(1), class_="ideal"),
-        *(_point(group, axes) for group in bins),
+        *(_point(bin_, axes) for bin_ in bins),
         *_histogram(bins, histogram),
         *histogram.x_labels(TICKS, as_percent),
     )
 
 
-def _point(group: ReliabilityBin, axes: Axes) -> Markup:
-    x, accuracy = axes.x.at(group.confidence), group.hits / group.chips
-    low, high = wilson_interval(group.hits, group.chips)
-    counts = f"{group.hits:,} of {pluralize(group.chips, 'chip')}"
-    title = svg_element("title", f"confidence {group.confidence:.1%}, accuracy {accuracy:.1%}: {counts}")
+def _point(bin_: ReliabilityBin, axes: Axes) -> Markup:
+    x, accuracy = axes.x.at(bin_.confidence), bin_.hits / bin_.chips
+    low, high = wilson_interval(bin_.hits, bin_.chips)
+    counts = f"{bin_.hits:,} of {pluralize(bin_.chips, 'chip')}"
+    title = svg_element("title", f"confidence {bin_.confidence:.1%}, accuracy {accuracy:.1%}: {counts}")
     marker = svg_element("path", d=marker_path(0, x, axes.y.at(accuracy), 4.4))
     return svg_element("g", title, svg_line(x, axes.y.at(low), x, axes.y.at(high)), marker, class_="whisker run")
 
 
 def _histogram(bins: Sequence[ReliabilityBin], axes: Axes) -> Iterator[Markup]:
     yield svg_text(axes.left, axes.top - 8, "chips")
-    most = max(group.chips for group in bins)
+    most = max(bin_.chips for bin_ in bins)
     width = axes.x.at(1 / BINS) - axes.x.at(0)
-    for group in bins:
-        start = (np.ceil(group.confidence * BINS) - 1) / BINS
-        x, height = axes.x.at(max(0.0, start)), HISTOGRAM_HEIGHT * group.chips / most
+    for bin_ in bins:
+        start = (np.ceil(bin_.confidence * BINS) - 1) / BINS
+        x, height = axes.x.at(max(0.0, start)), HISTOGRAM_HEIGHT * bin_.chips / most
         yield svg_element("rect", x=x + 1, y=axes.bottom - height, width=width - 2, height=height, class_="count")
     yield svg_line(axes.left, axes.bottom, axes.right, axes.bottom, class_="rule")

@@ -1,4 +1,4 @@
-"""The learned scales by block and position, epoch by epoch."""
+"""Draw the learned scales by block and position for each epoch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from markupsafe import Markup
 from rsft.evaluation.report.charts.site_heatmap import SiteCell, row_label, site_heatmap
 from rsft.evaluation.report.charts.svg import STRONG_SHADE
 
-COLOR_SCALE_CELLS = 5
-"""Number of cells of the color scale below the map."""
+COLOR_KEY_CELLS = 5
+"""Number of cells in the color key below the map."""
 
-COLOR_SCALE_GAP = 14 / 30
-"""Distance between the map and its color scale, counted in rows."""
+COLOR_KEY_GAP = 14 / 30
+"""Distance between the map and its color key, counted in rows."""
 
 SMALLEST_RANGE = 0.1
-"""The color scale spans at least this distance from the start, so that noise looks like noise."""
+"""The colors cover at least this distance from the initial scale, so that small changes have weak colors."""
 
 
 class ModulatorMap:
@@ -30,9 +30,9 @@ class ModulatorMap:
         positions: columns of the map, in the order of the table.
         blocks: rows of the map.
         epochs: number of finished epochs of each frame.
-        frames: (epochs, blocks, positions); NaN where no site exists.
-        sites: (N, 2) row and column of each site, in the order of the cells.
-        color_range: largest distance of a scale from its start.
+        frames: scales (epochs, blocks, positions); NaN where no site exists.
+        sites: row and column (N, 2) of each site, in the order of the cells.
+        color_range: distance from the initial scale that has the strongest color.
     """
 
     def __init__(self, scales: pd.DataFrame, init_scale: float) -> None:
@@ -49,14 +49,14 @@ class ModulatorMap:
         self.color_range = max(SMALLEST_RANGE, float(np.nanmax(np.abs(self.frames - init_scale))))
 
     def figure(self) -> Markup:
-        """Draw the last frame with its color scale; slider.js redraws it for another epoch.
+        """Draw the last frame with its color key. slider.js redraws it for another epoch.
 
         Returns:
             The chart.
         """
         low, high = max(0.0, self.init_scale - self.color_range), self.init_scale + self.color_range
         samples = [low, (low + self.init_scale) / 2, self.init_scale, (self.init_scale + high) / 2, high]
-        below = len(self.blocks) + COLOR_SCALE_GAP
+        below = len(self.blocks) + COLOR_KEY_GAP
         return site_heatmap(
             "Modulator by block and position",
             self.summary(),
@@ -65,13 +65,13 @@ class ModulatorMap:
             (self._cell(row, column, self.frames[-1, row, column]) for row, column in self.sites),
             row_label(below, "scale"),
             *(self._cell(below, column, value).render("key") for column, value in enumerate(samples)),
-            rows=1 + COLOR_SCALE_GAP,
-            columns=COLOR_SCALE_CELLS,
+            rows=1 + COLOR_KEY_GAP,
+            columns=COLOR_KEY_CELLS,
             style="modulator",
         )
 
     def summary(self) -> str:
-        """Return the strongest and the weakest site of the last frame, in words."""
+        """Describe the strongest and the weakest site of the last frame."""
         last = self.frames[-1]
         cells = [np.unravel_index(pick(last), last.shape) for pick in (np.nanargmax, np.nanargmin)]
         strong, weak = (f"block {self.blocks[row]} {self.positions[column]}" for row, column in cells)
@@ -81,16 +81,17 @@ class ModulatorMap:
         """Summarize the last frame by position.
 
         Returns:
-            Position, and mean, lowest and highest scale over the blocks.
+            Position, mean, lowest and highest scale over the blocks.
         """
         values = [(name, self.frames[-1, :, column]) for column, name in enumerate(self.positions)]
         return [(name, np.nanmean(value), np.nanmin(value), np.nanmax(value)) for name, value in values]
 
     def data(self) -> dict[str, object]:
-        """Return what slider.js needs.
+        """Return the data for slider.js.
 
         Returns:
-            "frames" holds the scales of every frame in the order of `sites`.
+            "frames" contains the scales of each frame in the order of `sites`; "start", "reach", "strong" and "epochs"
+            are `init_scale`, `color_range`, `STRONG_SHADE` and `epochs`.
         """
         rows, columns = self.sites.T
         return {

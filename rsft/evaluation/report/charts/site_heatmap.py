@@ -1,4 +1,4 @@
-"""A heat map of sites: blocks are rows, positions are columns."""
+"""Draw a heat map of sites, with blocks as rows and positions as columns."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ class SiteCell:
     """A cell of the map.
 
     Attributes:
-        row, column: where it is, counted in cells.
+        row: row of the cell.
+        column: column of the cell.
         shade: strength of the shade in 0-1.
-        number: text on it.
-        style: additional class of the shade.
+        number: text on the cell.
+        style: additional style class of the shade.
     """
 
     row: float
@@ -60,15 +61,15 @@ def site_heatmap(
     """Draw cells by block and position.
 
     Args:
-        title: of the figure.
-        summary: what the figure shows, in words.
-        blocks: numbers of the rows.
-        positions: names of the columns.
+        title: title of the figure.
+        summary: description of what the figure shows.
+        blocks: block of each row.
+        positions: position of each column.
         cells: the cells of the map.
         below: elements below the map.
         rows: height of `below`, counted in rows.
         columns: width of `below`, counted in columns.
-        style: additional class of the figure.
+        style: additional style class of the figure.
 
     Returns:
         The chart.
@@ -92,7 +93,7 @@ def row_label(row: float, label: str) -> Markup:
     """Return a label left of a row.
 
     Args:
-        row: counted in rows from the top.
+        row: number of the row from the top.
         label: the text.
     """
     return svg_text(LEFT - 10, TOP + CELL_HEIGHT * (row + 0.5) + 4, label, text_anchor="end")

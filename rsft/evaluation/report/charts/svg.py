@@ -1,4 +1,4 @@
-"""SVG elements of the charts. Colors and fonts are in assets/style."""
+"""Make the SVG elements of the charts. Colors and fonts are in assets/style."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ CHARACTER_WIDTH = 6.6
 """Mean width of a character of chart text, in figure units."""
 
 STRONG_SHADE = 0.72
-"""Share of a shade's full strength above which the number on it has the reversed color."""
+"""Strength of a shade (0-1) above which the number on it has the reversed color."""
 
 SHAPES = 6
-"""Number of shapes of `marker_path`. Shapes distinguish what colors alone would not."""
+"""Number of shapes of `marker_path`. Together with colors they distinguish more classes."""
 
 
 def svg_element(name: str, *content: Content, **attributes: object) -> Markup:
     """Return one element.
 
     Args:
-        name: of the tag.
+        name: name of the tag.
         content: texts and elements inside.
         attributes: `class_` becomes class, `text_anchor` becomes text-anchor; None leaves an attribute out.
     """
@@ -39,11 +39,11 @@ def svg_figure(
     """Return an image that scales with its container and describes itself to screen readers.
 
     Args:
-        width: in figure units.
-        height: in figure units.
-        title: of the figure.
-        summary: what the figure shows, in words.
-        content: the elements.
+        width: width in figure units.
+        height: height in figure units.
+        title: title of the figure.
+        summary: description of what the figure shows.
+        content: elements of the figure.
         class_: style class.
     """
     return svg_element(
@@ -63,10 +63,10 @@ def svg_text(x: float, y: float, content: str, **attributes: object) -> Markup:
     """Return a line of text.
 
     Args:
-        x: where it starts, or its middle or end with `text_anchor`.
-        y: of the baseline.
+        x: start of the text; with `text_anchor`, its middle or end.
+        y: position of the baseline.
         content: the text.
-        attributes: as for `svg_element`.
+        attributes: see `svg_element`.
     """
     return svg_element("text", content, x=x, y=y, **attributes)
 
@@ -75,22 +75,22 @@ def svg_line(x1: float, y1: float, x2: float, y2: float, **attributes: object) -
     """Return a straight line from (x1, y1) to (x2, y2).
 
     Args:
-        x1: of the start.
-        y1: of the start.
-        x2: of the end.
-        y2: of the end.
-        attributes: as for `svg_element`.
+        x1: x of the start.
+        y1: y of the start.
+        x2: x of the end.
+        y2: y of the end.
+        attributes: see `svg_element`.
     """
     return svg_element("line", x1=x1, y1=y1, x2=x2, y2=y2, **attributes)
 
 
 def marker_path(shape: int, x: float, y: float, r: float) -> str:
-    """Return the path of a marker that is about 2 r wide.
+    """Return the path of a marker with a width of about 2 r.
 
     Args:
         shape: circle, square, diamond, triangle, inverted triangle or cross, by number modulo `SHAPES`.
-        x: of the center.
-        y: of the center.
+        x: x of the center.
+        y: y of the center.
         r: radius.
     """
     s, t, u = 0.87 * r, 1.1 * r, 0.4 * r
@@ -108,7 +108,7 @@ def marker_path(shape: int, x: float, y: float, r: float) -> str:
 
 
 def shorten(label: str, length: int) -> str:
-    """Return a label with at most `length` characters; a longer one ends with an ellipsis.
+    """Shorten a label to at most `length` characters, with an ellipsis at its end.
 
     Args:
         label: any text.
@@ -118,7 +118,7 @@ def shorten(label: str, length: int) -> str:
 
 
 def number_style(shade: float) -> str | None:
-    """Return the style class of a number on a shade: "reversed" on a strong shade (0-1)."""
+    """Return the style class of a number on a shade (0-1): "reversed" on a strong shade."""
     return "reversed" if shade > STRONG_SHADE else None
 
 

@@ -1,4 +1,4 @@
-"""Chips on a t-SNE map, before and after fine-tuning."""
+"""Draw t-SNE maps of chips before and after fine-tuning."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ COLORS = 8
 """Number of class colors in the style sheet."""
 
 MAX_MARKED_CLASSES = COLORS * SHAPES
-"""Up to this number of classes every class has its own marker. With more, every group has one."""
+"""Up to this number of classes, every class has a different marker. With more, every group has one."""
 
 TILE_SIZE, SHEET_COLUMNS = 40, 40
-"""Side of a chip in pixels and chips per row, in the image that holds all chips of the map."""
+"""Side of a chip in pixels, and number of chips per row, in the image of all chips of the map."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ClassMarker:
     shape: int
 
     def legend(self) -> Markup:
-        """Return the marker alone, for a legend."""
+        """Draw the marker for a legend."""
         path = svg_element("path", d=marker_path(self.shape, 7, 7, 4.6))
         return svg_element("svg", path, viewBox="0 0 14 14", class_=f"mark c{self.color}", aria_hidden="true")
 
@@ -46,12 +46,12 @@ class ChipMap:
 
     Args:
         embedding: the table.
-        evaluation: of the run.
+        evaluation: evaluation of the run.
         predictions: the table predictions.parquet; None shows all chips as correct.
 
     Attributes:
-        paths: of the chips, in the order of the points.
-        counts: chips by class, without classes that have no chip.
+        paths: paths of the chips, in the order of the points.
+        counts: number of chips by class, without classes that have no chips.
     """
 
     def __init__(self, embedding: pd.DataFrame, evaluation: Evaluation, predictions: pd.DataFrame | None) -> None:
@@ -70,7 +70,7 @@ class ChipMap:
         self.counts = {self.classes[number]: int((self.truth == number).sum()) for number in self.order}
 
     def marker(self, index: int) -> ClassMarker:
-        """Return the marker of the class at an index."""
+        """Return the marker of a class, given its index."""
         if not self.by_class:
             group = group_of_class(self.evaluation, index)
             number = GROUPS.index(group) if group else len(GROUPS)
@@ -102,7 +102,7 @@ class ChipMap:
         ]
 
     def _chips(self, points: NDArray[np.float64]) -> Iterator[Markup]:
-        """Yield one path per class for its correct chips, one for its misclassified chips, and the ring of map.js."""
+        """Draw two paths per class, for its correct and its misclassified chips, and the ring that map.js moves."""
         for index in self.order:
             marker, is_class = self.marker(index), self.truth == index
             for is_wrong, style in ((False, "right"), (True, "wrong")):
@@ -113,14 +113,14 @@ class ChipMap:
         yield svg_element("circle", r=9, class_="ring", visibility="hidden")
 
     def data(self, with_pictures: bool) -> dict[str, object]:
-        """Return what map.js needs.
+        """Return the data for map.js.
 
         Args:
-            with_pictures: whether the page contains the image that holds all chips.
+            with_pictures: whether the page contains the image of all chips.
 
         Returns:
-            "chips" holds x and y before and after, the class and the predicted class of each chip; "side" is the side
-            of a figure in its own units.
+            "chips" contains x and y before, x and y after, the class and the predicted class of each chip; "side" is
+            the side of a map in figure units.
         """
         points = np.hstack([self.points[stage] for stage in STAGES]).round(1)
         chips = [
@@ -143,10 +143,10 @@ def distance_rows(distances: Mapping[str, Mapping[str, float | None]]) -> list[t
     """Return the inter-class cosine distances as text.
 
     Args:
-        distances: by stage, then by group.
+        distances: distance by stage, then by group.
 
     Returns:
-        The stage, and the distance of head, medium, tail and all classes.
+        Name of each stage, with the distances of head, medium, tail and all classes.
     """
     titles = {"frozen": "Before", "adapted": "After"}
     return [

@@ -1,4 +1,4 @@
-"""What the chip store says about the data of a run: counts, audit, and pictures of chips."""
+"""Summarize the chip store of a run: numbers of chips, audit, and pictures of chips."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rsft.utils.atomic_files import sha256
 
 WEBP_QUALITY = 72
 MAX_CLASSES = 24
-"""With more classes, chips are counted by group."""
+"""Up to this number of classes, chips are counted by class; with more, by group."""
 
 RGB_PLANES = (("R", "G", "B"), ("red", "green", "blue"), ("B04", "B03", "B02"), ("B4", "B3", "B2"))
 """Names of the planes that are shown as red, green and blue; the last two are those of Sentinel-2."""
@@ -34,15 +34,16 @@ class DatasetSummary:
     """The chip store in numbers.
 
     Attributes:
-        name, root: of the chip store.
+        name: name of the chip store.
+        root: folder of the chip store.
         splits: the splits that have chips.
-        row_kind: what a row is: "class" or "group".
-        rows: name, and number of chips by split.
-        skipped: number of inputs by the reason for which they were left out on purpose.
+        row_kind: whether a row is a "class" or a "group".
+        rows: name of each row, with the number of chips of each split.
+        skipped: number of inputs that were left out on purpose, by reason.
         rejected: number of inputs that could not be used.
         command: the command that made the store; "" if unknown.
         altered: whether the manifest differs from the one that the run was trained on; None if unknown.
-        audit: None if the store was not audited.
+        audit: result of the audit; None if the store was not audited.
     """
 
     name: str
@@ -61,15 +62,15 @@ def open_chip_store(run: RunFiles, root: Path | None) -> ChipStore:
     """Open the chip store of a run.
 
     Args:
-        run: its files.
-        root: where the chip store is now; None for where it was when the run was evaluated or trained.
+        run: files of the run.
+        root: folder of the chip store (default: its folder when the run was evaluated or trained).
 
     Returns:
         The chip store.
 
     Raises:
-        RequestError: no chip store is there.
-        DataError: it is damaged.
+        RequestError: the folder is not a chip store.
+        DataError: the chip store is damaged.
     """
     trained_on = Path(run.metadata.data.get("root", run.recipe.data.root))
     candidates = [root] if root else [Path(run.data), trained_on]
@@ -80,11 +81,11 @@ def summarize_store(run: RunFiles, store: ChipStore) -> DatasetSummary:
     """Count the chips of a store and read its audit.
 
     Args:
-        run: whose metadata has the hash of the manifest that it was trained on.
+        run: files of the run, which contain the hash of the manifest that it was trained on.
         store: the chip store.
 
     Returns:
-        The numbers for the page.
+        The summary.
 
     Raises:
         DataError: a file of the store is damaged.
@@ -114,12 +115,12 @@ class ChipPictures:
     """Evaluated chips as the network sees them: cropped, resized and stretched according to the run's contract.
 
     Args:
-        run: its files.
+        run: files of the run.
         store: the chip store.
         progress: called while chips are read.
 
     Attributes:
-        plane_names: the planes that are shown, in words.
+        plane_names: names of the planes in the pictures.
 
     Raises:
         RsftError: the bundle or a chip cannot be read, or a class or the split is not in the store.
@@ -129,32 +130,32 @@ class ChipPictures:
         bundle = Bundle.load(run.folder / "bundle")
         table = store.split(run.evaluation.split if run.evaluation else "val")
         if table.empty or set(table["class"]) - set(bundle.classes):
-            raise RequestError("the chips are not those of the run", store.root, "give their folder with --data")
+            raise RequestError("the chip store does not match the run", store.root, "give its chip store with --data")
         self.images = ChipImages(store.root, table, bundle.classes, bundle.contract, progress).images
         self.rows = {path: row for row, path in enumerate(table["path"])}
         self.planes = _shown_planes(bundle.contract.planes)
         self.plane_names = ", ".join(dict.fromkeys(bundle.contract.planes[plane] for plane in self.planes))
 
     def has(self, path: str) -> bool:
-        """Return whether a chip has this path."""
+        """Return whether the evaluated split has a chip with this path."""
         return path in self.rows
 
     def picture(self, path: str, side: int) -> str:
         """Return one chip as a data URI.
 
         Args:
-            path: of the chip.
+            path: path of the chip.
             side: largest side in pixels.
         """
         return _data_uri(self._image(path, side))
 
     def sheet(self, paths: Sequence[str], side: int, columns: int) -> str:
-        """Return many chips in one picture as a data URI; it is black where no chip has the path.
+        """Return many chips in one picture as a data URI. Chips that do not exist are black.
 
         Args:
-            paths: of the chips, row by row.
-            side: of a chip in pixels.
-            columns: chips per row.
+            paths: paths of the chips, row by row.
+            side: side of a chip in pixels.
+            columns: number of chips per row.
         """
         rows = -(-len(paths) // columns)
         sheet = np.zeros((rows * side, columns * side, 3), np.uint8)
@@ -165,7 +166,7 @@ class ChipPictures:
         return _data_uri(sheet)
 
     def _image(self, path: str, side: int, exact: bool = False) -> NDArray[np.uint8]:
-        """Return (side, side, 3) in the order blue, green, red. A smaller chip keeps its size unless `exact`."""
+        """Return pixels (side, side, 3) as blue, green and red. A smaller chip keeps its size unless `exact`."""
         image = np.ascontiguousarray(self.images[self.rows[path]][:, :, self.planes[::-1]])
         if exact or image.shape[0] > side:
             image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
@@ -173,7 +174,7 @@ class ChipPictures:
 
 
 def _shown_planes(planes: Sequence[str]) -> list[int]:
-    """Return three indices of planes for red, green and blue; three times the first plane if none have such names."""
+    """Return the indices of the planes for red, green and blue; the first plane for each if no names match."""
     for names in RGB_PLANES:
         if set(names) <= set(planes):
             return [planes.index(name) for name in names]

@@ -1,4 +1,4 @@
-"""The gallery: the most confident mistakes and the least confident predictions."""
+"""Make the gallery of the most confident mistakes and the least confident predictions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ class GalleryChip:
     """A chip of the gallery.
 
     Attributes:
-        name: of the chip.
-        truth, predicted: class names.
+        name: name of the chip.
+        truth: name of the true class.
+        predicted: name of the predicted class.
         confidence: probability of the predicted class in percent.
         truth_share: probability of the true class in percent.
         kinds: "mistake", "unsure" or both, separated by a space.
-        class_set: the possible classes in words; "" without class sets.
+        class_set: the possible classes as text; "" without class sets.
         ood: the out-of-distribution score if it is above 1; otherwise "".
         picture: a data URI; "" without pictures.
     """
@@ -49,7 +50,7 @@ class Gallery:
     """The chips of the gallery.
 
     Attributes:
-        chips: in the order in which they are shown.
+        chips: the chips in the order of the page.
         mistakes: number of mistakes in the evaluation.
         shown: number of mistakes in the gallery.
     """
@@ -60,25 +61,25 @@ class Gallery:
 
     @property
     def true_classes(self) -> list[str]:
-        """The true classes of the chips."""
+        """True classes of the chips."""
         return sorted({chip.truth for chip in self.chips})
 
     @property
     def predicted_classes(self) -> list[str]:
-        """The predicted classes of the chips."""
+        """Predicted classes of the chips."""
         return sorted({chip.predicted for chip in self.chips})
 
 
 def make_gallery(predictions: pd.DataFrame, classes: Sequence[str], pictures: ChipPictures | None) -> Gallery:
-    """Choose the most confident mistakes, some of every class, and the least confident predictions.
+    """Choose the most confident mistakes and the least confident predictions.
 
     Args:
         predictions: the table predictions.parquet.
         classes: class names by index.
-        pictures: of the chips; None for a gallery without pictures.
+        pictures: pictures of the chips; None for a gallery without pictures.
 
     Returns:
-        The chosen chips.
+        The gallery. If it cannot show all mistakes, it shows some of every class.
     """
     probabilities = predictions[[f"p_{name}" for name in classes]].to_numpy(float)
     table = predictions.reset_index(drop=True)
@@ -95,7 +96,7 @@ def make_gallery(predictions: pd.DataFrame, classes: Sequence[str], pictures: Ch
 
 
 def _most_confident(wrong: pd.DataFrame) -> list[int]:
-    """Return rows by falling confidence; of too many mistakes, the most confident ones of each class come first."""
+    """Return up to `MAX_MISTAKES` rows by falling confidence, with the most confident mistakes of every class."""
     ordered = wrong.sort_values("confidence", ascending=False, kind="stable")
     rank = ordered.groupby("class", sort=False).cumcount()
     chosen = ordered.assign(rank=rank).sort_values("rank", kind="stable").head(MAX_MISTAKES)

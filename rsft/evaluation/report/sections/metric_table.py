@@ -1,4 +1,4 @@
-"""The headline numbers, and the table of all measures of every method."""
+"""Make the headline numbers, and the table of all measures of every method."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ class TableCell:
 
     Attributes:
         value: the number.
-        under: what stands below it: its interval, or a class name.
-        best: whether it is the best of its row.
+        detail: text below the number: its interval, or the name of a class.
+        best: whether it is the best number of its row.
     """
 
     value: str
-    under: str = ""
+    detail: str = ""
     best: bool = False
 
 
 @dataclass(frozen=True)
 class MeasureRow:
-    """A measure of all methods.
+    """One measure of all methods.
 
     Attributes:
-        label, note: its name, and what it is.
-        cells: one per method; None if not defined.
+        label: name of the measure.
+        note: short description.
+        cells: one cell per method; None if the measure is not defined.
     """
 
     label: str
@@ -45,7 +46,7 @@ def measure_rows(evaluation: Evaluation) -> list[MeasureRow]:
     """Return every measure of every method.
 
     Args:
-        evaluation: of the run.
+        evaluation: evaluation of the run.
 
     Returns:
         One row per measure. A measure that no method has, as in evaluations of older versions, is left out.
@@ -73,7 +74,7 @@ def measure_rows(evaluation: Evaluation) -> list[MeasureRow]:
 
 
 ValueFn = Callable[[AccuracySummary], tuple[float, str] | None]
-"""Returns a value of a summary and the text below it; None if not defined."""
+"""A function that returns a value of a summary and the text below it; None if the value is not defined."""
 
 
 def _with_interval(measure: str, decimals: int | None = None) -> ValueFn:
@@ -109,7 +110,7 @@ def _row(
 
 
 def _if_defined(row: MeasureRow) -> list[MeasureRow]:
-    """Return the row, or nothing if no method has the measure, as in evaluations of older versions."""
+    """Return the row, or an empty list if no method has the measure, as in evaluations of older versions."""
     return [row] if any(row.cells) else []
 
 
@@ -121,8 +122,8 @@ def format_interval(interval: Interval, decimals: int | None = None) -> str:
     """Return both ends of an interval, such as "84.1–87.3".
 
     Args:
-        interval: of a measure.
-        decimals: None for percent.
+        interval: interval of a measure.
+        decimals: number of decimals; None for percent with one decimal.
     """
     return f"{_format(interval.low, decimals)}–{_format(interval.high, decimals)}"
 
@@ -132,22 +133,23 @@ class HeadlineTile:
     """A headline number.
 
     Attributes:
-        label: the measure.
-        value, interval: in percent.
-        beside: its difference from the better baseline; "" without baselines.
+        label: name of the measure.
+        value: value in percent.
+        interval: 95 % interval in percent.
+        comparison: difference from the better baseline; "" without baselines.
     """
 
     label: str
     value: str
     interval: str
-    beside: str
+    comparison: str
 
 
 def headline_tiles(evaluation: Evaluation) -> list[HeadlineTile]:
     """Return the most important numbers of the run.
 
     Args:
-        evaluation: of the run.
+        evaluation: evaluation of the run.
 
     Returns:
         Overall accuracy, the mean of groups, and one tile per group that has classes.

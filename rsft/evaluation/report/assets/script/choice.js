@@ -1,4 +1,4 @@
-// Show the one of several figures that a group of radio buttons selects. Without this script the first one is shown.
+// Show the figure that radio buttons select. Without this script, the first figure is shown.
 for (const choice of document.querySelectorAll("[data-choice]")) {
   choice.addEventListener("change", (event) => {
     for (const button of choice.querySelectorAll("input")) {

@@ -1,4 +1,4 @@
-// Show the chip under the pointer, or the one selected with the arrow keys, and ring it on both maps.
+// Show the chip under the pointer, or the chip that the arrow keys select, and draw a ring around it on both maps.
 const points = document.getElementById("points");
 if (points) {
   const { side, classes, chips, sheet } = JSON.parse(points.textContent);
@@ -8,7 +8,7 @@ if (points) {
   const caption = card.querySelector("p");
   const picker = document.getElementById("class");
   const image = document.getElementById("sheet");
-  const reach = 14; // largest distance from the pointer, in figure units
+  const pickRadius = 14; // largest distance of a chip from the pointer, in figure units
   let current = -1;
 
   const selectable = (chip) => picker.value === "" || chip[4] === Number(picker.value);
@@ -42,9 +42,9 @@ if (points) {
     if (sheet) {
       const size = sheet.side;
       const [top, left] = [Math.floor(index / sheet.columns) * size, (index % sheet.columns) * size];
-      const pen = picture.getContext("2d");
-      pen.imageSmoothingEnabled = false;
-      pen.drawImage(image, left, top, size, size, 0, 0, picture.width, picture.height);
+      const context = picture.getContext("2d");
+      context.imageSmoothingEnabled = false;
+      context.drawImage(image, left, top, size, size, 0, 0, picture.width, picture.height);
     }
     card.hidden = false;
     const stage = maps.indexOf(map);
@@ -56,10 +56,10 @@ if (points) {
       const box = map.getBoundingClientRect();
       const scale = side / box.width;
       const [x, y] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
-      let [nearest, least] = [-1, reach * Math.max(1, scale)];
+      let [nearest, shortest] = [-1, pickRadius * Math.max(1, scale)];
       chips.forEach((chip, index) => {
         const distance = Math.hypot(chip[2 * stage] - x, chip[2 * stage + 1] - y);
-        if (distance < least && selectable(chip)) [nearest, least] = [index, distance];
+        if (distance < shortest && selectable(chip)) [nearest, shortest] = [index, distance];
       });
       if (nearest < 0) hide();
       else if (nearest !== current) show(nearest, map);
@@ -73,7 +73,7 @@ if (points) {
       if (!step) return;
       event.preventDefault();
       let index = current < 0 && step < 0 ? 0 : current;
-      for (let tried = 0; tried < chips.length; tried += 1) {
+      for (let attempt = 0; attempt < chips.length; attempt += 1) {
         index = (index + step + chips.length) % chips.length;
         if (selectable(chips[index])) break;
       }

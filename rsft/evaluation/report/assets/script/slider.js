@@ -1,4 +1,4 @@
-// Show the learned scales of another epoch. Without this script the page shows the last one.
+// Show the learned scales of the selected epoch. Without this script, the page shows the last epoch.
 const source = document.getElementById("frames");
 if (source) {
   const { start, reach, strong, epochs, frames } = JSON.parse(source.textContent);

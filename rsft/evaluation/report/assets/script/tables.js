@@ -1,4 +1,4 @@
-// Sort a table by a column when its heading is pressed: text in rising order first, numbers in falling order first.
+// Sort a table when a column heading is clicked: first in rising order for text, and in falling order for numbers.
 for (const table of document.querySelectorAll("table[data-sortable]")) {
   const body = table.tBodies[0];
   [...table.tHead.rows[0].cells].forEach((head, column) => {
