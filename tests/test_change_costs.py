@@ -40,6 +40,13 @@ def insert(file: Path, anchor: str, text: str) -> None:
     file.write_text(content.replace(anchor, anchor + text), encoding="utf-8")
 
 
+def insert_row(file: Path, table: str, row: str) -> None:
+    """Insert a row at the top of a Markdown table; `table` is the first cell of its header."""
+    content, count = re.subn(rf"^\| {table} \|.*\n\|[-|]+\n", rf"\g<0>{row}\n", file.read_text("utf-8"), flags=re.M)
+    assert count == 1, f"{file.name} has {count} tables whose header begins with {table}"
+    file.write_text(content, encoding="utf-8")
+
+
 def append(file: Path, text: str) -> None:
     """Append a text to a file."""
     file.write_text(file.read_text("utf-8") + text, encoding="utf-8")
@@ -64,9 +71,11 @@ def add_loss(root: Path) -> None:
 
 
 def add_engine(root: Path) -> None:
-    """Add an engine: its class, its extra, its rows of the test."""
+    """Add an engine: its class, its extra, its rows of the test and of the documentation."""
     (root / "rsft/inference/engines/toy.py").write_text(toy.ENGINE)
     insert(root / "pyproject.toml", "[project.optional-dependencies]\n", 'toy = ["safetensors>=0.4.3"]\n')
+    insert_row(root / "docs/engines.md", "`--engine`", "| `toy` | fp32 | Toy Runtime |")
+    insert_row(root / "docs/engines.md", "`--format`", "| `toy` | fp32 | `toy.pt2` | graph for the Toy Runtime |")
     insert(root / "tests/inference/engines/test_graph_engines.py", '"onnx", "openvino", "torch-export"', ', "toy"')
 
 
@@ -202,12 +211,13 @@ def test_rows_rules_and_generated_files(copy: ChangedCopy) -> None:
     copy.run(copy.root, "tools/maintenance/recipe_reference.py")
     page = (copy.root / "docs/recipes.md").read_text("utf-8")
     assert "| `peft.bound` | a number > 0 | `1.0` | largest shift of a feature | `toy` |" in page
-    row = "| `loss.smoothing` | a number >= 0 and < 1 | `0.1` | share of uniform labels | `toy` |"
+    row = "| `loss.smoothing` | a number >= 0 and < 1 | `0.1` | share of smoothing | `toy` |"
     assert row in page and "| `toy` | Toy tuning |" in page and "| `toy` | smoothed cross entropy |" in page
 
     rows = ("peft/test_matrix", "training/optim/test_losses", "inference/engines/test_graph_engines")
-    files = [f"tests/{name}.py" for name in (*rows, "data/prepare/test_toy", "test_architecture", "test_docs")]
-    selection = "toy or tested or losses or architecture or (docs and prepare) or schema"
+    rules = ("test_architecture", "test_docs", "inference/export/test_export", "inference/selection/test_selection")
+    files = [f"tests/{name}.py" for name in (*rows, "data/prepare/test_toy", *rules)]
+    selection = "toy or tested or losses or architecture or (docs and prepare) or schema or documentation or fastest"
     selection += " or (help and (predict or export or prepare))"
     options = ("-vv", "-p", "no:cacheprovider", "-k", selection, *files, "tests/test_snapshots.py")
     printed = copy.run(copy.root, "-m", "pytest", *options, RSFT_UPDATE_SNAPSHOTS="1")

@@ -119,7 +119,7 @@ class ToyLoss:
     title: ClassVar[str] = "smoothed cross entropy"
 
     smoothing: float = field(
-        default=0.1, metadata={"description": "share of uniform labels", "minimum": 0, "exclusive_maximum": 1}
+        default=0.1, metadata={"description": "share of smoothing", "minimum": 0, "exclusive_maximum": 1}
     )
 
     def make(self, class_counts: Tensor) -> LossFunction:

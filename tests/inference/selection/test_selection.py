@@ -135,7 +135,7 @@ def test_time_to_load_counts(loaded):
     ("name", "precision", "message"),
     [
         ("tensorrt", None, "neither an engine nor the path of an export .* choose auto, .*onnx, openvino, torch"),
-        ("torch", "int8", "PyTorch has no int8"),
+        ("torch", "int8", "no int8 for torch: rsft does not quantize PyTorch networks"),
         ("onnx", "bf16", "ONNX Runtime has no bfloat16"),
         ("onnx", "fp64", "no fp64 for onnx: onnx supports fp32 or int8"),
         ("/", "fp32", "the precision of an export is fixed"),
