@@ -65,7 +65,7 @@ def test_folders_are_read_and_others_counted(tmp_path: Path) -> None:
 def test_other_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="does not contain CIFAR-100"):
         CIFAR100(tmp_path)
-    with pytest.raises(RequestError, match="as a class"):
+    with pytest.raises(RequestError, match="name of a CIFAR-100 class"):
         CIFAR100(write_folders(tmp_path, {"train/ship": 1, "test/ship": 1}))
 
 
