@@ -135,7 +135,7 @@ def test_refused_before_any_work(bundle: Path, tmp_path: Path, request_: Predict
 
 @pytest.mark.parametrize("options", [{"at": Path("x"), "grid": 3}, {"stride": 3}, {"crs": "EPSG:4326"}])
 def test_incompatible_options(options: dict[str, object]) -> None:
-    with pytest.raises(RequestError, match=r"once|without"):
+    with pytest.raises(RequestError, match=r"together|needs"):
         SceneQuery(**options)
 
 
