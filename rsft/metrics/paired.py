@@ -91,7 +91,7 @@ def compare_predictions(
         ValueError: no chips, or arrays of different lengths.
     """
     if not len(labels) or not len(first) == len(second) == len(labels):
-        raise ValueError("first, second and labels need the same length, at least 1")
+        raise ValueError("first, second and labels must belong to the same chips, at least one")
     present = np.unique(labels)
     first_hits, second_hits = first == labels, second == labels
     gains = first_hits.astype(int) - second_hits

@@ -80,7 +80,7 @@ def test_prefix_is_optional() -> None:
     ("name", "message"),
     [
         ("ViTSmall16_Weights.SENTINEL1_GRD_DINO", "did you mean ViTSmall16_Weights.SENTINEL1_GRD"),
-        ("ViTSmall16_Weights.SENTINEL1_GRD_CLOSP", "neither unit nor normalisation"),
+        ("ViTSmall16_Weights.SENTINEL1_GRD_CLOSP", "neither unit nor normalization"),
         ("torchgeo:ResNet50_Weights.SENTINEL1_GRD_MOCO", "convolutional"),
         ("Swin_V2_B_Weights.SENTINEL1_SI_SATLAS", "merges its tokens"),
         ("DOFABase16_Weights.DOFA_MAE", "wavelengths"),
