@@ -14,7 +14,7 @@ from rsft.cli import main
     [
         (["-o", "out.shp"], ["cuts column names at 10 characters", ".gpkg"]),
         (["-o", "out.gpkg", "--land", "l.gpkg"], ["--land only works with --detect", "--detect"]),
-        (["-o", "out.gpkg", "--grid", "8", "--detect"], ["at once", "choose one"]),
+        (["-o", "out.gpkg", "--grid", "8", "--detect"], ["used together", "choose one"]),
         (["-o", "out.gpkg", "--stride", "8"], ["--grid as well"]),
         (["-o", "out.gpkg", "--detect", "--pfa", "2"], ["false alarm rate of 2", "1e-6"]),
         (["-o", "out.gpkg", "--chips", "cut"], ["only saved if they are cut from scenes"]),
