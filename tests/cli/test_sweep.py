@@ -33,7 +33,7 @@ def sweep_file(tmp_path, recipe_file):
 
 def test_shipped_sweeps_are_listed(rsft):
     code, printed = rsft("sweep")
-    assert code == 0 and "mstar_position_scale" in printed and "Figure 1d" in printed
+    assert code == 0 and "mstar_position_scale" in printed and "Figures 1d" in printed
     assert "position_scale" not in rsft("recipes", "ls")[1]
 
 

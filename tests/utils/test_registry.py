@@ -12,9 +12,9 @@ import pytest
 from rsft.utils.registry import Named, Registry, UnknownComponentError
 
 PACKAGE = {
-    "toys/__init__.py": "",
-    "toys/own.py": "from toys_registry import TOYS\n\n@TOYS.register\nclass Ball:\n    name = 'ball'\n",
-    "toys_registry.py": "from rsft.utils.registry import Registry\nTOYS = Registry('toy', 'tests.toys', 'toys')\n",
+    "registry_toys/__init__.py": "",
+    "registry_toys/own.py": "from toys_registry import TOYS\n\n@TOYS.register\nclass Ball:\n    name = 'ball'\n",
+    "toys_registry.py": "from rsft.utils.registry import Registry\nTOYS = Registry('toy', 'tests.toys', 'registry_toys')\n",
     "elsewhere.py": "class Kite:\n    name = 'kite'\n\nclass Misnamed:\n    name = 'other'\n",
     "elsewhere-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n",
     "elsewhere-1.0.dist-info/entry_points.txt": "[tests.toys]\nkite = elsewhere:Kite\nwrong = elsewhere:Misnamed\n",
@@ -30,7 +30,7 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry[t
     from toys_registry import TOYS  # type: ignore[import-not-found]
 
     yield TOYS
-    for module in ("toys", "toys.own", "toys_registry", "elsewhere"):
+    for module in ("registry_toys", "registry_toys.own", "toys_registry", "elsewhere"):
         sys.modules.pop(module, None)
 
 
@@ -57,5 +57,5 @@ def test_duplicate_name_is_an_error(toys: Registry[type[Named]]) -> None:
         name: ClassVar[str] = "ball"
 
     assert toys.register(toys["ball"]) is toys["ball"]  # importing a module twice is no conflict
-    with pytest.raises(ValueError, match=r"'ball' is registered already, by toys\.own\.Ball"):
+    with pytest.raises(ValueError, match=r"'ball' is registered already, by registry_toys\.own\.Ball"):
         toys.register(Ball)

@@ -184,7 +184,7 @@ def comparison_table(comparison: Comparison) -> Table:
     title = f"{comparison.count:,} chips: this run minus {comparison.second}, in points, 95 % interval"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("measure")
-    for name in ("difference", "interval", "only this correct", "only other correct", "p (McNemar)"):
+    for name in ("difference", "interval", "this correct", "other correct", "p (McNemar)"):
         table.add_column(name, justify="right", no_wrap=True)
     tests = comparison.paired.mcnemar
     for name, difference in comparison.paired.differences.items():
