@@ -14,7 +14,7 @@ from rsft.utils.registry import Named, Registry, UnknownComponentError
 PACKAGE = {
     "registry_toys/__init__.py": "",
     "registry_toys/own.py": "from toys_registry import TOYS\n\n@TOYS.register\nclass Ball:\n    name = 'ball'\n",
-    "toys_registry.py": "from rsft.utils.registry import Registry\nTOYS = Registry('toy', 'tests.toys', 'registry_toys')\n",
+    "toys_registry.py": "import rsft.utils.registry as r\nTOYS = r.Registry('toy', 'tests.toys', 'registry_toys')\n",
     "elsewhere.py": "class Kite:\n    name = 'kite'\n\nclass Misnamed:\n    name = 'other'\n",
     "elsewhere-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n",
     "elsewhere-1.0.dist-info/entry_points.txt": "[tests.toys]\nkite = elsewhere:Kite\nwrong = elsewhere:Misnamed\n",
