@@ -46,7 +46,9 @@ def load_bundle(path: Path | str, device: str = "auto", engine: str = "torch", p
         WeightsError: the bundle cannot be used, or this machine has another backbone of the same name.
 
     Example:
-        >>> table = rsft.load_bundle("runs/ships").predict("new_chips")  # doctest: +SKIP
+        >>> table = load_bundle("runs/ships").predict("new_chips")
+        >>> list(table)[:3]
+        ['chip', 'path', 'geometry']
     """
     from rsft.inference.predict.predictor import Predictor
 

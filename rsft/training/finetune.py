@@ -40,8 +40,8 @@ def finetune(
     Example:
         >>> from rsft.recipe.library import find_recipe
         >>> from rsft.recipe.load import load_recipe
-        >>> run = finetune(load_recipe(find_recipe("quickstart")))  # doctest: +SKIP
-        >>> run.bundle_dir  # doctest: +SKIP
+        >>> run = finetune(load_recipe(find_recipe("quickstart"), ["data.root=data/ships", "train.epochs=1"]))
+        >>> run.bundle_dir
         PosixPath('runs/quickstart/001/bundle')
     """
     train = train_single_run if recipe.train.ensemble_size == 1 else train_ensemble

@@ -82,9 +82,10 @@ class Predictor:
             RequestError: a file does not exist, no chips are found, or an array has a wrong shape.
 
         Example:
-            >>> import numpy, rsft
-            >>> predictor = rsft.load_bundle("runs/ships")  # doctest: +SKIP
-            >>> predictor.predict(numpy.zeros((2, 64, 64, 1), "uint8"), bands=["VV"])  # doctest: +SKIP
+            >>> predictor = Predictor.load(Path("runs/ships"))
+            >>> chips = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 1), "uint8")
+            >>> list(predictor.predict(chips)["chip"])
+            [0, 1]
         """
         source = self._source(chips, Declaration(unit, tuple(bands) if bands else None))
         batches = make_batches([source], batch_size)

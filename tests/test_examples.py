@@ -1,0 +1,44 @@
+"""The examples in docstrings run, in a folder with a chip store, a run and new chips."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.style import ROOT, files_of
+
+ARTIFACTS = ROOT / "tests/compat/0.1"
+MODULES = [
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for file in files_of(ROOT / "rsft")
+    if ">>>" in file.read_text("utf-8")
+]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the folders that the examples name the contents of the working directory."""
+    shutil.copytree(ARTIFACTS / "store", tmp_path / "data/ships")
+    shutil.copytree(ARTIFACTS / "store/chips/val", tmp_path / "new_chips")
+    shutil.copytree(ARTIFACTS / "run", tmp_path / "runs/ships/001")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name: str, workspace: None) -> None:
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert result.attempted > 0 and result.failed == 0
+
+
+def test_the_public_names_have_examples() -> None:
+    peft = ("sites", "modulator", "methods.lora", "methods.composite", "model.attach", "model.adapted_model")
+    others = ("", ".training.finetune", ".inference.predict.predictor", ".inference.predict.job")
+    assert {f"rsft.peft.{name}" for name in peft} | {f"rsft{name}" for name in others} <= set(MODULES)
+
+
+def test_no_example_is_skipped() -> None:
+    assert not [file for file in files_of(ROOT / "rsft") if "doctest: +SKIP" in file.read_text("utf-8")]
