@@ -125,11 +125,11 @@ def _code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (function.end_lineno or 0) - function.lineno + 1 - (doc.count("\n") + 1 if doc else 0)
 
 
-def test_names_say_what_they_hold() -> None:
+def test_names_are_no_empty_words() -> None:
     assert len(rows := empty_names(FILES)) < 30, "\n".join(rows[:40])
 
 
-def test_a_public_name_exists_once() -> None:
+def test_public_names_are_unique() -> None:
     assert len(REPEATED) < 10
     assert repeated_names(FILES).keys() <= REPEATED.keys()
 
