@@ -168,7 +168,7 @@ class _Component(ABC):
 
 
 class Engine(_Component):
-    """Base class of engines.
+    """Base class of engines. A subclass is a `DirectEngine`, or a `rsft.inference.engines.graph.GraphEngine`.
 
     Attributes:
         devices: types of the devices that the engine supports.
@@ -217,22 +217,25 @@ class Engine(_Component):
         if device == "cuda" and device not in self.devices:
             raise RequestError(f"{self.name} computes on the CPU only", "--device", f"use --engine {REFERENCE.engine}")
 
+
+class DirectEngine(Engine):
+    """Base class of engines that run a bundle without an export."""
+
     @abstractmethod
-    def load(self, bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | None) -> EngineModel:
+    def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> EngineModel:
         """Load a bundle's network.
 
         Args:
             bundle: the bundle to load.
             spec: precision, and whether to compile.
             device: auto, cpu or cuda.
-            images: network inputs of the job (N, P, S, S), used to check a new export; None without such inputs.
 
         Returns:
             The network, before test-time augmentation.
 
         Raises:
-            RequestError: a package is missing, or int8 lacks training chips.
-            WeightsError: the local backbone is not the bundle's, or an export differs from PyTorch.
+            RequestError: a package is missing.
+            WeightsError: the local backbone is not the bundle's.
         """
 
 

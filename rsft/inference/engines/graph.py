@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from rsft.inference.engines.base import FORMATS, Engine, EngineModel, EngineSpec, ExportFormat, find_format
+from rsft.inference.engines.base import FORMATS, Engine, ExportFormat, find_format
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,23 +146,6 @@ class GraphFormat(ExportFormat):
 
 class GraphEngine(GraphFormat, Engine):
     """Base class of engines that run an exported graph. The first job with a bundle writes the export to a cache."""
-
-    def load(self, bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | None) -> EngineModel:
-        """Open the cached export of a bundle, or write it first; see `Engine.load`.
-
-        Args:
-            bundle: the bundle to load.
-            spec: engine and precision.
-            device: auto, cpu or cuda.
-            images: network inputs of the job (N, P, S, S), or None.
-
-        Returns:
-            The network, before test-time augmentation.
-        """
-        from rsft.inference.selection.export_cache import open_cached_export
-
-        model = open_cached_export(self, bundle, spec.precision, images)
-        return EngineModel(model, spec, concurrency=model.concurrency)
 
 
 def graph_formats() -> list[str]:

@@ -17,7 +17,7 @@ from rsft.inference.engines.base import (
     EXACT,
     FORMATS,
     ROUNDED,
-    Engine,
+    DirectEngine,
     EngineModel,
     EngineSpec,
     InferenceFn,
@@ -29,7 +29,6 @@ from rsft.inference.engines.inference_fn import GraphModel, as_inference_fn, run
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
-    from torch import Tensor
     from torch.export import ExportedProgram
 
     from rsft.data.imagery.contract import Contract
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @ENGINES.register
-class TorchEngine(Engine):
+class TorchEngine(DirectEngine):
     """PyTorch with PEFT modules merged into the backbone."""
 
     name = "torch"
@@ -72,14 +71,13 @@ class TorchEngine(Engine):
         compiled = [EngineSpec(self.name, "bf16", compiled=True)]
         return super().candidates(device_type) + (compiled if device_type == "cpu" and find_cxx_compiler() else [])
 
-    def load(self, bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | None) -> EngineModel:
-        """Load the merged classifier onto a device; see `Engine.load`.
+    def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> EngineModel:
+        """Load the merged classifier onto a device; see `DirectEngine.load`.
 
         Args:
             bundle: the bundle to load.
             spec: engine and precision.
             device: auto, cpu or cuda.
-            images: chips of the job (N, P, S, S), or None.
 
         Returns:
             The network, before test-time augmentation.

@@ -16,6 +16,7 @@ from rsft.inference.engines.base import (
     ENGINES,
     FORMATS,
     REFERENCE,
+    DirectEngine,
     EngineModel,
     EngineSpec,
     InferenceFn,
@@ -23,6 +24,7 @@ from rsft.inference.engines.base import (
 )
 from rsft.inference.engines.graph import GraphEngine
 from rsft.inference.export.metadata import read_export_metadata
+from rsft.inference.selection.export_cache import open_cached_export
 from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
@@ -80,7 +82,11 @@ def load_engine(bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | 
     """
     engine = find_engine(spec.engine)
     engine.check(spec.precision, device)
-    return _add_tta(bundle, engine.load(bundle, spec, device, images))
+    if isinstance(engine, GraphEngine):
+        graph = open_cached_export(engine, bundle, spec.precision, images)
+        return _add_tta(bundle, EngineModel(graph, spec, concurrency=graph.concurrency))
+    assert isinstance(engine, DirectEngine), f"{spec.engine} is neither a DirectEngine nor a GraphEngine"
+    return _add_tta(bundle, engine.load(bundle, spec, device))
 
 
 def load_exported_engine(bundle: Bundle, path: Path) -> LoadedEngine:
