@@ -121,7 +121,7 @@ def with_first_blocks(card: Card, blocks: int) -> Card:
         vit = card.build(size)
         if blocks > len(vit.blocks):
             raise RequestError(f"{card.name} has {len(vit.blocks)} blocks, not {blocks}", "backbone.blocks")
-        vit.blocks = nn.Sequential(*vit.blocks[:blocks])
+        vit.blocks = nn.Sequential(*list(vit.blocks.children())[:blocks])
         return vit
 
     def convert(state: State) -> dict[str, Tensor]:
