@@ -123,9 +123,8 @@ def train_single_run(
         recorder = Recorder(run, listener, trackers) if run.is_writer else Recorder(run)
         fit(recipe, run, model, data, checkpoint, process_options, recorder, progress)
         if run.is_writer:
-            original_recipe = (
-                earlier.recipe if earlier and earlier.recipe else recipe
-            )  # without the overrides of this session
+            # A resumed run keeps the recipe that it began with, without the overrides of this session.
+            original_recipe = earlier.recipe if earlier and earlier.recipe else recipe
             finish(original_recipe, run, model, data, recipe.train.device, progress)
     return run
 
