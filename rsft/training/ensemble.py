@@ -13,8 +13,8 @@ from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.models.factory import choose_device
 from rsft.recipe.schema import Recipe
 from rsft.training.calibration import calibrate_bundle
-from rsft.training.callbacks.recorder import RunListener
 from rsft.training.precision import resolve_precision
+from rsft.training.recorder import RunListener
 from rsft.training.runs.reader import METRICS_FILE, read_run_info
 from rsft.training.runs.writer import MODULATOR_FILE, Run
 from rsft.training.single_run import train_single_run

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from rsft.recipe.schema import Recipe
-from rsft.training.callbacks.recorder import RunListener
 from rsft.training.ensemble import train_ensemble
+from rsft.training.recorder import RunListener
 from rsft.training.runs.writer import Run
 from rsft.training.single_run import train_single_run
 

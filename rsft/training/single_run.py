@@ -22,19 +22,19 @@ from rsft.models.contract_fitting import fit_contract
 from rsft.models.factory import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe, TrainSection
 from rsft.training.calibration import calibrate_bundle
-from rsft.training.callbacks.checkpointing import CheckpointCallback, StopSignals
-from rsft.training.callbacks.early_stopping import EarlyStopping
-from rsft.training.callbacks.recorder import Recorder, RunListener
-from rsft.training.callbacks.tracking import TrackerListener
+from rsft.training.checkpointing import CheckpointCallback, StopSignals
 from rsft.training.distributed.strategies import process_device, trainer_process_options
+from rsft.training.early_stopping import EarlyStopping
 from rsft.training.init.frozen_features import compute_initial_features
 from rsft.training.init.head_init import init_head
 from rsft.training.init.prefix_cache import CachedPrefixTokens, can_cache_prefix
 from rsft.training.lightning_module import FineTuningModule
+from rsft.training.loggers.listener import TrackerListener
 from rsft.training.meta.meta_split import make_meta_splitter
 from rsft.training.optim.losses import make_loss
 from rsft.training.precision import HALF_DTYPES, resolve_precision, trainer_precision_options
 from rsft.training.quiet_lightning import quiet_lightning
+from rsft.training.recorder import Recorder, RunListener
 from rsft.training.runs.checkpoints import Checkpoint, load_newest_checkpoint
 from rsft.training.runs.reader import read_run_info
 from rsft.training.runs.writer import Run, require_unchanged_inputs

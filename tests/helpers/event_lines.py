@@ -2,7 +2,7 @@
 
 import math
 
-from rsft.training.callbacks.recorder import StepReport
+from rsft.training.recorder import StepReport
 
 RUN_METADATA = {
     "trained_parameters": 1000,

@@ -29,9 +29,9 @@ def main(rank: str, world_size: str, port: str, recipe: str, runs: str, out: str
     from torch.distributed.tensor import DTensor
 
     from rsft.recipe.load import load_recipe
-    from rsft.training.callbacks.recorder import RunListener
     from rsft.training.distributed.strategies import AveragingStrategy, ShardedStrategy
     from rsft.training.finetune import finetune
+    from rsft.training.recorder import RunListener
 
     shard_counts: list[int] = []
     for strategy in (AveragingStrategy, ShardedStrategy):

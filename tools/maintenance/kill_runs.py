@@ -35,8 +35,8 @@ from rich.table import Table
 from rsft.cli.display.console import console
 from rsft.data.prepare.demo import prepare_demo
 from rsft.recipe.load import load_recipe
-from rsft.training.callbacks.recorder import RunListener
 from rsft.training.finetune import finetune
+from rsft.training.recorder import RunListener
 from rsft.training.runs.reader import TIMING_COLUMNS, find_runs
 from rsft.training.runs.writer import Run
 from rsft.utils.atomic_files import write_text

@@ -13,7 +13,7 @@ from rich.console import Console
 from rsft.cli.display.console import emit_json_event
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
-from rsft.training.callbacks.recorder import RunListener, StepReport
+from rsft.training.recorder import RunListener, StepReport
 from rsft.training.runs.writer import Run
 
 COLUMNS = {

@@ -22,8 +22,8 @@ from rsft.cli.display.train_lines import (
 )
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
-from rsft.training.callbacks.recorder import StepReport
 from rsft.training.distributed.collectives import is_rank_zero
+from rsft.training.recorder import StepReport
 from rsft.training.runs.writer import Run
 
 EPOCHS_SHOWN = 8

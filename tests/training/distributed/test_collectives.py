@@ -13,10 +13,10 @@ from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import TrainSection
-from rsft.training.callbacks.recorder import RunListener
 from rsft.training.distributed import collectives
 from rsft.training.distributed.strategies import trainer_process_options
 from rsft.training.finetune import finetune
+from rsft.training.recorder import RunListener
 from rsft.training.runs.reader import find_runs
 
 COMMON = "train.batch_size=16 train.epochs=10 train.max_grad_norm=1.0"

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rsft.training.callbacks.early_stopping import EarlyStopping
+from rsft.training.early_stopping import EarlyStopping
 
 
 def stops_after(callback, *scores):

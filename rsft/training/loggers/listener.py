@@ -12,8 +12,8 @@ from typing import Any
 
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
-from rsft.training.callbacks.recorder import RunListener, StepReport
 from rsft.training.loggers.base import Tracker, open_tracker, require_trackers
+from rsft.training.recorder import RunListener, StepReport
 from rsft.training.runs.writer import Run
 
 MAX_CONSECUTIVE_ERRORS = 3

@@ -5,9 +5,9 @@ import pytest
 
 from rsft.peft import Site
 from rsft.recipe.load import load_recipe
-from rsft.training.callbacks import tracking
-from rsft.training.callbacks.recorder import StepReport
-from rsft.training.callbacks.tracking import TrackerListener
+from rsft.training.loggers import listener as tracking
+from rsft.training.loggers.listener import TrackerListener
+from rsft.training.recorder import StepReport
 from rsft.training.runs.writer import Run
 
 STEP = StepReport(0, 2, 5, 2, 15, 1.5, 30.0, 0.01, 0.2, 0.05, 800.0, math.nan, 12.0)

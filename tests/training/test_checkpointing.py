@@ -12,9 +12,9 @@ import torch
 from rsft.data.loading.datamodule import ChipImages
 from rsft.errors import Interrupted, RequestError, RsftError
 from rsft.recipe.load import load_recipe
-from rsft.training.callbacks.recorder import RunListener
 from rsft.training.finetune import finetune
 from rsft.training.lightning_module import FineTuningModule
+from rsft.training.recorder import RunListener
 from rsft.training.runs import checkpoints
 from rsft.training.runs.reader import TIMING_COLUMNS, lock_run, read_run_info
 

@@ -1,1 +1,0 @@
-"""Callbacks of a training run: recorder, trackers, checkpoints, early stopping."""
