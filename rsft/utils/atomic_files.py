@@ -1,8 +1,8 @@
 """Write files and folders whole or not at all: temporary name, fsync, rename.
 
-Temporary files lie in a hidden folder beside their target. The process that writes them locks this folder with
-`flock`. The next writer beside it removes every folder whose lock is free, because its process was killed. On Windows,
-and on file systems without locks, these folders stay.
+Temporary files lie in a hidden folder beside their target. The process that writes them holds the lock file in this
+folder. The next writer beside it removes every folder whose lock is free, because its process was killed. On file
+systems without locks, these folders stay.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-if sys.platform != "win32":
-    import fcntl
+from filelock import FileLock, Timeout
 
 _PREFIX = ".rsft-tmp-"  # reserved for these folders
+_LOCK = "lock"
+_NO_LOCK = (OSError, Timeout, NotImplementedError)  # the last one: filelock before 4, on file systems without locks
 _log = logging.getLogger(__name__)
 
 
@@ -40,8 +41,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.touch()
         mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
-        _sync(temporary)
         temporary.chmod(mode)  # some libraries write 0600, which others cannot read in a shared folder
+        _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
 
@@ -97,52 +98,39 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
     """Yield a locked folder in `parent` with subfolders new/ and old/; remove it when the block ends."""
     parent.mkdir(parents=True, exist_ok=True)
     for stale in parent.glob(f"{_PREFIX}*"):
-        _remove_if_unlocked(stale)
-    folder, handle = _make_locked_folder(parent)
+        lock = FileLock(stale / _LOCK)
+        with suppress(*_NO_LOCK):  # its process is alive, or it belongs to another user
+            lock.acquire(blocking=False)
+            _remove(stale, lock)
+    folder, lock = _make_locked_folder(parent)
     try:
-        for name in ("new", "old"):
-            (folder / name).mkdir()
         yield folder
     finally:
-        try:
-            _restore_old(folder)  # after an exception between two renames
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            if handle is not None:
-                os.close(handle)
+        _remove(folder, lock)
 
 
-def _make_locked_folder(parent: Path) -> tuple[Path, int | None]:
-    """Return a new folder and the handle that locks it (None on Windows, where nothing removes the folder)."""
+def _make_locked_folder(parent: Path) -> tuple[Path, FileLock]:
+    """Return a new folder and its lock, which is not held on a file system without locks."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        if sys.platform == "win32":
-            return folder, None
-        with suppress(FileNotFoundError):
-            handle = os.open(folder, os.O_RDONLY)
-            with suppress(OSError):  # a file system without locks: no other process removes the folder either
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            if folder.exists():
-                return folder, handle
-            os.close(handle)  # another process removed the folder before it was locked
+        lock = FileLock(folder / _LOCK)
+        with suppress(*_NO_LOCK):  # without locks, no other process removes the folder either
+            lock.acquire(timeout=0.2)
+        with suppress(FileNotFoundError):  # another process removed the folder before it was locked
+            for name in ("new", "old"):
+                (folder / name).mkdir()
+            return folder, lock
 
 
-def _remove_if_unlocked(folder: Path) -> None:
-    """Remove a temporary folder unless its process is alive."""
-    if sys.platform == "win32":
-        return
+def _remove(folder: Path, lock: FileLock) -> None:
+    """Remove a temporary folder whose lock this process holds, and restore what was set aside in it."""
     try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # removed, or owned by another user
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _restore_old(folder)
         shutil.rmtree(folder, ignore_errors=True)
-    except OSError:  # the folder is locked, or cannot be restored
-        pass
     finally:
-        os.close(handle)
+        lock.release()
+        with suppress(OSError):  # it exists on Windows, which cannot remove the file of a lock that is held
+            folder.rmdir()
 
 
 def _restore_old(folder: Path) -> None:
@@ -155,9 +143,9 @@ def _restore_old(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    if sys.platform == "win32":
-        return  # Windows cannot open folders, and does not sync files that are open for reading
-    handle = os.open(path, os.O_RDONLY)
+    if path.is_dir() and sys.platform == "win32":
+        return  # Windows cannot open folders
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows only syncs files open for writing
     try:
         os.fsync(handle)
     finally:

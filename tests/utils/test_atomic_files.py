@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from rsft.utils import atomic_files
 from rsft.utils.atomic_files import atomic_file, atomic_folder, sha256, write_text
@@ -155,23 +156,30 @@ def test_kill_before_the_old_folder_is_removed(tmp_path):
     assert names(tmp_path) == ["beside.txt", "d"] and names(tmp_path / "d") == ["new"]
 
 
-def test_temporary_folder_that_is_removed_before_it_is_locked(tmp_path, monkeypatch):
-    real, seen = atomic_files.fcntl.flock, []
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_temporary_folder_that_is_removed_before_it_is_locked(tmp_path, monkeypatch, moment):
+    """Another process could remove the folder before its lock file is opened, or just before the file is locked."""
+    real, seen = FileLock.acquire, []
 
-    def late(handle, operation):
+    def late(lock, *args, **kwargs):
+        if moment == "after":
+            real(lock, *args, **kwargs)
         if not seen:
             seen.extend(tmp_path.iterdir())
-            seen[0].rmdir()  # another process could do so
-        real(handle, operation)
+            shutil.rmtree(seen[0])
+        if moment == "before":
+            real(lock, *args, **kwargs)
 
-    monkeypatch.setattr(atomic_files.fcntl, "flock", late)
+    monkeypatch.setattr(FileLock, "acquire", late)
     write_text(tmp_path / "a.txt", "whole")
     assert names(tmp_path) == ["a.txt"] and len(seen) == 1
 
 
-def test_without_locks_no_temporary_folder_is_removed(tmp_path, monkeypatch):
+@pytest.mark.filterwarnings("ignore:flock not supported")
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_no_temporary_folder_is_removed(tmp_path, monkeypatch, code):
     def unknown(*_):
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        raise OSError(code, os.strerror(code))
 
     run_until_killed(write_and_die, tmp_path / "a.bin")
     monkeypatch.setattr(fcntl, "flock", unknown)
@@ -179,19 +187,45 @@ def test_without_locks_no_temporary_folder_is_removed(tmp_path, monkeypatch):
     assert (tmp_path / "a.txt").read_text() == "whole" and len(names(tmp_path)) == 2
 
 
+def test_folder_that_another_process_is_about_to_lock_is_removed_safely(tmp_path):
+    (tmp_path / f"{atomic_files._PREFIX}new").mkdir()  # killed between the two steps
+    write_text(tmp_path / "a.txt", "whole")
+    assert names(tmp_path) == ["a.txt"]
+
+
+def write_often(path, count):
+    for number in range(count):
+        write_text(path, str(number))
+
+
+def test_many_processes_write_beside_each_other(tmp_path):
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=write_often, args=(tmp_path / f"{number}", 50)) for number in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 6
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {f"{number}": "49" for number in range(6)}
+
+
 def test_system_without_flock(tmp_path):
-    """Windows has no flock, and cannot open folders."""
+    """Windows has no flock and cannot open folders; there, filelock uses other locks."""
     code = """
-import sys, tempfile, shutil, logging, hashlib, pathlib
-sys.modules["fcntl"], sys.platform = None, "win32"
+import os, pathlib, stat, sys, types
+sys.modules["fcntl"] = None
+from rsft.utils import atomic_files
 from rsft.utils.atomic_files import atomic_folder, sync_all, write_text
+atomic_files.sys, synced = types.SimpleNamespace(platform="win32"), []
+os.fsync = lambda handle: synced.append(stat.S_ISREG(os.fstat(handle).st_mode))
 folder = pathlib.Path(sys.argv[1])
 for word in ("one", "two"):
     write_text(folder / "a.txt", word)
     with atomic_folder(folder / "folder") as new:
         (new / "b.txt").write_text(word)
 sync_all()
+assert all(synced) and len(synced) == 2, synced
 """
-    subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
+    subprocess.run([sys.executable, "-W", "ignore:only soft file lock", "-c", code, tmp_path], check=True)
     assert names(tmp_path) == ["a.txt", "folder"]
     assert (tmp_path / "a.txt").read_text() == (tmp_path / "folder" / "b.txt").read_text() == "two"
