@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -134,6 +135,23 @@ class ToySampler:
 
     def draw(self, labels, members, size, rng):
         return members[:size]
+
+class ToyTracker:
+    name, title, packages = "toy-tracker", "Toy tracker", ()
+
+    def open(self, recipe, folder, record_id):
+        return ToyRecord(recipe.track.project, folder / "toy.txt")
+
+class ToyRecord:
+    def __init__(self, name, path):
+        self.id, self.file = name, path.open("a")
+
+    def log(self, step, values):
+        print(step, *sorted(values), file=self.file)
+
+    def close(self, failed):
+        print("failed" if failed else "finished", file=self.file)
+        self.file.close()
 """
 
 TOY_POINTS = """
@@ -143,24 +161,27 @@ toy-method = toys:ToyMethod
 toy-loss = toys:ToyLoss
 [rsft.samplers]
 toy-sampler = toys:ToySampler
+[rsft.trackers]
+toy-tracker = toys:ToyTracker
 """
 
 
 @pytest.fixture
 def toys(install: Install, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package with a PEFT method, a loss and a sampler."""
+    """A package with a PEFT method, a loss, a sampler and a tracker."""
     from rsft.peft.methods.registry import METHODS
-    from rsft.recipe.registries import LOSSES, SAMPLERS
+    from rsft.recipe.registries import LOSSES, SAMPLERS, TRACKERS
 
-    for registry in (METHODS, LOSSES, SAMPLERS):
+    for registry in (METHODS, LOSSES, SAMPLERS, TRACKERS):
         registry.names()  # so that rsft's own are in the copy
         monkeypatch.setattr(registry, "_components", dict(registry._components))
     monkeypatch.delitem(sys.modules, "toys", raising=False)
     return install("toys", TOYS, TOY_POINTS)
 
 
-def test_a_recipe_names_a_method_a_loss_and_a_sampler(rsft, root, recipe_file, toys: Path) -> None:
+def test_a_recipe_names_a_method_a_loss_a_sampler_and_a_tracker(rsft, root, recipe_file, toys: Path) -> None:
     names = ["peft.method=toy-method", "peft.kind=weight", "loss.name=toy-loss", "train.sampler=toy-sampler"]
+    names += ["track.to=[toy-tracker]", "track.project=toys", "track.every=1"]
     code, printed = rsft("finetune", recipe_file, "meta=null", *names, "loss.smoothing=0.2", "train.epochs=1")
     assert code == 0, printed
     (run,) = Path("runs/bars").glob("0*")
@@ -172,6 +193,9 @@ def test_a_recipe_names_a_method_a_loss_and_a_sampler(rsft, root, recipe_file, t
         "in the order of the manifest",
     ):
         assert words in page, words
+    assert json.loads((run / "run.json").read_text())["tracking"] == {"toy-tracker": "toys"}
+    lines = (run / "toy.txt").read_text().splitlines()
+    assert "train/loss" in lines[0] and "epoch/val_macro" in lines[-2] and lines[-1] == "finished"
     assert rsft("predict", run, root / "chips/val", "-o", "toy.csv")[0] == 0  # the bundle rebuilds the method
 
     assert rsft("finetune", recipe_file, "train.epochs=1", "--no-report")[0] == 0

@@ -86,5 +86,5 @@ LOSSES: Registry[type[LossConfig]] = Registry("loss", "rsft.losses", "rsft.train
 SAMPLERS: Registry[type[Sampler]] = Registry("sampler", "rsft.samplers", "rsft.data.loading.samplers")
 """All samplers by name."""
 
-TRACKERS: Registry[type[Component]] = Registry("tracker", "rsft.trackers", "rsft.training.loggers")
-"""All trackers by name. `rsft.training.loggers.base.TrackerConfig` says what a tracker must offer."""
+TRACKERS: Registry[type[Component]] = Registry("tracker", "rsft.trackers", "rsft.training.loggers.trackers")
+"""All trackers by name. `rsft.training.loggers.trackers.Tracker` says what a tracker must offer."""

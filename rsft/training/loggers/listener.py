@@ -6,13 +6,15 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import partial
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, cast
 
+from rsft.errors import RequestError
 from rsft.peft import Site
+from rsft.recipe.registries import TRACKERS
 from rsft.recipe.schema import Recipe
-from rsft.training.loggers.base import Tracker, open_tracker, require_trackers
+from rsft.training.loggers.trackers import Record, Tracker
 from rsft.training.recorder import RunListener, StepReport
 from rsft.training.runs.writer import Run
 
@@ -44,61 +46,48 @@ class TrackerListener(RunListener):
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        require_trackers(recipe)
         self.recipe = recipe
-        self.trackers: dict[str, Tracker] = {}
+        self.trackers = {name: cast("type[Tracker]", TRACKERS[name])() for name in recipe.track.to}
+        for name, tracker in self.trackers.items():
+            missing = [package for package in tracker.packages if find_spec(package) is None]
+            if missing:
+                hint = f"pip install 'rsft[track]', or leave {name} out of track.to"
+                raise RequestError(f"the tracker {name} needs {', '.join(missing)}", "track.to", hint)
+        self.records: dict[str, Record] = {}
         self.errors: Counter[str] = Counter()
         self.consecutive_errors: Counter[str] = Counter()
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
-        """Open the trackers; a resumed run continues its records.
-
-        Args:
-            run: the run that starts.
-            metadata: the content of run.json.
-        """
-        self.run = run
-        record_ids = metadata.get("tracking", {})
-        for name in self.recipe.track.to:
+        """Open the trackers; a resumed run continues its records and its numbers of errors."""
+        self.run, record_ids = run, metadata.get("tracking", {})
+        self.errors = Counter(metadata.get("tracking_lost", {}))
+        for name in self.trackers:
             self._attempt(name, partial(self._open, name, record_ids.get(name)))
-        run.update(tracking={name: tracker.id for name, tracker in self.trackers.items()})
+        ids = {name: record.id for name, record in self.records.items()}
+        run.update(tracking=record_ids | ids)  # also the id of a record that cannot be opened now
 
     def on_step(self, step: StepReport) -> None:
-        """Record the step if its number is a multiple of `track.every`.
-
-        Args:
-            step: the step, with its speed.
-        """
+        """Record the step if its number is a multiple of `track.every`."""
         if step.done % self.recipe.track.every == 0:
-            values = asdict(step)
-            self._log_values(step.done, {tag: values[name] for name, tag in _TAGS.items()})
+            self._log_values(step.done, {tag: getattr(step, field) for field, tag in _TAGS.items()})
 
     def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
-        """Record the row of metrics.csv and the learned scales.
-
-        Args:
-            row: columns of metrics.csv.
-            scales: site -> learned scale; empty without a modulator.
-        """
+        """Record the row of metrics.csv and the learned scales."""
         values = {f"epoch/{name}": value for name, value in row.items() if name not in ("epoch", "step")}
         self._log_values(int(row["step"]), values | {f"modulator/{site}": scale for site, scale in scales.items()})
 
     def on_end(self, failed: bool) -> None:
-        """Close the trackers.
-
-        Args:
-            failed: whether an error or a signal ended the run.
-        """
-        for name, tracker in list(self.trackers.items()):
-            self._attempt(name, partial(tracker.close, failed))
+        """Close the trackers."""
+        for name, record in list(self.records.items()):
+            self._attempt(name, partial(record.close, failed))
 
     def _open(self, name: str, record_id: str | None) -> None:
-        self.trackers[name] = open_tracker(name, self.recipe, self.run.folder, record_id)
+        self.records[name] = self.trackers[name].open(self.recipe, self.run.folder, record_id)
 
     def _log_values(self, step: int, values: Mapping[str, float]) -> None:
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        for name, tracker in list(self.trackers.items()):
-            self._attempt(name, partial(tracker.log, step, finite))
+        for name, record in list(self.records.items()):
+            self._attempt(name, partial(record.log, step, finite))
 
     def _attempt(self, name: str, call: Callable[[], None]) -> None:
         try:
@@ -112,4 +101,4 @@ class TrackerListener(RunListener):
         self.run.update(tracking_lost=dict(self.errors))
         if self.consecutive_errors[name] == MAX_CONSECUTIVE_ERRORS:
             _log.warning("track.to %s: no longer used after %d errors in a row", name, MAX_CONSECUTIVE_ERRORS)
-            self.trackers.pop(name, None)
+            self.records.pop(name, None)
