@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
-from rsft.data.loading.datamodule import ChipImages
+from rsft.data.loading.batches import ChipImages
 from rsft.metrics.separation import class_mean_distances, distance_by_group
 
 Features = NDArray[np.float32]

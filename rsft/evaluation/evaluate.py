@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.loading.datamodule import ChipImages, UnaugmentedLoader
+from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError
 from rsft.evaluation.baselines import flatten_small_images, knn_predict
 from rsft.evaluation.calibration_report import measure_calibration

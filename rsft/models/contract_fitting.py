@@ -22,7 +22,7 @@ from rsft.data.imagery.stretch import (
 )
 from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
 from rsft.errors import RequestError
-from rsft.recipe.schema import Recipe
+from rsft.recipe.schema import DataSection
 from rsft.types import Pixels
 
 ReadChips = Callable[[str], Iterable[Pixels]]
@@ -30,7 +30,7 @@ ReadChips = Callable[[str], Iterable[Pixels]]
 
 
 def fit_contract(
-    recipe: Recipe,
+    data: DataSection,
     encoder: Backbone,
     bands: Sequence[str],
     units: Iterable[str],
@@ -40,7 +40,7 @@ def fit_contract(
     """Fit the contract; measure the training chips if the stretch depends on them.
 
     Args:
-        recipe: a recipe; its section `data` is used.
+        data: the section `data` of the recipe.
         encoder: the backbone.
         bands: names of the chips' bands.
         units: units of the chips' pixel values.
@@ -54,7 +54,7 @@ def fit_contract(
         RequestError: the stretch or the unit does not suit the encoder or the planes.
         DataError: a chip cannot be read, or its unit cannot be converted.
     """
-    data, planes = recipe.data, encoder.bands
+    planes = encoder.bands
     declared_units = {unit: data.declare if data.declare and unit in DIGITAL_UNITS else unit for unit in units}
     network_unit = data.unit or (encoder.unit if encoder.unit != "uint8" else None)
     target_units = {unit: network_unit or declared for unit, declared in declared_units.items()}

@@ -1,9 +1,10 @@
-"""Build a classifier from a recipe, or load it from a bundle."""
+"""Build a classifier from the sections of a recipe, or load it from a bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -14,14 +15,15 @@ from rsft.models.averaging import Ensemble
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Classifier, CosineHead
 from rsft.peft import attach
-from rsft.recipe.schema import Recipe
+from rsft.recipe.schema import BackboneSection, DataSection, HeadSection, MetaSection, PeftSection
 
 
-def load_encoder(recipe: Recipe, bands: Sequence[str]) -> Backbone:
+def load_encoder(section: BackboneSection, data: DataSection, bands: Sequence[str]) -> Backbone:
     """Load the frozen backbone of a recipe and fit its input layer to the bands of the chips.
 
     Args:
-        recipe: a recipe; its sections `backbone` and `data` are used.
+        section: the section `backbone` of the recipe.
+        data: the section `data` of the recipe.
         bands: names of the chips' bands.
 
     Returns:
@@ -31,19 +33,28 @@ def load_encoder(recipe: Recipe, bands: Sequence[str]) -> Backbone:
         RequestError: the backbone is unknown, or does not support the planes or the input size.
         WeightsError: the weights of the backbone cannot be used.
     """
-    section = recipe.backbone
     weights = Path(section.weights) if section.weights else None
-    backbone = load_backbone(section.name, recipe.data.size, weights, section.blocks)
-    return fit_inputs(backbone, bands, recipe.data.bands, recipe.data.remap)
+    backbone = load_backbone(section.name, data.size, weights, section.blocks)
+    return fit_inputs(backbone, bands, data.bands, data.remap)
 
 
-def build_classifier(recipe: Recipe, classes: int, encoder: Backbone) -> Classifier:
+def build_classifier(
+    encoder: Backbone,
+    classes: int,
+    peft: PeftSection,
+    meta: MetaSection | None,
+    head: HeadSection,
+    pool: Literal["token", "avg"],
+) -> Classifier:
     """Build a new classifier: PEFT modules in their initial state and a random head.
 
     Args:
-        recipe: a recipe; its sections `peft`, `meta`, `head` and `backbone` are used.
-        classes: number of classes.
         encoder: the backbone, from `load_encoder`.
+        classes: number of classes.
+        peft: the section `peft` of the recipe.
+        meta: the section `meta` of the recipe; None for plain PEFT.
+        head: the section `head` of the recipe.
+        pool: the key `backbone.pool` of the recipe.
 
     Returns:
         The classifier.
@@ -51,19 +62,18 @@ def build_classifier(recipe: Recipe, classes: int, encoder: Backbone) -> Classif
     Raises:
         RequestError: the backbone lacks a site or block.
     """
-    peft, meta = recipe.peft, recipe.meta
     try:
         adapted = attach(
             encoder.vit, peft.build(), learn_scales=meta is not None, init_scale=meta.init_scale if meta else 1.0
         )
     except ValueError as error:
         raise RequestError(str(error), f"section peft, backbone {encoder.name}") from error
-    head: nn.Module = (
-        CosineHead(encoder.width, classes, recipe.head.logit_scale)
-        if recipe.head.kind == "cosine"
+    layer: nn.Module = (
+        CosineHead(encoder.width, classes, head.logit_scale)
+        if head.kind == "cosine"
         else nn.Linear(encoder.width, classes)
     )
-    return Classifier(adapted, head, recipe.backbone.pool)
+    return Classifier(adapted, layer, pool)
 
 
 def load_classifier(bundle: Bundle, device: str = "auto") -> Classifier | Ensemble:
@@ -126,14 +136,15 @@ def load_unmerged_classifier(bundle: Bundle, device: str = "auto", run: int = 0)
 
 def _build_untrained(bundle: Bundle) -> Classifier:
     """Build the classifier of a bundle before training."""
-    encoder = load_encoder(bundle.recipe, bundle.contract.bands)
+    encoder = load_encoder(bundle.recipe.backbone, bundle.recipe.data, bundle.contract.bands)
     if encoder.sha256 != bundle.backbone_sha256:
         raise WeightsError(
             f"the weights of backbone {encoder.name} ({encoder.sha256[:12]}) differ from those of the training",
             f"bundle with backbone {bundle.backbone_sha256[:12]}",
             f"install rsft {bundle.rsft_version}, which wrote the bundle, or train again",
         )
-    return build_classifier(bundle.recipe, len(bundle.classes), encoder)
+    recipe = bundle.recipe
+    return build_classifier(encoder, len(bundle.classes), recipe.peft, recipe.meta, recipe.head, recipe.backbone.pool)
 
 
 def choose_device(name: str) -> torch.device:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rsft.data.loading.datamodule import ChipImages, UnaugmentedLoader
+from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.metrics.accuracy import summarize_accuracy
 from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle

@@ -5,45 +5,32 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from lightning import Callback, Trainer
 
-
-class EarlyStopping(Callback):
-    """Callback that stops training after `patience` validations without a better macro accuracy.
-
-    Unlike Lightning's `EarlyStopping`, it continues exactly after a resume, also within an epoch.
+class EarlyStopping:
+    """Stops training after `patience` validations without a better macro accuracy.
 
     Args:
-        patience: number of validations.
+        patience: number of validations; None never stops.
         min_delta: smallest improvement that counts, as accuracy 0-1.
     """
 
-    state_key = "Patience"  # the key in checkpoints of version 0.1
-
-    def __init__(self, patience: int, min_delta: float) -> None:
+    def __init__(self, patience: int | None, min_delta: float) -> None:
         self.patience, self.min_delta = patience, min_delta
         self.best_score, self.wait_count = -math.inf, 0
 
-    def on_train_start(self, trainer: Trainer, module: Any) -> None:
-        """Stop at once if the resumed run had already met the criterion.
+    @property
+    def is_due(self) -> bool:
+        """Whether training must stop."""
+        return self.patience is not None and self.wait_count >= self.patience
+
+    def update(self, score: float) -> None:
+        """Compare an accuracy with the best one so far.
 
         Args:
-            trainer: the trainer of the run.
-            module: the `FineTuningModule` of the run.
+            score: macro accuracy of a validation, 0-1.
         """
-        trainer.should_stop = self.wait_count >= self.patience
-
-    def on_validation_end(self, trainer: Trainer, module: Any) -> None:
-        """Compare the accuracy with the best one so far.
-
-        Args:
-            trainer: the trainer of the run.
-            module: the `FineTuningModule` of the run.
-        """
-        score = float(module.val_macro)
         is_better = score - self.min_delta > self.best_score
         self.best_score, self.wait_count = (score, 0) if is_better else (self.best_score, self.wait_count + 1)
-        trainer.should_stop = self.wait_count >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint.

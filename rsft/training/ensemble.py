@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.loading.datamodule import ChipImages
+from rsft.data.loading.batches import ChipImages
 from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.models.factory import choose_device
 from rsft.recipe.schema import Recipe

@@ -1,11 +1,10 @@
-"""Precision of a run: its choice, Lightning's options, and the loss scaling for float16."""
+"""Precision of a run: its choice, its name in Lightning Fabric, and the loss scaling for float16."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.amp.grad_scaler import GradScaler
 
 from rsft.errors import RequestError
@@ -17,6 +16,13 @@ LossScalers = tuple[GradScaler, GradScaler]
 
 HALF_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precision -> dtype of matrix products, for half precision."""
+
+FABRIC_PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "fp32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
+"""Precision -> its name in Fabric, whose single loss scaler is not used: each loop has its own."""
 
 
 def resolve_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
@@ -44,23 +50,6 @@ def resolve_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, dic
     fastest, speeds = select_precision(device)
     train = recipe.train.model_copy(update={"precision": fastest})
     return recipe.model_copy(update={"train": train}), {"precision": fastest, "precision_speeds": speeds}
-
-
-def trainer_precision_options(precision: str, device: str) -> dict[str, Any]:
-    """Return the arguments of Lightning's trainer for a precision.
-
-    Args:
-        precision: fp32, bf16 or fp16.
-        device: type of the device, such as "cuda".
-
-    Returns:
-        "precision" or "plugins".
-    """
-    if precision != "fp16":
-        return {"precision": "bf16-mixed" if precision == "bf16" else "32-true"}
-    plugin = MixedPrecision("16-mixed", device)
-    plugin.scaler = None  # Lightning has one scaler for all losses; rsft has one for each loop
-    return {"plugins": [plugin]}
 
 
 def make_loss_scalers(precision: str, device: str) -> LossScalers:

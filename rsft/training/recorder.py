@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
-from lightning import Callback, Trainer
+from torch import Tensor
 
 from rsft.peft import Site
 from rsft.training.runs.writer import Run
+from rsft.training.step_timer import StepTimer
 
 if sys.platform == "win32":
     import psutil
@@ -98,115 +100,80 @@ class RunListener:
         """
 
 
-class Recorder(Callback):
-    """Callback that writes the tables of a run after each epoch, and calls listeners.
+class Recorder:
+    """Writes the tables of a run after each epoch, and calls listeners, from the start to the end of a `with` block.
 
     Args:
         run: the run that receives the tables.
-        *listeners: the listeners to call; None is ignored.
+        timer: measures inner and outer steps.
+        epochs: number of epochs of the run.
+        listeners: the listeners to call.
     """
 
-    state_key = "Recorder"  # the key in checkpoints of version 0.1
+    def __init__(self, run: Run, timer: StepTimer, epochs: int, listeners: Sequence[RunListener] = ()) -> None:
+        self.run, self.timer, self.epochs, self.listeners = run, timer, epochs, listeners
+        self._epoch = self._steps = 0  # number of the epoch, and its steps
+        self._epoch_images = self._epoch_steps = 0  # of this session
+        self._session_steps = 0  # since the start or resume
+        self._epoch_began = self._session_began = time.monotonic()
+        self._epoch_pace: dict[str, float] = {}
 
-    def __init__(self, run: Run, *listeners: RunListener | None) -> None:
-        self.run = run
-        self.listeners = [listener for listener in listeners if listener is not None]
-        self._epoch_images = self._epoch_steps = 0  # of this process
-        self._session_steps = 0  # of this process, since the start or resume
-        self._epoch_began = self._session_began = 0.0
-        self._pace_before_validation: dict[str, float] | None = None
-
-    def on_train_start(self, trainer: Trainer, module: Any) -> None:
-        """Start the clock of the run.
-
-        Args:
-            trainer: the trainer of the run.
-            module: the `FineTuningModule` of the run.
-        """
+    def __enter__(self) -> Self:
         self._session_began = time.monotonic()
         for listener in self.listeners:
             listener.on_start(self.run, self.run.metadata)
+        return self
 
-    def on_train_epoch_start(self, trainer: Trainer, module: Any) -> None:
-        """Start the clock of the epoch.
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        for listener in self.listeners:
+            listener.on_end(failed=error is not None)
+
+    def start_epoch(self, epoch: int, steps: int) -> None:
+        """Start the clock of an epoch.
 
         Args:
-            trainer: the trainer of the run.
-            module: the `FineTuningModule` of the run.
+            epoch: number of the epoch from 0.
+            steps: number of its steps.
         """
+        self._epoch, self._steps = epoch, steps
         self._epoch_began, self._epoch_images, self._epoch_steps = time.monotonic(), 0, 0
-        self._pace_before_validation = None
-        module.timer.reset()
-        if trainer.current_epoch + 1 == trainer.max_epochs:
-            trainer.check_val_every_n_epoch = 1  # the last epoch always has a validation
+        self.timer.reset()
 
-    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Report the step to the listeners.
+    def add_step(self, index: int, loss: Tensor, images: int) -> None:
+        """Report a step to the listeners.
 
         Args:
-            trainer: the trainer of the run.
-            module: the `FineTuningModule` of the run.
-            outputs: the output of the step.
-            batch: the batch of the step; None if the step was done before the resume.
-            batch_idx: number of the batch in its epoch.
+            index: number of the step in its epoch from 0.
+            loss: the loss of the inner loop, a scalar.
+            images: images of the step, over all processes.
         """
-        if batch is None:
-            return
-        self._epoch_images += len(batch[1]) * trainer.world_size
+        self._epoch_images += images
         self._epoch_steps, self._session_steps = self._epoch_steps + 1, self._session_steps + 1
         if self.listeners:
-            step = self._make_report(trainer, module, batch_idx + 1, outputs)
+            step = self._make_report(index + 1, float(loss))
             for listener in self.listeners:
                 listener.on_step(step)
 
-    def on_validation_start(self, trainer: Trainer, module: Any) -> None:
-        """Stop the clock of the epoch before the validation.
+    def stop_clock(self) -> None:
+        """Stop the clock of the epoch, before the validation."""
+        self._epoch_pace = self._pace()
 
-        Args:
-            trainer: the trainer of the run.
-            module: the `FineTuningModule` of the run.
-        """
-        self._pace_before_validation = self._pace(module)
-
-    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
+    def end_epoch(self, measures: dict[str, float], scales: dict[Site, float]) -> None:
         """Write the row of the epoch and the learned scales.
 
         Args:
-            trainer: the trainer of the run.
-            module: the `FineTuningModule` of the run.
+            measures: columns of metrics.csv, without those on time and memory.
+            scales: learned scales by site; empty without a modulator.
         """
-        row = module.epoch_row() | (self._pace_before_validation or self._pace(module)) | peak_memory()
-        modulator = module.classifier.adapted.modulator
-        scales = modulator.scales() if modulator is not None else {}
+        row = measures | self._epoch_pace | peak_memory()
         self.run.add_epoch(row, scales)
         for listener in self.listeners:
             listener.on_epoch_end(row, scales)
 
-    def on_fit_end(self, trainer: Trainer, module: Any) -> None:
-        """Report the end.
-
-        Args:
-            trainer: the trainer of the run.
-            module: the `FineTuningModule` of the run.
-        """
-        for listener in self.listeners:
-            listener.on_end(failed=False)
-
-    def on_exception(self, trainer: Trainer, module: Any, exception: BaseException) -> None:
-        """Report an end by an error or a signal.
-
-        Args:
-            trainer: the trainer of the run.
-            module: the `FineTuningModule` of the run.
-            exception: the cause.
-        """
-        for listener in self.listeners:
-            listener.on_end(failed=True)
-
-    def _pace(self, module: Any) -> dict[str, float]:
+    def _pace(self) -> dict[str, float]:
         """Return images per second, and the seconds of the epoch so far, in total and by phase."""
         seconds = time.monotonic() - self._epoch_began
-        inner, outer = (module.timer.seconds(phase) for phase in ("inner", "outer"))
+        inner, outer = (self.timer.seconds(phase) for phase in ("inner", "outer"))
         return {
             "seconds": seconds,
             "images_per_s": self._epoch_images / seconds if seconds else math.nan,
@@ -215,16 +182,16 @@ class Recorder(Callback):
             "outer_s": outer,
         }
 
-    def _make_report(self, trainer: Trainer, module: Any, step: int, outputs: Any) -> StepReport:
-        steps, pace = int(trainer.num_training_batches), self._pace(module)
-        done, total = trainer.current_epoch * steps + step, (trainer.max_epochs or 1) * steps
+    def _make_report(self, step: int, loss: float) -> StepReport:
+        steps, pace = self._steps, self._pace()
+        done, total = self._epoch * steps + step, self.epochs * steps
         return StepReport(
-            epoch=trainer.current_epoch,
+            epoch=self._epoch,
             step=step,
             steps=steps,
             done=done,
             total=total,
-            loss=float(outputs["loss"] if isinstance(outputs, dict) else outputs),
+            loss=loss,
             images_per_s=pace["images_per_s"],
             **{phase: pace[phase] / self._epoch_steps for phase in ("data_s", "inner_s", "outer_s")},
             **peak_memory(),

@@ -1,41 +1,38 @@
-"""One training run from top to bottom: build the model, open the data, train, write the bundle."""
+"""One training run from top to bottom: open the data, build the model, train, write the bundle."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from lightning import Callback, Trainer, seed_everything
+from lightning.fabric import seed_everything
 
 from rsft.backbones import Backbone
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
-from rsft.data.loading.datamodule import BatchSource, ChipDataModule, ChipImages
-from rsft.errors import Interrupted, RequestError
+from rsft.data.loading.batches import SINGLE_PROCESS, BatchSource, ChipImages, EpochBatches, ProcessShard
+from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Classifier
 from rsft.models.contract_fitting import fit_contract
-from rsft.models.factory import build_classifier, load_encoder
-from rsft.recipe.schema import Recipe, TrainSection
+from rsft.models.factory import build_classifier, choose_device, load_encoder
+from rsft.recipe.schema import BackboneSection, DataSection, HeadSection, MetaSection, PeftSection, Recipe
 from rsft.training.calibration import calibrate_bundle
-from rsft.training.checkpointing import CheckpointCallback, StopSignals
-from rsft.training.distributed.strategies import process_device, trainer_process_options
-from rsft.training.early_stopping import EarlyStopping
+from rsft.training.distributed.processes import launch_processes, require_consistent_processes, shard_frozen_blocks
+from rsft.training.fit import fit
 from rsft.training.init.frozen_features import compute_initial_features
 from rsft.training.init.head_init import init_head
 from rsft.training.init.prefix_cache import CachedPrefixTokens, can_cache_prefix
-from rsft.training.lightning_module import FineTuningModule
+from rsft.training.learner import Learner
 from rsft.training.loggers.listener import TrackerListener
 from rsft.training.meta.meta_split import make_meta_splitter
 from rsft.training.optim.losses import make_loss
-from rsft.training.precision import HALF_DTYPES, resolve_precision, trainer_precision_options
-from rsft.training.quiet_lightning import quiet_lightning
-from rsft.training.recorder import Recorder, RunListener
-from rsft.training.runs.checkpoints import Checkpoint, load_newest_checkpoint
+from rsft.training.precision import HALF_DTYPES, resolve_precision
+from rsft.training.recorder import RunListener
+from rsft.training.runs.checkpoints import load_newest_checkpoint
 from rsft.training.runs.reader import read_run_info
 from rsft.training.runs.writer import Run, require_unchanged_inputs
 from rsft.types import Progress
@@ -48,30 +45,27 @@ class TrainingModel:
     Attributes:
         encoder: the frozen backbone.
         classifier: the backbone with PEFT modules and a head.
+        contract: how a chip becomes the network's input.
     """
 
     encoder: Backbone
     classifier: Classifier
+    contract: Contract
 
 
 @dataclass(frozen=True)
-class TrainingData:
+class TrainingChips:
     """The chips of a run.
 
     Attributes:
-        store: the chip store from which the chips are read.
-        contract: how a chip becomes the network's input.
         train: the training chips.
         val: the validation chips.
     """
 
-    store: ChipStore
-    contract: Contract
     train: ChipImages
     val: ChipImages
 
 
-@quiet_lightning()
 def train_single_run(
     recipe: Recipe,
     runs: Path = Path("runs"),
@@ -100,144 +94,204 @@ def train_single_run(
         RsftError: a loss is not finite.
     """
     trackers = TrackerListener(recipe)
-    process_options = trainer_process_options(recipe.train)
-    device = process_device(recipe.train.device)
+    require_consistent_processes(recipe.train)
+    device = choose_device(recipe.train.device)
     recipe, precision_metadata = resolve_precision(recipe, device)
     seed_everything(recipe.seed, verbose=False)
     progress = listener.on_progress if listener else None
 
-    store = ChipStore.open(Path(recipe.data.root))
-    model = build_model(recipe, store)
+    store = open_data(recipe.data)
+    model = build_model(store, recipe.data, recipe.backbone, recipe.peft, recipe.meta, recipe.head)
     earlier = None if resume is None else read_run_info(resume)
     if earlier is not None:
         require_unchanged_inputs(earlier, store.root, model.encoder.sha256)
-    data = open_data(recipe, store, model.encoder, progress)
+    chips = read_chips(store, model.contract, progress)
 
     run = Run.create(recipe, runs, source) if earlier is None else Run.resume(earlier)
     with run.track_status():
-        run.update(**precision_metadata, device=str(device))
+        run.update(**precision_metadata, device=device.type)
         checkpoint = load_newest_checkpoint(run.checkpoints_dir)
-        model.classifier.to(device)
+        fabric = launch_processes(recipe.train, device)
+        model.classifier.to(fabric.device)
         if checkpoint is None:
-            _initialize_head(recipe, model, data.train, progress)
-        recorder = Recorder(run, listener, trackers) if run.is_writer else Recorder(run)
-        fit(recipe, run, model, data, checkpoint, process_options, recorder, progress)
+            initialize_head(model, chips.train, recipe.head, recipe.evaluate.batch_size, recipe.seed, progress)
+        learner = make_learner(recipe, store, model, chips, (fabric.global_rank, fabric.world_size), progress)
+        run.update(**_size_entries(model, learner.batches))
+        run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
+        listeners = [x for x in (listener, trackers) if x is not None] if run.is_writer else []
+        fit(fabric, learner, store.group_indices, recipe.train, recipe.evaluate, run, listeners, checkpoint)
         if run.is_writer:
             # A resumed run keeps the recipe that it began with, without the overrides of this session.
             original_recipe = earlier.recipe if earlier and earlier.recipe else recipe
-            finish(original_recipe, run, model, data, recipe.train.device, progress)
+            finish(original_recipe, run, store, model, chips, recipe.train.device, progress)
     return run
 
 
-def build_model(recipe: Recipe, store: ChipStore) -> TrainingModel:
-    """Load the backbone, fit its input layer to the chips, and attach new PEFT modules and a new head.
+def open_data(section: DataSection) -> ChipStore:
+    """Open the chips of a run.
 
     Args:
-        recipe: the recipe of the run.
-        store: the prepared chips, which determine bands and classes.
+        section: the section `data` of the recipe.
 
     Returns:
-        The network on the CPU.
+        The chip store.
 
     Raises:
-        RequestError: the backbone is unknown, or lacks a site of the recipe.
-        WeightsError: the weights of the backbone cannot be used.
+        RequestError: the folder is not a chip store, or a split has no chips.
     """
-    encoder = load_encoder(recipe, store.bands)
-    return TrainingModel(encoder, build_classifier(recipe, len(store.classes), encoder))
+    store = ChipStore.open(Path(section.root))
+    for split in ("train", "val"):
+        if store.split(split).empty:
+            hint = "prepare the data with a train and a val split"
+            raise RequestError(f"the split {split} has no chips", store.root, hint)
+    return store
 
 
-def open_data(recipe: Recipe, store: ChipStore, encoder: Backbone, progress: Progress | None = None) -> TrainingData:
-    """Fit the contract to the training chips, and read the chips of both splits.
+def build_model(
+    store: ChipStore,
+    data: DataSection,
+    backbone: BackboneSection,
+    peft: PeftSection,
+    meta: MetaSection | None,
+    head: HeadSection,
+) -> TrainingModel:
+    """Load the backbone, fit its input layer and the contract to the chips, and attach PEFT modules and a head.
 
     Args:
-        recipe: the recipe of the run.
-        store: the prepared chips.
-        encoder: the frozen backbone, which determines planes and normalization.
+        store: the chips, which determine bands and classes.
+        data: the section `data` of the recipe.
+        backbone: the section `backbone`.
+        peft: the section `peft`.
+        meta: the section `meta`; None for plain PEFT.
+        head: the section `head`.
+
+    Returns:
+        The network on the CPU, in evaluation mode.
+
+    Raises:
+        RequestError: the backbone is unknown, lacks a site of the recipe, or does not suit the chips.
+        WeightsError: the weights of the backbone cannot be used.
+        DataError: a chip cannot be read.
+    """
+    encoder = load_encoder(backbone, data, store.bands)
+    classifier = build_classifier(encoder, len(store.classes), peft, meta, head, backbone.pool)
+    table = store.split("train")
+    units, spacings = sorted(set(table["unit"])), table["spacing_m"].tolist()
+    contract = fit_contract(data, encoder, store.bands, units, partial(store.iter_pixels, "train"), spacings)
+    return TrainingModel(encoder, classifier, contract)
+
+
+def read_chips(store: ChipStore, contract: Contract, progress: Progress | None = None) -> TrainingChips:
+    """Read the chips of both splits.
+
+    Args:
+        store: the chip store.
+        contract: how a chip becomes the network's input.
         progress: called while chips are read.
 
     Returns:
-        The chips with their contract.
+        The chips.
 
     Raises:
-        RequestError: a split has no chips, or their unit does not suit the backbone.
         DataError: a chip cannot be read.
     """
-    table = store.split("train")
-    units, spacings = sorted(set(table["unit"])), table["spacing_m"].tolist()
-    contract = fit_contract(recipe, encoder, store.bands, units, partial(store.iter_pixels, "train"), spacings)
-    train, val = (_read_split(store, split, contract, progress) for split in ("train", "val"))
-    return TrainingData(store, contract, train, val)
+    splits = ("train", "val")
+    return TrainingChips(*(ChipImages(store.root, store.split(x), store.classes, contract, progress) for x in splits))
 
 
-def _read_split(store: ChipStore, split: str, contract: Contract, progress: Progress | None) -> ChipImages:
-    table = store.split(split)
-    if table.empty:
-        hint = "prepare the data with a train and a val split"
-        raise RequestError(f"the split {split} has no chips", store.root, hint)
-    return ChipImages(store.root, table, store.classes, contract, progress)
-
-
-def _initialize_head(recipe: Recipe, model: TrainingModel, train: ChipImages, progress: Progress | None) -> None:
-    """Set the weights of the head from features of the network before training, unless `head.init` is "random"."""
-    if recipe.head.init == "random":
-        return
-    classifier, batch_size = model.classifier, recipe.evaluate.batch_size
-    features = compute_initial_features(classifier, train, model.encoder.sha256, batch_size, progress)
-    labels = torch.from_numpy(train.labels).to(features.device)
-    init_head(classifier.head, recipe.head, features, labels, recipe.seed)
-
-
-def fit(
-    recipe: Recipe,
-    run: Run,
+def initialize_head(
     model: TrainingModel,
-    data: TrainingData,
-    checkpoint: Checkpoint | None,
-    process_options: dict[str, Any],
-    recorder: Recorder,
+    train: ChipImages,
+    section: HeadSection,
+    batch_size: int,
+    seed: int,
     progress: Progress | None = None,
 ) -> None:
-    """Train the classifier in place.
+    """Set the weights of the head from features of the network before training, unless `head.init` is "random".
+
+    Args:
+        model: the network, on its device.
+        train: the training chips.
+        section: the section `head` of the recipe.
+        batch_size: chips in a forward pass.
+        seed: the seed of the recipe.
+        progress: called after each batch of chips.
+
+    Raises:
+        RequestError: a class has no training chip.
+    """
+    if section.init == "random":
+        return
+    features = compute_initial_features(model.classifier, train, model.encoder.sha256, batch_size, progress)
+    labels = torch.from_numpy(train.labels).to(features.device)
+    init_head(model.classifier.head, section, features, labels, seed)
+
+
+def make_learner(
+    recipe: Recipe,
+    store: ChipStore,
+    model: TrainingModel,
+    chips: TrainingChips,
+    shard: ProcessShard = SINGLE_PROCESS,
+    progress: Progress | None = None,
+) -> Learner:
+    """Combine model, chips, loss and the settings of a recipe for training.
 
     Args:
         recipe: the recipe of the run.
-        run: the run that receives tables, metadata and checkpoints.
-        model: the model to train, on its device.
-        data: the chips.
-        checkpoint: the state from which training continues; None starts at the first step.
-        process_options: the options from `trainer_process_options`.
-        recorder: writes tables and calls listeners.
+        store: the chip store, which has the class counts for the loss.
+        model: the network, on its device.
+        chips: the chips.
+        shard: rank of this process, and the number of processes.
         progress: called while outputs of frozen blocks are cached.
 
-    Raises:
-        Interrupted: SIGINT or SIGTERM; a checkpoint is saved.
-        RsftError: a loss is not finite.
+    Returns:
+        The learner; `fit` trains it.
     """
-    classifier, signals = model.classifier, StopSignals()
-    classifier.adapted.checkpointing = recipe.train.checkpointing
-    if recipe.train.precision in HALF_DTYPES:
-        classifier.adapted.cast_frozen_weights(HALF_DTYPES[recipe.train.precision])
-    train, val = _network_inputs(recipe, model, data, progress)
-    module, data_module = _make_modules(recipe, classifier, data.store, train, val)
-    run.update(**_size_entries(model, data, cached=isinstance(train, CachedPrefixTokens)))
-    run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
-    callbacks = [*_early_stopping(recipe.train), CheckpointCallback(run, recipe.train, checkpoint, signals)]
-    trainer = _make_trainer(recipe, module.theta[0].device, process_options, [recorder, *callbacks])
-    classifier.adapted.additive.train()  # the frozen backbone stays in evaluation mode
-    try:
-        trainer.fit(module, datamodule=data_module)
-    finally:
-        signals.uninstall()
-    if signals.received:  # a signal after the last step
-        raise Interrupted(signals.received, "saved at the end of training")
+    adapted, section = model.classifier.adapted, recipe.train
+    adapted.checkpointing = section.checkpointing
+    if section.precision in HALF_DTYPES:
+        adapted.cast_frozen_weights(HALF_DTYPES[section.precision])
+    train, val = _network_inputs(recipe, model, chips, progress)
+    if section.strategy == "fsdp":
+        shard_frozen_blocks(model.classifier)
+    splitter = None if recipe.meta is None else make_meta_splitter(recipe.meta, section, train.labels, recipe.seed)
+    batches = EpochBatches(
+        train,
+        val,
+        batch_size=section.batch_size,
+        eval_batch_size=recipe.evaluate.batch_size,
+        augmentation=Augmentation(recipe.data.augment, len(model.contract.planes)),
+        seed=recipe.seed,
+        workers=recipe.data.workers,
+        members=splitter.inner_subset if splitter else None,
+        sampler=section.sampler,
+        shard=shard,
+    )
+    loss = make_loss(recipe.loss.build(), torch.from_numpy(store.class_counts("train")).float())
+    return Learner(model.classifier, loss, batches, splitter, section, recipe.meta, recipe.seed)
+
+
+def _network_inputs(
+    recipe: Recipe, model: TrainingModel, chips: TrainingChips, progress: Progress | None
+) -> tuple[BatchSource, BatchSource]:
+    """Return both splits as images; without augmentation and with room on the disk, as outputs of the frozen prefix."""
+    adapted, precision = model.classifier.adapted, recipe.train.precision
+    device, splits = next(model.classifier.parameters()).device, (chips.train, chips.val)
+    with torch.autocast(device.type, HALF_DTYPES.get(precision), enabled=precision in HALF_DTYPES):
+        if recipe.data.augment != "none" or not all(can_cache_prefix(x, adapted) for x in splits):
+            return splits
+        key, batch_size = f"{model.encoder.sha256} {precision}", recipe.evaluate.batch_size
+        train, val = (CachedPrefixTokens(x, adapted, key, batch_size, progress) for x in splits)
+        return train, val
 
 
 def finish(
     recipe: Recipe,
     run: Run,
+    store: ChipStore,
     model: TrainingModel,
-    data: TrainingData,
+    chips: TrainingChips,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> None:
@@ -246,12 +300,13 @@ def finish(
     Args:
         recipe: the recipe that the bundle stores.
         run: the run that receives the bundle.
+        store: the chip store, which names classes and groups.
         model: the trained model.
-        data: the chips on which the classifier is calibrated.
+        chips: the chips on which the classifier is calibrated.
         device: the device for the calibration: auto, cpu or cuda.
         progress: called after each batch of chips.
     """
-    classifier, store = model.classifier, data.store
+    classifier = model.classifier
     if recipe.meta is not None and recipe.meta.prune_below is not None:
         run.update(pruned_sites=[str(site) for site in classifier.adapted.prune(recipe.meta.prune_below)])
     bundle = Bundle(
@@ -259,83 +314,22 @@ def finish(
         classes=store.classes,
         groups={group: tuple(names) for group, names in store.groups.items()},
         train_counts=tuple(int(count) for count in store.class_counts("train")),
-        contract=data.contract,
+        contract=model.contract,
         backbone_sha256=model.encoder.sha256,
         tensors=classifier.learned_state(),
     )
-    bundle = calibrate_bundle(bundle, data.train, data.val, device, progress)
+    bundle = calibrate_bundle(bundle, chips.train, chips.val, device, progress)
     run.update(bundle_sha256=bundle.save(run.bundle_dir))
     run.finish()
 
 
-def _network_inputs(
-    recipe: Recipe, model: TrainingModel, data: TrainingData, progress: Progress | None
-) -> tuple[BatchSource, BatchSource]:
-    """Return both splits as images; without augmentation and with room on the disk, as outputs of the frozen prefix."""
-    adapted, precision = model.classifier.adapted, recipe.train.precision
-    device = next(model.classifier.parameters()).device
-    with torch.autocast(device.type, HALF_DTYPES.get(precision), enabled=precision in HALF_DTYPES):
-        if recipe.data.augment != "none" or not all(can_cache_prefix(x, adapted) for x in (data.train, data.val)):
-            return data.train, data.val
-        key, batch_size = f"{model.encoder.sha256} {precision}", recipe.evaluate.batch_size
-        train, val = (CachedPrefixTokens(x, adapted, key, batch_size, progress) for x in (data.train, data.val))
-        return train, val
-
-
-def _make_modules(
-    recipe: Recipe, classifier: Classifier, store: ChipStore, train: BatchSource, val: BatchSource
-) -> tuple[FineTuningModule, ChipDataModule]:
-    """Return the Lightning module, with its loss, and the data module."""
-    splitter = None if recipe.meta is None else make_meta_splitter(recipe.meta, recipe.train, train.labels, recipe.seed)
-    data_module = ChipDataModule(
-        train,
-        val,
-        batch_size=recipe.train.batch_size,
-        eval_batch_size=recipe.evaluate.batch_size,
-        augmentation=Augmentation(recipe.data.augment, len(train.contract.planes)),
-        seed=recipe.seed,
-        workers=recipe.data.workers,
-        members=splitter.inner_subset if splitter else None,
-        sampler=recipe.train.sampler,
-    )
-    loss = make_loss(recipe.loss.build(), torch.from_numpy(store.class_counts("train")).float())
-    groups = {group: [store.classes.index(name) for name in names] for group, names in store.groups.items()}
-    return FineTuningModule(classifier, recipe, loss, train, splitter, groups), data_module
-
-
-def _make_trainer(
-    recipe: Recipe, device: torch.device, process_options: dict[str, Any], callbacks: list[Callback]
-) -> Trainer:
-    """Return a Lightning trainer without logger, checkpoints and displays, which rsft replaces."""
-    precision_options = trainer_precision_options(recipe.train.precision, device.type)
-    plugins = [*process_options.get("plugins", []), *precision_options.get("plugins", [])]
-    options = process_options | precision_options | {"plugins": plugins}
-    return Trainer(
-        max_epochs=recipe.train.epochs,
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        **options,
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        check_val_every_n_epoch=recipe.evaluate.every,
-        reload_dataloaders_every_n_epochs=1,
-    )
-
-
-def _early_stopping(train: TrainSection) -> list[Callback]:
-    return [] if train.patience is None else [EarlyStopping(train.patience, train.min_delta)]
-
-
-def _size_entries(model: TrainingModel, data: TrainingData, *, cached: bool) -> dict[str, Any]:
+def _size_entries(model: TrainingModel, batches: EpochBatches) -> dict[str, int | str]:
     """Return the entries of run.json on the sizes of model and data."""
-    classifier = model.classifier
+    classifier, is_cached = model.classifier, isinstance(batches.train, CachedPrefixTokens)
     parameters = {"trained": classifier.theta, "modulator": classifier.adapted.gamma, "total": classifier.parameters()}
     return {f"{name}_parameters": sum(x.numel() for x in tensors) for name, tensors in parameters.items()} | {
-        "train_chips": len(data.train),
-        "val_chips": len(data.val),
+        "train_chips": len(batches.train),
+        "val_chips": len(batches.val),
         "backbone_sha256": model.encoder.sha256,
-        "blocks_kept": max(0, classifier.adapted.first_adapted_stage) if cached else 0,
+        "blocks_kept": max(0, classifier.adapted.first_adapted_stage) if is_cached else 0,
     }

@@ -60,16 +60,16 @@ def test_resume(rsft, recipe_file, monkeypatch, tmp_path):
     import os
     import signal
 
-    from rsft.training.lightning_module import FineTuningModule
+    from rsft.training import fit
 
-    step = FineTuningModule.training_step
+    train_on_batch = fit.train_on_batch
 
-    def stop(task, batch, batch_idx):
+    def stop(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
-        return step(task, batch, batch_idx)
+        return train_on_batch(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FineTuningModule, "training_step", stop)
+        patch.setattr(fit, "train_on_batch", stop)
         code, printed = rsft("finetune", recipe_file)
     assert code == 143 and "rsft finetune --resume runs/bars/001" in printed
     code, printed = rsft("finetune", "--resume", recipe_file, "train.epochs=9")

@@ -29,18 +29,18 @@ def main(rank: str, world_size: str, port: str, recipe: str, runs: str, out: str
     from torch.distributed.tensor import DTensor
 
     from rsft.recipe.load import load_recipe
-    from rsft.training.distributed.strategies import AveragingStrategy, ShardedStrategy
+    from rsft.training import single_run
     from rsft.training.finetune import finetune
     from rsft.training.recorder import RunListener
 
     shard_counts: list[int] = []
-    for strategy in (AveragingStrategy, ShardedStrategy):
+    fit = single_run.fit
 
-        def configure(self, original=strategy.configure_ddp) -> None:
-            original(self)
-            shard_counts.append(sum(isinstance(x, DTensor) for x in self.lightning_module.parameters()))
+    def count_shards_and_fit(fabric, learner, *arguments) -> None:
+        shard_counts.append(sum(isinstance(x, DTensor) for x in learner.classifier.parameters()))
+        fit(fabric, learner, *arguments)
 
-        strategy.configure_ddp = configure  # type: ignore[method-assign]
+    single_run.fit = count_shards_and_fit
 
     class LossRecorder(RunListener):
         def __init__(self) -> None:

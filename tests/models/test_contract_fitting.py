@@ -7,11 +7,11 @@ from rsft.backbones import Backbone
 from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH
 from rsft.errors import DataError, RequestError
 from rsft.models.contract_fitting import fit_contract
-from rsft.recipe.schema import DataSection, Recipe, TrainSection
+from rsft.recipe.schema import DataSection
 
 
-def recipe(**data):
-    return Recipe(name="x", data=DataSection(root="x", size=32, **data), train=TrainSection(epochs=1))
+def section(**keys):
+    return DataSection(root="x", size=32, **keys)
 
 
 def encoder(*planes, unit="uint8", mean=0.5, std=0.25):
@@ -28,14 +28,14 @@ def must_not_be_called(unit):
 
 
 def test_bytes_are_not_measured():
-    contract = fit_contract(recipe(), encoder("gray", "gray", "gray"), ["gray"], ["uint8"], must_not_be_called)
+    contract = fit_contract(section(), encoder("gray", "gray", "gray"), ["gray"], ["uint8"], must_not_be_called)
     assert contract.units == {"uint8": (IDENTITY_STRETCH,) * 3}
     assert contract.mean == (0.5,) * 3 and contract.statistics == {}
 
 
-def test_percentiles_of_each_plane_in_the_unit_of_the_recipe():
+def test_percentiles_of_each_plane_in_the_unit_of_the_section():
     planes = encoder("VV", "VH", "VV - VH")
-    contract = fit_contract(recipe(unit="db"), planes, ["VV", "VH"], ["sigma0"], sigma0)
+    contract = fit_contract(section(unit="db"), planes, ["VV", "VH"], ["sigma0"], sigma0)
     values = 10 * np.log10(np.stack(sigma0("sigma0")))
     vv, vh, ratio = contract.units["db"]
     assert (vv.low, vv.high) == pytest.approx(np.percentile(values[..., 0], [0.5, 99.5]), abs=0.5)
@@ -48,13 +48,13 @@ def test_percentiles_of_each_plane_in_the_unit_of_the_recipe():
 
 def test_units_without_conversion_have_separate_stretches():
     chips = {"uint8": [], "uint16": [np.full((4, 4, 1), 900, np.uint16)]}
-    contract = fit_contract(recipe(), encoder("gray"), ["gray"], ["uint8", "uint16"], chips.__getitem__)
+    contract = fit_contract(section(), encoder("gray"), ["gray"], ["uint8", "uint16"], chips.__getitem__)
     assert contract.units["uint8"] == (IDENTITY_STRETCH,)
     assert contract.units["uint16"][0].high == pytest.approx(900, rel=1e-3)
 
 
 def test_digital_numbers_declared_as_amplitude():
-    declared = recipe(declare="amplitude", stretch="chip-max")
+    declared = section(declare="amplitude", stretch="chip-max")
     contract = fit_contract(declared, encoder("VV"), ["VV"], ["uint8"], must_not_be_called)
     assert contract.units == {"amplitude": (CHIP_MAX,)} and contract.digital == "amplitude"
 
@@ -62,18 +62,18 @@ def test_digital_numbers_declared_as_amplitude():
 def test_missing_calibration():
     chips = [np.full((4, 4, 1), 7, np.uint16)]
     with pytest.raises(DataError, match="amplitude cannot become db") as error:
-        fit_contract(recipe(unit="db", declare="amplitude"), encoder("VV"), ["VV"], ["uint16"], lambda unit: chips)
+        fit_contract(section(unit="db", declare="amplitude"), encoder("VV"), ["VV"], ["uint16"], lambda unit: chips)
     assert "calibration" in error.value.hint
 
 
 def test_backbone_trained_on_decibels():
     decibel_encoder = encoder("VV", unit="db", mean=-12.5, std=5.0)
-    contract = fit_contract(recipe(stretch=[-25.0, 0.0]), decibel_encoder, ["VV"], ["sigma0"], must_not_be_called)
+    contract = fit_contract(section(stretch=[-25.0, 0.0]), decibel_encoder, ["VV"], ["sigma0"], must_not_be_called)
     assert list(contract.units) == ["db"]
     assert (contract.mean, contract.std) == ((0.5,), (0.2,))
     for options in ({"unit": "sigma0"}, {"stretch": "chip-max"}):
         with pytest.raises(RequestError):
-            fit_contract(recipe(**options), decibel_encoder, ["VV"], ["sigma0"], sigma0)
+            fit_contract(section(**options), decibel_encoder, ["VV"], ["sigma0"], sigma0)
 
 
 @pytest.mark.parametrize(
@@ -81,5 +81,5 @@ def test_backbone_trained_on_decibels():
     [([], None), ([10.0, 10.0], 10.0), ([9.5, 10.0, 10.5], 10.0), ([10.0, float("nan")], None), ([1.0, 10.0], None)],
 )
 def test_common_spacing_of_all_chips(spacings, common):
-    contract = fit_contract(recipe(), encoder("gray"), ["gray"], ["uint8"], must_not_be_called, spacings)
+    contract = fit_contract(section(), encoder("gray"), ["gray"], ["uint8"], must_not_be_called, spacings)
     assert contract.spacing_m == common

@@ -14,7 +14,14 @@ IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 def test_merged_bundle_equals_the_trained_classifier(run):
     bundle = Bundle.load(run)
-    trained = build_classifier(bundle.recipe, 3, load_encoder(bundle.recipe, bundle.contract.bands))
+    trained = build_classifier(
+        load_encoder(bundle.recipe.backbone, bundle.recipe.data, bundle.contract.bands),
+        3,
+        bundle.recipe.peft,
+        bundle.recipe.meta,
+        bundle.recipe.head,
+        bundle.recipe.backbone.pool,
+    )
     trained.load_learned_state(bundle.tensors)
     merged = load_classifier(bundle, "cpu")
     with torch.no_grad():

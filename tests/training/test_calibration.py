@@ -1,7 +1,7 @@
 import numpy as np
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.loading.datamodule import ChipImages
+from rsft.data.loading.batches import ChipImages
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier
 from rsft.models.outputs import collect_outputs

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from rsft.data.loading.datamodule import ChipImages
+from rsft.data.loading.batches import ChipImages
 from rsft.errors import Interrupted, RequestError, RsftError
+from rsft.models.classifier import Classifier
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
-from rsft.training.lightning_module import FineTuningModule
 from rsft.training.recorder import RunListener
 from rsft.training.runs import checkpoints
 from rsft.training.runs.reader import TIMING_COLUMNS, lock_run, read_run_info
@@ -86,14 +86,15 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, unbroken_results
 
 
 def test_a_signal_during_validation(recipe, tmp_path, unbroken_results, monkeypatch):
-    validation_step = FineTuningModule.validation_step
+    forward = Classifier.forward
 
-    def signal_and_validate(module, *batch):
-        os.kill(os.getpid(), signal.SIGTERM)
-        validation_step(module, *batch)
+    def signal_in_validation(classifier, inputs):
+        if torch.is_inference_mode_enabled():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(classifier, inputs)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match="saved at epoch 2"):
-        patch.setattr(FineTuningModule, "validation_step", signal_and_validate)
+        patch.setattr(Classifier, "forward", signal_in_validation)
         finetune(recipe, tmp_path)
     assert results(finetune(recipe, tmp_path, resume=tmp_path / "bars/001")) == unbroken_results
 
@@ -179,31 +180,30 @@ def test_a_run_in_progress_is_not_resumed(recipe, tmp_path, monkeypatch):
     assert read_run_info(folder).status == "done"
 
 
-def remove_callback_state(run_folder, key):
-    """Remove the state of one callback from every checkpoint of a run."""
+def edit_callback_states(run_folder, edit):
+    """Change the entry "callbacks" of every checkpoint of a run."""
     for path in checkpoint_files(run_folder):
         content = torch.load(path, weights_only=True)
-        del content["state"]["callbacks"][key]
+        edit(content["state"]["callbacks"])
         torch.save(content, path)
 
 
-def test_callback_states_have_the_keys_of_version_0_1(recipe, tmp_path):
+def test_early_stopping_has_the_keys_of_version_0_1(recipe, tmp_path):
     folder, _ = interrupt(recipe, tmp_path)
     states = torch.load(checkpoint_files(folder)[-1], weights_only=True)["state"]["callbacks"]
-    assert states.keys() == {"Recorder", "Patience", "Survival"}
-    assert states["Patience"].keys() == {"best", "waited"}
+    assert states.keys() == {"Patience"} and states["Patience"].keys() == {"best", "waited"}
 
 
-def test_a_missing_callback_state_is_an_error(recipe, tmp_path):
+def test_a_missing_state_of_early_stopping_is_an_error(recipe, tmp_path):
     folder, _ = interrupt(recipe, tmp_path)
-    remove_callback_state(folder, "Patience")
-    with pytest.raises(RsftError, match="no state for the callback Patience") as caught:
+    edit_callback_states(folder, lambda states: states.pop("Patience"))
+    with pytest.raises(RsftError, match="no state Patience of early stopping") as caught:
         finetune(recipe, tmp_path, resume=folder)
     assert caught.value.location == str(checkpoint_files(folder)[-1])
     assert "start the run again from its recipe.yaml" in caught.value.hint
 
 
-def test_a_callback_without_state_needs_no_key(recipe, tmp_path, unbroken_results):
+def test_a_checkpoint_of_version_0_1_has_more_states(recipe, tmp_path, unbroken_results):
     folder, _ = interrupt(recipe, tmp_path)
-    remove_callback_state(folder, "Recorder")
+    edit_callback_states(folder, lambda states: states.update(Recorder={}, Survival={}))
     assert results(finetune(recipe, tmp_path, resume=folder)) == unbroken_results

@@ -44,7 +44,14 @@ def test_the_same_seed_gives_the_same_run(run, recipe_file, tmp_path):
 
 def test_the_bundle_holds_only_learned_tensors(run, recipe_file):
     recipe = load_recipe(recipe_file)
-    classifier = build_classifier(recipe, 3, load_encoder(recipe, ["gray"]))
+    classifier = build_classifier(
+        load_encoder(recipe.backbone, recipe.data, ["gray"]),
+        3,
+        recipe.peft,
+        recipe.meta,
+        recipe.head,
+        recipe.backbone.pool,
+    )
     tensors = Bundle.load(run).tensors
     assert set(tensors) == set(classifier.learned_state())
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.fabric import Fabric
 
 from rsft.errors import RequestError
 from rsft.recipe.schema import DataSection, MetaSection, Recipe, TrainSection
 from rsft.training import precision as precision_module
-from rsft.training.precision import make_loss_scalers, resolve_precision, trainer_precision_options
+from rsft.training.precision import FABRIC_PRECISIONS, HALF_DTYPES, make_loss_scalers, resolve_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -37,14 +37,12 @@ def test_float16_needs_a_gpu_and_first_order():
     assert resolve_precision(make_recipe("fp16", meta=MetaSection()), CUDA)[1] == {"precision": "fp16"}
 
 
-def test_lightning_scales_no_loss():
-    (plugin,) = trainer_precision_options("fp16", "cpu")["plugins"]
-    assert isinstance(plugin, MixedPrecision) and plugin.scaler is None
-    assert plugin.autocast_context_manager().fast_dtype == torch.float16
-    assert [trainer_precision_options(name, "cpu")["precision"] for name in ("fp32", "bf16")] == [
-        "32-true",
-        "bf16-mixed",
-    ]
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_fabric_computes_matrix_products_in_the_precision(precision, dtype):
+    fabric = Fabric(accelerator="cpu", devices=1, precision=FABRIC_PRECISIONS[precision])
+    with fabric.autocast():
+        assert (torch.eye(2) @ torch.eye(2)).dtype == dtype
+    assert FABRIC_PRECISIONS.keys() == {"fp32", *HALF_DTYPES}
 
 
 def test_scalers_are_enabled_in_float16_only():

@@ -23,7 +23,7 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import IDENTITY_STRETCH
-from rsft.data.loading.datamodule import ChipDataModule, ChipImages
+from rsft.data.loading.batches import ChipImages, EpochBatches
 from rsft.data.prepare.image_folder import prepare_folder
 
 SIZE, BATCH = 224, 32
@@ -89,10 +89,10 @@ def rsft_epochs(root: Path, name: Literal["optical", "sar"]) -> Iterator[float]:
 
     def epoch() -> None:
         chips = ChipImages(root, store.table, store.classes, contract)
-        data = ChipDataModule(
+        data = EpochBatches(
             chips, chips, batch_size=BATCH, eval_batch_size=BATCH, augmentation=Augmentation(name), seed=0, workers=1
         )
-        drain(data.train_dataloader())
+        drain(data.training_loader(0))
 
     for _ in range(2):
         yield seconds(epoch)

@@ -98,8 +98,8 @@ def random_bundle(backbone: str, size: int, data: Path) -> Bundle:
             "train": {"epochs": 1},
         }
     )
-    encoder = load_encoder(recipe, ("gray",))
-    classifier = build_classifier(recipe, len(CLASSES), encoder)
+    encoder = load_encoder(recipe.backbone, recipe.data, ("gray",))
+    classifier = build_classifier(encoder, len(CLASSES), recipe.peft, recipe.meta, recipe.head, recipe.backbone.pool)
     for parameter in classifier.theta:
         torch.nn.init.normal_(parameter, std=0.02)
     contract = Contract(

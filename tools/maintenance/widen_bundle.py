@@ -65,8 +65,10 @@ def main(
         }
     )
     os.environ["RSFT_WEIGHTS"] = str(out)
-    encoder = load_encoder(recipe, contract.bands)
-    state = build_classifier(recipe, len(small.classes), encoder).learned_state()
+    encoder = load_encoder(recipe.backbone, recipe.data, contract.bands)
+    state = build_classifier(
+        encoder, len(small.classes), recipe.peft, recipe.meta, recipe.head, recipe.backbone.pool
+    ).learned_state()
     head = {key: value for key, value in small.tensors.items() if key.startswith("head.")}
     divisor = 1 if small.recipe.head.kind == "cosine" else 2  # a cosine head ignores the length of the feature
     state |= head | {"head.weight": _twice(head["head.weight"]) / divisor}

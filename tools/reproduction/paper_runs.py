@@ -150,7 +150,7 @@ def class_distances(run: Path) -> dict[str, float | None]:
     if (run / DISTANCES).is_file():
         return dict(json.loads((run / DISTANCES).read_text("utf-8")))
     from rsft.data.chips.store import ChipStore
-    from rsft.data.loading.datamodule import ChipImages
+    from rsft.data.loading.batches import ChipImages
     from rsft.metrics.separation import class_mean_distances, distance_by_group
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.factory import load_classifier

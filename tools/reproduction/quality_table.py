@@ -121,7 +121,7 @@ def run_job(recipe_path: Path, out: Path, job: Job, overrides: Sequence[str]) ->
 
     torch.set_num_threads(1)
     from rsft.data.chips.store import ChipStore
-    from rsft.data.loading.datamodule import ChipImages
+    from rsft.data.loading.batches import ChipImages
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.factory import load_classifier
     from rsft.models.outputs import collect_outputs

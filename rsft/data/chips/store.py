@@ -100,6 +100,11 @@ class ChipStore:
             raise DataError(f"{DATASET} does not contain the classes {', '.join(unknown)}", root / MANIFEST, _PREPARE)
         return cls(root, name, classes, groups, bands, skipped, len(pd.read_csv(root / REJECTED)))
 
+    @property
+    def group_indices(self) -> dict[str, list[int]]:
+        """The class indices of head, medium and tail."""
+        return {group: [self.classes.index(name) for name in names] for group, names in self.groups.items()}
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """The manifest: one row per chip, sorted by path; read on first use.

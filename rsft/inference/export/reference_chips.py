@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import Contract
-from rsft.data.loading.datamodule import ChipImages
+from rsft.data.loading.batches import ChipImages
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress

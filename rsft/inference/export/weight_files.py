@@ -91,7 +91,7 @@ def write_peft_weights(bundle: Bundle, folder: Path, images: Tensor) -> Classifi
     except ValueError as error:
         raise RequestError(str(error), "--format peft", _graph_hint()) from error
     write_bytes(folder / HEAD_FILE, save(classifier.head.state_dict(), {"format": "pt"}))
-    vit = load_encoder(bundle.recipe, bundle.contract.bands).vit
+    vit = load_encoder(bundle.recipe.backbone, bundle.recipe.data, bundle.contract.bands).vit
     loaded = Classifier(import_peft(vit, folder), classifier.head, classifier.pool).eval()
     loaded.head.load_state_dict(load_file(folder / HEAD_FILE))
     return compute_outputs(loaded.predict, images)
@@ -153,8 +153,15 @@ def _compute_timm_outputs(model: Any, images: Tensor) -> ClassifierOutputs:
 
 def _compute_rsft_outputs(bundle: Bundle, path: Path, images: Tensor) -> ClassifierOutputs:
     """Return the outputs of a new network of rsft with the written weights."""
-    encoder = load_encoder(bundle.recipe, bundle.contract.bands)
-    classifier = build_classifier(bundle.recipe, len(bundle.classes), encoder)
+    encoder = load_encoder(bundle.recipe.backbone, bundle.recipe.data, bundle.contract.bands)
+    classifier = build_classifier(
+        encoder,
+        len(bundle.classes),
+        bundle.recipe.peft,
+        bundle.recipe.meta,
+        bundle.recipe.head,
+        bundle.recipe.backbone.pool,
+    )
     classifier.adapted.detach()
     state = load_file(path)
     head = {key.removeprefix("head."): value for key, value in state.items() if key.startswith("head.")}

@@ -49,7 +49,9 @@ def build_meta_model(bundle: Bundle) -> MetaModel:
     card = find_card(recipe.backbone.name, recipe.backbone.blocks)
     with torch.device("meta"):
         encoder = Backbone(card.name, "", card.build(recipe.data.size), card.mean, card.std, card.bands, card.unit)
-        classifier = build_classifier(recipe, len(bundle.classes), encoder)
+        classifier = build_classifier(
+            encoder, len(bundle.classes), recipe.peft, recipe.meta, recipe.head, recipe.backbone.pool
+        )
     modulator = classifier.adapted.modulator
     shapes = {name: tuple(tensor.shape) for name, tensor in classifier.learned_state().items()}
     if _INPUT_LAYER in shapes:  # a trained input layer has one channel for each plane of the chips

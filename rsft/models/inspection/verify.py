@@ -119,7 +119,7 @@ def _format_shape(shape: tuple[int, ...]) -> str:
 
 def _backbone_faults(bundle: Bundle) -> list[str]:
     try:
-        encoder = load_encoder(bundle.recipe, bundle.contract.bands)
+        encoder = load_encoder(bundle.recipe.backbone, bundle.recipe.data, bundle.contract.bands)
     except RsftError as error:
         return [_error_sentence(error)]
     if encoder.sha256 != bundle.backbone_sha256:

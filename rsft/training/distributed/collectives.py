@@ -20,12 +20,6 @@ def is_rank_zero() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in _RANK_VARIABLES if _states_rank(name))
 
 
-def local_rank() -> int:
-    """Return the rank of this process on its machine, which is the number of its GPU."""
-    default_rank = os.environ.get("SLURM_LOCALID", "0") if _states_rank("SLURM_PROCID") else "0"
-    return int(os.environ.get("LOCAL_RANK", default_rank))
-
-
 def all_reduce_mean(value: Tensor) -> Tensor:
     """Return the mean of a tensor over the processes.
 
@@ -41,6 +35,20 @@ def all_reduce_mean(value: Tensor) -> Tensor:
         distributed.all_reduce(value)
         value /= distributed.get_world_size()
     return value
+
+
+def all_reduce_max(value: int, device: torch.device) -> int:
+    """Return the largest value of all processes.
+
+    Args:
+        value: the value of this process.
+        device: the device of this process, on which NCCL exchanges tensors.
+    """
+    if not _is_distributed():
+        return value
+    largest = torch.tensor(value, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return int(largest)
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -7,7 +7,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from rsft.data.loading.datamodule import ChipImages
+from rsft.data.loading.batches import ChipImages
 from rsft.models.classifier import Classifier
 from rsft.training.init.prefix_cache import feature_cache_path
 from rsft.types import Progress

@@ -13,7 +13,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsft.data.loading.datamodule import ChipImages
+from rsft.data.loading.batches import ChipImages
 from rsft.peft import AdaptedModel
 from rsft.types import Indices, Progress
 from rsft.utils.atomic_files import atomic_file

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,17 +55,10 @@ class NonFiniteLossError(RsftError):
         return NonFiniteLossError(self.message, self.loop, f"{moment}, chips {listed}{more}", chips)
 
 
-class OptimizerLike(Protocol):
-    """The part of torch's and Lightning's optimizers that the loops use."""
-
-    param_groups: list[dict[str, Any]]
-
-    def step(self) -> Any:
-        """Update the parameters."""
-
-
 class BiLevelLoop:
-    """The training loop: updates theta on every batch, and gamma on every batch of the outer loop.
+    """The steps of both loops: an inner step updates theta, an outer step gamma. `rsft.training.fit` calls them.
+
+    Every process passes its own chips; gradients and losses are means over the processes.
 
     Args:
         classifier: the network.
@@ -76,7 +68,7 @@ class BiLevelLoop:
         meta: the section `meta` of the recipe; None for plain PEFT.
         max_grad_norm: the norm to which theta's gradient is clipped; None does not clip.
         accumulate_grad_batches: number of batches that one inner step accumulates gradients of.
-        backward: computes the gradients of a loss; Lightning has its own.
+        backward: computes the gradients of a loss; Lightning's trainer has its own.
         timer: measures the phases "inner" and "outer".
         scalers: loss scalers of the inner and the outer loop, so that small gradients do not underflow in float16; None
             does not scale. Two are needed because the inner scale must not change while gradients accumulate.
@@ -93,8 +85,8 @@ class BiLevelLoop:
         self,
         classifier: Classifier,
         loss: LossFunction,
-        inner_optimizer: OptimizerLike,
-        outer_optimizer: OptimizerLike | None = None,
+        inner_optimizer: torch.optim.Optimizer,
+        outer_optimizer: torch.optim.Optimizer | None = None,
         meta: MetaSection | None = None,
         *,
         max_grad_norm: float | None = None,
@@ -114,33 +106,28 @@ class BiLevelLoop:
         self.loss_weights = (1.0, 1.0)
         self._last_losses: dict[str, Tensor] = {}  # by loop, the mean over all processes
 
-    def step(self, batch: Batch, outer_batch: Batch | None = None) -> tuple[Tensor, Tensor | None]:
-        """Take an inner step, and an outer step if `outer_batch` is given.
+    @property
+    def is_joint(self) -> bool:
+        """Whether an outer step shares its pass with an inner step: the schedule "joint"."""
+        return self.meta is not None and self.meta.schedule == "joint"
 
-        The schedule "alternating" takes the inner step first; "joint" computes both gradients in one pass, at the same
-        weights. Every process passes its own chips; gradients and losses are means over the processes.
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizer of theta and, with an outer loop, that of gamma."""
+        return [x for x in (self.inner_optimizer, self.outer_optimizer) if x is not None]
+
+    def inner_step(self, batch: Batch) -> Tensor:
+        """Add the gradient of a batch to theta, and update theta if `accumulate_grad_batches` batches are complete.
 
         Args:
             batch: a batch of the inner loop.
-            outer_batch: a batch of the outer loop, drawn from the meta subset; None if no outer step is due.
 
         Returns:
-            The inner and the outer loss, scalars; the outer loss is None without `outer_batch`.
+            The loss, a scalar.
 
         Raises:
-            NonFiniteLossError: a loss is not finite; its step is not taken.
+            NonFiniteLossError: the loss is not finite; theta does not change.
         """
-        if outer_batch is not None and self._meta.schedule == "joint":
-            with self.timer(inner=len(batch[1]), outer=len(outer_batch[1])):
-                return self._joint_step(batch, outer_batch)
-        with self.timer(inner=1):
-            loss = self._inner_step(batch)
-        if outer_batch is None:
-            return loss, None
-        with self.timer(outer=1):
-            return loss, self._outer_step(batch, outer_batch)
-
-    def _inner_step(self, batch: Batch) -> Tensor:
         with requires_grad_only(self.theta, self.gamma):
             loss = self._check_finite("inner", self._compute_loss(batch))
             self._begin_inner_batch()
@@ -148,7 +135,19 @@ class BiLevelLoop:
             self._update_theta()
         return self._last_losses["inner"]
 
-    def _outer_step(self, batch: Batch, outer_batch: Batch) -> Tensor:
+    def outer_step(self, batch: Batch, outer_batch: Batch) -> Tensor:
+        """Update gamma by its hypergradient (paper, equations 4 and 5), after the inner step of the same batch.
+
+        Args:
+            batch: the batch of the inner step, which the second-order gradient uses.
+            outer_batch: a batch drawn from the meta subset.
+
+        Returns:
+            The loss of the outer batch, a scalar.
+
+        Raises:
+            NonFiniteLossError: the loss is not finite; gamma does not change.
+        """
         order, outer_weight = self._meta.order, self.loss_weights[1]
         with requires_grad_only(self.gamma, [] if order == 2 else self.theta):
             gradients = hypergradient(
@@ -167,8 +166,19 @@ class BiLevelLoop:
         self._update_gamma()
         return self._last_losses["outer"]
 
-    def _joint_step(self, batch: Batch, outer_batch: Batch) -> tuple[Tensor, Tensor]:
-        """Run both batches in one pass; theta gets the gradient of the inner rows, gamma that of the outer rows."""
+    def joint_step(self, batch: Batch, outer_batch: Batch) -> tuple[Tensor, Tensor]:
+        """Run both batches in one pass; theta gets the gradient of the inner rows, gamma that of the outer rows.
+
+        Args:
+            batch: a batch of the inner loop.
+            outer_batch: a batch drawn from the meta subset.
+
+        Returns:
+            The inner and the outer loss, scalars.
+
+        Raises:
+            NonFiniteLossError: a loss is not finite; no parameter changes.
+        """
         (inputs, labels), (outer_inputs, outer_labels) = batch, outer_batch
         head, rows = self.classifier.head, len(labels)
         with self.classifier.adapted.joint(rows):
@@ -199,7 +209,7 @@ class BiLevelLoop:
         if self.batches_seen % self.accumulate_grad_batches:
             return
         average_gradients(self.theta)
-        self.inner_scaler.unscale_(_as_torch(self.inner_optimizer))
+        self.inner_scaler.unscale_(self.inner_optimizer)
         if self.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.theta, self.max_grad_norm)
         self._step_optimizer(self.inner_optimizer, self.inner_scaler)
@@ -207,13 +217,13 @@ class BiLevelLoop:
     def _update_gamma(self) -> None:
         assert self.outer_optimizer is not None and self.classifier.adapted.modulator is not None
         average_gradients(self.gamma)
-        self.outer_scaler.unscale_(_as_torch(self.outer_optimizer))
+        self.outer_scaler.unscale_(self.outer_optimizer)
         self.classifier.adapted.modulator.add_decay_toward_init(self._meta.weight_decay)
         self._step_optimizer(self.outer_optimizer, self.outer_scaler)
 
-    def _step_optimizer(self, optimizer: OptimizerLike, scaler: GradScaler) -> None:
+    def _step_optimizer(self, optimizer: torch.optim.Optimizer, scaler: GradScaler) -> None:
         scale = scaler.get_scale()
-        scaler.step(_as_torch(optimizer))
+        scaler.step(optimizer)
         scaler.update()
         self.skipped_steps += scaler.get_scale() < scale
 
@@ -250,11 +260,6 @@ def requires_grad_only(trained: Sequence[nn.Parameter], frozen: Sequence[nn.Para
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
-
-
-def _as_torch(optimizer: OptimizerLike) -> torch.optim.Optimizer:
-    """Return the optimizer under the type that torch's scaler expects; the scaler only calls `step`."""
-    return cast(torch.optim.Optimizer, optimizer)
 
 
 def _clear_gradients(parameters: Sequence[nn.Parameter]) -> None:

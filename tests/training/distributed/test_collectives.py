@@ -9,12 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.load import load_recipe
-from rsft.recipe.schema import TrainSection
 from rsft.training.distributed import collectives
-from rsft.training.distributed.strategies import trainer_process_options
 from rsft.training.finetune import finetune
 from rsft.training.recorder import RunListener
 from rsft.training.runs.reader import find_runs
@@ -87,29 +84,6 @@ def test_only_rank_zero_writes(two_process_results):
     folder = Path(two_process_results["joint"][0]["folder"])
     assert len(find_runs(folder.parent)) == len(TRIALS)
     assert all(run.status == "done" for run in find_runs(folder.parent))
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        ({"devices": 2, "batch_size": 7}, "a batch of 7 chips cannot be shared by 2"),
-        ({"strategy": "fsdp"}, "sharding needs more than one process"),
-        ({"devices": 2, "precision": "auto"}, "every process would choose its own"),
-    ],
-)
-def test_contradicting_keys(keys, message):
-    with pytest.raises(RequestError, match=message):
-        trainer_process_options(TrainSection(epochs=1, **keys))
-
-
-def test_the_number_of_started_processes_must_match_the_recipe(monkeypatch):
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(RequestError, match="4 processes were started, but the recipe asks for 1"):
-        trainer_process_options(TrainSection(epochs=1))
-    options = trainer_process_options(TrainSection(epochs=1, devices=2, nodes=2, strategy="fsdp"))
-    strategy = type(options["strategy"]).__name__
-    assert (options["devices"], options["num_nodes"], strategy) == (2, 2, "ShardedStrategy")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.loading.datamodule import ChipImages
+from rsft.data.loading.batches import ChipImages
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
@@ -12,8 +12,8 @@ from rsft.training.init.frozen_features import compute_initial_features
 
 def make_inputs(recipe_file, root, run, *overrides):
     recipe, store, bundle = load_recipe(recipe_file, overrides), ChipStore.open(root), Bundle.load(run)
-    encoder = load_encoder(recipe, store.bands)
-    classifier = build_classifier(recipe, 3, encoder)
+    encoder = load_encoder(recipe.backbone, recipe.data, store.bands)
+    classifier = build_classifier(encoder, 3, recipe.peft, recipe.meta, recipe.head, recipe.backbone.pool)
     return classifier, ChipImages(root, store.split("train"), store.classes, bundle.contract), encoder.sha256
 
 

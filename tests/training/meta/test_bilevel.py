@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from rsft.models.classifier import Classifier, CosineHead
 from rsft.peft import LoRA, attach
 from rsft.recipe.schema import MetaSection
+from rsft.training.fit import take_steps
 from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError, requires_grad_only
 from rsft.training.precision import make_loss_scalers
 
@@ -67,10 +68,10 @@ def test_inner_steps_leave_gamma_and_outer_steps_leave_theta():
     loops = make_loops(model)
     gamma, theta = model.adapted.gamma[0], model.theta
     before = gamma.detach().clone()
-    loops.step(make_batch(0))
+    take_steps(loops, make_batch(0))
     assert torch.equal(gamma, before)
     theta_before = deepcopy(theta)
-    loops._outer_step(make_batch(0), make_batch(1))
+    loops.outer_step(make_batch(0), make_batch(1))
     assert not torch.equal(gamma, before)
     assert all(torch.equal(a, b) for a, b in zip(theta, theta_before, strict=True))
 
@@ -79,9 +80,9 @@ def test_inner_steps_leave_gamma_and_outer_steps_leave_theta():
 def test_an_outer_step_with_learning_rate_zero_changes_nothing(order):
     model = make_classifier()
     loops = make_loops(model, outer_lr=0.0, order=order)
-    loops.step(make_batch(0))  # gives SGD a momentum
+    take_steps(loops, make_batch(0))  # gives SGD a momentum
     before = snapshot(model, loops.inner_optimizer)
-    loops._outer_step(make_batch(0), make_batch(1))
+    loops.outer_step(make_batch(0), make_batch(1))
     after = snapshot(model, loops.inner_optimizer)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -95,7 +96,7 @@ def test_scale_changes_outputs_in_evaluation():
 
 def test_gamma_has_no_gradient_before_training():
     model = make_classifier(trained=False)
-    make_loops(model, weight_decay=0.0)._outer_step(make_batch(0), make_batch(1))
+    make_loops(model, weight_decay=0.0).outer_step(make_batch(0), make_batch(1))
     assert model.adapted.gamma[0].grad.abs().max() == 0
 
 
@@ -104,8 +105,8 @@ def test_joint_gradients_equal_those_of_two_passes():
     alternating = make_loops(first, lr=0.0, outer_lr=0.0)
     joint = make_loops(second, lr=0.0, outer_lr=0.0, schedule="joint")
     batch, outer_batch = make_batch(0), make_batch(1, rows=3)
-    losses = [alternating._inner_step(batch), alternating._outer_step(batch, outer_batch)]
-    joint_losses = torch.stack(joint.step(batch, outer_batch))
+    losses = [alternating.inner_step(batch), alternating.outer_step(batch, outer_batch)]
+    joint_losses = torch.stack(take_steps(joint, batch, outer_batch))
     assert joint_losses.tolist() == pytest.approx(torch.stack(losses).tolist())
     for a, b in zip([*first.theta, *first.adapted.gamma], [*second.theta, *second.adapted.gamma], strict=True):
         assert a.grad.abs().max() > 0
@@ -115,18 +116,18 @@ def test_joint_gradients_equal_those_of_two_passes():
 def test_accumulated_batches_equal_one_large_batch():
     large, small = make_classifier(), make_classifier()
     images, labels = make_batch(0, rows=16)
-    make_loops(large).step((images, labels))
+    take_steps(make_loops(large), (images, labels))
     loops = make_loops(small, accumulate_grad_batches=2)
-    loops.step((images[:8], labels[:8]))
+    take_steps(loops, (images[:8], labels[:8]))
     assert torch.equal(small.theta[0], make_classifier().theta[0])
-    loops.step((images[8:], labels[8:]))
+    take_steps(loops, (images[8:], labels[8:]))
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(large.theta, small.theta, strict=True))
 
 
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
 def test_both_loops_lower_their_loss(schedule):
     loops = make_loops(make_classifier(), lr=0.02, outer_lr=0.02, schedule=schedule)
-    first, *_, last = [torch.stack(loops.step(make_batch(0), make_batch(0))) for _ in range(15)]
+    first, *_, last = [torch.stack(take_steps(loops, make_batch(0), make_batch(0))) for _ in range(15)]
     assert (last < first - 0.1).all()
 
 
@@ -136,7 +137,7 @@ def test_loss_that_is_not_finite_changes_no_parameter():
     loops = make_loops(model)
     loops.loss = lambda logits, labels: logits.sum() * torch.nan
     with pytest.raises(NonFiniteLossError, match="the loss of the inner loop is nan"):
-        loops.step(make_batch(0))
+        take_steps(loops, make_batch(0))
     assert all(torch.equal(a, b) for a, b in zip(model.theta, before, strict=True))
 
 
@@ -146,7 +147,7 @@ def test_loss_scaling_does_not_change_steps(schedule):
     fp16_scalers = make_loss_scalers("fp16", "cpu")
     for model, scalers in zip(models, (None, fp16_scalers), strict=True):
         loops = make_loops(model, scalers=scalers, max_grad_norm=0.5, accumulate_grad_batches=2, schedule=schedule)
-        losses = [loops.step(make_batch(number), make_batch(9) if number % 2 else None) for number in range(4)]
+        losses = [take_steps(loops, make_batch(number), make_batch(9) if number % 2 else None) for number in range(4)]
         assert losses[-1][1] < 10  # the returned loss is not scaled
     assert fp16_scalers[0].get_scale() == 2.0**16 and loops.skipped_steps == 0
     for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
@@ -160,7 +161,7 @@ def test_an_overflow_skips_the_step_of_its_loop_and_halves_its_scale(schedule):
     loops = make_loops(model, lr=1e-4, scalers=scalers, schedule=schedule)
     loops.loss = lambda logits, labels: 1000 * F.cross_entropy(logits, labels)
     gamma, theta = model.adapted.gamma[0].detach().clone(), model.theta[0].detach().clone()
-    loops.step(make_batch(0), make_batch(1))
+    take_steps(loops, make_batch(0), make_batch(1))
     assert torch.equal(model.adapted.gamma[0], gamma) and not torch.equal(model.theta[0], theta)
     assert [scaler.get_scale() for scaler in scalers] == [2.0**16, 2.0**126]
     assert loops.skipped_steps == 1
@@ -169,7 +170,7 @@ def test_an_overflow_skips_the_step_of_its_loop_and_halves_its_scale(schedule):
 def test_training_in_float16_lowers_both_losses():
     loops = make_loops(make_classifier(), lr=0.02, outer_lr=0.02, scalers=make_loss_scalers("fp16", "cpu"))
     with torch.autocast("cpu", torch.float16):
-        first, *_, last = [torch.stack(loops.step(make_batch(0), make_batch(0))) for _ in range(15)]
+        first, *_, last = [torch.stack(take_steps(loops, make_batch(0), make_batch(0))) for _ in range(15)]
     assert (last < first - 0.1).all()
 
 

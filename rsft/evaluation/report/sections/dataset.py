@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rsft.data.audit.findings import AUDIT_FILE, AuditResult
 from rsft.data.chips.store import DATASET, MANIFEST, SPLITS, ChipStore
-from rsft.data.loading.datamodule import ChipImages
+from rsft.data.loading.batches import ChipImages
 from rsft.errors import RequestError
 from rsft.evaluation.report.run_files import RunFiles, read_json_list
 from rsft.models.bundle.bundle import Bundle

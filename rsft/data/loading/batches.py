@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain, repeat
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +11,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -213,26 +211,8 @@ class UnaugmentedLoader:
         return map(self.chips.batch, self.batches)
 
 
-class PartialEpochLoader:
-    """Loader of an epoch that is resumed. It yields None for each finished batch, which Lightning skips.
-
-    Args:
-        loader: the remaining batches of the epoch.
-        batches_done: number of finished batches.
-    """
-
-    def __init__(self, loader: ChipLoader | UnaugmentedLoader, batches_done: int) -> None:
-        self.loader, self.batches_done = loader, batches_done
-
-    def __len__(self) -> int:
-        return self.batches_done + len(self.loader)
-
-    def __iter__(self) -> Iterator[Batch | None]:
-        return chain(repeat(None, self.batches_done), self.loader)
-
-
-class ChipDataModule(LightningDataModule):
-    """Training batches of an epoch, and validation batches.
+class EpochBatches:
+    """The training batches of every epoch, and the validation batches, of one of several processes.
 
     Args:
         train: training chips; must be images if they are augmented.
@@ -244,10 +224,10 @@ class ChipDataModule(LightningDataModule):
         workers: number of worker processes.
         members: returns the training chips that an epoch may use, by epoch; None for all.
         sampler: name of the sampler.
+        shard: rank of this process, and the number of processes.
 
     Attributes:
         chip_order: returns the training chips of an epoch in order, over all processes.
-        resume_point: an epoch, and the number of its batches that were finished before a resume.
     """
 
     def __init__(
@@ -262,24 +242,18 @@ class ChipDataModule(LightningDataModule):
         workers: int = 0,
         members: Callable[[int], Indices] | None = None,
         sampler: str = "natural",
+        shard: ProcessShard = SINGLE_PROCESS,
     ) -> None:
-        super().__init__()
-        self.sampler = sampler
         self.train, self.val = train, val
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.augmentation, self.seed, self.workers = augmentation, seed, workers
         self.members = members or (lambda epoch: np.arange(len(train)))
+        self.sampler, self.shard = sampler, shard
         self.chip_order = lru_cache(maxsize=1)(self._order)
-        self.resume_point = (0, 0)
 
-    def epoch(self) -> int:
-        """Return the current epoch of the trainer; 0 without a trainer."""
-        return self.trainer.current_epoch if self.trainer is not None else 0
-
-    @property
-    def shard(self) -> ProcessShard:
-        """Rank of this process, and the number of processes."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else SINGLE_PROCESS
+    def steps(self, epoch: int) -> int:
+        """Return the number of batches of an epoch."""
+        return -(-len(self.chip_order(epoch)) // self.batch_size)
 
     def batch_indices(self, epoch: int, number: int) -> Indices:
         """Return the training chips of one batch, over all processes.
@@ -293,28 +267,48 @@ class ChipDataModule(LightningDataModule):
         """
         return self.chip_order(epoch)[number * self.batch_size :][: self.batch_size]
 
-    def _order(self, epoch: int) -> Indices:
-        return epoch_order(self.train.labels, self.members(epoch), self.sampler, self.seed, epoch)
+    def training_loader(self, epoch: int, first: int = 0) -> ChipLoader | UnaugmentedLoader:
+        """Return the training batches of an epoch.
 
-    def train_dataloader(self) -> ChipLoader | UnaugmentedLoader | PartialEpochLoader:
-        """Return the loader of the current epoch; Lightning calls this at the start of every epoch."""
-        epoch = self.epoch()
-        done = self.resume_point[1] if self.resume_point[0] == epoch else 0
-        loader = self._loader(epoch, self.chip_order(epoch)[done * self.batch_size :])
-        return PartialEpochLoader(loader, done) if done else loader
+        Args:
+            epoch: number of the epoch from 0.
+            first: number of the first batch from 0; a resumed run begins within an epoch.
 
-    def _loader(self, epoch: int, indices: Indices) -> ChipLoader | UnaugmentedLoader:
-        if not self.augmentation.is_active:
-            return UnaugmentedLoader(self.train, indices, self.batch_size, self.shard)
-        assert isinstance(self.train, ChipImages)
-        augmented = AugmentedChips(self.train, self.augmentation, self.seed, epoch)
-        return ChipLoader(augmented, indices, self.batch_size, self.workers, self.shard)
+        Returns:
+            A loader of this process's part of each batch.
+        """
+        indices = self.chip_order(epoch)[first * self.batch_size :]
+        if self.augmentation.is_active:
+            return ChipLoader(self._augmented(epoch), indices, self.batch_size, self.workers, self.shard)
+        return UnaugmentedLoader(self.train, indices, self.batch_size, self.shard)
 
-    def val_dataloader(self) -> UnaugmentedLoader:
-        """Return the loader of the validation chips; every process loads a contiguous part of them, in order."""
+    def load(self, indices: Indices, epoch: int) -> Batch:
+        """Return this process's part of a batch of training chips, augmented as in an epoch.
+
+        Args:
+            indices: the training chips (b,), over all processes.
+            epoch: number of the epoch from 0.
+
+        Returns:
+            Network inputs (b, ...) and labels (b,).
+        """
+        chips = shard_batches(indices, len(indices), self.shard)[0]
+        if isinstance(self.train, ChipImages) and self.augmentation.is_active:
+            return self.train.batch(chips, augment=self._augmented(epoch).image)
+        return self.train.batch(chips)
+
+    def validation_loader(self) -> UnaugmentedLoader:
+        """Return the validation batches; every process loads a contiguous part of the chips, in order."""
         rank, world_size = self.shard
         indices = np.array_split(np.arange(len(self.val)), world_size)[rank]
         return UnaugmentedLoader(self.val, indices, self.eval_batch_size)
+
+    def _augmented(self, epoch: int) -> AugmentedChips:
+        assert isinstance(self.train, ChipImages)
+        return AugmentedChips(self.train, self.augmentation, self.seed, epoch)
+
+    def _order(self, epoch: int) -> Indices:
+        return epoch_order(self.train.labels, self.members(epoch), self.sampler, self.seed, epoch)
 
 
 def shard_batches(indices: Indices, batch_size: int, shard: ProcessShard = SINGLE_PROCESS) -> list[Indices]:

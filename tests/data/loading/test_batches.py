@@ -20,7 +20,7 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
 from rsft.data.loading import packed_cache
-from rsft.data.loading.datamodule import ChipDataModule, ChipImages
+from rsft.data.loading.batches import ChipImages, EpochBatches
 from rsft.errors import DataError, RsftError
 
 UNITS = {"uint8": (IDENTITY_STRETCH,) * 3, "uint16": (IDENTITY_STRETCH,) * 3}
@@ -156,7 +156,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(store: ChipStore, name: 
     chips = read(store)
 
     def batches(workers: int) -> list[torch.Tensor]:
-        data = ChipDataModule(
+        data = EpochBatches(
             chips,
             chips,
             batch_size=4,
@@ -165,7 +165,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(store: ChipStore, name: 
             seed=3,
             workers=workers,
         )
-        return [tensor for batch in data.train_dataloader() for tensor in batch]
+        return [tensor for batch in data.training_loader(0) for tensor in batch]
 
     one, two = batches(0), batches(2)
     assert len(one) == len(two) == 6

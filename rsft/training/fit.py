@@ -1,0 +1,180 @@
+"""The training loop: inner and outer steps, validation, early stopping and checkpoints, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from rsft.data.loading.batches import Batch
+from rsft.errors import Interrupted
+from rsft.metrics.accuracy import summarize_accuracy
+from rsft.recipe.schema import EvaluateSection, TrainSection
+from rsft.training.checkpointing import Checkpointer, StopSignals
+from rsft.training.distributed.collectives import all_gather_object
+from rsft.training.early_stopping import EarlyStopping
+from rsft.training.learner import Learner
+from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
+from rsft.training.recorder import Recorder, RunListener
+from rsft.training.runs.checkpoints import Checkpoint, TrainingPosition
+from rsft.training.runs.writer import Run
+from rsft.types import GROUPS
+
+VALIDATION_MEASURES = ("micro", "macro", *GROUPS)
+"""Accuracies of the validation split: the columns val_* of metrics.csv."""
+
+
+def fit(
+    fabric: Fabric,
+    learner: Learner,
+    groups: dict[str, list[int]],
+    train: TrainSection,
+    evaluate: EvaluateSection,
+    run: Run,
+    listeners: Sequence[RunListener] = (),
+    checkpoint: Checkpoint | None = None,
+) -> None:
+    """Train the classifier of a learner in place.
+
+    Args:
+        fabric: the launched processes, with device and precision.
+        learner: takes the steps.
+        groups: class indices of head, medium and tail.
+        train: the section `train` of the recipe.
+        evaluate: the section `evaluate` of the recipe.
+        run: the run that receives tables, metadata and checkpoints.
+        listeners: called with the progress.
+        checkpoint: the state from which training continues; None starts at the first step.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; a checkpoint is saved.
+        RsftError: a loss is not finite, or a file cannot be written.
+    """
+    batches = learner.batches
+    early_stopping = EarlyStopping(train.patience, train.min_delta)
+    checkpointer = Checkpointer(run, train, learner, early_stopping)
+    with Recorder(run, learner.timer, train.epochs, listeners) as recorder, StopSignals() as signals:
+        start = checkpointer.restore(fabric, checkpoint)
+        for epoch in range(start.epoch, train.epochs):
+            if early_stopping.is_due:
+                break
+            first = start.batch if epoch == start.epoch else 0
+            recorder.start_epoch(epoch, batches.steps(epoch))
+            learner.classifier.train()  # the frozen backbone stays in evaluation mode
+            for index, batch in enumerate(batches.training_loader(epoch, first), first):
+                with fabric.autocast():
+                    loss = train_on_batch(learner, fabric.to_device(batch), epoch, index)
+                recorder.add_step(index, loss, len(batch[1]) * fabric.world_size)
+                checkpointer.after_step(TrainingPosition(epoch, index + 1), signals)
+
+            recorder.stop_clock()
+            measures = dict.fromkeys(("val_loss", *(f"val_{name}" for name in VALIDATION_MEASURES)), math.nan)
+            if (epoch + 1) % evaluate.every == 0 or epoch + 1 == train.epochs:
+                measures = validate(fabric, learner, groups, lambda: checkpointer.stop_in_validation(signals))
+                early_stopping.update(measures["val_macro"])
+            modulator = learner.classifier.adapted.modulator
+            recorder.end_epoch(learner.epoch_row(epoch) | measures, modulator.scales() if modulator else {})
+            checkpointer.after_epoch(TrainingPosition(epoch + 1), signals)
+    if signals.received:  # after the last step
+        raise Interrupted(signals.received, "saved at the end of training")
+
+
+def train_on_batch(learner: Learner, batch: Batch, epoch: int, index: int) -> Tensor:
+    """Take an inner step, and an outer step if one is due.
+
+    Args:
+        learner: the classifier in training.
+        batch: network inputs (B, ...) and labels (B,) of this process, on the device of the classifier.
+        epoch: number of the epoch from 0.
+        index: number of the batch in its epoch from 0.
+
+    Returns:
+        The inner loss, a scalar.
+
+    Raises:
+        NonFiniteLossError: a loss is NaN or infinite.
+    """
+    outer_batch = learner.prepare_step(epoch, index)
+    try:
+        loss, outer_loss = take_steps(learner.loops, batch, outer_batch)
+    except NonFiniteLossError as error:
+        raise learner.locate(error, batch, outer_batch, epoch, index) from error
+    learner.add_losses(loss, outer_loss)
+    return loss
+
+
+def take_steps(loops: BiLevelLoop, batch: Batch, outer_batch: Batch | None = None) -> tuple[Tensor, Tensor | None]:
+    """Update theta on a batch, and gamma on a batch of the meta subset, by the schedule of the recipe.
+
+    Every process passes its own chips; gradients and losses are means over the processes.
+
+    Args:
+        loops: the two loops.
+        batch: a batch of the inner loop.
+        outer_batch: a batch of the outer loop, drawn from the meta subset; None if no outer step is due.
+
+    Returns:
+        The inner and the outer loss, scalars; the outer loss is None without `outer_batch`.
+
+    Raises:
+        NonFiniteLossError: a loss is not finite; its step is not taken.
+    """
+    if outer_batch is not None and loops.is_joint:  # both gradients in one pass, at the same weights
+        with loops.timer(inner=len(batch[1]), outer=len(outer_batch[1])):
+            return loops.joint_step(batch, outer_batch)
+    with loops.timer(inner=1):
+        loss = loops.inner_step(batch)
+    if outer_batch is None:
+        return loss, None
+    with loops.timer(outer=1):
+        return loss, loops.outer_step(batch, outer_batch)
+
+
+@torch.inference_mode()
+def validate(
+    fabric: Fabric, learner: Learner, groups: dict[str, list[int]], after_batch: Callable[[], None]
+) -> dict[str, float]:
+    """Return loss and accuracy on the validation split.
+
+    Args:
+        fabric: the launched processes, with device and precision.
+        learner: the classifier in training.
+        groups: class indices of head, medium and tail.
+        after_batch: called after each batch.
+
+    Returns:
+        The columns val_* of metrics.csv.
+    """
+    learner.classifier.eval()
+    outputs = []
+    for batch in learner.batches.validation_loader():
+        inputs, labels = fabric.to_device(batch)
+        with fabric.autocast():
+            outputs.append((learner.classifier(inputs).float(), labels))
+        after_batch()
+    return measure_outputs(learner, outputs, groups)
+
+
+def measure_outputs(
+    learner: Learner, outputs: Sequence[tuple[Tensor, Tensor]], groups: dict[str, list[int]]
+) -> dict[str, float]:
+    """Compute loss and accuracy of the validation split over all processes.
+
+    Args:
+        learner: has the loss.
+        outputs: logits (B, C) and labels (B,) of each batch of this process.
+        groups: class indices of head, medium and tail.
+
+    Returns:
+        The columns val_* of metrics.csv.
+    """
+    local = [torch.cat(tensors).cpu() for tensors in zip(*outputs, strict=True)]
+    logits, labels = (torch.cat(tensors) for tensors in zip(*all_gather_object(local), strict=True))
+    predicted, truth = logits.argmax(1).cpu().numpy(), labels.cpu().numpy()
+    summary = summarize_accuracy(predicted, truth, logits.shape[1], groups, resamples=1)
+    intervals = {name: getattr(summary, name) for name in VALIDATION_MEASURES}
+    accuracies = {f"val_{name}": interval.value if interval else math.nan for name, interval in intervals.items()}
+    return {"val_loss": float(learner.loss(logits, labels)), **accuracies}

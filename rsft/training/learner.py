@@ -1,0 +1,217 @@
+"""A classifier in training: its loops, learning rates, outer batches and losses, and their state for a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor
+
+from rsft.data.loading.batches import Batch, EpochBatches, shard_batches, shard_loss_weight
+from rsft.models.classifier import Classifier
+from rsft.recipe.registries import LossFunction
+from rsft.recipe.schema import MetaSection, TrainSection
+from rsft.training.distributed.collectives import all_gather_object
+from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
+from rsft.training.meta.meta_split import MetaSplitter
+from rsft.training.optim.losses import set_progress
+from rsft.training.optim.optimizers import (
+    base_lr,
+    build_inner_optimizer,
+    build_outer_optimizer,
+    lr_factor,
+    outer_lr_factor,
+)
+from rsft.training.precision import make_loss_scalers
+from rsft.training.step_timer import StepTimer
+from rsft.types import Indices
+
+
+class Learner:
+    """A classifier with everything that changes while it trains.
+
+    What a step depends on is a function of (seed, epoch, batch), so that a run can be resumed at any step.
+
+    Args:
+        classifier: the network, on its device.
+        loss: a function of logits and labels.
+        batches: the batches of every epoch.
+        splitter: draws the meta subsets; None for plain PEFT.
+        train: the section `train` of the recipe.
+        meta: the section `meta` of the recipe; None for plain PEFT.
+        seed: the seed of the recipe.
+
+    Attributes:
+        loops: takes the inner steps on theta and the outer steps on gamma.
+        timer: measures inner and outer steps.
+        steps: number of inner batches so far.
+        losses: inner losses and outer losses of this epoch so far, scalars.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        loss: LossFunction,
+        batches: EpochBatches,
+        splitter: MetaSplitter | None,
+        train: TrainSection,
+        meta: MetaSection | None,
+        seed: int,
+    ) -> None:
+        self.classifier, self.loss, self.batches, self.splitter = classifier, loss, batches, splitter
+        self.train, self.meta, self.seed = train, meta, seed
+        self.device = classifier.theta[0].device
+        self.timer = StepTimer(self.device.type == "cuda")
+        self.loops = BiLevelLoop(
+            classifier,
+            loss,
+            build_inner_optimizer(classifier, train),
+            None if meta is None else build_outer_optimizer(classifier, meta),
+            meta,
+            max_grad_norm=train.max_grad_norm,
+            accumulate_grad_batches=train.accumulate_grad_batches,
+            timer=self.timer,
+            scalers=make_loss_scalers(train.precision, self.device.type),
+        )
+        self.steps = 0
+        self.losses: tuple[list[Tensor], list[Tensor]] = ([], [])
+
+    def prepare_step(self, epoch: int, index: int) -> Batch | None:
+        """Set what depends on the position: learning rates, progress of the loss, the seed of dropout, loss weights.
+
+        Args:
+            epoch: number of the epoch from 0.
+            index: number of the batch in its epoch from 0.
+
+        Returns:
+            The batch of the outer step, on the device of the classifier; None if no outer step is due.
+        """
+        for group in self.loops.inner_optimizer.param_groups:
+            group["lr"] = base_lr(self.train) * self._lr_factor(epoch, index)
+        progress = self._finished_epochs(epoch, index) / self.train.epochs
+        if self.loops.outer_optimizer is not None and self.meta is not None:
+            for group in self.loops.outer_optimizer.param_groups:
+                group["lr"] = self.meta.lr * outer_lr_factor(self.meta, progress)
+        set_progress(self.loss, progress)
+        entropy = (self.seed, epoch, index, self.batches.shard[0])
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+        outer_chips = self._outer_chips(epoch, index)
+        sizes = len(self.batches.batch_indices(epoch, index)), len(outer_chips)
+        inner_weight, outer_weight = (shard_loss_weight(size, self.batches.shard) for size in sizes)
+        self.loops.loss_weights = inner_weight, outer_weight
+        if not len(outer_chips):
+            return None
+        inputs, labels = self.batches.load(outer_chips, epoch)
+        return inputs.to(self.device), labels.to(self.device)
+
+    def add_losses(self, inner: Tensor, outer: Tensor | None) -> None:
+        """Count a finished step.
+
+        Args:
+            inner: loss of the inner step, a scalar.
+            outer: loss of the outer step; None without one.
+        """
+        self.steps += 1
+        self.losses[0].append(inner)
+        if outer is not None:
+            self.losses[1].append(outer)
+
+    def epoch_row(self, epoch: int) -> dict[str, float]:
+        """Return the measures of an epoch that ends, and reset its losses.
+
+        Args:
+            epoch: number of the epoch from 0.
+
+        Returns:
+            Columns of metrics.csv; "meta_loss" is NaN without an outer step in the epoch.
+        """
+        inner, outer = (float(np.mean([float(loss) for loss in x])) if x else math.nan for x in self.losses)
+        for values in self.losses:
+            values.clear()
+        lr = base_lr(self.train) * self._lr_factor(epoch, 0)
+        return {"epoch": epoch, "step": self.steps, "lr": lr, "train_loss": inner, "meta_loss": outer}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all state that changes during training, between two steps.
+
+        Every random number is a function of (seed, epoch, batch), so the state has no random generators.
+
+        Returns:
+            The state for a checkpoint, with tensors on the CPU.
+        """
+        loops = self.loops
+        is_step_unfinished = loops.batches_seen % loops.accumulate_grad_batches != 0
+        state: dict[str, Any] = {
+            "learned": self.classifier.learned_state(),
+            "optimizers": [optimizer.state_dict() for optimizer in loops.optimizers],
+            "scalers": [scaler.state_dict() for scaler in (loops.inner_scaler, loops.outer_scaler)],
+            "gradients": [parameter.grad for parameter in loops.theta] if is_step_unfinished else None,
+            "calls": loops.batches_seen,
+            "skipped": loops.skipped_steps,
+            "steps": self.steps,
+            "losses": [torch.stack(values) if values else None for values in self.losses],
+        }
+        return move_data_to_device(state, torch.device("cpu"))  # type: ignore[no-any-return]
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state of a checkpoint.
+
+        Args:
+            state: the state, from `state_dict`.
+        """
+        loops = self.loops
+        self.classifier.load_learned_state(state["learned"])
+        for optimizer, values in zip(loops.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+        for scaler, values in zip((loops.inner_scaler, loops.outer_scaler), state["scalers"], strict=True):
+            scaler.load_state_dict(values)
+        for parameter, gradient in zip(loops.theta, state["gradients"] or (), strict=False):
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+        loops.batches_seen, loops.skipped_steps, self.steps = state["calls"], state["skipped"], state["steps"]
+        inner, outer = ([] if values is None else list(values) for values in state["losses"])
+        self.losses = inner, outer
+
+    def _lr_factor(self, epoch: int, index: int) -> float:
+        """Return the factor of the base learning rate at the optimizer step to which a batch belongs."""
+        batches, accumulated = self.batches.steps(epoch), self.train.accumulate_grad_batches
+        step, steps = epoch * batches + index, self.train.epochs * batches
+        return lr_factor(self.train, step // accumulated, steps // accumulated)
+
+    def _finished_epochs(self, epoch: int, index: int) -> float:
+        return epoch + index / self.batches.steps(epoch)
+
+    def _outer_chips(self, epoch: int, index: int) -> Indices:
+        """Return the chips of the outer step of all processes (M,); empty if no step is due."""
+        if self.splitter is not None and self.meta is not None:
+            period = self.meta.outer_every * self.train.accumulate_grad_batches
+            if self._finished_epochs(epoch, index) >= self.meta.warmup and index % period == period - 1:
+                return self.splitter.meta_batch(epoch, index)
+        return np.array([], np.int64)
+
+    @torch.no_grad()
+    def locate(
+        self, error: NonFiniteLossError, batch: Batch, outer_batch: Batch | None, epoch: int, index: int
+    ) -> NonFiniteLossError:
+        """Name the chips with non-finite logits, or all chips of the batch if no chip has any.
+
+        Args:
+            error: the error of a step.
+            batch: the batch of the inner step.
+            outer_batch: the batch of the outer step, if there was one.
+            epoch: number of the epoch from 0.
+            index: number of the batch in its epoch from 0.
+
+        Returns:
+            The error with epoch, batch and chips.
+        """
+        chips, (inputs, _) = self.batches.batch_indices(epoch, index), batch
+        if error.loop == "outer" and outer_batch is not None:
+            chips, (inputs, _) = self._outer_chips(epoch, index), outer_batch
+        local_chips = shard_batches(chips, len(chips), self.batches.shard)[0]
+        is_bad = ~self.classifier(inputs).isfinite().all(1).cpu().numpy()
+        bad_chips = np.concatenate(all_gather_object(local_chips[is_bad]))
+        names = tuple(self.batches.train.names[chip] for chip in (bad_chips if len(bad_chips) else chips))
+        return error.with_location(f"epoch {epoch + 1}, batch {index + 1}", names)

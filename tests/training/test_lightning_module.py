@@ -1,0 +1,28 @@
+import pandas as pd
+import pytest
+import torch
+from lightning import Trainer
+
+from rsft.models.bundle.bundle import Bundle
+from rsft.recipe.load import load_recipe
+from rsft.training import FineTuningModule
+
+
+def test_lightning_takes_the_steps_of_a_run(run, recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file)
+    module = FineTuningModule.from_recipe(recipe)
+    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = Trainer(
+        default_root_dir=tmp_path, max_epochs=3, reload_dataloaders_every_n_epochs=1, num_sanity_val_steps=0, **options
+    )
+    with pytest.warns(match="in eval mode"):  # the frozen backbone
+        trainer.fit(module)
+    row = pd.read_csv(run / "metrics.csv").iloc[-1]
+    measures = {name: float(value) for name, value in trainer.logged_metrics.items()}
+    for name in ("train_loss", "meta_loss", "val_loss", "val_macro", "val_tail"):
+        assert abs(measures[name] - row[name]) < 1e-4, name
+    learned = module.classifier.learned_state()
+    assert all(torch.equal(learned[key], value) for key, value in Bundle.load(run).tensors.items())
+    checkpoint = next((tmp_path / "checkpoints").glob("*.ckpt"))
+    assert trainer.global_step == row["step"] + 4  # Lightning counts the steps of both optimizers
+    assert "classifier.adapted.modulator.gamma" in torch.load(checkpoint, weights_only=True)["state_dict"]
