@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from rsft.data.chips.store import DATASET
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.utils.atomic_files import sync_all
+from rsft.utils.process_lock import process_lock
 
 _OTHER_ROOT = "choose another --root"
 _RESUME = "then run the same command again: it resumes where it stopped"
@@ -63,7 +62,6 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
     root = root.resolve()
     partial = root.parent / f".{root.name}.partial"
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
         with _locked(root, partial):
             _finish_replacing(root, partial / "old")
             check_root_is_free(root, overwrite)
@@ -86,23 +84,21 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
 @contextmanager
 def _locked(root: Path, partial: Path) -> Iterator[None]:
     """Hold the lock of `root`, and write the name of this process to the owner file."""
-    lock = FileLock(root.parent / f".{root.name}.lock")
     owner_file = partial / "owner"
-    try:
-        lock.acquire(timeout=0.5)
-    except Timeout as error:
+
+    def conflict() -> RequestError:
         owner = owner_file.read_text("utf-8") if owner_file.is_file() else "another process"
-        raise RequestError(f"{owner} is building this store", root, "wait until it has finished, or stop it") from error
-    try:
-        partial.mkdir(exist_ok=True)
-        owner_file.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
-        yield
-    finally:
-        owner_file.unlink(missing_ok=True)
-        if partial.is_dir() and not any(partial.iterdir()):
-            partial.rmdir()
-        Path(lock.lock_file).unlink(missing_ok=True)  # before the release, so that a waiting process makes a new file
-        lock.release()
+        return RequestError(f"{owner} is building this store", root, "wait until it has finished, or stop it")
+
+    with process_lock(root.parent / f".{root.name}.lock", conflict):
+        try:
+            partial.mkdir(exist_ok=True)
+            owner_file.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
+            yield
+        finally:
+            owner_file.unlink(missing_ok=True)
+            if partial.is_dir() and not any(partial.iterdir()):
+                partial.rmdir()
 
 
 def _prepare_folder(partial: Path, fingerprint: str) -> Path:

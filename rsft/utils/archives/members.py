@@ -1,83 +1,68 @@
-"""Reading of untrusted archives: no member may leave the target folder or be a link."""
+"""Reading of archives from untrusted sources: the members of a .zip, .tar or .rar file, and what they may be.
+
+The archive libraries only parse and decompress. They never write to the disk: rsft reads the bytes of regular files and
+writes them to paths that it has checked, so no link, device, owner or permission of an archive reaches the disk. The
+faults of tarfile's extraction filters (CVE-2025-4517, -4330, -4138, CVE-2024-12718) need a link, or `extractall`.
+`filter="data"` would therefore add nothing, and Python 3.11.0 to 3.11.3, which lack it, are as safe.
+"""
 
 from __future__ import annotations
 
-import gzip
 import lzma
+import os
+import re
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from errno import EINVAL
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from stat import S_IFMT, S_ISDIR, S_ISREG
-from typing import IO
+from typing import IO, NamedTuple
+
+import rarfile
 
 from rsft.errors import DataError
-from rsft.utils.archives.rar import RarStream, is_rar, list_rar_members
 
-ORIGIN_FILE = ".archive.json"
-"""File in a completely extracted folder that names its archive. No member may have this name."""
-
-EXTRACT_BY_HAND_HINT = "extract it by hand if you trust it, and give the folder"
+BY_HAND_HINT = "extract it by hand if you trust it, and give the folder"
 DOWNLOAD_AGAIN_HINT = "download the archive again"
 
-_CHUNK = 2**20
+_IS_WINDOWS = os.name == "nt"
+_MAX_PADDING = 2**20  # bytes after the end mark of a .tar
+_MAX_SOLID = 100  # members of a .rar archive that must be decompressed from its start to reach one of them
+_NOT_ON_WINDOWS = re.compile(  # names that Windows changes, refuses or opens as a device
+    r'[<>:"|?*\x00-\x1f]|[ .]$|^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³]) *(\.|$)', re.IGNORECASE
+)
 _FAULTS = (
-    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError),
-    *(EOFError, NotImplementedError, ValueError),
+    *(tarfile.TarError, zipfile.BadZipFile, rarfile.Error, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, NotImplementedError, ValueError, LookupError, OverflowError),
 )
 
 
-@dataclass(frozen=True)
-class ArchiveMember:
-    """A regular file in an archive.
+class ArchiveMember(NamedTuple):
+    """A regular file or a folder in an archive.
 
     Attributes:
         path: path below the target folder, with / on every system.
-        size: size in bytes.
+        is_folder: whether it is a folder.
+        size: size in bytes, as the archive states it.
         bytes_read: bytes of the archive up to the end of this member.
-        open: opens the content, which must be read before the next member is requested.
-        crc: CRC-32; None if the archive does not have it.
+        open: opens the content of a file, which must be read before the next member is requested.
     """
 
     path: PurePosixPath
+    is_folder: bool
     size: int
     bytes_read: int
     open: Callable[[], IO[bytes]]
-    crc: int | None = None
-
-
-def iterate_members(archive: Path) -> Iterator[ArchiveMember]:
-    """Iterate over the files in a .zip, .tar (also .gz, .bz2, .xz) or .rar archive; its format is detected by content.
-
-    Args:
-        archive: the archive.
-
-    Yields:
-        The files in the order of the archive.
-
-    Raises:
-        DataError: the archive is damaged, encrypted or of another format, needs `unrar`, which is not installed, or has
-            a member that is a link or a device or leaves the target folder.
-    """
-    with translate_read_errors(archive):
-        if is_rar(archive):
-            yield from _rar_members(archive)
-        elif tarfile.is_tarfile(archive):
-            yield from _tar_members(archive)
-        elif zipfile.is_zipfile(archive):
-            yield from _zip_members(archive)
-        else:
-            raise DataError("the file is not a .zip, .tar or .rar archive", archive, DOWNLOAD_AGAIN_HINT)
 
 
 @contextmanager
 def translate_read_errors(archive: Path) -> Iterator[None]:
-    """Turn the exceptions of the archive libraries for damaged files into DataError.
+    """Turn the exceptions of the archive libraries into DataError.
 
     Args:
         archive: the archive, for the error message.
@@ -86,81 +71,58 @@ def translate_read_errors(archive: Path) -> Iterator[None]:
         None.
 
     Raises:
-        DataError: the block met a damaged archive.
+        DataError: the archive is damaged or encrypted, or the program for .rar archives is missing.
     """
-    damaged = "the archive is truncated or damaged"
     try:
         yield
-    except _FAULTS as error:
-        raise DataError(f"{damaged}: {error}", archive, DOWNLOAD_AGAIN_HINT) from error
-    except OSError as error:
-        if error.errno not in (None, EINVAL) or error.filename is not None:  # the disk is at fault, not the archive
-            raise
-        raise DataError(f"{damaged}: {error}", archive, DOWNLOAD_AGAIN_HINT) from error
+    except rarfile.RarCannotExec as error:
+        message = "a .rar archive needs the program unrar, or unar, or 7z with support for .rar"
+        raise DataError(message, archive, f"install one, or {BY_HAND_HINT}") from error
+    except (rarfile.PasswordRequired, rarfile.NoCrypto) as error:
+        raise DataError("the archive is encrypted", archive, BY_HAND_HINT) from error
+    except (*_FAULTS, OSError) as error:
+        if isinstance(error, OSError) and (error.errno not in (None, EINVAL) or error.filename is not None):
+            raise  # the disk is at fault, not the archive
+        hint = DOWNLOAD_AGAIN_HINT  # rarfile also runs a 7z that cannot read .rar
+        hint += ", or install unrar if another program reads it" if isinstance(error, rarfile.Error) else ""
+        raise DataError(f"the archive is truncated or damaged: {error}", archive, hint) from error
+
+
+def iterate_members(archive: Path) -> Iterator[ArchiveMember]:
+    """Iterate over the members of a .zip, .tar (also .gz, .bz2, .xz) or .rar archive; its format is found by content.
+
+    Args:
+        archive: the archive.
+
+    Yields:
+        The members in the order of the archive.
+
+    Raises:
+        DataError: the archive is encrypted or of another format, or has a member that is a link or a device, or whose
+            name leaves the target folder or cannot exist on this system. See `translate_read_errors` for the others.
+    """
+    if rarfile.is_rarfile(archive):
+        yield from _rar_members(archive)
+    elif tarfile.is_tarfile(archive):
+        yield from _tar_members(archive)
+    elif zipfile.is_zipfile(archive):
+        yield from _zip_members(archive)
+    else:
+        raise DataError("the file is not a .zip, .tar or .rar archive", archive, DOWNLOAD_AGAIN_HINT)
 
 
 def _tar_members(archive: Path) -> Iterator[ArchiveMember]:
     with archive.open("rb") as raw, tarfile.open(fileobj=raw) as tar:
         for info in tar:
-            path = _safe_path(info.name, archive)
-            if info.isreg():
-                yield ArchiveMember(path, info.size, raw.tell(), partial(_open_tar_member, tar, info))
-            elif not info.isdir():
-                raise _not_a_file(info.name, archive)
-        if tar.fileobj is not None and tar.fileobj.tell() == tar.offset:  # no end mark, which tarfile does not report
-            raise DataError("the archive is truncated", archive, DOWNLOAD_AGAIN_HINT)
-        while tar.fileobj is not None and tar.fileobj.read(_CHUNK):  # the checksum is at the end
-            pass
-
-
-def _zip_members(archive: Path) -> Iterator[ArchiveMember]:
-    bytes_read = 0
-    with zipfile.ZipFile(archive) as file:
-        for info in file.infolist():
-            mode = info.external_attr >> 16
-            if info.flag_bits & 1:
-                raise DataError("the archive is encrypted", archive, EXTRACT_BY_HAND_HINT)
-            if S_IFMT(mode) and not (S_ISREG(mode) or S_ISDIR(mode)):
-                raise _not_a_file(info.filename, archive)
-            path = _safe_path(info.filename, archive)
-            bytes_read += info.compress_size
-            if not info.is_dir():
-                yield ArchiveMember(path, info.file_size, bytes_read, partial(file.open, info), info.CRC)
-
-
-def _rar_members(archive: Path) -> Iterator[ArchiveMember]:
-    records = list(list_rar_members(archive))
-    packed = archive.stat().st_size
-    total = sum(record.size for record in records) or 1
-    with RarStream(archive) as content:
-        start = 0
-        for record in records:
-            path = _safe_path(record.name, archive)
-            if record.type == "File":
-                open_member = partial(content.open, start, record.size)
-                start += record.size
-                yield ArchiveMember(path, record.size, packed * start // total, open_member, record.crc)
-            elif record.type != "Directory":
-                raise _not_a_file(record.name, archive)
-
-
-def _safe_path(name: str, archive: Path) -> PurePosixPath:
-    """Return the path of a member below the target folder.
-
-    Raises:
-        DataError: the path leaves the folder, or the member has the reserved name ORIGIN_FILE.
-    """
-    path = PurePosixPath(name.replace("\\", "/"))
-    if (
-        path.is_absolute()
-        or PureWindowsPath(name).drive
-        or ".." in path.parts
-        or "\0" in name
-        or path.name == ORIGIN_FILE
-    ):
-        message = f"{name!r} would leave the target folder or replace {ORIGIN_FILE}"
-        raise DataError(message, archive, EXTRACT_BY_HAND_HINT)
-    return path
+            path = _safe_path(archive, info.name, is_other=not (info.isreg() or info.isdir()))
+            yield ArchiveMember(path, info.isdir(), info.size, raw.tell(), partial(_open_tar_member, tar, info))
+        stream = tar.fileobj
+        assert stream is not None
+        if stream.tell() == tar.offset:  # tarfile takes the end of the file for the end mark
+            raise tarfile.ReadError("it has no end mark")
+        padding = stream.read(_MAX_PADDING)  # to the end, where the checksum of a compressed archive is
+        if padding.strip(b"\0") or len(padding) == _MAX_PADDING:  # tarfile takes a damaged header for the end mark
+            raise tarfile.ReadError("data follow its end mark")
 
 
 def _open_tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -169,5 +131,48 @@ def _open_tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     return stream
 
 
-def _not_a_file(name: str, archive: Path) -> DataError:
-    return DataError(f"{name} is a link or a device", archive, EXTRACT_BY_HAND_HINT)
+def _zip_members(archive: Path) -> Iterator[ArchiveMember]:
+    bytes_read = 0
+    with zipfile.ZipFile(archive) as file:
+        for info in file.infolist():
+            if info.flag_bits & 1:
+                raise DataError("the archive is encrypted", archive, BY_HAND_HINT)
+            mode, bytes_read = info.external_attr >> 16, bytes_read + info.compress_size
+            is_other = bool(S_IFMT(mode)) and not (S_ISREG(mode) or S_ISDIR(mode))
+            path = _safe_path(archive, info.filename, is_other)
+            yield ArchiveMember(path, info.is_dir(), info.file_size, bytes_read, partial(file.open, info))
+
+
+def _rar_members(archive: Path) -> Iterator[ArchiveMember]:
+    bytes_read, blocks = 0, list[int]()
+    with rarfile.RarFile(archive, errors="strict", info_callback=lambda block: blocks.append(block.type)) as file:
+        members = file.infolist()
+        if file.needs_password():
+            raise rarfile.PasswordRequired
+        if blocks[-1:] != [rarfile.RAR_BLOCK_ENDARC]:  # rarfile takes the end of the file for the end mark
+            raise rarfile.BadRarFile("it has no end mark")
+        if file.is_solid() and len(members) > _MAX_SOLID:
+            message = f"a solid .rar archive with {len(members)} members would be decompressed once for each of them"
+            raise DataError(message, archive, BY_HAND_HINT)
+        for info in members:
+            bytes_read += info.compress_size
+            path = _safe_path(archive, info.filename, info.is_symlink() or info.file_redir is not None)
+            yield ArchiveMember(path, info.is_dir(), info.file_size, bytes_read, partial(file.open, info))
+
+
+def _safe_path(archive: Path, name: str, is_other: bool) -> PurePosixPath:
+    """Return the path of a member below the target folder.
+
+    Raises:
+        DataError: the member is not a file or folder, or its name leaves the target or cannot exist on this system.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    if is_other:
+        message = f"{name!r} is a link or a device"
+    elif path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts or "\0" in name:
+        message = f"{name!r} would leave the target folder"
+    elif _IS_WINDOWS and any(_NOT_ON_WINDOWS.search(part) for part in path.parts):
+        message = f"Windows cannot hold the name {name!r}"
+    else:
+        return path
+    raise DataError(message, archive, BY_HAND_HINT)

@@ -12,20 +12,20 @@ from filelock import FileLock
 
 from rsft.data.prepare.dota import prepare_dota
 from rsft.data.prepare.opensarship import prepare_opensarship
-from rsft.errors import DataError, RequestError
+from rsft.errors import DataError, RequestError, RsftError
 from rsft.utils.archives import extract
 from rsft.utils.archives import source_tree as module
 from rsft.utils.archives.source_tree import open_source_tree
+from tests.helpers.archive_files import make_rar, make_tar, make_zip
 from tests.helpers.dota_data import row, write_pair
 from tests.helpers.killing import kill_at_call, kill_this_process, run_until_killed
 from tests.helpers.opensarship_data import GRD, SLC, write_scene
-from tests.utils.archives.test_extract import make_tar, make_zip
 
 
 def listing(folder: Path) -> dict[str, bytes]:
-    """Return file contents by path, without the origin files of extracted archives."""
+    """Return file contents by path."""
     paths = (Path(folder_path, name) for folder_path, _, names in os.walk(folder, followlinks=True) for name in names)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.name != extract.ORIGIN_FILE}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 @pytest.fixture
@@ -107,13 +107,14 @@ def test_extracted_archive_is_not_extracted_again(
 def test_a_rar_beside_its_folder_needs_no_unrar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "src").mkdir()
-    (tmp_path / "src/FUSAR.rar").write_bytes(b"Rar!\x1a\x07\x00")
+    make_rar(tmp_path / "src/FUSAR.rar", {"a/": b"", "a/b.tif": b"hi"}, is_compressed=True)
     with (
         pytest.raises(DataError, match="needs the program unrar"),
         open_source_tree(tmp_path / "src", tmp_path / "out"),
     ):
         pass
-    (tmp_path / "src/FUSAR").mkdir()
+    (tmp_path / "src/FUSAR/a").mkdir(parents=True)
+    (tmp_path / "src/FUSAR/a/b.tif").write_bytes(b"HI")
     with open_source_tree(tmp_path / "src", tmp_path / "out") as folder:
         assert folder == tmp_path / "src"
 
@@ -136,24 +137,48 @@ def open_until(owner: object, name: str, call: int, src: Path, root: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "call"),
+    ("owner", "name", "call", "finished"),
     [
-        (module, "_build_tree", 1),
-        (Path, "symlink_to", 2),
-        (module, "extract_archive", 1),
-        (module, "extract_archive", 2),
-        (extract, "_publish", 2),
-        (module, "extract_archive", 3),
+        (module, "_build_tree", 1, []),
+        (Path, "symlink_to", 2, []),
+        (module, "extract_archive", 1, []),
+        (module, "extract_archive", 2, ["P1.txt"]),
+        (extract, "_write_member", 2, ["P1.txt"]),
+        (module, "extract_archive", 3, ["P1.png", "P1.txt"]),
     ],
 )
-def test_killed_and_run_again(src: Path, tmp_path: Path, owner: object, name: str, call: int) -> None:
+def test_killed_and_run_again(
+    src: Path, tmp_path: Path, owner: object, name: str, call: int, finished: list[str]
+) -> None:
+    """Archives that were extracted completely are kept; an interrupted one starts again."""
     root = tmp_path / "data/out"
     run_until_killed(open_until, owner, name, call, src, root)
-    before = {path: path.lstat().st_ino for path in root.parent.rglob("*") if path.suffix == ".png"}
+    paths = (path for path in root.parent.rglob("P1.*") if ".rsft-tmp" not in str(path))
+    before = {path: path.stat().st_ino for path in paths}
+    assert sorted(path.name for path in before) == finished
     with open_source_tree(src, root) as folder:
         assert listing(folder) == WANTED
-        after = {path: path.lstat().st_ino for path in folder.rglob("*.png")}
-        assert after.items() >= {(path, inode) for path, inode in before.items() if ".partial" not in str(path)}
+        assert {path: path.stat().st_ino for path in folder.rglob("P1.*")}.items() >= before.items()
+    assert list(root.parent.iterdir()) == []
+
+
+def test_extracted_archives_are_kept_after_a_fault_of_the_disk(
+    src: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, real, calls = tmp_path / "data/out", module.extract_archive, 0
+
+    def full_at_the_second(*args: object, **options: object) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise RsftError("No space left on device")
+        return real(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "extract_archive", full_at_the_second)
+    with pytest.raises(RsftError, match="No space"), open_source_tree(src, root):
+        pass
+    with open_source_tree(src, root) as folder:
+        assert listing(folder) == WANTED and calls == 3
     assert list(root.parent.iterdir()) == []
 
 

@@ -1,0 +1,62 @@
+"""The lock of a folder: one process at a time, and no file left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from rsft.errors import RequestError, RsftError
+from rsft.utils.process_lock import process_lock
+
+
+def conflict() -> RequestError:
+    return RequestError("busy", "here", "wait")
+
+
+def test_the_file_exists_while_the_block_runs(tmp_path: Path) -> None:
+    path = tmp_path / "new/lock"
+    with process_lock(path, conflict):
+        assert path.is_file()
+        with pytest.raises(RequestError, match="busy"), process_lock(path, conflict):
+            pass
+        assert path.is_file()
+    assert list(path.parent.iterdir()) == []
+    with pytest.raises(ZeroDivisionError), process_lock(path, conflict):
+        _ = 1 / 0
+    assert list(path.parent.iterdir()) == []
+
+
+def test_another_process_holds_the_lock(tmp_path: Path) -> None:
+    with (
+        FileLock(tmp_path / "lock"),
+        pytest.raises(RequestError, match="busy"),
+        process_lock(tmp_path / "lock", conflict),
+    ):
+        pass
+    with process_lock(tmp_path / "lock", conflict):
+        pass
+
+
+def test_system_that_cannot_remove_the_file_of_a_held_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, the release removes it."""
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch, process_lock(tmp_path / "lock", conflict):
+        patch.setattr(Path, "unlink", denied)
+    with process_lock(tmp_path / "lock", conflict):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(RsftError, match="free or repair the disk") as caught,
+        process_lock(tmp_path / "file/a", conflict),
+    ):
+        pass
+    assert caught.value.location == str(tmp_path / "file/a")
