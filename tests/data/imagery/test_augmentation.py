@@ -40,6 +40,23 @@ def test_one_plane_is_augmented_like_three(name):
         assert np.abs(three[..., :1].astype(int) - one).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("name", "seed", "means"),
+    [
+        ("sar", 1, [206.6, 65.8, 138.4, 79.9, 82.2, 81.1, 216.0, 182.3, 201.6, 98.2, 201.4, 151.2]),
+        ("sar", 4, [130.1, 40.6, 85.2, 27.7, 55.1, 41.0, 144.6, 132.5, 138.6, 38.8, 145.5, 91.8]),
+        ("optical", 1, [59.2, 208.3, 129.2, 49.8, 65.2, 56.2, 190.7, 213.2, 202.2, 181.3, 70.1, 129.2]),
+        ("optical", 4, [137.0, 137.4, 137.2, 128.6, 44.6, 100.6, 61.3, 133.1, 85.2, 52.8, 40.3, 48.7]),
+    ],
+)
+def test_libraries_still_augment_in_the_same_way(name, seed, means):
+    """Means of each quarter and plane. OpenCV 4 and 5 interpolate pixels differently, which changes them by 0.1."""
+    y, x = np.mgrid[:24, :24]
+    ramps = np.stack([10 * x, 10 * y, 5 * (x + y)], axis=2).astype(np.uint8)
+    quarters = Augmentation(name)(ramps, seed).reshape(2, 12, 2, 12, 3)
+    assert quarters.mean((1, 3)).ravel() == pytest.approx(means, abs=0.5)
+
+
 def test_none_returns_the_image():
     assert np.array_equal(Augmentation("none")(IMAGE, 1), IMAGE)
 
