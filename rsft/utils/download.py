@@ -1,4 +1,8 @@
-"""Download of published files with checksums; an interrupted transfer is resumed."""
+"""Download of published files with checksums; an interrupted transfer is resumed.
+
+pooch 1.9 starts an interrupted transfer again, and huggingface_hub 2.4 compares only the size of a file with the one
+that the server states, so neither does both: resume a transfer and verify its content.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,15 @@ from pathlib import Path
 import platformdirs
 import requests
 
-from rsft.errors import DataError
+from rsft.errors import DataError, RequestError
 from rsft.types import Progress
+from rsft.utils.process_lock import process_lock
 
 _BLOCK = 1 << 16
 _TIMEOUT = (10, 60)  # seconds to connect, seconds between two blocks
 _ATTEMPTS = 4
 _PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
-
-
-class _TransferError(Exception):
-    """The transfer stopped for a reason that may be temporary."""
-
-
-_TEMPORARY = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, _TransferError)
+_TEMPORARY = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
 def download(
@@ -44,13 +43,24 @@ def download(
 
     Raises:
         DataError: the existing or the downloaded file has another checksum, or the server cannot be reached.
+        RequestError: another process is downloading the file.
     """
     if target.exists():
         _verify_checksum(target, checksum, "move it away and call again")
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    busy = RequestError("another process is downloading this file", target, "wait until it is done, or stop it")
+    with process_lock(target.with_name(f"{target.name}.lock"), lambda: busy):
+        _download(url, target, checksum, progress, pause)
+    return target
+
+
+def _download(url: str, target: Path, checksum: str | None, progress: Progress | None, pause: float) -> None:
     part = target.with_name(target.name + ".part")
-    hint = f"fetch {url} by hand and put it at {target}" + (f"; {_describe_checksum(checksum)}" if checksum else "")
+    hint = f"fetch {url} by hand and put it at {target}"
+    if checksum:
+        name, algorithm, digits = _parse_checksum(checksum)
+        is_complete = len(digits) == 2 * hashlib.new(algorithm).digest_size
+        hint += f"; its {name} {'is' if is_complete else 'begins with'} {digits}"
     for attempt in range(_ATTEMPTS):
         try:
             _fetch(url, part, target.name, hint, progress)
@@ -65,7 +75,6 @@ def download(
         part.unlink()  # a wrong file cannot be resumed
         raise
     part.replace(target)
-    return target
 
 
 def _fetch(url: str, part: Path, name: str, hint: str, progress: Progress | None) -> None:
@@ -77,12 +86,12 @@ def _fetch(url: str, part: Path, name: str, hint: str, progress: Progress | None
         if status == 416 and received:  # `part` is complete or another file; the checksum decides
             return
         if status >= 500 or status == 429:
-            raise _TransferError(f"the server answered {status} {response.reason}")
+            raise requests.ConnectionError(f"the server answered {status} {response.reason}")
         if status not in (200, 206):
             raise DataError(f"the server answered {status} {response.reason}", url, hint)
         if status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {received}-"):
             part.unlink()
-            raise _TransferError("the server sent another range than the requested one")
+            raise requests.ConnectionError("the server sent another range than the requested one")
         received = received if status == 206 else 0
         total = received + int(response.headers.get("Content-Length", 0))
         with part.open("ab" if received else "wb") as file:
@@ -94,7 +103,7 @@ def _fetch(url: str, part: Path, name: str, hint: str, progress: Progress | None
             file.flush()
             os.fsync(file.fileno())
         if received < total:
-            raise _TransferError(f"it stopped after {received} of {total} bytes")
+            raise requests.ConnectionError(f"it stopped after {received} of {total} bytes")
 
 
 def weights_dir() -> Path:
@@ -124,23 +133,17 @@ def fetch_server_sha256(url: str) -> str | None:
 def _verify_checksum(path: Path, checksum: str | None, hint: str) -> None:
     if checksum is None:
         return
-    algorithm, digits = _parse_checksum(checksum)
+    name, algorithm, digits = _parse_checksum(checksum)
     with path.open("rb") as file:
         actual = hashlib.file_digest(file, algorithm).hexdigest()
     if not actual.startswith(digits):
-        message = f"this is not the published file: {_describe_checksum(f'{algorithm}:{actual}')}, not {digits}"
-        raise DataError(message, path, hint)
+        raise DataError(f"this is not the published file: its {name} is {actual}, not {digits}", path, hint)
 
 
-def _parse_checksum(checksum: str) -> tuple[str, str]:
-    algorithm, _, digits = checksum.rpartition(":")
-    return algorithm or "sha256", digits
-
-
-def _describe_checksum(checksum: str) -> str:
-    algorithm, digits = _parse_checksum(checksum)
-    is_complete = len(digits) == 2 * hashlib.new(algorithm).digest_size
-    return f"its {'MD5' if algorithm == 'md5' else 'SHA-256'} {'is' if is_complete else 'begins with'} {digits}"
+def _parse_checksum(checksum: str) -> tuple[str, str, str]:
+    """Return the name of the algorithm for messages and for hashlib, and the digits."""
+    is_md5 = checksum.startswith("md5:")
+    return ("MD5", "md5", checksum[4:]) if is_md5 else ("SHA-256", "sha256", checksum)
 
 
 def _root_cause(error: BaseException) -> str:

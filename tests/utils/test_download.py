@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from rsft.errors import DataError
+from rsft.errors import DataError, RequestError
+from rsft.utils import download as module
 from rsft.utils.download import download, fetch_server_sha256, weights_dir
 from tests.helpers.http_server import BODY, SHA, Server, serving
 
@@ -54,6 +56,19 @@ def test_later_call_resumes(server: Server, tmp_path: Path) -> None:
     (tmp_path / "x.part").write_bytes(BODY[:5])
     assert download(server.url, tmp_path / "x", SHA).read_bytes() == BODY
     assert server.requested_ranges == ["bytes=5-"]
+
+
+def test_second_process_is_refused(server: Server, tmp_path: Path) -> None:
+    """Both would append to the same file."""
+    with FileLock(tmp_path / "x.lock"), pytest.raises(RequestError, match="another process is downloading"):
+        download(server.url, tmp_path / "x", SHA)
+    assert server.requested_ranges == []
+
+
+def test_existing_file_in_a_folder_without_write_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").write_bytes(BODY)
+    monkeypatch.setattr(module, "process_lock", lambda *_: pytest.fail("a lock was taken"))
+    assert download("http://127.0.0.1/x", tmp_path / "x", SHA) == tmp_path / "x"
 
 
 def test_complete_part_file_is_used(server: Server, tmp_path: Path) -> None:
