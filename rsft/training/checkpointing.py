@@ -60,13 +60,17 @@ class Checkpointer:
         train: the section `train` of the recipe, which has the intervals.
         learner: the classifier in training.
         early_stopping: counts the validations.
+        signals: the signals that stop the process.
 
     Attributes:
         position: the position from which a checkpoint continues.
     """
 
-    def __init__(self, run: Run, train: TrainSection, learner: Learner, early_stopping: EarlyStopping) -> None:
-        self.run, self.train, self.learner, self.early_stopping = run, train, learner, early_stopping
+    def __init__(
+        self, run: Run, train: TrainSection, learner: Learner, early_stopping: EarlyStopping, signals: StopSignals
+    ) -> None:
+        self.run, self.train, self.learner = run, train, learner
+        self.early_stopping, self.signals = early_stopping, signals
         self.position = TrainingPosition()
         self._last_saved_at, self._steps_since_save = time.monotonic(), 0
 
@@ -98,46 +102,41 @@ class Checkpointer:
         self._last_saved_at = time.monotonic()
         return self.position
 
-    def after_step(self, position: TrainingPosition, signals: StopSignals) -> None:
+    def after_step(self, position: TrainingPosition) -> None:
         """Save a checkpoint if one is due, or stop.
 
         Args:
             position: the position after the step.
-            signals: the signals that stop the process.
 
         Raises:
             Interrupted: a process received a signal; a checkpoint is saved.
         """
         self.position = position
         self._steps_since_save += self.learner.loops.batches_seen % self.train.accumulate_grad_batches == 0
-        self._stop_if_signaled(signals)
+        self._stop_if_signaled()
         if self._is_due():
             self._save()
 
-    def stop_in_validation(self, signals: StopSignals) -> None:
+    def after_validation_batch(self) -> None:
         """Stop within a validation, which a resumed run repeats. Several processes first finish the validation.
-
-        Args:
-            signals: the signals that stop the process.
 
         Raises:
             Interrupted: the process received a signal; a checkpoint is saved.
         """
         if self.learner.batches.shard[1] == 1:
-            self._stop_if_signaled(signals)
+            self._stop_if_signaled()
 
-    def after_epoch(self, position: TrainingPosition, signals: StopSignals) -> None:
+    def after_epoch(self, position: TrainingPosition) -> None:
         """Save a checkpoint for the start of the next epoch; the row of the finished epoch is already written.
 
         Args:
             position: the position after the epoch.
-            signals: the signals that stop the process.
 
         Raises:
             Interrupted: a process received a signal; a checkpoint is saved.
         """
         self.position = position
-        self._stop_if_signaled(signals)
+        self._stop_if_signaled()
         self._save()
 
     def _is_due(self) -> bool:
@@ -145,9 +144,9 @@ class Checkpointer:
         by_steps = steps is not None and self._steps_since_save >= steps
         return by_steps or (minutes is not None and time.monotonic() - self._last_saved_at >= 60 * minutes)
 
-    def _stop_if_signaled(self, signals: StopSignals) -> None:
+    def _stop_if_signaled(self) -> None:
         """Save and raise `Interrupted` in all processes if one of them received a signal."""
-        if received := all_reduce_max(signals.received, self.learner.device):
+        if received := all_reduce_max(self.signals.received, self.learner.device):
             self._save()
             raise Interrupted(received, f"saved at {self.position}")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from rsft.data.loading.batches import Batch
 from rsft.errors import Interrupted
 from rsft.metrics.accuracy import summarize_accuracy
-from rsft.recipe.schema import EvaluateSection, TrainSection
+from rsft.recipe.schema import EvaluateSection
 from rsft.training.checkpointing import Checkpointer, StopSignals
 from rsft.training.distributed.collectives import all_gather_object
 from rsft.training.early_stopping import EarlyStopping
@@ -31,7 +31,6 @@ def fit(
     fabric: Fabric,
     learner: Learner,
     groups: dict[str, list[int]],
-    train: TrainSection,
     evaluate: EvaluateSection,
     run: Run,
     listeners: Sequence[RunListener] = (),
@@ -43,7 +42,6 @@ def fit(
         fabric: the launched processes, with device and precision.
         learner: takes the steps.
         groups: class indices of head, medium and tail.
-        train: the section `train` of the recipe.
         evaluate: the section `evaluate` of the recipe.
         run: the run that receives tables, metadata and checkpoints.
         listeners: called with the progress.
@@ -53,10 +51,10 @@ def fit(
         Interrupted: SIGINT or SIGTERM; a checkpoint is saved.
         RsftError: a loss is not finite, or a file cannot be written.
     """
-    batches = learner.batches
+    batches, train = learner.batches, learner.train
     early_stopping = EarlyStopping(train.patience, train.min_delta)
-    checkpointer = Checkpointer(run, train, learner, early_stopping)
     with Recorder(run, learner.timer, train.epochs, listeners) as recorder, StopSignals() as signals:
+        checkpointer = Checkpointer(run, train, learner, early_stopping, signals)
         start = checkpointer.restore(fabric, checkpoint)
         for epoch in range(start.epoch, train.epochs):
             if early_stopping.is_due:
@@ -68,16 +66,16 @@ def fit(
                 with fabric.autocast():
                     loss = train_on_batch(learner, fabric.to_device(batch), epoch, index)
                 recorder.add_step(index, loss, len(batch[1]) * fabric.world_size)
-                checkpointer.after_step(TrainingPosition(epoch, index + 1), signals)
+                checkpointer.after_step(TrainingPosition(epoch, index + 1))
 
             recorder.stop_clock()
             measures = dict.fromkeys(("val_loss", *(f"val_{name}" for name in VALIDATION_MEASURES)), math.nan)
             if (epoch + 1) % evaluate.every == 0 or epoch + 1 == train.epochs:
-                measures = validate(fabric, learner, groups, lambda: checkpointer.stop_in_validation(signals))
+                measures = validate(fabric, learner, groups, checkpointer.after_validation_batch)
                 early_stopping.update(measures["val_macro"])
             modulator = learner.classifier.adapted.modulator
             recorder.end_epoch(learner.epoch_row(epoch) | measures, modulator.scales() if modulator else {})
-            checkpointer.after_epoch(TrainingPosition(epoch + 1), signals)
+            checkpointer.after_epoch(TrainingPosition(epoch + 1))
     if signals.received:  # after the last step
         raise Interrupted(signals.received, "saved at the end of training")
 

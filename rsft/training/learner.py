@@ -25,7 +25,6 @@ from rsft.training.optim.optimizers import (
     lr_factor,
     outer_lr_factor,
 )
-from rsft.training.precision import make_loss_scalers
 from rsft.training.step_timer import StepTimer
 from rsft.types import Indices
 
@@ -74,7 +73,7 @@ class Learner:
             max_grad_norm=train.max_grad_norm,
             accumulate_grad_batches=train.accumulate_grad_batches,
             timer=self.timer,
-            scalers=make_loss_scalers(train.precision, self.device.type),
+            scale_losses=train.precision == "fp16",
         )
         self.steps = 0
         self.losses: tuple[list[Tensor], list[Tensor]] = ([], [])

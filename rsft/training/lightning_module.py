@@ -57,7 +57,7 @@ class FineTuningModule(LightningModule):
         store = open_data(recipe.data)
         model = build_model(store, recipe.data, recipe.backbone, recipe.peft, recipe.meta, recipe.head)
         chips = read_chips(store, model.contract)
-        initialize_head(model, chips.train, recipe.head, recipe.evaluate.batch_size, recipe.seed)
+        initialize_head(model, chips[0], recipe.head, recipe.evaluate.batch_size, recipe.seed)
         return cls(make_learner(recipe, store, model, chips), store.group_indices)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -68,13 +68,6 @@ class FineTuningModule(LightningModule):
         """
         return self.learner.loops.optimizers
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Do nothing. The loops clear gradients; the trainer would also clear them within an accumulated step.
-
-        Args:
-            set_to_none: ignored.
-        """
-
     def on_fit_start(self) -> None:
         """Let the loops step through the trainer's optimizers, which count its steps."""
         loops, optimizers = self.learner.loops, cast(Any, self.optimizers(use_pl_optimizer=True))
@@ -83,7 +76,7 @@ class FineTuningModule(LightningModule):
         loops.backward = self.manual_backward
 
     def on_train_epoch_start(self) -> None:
-        """Enable dropout of the PEFT modules; the frozen backbone stays in evaluation mode, which Lightning warns of."""
+        """Enable dropout of the PEFT modules. The frozen backbone stays in evaluation mode, and the trainer says so."""
         self.classifier.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -1,27 +1,20 @@
-"""Precision of a run: its choice, its name in Lightning Fabric, and the loss scaling for float16."""
+"""Precision of a run: its choice, and its name in Lightning Fabric."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 import torch
-from torch.amp.grad_scaler import GradScaler
 
 from rsft.errors import RequestError
 from rsft.recipe.schema import Recipe
 from rsft.utils.precision_benchmark import select_precision
 
-LossScalers = tuple[GradScaler, GradScaler]
-"""Scalers of the inner and the outer loss."""
-
 HALF_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precision -> dtype of matrix products, for half precision."""
 
-FABRIC_PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
-    "fp32": "32-true",
-    "bf16": "bf16-mixed",
-    "fp16": "16-mixed",
-}
+_FabricPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
+FABRIC_PRECISIONS: dict[str, _FabricPrecision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 """Precision -> its name in Fabric, whose single loss scaler is not used: each loop has its own."""
 
 
@@ -50,16 +43,3 @@ def resolve_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, dic
     fastest, speeds = select_precision(device)
     train = recipe.train.model_copy(update={"precision": fastest})
     return recipe.model_copy(update={"train": train}), {"precision": fastest, "precision_speeds": speeds}
-
-
-def make_loss_scalers(precision: str, device: str) -> LossScalers:
-    """Return the loss scalers of both loops, which are only enabled for float16.
-
-    Args:
-        precision: fp32, bf16 or fp16.
-        device: type of the device, such as "cuda".
-
-    Returns:
-        The scaler of the inner loss, and that of the outer loss.
-    """
-    return GradScaler(device, enabled=precision == "fp16"), GradScaler(device, enabled=precision == "fp16")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.fabric import seed_everything
@@ -28,7 +29,7 @@ from rsft.training.init.head_init import init_head
 from rsft.training.init.prefix_cache import CachedPrefixTokens, can_cache_prefix
 from rsft.training.learner import Learner
 from rsft.training.loggers.listener import TrackerListener
-from rsft.training.meta.meta_split import make_meta_splitter
+from rsft.training.meta.meta_split import MetaSplitter, outer_batch_size
 from rsft.training.optim.losses import make_loss
 from rsft.training.precision import HALF_DTYPES, resolve_precision
 from rsft.training.recorder import RunListener
@@ -53,17 +54,8 @@ class TrainingModel:
     contract: Contract
 
 
-@dataclass(frozen=True)
-class TrainingChips:
-    """The chips of a run.
-
-    Attributes:
-        train: the training chips.
-        val: the validation chips.
-    """
-
-    train: ChipImages
-    val: ChipImages
+TrainingChips = tuple[ChipImages, ChipImages]
+"""The training chips and the validation chips of a run."""
 
 
 def train_single_run(
@@ -114,12 +106,12 @@ def train_single_run(
         fabric = launch_processes(recipe.train, device)
         model.classifier.to(fabric.device)
         if checkpoint is None:
-            initialize_head(model, chips.train, recipe.head, recipe.evaluate.batch_size, recipe.seed, progress)
+            initialize_head(model, chips[0], recipe.head, recipe.evaluate.batch_size, recipe.seed, progress)
         learner = make_learner(recipe, store, model, chips, (fabric.global_rank, fabric.world_size), progress)
         run.update(**_size_entries(model, learner.batches))
         run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
         listeners = [x for x in (listener, trackers) if x is not None] if run.is_writer else []
-        fit(fabric, learner, store.group_indices, recipe.train, recipe.evaluate, run, listeners, checkpoint)
+        fit(fabric, learner, store.group_indices, recipe.evaluate, run, listeners, checkpoint)
         if run.is_writer:
             # A resumed run keeps the recipe that it began with, without the overrides of this session.
             original_recipe = earlier.recipe if earlier and earlier.recipe else recipe
@@ -195,8 +187,9 @@ def read_chips(store: ChipStore, contract: Contract, progress: Progress | None =
     Raises:
         DataError: a chip cannot be read.
     """
-    splits = ("train", "val")
-    return TrainingChips(*(ChipImages(store.root, store.split(x), store.classes, contract, progress) for x in splits))
+    tables = (store.split(split) for split in ("train", "val"))
+    train, val = (ChipImages(store.root, table, store.classes, contract, progress) for table in tables)
+    return train, val
 
 
 def initialize_head(
@@ -255,21 +248,22 @@ def make_learner(
     train, val = _network_inputs(recipe, model, chips, progress)
     if section.strategy == "fsdp":
         shard_frozen_blocks(model.classifier)
-    splitter = None if recipe.meta is None else make_meta_splitter(recipe.meta, section, train.labels, recipe.seed)
+    meta, seed = recipe.meta, recipe.seed
+    splitter = MetaSplitter(train.labels, meta, outer_batch_size(meta, section), seed) if meta else None
     batches = EpochBatches(
         train,
         val,
         batch_size=section.batch_size,
         eval_batch_size=recipe.evaluate.batch_size,
         augmentation=Augmentation(recipe.data.augment, len(model.contract.planes)),
-        seed=recipe.seed,
+        seed=seed,
         workers=recipe.data.workers,
         members=splitter.inner_subset if splitter else None,
         sampler=section.sampler,
         shard=shard,
     )
     loss = make_loss(recipe.loss.build(), torch.from_numpy(store.class_counts("train")).float())
-    return Learner(model.classifier, loss, batches, splitter, section, recipe.meta, recipe.seed)
+    return Learner(model.classifier, loss, batches, splitter, section, meta, seed)
 
 
 def _network_inputs(
@@ -277,12 +271,12 @@ def _network_inputs(
 ) -> tuple[BatchSource, BatchSource]:
     """Return both splits as images; without augmentation and with room on the disk, as outputs of the frozen prefix."""
     adapted, precision = model.classifier.adapted, recipe.train.precision
-    device, splits = next(model.classifier.parameters()).device, (chips.train, chips.val)
+    device = next(model.classifier.parameters()).device
     with torch.autocast(device.type, HALF_DTYPES.get(precision), enabled=precision in HALF_DTYPES):
-        if recipe.data.augment != "none" or not all(can_cache_prefix(x, adapted) for x in splits):
-            return splits
+        if recipe.data.augment != "none" or not all(can_cache_prefix(x, adapted) for x in chips):
+            return chips
         key, batch_size = f"{model.encoder.sha256} {precision}", recipe.evaluate.batch_size
-        train, val = (CachedPrefixTokens(x, adapted, key, batch_size, progress) for x in splits)
+        train, val = (CachedPrefixTokens(x, adapted, key, batch_size, progress) for x in chips)
         return train, val
 
 
@@ -318,12 +312,12 @@ def finish(
         backbone_sha256=model.encoder.sha256,
         tensors=classifier.learned_state(),
     )
-    bundle = calibrate_bundle(bundle, chips.train, chips.val, device, progress)
+    bundle = calibrate_bundle(bundle, *chips, device, progress)
     run.update(bundle_sha256=bundle.save(run.bundle_dir))
     run.finish()
 
 
-def _size_entries(model: TrainingModel, batches: EpochBatches) -> dict[str, int | str]:
+def _size_entries(model: TrainingModel, batches: EpochBatches) -> dict[str, Any]:
     """Return the entries of run.json on the sizes of model and data."""
     classifier, is_cached = model.classifier, isinstance(batches.train, CachedPrefixTokens)
     parameters = {"trained": classifier.theta, "modulator": classifier.adapted.gamma, "total": classifier.parameters()}

@@ -6,10 +6,13 @@ from lightning import Trainer
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.load import load_recipe
 from rsft.training import FineTuningModule
+from rsft.training.finetune import finetune
 
 
-def test_lightning_takes_the_steps_of_a_run(run, recipe_file, tmp_path):
-    recipe = load_recipe(recipe_file)
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_lightning_takes_the_steps_of_a_run(recipe_file, tmp_path, accumulated):
+    recipe = load_recipe(recipe_file, [f"train.accumulate_grad_batches={accumulated}"])
+    run = finetune(recipe, tmp_path).folder
     module = FineTuningModule.from_recipe(recipe)
     options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     trainer = Trainer(
@@ -24,5 +27,6 @@ def test_lightning_takes_the_steps_of_a_run(run, recipe_file, tmp_path):
     learned = module.classifier.learned_state()
     assert all(torch.equal(learned[key], value) for key, value in Bundle.load(run).tensors.items())
     checkpoint = next((tmp_path / "checkpoints").glob("*.ckpt"))
-    assert trainer.global_step == row["step"] + 4  # Lightning counts the steps of both optimizers
+    outer_steps = 4 // accumulated  # Lightning counts the steps of both optimizers
+    assert trainer.global_step == row["step"] // accumulated + outer_steps
     assert "classifier.adapted.modulator.gamma" in torch.load(checkpoint, weights_only=True)["state_dict"]

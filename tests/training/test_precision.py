@@ -5,7 +5,7 @@ from lightning.fabric import Fabric
 from rsft.errors import RequestError
 from rsft.recipe.schema import DataSection, MetaSection, Recipe, TrainSection
 from rsft.training import precision as precision_module
-from rsft.training.precision import FABRIC_PRECISIONS, HALF_DTYPES, make_loss_scalers, resolve_precision
+from rsft.training.precision import FABRIC_PRECISIONS, HALF_DTYPES, resolve_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -43,8 +43,3 @@ def test_fabric_computes_matrix_products_in_the_precision(precision, dtype):
     with fabric.autocast():
         assert (torch.eye(2) @ torch.eye(2)).dtype == dtype
     assert FABRIC_PRECISIONS.keys() == {"fp32", *HALF_DTYPES}
-
-
-def test_scalers_are_enabled_in_float16_only():
-    for precision, enabled in (("fp32", False), ("bf16", False), ("fp16", True)):
-        assert [scaler.is_enabled() for scaler in make_loss_scalers(precision, "cpu")] == [enabled, enabled]

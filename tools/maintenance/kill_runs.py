@@ -96,7 +96,7 @@ def kill_and_compare(recipe: Path, work: Path, kills: int, seed: int = 0) -> Kil
         The comparison.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tools.maintenance.kill_runs"])  # by its name: this may be __main__
+    context.set_forkserver_preload(["rsft.training.finetune"])  # not this module, which may be __main__
     _start(context, _do_nothing).join()  # from now on the server has imported everything
     _join(_start(context, _train, recipe, work / "unbroken"))
     start, total = json.loads((work / "unbroken" / _CLOCK).read_text())

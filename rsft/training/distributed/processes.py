@@ -31,11 +31,7 @@ def launch_processes(train: TrainSection, device: torch.device) -> Fabric:
 
     Returns:
         The launched Fabric.
-
-    Raises:
-        RequestError: keys of the recipe contradict the number of processes that torchrun or SLURM started.
     """
-    require_consistent_processes(train)
     fabric = Fabric(
         accelerator=device.type,
         devices=train.devices,

@@ -16,7 +16,6 @@ from rsft.recipe.registries import LossFunction
 from rsft.recipe.schema import MetaSection
 from rsft.training.distributed.collectives import all_reduce_mean, average_gradients
 from rsft.training.meta.hypergradient import hypergradient
-from rsft.training.precision import LossScalers, make_loss_scalers
 from rsft.training.step_timer import StepTimer
 
 Batch = tuple[Tensor, Tensor]
@@ -70,8 +69,8 @@ class BiLevelLoop:
         accumulate_grad_batches: number of batches that one inner step accumulates gradients of.
         backward: computes the gradients of a loss; Lightning's trainer has its own.
         timer: measures the phases "inner" and "outer".
-        scalers: loss scalers of the inner and the outer loop, so that small gradients do not underflow in float16; None
-            does not scale. Two are needed because the inner scale must not change while gradients accumulate.
+        scale_losses: scale the losses, so that small gradients do not underflow in float16. Each loop has its own
+            scaler, because the inner scale must not change while gradients accumulate.
 
     Attributes:
         batches_seen: number of inner batches so far. Unless it is a multiple of `accumulate_grad_batches`, theta has
@@ -93,7 +92,7 @@ class BiLevelLoop:
         accumulate_grad_batches: int = 1,
         backward: Callable[[Tensor], None] = Tensor.backward,
         timer: StepTimer | None = None,
-        scalers: LossScalers | None = None,
+        scale_losses: bool = False,
     ) -> None:
         self.classifier, self.loss, self.meta = classifier, loss, meta
         self.inner_optimizer, self.outer_optimizer = inner_optimizer, outer_optimizer
@@ -101,7 +100,8 @@ class BiLevelLoop:
         self.backward = backward
         self.theta, self.gamma = classifier.theta, classifier.adapted.gamma
         self.timer = timer or StepTimer()
-        self.inner_scaler, self.outer_scaler = scalers or make_loss_scalers("fp32", "cpu")
+        device = self.theta[0].device.type
+        self.inner_scaler, self.outer_scaler = (GradScaler(device, enabled=scale_losses) for _ in range(2))
         self.batches_seen = self.skipped_steps = 0
         self.loss_weights = (1.0, 1.0)
         self._last_losses: dict[str, Tensor] = {}  # by loop, the mean over all processes
@@ -189,7 +189,8 @@ class BiLevelLoop:
         outer_logits = functional_call(head, fixed_head, (features[rows:],))
         outer_loss = self._check_finite("outer", outer_weight * self.loss(outer_logits.float(), outer_labels))
         self._begin_inner_batch()
-        _clear_gradients(self.gamma)
+        assert self.outer_optimizer is not None
+        self.outer_optimizer.zero_grad()
         inner_loss = self.inner_scaler.scale(loss / self.accumulate_grad_batches)
         self.backward(inner_loss + self.outer_scaler.scale(outer_loss))
         self._update_theta()
@@ -202,7 +203,7 @@ class BiLevelLoop:
 
     def _begin_inner_batch(self) -> None:
         if self.batches_seen % self.accumulate_grad_batches == 0:
-            _clear_gradients(self.theta)
+            self.inner_optimizer.zero_grad()
         self.batches_seen += 1
 
     def _update_theta(self) -> None:
@@ -260,8 +261,3 @@ def requires_grad_only(trained: Sequence[nn.Parameter], frozen: Sequence[nn.Para
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
-
-
-def _clear_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    for parameter in parameters:
-        parameter.grad = None

@@ -18,29 +18,15 @@ class MetaSplitter:
 
     Args:
         labels: class of every training chip (N,).
-        ratio: fraction of each class in the meta subset. A class of two chips or more always has chips inside and
-            outside of the subset.
-        holdout: exclude the meta subset from the inner loop.
-        sampling: name of the sampler that draws batches from the subset: "random" keeps the long tail,
+        meta: the section `meta` of the recipe. `ratio` is the share of each class in the meta subset; a class of two
+            chips or more always has chips inside and outside of it. The sampler "random" keeps the long tail,
             "class-balanced" gives classes equal probabilities, "tail-heavy" the inverse of their frequency.
-        batch_size: chips in a meta batch.
+        batch_size: chips in a meta batch, see `outer_batch_size`.
         seed: the seed of the recipe.
-        resplit_every: number of epochs for which a subset is used.
     """
 
-    def __init__(
-        self,
-        labels: Indices,
-        *,
-        ratio: float,
-        holdout: bool,
-        sampling: str,
-        batch_size: int,
-        seed: int,
-        resplit_every: int = 1,
-    ) -> None:
-        self.labels, self.ratio, self.holdout, self.seed = labels, ratio, holdout, seed
-        self.sampling, self.batch_size, self.resplit_every = sampling, batch_size, resplit_every
+    def __init__(self, labels: Indices, meta: MetaSection, batch_size: int, seed: int) -> None:
+        self.labels, self.meta, self.batch_size, self.seed = labels, meta, batch_size, seed
         self._cached_split = lru_cache(maxsize=1)(self._split)
 
     def meta_subset(self, epoch: int) -> Indices:
@@ -52,7 +38,7 @@ class MetaSplitter:
         Returns:
             Sorted indices of training chips (M,).
         """
-        return self._cached_split(epoch // self.resplit_every)
+        return self._cached_split(epoch // self.meta.resplit_every)
 
     def inner_subset(self, epoch: int) -> Indices:
         """Return the chips that the inner loop may use in an epoch.
@@ -64,7 +50,7 @@ class MetaSplitter:
             Sorted indices of training chips (K,).
         """
         all_chips = np.arange(len(self.labels))
-        return np.setdiff1d(all_chips, self.meta_subset(epoch)) if self.holdout else all_chips
+        return np.setdiff1d(all_chips, self.meta_subset(epoch)) if self.meta.holdout else all_chips
 
     def meta_batch(self, epoch: int, index: int) -> Indices:
         """Draw a meta batch. Samplers other than "random" may draw a chip twice.
@@ -79,40 +65,17 @@ class MetaSplitter:
         subset = self.meta_subset(epoch)
         rng = np.random.default_rng((self.seed, epoch, 2, index))
         size = min(self.batch_size, len(subset))
-        return SAMPLERS[self.sampling]().draw(self.labels, subset, size, rng)
+        return SAMPLERS[self.meta.sampling]().draw(self.labels, subset, size, rng)
 
     def _split(self, number: int) -> Indices:
         rng = np.random.default_rng((self.seed, number, 1))
         subsets = []
         for label in np.unique(self.labels):
             members = np.flatnonzero(self.labels == label)
-            size = min(max(1, round(self.ratio * len(members))), max(1, len(members) - 1))
-            if len(members) > 1 or not self.holdout:
+            size = min(max(1, round(self.meta.ratio * len(members))), max(1, len(members) - 1))
+            if len(members) > 1 or not self.meta.holdout:
                 subsets.append(rng.permutation(members)[:size])
         return np.sort(np.concatenate(subsets))
-
-
-def make_meta_splitter(meta: MetaSection, train: TrainSection, labels: Indices, seed: int) -> MetaSplitter:
-    """Return the splitter of a recipe.
-
-    Args:
-        meta: the section `meta` of the recipe.
-        train: the section `train` of the recipe, which sets the default batch size.
-        labels: class of every training chip (N,).
-        seed: the seed of the recipe.
-
-    Returns:
-        The splitter.
-    """
-    return MetaSplitter(
-        labels,
-        ratio=meta.ratio,
-        holdout=meta.holdout,
-        sampling=meta.sampling,
-        batch_size=outer_batch_size(meta, train),
-        seed=seed,
-        resplit_every=meta.resplit_every,
-    )
 
 
 def outer_batch_size(meta: MetaSection, train: TrainSection) -> int:

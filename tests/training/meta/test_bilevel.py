@@ -12,7 +12,6 @@ from rsft.peft import LoRA, attach
 from rsft.recipe.schema import MetaSection
 from rsft.training.fit import take_steps
 from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError, requires_grad_only
-from rsft.training.precision import make_loss_scalers
 
 
 def make_classifier(trained=True):
@@ -32,7 +31,7 @@ def make_batch(seed, rows=8):
 
 
 def make_loops(
-    model, lr=0.1, outer_lr=0.1, accumulate_grad_batches=1, scalers=None, max_grad_norm=None, **meta
+    model, lr=0.1, outer_lr=0.1, accumulate_grad_batches=1, scale_losses=False, max_grad_norm=None, **meta
 ) -> BiLevelLoop:
     inner = torch.optim.SGD(model.theta, lr=lr, momentum=0.9)
     outer = torch.optim.Adam(model.adapted.gamma, lr=outer_lr)
@@ -43,7 +42,7 @@ def make_loops(
         outer,
         MetaSection(**meta),
         accumulate_grad_batches=accumulate_grad_batches,
-        scalers=scalers,
+        scale_losses=scale_losses,
         max_grad_norm=max_grad_norm,
     )
 
@@ -144,12 +143,11 @@ def test_loss_that_is_not_finite_changes_no_parameter():
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
 def test_loss_scaling_does_not_change_steps(schedule):
     models = make_classifier(), make_classifier()
-    fp16_scalers = make_loss_scalers("fp16", "cpu")
-    for model, scalers in zip(models, (None, fp16_scalers), strict=True):
-        loops = make_loops(model, scalers=scalers, max_grad_norm=0.5, accumulate_grad_batches=2, schedule=schedule)
+    for model, scaled in zip(models, (False, True), strict=True):
+        loops = make_loops(model, scale_losses=scaled, max_grad_norm=0.5, accumulate_grad_batches=2, schedule=schedule)
         losses = [take_steps(loops, make_batch(number), make_batch(9) if number % 2 else None) for number in range(4)]
         assert losses[-1][1] < 10  # the returned loss is not scaled
-    assert fp16_scalers[0].get_scale() == 2.0**16 and loops.skipped_steps == 0
+    assert loops.inner_scaler.get_scale() == 2.0**16 and loops.skipped_steps == 0
     for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
 
@@ -157,18 +155,18 @@ def test_loss_scaling_does_not_change_steps(schedule):
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
 def test_an_overflow_skips_the_step_of_its_loop_and_halves_its_scale(schedule):
     model = make_classifier()
-    scalers = GradScaler("cpu"), GradScaler("cpu", init_scale=2.0**127)
-    loops = make_loops(model, lr=1e-4, scalers=scalers, schedule=schedule)
+    loops = make_loops(model, lr=1e-4, scale_losses=True, schedule=schedule)
+    loops.outer_scaler = GradScaler("cpu", init_scale=2.0**127)
     loops.loss = lambda logits, labels: 1000 * F.cross_entropy(logits, labels)
     gamma, theta = model.adapted.gamma[0].detach().clone(), model.theta[0].detach().clone()
     take_steps(loops, make_batch(0), make_batch(1))
     assert torch.equal(model.adapted.gamma[0], gamma) and not torch.equal(model.theta[0], theta)
-    assert [scaler.get_scale() for scaler in scalers] == [2.0**16, 2.0**126]
+    assert [scaler.get_scale() for scaler in (loops.inner_scaler, loops.outer_scaler)] == [2.0**16, 2.0**126]
     assert loops.skipped_steps == 1
 
 
 def test_training_in_float16_lowers_both_losses():
-    loops = make_loops(make_classifier(), lr=0.02, outer_lr=0.02, scalers=make_loss_scalers("fp16", "cpu"))
+    loops = make_loops(make_classifier(), lr=0.02, outer_lr=0.02, scale_losses=True)
     with torch.autocast("cpu", torch.float16):
         first, *_, last = [torch.stack(take_steps(loops, make_batch(0), make_batch(0))) for _ in range(15)]
     assert (last < first - 0.1).all()

@@ -7,9 +7,8 @@ from rsft.training.meta.meta_split import MetaSplitter, outer_batch_size
 LABELS = np.repeat([0, 1, 2, 3], [100, 40, 5, 2])
 
 
-def make_splitter(**changes):
-    settings = {"ratio": 0.2, "holdout": True, "sampling": "random", "batch_size": 16, "seed": 0}
-    return MetaSplitter(LABELS, **(settings | changes))
+def make_splitter(batch_size=16, seed=0, **meta):
+    return MetaSplitter(LABELS, MetaSection(**({"ratio": 0.2, "holdout": True} | meta)), batch_size, seed)
 
 
 def test_the_meta_subset_is_stratified():
@@ -36,7 +35,7 @@ def test_every_epoch_has_another_split_that_depends_on_the_seed_only():
 
 def test_class_of_one_chip_is_in_the_inner_loop():
     labels = np.array([0, 0, 0, 1])
-    splitter = MetaSplitter(labels, ratio=0.5, holdout=True, sampling="random", batch_size=2, seed=0)
+    splitter = MetaSplitter(labels, MetaSection(ratio=0.5, holdout=True), batch_size=2, seed=0)
     assert 3 in splitter.inner_subset(0)
 
 

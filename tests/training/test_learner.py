@@ -1,0 +1,66 @@
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from rsft.recipe.load import load_recipe
+from rsft.training import FineTuningModule
+from rsft.training.fit import train_on_batch
+
+
+@pytest.fixture
+def make_learner(recipe_file):
+    def make(*overrides):
+        return FineTuningModule.from_recipe(load_recipe(recipe_file, overrides)).learner
+
+    return make
+
+
+def test_outer_steps_are_due_after_the_warm_up_in_every_second_step(make_learner):
+    learner = make_learner("train.accumulate_grad_batches=1")
+    due = [[learner.prepare_step(epoch, index) is not None for index in range(4)] for epoch in range(2)]
+    assert due == [[False] * 4, [False, True, False, True]]
+
+
+def test_accumulated_batches_count_as_one_step(make_learner):
+    learner = make_learner("train.accumulate_grad_batches=2", "meta.warmup=0", "data.augment=none")
+    assert [learner.prepare_step(0, index) is not None for index in range(4)] == [False, False, False, True]
+
+
+def test_learning_rates_follow_their_schedules(make_learner):
+    learner = make_learner("train.epochs=10", "meta.decay=cosine", "meta.lr=0.5")
+    rates = []
+    for epoch in (0, 5, 9):
+        learner.prepare_step(epoch, 0)
+        rates.append([optimizer.param_groups[0]["lr"] for optimizer in learner.loops.optimizers])
+    inner, outer = np.array(rates).T
+    cosine = 0.5 * (1 + np.cos(np.pi * np.array([0, 0.5, 0.9])))
+    np.testing.assert_allclose(inner, 0.02 * (8 / 128) ** 0.5 * cosine, rtol=1e-6)
+    np.testing.assert_allclose(outer, 0.5 * cosine, rtol=1e-6)
+
+
+def test_dropout_depends_on_seed_epoch_and_batch(make_learner):
+    learner, draws = make_learner(), {}
+    for position in ((0, 0), (0, 1), (1, 0), (0, 0)):
+        learner.prepare_step(*position)
+        draw = torch.rand(1).item()
+        assert draws.setdefault(position, draw) == draw
+    assert len(set(draws.values())) == 3
+
+
+def test_a_restored_state_continues_within_an_accumulated_step(make_learner):
+    overrides = ("train.accumulate_grad_batches=2", "meta.warmup=0", "peft.dropout=0.3")
+    first, second = make_learner(*overrides), make_learner(*overrides)
+    batches = list(first.batches.training_loader(0))
+    for index in range(3):
+        train_on_batch(first, batches[index], 0, index)
+    state = deepcopy(first.state_dict())  # as from a file
+    assert state["gradients"] is not None and state["steps"] == 3 and len(state["losses"][0]) == 3
+    second.load_state_dict(state)
+    for learner in (first, second):
+        train_on_batch(learner, batches[3], 0, 3)
+    assert first.epoch_row(0) == second.epoch_row(0)
+    learned, others = first.classifier.learned_state(), second.classifier.learned_state()
+    assert all(torch.equal(learned[key], others[key]) for key in learned)
+    assert np.isnan(first.epoch_row(0)["train_loss"])  # the losses of an epoch are reset
