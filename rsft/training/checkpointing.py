@@ -61,9 +61,6 @@ class Checkpointer:
         learner: the classifier in training.
         early_stopping: counts the validations.
         signals: the signals that stop the process.
-
-    Attributes:
-        position: the position from which a checkpoint continues.
     """
 
     def __init__(
@@ -71,7 +68,7 @@ class Checkpointer:
     ) -> None:
         self.run, self.train, self.learner = run, train, learner
         self.early_stopping, self.signals = early_stopping, signals
-        self.position = TrainingPosition()
+        self._position = TrainingPosition()
         self._last_saved_at, self._steps_since_save = time.monotonic(), 0
 
     def restore(self, fabric: Fabric, checkpoint: Checkpoint | None) -> TrainingPosition:
@@ -90,7 +87,7 @@ class Checkpointer:
         if fabric.world_size > 1:  # all processes start from the same weights
             checkpoint = fabric.broadcast(checkpoint or Checkpoint(TrainingPosition(), self._state()))
         if checkpoint is not None:
-            self.position = checkpoint.position
+            self._position = checkpoint.position
             self.learner.load_state_dict(checkpoint.state)
             states = checkpoint.state["callbacks"]
             if _EARLY_STOPPING in states:
@@ -100,7 +97,7 @@ class Checkpointer:
                 hint = "resume with the version of rsft that began the run, or start the run again from its recipe.yaml"
                 raise RsftError(message, checkpoint.path or "the checkpoint of rank zero", hint)
         self._last_saved_at = time.monotonic()
-        return self.position
+        return self._position
 
     def after_step(self, position: TrainingPosition) -> None:
         """Save a checkpoint if one is due, or stop.
@@ -111,7 +108,7 @@ class Checkpointer:
         Raises:
             Interrupted: a process received a signal; a checkpoint is saved.
         """
-        self.position = position
+        self._position = position
         self._steps_since_save += self.learner.loops.batches_seen % self.train.accumulate_grad_batches == 0
         self._stop_if_signaled()
         if self._is_due():
@@ -135,7 +132,7 @@ class Checkpointer:
         Raises:
             Interrupted: a process received a signal; a checkpoint is saved.
         """
-        self.position = position
+        self._position = position
         self._stop_if_signaled()
         self._save()
 
@@ -148,12 +145,12 @@ class Checkpointer:
         """Save and raise `Interrupted` in all processes if one of them received a signal."""
         if received := all_reduce_max(self.signals.received, self.learner.device):
             self._save()
-            raise Interrupted(received, f"saved at {self.position}")
+            raise Interrupted(received, f"saved at {self._position}")
 
     def _save(self) -> None:
         if self.run.is_writer:
-            save_checkpoint(self.run.checkpoints_dir, self.position, self._state())
-            self.run.update(position=tuple(self.position), seconds=self.run.seconds)
+            save_checkpoint(self.run.checkpoints_dir, self._position, self._state())
+            self.run.update(position=tuple(self._position), seconds=self.run.seconds)
         self._last_saved_at, self._steps_since_save = time.monotonic(), 0
 
     def _state(self) -> dict[str, Any]:

@@ -27,10 +27,11 @@ class FineTuningModule(LightningModule):
 
     Example:
         >>> from lightning import Trainer
-        >>> from rsft import load_recipe
-        >>> from rsft.training import FineTuningModule
-        >>> recipe = load_recipe("quickstart", ["data.root=data/ships", "train.epochs=1"])
-        >>> trainer = Trainer(max_epochs=recipe.train.epochs, reload_dataloaders_every_n_epochs=1)
+        >>> from rsft.recipe.library import find_recipe
+        >>> from rsft.recipe.load import load_recipe
+        >>> recipe = load_recipe(find_recipe("quickstart"), ["data.root=data/ships", "train.epochs=1"])
+        >>> quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        >>> trainer = Trainer(max_epochs=1, reload_dataloaders_every_n_epochs=1, accelerator="cpu", **quiet)
         >>> trainer.fit(FineTuningModule.from_recipe(recipe))
     """
 
@@ -74,9 +75,11 @@ class FineTuningModule(LightningModule):
         inner, *outer = optimizers if isinstance(optimizers, list) else [optimizers]
         loops.inner_optimizer, loops.outer_optimizer = inner, outer[0] if outer else None
         loops.backward = self.manual_backward
+        for part in (self.classifier, self.classifier.adapted.vit):
+            part.train()  # until the first epoch: the trainer warns of modules in evaluation mode
 
     def on_train_epoch_start(self) -> None:
-        """Enable dropout of the PEFT modules. The frozen backbone stays in evaluation mode, and the trainer says so."""
+        """Enable dropout of the PEFT modules, and set the frozen backbone to evaluation mode."""
         self.classifier.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
