@@ -1,9 +1,9 @@
 """Reading of archives from untrusted sources: the members of a .zip, .tar or .rar file, and what they may be.
 
-The archive libraries only parse and decompress. They never write to the disk: rsft reads the bytes of regular files and
-writes them to paths that it has checked, so no link, device, owner or permission of an archive reaches the disk. The
-faults of tarfile's extraction filters (CVE-2025-4517, -4330, -4138, CVE-2024-12718) need a link, or `extractall`.
-`filter="data"` would therefore add nothing, and Python 3.11.0 to 3.11.3, which lack it, are as safe.
+The archive libraries only parse and decompress; none of them extracts. rsft reads the bytes of regular files and writes
+them to paths that it has checked, so no link, device, owner or permission of an archive reaches the disk. The faults of
+tarfile's extraction filters (CVE-2025-4517, -4330, -4138, CVE-2024-12718) need a link, or `extractall`. `filter="data"`
+would therefore add nothing, and Python 3.11.0 to 3.11.3, which lack it, are as safe.
 """
 
 from __future__ import annotations
