@@ -182,7 +182,7 @@ def test_a_negative_size_is_refused(tmp_path: Path) -> None:
     data[148:156] = b" " * 8
     data[148:156] = f"{sum(data[:512]):06o}\0 ".encode()
     archive.write_bytes(data)
-    refused(archive, "damaged")
+    refused(archive, "damaged|not a .zip")  # newer versions of tarfile refuse the header themselves
 
 
 CLASHES = [
@@ -429,13 +429,15 @@ def test_killed_from_outside(tmp_path: Path) -> None:
     files = {f"{number}": os.urandom(200_000) for number in range(60)}
     archive, out = make_tar(tmp_path / "x.tgz", files, "w:gz"), tmp_path / "out"
     context = multiprocessing.get_context("fork")
-    for _ in range(5):
+    for moment in (0.01, 0.02, 0.03, 0.04, 0.05):
         process = context.Process(target=extract_archive, args=(archive, out))
         process.start()
-        time.sleep(0.05)
+        time.sleep(moment)
         process.kill()
         process.join(20)
-        assert not out.exists()
+        if out.exists():  # a fast machine
+            assert content(out) == files
+            shutil.rmtree(out)
     assert content(extract_archive(archive, out)) == files
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "x.tgz"]
 
