@@ -9,6 +9,7 @@ import typer
 
 from rsft.cli.display.console import console, show_paths
 from rsft.cli.options import OverridesArgument, RunsOption
+from rsft.errors import Interrupted
 
 app = typer.Typer()
 
@@ -36,36 +37,33 @@ def sweep(
     if file is None:
         _show_shipped()
         return
-    from rsft.cli.display.sweep_live import SweepDisplay, describe_keys
+    from rsft.cli.display.sweep_live import SweepDisplay
     from rsft.recipe.library import find_sweep
     from rsft.sweep.job import SweepFolder, run_sweep
-    from rsft.sweep.results import format_measure
+    from rsft.sweep.outcome import describe_keys, format_measure
     from rsft.sweep.schema import read_sweep
     from rsft.sweep.trials import list_trials
 
-    path = find_sweep(file)
+    path, exit_code = find_sweep(file), 0
     settings, document = read_sweep(path, overrides or [])
     folder = SweepFolder(runs / "sweeps" / path.stem, settings, list_trials(settings, document))
-    stopped = False
     if not report:
         try:
             with SweepDisplay(settings, folder.planned, folder.finished(retry), console) as board:
                 run_sweep(folder, board, address=address, jobs=jobs, retry=retry)
-        except KeyboardInterrupt:
-            stopped = True
+        except Interrupted as error:
+            exit_code = error.exit_code
     results = folder.report()
-    for outcome in results.failed:
-        console.print(f"failed  {describe_keys(outcome.keys)}  {outcome.reason}", soft_wrap=True, markup=False)
+    lines = [f"failed  {describe_keys(outcome.keys)}  {outcome.reason}" for outcome in results.failed]
     if results.best is not None:
         value = format_measure(settings.metric, results.best.metrics[settings.metric])
-        console.print(
-            f"best  {describe_keys(results.best.keys)}  {settings.metric} {value}", soft_wrap=True, markup=False
-        )
+        lines.append(f"best  {describe_keys(results.best.keys)}  {settings.metric} {value}")
     if results.remaining:
-        console.print(f"{results.remaining} of {folder.planned} trials remain: run the same command to continue")
+        lines.append(f"{results.remaining} of {folder.planned} trials remain: run the same command to continue")
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
     show_paths(results.paths)
-    if stopped:
-        raise typer.Exit(130)
+    raise typer.Exit(exit_code)
 
 
 def _show_shipped() -> None:

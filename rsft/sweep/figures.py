@@ -13,9 +13,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
-from rsft.sweep.results import compared_keys, format_measure, mean_over_seeds, unify_types
+from rsft.sweep.outcome import format_measure
+from rsft.sweep.results import compared_keys, mean_over_seeds, unify_types
 from rsft.sweep.schema import Sweep
 from rsft.utils.atomic_files import atomic_file
 
@@ -39,16 +39,12 @@ class Panel:
 
     Attributes:
         title: title of the heat map.
-        values: values (rows, columns); NaN for combinations without a finished trial.
-        rows: key of the vertical axis and its values.
-        columns: key of the horizontal axis and its values.
+        values: one row and column per value of the keys of the axes; NaN without a finished trial.
         measure: name of the measure; None if each column shows another measure.
     """
 
     title: str
-    values: NDArray[np.float64]
-    rows: tuple[str, Sequence[Any]]
-    columns: tuple[str, Sequence[Any]]
+    values: pd.DataFrame
     measure: str | None
 
     def optima(self, mode: str) -> list[tuple[int, int]]:
@@ -60,13 +56,12 @@ class Panel:
         Returns:
             (row, column) of each optimum.
         """
-        indices = range(self.values.shape[1])
-        groups = [list(indices)] if self.measure is not None else [[index] for index in indices]
+        values = self.values.to_numpy() * (-1 if mode == "min" else 1)
+        columns = range(values.shape[1])
         optima = []
-        for group in groups:
-            values = self.values[:, group] * (-1 if mode == "min" else 1)
-            if not np.isnan(values).all():
-                row, column = np.unravel_index(np.nanargmax(values), values.shape)
+        for group in [list(columns)] if self.measure is not None else [[column] for column in columns]:
+            if not np.isnan(values[:, group]).all():
+                row, column = np.unravel_index(np.nanargmax(values[:, group]), (len(values), len(group)))
                 optima.append((int(row), group[int(column)]))
         return optima
 
@@ -90,12 +85,11 @@ def draw_figures(folder: Path, sweep: Sweep, table: pd.DataFrame, measures: Sequ
     if not (table["status"] == "done").any():
         return {}
     means = mean_over_seeds(table, compared_keys(sweep), measures)
-    continuous = [
-        key
-        for key, space in sweep.search.items()
-        if "choice" not in space and means[key].nunique() > MAX_DISCRETE_VALUES
-    ]
-    figure = _draw_points(sweep, means) if continuous else _draw_maps(sweep, make_panels(sweep, means, measures))
+    ranges = [key for key, space in sweep.search.items() if "choice" not in space]
+    if any(means[key].nunique() > MAX_DISCRETE_VALUES for key in ranges):
+        figure = _draw_points(sweep, means)
+    else:
+        figure = _draw_maps(sweep, make_panels(sweep, means, measures))
     paths = {suffix: folder / f"{folder.name}.{suffix}" for suffix in ("png", "svg")}
     for suffix, path in paths.items():
         with atomic_file(path) as temporary:
@@ -116,53 +110,50 @@ def make_panels(sweep: Sweep, means: pd.DataFrame, measures: Sequence[str]) -> l
     """
     keys = compared_keys(sweep)
     if len(keys) == 1:
-        values = means[list(measures)].to_numpy(float)
-        return [Panel("", values, (keys[0], list(means[keys[0]])), ("", list(measures)), None)]
+        return [Panel("", means.set_index(keys[0])[list(measures)].astype(float), None)]
     x = sweep.x or [key for key in keys if key != sweep.y][-1]
     y = sweep.y or [key for key in keys if key != x][-1]
     other_keys = [key for key in keys if key not in (x, y)]
-    rows, columns = _values(sweep, means, y), _values(sweep, means, x)
-    maps = []
-    for others in itertools.product(*(list(dict.fromkeys(means[key])) for key in other_keys)):
-        pairs = list(zip(other_keys, others, strict=True))
-        chosen = means[np.all([means[key] == value for key, value in pairs], axis=0)] if pairs else means
+    rows, columns = _axis_values(sweep, means, y), _axis_values(sweep, means, x)
+    panels = []
+    for others in itertools.product(*(means[key].unique() for key in other_keys)):
+        chosen = means[(means[other_keys] == list(others)).all(axis=1)]
         for measure in measures:
-            grid = chosen.pivot_table(measure, y, x, sort=False).reindex(index=rows, columns=columns)
-            title = ", ".join([*(_label(key, value) for key, value in pairs), measure])
-            maps.append(Panel(title, grid.to_numpy(float), (y, rows), (x, columns), measure))
-    return maps
+            values = chosen.pivot_table(measure, y, x, sort=False).reindex(index=rows, columns=columns).astype(float)
+            labels = [_label(key, value) for key, value in zip(other_keys, others, strict=True)]
+            panels.append(Panel(", ".join([*labels, measure]), values.rename_axis(index=y, columns=x), measure))
+    return panels
 
 
-def _values(sweep: Sweep, means: pd.DataFrame, key: str) -> list[Any]:
+def _axis_values(sweep: Sweep, means: pd.DataFrame, key: str) -> list[Any]:
     """Return the values of a key in the order of the grid; sort them if the grid does not contain the key."""
     return list(dict.fromkeys(unify_types(sweep.grid[key]))) if key in sweep.grid else sorted(set(means[key]))
 
 
-def _draw_maps(sweep: Sweep, maps: Sequence[Panel]) -> Figure:
-    columns = min(len(maps), 2)
-    rows = -(-len(maps) // columns)
-    height, width = maps[0].values.shape
+def _draw_maps(sweep: Sweep, panels: Sequence[Panel]) -> Figure:
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    height, width = panels[0].values.shape
     figure = Figure(figsize=(columns * (1.7 + 0.62 * width), rows * (1.1 + 0.42 * height)), layout="constrained")
-    for number, panel in enumerate(maps, start=1):
+    for number, panel in enumerate(panels, start=1):
         _draw_map(figure.add_subplot(rows, columns, number), panel, sweep.mode)
     return figure
 
 
 def _draw_map(axes: Axes, panel: Panel, mode: str) -> None:
-    axes.imshow(panel.values, cmap="viridis", aspect="auto")
-    low, high = np.nanmin(panel.values), np.nanmax(panel.values)
-    for (row, column), value in np.ndenumerate(panel.values):
-        measure = panel.measure or str(panel.columns[1][column])
-        dark = value < low + 0.6 * (high - low)
-        text = "-" if np.isnan(value) else format_measure(measure, float(value))
-        axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    values = panel.values.to_numpy()
+    axes.imshow(values, cmap="viridis", aspect="auto")
+    low, high = np.nanmin(values), np.nanmax(values)
+    for (row, column), value in np.ndenumerate(values):
+        color = "white" if value < low + 0.6 * (high - low) else "black"
+        text = "-" if np.isnan(value) else format_measure(panel.measure or str(panel.values.columns[column]), value)
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
     for row, column in panel.optima(mode):
-        box = Rectangle(
-            (column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="red", linewidth=2, clip_on=False, zorder=3
-        )
-        axes.add_patch(box)
-    for (key, values), axis in ((panel.columns, axes.xaxis), (panel.rows, axes.yaxis)):
-        axis.set_ticks(range(len(values)), [_label(key, value) for value in values])
+        corner = (column - 0.5, row - 0.5)
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="red", linewidth=2, clip_on=False, zorder=3))
+    for labels, axis in ((panel.values.columns, axes.xaxis), (panel.values.index, axes.yaxis)):
+        key = str(labels.name or "")
+        axis.set_ticks(range(len(labels)), [_label(key, value) for value in labels])
         axis.set_label_text(_NAMES.get(key, key))
     axes.set_title(panel.title, fontsize=10)
 
@@ -170,16 +161,14 @@ def _draw_map(axes: Axes, panel: Panel, mode: str) -> None:
 def _draw_points(sweep: Sweep, means: pd.DataFrame) -> Figure:
     """Draw the metric over each searched key."""
     keys, metric = list(sweep.search), means[sweep.metric].to_numpy(float)
-    best = int(np.argmin(metric) if sweep.mode == "min" else np.argmax(metric))
+    best = int(metric.argmin() if sweep.mode == "min" else metric.argmax())
     figure = Figure(figsize=(3.2 * len(keys), 2.8), layout="constrained")
     for number, key in enumerate(keys, start=1):
         axes = figure.add_subplot(1, len(keys), number)
-        values = means[key].to_numpy()
-        axes.scatter(values, metric, s=14)
-        axes.scatter(values[best], metric[best], s=120, marker="*", color="red", zorder=3)
-        axes.set(
-            xlabel=_NAMES.get(key, key), ylabel=sweep.metric, xscale="log" if "log" in sweep.search[key] else "linear"
-        )
+        axes.scatter(means[key], metric, s=14)
+        axes.scatter(means[key].to_numpy()[best], metric[best], s=120, marker="*", color="red", zorder=3)
+        scale = "log" if "log" in sweep.search[key] else "linear"
+        axes.set(xlabel=_NAMES.get(key, key), ylabel=sweep.metric, xscale=scale)
     return figure
 
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsft.data.chips.store import MANIFEST, ChipStore
-from rsft.recipe.load import dump_recipe
-from rsft.sweep.figures import draw_figures
-from rsft.sweep.outcome import OUTCOME, RECIPE, TrialOutcome, read_outcome
-from rsft.sweep.proposals import ListProposals, Proposals
-from rsft.sweep.results import results_table, write_results
+from filelock import FileLock, Timeout
+
+from rsft.errors import Interrupted
+from rsft.sweep.outcome import LOCK, OUTCOME, TRIALS, TrialOutcome, read_outcome
 from rsft.sweep.schema import Sweep
-from rsft.sweep.trials import KeyValues, Trial, is_in_space, make_trial
-from rsft.utils.atomic_files import sha256, write_text
+from rsft.sweep.trials import Trial, is_in_search_space, make_trial
+from rsft.utils.atomic_files import sha256
 from rsft.utils.optional_dependencies import check_installed
 
 if TYPE_CHECKING:
-    from rsft.sweep.search import SweepWatcher
+    from rsft.sweep.tuning import SweepWatcher
 
-TRIALS, TUNE = "trials", "tune"
+SAVE_TIMEOUT_S = 60.0
+"""Seconds in which stopped trials must save their state."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SweepResults:
 
 
 class SweepFolder:
-    """Folder RUNS/sweeps/<name>/: one folder per trial, named by the hash of its recipe, and the results.
+    """Folder RUNS/sweeps/<name>/: one folder per trial, named by the id of the trial, and the results.
 
     Args:
         path: the folder.
@@ -51,23 +51,43 @@ class SweepFolder:
     """
 
     def __init__(self, path: Path, sweep: Sweep, trials: list[Trial]) -> None:
-        self.path, self.sweep = path, sweep
-        self.trials = {trial.id: trial for trial in trials}
-        self._manifests: dict[Path, str] = {}
+        self.path, self.sweep, self.trials = path, sweep, trials
 
     @property
     def planned(self) -> int:
         """Total number of trials."""
         return len(self.trials) if self.sweep.method == "random" else self.sweep.trials or 0
 
+    def folder_of(self, trial: Trial) -> Path:
+        """Return the folder of a trial."""
+        return trial.folder(self.path / TRIALS)
+
+    def known_trials(self) -> list[Trial]:
+        """Return the trials that are known in advance, or those that TPE proposed, in the order in which they ended."""
+        if self.sweep.method == "random":
+            return self.trials
+        files = sorted((self.path / TRIALS).glob(f"*/{OUTCOME}"), key=lambda path: path.stat().st_mtime_ns)
+        outcomes = {file.parent: outcome for file in files if (outcome := read_outcome(file.parent))}
+        trials = {
+            folder: make_trial(self.sweep, outcome.keys)
+            for folder, outcome in outcomes.items()
+            if is_in_search_space(self.sweep, outcome.keys)
+        }
+        return [trial for folder, trial in trials.items() if self.folder_of(trial) == folder]  # of the present recipe
+
     def outcomes(self) -> dict[str, TrialOutcome]:
-        """Return the outcomes of this sweep by trial id, in the order of the trials, without trials on other data."""
-        trials = self.trials if self.sweep.method == "random" else self._proposed()
-        outcomes = ((id, read_outcome(self.path / TRIALS / id)) for id in trials)
-        return {id: outcome for id, outcome in outcomes if outcome and self._is_current(trials[id], outcome)}
+        """Return the outcomes of this sweep by trial id, without those of other data than the present data."""
+        trials = self.known_trials()
+        hashes = {root: _manifest_sha256(Path(root)) for root in {trial.recipe.data.root for trial in trials}}
+        outcomes = {}
+        for trial in trials:
+            outcome, data = read_outcome(self.folder_of(trial)), hashes[trial.recipe.data.root]
+            if outcome is not None and (outcome.data == data or not outcome.data or not data):
+                outcomes[trial.id] = outcome
+        return outcomes
 
     def finished(self, retry: bool = False) -> dict[str, TrialOutcome]:
-        """Return the outcomes of the trials that are not run again, by trial id.
+        """Return the outcomes of the trials that are not run again.
 
         These are finished trials and trials that failed during training. A trial that failed before training is always
         run again.
@@ -81,62 +101,24 @@ class SweepFolder:
         return {
             id: outcome
             for id, outcome in self.outcomes().items()
-            if outcome.status == "done" or (outcome.data and not retry)
+            if outcome.status != "failed" or (outcome.data and not retry)
         }
-
-    def prepare(self, keys: KeyValues) -> Path:
-        """Make the folder of a trial, with its recipe.
-
-        Args:
-            keys: keys of the trial.
-
-        Returns:
-            Absolute path of the folder.
-        """
-        trial = make_trial(self.sweep, keys)
-        folder = self.path / TRIALS / trial.id
-        (folder / OUTCOME).unlink(missing_ok=True)
-        write_text(folder / RECIPE, dump_recipe(trial.recipe))
-        return folder.resolve()
 
     def report(self) -> SweepResults:
         """Write table and figures from the current outcomes, and return the results."""
-        outcomes = self.outcomes()
-        table = results_table(self.sweep, outcomes)
-        measures = [measure for measure in self.sweep.measures or [self.sweep.metric] if measure in table]
-        paths = write_results(self.path, self.sweep, table, measures) | draw_figures(
-            self.path, self.sweep, table, measures
-        )
-        ranked = sorted(
-            (outcome for outcome in outcomes.values() if outcome.status == "done"),
-            key=lambda outcome: outcome.metrics[self.sweep.metric],
-            reverse=self.sweep.mode == "max",
-        )
+        from rsft.sweep.figures import draw_figures
+        from rsft.sweep.results import results_table, write_results
+
+        sweep, outcomes = self.sweep, self.outcomes()
+        names = {trial.id: self.folder_of(trial).name for trial in self.known_trials()}
+        table = results_table(sweep, {names[id]: outcome for id, outcome in outcomes.items()})
+        measures = [measure for measure in sweep.measures or [sweep.metric] if measure in table]
+        paths = write_results(self.path, sweep, table, measures) | draw_figures(self.path, sweep, table, measures)
+        done = [outcome for outcome in outcomes.values() if outcome.status == "done"]
+        choose = max if sweep.mode == "max" else min
+        best = choose(done, key=lambda outcome: outcome.metrics[sweep.metric], default=None)
         failed = [outcome for outcome in outcomes.values() if outcome.status == "failed"]
-        return SweepResults(ranked[0] if ranked else None, failed, self.planned - len(outcomes), paths)
-
-    def _proposed(self) -> dict[str, Trial]:
-        """Return the trials that TPE proposed for this sweep, in the order in which they ended."""
-        files = sorted((self.path / TRIALS).glob(f"*/{OUTCOME}"), key=lambda path: path.stat().st_mtime_ns)
-        outcomes = [outcome for file in files if (outcome := read_outcome(file.parent))]
-        trials = [
-            make_trial(self.sweep, outcome.keys) for outcome in outcomes if self._is_in_search_space(outcome.keys)
-        ]
-        folders = {file.parent.name for file in files}
-        return {trial.id: trial for trial in trials if trial.id in folders}  # without trials of an earlier recipe
-
-    def _is_in_search_space(self, keys: KeyValues) -> bool:
-        spaces = self.sweep.search
-        return set(keys) == set(spaces) and all(is_in_space(space, keys[key]) for key, space in spaces.items())
-
-    def _is_current(self, trial: Trial, outcome: TrialOutcome) -> bool:
-        """Return True if a trial was trained on the current data, or if one of the manifests is missing."""
-        manifest = Path(trial.recipe.data.root) / MANIFEST
-        if not outcome.data or not manifest.is_file():
-            return True
-        if manifest not in self._manifests:
-            self._manifests[manifest] = sha256(manifest)
-        return outcome.data == self._manifests[manifest]
+        return SweepResults(best, failed, self.planned - len(outcomes), paths)
 
 
 def run_sweep(
@@ -158,28 +140,45 @@ def run_sweep(
 
     Raises:
         RequestError: Ray is not installed, or a chip store is missing.
+        Interrupted: SIGINT or SIGTERM; the trials have saved their state.
     """
     sweep = folder.sweep
     check_installed("sweep", *(("ray", "optuna") if sweep.method == "tpe" else ("ray",)))
+
+    from rsft.data.chips.store import ChipStore
+    from rsft.sweep.tuning import tune_trials
+    from rsft.utils.ray_cluster import ray_session
+
     finished = folder.finished(retry)
-    unfinished = [trial for id, trial in folder.trials.items() if id not in finished]
-    for root in _roots(sweep, unfinished):
-        ChipStore.open(root)
+    unfinished = [trial for trial in folder.known_trials() if trial.id not in finished]
+    if len(finished) >= folder.planned:
+        return
+    for root in {trial.recipe.data.root for trial in unfinished or [make_trial(sweep, {})]}:
+        ChipStore.open(Path(root))
+    for trial in unfinished:
+        (folder.folder_of(trial) / OUTCOME).unlink(missing_ok=True)
+    try:
+        with ray_session(address or sweep.address):
+            continues = True
+            while continues and len(finished) < folder.planned:
+                continues = tune_trials(sweep, folder.path / TRIALS, unfinished, list(finished.values()), watcher, jobs)
+                finished = folder.outcomes()
+                unfinished = [trial for trial in unfinished if trial.id not in finished]
+    except (KeyboardInterrupt, SystemExit) as error:  # Ray turns SIGTERM into SystemExit
+        _wait_until_saved(folder.path / TRIALS)
+        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
+        raise Interrupted(number, folder.path, "run the same command to continue") from error
 
-    from rsft.sweep.search import search
 
-    proposals: Proposals = ListProposals(trial.keys for trial in unfinished)
-    if sweep.method == "tpe":
-        from rsft.sweep.estimator import TPEProposals
-
-        proposals = TPEProposals(sweep, finished.values())
-    if proposals.remaining:
-        search(
-            sweep, proposals, folder.prepare, watcher, folder.path / TUNE, address=address or sweep.address, jobs=jobs
-        )
+def _wait_until_saved(trials: Path) -> None:
+    """Wait until the processes of all trials have ended; each holds a lock on the folder of its trial."""
+    for lock in trials.glob(f"*/{LOCK}"):
+        with suppress(Timeout, NotImplementedError), FileLock(lock, timeout=SAVE_TIMEOUT_S):
+            pass
 
 
-def _roots(sweep: Sweep, trials: Sequence[Trial]) -> list[Path]:
-    """Return the chip stores of all trials."""
-    recipes = [trial.recipe for trial in trials] or [make_trial(sweep, {}).recipe]
-    return [Path(root) for root in dict.fromkeys(recipe.data.root for recipe in recipes)]
+def _manifest_sha256(root: Path) -> str:
+    """Return the hash of the manifest of a chip store; "" if it is missing."""
+    from rsft.data.chips.store import MANIFEST
+
+    return sha256(root / MANIFEST) if (root / MANIFEST).is_file() else ""

@@ -1,8 +1,9 @@
-"""Outcome of a trial: one JSON file in its folder, written at its end. A resume reads this file only."""
+"""Outcome of a trial: one JSON file in its folder. These files alone decide which trials have ended."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,8 +11,8 @@ from typing import Any, Literal
 from rsft.recipe.renames import rename_keys
 from rsft.utils.atomic_files import write_text
 
-OUTCOME, RECIPE, ERRORS, LOCK = "trial.json", "recipe.yaml", "errors.txt", "lock"
-"""Files in the folder of a trial. RECIPE is an ordinary recipe for `rsft finetune`."""
+TRIALS, OUTCOME, RECIPE, ERRORS, LOCK = "trials", "trial.json", "recipe.yaml", "errors.txt", "lock"
+"""Folder of all trials, and files in the folder of a trial. RECIPE is an ordinary recipe for `rsft finetune`."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class TrialOutcome:
 
     Attributes:
         keys: recipe keys that the sweep set.
-        status: "done" or "failed".
-        reason: reason of the failure; "" if it did not fail.
+        status: "done", "failed", or "stopped" by the scheduler of the sweep.
+        reason: why it failed or was stopped; "" if it is done.
         metrics: last row of metrics.csv, and the accuracy on the evaluated split.
         seconds: duration of the run, summed over all resumed sessions.
         run: run folder; "" if the trial failed before it was made.
@@ -29,7 +30,7 @@ class TrialOutcome:
     """
 
     keys: dict[str, Any]
-    status: Literal["done", "failed"]
+    status: Literal["done", "failed", "stopped"]
     reason: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
@@ -42,16 +43,21 @@ class TrialOutcome:
 
 
 def read_outcome(folder: Path) -> TrialOutcome | None:
-    """Read the outcome of a trial.
-
-    Args:
-        folder: folder of the trial.
-
-    Returns:
-        The outcome; None if it is missing or damaged, so that the trial must be run.
-    """
+    """Return the outcome in the folder of a trial; None if it is missing or damaged, so that the trial must be run."""
     try:
         outcome = TrialOutcome(**json.loads((folder / OUTCOME).read_text("utf-8")))
         return replace(outcome, keys=rename_keys(outcome.keys))
     except (OSError, ValueError, TypeError, AttributeError):
         return None
+
+
+def describe_keys(keys: Mapping[str, Any]) -> str:
+    """Return keys and values in one line."""
+    return "  ".join(f"{key} {value}" for key, value in keys.items())
+
+
+def format_measure(name: str, value: Any) -> str:
+    """Return a value of a column as text: accuracies in %, losses with three digits."""
+    if not isinstance(value, float) or "." in name or name == "seconds":
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if name.endswith("loss") else f"{100 * value:.1f}"

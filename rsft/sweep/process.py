@@ -1,24 +1,33 @@
-"""Run each trial as `rsft finetune` in its own process: users can repeat it, and a crash stops no other trial."""
+"""Train each trial in a process of its own: a crash stops no other trial, and a signal lets the run save its state.
+
+The processes are forked from a server that has imported PyTorch once, so that a trial starts at once.
+"""
 
 from __future__ import annotations
 
 import csv
+import faulthandler
 import json
 import math
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rsft.sweep.outcome import ERRORS, RECIPE, TrialOutcome
-from rsft.training.runs.reader import METRICS_FILE, find_runs
+from filelock import FileLock
 
-EventHandler = Callable[[Mapping[str, Any]], None]
-"""Called with each event of `rsft finetune --json`."""
+from rsft.errors import Interrupted, RecipeError, RsftError
+from rsft.sweep.outcome import ERRORS, LOCK, RECIPE, TrialOutcome
+from rsft.training.runs.reader import METRICS_FILE, RunInfo, find_runs
 
 ACCURACIES = ("micro", "macro", "macro_f1", "avg", "head", "medium", "tail")
 """Accuracies in metrics.json that the results of a sweep contain."""
@@ -31,21 +40,19 @@ class TrialStopped(Exception):
 def run_trial(
     folder: Path,
     keys: Mapping[str, Any],
-    report: EventHandler,
+    report: Callable[[dict[str, float]], None],
     *,
     metric: str,
     threads: int = 1,
-    working_dir: Path | None = None,
 ) -> TrialOutcome:
     """Run the recipe in `folder` or resume its unfinished run, and save the outcome beside it.
 
     Args:
         folder: folder of the trial.
         keys: recipe keys that the sweep set.
-        report: called with each event of the run.
+        report: called after each epoch with its row of metrics.csv.
         metric: name of the metric; the trial fails if it is not a finite number at the end.
         threads: number of CPU threads.
-        working_dir: working directory, to which paths in the recipe are relative.
 
     Returns:
         The outcome.
@@ -53,87 +60,156 @@ def run_trial(
     Raises:
         TrialStopped: a signal stopped the trial.
     """
-    start = time.monotonic()
-    last_events: dict[str, Any] = {}
-    with (
-        (folder / ERRORS).open("w") as errors,
-        subprocess.Popen(
-            _command(folder),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            cwd=working_dir,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-            text=True,
-        ) as process,
-    ):
-        assert process.stdout is not None
-        for line in process.stdout:
-            event = json.loads(line)
-            last_events[event["event"]] = event
-            report(event)
-        code = process.wait()
-    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM):
+    began, fault = time.monotonic(), None
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context: Any = multiprocessing.get_context(method)
+    modules = ["rsft.training.finetune", "rsft.evaluation.evaluate", *({"ray"} & sys.modules.keys())]
+    context.set_forkserver_preload(modules)  # a child imports the main module of its parent, which may import Ray
+    connection, child_end = context.Pipe()
+    process = context.Process(target=train_trial, args=(folder, threads, child_end))
+    process.start()
+    child_end.close()
+    try:
+        with suppress(EOFError):
+            while fault is None:
+                message = connection.recv()
+                if isinstance(message, str):
+                    fault = message
+                else:
+                    report(message)
+        process.join()
+    finally:
+        if process.is_alive():  # the scheduler or the user stopped the trial
+            process.terminate()
+            process.join()
+    if process.exitcode in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM):
         raise TrialStopped
-    outcome = _outcome(folder, keys, metric, _fault(last_events, code, folder), time.monotonic() - start)
+    if fault is None:
+        fault = _describe_exit(process.exitcode, folder)
+    outcome = read_run_outcome(folder, keys, "failed" if fault else "done", fault, metric)
+    outcome = replace(outcome, seconds=round(outcome.seconds or time.monotonic() - began, 1))
     outcome.save(folder)
     return outcome
 
 
-def _command(folder: Path) -> list[str]:
-    """Return the command of a trial: resume an unfinished run, or start a new one."""
+def train_trial(folder: Path, threads: int, connection: Connection) -> None:
+    """Train and evaluate a trial in its own process, as `rsft finetune --no-report` does.
+
+    The process ends like at SIGTERM when its parent ends for any reason. The folder stays locked until then, and a
+    second process for the same folder waits.
+
+    Args:
+        folder: folder of the trial.
+        threads: number of CPU threads.
+        connection: receives the row of each epoch, and at the end the fault; "" if there is none.
+    """
+    threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
+
+    def send(message: Any) -> None:
+        with suppress(OSError):  # the parent is dead, and this process will end
+            connection.send(message)
+
+    with (folder / ERRORS).open("w") as errors, FileLock(folder / LOCK):
+        for stream in (1, 2):
+            os.dup2(errors.fileno(), stream)
+        faulthandler.enable(errors)
+        try:
+            _train(folder, threads, send)
+            send("")
+        except Interrupted as error:
+            raise SystemExit(error.exit_code) from error
+        except RsftError as error:
+            faults = error.faults if isinstance(error, RecipeError) else ()
+            details = "; ".join(f"{fault.key}: {fault.allowed}" for fault in faults)
+            send(": ".join(filter(None, (error.message, error.location, details))))
+        except Exception as error:
+            traceback.print_exc(file=errors)
+            send(traceback.format_exception_only(error)[-1].strip())
+
+
+def _train(folder: Path, threads: int, report: Callable[[Any], None]) -> None:
+    import torch
+
+    from rsft.evaluation.evaluate import evaluate
+    from rsft.recipe.load import load_recipe
+    from rsft.training.finetune import finetune
+    from rsft.training.recorder import RunListener
+
+    class _Listener(RunListener):
+        def on_epoch_end(self, row: dict[str, float], scales: Any) -> None:
+            report({name: float(value) for name, value in row.items()})
+
+    torch.set_num_threads(threads)
+    run = _unfinished_run(folder)
+    recipe = run.recipe if run and run.recipe else load_recipe(folder / RECIPE, stored=True)
+    path = run.folder if run else None
+    if path is None or run is None or run.status != "done":  # a run that is done was stopped during the evaluation
+        path = finetune(recipe, folder, _Listener(), source=folder / RECIPE, resume=path).folder
+    root, device = Path(recipe.data.root), recipe.train.device
+    evaluate(path / "bundle", root, path / "evaluation", baselines=False, representation=False, device=device)
+
+
+def _end_with_parent(connection: Connection) -> None:
+    """Send SIGTERM to this process as soon as the other end of the connection closes."""
+    with suppress(EOFError, OSError):
+        connection.recv()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _unfinished_run(folder: Path) -> RunInfo | None:
+    """Return the newest run of the trial; None if it cannot be continued, because it failed or its data changed."""
+    from rsft.data.chips.store import MANIFEST
+    from rsft.utils.atomic_files import sha256
+
     runs = find_runs(folder)
-    resumed = bool(runs) and runs[-1].status not in ("failed", "broken")
-    arguments = ["--resume", str(runs[-1].folder)] if resumed else [str(folder / RECIPE), "--runs", str(folder)]
-    launch = [sys.executable, "-m", "rsft.sweep.launch", str(folder)]
-    return [*launch, "finetune", *arguments, "--json", "--no-report"]
+    if not runs or runs[-1].status in ("failed", "broken") or runs[-1].recipe is None:
+        return None
+    manifest = Path(runs[-1].recipe.data.root) / MANIFEST
+    data = runs[-1].metadata.get("data", {}).get("manifest_sha256")
+    return None if data and manifest.is_file() and data != sha256(manifest) else runs[-1]
 
 
-def _fault(last_events: Mapping[str, Mapping[str, Any]], code: int, folder: Path) -> str:
-    """Return the reason of a failure; "" if the process succeeded."""
-    if "error" in last_events:
-        error = last_events["error"]
-        faults = "; ".join(f"{fault['key']}: {fault['allowed']}" for fault in error.get("faults", ()))
-        return ": ".join(filter(None, (error["what"], error.get("where"), faults)))
+def _describe_exit(code: int, folder: Path) -> str:
+    """Return why a process ended that did not report a fault."""
     if code < 0:
         hint = ", perhaps because the memory was full" if -code == signal.SIGKILL else ""
         return f"its process was killed by {signal.Signals(-code).name}{hint}"
-    if code or "done" not in last_events:
-        lines = (folder / ERRORS).read_text("utf-8", errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"its process ended with code {code}"
-    return ""
+    lines = (folder / ERRORS).read_text("utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"its process ended with code {code}"
 
 
-def _outcome(folder: Path, keys: Mapping[str, Any], metric: str, fault: str, seconds: float) -> TrialOutcome:
-    """Make the outcome from the files of the run."""
-    runs = find_runs(folder)
-    run = runs[-1] if runs else None
-    metrics = read_metrics(run.folder) if run and not fault else {}
-    if not fault and not math.isfinite(metrics.get(metric, math.nan)):
-        fault = f"{metric} is not a number"
-    return TrialOutcome(
-        keys=dict(keys),
-        status="failed" if fault else "done",
-        reason=fault,
-        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
-        seconds=round((run and run.seconds) or seconds, 1),
-        run=str(run.folder) if run else "",
-        data=run.metadata.get("data", {}).get("manifest_sha256", "") if run else "",
-    )
-
-
-def read_metrics(run: Path) -> dict[str, float]:
-    """Read the last row of metrics.csv, and the accuracies of the evaluation.
+def read_run_outcome(
+    folder: Path, keys: Mapping[str, Any], status: Literal["done", "failed", "stopped"], reason: str, metric: str = ""
+) -> TrialOutcome:
+    """Read the outcome of a trial from the files of its run.
 
     Args:
-        run: run folder.
+        folder: folder of the trial.
+        keys: recipe keys that the sweep set.
+        status: how the trial ended.
+        reason: why it failed or was stopped.
+        metric: a trial that is done has failed if this metric is not a finite number.
 
     Returns:
-        Values by name; an empty cell becomes NaN.
+        The outcome; a failed one has no metrics.
     """
+    runs = find_runs(folder)
+    run = runs[-1] if runs else RunInfo(Path())
+    metrics = _read_metrics(run.folder) if runs and status != "failed" else {}
+    if status == "done" and not math.isfinite(metrics.get(metric, math.nan)):
+        status, reason = "failed", f"{metric} is not a number"
+    metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    data = run.metadata.get("data", {}).get("manifest_sha256", "")
+    return TrialOutcome(dict(keys), status, reason, metrics, run.seconds or 0.0, str(run.folder) if runs else "", data)
+
+
+def _read_metrics(run: Path) -> dict[str, float]:
+    """Return the last row of metrics.csv and the accuracies of the evaluation; an empty cell becomes NaN."""
     with (run / METRICS_FILE).open(newline="") as file:
         *_, row = csv.DictReader(file)
-    methods = json.loads((run / "evaluation" / "metrics.json").read_text("utf-8"))["methods"]
-    values = next(iter(methods.values()))
-    accuracies = {name: values[name]["value"] for name in ACCURACIES if values.get(name)}
-    return {name: float(value or "nan") for name, value in row.items()} | accuracies
+    metrics = {name: float(value or "nan") for name, value in row.items()}
+    evaluation = run / "evaluation" / "metrics.json"
+    if evaluation.is_file():
+        values = next(iter(json.loads(evaluation.read_text("utf-8"))["methods"].values()))
+        metrics |= {name: values[name]["value"] for name in ACCURACIES if values.get(name)}
+    return metrics

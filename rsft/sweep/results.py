@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rsft.recipe.text import to_yaml
-from rsft.sweep.outcome import TrialOutcome
+from rsft.sweep.outcome import TrialOutcome, format_measure
 from rsft.sweep.schema import Sweep
 from rsft.utils.atomic_files import atomic_file, write_text
 
@@ -28,15 +28,11 @@ def results_table(sweep: Sweep, outcomes: Mapping[str, TrialOutcome]) -> pd.Data
         a key are numbers, or text if one of them is not a number.
     """
     rows = [
-        {
-            "id": id,
-            **{key: outcome.keys.get(key) for key in sweep.keys},
-            "status": outcome.status,
-            "reason": outcome.reason,
-            **outcome.metrics,
-            "seconds": outcome.seconds,
-            "run": outcome.run,
-        }
+        {"id": id}
+        | {key: outcome.keys.get(key) for key in sweep.keys}
+        | {"status": outcome.status, "reason": outcome.reason}
+        | outcome.metrics
+        | {"seconds": outcome.seconds, "run": outcome.run}
         for id, outcome in outcomes.items()
     ]
     table = pd.DataFrame(rows, columns=None if rows else ["id", *sweep.keys, "status", "reason", "seconds", "run"])
@@ -46,14 +42,7 @@ def results_table(sweep: Sweep, outcomes: Mapping[str, TrialOutcome]) -> pd.Data
 
 
 def unify_types(values: Sequence[Any]) -> list[Any]:
-    """Return numbers unchanged; convert all values to text if one of them is not a number.
-
-    Args:
-        values: values of one key.
-
-    Returns:
-        Numbers or texts.
-    """
+    """Return numbers unchanged; convert all values to text if one of them is not a number."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return list(values)
     return [value if isinstance(value, str) else to_yaml(value) for value in values]
@@ -75,7 +64,7 @@ def mean_over_seeds(table: pd.DataFrame, keys: Sequence[str], measures: Sequence
 
 
 def write_results(folder: Path, sweep: Sweep, table: pd.DataFrame, measures: Sequence[str]) -> dict[str, Path]:
-    """Write the table as Parquet, and its means over seeds as Markdown (best first, then the failed trials).
+    """Write the table as Parquet, and its means over seeds as Markdown (best first, then the other trials).
 
     Args:
         folder: folder of the sweep.
@@ -92,37 +81,15 @@ def write_results(folder: Path, sweep: Sweep, table: pd.DataFrame, measures: Seq
     means = mean_over_seeds(table, compared_keys(sweep), columns)
     if sweep.metric in columns:
         means = means.sort_values(sweep.metric, ascending=sweep.mode == "min", kind="stable")
-    lines = [_row(means.columns), _row(["---"] * len(means.columns))]
-    lines += [_row(format_measure(str(name), value) for name, value in row.items()) for row in means.to_dict("records")]
-    failed = table[table["status"] == "failed"].to_dict("records")
-    lines += [f"\nFailed: {', '.join(f'{key} {row[key]}' for key in sweep.keys)}: {row['reason']}" for row in failed]
+    rows = [[format_measure(str(name), value) for name, value in row.items()] for row in means.to_dict("records")]
+    lines = [f"| {' | '.join(cells)} |" for cells in [list(means.columns), ["---"] * len(means.columns), *rows]]
+    for row in table[table["status"] != "done"].to_dict("records"):
+        values = ", ".join(f"{key} {row[key]}" for key in sweep.keys)
+        lines.append(f"\n{row['status'].capitalize()}: {values}: {row['reason']}")
     write_text(folder / TABLE, "\n".join(lines) + "\n")
     return {"results": folder / RESULTS, "table": folder / TABLE}
 
 
 def compared_keys(sweep: Sweep) -> list[str]:
-    """Return the keys by which results are compared: all keys of the sweep except the seed, or only the seed.
-
-    Args:
-        sweep: the sweep.
-
-    Returns:
-        Names of the keys.
-    """
+    """Return the keys by which results are compared: all keys of the sweep except the seed, or only the seed."""
     return [key for key in sweep.keys if key != "seed"] or sweep.keys
-
-
-def format_measure(name: str, value: Any) -> str:
-    """Format a value of the table: accuracies in %, losses with three digits.
-
-    Args:
-        name: name of the column.
-        value: the value.
-    """
-    if not isinstance(value, float) or "." in name or name == "seconds":
-        return f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{value:.3f}" if name.endswith("loss") else f"{100 * value:.1f}"
-
-
-def _row(cells: Any) -> str:
-    return f"| {' | '.join(map(str, cells))} |"

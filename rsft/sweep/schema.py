@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -62,6 +62,11 @@ class Sweep(Section):
     method: Literal["random", "tpe"] = Field(
         default="random", description="random: independent draws; tpe: Optuna's tree-structured Parzen estimator"
     )
+    scheduler: Literal["asha"] | None = Field(
+        default=None,
+        description="asha: stop trials early whose metric falls behind (asynchronous successive halving); null: none",
+    )
+    grace_period: int = Field(default=1, ge=1, description="epochs before the scheduler may stop a trial")
     trials: int | None = Field(default=None, ge=1, description="number of trials of the search")
     seed: int = Field(default=0, ge=0, description="seed of the search")
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
@@ -114,124 +119,11 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, Docume
     _override(document, overrides)
     _rename_old_keys(document)
     sweep = _validate(document) if readable else None
-    if sweep is not None:
-        _check(sweep, document)
+    for key, value, allowed in _contradictions(sweep) if sweep else ():
+        _add_fault(document, key, to_yaml(value), allowed)
     if sweep is None or document.faults:
         raise RecipeError(sorted(document.faults, key=lambda fault: fault.line), subject="sweep")
     return sweep, document
-
-
-def _override(document: Document, overrides: Sequence[str]) -> None:
-    """Add overrides of the command line to the document, and report those without a value."""
-    values = document.values.setdefault("overrides", {})
-    for text in overrides:
-        key, equals, raw = map(str.strip, text.partition("="))
-        try:
-            if equals and isinstance(values, dict):
-                values[key] = parse_value(raw)
-                continue
-            fault_value = "no value"
-        except yaml.YAMLError:
-            fault_value = f"{raw}, which is not valid YAML"
-        document.faults.append(Fault("command line", 0, text, fault_value, "section.key=value"))
-
-
-def _rename_old_keys(document: Document) -> None:
-    """Rename recipe keys of earlier versions to their current names."""
-    values = document.values
-    for section in ("overrides", "grid", "search"):
-        if isinstance(values.get(section), dict):
-            values[section] = rename_in_place(document, values[section], "", f"{section}.")
-    if isinstance(values.get("cases"), list):
-        values["cases"] = [
-            rename_in_place(document, case, "", "cases.") if isinstance(case, dict) else case
-            for case in values["cases"]
-        ]
-    for axis in ("x", "y"):
-        if isinstance(values.get(axis), str):
-            values[axis] = current_key(values[axis])
-
-
-def _validate(document: Document) -> Sweep | None:
-    try:
-        return Sweep.model_validate(document.values)
-    except ValidationError as error:
-        schema = Sweep.model_json_schema()["properties"]
-        first: dict[str, Any] = {}
-        for item in error.errors(include_url=False):
-            first.setdefault(".".join(map(str, item["loc"][: 2 if item["loc"][0] in ("grid", "search") else 1])), item)
-    for key, item in first.items():
-        top = key.partition(".")[0]
-        allowed = allowed_values(schema[top]) if top in schema else f"no such key; a sweep has {', '.join(schema)}"
-        value = "nothing" if item["type"] == "missing" else to_yaml(document_value(document, key))
-        document.add_fault(line_of(document, key), key, value, allowed)
-    return None
-
-
-def _check(sweep: Sweep, document: Document) -> None:
-    """Report keys that contradict each other."""
-
-    def fault(key: str, value: Any, allowed: str) -> None:
-        document.add_fault(line_of(document, key), key, to_yaml(value), allowed)
-
-    if sweep.search and sweep.trials is None:
-        fault("trials", None, "a whole number >= 1, because the sweep has a search")
-    if not sweep.search and sweep.trials is not None:
-        fault("trials", sweep.trials, "nothing: without a search, the grid gives the number of runs")
-    if sweep.method == "tpe" and (sweep.grid or sweep.cases or len(sweep.recipes) > 1 or sweep.seeds is not None):
-        fault(
-            "method",
-            sweep.method,
-            "random, because the sweep has a grid, cases, seeds or several recipes beside the search",
-        )
-    if not sweep.keys:
-        fault("grid", None, "something that varies: grid, cases, search, seeds or several recipes")
-    _check_keys(sweep, fault)
-
-
-def _check_keys(sweep: Sweep, fault: Callable[[str, Any, str], None]) -> None:
-    """Report axes that do not vary, and keys in more than one section."""
-    for axis in ("x", "y"):
-        key = getattr(sweep, axis)
-        if key is not None and key not in sweep.keys:
-            fault(axis, key, f"one of the keys that vary: {', '.join(sweep.keys) or 'none'}")
-    for key in dict.fromkeys(key for key in sweep.keys if sweep.keys.count(key) > 1):
-        fault(
-            f"search.{key}" if key in sweep.search else f"grid.{key}",
-            key,
-            "each key in one section only: cases, grid or search",
-        )
-    for key in sweep.overrides:
-        if key in sweep.keys:
-            fault(f"overrides.{key}", sweep.overrides[key], "a key that the sweep does not vary")
-
-
-def document_value(document: Document, key: str) -> Any:
-    """Return the value at a key such as "grid.peft.rank".
-
-    Args:
-        document: the sweep file.
-        key: section, or section and recipe key.
-
-    Returns:
-        The value; None if the key is missing.
-    """
-    section, _, recipe_key = key.partition(".")
-    value = document.values.get(section)
-    return value.get(recipe_key) if recipe_key and isinstance(value, dict) else value
-
-
-def line_of(document: Document, key: str) -> int:
-    """Return the line of a key.
-
-    Args:
-        document: the sweep file.
-        key: section, or section and recipe key.
-
-    Returns:
-        Line from 1; that of the section if the key is missing; 0 if both are missing.
-    """
-    return document.lines.get(key, document.lines.get(key.partition(".")[0], 0))
 
 
 def locate_fault(document: Document, fault: Fault) -> Fault:
@@ -252,3 +144,80 @@ def locate_fault(document: Document, fault: Fault) -> Fault:
         keys.append("cases")
     line = next((document.lines[key] for key in keys if key in document.lines), 0)
     return Fault(document.file if line else "command line", line, fault.key, value, fault.allowed)
+
+
+def _override(document: Document, overrides: Sequence[str]) -> None:
+    """Add overrides of the command line to the document, and report those without a value."""
+    values = document.values.setdefault("overrides", {})
+    for text in overrides:
+        key, equals, raw = map(str.strip, text.partition("="))
+        try:
+            if equals and isinstance(values, dict):
+                values[key] = parse_value(raw)
+                continue
+            fault_value = "no value"
+        except yaml.YAMLError:
+            fault_value = f"{raw}, which is not valid YAML"
+        document.faults.append(Fault("command line", 0, text, fault_value, "section.key=value"))
+
+
+def _rename_old_keys(document: Document) -> None:
+    """Rename recipe keys of earlier versions to their current names."""
+
+    def rename(section: str, entries: Any) -> Any:
+        return rename_in_place(document, entries, "", f"{section}.") if isinstance(entries, dict) else entries
+
+    values = document.values
+    values |= {name: rename(name, values[name]) for name in ("overrides", "grid", "search") if name in values}
+    if isinstance(values.get("cases"), list):
+        values["cases"] = [rename("cases", case) for case in values["cases"]]
+    values |= {axis: current_key(values[axis]) for axis in ("x", "y") if isinstance(values.get(axis), str)}
+
+
+def _validate(document: Document) -> Sweep | None:
+    try:
+        return Sweep.model_validate(document.values)
+    except ValidationError as error:
+        schema = Sweep.model_json_schema()["properties"]
+        first: dict[str, Any] = {}
+        for item in error.errors(include_url=False):
+            depth = 2 if item["loc"][0] in ("grid", "search") else 1
+            first.setdefault(".".join(map(str, item["loc"][:depth])), item)
+    for key, item in first.items():
+        section, _, recipe_key = key.partition(".")
+        value = document.values.get(section)
+        value = value.get(recipe_key) if recipe_key and isinstance(value, dict) else value
+        unknown = f"no such key; a sweep has {', '.join(schema)}"
+        allowed = allowed_values(schema[section]) if section in schema else unknown
+        _add_fault(document, key, "nothing" if item["type"] == "missing" else to_yaml(value), allowed)
+    return None
+
+
+def _add_fault(document: Document, key: str, value: str, allowed: str) -> None:
+    """Add a fault on the line of the key, or of its section."""
+    lines = document.lines
+    document.add_fault(lines.get(key, lines.get(key.partition(".")[0], 0)), key, value, allowed)
+
+
+def _contradictions(sweep: Sweep) -> Iterator[tuple[str, Any, str]]:
+    """Iterate over the keys that contradict each other, with their values and what is allowed."""
+    if sweep.search and sweep.trials is None:
+        yield "trials", None, "a whole number >= 1, because the sweep has a search"
+    if not sweep.search and sweep.trials is not None:
+        yield "trials", sweep.trials, "nothing: without a search, the grid gives the number of runs"
+    if sweep.method == "tpe" and (sweep.grid or sweep.cases or len(sweep.recipes) > 1 or sweep.seeds is not None):
+        allowed = "random, because the sweep has a grid, cases, seeds or several recipes beside the search"
+        yield "method", sweep.method, allowed
+    if sweep.scheduler is not None and not sweep.metric.startswith("val_"):
+        yield "scheduler", sweep.scheduler, "null, because the metric is only measured at the end of a run"
+    if not sweep.keys:
+        yield "grid", None, "something that varies: grid, cases, search, seeds or several recipes"
+    for axis in ("x", "y"):
+        if getattr(sweep, axis) not in (None, *sweep.keys):
+            allowed = f"one of the keys that vary: {', '.join(sweep.keys) or 'none'}"
+            yield axis, getattr(sweep, axis), allowed
+    for key in dict.fromkeys(key for key in sweep.keys if sweep.keys.count(key) > 1):
+        section = "search" if key in sweep.search else "grid"
+        yield f"{section}.{key}", key, "each key in one section only: cases, grid or search"
+    for key in sweep.overrides.keys() & set(sweep.keys):
+        yield f"overrides.{key}", sweep.overrides[key], "a key that the sweep does not vary"

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,14 @@ from rsft.recipe.load import load_recipe
 from rsft.recipe.renames import content_in_first_format
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import Document, to_yaml
+from rsft.sweep.outcome import OUTCOME
 from rsft.sweep.schema import Space, Sweep, locate_fault
 
 KeyValues = dict[str, Any]
 """Values that a trial sets, by recipe key; `recipe` is the name of the recipe."""
+
+MAX_TRIALS = 10_000
+"""Largest number of trials of one sweep; a larger number is probably a typing error."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,39 @@ class Trial:
 
     @property
     def id(self) -> str:
-        """Hash of the resolved recipe without its name and trackers; the same experiment has the same id."""
-        content = content_in_first_format(self.recipe)  # a sweep of version 0.1 can be resumed
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        """Hash of what differs from the defaults; a later version with more keys gives the same experiment this id."""
+        return _hash(changed_values(self.recipe))
+
+    def folder(self, trials: Path) -> Path:
+        """Return the folder of the trial; a finished trial of version 0.1 keeps the folder that it has.
+
+        Args:
+            trials: folder of all trials.
+        """
+        folder, old_folder = trials / self.id, trials / _hash(content_in_first_format(self.recipe))
+        return old_folder if not (folder / OUTCOME).is_file() and old_folder.is_dir() else folder
+
+
+def changed_values(recipe: Recipe) -> KeyValues:
+    """Return the values of a recipe that differ from their defaults.
+
+    Args:
+        recipe: its name and trackers are left out, as they do not change the numbers of a run.
+
+    Returns:
+        Values by section and key. A section without such values is left out, unless it is None by default.
+    """
+    content: KeyValues = {"seed": recipe.seed} if recipe.seed else {}
+    for name, section in recipe.sections():
+        if section is not None and name != "track":
+            defaults = {key: info.get_default(call_default_factory=True) for key, info in section.key_infos.items()}
+            values = {key: value for key, value in section if value != defaults[key]}
+            content |= {name: values} if values or Recipe.model_fields[name].default is None else {}
+    return content
+
+
+def _hash(content: KeyValues) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def make_trial(sweep: Sweep, keys: Mapping[str, Any]) -> Trial:
@@ -59,9 +94,8 @@ def make_trial(sweep: Sweep, keys: Mapping[str, Any]) -> Trial:
     """
     name = str(keys.get("recipe", sweep.recipes[0]))
     values = sweep.overrides | {key: value for key, value in keys.items() if key != "recipe"}
-    return Trial(
-        dict(keys), load_recipe(find_recipe(name), [f"{key}={to_yaml(value)}" for key, value in values.items()])
-    )
+    overrides = [f"{key}={to_yaml(value)}" for key, value in values.items()]
+    return Trial(dict(keys), load_recipe(find_recipe(name), overrides))
 
 
 def list_trials(sweep: Sweep, document: Document) -> list[Trial]:
@@ -82,62 +116,42 @@ def list_trials(sweep: Sweep, document: Document) -> list[Trial]:
     """
     combinations = list(itertools.islice(_combinations(sweep), MAX_TRIALS + 1))
     if len(combinations) > MAX_TRIALS:
-        value, allowed = f"more than {MAX_TRIALS:,} runs", "fewer values, or a search"
-        raise RecipeError(
-            [Fault(document.file, document.lines.get("grid", 0), "grid", value, allowed)], subject="sweep"
-        )
+        line, value = document.lines.get("grid", 0), f"more than {MAX_TRIALS:,} runs"
+        raise RecipeError([Fault(document.file, line, "grid", value, "fewer values, or a search")], subject="sweep")
+    limits = _limits(sweep)
     trials: dict[str, Trial] = {}
     faults: list[Fault] = []
-    for number, keys in enumerate([*_limits(sweep), *combinations]):
+    for number, keys in enumerate([*limits, *combinations]):
         try:
             trial = make_trial(sweep, keys)
         except RecipeError as error:
             faults += [locate_fault(document, fault) for fault in error.faults]
             continue
-        if number >= len(_limits(sweep)):
+        if number >= len(limits):
             trials.setdefault(trial.id, trial)
     if faults:
         raise RecipeError(sorted(dict.fromkeys(faults), key=lambda fault: fault.line), subject="sweep")
     return list(trials.values())
 
 
-MAX_TRIALS = 10_000
-"""Largest number of trials of one sweep; a larger number is probably a typing error."""
+def is_in_search_space(sweep: Sweep, keys: Mapping[str, Any]) -> bool:
+    """Return True if keys of a trial could have been proposed by the search of a sweep."""
 
+    def contains(space: Space, value: Any) -> bool:
+        (kind, values), *_ = space.items()
+        return value in values if kind == "choice" else bool(values[0] <= value <= values[1])
 
-def sample_keys(spaces: Mapping[str, Space], shares: Iterable[float]) -> KeyValues:
-    """Map numbers in [0, 1) to values of the keys.
-
-    Args:
-        spaces: range or choices of each key.
-        shares: one number in [0, 1) per key.
-
-    Returns:
-        Values by key.
-    """
-    return {key: _value_at(space, share) for (key, space), share in zip(spaces.items(), shares, strict=False)}
-
-
-def is_in_space(space: Space, value: Any) -> bool:
-    """Return True if a value lies in a space.
-
-    Args:
-        space: a range, or choices.
-        value: the value.
-    """
-    (kind, values), *_ = space.items()
-    return value in values if kind == "choice" else bool(values[0] <= value <= values[1])
+    return set(keys) == set(sweep.search) and all(contains(space, keys[key]) for key, space in sweep.search.items())
 
 
 def round_to_four_digits(value: float, low: float, high: float) -> float:
-    """Round a value to four significant digits, within the limits.
-
-    Args:
-        value: the value.
-        low: smallest result.
-        high: largest result.
-    """
+    """Round a value to four significant digits, within the limits."""
     return min(max(float(f"{value:.4g}"), low), high)
+
+
+def _sample(spaces: Mapping[str, Space], shares: Iterable[float]) -> KeyValues:
+    """Map one number in [0, 1) per key to a value of the key."""
+    return {key: _value_at(space, share) for (key, space), share in zip(spaces.items(), shares, strict=False)}
 
 
 def _value_at(space: Space, share: float) -> Any:
@@ -168,13 +182,13 @@ def _draws(sweep: Sweep) -> list[KeyValues]:
     if sweep.method == "tpe":
         return []
     generators = (np.random.default_rng((sweep.seed, number)) for number in range(sweep.trials or 0))
-    return [sample_keys(sweep.search, generator.random(len(sweep.search)).tolist()) for generator in generators]
+    return [_sample(sweep.search, generator.random(len(sweep.search)).tolist()) for generator in generators]
 
 
 def _limits(sweep: Sweep) -> list[KeyValues]:
     """Return the limits and choices of the search, to check them before any run starts."""
     if not sweep.search:
         return []
-    lowest, highest = (sample_keys(sweep.search, itertools.repeat(share)) for share in (0.0, 1 - 1e-12))
+    lowest, highest = (_sample(sweep.search, itertools.repeat(share)) for share in (0.0, 1 - 1e-12))
     choices = [(key, value) for key, space in sweep.search.items() for value in space.get("choice", ())]
     return [lowest, highest, *(lowest | {key: value} for key, value in choices)]

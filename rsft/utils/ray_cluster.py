@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
 
 from rsft.errors import RequestError
 
 _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # rsft prints its own table
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray would send statistics over the network
     "RAY_worker_niceness": "0",  # workers get the priority of the command
     "RAY_worker_register_timeout_seconds": "600",  # processes start slowly on a busy machine
@@ -27,7 +32,7 @@ def ray_session(address: str | None) -> Iterator[None]:
         address: address of a cluster; None for this machine.
 
     Yields:
-        None.
+        None. Within the block, SIGTERM raises `SystemExit`.
 
     Raises:
         RequestError: no cluster answers at the address.
@@ -35,12 +40,24 @@ def ray_session(address: str | None) -> Iterator[None]:
     os.environ |= _SETTINGS
     import ray
 
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         hint = "start the cluster, or leave the address out"
         raise RequestError(f"Ray does not start: {error}", address or "", hint) from error
+    _handle_sigterm(_exit)  # Ray's own handler prints the stack of the process and aborts
     try:
         yield
     finally:
         ray.shutdown()
+        _handle_sigterm(handler)
+
+
+def _handle_sigterm(handler: Any) -> None:
+    with suppress(ValueError):  # only the main thread handles signals
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

@@ -1,11 +1,13 @@
 """Commands of `rsft sweep` as a user types them."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -64,24 +66,68 @@ def test_report_of_an_unfinished_sweep(rsft, sweep_file):
     assert (sweep_file.parent / "runs/sweeps/some/some.png").stat().st_size > 1000
 
 
+def start_sweep(sweep_file, *arguments):
+    command = [sys.executable, "-m", "rsft", "sweep", str(sweep_file), *arguments]
+    environment = os.environ | {"XDG_CACHE_HOME": str(sweep_file.parent / "cache"), "RSFT_TEST": str(sweep_file)}
+
+    def restore_sigint():  # a job in the background of a shell ignores it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(
+        command,
+        cwd=sweep_file.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=restore_sigint,
+    )
+
+
+def trial_processes(sweep_file):
+    """Return the numbers of all processes that a sweep started, except helpers of Ray."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            is_ours = f"RSFT_TEST={sweep_file}".encode() in (path / "environ").read_bytes()
+            if is_ours and b"Agent" not in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+    return found
+
+
+def wait_for(condition, process=None, seconds=240):
+    """Wait until a condition holds, or a process ends."""
+    end = time.monotonic() + seconds
+    while not condition() and (process is None or process.poll() is None):
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_on_ray(sweep_file, recipe_file):
     pytest.importorskip("ray")
+    sweep_file.write_text(sweep_file.read_text().replace("train.epochs: 2", "train.epochs: 12"))
     folder = sweep_file.parent / "runs/sweeps/some"
-    command = [sys.executable, "-m", "rsft", "sweep", str(sweep_file), "--jobs", "1"]
 
     def outcome_times():
         return {path: path.stat().st_mtime_ns for path in folder.glob("trials/*/trial.json")}
 
-    with subprocess.Popen(command, cwd=sweep_file.parent, stdout=subprocess.DEVNULL) as driver:
-        while not outcome_times() and driver.poll() is None:
-            time.sleep(0.05)
+    def is_between():
+        """Return True if one trial has ended, and another one has finished an epoch."""
+        ended = {path.parent for path in outcome_times()}
+        return ended and {path.parents[2] for path in folder.glob("trials/*/*/*/metrics.csv")} - ended
+
+    with start_sweep(sweep_file, "--jobs", "1") as driver:
+        wait_for(is_between, driver)
         os.kill(driver.pid, signal.SIGKILL)
-    before = outcome_times()
-    second = subprocess.run(command, cwd=sweep_file.parent, capture_output=True, text=True, check=True)
+        before = outcome_times()
+    wait_for(lambda: not trial_processes(sweep_file), seconds=60)
+    second = start_sweep(sweep_file, "--jobs", "1")
+    printed, _ = second.communicate()
     after = outcome_times()
-    assert 1 <= len(before) < 4 and len(after) == 4
+    assert second.returncode == 0 and 1 <= len(before) < 4 and len(after) == 4
     assert all(after[path] == time for path, time in before.items())
+    runs = [json.loads(path.read_text()) for path in folder.glob("trials/*/*/*/run.json")]
+    assert len(runs) == 4 and sum("resumed" in run for run in runs) == 1  # the stopped trial did not start again
     table = pd.read_parquet(folder / "results.parquet").set_index(["peft.rank", "train.lr"])
     assert table["status"].to_dict() == {
         (1, 0.02): "done",
@@ -90,6 +136,23 @@ def test_killed_and_resumed_on_ray(sweep_file, recipe_file):
         (2, 1e30): "failed",
     }
     assert table["reason"][(1, 1e30)].startswith("the loss of the inner loop is")
-    assert "best  peft.rank" in second.stdout and second.stdout.count("4/4") == 1
+    assert "best  peft.rank" in printed and printed.count("4/4") == 1
     run = json.loads((folder / "trials" / table["id"].iloc[0] / "trial.json").read_text())
     assert run["metrics"]["val_macro"] == table["val_macro"].iloc[0] > 0.3
+    assert not list((sweep_file.parent / "cache/rsft/sweeps").glob("*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_a_signal(sweep_file, number):
+    pytest.importorskip("ray")
+    sweep_file.write_text(sweep_file.read_text().replace("train.epochs: 2", "train.epochs: 500"))
+    folder = sweep_file.parent / "runs/sweeps/some"
+    with start_sweep(sweep_file, "--jobs", "1") as driver:
+        wait_for(lambda: list(folder.glob("trials/*/*/*/metrics.csv")), driver)
+        driver.send_signal(number)
+        printed, _ = driver.communicate()
+    assert driver.returncode == 128 + number
+    assert "trials remain: run the same command to continue" in printed and not trial_processes(sweep_file)
+    (run,) = [json.loads(path.read_text()) for path in folder.glob("trials/*/*/*/run.json")]
+    assert run["status"] == "interrupted" and run["position"][0] >= 1

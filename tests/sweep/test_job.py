@@ -1,16 +1,20 @@
+"""Which trials of a sweep are run, and what its results are; Ray Tune is replaced."""
+
+import contextlib
 import json
+import signal
 
 import pytest
 
-from rsft.errors import RequestError
+from rsft.errors import Interrupted, RequestError
 from rsft.sweep.job import SweepFolder, run_sweep
 from rsft.sweep.outcome import TrialOutcome
 from rsft.sweep.schema import read_sweep
-from rsft.sweep.trials import list_trials
-from rsft.utils import optional_dependencies
+from rsft.sweep.trials import list_trials, make_trial
+from rsft.utils import optional_dependencies, ray_cluster
 
 SWEEP = "recipe: RECIPE\noverrides: {meta: null}\ngrid: {peft.rank: [1, 2, 3, 4]}\n"
-TPE = "recipe: RECIPE\nmethod: tpe\ntrials: 12\nsearch: {train.lr: {log: [0.001, 1]}, peft.rank: {choice: [2, 4]}}\n"
+TPE = "recipe: RECIPE\nmethod: tpe\ntrials: 4\nsearch: {train.lr: {log: [0.001, 1]}, peft.rank: {choice: [2, 4]}}\n"
 
 
 @pytest.fixture
@@ -25,25 +29,25 @@ def sweep_folder(tmp_path, recipe_file):
 
 
 @pytest.fixture
-def ray(monkeypatch):
+def tune(monkeypatch):
     """Replace Ray Tune: run trials one by one with the outcomes of `end`; return the keys of all calls."""
-    search = pytest.importorskip("rsft.sweep.search")
+    tuning = pytest.importorskip("rsft.sweep.tuning")
+    monkeypatch.setattr(ray_cluster, "ray_session", lambda address: contextlib.nullcontext())
     calls = []
 
-    def use(end, count=100):
-        def fake(sweep, proposals, prepare, *_, **__):
-            for _ in range(count):
-                keys = proposals.ask()
-                if keys is None:
-                    return
-                folder = prepare(keys)
-                assert (folder / "recipe.yaml").is_file()
-                calls.append(keys)
-                outcome = end(keys)
-                outcome.save(folder)
-                proposals.tell(keys, outcome)
+    def use(end, count=100, restored=(False,)):
+        sessions = iter(restored)
 
-        monkeypatch.setattr(search, "search", fake)
+        def fake(sweep, folder, trials, finished, watcher, jobs):
+            for trial in trials[:count]:
+                path = trial.folder(folder)
+                path.mkdir(parents=True, exist_ok=True)
+                assert not (path / "trial.json").exists()
+                calls.append(trial.keys)
+                end(trial.keys).save(path)
+            return next(sessions)
+
+        monkeypatch.setattr(tuning, "tune_trials", fake)
         return calls
 
     return use
@@ -53,51 +57,89 @@ def done(keys):
     return TrialOutcome(keys, "done", "", {"val_macro": 0.1 * keys["peft.rank"]}, 3.0, "x")
 
 
-def test_finished_trials_are_not_run_again(sweep_folder, ray):
-    calls = ray(done, count=2)
+def ranks(calls):
+    return [keys["peft.rank"] for keys in calls]
+
+
+def test_finished_trials_are_not_run_again(sweep_folder, tune):
+    calls = tune(done, count=2)
     run_sweep(sweep_folder(), None)
     results = sweep_folder().report()
     assert results.remaining == 2 and results.best.keys == {"peft.rank": 2}
-    ray(done)
+    tune(done)
     run_sweep(sweep_folder(), None)
-    assert [keys["peft.rank"] for keys in calls] == [1, 2, 3, 4]
+    assert ranks(calls) == [1, 2, 3, 4]
     results = sweep_folder().report()
     assert results.remaining == 0 and results.best.keys == {"peft.rank": 4}
     assert {path.name for path in results.paths.values()} == {"results.parquet", "results.md", "some.png", "some.svg"}
 
 
-def test_larger_grid_runs_the_new_trials_only(sweep_folder, ray):
-    calls = ray(done)
+def test_larger_grid_runs_the_new_trials_only(sweep_folder, tune):
+    calls = tune(done)
     run_sweep(sweep_folder(), None)
+    tune(done)
     run_sweep(sweep_folder(SWEEP.replace("[1,", "[8, 1,")), None)
-    assert [keys["peft.rank"] for keys in calls] == [1, 2, 3, 4, 8]
+    assert ranks(calls) == [1, 2, 3, 4, 8]
     assert sweep_folder().report().remaining == 0
 
 
-def test_failed_trials_do_not_stop_others_and_are_retried_on_request_or_if_never_trained(sweep_folder, ray):
+def test_failed_trials_do_not_stop_others_and_are_retried_on_request_or_if_never_trained(sweep_folder, tune, root):
+    from rsft.utils.atomic_files import sha256
+
+    manifest = sha256(root / "manifest.parquet")
+
     def end(keys):
-        data = {2: "", 3: "manifest"}.get(keys["peft.rank"])
+        data = {2: "", 3: manifest}.get(keys["peft.rank"])
         return done(keys) if data is None else TrialOutcome(keys, "failed", "nan", data=data)
 
-    calls = ray(end)
+    calls = tune(end, restored=[False] * 3)
     folder = sweep_folder()
-    folder._is_current = lambda trial, outcome: True
     run_sweep(folder, None)
     assert [outcome.reason for outcome in folder.report().failed] == ["nan", "nan"]
     run_sweep(folder, None)
     run_sweep(folder, None, retry=True)
-    assert [keys["peft.rank"] for keys in calls] == [1, 2, 3, 4, 2, 2, 3]
+    assert ranks(calls) == [1, 2, 3, 4, 2, 2, 3]
 
 
-def test_trials_on_other_data_are_run_again(sweep_folder, ray):
-    calls = ray(lambda keys: TrialOutcome(keys, "done", "", {"val_macro": 0.5}, data="of other data"))
+def test_trials_that_the_scheduler_stopped_have_ended(sweep_folder, tune):
+    calls = tune(lambda keys: done(keys) if keys["peft.rank"] < 4 else TrialOutcome(keys, "stopped", "behind"))
+    run_sweep(sweep_folder(), None)
+    run_sweep(sweep_folder(), None, retry=True)
+    results = sweep_folder().report()
+    assert len(calls) == 4 and results.remaining == 0
+    assert results.best.keys == {"peft.rank": 3} and results.failed == []
+
+
+def test_trials_on_other_data_are_run_again(sweep_folder, tune):
+    calls = tune(lambda keys: TrialOutcome(keys, "done", "", {"val_macro": 0.5}, data="of other data"), restored=[0, 0])
     run_sweep(sweep_folder(), None)
     run_sweep(sweep_folder(), None)
     assert len(calls) == 8 and sweep_folder().report().remaining == 4
 
 
-def test_missing_requirements_are_reported_before_any_run(sweep_folder, ray, monkeypatch, tmp_path):
-    calls = ray(done)
+def test_trials_that_a_restored_session_lacks_are_run_afterwards(sweep_folder, tune):
+    calls = tune(done, count=3, restored=[True, False])
+    run_sweep(sweep_folder(), None)
+    assert ranks(calls) == [1, 2, 3, 4] and sweep_folder().report().remaining == 0
+
+
+@pytest.mark.parametrize(("error", "number"), [(KeyboardInterrupt, signal.SIGINT), (SystemExit(143), signal.SIGTERM)])
+def test_signal_stops_the_sweep(sweep_folder, tune, monkeypatch, error, number):
+    tuning = pytest.importorskip("rsft.sweep.tuning")
+
+    def fake(*_):
+        raise error
+
+    monkeypatch.setattr(ray_cluster, "ray_session", lambda address: contextlib.nullcontext())
+    monkeypatch.setattr(tuning, "tune_trials", fake)
+    with pytest.raises(Interrupted) as caught:
+        run_sweep(sweep_folder(), None)
+    assert caught.value.exit_code == 128 + number and "same command" in caught.value.hint
+    assert sweep_folder().report().remaining == 4
+
+
+def test_missing_requirements_are_reported_before_any_run(sweep_folder, tune, monkeypatch, tmp_path):
+    calls = tune(done)
     with pytest.raises(RequestError, match="not a chip store"):
         run_sweep(sweep_folder(SWEEP.replace("meta: null", f"data.root: {tmp_path}")), None)
     monkeypatch.setattr(optional_dependencies, "find_spec", lambda name: None)
@@ -106,22 +148,16 @@ def test_missing_requirements_are_reported_before_any_run(sweep_folder, ray, mon
     assert not calls
 
 
-def test_estimator_learns_and_resumes(sweep_folder, ray):
-    pytest.importorskip("optuna")
-
-    def end(keys):
-        return TrialOutcome(keys, "done", "", {"val_macro": 1 - abs(keys["train.lr"] - 0.1)})
-
-    calls = ray(end, count=5)
-    run_sweep(sweep_folder(TPE), None)
-    assert sweep_folder(TPE).report().remaining == 7
-    ray(end)
-    run_sweep(sweep_folder(TPE), None)
-    run_sweep(sweep_folder(TPE), None)
-    assert len(calls) == len({json.dumps(keys) for keys in calls}) == 12
-    assert all(0.001 <= keys["train.lr"] <= 1 and keys["peft.rank"] in (2, 4) for keys in calls)
-    results = sweep_folder(TPE).report()
-    assert results.remaining == 0
-    assert results.best.metrics["val_macro"] == max(end(keys).metrics["val_macro"] for keys in calls)
-    narrower = sweep_folder(TPE.replace("[0.001, 1]", "[0.01, 0.9]"))
-    assert narrower.report().remaining == 12 - sum(0.01 <= keys["train.lr"] <= 0.9 for keys in calls)
+def test_proposed_trials_count_if_the_present_search_could_propose_them(sweep_folder):
+    folder = sweep_folder(TPE)
+    for lr, rank in ((0.002, 2), (0.1, 4), (0.5, 2)):
+        keys = {"train.lr": lr, "peft.rank": rank}
+        path = folder.folder_of(make_trial(folder.sweep, keys))
+        path.mkdir(parents=True)
+        TrialOutcome(keys, "done", "", {"val_macro": lr}).save(path)
+    results = folder.report()
+    assert results.remaining == 1 and results.best.keys == {"train.lr": 0.5, "peft.rank": 2}
+    assert sweep_folder(TPE.replace("[0.001, 1]", "[0.01, 1]")).report().remaining == 2
+    assert sweep_folder(TPE.replace("[2, 4]", "[4, 8]")).report().remaining == 3
+    other_recipe = sweep_folder(f"{TPE}overrides: {{train.epochs: 9}}\n")
+    assert other_recipe.report().remaining == 4 and len(json.loads((path / "trial.json").read_text())) > 3

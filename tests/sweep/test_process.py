@@ -1,107 +1,148 @@
+"""Trials in processes of their own: outcomes, failures, signals, and runs that are resumed."""
+
 import json
+import os
 import signal
-import subprocess
-import sys
+import time
+from pathlib import Path
 
 import pytest
 
+from rsft.errors import Fault, RecipeError, RsftError
+from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.sweep import process
-from rsft.sweep.outcome import TrialOutcome, read_outcome
+from rsft.sweep.outcome import RECIPE, TrialOutcome, read_outcome
 from rsft.sweep.process import TrialStopped, run_trial
+from rsft.utils.atomic_files import sha256
 
 RUN = {"status": "done", "seconds": 7.0, "data": {"manifest_sha256": "abc"}}
 TABLE = "epoch,step,val_macro,val_medium\n0,5,0.4,\n1,10,0.5,\n"
 EVALUATION = {"methods": {"LoRA": {"macro": {"value": 0.6}, "tail": None}, "k-NN": {"macro": {"value": 0.9}}}}
+KEYS = {"peft.rank": 4}
+
+
+def finish(folder, threads, report):
+    report({"epoch": 0.0})
+
+
+def lose_the_gradient(folder, threads, report):
+    raise RsftError("the loss is nan", "epoch 2", "a smaller rate")
+
+
+def find_a_fault(folder, threads, report):
+    raise RecipeError([Fault("recipe.yaml", 3, "peft.rank", "0", "a number")])
+
+
+def be_killed(folder, threads, report):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def raise_an_error(folder, threads, report):
+    raise ValueError("odd")
+
+
+def exit_with_three(folder, threads, report):
+    os._exit(3)
+
+
+def exit_silently(folder, threads, report):
+    os._exit(0)
+
+
+def exit_at_sigterm(folder, threads, report):
+    os._exit(128 + signal.SIGTERM)
+
+
+def wait_for_a_signal(folder, threads, report):
+    report({"pid": float(os.getpid())})
+    time.sleep(60)
+
+
+def train_with(train):
+    """Return the target of a process that calls `train` in place of the training of a recipe."""
+    return _Target(train)
+
+
+class _Target:
+    """A target that can be pickled: the process of a trial does not see what a test replaced."""
+
+    def __init__(self, train):
+        self.train = train
+
+    def __call__(self, folder, threads, connection):
+        process._train = self.train
+        process.train_trial(folder, threads, connection)
 
 
 @pytest.fixture
 def trial(tmp_path, monkeypatch):
-    """Run a trial whose process is a script."""
+    """Run a trial whose process calls a function of this module."""
 
-    def run(script, metric="val_macro", finished=True):
+    def run(train, metric="val_macro"):
         folder = tmp_path / "runs/bars/001"
-        folder.mkdir(parents=True)
+        (folder / "evaluation").mkdir(parents=True)
         (folder / "recipe.yaml").write_text("data: {root: x, size: 32}\ntrain: {epochs: 2}\n")
         (folder / "run.json").write_text(json.dumps(RUN))
         (folder / "metrics.csv").write_text(TABLE)
-        if finished:
-            (folder / "evaluation").mkdir()
-            (folder / "evaluation/metrics.json").write_text(json.dumps(EVALUATION))
-        monkeypatch.setattr(process, "_command", lambda folder: [sys.executable, "-c", script])
-        events = []
-        return run_trial(tmp_path / "runs", {"peft.rank": 4}, events.append, metric=metric), events
+        (folder / "evaluation/metrics.json").write_text(json.dumps(EVALUATION))
+        monkeypatch.setattr(process, "train_trial", train_with(train))
+        rows = []
+        return run_trial(tmp_path / "runs", KEYS, rows.append, metric=metric), rows
 
     return run
 
 
-def print_events(*events):
-    return "\n".join(f"print({json.dumps(json.dumps(event))}, flush=True)" for event in events)
-
-
 def test_finished_trial(trial, tmp_path):
-    outcome, events = trial(print_events({"event": "epoch", "epoch": 0}, {"event": "done", "run": "x"}))
+    outcome, rows = trial(finish)
     assert outcome == TrialOutcome(
-        keys={"peft.rank": 4},
+        keys=KEYS,
         status="done",
         metrics={"epoch": 1.0, "step": 10.0, "val_macro": 0.5, "macro": 0.6},
         seconds=7.0,
         run=str(tmp_path / "runs/bars/001"),
         data="abc",
     )
-    assert read_outcome(tmp_path / "runs") == outcome and [event["event"] for event in events] == ["epoch", "done"]
+    assert read_outcome(tmp_path / "runs") == outcome and rows == [{"epoch": 0.0}]
 
 
 @pytest.mark.parametrize(
-    ("script", "reason"),
+    ("train", "reason"),
     [
-        (
-            print_events({"event": "error", "what": "the loss is nan", "where": "epoch 2"}) + "\nexit(1)",
-            "the loss is nan: epoch 2",
-        ),
-        (
-            print_events(
-                {"event": "error", "what": "1 fault", "faults": [{"key": "peft.rank", "allowed": "a number"}]}
-            ),
-            "1 fault: peft.rank: a number",
-        ),
-        (
-            "import os; os.kill(os.getpid(), 9)",
-            "its process was killed by SIGKILL, perhaps because the memory was full",
-        ),
-        ("raise ValueError('odd')", "ValueError: odd"),
-        ("exit(3)", "its process ended with code 3"),
-        ("pass", "its process ended with code 0"),
+        (lose_the_gradient, "the loss is nan: epoch 2"),
+        (find_a_fault, "1 fault in the recipe: recipe.yaml: peft.rank: a number"),
+        (be_killed, "its process was killed by SIGKILL, perhaps because the memory was full"),
+        (raise_an_error, "ValueError: odd"),
+        (exit_with_three, "its process ended with code 3"),
+        (exit_silently, "its process ended with code 0"),
     ],
 )
-def test_failed_trial_has_a_reason(trial, tmp_path, script, reason):
-    outcome, _ = trial(script)
-    assert (outcome.status, outcome.reason, outcome.metrics) == ("failed", reason, {})
+def test_failed_trial_has_a_reason(trial, tmp_path, train, reason):
+    outcome, _ = trial(train)
+    assert (outcome.status, outcome.reason, outcome.metrics, outcome.data) == ("failed", reason, {}, "abc")
     assert read_outcome(tmp_path / "runs") == outcome
 
 
 def test_missing_metric_is_a_failure(trial):
-    outcome, _ = trial(print_events({"event": "done"}), metric="val_medium")
+    outcome, _ = trial(finish, metric="val_medium")
     assert (outcome.status, outcome.reason) == ("failed", "val_medium is not a number")
 
 
-@pytest.mark.parametrize(
-    ("status", "resumed"), [("running", True), ("interrupted", True), ("done", True), ("failed", False), (None, False)]
-)
-def test_unfinished_run_is_resumed(tmp_path, status, resumed):
-    folder = tmp_path / "bars/001"
-    folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text("data: {root: x, size: 32}\ntrain: {epochs: 2}\n")
-    (folder / "run.json").write_text(json.dumps({"status": status}) if status else "{")
-    command = process._command(tmp_path)
-    arguments = ["--resume", str(folder)] if resumed else [str(tmp_path / "recipe.yaml"), "--runs", str(tmp_path)]
-    assert command[4:] == ["finetune", *arguments, "--json", "--no-report"]
-
-
-@pytest.mark.parametrize("code", [130, 143])
-def test_stopped_trial_has_no_outcome(trial, tmp_path, code):
+def test_stopped_trial_has_no_outcome(trial, tmp_path):
     with pytest.raises(TrialStopped):
-        trial(f"exit({code})")
+        trial(exit_at_sigterm)
     assert read_outcome(tmp_path / "runs") is None
+
+
+def test_process_ends_with_its_parent(tmp_path):
+    context = process.multiprocessing.get_context("forkserver")
+    connection, child_end = context.Pipe()
+    child = context.Process(target=train_with(wait_for_a_signal), args=(tmp_path, 1, child_end))
+    child.start()
+    child_end.close()
+    assert connection.recv()["pid"] == child.pid and child.is_alive()
+    connection.close()
+    child.join(20)
+    assert child.exitcode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"status": "done"}', '{"keys": {}, "status": "done", "new": 1}'])
@@ -110,11 +151,45 @@ def test_damaged_outcome_is_none(tmp_path, text):
     assert read_outcome(tmp_path) is None
 
 
-def test_process_ends_with_its_parent():
-    code = "import time\nfrom rsft.sweep.launch import end_with_parent\nend_with_parent()\nprint('up', flush=True)\n"
-    child = subprocess.Popen(
-        [sys.executable, "-c", f"{code}time.sleep(60)"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert child.stdout.readline() == b"up\n" and child.poll() is None
-    child.stdin.close()
-    assert child.wait(timeout=20) == -signal.SIGTERM
+@pytest.mark.parametrize(
+    ("status", "data", "is_resumed"),
+    [
+        ("running", "present", True),
+        ("interrupted", "present", True),
+        ("interrupted", None, True),
+        ("interrupted", "earlier", False),
+        ("done", "present", True),
+        ("failed", "present", False),
+        (None, "present", False),
+    ],
+)
+def test_unfinished_run_on_the_same_data_is_resumed(tmp_path, root, status, data, is_resumed):
+    folder = tmp_path / "bars/001"
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text(f"data: {{root: {root}, size: 32}}\ntrain: {{epochs: 2}}\n")
+    hashes = {"present": sha256(root / "manifest.parquet"), "earlier": "abc", None: None}
+    metadata = {"status": status, "data": {"manifest_sha256": hashes[data]}}
+    (folder / "run.json").write_text(json.dumps(metadata) if status else "{")
+    run = process._unfinished_run(tmp_path)
+    assert (run.folder if run else None) == (folder if is_resumed else None)
+
+
+@pytest.mark.slow
+def test_stopped_trial_continues_where_it_was(tmp_path, recipe_file):
+    recipe = load_recipe(recipe_file, ["meta=null", "train.epochs=12"])
+    (tmp_path / RECIPE).write_text(dump_recipe(recipe))
+
+    def stop(row):
+        if row["epoch"] == 3:
+            raise SystemExit  # as Tune does in the thread of a trial
+
+    with pytest.raises(SystemExit):
+        run_trial(tmp_path, KEYS, stop, metric="macro")
+    (run,) = process.find_runs(tmp_path)
+    assert run.status == "interrupted" and run.metadata["position"][0] >= 4 and read_outcome(tmp_path) is None
+    epochs = []
+    outcome = run_trial(tmp_path, KEYS, lambda row: epochs.append(row["epoch"]), metric="macro")
+    (run,) = process.find_runs(tmp_path)
+    assert len(run.metadata["resumed"]) == 1 and epochs[0] >= 4 and epochs[-1] == 11
+    assert outcome.status == "done" and outcome.metrics["macro"] > 0.3 and outcome.metrics["epoch"] == 11
+    assert Path(outcome.run) == run.folder

@@ -43,12 +43,25 @@ def test_table_has_one_row_per_trial(tmp_path):
     assert lines[-1] == "Failed: peft.positions q, peft.scale 1/r, seed 1: the loss is nan"
 
 
+def test_trials_that_the_scheduler_stopped_are_listed(tmp_path):
+    stopped = TrialOutcome({"peft.rank": 2}, "stopped", "stopped early by asha", {"val_macro": 0.9})
+    done = TrialOutcome({"peft.rank": 4}, "done", "", {"val_macro": 0.5}, 1.0)
+    sweep = Sweep(recipe="r", grid={"peft.rank": [2, 4]})
+    table = results_table(sweep, {"a": stopped, "b": done})
+    write_results(tmp_path, sweep, table, [])
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    assert lines[2:] == ["| 4 | 50.0 | 1 |", "", "Stopped: peft.rank 2: stopped early by asha"]
+    assert pd.read_parquet(tmp_path / "results.parquet")["val_macro"].tolist() == [0.9, 0.5]
+
+
 def test_heat_map_has_the_order_of_the_grid():
     table = results_table(SWEEP, outcomes(failed=("1", 0.5)))
     (panel,) = make_panels(
         SWEEP, mean_over_seeds(table, ["peft.positions", "peft.scale"], ["val_macro"]), ["val_macro"]
     )
-    assert panel.rows == ("peft.positions", ["q", "1"]) and panel.columns == ("peft.scale", ["0.5", "1", "1/r"])
+    rows, columns = panel.values.index, panel.values.columns
+    assert (rows.name, list(rows)) == ("peft.positions", ["q", "1"])
+    assert (columns.name, list(columns)) == ("peft.scale", ["0.5", "1", "1/r"])
     np.testing.assert_allclose(panel.values, [[0.505, 0.555, 0.605], [0.605, 0.655, 0.705]])
     assert panel.optima("max") == [(1, 2)] and panel.optima("min") == [(0, 0)]
 
@@ -58,7 +71,9 @@ def test_failed_trials_are_missing_in_the_heat_map():
     (panel,) = make_panels(
         SWEEP, mean_over_seeds(table, ["peft.positions", "peft.scale"], ["val_macro"]), ["val_macro"]
     )
-    assert np.isnan(panel.values[0, 2]) and np.isfinite(panel.values).sum() == 5 and panel.optima("max") == [(1, 2)]
+    assert (
+        np.isnan(panel.values.iloc[0, 2]) and panel.values.notna().sum().sum() == 5 and panel.optima("max") == [(1, 2)]
+    )
 
 
 def test_measures_are_the_columns_of_a_single_key():
@@ -92,7 +107,7 @@ def test_each_measure_and_other_key_has_a_panel():
     maps = make_panels(sweep, means, measures)
     assert [panel.title for panel in maps] == ["a, macro", "a, tail", "b, macro", "b, tail"]
     np.testing.assert_allclose(maps[2].values, [[0.2, 0.4], [0.4, 0.8]])
-    assert maps[0].rows[0] == "peft.scale" and maps[0].columns[0] == "peft.rank"
+    assert maps[0].values.index.name == "peft.scale" and maps[0].values.columns.name == "peft.rank"
 
 
 @pytest.mark.parametrize("search", [False, True])

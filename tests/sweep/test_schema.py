@@ -108,6 +108,8 @@ def test_faults_of_the_sweep_itself(sweep_file):
             "method",
             "random, because the sweep has a grid",
         ),
+        ("recipe: RECIPE\ngrid: {peft.rank: [1]}\nscheduler: asha\nmetric: tail", "scheduler", "at the end of a run"),
+        ("recipe: RECIPE\ngrid: {peft.rank: [1]}\nscheduler: median", "scheduler", "asha"),
         ("recipe: RECIPE\ngrid: {peft.rank: [0]}", "peft.rank", "a whole number >= 1"),
         ("recipe: RECIPE\nsearch: {train.lr: {uniform: [-1, 1]}}\ntrials: 2", "train.lr", "a number > 0"),
         ("grid: [", "syntax", "valid YAML"),

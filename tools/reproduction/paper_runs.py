@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
-from rsft.sweep.job import TRIALS, SweepFolder
+from rsft.sweep.job import SweepFolder
 from rsft.sweep.outcome import OUTCOME, RECIPE, TrialOutcome
 from rsft.sweep.process import run_trial
 from rsft.sweep.schema import Sweep
@@ -72,13 +72,10 @@ class TableRuns:
         self.outcomes = self.folder.outcomes()
 
     def _run(self, trial: Trial, threads: int) -> TrialOutcome:
-        folder = self.results / TRIALS / trial.id
+        folder = self.folder.folder_of(trial).resolve()
         (folder / OUTCOME).unlink(missing_ok=True)
         write_text(folder / RECIPE, dump_recipe(trial.recipe))
-        working_dir = Path.cwd()
-        return run_trial(
-            folder.resolve(), trial.keys, lambda event: None, metric="avg", threads=threads, working_dir=working_dir
-        )
+        return run_trial(folder, trial.keys, lambda row: None, metric="avg", threads=threads)
 
     def failures(self) -> list[str]:
         """Return the failed trials.

@@ -11,8 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rsft.sweep.outcome import TrialOutcome
-from rsft.sweep.results import format_measure
+from rsft.sweep.outcome import TrialOutcome, describe_keys, format_measure
 from rsft.sweep.schema import Sweep
 
 SHOWN = 12
@@ -20,7 +19,7 @@ SHOWN = 12
 
 
 class SweepDisplay:
-    """Shows the progress of a sweep within a `with` block.
+    """Shows the progress of a sweep within a `with` block; its methods are those of `SweepWatcher`.
 
     Args:
         sweep: the sweep.
@@ -31,7 +30,7 @@ class SweepDisplay:
 
     def __init__(self, sweep: Sweep, total: int, finished: Mapping[str, TrialOutcome], console: Console) -> None:
         self.sweep, self.total, self.console = sweep, total, console
-        self.ended = dict(finished)
+        self.ended = list(finished.values())
         self.running: dict[str, tuple[Mapping[str, Any], float, Mapping[str, Any]]] = {}
         self.live = Live(get_renderable=self._render, console=console, refresh_per_second=2)
         self.is_live = console.is_terminal and not console.is_dumb_terminal
@@ -46,76 +45,46 @@ class SweepDisplay:
             self.live.stop()
 
     def on_start(self, id: str, keys: Mapping[str, Any]) -> None:
-        """Add a running trial.
-
-        Args:
-            id: id of the trial.
-            keys: its values of the varied keys.
-        """
+        """Add a running trial."""
         self.running[id] = keys, time.monotonic(), {}
 
-    def on_epoch(self, id: str, epoch: Mapping[str, Any]) -> None:
-        """Update a running trial after an epoch.
-
-        Args:
-            id: id of the trial.
-            epoch: the event "epoch" of its run.
-        """
+    def on_epoch(self, id: str, row: Mapping[str, Any]) -> None:
+        """Update a running trial after an epoch."""
         keys, began, _ = self.running[id]
-        self.running[id] = keys, began, epoch
+        self.running[id] = keys, began, row
 
     def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
-        """Move a trial to the finished ones.
-
-        Args:
-            id: id of the trial.
-            outcome: its result; None if it was stopped.
-        """
+        """Move a trial to the finished ones."""
         keys, _, _ = self.running.pop(id)
-        if outcome is not None:
-            self.ended[id] = outcome
+        self.ended += [outcome] if outcome else []
         if not self.is_live:
-            result = self._describe_outcome(outcome)
-            position = f"{len(self.ended)}/{self.total}"
-            self.console.print(f"{position}  {describe_keys(keys)}  {result}", soft_wrap=True, markup=False)
+            line = f"{len(self.ended)}/{self.total}  {describe_keys(keys)}  {self._describe(outcome)}"
+            self.console.print(line, soft_wrap=True, markup=False)
 
-    def _describe_outcome(self, outcome: TrialOutcome | None) -> str:
+    def _describe(self, outcome: TrialOutcome | None) -> str:
         if outcome is None:
             return "stopped"
-        if outcome.status == "failed":
-            return f"failed: {outcome.reason}"
-        metric = self.sweep.metric
-        return f"{metric} {format_measure(metric, outcome.metrics[metric])}  {outcome.seconds:.0f} s"
+        if outcome.status != "done":
+            return f"{outcome.status}: {outcome.reason}"
+        return f"{self.sweep.metric} {self._metric(outcome.metrics)}  {outcome.seconds:.0f} s"
+
+    def _metric(self, values: Mapping[str, Any]) -> str:
+        value = values.get(self.sweep.metric)
+        return "-" if value is None else format_measure(self.sweep.metric, float(value))
 
     def _render(self) -> Group:
-        failed = sum(outcome.status == "failed" for outcome in self.ended.values())
+        failed = sum(outcome.status == "failed" for outcome in self.ended)
         title = f"{len(self.ended)} of {self.total} trials have ended" + f", {failed} failed" * bool(failed)
-        table = Table(box=None, pad_edge=False)
-        for heading in (*self.sweep.keys, "epoch", self.sweep.metric, ""):
-            table.add_column(heading)
-        for keys, began, epoch in self.running.values():
-            number = str(int(epoch["epoch"]) + 1) if epoch else "-"
-            value = epoch.get(self.sweep.metric)
-            shown = format_measure(self.sweep.metric, float(value)) if value is not None else "-"
-            table.add_row(
-                *self._cells(keys), number, shown, f"running, {time.monotonic() - began:.0f} s", style="yellow"
-            )
-        for index, outcome in enumerate(self._best()):
-            value = format_measure(self.sweep.metric, outcome.metrics[self.sweep.metric])
-            table.add_row(
-                *self._cells(outcome.keys), "", value, f"{outcome.seconds:.0f} s", style="bold" if index == 0 else ""
-            )
-        return Group(Text(title), table)
-
-    def _best(self) -> list[TrialOutcome]:
-        done = [outcome for outcome in self.ended.values() if outcome.status == "done"]
+        table = Table(*self.sweep.keys, "epoch", self.sweep.metric, "", box=None, pad_edge=False)
+        for keys, began, row in self.running.values():
+            epoch, state = str(int(row["epoch"]) + 1) if row else "-", f"running, {time.monotonic() - began:.0f} s"
+            table.add_row(*self._cells(keys), epoch, self._metric(row), state, style="yellow")
+        done = [outcome for outcome in self.ended if outcome.status == "done"]
         done.sort(key=lambda outcome: outcome.metrics[self.sweep.metric], reverse=self.sweep.mode == "max")
-        return done[:SHOWN]
+        for index, outcome in enumerate(done[:SHOWN]):
+            cells = *self._cells(outcome.keys), "", self._metric(outcome.metrics), f"{outcome.seconds:.0f} s"
+            table.add_row(*cells, style="" if index else "bold")
+        return Group(Text(title), table)
 
     def _cells(self, keys: Mapping[str, Any]) -> list[str]:
         return [str(keys.get(key, "")) for key in self.sweep.keys]
-
-
-def describe_keys(keys: Mapping[str, Any]) -> str:
-    """Return keys and values in one line."""
-    return "  ".join(f"{key} {value}" for key, value in keys.items())

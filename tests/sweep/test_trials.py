@@ -1,0 +1,66 @@
+"""Ids of trials: the same experiment keeps its id and its folder in later versions."""
+
+import pytest
+from pydantic import Field
+
+from rsft.recipe.load import dump_recipe, load_recipe
+from rsft.recipe.schema import Recipe, TrainSection
+from rsft.sweep.outcome import TrialOutcome
+from rsft.sweep.trials import Trial, changed_values
+
+
+@pytest.fixture
+def trial(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text("data: {root: x, size: 32}\ntrain: {epochs: 1}\n")
+    return lambda *overrides: Trial({}, load_recipe(path, overrides))
+
+
+def test_defaults_do_not_count(trial, tmp_path):
+    assert changed_values(trial().recipe) == {"data": {"root": "x", "size": 32}, "train": {"epochs": 1}}
+    written = ("seed=0", "meta=null", "peft.method=lora", "loss.tau=1", "train.lr=0.01", "backbone.blocks=null")
+    assert trial(*written).id == trial().id
+    complete = tmp_path / "complete.yaml"
+    complete.write_text(dump_recipe(trial("peft.rank=3").recipe))
+    assert Trial({}, load_recipe(complete)).id == trial("peft.rank=3").id
+
+
+def test_name_and_trackers_do_not_count(trial):
+    assert trial("name=other", "track.to=[]").id == trial().id
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=1", "meta={}", "peft.rank=3", "peft.method=bitfit", "loss.tau=2", "train.lr=1", "data.root=y", "meta.lr=1"],
+)
+def test_every_other_value_counts(trial, override):
+    assert trial(override).id != trial().id
+
+
+def test_a_section_without_values_differs_from_none(trial):
+    assert changed_values(trial("meta={}").recipe)["meta"] == {}
+
+
+def test_a_new_key_with_a_default_keeps_the_id(trial):
+    class LaterTrain(TrainSection):
+        patience_mode: str = Field(default="max", description="a key of a later version")
+
+    class LaterRecipe(Recipe):
+        train: LaterTrain
+
+    values = trial("peft.rank=3").recipe.model_dump()
+    later = LaterRecipe.model_validate(values)
+    assert later.train.patience_mode == "max" and Trial({}, later).id == trial("peft.rank=3").id
+    values["train"]["patience_mode"] = "min"
+    assert Trial({}, LaterRecipe.model_validate(values)).id != trial("peft.rank=3").id
+
+
+def test_a_folder_of_version_0_1_is_kept(trial, tmp_path):
+    some_trial = trial()
+    old_folder = tmp_path / "5d07b6c912a3"
+    assert some_trial.folder(tmp_path) == tmp_path / some_trial.id
+    old_folder.mkdir()
+    assert some_trial.folder(tmp_path) == old_folder
+    (tmp_path / some_trial.id).mkdir()
+    TrialOutcome({}, "done").save(tmp_path / some_trial.id)
+    assert some_trial.folder(tmp_path) == tmp_path / some_trial.id
