@@ -96,7 +96,7 @@ def test_prepare_finetune_evaluate_predict(rsft, class_folders, recipe_file, tmp
 
     for name in ("out.gpkg", "out.csv", "out.geojson"):
         assert rsft("predict", "runs/bars", "data/chips/val", "-o", name)[0] == 0
-    table = pyogrio.read_dataframe(tmp_path / "out.gpkg")
+    table = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions")
     assert len(table) == 18 and set(table["class"]) <= {"flat", "steep", "slanted"}
     csv = pd.read_csv(tmp_path / "out.csv")
     assert csv[["p_flat", "p_slanted", "p_steep"]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)

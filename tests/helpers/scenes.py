@@ -106,6 +106,6 @@ def ground_control_points(
     points = []
     for row in np.linspace(0, height, steps):
         for col in np.linspace(0, width, steps):
-            x, y = to_lonlat.transform(*(transform * (col, row)))
+            x, y = to_lonlat.transform(*(transform @ (col, row)))
             points.append(GroundControlPoint(row=row, col=col, x=x, y=y))
     return points

@@ -27,7 +27,7 @@ def test_methods_do_not_import_torch():
     subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", list(METHODS))
 def test_fields_are_declared_for_recipes(name):
     method = METHODS[name]
     hints = get_type_hints(method)

@@ -16,14 +16,14 @@ def recipe(folder, peft):
     return load_recipe(folder / "x.yaml")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", list(METHODS))
 def test_the_keys_of_a_method_are_the_fields_of_its_dataclass(tmp_path, method):
     peft = recipe(tmp_path, f"{{method: {method}}}").peft
     assert peft.build() == METHODS[method]()
     assert list(peft.settings) == [field.name for field in fields(METHODS[method])]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_loads_dumps_and_loads(tmp_path, method):
     loaded = recipe(tmp_path, f"{{method: {method}}}")
     text = dump_recipe(loaded)

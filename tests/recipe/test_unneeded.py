@@ -14,7 +14,7 @@ def recipe(folder, text):
     return load_recipe(folder / "x.yaml")
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", list(LOSSES))
 def test_every_loss_loads_dumps_and_loads(tmp_path, loss):
     loaded = recipe(tmp_path, f"loss: {{name: {loss}}}")
     text = dump_recipe(loaded)

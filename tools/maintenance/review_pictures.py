@@ -67,7 +67,7 @@ def make_scene(folder: Path, seed: int = 0, side: int = SIDE) -> tuple[Path, Pat
         file.write(pixels[None])
         file.set_band_description(1, "HH")
     middle = [(pose.x / SPACING + side / 2, pose.y / SPACING + side / 2) for pose in poses.values()]
-    points = [shapely.Point(_TRANSFORM * pair) for pair in middle]
+    points = [shapely.Point(_TRANSFORM @ pair) for pair in middle]
     geopandas.GeoDataFrame(geometry=points, crs=_CRS).to_file(folder / "ships.gpkg")
     return folder / "scene.tif", folder / "ships.gpkg"
 

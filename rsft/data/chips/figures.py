@@ -116,9 +116,10 @@ def render_thumbnail(pixels: Pixels) -> Bytes:
     """
     shown = pixels[:, :, ::-1] if pixels.shape[2] == 3 else np.repeat(pixels[:, :, :1], 3, axis=2)
     if shown.dtype != np.uint8:
-        low, high = np.percentile(shown, (0.5, 99.5))
+        finite = shown[np.isfinite(shown)]
+        low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (0.0, 1.0)
         scaled = (shown.astype(np.float32) - low) * (255 / max(high - low, 1e-12))
-        shown = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        shown = np.clip(np.rint(np.nan_to_num(scaled)), 0, 255).astype(np.uint8)  # no-data is black
     height, width = shown.shape[:2]
     scale = THUMB / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))

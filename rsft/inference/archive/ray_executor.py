@@ -47,7 +47,7 @@ def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneEx
                 num_cpus=1,
                 num_gpus=int(uses_gpu),
                 concurrency=jobs,
-                ray_remote_args_fn=_retry_options,
+                max_retries=ATTEMPTS - 1,
             )
             for row in data.iter_rows():
                 yield SceneResult(**row)
@@ -58,10 +58,6 @@ def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneEx
 def _classify(row: dict[str, Any], bundle_dir: Path, request: PredictionRequest, working_dir: Path) -> dict[str, Any]:
     os.chdir(working_dir)  # so that relative paths mean the same as in the parent process
     return asdict(classify_scene(SceneResult(**row), bundle_dir, request))
-
-
-def _retry_options() -> dict[str, Any]:
-    return {"max_retries": ATTEMPTS - 1}
 
 
 def _configure(context: Any) -> None:

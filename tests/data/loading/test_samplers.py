@@ -21,14 +21,14 @@ def test_shares_of_classes(sampler, shares):
     assert np.bincount(LABELS[drawn]) / len(drawn) == pytest.approx(shares, abs=0.015)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
 def test_only_members_and_as_many_as_there_are(sampler):
     members = np.array([3, 5, 950, 995])
     drawn = epoch_order(LABELS, members, sampler, 0, 0)
     assert len(drawn) == 4 and set(drawn) <= set(members)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
 def test_a_function_of_seed_and_epoch(sampler):
     draws = [epoch_order(LABELS, ALL, sampler, *at).tolist() for at in ((0, 0), (0, 0), (1, 0), (0, 1))]
     assert draws[0] == draws[1] and draws[0] != draws[2] and draws[0] != draws[3]

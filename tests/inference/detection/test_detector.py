@@ -70,7 +70,7 @@ def test_bright_land_is_left_out(tmp_path, amplitude):
 
 def test_polygons_of_land(tmp_path, amplitude):
     corners = [(240, 230), (290, 230), (290, 280), (240, 280)]
-    island = shapely.Polygon([UTM * (col, row) for col, row in corners])
+    island = shapely.Polygon([UTM @ (col, row) for col, row in corners])
     elsewhere = shapely.box(0, 0, 1, 1)
     geopandas.GeoDataFrame(geometry=[island, elsewhere], crs="EPSG:32633").to_crs(3857).to_file(tmp_path / "land.gpkg")
     options = CfarOptions(land=tmp_path / "land.gpkg")

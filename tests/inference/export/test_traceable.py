@@ -10,7 +10,7 @@ from tests.helpers.tiny_bundles import CONTRACT, IMAGES, METHODS, tiny_classifie
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", list(METHODS))
 def test_the_graph_gives_the_outputs_of_the_classifier(method):
     classifier = tiny_classifier(1, method)
     expected = classifier.predict(IMAGES)

@@ -37,11 +37,11 @@ def desk(run, root, tmp_path, monkeypatch):
     pixels = np.clip(water, 1, 255).astype(np.uint8)
     write_geotiff(tmp_path / "scene.tif", pixels, crs="EPSG:32633", transform=UTM)
     write_geotiff(tmp_path / "coarse.tif", pixels)
-    x, y = UTM * (np.array([col for _, col in SHIPS], float), np.array([row for row, _ in SHIPS], float))
+    x, y = UTM @ (np.array([col for _, col in SHIPS], float), np.array([row for row, _ in SHIPS], float))
     geopandas.GeoDataFrame(geometry=shapely.points(x, y), crs=32633).to_file("ships.gpkg")
     Path("labels").mkdir()
     Path("labels/scene.txt").write_text("".join(f"0 {col / 192} {row / 160} 0.1 0.06\n" for row, col in SHIPS))
-    land = shapely.Polygon([UTM * corner for corner in ((150, 100), (192, 100), (192, 160), (150, 160))])
+    land = shapely.Polygon([UTM @ corner for corner in ((150, 100), (192, 100), (192, 160), (150, 160))])
     geopandas.GeoDataFrame(geometry=[land], crs=32633).to_crs(4326).to_file("land.geojson")
     Path("archive").mkdir()
     for name, side in (("north", 64), ("south", 96)):
@@ -88,7 +88,7 @@ def test_every_command(desk, monkeypatch, capsys):
     assert {name: info["features"] for name, info in archive.items()} == {"north": 4, "south": 6}
     centers = layers["found"].to_crs(32633).geometry.centroid
     assert sorted(zip(centers.x, centers.y, strict=True)) == [
-        pytest.approx(UTM * (col, row), abs=10) for row, col in sorted(SHIPS, key=lambda ship: ship[1])
+        pytest.approx(UTM @ (col, row), abs=10) for row, col in sorted(SHIPS, key=lambda ship: ship[1])
     ]
     assert layers["boxes"]["length_m"].tolist() == pytest.approx([192] * 3, abs=1)
     assert (

@@ -99,7 +99,7 @@ def test_points_across_the_antimeridian_near_the_pole(tmp_path: Path) -> None:
     lonlat = georeference.pixels_to_lonlat(rows.ravel(), cols.ravel())
     assert np.ptp(lonlat[:, 0]) > 300  # both sides of 180 degrees
     x, y = Transformer.from_crs("EPSG:4326", LOCAL, always_xy=True).transform(*lonlat.T)
-    expected = LOCAL_TRANSFORM * (cols.ravel(), rows.ravel())
+    expected = LOCAL_TRANSFORM @ (cols.ravel(), rows.ravel())
     assert np.hypot(x - expected[0], y - expected[1]).max() < 1
     assert georeference.lonlat_to_pixels(*lonlat.T) == pytest.approx(
         np.column_stack([rows.ravel(), cols.ravel()]), abs=0.02

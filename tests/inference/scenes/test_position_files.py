@@ -32,7 +32,7 @@ def bare(tmp_path):
 
 
 def in_crs(crs):
-    x, y = UTM * (PIXELS[:, 1], PIXELS[:, 0])
+    x, y = UTM @ (PIXELS[:, 1], PIXELS[:, 0])
     return Transformer.from_crs("EPSG:32633", crs, always_xy=True).transform(x, y)
 
 
@@ -79,7 +79,7 @@ def test_pixels(bare, tmp_path, header, crs):
 
 
 def test_rotated_boxes(scene, tmp_path):
-    rotated = shapely.Polygon([UTM * corner for corner in ((50, 20), (60, 30), (40, 50), (30, 40))])
+    rotated = shapely.Polygon([UTM @ corner for corner in ((50, 20), (60, 30), (40, 50), (30, 40))])
     geopandas.GeoDataFrame(geometry=[rotated], crs="EPSG:32633").to_file(tmp_path / "a.gpkg")
     location = read_positions(tmp_path / "a.gpkg", scene).locations[0]
     assert (location.row, location.col) == pytest.approx((35, 45), abs=1e-3)

@@ -54,7 +54,7 @@ def test_a_point_on_a_known_pixel_comes_back(model, shared, tmp_path, crs):
     path = shared("sen1floods11_sample") / "Spain_7370579_S1Hand.tif"
     model(**sar("db", ("VV", "VH"), Stretch(low=-25, high=0)))
     with rasterio.open(path) as file:
-        x, y = file.transform * (PIXELS[:, 1], PIXELS[:, 0])
+        x, y = file.transform @ (PIXELS[:, 1], PIXELS[:, 0])
     geopandas.GeoDataFrame(geometry=shapely.points(x, y), crs=4326).to_crs(crs).to_file(tmp_path / "ships.gpkg")
     request = PredictionRequest(SceneQuery(at=tmp_path / "ships.gpkg"), Declaration("db"), chips_dir=tmp_path / "cut")
     table = predict(tmp_path, [path], tmp_path / "out.gpkg", request).table.sort_values("at")

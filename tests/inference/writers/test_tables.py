@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -189,5 +190,6 @@ def test_overwrites_only_on_request(tmp_path: Path, suffix: str) -> None:
         write(out, None)
     assert out.read_text() == "precious"
     write(out, SQUARE, overwrite=True)
-    read = geopandas.read_parquet if suffix == ".parquet" else pyogrio.read_dataframe
+    readers = {".parquet": geopandas.read_parquet, ".gpkg": partial(pyogrio.read_dataframe, layer="predictions")}
+    read = readers.get(suffix, pyogrio.read_dataframe)
     assert len(read(out)) == 1

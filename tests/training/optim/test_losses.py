@@ -120,7 +120,7 @@ def test_lade_equals_its_equation():
     assert value("lade", weight=0.3, penalty=0.2) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", list(LOSSES))
 def test_class_without_chips(name):
     logits = LOGITS.clone().requires_grad_()
     loss(name, torch.tensor([90.0, 10.0, 0.0]))(logits, LABELS.clamp(max=1)).backward()

@@ -24,7 +24,7 @@ class Evil:
         return print, ("executed",)
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", pickle.dumps(Evil())])
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", pickle.dumps(Evil(), protocol=2)])
 def test_an_unreadable_file_is_refused_and_no_code_in_it_runs(tmp_path, content, capsys):
     (tmp_path / "00000-0000001.ckpt").write_bytes(content)
     with pytest.raises(RsftError, match="no checkpoint can be read"):
