@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,25 +145,29 @@ def run_sweep(
     sweep = folder.sweep
     check_installed("sweep", *(("ray", "optuna") if sweep.method == "tpe" else ("ray",)))
 
-    from rsft.data.chips.store import ChipStore
-    from rsft.sweep.tuning import tune_trials
-    from rsft.utils.ray_cluster import ray_session
-
     finished = folder.finished(retry)
     unfinished = [trial for trial in folder.known_trials() if trial.id not in finished]
     if len(finished) >= folder.planned:
         return
+    from rsft.data.chips.store import ChipStore
+    from rsft.sweep.process import trial_server
+
+    address = address or sweep.address
     for root in {trial.recipe.data.root for trial in unfinished or [make_trial(sweep, {})]}:
         ChipStore.open(Path(root))
     for trial in unfinished:
         (folder.folder_of(trial) / OUTCOME).unlink(missing_ok=True)
     try:
-        with ray_session(address or sweep.address):
-            continues = True
-            while continues and len(finished) < folder.planned:
-                continues = tune_trials(sweep, folder.path / TRIALS, unfinished, list(finished.values()), watcher, jobs)
-                finished = folder.outcomes()
-                unfinished = [trial for trial in unfinished if trial.id not in finished]
+        with trial_server() if address is None else nullcontext() as server:
+            from rsft.sweep.tuning import tune_trials
+            from rsft.utils.ray_cluster import ray_session
+
+            with ray_session(address):
+                continues, trials = True, folder.path / TRIALS
+                while continues and len(finished) < folder.planned:
+                    continues = tune_trials(sweep, trials, unfinished, list(finished.values()), watcher, jobs, server)
+                    finished = folder.outcomes()
+                    unfinished = [trial for trial in unfinished if trial.id not in finished]
     except (KeyboardInterrupt, SystemExit) as error:  # Ray turns SIGTERM into SystemExit
         _wait_until_saved(folder.path / TRIALS)
         number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM

@@ -1,6 +1,7 @@
 """Train each trial in a process of its own: a crash stops no other trial, and a signal lets the run save its state.
 
-The processes are forked from a server that has imported PyTorch once, so that a trial starts at once.
+The processes are forked from a server that has imported PyTorch once, so that a trial starts at once. On one machine,
+the command of the sweep has this server and starts it before Ray; on a cluster, each worker has its own.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from multiprocessing.connection import Connection
+from multiprocessing import forkserver
+from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from filelock import FileLock
 
@@ -31,6 +33,10 @@ from rsft.training.runs.reader import METRICS_FILE, RunInfo, find_runs
 
 ACCURACIES = ("micro", "macro", "macro_f1", "avg", "head", "medium", "tail")
 """Accuracies in metrics.json that the results of a sweep contain."""
+
+
+ServerAddress = tuple[str, bytes]
+"""Address and key of a trial server."""
 
 
 class TrialStopped(Exception):
@@ -44,6 +50,7 @@ def run_trial(
     *,
     metric: str,
     threads: int = 1,
+    environment: Mapping[str, str] | None = None,
 ) -> TrialOutcome:
     """Run the recipe in `folder` or resume its unfinished run, and save the outcome beside it.
 
@@ -53,6 +60,7 @@ def run_trial(
         report: called after each epoch with its row of metrics.csv.
         metric: name of the metric; the trial fails if it is not a finite number at the end.
         threads: number of CPU threads.
+        environment: environment variables of its process, such as the GPU that it uses.
 
     Returns:
         The outcome.
@@ -61,12 +69,9 @@ def run_trial(
         TrialStopped: a signal stopped the trial.
     """
     began, fault = time.monotonic(), None
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context: Any = multiprocessing.get_context(method)
-    modules = ["rsft.training.finetune", "rsft.evaluation.evaluate", *({"ray"} & sys.modules.keys())]
-    context.set_forkserver_preload(modules)  # a child imports the main module of its parent, which may import Ray
+    context = _process_context()
     connection, child_end = context.Pipe()
-    process = context.Process(target=train_trial, args=(folder, threads, child_end))
+    process = context.Process(target=train_trial, args=(folder, threads, environment or {}, child_end))
     process.start()
     child_end.close()
     try:
@@ -92,7 +97,79 @@ def run_trial(
     return outcome
 
 
-def train_trial(folder: Path, threads: int, connection: Connection) -> None:
+def _process_context() -> Any:
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context: Any = multiprocessing.get_context(method)
+    modules = ["rsft.training.finetune", "rsft.evaluation.evaluate", *({"ray"} & sys.modules.keys())]
+    context.set_forkserver_preload(modules)  # a child imports the main module of its parent, which may import Ray
+    return context
+
+
+@contextmanager
+def trial_server() -> Iterator[ServerAddress]:
+    """Train trials of workers on this machine, so that PyTorch is imported once and while Ray starts.
+
+    Yields:
+        The address for `request_trial`. At the end of the block, all trials are stopped and save their state.
+    """
+    if _process_context().get_start_method() == "forkserver":
+        forkserver.ensure_running()
+    key = os.urandom(32)
+    with Listener(authkey=key) as listener:
+        threading.Thread(target=_accept, args=(listener,), daemon=True).start()
+        try:
+            yield str(listener.address), key
+        finally:
+            for process in multiprocessing.active_children():
+                process.terminate()
+
+
+def _accept(listener: Listener) -> None:
+    with suppress(OSError):  # the listener is closed
+        while True:
+            threading.Thread(target=_serve, args=(listener.accept(),), daemon=True).start()
+
+
+def _serve(connection: Any) -> None:
+    """Run the trial that a worker requests; it stops if the worker ends."""
+
+    def report(row: dict[str, float]) -> None:
+        try:
+            connection.send(row)
+        except OSError as error:
+            raise TrialStopped from error
+
+    with connection, suppress(TrialStopped, OSError):
+        connection.send(run_trial(report=report, **connection.recv()))
+
+
+def request_trial(server: ServerAddress, report: Callable[[dict[str, float]], None], **arguments: Any) -> TrialOutcome:
+    """Let the trial server of this machine run a trial.
+
+    Args:
+        server: address of the server.
+        report: called after each epoch with its row of metrics.csv.
+        **arguments: the other arguments of `run_trial`.
+
+    Returns:
+        The outcome.
+
+    Raises:
+        TrialStopped: a signal stopped the trial or the server.
+    """
+    address, key = server
+    visible = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
+    with Client(address, authkey=key) as connection:
+        connection.send({"environment": visible, **arguments})
+        try:
+            while isinstance(message := connection.recv(), dict):
+                report(message)
+        except (EOFError, ConnectionError) as error:
+            raise TrialStopped from error
+        return cast(TrialOutcome, message)
+
+
+def train_trial(folder: Path, threads: int, environment: Mapping[str, str], connection: Connection) -> None:
     """Train and evaluate a trial in its own process, as `rsft finetune --no-report` does.
 
     The process ends like at SIGTERM when its parent ends for any reason. The folder stays locked until then, and a
@@ -101,8 +178,10 @@ def train_trial(folder: Path, threads: int, connection: Connection) -> None:
     Args:
         folder: folder of the trial.
         threads: number of CPU threads.
+        environment: environment variables to set.
         connection: receives the row of each epoch, and at the end the fault; "" if there is none.
     """
+    os.environ |= environment
     threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
 
     def send(message: Any) -> None:

@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -24,7 +25,7 @@ from ray.tune.schedulers import ASHAScheduler
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.text import parse_value, to_yaml
 from rsft.sweep.outcome import RECIPE, TrialOutcome, read_outcome
-from rsft.sweep.process import TrialStopped, read_run_outcome, run_trial
+from rsft.sweep.process import ServerAddress, TrialStopped, read_run_outcome, request_trial, run_trial
 from rsft.sweep.schema import Space, Sweep
 from rsft.sweep.trials import KeyValues, Trial, make_trial, round_to_four_digits
 from rsft.utils.atomic_files import write_text
@@ -56,6 +57,7 @@ def tune_trials(
     finished: Sequence[TrialOutcome],
     watcher: SweepWatcher,
     jobs: int | None = None,
+    server: ServerAddress | None = None,
 ) -> bool:
     """Run trials with Ray Tune, within a session of Ray. Each trial writes its outcome to its folder.
 
@@ -66,13 +68,14 @@ def tune_trials(
         finished: outcomes of trials that count among the trials of TPE.
         watcher: called when trials start, finish an epoch and end.
         jobs: maximum number of parallel trials; None for as many as cores and GPUs allow.
+        server: trains the trials; None trains them on the machines of the workers.
 
     Returns:
         Whether Tune continued from its state, which may lack trials that have to be run again.
     """
     folder = folder.resolve()
     trainable = tune.with_resources(
-        tune.with_parameters(run_in_worker, sweep=sweep, folder=folder, working_dir=Path.cwd()),
+        tune.with_parameters(run_in_worker, sweep=sweep, folder=folder, working_dir=Path.cwd(), server=server),
         {"cpu": sweep.cpus, "gpu": sweep.gpus},
     )
     versions = [metadata.version(package) for package in ("ray", "rsft")]
@@ -166,7 +169,9 @@ def _asha_scheduler(sweep: Sweep, trials: Sequence[Trial]) -> Any:
     return ASHAScheduler(time_attr="epoch", max_t=epochs, grace_period=grace_period, stop_last_trials=False)
 
 
-def run_in_worker(config: dict[str, Any], sweep: Sweep, folder: Path, working_dir: Path) -> None:
+def run_in_worker(
+    config: dict[str, Any], sweep: Sweep, folder: Path, working_dir: Path, server: ServerAddress | None = None
+) -> None:
     """Run one trial in a worker of Tune, or return its outcome if it has ended already.
 
     Args:
@@ -174,6 +179,7 @@ def run_in_worker(config: dict[str, Any], sweep: Sweep, folder: Path, working_di
         sweep: the sweep.
         folder: folder of all trials.
         working_dir: working directory, to which paths in recipes are relative.
+        server: trains the trial; None trains it here.
 
     Raises:
         TrialFailed: the trial failed.
@@ -192,7 +198,8 @@ def run_in_worker(config: dict[str, Any], sweep: Sweep, folder: Path, working_di
     outcome = read_outcome(trial_folder)
     if outcome is None:
         write_text(trial_folder / RECIPE, dump_recipe(trial.recipe))
-        outcome = run_trial(trial_folder, trial.keys, report, metric=sweep.metric, threads=sweep.cpus)
+        run = partial(request_trial, server) if server else run_trial
+        outcome = run(folder=trial_folder, keys=trial.keys, report=report, metric=sweep.metric, threads=sweep.cpus)
     if outcome.status == "failed":
         raise TrialFailed(outcome.reason)
     tune.report({sweep.metric: outcome.metrics[sweep.metric]})

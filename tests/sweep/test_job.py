@@ -38,7 +38,7 @@ def tune(monkeypatch):
     def use(end, count=100, restored=(False,)):
         sessions = iter(restored)
 
-        def fake(sweep, folder, trials, finished, watcher, jobs):
+        def fake(sweep, folder, trials, finished, watcher, jobs, server):
             for trial in trials[:count]:
                 path = trial.folder(folder)
                 path.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from multiprocessing import AuthenticationError
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,10 @@ def wait_for_a_signal(folder, threads, report):
     time.sleep(60)
 
 
+def report_the_gpu(folder, threads, report):
+    report({"gpu": float(os.environ["CUDA_VISIBLE_DEVICES"])})
+
+
 def train_with(train):
     """Return the target of a process that calls `train` in place of the training of a recipe."""
     return _Target(train)
@@ -69,9 +74,9 @@ class _Target:
     def __init__(self, train):
         self.train = train
 
-    def __call__(self, folder, threads, connection):
+    def __call__(self, folder, threads, environment, connection):
         process._train = self.train
-        process.train_trial(folder, threads, connection)
+        process.train_trial(folder, threads, environment, connection)
 
 
 @pytest.fixture
@@ -136,13 +141,52 @@ def test_stopped_trial_has_no_outcome(trial, tmp_path):
 def test_process_ends_with_its_parent(tmp_path):
     context = process.multiprocessing.get_context("forkserver")
     connection, child_end = context.Pipe()
-    child = context.Process(target=train_with(wait_for_a_signal), args=(tmp_path, 1, child_end))
+    child = context.Process(target=train_with(wait_for_a_signal), args=(tmp_path, 1, {}, child_end))
     child.start()
     child_end.close()
     assert connection.recv()["pid"] == child.pid and child.is_alive()
     connection.close()
     child.join(20)
     assert child.exitcode == -signal.SIGTERM
+
+
+@pytest.fixture
+def request_of(tmp_path, monkeypatch):
+    """Let a server run a trial whose process calls a function of this module."""
+
+    def request(server, train, report):
+        monkeypatch.setattr(process, "train_trial", train_with(train))
+        return process.request_trial(server, report, folder=tmp_path, keys=KEYS, metric="macro")
+
+    return request
+
+
+def test_server_runs_trials_of_workers(request_of, tmp_path, monkeypatch):
+    rows = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with process.trial_server() as server:
+        outcome = request_of(server, report_the_gpu, rows.append)
+        assert rows == [{"gpu": 3.0}] and outcome == read_outcome(tmp_path)
+        assert (outcome.status, outcome.reason) == ("failed", "macro is not a number")
+        assert request_of(server, be_killed, rows.append).reason.startswith("its process was killed by SIGKILL")
+        with pytest.raises(AuthenticationError):
+            request_of((server[0], b"another key"), report_the_gpu, rows.append)
+
+
+def test_end_of_the_server_stops_its_trials(request_of, tmp_path):
+    with process.trial_server() as server, pytest.raises(TrialStopped):
+
+        def stop(row):
+            os.kill(int(row["pid"]), signal.SIGTERM)
+
+        request_of(server, wait_for_a_signal, stop)
+    with process.trial_server() as server:
+        connection = process.Client(server[0], authkey=server[1])
+        connection.send({"folder": tmp_path, "keys": KEYS, "metric": "macro"})
+        number = int(connection.recv()["pid"])
+    with pytest.raises(EOFError):
+        connection.recv()
+    assert read_outcome(tmp_path) is None and not Path(f"/proc/{number}").exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"status": "done"}', '{"keys": {}, "status": "done", "new": 1}'])

@@ -2,8 +2,8 @@
 
     python -m tools.benchmarks.sweep --trials 12 --jobs 2
 
-Prints the wall-clock time, the CPU time of all processes (also those of Ray), and the time until the first run starts
-to train. A sweep runs several trials at the same time, so compare CPU times on a busy machine. It reads /proc (Linux).
+Prints the wall-clock time, the CPU time of all processes (also those of Ray), and both until the first run starts to
+train. A sweep runs several trials at the same time, so compare CPU times on a busy machine. It reads /proc (Linux).
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def main() -> None:
     if runs != [options.trials] * 2:
         sys.exit(f"error: expected {options.trials} runs, found {runs[0]} plain runs and {runs[1]} runs of the sweep")
     table = Table("seconds", "plain runs", f"sweep, {options.jobs} at a time", "ratio")
-    for name, before, after in zip(("wall clock", "CPU", "until the first run trains"), plain, swept, strict=True):
+    names = ("wall clock", "CPU", "wall clock until the first run trains", "CPU until the first run trains")
+    for name, before, after in zip(names, plain, swept, strict=True):
         table.add_row(name, f"{before:.1f}", f"{after:.1f}", f"{after / before:.2f}")
     Console().print(table)
 
@@ -102,7 +103,7 @@ def write_sweep(folder: Path, trials: int, epochs: int) -> Path:
     return path
 
 
-def measure(command: list[str], folder: Path) -> tuple[float, float, float]:
+def measure(command: list[str], folder: Path) -> tuple[float, float, float, float]:
     """Run a command, and measure all processes that it starts.
 
     Args:
@@ -110,20 +111,20 @@ def measure(command: list[str], folder: Path) -> tuple[float, float, float]:
         folder: its working directory.
 
     Returns:
-        Wall-clock seconds, CPU seconds, and seconds until a run folder of the command appears.
+        Wall-clock seconds, CPU seconds, and both until a run folder of the command appears.
     """
     mark = f"{os.getpid()}.{time.time()}"
     earlier = set(folder.rglob("run.json"))
-    began, start, cpu = time.monotonic(), 0.0, dict[tuple[int, int], float]()
+    began, start, start_cpu, cpu = time.monotonic(), 0.0, 0.0, dict[tuple[int, int], float]()
     with subprocess.Popen(command, cwd=folder, env=os.environ | {MARK: mark}, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             cpu |= cpu_seconds(mark)
             if not start and set(folder.rglob("run.json")) - earlier:
-                start = time.monotonic() - began
+                start, start_cpu = time.monotonic() - began, sum(cpu.values())
             time.sleep(0.1)
     if process.returncode:
         sys.exit(f"error: {' '.join(command)} ended with code {process.returncode}")
-    return time.monotonic() - began, sum(cpu.values()), start
+    return time.monotonic() - began, sum(cpu.values()), start, start_cpu
 
 
 def cpu_seconds(mark: str) -> dict[tuple[int, int], float]:
