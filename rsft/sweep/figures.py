@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,8 +32,7 @@ _NAMES = {
 _POSITIONS = {"q": "Q", "k": "K", "v": "V", "o": "Out", "1": "MLP 1", "2": "MLP 2"}
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """One heat map.
 
     Attributes:
@@ -48,22 +46,17 @@ class Panel:
     measure: str | None
 
     def optima(self, mode: str) -> list[tuple[int, int]]:
-        """Find the best value, or the best value of each column if the columns are measures.
+        """Return row and column of the best value, or of the best value of each column if these are measures.
 
         Args:
             mode: "max" or "min".
-
-        Returns:
-            (row, column) of each optimum.
         """
         values = self.values.to_numpy() * (-1 if mode == "min" else 1)
         columns = range(values.shape[1])
-        optima = []
-        for group in [list(columns)] if self.measure is not None else [[column] for column in columns]:
-            if not np.isnan(values[:, group]).all():
-                row, column = np.unravel_index(np.nanargmax(values[:, group]), (len(values), len(group)))
-                optima.append((int(row), group[int(column)]))
-        return optima
+        groups = [[column] for column in columns] if self.measure is None else [list(columns)]
+        groups = [group for group in groups if not np.isnan(values[:, group]).all()]
+        best = [np.unravel_index(np.nanargmax(values[:, group]), (len(values), len(group))) for group in groups]
+        return [(int(row), group[int(column)]) for group, (row, column) in zip(groups, best, strict=True)]
 
 
 def draw_figures(folder: Path, sweep: Sweep, table: pd.DataFrame, measures: Sequence[str]) -> dict[str, Path]:

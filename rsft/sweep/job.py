@@ -158,7 +158,7 @@ def run_sweep(
     for trial in unfinished:
         (folder.folder_of(trial) / OUTCOME).unlink(missing_ok=True)
     try:
-        with trial_server() if address is None else nullcontext() as server:
+        with trial_server(sweep.cpus) if address is None else nullcontext() as server:
             from rsft.sweep.tuning import tune_trials
             from rsft.utils.ray_cluster import ray_session
 

@@ -69,7 +69,7 @@ def run_trial(
         TrialStopped: a signal stopped the trial.
     """
     began, fault = time.monotonic(), None
-    context = _process_context()
+    context = _process_context(threads)
     connection, child_end = context.Pipe()
     process = context.Process(target=train_trial, args=(folder, threads, environment or {}, child_end))
     process.start()
@@ -97,22 +97,27 @@ def run_trial(
     return outcome
 
 
-def _process_context() -> Any:
+def _process_context(threads: int) -> Any:
+    """Return the context of trial processes; the first call sets what the server of the forks imports."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # libraries read it when the server imports them
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)
-    modules = ["rsft.training.finetune", "rsft.evaluation.evaluate", *({"ray"} & sys.modules.keys())]
-    context.set_forkserver_preload(modules)  # a child imports the main module of its parent, which may import Ray
+    main_modules = {"ray", "rsft.cli"} & sys.modules.keys()  # each child imports the main module of its parent
+    context.set_forkserver_preload(["rsft.training.finetune", "rsft.evaluation.evaluate", *main_modules])
     return context
 
 
 @contextmanager
-def trial_server() -> Iterator[ServerAddress]:
+def trial_server(threads: int) -> Iterator[ServerAddress]:
     """Train trials of workers on this machine, so that PyTorch is imported once and while Ray starts.
+
+    Args:
+        threads: number of CPU threads of a trial.
 
     Yields:
         The address for `request_trial`. At the end of the block, all trials are stopped and save their state.
     """
-    if _process_context().get_start_method() == "forkserver":
+    if _process_context(threads).get_start_method() == "forkserver":
         forkserver.ensure_running()
     key = os.urandom(32)
     with Listener(authkey=key) as listener:
@@ -127,7 +132,8 @@ def trial_server() -> Iterator[ServerAddress]:
 def _accept(listener: Listener) -> None:
     with suppress(OSError):  # the listener is closed
         while True:
-            threading.Thread(target=_serve, args=(listener.accept(),), daemon=True).start()
+            with suppress(multiprocessing.AuthenticationError, EOFError):
+                threading.Thread(target=_serve, args=(listener.accept(),), daemon=True).start()
 
 
 def _serve(connection: Any) -> None:

@@ -22,6 +22,7 @@ from platformdirs import user_cache_path
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
+from rsft.errors import RsftError
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.text import parse_value, to_yaml
 from rsft.sweep.outcome import RECIPE, TrialOutcome, read_outcome
@@ -44,10 +45,6 @@ class SweepWatcher(Protocol):
 
     def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
         """Show that a trial ends, with its outcome; None if a signal stopped it."""
-
-
-class TrialFailed(Exception):
-    """Tells Tune that a trial failed; its outcome has the reason."""
 
 
 def tune_trials(
@@ -182,7 +179,7 @@ def run_in_worker(
         server: trains the trial; None trains it here.
 
     Raises:
-        TrialFailed: the trial failed.
+        RsftError: the trial failed.
         TrialStopped: a signal stopped the trial.
     """
     os.chdir(working_dir)
@@ -201,7 +198,7 @@ def run_in_worker(
         run = partial(request_trial, server) if server else run_trial
         outcome = run(folder=trial_folder, keys=trial.keys, report=report, metric=sweep.metric, threads=sweep.cpus)
     if outcome.status == "failed":
-        raise TrialFailed(outcome.reason)
+        raise RsftError(outcome.reason, trial_folder)
     tune.report({sweep.metric: outcome.metrics[sweep.metric]})
 
 

@@ -164,23 +164,23 @@ def request_of(tmp_path, monkeypatch):
 def test_server_runs_trials_of_workers(request_of, tmp_path, monkeypatch):
     rows = []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    with process.trial_server() as server:
+    with process.trial_server(1) as server:
+        with pytest.raises(AuthenticationError):
+            request_of((server[0], b"another key"), report_the_gpu, rows.append)
         outcome = request_of(server, report_the_gpu, rows.append)
         assert rows == [{"gpu": 3.0}] and outcome == read_outcome(tmp_path)
         assert (outcome.status, outcome.reason) == ("failed", "macro is not a number")
         assert request_of(server, be_killed, rows.append).reason.startswith("its process was killed by SIGKILL")
-        with pytest.raises(AuthenticationError):
-            request_of((server[0], b"another key"), report_the_gpu, rows.append)
 
 
 def test_end_of_the_server_stops_its_trials(request_of, tmp_path):
-    with process.trial_server() as server, pytest.raises(TrialStopped):
+    with process.trial_server(1) as server, pytest.raises(TrialStopped):
 
         def stop(row):
             os.kill(int(row["pid"]), signal.SIGTERM)
 
         request_of(server, wait_for_a_signal, stop)
-    with process.trial_server() as server:
+    with process.trial_server(1) as server:
         connection = process.Client(server[0], authkey=server[1])
         connection.send({"folder": tmp_path, "keys": KEYS, "metric": "macro"})
         number = int(connection.recv()["pid"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rsft.errors import RsftError
 from rsft.sweep.outcome import TrialOutcome, read_outcome
 from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials
@@ -107,7 +108,7 @@ def test_an_outcome_is_not_trained_again(read, tmp_path, monkeypatch):
         outcome.save(tmp_path / trial.id)
     tuning.run_in_worker({"keys": first.keys}, sweep, tmp_path, tmp_path)
     assert reports == [{"val_macro": 0.5}]
-    with pytest.raises(tuning.TrialFailed, match="the loss is nan"):
+    with pytest.raises(RsftError, match="the loss is nan"):
         tuning.run_in_worker({"keys": second.keys}, sweep, tmp_path, tmp_path)
 
 
