@@ -75,7 +75,7 @@ class TensorBoard:
 
         writer, self.writer = self.writer or SummaryWriter(str(self.folder), purge_step=step), None
         for name, value in values.items():
-            writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            writer.add_scalar(name, value, step)
         writer.flush()  # a killed run loses nothing, and an error of the writing thread is raised here
         self.writer = writer  # only without an error, which ends the writing thread
 
