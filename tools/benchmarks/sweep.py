@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from glob import glob
 from pathlib import Path
 
 import cv2
@@ -115,14 +114,14 @@ def measure(command: list[str], folder: Path) -> tuple[float, float, float, floa
         Wall-clock seconds, CPU seconds, and both until a run folder of the command appears.
     """
     mark = f"{os.getpid()}.{time.time()}"
-    pattern = str(folder / "**" / "run.json")
-    earlier = set(glob(pattern, recursive=True))
+    earlier = set(folder.rglob("run.json"))
     began, start, start_cpu, cpu = time.monotonic(), 0.0, 0.0, dict[tuple[int, int], float]()
     with subprocess.Popen(command, cwd=folder, env=os.environ | {MARK: mark}, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             cpu |= cpu_seconds(mark)
-            if not start and set(glob(pattern, recursive=True)) - earlier:
-                start, start_cpu = time.monotonic() - began, sum(cpu.values())
+            with suppress(FileNotFoundError):  # a temporary folder of a run
+                if not start and set(folder.rglob("run.json")) - earlier:
+                    start, start_cpu = time.monotonic() - began, sum(cpu.values())
             time.sleep(0.1)
     if process.returncode:
         sys.exit(f"error: {' '.join(command)} ended with code {process.returncode}")
