@@ -36,6 +36,7 @@ def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneEx
     """
 
     def execute(scenes: Sequence[SceneResult], bundle_dir: Path, request: PredictionRequest) -> Iterator[SceneResult]:
+        os.environ["RAY_TASK_MAX_RETRIES"] = str(ATTEMPTS - 1)  # of a task whose process is killed
         with ray_session(address):
             _configure(ray.data.DataContext.get_current())
             resources: Any = ray.cluster_resources  # not typed
@@ -47,7 +48,6 @@ def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneEx
                 num_cpus=1,
                 num_gpus=int(uses_gpu),
                 concurrency=jobs,
-                max_retries=ATTEMPTS - 1,
             )
             for row in data.iter_rows():
                 yield SceneResult(**row)
