@@ -58,6 +58,8 @@ _CHIPS = {
     "test": dict.fromkeys(("cargo", "fishing", "tanker", "dredger"), 6),
 }
 _CLOCK = "clock.json"
+_PRELOADED = ["rsft.cli.display.console", "rsft.data.prepare.demo", "rsft.training.finetune"]
+"""Modules that the server imports once. This module is none of them, because it may be __main__."""
 _SPREAD = 2  # kills are spread over this multiple of the training time, so that most of twenty hit it
 
 
@@ -96,7 +98,7 @@ def kill_and_compare(recipe: Path, work: Path, kills: int, seed: int = 0) -> Kil
         The comparison.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rsft.training.finetune"])  # not this module, which may be __main__
+    context.set_forkserver_preload(_PRELOADED)
     _start(context, _do_nothing).join()  # from now on the server has imported everything
     _join(_start(context, _train, recipe, work / "unbroken"))
     start, total = json.loads((work / "unbroken" / _CLOCK).read_text())
