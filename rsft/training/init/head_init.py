@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -99,9 +96,7 @@ def fit_linear_probe(features: Tensor, labels: Tensor, seed: int, *, cosine: boo
     probe = LogisticRegression(
         C=100.0, max_iter=1000, class_weight="balanced", fit_intercept=not cosine, random_state=seed
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # initial weights need not be optimal
-        probe.fit(inputs.cpu().numpy(), labels.cpu().numpy())
+    probe.fit(inputs.cpu().numpy(), labels.cpu().numpy())
     weight = torch.from_numpy(np.atleast_2d(probe.coef_)) / (1 if cosine else norms.mean().cpu())
     intercept = torch.from_numpy(np.broadcast_to(probe.intercept_, len(weight)).copy())
     if len(weight) == 1:
