@@ -171,7 +171,14 @@ _FIRST_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """Keys of all components in version 0.1, which every recipe had."""
 
-_LATER_KEYS = {"backbone.blocks": None}
+_LATER_KEYS: dict[str, Any] = {
+    "backbone.blocks": None,
+    "meta.scale_invariant_steps": False,
+    "peft.alpha": None,
+    "peft.init": "width",
+    "train.head_lr": None,
+    "train.optimizer": "sgd",
+}
 """Keys that came after version 0.1, each with the default that stands for the behavior before."""
 
 

@@ -95,8 +95,14 @@ class MetaSection(Section):
     )
     weight_decay: float = Field(default=5e-4, ge=0, description="L2 decay of the modulator toward its initial values")
     init_scale: float = Field(default=1.0, gt=0, description="scale of every site at the start; 1 starts as plain PEFT")
+    scale_invariant_steps: bool = Field(
+        default=False,
+        description="take inner steps in function space, so that the speed of a module does not depend on its scale",
+    )
     outer_every: int = Field(
-        default=3, ge=1, description="inner steps before an outer step, the paper's K (DOTA 3, FUSRS 2)"
+        default=3,
+        ge=1,
+        description="inner steps before an outer step, the paper's K (metalora: 3 on DOTA, 2 on FUSRS and CIFAR100)",
     )
     ratio: float = Field(
         default=0.2, gt=0, lt=1, description="share of the training chips in the meta subset (paper, Table 6)"
@@ -163,7 +169,7 @@ class LossSection(ComponentSection):
 
 
 class TrainSection(Section):
-    """The inner loop: SGD on PEFT modules and head."""
+    """The inner loop on PEFT modules and head."""
 
     epochs: int = Field(ge=1, description="passes over the training chips")
     batch_size: int = Field(default=128, ge=1, description="chips in a batch, over all processes")
@@ -172,8 +178,14 @@ class TrainSection(Section):
         gt=0,
         description="learning rate at batch 128, scaled by sqrt(batch_size / 128); paper, Section 4.2",
     )
+    head_lr: float | None = Field(
+        default=None, gt=0, description="learning rate of the head, scaled in the same way; null takes train.lr"
+    )
+    optimizer: Literal["sgd", "adamw"] = Field(
+        default="sgd", description="optimizer of the inner loop; SGD is the paper's, AdamW needs a lower rate (3e-3)"
+    )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of SGD")
-    weight_decay: float = Field(default=5e-4, ge=0, description="weight decay of SGD")
+    weight_decay: float = Field(default=5e-4, ge=0, description="weight decay, decoupled from the rate with AdamW")
     decay_all: bool = Field(
         default=True, description="decay biases, norms, prompts and scales too, as the authors do; false spares them"
     )
@@ -223,6 +235,11 @@ class TrainSection(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU if there is one")
 
+    @property
+    def unneeded(self) -> dict[str, str]:
+        """The momentum of SGD with another optimizer."""
+        return {} if self.optimizer == "sgd" else {"momentum": "nothing: AdamW has its own averages"}
+
 
 class EvaluateSection(Section):
     """The evaluation at the end of a run."""
@@ -240,7 +257,7 @@ class EvaluateSection(Section):
         description="crops of a larger image whose probabilities are averaged; ten-crop adds mirrored crops",
     )
     margin: int = Field(
-        default=24, ge=1, description="pixels by which that image is larger than data.size (the paper's 24)"
+        default=24, ge=1, description="pixels by which that image is larger than data.size (24 in LIFT and metalora)"
     )
 
     @property

@@ -26,6 +26,7 @@ _NAMES = {
     "meta.sampling": "sampling",
     "peft.blocks": "blocks",
     "peft.positions": "position",
+    "peft.alpha": "alpha",
     "peft.rank": "rank",
     "peft.scale": "scaling factor",
 }

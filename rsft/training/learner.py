@@ -75,6 +75,7 @@ class Learner:
             timer=self.timer,
             scale_losses=train.precision == "fp16",
         )
+        self._base_lrs = [float(group["lr"]) for group in self.loops.inner_optimizer.param_groups]
         self.steps = 0
         self.losses: tuple[list[Tensor], list[Tensor]] = ([], [])
 
@@ -88,8 +89,8 @@ class Learner:
         Returns:
             The batch of the outer step, on the device of the classifier; None if no outer step is due.
         """
-        for group in self.loops.inner_optimizer.param_groups:
-            group["lr"] = base_lr(self.train) * self._lr_factor(epoch, index)
+        for group, lr in zip(self.loops.inner_optimizer.param_groups, self._base_lrs, strict=True):
+            group["lr"] = lr * self._lr_factor(epoch, index)
         progress = self._finished_epochs(epoch, index) / self.train.epochs
         if self.loops.outer_optimizer is not None and self.meta is not None:
             for group in self.loops.outer_optimizer.param_groups:

@@ -65,7 +65,7 @@ class FineTuningModule(LightningModule):
         """Return the optimizers.
 
         Returns:
-            SGD on theta, and with a section `meta` Adam on gamma.
+            The optimizer of theta, and with a section `meta` that of gamma.
         """
         return self.learner.loops.optimizers
 

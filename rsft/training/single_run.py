@@ -20,7 +20,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Classifier
 from rsft.models.contract_fitting import fit_contract
 from rsft.models.factory import build_classifier, choose_device, load_encoder
-from rsft.recipe.schema import BackboneSection, DataSection, HeadSection, MetaSection, PeftSection, Recipe
+from rsft.recipe.schema import BackboneSection, DataSection, HeadSection, MetaSection, PeftSection, Recipe, TrainSection
 from rsft.training.calibration import calibrate_bundle
 from rsft.training.distributed.processes import launch_processes, require_consistent_processes, shard_frozen_blocks
 from rsft.training.fit import fit
@@ -87,6 +87,7 @@ def train_single_run(
     """
     trackers = TrackerListener(recipe)
     require_consistent_processes(recipe.train)
+    _require_unrollable_optimizer(recipe.train, recipe.meta)
     device = choose_device(recipe.train.device)
     recipe, precision_metadata = resolve_precision(recipe, device)
     seed_everything(recipe.seed, verbose=False)
@@ -117,6 +118,12 @@ def train_single_run(
             original_recipe = earlier.recipe if earlier and earlier.recipe else recipe
             finish(original_recipe, run, store, model, chips, recipe.train.device, progress)
     return run
+
+
+def _require_unrollable_optimizer(train: TrainSection, meta: MetaSection | None) -> None:
+    if meta is not None and meta.order == 2 and train.optimizer != "sgd":
+        hint = "use meta.order=1, or train.optimizer=sgd"
+        raise RequestError("a second-order outer step unrolls a step of SGD", "meta.order", hint)
 
 
 def open_data(section: DataSection) -> ChipStore:

@@ -23,7 +23,7 @@ HEAD_INITS = {
 }
 """Description of each value of `head.init`."""
 
-SITE_KEYS = ("positions", "blocks", "scale", "adapter_scale", "dropout")
+SITE_KEYS = ("positions", "blocks", "scale", "adapter_scale", "dropout", "alpha", "init")
 """Keys of PEFT methods that are not sizes of modules."""
 
 
@@ -54,7 +54,9 @@ def _sites(peft: PeftSection) -> str:
     text = f" of {join_words(sizes)}" if sizes else ""
     if "positions" in settings:
         text += f" at {join_words(select_positions(settings['positions']))}"
-    return f"{text} in {_blocks(settings['blocks'])}" if "blocks" in settings else text
+    if "blocks" in settings:
+        text += f" in {_blocks(settings['blocks'])}"
+    return f"{text} (A starts with fan-in r)" if settings.get("init") == "rank" else text
 
 
 def _value_text(value: Any) -> str:
@@ -63,18 +65,20 @@ def _value_text(value: Any) -> str:
 
 def _modulator(meta: MetaSection | None, peft: PeftSection) -> str:
     if meta is None:
-        scale = peft.settings.get("scale")
+        alpha = peft.settings.get("alpha")
+        scale = peft.settings.get("scale") if alpha is None else f"alpha / r, alpha = {alpha:g}"
         scaling = "" if scale is None else f": the output of every module is multiplied by {_value_text(scale)}"
         return f"No modulator{scaling}."
     resplit = "each epoch" if meta.resplit_every == 1 else f"every {meta.resplit_every} epochs"
     holdout = "held out of the inner loop" if meta.holdout else "also used by the inner loop"
     order = " (second order)" if meta.order == 2 else ""
     joint = " (both gradients from one pass)" if meta.schedule == "joint" else ""
+    speed = "; the speed of a module does not depend on its scale" if meta.scale_invariant_steps else ""
     pruned = f" Sites that end below {meta.prune_below:g} are removed." if meta.prune_below is not None else ""
     return (
         f"One learned scale per site, starting at {meta.init_scale:g}: an Adam step{order} with learning rate "
         f"{meta.lr:g} every {pluralize(meta.outer_every, 'inner step')}{joint}, on a meta subset of {meta.ratio:.0%} "
-        f"of the training chips, drawn again {resplit} ({meta.sampling} sampling) and {holdout}.{pruned}"
+        f"of the training chips, drawn again {resplit} ({meta.sampling} sampling) and {holdout}{speed}.{pruned}"
     )
 
 
@@ -85,7 +89,11 @@ def _head(head: HeadSection) -> str:
 def _training(train: TrainSection) -> str:
     accumulated = f" x {train.accumulate_grad_batches}" if train.accumulate_grad_batches > 1 else ""
     sampled = "" if train.sampler == "natural" else f", {SAMPLERS[train.sampler].title}"
-    text = f"{pluralize(train.epochs, 'epoch')} of SGD with learning rate {train.lr:g} in batches of {train.batch_size}"
+    rate = f"{train.lr:g}" + ("" if train.head_lr is None else f" (head: {train.head_lr:g})")
+    optimizer = {"sgd": "SGD", "adamw": "AdamW"}[train.optimizer]
+    text = (
+        f"{pluralize(train.epochs, 'epoch')} of {optimizer} with learning rate {rate} in batches of {train.batch_size}"
+    )
     details = [f"{train.schedule} schedule"]
     if train.warmup_epochs:
         details.append(f"warm-up over {train.warmup_epochs:g} epoch{'' if train.warmup_epochs == 1 else 's'}")

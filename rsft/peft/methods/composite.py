@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rsft.peft.methods import recipe_keys as keys
 from rsft.peft.methods.bottleneck import AdaptFormer
@@ -67,6 +67,8 @@ class LoRAWithAdaptFormer:
         scale: the scale of LoRA.
         adapter_scale: the scale of AdaptFormer.
         dropout: the dropout of LoRA.
+        alpha: the alpha of LoRA.
+        init: the start of LoRA's A.
     """
 
     name: ClassVar[str] = "lora+adaptformer"
@@ -80,6 +82,13 @@ class LoRAWithAdaptFormer:
     scale: ScaleSetting = field(default=1.0, metadata=keys.SCALE)
     adapter_scale: ScaleSetting = field(default=1.0, metadata=keys.ADAPTER_SCALE)
     dropout: float | Mapping[str, float] = field(default=0.0, metadata=keys.DROPOUT)
+    alpha: float | None = field(default=None, metadata=keys.ALPHA)
+    init: Literal["width", "rank"] = field(default="width", metadata=keys.INIT)
+
+    @property
+    def unneeded(self) -> dict[str, str]:
+        """The scale of LoRA, if `alpha` sets it."""
+        return {} if self.alpha is None else {"scale": "nothing: alpha / r is the scale"}
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the modules of both methods.
@@ -90,5 +99,5 @@ class LoRAWithAdaptFormer:
         Returns:
             The modules of the method.
         """
-        lora = LoRA(self.rank, self.positions, self.blocks, self.scale, self.dropout)
+        lora = LoRA(self.rank, self.positions, self.blocks, self.scale, self.dropout, self.alpha, self.init)
         return CompositeMethod((lora, AdaptFormer(self.dim, self.blocks, self.adapter_scale))).build_modules(vit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rsft.peft.methods import recipe_keys as keys
 from rsft.peft.methods.registry import register
@@ -29,6 +29,10 @@ class LoRA:
         blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
         scale: m_p without a modulator, a number or "1/r".
         dropout: rate on the input of A, in training.
+        alpha: sets the scale to alpha / r, as in the code of LIFT and of the paper; None takes `scale`.
+        init: fan-in of the uniform distribution of A, U(-1/sqrt(fan-in), 1/sqrt(fan-in)): "width" takes the input width
+            (Hugging Face PEFT), "rank" takes r (LIFT and the paper's code). With "rank", A is
+            sqrt(width / r) times larger, and the module learns width / r times faster at the same learning rate.
 
     Example:
         >>> LoRA(rank=8, positions="qv").name
@@ -44,6 +48,13 @@ class LoRA:
     blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
     scale: ScaleSetting = field(default=1.0, metadata=keys.SCALE)
     dropout: float | Mapping[str, float] = field(default=0.0, metadata=keys.DROPOUT)
+    alpha: float | None = field(default=None, metadata=keys.ALPHA)
+    init: Literal["width", "rank"] = field(default="width", metadata=keys.INIT)
+
+    @property
+    def unneeded(self) -> dict[str, str]:
+        """The scale, if `alpha` sets it."""
+        return {} if self.alpha is None else {"scale": "nothing: alpha / r is the scale"}
 
     def build_modules(self, vit: nn.Module) -> list[LowRankModule]:
         """Build two factors for every selected position of every selected block.
@@ -77,6 +88,13 @@ class LoTR:
     blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
     scale: ScaleSetting = field(default=1.0, metadata=keys.SCALE)
     dropout: float | Mapping[str, float] = field(default=0.0, metadata=keys.DROPOUT)
+    alpha: float | None = field(default=None, metadata=keys.ALPHA)
+    init: Literal["width", "rank"] = field(default="width", metadata=keys.INIT)
+
+    @property
+    def unneeded(self) -> dict[str, str]:
+        """The scale, if `alpha` sets it."""
+        return {} if self.alpha is None else {"scale": "nothing: alpha / r is the scale"}
 
     def build_modules(self, vit: nn.Module) -> list[LowRankModule]:
         """Build shared factors for every selected position and a core for every site.

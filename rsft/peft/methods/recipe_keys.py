@@ -28,6 +28,13 @@ SCALE = _metadata(
     "fixed scale of a module's output without a modulator; learnable (AdaptFormer only) trains it, as LIFT does",
     exclusive_minimum=0,
 )
+ALPHA = _metadata(
+    "numerator of the fixed scale alpha / r, as in the authors' code; null takes `scale`", exclusive_minimum=0
+)
+INIT = _metadata(
+    "fan-in of the start of A: width, the input width (Hugging Face), or rank, r (LIFT and the authors' code), which "
+    "makes A sqrt(width / r) times larger"
+)
 ADAPTER_SCALE = _metadata("fixed scale of AdaptFormer in combination with LoRA", exclusive_minimum=0)
 PROMPTS = _metadata("number of prompt tokens that VPT inserts before the patch tokens", minimum=1)
 DROPOUT = _metadata("dropout rate in a module, in training", minimum=0, exclusive_maximum=1)

@@ -37,6 +37,14 @@ class LowRankSettings(Protocol):
     def dropout(self) -> float | Mapping[str, float]:
         """Dropout rate in training."""
 
+    @property
+    def alpha(self) -> float | None:
+        """Numerator of the scale alpha / r; None takes `scale`."""
+
+    @property
+    def init(self) -> Literal["width", "rank"]:
+        """Fan-in of the start of A."""
+
 
 class BottleneckSettings(Protocol):
     """Settings of the bottleneck methods, Adapter and AdaptFormer."""
@@ -58,12 +66,15 @@ class BottleneckSettings(Protocol):
         """Dropout rate in training."""
 
 
-def resolve_scales(scale: ScaleSetting, ranks: Mapping[Site, int]) -> dict[Site, float | None]:
+def resolve_scales(
+    scale: ScaleSetting, ranks: Mapping[Site, int], alpha: float | None = None
+) -> dict[Site, float | None]:
     """Return the constant scale of every site.
 
     Args:
         scale: the setting. "1/r" means 1 / rank of the site, which is alpha = 1; "learnable" gives None.
         ranks: site -> rank.
+        alpha: sets the scale to alpha / rank of the site; None takes `scale`.
 
     Returns:
         Site -> scale.
@@ -71,6 +82,8 @@ def resolve_scales(scale: ScaleSetting, ranks: Mapping[Site, int]) -> dict[Site,
     Raises:
         ValueError: the scale is another string.
     """
+    if alpha is not None:
+        return {site: alpha / rank for site, rank in ranks.items()}
     values: Mapping[Site, float | str] = resolve_per_site(scale, tuple(ranks))
     return {site: _resolve_scale(value, ranks[site]) for site, value in values.items()}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -117,6 +118,36 @@ class AdaptedModel(ForwardPasses):
             self.load_adapter_state(read_tensors(Path(path))[0])
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+    @contextmanager
+    def in_function_space(self) -> Iterator[None]:
+        """Fold the scale of every site into its module until the block ends; gradients are converted too.
+
+        An optimizer step in the block changes the outputs of a module in the same way at every scale. Without it, SGD
+        moves the output of LoRA at a rate proportional to the square of the scale: one factor comes from the gradient
+        of B, the other from the product of the scale and the step.
+
+        Yields:
+            Nothing. Within the block, parameters are those at a scale of 1.
+        """
+        pairs = [
+            (parameter, torch.where(scale == 0, torch.ones_like(scale), scale))
+            for module in self.adapter_modules
+            for site in module.sites
+            for parameter in module.output_parameters(site)
+            for scale in [torch.as_tensor(module.scale_fns[site](), device=parameter.device).detach()]
+        ]
+        with torch.no_grad():
+            for parameter, scale in pairs:
+                parameter.mul_(scale)
+                if parameter.grad is not None:
+                    parameter.grad.div_(scale)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, scale in pairs:
+                    parameter.div_(scale)
 
     def prune(self, threshold: float) -> tuple[Site, ...]:
         """Drop the sites with small scales, together with their parameters.

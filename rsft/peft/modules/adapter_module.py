@@ -56,6 +56,20 @@ class AdapterModule(nn.Module):
         self.scale_fns = dict(scale_fns)
         self.inject()
 
+    def output_parameters(self, site: Site) -> list[nn.Parameter]:
+        """Return the parameters of a site in which its output is linear, such as B of LoRA.
+
+        The scale multiplies the output, so scale and these parameters can trade a factor without a change of the
+        function. `AdaptedModel.in_function_space` uses that.
+
+        Args:
+            site: one of `sites`.
+
+        Returns:
+            The parameters; none for a module without scales.
+        """
+        return []
+
     def inject(self) -> None:
         """Change the network wherever the module acts, and register with `add_undo` how to revert it."""
         raise NotImplementedError

@@ -78,6 +78,17 @@ class BottleneckModule(AdapterModule):
             module = BottleneckMlp(len(weight), dim, dropouts[site], learnable, trainable_kwargs(weight))
             self.add_module(mangle_name(site), module)
 
+    def output_parameters(self, site: Site) -> list[nn.Parameter]:
+        """Return weight and bias of the layer "up".
+
+        Args:
+            site: one of `sites`.
+
+        Returns:
+            Two parameters.
+        """
+        return list(cast(BottleneckMlp, self.get_submodule(mangle_name(site))).up.parameters())
+
     def inject(self) -> None:
         """Hook the MLPs and, for a parallel module, the norms before them, which receive the input of the branch."""
         for site, block in self._blocks.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -140,9 +140,11 @@ def build_lora_module(method: LowRankSettings, vit: nn.Module) -> LowRankModule:
     """
     ranks = _site_ranks(method, vit)
     layers = target_layers(vit, ranks)
-    module = _LoRAModule(layers, resolve_scales(method.scale, ranks), validate_dropout(method.dropout, tuple(ranks)))
+    module = _LoRAModule(
+        layers, resolve_scales(method.scale, ranks, method.alpha), validate_dropout(method.dropout, tuple(ranks))
+    )
     for site, rank in ranks.items():
-        module.add_module(mangle_name(site), _Factors(layers[site], rank))
+        module.add_module(mangle_name(site), _Factors(layers[site], rank, method.init))
     return module
 
 
@@ -165,10 +167,12 @@ def build_lotr_module(method: LowRankSettings, vit: nn.Module) -> LowRankModule:
     shapes = {(site.position, rank, *layers[site].weight.shape) for site, rank in ranks.items()}
     if len(shapes) > len({position for position, *_ in shapes}):
         raise ValueError("lotr shares A and B of a position between blocks: their ranks and widths must be equal")
-    module = _LoTRModule(layers, resolve_scales(method.scale, ranks), validate_dropout(method.dropout, tuple(ranks)))
+    module = _LoTRModule(
+        layers, resolve_scales(method.scale, ranks, method.alpha), validate_dropout(method.dropout, tuple(ranks))
+    )
     for site, rank in ranks.items():
         if not hasattr(module, f"shared/{site.position}"):
-            factors = _Factors(layers[site], rank)
+            factors = _Factors(layers[site], rank, method.init)
             nn.init.kaiming_uniform_(factors.b, a=math.sqrt(5))
             module.add_module(f"shared/{site.position}", factors)
         module.add_module(mangle_name(site), _Core(layers[site], rank))
@@ -184,15 +188,16 @@ def _site_ranks(method: LowRankSettings, vit: nn.Module) -> dict[Site, int]:
 class _Factors(nn.Module):
     """Factors A (width_in, r), Kaiming-uniform with a = sqrt 5, and B (r, width_out), zero.
 
-    Both are stored transposed, because torch's initializers and linear layers count fan-in along the last axis.
+    Both are stored transposed, because torch's initializers and linear layers count fan-in along the last axis. LIFT
+    and the paper's code store A untransposed, so the same initializer takes r as the fan-in: `init` = "rank".
     """
 
-    def __init__(self, target: TargetLayer, rank: int) -> None:
+    def __init__(self, target: TargetLayer, rank: int, init: Literal["width", "rank"]) -> None:
         super().__init__()
         width_out, width_in = target.weight.shape
         self.a = nn.Parameter(torch.empty(rank, width_in, **trainable_kwargs(target.weight)))
         self.b = nn.Parameter(torch.zeros(width_out, rank, **trainable_kwargs(target.weight)))
-        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
+        nn.init.kaiming_uniform_(self.a.detach().t() if init == "rank" else self.a, a=math.sqrt(5))
 
 
 class _Core(nn.Module):
@@ -206,6 +211,9 @@ class _Core(nn.Module):
 class _LoRAModule(LowRankModule):
     """Separate factors A and B for every site."""
 
+    def output_parameters(self, site: Site) -> list[nn.Parameter]:
+        return [cast(_Factors, self.get_submodule(mangle_name(site))).b]
+
     def factors(self, site: Site) -> tuple[Tensor, Tensor]:
         factors = cast(_Factors, self.get_submodule(mangle_name(site)))
         return factors.a, factors.b
@@ -213,6 +221,9 @@ class _LoRAModule(LowRankModule):
 
 class _LoTRModule(LowRankModule):
     """Factors A and B that all blocks of a position share, and a core G for every site."""
+
+    def output_parameters(self, site: Site) -> list[nn.Parameter]:
+        return [cast(_Core, self.get_submodule(mangle_name(site))).g]
 
     def factors(self, site: Site) -> tuple[Tensor, Tensor]:
         factors = cast(_Factors, self.get_submodule(f"shared/{site.position}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -211,9 +211,11 @@ class BiLevelLoop:
             return
         average_gradients(self.theta)
         self.inner_scaler.unscale_(self.inner_optimizer)
-        if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.theta, self.max_grad_norm)
-        self._step_optimizer(self.inner_optimizer, self.inner_scaler)
+        adapted, invariant = self.classifier.adapted, self.meta is not None and self.meta.scale_invariant_steps
+        with adapted.in_function_space() if invariant else nullcontext():
+            if self.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(self.theta, self.max_grad_norm)
+            self._step_optimizer(self.inner_optimizer, self.inner_scaler)
 
     def _update_gamma(self) -> None:
         assert self.outer_optimizer is not None and self.classifier.adapted.modulator is not None

@@ -24,10 +24,12 @@ def build_inner_optimizer(classifier: Classifier, train: TrainSection) -> torch.
         train: the section `train` of the recipe.
 
     Returns:
-        SGD on theta at the base learning rate.
+        SGD or AdamW on theta; the groups have their base learning rates.
     """
-    groups = [group for group in parameter_groups(classifier, train) if group["params"]]
-    return torch.optim.SGD(groups, lr=base_lr(train), momentum=train.momentum)
+    groups = parameter_groups(classifier, train)
+    if train.optimizer == "adamw":
+        return torch.optim.AdamW(groups)
+    return torch.optim.SGD(groups, momentum=train.momentum)
 
 
 def build_outer_optimizer(classifier: Classifier, meta: MetaSection) -> torch.optim.Optimizer:
@@ -54,16 +56,22 @@ def parameter_groups(classifier: Classifier, train: TrainSection) -> list[dict[s
         train: the section `train` of the recipe.
 
     Returns:
-        Two parameter groups for a torch optimizer: with weight decay, and without. A group may be empty.
+        Parameter groups for a torch optimizer, with their base learning rates: with weight decay, then without; with
+        `train.head_lr` the same of the head. Empty groups are left out.
     """
-    decayed: list[nn.Parameter] = []
-    undecayed: list[nn.Parameter] = []
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in _named_theta(classifier):
+        is_head = train.head_lr is not None and name.startswith("head.")
         has_no_decay = not train.decay_all and (parameter.ndim < 2 or name.endswith("prompts"))
-        (undecayed if has_no_decay else decayed).append(parameter)
+        groups.setdefault((is_head, has_no_decay), []).append(parameter)
+    head_factor = 1.0 if train.head_lr is None else train.head_lr / train.lr
     return [
-        {"params": decayed, "weight_decay": train.weight_decay},
-        {"params": undecayed, "weight_decay": 0.0},
+        {
+            "params": groups[is_head, has_no_decay],
+            "lr": base_lr(train) * (head_factor if is_head else 1.0),
+            "weight_decay": 0.0 if has_no_decay else train.weight_decay,
+        }
+        for is_head, has_no_decay in sorted(groups)
     ]
 
 

@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -35,11 +36,30 @@ def classifier(method="lora", head=None, modulated=False, **keys):
 )
 def test_parameters_without_weight_decay(method, keys, decayed, spared):
     model = classifier(method, **keys)
-    on, off = parameter_groups(model, TrainSection(epochs=1, decay_all=False))
-    assert (len(on["params"]) - 1, len(off["params"])) == (decayed, spared)  # the head's weight decays
-    assert (on["weight_decay"], off["weight_decay"]) == (5e-4, 0.0)
-    everything, nothing = parameter_groups(model, TrainSection(epochs=1))
-    assert [id(p) for p in everything["params"]] == [id(p) for p in model.theta] and not nothing["params"]
+    groups = parameter_groups(model, TrainSection(epochs=1, decay_all=False))
+    sizes = {group["weight_decay"]: len(group["params"]) for group in groups}
+    assert sizes == {5e-4: decayed + 1} | ({0.0: spared} if spared else {})  # the head's weight decays
+    (everything,) = parameter_groups(model, TrainSection(epochs=1))
+    assert [id(p) for p in everything["params"]] == [id(p) for p in model.theta]
+
+
+@pytest.mark.parametrize("decay_all", [True, False])
+def test_the_head_has_a_learning_rate_of_its_own(decay_all):
+    model = classifier(head=nn.Linear(24, 3))
+    train = TrainSection(epochs=1, lr=0.1, head_lr=0.4, batch_size=32, decay_all=decay_all)
+    rates = {id(p): group["lr"] for group in parameter_groups(model, train) for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert rates.pop(id(parameter)) == pytest.approx(0.2 if name.startswith("head.") else 0.05)
+    assert not rates
+
+
+def test_adamw():
+    optimizer = build_inner_optimizer(
+        classifier(), TrainSection(epochs=1, optimizer="adamw", lr=3e-3, weight_decay=0.1)
+    )
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(3e-3, 0.1)]
 
 
 def test_optimizers():

@@ -1,0 +1,100 @@
+"""Steps in function space: the speed of a module does not depend on its scale."""
+
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch.nn import functional as F
+
+from rsft.models.classifier import Classifier, CosineHead
+from rsft.peft import METHODS, attach
+from rsft.recipe.schema import MetaSection, TrainSection
+from rsft.training.fit import take_steps
+from rsft.training.meta.bilevel import BiLevelLoop
+from rsft.training.optim.optimizers import build_inner_optimizer, build_outer_optimizer
+
+IMAGES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(7))
+
+
+def make_batch(seed, rows=8):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, 3, 16, 16, generator=generator), torch.randint(0, 3, (rows,), generator=generator)
+
+
+def outputs_by_step(scale, method="lora", invariant=True, outer_lr=0.0, steps=8, schedule="alternating", **train):
+    """Logits of fixed images after every inner step, in float64 so that rounding does not hide a difference."""
+    torch.manual_seed(0)
+    vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0).eval()
+    keys = {"dim": 4} if method.startswith("adap") else {"rank": 2}
+    adapted = attach(vit, METHODS[method](**keys), learn_scales=True, init_scale=scale).double()
+    model = Classifier(adapted, CosineHead(24, 3, scale=10.0).double(), "token")
+    section = TrainSection(epochs=1, batch_size=8, **({"lr": 0.5, "weight_decay": 0.01} | train))
+    meta = MetaSection(scale_invariant_steps=invariant, lr=max(outer_lr, 1e-9), schedule=schedule)
+    outer = build_outer_optimizer(model, meta)
+    outer.param_groups[0]["lr"] = outer_lr
+    loops = BiLevelLoop(
+        model,
+        F.cross_entropy,
+        build_inner_optimizer(model, section),
+        outer,
+        meta,
+        max_grad_norm=section.max_grad_norm,
+        accumulate_grad_batches=section.accumulate_grad_batches,
+    )
+    outputs = []
+    for step in range(steps):
+        images, labels = make_batch(step)
+        outer_images, outer_labels = make_batch(100 + step)
+        outer_batch = (outer_images.double(), outer_labels) if step % 2 else None
+        take_steps(loops, (images.double(), labels), outer_batch)
+        with torch.no_grad():
+            outputs.append(model(IMAGES.double()))
+    return torch.stack(outputs)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("method", ["lora", "lotr", "adapter", "adaptformer"])
+def test_two_starts_give_the_same_function_at_every_step(method, optimizer):
+    train = {"optimizer": optimizer, "lr": 0.5 if optimizer == "sgd" else 0.01}
+    small, large = (outputs_by_step(scale, method, **train) for scale in (0.25, 4.0))
+    assert (small[-1] - small[0]).abs().max() > 0.05  # the function moves
+    # AdamW adds eps to the root of the second moment, which is not in function space for a gradient near 0
+    torch.testing.assert_close(small, large, rtol=0, atol=1e-9 if optimizer == "sgd" else 1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_without_it_the_scale_sets_the_speed(optimizer):
+    train = {"optimizer": optimizer, "lr": 0.5 if optimizer == "sgd" else 0.01, "invariant": False}
+    small, large = (outputs_by_step(scale, **train) for scale in (0.25, 4.0))
+    assert (small - large).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        {"max_grad_norm": 0.3},
+        {"accumulate_grad_batches": 2},
+        {"schedule": "joint"},
+        {"momentum": 0.0, "decay_all": False},
+        {"head_lr": 0.1},
+    ],
+)
+def test_it_holds_with_clipping_accumulation_and_both_schedules(train):
+    small, large = (outputs_by_step(scale, **train) for scale in (0.25, 4.0))
+    torch.testing.assert_close(small, large, rtol=0, atol=1e-9)
+
+
+def test_at_a_scale_of_one_nothing_changes():
+    plain, invariant = (outputs_by_step(1.0, invariant=flag) for flag in (False, True))
+    torch.testing.assert_close(plain, invariant, rtol=0, atol=1e-6)
+
+
+def test_a_site_that_is_off_stays_finite():
+    torch.manual_seed(0)
+    vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0).eval()
+    adapted = attach(vit, METHODS["lora"](rank=2), learn_scales=True)
+    adapted.modulator.set_scales({"blocks.0.*": 0.0})
+    adapted(IMAGES).sum().backward()
+    before = [parameter.detach().clone() for parameter in adapted.theta]
+    with adapted.in_function_space():
+        assert all(parameter.grad.isfinite().all() for parameter in adapted.theta)
+    assert all(torch.equal(*pair) for pair in zip(adapted.theta, before, strict=True))
