@@ -15,6 +15,8 @@ from rsft.backbones.card import Card, Remote
 from tests.helpers import satmae_data
 
 SMALL = satmae_data.SMALL
+SATMAE_DEPTH = 13
+"""One block more than the recipes for SAR adapt."""
 
 
 def local_vit(size: int) -> VisionTransformer:
@@ -27,7 +29,10 @@ LOCAL = timm_vits.timm_card("timm:vit_small_patch14_dinov2")
 assert IN21K is not None and LOCAL is not None
 LOCAL_FILE = Remote("vit_small_patch14_focus_d8.safetensors", None, None, None, "")
 CARDS = (
-    replace(SATMAE, build=partial(satmae.build_satmae_vit, SATMAE.name, False, architecture=SMALL)),
+    replace(
+        SATMAE,
+        build=partial(satmae.build_satmae_vit, SATMAE.name, False, architecture={**SMALL, "depth": SATMAE_DEPTH}),
+    ),
     replace(IN21K, build=partial(timm_vits.build_timm_vit, IN21K.name, IN21K.patch, **SMALL)),
     replace(LOCAL, build=local_vit, weights=LOCAL_FILE),
 )
@@ -38,7 +43,7 @@ def write(card: Card, folder: Path) -> None:
     assert isinstance(card.weights, Remote)
     path = folder / card.weights.file
     if path.suffix == ".pth":
-        satmae_data.write(path, satmae_data.pretrained())
+        satmae_data.write(path, satmae_data.pretrained(depth=SATMAE_DEPTH))
     elif card.name == LOCAL.name:
         save_file(card.build(card.size).state_dict(), path)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import groupby
 
@@ -56,6 +57,7 @@ def test_expected_number_names_its_table_and_groups(entry: LibraryEntry) -> None
 
 
 def test_recipes_of_a_transfer_differ_only_in_their_method() -> None:
+    """Beside their method, only the learning rate of LoRA's modules on SAR and the epochs of MetaPEFT differ."""
     for group, entries in groupby(THREE_SCENARIOS, key=lambda entry: entry.group):
         comparable = [
             entry for entry in entries if not entry.name.endswith("_lift")
@@ -64,12 +66,57 @@ def test_recipes_of_a_transfer_differ_only_in_their_method() -> None:
             {
                 key: value
                 for key, value in load_recipe(entry.path).flatten().items()
-                if not key.startswith(("peft", "meta"))
+                if not key.startswith(("peft", "meta")) and key not in ("train.lr", "train.head_lr", "train.epochs")
             }
             | {"name": group}
             for entry in comparable
         ]
         assert all(values == keys[0] for values in keys)
+
+
+@pytest.mark.parametrize("entry", THREE_SCENARIOS, ids=lambda entry: entry.name)
+def test_learning_rates_are_those_of_the_authors(entry: LibraryEntry) -> None:
+    train = load_recipe(entry.path).train
+    is_lora_on_sar = entry.name in ("satmae_sar_lora", "satmae_sar_metalora")
+    assert (train.lr, train.head_lr) == ((0.02, 0.01) if is_lora_on_sar else (0.01, None))
+
+
+META_SETTINGS = {
+    "in21k_cifar100": (2, 0.2),
+    "in21k_places": (3, 0.2),
+    "in21k_inat2018": (3, 0.2),
+    "in21k_dota": (3, 0.2),
+    "satmae_sar": (2, 0.1),
+}
+"""K and the share of the meta subset in the authors' configs/data, by the start of the recipe's name."""
+
+
+def test_meta_settings_are_those_of_the_authors() -> None:
+    """The epochs make up for the steps that the hold-out takes away."""
+    for entry in THREE_SCENARIOS:
+        recipe, data = load_recipe(entry.path), "_".join(entry.name.split("_")[:2])
+        epochs = 20 if data == "in21k_inat2018" else 10
+        if recipe.meta is None:
+            assert recipe.train.epochs == epochs
+        else:
+            assert (recipe.meta.outer_every, recipe.meta.ratio) == META_SETTINGS[data]
+            assert recipe.train.epochs == math.ceil(epochs / (1 - recipe.meta.ratio))
+
+
+def test_low_rank_modules_start_as_those_of_the_authors() -> None:
+    recipes = {entry.name: load_recipe(entry.path) for entry in THREE_SCENARIOS}
+    low_rank = {name: recipe.peft.settings for name, recipe in recipes.items() if "rank" in recipe.peft.settings}
+    assert len(low_rank) == 15 and {settings["init"] for settings in low_rank.values()} == {"rank"}
+    alphas = {name: settings["alpha"] for name, settings in low_rank.items() if recipes[name].meta is None}
+    assert {name for name, alpha in alphas.items() if alpha == 4} == {"satmae_sar_lora", "in21k_dota_lotr"}
+    assert set(alphas.values()) == {1, 4}
+
+
+def test_modules_on_sar_are_in_half_of_the_blocks() -> None:
+    for method in ("lora", "adapter", "adaptformer"):
+        for name in (f"satmae_sar_{method}", f"satmae_sar_meta{method}"):
+            (entry,) = (entry for entry in THREE_SCENARIOS if entry.name == name)
+            assert load_recipe(entry.path).peft.settings["blocks"] == "0-11"
 
 
 def test_modulator_starts_at_the_scale_of_the_plain_recipe() -> None:
@@ -78,5 +125,11 @@ def test_modulator_starts_at_the_scale_of_the_plain_recipe() -> None:
         if recipe.meta is not None:
             plain = load_recipe(entry.path.with_name(entry.path.name.replace("_meta", "_")))
             settings = plain.peft.settings
-            scale = 1 / settings["rank"] if settings["scale"] == "1/r" else settings["scale"]
+            scale = settings["alpha"] / settings["rank"] if "rank" in settings else settings["scale"]
             assert recipe.meta.init_scale == pytest.approx(scale)
+
+
+def test_comments_name_no_other_repository_than_the_papers_and_its_base() -> None:
+    for entry in THREE_SCENARIOS:
+        repositories = re.findall(r"github\.com/[\w/]+\w", entry.path.read_text("utf-8"))
+        assert repositories == ["github.com/doem97/metalora", "github.com/shijxcs/LIFT"]

@@ -193,6 +193,19 @@ def test_every_cell_has_a_recipe_and_a_missing_recipe_is_named(tmp_path):
 def test_parameter_counts(tool, tmp_path):
     _, printed = tool("S2", "--results", tmp_path, "--run")
     assert "| Places-LT | 0.295 (0.470) | 0.280 (0.280) | 0.175 (0.175) | 0.280 (0.280) | 0.175 (0.175) |" in printed
+    assert "| FUSRS | 0.197 (0.197) | 0.005 (0.005) | 0.135 (0.136) | 0.005 (0.005) | 0.135 (0.136) |" in printed
+
+
+def test_figures_set_alpha_in_place_of_the_scale():
+    for number, ranks in (("Figure-1d", {4}), ("Figure-S2", {1, 2, 4, 8, 16, 32})):
+        for settings, init in ((TableSettings(), "rank"), (TableSettings("mstar_lt_metalora"), None)):
+            cells = list(table_cells(TABLES[number]))
+            recipes = [trial.recipe for cell in cells for trial in cell_trials(cell, settings)]
+            keys = [recipe.peft.settings for recipe in recipes]
+            assert [values["alpha"] for values in keys] == [cell.keys["peft.alpha"] for cell in cells]
+            assert init is None or {values["init"] for values in keys} == {init}
+            assert init is None or {values["rank"] for values in keys} == ranks
+            assert all("scale" in recipe.peft.unneeded for recipe in recipes)
 
 
 def test_unknown_table_is_named(tool):
