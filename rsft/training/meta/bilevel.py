@@ -61,10 +61,12 @@ class BiLevelLoop:
 
     Args:
         classifier: the network.
-        loss: a function of logits and labels.
+        loss: a function of logits and labels, of the inner loop.
         inner_optimizer: the optimizer of theta.
         outer_optimizer: the optimizer of gamma; None for plain PEFT.
         meta: the section `meta` of the recipe; None for plain PEFT.
+        outer_loss: a function of logits and labels, of the outer loop, whose chips may be drawn otherwise; None is
+            `loss`.
         max_grad_norm: the norm to which theta's gradient is clipped; None does not clip.
         accumulate_grad_batches: number of batches that one inner step accumulates gradients of.
         backward: computes the gradients of a loss; Lightning's trainer has its own.
@@ -88,13 +90,14 @@ class BiLevelLoop:
         outer_optimizer: torch.optim.Optimizer | None = None,
         meta: MetaSection | None = None,
         *,
+        outer_loss: LossFunction | None = None,
         max_grad_norm: float | None = None,
         accumulate_grad_batches: int = 1,
         backward: Callable[[Tensor], None] = Tensor.backward,
         timer: StepTimer | None = None,
         scale_losses: bool = False,
     ) -> None:
-        self.classifier, self.loss, self.meta = classifier, loss, meta
+        self.classifier, self.loss, self.outer_loss, self.meta = classifier, loss, outer_loss or loss, meta
         self.inner_optimizer, self.outer_optimizer = inner_optimizer, outer_optimizer
         self.max_grad_norm, self.accumulate_grad_batches = max_grad_norm, accumulate_grad_batches
         self.backward = backward
@@ -148,14 +151,14 @@ class BiLevelLoop:
         Raises:
             NonFiniteLossError: the loss is not finite; gamma does not change.
         """
-        order, outer_weight = self._meta.order, self.loss_weights[1]
+        order = self._meta.order
         with requires_grad_only(self.gamma, [] if order == 2 else self.theta):
             gradients = hypergradient(
                 self.theta,
                 self.gamma,
                 lambda: self._compute_loss(batch),
                 lambda: self.outer_scaler.scale(
-                    self._check_finite("outer", self._compute_loss(outer_batch, outer_weight))
+                    self._check_finite("outer", self._compute_loss(outer_batch, outer=True))
                 ),
                 order=order,
                 lr=float(self.inner_optimizer.param_groups[0]["lr"]),
@@ -187,7 +190,7 @@ class BiLevelLoop:
         weight, outer_weight = self.loss_weights
         loss = self._check_finite("inner", weight * self.loss(head(features[:rows]).float(), labels))
         outer_logits = functional_call(head, fixed_head, (features[rows:],))
-        outer_loss = self._check_finite("outer", outer_weight * self.loss(outer_logits.float(), outer_labels))
+        outer_loss = self._check_finite("outer", outer_weight * self.outer_loss(outer_logits.float(), outer_labels))
         self._begin_inner_batch()
         assert self.outer_optimizer is not None
         self.outer_optimizer.zero_grad()
@@ -197,9 +200,9 @@ class BiLevelLoop:
         self._update_gamma()
         return self._last_losses["inner"], self._last_losses["outer"]
 
-    def _compute_loss(self, batch: Batch, weight: float | None = None) -> Tensor:
-        loss = self.loss(self.classifier(batch[0]).float(), batch[1])
-        return loss * (self.loss_weights[0] if weight is None else weight)
+    def _compute_loss(self, batch: Batch, *, outer: bool = False) -> Tensor:
+        loss, weight = (self.outer_loss if outer else self.loss), self.loss_weights[outer]
+        return loss(self.classifier(batch[0]).float(), batch[1]) * weight
 
     def _begin_inner_batch(self) -> None:
         if self.batches_seen % self.accumulate_grad_batches == 0:

@@ -130,6 +130,32 @@ def test_both_loops_lower_their_loss(schedule):
     assert (last < first - 0.1).all()
 
 
+@pytest.mark.parametrize("order", [1, 2])
+def test_each_loop_has_its_own_loss(order):
+    losses = {}
+    for number in (1, 2):
+        model = make_classifier()
+        loops = make_loops(model, lr=0.0, outer_lr=0.0, order=order, weight_decay=0.0)
+        if number == 2:
+            loops.outer_loss = lambda logits, labels: 2 * F.cross_entropy(logits, labels)
+        values = take_steps(loops, make_batch(0), make_batch(1))
+        losses[number] = [x.item() for x in values], model.theta[0].grad.clone(), model.adapted.gamma[0].grad.clone()
+    assert losses[2][0] == pytest.approx([losses[1][0][0], 2 * losses[1][0][1]])
+    assert torch.equal(losses[2][1], losses[1][1])
+    assert torch.allclose(losses[2][2], 2 * losses[1][2]) and losses[1][2].abs().max() > 0
+
+
+def test_both_losses_of_a_joint_step():
+    plain, doubled = make_classifier(), make_classifier()
+    values = take_steps(make_loops(plain, lr=0.0, schedule="joint", weight_decay=0.0), make_batch(0), make_batch(1))
+    loops = make_loops(doubled, lr=0.0, schedule="joint", weight_decay=0.0)
+    loops.outer_loss = lambda logits, labels: 2 * F.cross_entropy(logits, labels)
+    other = take_steps(loops, make_batch(0), make_batch(1))
+    assert [x.item() for x in other] == pytest.approx([values[0].item(), 2 * values[1].item()])
+    assert torch.allclose(doubled.theta[0].grad, plain.theta[0].grad)
+    assert torch.allclose(doubled.adapted.gamma[0].grad, 2 * plain.adapted.gamma[0].grad)
+
+
 def test_loss_that_is_not_finite_changes_no_parameter():
     model = make_classifier()
     before = deepcopy(model.theta)
@@ -157,7 +183,7 @@ def test_an_overflow_skips_the_step_of_its_loop_and_halves_its_scale(schedule):
     model = make_classifier()
     loops = make_loops(model, lr=1e-4, scale_losses=True, schedule=schedule)
     loops.outer_scaler = GradScaler("cpu", init_scale=2.0**127)
-    loops.loss = lambda logits, labels: 1000 * F.cross_entropy(logits, labels)
+    loops.loss = loops.outer_loss = lambda logits, labels: 1000 * F.cross_entropy(logits, labels)
     gamma, theta = model.adapted.gamma[0].detach().clone(), model.theta[0].detach().clone()
     take_steps(loops, make_batch(0), make_batch(1))
     assert torch.equal(model.adapted.gamma[0], gamma) and not torch.equal(model.theta[0], theta)
