@@ -27,16 +27,19 @@ class LossConfig(Protocol):
     Attributes:
         name: the loss in recipes.
         title: the loss in print.
+        uses_prior: optional; whether `drawn_counts` has an effect. Reports then print the class prior of the draws.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
 
-    def make(self, class_counts: Tensor) -> LossFunction:
-        """Make the loss function.
+    def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
+        """Make the loss function. A loss that does not use the class prior may leave out `drawn_counts`.
 
         Args:
-            class_counts: training chips of each class (C,), float, at least 1.
+            class_counts: different training chips of each class (C,), float, at least 1.
+            drawn_counts: chips of each class that the sampler is expected to draw in an epoch (C,), float, above 0.
+                They are proportional to the class prior of the batches.
 
         Returns:
             A function of logits (B, C) and labels (B,).
@@ -49,6 +52,8 @@ class Sampler(Protocol):
     Attributes:
         name: the sampler in recipes.
         title: the sampler in print, such as "drawn with equal class probabilities".
+        exponent: optional; the q of a sampler that draws a class of n chips with a probability proportional to n^q.
+            Without it, q is 1: classes are drawn as often as they occur.
     """
 
     name: ClassVar[str]
@@ -85,6 +90,19 @@ LOSSES: Registry[type[LossConfig]] = Registry("loss", "rsft.losses", "rsft.train
 
 SAMPLERS: Registry[type[Sampler]] = Registry("sampler", "rsft.samplers", "rsft.data.loading.samplers")
 """All samplers by name."""
+
+
+def sampling_exponent(sampler: str) -> float:
+    """Return the q of a sampler that draws a class of n chips with a probability proportional to n^q.
+
+    Args:
+        sampler: name of the sampler.
+
+    Returns:
+        Its `exponent`; 1 if it has none.
+    """
+    return float(getattr(SAMPLERS[sampler], "exponent", 1.0))
+
 
 TRACKERS: Registry[type[Component]] = Registry("tracker", "rsft.trackers", "rsft.training.loggers.trackers")
 """All trackers by name. `rsft.training.loggers.trackers.Tracker` says what a tracker must offer."""

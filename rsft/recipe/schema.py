@@ -108,7 +108,9 @@ class MetaSection(Section):
         default=0.2, gt=0, lt=1, description="share of the training chips in the meta subset (paper, Table 6)"
     )
     sampling: Annotated[str, RegisteredName(SAMPLERS)] = Field(
-        default="random", description="sampler that draws the chips of an outer step (paper, Section B.1)"
+        default="random",
+        description="sampler that draws the chips of an outer step (paper, Section B.1); the class prior of its loss "
+        "follows",
     )
     holdout: bool = Field(default=True, description="hide the current meta subset from the inner loop")
     prune_below: float | None = Field(
@@ -198,7 +200,7 @@ class TrainSection(Section):
     sampler: Annotated[str, RegisteredName(SAMPLERS)] = Field(
         default="natural",
         description="natural: every chip once per epoch; class-balanced: as many chips, drawn with classes alike; "
-        "square-root: drawn by the root of class frequency",
+        "square-root: drawn by the root of class frequency; the class prior of the loss follows",
     )
     accumulate_grad_batches: int = Field(default=1, ge=1, description="batches whose gradients make one step")
     checkpointing: bool = Field(

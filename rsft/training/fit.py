@@ -161,6 +161,8 @@ def measure_outputs(
 ) -> dict[str, float]:
     """Compute loss and accuracy of the validation split over all processes.
 
+    The loss has the class prior of the training split, so it can be compared between samplers.
+
     Args:
         learner: has the loss.
         outputs: logits (B, C) and labels (B,) of each batch of this process.
@@ -175,4 +177,4 @@ def measure_outputs(
     summary = summarize_accuracy(predicted, truth, logits.shape[1], groups, resamples=1)
     intervals = {name: getattr(summary, name) for name in VALIDATION_MEASURES}
     accuracies = {f"val_{name}": interval.value if interval else math.nan for name, interval in intervals.items()}
-    return {"val_loss": float(learner.loss(logits, labels)), **accuracies}
+    return {"val_loss": float(learner.loss.validation(logits, labels)), **accuracies}

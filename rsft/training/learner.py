@@ -12,12 +12,11 @@ from torch import Tensor
 
 from rsft.data.loading.batches import Batch, EpochBatches, shard_batches, shard_loss_weight
 from rsft.models.classifier import Classifier
-from rsft.recipe.registries import LossFunction
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.distributed.collectives import all_gather_object
 from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
 from rsft.training.meta.meta_split import MetaSplitter
-from rsft.training.optim.losses import set_progress
+from rsft.training.optim.class_prior import LossFunctions
 from rsft.training.optim.optimizers import (
     base_lr,
     build_inner_optimizer,
@@ -36,7 +35,7 @@ class Learner:
 
     Args:
         classifier: the network, on its device.
-        loss: a function of logits and labels.
+        loss: the loss of both loops and of the validation split.
         batches: the batches of every epoch.
         splitter: draws the meta subsets; None for plain PEFT.
         train: the section `train` of the recipe.
@@ -53,7 +52,7 @@ class Learner:
     def __init__(
         self,
         classifier: Classifier,
-        loss: LossFunction,
+        loss: LossFunctions,
         batches: EpochBatches,
         splitter: MetaSplitter | None,
         train: TrainSection,
@@ -66,10 +65,11 @@ class Learner:
         self.timer = StepTimer(self.device.type == "cuda")
         self.loops = BiLevelLoop(
             classifier,
-            loss,
+            loss.inner,
             build_inner_optimizer(classifier, train),
             None if meta is None else build_outer_optimizer(classifier, meta),
             meta,
+            outer_loss=loss.outer,
             max_grad_norm=train.max_grad_norm,
             accumulate_grad_batches=train.accumulate_grad_batches,
             timer=self.timer,
@@ -95,7 +95,7 @@ class Learner:
         if self.loops.outer_optimizer is not None and self.meta is not None:
             for group in self.loops.outer_optimizer.param_groups:
                 group["lr"] = self.meta.lr * outer_lr_factor(self.meta, progress)
-        set_progress(self.loss, progress)
+        self.loss.set_progress(progress)
         entropy = (self.seed, epoch, index, self.batches.shard[0])
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
         outer_chips = self._outer_chips(epoch, index)

@@ -20,6 +20,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Classifier
 from rsft.models.contract_fitting import fit_contract
 from rsft.models.factory import build_classifier, choose_device, load_encoder
+from rsft.recipe.registries import sampling_exponent
 from rsft.recipe.schema import BackboneSection, DataSection, HeadSection, MetaSection, PeftSection, Recipe, TrainSection
 from rsft.training.calibration import calibrate_bundle
 from rsft.training.distributed.processes import launch_processes, require_consistent_processes, shard_frozen_blocks
@@ -30,7 +31,7 @@ from rsft.training.init.prefix_cache import CachedPrefixTokens, can_cache_prefix
 from rsft.training.learner import Learner
 from rsft.training.loggers.listener import TrackerListener
 from rsft.training.meta.meta_split import MetaSplitter, outer_batch_size
-from rsft.training.optim.losses import make_loss
+from rsft.training.optim.class_prior import make_losses
 from rsft.training.precision import HALF_DTYPES, resolve_precision
 from rsft.training.recorder import RunListener
 from rsft.training.runs.checkpoints import load_newest_checkpoint
@@ -269,7 +270,8 @@ def make_learner(
         sampler=section.sampler,
         shard=shard,
     )
-    loss = make_loss(recipe.loss.build(), torch.from_numpy(store.class_counts("train")).float())
+    exponents = (sampling_exponent(name) for name in (section.sampler, meta.sampling if meta else section.sampler))
+    loss = make_losses(recipe.loss.build(), torch.from_numpy(store.class_counts("train")), *exponents)
     return Learner(model.classifier, loss, batches, splitter, section, meta, seed)
 
 

@@ -122,11 +122,12 @@ class ToyLoss:
         default=0.1, metadata={"description": "share of smoothing", "minimum": 0, "exclusive_maximum": 1}
     )
 
-    def make(self, class_counts: Tensor) -> LossFunction:
+    def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         """Make the loss function.
 
         Args:
             class_counts: training chips of each class (C,), which have no effect.
+            drawn_counts: chips of each class in the draws of an epoch (C,), which have no effect.
 
         Returns:
             A function of logits (B, C) and labels (B,).

@@ -3,6 +3,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from rsft.recipe.load import load_recipe
 from rsft.training import FineTuningModule
@@ -38,6 +39,23 @@ def test_learning_rates_follow_their_schedules(make_learner):
     cosine = 0.5 * (1 + np.cos(np.pi * np.array([0, 0.5, 0.9])))
     np.testing.assert_allclose(inner, 0.02 * (8 / 128) ** 0.5 * cosine, rtol=1e-6)
     np.testing.assert_allclose(outer, 0.5 * cosine, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loop", ["inner", "outer"])
+def test_the_loss_of_each_loop_has_the_prior_of_its_sampler(make_learner, loop):
+    key, other = ("train.sampler", "meta.sampling") if loop == "inner" else ("meta.sampling", "train.sampler")
+    natural = make_learner("train.sampler=natural", "meta.sampling=random").loops
+    learner = make_learner(f"{key}=class-balanced", f"{other}=natural")
+    loops, count = learner.loops, learner.classifier.head.weight.shape[0]
+    logits = torch.randn(6, count, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(6) % count
+    plain, adjusted = F.cross_entropy(logits, labels), natural.loss(logits, labels)
+    assert not torch.isclose(plain, adjusted)
+    changed, kept = (loops.loss, loops.outer_loss) if loop == "inner" else (loops.outer_loss, loops.loss)
+    assert torch.isclose(changed(logits, labels), plain)
+    assert torch.equal(kept(logits, labels), adjusted)
+    assert torch.equal(natural.outer_loss(logits, labels), adjusted)
+    assert torch.equal(learner.loss.validation(logits, labels), adjusted)
 
 
 def test_dropout_depends_on_seed_epoch_and_batch(make_learner):

@@ -20,7 +20,7 @@ from rsft.cli import prepare
 from rsft.inference.engines.base import ENGINES, FORMATS, Engine, ExportFormat
 from rsft.recipe.components import ComponentSection, settings_model
 from rsft.recipe.fields import Section
-from rsft.recipe.registries import SAMPLERS, TRACKERS
+from rsft.recipe.registries import SAMPLERS, TRACKERS, sampling_exponent
 from rsft.recipe.renames import RENAMED_KEYS
 from rsft.recipe.schema import SECTIONS, Recipe
 from rsft.recipe.schema_text import allowed_values
@@ -52,6 +52,20 @@ terms such as [modulator](glossary.md#modulator), [position](glossary.md#positio
 Paths are relative to the folder in which the command runs. This page is generated from the code.
 """
 
+CLASS_PRIOR = """A sampler with the exponent q draws a class of n chips with a probability proportional to n^q.
+A loss with a class prior takes the prior of these draws. Logit adjustment therefore adds
+
+    q tau log n
+
+to the logit of a class of n chips, up to a constant. So sampling and loss together correct the long tail once. With
+`class-balanced`, q is 0 and logit adjustment is plain cross entropy. Balanced softmax and LADE take the same prior.
+The weights of `class_balanced` and of LDAM are divided by the draws per chip. LDAM's margins depend on the number of
+different chips and not on the sampler.
+
+`meta.sampling` has the same effect on the loss of the outer loop. `val_loss` always uses the prior of the training
+split (q = 1), so it can be compared between samplers; `train_loss` and `meta_loss` cannot.
+"""
+
 EXTENSION = """## Components of other packages
 
 Recipes refer to PEFT methods, losses, samplers and trackers by name. Another package adds a component through an entry
@@ -61,7 +75,9 @@ point:
     my_loss = "my_package.losses:MyLoss"
 
 The groups are `rsft.peft_methods`, `rsft.losses`, `rsft.samplers`, `rsft.engines` and `rsft.trackers`. A PEFT method or
-loss is a frozen dataclass. Its fields become keys of the recipe, with their defaults, limits and descriptions.
+loss is a frozen dataclass. Its fields become keys of the recipe, with their defaults, limits and descriptions. The
+class attribute `exponent` of a sampler is its q; without it, q is 1. A loss whose `make` has the argument
+`drawn_counts` receives the class counts of the draws.
 """
 
 OLD_NAMES = """## Old names
@@ -159,9 +175,11 @@ def recipe_page() -> str:
             parts += _component_tables(name, section)
         else:
             parts.append(_key_table(_rows(section, section.model_fields, f"{name}.")))
-        parts += [
-            _titles(registry) for owner, registry in ((("train"), SAMPLERS), ("track", TRACKERS)) if owner == name
-        ]
+        if name == "train":
+            rows = [(f"`{x}`", SAMPLERS[x].title, f"{sampling_exponent(x):g}") for x in SAMPLERS]
+            parts += [_table(rows, [SAMPLERS.kind, "description", "exponent q"]), CLASS_PRIOR]
+        if name == "track":
+            parts.append(_titles(TRACKERS))
     return "\n".join([*parts, EXTENSION, OLD_NAMES, _old_names()])
 
 

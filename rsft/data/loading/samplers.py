@@ -1,4 +1,8 @@
-"""Samplers: select and order the training chips of an epoch, or of a batch of the outer loop."""
+"""Samplers: select and order the training chips of an epoch, or of a batch of the outer loop.
+
+The `exponent` q of a sampler says how it draws: a class of n chips has a probability proportional to n^q. Losses that
+use the class prior use that of the draws (`rsft.training.optim.losses`).
+"""
 
 from __future__ import annotations
 
@@ -36,6 +40,7 @@ class NaturalSampler:
 
     name: ClassVar[str] = "natural"
     title: ClassVar[str] = "every chip once"
+    exponent: ClassVar[float] = 1.0
 
     def draw(self, labels: Indices, members: Indices, size: int, rng: np.random.Generator) -> Indices:
         """Return the first `size` chips of a permutation of `members` (M,)."""
@@ -43,14 +48,14 @@ class NaturalSampler:
 
 
 class _FrequencySampler:
-    """Draws with replacement; a chip of a class with n members has a probability proportional to n^exponent."""
+    """Draws with replacement; a class of n members has a probability proportional to n^exponent."""
 
     exponent: ClassVar[float]
 
     def draw(self, labels: Indices, members: Indices, size: int, rng: np.random.Generator) -> Indices:
         """Return `size` chips of `members` (M,), drawn with replacement by the frequency of their classes."""
         member_labels = labels[members]
-        weights = np.bincount(member_labels)[member_labels] ** self.exponent
+        weights = np.bincount(member_labels)[member_labels] ** (self.exponent - 1)  # of one chip of the class
         return rng.choice(members, size, p=weights / weights.sum())
 
 
@@ -61,7 +66,7 @@ class ClassBalancedSampler(_FrequencySampler):
 
     name: ClassVar[str] = "class-balanced"
     title: ClassVar[str] = "drawn with classes alike"
-    exponent: ClassVar[float] = -1.0
+    exponent: ClassVar[float] = 0.0
 
 
 @SAMPLERS.register
@@ -71,7 +76,7 @@ class SquareRootSampler(_FrequencySampler):
 
     name: ClassVar[str] = "square-root"
     title: ClassVar[str] = "drawn by the root of class frequency"
-    exponent: ClassVar[float] = -0.5
+    exponent: ClassVar[float] = 0.5
 
 
 @SAMPLERS.register
@@ -81,6 +86,7 @@ class RandomSampler:
 
     name: ClassVar[str] = "random"
     title: ClassVar[str] = "drawn at random"
+    exponent: ClassVar[float] = 1.0
 
     def draw(self, labels: Indices, members: Indices, size: int, rng: np.random.Generator) -> Indices:
         """Return `size` different chips of `members` (M,)."""
@@ -94,4 +100,4 @@ class TailHeavySampler(_FrequencySampler):
 
     name: ClassVar[str] = "tail-heavy"
     title: ClassVar[str] = "drawn by the inverse of class frequency"
-    exponent: ClassVar[float] = -2.0
+    exponent: ClassVar[float] = -1.0

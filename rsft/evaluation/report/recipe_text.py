@@ -8,7 +8,7 @@ from typing import Any
 from rsft.evaluation.report.formatting import join_words, pluralize
 from rsft.peft.sites import select_positions
 from rsft.recipe.components import summarize
-from rsft.recipe.registries import SAMPLERS
+from rsft.recipe.registries import SAMPLERS, sampling_exponent
 from rsft.recipe.schema import DataSection, HeadSection, MetaSection, PeftSection, Recipe, TrainSection
 from rsft.recipe.text import to_yaml
 
@@ -37,7 +37,7 @@ def recipe_sentences(recipe: Recipe) -> list[str]:
         A text of one or two sentences for each of them.
     """
     peft = recipe.peft
-    objective = summarize(recipe.loss.build())
+    objective = summarize(recipe.loss.build()) + _class_prior(recipe)
     return [
         f"{peft.title}{_sites(peft)} of the frozen {recipe.backbone.name}; feature: {POOLS[recipe.backbone.pool]}.",
         _modulator(recipe.meta, peft),
@@ -80,6 +80,17 @@ def _modulator(meta: MetaSection | None, peft: PeftSection) -> str:
         f"{meta.lr:g} every {pluralize(meta.outer_every, 'inner step')}{joint}, on a meta subset of {meta.ratio:.0%} "
         f"of the training chips, drawn again {resplit} ({meta.sampling} sampling) and {holdout}{speed}.{pruned}"
     )
+
+
+def _class_prior(recipe: Recipe) -> str:
+    """Describe the class prior of a loss that uses one, unless chips are drawn as often as they occur in both loops."""
+    samplers = [recipe.train.sampler, *([recipe.meta.sampling] if recipe.meta else [])]
+    exponents = [sampling_exponent(name) for name in samplers]
+    if set(exponents) == {1.0} or not getattr(recipe.loss.build(), "uses_prior", False):
+        return ""
+    inner, *outer = ("n" if q == 1 else f"n^{q:g}" for q in exponents)
+    outer_prior = f" (outer loop: {outer[0]})" if outer and outer[0] != inner else ""
+    return f", with class priors as drawn: {inner} for n chips{outer_prior}"
 
 
 def _head(head: HeadSection) -> str:

@@ -2,6 +2,7 @@
 
 A loss is a frozen dataclass in `LOSSES`. Its fields are keys of a recipe's section `loss`, and `make` returns the
 function of logits and labels. Only `make` imports torch, so that recipes are checked without it.
+`rsft.training.optim.class_prior` calls `make` with the class counts.
 """
 
 from __future__ import annotations
@@ -10,50 +11,46 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from rsft.recipe.registries import LOSSES, LossConfig, LossFunction
+from rsft.recipe.registries import LOSSES, LossFunction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def make_loss(loss: LossConfig, class_counts: Tensor) -> LossFunction:
-    """Make the function of a loss.
-
-    Args:
-        loss: the loss, with its settings.
-        class_counts: training chips of each class (C,); a class without chips is treated as a class with one chip.
-
-    Returns:
-        A function of logits (B, C) and labels (B,).
-    """
-    return loss.make(class_counts.float().clamp(min=1))
-
-
 @LOSSES.register
 @dataclass(frozen=True)
 class LogitAdjustmentLoss:
-    """CE(logits + tau log prior): Menon et al. 2021, equation 10, https://arxiv.org/abs/2007.07314."""
+    """CE(logits + tau log prior): Menon et al. 2021, equation 10, https://arxiv.org/abs/2007.07314.
+
+    The equation's prior is that of the chips whose loss is taken, so of the draws: the shift is q tau log n.
+    """
 
     name: ClassVar[str] = "logit_adjustment"
     title: ClassVar[str] = "logit-adjusted cross entropy"
+    uses_prior: ClassVar[bool] = True
 
     tau: float = field(
         default=1.0,
-        metadata={"description": "weight of the class prior in logit adjustment", "minimum": 0, "symbol": "τ"},
+        metadata={
+            "description": "weight of the class prior in logit adjustment; the prior follows the sampler: q tau log n",
+            "minimum": 0,
+            "symbol": "τ",
+        },
     )
 
-    def make(self, class_counts: Tensor) -> LossFunction:
+    def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         """Make the loss function.
 
         Args:
-            class_counts: training chips of each class (C,), float, at least 1.
+            class_counts: training chips of each class (C,), which have no effect.
+            drawn_counts: chips of each class in the draws of an epoch (C,), float, above 0.
 
         Returns:
             A function of logits (B, C) and labels (B,).
         """
         from torch.nn import functional as F
 
-        shift = self.tau * (class_counts / class_counts.sum()).log()
+        shift = self.tau * (drawn_counts / drawn_counts.sum()).log()
         return lambda logits, labels: F.cross_entropy(logits + shift.to(logits.device), labels)
 
 
@@ -65,11 +62,12 @@ class CrossEntropyLoss:
     name: ClassVar[str] = "ce"
     title: ClassVar[str] = "cross entropy"
 
-    def make(self, class_counts: Tensor) -> LossFunction:
+    def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         """Make the loss function.
 
         Args:
             class_counts: training chips of each class (C,), which have no effect.
+            drawn_counts: chips of each class in the draws of an epoch (C,), which have no effect.
 
         Returns:
             A function of logits (B, C) and labels (B,).
@@ -96,11 +94,12 @@ class FocalLoss:
         },
     )
 
-    def make(self, class_counts: Tensor) -> LossFunction:
+    def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         """Make the loss function.
 
         Args:
             class_counts: training chips of each class (C,), which have no effect.
+            drawn_counts: chips of each class in the draws of an epoch (C,), which have no effect.
 
         Returns:
             A function of logits (B, C) and labels (B,).
@@ -134,6 +133,9 @@ class LDAMLoss:
     The logit of class y is lowered by `margin_scale` * `margin` * (n_min / n_y)^(1/4). The paper's constant C is chosen
     so that the rarest class has the margin `margin`, as a cosine. After the share `drw_start` of training, classes are
     weighted by the inverse of their effective number of chips (deferred re-weighting, Algorithm 1).
+
+    n is the number of different chips: the margins come from a bound on the error on unseen chips, and a chip that is
+    drawn again does not tighten it. The weights are those of `ClassBalancedLoss`, which follow the sampler.
     """
 
     name: ClassVar[str] = "ldam"
@@ -161,6 +163,11 @@ class LDAMLoss:
     beta: float = field(default=0.9999, metadata=_BETA)
 
     @property
+    def uses_prior(self) -> bool:
+        """Whether the class prior has an effect: re-weighting divides by the draws per chip."""
+        return self.drw_start is not None
+
+    @property
     def unneeded(self) -> dict[str, str]:
         """Keys without an effect: without re-weighting, beta has none."""
         return {} if self.drw_start is not None else {"beta": "nothing: without loss.drw_start LDAM weights no class"}
@@ -173,11 +180,12 @@ class LDAMLoss:
             return summary
         return f"{summary}, classes weighted after {self.drw_start:.0%} of training (β = {self.beta:g})"
 
-    def make(self, class_counts: Tensor) -> LossFunction:
+    def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         """Make the loss function.
 
         Args:
             class_counts: training chips of each class (C,), float, at least 1.
+            drawn_counts: chips of each class in the draws of an epoch (C,), float, above 0.
 
         Returns:
             A function of logits (B, C) and labels (B,).
@@ -194,7 +202,7 @@ class LDAMLoss:
 
         if self.drw_start is None:
             return plain
-        balanced = ClassBalancedLoss(beta=self.beta).make(class_counts)
+        balanced = ClassBalancedLoss(beta=self.beta).make(class_counts, drawn_counts)
         return DeferredReweighting(
             plain, lambda logits, labels: balanced(subtract_margin(logits, labels), labels), self.drw_start
         )
@@ -207,18 +215,23 @@ class ClassBalancedLoss:
 
     The weights of the C classes have the sum C. Source: Cui et al. 2019, equations 2 and 10,
     https://arxiv.org/abs/1901.05555.
+
+    E_n counts different chips n, because a chip that is drawn again is no new data (Section 3). Each weight is divided
+    by the class's draws per chip. So the share of a class in the loss of an epoch is n / E_n with every sampler.
     """
 
     name: ClassVar[str] = "class_balanced"
     title: ClassVar[str] = "class-balanced cross entropy"
+    uses_prior: ClassVar[bool] = True
 
     beta: float = field(default=0.9999, metadata=_BETA)
 
-    def make(self, class_counts: Tensor) -> LossFunction:
+    def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         """Make the loss function.
 
         Args:
             class_counts: training chips of each class (C,), float, at least 1.
+            drawn_counts: chips of each class in the draws of an epoch (C,), float, above 0.
 
         Returns:
             A function of logits (B, C) and labels (B,).
@@ -226,6 +239,7 @@ class ClassBalancedLoss:
         from torch.nn import functional as F
 
         inverse = (1 - self.beta) / (1 - self.beta ** class_counts.double())
+        inverse = inverse * (class_counts / drawn_counts)
         weights = (inverse * len(class_counts) / inverse.sum()).float()
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -237,23 +251,28 @@ class ClassBalancedLoss:
 @LOSSES.register
 @dataclass(frozen=True)
 class BalancedSoftmaxLoss:
-    """-log (n_y e^z_y / sum n_c e^z_c): Ren et al. 2020, equation 3, https://arxiv.org/abs/2007.10740."""
+    """-log (n_y e^z_y / sum n_c e^z_c): Ren et al. 2020, equation 3, https://arxiv.org/abs/2007.10740.
+
+    n are the draws: with class-balanced draws, the counts of the training split correct twice (Section 3.2).
+    """
 
     name: ClassVar[str] = "balanced_softmax"
     title: ClassVar[str] = "balanced softmax"
+    uses_prior: ClassVar[bool] = True
 
-    def make(self, class_counts: Tensor) -> LossFunction:
+    def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         """Make the loss function.
 
         Args:
-            class_counts: training chips of each class (C,), float, at least 1.
+            class_counts: training chips of each class (C,), which have no effect.
+            drawn_counts: chips of each class in the draws of an epoch (C,), float, above 0.
 
         Returns:
             A function of logits (B, C) and labels (B,).
         """
         from torch.nn import functional as F
 
-        log_counts = class_counts.log()
+        log_counts = drawn_counts.log()
         return lambda logits, labels: F.cross_entropy(logits + log_counts.to(logits.device), labels)
 
 
@@ -265,13 +284,14 @@ class LADELoss:
     Source: Hong et al. 2021, Section 3.3, https://arxiv.org/abs/2012.00321.
 
     The regularizer of class c is -mean(z_c over the chips of c) + R + penalty R^2, where R is the logarithm of the mean
-    of p_u(y) / p_s(y) e^z_c over the batch. Classes are weighted by their training prior p_s. A chip is weighted by its
-    own class y, as in the paper's derivation; the authors' code uses class c. The first term is 0 for a class without
-    chips in the batch.
+    of p_u(y) / p_s(y) e^z_c over the batch. Classes are weighted by their prior p_s. p_s is the prior of the draws,
+    because p_u / p_s turns a mean over the batch into one over p_u. A chip is weighted by its own class y, as in the
+    paper's derivation; the authors' code uses class c. The first term is 0 for a class without chips in the batch.
     """
 
     name: ClassVar[str] = "lade"
     title: ClassVar[str] = "LADE"
+    uses_prior: ClassVar[bool] = True
 
     weight: float = field(
         default=0.1,
@@ -281,11 +301,12 @@ class LADELoss:
         default=0.1, metadata={"description": "weight of the squared term within LADE's regularizer", "minimum": 0}
     )
 
-    def make(self, class_counts: Tensor) -> LossFunction:
+    def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         """Make the loss function.
 
         Args:
-            class_counts: training chips of each class (C,), float, at least 1.
+            class_counts: training chips of each class (C,), which have no effect.
+            drawn_counts: chips of each class in the draws of an epoch (C,), float, above 0.
 
         Returns:
             A function of logits (B, C) and labels (B,).
@@ -293,8 +314,8 @@ class LADELoss:
         import torch
         from torch.nn import functional as F
 
-        class_prior = class_counts / class_counts.sum()
-        cross_entropy = BalancedSoftmaxLoss().make(class_counts)
+        class_prior = drawn_counts / drawn_counts.sum()
+        cross_entropy = BalancedSoftmaxLoss().make(class_counts, drawn_counts)
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:
             prior = class_prior.to(logits.device)

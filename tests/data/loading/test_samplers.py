@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rsft.data.loading.samplers import epoch_order
-from rsft.recipe.registries import SAMPLERS
+from rsft.recipe.registries import SAMPLERS, sampling_exponent
 
 LABELS = np.repeat([0, 1, 2], [900, 90, 10])
 ALL = np.arange(1000)
@@ -19,6 +19,13 @@ def test_natural_is_a_permutation():
 def test_shares_of_classes(sampler, shares):
     drawn = np.concatenate([epoch_order(LABELS, ALL, sampler, 0, epoch) for epoch in range(20)])
     assert np.bincount(LABELS[drawn]) / len(drawn) == pytest.approx(shares, abs=0.015)
+
+
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
+def test_the_exponent_says_how_often_classes_are_drawn(sampler):
+    expected = np.array([900.0, 90.0, 10.0]) ** sampling_exponent(sampler)
+    drawn = np.concatenate([epoch_order(LABELS, ALL, sampler, 0, epoch) for epoch in range(20)])
+    assert np.bincount(LABELS[drawn]) / len(drawn) == pytest.approx(expected / expected.sum(), abs=0.015)
 
 
 @pytest.mark.parametrize("sampler", list(SAMPLERS))

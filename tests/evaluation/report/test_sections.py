@@ -63,6 +63,12 @@ def test_every_choice_of_a_recipe_has_a_description():
         (["peft.method=linear-probe", "meta=null"], "Linear probe of the frozen"),
         (["head.init=k-shot", "head.shots=5"], "the means of 5 frozen features per class"),
         (["train.sampler=square-root", "train.max_grad_norm=1"], "drawn by the root of class frequency (cosine"),
+        (["train.sampler=square-root", "meta=null"], "(τ = 1), with class priors as drawn: n^0.5 for n chips; "),
+        (["train.sampler=class-balanced", "meta.sampling=tail-heavy"], "n^0 for n chips (outer loop: n^-1); cosine"),
+        (["meta.sampling=tail-heavy"], "as drawn: n for n chips (outer loop: n^-1); cosine head"),
+        (["train.sampler=natural", "meta.sampling=random"], "Logit-adjusted cross entropy (τ = 1); cosine head"),
+        (["train.sampler=square-root", "loss.name=ce"], "Cross entropy; cosine head"),
+        (["train.sampler=square-root", "loss.name=ldam"], "LDAM (margin 0.5, scale 25); cosine head"),
         (["data.crop=48"], "Input: the middle 48 px at 64 x 64."),
     ],
 )
