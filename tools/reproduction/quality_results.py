@@ -1,0 +1,387 @@
+"""Read the results of a study, and print its tables in Markdown.
+
+The validation split is cut into two halves. Rows with several configurations choose one per seed by macro accuracy on
+the first half. All printed accuracies are those of the second half.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from scipy.stats import t, ttest_1samp
+
+from rsft.recipe.schema import Recipe
+from tools.reproduction.quality_study import Row, Study, recipe_identity
+
+Floats = NDArray[np.floating[Any]]
+GROUPS = ("head", "medium", "tail", "macro")
+COMPARED = ("tail", "macro")
+"""Accuracies that are compared with the base row."""
+
+
+class Result(NamedTuple):
+    """The result file of one run.
+
+    Attributes:
+        identity: the settings of the run, see `recipe_identity`.
+        seed: seed of the run.
+        recall: recall of every class on both halves of the validation split; None without chips of the class.
+        groups: class indices by group.
+        seconds: CPU seconds of training.
+        source: version and commit of rsft.
+    """
+
+    identity: str
+    seed: int
+    recall: list[list[float | None]]
+    groups: dict[str, list[int]]
+    seconds: float
+    source: str
+
+    def accuracy(self, half: int) -> dict[str, float]:
+        """Return accuracy in % by group, and the macro accuracy; NaN for a group without chips.
+
+        Args:
+            half: 0 for the half on which configurations are chosen, 1 for the reported half.
+        """
+        recall = self.recall[half]
+        members = {group: self.groups.get(group, []) for group in GROUPS[:-1]} | {"macro": range(len(recall))}
+        values = {group: [v for c in classes if (v := recall[c]) is not None] for group, classes in members.items()}
+        return {group: 100 * math.fsum(v) / len(v) if v else math.nan for group, v in values.items()}
+
+    def with_current_keys(self) -> Result:
+        """Return the result with the defaults of recipe keys that did not exist when it was written.
+
+        Raises:
+            ValueError: the recipe is not valid any more.
+        """
+        name = {"name": "study"}  # the identity has none
+        try:
+            recipe = Recipe.model_validate(json.loads(self.identity) | name)
+        except ValidationError as error:
+            key, *_ = (".".join(map(str, item["loc"])) for item in error.errors())
+            raise ValueError(f"recipe key {key} is not valid any more") from None
+        return self._replace(identity=recipe_identity(recipe.model_dump(mode="json")))
+
+
+class Results(NamedTuple):
+    """Results of a folder.
+
+    Attributes:
+        runs: results by identity and seed, only those of the study.
+        unused: names of the files that are not used, by reason.
+    """
+
+    runs: dict[tuple[str, int], Result]
+    unused: dict[str, list[str]]
+
+
+def read_results(out: Path, study: Study) -> Results:
+    """Read the results of a study. Files of other settings are stale: they are listed, but not used.
+
+    Args:
+        out: folder of the results.
+        study: the study.
+
+    Returns:
+        Usable results, and the names of all other files.
+    """
+    results = Results({}, {})
+    identities = cache(lambda seed: {run.identity for row in study.rows for run in study.configurations(row, seed)})
+    for path in sorted(out.glob("*.json")):
+        try:
+            result = read_result(path)
+            if result.identity not in identities(result.seed):
+                result = result.with_current_keys()
+        except (ValueError, TypeError, KeyError) as error:
+            reason = f"stale: no key {error}" if isinstance(error, KeyError) else f"stale: {error}"
+        else:
+            if result.identity not in identities(result.seed):
+                reason = "stale: overrides that no row of the study has"
+            elif result.seed not in study.seeds:
+                reason = "seed not selected"
+            elif (result.identity, result.seed) in results.runs:
+                reason = "another file has the same run"
+            else:
+                results.runs[result.identity, result.seed] = result
+                continue
+        results.unused.setdefault(reason, []).append(path.name)
+    return results
+
+
+def read_result(path: Path) -> Result:
+    """Read one result file.
+
+    Args:
+        path: path of the JSON file.
+
+    Returns:
+        The result.
+
+    Raises:
+        KeyError: the file lacks a key, as those of earlier versions do.
+        TypeError: the file is JSON, but no mapping.
+        ValueError: the file is not JSON.
+    """
+    values = json.loads(path.read_text("utf-8"))
+    commit = str(values["commit"] or "unknown")[:10] + " with changes" * bool(values["dirty"])
+    source = f"rsft {values['version']}, commit {commit}"
+    identity = recipe_identity(values["recipe"])
+    return Result(identity, values["seed"], values["recall"], values["groups"], values["seconds"], source)
+
+
+def row_results(study: Study, row: Row, results: Results) -> pd.DataFrame:
+    """Return the accuracy of a row on the reported half, for each seed of which all runs are finished.
+
+    Args:
+        study: the study.
+        row: its row.
+        results: results of the study.
+
+    Returns:
+        Rows by seed: head, medium, tail and macro in %; `seconds` is the sum over all configurations.
+    """
+    records: dict[int, dict[str, float]] = {}
+    for seed, runs in complete_seeds(study, row, results).items():
+        best = max(runs, key=lambda run: run.accuracy(0)["macro"])  # the first one of equals
+        records[seed] = best.accuracy(1) | {"seconds": math.fsum(run.seconds for run in runs)}
+    return pd.DataFrame.from_dict(records, orient="index", columns=[*GROUPS, "seconds"], dtype=float)
+
+
+def complete_seeds(study: Study, row: Row, results: Results) -> dict[int, list[Result]]:
+    """Return the results of a row by seed, in the order of its configurations, without incomplete seeds.
+
+    Args:
+        study: the study.
+        row: its row.
+        results: results of the study.
+    """
+    runs = {
+        seed: [results.runs.get((configuration.identity, seed)) for configuration in study.configurations(row, seed)]
+        for seed in study.seeds
+    }
+    return {seed: [run for run in entries if run] for seed, entries in runs.items() if all(entries)}
+
+
+def half_width(values: Floats) -> float:
+    """Return half the width of the 95 % interval of the mean (Student's t); NaN for fewer than two values.
+
+    Args:
+        values: (N,), one value per seed.
+    """
+    if len(values) < 2:
+        return math.nan
+    return float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+
+
+def paired_p_value(differences: Floats) -> float:
+    """Return the two-sided p value of the paired t-test; NaN for fewer than two differences.
+
+    Args:
+        differences: (N,), one difference per seed.
+    """
+    if len(differences) < 2:
+        return math.nan
+    if np.ptp(differences) == 0:  # the limit; the test divides by the standard deviation
+        return 0.0 if differences[0] else 1.0
+    return float(ttest_1samp(differences, 0).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p values for several comparisons (Holm 1979); a NaN stays NaN and is no comparison.
+
+    Args:
+        p_values: uncorrected p values.
+
+    Returns:
+        Corrected p values in the same order.
+    """
+    order = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
+    corrected, largest = [math.nan] * len(p_values), 0.0
+    for rank, (p, index) in enumerate(order):
+        largest = max(largest, min(1.0, p * (len(order) - rank)))
+        corrected[index] = largest
+    return corrected
+
+
+def report_markdown(study: Study, results: Results) -> str:
+    """Return all tables of a study.
+
+    Args:
+        study: the study.
+        results: its results.
+    """
+    tables = {row.title: row_results(study, row, results) for row in study.rows if "accuracy" in row.tables}
+    p_values = corrected_p_values(study, tables)
+    parts = [f"# {study.title}", "", *footer(study, results)]
+    for heading in study.groups:
+        parts += ["", f"## {heading}"]
+        parts += (
+            ["", *accuracy_table(study, heading, tables, p_values)] if tables.keys() & _titles(study, heading) else []
+        )
+        spreads = [row for row in study.groups[heading] if "spread" in row.tables]
+        for _, rows in itertools.groupby(spreads, key=lambda row: row.grid):
+            parts += spread_tables(study, list(rows), results)
+    return "\n".join(parts)
+
+
+def _titles(study: Study, heading: str) -> set[str]:
+    return {row.title for row in study.groups[heading]}
+
+
+def differences(table: pd.DataFrame, base: pd.DataFrame, group: str) -> Floats:
+    """Return the differences of a row to its base, for the seeds that both have.
+
+    Args:
+        table: accuracies of the row by seed.
+        base: accuracies of the base by seed.
+        group: the compared accuracy.
+    """
+    return (table[group] - base[group]).dropna().to_numpy()
+
+
+def corrected_p_values(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], float]:
+    """Return p values of all rows against their base; tail and macro are corrected separately, over all rows.
+
+    Args:
+        study: the study.
+        tables: accuracies of each row by its title.
+
+    Returns:
+        p values by title and accuracy.
+    """
+    bases = (
+        {row.title: study.base_row(heading).title for heading, rows in study.groups.items() for row in rows}
+        if tables
+        else {}
+    )
+    titles = [title for title in tables if bases[title] != title]
+    p_values: dict[tuple[str, str], float] = {}
+    for group in COMPARED:
+        raw = [paired_p_value(differences(tables[title], tables[bases[title]], group)) for title in titles]
+        p_values |= {(title, group): p for title, p in zip(titles, holm(raw), strict=True)}
+    return p_values
+
+
+def accuracy_table(
+    study: Study, heading: str, tables: Mapping[str, pd.DataFrame], p_values: Mapping[tuple[str, str], float]
+) -> list[str]:
+    """Return the lines of a table: accuracies, differences to the base, corrected p values, and cost.
+
+    Args:
+        study: the study.
+        heading: heading of the group.
+        tables: accuracies of each row by its title.
+        p_values: p values by title and accuracy.
+    """
+    base_title = study.base_row(heading).title
+    base = tables[base_title]
+    compared = " | ".join(f"{group} - {group} of {base_title} | p" for group in COMPARED)
+    lines = _head(f" | seeds | {' | '.join(GROUPS)} | pairs | {compared} | CPU s per seed | x base ")
+    for title in (row.title for row in study.groups[heading] if row.title in tables):
+        table = tables[title]
+        cells = [f"{len(table)} of {len(study.seeds)}", *(_interval(table[group].to_numpy()) for group in GROUPS)]
+        if title == base_title:
+            cells += [""] * (1 + 2 * len(COMPARED))
+        else:
+            cells.append(str(len(table.index.intersection(base.index))))
+            for group in COMPARED:
+                cells += [_interval(differences(table, base, group)), _p_value(p_values[title, group])]
+        ratio = (table["seconds"] / base["seconds"]).median()
+        cells += [_number(table["seconds"].median(), ".0f"), _number(ratio, ".2f")]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
+
+
+def spread_tables(study: Study, rows: Sequence[Row], results: Results) -> list[str]:
+    """Return the lines of tables of accuracy at each grid value, for rows with the same grid.
+
+    A grid with two keys gives one matrix of mean macro accuracy per row.
+
+    Args:
+        study: the study.
+        rows: rows with the same grid.
+        results: results of the study.
+    """
+    axes = list(rows[0].grid.items())
+    points = rows[0].grid_points()
+    lines = [""]
+    if len(axes) == 1:
+        lines += _head(f" {axes[0][0]} | seeds | | {' | '.join(str(value) for (value,) in points)} | best - worst ")
+    for row in rows:
+        seeds = complete_seeds(study, row, results)
+        count = f"{len(seeds)} of {len(study.seeds)}"
+        for group in ("macro", "tail") if len(axes) == 1 else ("macro",):
+            values = np.array([[run.accuracy(1)[group] for run in runs] for runs in seeds.values()])
+            values = values.reshape(len(seeds), len(points))
+            spread = _interval(np.ptp(values, axis=1))
+            if len(axes) == 1:
+                lines.append(f"| {row.title} | {count} | {group} | {' | '.join(map(_interval, values.T))} | {spread} |")
+            else:
+                lines += _matrix(row, axes, values)
+                lines += ["", f"{row.title}: macro, best - worst: {spread}; seeds: {count}."]
+    return lines
+
+
+def _matrix(row: Row, axes: list[tuple[str, list[Any]]], values: Floats) -> list[str]:
+    (row_key, row_values), (column_key, column_values) = axes
+    lines = _head(f" {row.title}: {row_key} \\ {column_key} | {' | '.join(map(str, column_values))} ")
+    means = values.mean(axis=0) if len(values) else np.full(values.shape[1], np.nan)
+    for value, line in zip(row_values, means.reshape(len(row_values), -1), strict=True):
+        lines.append(f"| {value} | {' | '.join(_number(mean, '.1f') for mean in line)} |")
+    return lines
+
+
+def footer(study: Study, results: Results) -> list[str]:
+    """Return lines on what the numbers are, which runs are missing, and which version did them.
+
+    Args:
+        study: the study.
+        results: its results.
+    """
+    needed = {(c.identity, seed) for seed in study.seeds for row in study.rows for c in study.configurations(row, seed)}
+    sources = Counter(run.source for run in results.runs.values())
+    compared = sum("accuracy" in row.tables and not row.base for row in study.rows)
+    lines = [
+        "Accuracy in %, on the reported half of the validation split, as mean ± half width of the 95 % interval of "
+        "Student's t over seeds.",
+        f"Differences are paired by seed; p values are of paired t-tests, corrected over {compared} rows (Holm).",
+        "CPU s is the median over seeds of the sum over all runs of a row. A run that several rows use counts in each.",
+        f"Runs: {len(results.runs)} of {len(needed)}.",
+    ]
+    lines += [f"- {count} runs: {source}" for source, count in sorted(sources.items())]
+    no_chips = {c for run in results.runs.values() for recall in run.recall for c, v in enumerate(recall) if v is None}
+    lines += [f"- {len(no_chips)} classes have no chips in one half, whose means leave them out"] if no_chips else []
+    lines += [f"- {len(files)} result files not used: {reason}" for reason, files in sorted(results.unused.items())]
+    return lines
+
+
+def _head(cells: str) -> list[str]:
+    return [f"|{cells}|", "|---" * (cells.count("|") + 1) + "|"]
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
+
+
+def _interval(values: Floats) -> str:
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return "-"
+    width = half_width(values)
+    return f"{values.mean():.1f}" + ("" if math.isnan(width) else f" ± {width:.1f}")
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else _number(p, ".3f")
