@@ -18,7 +18,7 @@ from rsft.training.runs.reader import find_runs
 
 COMMON = "train.batch_size=16 train.epochs=10 train.max_grad_norm=1.0"
 TRIALS = {
-    "alternating": f"{COMMON} meta.warmup=0",
+    "alternating": f"{COMMON} meta.warmup=0 meta.scale_invariant_steps=true meta.init_scale=0.5",
     "second order": f"{COMMON} meta.order=2",
     "joint": f"{COMMON} meta.schedule=joint train.accumulate_grad_batches=2",
     "uneven": "meta=null train.batch_size=6 train.epochs=4 evaluate.batch_size=5",  # 40 chips: the last batch has 4

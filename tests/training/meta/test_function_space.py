@@ -20,7 +20,17 @@ def make_batch(seed, rows=8):
     return torch.randn(rows, 3, 16, 16, generator=generator), torch.randint(0, 3, (rows,), generator=generator)
 
 
-def outputs_by_step(scale, method="lora", invariant=True, outer_lr=0.0, steps=8, schedule="alternating", **train):
+def outputs_by_step(
+    scale,
+    method="lora",
+    invariant=True,
+    outer_lr=0.0,
+    steps=8,
+    schedule="alternating",
+    scale_losses=False,
+    precision=torch.float64,
+    **train,
+):
     """Logits of fixed images after every inner step, in float64 so that rounding does not hide a difference."""
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0).eval()
@@ -39,13 +49,15 @@ def outputs_by_step(scale, method="lora", invariant=True, outer_lr=0.0, steps=8,
         meta,
         max_grad_norm=section.max_grad_norm,
         accumulate_grad_batches=section.accumulate_grad_batches,
+        scale_losses=scale_losses,
     )
     outputs = []
     for step in range(steps):
         images, labels = make_batch(step)
         outer_images, outer_labels = make_batch(100 + step)
         outer_batch = (outer_images.double(), outer_labels) if step % 2 else None
-        take_steps(loops, (images.double(), labels), outer_batch)
+        with torch.autocast("cpu", precision, enabled=precision != torch.float64):
+            take_steps(loops, (images.double(), labels), outer_batch)
         with torch.no_grad():
             outputs.append(model(IMAGES.double()))
     return torch.stack(outputs)
@@ -76,11 +88,19 @@ def test_without_it_the_scale_sets_the_speed(optimizer):
         {"schedule": "joint"},
         {"momentum": 0.0, "decay_all": False},
         {"head_lr": 0.1},
+        {"scale_losses": True},
     ],
 )
-def test_it_holds_with_clipping_accumulation_and_both_schedules(train):
+def test_it_holds_with_clipping_accumulation_loss_scaling_and_both_schedules(train):
     small, large = (outputs_by_step(scale, **train) for scale in (0.25, 4.0))
     torch.testing.assert_close(small, large, rtol=0, atol=1e-9)
+
+
+def test_it_holds_in_mixed_precision_up_to_rounding():
+    bf16 = {"precision": torch.bfloat16, "max_grad_norm": 1.0}
+    small, large = (outputs_by_step(scale, **bf16) for scale in (0.25, 4.0))
+    assert (small[-1] - small[0]).abs().max() > 0.05
+    assert (small - large).abs().max() < 0.1 * (small[-1] - small[0]).abs().max()
 
 
 def test_at_a_scale_of_one_nothing_changes():
