@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from unittest.mock import patch
 
 from rsft import __version__
@@ -34,6 +34,22 @@ from tools.reproduction.quality_study import Study, read_study
 
 if TYPE_CHECKING:
     from rsft.models.bundle.bundle import Bundle
+
+
+class NamedRun(Protocol):
+    """A run that messages call by its name and seed."""
+
+    @property
+    def name(self) -> str:
+        """Short text for file names and messages."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+
+
+R = TypeVar("R", bound=NamedRun)
+"""Type of the runs of a tool."""
 
 
 class Job(NamedTuple):
@@ -136,7 +152,7 @@ def missing_jobs(study: Study, results: Results) -> list[Job]:
     return list(jobs.values())
 
 
-def do_jobs(jobs: Sequence[Job], run: Callable[[Job], str], pool: Executor) -> int:
+def do_jobs(jobs: Sequence[R], run: Callable[[R], str], pool: Executor) -> int:
     """Do runs in parallel, with one line on stderr for each.
 
     Args:
@@ -168,15 +184,24 @@ def do_jobs(jobs: Sequence[Job], run: Callable[[Job], str], pool: Executor) -> i
 def try_job(recipe_path: Path, out: Path, job: Job) -> str:
     """Do one run, and return the message of its error, or "".
 
-    The message is text because not every exception can pass between processes. A signal ends the process.
-
     Args:
         recipe_path: path of the recipe.
         out: folder of the results.
         job: configuration and seed.
     """
+    return error_message(partial(run_job, recipe_path, out, job, []))
+
+
+def error_message(run: Callable[[], object]) -> str:
+    """Call a function, and return the message of its error, or "".
+
+    The message is text because not every exception can pass between processes. A signal ends the process.
+
+    Args:
+        run: the function.
+    """
     try:
-        run_job(recipe_path, out, job, [])
+        run()
     except Interrupted as error:
         os._exit(error.exit_code)  # not only the run: the pool would give this process the next one
     except RsftError as error:
@@ -188,7 +213,7 @@ def try_job(recipe_path: Path, out: Path, job: Job) -> str:
 
 
 def run_missing(study: Study, out: Path, jobs: Sequence[Job], processes: int) -> int:
-    """Do runs in processes of one thread each.
+    """Do runs of a study in processes of one thread each.
 
     Args:
         study: the study.
@@ -199,11 +224,25 @@ def run_missing(study: Study, out: Path, jobs: Sequence[Job], processes: int) ->
     Returns:
         Number of failed runs.
     """
+    return run_parallel(jobs, partial(try_job, study.recipe_path, out), processes)
+
+
+def run_parallel(jobs: Sequence[R], run: Callable[[R], str], processes: int) -> int:
+    """Do runs in processes of one thread each.
+
+    Args:
+        jobs: the runs.
+        run: does one run, and returns why it failed or "".
+        processes: number of processes.
+
+    Returns:
+        Number of failed runs.
+    """
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=_ignore_interrupt) as pool:
         try:
-            return do_jobs(jobs, partial(try_job, study.recipe_path, out), pool)
+            return do_jobs(jobs, run, pool)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():

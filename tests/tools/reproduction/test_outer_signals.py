@@ -1,0 +1,314 @@
+"""Sign tests of outer signals: signals by hand, runs that recording does not change, tables by hand, the command."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rsft.errors import RequestError, RsftError
+from tools.reproduction import outer_signals, quality_table
+from tools.reproduction.outer_signals import run_signal_run
+from tools.reproduction.signal_recorder import SignalRecorder, ValidationSample, train_short_run
+from tools.reproduction.signal_report import (
+    Comparison,
+    agreement,
+    rank_correlation,
+    read_signal_results,
+    report_markdown,  # fmt: skip
+)
+from tools.reproduction.signal_runs import (
+    SIGNED,
+    UNSIGNED,
+    InnerOptimizer,
+    SignalRun,
+    SignalStudy,
+    Start,
+    parse_optimizer,
+    perturbed_runs,
+    site_groups,
+)
+
+SGD = InnerOptimizer("sgd", 0.02)
+SITES = [f"blocks.{block}.{position}" for block in range(2) for position in ("q", "v", "mlp1")]
+GROUPS = ["all", "q", "v", "mlp1", "block 0", "block 1"]
+
+
+@pytest.fixture
+def study(recipe_file: Path) -> SignalStudy:
+    """Study with one optimizer, two starts and one seed, on the chips of `root`."""
+    kinds = ["all", "positions", "blocks"]
+    return SignalStudy(recipe_file, ["train.epochs=1", "data.augment=none"], [SGD], [1.0, 4.0], [0], kinds)
+
+
+def write_signal_result(out: Path, run: SignalRun, loss: float, signals: dict[str, list[float]] | None = None) -> None:
+    """Write the result of a run on `SITES`."""
+    out.mkdir(exist_ok=True)
+    values = {"loss": loss, "accuracy": 0.5, "sites": SITES, "signals": signals or {}}
+    run.result_file(out).write_text(json.dumps(values))
+
+
+# runs
+
+
+def test_optimizers():
+    assert parse_optimizer("sgd:0.3") == ("sgd", 0.3, None)
+    adamw = parse_optimizer("adamw:0.012:0.01")
+    assert (str(adamw), adamw.overrides()[1:]) == (
+        "adamw 0.012 decay 0.01",
+        ["train.lr=0.012", "train.weight_decay=0.01"],
+    )
+    for text in ("sgd", "sgd:", "sgd:1:2:3", "sgd:fast"):
+        with pytest.raises(ValueError):
+            parse_optimizer(text)
+
+
+def test_groups_and_scales(study):
+    sites = [f"blocks.{block}.{position}" for block in (1, 11) for position in ("q", "v")]
+    assert site_groups(sites) == {"positions": ["q", "v"], "blocks": ["block 1", "block 11"]}
+    assert study.groups(SITES) == GROUPS
+    assert study.groups([]) == study._replace(kinds=["all"]).groups(SITES) == ["all"]
+    start = Start(SGD, 0, 4.0, "d")
+    larger, smaller = perturbed_runs(start, ["block 1"])
+    assert larger.scale_override() == 'peft.scale={"blocks.1.*": 8.055011, "*": 4.0}'  # 4 exp(0.7)
+    assert smaller.scale_override() == 'peft.scale={"blocks.1.*": 1.986341, "*": 4.0}'
+    assert SignalRun(start).scale_override() == "peft.scale=4.0"
+    for group in GROUPS:
+        study.recipe(SGD, SignalRun(start, group, 1).scale_override())
+
+
+def test_names_depend_on_all_settings(study):
+    starts = study.starts()
+    names = {run.name for start in starts for run in [SignalRun(start), *perturbed_runs(start, GROUPS)]}
+    assert len(names) == 2 * (1 + 2 * 6)
+    assert SignalRun(starts[0]).name.startswith("sgd 0.02 scale 1 unperturbed ")
+    assert study._replace(overrides=["train.epochs=2"]).starts()[0].digest != starts[0].digest
+    assert study._replace(seeds=[1]).starts()[0].digest == starts[0].digest
+
+
+@pytest.mark.parametrize("override", ["peft={method: ssf}", "meta={lr: 0.1}", "train.precision=bf16"])
+def test_other_recipes_are_refused(study, override):
+    with pytest.raises(RequestError, match="plain LoRA in fp32"):
+        study._replace(overrides=[override]).starts()
+
+
+# signals
+
+
+def test_signals_by_hand():
+    a, b = (torch.tensor(values, requires_grad=True) for values in ([1.0, 2.0], [0.0, 0.0]))
+    recorder = SignalRecorder([(a, b)])
+    for step in (torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0])):
+        recorder.begin_step()
+        with torch.no_grad():
+            b.sub_(step)
+        recorder.end_step()
+    for _ in range(2):
+        recorder.add_loss("random", (torch.tensor([3.0, 4.0]) * b).sum() + 0 * a.sum())
+    sums = {name: float(values[0]) for name, values in recorder.sums.items()}
+    assert sums["random B dot h=1"] == 2 * 8  # <(3, 4), (0, 2)>, recorded twice
+    assert sums["random B dot h=5"] == pytest.approx(2 * (3 * 0.8 + 8))
+    assert sums["random B dot h=inf"] == 2 * (3 + 8)
+    assert sums["random B cosine h=inf"] == pytest.approx(2 * 11 / (5 * math.sqrt(5)))
+    assert sums["random A dot h=inf"] == sums["random A cosine h=1"] == 0  # A has not moved
+    assert sums["random Fisher"] == 2 * 25
+    assert b.grad is None and b.tolist() == [-1, -2]
+
+
+def test_the_displacement_of_b_gives_the_gradient_of_the_log_scale():
+    rng = torch.Generator().manual_seed(0)
+    a, x, target = (torch.randn(shape, generator=rng) for shape in ((2, 5), (7, 5), (7, 3)))
+    a.requires_grad_()
+    b, log_scale = torch.zeros(3, 2, requires_grad=True), torch.tensor(0.7, requires_grad=True)
+    recorder = SignalRecorder([(a, b)])
+    for _ in range(3):
+        recorder.begin_step()
+        loss = (log_scale.exp() * x @ a.T @ b.T - target).square().mean()
+        with torch.no_grad():
+            for parameter, gradient in zip((a, b), torch.autograd.grad(loss, (a, b)), strict=True):
+                parameter.sub_(gradient, alpha=0.1)
+        recorder.end_step()
+    loss = (log_scale.exp() * x @ a.T @ b.T - target).square().mean()
+    (expected,) = torch.autograd.grad(loss, log_scale, retain_graph=True)
+    recorder.add_loss("random", loss)
+    assert recorder.sums["random B dot h=inf"] == pytest.approx([-float(expected)], rel=1e-4)
+
+
+class Chips:
+    """Chips whose input is their number."""
+
+    labels = np.array([0, 0, 2, 0, 2, 2, 2, 0])
+
+    def batch(self, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return numbers and labels."""
+        return torch.from_numpy(indices), torch.from_numpy(self.labels[indices])
+
+
+def test_the_validation_sample_is_balanced(monkeypatch):
+    monkeypatch.setattr("tools.reproduction.signal_recorder.SAMPLE_PER_CLASS", 3)
+    sample = ValidationSample.draw(Chips())
+    assert sample.labels.tolist() == [0, 0, 0, 2, 2, 2]  # the class 1 has no chips
+    assert len(set(sample.inputs.tolist())) == 6
+    assert sample.inputs.equal(ValidationSample.draw(Chips()).inputs)
+
+
+def test_recording_does_not_change_a_run(study):
+    recipe = study.recipe(SGD, "data.augment=sar", "train.batch_size=4", "peft={dropout: 0.1}", "seed=3")
+    recorded, plain = (train_short_run(recipe, record=record) for record in (True, False))
+    assert (recorded.loss, recorded.accuracy, recorded.sites) == plain[:3] and plain.signals == {}
+    assert len(recorded.sites) == 36 and recorded.sites[:2] == ["blocks.0.q", "blocks.0.k"]
+    assert set(recorded.signals) == {*SIGNED, *UNSIGNED}
+    values = np.array(list(recorded.signals.values()))
+    assert values.shape == (63, 36) and np.isfinite(values).all()
+    assert np.all(np.array([recorded.signals[name] for name in UNSIGNED]) > 0)
+    assert np.all(np.array([recorded.signals["random B dot h=inf"]]) != 0)
+
+
+# tables
+
+
+def test_agreement_and_rank_correlation_by_hand():
+    start = Start(SGD, 0, 1.0, "d")
+    truths, signals = (0.3, -0.1, 0.2, 0.1), (5.0, 1.0, -2.0, 4.0)
+    comparisons = [
+        Comparison(start, "positions", str(index), truth, {"s": signal})
+        for index, (truth, signal) in enumerate(zip(truths, signals, strict=True))
+    ]
+    assert agreement(comparisons, "s") == "50 (4)"
+    # ranks 4, 1, 3, 2 and 4, 2, 1, 3: 1 - 6 (0 + 1 + 4 + 1) / (4 * 15)
+    assert rank_correlation(comparisons, "s") == "0.40 (1)"
+    assert (agreement(comparisons, "other"), rank_correlation(comparisons[:2], "s")) == ("-", "-")
+    constant = [x._replace(signals={"s": 1.0}) for x in comparisons]
+    assert rank_correlation(constant, "s") == "-"
+
+
+def test_report_by_hand(study, tmp_path):
+    out, (first, second) = tmp_path / "out", study.starts()
+    name = SIGNED[0]
+    write_signal_result(out, SignalRun(first), 1.5, {name: [1, -3, 1, 1, 1, 1], UNSIGNED[0]: [1, 2, 3, 4, 5, 6]})
+    write_signal_result(out, SignalRun(second), 2.0, {name: [-1] * 6})
+    for group, truth in {"all": 0.2, "q": 0.01, "v": -0.3, "mlp1": 0.4}.items():
+        larger, smaller = perturbed_runs(first, [group])
+        write_signal_result(out, larger, 1.0)
+        write_signal_result(out, smaller, 1.0 + truth)
+    write_signal_result(out, perturbed_runs(second, ["all"])[0], 1.0)
+    write_signal_result(out, perturbed_runs(second, ["all"])[1], 1.5)
+    write_signal_result(out, perturbed_runs(first, ["block 0"])[0], 1.0)  # its other run is missing
+    results = read_signal_results(study, out)
+    signals = {x.group: x.signals[name] for x in results.starts[0].comparisons}
+    assert signals == {"all": 2, "q": 2, "v": -2, "mlp1": 2}
+    lines = report_markdown(results, 0.015).splitlines()
+    head = "| signal | all sites | groups | clear groups, abs(truth) > 0.015 | start 1 | start 4 | rank correlation |"
+    assert head in lines
+    assert "| always larger | 100 (2) | 67 (3) | 50 (2) | 75 (4) | 100 (1) | - |" in lines
+    assert f"| {name} | 50 (2) | 100 (3) | 100 (2) | 100 (4) | 0 (1) | 0.87 (1) |" in lines  # ranks 2.5, 1, 2.5
+    assert f"| {UNSIGNED[0]} |  |  |  |  |  | 0.50 (1) |" in lines  # 5, 7 and 9
+    assert "| sgd 0.02 | 0 | 1 | 1.500 | 50.0 | 0.200 | 0.010 | -0.300 | 0.400 |" in lines
+    assert "| sgd 0.02 | 0 | 4 | 2.000 | 50.0 | 0.500 | - | - | - |" in lines
+    assert lines[-1] == "Runs: 13 of 26."
+
+
+def test_no_results(study, tmp_path):
+    results = read_signal_results(study, tmp_path / "none")
+    assert results == ([], 0, 6) and report_markdown(results, 0.1).endswith("Runs: 0 of 6.")
+
+
+# command
+
+
+class InThread(ThreadPoolExecutor):
+    """A pool of one thread in the place of processes."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        super().__init__(1)
+
+
+@pytest.fixture
+def command(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command on the recipe in this process; return its exit status, stdout and stderr."""
+    monkeypatch.setattr(quality_table, "ProcessPoolExecutor", InThread)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        options = ["--out", tmp_path / "out", "--optimizers", "sgd:0.02", "--seeds", 0, "--scales", 1, 4, "--epochs", 1]
+        monkeypatch.setattr(sys, "argv", ["outer_signals", *map(str, [recipe_file, *options, *arguments])])
+        code = 0
+        try:
+            outer_signals.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_missing_runs_are_done_and_a_failing_one_is_repeated(command, monkeypatch, tmp_path):
+    done: list[SignalRun] = []
+    failing: Sequence[object] = (1.0, "block 1", -1)
+
+    def fake(study: SignalStudy, out: Path, run: SignalRun) -> None:
+        done.append(run)
+        if (run.start.scale, run.group, run.direction) == failing:
+            raise RsftError("the loss is not finite", "epoch 1", "use a lower rate")
+        write_signal_result(out, run, 1.0 - 0.1 * run.direction, {} if run.direction else {SIGNED[0]: [1.0] * 6})
+
+    monkeypatch.setattr(outer_signals, "run_signal_run", fake)
+    code, printed, messages = command()
+    assert (code, len(done)) == (1, 2 * 13) and [run.direction for run in done[:3]] == [0, 0, 1]
+    assert "block 1 smaller" in messages and "failed: the loss is not finite | epoch 1 | use a lower rate" in messages
+    assert f"| {SIGNED[0]} | 100 (2) | 100 (9) | 100 (9) | 100 (5) | 100 (6) | - |" in printed
+    assert printed.endswith("Runs: 25 of 26.\n")
+
+    done.clear()
+    assert command("--report")[0] == 0 and done == []
+    failing = ()
+    code, printed, _ = command()  # resumes
+    assert (code, len(done)) == (0, 1) and "Runs: 26 of 26." in printed
+    done.clear()
+    assert (command("train.batch_size=4", "--groups", "all")[0], len(done)) == (0, 6)  # other settings
+    (damaged,) = (tmp_path / "out").glob("*scale 4 unperturbed*" + done[0].start.digest + "*")
+    damaged.write_text('{"loss": ')
+    code, _, messages = command("train.batch_size=4")
+    assert code == 1 and "not a result of a run" in messages and "remove the file to repeat the run" in messages
+
+
+def test_faults_of_the_command(command, monkeypatch):
+    code, _, messages = command("--scales", "0")
+    assert code == 2 and "a scale is not positive" in messages
+    code, _, messages = command("train.epoch=3")
+    assert code == 2 and "train.epoch" in messages
+    code, _, messages = command("--optimizers", "sgd")
+    assert code == 2 and "NAME:LR[:WEIGHT_DECAY]" in messages
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(outer_signals, "run_signal_run", interrupt)
+    code, printed, messages = command()
+    assert (code, printed) == (130, "") and "stopped: run the same command again to continue" in messages
+
+
+def test_real_runs(study, tmp_path):
+    start = study.starts()[0]
+    runs = [SignalRun(start), *perturbed_runs(start, ["block 1"])]
+    for run in runs:
+        run_signal_run(study, tmp_path, run)
+    base, larger, smaller = (json.loads(run.result_file(tmp_path).read_text()) for run in runs)
+    assert base.keys() == {
+        "name", "seed", "recipe", "version", "commit", "dirty", "seconds", "loss", "accuracy", "sites", "signals",
+    }  # fmt: skip
+    assert base["recipe"]["peft"]["scale"] == 1 and base["recipe"]["meta"] is None
+    assert larger["recipe"]["peft"]["scale"] == {"blocks.1.*": 2.013753, "*": 1.0}
+    assert len({base["loss"], larger["loss"], smaller["loss"]}) == 3 and larger["signals"] == {}
+    (result,) = read_signal_results(study, tmp_path).starts
+    (comparison,) = result.comparisons
+    assert (comparison.kind, comparison.truth) == ("blocks", smaller["loss"] - larger["loss"])
+    assert comparison.signals["random Fisher"] == pytest.approx(sum(base["signals"]["random Fisher"][6:12]))
