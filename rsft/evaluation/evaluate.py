@@ -23,7 +23,7 @@ from rsft.evaluation.files import write_contributions, write_embedding, write_ev
 from rsft.evaluation.schema import CalibrationReport, Evaluation
 from rsft.evaluation.site_contributions import measure_contributions
 from rsft.metrics.accuracy import AccuracySummary, confusion_matrix, summarize_accuracy
-from rsft.models.averaging import with_tta
+from rsft.models.averaging import tta_warning, with_tta
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import extract_features
 from rsft.models.factory import load_classifier, load_unmerged_classifier
@@ -103,7 +103,7 @@ def evaluate(
 def _classify(
     bundle: Bundle, store: ChipStore, split: str, device: str, progress: Progress | None
 ) -> ClassifierOutputs:
-    """Compute logits and features of a split, averaged over the test-time crops of the recipe."""
+    """Compute logits and features of a split, averaged over the test-time views of the recipe."""
     model, contract = with_tta(load_classifier(bundle, device), bundle.contract, bundle.recipe.evaluate)
     chips = _load_chips(store, split, replace(bundle, contract=contract), progress)
     return collect_outputs(
@@ -150,7 +150,9 @@ def _notes(
     if len(bundle.members) > 1:
         notes.append(f"probabilities are means over {len(bundle.members)} runs; contributions are of the first run")
     if bundle.recipe.evaluate.tta != "none":
-        notes.append(f"probabilities are means over crops ({bundle.recipe.evaluate.tta})")
+        notes.append(f"probabilities are means over test-time views ({bundle.recipe.evaluate.tta}), as in rsft predict")
+    if warning := tta_warning(bundle.recipe, bundle.contract.units):
+        notes.append(warning)
     if bundle.calibrator is None or calibration is None:
         return [*notes, "the bundle has no calibration: probabilities are not calibrated and class sets are missing"]
     if calibration.fitted_on_these_chips:

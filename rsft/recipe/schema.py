@@ -254,18 +254,27 @@ class EvaluateSection(Section):
     )
     batch_size: int = Field(default=256, ge=1, description="chips in a forward pass")
     knn: int = Field(default=5, ge=1, description="neighbors of the k-NN baselines")
-    tta: Literal["none", "five-crop", "ten-crop"] = Field(
+    tta: Literal["none", "five-crop", "ten-crop", "mirror", "turns"] = Field(
         default="none",
-        description="crops of a larger image whose probabilities are averaged; ten-crop adds mirrored crops",
+        description="views of a chip whose probabilities are averaged: crops of a larger image (ten-crop adds mirrored "
+        "crops), mirror (also flipped left to right, which is along azimuth where range is vertical; cost x 2), or "
+        "turns (the eight turns and mirror images; cost x 8; not for SAR)",
     )
     margin: int = Field(
-        default=24, ge=1, description="pixels by which that image is larger than data.size (24 in LIFT and metalora)"
+        default=24,
+        ge=1,
+        description="pixels by which the image of the crops is larger than data.size (24 in LIFT and metalora)",
     )
+
+    @property
+    def crop_margin(self) -> int:
+        """Pixels by which the network's input is enlarged for test-time crops; 0 without crops."""
+        return self.margin if self.tta in ("five-crop", "ten-crop") else 0
 
     @property
     def unneeded(self) -> dict[str, str]:
         """The margin where no crops are made."""
-        return {} if self.tta != "none" else {"margin": "nothing: without crops (evaluate.tta) there is no margin"}
+        return {} if self.crop_margin else {"margin": "nothing: without crops (evaluate.tta) there is no margin"}
 
 
 class TrackSection(Section):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+from rsft.data.chips.store import ChipStore
+from rsft.models.averaging import tta_warning
 from rsft.recipe.schema import Recipe
+from rsft.training.distributed.collectives import is_rank_zero
 from rsft.training.ensemble import train_ensemble
 from rsft.training.recorder import RunListener
 from rsft.training.runs.writer import Run
 from rsft.training.single_run import train_single_run
+
+_log = logging.getLogger(__name__)
 
 
 def finetune(
@@ -44,5 +50,9 @@ def finetune(
         >>> run.bundle_dir
         PosixPath('runs/quickstart/001/bundle')
     """
+    are_chips_turned = recipe.evaluate.tta == "turns"  # else the manifest need not be read here
+    warning = tta_warning(recipe, ChipStore.open(Path(recipe.data.root)).units) if are_chips_turned else ""
+    if warning and is_rank_zero():
+        _log.warning("%s: %s", recipe.name, warning)
     train = train_single_run if recipe.train.ensemble_size == 1 else train_ensemble
     return train(recipe, runs, listener, source=source, resume=resume)

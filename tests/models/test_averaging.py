@@ -1,13 +1,16 @@
+from math import exp, log
+from typing import get_args
+
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from rsft.data.imagery.contract import Contract
-from rsft.models.averaging import Ensemble, TestTimeAugmentation, take_crops, with_tta
-from rsft.models.classifier import Classifier, CosineHead
+from rsft.models.averaging import VIEWS, Ensemble, TestTimeAugmentation, take_crops, tta_warning, with_tta
+from rsft.models.classifier import Classifier, CosineHead, Prediction
 from rsft.peft import LoRA, attach
-from rsft.recipe.schema import EvaluateSection
+from rsft.recipe.schema import EvaluateSection, Recipe
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 CONTRACT = Contract(
@@ -53,30 +56,98 @@ def test_members_pruned_at_different_sites():
 
 def test_five_and_ten_crops():
     image = torch.arange(30.0).reshape(1, 1, 5, 6)
-    five = take_crops(image, 3, mirrored=False)
+    five = take_crops(image, 3)
     assert [int(crop[0, 0, 0, 0]) for crop in five] == [0, 3, 12, 15, 7]
     assert all(crop.shape == (1, 1, 3, 3) for crop in five)
-    ten = take_crops(image, 3, mirrored=True)
+    ten = VIEWS["ten-crop"](image, 3)
     assert len(ten) == 10 and torch.equal(ten[9], five[4].flip(3))
+    assert all(torch.equal(*pair) for pair in zip(ten[:5], five, strict=True))
+
+
+def test_mirror_image_and_turns():
+    image = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    assert [view.flatten().tolist() for view in VIEWS["mirror"](image, 2)] == [[1, 2, 3, 4], [2, 1, 4, 3]]
+    turned = [[1, 2, 3, 4], [2, 4, 1, 3], [4, 3, 2, 1], [3, 1, 4, 2]]
+    mirrored = [[2, 1, 4, 3], [1, 3, 2, 4], [3, 4, 1, 2], [4, 2, 3, 1]]
+    assert [view.flatten().tolist() for view in VIEWS["turns"](image, 2)] == turned + mirrored
+
+
+def test_every_value_of_the_key_has_views():
+    assert {"none", *VIEWS} == set(get_args(EvaluateSection.model_fields["tta"].annotation))
+
+
+class TopLeftPixel:
+    """A classifier without symmetry: the logits are 0 and the top left pixel, the feature is that pixel."""
+
+    def predict(self, x):
+        pixel = x[:, 0, 0, :1]
+        return Prediction(torch.cat([torch.zeros_like(pixel), pixel], 1), pixel)
+
+
+@pytest.mark.parametrize(("tta", "corners"), [("mirror", [0, 1]), ("turns", [0, 1, 2, 3])])
+def test_average_of_probabilities_by_hand(tta, corners):
+    images = torch.tensor([[log(3.0), log(1 / 3), log(7.0), 0.0], [0.0, log(9.0), log(4.0), 2.0]]).view(2, 1, 2, 2)
+    views, contract = with_tta(TopLeftPixel(), CONTRACT, EvaluateSection(tta=tta))
+    assert contract is CONTRACT
+    prediction = views.predict(images)
+    for image, probabilities in zip(images, prediction.logits.exp(), strict=True):
+        pixels = image.flatten()[corners].tolist()
+        by_hand = sum(exp(x) / (1 + exp(x)) for x in pixels) / len(pixels)  # turns: each corner is top left twice
+        assert probabilities.tolist() == pytest.approx([1 - by_hand, by_hand], abs=1e-6)
+    means = images.flatten(1)[:, corners].mean(1, keepdim=True)
+    assert torch.allclose(prediction.features, means, atol=1e-6)
+    if tta == "mirror":
+        assert prediction.logits[0].exp().tolist() == pytest.approx([0.5, 0.5], abs=1e-6)  # (3/4 + 1/4) / 2
+        assert prediction.logits[1].exp().tolist() == pytest.approx([0.3, 0.7], abs=1e-6)  # (1/2 + 9/10) / 2
+
+
+@torch.no_grad()
+def test_predictions_do_not_depend_on_turns_of_the_chip():
+    model = classifier(1)
+    mirror, turns = (with_tta(model, CONTRACT, EvaluateSection(tta=tta))[0] for tta in ("mirror", "turns"))
+    assert torch.allclose(mirror(IMAGES), mirror(IMAGES.flip(3)), atol=1e-5)
+    assert not torch.allclose(mirror(IMAGES), mirror(IMAGES.flip(2)), atol=1e-2)
+    for changed in (IMAGES.flip(2), IMAGES.rot90(1, (2, 3)), IMAGES.transpose(2, 3)):
+        assert torch.allclose(turns(IMAGES), turns(changed), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("data", "tta", "units", "warns"),
+    [
+        ({"augment": "sar"}, "turns", ["uint8"], True),
+        ({"augment": "sar"}, "mirror", ["uint8"], False),
+        ({"augment": "sar"}, "ten-crop", ["uint8"], False),
+        ({}, "turns", ["uint8", "uint16"], False),
+        ({"augment": "optical"}, "turns", ["uint8"], False),
+        ({"declare": "amplitude"}, "turns", ["uint8"], True),
+        ({}, "turns", ["uint8", "sigma0"], True),
+        ({}, "none", ["db"], False),
+    ],
+)
+def test_turns_of_radar_chips_warn(data, tta, units, warns):
+    sections = {"data": {"root": "x", "size": 16, **data}, "train": {"epochs": 1}, "evaluate": {"tta": tta}}
+    warning = tta_warning(Recipe.model_validate({"name": "x", **sections}), units)
+    assert bool(warning) == warns and (not warns or "use evaluate.tta=mirror" in warning)
 
 
 @torch.no_grad()
 def test_views_are_the_mean_of_probabilities():
     model, larger = classifier(1), torch.randn(2, 3, 20, 20, generator=torch.Generator().manual_seed(0))
-    expected = torch.stack([model(crop).softmax(1) for crop in take_crops(larger, 16, mirrored=True)]).mean(0)
-    assert torch.allclose(TestTimeAugmentation(model, 16, mirrored=True)(larger).softmax(1), expected, atol=1e-6)
+    expected = torch.stack([model(crop).softmax(1) for crop in VIEWS["ten-crop"](larger, 16)]).mean(0)
+    assert torch.allclose(TestTimeAugmentation(model, 16, VIEWS["ten-crop"])(larger).softmax(1), expected, atol=1e-6)
 
 
 def test_views_by_recipe():
     model = classifier(1)
     assert with_tta(model, CONTRACT, EvaluateSection()) == (model, CONTRACT)
     views, larger = with_tta(model, CONTRACT, EvaluateSection(tta="ten-crop"))
-    assert (views.size, views.mirrored, larger.size) == (16, True, 40)
+    assert (views.size, views.take_views, larger.size) == (16, VIEWS["ten-crop"], 40)
 
 
-@pytest.mark.parametrize("tta", ["five-crop", "ten-crop"])
+@pytest.mark.parametrize("tta", VIEWS)
 def test_uniform_image_has_equal_views(tta):
-    model, uniform = classifier(1), torch.ones(1, 3, 20, 20)
-    views, _ = with_tta(model, CONTRACT, EvaluateSection(tta=tta, margin=4))
+    section = EvaluateSection(tta=tta, margin=4)
+    views, contract = with_tta(classifier(1), CONTRACT, section)
+    model, uniform = classifier(1), torch.ones(1, 3, contract.size, contract.size)
     with torch.no_grad():
         assert torch.allclose(views(uniform).softmax(1), model(uniform[:, :, :16, :16]).softmax(1), atol=1e-5)

@@ -36,6 +36,7 @@ def test_every_loss_loads_dumps_and_loads(tmp_path, loss):
         ("head: {kind: linear, logit_scale: 25}", "head.logit_scale: found 25.0; nothing: a linear head has no scale"),
         ("head: {init: random, shots: 1}", "head.shots: found 1; nothing: the initialization random uses no shots"),
         ("evaluate: {margin: 8}", "evaluate.margin: found 8; nothing: without crops (evaluate.tta) there is no margin"),
+        ("evaluate: {tta: mirror, margin: 8}", "evaluate.margin: found 8; nothing: without crops (evaluate.tta) there"),
     ],
 )
 def test_key_without_an_effect_is_a_fault(tmp_path, text, words):

@@ -1,11 +1,17 @@
+import logging
+
 import numpy as np
+import torch
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
+from rsft.evaluation.evaluate import evaluate
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier
 from rsft.models.outputs import collect_outputs
+from rsft.recipe.load import load_recipe
 from rsft.training.calibration import sample_evenly_per_class
+from rsft.training.finetune import finetune
 
 
 def test_the_bundle_is_calibrated_on_the_validation_split(run, root):
@@ -22,6 +28,29 @@ def test_the_bundle_is_calibrated_on_the_validation_split(run, root):
     estimates = calibrator.apply(*outputs)
     assert (estimates.ood > 1).sum() == 1  # 5 % of 18
     assert (estimates.probabilities.argmax(1) == outputs.logits.argmax(1)).all()
+
+
+def test_the_calibration_is_fitted_on_the_averaged_views(recipe_file, root, tmp_path, caplog):
+    overrides = ["meta=null", "train.epochs=1", "train.ensemble_size=2", "data.augment=sar", "evaluate.tta=turns"]
+    with caplog.at_level(logging.WARNING, logger="rsft.training.finetune"):
+        bundle = Bundle.load(finetune(load_recipe(recipe_file, overrides), tmp_path / "runs").folder)
+    (warning,) = [record.getMessage() for record in caplog.records if "turns" in record.getMessage()]
+    assert "evaluate.tta is turns, and the chips are radar images" in warning and "docs/results.md" in warning
+    store = ChipStore.open(root)
+    chips = ChipImages(root, store.split("val"), store.classes, bundle.contract)
+    images, model = torch.cat([x for x, _ in chips.batches(18)]), load_classifier(bundle)
+    with torch.inference_mode():
+        views = [y.rot90(turns, (2, 3)) for y in (images, images.flip(3)) for turns in range(4)]
+        by_hand = torch.stack([model(view).softmax(1) for view in views]).mean(0).log().numpy()
+    assert bundle.calibrator.was_fitted_on(by_hand, chips.labels)
+    with torch.inference_mode():
+        assert not bundle.calibrator.was_fitted_on(model(images).numpy(), chips.labels)
+    evaluation = evaluate(tmp_path / "runs/bars/001", root, tmp_path / "out", split="val", baselines=False)
+    assert evaluation.confidence.fitted_on_these_chips
+    assert [note for note in evaluation.notes if "turns" in note] == [
+        "probabilities are means over test-time views (turns), as in rsft predict",
+        warning.removeprefix("bars: "),
+    ]
 
 
 def test_chips_of_a_class_are_sampled_evenly():

@@ -93,7 +93,7 @@ def test_an_ensemble_is_evaluated_with_crops(ensemble_run, root, tmp_path):
     bundles = (ensemble_run.bundle_dir, tmp_path / "crops")
     plain, with_crops = (evaluate(path, root, tmp_path / "out") for path in bundles)
     assert "means over 2 runs" in " ".join(plain.notes)
-    assert "means over crops (five-crop)" in " ".join(with_crops.notes)
+    assert "means over test-time views (five-crop), as in rsft predict" in " ".join(with_crops.notes)
     assert plain.methods.keys() == with_crops.methods.keys() and plain.count == 18
 
 

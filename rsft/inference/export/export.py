@@ -57,7 +57,7 @@ class ExportResult:
             first = f"the first {step['first']}" if step["first"] else "none"
             notes.append(f"with {first} of the blocks in floating point, int8 loses {step['lost']}")
         if self.metadata["tta"] != "none":
-            notes.append(f"test-time crops: {self.metadata['tta']}; rsft predict makes them")
+            notes.append(f"test-time views: {self.metadata['tta']}; rsft predict makes them")
         if reason := self.metadata.get("timm", {}).get("why"):
             notes.append(f"timm.create_model does not make this network: {reason}")
         return notes

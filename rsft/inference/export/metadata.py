@@ -46,7 +46,7 @@ def export_metadata(bundle: Bundle, export_format: ExportFormat, precision: str)
         "contract": contract.model_dump(),
         "input": {"name": IMAGES, "shape": ["N", planes, size, size], "dtype": "float32"},
         "outputs": {LOGITS: ["N", len(bundle.classes)], FEATURES: ["N", "D"]},
-        "tta": evaluate.tta if evaluate.tta == "none" else f"{evaluate.tta}, not in the file: it sees one crop",
+        "tta": evaluate.tta if evaluate.tta == "none" else f"{evaluate.tta}, not in the file: it sees one view",
         "versions": installed_versions(packages),
         "head": bundle.recipe.head.model_dump(),
     }

@@ -91,7 +91,7 @@ def describe_float_parts(metadata: dict[str, Any]) -> str:
 def _validate(
     bundle: Bundle, labeled: LabeledChips, model: SupportsPredict, item: str, progress: Progress | None
 ) -> tuple[ClassifierOutputs, NDArray[np.int64]]:
-    """Return outputs of all validation chips, with the test-time crops of the evaluation, and the labels."""
+    """Return outputs of all validation chips, with the test-time views of the evaluation, and the labels."""
     tta_model, contract = with_tta(model, bundle.contract, bundle.recipe.evaluate)
     chips = labeled.load_split("val", contract, progress)
     report = None if progress is None else lambda done: progress(done, len(chips), item)

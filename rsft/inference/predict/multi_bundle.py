@@ -37,7 +37,7 @@ def predict_bundles(
         One result per bundle.
 
     Raises:
-        RequestError: the bundles differ in backbone, contract or test-time crops; also see `predict`.
+        RequestError: the bundles differ in backbone, contract or test-time views; also see `predict`.
         WeightsError: see `predict`.
         DataError: see `predict`.
     """
@@ -84,7 +84,7 @@ def check_compatible(first: Bundle, other: Bundle) -> None:
         other: a bundle given with --also.
 
     Raises:
-        RequestError: they differ in backbone, contract or test-time crops.
+        RequestError: they differ in backbone, contract or test-time views.
     """
     names = f"{first.recipe.name} ({first.sha256[:12]}) and {other.recipe.name} ({other.sha256[:12]})"
     hint = "classify with one bundle at a time"
@@ -95,8 +95,8 @@ def check_compatible(first: Bundle, other: Bundle) -> None:
     if differences := ", ".join(key for key in contract if contract[key] != other_contract[key]):
         raise RequestError(f"{names} take different chips: their contracts differ in {differences}", "--also", hint)
     tta, other_tta = first.recipe.evaluate, other.recipe.evaluate
-    if tta.tta != other_tta.tta or (tta.tta != "none" and tta.margin != other_tta.margin):
-        raise RequestError(f"{names} use different test-time crops (evaluate.tta)", "--also", hint)
+    if (tta.tta, tta.crop_margin) != (other_tta.tta, other_tta.crop_margin):
+        raise RequestError(f"{names} use different test-time views (evaluate.tta)", "--also", hint)
 
 
 def _check_request(request: PredictionRequest) -> None:

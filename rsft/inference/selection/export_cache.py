@@ -56,7 +56,7 @@ def open_cached_export(engine: GraphEngine, bundle: Bundle, precision: str, imag
     except RsftError:
         _make_bundle_folder(folder.parent)
         size = bundle.contract.size
-        crops = None if images is None else images[:, :, :size, :size]  # the top left test-time crop
+        crops = None if images is None else images[:, :, :size, :size]  # one test-time view
         needs_labels = engine.precisions[precision].limit is None or images is None
         labeled = find_labeled_chips(bundle, None) if needs_labels else None
         write_export(bundle, engine, precision, folder, labeled, images=crops)

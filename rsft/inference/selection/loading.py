@@ -120,7 +120,7 @@ def load_exported_engine(bundle: Bundle, path: Path) -> LoadedEngine:
 
 
 def _add_tta(bundle: Bundle, loaded: EngineModel) -> LoadedEngine:
-    """Add test-time crops, and split the inputs into batches."""
+    """Add test-time views, and split the inputs into batches."""
     model, contract = with_tta(loaded.model, bundle.contract, bundle.recipe.evaluate)
 
     @torch.inference_mode()

@@ -83,7 +83,7 @@ def test_incompatible_bundles(run):
         "their contracts differ in crop, size": replace(
             bundle, contract=bundle.contract.model_copy(update={"crop": 8, "size": 64})
         ),
-        "test-time crops": replace(
+        "test-time views": replace(
             bundle, recipe=bundle.recipe.model_copy(update={"evaluate": EvaluateSection(tta="five-crop")})
         ),
     }

@@ -19,7 +19,7 @@ from rsft.recipe.schema import EvaluateSection
 from tests.helpers.tiny_bundles import perturbed_copy
 
 
-@pytest.mark.parametrize("tta", ["none", "five-crop"])
+@pytest.mark.parametrize("tta", ["none", "five-crop", "mirror", "turns"])
 def test_predictions_equal_those_of_the_evaluation(run: Path, root: Path, tmp_path: Path, tta: str) -> None:
     bundle = Bundle.load(run)
     recipe = bundle.recipe.model_copy(update={"evaluate": EvaluateSection(tta=tta, margin=8)})
@@ -35,7 +35,8 @@ def test_predictions_equal_those_of_the_evaluation(run: Path, root: Path, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("engine", "precision", "tta", "runs"), [("onnx", "fp32", "none", 1), ("openvino", "fp32", "five-crop", 2)]
+    ("engine", "precision", "tta", "runs"),
+    [("onnx", "fp32", "none", 1), ("openvino", "fp32", "five-crop", 2), ("onnx", "fp32", "turns", 1)],
 )
 def test_other_engines_give_the_same_predictions(run, root, tmp_path, monkeypatch, engine, precision, tta, runs):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
