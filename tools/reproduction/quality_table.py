@@ -111,7 +111,7 @@ def _skip_calibration(bundle: Bundle, *_: Any) -> Bundle:
 
 
 def recall_by_half(bundle: Bundle) -> list[list[float | None]]:
-    """Return the recall of every class on the two halves of the validation split.
+    """Return the recall of every class on the two halves of the validation split, with the views of `evaluate.tta`.
 
     Args:
         bundle: the bundle of a run.
@@ -123,12 +123,14 @@ def recall_by_half(bundle: Bundle) -> list[list[float | None]]:
 
     from rsft.data.chips.store import ChipStore
     from rsft.data.loading.batches import ChipImages
+    from rsft.models.averaging import with_tta
     from rsft.models.factory import load_classifier
     from rsft.models.outputs import collect_outputs
 
     store = ChipStore.open(Path(bundle.recipe.data.root))
-    chips = ChipImages(store.root, store.split("val"), store.classes, bundle.contract)
-    predicted = collect_outputs(load_classifier(bundle, "cpu"), chips.batches(256)).logits.argmax(1)
+    model, contract = with_tta(load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate)
+    chips = ChipImages(store.root, store.split("val"), store.classes, contract)
+    predicted = collect_outputs(model, chips.batches(256)).logits.argmax(1)
     frame = pd.DataFrame({"label": chips.labels, "is_correct": predicted == chips.labels})
     frame["half"] = frame.groupby("label").cumcount() % 2
     means = frame.groupby(["half", "label"])["is_correct"].mean().to_dict()
