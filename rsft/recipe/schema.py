@@ -184,7 +184,9 @@ class TrainSection(Section):
         default=None, gt=0, description="learning rate of the head, scaled in the same way; null takes train.lr"
     )
     optimizer: Literal["sgd", "adamw"] = Field(
-        default="sgd", description="optimizer of the inner loop; SGD is the paper's, AdamW needs a much lower rate"
+        default="sgd",
+        description="optimizer of the inner loop; SGD is the paper's, AdamW takes a much lower rate (0.006 in the recipes "
+        "for own data)",
     )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(default=5e-4, ge=0, description="weight decay, decoupled from the rate with AdamW")
