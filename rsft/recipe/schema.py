@@ -185,8 +185,8 @@ class TrainSection(Section):
     )
     optimizer: Literal["sgd", "adamw"] = Field(
         default="sgd",
-        description="optimizer of the inner loop; SGD is the paper's, AdamW takes a much lower rate (0.006 in the recipes "
-        "for own data)",
+        description="optimizer of the inner loop; SGD is the paper's, AdamW takes a much lower rate (0.006 in the "
+        "recipes for own data)",
     )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(default=5e-4, ge=0, description="weight decay, decoupled from the rate with AdamW")
