@@ -143,8 +143,10 @@ def make_study(options: argparse.Namespace) -> SignalStudy:
     if min(options.scales) <= 0:
         raise RequestError("a scale is not positive", "--scales", "use numbers above 0, such as 0.25 1 4")
     overrides = [f"train.epochs={options.epochs}", *options.overrides]
-    lists = (list(dict.fromkeys(values)) for values in (options.optimizers, options.scales, options.seeds))
-    return SignalStudy(find_recipe(options.recipe), overrides, *lists, options.groups)
+    optimizers, scales, seeds = (
+        list(dict.fromkeys(values)) for values in (options.optimizers, options.scales, options.seeds)
+    )
+    return SignalStudy(find_recipe(options.recipe), overrides, optimizers, scales, seeds, options.groups)
 
 
 def main() -> None:

@@ -232,7 +232,8 @@ def random_scales(sites: Sequence[str], limits: tuple[float, float], seed: int, 
         Scale by site.
     """
     rng = np.random.default_rng((seed, draw))
-    values = np.exp(rng.uniform(*np.log(limits), len(sites)))
+    low, high = np.log(limits)
+    values = np.exp(rng.uniform(low, high, len(sites)))
     return {site: round(float(value), 4) for site, value in zip(sites, values, strict=True)}
 
 

@@ -141,9 +141,9 @@ class ValidationSample(NamedTuple):
             Loss and accuracy.
         """
         classifier.eval()
-        logits = torch.cat([classifier(inputs).float() for inputs in self.inputs.split(batch_size)])
+        logits = torch.cat([classifier(inputs).float() for inputs in torch.split(self.inputs, batch_size)])
         is_correct = (logits.argmax(1) == self.labels).float()
-        recall = [float(is_correct[self.labels == label].mean()) for label in self.labels.unique()]
+        recall = [float(is_correct[self.labels == label].mean()) for label in torch.unique(self.labels)]
         return float(functional.cross_entropy(logits, self.labels)), float(np.mean(recall))
 
 
@@ -237,7 +237,7 @@ def take_inner_steps(learner: Learner, recorder: SignalRecorder | None, outer: O
             learner.prepare_step(epoch, index)
             if recorder:
                 recorder.begin_step()
-            learner.loops.inner_step(tuple(batch))
+            learner.loops.inner_step((batch[0], batch[1]))
             step += 1
             if recorder:
                 recorder.end_step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -194,7 +195,7 @@ def agreement_table(comparisons: Sequence[Comparison], clear: float) -> Iterator
         f"clear groups, abs(truth) > {clear:g}": lambda x: x.kind != "all" and abs(x.truth) > clear,
     }
     for scale in dict.fromkeys(x.start.scale for x in comparisons):
-        columns[f"start {scale:g}"] = lambda x, scale=scale: x.start.scale == scale
+        columns[f"start {scale:g}"] = partial(_starts_at, scale)
     yield "Share of comparisons in which signal and truth have the same sign, in % (number). Groups are the positions"
     yield "and the blocks; a start counts all sites and groups. Rank correlation: Spearman's, of signal and truth over"
     yield "the positions and over the blocks of a start, mean (number of starts and kinds)."
@@ -207,6 +208,10 @@ def agreement_table(comparisons: Sequence[Comparison], clear: float) -> Iterator
             selections = [filter(is_selected, comparisons) for is_selected in columns.values()]
             shares = ["" if signal in UNSIGNED else agreement(selection, signal) for selection in selections]
             yield f"| {signal} | {' | '.join(shares)} | {rank_correlation(comparisons, signal)} |"
+
+
+def _starts_at(scale: float, comparison: Comparison) -> bool:
+    return comparison.start.scale == scale
 
 
 def truth_table(starts: Sequence[StartResult]) -> Iterator[str]:
