@@ -18,6 +18,7 @@ from rsft.inference.selection.export_cache import benchmark_path, read_benchmark
 from rsft.inference.selection.loading import LoadedEngine
 from rsft.inference.selection.selection import SelectedEngine, select_engine
 from rsft.models.outputs import ClassifierOutputs
+from rsft.recipe.schema import EvaluateSection
 from tests.helpers import scenes
 
 ERRORS = {"torch fp32": 0.0, "torch bf16": 0.1, "onnx fp32": 1e-5, "openvino fp32": 1e-6, "openvino bf16": 1e-3}
@@ -68,7 +69,7 @@ def loaded(monkeypatch, tmp_path):
 
 def toy_bundle() -> SimpleNamespace:
     bundle = scenes.toy_bundle()
-    bundle.recipe.evaluate = SimpleNamespace(tta="none")
+    bundle.recipe.evaluate = EvaluateSection(tta="none")
     return bundle
 
 
