@@ -17,18 +17,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from rsft import __version__
-from rsft.cli.display.console import show_error
-from rsft.errors import RequestError, RsftError
+from rsft.errors import RequestError
 from rsft.recipe.library import find_recipe
 from rsft.utils.atomic_files import write_text
-from tools.reproduction.quality_table import error_message, run_parallel
+from tools.reproduction.quality_table import error_message, run_parallel, run_tool
 from tools.reproduction.signal_report import read_signal_results, read_sites, report_markdown
 from tools.reproduction.signal_runs import SignalRun, SignalStudy, parse_optimizer, perturbed_runs, read_signal_result
 
@@ -149,24 +147,22 @@ def make_study(options: argparse.Namespace) -> SignalStudy:
     return SignalStudy(find_recipe(options.recipe), overrides, optimizers, scales, seeds, options.groups)
 
 
-def main() -> None:
-    """Do the missing runs, and print the tables."""
+def run_sign_test() -> int:
+    """Do the missing runs, and print the tables.
+
+    Returns:
+        Number of failed runs.
+    """
     options = parse_signal_arguments()
-    failures = 0
-    try:
-        study = make_study(options)
-        if not options.report:
-            failures = run_missing_signals(study, options.out, options.jobs)
-        print(report_markdown(read_signal_results(study, options.out), options.clear))
-    except RsftError as error:
-        show_error(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("stopped: run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
-    if failures:
-        print(f"{failures} runs failed: run the same command again to repeat them", file=sys.stderr)
-        sys.exit(1)
+    study = make_study(options)
+    failures = 0 if options.report else run_missing_signals(study, options.out, options.jobs)
+    print(report_markdown(read_signal_results(study, options.out), options.clear))
+    return failures
+
+
+def main() -> None:
+    """Run the sign test of the command line."""
+    run_tool(run_sign_test)
 
 
 if __name__ == "__main__":

@@ -273,20 +273,14 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-def main() -> None:
-    """Do the missing runs, and print the tables."""
-    options = parse_arguments()
-    failures = 0
+def run_tool(work: Callable[[], int]) -> None:
+    """Run the work of a command, and exit with a message and a code other than 0 if it stops or runs failed.
+
+    Args:
+        work: returns the number of failed runs.
+    """
     try:
-        study = read_study(options.study, options.overrides, options.seeds)
-        results = read_results(options.out, study)
-        for reason, files in sorted(results.unused.items()):
-            print(f"not used, {reason}: {', '.join(files)}", file=sys.stderr)
-        jobs = missing_jobs(study, results)
-        if jobs and not options.report:
-            failures = run_missing(study, options.out, jobs, options.jobs)
-            results = read_results(options.out, study)
-        print(report_markdown(study, results))
+        failures = work()
     except RsftError as error:
         show_error(error)
         sys.exit(error.exit_code)
@@ -296,6 +290,31 @@ def main() -> None:
     if failures:
         print(f"{failures} runs failed: run the same command again to repeat them", file=sys.stderr)
         sys.exit(1)
+
+
+def run_study() -> int:
+    """Do the missing runs, and print the tables.
+
+    Returns:
+        Number of failed runs.
+    """
+    options = parse_arguments()
+    failures = 0
+    study = read_study(options.study, options.overrides, options.seeds)
+    results = read_results(options.out, study)
+    for reason, files in sorted(results.unused.items()):
+        print(f"not used, {reason}: {', '.join(files)}", file=sys.stderr)
+    jobs = missing_jobs(study, results)
+    if jobs and not options.report:
+        failures = run_missing(study, options.out, jobs, options.jobs)
+        results = read_results(options.out, study)
+    print(report_markdown(study, results))
+    return failures
+
+
+def main() -> None:
+    """Run the study of the command line."""
+    run_tool(run_study)
 
 
 if __name__ == "__main__":
