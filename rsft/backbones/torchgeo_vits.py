@@ -1,8 +1,8 @@
 """Cards of TorchGeo's vision transformers for Sentinel-1, Sentinel-2, Landsat and fMoW.
 
-The tables repeat `weights.url`, `weights.meta` and `weights.transforms` of TorchGeo 0.8.1, because importing TorchGeo
-takes seconds. A test compares them with the installed version. TorchGeo does not declare the unit of the input; it is
-inferred from the numbers of the normalization.
+Names, addresses, bands and normalization come from TorchGeo's enums. TorchGeo does not state the unit of the input, the
+license of the weights, and which tensors of a file do not belong to the encoder. The unit is inferred from the numbers
+of the normalization; the rest is a table by repository.
 """
 
 from __future__ import annotations
@@ -19,117 +19,42 @@ from timm.models.vision_transformer import VisionTransformer
 from rsft.backbones.card import Card, Remote, State, drop_tensors
 from rsft.backbones.satmae import DECODER
 from rsft.backbones.timm_vits import build_timm_vit
-from rsft.data.imagery.bands import SENTINEL2
+from rsft.backbones.torchgeo_index import PublishedWeights, published_weights
 from rsft.errors import RequestError
 
 PREFIX = "torchgeo:"
-SIZE = 224
-_HUB = "https://huggingface.co"
+_HUB = "https://huggingface.co/"
+_SIZE = 224  # of inputs whose size TorchGeo does not state
 _MAE_UNUSED = ("head", *DECODER)  # the authors publish checkpoints of whole masked autoencoders
+_SCALE_MAE = "scalemae_large_patch16"
 
 
 @dataclass(frozen=True)
 class _Repository:
-    """A repository on the Hugging Face hub.
+    """What TorchGeo does not state about the files of a repository on the Hugging Face hub.
 
     Attributes:
-        repo: owner and name.
-        revision: commit.
-        trained: data set and method of the pre-training.
         license: license of the weights.
         unused: modules and tensors of the files that do not belong to the encoder.
     """
 
-    repo: str
-    revision: str
-    trained: str
     license: str
     unused: tuple[str, ...] = ("head",)
 
 
-_CLOSP = _Repository(
-    "DarthReca/CLOSP-Visual",
-    "3bb8677c21dac56bea2dd7baa08d7871272db440",
-    "CrisisLandMark, CLOSP",
-    "CreativeML-OpenRAIL-M",
-)
-_DINO = _Repository(
-    "torchgeo/vit_small_patch16_224_sentinel2_all_dino",
-    "5b41dd418a79de47ac9f5be3e035405a83818a62",
-    "SSL4EO-S12, DINO",
-    "CC-BY-4.0",
-)
-_MOCO = _Repository(
-    "torchgeo/vit_small_patch16_224_sentinel2_all_moco",
-    "1cb683f6c14739634cdfaaceb076529adf898c74",
-    "SSL4EO-S12, MoCo v3",
-    "CC-BY-4.0",
-)
-_FGMAE = _Repository(
-    "wangyi111/FGMAE",
-    "24dd3077d7a99ecd454eaec7adb83d045d7fa122",
-    "SSL4EO-S12, FG-MAE",
-    "CC-BY-4.0",
-    (*_MAE_UNUSED, "hog"),
-)
-_LANDSAT = _Repository("torchgeo/ssl4eo_landsat", "1c88bb51b6e17a21dde5230738fa38b74bd74f76", "SSL4EO-L", "CC0-1.0")
-_SCALE_MAE = _Repository(
-    "isaaccorley/vit_large_patch16_224_fmow_rgb_scalemae",
-    "9dc7f569424baeb780698352cf6e87638c882123",
-    "fMoW, Scale-MAE",
-    "CC-BY-NC-4.0",
-)
-_SOFTCON = _Repository(
-    "wangyi111/softcon",
-    "bae909781911f8ec034b4b959992fae17b973c0c",
-    "SSL4EO-S12, SoftCon",
-    "CC-BY-4.0",
-    ("head", "mask_token"),
-)
-_SSL4EO = _Repository(
-    "wangyi111/SSL4EO-S12", "75c72195d35201dc1fb210818993518c25da566b", "SSL4EO-S12, MAE", "CC-BY-4.0", _MAE_UNUSED
-)
-
-_FILES = {
-    "ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO": (_LANDSAT, "vits16_landsat_tm_toa_moco-a1c967d8.pth"),
-    "ViTSmall16_Weights.LANDSAT_TM_TOA_SIMCLR": (_LANDSAT, "vits16_landsat_tm_toa_simclr-7c2d9799.pth"),
-    "ViTSmall16_Weights.LANDSAT_ETM_TOA_MOCO": (_LANDSAT, "vits16_landsat_etm_toa_moco-26d19bcf.pth"),
-    "ViTSmall16_Weights.LANDSAT_ETM_TOA_SIMCLR": (_LANDSAT, "vits16_landsat_etm_toa_simclr-34fb12cb.pth"),
-    "ViTSmall16_Weights.LANDSAT_ETM_SR_MOCO": (_LANDSAT, "vits16_landsat_etm_sr_moco-eaa4674e.pth"),
-    "ViTSmall16_Weights.LANDSAT_ETM_SR_SIMCLR": (_LANDSAT, "vits16_landsat_etm_sr_simclr-a14c466a.pth"),
-    "ViTSmall16_Weights.LANDSAT_OLI_TIRS_TOA_MOCO": (_LANDSAT, "vits16_landsat_oli_tirs_toa_moco-c7c2cceb.pth"),
-    "ViTSmall16_Weights.LANDSAT_OLI_TIRS_TOA_SIMCLR": (_LANDSAT, "vits16_landsat_oli_tirs_toa_simclr-ad43e9a4.pth"),
-    "ViTSmall16_Weights.LANDSAT_OLI_SR_MOCO": (_LANDSAT, "vits16_landsat_oli_sr_moco-c9b8898d.pth"),
-    "ViTSmall16_Weights.LANDSAT_OLI_SR_SIMCLR": (_LANDSAT, "vits16_landsat_oli_sr_simclr-4e8f6102.pth"),
-    "ViTSmall16_Weights.SENTINEL2_ALL_CLOSP": (_CLOSP, "closp-vs_s2_encoder-1a3ee5a5.pth"),
-    "ViTSmall16_Weights.SENTINEL2_ALL_DINO": (_DINO, "vit_small_patch16_224_sentinel2_all_dino-36bcc127.pth"),
-    "ViTSmall16_Weights.SENTINEL2_ALL_MOCO": (_MOCO, "vit_small_patch16_224_sentinel2_all_moco-67c9032d.pth"),
-    "ViTSmall16_Weights.SENTINEL2_ALL_MAE": (_SSL4EO, "B13_vits16_mae_ep99_enc.pth"),
-    "ViTSmall16_Weights.SENTINEL2_ALL_FGMAE": (_FGMAE, "B13_vits16_fgmae_ep99_enc.pth"),
-    "ViTSmall16_Weights.SENTINEL1_GRD_MAE": (_SSL4EO, "B2_vits16_mae_ep99_enc.pth"),
-    "ViTSmall16_Weights.SENTINEL1_GRD_FGMAE": (_FGMAE, "B2_vits16_fgmae_ep99_enc.pth"),
-    "ViTBase16_Weights.SENTINEL2_ALL_MAE": (_SSL4EO, "B13_vitb16_mae_ep99_enc.pth"),
-    "ViTBase16_Weights.SENTINEL2_ALL_FGMAE": (_FGMAE, "B13_vitb16_fgmae_ep99_enc.pth"),
-    "ViTBase16_Weights.SENTINEL1_GRD_MAE": (_SSL4EO, "B2_vitb16_mae_ep99_enc.pth"),
-    "ViTBase16_Weights.SENTINEL1_GRD_FGMAE": (_FGMAE, "B2_vitb16_fgmae_ep99_enc.pth"),
-    "ViTLarge16_Weights.SENTINEL2_ALL_CLOSP": (_CLOSP, "closp-vl_s2_encoder-4a4f026a.pth"),
-    "ViTLarge16_Weights.SENTINEL2_ALL_MAE": (_SSL4EO, "B13_vitl16_mae_ep99_enc.pth"),
-    "ViTLarge16_Weights.SENTINEL2_ALL_FGMAE": (_FGMAE, "B13_vitl16_fgmae_ep99_enc.pth"),
-    "ViTLarge16_Weights.SENTINEL1_GRD_MAE": (_SSL4EO, "B2_vitl16_mae_ep99_enc.pth"),
-    "ViTLarge16_Weights.SENTINEL1_GRD_FGMAE": (_FGMAE, "B2_vitl16_fgmae_ep99_enc.pth"),
-    "ViTHuge14_Weights.SENTINEL2_ALL_MAE": (_SSL4EO, "B13_vith14_mae_ep199_enc.pth"),
-    "ViTHuge14_Weights.SENTINEL2_ALL_FGMAE": (_FGMAE, "B13_vith14_fgmae_ep399_enc.pth"),
-    "ViTHuge14_Weights.SENTINEL1_GRD_MAE": (_SSL4EO, "B2_vith14_mae_ep199_enc.pth"),
-    "ViTHuge14_Weights.SENTINEL1_GRD_FGMAE": (_FGMAE, "B2_vith14_fgmae_ep399_enc.pth"),
-    "ViTSmall14_DINOv2_Weights.SENTINEL2_ALL_SOFTCON": (_SOFTCON, "B13_vits14_softcon_enc.pth"),
-    "ViTSmall14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON": (_SOFTCON, "B2_vits14_softcon_enc.pth"),
-    "ViTBase14_DINOv2_Weights.SENTINEL2_ALL_SOFTCON": (_SOFTCON, "B13_vitb14_softcon_enc.pth"),
-    "ViTBase14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON": (_SOFTCON, "B2_vitb14_softcon_enc.pth"),
-    "ScaleMAELarge16_Weights.FMOW_RGB": (_SCALE_MAE, "vit_large_patch16_224_fmow_rgb_scalemae-98ed9821.pth"),
+_REPOSITORIES = {
+    "DarthReca/CLOSP-Visual": _Repository("CreativeML-OpenRAIL-M"),
+    "torchgeo/vit_small_patch16_224_sentinel2_all_dino": _Repository("CC-BY-4.0"),
+    "torchgeo/vit_small_patch16_224_sentinel2_all_moco": _Repository("CC-BY-4.0"),
+    "torchgeo/ssl4eo_landsat": _Repository("CC0-1.0"),
+    "isaaccorley/vit_large_patch16_224_fmow_rgb_scalemae": _Repository("CC-BY-NC-4.0"),
+    "wangyi111/FGMAE": _Repository("CC-BY-4.0", (*_MAE_UNUSED, "hog")),
+    "wangyi111/SSL4EO-S12": _Repository("CC-BY-4.0", _MAE_UNUSED),
+    "wangyi111/softcon": _Repository("CC-BY-4.0", ("head", "mask_token")),
 }
-NAMES = tuple(_FILES)
+_UNKNOWN_REPOSITORY = _Repository("unknown")
 
-_PUBLISHED = {
+_CHECKSUMS = {
     "vits16_landsat_oli_sr_simclr-4e8f6102.pth": (
         88_283_541,
         "4e8f61023fdb7f3aff2eb91efe4aab4f50bdf05f59b3a07afddf40d1195d6940",
@@ -149,47 +74,18 @@ _PUBLISHED = {
 }
 """Size in bytes and SHA-256, from the hub's commits. Of other files only the digits in their name are known, if any."""
 
-_ARCHITECTURES = {
-    "ViTSmall16": ("vit_small_patch16_224", 16),
-    "ViTBase16": ("vit_base_patch16_224", 16),
-    "ViTLarge16": ("vit_large_patch16_224", 16),
-    "ViTHuge14": ("vit_huge_patch14_224", 14),
-    "ViTSmall14_DINOv2": ("vit_small_patch14_dinov2", 14),
-    "ViTBase14_DINOv2": ("vit_base_patch14_dinov2", 14),
-    "ScaleMAELarge16": ("vit_large_patch16_224", 16),
-}
-
-Scale = tuple[tuple[str, ...], str, tuple[float, ...], tuple[float, ...]]  # bands, unit, mean and std in that unit
-
-
-def _bytes(*bands: str) -> Scale:
-    return bands, "uint8", (0.0,) * len(bands), (1.0,) * len(bands)
-
-
-_SCALES: dict[str, Scale] = {
-    "LANDSAT_TM_TOA": _bytes("B1", "B2", "B3", "B4", "B5", "B6", "B7"),
-    "LANDSAT_ETM_TOA": _bytes("B1", "B2", "B3", "B4", "B5", "B6_VCID_1", "B6_VCID_2", "B7", "B8"),
-    "LANDSAT_ETM_SR": _bytes("SR_B1", "SR_B2", "SR_B3", "SR_B4", "SR_B5", "SR_B7"),
-    "LANDSAT_OLI_TIRS_TOA": _bytes("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B9", "B10", "B11"),
-    "LANDSAT_OLI_SR": _bytes("SR_B1", "SR_B2", "SR_B3", "SR_B4", "SR_B5", "SR_B6", "SR_B7"),
-    "SENTINEL2_ALL": (SENTINEL2, "uint16", (0.0,) * 13, (10_000.0,) * 13),
-    "SENTINEL2_ALL_SOFTCON": (
-        SENTINEL2,
-        "uint16",
-        (1612.9, 1397.6, 1322.3, 1373.1, 1561.0, 2108.4, 2390.7, 2318.7, 2581.0, 837.7, 22.0, 2195.2, 1537.4),
-        (791.0, 854.3, 878.7, 1144.9, 1127.5, 1164.2, 1276.0, 1249.5, 1345.9, 577.5, 47.5, 1340.0, 1142.9),
-    ),
-    "SENTINEL1_GRD": (("VV", "VH"), "db", (-12.59, -20.26), (5.26, 5.91)),
-    "FMOW_RGB": (("R", "G", "B"), "uint8", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
-
 _REFUSED = {
-    "ViT(Small|Large)16_Weights.SENTINEL1_GRD_CLOSP": "TorchGeo declares neither unit nor normalization of its input",
     "ResNet|Unet": "it is convolutional and has no tokens",
-    "Swin|Aurora": "it merges its tokens from stage to stage",
+    "Swin|Aurora|DEO": "it merges its tokens from stage to stage",
     "DOFA|CopernicusFM|Panopticon": "it needs wavelengths or channel numbers besides the image",
-    "CROMA|EarthLoc": "its network is not a timm model",
+    "": "its network is not a timm model",
 }
+"""Why a network cannot be fine-tuned, by the begin of its name."""
+
+
+def names() -> list[str]:
+    """Return the names of TorchGeo's weights that have a card."""
+    return [weights.name for weights in published_weights().values() if _architecture(weights) and _scale(weights)]
 
 
 def torchgeo_card(name: str) -> Card | None:
@@ -206,33 +102,73 @@ def torchgeo_card(name: str) -> Card | None:
         RequestError: TorchGeo has no such weights, or their network cannot be fine-tuned.
     """
     weights_name = name.removeprefix(PREFIX)
-    if weights_name not in _FILES:
-        if "_Weights" in weights_name or weights_name != name:
-            raise _refusal_error(weights_name)
+    if weights_name == name and "_Weights" not in name:
         return None
-    repository, file = _FILES[weights_name]
-    family, member = weights_name.split("_Weights.")
-    architecture, patch = _ARCHITECTURES[family]
-    bands, unit, mean, std = _SCALES[member] if member in _SCALES else _SCALES[member.rpartition("_")[0]]
+    weights = published_weights().get(weights_name)
+    if weights is None:
+        raise _refusal_error(weights_name, "TorchGeo has no weights called {}")
+    architecture, scale = _architecture(weights), _scale(weights)
+    if architecture is None:
+        reason = next(reason for pattern, reason in _REFUSED.items() if re.match(pattern, weights_name))
+        raise _refusal_error(weights_name, f"{{}} of TorchGeo cannot be fine-tuned: {reason}")
+    if scale is None:
+        reason = "TorchGeo declares neither unit nor normalization of its input"
+        raise _refusal_error(weights_name, f"{{}} of TorchGeo cannot be fine-tuned: {reason}")
+    return _make_card(weights, architecture, *scale)
+
+
+def _make_card(
+    weights: PublishedWeights, architecture: str, unit: str, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Card:
+    url = weights.url.replace("https://hf.co/", _HUB)
+    hub_name, file = "/".join(url.removeprefix(_HUB).split("/")[:2]), url.rpartition("/")[2]
+    repository = _REPOSITORIES.get(hub_name, _UNKNOWN_REPOSITORY)
     digits = re.search(r"-([0-9a-f]{8})\.pth$", file)
-    size, digest = _PUBLISHED.get(file, (None, digits and digits[1]))
-    page = f"{_HUB}/{repository.repo}"
+    bytes_, digest = _CHECKSUMS.get(file, (None, digits and digits[1]))
+    patch = int(architecture.split("_patch")[1].split("_")[0])
+    training = " by ".join(filter(None, (weights.dataset, weights.method)))
     return Card(
-        name=weights_name,
-        about=f"TorchGeo {architecture}, trained on {repository.trained}",
-        size=SIZE,
+        name=weights.name,
+        about=f"TorchGeo {weights.model}, trained on {training}",
+        size=weights.size or _SIZE,
         patch=patch,
-        bands=bands,
+        bands=_band_names(weights),
         unit=unit,
         mean=mean,
         std=std,
         license=repository.license,
-        weights=Remote(file, f"{page}/resolve/{repository.revision}/{file}", size, digest, page),
-        build=_build_fn(architecture, patch, len(bands)),
+        weights=Remote(file, url, bytes_, digest, f"{_HUB}{hub_name}"),
+        build=_build_fn(architecture, patch, len(mean)),
         convert=_convert_scale_mae
-        if repository is _SCALE_MAE
+        if weights.model == _SCALE_MAE
         else lambda state: drop_tensors(state, *repository.unused),
     )
+
+
+def _architecture(weights: PublishedWeights) -> str | None:
+    """Return timm's name of the network; None if it is not one of timm's plain vision transformers."""
+    if weights.model == _SCALE_MAE:
+        return "vit_large_patch16_224"
+    return weights.model if weights.model.startswith("vit_") else None
+
+
+def _band_names(weights: PublishedWeights) -> tuple[str, ...]:
+    if "SENTINEL2" in weights.name:  # TorchGeo calls B01 B1, and B8A B8a
+        return tuple("B8A" if band == "B8a" else f"B{band[1:].zfill(2)}" for band in weights.bands)
+    return weights.bands or ("R", "G", "B")
+
+
+def _scale(weights: PublishedWeights) -> tuple[str, tuple[float, ...], tuple[float, ...]] | None:
+    """Infer unit, mean and standard deviation from the normalization; None if TorchGeo does not normalize."""
+    if not weights.normalizations:
+        return None
+    (mean, std), *others = weights.normalizations
+    if (mean, std) == ((0.0,), (255.0,)):
+        unit, (mean, std) = "uint8", others[0] if others else ((0.0,), (1.0,))
+    else:
+        unit = "db" if max(mean) < 0 else "uint16"
+    bands = len(_band_names(weights))
+    return unit, mean * (bands // len(mean)), std * (bands // len(std))
 
 
 @cache
@@ -240,13 +176,10 @@ def _build_fn(architecture: str, patch: int, bands: int) -> Callable[[int], Visi
     return partial(build_timm_vit, architecture, patch, in_chans=bands)
 
 
-def _refusal_error(name: str) -> RequestError:
-    closest = difflib.get_close_matches(name, NAMES, n=1)
+def _refusal_error(name: str, message: str) -> RequestError:
+    closest = difflib.get_close_matches(name, names(), n=1)
     hint = f"did you mean {closest[0]}?" if closest else "`rsft backbones ls torchgeo` lists the weights that work"
-    for pattern, reason in _REFUSED.items():
-        if re.match(pattern, name):
-            return RequestError(f"{name} of TorchGeo cannot be fine-tuned: {reason}", "backbone.name", hint)
-    return RequestError(f"TorchGeo has no weights called {name}", "backbone.name", hint)
+    return RequestError(message.format(name), "backbone.name", hint)
 
 
 def _convert_scale_mae(state: State) -> dict[str, torch.Tensor]:
@@ -257,7 +190,7 @@ def _convert_scale_mae(state: State) -> dict[str, torch.Tensor]:
     """
     tensors = drop_tensors(state, "head")
     if "cls_token" in tensors:
-        tensors["pos_embed"] = _sincos_positions(tensors["cls_token"].shape[-1], SIZE // 16)
+        tensors["pos_embed"] = _sincos_positions(tensors["cls_token"].shape[-1], _SIZE // 16)
     return tensors
 
 

@@ -1,8 +1,9 @@
-"""Compare our tables with the installed TorchGeo, and load checkpoints that its constructors write."""
+"""Compare our cards with the installed TorchGeo, and load checkpoints that its constructors write."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from torchvision.transforms.v2 import Normalize
 from rsft.backbones import torchgeo_vits
 from rsft.backbones.card import Card, Remote
 from rsft.backbones.loading import load_encoder_weights
+from rsft.backbones.torchgeo_index import published_weights
+from rsft.data.imagery.bands import SENTINEL2
 from rsft.errors import RequestError, WeightsError
 
 FAMILIES = ("ViTSmall16", "ViTBase16", "ViTLarge16", "ViTHuge14", "ViTSmall14_DINOv2", "ViTBase14_DINOv2")
@@ -31,7 +34,7 @@ def card(name: str) -> Card:
 
 
 def test_every_vision_transformer_of_torchgeo_has_a_card() -> None:
-    assert {str(member) for enum in ENUMS for member in enum} == set(torchgeo_vits.NAMES) | UNITLESS
+    assert {str(member) for enum in ENUMS for member in enum} == set(torchgeo_vits.names()) | UNITLESS
 
 
 def our_band_name(band: str) -> str:
@@ -41,12 +44,13 @@ def our_band_name(band: str) -> str:
 
 @pytest.mark.parametrize("member", [m for enum in ENUMS for m in enum if str(m) not in UNITLESS], ids=str)
 def test_cards_match_torchgeo(member: Any) -> None:
+    assert published.get_weight(str(member)) is member
     our_card, meta = card(str(member)), member.meta
     assert isinstance(our_card.weights, Remote)
     assert our_card.weights.url == member.url.replace("https://hf.co/", "https://huggingface.co/")
     bands = meta.get("bands", ["R", "G", "B"])
     assert our_card.bands == tuple(map(our_band_name, bands) if "SENTINEL2" in str(member) else bands)
-    assert meta["model"] in our_card.about and meta.get("img_size", 224) == our_card.size
+    assert (member.meta["dataset"] or "") in our_card.about and meta.get("img_size", 224) == our_card.size
     ours = torch.full((meta["in_chans"], 1, 1), 100.0)
     theirs = ours.clone()
     for step in member.transforms:
@@ -58,12 +62,28 @@ def test_cards_match_torchgeo(member: Any) -> None:
 
 def test_bands_and_units() -> None:
     assert (card(S1).bands, card(S1).unit) == (("VV", "VH"), "db")
-    assert card("ViTBase16_Weights.SENTINEL2_ALL_MAE").unit == "uint16"
-    assert card("ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO").unit == "uint8"
+    assert (card(S1).mean, card(S1).std) == ((-12.59, -20.26), (5.26, 5.91))
+    sentinel2 = card("ViTBase16_Weights.SENTINEL2_ALL_MAE")
+    assert (sentinel2.bands, sentinel2.unit) == (SENTINEL2, "uint16")
+    assert (sentinel2.mean, sentinel2.std) == ((0.0,) * 13, (10_000.0,) * 13)
+    softcon = card("ViTSmall14_DINOv2_Weights.SENTINEL2_ALL_SOFTCON")
+    assert softcon.unit == "uint16" and (softcon.mean[0], softcon.std[-1]) == (1612.9, 1142.9)
+    landsat = card("ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO")
+    assert (landsat.unit, landsat.mean, landsat.std) == ("uint8", (0.0,) * 7, (1.0,) * 7)
+    fmow = card("ScaleMAELarge16_Weights.FMOW_RGB")
+    assert (fmow.bands, fmow.unit, fmow.mean) == (("R", "G", "B"), "uint8", (0.485, 0.456, 0.406))
+
+
+def test_files_of_an_unknown_repository_have_no_known_license(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = replace(published_weights()[S1], url="https://hf.co/someone/new/resolve/1f/x-00112233.pth")
+    monkeypatch.setattr(torchgeo_vits, "published_weights", lambda: {S1: weights})
+    new = card(S1)
+    assert new.license == "unknown" and isinstance(new.weights, Remote)
+    assert (new.weights.page, new.weights.sha256) == ("https://huggingface.co/someone/new", "00112233")
 
 
 def test_checksums_come_from_file_names_or_the_hub() -> None:
-    checksums = {name: card(name).weights.sha256 for name in torchgeo_vits.NAMES}
+    checksums = {name: card(name).weights.sha256 for name in torchgeo_vits.names()}
     assert checksums[S1] is None
     assert checksums["ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO"] == "a1c967d8"
     whole = {name: digest for name, digest in checksums.items() if digest and len(digest) == 64}
@@ -81,7 +101,7 @@ def test_prefix_is_optional() -> None:
     [
         ("ViTSmall16_Weights.SENTINEL1_GRD_DINO", "did you mean ViTSmall16_Weights.SENTINEL1_GRD"),
         ("ViTSmall16_Weights.SENTINEL1_GRD_CLOSP", "neither unit nor normalization"),
-        ("torchgeo:ResNet50_Weights.SENTINEL1_GRD_MOCO", "convolutional"),
+        ("torchgeo:ResNet50_Weights.SENTINEL1_ALL_MOCO", "convolutional"),
         ("Swin_V2_B_Weights.SENTINEL1_SI_SATLAS", "merges its tokens"),
         ("DOFABase16_Weights.DOFA_MAE", "wavelengths"),
         ("CROMABase_Weights.CROMA_VIT", "not a timm model"),
