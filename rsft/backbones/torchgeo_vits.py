@@ -83,7 +83,7 @@ _REFUSED = {
 """Why a network cannot be fine-tuned, by the begin of its name."""
 
 
-def names() -> list[str]:
+def torchgeo_names() -> list[str]:
     """Return the names of TorchGeo's weights that have a card."""
     return [weights.name for weights in published_weights().values() if _architecture(weights) and _scale(weights)]
 
@@ -177,7 +177,7 @@ def _build_fn(architecture: str, patch: int, bands: int) -> Callable[[int], Visi
 
 
 def _refusal_error(name: str, message: str) -> RequestError:
-    closest = difflib.get_close_matches(name, names(), n=1)
+    closest = difflib.get_close_matches(name, torchgeo_names(), n=1)
     hint = f"did you mean {closest[0]}?" if closest else "`rsft backbones ls torchgeo` lists the weights that work"
     return RequestError(message.format(name), "backbone.name", hint)
 

@@ -34,7 +34,7 @@ def card(name: str) -> Card:
 
 
 def test_every_vision_transformer_of_torchgeo_has_a_card() -> None:
-    assert {str(member) for enum in ENUMS for member in enum} == set(torchgeo_vits.names()) | UNITLESS
+    assert {str(member) for enum in ENUMS for member in enum} == set(torchgeo_vits.torchgeo_names()) | UNITLESS
 
 
 def our_band_name(band: str) -> str:
@@ -83,7 +83,7 @@ def test_files_of_an_unknown_repository_have_no_known_license(monkeypatch: pytes
 
 
 def test_checksums_come_from_file_names_or_the_hub() -> None:
-    checksums = {name: card(name).weights.sha256 for name in torchgeo_vits.names()}
+    checksums = {name: card(name).weights.sha256 for name in torchgeo_vits.torchgeo_names()}
     assert checksums[S1] is None
     assert checksums["ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO"] == "a1c967d8"
     whole = {name: digest for name, digest in checksums.items() if digest and len(digest) == 64}
