@@ -8,11 +8,14 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import timm
 import torch
 from numpy.typing import NDArray
 from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -77,14 +80,15 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
         vit = card.build(size)
     stored = read_checkpoint(path)
     state = card.convert(stored)
-    used = {id(tensor) for tensor in state.values()}
-    left_out = tuple(sorted(name for name, tensor in stored.items() if id(tensor) not in used))
+    used = {tensor.data_ptr() for tensor in state.values()}
+    left_out = tuple(sorted(name for name, tensor in stored.items() if tensor.data_ptr() not in used))
     _check_names(state, vit, card, path)
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     resampled = _resample_positions(state, vit, card)
     _check_shapes(resampled, vit, card, path)
     _check_values(state, card, path)
     vit.load_state_dict(resampled, assign=True)
+    _initialize_buffers(vit, card, path)
     vit.requires_grad_(False).eval()
     return Backbone(card.name, tensors_sha256(state), vit, card.mean, card.std, card.bands, card.unit, left_out)
 
@@ -108,21 +112,54 @@ def _hash_line(name: str, tensor: Tensor) -> str:
 
 
 def _resample_positions(state: dict[str, Tensor], vit: VisionTransformer, card: Card) -> dict[str, Tensor]:
-    """Resample the position embedding from (1, prefix + n^2, D) to (1, prefix + m^2, D).
+    """Resample position embeddings and tables of relative positions to the grid of the encoder.
 
-    An embedding of another shape is returned unchanged, and `_check_shapes` refuses it.
+    A tensor of another shape is returned unchanged, and `_check_shapes` refuses it.
     """
-    target = vit.pos_embed
-    if target is None or state["pos_embed"].shape == target.shape:
-        return state
-    stored = state["pos_embed"]
-    prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
+    changed: dict[str, Tensor] = {}
+    for name, target in vit.state_dict().items():
+        if state[name].shape == target.shape:
+            continue
+        if name == "pos_embed":
+            changed[name] = _resample_embedding(state[name], target, vit.patch_embed.grid_size, card.antialias)
+        elif name.endswith("relative_position_bias_table"):
+            changed[name] = _resample_table(state[name], target, vit.patch_embed.grid_size)
+    return state | changed
+
+
+def _resample_embedding(stored: Tensor, target: Tensor, grid: tuple[int, int], antialias: bool) -> Tensor:
+    """Resample a position embedding from (1, prefix + n^2, D) to (1, prefix + m^2, D)."""
+    prefix = target.shape[1] - math.prod(grid)
     side = math.isqrt(max(0, stored.shape[1] - prefix)) if stored.ndim == 3 else 0
     if not side or stored.shape != (1, prefix + side**2, target.shape[2]):
-        return state
-    grid = list(vit.patch_embed.grid_size)
-    resampled = resample_abs_pos_embed(stored, grid, [side, side], prefix, antialias=card.antialias)
-    return state | {"pos_embed": resampled}
+        return stored
+    return cast(Tensor, resample_abs_pos_embed(stored, list(grid), [side, side], prefix, antialias=antialias))
+
+
+def _resample_table(stored: Tensor, target: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Resample a table of relative positions from ((2n - 1)^2 + k, heads) to ((2m - 1)^2 + k, heads), as timm does."""
+    extra = target.shape[0] - math.prod(2 * side - 1 for side in grid)
+    side = math.isqrt(max(0, stored.shape[0] - extra)) if stored.ndim == 2 else 0
+    if not side or stored.shape != (side**2 + extra, target.shape[1]):
+        return stored
+    return cast(Tensor, resize_rel_pos_bias_table(stored, grid, target.shape))
+
+
+def _initialize_buffers(vit: VisionTransformer, card: Card, path: Path) -> None:
+    """Compute the buffers that no checkpoint contains, such as the periods of rotary embeddings.
+
+    They were built on the meta device and have no values yet.
+    """
+    for path_in_vit, module in vit.named_modules():
+        names = [name for name, buffer in module.named_buffers(recurse=False) if buffer.is_meta]
+        if not names:
+            continue
+        if not hasattr(module, "init_non_persistent_buffers"):
+            message = f"timm {timm.__version__} cannot initialize {path_in_vit}.{names[0]} of {card.name}"
+            raise WeightsError(message, path, "install a newer version of timm")
+        for name in names:
+            module.register_buffer(name, torch.empty_like(module.get_buffer(name), device="cpu"), persistent=False)
+        cast(Any, module).init_non_persistent_buffers()
 
 
 def _check_names(state: State, vit: VisionTransformer, card: Card, path: Path) -> None:

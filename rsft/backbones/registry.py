@@ -46,7 +46,7 @@ def find_card(name: str, blocks: int | None = None) -> Card:
     """Return the card of an encoder of rsft, timm or TorchGeo.
 
     Args:
-        name: the name in a recipe. `timm:MODEL` means any plain ViT of timm with weights from a local file.
+        name: the name in a recipe. `timm:MODEL` means any ViT of timm with weights from a local file.
         blocks: number of transformer blocks to keep, from the first; None keeps all.
 
     Returns:

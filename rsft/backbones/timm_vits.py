@@ -1,7 +1,8 @@
-"""Cards of timm's plain vision transformers: all models with the layers `REQUIRED_LAYERS` in every block."""
+"""Cards of timm's vision transformers: all models for which `structure_fault` returns None."""
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -10,8 +11,10 @@ import timm
 import torch
 from timm.models import PretrainedCfg, get_pretrained_cfg, is_model, is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 
-from rsft.backbones.card import Card, Remote, check_input_size, drop_tensors
+from rsft.backbones.card import Card, Remote, check_input_size
+from rsft.backbones.timm_checkpoints import convert_timm_checkpoint
 from rsft.errors import RequestError
 
 NAMES = (
@@ -27,17 +30,24 @@ NAMES = (
     "vit_base_patch14_dinov2.lvd142m",
     "vit_large_patch14_dinov2.lvd142m",
     "vit_base_patch16_clip_224.openai",
+    "vit_small_patch16_dinov3.lvd1689m",
+    "vit_base_patch16_dinov3.lvd1689m",
+    "vit_large_patch16_dinov3.lvd1689m",
+    "vit_large_patch16_dinov3.sat493m",
+    "eva02_base_patch14_224.mim_in22k",
+    "cait_s24_224.fb_dist_in1k",
 )
-"""The models that `rsft backbones ls` lists. `timm_card` accepts all other plain vision transformers, too."""
+"""The models that `rsft backbones ls` lists. `timm_card` accepts all other vision transformers, too."""
 
 PREFIX = "timm:"
 """Prefix of a model name: the weights come from the file `backbone.weights`, not from the hub."""
 
-REQUIRED_LAYERS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-"""Layers of a block that PEFT methods adapt."""
+_REQUIRED_ATTRIBUTES = ("blocks", "patch_embed.patch_size", "patch_embed.grid_size", "embed_dim", "num_prefix_tokens")
+_REQUIRED_LAYERS = (("attn.qkv", "attn.q_proj"), ("attn.proj",), ("mlp.fc2",))
+"""Linear layers of a block that PEFT methods adapt, as alternatives. mlp.fc1 may be missing (SwiGLU)."""
 
-_MODULES = ("vision_transformer", "deit")  # timm's modules with plain vision transformers
-_UNUSED = ("mask_token", "pre_logits")  # from pre-training; timm's checkpoint_filter_fn drops both
+_SKIPS_INITIALIZATION = ("vision_transformer", "vision_transformer_hybrid", "deit")
+"""Modules of timm whose models have the argument `weight_init`."""
 
 
 def timm_card(name: str) -> Card | None:
@@ -51,7 +61,7 @@ def timm_card(name: str) -> Card | None:
         The card; None if timm has no such model.
 
     Raises:
-        RequestError: the model is not a vision transformer that can be fine-tuned, or its weights are not on the hub.
+        RequestError: the model lacks a part that fine-tuning needs, or its weights are not on the hub.
     """
     is_local = name.startswith(PREFIX)
     name = name.removeprefix(PREFIX)
@@ -65,10 +75,10 @@ def timm_card(name: str) -> Card | None:
         hint = f"choose another model, or name your own file: backbone.name=timm:{name} backbone.weights=FILE"
         raise RequestError(f"timm has no weights of {name} on the hub", "backbone.name", hint)
     full_name = ".".join(filter(None, (config.architecture, config.tag)))
-    vit = _check_model(full_name)
-    patch, grid = vit.patch_embed.patch_size[0], vit.patch_embed.grid_size[0]
+    vit = _build_checked(full_name)
+    grid = vit.patch_embed.grid_size[0]
+    patch = vit.patch_embed.img_size[0] // grid
     heads = [config.classifier] if isinstance(config.classifier, str) else config.classifier or []
-    unused = (*heads, *_UNUSED)
     return Card(
         name=f"{PREFIX}{name}" if is_local else full_name,
         about=f"timm {config.architecture}, weights {'of a local file' if is_local else config.tag}",
@@ -81,7 +91,7 @@ def timm_card(name: str) -> Card | None:
         license=(None if is_local else config.license) or "unknown",
         weights=_local_file(name) if is_local else _hub_file(full_name, config),
         build=partial(build_timm_vit, full_name, patch),
-        convert=lambda state: drop_tensors(state, *unused),
+        convert=partial(convert_timm_checkpoint, expected=frozenset(vit.state_dict()), heads=tuple(heads)),
     )
 
 
@@ -105,33 +115,73 @@ def build_timm_vit(architecture: str, patch: int, size: int, **options: Any) -> 
         **options: further arguments of `timm.create_model`.
 
     Returns:
-        A ViT that maps (B, bands, size, size) to tokens (B, N, D).
+        A network that maps (B, bands, size, size) to tokens (B, N, D), with the attributes of a VisionTransformer.
 
     Raises:
         RequestError: `size` is not a multiple of `patch`.
     """
     check_input_size(architecture, patch, size)
-    if torch.get_default_device().type == "meta":  # initialization would take most of the time
+    is_plain = is_model_in_modules(architecture.split(".")[0], _SKIPS_INITIALIZATION)
+    if torch.get_default_device().type == "meta" and is_plain:  # initialization would take most of the time
         options["weight_init"] = "skip"
-    return cast(VisionTransformer, timm.create_model(architecture, num_classes=0, img_size=size, **options))
+    vit = timm.create_model(architecture, num_classes=0, img_size=size, **options)
+    if not hasattr(vit, "fc_norm"):  # CaiT normalizes before the pooling
+        vit.fc_norm = nn.Identity()
+    return cast(VisionTransformer, vit)
 
 
-def _check_model(name: str) -> VisionTransformer:
-    """Return the model on the meta device, which has shapes but no weights; raise RequestError for other networks."""
-    error = RequestError(
-        f"{name} is not a plain vision transformer: fine-tuning needs blocks with {', '.join(REQUIRED_LAYERS)}",
-        "backbone.name",
-        "choose one that `rsft backbones ls` shows",
+def structure_fault(network: nn.Module) -> str | None:
+    """Return why a network cannot be fine-tuned as a vision transformer, or None if it can.
+
+    Args:
+        network: a network of timm on the meta device.
+
+    Returns:
+        The first missing attribute or layer, or the shape of the features if they are not tokens, as a sentence.
+    """
+    for attribute in _REQUIRED_ATTRIBUTES:
+        if _get_nested(network, attribute) is None:
+            return f"it has no {attribute}"
+    vit = cast(VisionTransformer, network)
+    if not isinstance(vit.embed_dim, int):
+        return f"its embed_dim is {vit.embed_dim}, not one width"
+    for index, block in enumerate(vit.blocks):
+        layers = {name for name, module in block.named_modules() if type(module) is nn.Linear}
+        for alternatives in _REQUIRED_LAYERS:
+            if not layers.intersection(alternatives):
+                return f"blocks.{index} has no linear layer {' or '.join(alternatives)}"
+    return _features_fault(vit)
+
+
+def _features_fault(vit: VisionTransformer) -> str | None:
+    image = torch.empty(1, 3, *vit.patch_embed.img_size, device="meta")
+    expected = (1, vit.num_prefix_tokens + math.prod(vit.patch_embed.grid_size), vit.embed_dim)
+    with torch.device("meta"), torch.no_grad():
+        features = vit.eval().forward_features(image)
+    if isinstance(features, Tensor) and features.shape == expected:
+        return None
+    shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+    return f"its forward_features returns {shape}, not tokens {expected}"
+
+
+def _build_checked(name: str) -> VisionTransformer:
+    """Build a model on the meta device, which has shapes but no weights; raise RequestError if it has a fault."""
+    options: dict[str, Any] = (
+        {"weight_init": "skip"} if is_model_in_modules(name.split(".")[0], _SKIPS_INITIALIZATION) else {}
     )
-    if not is_model_in_modules(name.split(".")[0], _MODULES):
-        raise error
     with torch.device("meta"):
-        vit = timm.create_model(name, num_classes=0, weight_init="skip")
-    if not isinstance(vit, VisionTransformer):
-        raise error
-    if not {layer for layer, _ in vit.blocks[0].named_modules()}.issuperset(REQUIRED_LAYERS):
-        raise error
-    return vit
+        network = timm.create_model(name, num_classes=0, **options)
+    if fault := structure_fault(network):
+        message = f"{name} cannot be fine-tuned as a vision transformer: {fault}"
+        raise RequestError(message, "backbone.name", "choose one that `rsft backbones ls` shows")
+    return cast(VisionTransformer, network)
+
+
+def _get_nested(module: Any, path: str) -> Any:
+    """Return the attribute at a dotted path, or None."""
+    for name in path.split("."):
+        module = getattr(module, name, None)
+    return module
 
 
 def _describe_tags(name: str) -> str:

@@ -20,7 +20,7 @@ app = typer.Typer(help="List the frozen encoders that a recipe can name, and che
 def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     """List encoders with size, input and license.
 
-    Any other plain vision transformer of timm works too, by its timm name, or as timm:MODEL with a local file.
+    Any other vision transformer of timm works too, by its timm name, or as timm:MODEL with a local file.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table

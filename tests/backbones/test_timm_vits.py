@@ -88,8 +88,12 @@ def test_other_layout_is_refused_with_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet50.a1_in1k", "not a plain vision transformer"),
-        ("aimv2_large_patch14_224.apple_pt", "fine-tuning needs blocks with attn.qkv"),
+        ("resnet50.a1_in1k", "it has no blocks"),
+        ("hiera_tiny_224.mae", "it has no patch_embed.patch_size"),
+        ("samvit_base_patch16.sa1b", "it has no num_prefix_tokens"),
+        ("timm:vit_base_patch16_xp_224", "blocks.0 has no linear layer attn.qkv or attn.q_proj"),
+        ("timm:vitamin_base_224", "blocks.0 has no linear layer mlp.fc2"),
+        ("timm:deepseek_vit_412m_enc", "its forward_features returns (1, 39, 39, 1024), not tokens (1, 1521, 1024)"),
         ("vit_huge_patch14_gap_224.in1k_ijepa", "no weights of vit_huge_patch14_gap_224.in1k_ijepa on the hub"),
         ("vit_base_patch16_224.nope", "augreg_in21k"),
     ],
