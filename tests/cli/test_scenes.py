@@ -9,8 +9,8 @@ import pytest
 
 from rsft.cli import main
 from rsft.data.chips.store import ChipStore
-from tests.helpers.dota_data import row, write_pair
-from tests.helpers.opensarship_data import GRD, SLC, write_scene
+from tests.data.datasets.dota.data import row, write_pair
+from tests.data.datasets.opensarship.data import GRD, SLC, write_scene
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

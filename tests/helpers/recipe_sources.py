@@ -14,10 +14,10 @@ import pytest
 from rsft.data.datasets.dota import CLASSES
 from rsft.data.datasets.list_files import INaturalist2018, PlacesLT
 from rsft.data.prepare import cifar100, demo
+from tests.data.datasets.dota.data import row, write_pair
+from tests.data.datasets.opensarship.data import GRD, write_scene
 from tests.helpers.cifar_data import write_folders
-from tests.helpers.dota_data import row, write_pair
 from tests.helpers.fusrs_data import write_fusar, write_srsdd
-from tests.helpers.opensarship_data import GRD, write_scene
 
 EXTRA_OPTIONS = {"fusrs": ("--lists", "LISTS", "--jobs", "1"), "dota": ("--jobs", "1"), "demo": ("--jobs", "1")}
 """Options added to the `rsft prepare` commands: no network, one process."""

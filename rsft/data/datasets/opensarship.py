@@ -1,40 +1,27 @@
-"""OpenSARShip 1.0 and 2.0: ship chips of Sentinel-1 IW, matched to AIS.
-
-Huang et al. 2018, "OpenSARShip: a dataset dedicated to Sentinel-1 ship interpretation", IEEE JSTARS 11(1), and
-Li et al. 2017 for 2.0. A scene is a folder named after its Sentinel-1 product, and contains Patch*/ and Ship.xml.
-"""
+"""OpenSARShip dataset."""
 
 from __future__ import annotations
 
+import pathlib
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 import numpy as np
+import rasterio
 import torch
 from matplotlib.figure import Figure
-from torchgeo.datasets import NonGeoDataset
-
-from rsft.data.imagery.reader import read_chip
-from rsft.errors import DataError, RequestError
-from rsft.types import Pixels, Rejection
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
+from torchgeo.datasets.errors import DatasetNotFoundError
+from torchgeo.datasets.geo import NonGeoDataset
+from torchgeo.datasets.utils import Path
 
 OpenSARShipProduct = Literal["uint8", "cal", "patch"]
-
-PRODUCT_FOLDERS: Mapping[OpenSARShipProduct, str] = {"uint8": "Patch_Uint8", "cal": "Patch_Cal", "patch": "Patch"}
-PRODUCT_UNITS: Mapping[OpenSARShipProduct, str] = {"uint8": "uint8", "cal": "sigma0", "patch": "amplitude"}
-"""Unit of each product.
-
-uint8 is stretched for display, sigma0 is linear and calibrated, amplitude is digital numbers (|re + i im| for SLC).
-"""
-MODE_BANDS = {"SDV": ("VH", "VV"), "SSV": ("VV",)}
-"""Bands by the polarization mode in the scene name, in the order of the files."""
-PRODUCT_SPACING_M = {"GRDH": 10.0}
-"""Pixel spacing by Sentinel-1 product type, in meters."""
 
 _SCENE = re.compile(r"S1[A-D]_IW_(?:GRDH|SLC_)_1(?:SDV|SSV)(?:_[0-9A-Z]+)+")
 _NAME = re.compile(r"(?:Visual_)?(.+)_x(\d+)_y(\d+)(?:_(vh|vv))?\.tiff?", re.ASCII)
@@ -60,7 +47,7 @@ class OpenSARShipChip:
         flags: "no-record" if Ship.xml has no record; "class-code" if the AIS ship type contradicts the category.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[pathlib.Path, ...]
     scene: str
     category: str
     bands: tuple[str, ...]
@@ -76,89 +63,138 @@ class OpenSARShipChip:
         """Satellite, mode and product type, such as "S1A IW GRDH"."""
         return " ".join(self.scene.split("_")[:3])
 
-    @property
-    def spacing_m(self) -> float | None:
-        """Pixel spacing of GRDH in meters; None for SLC, whose spacing varies with direction and range."""
-        return PRODUCT_SPACING_M.get(self.scene.split("_")[2])
-
 
 class OpenSARShip(NonGeoDataset):
-    """OpenSARShip, one sample per chip of one product.
+    """OpenSARShip dataset.
 
-    Args:
-        root: a folder that contains the scenes at any depth.
-        product: uint8, cal or patch.
-        transforms: applied to each sample.
+    `OpenSARShip <https://opensar.sjtu.edu.cn/>`__ is a dataset for the interpretation of ships in Sentinel-1 images.
+    Ships are matched to messages of the automatic identification system (AIS).
+
+    Dataset features:
+
+    * 11,346 chips of 41 scenes (version 1.0), 34,528 chips of 87 scenes (version 2.0)
+    * VH and VV polarization; some scenes have VV only
+    * interferometric wide swath mode: ground range detected (GRDH, pixel spacing 10 m) and single look complex (SLC)
+    * ship type, MMSI and length from AIS; incidence angle
+
+    Dataset format:
+
+    * a scene is a folder named after its Sentinel-1 product
+    * chips are GeoTIFF files in a folder per product: Patch_Uint8 (stretched for display, one file per band), Patch_Cal
+      (calibrated, linear sigma0), Patch (amplitude; real and imaginary part of each band for SLC)
+    * Ship.xml has one record per ship
+
+    The dataset has no train/val/test split and cannot be downloaded automatically. Chips differ in size.
+
+    If you use this dataset in your research, please cite the following papers:
+
+    * https://doi.org/10.1109/JSTARS.2017.2755672
+    * https://doi.org/10.1109/BIGSARDATA.2017.8124929 (version 2.0)
 
     Attributes:
-        classes: the categories that occur, sorted, in the order of the labels.
+        classes: the ship types that occur, sorted, in the order of the labels.
         chips: by scene, then by name.
-        rejected: files that cannot be used, and records without a chip.
-
-    Raises:
-        RequestError: no scene has this product.
+        rejected: file, line (0 for the whole file) and reason of files that cannot be used, and of records without a
+            chip.
     """
+
+    products: ClassVar[Mapping[OpenSARShipProduct, str]] = {
+        "uint8": "Patch_Uint8",
+        "cal": "Patch_Cal",
+        "patch": "Patch",
+    }
+    """Folder of each product."""
+
+    modes: ClassVar[Mapping[str, tuple[str, ...]]] = {"SDV": ("VH", "VV"), "SSV": ("VV",)}
+    """Bands by the polarization mode in the name of a scene, in the order of the files."""
 
     def __init__(
         self,
-        root: Path,
+        root: Path = "data",
         product: OpenSARShipProduct = "uint8",
         transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
+        """Initialize a new OpenSARShip dataset instance.
+
+        Args:
+            root: root directory that contains the scenes at any depth
+            product: one of "uint8", "cal" or "patch"
+            transforms: a function/transform that takes an input sample and returns a transformed version
+
+        Raises:
+            AssertionError: if *product* is invalid
+            DatasetNotFoundError: if no scene has chips of this product
+        """
+        assert product in self.products, f"product must be one of {tuple(self.products)}"
         self.root, self.product, self.transforms = root, product, transforms
-        self.rejected: list[Rejection] = []
+        self.rejected: list[tuple[str, int, str]] = []
         self.chips: list[OpenSARShipChip] = []
-        folders = sorted(path for path in root.rglob(PRODUCT_FOLDERS[product]) if path.is_dir())
+        folders = sorted(path for path in pathlib.Path(root).rglob(self.products[product]) if path.is_dir())
         if not folders:
-            hint = f"give the folder that contains the scenes, each with {PRODUCT_FOLDERS[product]}/ and Ship.xml"
-            raise RequestError(f"no OpenSARShip scene with chips of product {product}", root, hint)
+            raise DatasetNotFoundError(self)
         for folder in folders:
             self._read_scene(folder)
         self.classes = sorted({chip.category for chip in self.chips})
 
     def __len__(self) -> int:
-        """Return the number of samples."""
+        """Return the number of chips in the dataset.
+
+        Returns:
+            length of the dataset
+        """
         return len(self.chips)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return one sample.
+        """Return an index within the dataset.
 
         Args:
-            index: position of the sample.
+            index: index to return
 
         Returns:
-            image: (B, H, W) float32 in the unit of the product; label: index into `classes`.
+            image (B, H, W) in the unit of the product, and label, an index into `classes`
         """
         chip = self.chips[index]
         pixels = read_opensarship_pixels(chip, self.product).astype(np.float32)
-        label = torch.tensor(self.classes.index(chip.category))
-        sample = {"image": torch.from_numpy(pixels.transpose(2, 0, 1).copy()), "label": label}
+        sample = {
+            "image": torch.from_numpy(pixels.transpose(2, 0, 1).copy()),
+            "label": torch.tensor(self.classes.index(chip.category)),
+        }
         return sample if self.transforms is None else self.transforms(sample)
 
-    def plot(self, sample: dict[str, Any]) -> Figure:
-        """Plot the bands side by side in gray, each stretched to its 99.5th percentile.
+    def plot(self, sample: dict[str, Any], show_titles: bool = True, suptitle: str | None = None) -> Figure:
+        """Plot a sample from the dataset: the bands side by side, each stretched to its 99.5th percentile.
 
         Args:
-            sample: a sample from `__getitem__`.
+            sample: a sample returned by `__getitem__`
+            show_titles: flag indicating whether to show titles above each panel
+            suptitle: optional string to use as a suptitle
 
         Returns:
-            The figure.
+            a matplotlib Figure with the rendered sample
         """
         image = sample["image"].numpy()
+        bands = next(names for names in self.modes.values() if len(names) == len(image))
+        title = f"Label: {self.classes[int(sample['label'])]}"
+        if "prediction" in sample:
+            title += f"\nPrediction: {self.classes[int(sample['prediction'])]}"
         figure, axes = plt.subplots(1, len(image), squeeze=False)
-        for ax, band in zip(axes[0], image, strict=True):
+        for ax, band, name in zip(axes[0], image, bands, strict=True):
             ax.imshow(band, cmap="gray", vmin=0, vmax=np.percentile(band, 99.5))
             ax.axis("off")
-        figure.suptitle(self.classes[int(sample["label"])])
+            if show_titles:
+                ax.set_title(f"{title}\n{name}" if len(bands) > 1 else title)
+        if suptitle is not None:
+            plt.suptitle(suptitle)
         return figure
 
-    def _read_scene(self, folder: Path) -> None:
+    def _read_scene(self, folder: pathlib.Path) -> None:
+        """Add the chips in one folder."""
         scene = _scene_name(folder.parent)
         if scene is None:
             reason = "neither the folder nor a file in it is named after a Sentinel-1 IW scene of VV, or of VH and VV"
             self.rejected.append((str(folder.parent), 0, reason))
             return
-        bands = MODE_BANDS[scene.split("_1", 1)[1][:3]]
+        bands = self.modes[scene.split("_1", 1)[1][:3]]
         suffixes = bands if self.product == "uint8" and len(bands) > 1 else ("",)
         records = self._read_ship_records(folder.parent / "Ship.xml")
         for (category, x, y), files in self._group_files(folder).items():
@@ -175,9 +211,9 @@ class OpenSARShip(NonGeoDataset):
             reason = f"no chip for the record of Center_x {x}, Center_y {y}"
             self.rejected.append((str(folder.parent / "Ship.xml"), 0, reason))
 
-    def _group_files(self, folder: Path) -> dict[tuple[str, str, str], dict[str, Path]]:
+    def _group_files(self, folder: pathlib.Path) -> dict[tuple[str, str, str], dict[str, pathlib.Path]]:
         """Return the files by (category, center x, center y), then by the suffix of the band."""
-        files: dict[tuple[str, str, str], dict[str, Path]] = {}
+        files: dict[tuple[str, str, str], dict[str, pathlib.Path]] = {}
         for path in sorted(path for path in folder.iterdir() if path.is_file()):
             match = _NAME.fullmatch(path.name)
             if match is None:
@@ -187,72 +223,83 @@ class OpenSARShip(NonGeoDataset):
                 files.setdefault(key, {})[(match[4] or "").upper()] = path
         return files
 
-    def _read_ship_records(self, path: Path) -> dict[tuple[str, str], dict[str, str]]:
+    def _read_ship_records(self, path: pathlib.Path) -> dict[tuple[str, str], dict[str, str]]:
+        """Return the records of a Ship.xml; reject the file if it cannot be read."""
         try:
             return read_ship_records(path)
-        except DataError as error:
-            self.rejected.append((str(path), 0, error.message))
-            return {}
+        except OSError as error:
+            self.rejected.append((str(path), 0, f"the file cannot be read: {error.strerror}"))
+        except ValueError as error:
+            self.rejected.append((str(path), 0, str(error)))
+        return {}
 
 
-def read_ship_records(path: Path) -> dict[tuple[str, str], dict[str, str]]:
+def read_ship_records(path: pathlib.Path) -> dict[tuple[str, str], dict[str, str]]:
     """Read the records of a Ship.xml.
 
     Args:
-        path: the file.
+        path: the file
 
     Returns:
-        Element texts by element name, by (Center_x, Center_y).
+        element texts by element name, by (Center_x, Center_y)
 
     Raises:
-        DataError: the file cannot be read or is not a ship list.
+        OSError: if the file cannot be read
+        ValueError: if the file is not a ship list
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"the file cannot be read: {error.strerror}", path) from error
+    data = path.read_bytes()
     if b"<!DOCTYPE" in data:  # could define entities that expand without bound
-        raise DataError("the file declares a document type, which a ship list does not have", path)
+        raise ValueError("the file declares a document type, which a ship list does not have")
     try:
         root = ElementTree.fromstring(data.replace(_WRONG_END, _END))
     except ElementTree.ParseError as error:
-        raise DataError(f"the file is not XML: {error}", path) from error
+        raise ValueError(f"the file is not XML: {error}") from error
     records = [{item.tag: (item.text or "").strip() for part in ship for item in part} for ship in root]
     return {(record.get("Center_x", ""), record.get("Center_y", "")): record for record in records}
 
 
-def read_opensarship_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
+def read_opensarship_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> NDArray[Any]:
     """Read the pixels of a chip.
 
     Args:
-        chip: the chip.
-        product: the product that the chip belongs to.
+        chip: the chip
+        product: the product that the chip belongs to
 
     Returns:
-        Pixels (H, W, B) in the order of `chip.bands`: uint8, or float32 for the products cal and patch.
+        pixels (H, W, B) in the order of `chip.bands`: uint8, or float32 for the products cal and patch
 
     Raises:
-        DataError: a file cannot be read, or its number of bands or data type does not fit the product.
+        OSError: if a file cannot be read
+        ValueError: if the number of bands or the data type does not fit the product
     """
-    files = [read_chip(path) for path in chip.paths]
+    files = [_read_tiff(path) for path in chip.paths]
     if len({file.shape for file in files}) > 1:
-        raise DataError("the bands differ in size", chip.paths[0])
-    pixels = np.concatenate(files, axis=2)
+        raise ValueError("the bands differ in size")
+    pixels = np.concatenate(files).transpose(1, 2, 0)
     is_complex = product == "patch" and chip.sensor.endswith("SLC")
     bands, dtype = len(chip.bands) * (1 + is_complex), np.uint8 if product == "uint8" else np.float32
     if pixels.shape[2] != bands or pixels.dtype != dtype:
-        actual = f"{pixels.shape[2]} bands of {pixels.dtype}"
-        raise DataError(f"{actual}, but {bands} of {np.dtype(dtype)} are expected", chip.paths[0])
+        raise ValueError(f"{pixels.shape[2]} bands of {pixels.dtype}, but {bands} of {np.dtype(dtype)} are expected")
     return np.hypot(pixels[:, :, 0::2], pixels[:, :, 1::2]) if is_complex else pixels
 
 
-def _scene_name(folder: Path) -> str | None:
+def _read_tiff(path: pathlib.Path) -> NDArray[Any]:
+    """Read all bands (B, H, W); chips are not georeferenced."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with path.open("rb") as data, rasterio.open(data) as file:
+            bands: NDArray[Any] = file.read()
+    return bands
+
+
+def _scene_name(folder: pathlib.Path) -> str | None:
     """Return the Sentinel-1 product name in the name of the folder, or else of a file in it."""
     names = [folder.name, *sorted(path.name for path in folder.iterdir())]
     return next((match[0] for match in map(_SCENE.search, names) if match), None)
 
 
 def _parse_record(record: Mapping[str, str], category: str) -> dict[str, Any]:
+    """Return fields of an `OpenSARShipChip`."""
     code = record.get("Ship_Type", "")
     ais_category = _CODES.get(int(code) // 10, category) if code.isdecimal() else category
     return {

@@ -7,23 +7,32 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from torchgeo.datasets import DatasetNotFoundError
+
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.opensarship import (
-    PRODUCT_FOLDERS,
-    PRODUCT_UNITS,
     OpenSARShip,
     OpenSARShipChip,
     OpenSARShipProduct,
     read_opensarship_pixels,
 )
+from rsft.data.imagery.reader import check_values, mask_nodata
 from rsft.data.prepare._command import format_prepare_command
 from rsft.data.prepare.group_splits import split_groups
 from rsft.errors import DataError, RequestError
-from rsft.types import Progress
+from rsft.types import Pixels, Progress
 from rsft.utils.archives.source_tree import open_source_tree
 
 ClassScheme = Literal["3", "typed"]
+
+PRODUCT_UNITS: dict[OpenSARShipProduct, str] = {"uint8": "uint8", "cal": "sigma0", "patch": "amplitude"}
+"""Unit of each product.
+
+uint8 is stretched for display, sigma0 is linear and calibrated, amplitude is digital numbers (|re + i im| for SLC).
+"""
+_SPACING_M = {"GRDH": 10.0}
+"""Pixel spacing by Sentinel-1 product type, in meters; that of SLC varies with direction and range."""
 
 THREE_CLASSES = ("Cargo", "Tanker", "Other")
 """The usual three classes; "Other" contains every type but the first two."""
@@ -65,12 +74,12 @@ def prepare_opensarship(
         DataError: no chip can be used.
     """
     check_root_is_free(root, overwrite)
-    _check_choice("--product", product, tuple(PRODUCT_FOLDERS))
+    _check_choice("--product", product, tuple(OpenSARShip.products))
     _check_choice("--classes", classes, ("3", "typed"))
     if not (val >= 0 and test >= 0 and val + test < 1):
         raise RequestError(f"the shares are {val} and {test}", "--val, --test", "give shares >= 0 with a sum < 1")
     with open_source_tree(src, root, progress) as folder:
-        source = OpenSARShip(folder, product)
+        source = _open_dataset(folder, product)
         if not source.chips:
             reason = source.rejected[0][2] if source.rejected else "the folders are empty"
             raise DataError("no chip can be used", src, f"the first reason: {reason}")
@@ -79,7 +88,7 @@ def prepare_opensarship(
         shares = {"train": 1 - val - test, "val": val, "test": test}
         split_of = split_groups(labels, [chip.scene for chip in chips], shares, seed)
         description = StoreDescription(
-            name=f"OpenSARShip, {PRODUCT_FOLDERS[product]}",
+            name=f"OpenSARShip, {source.products[product]}",
             classes=THREE_CLASSES if classes == "3" else sorted(set(labels)),
             command=format_prepare_command(
                 "opensarship", src, root=root, product=product, classes=classes, val=val, test=test, seed=seed
@@ -91,6 +100,14 @@ def prepare_opensarship(
             _make_record(chip, label, split_of[chip.scene], product) for chip, label in zip(chips, labels, strict=True)
         ]
         return build_store(root, records, description, overwrite=overwrite, progress=progress)
+
+
+def _open_dataset(folder: Path, product: OpenSARShipProduct) -> OpenSARShip:
+    try:
+        return OpenSARShip(folder, product)
+    except DatasetNotFoundError as error:
+        hint = f"give the folder that contains the scenes, each with {OpenSARShip.products[product]}/ and Ship.xml"
+        raise RequestError(f"no OpenSARShip scene with chips of product {product}", folder, hint) from error
 
 
 def _select_common_bands(chips: list[OpenSARShipChip]) -> tuple[list[OpenSARShipChip], Counter[str]]:
@@ -107,13 +124,13 @@ def _make_record(chip: OpenSARShipChip, label: str, split: str, product: OpenSAR
         "group_key": chip.scene,
         "source": "OpenSARShip",
         "sensor": chip.sensor,
-        "spacing_m": chip.spacing_m,
+        "spacing_m": _SPACING_M.get(chip.sensor.split()[-1]),
         "polarisation": ",".join(chip.bands),
         "incidence_deg": chip.incidence_deg,
         "mmsi": chip.mmsi,
         "flags": ",".join(chip.flags),
     }
-    read_pixels = partial(read_opensarship_pixels, chip, product)
+    read_pixels = partial(_read_pixels, chip, product)
     first, *others = chip.paths
     return ChipRecord(
         *(name, split, label, first, read_pixels),
@@ -121,6 +138,22 @@ def _make_record(chip: OpenSARShipChip, label: str, split: str, product: OpenSAR
         extra_columns=columns,
         image_paths=tuple(others),
     )
+
+
+def _read_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
+    """Read the pixels of a chip; raise DataError if they cannot be used."""
+    path = chip.paths[0]
+    try:
+        pixels = read_opensarship_pixels(chip, product)
+    except FileNotFoundError as error:
+        raise DataError("the file cannot be read", path) from error
+    except OSError as error:
+        raise DataError("the file is truncated or damaged", path) from error
+    except ValueError as error:
+        raise DataError(str(error), path) from error
+    mask_nodata(pixels, None, path)
+    check_values(pixels, path)
+    return pixels
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:

@@ -15,7 +15,7 @@ from rsft.data.datasets._dota.crop import crop_window
 from rsft.data.datasets.dota import CLASSES, DOTAObjects, crop_object, read_rgb
 from rsft.data.imagery import reader
 from rsft.errors import DataError, RequestError
-from tests.helpers.dota_data import HEADER, row, write_image, write_pair
+from tests.data.datasets.dota.data import HEADER, row, write_image, write_pair
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import torch
+from matplotlib import pyplot as plt
+from torch import nn
+from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.datasets.opensarship import OpenSARShip, OpenSARShipProduct, read_opensarship_pixels, read_ship_records
-from rsft.errors import DataError, RequestError
-from tests.helpers.opensarship_data import GRD, RECORD, SINGLE, SLC, write_scene, write_tiff
+from tests.data.datasets.opensarship.data import GRD, RECORD, SINGLE, SLC, write_scene, write_tiff
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -42,7 +45,7 @@ def test_each_product_has_its_pixels(tmp_path: Path, scene: str) -> None:
 def test_a_chip_is_joined_to_its_record(tmp_path: Path) -> None:
     write_scene(tmp_path / "deep/down", GRD, SHIPS)
     chip = OpenSARShip(tmp_path).chips[0]
-    assert (chip.scene, chip.category, chip.sensor, chip.spacing_m) == (GRD, "Cargo", "S1A IW GRDH", 10)
+    assert (chip.scene, chip.category, chip.sensor) == (GRD, "Cargo", "S1A IW GRDH")
     assert (chip.mmsi, chip.incidence_deg, chip.longitude, chip.latitude, chip.length_m) == (
         "477207300",
         34.5,
@@ -74,8 +77,8 @@ def test_records_and_files_without_a_partner_are_rejected(tmp_path: Path) -> Non
 
 def test_a_single_polarization_scene_has_one_band(tmp_path: Path) -> None:
     write_scene(tmp_path, SINGLE, SHIPS, end="</ShipList>")
-    for product in ("uint8", "cal", "patch"):
-        source = OpenSARShip(tmp_path, product)  # type: ignore[arg-type]
+    for product in OpenSARShip.products:
+        source = OpenSARShip(tmp_path, product)
         assert source[0]["image"].shape == (1, 9, 9) and source.chips[0].bands == ("VV",)
 
 
@@ -88,17 +91,19 @@ def test_scene_name_is_read_from_a_file_if_the_folder_was_renamed(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("text", "match"),
+    ("text", "error", "match"),
     [
-        ("<ShipList><ship>", "not XML"),
-        ('<!DOCTYPE a [<!ENTITY b "c">]><ShipList/>', "document type"),
-        (None, "cannot be read"),
+        ("<ShipList><ship>", ValueError, "not XML"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><ShipList/>', ValueError, "document type"),
+        (None, OSError, "No such file"),
     ],
 )
-def test_invalid_ship_list_is_rejected_and_chips_stay(tmp_path: Path, text: str | None, match: str) -> None:
+def test_invalid_ship_list_is_rejected_and_chips_stay(
+    tmp_path: Path, text: str | None, error: type[Exception], match: str
+) -> None:
     path = write_scene(tmp_path, GRD, SHIPS) / "Ship.xml"
     path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(DataError, match=match):
+    with pytest.raises(error, match=match):
         read_ship_records(path)
     source = OpenSARShip(tmp_path)
     assert [chip.flags for chip in source.chips] == [("no-record",)] * 2 and match in source.rejected[0][2]
@@ -109,19 +114,40 @@ def test_pixels_of_another_product_are_refused(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (3, 9, 9), dtype=np.uint8)
     write_tiff(folder / "Patch_Cal/Cargo_x3_y4.tif", noise)
     write_tiff(folder / "Patch_Uint8/Visual_Cargo_x3_y4_vh.tif", noise[:1, :8, :8])
-    with pytest.raises(DataError, match="3 bands of uint8, but 2 of float32"):
-        read_opensarship_pixels(OpenSARShip(tmp_path, "cal").chips[0], "cal")
-    with pytest.raises(DataError, match="differ in size"):
-        read_opensarship_pixels(OpenSARShip(tmp_path).chips[0], "uint8")
-    with pytest.raises(RequestError, match="no OpenSARShip scene with chips of product cal"):
-        OpenSARShip(tmp_path / "absent", "cal")
+    with pytest.raises(ValueError, match="3 bands of uint8, but 2 of float32"):
+        OpenSARShip(tmp_path, "cal")[0]
+    with pytest.raises(ValueError, match="differ in size"):
+        OpenSARShip(tmp_path)[0]
 
 
-def test_samples_can_be_plotted(tmp_path: Path) -> None:
+def test_missing_dataset_and_wrong_product(tmp_path: Path) -> None:
+    with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
+        OpenSARShip(tmp_path, "cal")
+    with pytest.raises(AssertionError, match="product must be one of"):
+        OpenSARShip(tmp_path, "jpeg")  # type: ignore[arg-type]
+
+
+def test_sample_is_that_of_torchgeo(tmp_path: Path) -> None:
+    write_scene(tmp_path, GRD, SHIPS)
+    source = OpenSARShip(str(tmp_path), "cal", transforms=nn.Identity())
+    sample = source[1]
+    assert source.classes == ["Cargo", "Other Type"] and len(source) == 2
+    assert sample["image"].shape == (2, 10, 10) and sample["image"].dtype == torch.float32
+    assert sample["label"].dtype == torch.int64 and int(sample["label"]) == 1
+
+
+def test_plot(tmp_path: Path) -> None:
     write_scene(tmp_path, GRD, SHIPS)
     source = OpenSARShip(tmp_path, "cal")
-    figure = source.plot(source[1])
-    assert len(figure.axes) == 2 and figure.get_suptitle() == "Other Type"
+    figure = source.plot(source[1] | {"prediction": torch.tensor(0)}, suptitle="Test")
+    assert [axes.get_title() for axes in figure.axes] == [
+        "Label: Other Type\nPrediction: Cargo\nVH",
+        "Label: Other Type\nPrediction: Cargo\nVV",
+    ]
+    assert figure.get_suptitle() == "Test"
+    untitled = source.plot(source[0], show_titles=False)
+    assert [axes.get_title() for axes in untitled.axes] == ["", ""] and untitled.get_suptitle() == ""
+    plt.close("all")
 
 
 @pytest.mark.realdata

@@ -16,7 +16,7 @@ from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare import dota
 from rsft.data.prepare.dota import prepare_dota
 from rsft.errors import DataError, RequestError, RsftError
-from tests.helpers.dota_data import HEADER, row, write_image, write_pair
+from tests.data.datasets.dota.data import HEADER, row, write_image, write_pair
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pytest
 import rasterio
 
 from rsft.data.chips.store import SPLITS
-from rsft.data.datasets.opensarship import PRODUCT_UNITS, OpenSARShip, OpenSARShipProduct, read_opensarship_pixels
-from rsft.data.prepare.opensarship import prepare_opensarship
+from rsft.data.datasets.opensarship import OpenSARShip, OpenSARShipProduct, read_opensarship_pixels
+from rsft.data.prepare.opensarship import PRODUCT_UNITS, prepare_opensarship
 from rsft.errors import DataError, RequestError
-from tests.helpers.opensarship_data import GRD, SINGLE, SLC, write_scene
+from tests.data.datasets.opensarship.data import GRD, SINGLE, SLC, write_scene, write_tiff
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -66,9 +66,26 @@ def test_bad_requests_and_empty_scenes(scenes: Path, tmp_path: Path) -> None:
     for arguments in bad:
         with pytest.raises(RequestError):
             prepare_opensarship(scenes, tmp_path / "out", **arguments)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="no OpenSARShip scene with chips of product cal") as caught:
+        prepare_opensarship(tmp_path, tmp_path / "out", product="cal")
+    assert caught.value.location == str(tmp_path) and "Patch_Cal/ and Ship.xml" in caught.value.hint
     (tmp_path / GRD / "Patch_Uint8").mkdir(parents=True)
     with pytest.raises(DataError, match="no chip can be used"):
         prepare_opensarship(tmp_path, tmp_path / "out")
+
+
+def test_damaged_chips_are_rejected_with_their_reason(tmp_path: Path) -> None:
+    folder = write_scene(tmp_path / "src", GRD, SHIPS | {"Tug_x7_y8": 52}) / "Patch_Cal"
+    (folder / "Cargo_x3_y4.tif").write_bytes((folder / "Cargo_x3_y4.tif").read_bytes()[:300])
+    write_tiff(folder / "Tanker_x1_y2.tif", np.full((2, 9, 9), np.nan, np.float32))
+    write_tiff(folder / "Tug_x7_y8.tif", np.zeros((2, 9, 9), np.float32))
+    store = prepare_opensarship(tmp_path / "src", tmp_path / "out", product="cal", classes="typed", val=0, test=0)
+    assert store.table["class"].tolist() == ["Law Enforcement"]
+    assert [line.split(",", 2)[2] for line in (store.root / "rejected.csv").read_text().splitlines()[1:]] == [
+        "the file is truncated or damaged",
+        "162 of 162 values are NaN",
+        "every pixel is 0.0",
+    ]
 
 
 @pytest.mark.realdata

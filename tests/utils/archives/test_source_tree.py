@@ -16,10 +16,10 @@ from rsft.errors import DataError, RequestError, RsftError
 from rsft.utils.archives import extract
 from rsft.utils.archives import source_tree as module
 from rsft.utils.archives.source_tree import open_source_tree
+from tests.data.datasets.dota.data import row, write_pair
+from tests.data.datasets.opensarship.data import GRD, SLC, write_scene
 from tests.helpers.archive_files import make_rar, make_tar, make_zip
-from tests.helpers.dota_data import row, write_pair
 from tests.helpers.killing import kill_at_call, kill_this_process, run_until_killed
-from tests.helpers.opensarship_data import GRD, SLC, write_scene
 
 
 def listing(folder: Path) -> dict[str, bytes]:

@@ -1,7 +1,8 @@
-"""Write small OpenSARShip scenes in the published layout."""
+"""Write small OpenSARShip scenes of noise in the published layout: python data.py FOLDER."""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 
@@ -55,3 +56,8 @@ def write_scene(
     text = '<?xml version="1.0" encoding="UTF-8"?>\r\n<ShipList>\r\n' + "".join(records) + more + end
     (folder / "Ship.xml").write_text(text)
     return folder
+
+
+if __name__ == "__main__":
+    for name in (GRD, SLC, SINGLE):
+        write_scene(Path(sys.argv[1]), name, {"Cargo_x3_y4": 70, "Tanker_x5_y6": 80, "Other Type_x7_y8": 0})
