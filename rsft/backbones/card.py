@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rsft.errors import RequestError
+from rsft.utils.licenses import license_restrictions
 
 State = Mapping[str, Tensor]
 """Name -> tensor."""
@@ -50,13 +51,14 @@ class Card:
         unit: unit of `mean` and `std`: "uint8" for bytes scaled to 0-1, else a unit of `rsft.data.imagery`.
         mean: mean of each input plane in pre-training.
         std: standard deviation of each input plane in pre-training.
-        license: SPDX identifier of the weights' license, or free text.
+        license: SPDX identifier of the weights' license, or free text; `restrictions` are derived from it.
         weights: a file in this package, or a published one.
         build: maps an input size to the architecture with random weights and without a head. It raises RequestError if
             the size is not a multiple of the patch side.
         convert: maps the tensors of a checkpoint to those of `build(size)`. It drops the tensors that the encoder is
             known not to use. The loader refuses a checkpoint with any other surplus tensor. Tensors are not copied.
         antialias: whether to resample the position embedding with antialiasing. timm does, many publishers do not.
+        sensor: source of the images in pre-training.
     """
 
     name: str
@@ -72,6 +74,12 @@ class Card:
     build: Callable[[int], VisionTransformer]
     convert: Callable[[State], dict[str, Tensor]] = dict
     antialias: bool = True
+    sensor: str = "photographs"
+
+    @property
+    def restrictions(self) -> tuple[str, ...]:
+        """What the license of the weights does not allow: names of `rsft.utils.licenses.RESTRICTIONS`."""
+        return license_restrictions(self.license)
 
 
 def check_input_size(name: str, patch: int, size: int) -> None:

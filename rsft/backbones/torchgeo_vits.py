@@ -74,6 +74,18 @@ _CHECKSUMS = {
 }
 """Size in bytes and SHA-256, from the hub's commits. Of other files only the digits in their name are known, if any."""
 
+_SENSORS = {
+    "LANDSAT_TM": "Landsat 4, 5",
+    "LANDSAT_ETM": "Landsat 7",
+    "LANDSAT_OLI": "Landsat 8, 9",
+    "LANDSAT": "Landsat",
+    "SENTINEL1": "Sentinel-1",
+    "SENTINEL2": "Sentinel-2",
+    "NAIP": "NAIP aerial images",
+    "FMOW": "WorldView, GeoEye, QuickBird",
+}
+"""Sensor by the first letters of the member of a weights enum."""
+
 _REFUSED = {
     "ResNet|Unet": "it is convolutional and has no tokens",
     "Swin|Aurora|DEO": "it merges its tokens from stage to stage",
@@ -142,6 +154,7 @@ def _make_card(
         convert=_convert_scale_mae
         if weights.model == _SCALE_MAE
         else lambda state: drop_tensors(state, *repository.unused),
+        sensor=_sensor(weights.name),
     )
 
 
@@ -169,6 +182,11 @@ def _scale(weights: PublishedWeights) -> tuple[str, tuple[float, ...], tuple[flo
         unit = "db" if max(mean) < 0 else "uint16"
     bands = len(_band_names(weights))
     return unit, mean * (bands // len(mean)), std * (bands // len(std))
+
+
+def _sensor(name: str) -> str:
+    member = name.partition(".")[2]
+    return next((sensor for prefix, sensor in _SENSORS.items() if member.startswith(prefix)), "several sensors")
 
 
 @cache

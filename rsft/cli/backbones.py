@@ -18,17 +18,18 @@ app = typer.Typer(help="List the frozen encoders that a recipe can name, and che
 
 @app.command("ls")
 def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
-    """List encoders with size, input and license.
+    """List encoders with size, input, license and the uses that the license does not allow.
 
     Any other vision transformer of timm works too, by its timm name, or as timm:MODEL with a local file.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from rsft.backbones.registry import cards
+    from rsft.backbones.registry import search_cards
     from rsft.utils.download import weights_dir
+    from rsft.utils.licenses import describe_license
 
-    rows = [_row(card) for card in cards().values() if matches_word(card, word)]
+    rows = [_row(card) for card in search_cards(word)]
     if as_json:
         import json
 
@@ -40,8 +41,9 @@ def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("weights", no_wrap=True)
     for row in rows:
+        license_text = describe_license(row["license"], row["restrictions"])
         input_line = (
-            f"{_summarize_names(row['bands'])} in {row['unit']}, {row['size']} / {row['patch']}, {row['licence']}"
+            f"{_summarize_names(row['bands'])} in {row['unit']}, {row['size']} / {row['patch']}, {license_text}"
         )
         size = f"{row['bytes'] / 1e6:,.0f}"
         table.add_row(
@@ -68,6 +70,7 @@ def backbones_check(
     from rsft.backbones.check import BATCH_SIZE, check_encoder
     from rsft.backbones.registry import find_card, load_backbone
     from rsft.backbones.weights import weights_path
+    from rsft.utils.licenses import describe_license, license_restrictions
 
     card = find_card(name)
     side = size or card.size
@@ -77,6 +80,7 @@ def backbones_check(
     lines = {
         "backbone": f"{card.name}: {card.about}",
         "weights": weights or weights_path(card),
+        "license": describe_license(backbone.license, license_restrictions(backbone.license)),
         "encoder": f"SHA-256 {backbone.sha256}",
         "tensors": f"{result.tensors} of {result.tensors} loaded, {result.parameters:,} parameters{left_out}",
         "input": f"{_summarize_names(card.bands)} in {card.unit}, {side} x {side}",
@@ -113,15 +117,12 @@ def _row(card: Card) -> dict[str, Any]:
         "unit": card.unit,
         "mean": card.mean,
         "std": card.std,
-        "licence": card.license,
+        "sensor": card.sensor,
+        "license": card.license,
+        "restrictions": card.restrictions,
         "weights": state,
         "path": str(path),
     }
-
-
-def matches_word(card: Card, word: str) -> bool:
-    """Return True if `word` is in the name, description, unit or bands of `card`, in any case."""
-    return word.lower() in f"{card.name} {card.about} {card.unit} {' '.join(card.bands)}".lower()
 
 
 def _summarize_names(names: tuple[str, ...]) -> str:

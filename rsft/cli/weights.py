@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsft.cli.backbones import matches_word
 from rsft.cli.display.console import console, progress, show_error, show_paths
 from rsft.cli.options import JsonOption, OverwriteOption, WordArgument
 
@@ -26,10 +25,10 @@ def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from rsft.backbones.registry import cards
+    from rsft.backbones.registry import search_cards
     from rsft.utils.download import weights_dir
 
-    rows = [_row(card) for card in cards().values() if matches_word(card, word)]
+    rows = [_row(card) for card in search_cards(word)]
     if as_json:
         import json
 
@@ -114,7 +113,8 @@ def _row(card: Card) -> dict[str, Any]:
         "checksum": describe_checksum(card),
         "url": remote.url if remote else None,
         "page": remote.page if remote else None,
-        "licence": card.license,
+        "license": card.license,
+        "restrictions": card.restrictions,
     }
 
 

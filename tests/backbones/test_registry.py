@@ -8,9 +8,11 @@ import timm
 import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 
-from rsft.backbones import load_backbone, names
-from rsft.backbones.registry import cards, find_card
+from rsft.backbones import load_backbone, names, simship
+from rsft.backbones.convert import convert_weights
+from rsft.backbones.registry import cards, find_card, search_cards
 from rsft.errors import RequestError, WeightsError
+from rsft.utils.licenses import RESTRICTIONS
 
 SHIPPED = "vit_tiny_patch8_64.simship"
 
@@ -22,6 +24,47 @@ def test_cards_are_complete():
         assert card.name == name and card.about and card.license
         assert len(card.bands) == len(card.mean) == len(card.std)
         assert card.size % card.patch == 0
+        assert card.sensor and set(card.restrictions) <= set(RESTRICTIONS)
+
+
+def test_licenses_of_every_source():
+    restrictions = {name: card.restrictions for name, card in cards().items()}
+    assert restrictions[SHIPPED] == ()
+    assert restrictions["satmae_vit_large_patch16_224.fmow_rgb"] == ("non-commercial", "unknown")
+    assert restrictions["sarmae_vit_base_patch16_224.sar1m"] == ("non-commercial", "unknown")
+    assert restrictions["vit_base_patch16_224.augreg_in21k"] == ()
+    assert restrictions["vit_base_patch16_224.mae"] == ("non-commercial",)
+    assert restrictions["ViTSmall16_Weights.SENTINEL1_GRD_MAE"] == ()
+    assert restrictions["ViTSmall16_Weights.SENTINEL2_ALL_CLOSP"] == ("listed-uses",)
+    assert restrictions["ScaleMAELarge16_Weights.FMOW_RGB"] == ("non-commercial",)
+
+
+def test_search():
+    assert [card.name for card in search_cards("SAR-1M")] == [
+        "sarmae_vit_base_patch16_224.sar1m",
+        "sarmae_vit_large_patch16_224.sar1m",
+    ]
+    assert {card.license for card in search_cards("listed-uses")} == {"CreativeML-OpenRAIL-M"}
+    assert [card.name for card in search_cards("")] == names()
+    assert [card.name for card in search_cards("vit_base_patch8_224.augreg_in21k")] == [
+        "vit_base_patch8_224.augreg_in21k"  # of timm, not listed
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("sentinl1", r"no encoder matches 'sentinl1' \| the nearest are SENTINEL1"),
+        ("simshp", "the nearest are simship"),
+        ("regnety_16", r"timm has regnety_160\.[^,]+, [^,]+, [^,]+ and \d+ more: `rsft backbones check NAME`"),
+        ("?", "no encoder matches '\\?' \\| `rsft backbones ls` lists all encoders"),
+        ("mobilenetv3_small_100", "fine-tuning needs"),
+        ("CROMABase_Weights.CROMA_VIT", "its network is not a timm model"),
+    ],
+)
+def test_search_without_a_match(word, message):
+    with pytest.raises(RequestError, match=message):
+        search_cards(word)
 
 
 def test_names_of_every_source():
@@ -107,6 +150,19 @@ def test_weights_from_another_file(tmp_path):
     safetensors.torch.save_file(state, tmp_path / "changed.safetensors")
     changed = load_backbone(SHIPPED, 64, tmp_path / "changed.safetensors")
     assert changed.vit.norm.bias.equal(torch.ones(192)) and changed.sha256 != shipped.sha256
+
+
+def test_license_belongs_to_the_published_file(tmp_path):
+    assert load_backbone(SHIPPED, 64).license == "MIT"
+    state = load_backbone(SHIPPED, 64).vit.state_dict()
+    safetensors.torch.save_file(state, tmp_path / "mine.safetensors")
+    assert load_backbone(SHIPPED, 64, tmp_path / "mine.safetensors").license == (
+        "unknown; the weights are those of mine.safetensors"
+    )
+    convert_weights(find_card(SHIPPED), tmp_path / "mine.safetensors", tmp_path / "named.safetensors")
+    assert load_backbone(SHIPPED, 64, tmp_path / "named.safetensors").license == "MIT"
+    safetensors.torch.save_file(state, tmp_path / simship.WEIGHTS.name)
+    assert load_backbone(SHIPPED, 64, tmp_path / simship.WEIGHTS.name).license == "MIT"
 
 
 def test_missing_weights_name_the_download(tmp_path, monkeypatch):

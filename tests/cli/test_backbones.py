@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,29 @@ def test_word_selects_encoders(rsft: Command) -> None:
     assert "ViTSmall16_Weights.SENTINEL1_GRD_MAE" in printed and "augreg" not in printed
 
 
+def test_word_without_a_match(rsft: Command) -> None:
+    for command in ("backbones", "weights"):
+        code, printed = rsft(command, "ls", "sentinel3")
+        assert code == 2 and "no encoder matches 'sentinel3'" in printed
+        assert "the nearest are" in printed and "SENTINEL2" in printed
+    code, printed = rsft("backbones", "ls", "torchgeo:ResNet50_Weights.NOTHING")
+    assert code == 2 and "error:" in printed and "ResNet50_Weights.NOTHING" in printed
+
+
+def test_license_and_restrictions_are_listed(rsft: Command) -> None:
+    code, printed = rsft("backbones", "ls", "non-commercial")
+    assert code == 0 and "R G B in uint8, 224 / 16, cc-by-nc-4.0 (non-commercial)" in " ".join(printed.split())
+    assert "SENTINEL1" not in printed
+    _, printed = rsft("backbones", "ls", "sarmae", "--json")
+    assert [(row["license"], row["restrictions"], row["sensor"]) for row in json.loads(printed)] == [
+        (
+            "no license published; the README states CC-BY-NC-4.0",
+            ["non-commercial", "unknown"],
+            "SAR, several sensors",
+        )
+    ] * 2
+
+
 def test_list_as_json(rsft: Command, tmp_path: Path) -> None:
     _, printed = rsft("backbones", "ls", "augreg", "--json")
     rows = {row["name"]: row for row in json.loads(printed)}
@@ -63,6 +87,7 @@ def test_check_of_the_shipped_encoder(rsft: Command) -> None:
     assert code == 0 and "90 of 90 loaded" in printed
     assert "uint8, 32 x 32" in printed and "17 tokens x 192" in printed
     assert "images/s" in printed and "class token" in printed
+    assert re.search(r"^license +MIT$", printed, re.MULTILINE)
 
 
 def test_check_of_a_file(rsft: Command, tmp_path: Path) -> None:

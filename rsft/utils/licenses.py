@@ -1,0 +1,84 @@
+"""Restrictions of licenses: which uses of weights or data a license does not allow."""
+
+from __future__ import annotations
+
+import re
+
+RESTRICTIONS: dict[str, str] = {
+    "non-commercial": "no commercial use",
+    "research-only": "use in research only",
+    "no-derivatives": "no distribution of changed versions, which include fine-tuned weights",
+    "share-alike": "distribution of changed versions only under the same license",
+    "no-military": "no military use",
+    "no-weapons": "no development or use of weapons",
+    "no-nuclear": "no use in nuclear industries",
+    "no-espionage": "no espionage",
+    "no-surveillance": "no surveillance",
+    "no-policing": "no use in policing",
+    "no-biometrics": "no biometric processing",
+    "no-extraction": "no use in mining, drilling or deforestation",
+    "listed-uses": "further uses are prohibited, which the license lists",
+    "unknown": "no license is published, or rsft does not know its terms",
+}
+"""Restrictions and their meaning. Duties such as attribution are not restrictions."""
+
+UNKNOWN = "unknown"
+"""Restriction and license of weights or data without a published license."""
+
+_PROHIBITIONS: dict[str, tuple[str, ...]] = {
+    r"dinov3[- ]license": ("no-military", "no-weapons", "no-nuclear", "no-espionage"),
+    r"olmoearth": ("no-military", "no-surveillance", "no-policing", "no-extraction"),
+    r"sapiens2": ("no-surveillance", "no-biometrics", "listed-uses"),
+    r"openrail": ("listed-uses",),
+    r"apple-amlr|fair[- ]noncommercial[- ]research": ("non-commercial", "research-only"),
+    r"\bcc-by(-nc)?-sa\b|\bodbl|gpl\b": ("share-alike",),
+    r"\bcc-by(-nc)?-nd\b": ("no-derivatives",),
+    r"\bcc-by-nc\b|non-?commercial": ("non-commercial",),
+    r"research[ -](use )?only|academic (use|purposes) only": ("research-only",),
+    r"\bunknown\b|\bno license\b": (UNKNOWN,),
+}
+"""Restrictions by a pattern of the license's name, in lower case."""
+
+_PERMISSIVE = (
+    r"\b(mit|apache-2\.0|bsd(-\w+)*|isc|cc0(-1\.0)?|cc-by(-\d\.\d)?(?!-)|odc-by(-1\.0)?|pddl|public[- ]domain)\b"
+)
+
+
+def license_restrictions(text: str) -> tuple[str, ...]:
+    """Return the restrictions of a license.
+
+    Args:
+        text: an SPDX identifier or a statement. Statements about several things are separated by semicolons. A name of
+            `RESTRICTIONS` in a statement is a restriction.
+
+    Returns:
+        Names in the order of `RESTRICTIONS`; empty for a license that restricts no use. "unknown" stands for a
+        statement that names no license of which rsft knows the terms.
+
+    Example:
+        >>> license_restrictions("CC-BY-NC-4.0")
+        ('non-commercial',)
+        >>> license_restrictions("Apache-2.0")
+        ()
+    """
+    restrictions = {name for statement in text.split(";") for name in _statement_restrictions(statement.lower())}
+    return tuple(name for name in RESTRICTIONS if name in restrictions)
+
+
+def describe_license(text: str, restrictions: tuple[str, ...]) -> str:
+    """Return a license with its restrictions in parentheses, such as "CC-BY-NC-4.0 (non-commercial)".
+
+    Args:
+        text: an SPDX identifier or a statement.
+        restrictions: names of `RESTRICTIONS`.
+    """
+    shown = [name for name in restrictions if name not in text.lower()]
+    return f"{text} ({', '.join(shown)})" if shown else text
+
+
+def _statement_restrictions(statement: str) -> set[str]:
+    named = {name for name in RESTRICTIONS if re.search(rf"\b{name}\b", statement)}
+    known = {name for pattern, names in _PROHIBITIONS.items() if re.search(pattern, statement) for name in names}
+    if named or known or re.search(_PERMISSIVE, statement):
+        return named | known
+    return {UNKNOWN}
