@@ -9,9 +9,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from rsft.backbones import sarmae, satmae, satmae_groups, simship
+from rsft.backbones import simship
 from rsft.backbones.card import Card, Remote, with_first_blocks
 from rsft.backbones.loading import Backbone, load_encoder_weights
+from rsft.backbones.mae import sarmae, satmae, satmae_groups
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import sha256
 from rsft.utils.download import weights_dir

@@ -17,7 +17,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from rsft.backbones.card import Card, Remote, State, drop_tensors
-from rsft.backbones.satmae import DECODER
+from rsft.backbones.mae.satmae import DECODER
 from rsft.backbones.timm_vits import build_timm_vit
 from rsft.backbones.torchgeo_index import PublishedWeights, published_weights
 from rsft.errors import RequestError

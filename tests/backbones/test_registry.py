@@ -36,6 +36,12 @@ def test_licenses_of_every_source():
     assert restrictions["vit_base_patch16_224.mae"] == ("non-commercial",)
     assert restrictions["ViTSmall16_Weights.SENTINEL1_GRD_MAE"] == ()
     assert restrictions["ViTSmall16_Weights.SENTINEL2_ALL_CLOSP"] == ("listed-uses",)
+    assert restrictions["vit_large_patch16_dinov3.sat493m"] == (
+        "no-military",
+        "no-weapons",
+        "no-nuclear",
+        "no-espionage",
+    )
     assert restrictions["ScaleMAELarge16_Weights.FMOW_RGB"] == ("non-commercial",)
 
 
@@ -58,7 +64,7 @@ def test_search():
         ("simshp", "the nearest are simship"),
         ("regnety_16", r"timm has regnety_160\.[^,]+, [^,]+, [^,]+ and \d+ more: `rsft backbones check NAME`"),
         ("?", "no encoder matches '\\?' \\| `rsft backbones ls` lists all encoders"),
-        ("mobilenetv3_small_100", "fine-tuning needs"),
+        ("mobilenetv3_small_100", "cannot be fine-tuned"),
         ("CROMABase_Weights.CROMA_VIT", "its network is not a timm model"),
     ],
 )

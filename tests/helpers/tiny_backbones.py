@@ -10,8 +10,9 @@ import timm
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
-from rsft.backbones import satmae, timm_vits
+from rsft.backbones import timm_vits
 from rsft.backbones.card import Card, Remote
+from rsft.backbones.mae import satmae
 from tests.helpers import satmae_data
 
 SMALL = satmae_data.SMALL

@@ -11,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from rsft.backbones import satmae
+from rsft.backbones.mae import satmae
 from tools.benchmarks import weights
 
 

@@ -21,7 +21,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rsft.backbones.card import Card, Remote, State, check_input_size, drop_tensors
-from rsft.backbones.satmae import DECODER, LARGE, LICENSE, NORM
+from rsft.backbones.mae.satmae import DECODER, LARGE, LICENSE, NORM
 
 _STATISTICS = {  # mean and standard deviation in fMoW-Sentinel, from util/datasets.py; B01, B09 and B10 are not used
     "B02": (1184.3824625, 650.2842772),
@@ -126,7 +126,7 @@ def build_group_vit(
         img_size=size,
         patch_size=PATCH,
         norm_layer=NORM,
-        global_pool="avg" if mean_pooled else "token",  # as in rsft.backbones.satmae
+        global_pool="avg" if mean_pooled else "token",  # as in rsft.backbones.mae.satmae
         num_classes=0,
         **architecture,
     )

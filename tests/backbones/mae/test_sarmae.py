@@ -7,8 +7,8 @@ import pytest
 import timm
 import torch
 
-from rsft.backbones import sarmae
 from rsft.backbones.loading import load_encoder_weights
+from rsft.backbones.mae import sarmae
 from rsft.backbones.registry import find_card
 from rsft.errors import RequestError, WeightsError
 from tests.helpers import satmae_data as data

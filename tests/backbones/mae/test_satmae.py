@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 import torch
 
-from rsft.backbones import satmae
 from rsft.backbones.loading import load_encoder_weights
+from rsft.backbones.mae import satmae
 from rsft.errors import RequestError, WeightsError
 from tests.helpers import satmae_data as data
 

@@ -16,7 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from rsft.backbones.card import Card, Remote, State, check_input_size, drop_tensors
-from rsft.backbones.satmae import DECODER, LARGE, NORM
+from rsft.backbones.mae.satmae import DECODER, LARGE, NORM
 
 BASE: dict[str, Any] = {"embed_dim": 768, "depth": 12, "num_heads": 12}
 PATCH = 16

@@ -7,8 +7,8 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from rsft.backbones import satmae_groups
 from rsft.backbones.loading import load_encoder_weights
+from rsft.backbones.mae import satmae_groups
 from rsft.errors import RequestError, WeightsError
 from tests.helpers import satmae_data as data
 

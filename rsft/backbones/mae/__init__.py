@@ -1,0 +1,1 @@
+"""Masked autoencoders that remote sensing groups published: SatMAE and SARMAE."""
