@@ -1,6 +1,6 @@
 """Parameter-efficient fine-tuning of a frozen vision transformer, with one scale for every site, fixed or learned.
 
-The package works with any timm ViT:
+The package works with any timm ViT, and with timm's ResNet, ConvNeXt and Swin:
 
     adapted = rsft.peft.attach(vit, LoRA(rank=4, positions="qkvo12", blocks="all"), learn_scales=True)
     tokens = adapted.forward_features(images)  # train adapted.theta, and adapted.gamma in an outer loop

@@ -2,8 +2,9 @@
 
 The layout is a folder with adapter_config.json and adapter_model.safetensors
 (https://huggingface.co/docs/peft/developer_guides/checkpoint). In PEFT a layer has one A (r, width_in), one B
-(width_out, r) and a factor alpha / r. The sites of a fused qkv become one pair: their A matrices are stacked, and B
-holds their B matrices as blocks at the rows of each site, with zeros elsewhere. B includes the scales, so alpha = r.
+(width_out, r) and a factor alpha / r; a convolution has A (r, in, h, w) and B (width_out, r, 1, 1). The sites of a
+fused qkv become one pair: their A matrices are stacked, and B holds their B matrices as blocks at the rows of each
+site, with zeros elsewhere. B includes the scales, so alpha = r.
 
 The layout cannot hold adapters, prompts or trained parameters of the network, nor dropouts that differ between layers.
 """
@@ -16,16 +17,18 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from rsft.peft.methods.lora import LoRA
+from rsft.peft.methods.settings import PositionSetting
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.attach import attach
 from rsft.peft.model.state_files import read_tensors, write_bytes_atomically, write_tensors
 from rsft.peft.modules.low_rank import LowRankLinear, LowRankModule
+from rsft.peft.modules.low_rank_conv import LowRankConv2d
 from rsft.peft.modules.target_layers import find_target_layers
 from rsft.peft.sites import Site
 
@@ -41,10 +44,9 @@ _UNSUPPORTED_KEYS = (
     "trainable_token_indices",
 )
 _SUPPORTED_INITS = ("gaussian", "orthogonal", "eva")  # other named initializations change the frozen weights
-_LETTERS = {"q": "q", "k": "k", "v": "v", "out": "o", "mlp1": "1", "mlp2": "2"}
 
 Factors = tuple[Tensor, Tensor]
-"""A (r, width_in) and B (width_out, r)."""
+"""A (r, width_in), of a convolution (r, in, h, w), and B (width_out, r)."""
 
 
 def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
@@ -60,7 +62,9 @@ def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
     others = sorted({type(m).__name__ for m in adapted.adapter_modules if not isinstance(m, LowRankModule)})
     if others:
         raise ValueError(f"the layout of PEFT's LoRA holds only low-rank additions, not {', '.join(others)}")
-    layers = {name: layer for name, layer in adapted.vit.named_modules() if isinstance(layer, LowRankLinear)}
+    layers = {
+        name: layer for name, layer in adapted.vit.named_modules() if isinstance(layer, LowRankLinear | LowRankConv2d)
+    }
     if not layers:
         raise ValueError("no low-rank addition is attached: export before detach and merge")
     dropouts = {module.dropouts[site] for layer in layers.values() for site, module in layer.adapters.items()}
@@ -108,7 +112,7 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
     sites = [site for layer_sites in layers.values() for site in layer_sites if str(site) in scales]
     method = LoRA(
         rank={str(site): len(state[f"{site}.a"]) for site in sites} | {"*": 0},
-        positions="".join(_LETTERS[position] for position in dict.fromkeys(site.position for site in sites)),
+        positions=cast(PositionSetting, tuple(dict.fromkeys(site.position for site in sites))),
         blocks=sorted({site.block for site in sites}),
         scale=scales,
         dropout=float(config.get("lora_dropout", 0)),
@@ -123,15 +127,16 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
 
 
 @torch.no_grad()
-def _combine_sites(layer: LowRankLinear) -> Factors:
-    """Return A (R, width_in) and B (width_out, R) of all sites of a layer, with their scales in B."""
+def _combine_sites(layer: LowRankLinear | LowRankConv2d) -> Factors:
+    """Return A and B of all sites of a layer in the shapes of PEFT, with their scales in B."""
     deltas = layer.deltas()
-    b = torch.zeros(layer.out_features, sum(len(delta.a) for delta in deltas), dtype=deltas[0].b.dtype)
+    b = torch.zeros(len(layer.weight), sum(len(delta.a) for delta in deltas), dtype=deltas[0].b.dtype)
     start = 0
     for delta in deltas:
         b[delta.rows, start : start + len(delta.a)] = delta.b.cpu() * torch.as_tensor(delta.scale).cpu()
         start += len(delta.a)
-    return torch.cat([delta.a.cpu() for delta in deltas]), b
+    a = torch.cat([delta.a.cpu() for delta in deltas])
+    return a, b if a.ndim == 2 else b[:, :, None, None]
 
 
 def _separate_sites(a: Tensor, b: Tensor, sites: Mapping[Site, slice], ranks: Mapping[str, int]) -> dict[Site, Factors]:
@@ -165,12 +170,12 @@ def _factors_by_layer(tensors: Mapping[str, Tensor], folder: object) -> dict[str
     for key, tensor in tensors.items():
         match = pattern.fullmatch(key)
         if match is None:
-            raise ValueError(f"{folder}: {key} is neither lora_A nor lora_B of a linear layer")
+            raise ValueError(f"{folder}: {key} is neither lora_A nor lora_B of a layer")
         layers.setdefault(match[1], {})[match[2]] = tensor
     incomplete = [name for name, factors in layers.items() if len(factors) < 2]
     if incomplete or not layers:
         raise ValueError(f"{folder}: A or B is missing{' at ' + incomplete[0] if incomplete else ''}")
-    return {name: (factors["A"], factors["B"]) for name, factors in layers.items()}
+    return {name: (factors["A"], factors["B"].flatten(1)) for name, factors in layers.items()}
 
 
 def _build_config(ranks: Mapping[str, int], dropout: float) -> dict[str, Any]:

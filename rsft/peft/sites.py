@@ -1,4 +1,6 @@
-"""Sites: the (block, position) pairs of a vision transformer that a PEFT method can adapt.
+"""Sites: the (block, position) pairs of a network that a PEFT method can adapt.
+
+Blocks are counted from 0 through all stages of the network. Positions of transformer blocks, also of Swin:
 
 | position | layer of the block |
 |---|---|
@@ -7,6 +9,13 @@
 | mlp1 | `mlp.fc1`; gate and value together in a packed gated MLP (timm's GluMlp, SwiGLUPacked); no layer in SwiGLU |
 | mlp2 | `mlp.fc2` |
 | mlp | `mlp` as a whole, for bottleneck adapters |
+
+ConvNeXt has mlp1 and mlp2, which are linear layers or 1 x 1 convolutions. Positions of ResNet's blocks:
+
+| position | layer of the block |
+|---|---|
+| conv1, conv2, conv3 | the convolution of this name |
+| downsample | the 1 x 1 convolution of the shortcut, in the first block of a stage |
 
 This module does not import torch. `rsft.peft.modules.target_layers` finds the layers of a site.
 """
@@ -17,20 +26,23 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeVar
 
-POSITIONS = ("q", "k", "v", "out", "mlp1", "mlp2", "mlp")
-"""Positions of a transformer block, in the order of the forward pass."""
+LAYER_POSITIONS = ("q", "k", "v", "out", "mlp1", "mlp2", "conv1", "conv2", "conv3", "downsample")
+"""The positions that are convolutions, linear layers, or rows of one."""
 
-LAYER_POSITIONS = POSITIONS[:6]
-"""The positions that are linear layers, or rows of one."""
+POSITIONS = (*LAYER_POSITIONS, "mlp")
+"""Positions of a block, in the order of the forward pass."""
 
-_LETTERS = dict(zip("qkvo12", LAYER_POSITIONS, strict=True))
+ALL_POSITIONS = "all"
+"""Selects every position that a block has."""
+
+_LETTERS = dict(zip("qkvo12", LAYER_POSITIONS, strict=False))
 
 T = TypeVar("T")
 """Type of a setting's value."""
 
 
 class Site(NamedTuple):
-    """One (block, position) of a vision transformer."""
+    """One (block, position) of a network."""
 
     block: int
     position: str
@@ -44,7 +56,7 @@ def select_positions(positions: str | Sequence[str]) -> tuple[str, ...]:
     """Return the selected positions in forward order.
 
     Args:
-        positions: letters of "qkvo12", or names of positions such as ["q", "mlp2"].
+        positions: letters of "qkvo12", names of positions such as ["q", "mlp2"], or "all".
 
     Returns:
         Names of positions.
@@ -58,10 +70,14 @@ def select_positions(positions: str | Sequence[str]) -> tuple[str, ...]:
         >>> select_positions(["v", "q"])
         ('q', 'v')
     """
+    if positions == ALL_POSITIONS:
+        return LAYER_POSITIONS
     if isinstance(positions, str):
         unknown = sorted(set(positions) - set(_LETTERS))
         if unknown or not positions:
-            raise ValueError(f"positions {positions!r}: use letters of 'qkvo12' (query, key, value, out, mlp1, mlp2)")
+            raise ValueError(
+                f"positions {positions!r}: use 'all' or letters of 'qkvo12' (query, key, value, out, mlp1, mlp2)"
+            )
         return tuple(position for letter, position in _LETTERS.items() if letter in positions)
     if not positions or set(positions) - set(LAYER_POSITIONS):
         raise ValueError(f"positions {list(positions)}: use names of {', '.join(LAYER_POSITIONS)}")

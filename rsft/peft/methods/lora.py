@@ -25,7 +25,8 @@ class LoRA:
 
     Attributes:
         rank: r, the inner dimension of A and B; 0 excludes the sites of a pattern.
-        positions: letters of "qkvo12", or a list of names: "q", "k", "v", "out", "mlp1", "mlp2".
+        positions: letters of "qkvo12", a list of names such as ["q", "mlp2"] or ["conv1", "conv3"] (see
+            `rsft.peft.sites`), or "all" for every position that a block has.
         blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
         scale: m_p without a modulator, a number or "1/r".
         dropout: rate on the input of A, in training.

@@ -14,9 +14,10 @@ def _metadata(description: str, **bounds: Any) -> Mapping[str, Any]:
 RANK = _metadata("inner dimension r of low-rank modules (the paper's 4 on DOTA and FUSRS)", minimum=1)
 DIM = _metadata("width of the bottleneck of Adapter and AdaptFormer", minimum=1)
 POSITION_LETTERS = _metadata(
-    "adapted positions of a block: query, key, value, out, MLP 1, MLP 2 (paper, Tables 1 and 2)",
-    pattern="^[qkvo12]+$",
-    words="letters of qkvo12",
+    "adapted positions of a block: query, key, value, out, MLP 1, MLP 2 (paper, Tables 1 and 2); all takes every "
+    "position that a block has, also the convolutions of a ResNet",
+    pattern="^([qkvo12]+|all)$",
+    words="all, letters of qkvo12",
 )
 BLOCKS = _metadata(
     "adapted transformer blocks (paper, Table 3)",

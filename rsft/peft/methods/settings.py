@@ -7,8 +7,8 @@ from typing import Literal, Protocol
 
 from rsft.peft.sites import Site, resolve_per_site
 
-PositionSetting = str | Sequence[Literal["q", "k", "v", "out", "mlp1", "mlp2"]]
-"""Positions of a block: letters of "qkvo12", or names."""
+PositionSetting = str | Sequence[Literal["q", "k", "v", "out", "mlp1", "mlp2", "conv1", "conv2", "conv3", "downsample"]]
+"""Positions of a block: letters of "qkvo12", names, or "all"."""
 
 ScaleSetting = float | Literal["1/r", "learnable"] | Mapping[str, float | Literal["1/r", "learnable"]]
 """Scale m_p without a modulator: a number, "1/r" or "learnable" (AdaptFormer), or pattern of sites -> one of these."""

@@ -14,19 +14,20 @@ from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.modules.adapter_module import mangle_name
 from rsft.peft.modules.bottleneck import BottleneckModule
 from rsft.peft.modules.low_rank import LowRankModule
+from rsft.peft.modules.low_rank_conv import LowRankConv2d
 from rsft.peft.modules.target_layers import transformer_blocks
 from rsft.peft.sites import Site
 
 SiteObserver = Callable[[Site, Tensor, Tensor], None]
-"""Called with a site, the addition m_p f_p(x), and the frozen output it is added to; both (B, ..., width)."""
+"""Called with a site, the addition m_p f_p(x), and the frozen output it is added to, both of the same shape."""
 
 
 @contextmanager
 def observe_additions(adapted: AdaptedModel, observer: SiteObserver) -> Iterator[None]:
     """Call `observer` for every site in each forward pass of the transformer within the context.
 
-    The frozen output is W_p x without bias at a linear layer, and the output of the MLP at a bottleneck. Methods
-    without additions (BitFit, prompts, SSF) have no sites.
+    The frozen output is W_p x without bias at a linear layer or convolution, and the output of the MLP at a bottleneck.
+    Methods without additions (BitFit, prompts, SSF) have no sites.
 
     Args:
         adapted: a model with attached modules.
@@ -63,6 +64,10 @@ def _observe_layer(
     args: tuple[Tensor, ...],
     output: Tensor,
 ) -> None:
+    if isinstance(layer, LowRankConv2d):
+        frozen = F.conv2d(args[0], layer.weight, None, layer.stride, layer.padding, layer.dilation)
+        observer(site, layer.addition(args[0], module.delta(site)), frozen)
+        return
     a, b = module.factors(site)
     addition = F.linear(F.linear(args[0], a), b) * module.scale_fns[site]()
     observer(site, addition, F.linear(args[0], module.target_layers[site].weight))

@@ -119,6 +119,8 @@ def _output_layer(block: Any, site: Site, parallel: bool) -> nn.Linear:
     layer = getattr(getattr(block, "mlp", None), "fc2", None)
     if not isinstance(layer, nn.Linear):
         raise ValueError(f"blocks.{site.block} has no linear layer mlp.fc2, so the network has no site {site}")
-    if parallel and "Post" in type(block).__name__:
+    if parallel and ("Post" in type(block).__name__ or "TransformerV2" in type(block).__name__):
         raise ValueError(f"blocks.{site.block} has its norm after the MLP: AdaptFormer needs the norm before the MLP")
+    if parallel and not hasattr(block, "norm2"):
+        raise ValueError(f"blocks.{site.block} has no norm2 before its MLP, whose input AdaptFormer takes")
     return layer

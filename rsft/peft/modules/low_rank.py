@@ -1,4 +1,4 @@
-"""Low-rank additions to frozen linear layers: LoRA and LoTR."""
+"""Low-rank additions to frozen linear layers and convolutions: LoRA and LoTR."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from rsft.peft.kernels import LowRankDelta, low_rank_linear
 from rsft.peft.methods.settings import LowRankSettings, resolve_scales, validate_dropout, validate_ranks
 from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs
-from rsft.peft.modules.target_layers import TargetLayer, target_layers, transformer_blocks
-from rsft.peft.sites import Site, select_blocks, select_positions
+from rsft.peft.modules.low_rank_conv import LowRankConv2d
+from rsft.peft.modules.target_layers import TargetLayer, find_target_layers, target_layers, transformer_blocks
+from rsft.peft.sites import ALL_POSITIONS, Site, select_blocks, select_positions
 
 
 class LowRankModule(AdapterModule):
@@ -42,7 +43,7 @@ class LowRankModule(AdapterModule):
             site: one of `sites`.
 
         Returns:
-            A^T (r, width_in) and B^T (rows, r).
+            A^T (r, width_in), of a convolution (r, in, h, w), and B^T (rows, r).
         """
         raise NotImplementedError
 
@@ -59,7 +60,7 @@ class LowRankModule(AdapterModule):
         return LowRankDelta(self.target_layers[site].rows, *self.factors(site), self.scale_fns[site](), rate)
 
     def inject(self) -> None:
-        """Turn the layers of all sites into `LowRankLinear`."""
+        """Turn the layers of all sites into `LowRankLinear` and `LowRankConv2d`."""
         for site in self.sites:
             layer = self.target_layers[site].layer
             _add_adapter(layer, site, self)
@@ -72,7 +73,8 @@ class LowRankModule(AdapterModule):
             weight = self.target_layers[site].weight
             wide = torch.promote_types(weight.dtype, torch.float32)
             a, b = self.factors(site)
-            weight.copy_(weight.to(wide) + self.scale_fns[site]() * (b.to(wide) @ a.to(wide)))
+            update = (b.to(wide) @ a.to(wide).flatten(1)).view_as(weight)
+            weight.copy_(weight.to(wide) + self.scale_fns[site]() * update)
         self.remove()
 
 
@@ -111,18 +113,18 @@ class LowRankLinear(nn.Linear):
         return y + self.bias.to(y.dtype)  # BitFit trains the bias, and the kernel has no gradient for it
 
 
-def _add_adapter(layer: nn.Linear, site: Site, module: LowRankModule) -> None:
-    if not isinstance(layer, LowRankLinear):
-        layer.__class__ = LowRankLinear
+def _add_adapter(layer: nn.Linear | nn.Conv2d, site: Site, module: LowRankModule) -> None:
+    if "adapters" not in vars(layer):
+        layer.__class__ = LowRankConv2d if isinstance(layer, nn.Conv2d) else LowRankLinear
         vars(layer)["adapters"] = {}
     vars(layer)["adapters"][site] = module
 
 
-def _remove_adapter(layer: nn.Linear, site: Site) -> None:
+def _remove_adapter(layer: nn.Linear | nn.Conv2d, site: Site) -> None:
     del vars(layer)["adapters"][site]
     if not vars(layer)["adapters"]:
         del vars(layer)["adapters"]
-        layer.__class__ = nn.Linear
+        layer.__class__ = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear
 
 
 def build_lora_module(method: LowRankSettings, vit: nn.Module) -> LowRankModule:
@@ -182,7 +184,13 @@ def build_lotr_module(method: LowRankSettings, vit: nn.Module) -> LowRankModule:
 def _site_ranks(method: LowRankSettings, vit: nn.Module) -> dict[Site, int]:
     positions = select_positions(method.positions)
     blocks = select_blocks(method.blocks, len(transformer_blocks(vit)))
-    return validate_ranks(method.rank, [Site(block, position) for block in blocks for position in positions])
+    sites = [Site(block, position) for block in blocks for position in positions]
+    available = set(find_target_layers(vit)).intersection(sites)
+    if method.positions == ALL_POSITIONS:
+        sites = [site for site in sites if site in available]
+    elif any(site.position == "downsample" for site in available):  # only first blocks of a stage have one
+        sites = [site for site in sites if site in available or site.position != "downsample"]
+    return validate_ranks(method.rank, sites)
 
 
 class _Factors(nn.Module):
@@ -190,14 +198,15 @@ class _Factors(nn.Module):
 
     Both are stored transposed, because torch's initializers and linear layers count fan-in along the last axis. LIFT
     and the paper's code store A untransposed, so the same initializer takes r as the fan-in: `init` = "rank".
+    The A of a convolution has the kernel of the convolution, (r, in, h, w), as in Hugging Face PEFT.
     """
 
     def __init__(self, target: TargetLayer, rank: int, init: Literal["width", "rank"]) -> None:
         super().__init__()
-        width_out, width_in = target.weight.shape
-        self.a = nn.Parameter(torch.empty(rank, width_in, **trainable_kwargs(target.weight)))
+        width_out, *input_shape = target.weight.shape
+        self.a = nn.Parameter(torch.empty(rank, *input_shape, **trainable_kwargs(target.weight)))
         self.b = nn.Parameter(torch.zeros(width_out, rank, **trainable_kwargs(target.weight)))
-        nn.init.kaiming_uniform_(self.a.detach().t() if init == "rank" else self.a, a=math.sqrt(5))
+        nn.init.kaiming_uniform_(self.a.detach().flatten(1).t() if init == "rank" else self.a, a=math.sqrt(5))
 
 
 class _Core(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs
+from rsft.peft.modules.network_blocks import require_tokens
 from rsft.peft.modules.target_layers import transformer_blocks
 
 
@@ -27,11 +28,12 @@ class PromptModule(AdapterModule):
         dropout: rate on the prompts.
 
     Raises:
-        ValueError: `prompts` is below 1, or `dropout` is outside of [0, 1).
+        ValueError: the network is hierarchical, `prompts` is below 1, or `dropout` is outside of [0, 1).
     """
 
     def __init__(self, vit: nn.Module, prompts: int, blocks: Sequence[int], dropout: float) -> None:
         super().__init__()
+        require_tokens(vit, "vpt", "feature maps, to which no prompt can be added, pass between its blocks")
         if prompts < 1 or not 0 <= dropout < 1:
             raise ValueError(f"prompts {prompts}, dropout {dropout}: use at least 1 prompt, and 0 <= dropout < 1")
         self.count, self.prompt_blocks, self.dropout = prompts, tuple(blocks), dropout

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs
-from rsft.peft.modules.target_layers import transformer_blocks
+from rsft.peft.modules.network_blocks import named_blocks
 from rsft.peft.sites import select_blocks
 
 
@@ -34,11 +34,11 @@ class SelectiveTuning(AdapterModule):
         is_trained: Callable[[nn.Module, str], bool],
     ) -> None:
         super().__init__()
-        selected = {f"blocks.{block}" for block in select_blocks(blocks, len(transformer_blocks(vit)))}
+        all_blocks = [f"{path}." for path in named_blocks(vit)]
+        selected = tuple(all_blocks[index] for index in select_blocks(blocks, len(all_blocks)))
         self._replaced: dict[str, tuple[nn.Module, str, nn.Parameter]] = {}
         for module_path, module in vit.named_modules():
-            in_blocks = module_path.startswith("blocks.")
-            is_selected = ".".join(module_path.split(".")[:2]) in selected if in_blocks else blocks == "all"
+            is_selected = blocks == "all" or f"{module_path}.".startswith(selected)
             if not is_selected or module_path.split(".")[0] == "head":
                 continue
             for name, parameter in module.named_parameters(recurse=False):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs
+from rsft.peft.modules.network_blocks import require_tokens
 from rsft.peft.modules.target_layers import transformer_blocks
 from rsft.peft.sites import select_blocks
 
@@ -70,8 +71,9 @@ def build_scale_shift(vit: nn.Module, blocks: str | Sequence[int]) -> ScaleShift
         A module on the device of `vit`, not injected.
 
     Raises:
-        ValueError: the network lacks a block.
+        ValueError: the network lacks a block, or is hierarchical.
     """
+    require_tokens(vit, "ssf", "the layers that it scales have other names there")
     selected = select_blocks(blocks, len(transformer_blocks(vit)))
     names = [f"blocks.{block}.{layer}" for block in selected for layer in _LAYERS]
     if blocks == "all":
