@@ -30,14 +30,18 @@ def resolve_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, dic
         "precision_speeds".
 
     Raises:
-        RequestError: float16 without a GPU, or with a second-order outer step.
+        RequestError: float16 without a GPU or with a second-order outer step, or bfloat16 with both a second-order
+            outer step and sharded weights.
     """
-    precision = recipe.train.precision
+    precision, is_second_order = recipe.train.precision, recipe.meta is not None and recipe.meta.order == 2
     if precision == "fp16" and device.type != "cuda":
         raise RequestError("fp16 needs a GPU", "train.precision", "use train.precision=auto, or bf16 or fp32")
-    if precision == "fp16" and recipe.meta is not None and recipe.meta.order == 2:
-        message = "float16 is too coarse for the finite difference of a second-order step"
+    if precision == "fp16" and is_second_order:
+        message = "float16 needs a scaled loss, and the unrolled step of a second-order gradient has none"
         raise RequestError(message, "train.precision", "use bf16 or fp32")
+    if precision == "bf16" and is_second_order and recipe.train.strategy == "fsdp":
+        message = "a second-order step needs float32, and sharded weights stay in half precision"
+        raise RequestError(message, "train.precision", "use train.precision=fp32, or train.strategy=ddp")
     if precision != "auto":
         return recipe, {"precision": precision}
     fastest, speeds = select_precision(device)

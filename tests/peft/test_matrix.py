@@ -16,6 +16,7 @@ import json
 import pytest
 import timm
 import torch
+from torch import nn
 
 from rsft.peft import (
     METHODS,
@@ -227,6 +228,21 @@ def test_bfloat16(images, method, learn_scales, cast_weights):
     if cast_weights and adapted.theta:
         with pytest.raises(ValueError, match="rounded"):
             adapted.merge()
+
+
+@EACH
+def test_full_precision_within_autocast(images, method, learn_scales):
+    adapted = with_random_adapter(attach(rich_vit(), method, learn_scales=learn_scales))
+    layers = [module for module in adapted.vit.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    weights = [layer.weight for layer in layers if not layer.weight.requires_grad]
+    for weight in weights:
+        weight.data = weight.data.bfloat16().float()
+    exact = adapted(images)
+    adapted.cast_frozen_weights()
+    with torch.autocast("cpu", torch.bfloat16), adapted.in_full_precision():
+        full = adapted(images)
+    assert full.dtype == torch.float32 and torch.allclose(full, exact, atol=1e-5)
+    assert all(weight.dtype == torch.bfloat16 for weight in weights)
 
 
 @EACH

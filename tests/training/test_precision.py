@@ -10,10 +10,9 @@ from rsft.training.precision import FABRIC_PRECISIONS, HALF_DTYPES, resolve_prec
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-def make_recipe(precision, **sections):
-    return Recipe(
-        name="x", data=DataSection(root="x", size=32), train=TrainSection(epochs=1, precision=precision), **sections
-    )
+def make_recipe(precision, strategy="auto", **sections):
+    train = TrainSection(epochs=1, precision=precision, strategy=strategy)
+    return Recipe(name="x", data=DataSection(root="x", size=32), train=train, **sections)
 
 
 def test_auto_becomes_the_fastest_precision(monkeypatch):
@@ -35,6 +34,14 @@ def test_float16_needs_a_gpu_and_first_order():
     with pytest.raises(RequestError, match="second-order"):
         resolve_precision(make_recipe("fp16", meta=MetaSection(order=2)), CUDA)
     assert resolve_precision(make_recipe("fp16", meta=MetaSection()), CUDA)[1] == {"precision": "fp16"}
+
+
+def test_a_second_order_step_needs_weights_that_it_can_cast_to_float32():
+    order_2 = MetaSection(order=2)
+    with pytest.raises(RequestError, match="sharded weights"):
+        resolve_precision(make_recipe("bf16", "fsdp", meta=order_2), CPU)
+    for recipe in (make_recipe("bf16", meta=order_2), make_recipe("fp32", "fsdp", meta=order_2)):
+        assert resolve_precision(recipe, CPU)[0] == recipe
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

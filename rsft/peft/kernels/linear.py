@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from rsft.peft.kernels.buffer_pool import default_pool
@@ -134,7 +135,10 @@ class FrozenLinear(NamedTuple):
 
 
 class _LowRankLinearFunction(torch.autograd.Function):
-    """Autograd function that stores x and x A^T, and computes the output of the prologue again in the backward pass."""
+    """Autograd function that stores x and x A^T, and computes the output of the prologue again in the backward pass.
+
+    x A^T is stored without its graph, so second derivatives would be wrong. They raise an error.
+    """
 
     @staticmethod
     def forward(
@@ -147,6 +151,7 @@ class _LowRankLinearFunction(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, a, b, scale, down, *statistics = ctx.saved_tensors
         prologue: Prologue | None = ctx.prologue

@@ -186,6 +186,30 @@ class AdaptedModel(ForwardPasses):
         self._has_rounded_weights = True
         return self
 
+    @contextmanager
+    def in_full_precision(self) -> Iterator[None]:
+        """Run forward passes in float32 until the block ends, although autocast is on.
+
+        Frozen matrices keep the values to which `cast_frozen_weights` rounded them. They take 4 bytes per weight until
+        the block ends.
+
+        Yields:
+            Nothing.
+        """
+        half = {
+            module: module.weight.data
+            for module in self.vit.modules()
+            if isinstance(module, nn.Linear | nn.Conv2d) and module.weight.dtype in (torch.float16, torch.bfloat16)
+        }
+        for module, weight in half.items():
+            module.weight.data = weight.float()
+        try:
+            with torch.autocast(next(self.vit.parameters()).device.type, enabled=False):
+                yield
+        finally:
+            for module, weight in half.items():
+                module.weight.data = weight
+
     def detach(self) -> nn.Module:
         """Remove all modules and restore the transformer bit for bit, unless `cast_frozen_weights` rounded it.
 

@@ -163,6 +163,7 @@ class BiLevelLoop:
                 order=order,
                 lr=float(self.inner_optimizer.param_groups[0]["lr"]),
                 reduce_mean=all_reduce_mean,
+                full_precision=self.classifier.adapted.in_full_precision,
             )
         for parameter, gradient in zip(self.gamma, gradients, strict=True):
             parameter.grad = gradient

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,9 @@ LossClosure = Callable[[], Tensor]
 Parameters = Sequence[nn.Parameter]
 """Theta or gamma."""
 
-_RELATIVE_EPSILON = 0.01
-"""Step of the finite difference, divided by the norm of its direction: the value of DARTS, section 2.3."""
+_DISTANCE = 0.001
+"""Distance between theta and each point of the central difference, as a norm. DARTS (section 2.3) takes 0.01. There the
+curvature of LoRA at rank 1, scale 4 and `init: rank` changes the result by 11 to 25 %; at 0.001 by less than 0.3 %."""
 
 
 def hypergradient(
@@ -27,13 +28,14 @@ def hypergradient(
     order: int,
     lr: float,
     reduce_mean: Callable[[Tensor], Tensor] = Tensor.detach,
+    full_precision: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> list[Tensor]:
     """Return the gradients of the outer loss with respect to gamma.
 
     The first-order gradient is d outer(theta, gamma) / d gamma. The second-order gradient (Liu et al. 2019, DARTS,
     equations 7 and 8) is d outer(theta', gamma) / d gamma - lr * (d2 inner / d gamma d theta) (d outer / d theta') at
-    theta' = theta - lr * d inner / d theta; its last product is a finite difference of gradients. Theta is restored bit
-    for bit.
+    theta' = theta - lr * d inner / d theta; its last product is a central difference of gradients. It differs by less
+    than 1 % from the gradient through the step. Theta is restored bit for bit.
 
     Args:
         theta: parameters of the inner loop.
@@ -44,20 +46,23 @@ def hypergradient(
         lr: learning rate of the unrolled step, which is plain gradient descent without momentum.
         reduce_mean: returns the mean of a tensor over the processes, each of which has a share of the chips. It is
             applied to the unrolled step and the direction, not to the result, which is the gradient of this process.
+        full_precision: context for both gradients of the difference, which is below the resolution of half precision.
 
     Returns:
         One gradient per parameter of gamma, with the parameter's shape.
     """
     if order == 1:
         return _gradients(outer(), gamma)
-    with _restore_on_exit(theta):
-        step = [reduce_mean(gradient) for gradient in _gradients(inner(), theta)]
-        _add_scaled(theta, step, -lr)
-        gradients = _gradients(outer(), [*theta, *gamma])
-    direction, direct = gradients[: len(theta)], gradients[len(theta) :]
-    direction = [reduce_mean(gradient) for gradient in direction]
-    epsilon = _RELATIVE_EPSILON / torch.sqrt(sum((x.square().sum() for x in direction), torch.tensor(1e-12)))
-    ahead, behind = (_gradient_at(theta, gamma, inner, direction, sign * float(epsilon)) for sign in (1, -1))
+    with _without_autocast_cache():
+        with _restore_on_exit(theta):
+            step = [reduce_mean(gradient) for gradient in _gradients(inner(), theta)]
+            _add_scaled(theta, step, -lr)
+            gradients = _gradients(outer(), [*theta, *gamma])
+        direction, direct = gradients[: len(theta)], gradients[len(theta) :]
+        direction = [reduce_mean(gradient) for gradient in direction]
+        epsilon = _DISTANCE / torch.sqrt(sum((x.square().sum() for x in direction), torch.tensor(1e-12)))
+        with full_precision():
+            ahead, behind = (_gradient_at(theta, gamma, inner, direction, sign * float(epsilon)) for sign in (1, -1))
     mixed = [(a - b) / (2 * epsilon) for a, b in zip(ahead, behind, strict=True)]
     return [d - lr * m for d, m in zip(direct, mixed, strict=True)]
 
@@ -93,3 +98,14 @@ def _restore_on_exit(parameters: Parameters) -> Iterator[None]:
         with torch.no_grad():
             for parameter, original in zip(parameters, originals, strict=True):
                 parameter.copy_(original)
+
+
+@contextmanager
+def _without_autocast_cache() -> Iterator[None]:
+    """Let autocast convert parameters at every use until the block ends; its cache ignores changes of theta."""
+    enabled = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(enabled)

@@ -110,3 +110,9 @@ def test_a_weight_that_requires_a_gradient_is_refused():
         low_rank_linear(X, leaf(WIDTH_OUT, WIDTH_IN, seed=1), None, deltas())
     with pytest.raises(ValueError, match="frozen"):
         low_rank_linear(X, WEIGHT, leaf(WIDTH_OUT, seed=1), deltas())
+
+
+def test_second_derivatives_are_refused():
+    (gradient,) = torch.autograd.grad(low_rank_linear(X, WEIGHT, BIAS, deltas()).square().sum(), A1, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
