@@ -41,8 +41,10 @@ class DataSection(Section):
         description="values that become black and white: measured on the training chips, the maximum of each chip, or "
         "a pair of limits; auto leaves bytes as they are and measures all other types",
     )
-    augment: Literal["none", "sar", "optical"] = Field(
-        default="none", description="random changes that suit images of this sensor"
+    augment: Literal["none", "natural", "sar", "optical"] = Field(
+        default="none",
+        description="random changes of training chips: crops and mirror images of natural images, or what suits images "
+        "of this sensor from above",
     )
     workers: int = Field(default=0, ge=0, description="processes that load chips; 0 loads them in the main process")
 

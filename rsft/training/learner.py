@@ -10,7 +10,8 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
-from rsft.data.loading.batches import Batch, EpochBatches, shard_batches, shard_loss_weight
+from rsft.data.loading.batches import Batch, EpochBatches
+from rsft.data.loading.sharding import shard_batches, shard_loss_weight
 from rsft.models.classifier import Classifier
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.distributed.collectives import all_gather_object

@@ -14,7 +14,8 @@ from rsft.backbones import Backbone
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
-from rsft.data.loading.batches import SINGLE_PROCESS, BatchSource, ChipImages, EpochBatches, ProcessShard
+from rsft.data.loading.batches import BatchSource, ChipImages, EpochBatches
+from rsft.data.loading.sharding import SINGLE_PROCESS, ProcessShard
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Classifier
@@ -263,7 +264,7 @@ def make_learner(
         val,
         batch_size=section.batch_size,
         eval_batch_size=recipe.evaluate.batch_size,
-        augmentation=Augmentation(recipe.data.augment, len(model.contract.planes)),
+        augmentation=Augmentation(recipe.data.augment, len(model.contract.planes), model.contract.size),
         seed=seed,
         workers=recipe.data.workers,
         members=splitter.inner_subset if splitter else None,

@@ -288,6 +288,7 @@ def test_frozen_prefix_does_not_change(images, method, learn_scales):
         (VPTShallow(prompts=10), 7_680, 10_240),
         (VPTDeep(prompts=10), 92_160, 245_760),
         (BitFit(), 102_912, 272_384),
+        (BitFit(blocks="every:1"), 101_376, 270_336),  # without patch embedding and final norm, as in LIFT
         (LayerNormTuning(), 38_400, 100_352),
         (SSF(), 205_824, 544_768),
         (LinearProbe(), 0, 0),

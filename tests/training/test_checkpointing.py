@@ -152,8 +152,8 @@ def test_a_run_is_not_resumed_without_its_data(recipe, tmp_path):
 def test_chips_that_give_nan_are_named(recipe_file, tmp_path, monkeypatch):
     batch = ChipImages.batch
 
-    def with_nan(chips, indices, augment=None):
-        inputs, labels = batch(chips, indices, augment)
+    def with_nan(chips, indices, images=None):
+        inputs, labels = batch(chips, indices, images)
         inputs[indices == 7] = np.nan
         return inputs, labels
 

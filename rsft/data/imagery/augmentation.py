@@ -11,25 +11,39 @@ import numpy as np
 
 from rsft.types import Bytes
 
+AugmentationName = Literal["none", "natural", "sar", "optical"]
+"""Name of a list of transforms, the recipe key `data.augment`."""
+
 
 class Augmentation:
     """A named list of random transforms. The result depends on the image and the seed only.
 
+    "natural" takes a random part of the image (8 to 100 % of its area, sides 3:4 to 4:3), resizes it, and mirrors half
+    of the images. LIFT and metalora train in this way (torchvision's `RandomResizedCrop` and `RandomHorizontalFlip`).
     "sar" keeps the radar geometry: rotation by at most 15 degrees and no vertical flip, because shadow and layover
     point in fixed directions. "optical" rotates and flips freely, and changes brightness, contrast and (for color
     images) hue. "none" returns the image unchanged.
 
     Args:
-        name: "none", "sar" or "optical".
+        name: "none", "natural", "sar" or "optical".
         planes: number of planes of the images; hue changes with 1 or 3 planes only.
+        size: side of the result of "natural" in pixels. The other lists keep the size of the image.
+
+    Attributes:
+        resizes: whether the list resizes its result, and so takes images of any size: True for "natural".
+
+    Raises:
+        ValueError: "natural" without `size`.
     """
 
-    def __init__(self, name: Literal["none", "sar", "optical"], planes: int = 3) -> None:
+    def __init__(self, name: AugmentationName, planes: int = 3, size: int | None = None) -> None:
+        self.resizes = name == "natural"
+        if self.resizes and size is None:
+            raise ValueError('Augmentation("natural") needs the size of its result')
         self._compose: Any = None
         if name != "none":
             library = _import_albumentations()
-            transforms = _sar_transforms(library) if name == "sar" else _optical_transforms(library, planes)
-            self._compose = library.Compose(transforms)
+            self._compose = library.Compose(_transforms(library, name, planes, size))
 
     @property
     def is_active(self) -> bool:
@@ -44,12 +58,13 @@ class Augmentation:
             seed: seed of all random choices.
 
         Returns:
-            Bytes (H, W, P).
+            Bytes (H, W, P), or (size, size, P) if the list resizes.
         """
         if self._compose is None:
             return image
         self._compose.set_random_seed(seed)
-        return np.asarray(self._compose(image=image)["image"], np.uint8)
+        augmented = np.asarray(self._compose(image=image)["image"], np.uint8)
+        return augmented.reshape(*augmented.shape[:2], -1)  # OpenCV drops the axis of one plane
 
 
 def _import_albumentations() -> ModuleType:
@@ -58,6 +73,17 @@ def _import_albumentations() -> ModuleType:
     import albumentations
 
     return albumentations  # type: ignore[no-any-return]
+
+
+def _transforms(library: ModuleType, name: AugmentationName, planes: int, size: int | None) -> list[Any]:
+    if name == "natural":
+        return _natural_transforms(library, size)
+    return _sar_transforms(library) if name == "sar" else _optical_transforms(library, planes)
+
+
+def _natural_transforms(library: ModuleType, size: int | None) -> list[Any]:
+    crop = library.RandomResizedCrop((size, size), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), area_for_downscale="image")
+    return [crop, library.HorizontalFlip(p=0.5)]
 
 
 def _sar_transforms(library: ModuleType) -> list[Any]:

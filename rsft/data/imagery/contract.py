@@ -150,6 +150,26 @@ class Contract(BaseModel):
         Raises:
             DataError: see `check`.
         """
+        image, indices = self._distinct_planes(pixels, unit)
+        return _select_planes(self._resize(image), indices)
+
+    def to_full_size_image(self, pixels: Pixels, unit: str | None = None) -> Bytes:
+        """Do the same as `to_image` without resizing, for an augmentation that crops before it resizes.
+
+        Args:
+            pixels: the chip (H, W, B) with the bands of the contract.
+            unit: declared unit; integers default to `digital`, or to their data type if it is None.
+
+        Returns:
+            Image (h, w, P); the center crop if the contract has one, else (H, W, P).
+
+        Raises:
+            DataError: see `check`.
+        """
+        return _select_planes(*self._distinct_planes(pixels, unit))
+
+    def _distinct_planes(self, pixels: Pixels, unit: str | None) -> tuple[Bytes, list[int]]:
+        """Return every plane once, stretched and cropped (h, w, Q), and the index of each plane of the input in it."""
         unit, target_unit = self.check(pixels, unit)
         channels = list(zip(self.planes, self.units[target_unit], strict=True))
         distinct = list(dict.fromkeys(channels))  # a repeated band is stretched and resized once
@@ -157,8 +177,7 @@ class Contract(BaseModel):
             pixels = center_crop(pixels, self.crop)
         planes = compute_planes(convert_unit(pixels, unit, target_unit), self.bands, [plane for plane, _ in distinct])
         stretched = [stretch.to_bytes(plane) for plane, (_, stretch) in zip(planes, distinct, strict=True)]
-        image = self._resize(center_crop(np.stack(stretched, axis=2), self.crop))
-        return image if distinct == channels else image[:, :, [distinct.index(channel) for channel in channels]]
+        return center_crop(np.stack(stretched, axis=2), self.crop), [distinct.index(channel) for channel in channels]
 
     def _resize(self, image: Bytes) -> Bytes:
         """Resize (h, w, P) to (size, size, P), with area averaging if it shrinks."""
@@ -214,3 +233,7 @@ def center_crop(pixels: Pixels, side: int | None) -> Pixels:
         return pixels
     top, left = (max(0, (length - side) // 2) for length in pixels.shape[:2])
     return pixels[top : top + side, left : left + side]
+
+
+def _select_planes(image: Bytes, indices: list[int]) -> Bytes:
+    return image if indices == list(range(image.shape[2])) else image[:, :, indices]

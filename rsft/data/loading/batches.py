@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -16,17 +17,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
-from rsft.data.loading.packed_cache import load_packed_images
+from rsft.data.loading.packed_cache import load_packed_images, read_image
 from rsft.data.loading.samplers import epoch_order
+from rsft.data.loading.sharding import SINGLE_PROCESS, ProcessShard, shard_batches
+from rsft.errors import RsftError
 from rsft.types import Bytes, Indices, Progress
 
 Batch = tuple[Tensor, Tensor]
 """Network inputs (b, ...) and labels (b,)."""
-
-ProcessShard = tuple[int, int]
-"""Rank of a process, and the number of processes (world size)."""
-
-SINGLE_PROCESS: ProcessShard = (0, 1)
 
 
 class ChipImages:
@@ -56,7 +54,7 @@ class ChipImages:
         contract: Contract,
         progress: Progress | None = None,
     ) -> None:
-        self.table, self.contract = table, contract
+        self.root, self.table, self.contract = root, table, contract
         self.labels: Indices = np.array([classes.index(name) for name in table["class"]], np.int64)
         self.images: Bytes = load_packed_images(root, table, contract, progress)
 
@@ -80,21 +78,40 @@ class ChipImages:
         for start in range(0, len(self), size):
             yield self.batch(np.arange(start, min(start + size, len(self))))
 
-    def batch(self, indices: Indices, augment: Callable[[int], Bytes] | None = None) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: Indices, images: Sequence[Bytes] | None = None) -> tuple[Tensor, Tensor]:
         """Return one batch of chips.
 
         Args:
             indices: indices of the chips (b,).
-            augment: returns the augmented image of a chip; None takes the image unchanged.
+            images: b augmented images (S, S, P) in their place; None takes the images unchanged.
 
         Returns:
             Network inputs (b, P, S, S) float32 and labels (b,).
         """
-        images = [self.images[index] if augment is None else augment(int(index)) for index in indices]
+        images = [self.images[index] for index in indices] if images is None else images
         return torch.from_numpy(self.contract.normalize(images)), torch.from_numpy(self.labels[indices])
 
+    def full_size_image(self, index: int) -> Bytes:
+        """Read a chip from its file, cropped but not resized.
 
-class AugmentedChips(Dataset[tuple[Bytes, int]]):
+        Args:
+            index: index of the chip.
+
+        Returns:
+            Image (h, w, P).
+
+        Raises:
+            DataError: the chip cannot be read, or has changed; the message names it.
+        """
+        chip = self.table.iloc[index]
+        return read_image(
+            self.root / chip["path"],
+            chip["sha256"],
+            lambda pixels: self.contract.to_full_size_image(pixels, chip["unit"]),
+        )
+
+
+class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
     """Augmented images of one epoch; the augmentation of a chip only depends on (seed, epoch, chip).
 
     Args:
@@ -113,11 +130,34 @@ class AugmentedChips(Dataset[tuple[Bytes, int]]):
 
     def image(self, index: int) -> Bytes:
         """Return the augmented image (S, S, P) of one chip."""
-        seed = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[0]
-        return self.augmentation(self.chips.images[index], int(seed))
+        return self._augment(self._original(index), index)
 
-    def __getitem__(self, index: int) -> tuple[Bytes, int]:
-        return self.image(index), int(self.chips.labels[index])
+    def images(self, indices: Indices, threads: int) -> list[Bytes]:
+        """Return the augmented images (S, S, P) of some chips.
+
+        Args:
+            indices: indices of the chips (b,).
+            threads: number of threads that read files, if the augmentation takes the chips at their full size.
+        """
+        if not self.augmentation.resizes:
+            return [self.image(int(index)) for index in indices]
+        with ThreadPoolExecutor(threads) as pool:  # the augmentation itself has one random generator
+            originals = pool.map(self._original, indices.tolist())
+            return [self._augment(image, index) for image, index in zip(originals, indices.tolist(), strict=True)]
+
+    def _original(self, index: int) -> Bytes:
+        """Return the image that is augmented: the whole chip (h, w, P) if the augmentation resizes, else (S, S, P)."""
+        return self.chips.full_size_image(index) if self.augmentation.resizes else self.chips.images[index]
+
+    def _augment(self, image: Bytes, index: int) -> Bytes:
+        seed = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[0]
+        return self.augmentation(image, int(seed))
+
+    def __getitem__(self, index: int) -> tuple[Bytes, int] | RsftError:
+        try:
+            return self.image(index), int(self.chips.labels[index])
+        except RsftError as error:  # returned, because the loader turns an exception of a worker into a long text
+            return error
 
 
 class ChipLoader:
@@ -155,7 +195,10 @@ class ChipLoader:
         return len(self.byte_batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        for images, labels in self.byte_batches:
+        for batch in self.byte_batches:
+            if isinstance(batch, RsftError):
+                raise batch
+            images, labels = batch
             yield torch.from_numpy(self.contract.normalize(images.numpy())), labels
 
 
@@ -294,7 +337,7 @@ class EpochBatches:
         """
         chips = shard_batches(indices, len(indices), self.shard)[0]
         if isinstance(self.train, ChipImages) and self.augmentation.is_active:
-            return self.train.batch(chips, augment=self._augmented(epoch).image)
+            return self.train.batch(chips, self._augmented(epoch).images(chips, max(1, self.workers)))
         return self.train.batch(chips)
 
     def validation_loader(self) -> UnaugmentedLoader:
@@ -311,39 +354,11 @@ class EpochBatches:
         return epoch_order(self.train.labels, self.members(epoch), self.sampler, self.seed, epoch)
 
 
-def shard_batches(indices: Indices, batch_size: int, shard: ProcessShard = SINGLE_PROCESS) -> list[Indices]:
-    """Cut `indices` into batches, and return the part of each batch that one process takes.
-
-    Process r of n takes the chips r, r + n, r + 2n ... of a batch. If the last batch has fewer chips than processes,
-    the others take its first chip with weight 0 (`shard_loss_weight`).
-
-    Args:
-        indices: order of the chips, over all processes.
-        batch_size: chips per batch, over all processes.
-        shard: rank and number of processes.
-
-    Returns:
-        Indices of this process, batch by batch.
-    """
-    rank, world_size = shard
-    batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    return [batch[rank::world_size] if rank < len(batch) else batch[:1] for batch in batches]
-
-
-def shard_loss_weight(size: int, shard: ProcessShard) -> float:
-    """Return the weight of a process's mean loss.
-
-    With it, the mean of the weighted losses over all processes is the mean loss over all chips of the batch.
-
-    Args:
-        size: chips in the batch, over all processes.
-        shard: rank and number of processes.
-    """
-    rank, world_size = shard
-    return len(range(rank, size, world_size)) * world_size / max(size, 1)
-
-
-def _stack(items: list[tuple[Bytes, int]]) -> tuple[Tensor, Tensor]:
+def _stack(items: list[tuple[Bytes, int] | RsftError]) -> tuple[Tensor, Tensor] | RsftError:
+    """Return a batch, or the first error of its chips."""
+    for item in items:
+        if isinstance(item, RsftError):
+            return item
     images, labels = zip(*items, strict=True)
     return torch.from_numpy(np.stack(images)), torch.tensor(labels)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from rsft.data.chips.store import MANIFEST
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RsftError
-from rsft.types import Bytes, Progress
+from rsft.types import Bytes, Pixels, Progress
 from rsft.utils.atomic_files import atomic_file, sha256
 from rsft.utils.process_pool import imap_unordered
 
@@ -102,13 +103,31 @@ def _pack_chunk(file: Path, offset: int, root: Path, contract: Contract, chunk: 
     start, chips = chunk
     images = np.empty((len(chips), contract.size, contract.size, len(contract.planes)), np.uint8)
     for image, (path, unit, digest) in zip(images, chips, strict=True):
-        try:
-            image[:] = contract.to_image(read_chip(root / path), unit)
-            if sha256(root / path) != digest:
-                raise DataError("the file differs from the manifest")
-        except DataError as error:
-            raise DataError(error.message, root / path, "prepare the data again, or remove the row") from error
+        image[:] = read_image(root / path, digest, lambda pixels, unit=unit: contract.to_image(pixels, unit))
     with file.open("r+b") as out:  # with a memory map, a full disk would kill the process
         out.seek(offset + start * images[0].nbytes)
         out.write(images.tobytes())
     return len(chips)
+
+
+def read_image(path: Path, digest: str, convert: Callable[[Pixels], Bytes]) -> Bytes:
+    """Read a chip of a store.
+
+    Args:
+        path: path of the file.
+        digest: SHA-256 of the file in the manifest.
+        convert: makes a byte image of the pixels.
+
+    Returns:
+        The byte image.
+
+    Raises:
+        DataError: the chip cannot be read, does not match the contract, or has changed; the message names it.
+    """
+    try:
+        image = convert(read_chip(path))
+        if sha256(path) != digest:
+            raise DataError("the file differs from the manifest")
+    except DataError as error:
+        raise DataError(error.message, path, "prepare the data again, or remove the row") from error
+    return image

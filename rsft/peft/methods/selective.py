@@ -21,7 +21,8 @@ class BitFit:
     """Training of every bias (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199).
 
     Attributes:
-        blocks: "all", which includes the patch embedding and the final norm, or a selection of blocks.
+        blocks: "all", which includes the patch embedding and the final norm, or a selection of blocks. "every:1" trains
+            the biases of all blocks alone, as LIFT does.
     """
 
     name: ClassVar[str] = "bitfit"

@@ -151,7 +151,7 @@ def test_unit_that_cannot_be_converted_is_an_error(store: ChipStore) -> None:
         read(store, CONTRACT.model_copy(update={"units": {"sigma0": (Stretch(high=1),) * 3}}))
 
 
-@pytest.mark.parametrize("name", ["sar", "optical"])
+@pytest.mark.parametrize("name", ["natural", "sar", "optical"])
 def test_batches_do_not_depend_on_the_number_of_workers(store: ChipStore, name: str) -> None:
     chips = read(store)
 
@@ -161,7 +161,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(store: ChipStore, name: 
             chips,
             batch_size=4,
             eval_batch_size=4,
-            augmentation=Augmentation(name),
+            augmentation=Augmentation(name, size=8),
             seed=3,
             workers=workers,
         )
@@ -170,3 +170,49 @@ def test_batches_do_not_depend_on_the_number_of_workers(store: ChipStore, name: 
     one, two = batches(0), batches(2)
     assert len(one) == len(two) == 6
     assert all(torch.equal(*pair) for pair in zip(one, two, strict=True))
+
+
+def natural_batches(chips: ChipImages, workers: int = 0) -> EpochBatches:
+    augmentation = Augmentation("natural", size=8)
+    return EpochBatches(
+        chips, chips, batch_size=5, eval_batch_size=5, augmentation=augmentation, seed=3, workers=workers
+    )
+
+
+def test_natural_crops_the_chip_before_it_is_resized(store: ChipStore) -> None:
+    chips = read(store)
+    whole = chips.full_size_image(3)
+    assert whole.shape == (12, 12, 3)  # the contract's center crop of 16 x 16 pixels, not resized to 8 x 8
+    np.testing.assert_array_equal(whole[:, :, :1], read_chip(store.root / store.table["path"][3])[2:14, 2:14])
+    data = natural_batches(chips)
+    images, labels = next(iter(data.training_loader(1)))
+    order = data.chip_order(1)[:5]
+    for image, index in zip(images, order, strict=True):
+        seed = np.random.SeedSequence((3, 1, index)).generate_state(1)[0]
+        expected = Augmentation("natural", size=8)(chips.full_size_image(index), int(seed))
+        assert torch.equal(image, torch.from_numpy(CONTRACT.normalize([expected])[0]))
+    assert labels.tolist() == chips.labels[order].tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_outer_batches_are_augmented_like_those_of_an_epoch(store: ChipStore, workers: int) -> None:
+    data = natural_batches(read(store), workers)
+    inputs, labels = data.load(data.chip_order(1)[:5], 1)
+    expected_inputs, expected_labels = next(iter(data.training_loader(1)))
+    assert torch.equal(inputs, expected_inputs) and torch.equal(labels, expected_labels)
+
+
+def test_validation_chips_are_not_augmented(store: ChipStore) -> None:
+    chips = read(store)
+    inputs = torch.cat([inputs for inputs, _ in natural_batches(chips).validation_loader()])
+    assert torch.equal(inputs, torch.from_numpy(CONTRACT.normalize(list(chips.images))))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_chip_that_changes_during_training_is_named(store: ChipStore, workers: int) -> None:
+    data = natural_batches(read(store), workers)
+    path = store.root / store.table["path"][3]
+    cv2.imwrite(str(path), np.arange(256, dtype=np.uint8).reshape(16, 16))
+    with pytest.raises(DataError, match="the file differs from the manifest") as caught:
+        list(data.training_loader(0))
+    assert caught.value.location == str(path) and "prepare the data again" in caught.value.hint

@@ -72,7 +72,7 @@ def test_method_on_another_base_recipe():
     assert (learned.peft.settings["positions"], learned.meta.ratio, learned.meta.warmup) == ("qkvo12", 0.5, 2)
     assert build("in21k_dota_lift").peft.settings["scale"] == "learnable"
     assert build("in21k_dota_vpt_deep").peft.settings["prompts"] == 10
-    assert build("in21k_dota_bitfit").peft.settings == {"blocks": "all"}
+    assert build("in21k_dota_bitfit").peft.settings == {"blocks": "every:1"}
 
 
 def test_tables_share_the_trial_of_an_experiment():
