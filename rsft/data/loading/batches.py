@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -104,11 +104,8 @@ class ChipImages:
             DataError: the chip cannot be read, or has changed; the message names it.
         """
         chip = self.table.iloc[index]
-        return read_image(
-            self.root / chip["path"],
-            chip["sha256"],
-            lambda pixels: self.contract.to_full_size_image(pixels, chip["unit"]),
-        )
+        convert = partial(self.contract.to_full_size_image, unit=chip["unit"])
+        return read_image(self.root / chip["path"], chip["sha256"], convert)
 
 
 class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):

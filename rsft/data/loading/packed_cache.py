@@ -103,7 +103,7 @@ def _pack_chunk(file: Path, offset: int, root: Path, contract: Contract, chunk: 
     start, chips = chunk
     images = np.empty((len(chips), contract.size, contract.size, len(contract.planes)), np.uint8)
     for image, (path, unit, digest) in zip(images, chips, strict=True):
-        image[:] = read_image(root / path, digest, lambda pixels, unit=unit: contract.to_image(pixels, unit))
+        image[:] = read_image(root / path, digest, partial(contract.to_image, unit=unit))
     with file.open("r+b") as out:  # with a memory map, a full disk would kill the process
         out.seek(offset + start * images[0].nbytes)
         out.write(images.tobytes())
