@@ -7,7 +7,6 @@ the first half. All printed accuracies are those of the second half.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,61 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from scipy.stats import t, ttest_1samp
 
-from rsft.recipe.schema import Recipe
-from tools.reproduction.quality_study import Row, Study, recipe_identity
+from tools.reproduction.quality_files import GROUPS, Result, parse_result, result_texts
+from tools.reproduction.quality_study import Row, Study
 
 Floats = NDArray[np.floating[Any]]
-GROUPS = ("head", "medium", "tail", "macro")
 COMPARED = ("tail", "macro")
 """Accuracies that are compared with the base row."""
-
-
-class Result(NamedTuple):
-    """The result file of one run.
-
-    Attributes:
-        identity: the settings of the run, see `recipe_identity`.
-        seed: seed of the run.
-        recall: recall of every class on both halves of the validation split; None without chips of the class.
-        groups: class indices by group.
-        seconds: CPU seconds of training.
-        source: version and commit of rsft.
-    """
-
-    identity: str
-    seed: int
-    recall: list[list[float | None]]
-    groups: dict[str, list[int]]
-    seconds: float
-    source: str
-
-    def accuracy(self, half: int) -> dict[str, float]:
-        """Return accuracy in % by group, and the macro accuracy; NaN for a group without chips.
-
-        Args:
-            half: 0 for the half on which configurations are chosen, 1 for the reported half.
-        """
-        recall = self.recall[half]
-        members = {group: self.groups.get(group, []) for group in GROUPS[:-1]} | {"macro": range(len(recall))}
-        values = {group: [v for c in classes if (v := recall[c]) is not None] for group, classes in members.items()}
-        return {group: 100 * math.fsum(v) / len(v) if v else math.nan for group, v in values.items()}
-
-    def with_current_keys(self) -> Result:
-        """Return the result with the defaults of recipe keys that did not exist when it was written.
-
-        Raises:
-            ValueError: the recipe is not valid any more.
-        """
-        name = {"name": "study"}  # the identity has none
-        try:
-            recipe = Recipe.model_validate(json.loads(self.identity) | name)
-        except ValidationError as error:
-            key, *_ = (".".join(map(str, item["loc"])) for item in error.errors())
-            raise ValueError(f"recipe key {key} is not valid any more") from None
-        return self._replace(identity=recipe_identity(recipe.model_dump(mode="json")))
 
 
 class Results(NamedTuple):
@@ -80,7 +32,7 @@ class Results(NamedTuple):
 
     Attributes:
         runs: results by identity and seed, only those of the study.
-        unused: names of the files that are not used, by reason.
+        unused: names of the results that are not used, by reason.
     """
 
     runs: dict[tuple[str, int], Result]
@@ -88,20 +40,20 @@ class Results(NamedTuple):
 
 
 def read_results(out: Path, study: Study) -> Results:
-    """Read the results of a study. Files of other settings are stale: they are listed, but not used.
+    """Read the results of a study. Those of other settings are stale: they are listed, but not used.
 
     Args:
         out: folder of the results.
         study: the study.
 
     Returns:
-        Usable results, and the names of all other files.
+        Usable results, and the names of all others.
     """
     results = Results({}, {})
     identities = cache(lambda seed: {run.identity for row in study.rows for run in study.configurations(row, seed)})
-    for path in sorted(out.glob("*.json")):
+    for name, text in result_texts(out):
         try:
-            result = read_result(path)
+            result = parse_result(text)
             if result.identity not in identities(result.seed):
                 result = result.with_current_keys()
         except (ValueError, TypeError, KeyError) as error:
@@ -116,29 +68,8 @@ def read_results(out: Path, study: Study) -> Results:
             else:
                 results.runs[result.identity, result.seed] = result
                 continue
-        results.unused.setdefault(reason, []).append(path.name)
+        results.unused.setdefault(reason, []).append(name)
     return results
-
-
-def read_result(path: Path) -> Result:
-    """Read one result file.
-
-    Args:
-        path: path of the JSON file.
-
-    Returns:
-        The result.
-
-    Raises:
-        KeyError: the file lacks a key, as those of earlier versions do.
-        TypeError: the file is JSON, but no mapping.
-        ValueError: the file is not JSON.
-    """
-    values = json.loads(path.read_text("utf-8"))
-    commit = str(values["commit"] or "unknown")[:10] + " with changes" * bool(values["dirty"])
-    source = f"rsft {values['version']}, commit {commit}"
-    identity = recipe_identity(values["recipe"])
-    return Result(identity, values["seed"], values["recall"], values["groups"], values["seconds"], source)
 
 
 def row_results(study: Study, row: Row, results: Results) -> pd.DataFrame:

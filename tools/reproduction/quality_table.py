@@ -2,7 +2,8 @@
 
     python -m tools.reproduction.quality_table tools/reproduction/studies/mstar_lt.yaml --out quality --seeds 0-19
 
-Each run writes one file to OUT; the same command continues a stopped study. Runs that several rows need are done once.
+Each run writes one file to OUT; the same command continues a stopped study. The results behind published tables are in
+docs/results/quality: with `--report`, OUT may be a folder there. Runs that several rows need are done once.
 A result is used if its recipe is that of the study; other files are reported and stay. Cost is CPU time of one process
 with one thread, which other processes do not change.
 """
@@ -29,6 +30,7 @@ from rsft import __version__
 from rsft.cli.display.console import show_error
 from rsft.errors import Interrupted, RsftError
 from rsft.utils.atomic_files import write_text
+from tools.reproduction.quality_files import PACKED_FILE, pack_results
 from tools.reproduction.quality_results import Results, read_results, report_markdown
 from tools.reproduction.quality_study import Study, read_study
 
@@ -269,6 +271,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the results, one file per run")
     parser.add_argument("--seeds", help="seeds such as 0-19 or 0,3,5 (default: those of the study)")
     parser.add_argument("--jobs", type=int, default=2, help="processes, each with one thread (%(default)s)")
+    parser.add_argument("--pack", action="store_true", help="then move all results of OUT to one file, runs.jsonl.gz")
     parser.add_argument("--report", action="store_true", help="print the tables of finished runs without running more")
     return parser.parse_intermixed_args()
 
@@ -308,6 +311,8 @@ def run_study() -> int:
     if jobs and not options.report:
         failures = run_missing(study, options.out, jobs, options.jobs)
         results = read_results(options.out, study)
+    if options.pack:
+        print(f"{pack_results(options.out)} results in {options.out / PACKED_FILE}", file=sys.stderr)
     print(report_markdown(study, results))
     return failures
 

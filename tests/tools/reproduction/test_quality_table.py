@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsft.errors import Interrupted, RecipeError, RequestError, RsftError
+from rsft.errors import DataError, Interrupted, RecipeError, RequestError, RsftError
 from rsft.recipe.load import load_recipe
 from tools.reproduction import quality_table
+from tools.reproduction.quality_files import pack_results
 from tools.reproduction.quality_results import (
     Results,
     half_width,
@@ -228,7 +229,7 @@ def test_shipped_studies(path, monkeypatch):
     study = read_study(path)
     assert len(missing_jobs(study, Results({}, {}))) % len(study.seeds) == 0
     if path.stem == "mstar_lt":
-        assert [len(study.configurations(row, 0)) for row in study.groups["LoRA"]] == [1, 5, 5, 3, 1, 1, 1, 5]
+        assert [len(study.configurations(row, 0)) for row in study.groups["LoRA"]] == [1, 5, 5, 3, 1, 1, 1, 1, 5]
         assert study.seeds == list(range(20))
         assert "scale_invariant_steps: true" in study.settings["ours"][0]
 
@@ -321,6 +322,38 @@ def test_results_of_an_earlier_schema_get_its_defaults(finished):
     values["recipe"]["meta"]["schedule"] = "never"
     path.write_text(json.dumps(values))
     assert list(read_results(out, study).unused) == ["stale: recipe key meta.schedule is not valid any more"]
+
+
+def test_packed_results_give_the_same_report_and_can_be_continued(finished):
+    study, out = finished
+    before = report_markdown(study, read_results(out, study))
+    job = jobs_of(study)["LoRA", 0]
+    text = job.result_file(out).read_text()
+    assert pack_results(out) == 9
+    assert [path.name for path in out.iterdir()] == ["runs.jsonl.gz"]
+    assert report_markdown(study, read_results(out, study)) == before
+    job.result_file(out).write_text(text)  # the same run again
+    assert read_results(out, study).unused == {"another file has the same run": [job.result_file(out).name]}
+    packed = (out / "runs.jsonl.gz").read_bytes()
+    assert pack_results(out) == 9
+    assert (out / "runs.jsonl.gz").read_bytes() == packed  # no time stamp, sorted
+
+
+def test_damaged_packed_file(finished):
+    study, out = finished
+    pack_results(out)
+    path = out / "runs.jsonl.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"damaged: .*runs\.jsonl\.gz.*repeat its runs"):
+        read_results(out, study)
+
+
+def test_a_file_that_is_not_json_is_not_packed(finished):
+    _, out = finished
+    (out / "cut, seed 0.json").write_text('{"name": ')
+    with pytest.raises(DataError, match="not JSON"):
+        pack_results(out)
+    assert len(list(out.glob("*.json"))) == 10
 
 
 def test_classes_without_chips_are_left_out_and_counted(finished):
