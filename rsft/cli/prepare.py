@@ -233,6 +233,13 @@ def fusrs(
         float | None,
         typer.Option(help="Share of each class for validation (default: 0.1 for clean, 0 for published)."),
     ] = None,
+    allow_partial: Annotated[
+        bool,
+        typer.Option(
+            "--allow-partial",
+            help="Build even if an archive is missing or gives no chip, or most file names contradict their folder.",
+        ),
+    ] = False,
     jobs: JobsOption = 2,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
@@ -249,6 +256,7 @@ def fusrs(
         lists=lists,
         classes=classes,
         val=val,
+        allow_partial=allow_partial,
         jobs=jobs,
         seed=seed,
         overwrite=overwrite,

@@ -1,18 +1,14 @@
-"""Write small FUSAR-Ship and SRSDD archives of noise in their published formats."""
+"""Write small FUSAR-Ship and SRSDD archives of noise that contain the names of the FUSRS lists."""
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from rsft.data.datasets._fusar_metadata import META_COLUMNS
-from rsft.data.datasets.fusar_ship import CATEGORIES
 from rsft.data.datasets.fusrs import CLASSES, FUSRSListRow
+from tests.data.datasets.fusar_ship.data import write_fusar
+from tests.data.datasets.srsdd.data import write_srsdd
 
 ANNOTATED = {
     "cargo": "Cell-Container",
@@ -22,38 +18,6 @@ ANNOTATED = {
     "dredger": "Dredger",
 }
 """SRSDD class of each FUSRS class."""
-
-
-def write_fusar(root: Path, names: Iterable[str], *, size: int = 16, vessels: int = 3) -> Path:
-    """Write one chip per name in the folder of its category; `vessels` consecutive chips share an MMSI."""
-    rows = []
-    for index, name in enumerate(sorted(set(names))):
-        category = CATEGORIES[int(name[6:8]) - 1]
-        folder = f"{category}/Sub{name[9:11]}"
-        path = root / folder / f"{name}.tiff"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), np.random.default_rng(index).integers(0, 255, (size, size), np.uint8))
-        mmsi = 900_000_000 + index // vessels
-        rows.append((name, mmsi, 100, 20, "DH", 30.5, 1.7, 1.1, folder.replace("/", "\\")))
-    with (root / "meta.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([META_COLUMNS, *rows])
-    return root
-
-
-def write_srsdd(root: Path, images: Mapping[int, Sequence[str]], *, size: int = 96) -> Path:
-    """Write one image per key with a ship of each class; the boxes are below each other."""
-    for folder in ("images", "labels"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    for image, classes in images.items():
-        pixels = np.random.default_rng(10**6 + image).integers(0, 255, (size, size), np.uint8)
-        cv2.imwrite(str(root / "images" / f"{image}.png"), pixels)
-        tops = np.linspace(2, size - 12, len(classes))
-        rows = [
-            f"10 {top:.1f} 50 {top:.1f} 50 {top + 8:.1f} 10 {top + 8:.1f} {name} 0\n"
-            for top, name in zip(tops, classes, strict=True)
-        ]
-        (root / "labels" / f"{image}.txt").write_text("".join(rows), "utf-8")
-    return root
 
 
 def write_for_lists(root: Path, rows: Iterable[FUSRSListRow], classes: int) -> tuple[Path, Path]:

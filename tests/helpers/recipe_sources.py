@@ -15,9 +15,10 @@ from rsft.data.datasets.dota import CLASSES
 from rsft.data.datasets.list_files import INaturalist2018, PlacesLT
 from rsft.data.prepare import cifar100, demo
 from tests.data.datasets.dota.data import row, write_pair
+from tests.data.datasets.fusar_ship.data import write_fusar
 from tests.data.datasets.opensarship.data import GRD, write_scene
+from tests.data.datasets.srsdd.data import write_srsdd
 from tests.helpers.cifar_data import write_folders
-from tests.helpers.fusrs_data import write_fusar, write_srsdd
 
 EXTRA_OPTIONS = {"fusrs": ("--lists", "LISTS", "--jobs", "1"), "dota": ("--jobs", "1"), "demo": ("--jobs", "1")}
 """Options added to the `rsft prepare` commands: no network, one process."""

@@ -27,8 +27,9 @@ from rsft.data.chips.encode import encode_chip
 from rsft.data.chips.figures import render_class_figure, render_contact_sheet, select_sheet_chips
 from rsft.data.chips.store import SCHEMA
 from rsft.data.datasets.fusar_ship import FUSARShip
-from rsft.data.datasets.srsdd import SRSDD, crop_ship
+from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
+from rsft.data.prepare.gray_chips import crop_srsdd_ship
 from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
 from tools.benchmarks.loading import Times, add_row, bench_loading, seconds, write_images
 
@@ -94,9 +95,11 @@ def make_records(folder: Path, chips: int) -> list[ChipRecord]:
         ChipRecord(chip.path.stem, "train", names[chip.category], chip.path)
         for chip in FUSARShip(folder / "fusar").chips
     ]
-    for ship in SRSDD(folder / "srsdd").ships:
+    for ship in SRSDD(folder / "srsdd", split="all").ships:
         label = kinds.get(ship.category, "dredger")
-        records.append(ChipRecord(ship.name, "train", label, ship.label_file, partial(crop_ship, ship), ship.line))
+        records.append(
+            ChipRecord(ship.name, "train", label, ship.label_file, partial(crop_srsdd_ship, ship), ship.line)
+        )
     return records[:chips]
 
 

@@ -6,24 +6,61 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from torchvision.datasets.utils import check_integrity
+
 from rsft.data.audit.findings import AuditFinding, AuditResult, count_finding
-from rsft.data.datasets.fusar_ship import CATEGORIES
-from rsft.data.datasets.fusrs import (
-    CLASSES,
-    FUSAR_TO_FUSRS,
-    LIST_CHECKSUMS,
-    LIST_VERSIONS,
-    FUSRSListRow,
-    read_fusrs_lists,
-)
+from rsft.data.datasets._errors import translate_dataset_errors
+from rsft.data.datasets.fusar_ship import FUSARShip
+from rsft.data.datasets.fusrs import CLASSES, FUSAR_TO_FUSRS, FUSRS, LIST_VERSIONS, FUSRSListRow, read_fusrs_list
 from rsft.errors import RequestError
 from rsft.types import Rejection
-from rsft.utils.atomic_files import sha256
+
+CATEGORIES = FUSARShip.classes
 
 
 def has_fusrs_lists(folder: Path) -> bool:
     """Return whether a folder contains a list of FUSRS v2."""
-    return any((folder / name).is_file() for name in LIST_CHECKSUMS)
+    return any((folder / name).is_file() for name in FUSRS.md5s)
+
+
+def find_fusrs_lists(folder: Path, classes: int) -> list[Path]:
+    """Return the paths of the training list and the test list.
+
+    Args:
+        folder: folder of the lists.
+        classes: number of classes, 4 or 5.
+
+    Raises:
+        RequestError: a list is missing.
+    """
+    paths = [folder / f"{LIST_VERSIONS[classes]}_{split}.txt" for split in FUSRS.splits]
+    for path in paths:
+        if not path.is_file():
+            raise RequestError(f"{path.name} is missing", folder, "give the folder of the authors' lists")
+    return paths
+
+
+def read_fusrs_lists(folder: Path, classes: int) -> tuple[list[FUSRSListRow], list[Rejection]]:
+    """Read the training list and the test list.
+
+    Args:
+        folder: folder of the lists.
+        classes: number of classes, 4 or 5.
+
+    Returns:
+        The training rows followed by the test rows, and the rows that cannot be parsed.
+
+    Raises:
+        RequestError: a list is missing.
+        DataError: a list cannot be read or has no usable row.
+    """
+    rows: list[FUSRSListRow] = []
+    rejected: list[Rejection] = []
+    for split, path in zip(FUSRS.splits, find_fusrs_lists(folder, classes), strict=True):
+        with translate_dataset_errors("the list", path, "copy or download the list again"):
+            list_rows, faults = read_fusrs_list(path, split, classes)
+        rows, rejected = rows + list_rows, rejected + faults
+    return rows, rejected
 
 
 def audit_fusrs_lists(folder: Path) -> list[AuditResult]:
@@ -45,9 +82,7 @@ def audit_fusrs_lists(folder: Path) -> list[AuditResult]:
         if any((folder / f"{version}_{split}.txt").is_file() for split in ("train", "test"))
     ]
     if not present:
-        raise RequestError(
-            "no list of FUSRS v2 in the folder", folder, f"it should contain {', '.join(LIST_CHECKSUMS)}"
-        )
+        raise RequestError("no list of FUSRS v2 in the folder", folder, f"it should contain {', '.join(FUSRS.md5s)}")
     return [_audit_pair(folder, classes) for classes in present]
 
 
@@ -63,7 +98,7 @@ def _audit_pair(folder: Path, classes: int) -> AuditResult:
         "distinct test names": len(test_names),
         "distinct names in all": len(train_names | test_names),
         "SRSDD images": len({row.image for row in rows} - {None}),
-        "files as published": "yes" if all(sha256(path) == LIST_CHECKSUMS[path.name] for path in files) else "no",
+        "files as published": "yes" if all(check_integrity(path, FUSRS.md5s[path.name]) for path in files) else "no",
     }
     findings = _find_faults(train, test, CLASSES[classes], rejected)
     subject = f"{LIST_VERSIONS[classes]}, {classes} classes, {folder}"

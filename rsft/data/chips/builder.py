@@ -57,7 +57,7 @@ def build_store(
 
     Raises:
         RequestError: `root` is not free, or another process builds there.
-        DataError: no record can be used, or two records have the same name.
+        DataError: no record can be used, a required source has no chip, or two records have the same name.
         RsftError: the disk is full or not writable, or a source file disappeared. The finished work is kept.
     """
     if jobs < 1:

@@ -65,6 +65,7 @@ class StoreDescription:
         groups: class names of head, medium and tail; None to group by training count.
         skipped: number of inputs that are left out on purpose, by reason. Read after the last record.
         rejected: inputs that cannot be used. Read after the last record.
+        required_sources: values of the column `source` that must have a chip, each with a hint if it has none.
     """
 
     name: str
@@ -73,6 +74,7 @@ class StoreDescription:
     groups: Mapping[str, Sequence[str]] | None = None
     skipped: Mapping[str, int] = field(default_factory=dict)
     rejected: Sequence[Rejection] = ()
+    required_sources: Mapping[str, str] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
         """Return a hash of the description; a build resumes the work of a stopped build with the same hash."""

@@ -43,7 +43,7 @@ def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: 
         jobs: number of worker processes for the figures.
 
     Raises:
-        DataError: the store has no chip.
+        DataError: the store has no chip, or none of a required source.
     """
     counts = {split: dict.fromkeys(description.classes, 0) for split in SPLITS}
     for (split, name), count in journal.counts(bands).items():
@@ -52,6 +52,7 @@ def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: 
         rejections = chain(description.rejected, journal.rejections(bands))
         _, _, reason = min(rejections, default=("", 0, "the input is empty"))
         raise DataError("no chip can be used", description.name, f"the first reason: {reason}")
+    _check_sources(journal, bands, description)
     groups = description.groups or group_by_count(counts["train"])
     group_of = {name: group for group, names in groups.items() for name in names}
     flags = _write_manifest(store / MANIFEST, journal.rows(bands), group_of)
@@ -65,6 +66,21 @@ def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: 
     figure: DrawTask = partial(_write_figure, store, description.name, counts, group_of)
     for _ in imap_unordered(call, chain([figure], _sheet_tasks(store, journal, bands)), jobs):
         pass
+
+
+def _check_sources(journal: BuildJournal, bands: str, description: StoreDescription) -> None:
+    """Raise an error if a required source has no chip."""
+    missing = dict(description.required_sources)
+    for row in journal.rows(bands) if missing else ():
+        missing.pop(row.get("source", ""), None)
+        if not missing:
+            return
+    for source, hint in missing.items():
+        rejections = chain(description.rejected, journal.rejections(bands))
+        file, _, reason = min(rejections, default=("", 0, "no input of it is left"))
+        raise DataError(
+            f"{source} gives no chip", description.name, f"the first rejected input: {file}: {reason}. {hint}"
+        )
 
 
 def _write_manifest(file: Path, rows: Iterator[ManifestRow], group_of: Mapping[str, str]) -> Counter[str]:

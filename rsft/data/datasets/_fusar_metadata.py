@@ -3,70 +3,125 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
+import pathlib
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from python_calamine import CalamineError
-
-from rsft.data.datasets._text import read_numbered_lines
-from rsft.errors import DataError
-from rsft.types import Rejection
 
 META_COLUMNS = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle", "heightspace", "widthspace", "path")
 META_FILES = ("meta.csv", "meta.xls", "meta.xlsx")
 """File names in order of precedence: the first row of a chip counts."""
 
-FUSARMetadata = dict[tuple[str, str], dict[str, Any]]
-"""Fields of a `FUSARChip` by folder and file stem; stems alone are not unique."""
+_Key = tuple[str, str, str]  # category, folder below the category and file stem, each normalized
 _Rows = list[tuple[int, dict[str, str]]]
 
 
-def read_fusar_metadata(folder: Path) -> tuple[FUSARMetadata, list[Rejection]]:
-    """Read the metadata tables in a folder.
+def normalize_folder_name(name: str) -> str:
+    """Return a folder name in lower case, without digits, spaces, hyphens, underscores and the words ship and vessel.
 
     Args:
-        folder: the folder of the META_FILES.
+        name: name of a folder, such as "Cargo", "01_Cargo", "cargo" or "CargoShips".
 
     Returns:
-        The metadata of each chip, and the rows that cannot be parsed or contradict an earlier row.
+        The normalized name, such as "cargo".
+    """
+    letters = re.sub(r"[\W\d_]", "", name.lower())
+    return re.sub(r"(?<=.)(ship|vessel|boat)?s?$", "", letters)
+
+
+class FUSARMetadata:
+    """The rows of the metadata tables of an archive.
+
+    Args:
+        paths: the tables.
+
+    Attributes:
+        rejected: file, line and reason of rows that cannot be parsed or contradict an earlier row.
 
     Raises:
-        DataError: a file is not a table with META_COLUMNS.
+        ValueError: a file is not a table with META_COLUMNS.
+        OSError: a file cannot be read.
     """
-    meta: FUSARMetadata = {}
-    rejected: list[Rejection] = []
-    for path in (folder / name for name in META_FILES):
-        if not path.is_file():
-            continue
-        for number, row in _csv_rows(path) if path.suffix == ".csv" else _sheet_rows(path):
-            try:
-                key = row["path"].strip().replace("\\", "/"), Path(row["id"].strip()).stem
-                fields = _parse_row(row)
-            except (KeyError, ValueError):
-                rejected.append((str(path), number, f"the row has no valid {', '.join(META_COLUMNS)}"))
-                continue
-            if meta.setdefault(key, fields) != fields:
-                rejected.append((str(path), number, "the row contradicts an earlier row of this chip"))
-    return meta, rejected
+
+    def __init__(self, paths: Sequence[pathlib.Path]) -> None:
+        self.rejected: list[tuple[str, int, str]] = []
+        self._rows: dict[_Key, dict[str, Any]] = {}
+        self._keys: dict[tuple[str, str], list[_Key]] = {}  # by category and stem
+        self._used: set[_Key] = set()
+        for path in sorted(paths, key=lambda path: (META_FILES.index(path.name.lower()), path)):
+            for number, row in _csv_rows(path) if path.suffix.lower() == ".csv" else _sheet_rows(path):
+                self._add(path, number, row)
+
+    @property
+    def unused(self) -> int:
+        """Number of rows that `find` never returned."""
+        return len(self._rows) - len(self._used)
+
+    def find(self, category: str, subcategory: str, stem: str) -> dict[str, Any]:
+        """Return the metadata of a chip.
+
+        Args:
+            category: category of the chip.
+            subcategory: folder of the chip below its category. Copies without such folders have "", which matches the
+                only row of that category and stem.
+            stem: file name without suffix.
+
+        Returns:
+            The fields of a `FUSARChip` by name; empty if no row describes the chip.
+        """
+        key = (normalize_folder_name(category), _normalize_path(subcategory), stem.lower())
+        if not subcategory:
+            keys = self._keys.get((key[0], key[2]), [])
+            key = keys[0] if len(keys) == 1 else key
+        if key not in self._rows:
+            return {}
+        self._used.add(key)
+        return self._rows[key]
+
+    def _add(self, path: pathlib.Path, number: int, row: dict[str, str]) -> None:
+        try:
+            category, _, subcategory = row["path"].strip().strip("\\/").replace("\\", "/").partition("/")
+            stem = pathlib.Path(row["id"].strip()).stem.lower()
+            fields = _parse_row(row)
+        except (KeyError, ValueError):
+            self.rejected.append((str(path), number, f"the row has no valid {', '.join(META_COLUMNS)}"))
+            return
+        key = (normalize_folder_name(category), _normalize_path(subcategory), stem)
+        if key not in self._rows:
+            self._rows[key] = fields
+            self._keys.setdefault((key[0], stem), []).append(key)
+        elif self._rows[key] != fields:
+            self.rejected.append((str(path), number, "the row contradicts an earlier row of this chip"))
 
 
-def _csv_rows(path: Path) -> _Rows:
-    lines = read_numbered_lines(path)
-    header = lines[0][1] if lines else ""
+def _normalize_path(path: str) -> str:
+    return re.sub(r"[\W_]", "", path.lower())
+
+
+def _csv_rows(path: pathlib.Path) -> _Rows:
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text") from error
+    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    header = numbered[0][1] if numbered else ""
     delimiter = max(",\t;", key=header.count)
     columns = [name.strip() for name in header.split(delimiter)]
     _check_columns(columns, path)
-    split = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in lines[1:]]
+    split = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in numbered[1:]]
     return [(number, dict(zip(columns, fields, strict=False))) for number, fields in split]
 
 
-def _sheet_rows(path: Path) -> _Rows:
+def _sheet_rows(path: pathlib.Path) -> _Rows:
     """Read the first sheet as text; integers get no decimal point, so an MMSI stays unchanged."""
+    from python_calamine import CalamineError
+
     try:
         table = pd.read_excel(path, engine="calamine", dtype=str, keep_default_na=False)
     except (CalamineError, ValueError) as error:
-        raise DataError("the file is not an Excel table", path, "copy or download the file again") from error
+        raise ValueError(f"{path} is not an Excel table") from error
     table.columns = table.columns.astype(str).str.strip()
     _check_columns(list(table.columns), path)
     return [
@@ -75,11 +130,10 @@ def _sheet_rows(path: Path) -> _Rows:
     ]
 
 
-def _check_columns(columns: list[str], path: Path) -> None:
+def _check_columns(columns: list[str], path: pathlib.Path) -> None:
     missing = [name for name in META_COLUMNS if name not in columns]
     if missing:
-        hint = f"the table needs the columns {', '.join(META_COLUMNS)}"
-        raise DataError(f"{path.name} has no column {', '.join(missing)}", path, hint)
+        raise ValueError(f"{path} has no column {', '.join(missing)}")
 
 
 def _parse_row(row: dict[str, str]) -> dict[str, Any]:

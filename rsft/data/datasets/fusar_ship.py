@@ -1,67 +1,57 @@
-"""FUSAR-Ship 1.0: ship chips of Gaofen-3, matched to AIS (Hou et al. 2020, Science China Information Sciences)."""
+"""FUSAR-Ship dataset."""
 
 from __future__ import annotations
 
+import functools
+import os
+import pathlib
 import re
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torchgeo.datasets import NonGeoDataset
+from torch import Tensor
+from torchgeo.datasets.errors import DatasetNotFoundError
+from torchgeo.datasets.geo import NonGeoDataset
 
-from rsft.data.datasets._fusar_metadata import FUSARMetadata, read_fusar_metadata
-from rsft.data.imagery.reader import read_chip
-from rsft.errors import RequestError
-from rsft.types import Rejection
+from ._fusar_metadata import META_FILES, FUSARMetadata, normalize_folder_name
+from ._sar_common import PathParts, iterate_files, load_gray_image, plot_classified_image
 
-CATEGORIES = (
-    "Cargo",
-    "DiveVessel",
-    "Dredger",
-    "Fishing",
-    "HighSpeedCraft",
-    "LawEnforce",
-    "Other",
-    "Passenger",
-    "PortTender",
-    "Reserved",
-    "SAR",
-    "Tanker",
-    "Tug",
-    "Unspecified",
-    "WingInGrnd",
-)
-"""Folder names in the order of the index xx (from 1) in Ship_CxxSyyNzzzz.tiff."""
+CONTRADICTION = "category-index"
+"""Flag of a chip whose name contradicts the folder that determines its category."""
+FROM_NAME = "category-from-name"
+"""Flag of a chip that no folder assigns to a category, so that its name does."""
+NO_METADATA = "no-meta"
+"""Flag of a chip that no row of a metadata table describes."""
 
-_NAME = re.compile(r"Ship_C(\d+)S(\d+)N(\d+)", re.ASCII)
-_SUFFIXES = frozenset({".tiff", ".tif"})
-_SEARCH_DEPTH = 3
+_NAME = re.compile(r"Ship_C(\d+)S(\d+)N(\d+)", re.ASCII | re.IGNORECASE)
+_SUFFIXES = (".tiff", ".tif", ".png")  # in order of precedence among copies of a chip
+_ALIASES = {"lawenforcement": "LawEnforce", "searchandrescue": "SAR", "winginground": "WingInGrnd"}
 
 
 @dataclass(frozen=True)
 class FUSARChip:
-    """A chip with its metadata; values that the metadata table lacks are None.
+    """A chip with its metadata; values that no metadata table has are None.
 
     Attributes:
         path: the file.
-        category: ship category, the name of the folder.
-        subcategory: folder below the category.
+        name: Ship_CxxSyyNzzzz.
+        category: ship category.
+        subcategory: path of the folder below that of the category; "" if the file lies in the folder of the category.
         mmsi: MMSI of the vessel.
         length_m: length of the vessel in meters.
         width_m: width of the vessel in meters.
         polarization: polarization mode.
         incidence_deg: look angle at the center in degrees.
         spacing_m: pixel spacing in meters, mean of both directions.
-        flags: "category-index" if the index in the name contradicts the folder, "no-meta" if it has no metadata.
+        flags: CONTRADICTION, FROM_NAME and NO_METADATA, where they apply.
     """
 
-    path: Path
+    path: pathlib.Path
+    name: str
     category: str
     subcategory: str
     mmsi: str | None = None
@@ -74,105 +64,270 @@ class FUSARChip:
 
 
 class FUSARShip(NonGeoDataset):
-    """FUSAR-Ship 1.0, one sample per chip.
+    """FUSAR-Ship dataset.
 
-    Args:
-        root: the folder of the categories, or a folder up to three levels above it.
-        transforms: applied to each sample.
+    `FUSAR-Ship <https://doi.org/10.1007/s11432-019-2772-5>`__ 1.0 is a dataset for ship classification. Its chips were
+    cut from images of the SAR satellite Gaofen-3 and matched to messages of the Automatic Identification System (AIS).
+
+    Dataset features:
+
+    * 512 x 512 px, single band, 8 or 16 bits, C band, pixels of about 1.7 x 1.1 m
+    * ship in the center of the chip
+    * MMSI, length and width of the ship, polarization and look angle in a table
+
+    Dataset format:
+
+    * chips are TIFF files <category>/<subcategory>/Ship_CxxSyyNzzzz.tiff, where xx is the number of the category
+    * the table is meta.csv or meta.xls
+    * folders of other targets than ships, which are left out
+
+    Dataset classes:
+
+    0. Cargo
+    1. DiveVessel
+    2. Dredger
+    3. Fishing
+    4. HighSpeedCraft
+    5. LawEnforce
+    6. Other
+    7. Passenger
+    8. PortTender
+    9. Reserved
+    10. SAR (search and rescue)
+    11. Tanker
+    12. Tug
+    13. Unspecified
+    14. WingInGrnd
+
+    The folders may lie at any depth below *root*. Folders in train/ and test/ are joined, because the dataset has no
+    published splits. Folders like cargo or CargoShips are recognized as well, and chips may be PNG files. A folder
+    called SAR is no category if the names of its chips show that it means the kind of image. Where no folder determines
+    the category, the name of the chip does. The dataset must be downloaded by hand.
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * https://doi.org/10.1007/s11432-019-2772-5
 
     Attributes:
-        classes: ship categories in the order of the labels.
-        root: the folder of the categories.
-        chips: sorted by path.
-        skipped: number of chips in other folders, of other files and of metadata rows without a file, by reason.
-        rejected: chips and metadata rows that cannot be used.
-
-    Raises:
-        RequestError: no folder has the name of a ship category.
-        DataError: a meta.csv or meta.xls is not a table with META_COLUMNS.
+        chips: the chips, sorted by path.
+        skipped: number of files and rows of the tables that are left out, by reason.
+        rejected: file, line (0 for the whole file) and reason of files and rows that cannot be used.
     """
 
-    classes: ClassVar[tuple[str, ...]] = CATEGORIES
+    classes: ClassVar[tuple[str, ...]] = (
+        "Cargo",
+        "DiveVessel",
+        "Dredger",
+        "Fishing",
+        "HighSpeedCraft",
+        "LawEnforce",
+        "Other",
+        "Passenger",
+        "PortTender",
+        "Reserved",
+        "SAR",
+        "Tanker",
+        "Tug",
+        "Unspecified",
+        "WingInGrnd",
+    )
 
-    def __init__(self, root: Path, transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
-        self.root, self.transforms = _find_root(root), transforms
-        self.skipped: Counter[str] = Counter()
-        self.rejected: list[Rejection]
-        meta, self.rejected = read_fusar_metadata(self.root)
+    def __init__(
+        self,
+        root: str | os.PathLike[str] = "data",
+        transforms: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+    ) -> None:
+        """Initialize a new FUSARShip dataset instance.
+
+        Args:
+            root: root directory where dataset can be found
+            transforms: a function/transform that takes input sample and its target as
+                entry and returns a transformed version
+
+        Raises:
+            DatasetNotFoundError: If dataset is not found.
+            ValueError: If a meta.csv or meta.xls is not the table of the dataset.
+        """
+        self.root = root
+        self.transforms = transforms
         self.chips: list[FUSARChip] = []
-        for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
-            files = sorted(path for path in folder.rglob("*") if path.is_file())
-            if folder.name not in CATEGORIES:
-                chips = [path for path in files if path.suffix.lower() in _SUFFIXES]
-                self.skipped[f"{folder.name} is not a ship category"] += len(chips)
-                continue
-            for path in files:
-                self._add(path, folder.name, meta)
-        if meta:
-            self.skipped["row of the meta table without a chip"] += len(meta)
+        self.skipped: Counter[str] = Counter()
+        folder = pathlib.Path(root)
+        files = list(iterate_files(folder)) if folder.is_dir() else []
+        layout = _Layout(files)
+        metadata = FUSARMetadata([folder.joinpath(*parts) for parts in layout.tables])
+        self.rejected = metadata.rejected
+        for parts in files:
+            self._add(parts, layout, metadata)
+        if not self.chips:
+            raise DatasetNotFoundError(self)
+        self._drop_copies()
+        self.skipped["row of the meta table without a chip"] = metadata.unused
         self.skipped = +self.skipped
 
     def __len__(self) -> int:
-        """Return the number of samples."""
+        """Return the number of samples in the dataset.
+
+        Returns:
+            length of the dataset
+        """
         return len(self.chips)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return one sample.
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Return an index within the dataset.
 
         Args:
-            index: position of the sample.
+            index: index to return
 
         Returns:
-            image: (1, H, W) float32 with the values of the file; label: index into `classes`.
+            image (1, H, W) with the values of the file, and label
         """
         chip = self.chips[index]
-        pixels = read_chip(chip.path).astype(np.float32)
-        label = torch.tensor(CATEGORIES.index(chip.category))
-        sample = {"image": torch.from_numpy(pixels.transpose(2, 0, 1).copy()), "label": label}
-        return sample if self.transforms is None else self.transforms(sample)
+        label = torch.tensor(self.classes.index(chip.category))
+        sample = {"image": load_gray_image(chip.path), "label": label}
+        if self.transforms is not None:
+            sample = self.transforms(sample)
+        return sample
 
-    def plot(self, sample: dict[str, Any]) -> Figure:
-        """Plot a chip in gray, stretched from 0 to the 99.5th percentile.
+    def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
+        """Plot a sample from the dataset.
 
         Args:
-            sample: a sample from `__getitem__`.
+            sample: a sample returned by :meth:`__getitem__`
+            show_titles: flag indicating whether to show titles above each panel
+            suptitle: optional string to use as a suptitle
 
         Returns:
-            The figure.
+            a matplotlib Figure with the rendered sample
         """
-        image = sample["image"][0].numpy()
-        figure, axes = plt.subplots()
-        axes.imshow(image, cmap="gray", vmin=0, vmax=np.percentile(image, 99.5))
-        axes.set_title(CATEGORIES[int(sample["label"])])
-        axes.axis("off")
-        return figure
+        return plot_classified_image(sample, self.classes, show_titles, suptitle)
 
-    def _add(self, path: Path, category: str, meta: FUSARMetadata) -> None:
+    def _add(self, parts: PathParts, layout: _Layout, metadata: FUSARMetadata) -> None:
+        """Add a file to the chips, the skipped or the rejected files."""
+        *folders, _ = parts
+        path = pathlib.Path(self.root, *parts)
+        match, level = _NAME.fullmatch(path.stem), layout.category_level(tuple(folders))
         if path.suffix.lower() not in _SUFFIXES:
-            self.skipped["not a .tiff file"] += 1
+            self.skipped["not a .tiff or .png file"] += match is not None or level is not None
             return
-        match = _NAME.fullmatch(path.stem)
-        if match is None:
-            self.rejected.append((str(path), 0, "the name is not Ship_CxxSyyNzzzz"))
+        index = int(match[1]) if match else 0
+        if level is not None:
+            category, flags = str(_category(folders[level])), []
+            if match is None:
+                self.rejected.append((str(path), 0, "the name is not Ship_CxxSyyNzzzz"))
+                return
+            if self.classes[index - 1 : index] != (category,):
+                flags.append(CONTRADICTION)
+        elif match and 1 <= index <= len(self.classes):
+            category, flags = self.classes[index - 1], [FROM_NAME]
+        else:
+            self.skipped[f"{layout.other_folder(tuple(folders))} is not a ship category"] += 1
             return
-        folder = path.parent.relative_to(self.root)
-        fields = meta.pop((folder.as_posix(), path.stem), None)
-        flags = []
-        if int(match[1]) != CATEGORIES.index(category) + 1:
-            flags.append("category-index")
-        if fields is None:
-            flags.append("no-meta")
-        subcategory = folder.relative_to(category).as_posix()
-        self.chips.append(FUSARChip(path, category, subcategory, flags=tuple(flags), **fields or {}))
+        subcategory = "/".join(folders[level + 1 :]) if level is not None else ""
+        fields = metadata.find(category, subcategory, path.stem)
+        flags += [] if fields else [NO_METADATA]
+        name = f"Ship_C{match[1]}S{match[2]}N{match[3]}"
+        self.chips.append(FUSARChip(path, name, category, subcategory, flags=tuple(flags), **fields))
+
+    def _drop_copies(self) -> None:
+        """Keep the original where a chip exists in several file formats."""
+
+        def identity(chip: FUSARChip) -> tuple[str, str, str]:
+            return chip.category, chip.subcategory.lower(), chip.name
+
+        def rank(chip: FUSARChip) -> int:
+            return _SUFFIXES.index(chip.path.suffix.lower())
+
+        best: dict[tuple[str, str, str], int] = {}
+        for chip in self.chips:
+            best[identity(chip)] = min(rank(chip), best.get(identity(chip), len(_SUFFIXES)))
+        chips = [chip for chip in self.chips if rank(chip) == best[identity(chip)]]
+        self.skipped["copy of a chip in another format"] = len(self.chips) - len(chips)
+        self.chips = sorted(chips, key=lambda chip: chip.path)
 
 
-def _find_root(root: Path) -> Path:
-    """Return the folder of the categories: `root`, or the first below it."""
-    level = [root] if root.is_dir() else []
-    for _ in range(_SEARCH_DEPTH):
-        for folder in level:
-            if any((folder / name).is_dir() for name in CATEGORIES):
-                return folder
-        level = sorted(child for folder in level for child in folder.iterdir() if child.is_dir())
-    hint = f"give the folder that contains {', '.join(CATEGORIES[:4])} and so on"
-    raise RequestError("the folder does not contain FUSAR-Ship", root, hint)
+class _Layout:
+    """The folders of an archive that name a category, judged by the names of the chips in them.
+
+    A folder with the name of a category is none if most chips below it lie in folders of other categories that agree
+    better with the names of the chips, or if it is called SAR and most names have another category.
+
+    Args:
+        files: parts of the path of every file.
+
+    Attributes:
+        tables: files with the name of a metadata table in a folder that contains chips.
+    """
+
+    def __init__(self, files: Iterable[PathParts]) -> None:
+        files = list(files)
+        chips = [(parts[:-1], int(match[1])) for parts in files if (match := _match_name(parts[-1]))]
+        ancestors = {folders[:depth] for folders, _ in chips for depth in range(len(folders) + 1)}
+        self.tables = [parts for parts in files if parts[-1].lower() in META_FILES and parts[:-1] in ancestors]
+        self._no_categories = _find_other_folders(chips)
+        levels = [(folders, self.category_level(folders)) for folders, _ in chips]
+        self._archives = {folders[:level] for folders, level in levels if level is not None}
+
+    def category_level(self, folders: PathParts) -> int | None:
+        """Return the position of the folder that names the category; None if no folder does."""
+        for level in _category_levels(folders):
+            if folders[: level + 1] not in self._no_categories:
+                return level
+        return None
+
+    def other_folder(self, folders: PathParts) -> str:
+        """Return the name of a folder that is no category: the one beside the categories, or else the last one."""
+        for depth in range(len(folders) - 1, -1, -1):
+            if folders[:depth] in self._archives:
+                return folders[depth]
+        return folders[-1] if folders else "the folder itself"
+
+
+def _find_other_folders(chips: Iterable[tuple[PathParts, int]]) -> set[PathParts]:
+    """Return the folders that have the name of a category but another meaning.
+
+    Args:
+        chips: folders of each chip, and the number of the category in its name.
+    """
+    total: Counter[PathParts] = Counter()
+    agreeing: Counter[PathParts] = Counter()  # names that agree with the folder
+    agreeing_below: Counter[PathParts] = Counter()  # names that agree with the next folder below it
+    names_below, siblings = defaultdict[PathParts, set[str]](set), defaultdict[PathParts, set[str]](set)
+    for folders, index in chips:
+        expected = dict(enumerate(FUSARShip.classes, 1)).get(index)
+        levels = _category_levels(folders)
+        for level, below in zip(levels, [*levels[1:], None], strict=False):
+            folder, category = folders[: level + 1], _category(folders[level])
+            siblings[folders[:level]].add(folders[level])
+            if below is not None:
+                names_below[folder].add(folders[below])
+                agreeing_below[folder] += _category(folders[below]) == expected
+            elif category != "SAR":
+                continue
+            total[folder] += 1
+            agreeing[folder] += category == expected
+    others = set()
+    for folder in total:
+        is_alone = len(siblings[folder[:-1]]) == 1 and len(names_below[folder]) > 1
+        is_no_evidence = agreeing[folder] == agreeing_below[folder] == 0 and is_alone
+        is_sar_image = _category(folder[-1]) == "SAR" and 2 * agreeing[folder] < total[folder]
+        if is_no_evidence or is_sar_image or agreeing_below[folder] > agreeing[folder]:
+            others.add(folder)
+    return others
+
+
+def _category_levels(folders: PathParts) -> list[int]:
+    return [level for level, folder in enumerate(folders) if _category(folder)]
+
+
+@functools.cache
+def _category(folder: str) -> str | None:
+    """Return the category that a folder name spells, or None."""
+    name = normalize_folder_name(folder)
+    spellings = {normalize_folder_name(category): category for category in FUSARShip.classes} | _ALIASES
+    return spellings.get(name)
+
+
+def _match_name(filename: str) -> re.Match[str] | None:
+    path = pathlib.Path(filename)
+    return _NAME.fullmatch(path.stem) if path.suffix.lower() in _SUFFIXES else None

@@ -1,29 +1,36 @@
-"""FUSRS v2: the classes of the MetaPEFT paper for FUSAR-Ship and SRSDD, and the authors' lists.
-
-Tian et al. 2025, "Meta-Learning Hyperparameters for Parameter Efficient Fine-Tuning", CVPR;
-https://github.com/doem97/metalora and https://huggingface.co/datasets/doem1997/rs_lt.
-"""
+"""FUSRS dataset."""
 
 from __future__ import annotations
 
+import os
+import pathlib
 import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import ClassVar
 
-from rsft.data.datasets._text import read_numbered_lines
-from rsft.errors import DataError, RequestError
-from rsft.types import Progress, Rejection
-from rsft.utils.download import download
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchgeo.datasets.errors import DatasetNotFoundError
+from torchgeo.datasets.geo import NonGeoDataset
+from torchvision.datasets.utils import check_integrity, download_url
+
+from ._sar_common import load_gray_image, plot_classified_image
+from .fusar_ship import CONTRADICTION, FUSARChip, FUSARShip
+from .srsdd import SRSDD, SRSDDShip
 
 FUSAR_CLASSES = {"Cargo": "cargo", "Fishing": "fishing", "Tanker": "tanker", "Dredger": "dredger"}
 SRSDD_CLASSES = {
     "Cell-Container": "cargo",
     "Container": "cargo",
+    "bulk-cargo": "cargo",
     "Fishing": "fishing",
     "ore-oil": "tanker",
     "Dredger": "dredger",
 }
-"""Class of each archive category in the clean protocol."""
+"""Class of each archive category, if the archives and not the lists determine the classes."""
 
 FUSAR_OTHER = (
     "DiveVessel",
@@ -53,19 +60,14 @@ HEAD_CLASSES, TAIL_CLASSES = ("cargo", "other", "fishing"), ("tanker", "dredger"
 
 LIST_VERSIONS = {4: "v25", 5: "v17"}
 """File name prefix of the authors' lists, by number of classes."""
-LIST_CHECKSUMS = {
-    "v25_train.txt": "389861c95ba73b2cc0a69939df36b9e2e2b15a531cb117cc03237e3634324f33",
-    "v25_test.txt": "e52ec89034dd15d637298a54cbeb71e227dcef85bd517bb9bf3ae7073efa7c3b",
-    "v17_train.txt": "b39313a1501c752393e929f6fd6921993ef9c7fcde5775ba75412891b544c3f6",
-    "v17_test.txt": "f12963026564aa1ddfc3e8ac2e423b278cc14418a2cf6b6bef38ae1dda58a790",
-}
-"""SHA-256 of the four published files."""
-LIST_URL = "https://huggingface.co/datasets/doem1997/rs_lt/resolve/main/{name}"
 
 REPEATED_ROW_FLAG = "repeated-row"
 """Flag of a chip whose name occurred before in the same list."""
 
 _NAME = re.compile(r"Ship_C(?P<category>\d+)S\d+N\d+|L(?P<image>\d+)_\d+", re.ASCII)
+
+Rejected = list[tuple[str, int, str]]
+"""File, line (0 for the whole file) and reason."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class FUSRSListRow:
     name: str
     label: int
     split: str
-    file: Path
+    file: pathlib.Path
     line: int
 
     @property
@@ -99,77 +101,208 @@ class FUSRSListRow:
         return int(match["category"]) if match and match["category"] else None
 
 
-def read_fusrs_list(path: Path, split: str, classes: int) -> tuple[list[FUSRSListRow], list[Rejection]]:
+class FUSRS(NonGeoDataset):
+    """FUSRS dataset.
+
+    `FUSRS <https://github.com/doem97/metalora>`__ v2 is a long-tailed dataset for ship classification. It joins the
+    chips of FUSAR-Ship with one chip per ship of SRSDD, by lists of the authors.
+
+    Dataset features:
+
+    * single band, 8 or 16 bits; 512 x 512 px from FUSAR-Ship, a multiple of 64 px from SRSDD
+    * 5,261 rows for training and 1,700 for testing with four classes, 6,971 and 2,129 with five
+    * rows may repeat a name; 101 names are in both splits
+
+    Dataset format:
+
+    * lists v25_train.txt and v25_test.txt (four classes) or v17_train.txt and v17_test.txt (five) in *root*, with
+      one `name label` per row
+    * FUSAR-Ship in the folder FUSAR-Ship and SRSDD in the folder SRSDD, as published
+
+    Dataset classes:
+
+    * with four classes: 0. cargo, 1. fishing, 2. tanker, 3. dredger
+    * with five classes: 0. cargo, 1. other, 2. fishing, 3. tanker, 4. dredger
+
+    The class "cargo" of the lists contains the categories Other, Passenger, Tug and so on of FUSAR-Ship, but not its
+    category Cargo. Both archives must be downloaded by hand; *download* concerns the lists.
+
+    If you use this dataset in your research, please cite the following papers:
+
+    * Tian et al. 2025, "Meta-Learning Hyperparameters for Parameter Efficient Fine-Tuning", CVPR
+    * https://doi.org/10.1007/s11432-019-2772-5
+    * https://doi.org/10.3390/rs13245104
+
+    Attributes:
+        rows: rows of the list whose chip exists, in the order of the list.
+        chips: chips of both archives by name in the lists. Several files may have a name; the first stands for it.
+        rejected: rows that cannot be parsed, and rows whose chip does not exist.
+    """
+
+    url = "https://huggingface.co/datasets/doem1997/rs_lt/resolve/main/"
+    md5s: ClassVar[dict[str, str]] = {
+        "v25_train.txt": "6f2248aa063ea635687d747d481445e8",
+        "v25_test.txt": "7008f3398853736092f9dda4a43b41c2",
+        "v17_train.txt": "c7768d0b70000070bac35eb2522a2dd5",
+        "v17_test.txt": "b41214bc19123cc307f4047c7913521b",
+    }
+    splits = ("train", "test")
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] = "data",
+        split: str = "train",
+        num_classes: int = 4,
+        transforms: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+        download: bool = False,
+        checksum: bool = False,
+        fusar_chips: Sequence[FUSARChip] | None = None,
+        srsdd_ships: Sequence[SRSDDShip] | None = None,
+    ) -> None:
+        """Initialize a new FUSRS dataset instance.
+
+        Args:
+            root: root directory where dataset can be found
+            split: one of "train" or "test"
+            num_classes: 4, or 5 with the class "other"
+            transforms: a function/transform that takes input sample and its target as
+                entry and returns a transformed version
+            download: if True, download the list and store it in the root directory
+            checksum: if True, check the MD5 of the list
+            fusar_chips: the chips of FUSAR-Ship, by default those in *root*
+            srsdd_ships: the ships of all splits of SRSDD, by default those in *root*
+
+        Raises:
+            AssertionError: If *split* or *num_classes* argument is invalid.
+            DatasetNotFoundError: If dataset is not found and *download* is False, or an archive is not found.
+            RuntimeError: If the list differs from the published one and *checksum* is True.
+            ValueError: If no row of the list can be used.
+        """
+        assert split in self.splits, f"Split '{split}' not supported, use one of {self.splits}"
+        assert num_classes in CLASSES, f"num_classes must be one of {tuple(CLASSES)}"
+        self.root = root
+        self.split = split
+        self.classes = CLASSES[num_classes]
+        self.transforms = transforms
+        self.download = download
+        self.checksum = checksum
+        self._list = f"{LIST_VERSIONS[num_classes]}_{split}.txt"
+        self._verify()
+        rows, self.rejected = read_fusrs_list(pathlib.Path(root, self._list), split, num_classes)
+        if fusar_chips is None:
+            fusar_chips = FUSARShip(pathlib.Path(root, "FUSAR-Ship")).chips
+        if srsdd_ships is None:
+            srsdd_ships = SRSDD(pathlib.Path(root, "SRSDD"), split="all").ships
+        self.chips = group_chips_by_name(fusar_chips, srsdd_ships)
+        self.rows = [row for row in rows if row.name in self.chips]
+        self.rejected += [
+            (str(row.file), row.line, f"{row.name} is in neither archive") for row in rows if row.name not in self.chips
+        ]
+
+    def __len__(self) -> int:
+        """Return the number of samples in the dataset.
+
+        Returns:
+            length of the dataset
+        """
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Return an index within the dataset.
+
+        Args:
+            index: index to return
+
+        Returns:
+            image (1, H, W) with the values of the file, and label
+        """
+        row = self.rows[index]
+        chip = self.chips[row.name][0]
+        if isinstance(chip, FUSARChip):
+            image = load_gray_image(chip.path)
+        else:
+            image = torch.from_numpy(chip.crop(load_gray_image(chip.image)[0].numpy()))[None]
+        sample = {"image": image, "label": torch.tensor(row.label)}
+        if self.transforms is not None:
+            sample = self.transforms(sample)
+        return sample
+
+    def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
+        """Plot a sample from the dataset.
+
+        Args:
+            sample: a sample returned by :meth:`__getitem__`
+            show_titles: flag indicating whether to show titles above each panel
+            suptitle: optional string to use as a suptitle
+
+        Returns:
+            a matplotlib Figure with the rendered sample
+        """
+        return plot_classified_image(sample, self.classes, show_titles, suptitle)
+
+    def _verify(self) -> None:
+        """Verify the integrity of the list, or download it."""
+        path, md5 = pathlib.Path(self.root, self._list), self.md5s[self._list] if self.checksum else None
+        if path.is_file():
+            if not check_integrity(path, md5):
+                raise RuntimeError("Dataset found, but corrupted.")
+        elif self.download:
+            download_url(self.url + self._list, self.root, md5=md5)
+        else:
+            raise DatasetNotFoundError(self)
+
+
+def group_chips_by_name(
+    fusar_chips: Iterable[FUSARChip], srsdd_ships: Iterable[SRSDDShip]
+) -> dict[str, list[FUSARChip | SRSDDShip]]:
+    """Group the chips of both archives by their name in the lists.
+
+    The authors kept their chips in one folder, so a name stands for one file there.
+
+    Args:
+        fusar_chips: the chips of FUSAR-Ship.
+        srsdd_ships: the ships of all splits of SRSDD.
+
+    Returns:
+        The chips of each name; first those whose folder agrees with the category in the name, then by path.
+    """
+    chips = defaultdict[str, list[FUSARChip | SRSDDShip]](list)
+    for chip in sorted(fusar_chips, key=lambda chip: CONTRADICTION in chip.flags):
+        chips[chip.name].append(chip)
+    for ship in srsdd_ships:
+        chips[ship.name].append(ship)
+    return dict(chips)
+
+
+def read_fusrs_list(path: pathlib.Path, split: str, num_classes: int) -> tuple[list[FUSRSListRow], Rejected]:
     """Read one list.
 
     Args:
         path: the list.
         split: train or test.
-        classes: number of classes; labels must be smaller.
+        num_classes: number of classes; labels must be smaller.
 
     Returns:
         The rows in file order, including repeated ones, and the rows that cannot be parsed.
 
     Raises:
-        DataError: the file cannot be read.
+        ValueError: the file is no text, or no row can be used.
+        OSError: the file cannot be read.
     """
     rows: list[FUSRSListRow] = []
-    rejected: list[Rejection] = []
-    for number, line in read_numbered_lines(path):
-        fields = line.split()
+    rejected: Rejected = []
+    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
+        if not (fields := line.split()):
+            continue
         if len(fields) != 2:
             rejected.append((str(path), number, f"{len(fields)} fields; a row is `name label`"))
-        elif _NAME.fullmatch(Path(fields[0]).stem) is None:
+        elif _NAME.fullmatch(pathlib.Path(fields[0]).stem) is None:
             rejected.append((str(path), number, f"{fields[0]} is neither Ship_CxxSyyNzzzz nor L<image>_<k>"))
-        elif not (fields[1].isascii() and fields[1].isdecimal() and int(fields[1]) < classes):
-            rejected.append((str(path), number, f"label {fields[1]}; labels are 0 to {classes - 1}"))
+        elif not (fields[1].isascii() and fields[1].isdecimal() and int(fields[1]) < num_classes):
+            rejected.append((str(path), number, f"label {fields[1]}; labels are 0 to {num_classes - 1}"))
         else:
-            rows.append(FUSRSListRow(Path(fields[0]).stem, int(fields[1]), split, path, number))
+            rows.append(FUSRSListRow(pathlib.Path(fields[0]).stem, int(fields[1]), split, path, number))
+    if not rows:
+        reason = f"line {rejected[0][1]}: {rejected[0][2]}" if rejected else "the file is empty"
+        raise ValueError(f"no row of the list {path.name} can be used: {reason}")
     return rows, rejected
-
-
-def read_fusrs_lists(folder: Path, classes: int) -> tuple[list[FUSRSListRow], list[Rejection]]:
-    """Read the training list and the test list.
-
-    Args:
-        folder: folder of the lists.
-        classes: number of classes, 4 or 5.
-
-    Returns:
-        The training rows followed by the test rows, and the rows that cannot be parsed.
-
-    Raises:
-        RequestError: a list is missing.
-        DataError: a list cannot be read or has no usable row.
-    """
-    rows: list[FUSRSListRow] = []
-    rejected: list[Rejection] = []
-    for split in ("train", "test"):
-        path = folder / f"{LIST_VERSIONS[classes]}_{split}.txt"
-        if not path.is_file():
-            raise RequestError(f"{path.name} is missing", folder, "give the folder of the authors' lists")
-        list_rows, faults = read_fusrs_list(path, split, classes)
-        if not list_rows:
-            reason = f"line {faults[0][1]}: {faults[0][2]}" if faults else "the file is empty"
-            raise DataError("no row of the list can be used", path, reason)
-        rows, rejected = rows + list_rows, rejected + faults
-    return rows, rejected
-
-
-def download_fusrs_lists(folder: Path, classes: int, progress: Progress | None = None) -> Path:
-    """Download the training list and the test list unless they exist.
-
-    Args:
-        folder: destination folder.
-        classes: number of classes, 4 or 5.
-        progress: called after each block.
-
-    Returns:
-        The folder.
-
-    Raises:
-        DataError: a list cannot be downloaded or differs from the published one; the hint says where to find it.
-    """
-    for name in (f"{LIST_VERSIONS[classes]}_{split}.txt" for split in ("train", "test")):
-        download(LIST_URL.format(name=name), folder / name, LIST_CHECKSUMS[name], progress=progress)
-    return folder

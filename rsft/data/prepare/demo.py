@@ -18,9 +18,10 @@ from rsft.data.chips.summary import Counts
 from rsft.data.datasets import fusrs
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.fusrs import FUSAR_CLASSES, SRSDD_CLASSES
-from rsft.data.datasets.srsdd import SRSDD, SRSDD_SPACING_M, crop_ship
+from rsft.data.datasets.srsdd import SRSDD, SRSDD_SPACING_M
 from rsft.data.prepare._command import format_prepare_command
 from rsft.data.prepare._names import make_chip_names
+from rsft.data.prepare.gray_chips import crop_srsdd_ship
 from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
 from rsft.types import Progress
 
@@ -72,7 +73,7 @@ def prepare_demo(
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=root.parent) as raw:
         write_srsdd_tree(Path(raw, "SRSDD"), scenes, seed=seed, jobs=jobs, progress=progress)
-        srsdd = SRSDD(Path(raw, "SRSDD"))
+        srsdd = SRSDD(Path(raw, "SRSDD"), split="all")
         scene_records, scene_skipped = _scene_records(srsdd, counts, seed)
         missing = _missing_counts(scene_records, counts)
         categories = {
@@ -122,7 +123,7 @@ def _scene_records(srsdd: SRSDD, counts: Counts, seed: int) -> tuple[list[ChipRe
                 "polarisation": "HH",
                 "box": ship.box_in_chip,
             }
-            crop = partial(crop_ship, ship)
+            crop = partial(crop_srsdd_ship, ship)
             record = ChipRecord(ship.name, split, label, ship.label_file, crop, ship.line, DEMO_BANDS, columns)
             records.append(record)
     return records, skipped
@@ -146,7 +147,7 @@ def _chip_records(fusar: FUSARShip, counts: Counts, seed: int) -> tuple[list[Chi
         for chip in fusar.chips
         if chip.category not in FUSAR_CLASSES
     )
-    names = make_chip_names([chip.path for chip in chips], [chip.category for chip in chips], fusar.root)
+    names = make_chip_names([chip.path for chip in chips], [chip.category for chip in chips], Path(fusar.root))
     records = []
     for name, chip in zip(names, chips, strict=True):
         label = FUSAR_CLASSES[chip.category]

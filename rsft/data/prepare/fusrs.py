@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from rsft.data.audit.findings import AUDIT_FILE, write_audits
+from rsft.data.audit.list_audit import find_fusrs_lists
 from rsft.data.audit.store_audit import audit_store
 from rsft.data.chips.builder import StoreDescription, build_store, check_root_is_free
-from rsft.data.chips.store import DATASET, ChipStore
-from rsft.data.datasets.fusar_ship import FUSARShip
-from rsft.data.datasets.fusrs import CLASSES, HEAD_CLASSES, TAIL_CLASSES, download_fusrs_lists, read_fusrs_lists
-from rsft.data.datasets.srsdd import SRSDD
+from rsft.data.chips.store import ChipStore
+from rsft.data.datasets.fusrs import CLASSES, FUSRS, HEAD_CLASSES, LIST_VERSIONS, TAIL_CLASSES
 from rsft.data.prepare._command import format_prepare_command
 from rsft.data.prepare.fusrs_protocols import ProtocolRecords, clean_records, published_records
-from rsft.errors import RequestError
+from rsft.data.prepare.fusrs_sources import (
+    ALLOW_PARTIAL_HINT,
+    FUSAR_NAME,
+    SRSDD_NAME,
+    FUSRSSources,
+    find_fusrs_source,
+    open_fusrs_sources,
+)
+from rsft.errors import DataError, RequestError
 from rsft.types import Progress
-from rsft.utils.archives.source_tree import open_source_tree
+from rsft.utils.download import download
 
 FUSRSProtocol = Literal["clean", "published"]
 
@@ -25,8 +31,6 @@ TEST_SHARE = 0.25
 """Share of each class in the test split of the clean protocol. The published lists have 1,700 test rows of 6,961."""
 VAL_SHARES = {"clean": 0.1, "published": 0.0}
 """Default share of the validation split, by protocol."""
-
-Source = TypeVar("Source", FUSARShip, SRSDD)
 
 
 def prepare_fusrs(
@@ -39,6 +43,7 @@ def prepare_fusrs(
     classes: int = 4,
     val: float | None = None,
     seed: int = 0,
+    allow_partial: bool = False,
     jobs: int = 2,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -56,6 +61,8 @@ def prepare_fusrs(
         classes: 4, or 5 with the class "other".
         val: share of each class for validation ("published": of the training rows); by default `VAL_SHARES`.
         seed: seed of every random choice.
+        allow_partial: build even if one archive is missing or gives no chip, or if most file names of FUSAR-Ship
+            contradict their folders.
         jobs: number of processes.
         overwrite: replace an existing chip store at `root`.
         progress: called after each chip.
@@ -65,31 +72,53 @@ def prepare_fusrs(
 
     Raises:
         RequestError: `root` is not empty, a source is missing or ambiguous, or an argument is out of range.
-        DataError: a source or list cannot be used, or the lists cannot be downloaded.
+        DataError: a source or list cannot be used, a source gives no chip, most file names contradict their folders,
+            or the lists cannot be downloaded.
     """
     check_root_is_free(root, overwrite)
     val = VAL_SHARES[protocol] if val is None else val
     _check_arguments(classes, val, protocol, lists)
-    fusar = fusar or _find_source(FUSARShip, lambda source: len(source) > 0, "--fusar", root)
-    srsdd = srsdd or _find_source(SRSDD, lambda source: len(source.ships) > 0, "--srsdd", root)
+    fusar = fusar or find_fusrs_source(FUSAR_NAME, root, allow_partial)
+    srsdd = srsdd or find_fusrs_source(SRSDD_NAME, root, allow_partial)
     if protocol == "published":
         lists = lists or download_fusrs_lists(root.resolve().parent / "fusrs_lists", classes, progress)
-    sources = {"fusar": fusar, "srsdd": srsdd, "protocol": protocol, "lists": lists}
-    command = format_prepare_command("fusrs", root=root, **sources, classes=classes, val=val, seed=seed)
-    with (
-        open_source_tree(fusar, _sibling(root, "fusar"), progress) as fusar_folder,
-        open_source_tree(srsdd, _sibling(root, "srsdd"), progress) as srsdd_folder,
-    ):
-        chips, ships = FUSARShip(fusar_folder), SRSDD(srsdd_folder)
+        find_fusrs_lists(lists, classes)
+    inputs = {"fusar": fusar, "srsdd": srsdd, "protocol": protocol, "lists": lists, "classes": classes, "val": val}
+    command = format_prepare_command(
+        "fusrs", root=root, **inputs, seed=seed, allow_partial=True if allow_partial else None
+    )
+    with open_fusrs_sources(root, fusar, srsdd, allow_partial, progress) as sources:
         if lists is not None:
-            result = published_records(chips, ships, *read_fusrs_lists(lists, classes), CLASSES[classes], val, seed)
+            result = published_records(sources, lists, CLASSES[classes], val, seed)
         else:
             shares = {"train": 1 - val - TEST_SHARE, "val": val, "test": TEST_SHARE}
-            result = clean_records(chips, ships, CLASSES[classes], shares, seed, jobs)
-        description = _describe_store(result, chips, ships, protocol, classes, command)
+            result = clean_records(sources, CLASSES[classes], shares, seed, jobs)
+        description = _describe_store(result, sources, protocol, classes, command, allow_partial)
+        _check_sources(result, description)
         store = build_store(root, result.records, description, overwrite=overwrite, progress=progress, jobs=jobs)
     write_audits(root / AUDIT_FILE, [audit_store(store, jobs=jobs, progress=progress)])
     return store
+
+
+def download_fusrs_lists(folder: Path, classes: int, progress: Progress | None = None) -> Path:
+    """Download the training list and the test list unless they exist.
+
+    Unlike `FUSRS`, an interrupted download is resumed, and an error says how to get the file by hand.
+
+    Args:
+        folder: destination folder.
+        classes: number of classes, 4 or 5.
+        progress: called after each block.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: a list cannot be downloaded or differs from the published one; the hint says where to find it.
+    """
+    for name in (f"{LIST_VERSIONS[classes]}_{split}.txt" for split in FUSRS.splits):
+        download(FUSRS.url + name, folder / name, f"md5:{FUSRS.md5s[name]}", progress=progress)
+    return folder
 
 
 def _check_arguments(classes: int, val: float, protocol: FUSRSProtocol, lists: Path | None) -> None:
@@ -101,10 +130,23 @@ def _check_arguments(classes: int, val: float, protocol: FUSRSProtocol, lists: P
         raise RequestError(f"{classes} classes", "--classes", "give 4 or 5")
 
 
+def _check_sources(result: ProtocolRecords, description: StoreDescription) -> None:
+    """Raise an error if a required archive has no record; the build checks again which records become chips."""
+    sources = {record.extra_columns["source"] for record in result.records}
+    for source, hint in description.required_sources.items():
+        if source not in sources:
+            reasons = [
+                f"{reason}: {count:,}" for reason, count in sorted(description.skipped.items()) if source in reason
+            ]
+            left_out = f"left out: {'; '.join(reasons[:5])}. " if reasons else ""
+            raise DataError(f"{source} gives no chip", description.name, left_out + hint)
+
+
 def _describe_store(
-    result: ProtocolRecords, fusar: FUSARShip, srsdd: SRSDD, protocol: str, classes: int, command: str
+    result: ProtocolRecords, sources: FUSRSSources, protocol: str, classes: int, command: str, allow_partial: bool
 ) -> StoreDescription:
     names = CLASSES[classes]
+    hint = f"give another folder, or {ALLOW_PARTIAL_HINT}"
     return StoreDescription(
         name=f"FUSRS v2, {protocol}, {classes} classes",
         classes=names,
@@ -114,45 +156,7 @@ def _describe_store(
             "medium": [],
             "tail": [name for name in names if name in TAIL_CLASSES],
         },
-        skipped=result.skipped + fusar.skipped + srsdd.skipped,
-        rejected=[*result.rejected, *fusar.rejected, *srsdd.rejected],
+        skipped=result.skipped + sources.skipped,
+        rejected=[*result.rejected, *sources.rejected],
+        required_sources={} if allow_partial else {FUSAR_NAME: hint, SRSDD_NAME: hint},
     )
-
-
-def _sibling(root: Path, source: str) -> Path:
-    return root.with_name(f"{root.name}-{source}")
-
-
-def _find_source(dataset: type[Source], is_usable: Callable[[Source], bool], option: str, root: Path) -> Path:
-    """Return the one folder beside `root`, or in raw/ there, that `dataset` can read.
-
-    Raises:
-        RequestError: none or several folders can be read.
-    """
-    parent = root.resolve().parent
-    candidates = [
-        folder
-        for search_dir in (parent, parent / "raw")
-        if search_dir.is_dir()
-        for folder in sorted(search_dir.iterdir())
-        if _is_candidate(folder, root) and _can_read(dataset, is_usable, folder)
-    ]
-    if len(candidates) != 1:
-        names = ", ".join(map(str, candidates))
-        fault = f"{len(candidates)} folders contain it: {names}" if candidates else "no folder contains it"
-        raise RequestError(
-            f"{dataset.__name__}: {fault}", f"{parent}, {parent / 'raw'}", f"give its folder with {option}"
-        )
-    return candidates[0]
-
-
-def _is_candidate(folder: Path, root: Path) -> bool:
-    is_visible = folder.is_dir() and not folder.name.startswith(".") and folder.name != "raw"
-    return is_visible and folder != root.resolve() and not (folder / DATASET).exists()
-
-
-def _can_read(dataset: type[Source], is_usable: Callable[[Source], bool], folder: Path) -> bool:
-    try:
-        return is_usable(dataset(folder))
-    except RequestError:
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,16 +11,16 @@ from functools import partial
 from pathlib import Path
 
 from rsft.data.chips.builder import ChipRecord
-from rsft.data.datasets.fusar_ship import FUSARChip, FUSARShip
-from rsft.data.datasets.fusrs import (
-    FUSAR_TO_FUSRS,
-    REPEATED_ROW_FLAG,
-    SRSDD_TO_FUSRS,
-    FUSRSListRow,
-)
-from rsft.data.datasets.srsdd import SRSDD, SRSDD_SPACING_M, SRSDDShip, crop_ship
+from rsft.data.datasets._errors import translate_dataset_errors
+from rsft.data.datasets.fusar_ship import FUSARChip
+from rsft.data.datasets.fusrs import FUSAR_TO_FUSRS, FUSRS, REPEATED_ROW_FLAG, SRSDD_TO_FUSRS
+from rsft.data.datasets.srsdd import SRSDD_SPACING_M, SRSDDShip
+from rsft.data.imagery.reader import open_image
 from rsft.data.prepare._names import full_chip_name
+from rsft.data.prepare.fusrs_sources import FUSAR_NAME, SRSDD_NAME, FUSRSSources
+from rsft.data.prepare.gray_chips import crop_srsdd_ship, read_gray_chip
 from rsft.data.prepare.group_splits import split_groups
+from rsft.errors import DataError
 from rsft.types import Rejection
 from rsft.utils.atomic_files import sha256
 
@@ -51,7 +52,7 @@ class _ArchiveChip:
     """A chip of either archive, in the terms that the protocols share.
 
     Attributes:
-        archive: "FUSAR-Ship" or "SRSDD".
+        archive: FUSAR_NAME or SRSDD_NAME.
         category: the class in the archive.
         fusrs_class: the class in FUSRS v2 with five classes; None if the category does not determine it.
         group: the scene or vessel, which two splits must not share.
@@ -76,31 +77,43 @@ class _ArchiveChip:
 def _fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
     has_mmsi = chip.mmsi is not None and chip.mmsi.strip("0") != ""
     columns = {
-        "source": "FUSAR-Ship",
+        "source": FUSAR_NAME,
         "sensor": _SENSOR,
         "spacing_m": chip.spacing_m,
         "polarisation": chip.polarization,
         "incidence_deg": chip.incidence_deg,
         "mmsi": chip.mmsi,
     }
+    read_pixels = partial(read_gray_chip, chip.path) if _has_several_bands(chip.path) else None
     return _ArchiveChip(
-        archive="FUSAR-Ship",
+        archive=FUSAR_NAME,
         category=chip.category,
         fusrs_class=FUSAR_TO_FUSRS.get(chip.category),
-        group=f"MMSI {chip.mmsi}" if has_mmsi else f"FUSAR-Ship {chip.category}/{chip.subcategory}/{chip.path.stem}",
-        name=chip.path.stem,
+        group=f"MMSI {chip.mmsi}" if has_mmsi else f"FUSAR-Ship {chip.category}/{chip.subcategory}/{chip.name}",
+        name=chip.name,
         full_name=full_chip_name(chip.path, root),
         unique_per_class=True,
-        record=ChipRecord("", "", "", chip.path, extra_columns=columns),
+        record=ChipRecord("", "", "", chip.path, read_pixels, extra_columns=columns),
         flags=chip.flags,
     )
 
 
+def _has_several_bands(path: Path) -> bool:
+    """Return whether a PNG file has several bands; the published TIFF files have one."""
+    if path.suffix.lower() != ".png":
+        return False
+    try:
+        with open_image(path) as image:
+            return len(image.getbands()) > 1
+    except DataError:  # the build reports the fault
+        return False
+
+
 def _srsdd_chip(ship: SRSDDShip, scene: Path) -> _ArchiveChip:
     """Wrap a ship; `scene` is the image that stands for all images with the same content."""
-    columns = {"source": "SRSDD", "sensor": _SENSOR, "spacing_m": SRSDD_SPACING_M, "box": ship.box_in_chip}
+    columns = {"source": SRSDD_NAME, "sensor": _SENSOR, "spacing_m": SRSDD_SPACING_M, "box": ship.box_in_chip}
     return _ArchiveChip(
-        archive="SRSDD",
+        archive=SRSDD_NAME,
         category=ship.category,
         fusrs_class=SRSDD_TO_FUSRS.get(ship.category),
         group=f"SRSDD {scene.stem}",
@@ -109,7 +122,7 @@ def _srsdd_chip(ship: SRSDDShip, scene: Path) -> _ArchiveChip:
         unique_per_class=False,
         record=ChipRecord(
             *("", "", "", ship.label_file),
-            partial(crop_ship, ship),
+            partial(crop_srsdd_ship, ship),
             ship.line,
             extra_columns=columns,
             image_paths=(ship.image,),
@@ -118,45 +131,41 @@ def _srsdd_chip(ship: SRSDDShip, scene: Path) -> _ArchiveChip:
 
 
 def published_records(
-    fusar: FUSARShip,
-    srsdd: SRSDD,
-    rows: Sequence[FUSRSListRow],
-    rejected: Sequence[Rejection],
-    classes: Sequence[str],
-    val: float,
-    seed: int,
+    sources: FUSRSSources, lists: Path, classes: Sequence[str], val: float, seed: int
 ) -> ProtocolRecords:
-    """Make one record per row of the authors' lists.
+    """Make one record per row of the authors' lists, as `FUSRS` reads them.
 
     The authors kept their chips in one folder, so a name stands for one file. Where several files have the name, the
     first by path is taken among those whose folder agrees with the category in the name, otherwise among all. Repeated
     rows of a name in a split are called name__2, name__3 and so on.
 
     Args:
-        fusar: the FUSAR-Ship archive.
-        srsdd: the SRSDD archive.
-        rows: rows of both lists.
-        rejected: rows of the lists that could not be read; they are passed on.
+        sources: the archives.
+        lists: folder of the lists.
         classes: class names in the order of the labels.
         val: share of the training rows for validation, in whole groups.
         seed: seed of the validation split.
 
     Returns:
         The records. Rows whose name is in neither archive are rejected; chips that no list names are skipped.
+
+    Raises:
+        DataError: a list cannot be used.
     """
-    result = ProtocolRecords(rejected=list(rejected))
-    chips_by_name: dict[str, list[_ArchiveChip]] = defaultdict(list)
-    for chip in _archive_chips(fusar, srsdd, {image: image for image in srsdd.images}):
-        chips_by_name[chip.name].append(chip)
-    chosen = {  # `min` takes the first chip without the flag, or else the first
-        name: min(chips, key=lambda chip: "category-index" in chip.flags) for name, chips in chips_by_name.items()
-    }
-    usable = [row for row in rows if row.name in chosen]
-    train = [row for row in usable if row.split == "train"]
+    with translate_dataset_errors("the list", lists, "copy or download the lists again"):
+        datasets = [
+            FUSRS(lists, split, len(classes), fusar_chips=sources.chips, srsdd_ships=sources.ships)
+            for split in FUSRS.splits
+        ]
+    result = ProtocolRecords(rejected=[rejection for dataset in datasets for rejection in dataset.rejected])
+    rows, chips_by_name = [row for dataset in datasets for row in dataset.rows], datasets[0].chips
+    root = _common_folder(sources)
+    chosen = {row.name: _archive_chip(chips_by_name[row.name][0], root) for row in rows}
+    train = [row for row in rows if row.split == "train"]
     labels, groups = [classes[row.label] for row in train], [chosen[row.name].group for row in train]
     split_of = split_groups(labels, groups, {"train": 1 - val, "val": val}, seed)
     counts: Counter[tuple[str, str]] = Counter()
-    for row in usable:
+    for row in rows:
         chip, label = chosen[row.name], classes[row.label]
         counts[row.split, row.name] += 1
         count = counts[row.split, row.name]
@@ -168,18 +177,15 @@ def published_records(
         name = row.name if count == 1 else f"{row.name}__{count}"
         split = split_of[chip.group] if row.split == "train" else row.split
         result.records.append(_finish_record(chip, name, split, label, [flag for flag in flags if flags[flag]]))
-    result.rejected.extend(
-        (str(row.file), row.line, f"{row.name} is in neither archive") for row in rows if row.name not in chosen
-    )
-    names = {row.name for row in usable}
     for name, chips in chips_by_name.items():
-        reason = "another file of a listed name" if name in names else "in no list"
-        result.skipped[f"{chips[0].archive}: {reason}"] += len(chips) - (name in names)
+        reason = "another file of a listed name" if name in chosen else "in no list"
+        archive = FUSAR_NAME if isinstance(chips[0], FUSARChip) else SRSDD_NAME
+        result.skipped[f"{archive}: {reason}"] += len(chips) - (name in chosen)
     return _sort_records(result)
 
 
 def clean_records(
-    fusar: FUSARShip, srsdd: SRSDD, classes: Sequence[str], shares: Mapping[str, float], seed: int, jobs: int
+    sources: FUSRSSources, classes: Sequence[str], shares: Mapping[str, float], seed: int, jobs: int
 ) -> ProtocolRecords:
     """Make one record per distinct chip content, with the class from the archive and no group in two splits.
 
@@ -187,8 +193,7 @@ def clean_records(
     occurs in several categories is rejected, because the archive does not show which one is right.
 
     Args:
-        fusar: the FUSAR-Ship archive.
-        srsdd: the SRSDD archive.
+        sources: the archives.
         classes: class names; chips of other classes are skipped.
         shares: share of each split; each class comes near it within each archive.
         seed: seed of the splits.
@@ -198,11 +203,13 @@ def clean_records(
         The records, the skipped duplicates and other classes, and the rejected contradictions.
     """
     result = ProtocolRecords()
-    image_digests = dict(zip(srsdd.images, _digests(srsdd.images, jobs), strict=True))
+    image_digests = dict(zip(sources.images, _digests(sources.images, jobs), strict=True))
     first_image = {digest: image for image, digest in reversed(image_digests.items())}
-    contents: list[Hashable] = list(_digests([chip.path for chip in fusar.chips], jobs))
-    contents += [(image_digests[ship.image], ship.window) for ship in srsdd.ships]
-    chips = _archive_chips(fusar, srsdd, {image: first_image[digest] for image, digest in image_digests.items()})
+    contents: list[Hashable] = list(_digests([chip.path for chip in sources.chips], jobs))
+    contents += [(image_digests[ship.image], ship.window) for ship in sources.ships]
+    root = _common_folder(sources)
+    chips = [_archive_chip(chip, root) for chip in sources.chips]
+    chips += [_srsdd_chip(ship, first_image[image_digests[ship.image]]) for ship in sources.ships]
     chips_by_content: dict[Hashable, list[_ArchiveChip]] = defaultdict(list)
     for content, chip in zip(contents, chips, strict=True):
         chips_by_content[content].append(chip)
@@ -227,9 +234,13 @@ def clean_records(
     return _sort_records(result)
 
 
-def _archive_chips(fusar: FUSARShip, srsdd: SRSDD, scene_of: Mapping[Path, Path]) -> list[_ArchiveChip]:
-    chips = [_fusar_chip(chip, fusar.root) for chip in fusar.chips]
-    return chips + [_srsdd_chip(ship, scene_of[ship.image]) for ship in srsdd.ships]
+def _archive_chip(chip: FUSARChip | SRSDDShip, root: Path) -> _ArchiveChip:
+    return _fusar_chip(chip, root) if isinstance(chip, FUSARChip) else _srsdd_chip(chip, chip.image)
+
+
+def _common_folder(sources: FUSRSSources) -> Path:
+    """Return the deepest folder that contains all chips of FUSAR-Ship."""
+    return Path(os.path.commonpath([chip.path.parent for chip in sources.chips] or [Path()]))
 
 
 def _finish_record(chip: _ArchiveChip, name: str, split: str, label: str, flags: Sequence[str] = ()) -> ChipRecord:

@@ -1,32 +1,31 @@
-"""FUSAR-Ship: files, metadata table, and contradictions between them."""
+"""FUSAR-Ship: files, metadata table, contradictions between them, and folders of other copies."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 import xlwt
 from PIL import Image
+from torchgeo.datasets import DatasetNotFoundError
 
-from rsft.data.datasets.fusar_ship import CATEGORIES, FUSARShip
-from rsft.errors import DataError, RequestError
+from rsft.data.datasets.fusar_ship import FUSARShip
+from tests.data.datasets.fusar_ship.data import CATEGORIES, make_names, write_chip, write_fusar
 
 META = "id,mmsi,length,width,polarMode,centerLookAngle,heightspace,widthspace,path\r\n"
 ROW = "Ship_C01S01N0001,477939300,138,26,DH,42.51,1.702183,1.124222,Cargo\\AggregatesCarrier\r\n"
-
-
-def write_chip(path: Path, dtype: str = "uint8") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8)).astype(dtype)).save(path)
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     """Chips of two categories, a name that occurs twice, and other files, two folders deep."""
     root = tmp_path / "download" / "FUSAR-Ship1.0"
-    write_chip(root / "Cargo/AggregatesCarrier/Ship_C01S01N0001.tiff", "uint16")
+    write_chip(root / "Cargo/AggregatesCarrier/Ship_C01S01N0001.tiff", dtype="uint16")
     write_chip(root / "Cargo/BulkCarrier/Ship_C01S01N0001.tiff")
     write_chip(root / "Tanker/Tanker/Ship_C01S02N0003.tiff")
     write_chip(root / "SeaClutterWaves/SeaClutterWaves_1.tiff")
@@ -35,11 +34,16 @@ def archive(tmp_path: Path) -> Path:
     return root
 
 
+def test_classes_are_those_of_the_generator() -> None:
+    assert FUSARShip.classes == CATEGORIES
+
+
 def test_chips_have_the_values_of_the_table(archive: Path) -> None:
     chip = FUSARShip(archive).chips[0]
     assert (chip.category, chip.subcategory, chip.mmsi) == ("Cargo", "AggregatesCarrier", "477939300")
     assert (chip.length_m, chip.width_m, chip.polarization, chip.incidence_deg) == (138, 26, "DH", 42.51)
     assert chip.spacing_m == pytest.approx((1.702183 + 1.124222) / 2) and chip.flags == ()
+    assert chip.name == "Ship_C01S01N0001"
 
 
 def test_a_name_in_another_folder_is_another_chip(archive: Path) -> None:
@@ -52,10 +56,11 @@ def test_folder_determines_the_category_and_contradicting_index_is_flagged(archi
     assert (chip.category, chip.flags) == ("Tanker", ("category-index", "no-meta"))
 
 
-def test_archive_is_found_by_content_and_other_files_are_counted(archive: Path) -> None:
-    source = FUSARShip(archive.parents[1])
-    assert source.root == archive and len(source) == 3
-    assert source.skipped == {"SeaClutterWaves is not a ship category": 1, "not a .tiff file": 1}
+@pytest.mark.parametrize("above", [0, 1, 2])
+def test_chips_lie_at_any_depth_and_other_files_are_counted(archive: Path, above: int) -> None:
+    dataset = FUSARShip([archive, *archive.parents][above])
+    assert len(dataset) == 3 and dataset.chips[0].mmsi == "477939300"
+    assert dataset.skipped == {"SeaClutterWaves is not a ship category": 1, "not a .tiff or .png file": 1}
 
 
 def test_bad_rows_and_names_are_listed(archive: Path) -> None:
@@ -63,9 +68,9 @@ def test_bad_rows_and_names_are_listed(archive: Path) -> None:
     spare = ROW.replace("N0001", "N0009")
     rows = [ROW, "Ship_C01S01N0002,1,long\r\n", spare]
     (archive / "meta.csv").write_text("\ufeff" + META + "".join(rows), "utf-8", newline="")
-    source = FUSARShip(archive)
-    assert [(Path(file).name, line) for file, line, _ in source.rejected] == [("meta.csv", 3), ("tug.tiff", 0)]
-    assert source.skipped["row of the meta table without a chip"] == 1 and source.chips[0].mmsi == "477939300"
+    dataset = FUSARShip(archive)
+    assert [(Path(file).name, line) for file, line, _ in dataset.rejected] == [("meta.csv", 3), ("tug.tiff", 0)]
+    assert dataset.skipped["row of the meta table without a chip"] == 1 and dataset.chips[0].mmsi == "477939300"
 
 
 def test_tabs_separate_as_well(archive: Path) -> None:
@@ -73,10 +78,19 @@ def test_tabs_separate_as_well(archive: Path) -> None:
     assert FUSARShip(archive).chips[0].mmsi == "477939300"
 
 
-def test_a_table_without_a_column_is_refused(archive: Path) -> None:
-    (archive / "meta.csv").write_text("id,length\n", "utf-8")
-    with pytest.raises(DataError, match="no column mmsi, width"):
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"id,length\n", "no column mmsi, width"), (b"\xff\xfe", "not UTF-8"), (b"", "no column")]
+)
+def test_a_table_without_its_columns_is_refused(archive: Path, content: bytes, message: str) -> None:
+    (archive / "meta.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
         FUSARShip(archive)
+
+
+def test_a_table_of_another_dataset_is_not_read(archive: Path) -> None:
+    (archive.parent / "other").mkdir()
+    (archive.parent / "other/meta.csv").write_text("a,b\n1,2\n")
+    assert FUSARShip(archive.parent).chips[0].mmsi == "477939300"
 
 
 def write_sheet(path: Path, rows: Sequence[Sequence[object]]) -> None:
@@ -103,25 +117,115 @@ def test_csv_has_precedence_over_excel(archive: Path) -> None:
     other = [*CELLS[:1], 1, *CELLS[2:], "Cargo\\AggregatesCarrier"]
     more = [*CELLS[:1], 2, *CELLS[2:], "Cargo\\BulkCarrier"]
     write_sheet(archive / "meta.xls", [META.strip().split(","), other, more])
-    source = FUSARShip(archive)
-    assert [chip.mmsi for chip in source.chips] == ["477939300", "2", None]
-    assert [(Path(file).name, line) for file, line, _ in source.rejected] == [("meta.xls", 2)]
+    dataset = FUSARShip(archive)
+    assert [chip.mmsi for chip in dataset.chips] == ["477939300", "2", None]
+    assert [(Path(file).name, line) for file, line, _ in dataset.rejected] == [("meta.xls", 2)]
 
 
 @pytest.mark.parametrize("content", [b"", b"no table", b"PK\x03\x04"])
 def test_a_damaged_excel_table_is_refused(archive: Path, content: bytes) -> None:
     (archive / "meta.xls").write_bytes(content)
-    with pytest.raises(DataError, match="not an Excel table"):
+    with pytest.raises(ValueError, match="not an Excel table"):
         FUSARShip(archive)
 
 
-def test_another_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="does not contain FUSAR-Ship"):
-        FUSARShip(tmp_path)
+def test_not_found(tmp_path: Path) -> None:
+    (tmp_path / "Cargo").mkdir()
+    for root in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
+            FUSARShip(root)
 
 
-def test_samples_keep_their_values_and_can_be_plotted(archive: Path) -> None:
-    source = FUSARShip(archive)
-    sample = source[0]
-    assert sample["image"].shape == (1, 8, 8) and CATEGORIES[int(sample["label"])] == "Cargo"
-    assert source.plot(sample).axes[0].get_title() == "Cargo"
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_samples_keep_their_values(tmp_path: Path, dtype: str) -> None:
+    write_chip(tmp_path / "Tug/Sub/Ship_C13S01N0001.tiff", dtype=dtype)
+    dataset = FUSARShip(tmp_path, transforms=lambda sample: sample | {"seen": torch.ones(1)})
+    expected = np.asarray(Image.open(tmp_path / "Tug/Sub/Ship_C13S01N0001.tiff"))
+    assert dataset[0]["image"].dtype == torch.float32 and dataset[0]["image"].shape == (1, 8, 8)
+    np.testing.assert_array_equal(dataset[0]["image"][0], expected)
+    assert dataset[0]["label"] == 12 and dataset[0]["seen"] == 1
+
+
+def test_equal_bands_are_one_and_others_are_refused(tmp_path: Path) -> None:
+    path = write_fusar(tmp_path, ["Ship_C13S01N0001"], suffix=".png") / "Tug/Sub01/Ship_C13S01N0001.png"
+    gray = np.asarray(Image.open(path))
+    for bands in (np.repeat(gray[..., None], 3, axis=2), np.stack([gray, gray, 255 - gray], axis=2)):
+        Image.fromarray(bands).save(path)
+        if (bands[..., 2] == gray).all():
+            np.testing.assert_array_equal(FUSARShip(tmp_path)[0]["image"][0], gray)
+    with pytest.raises(ValueError, match="the 3 bands differ"):
+        FUSARShip(tmp_path)[0]
+
+
+def test_plot(archive: Path) -> None:
+    dataset = FUSARShip(archive)
+    sample = dataset[0]
+    assert dataset.plot(sample, suptitle="Test").axes[0].get_title() == "Label: Cargo"
+    assert dataset.plot(sample, show_titles=False).axes[0].get_title() == ""
+    sample["prediction"] = torch.tensor(11)
+    assert dataset.plot(sample).axes[0].get_title() == "Label: Cargo\nPrediction: Tanker"
+    plt.close("all")
+
+
+def categories(root: Path) -> Counter[str]:
+    return Counter(chip.category for chip in FUSARShip(root).chips)
+
+
+def test_a_category_below_a_category_is_a_subcategory(tmp_path: Path) -> None:
+    for name, folder in (("Ship_C07S01N0001", "Other/Fishing"), ("Ship_C07S02N0001", "Other/Tug")):
+        write_chip(tmp_path / folder / f"{name}.tiff")
+    write_chip(tmp_path / "Tanker/Tanker/Ship_C12S01N0001.tiff")
+    assert categories(tmp_path) == {"Other": 2, "Tanker": 1}
+    assert [chip.subcategory for chip in FUSARShip(tmp_path).chips] == ["Fishing", "Tug", "Tanker"]
+
+
+def test_the_category_sar_alone_is_a_category(tmp_path: Path) -> None:
+    write_fusar(tmp_path, make_names({"SAR": 3}))
+    assert categories(tmp_path) == {"SAR": 3}
+
+
+def test_a_folder_sar_with_mostly_the_category_sar_in_it(tmp_path: Path) -> None:
+    write_fusar(tmp_path / "SAR", make_names({"SAR": 30, "Cargo": 10}))
+    assert categories(tmp_path) == {"SAR": 30, "Cargo": 10}
+    assert all(chip.flags == () for chip in FUSARShip(tmp_path).chips)
+
+
+def test_a_folder_sar_above_folders_with_other_numbers(tmp_path: Path) -> None:
+    for category, index in (("Cargo", 4), ("Fishing", 12), ("Tanker", 1)):
+        write_chip(tmp_path / f"SAR/{category}/Sub/Ship_C{index:02}S01N0001.tiff")
+    assert categories(tmp_path) == {"Cargo": 1, "Fishing": 1, "Tanker": 1}
+    assert all("category-index" in chip.flags for chip in FUSARShip(tmp_path).chips)
+
+
+def test_chips_directly_in_a_folder_sar_take_the_category_of_their_name(tmp_path: Path) -> None:
+    for name in make_names({"Cargo": 5, "SAR": 1}):
+        write_chip(tmp_path / "SAR" / f"{name}.png")
+    assert categories(tmp_path) == {"Cargo": 5, "SAR": 1}
+
+
+@pytest.mark.parametrize("folder", ["cargo", "CARGO", "CargoShip", "cargo_ships", "01_Cargo", "Cargo vessels"])
+def test_spellings_of_a_folder(tmp_path: Path, folder: str) -> None:
+    root = write_fusar(tmp_path, make_names({"Cargo": 2, "Tug": 1}))
+    (root / "Cargo").rename(root / "_").rename(root / folder)
+    dataset = FUSARShip(tmp_path)
+    assert [(chip.category, chip.flags) for chip in dataset.chips if chip.category == "Cargo"] == [("Cargo", ())] * 2
+    assert dataset.skipped == {}
+
+
+def test_names_without_a_category_are_no_ships(tmp_path: Path) -> None:
+    write_chip(tmp_path / "Cargo/Sub/Ship_C01S01N0001.tiff")
+    write_chip(tmp_path / "Bridge/Sub/Ship_C16S01N0001.tiff")
+    write_chip(tmp_path / "Cargo/Sub/Ship_C16S01N0001.tiff")
+    dataset = FUSARShip(tmp_path)
+    assert [chip.flags for chip in dataset.chips] == [("no-meta",), ("category-index", "no-meta")]
+    assert dataset.skipped == {"Bridge is not a ship category": 1}
+
+
+def test_links_are_followed_once_and_hidden_files_are_left_out(tmp_path: Path) -> None:
+    write_fusar(tmp_path / "raw", make_names({"Cargo": 2}))
+    (tmp_path / "raw/Cargo/Sub01/._Ship_C01S01N0000.tiff").write_bytes(b"x")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/Cargo").symlink_to(tmp_path / "raw/Cargo")
+    (tmp_path / "raw/Cargo/loop").symlink_to(tmp_path / "root")
+    dataset = FUSARShip(tmp_path / "root")
+    assert len(dataset) == 2 and dataset.skipped == {} and dataset.rejected == []

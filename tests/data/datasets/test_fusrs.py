@@ -1,26 +1,31 @@
-"""The authors' lists: rows, labels, line numbers and invalid rows."""
+"""FUSRS: the authors' lists, and samples from both archives."""
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.datasets import fusrs
-from rsft.data.datasets.fusar_ship import CATEGORIES
-from rsft.data.datasets.fusrs import (
-    CLASSES,
-    FUSAR_CLASSES,
-    FUSAR_OTHER,
-    LIST_CHECKSUMS,
-    download_fusrs_lists,
-    read_fusrs_list,
-    read_fusrs_lists,
-)
-from rsft.errors import DataError, RequestError
-from rsft.utils.atomic_files import sha256
+from rsft.data.datasets.fusar_ship import FUSARShip
+from rsft.data.datasets.fusrs import CLASSES, FUSAR_TO_FUSRS, FUSRS, SRSDD_TO_FUSRS, read_fusrs_list
+from rsft.data.datasets.srsdd import SRSDD
+from tests.data.datasets.fusar_ship.data import write_chip
+from tests.data.datasets.fusrs.data import LISTS, write_fusrs
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_fusrs(tmp_path / "root")
 
 
 def test_rows_keep_their_lines_and_repetitions(tmp_path: Path) -> None:
@@ -56,42 +61,101 @@ def test_invalid_row_is_rejected_with_its_line(tmp_path: Path, row: str, reason:
     assert (file, line) == (str(path), 2) and reason in why
 
 
-def test_missing_or_empty_list_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"v25_train\.txt is missing"):
-        read_fusrs_lists(tmp_path, 4)
-    (tmp_path / "v25_train.txt").write_text("nonsense\n")
-    with pytest.raises(DataError, match="no row of the list can be used"):
-        read_fusrs_lists(tmp_path, 4)
+@pytest.mark.parametrize(("content", "reason"), [("nonsense\n", "line 1: 1 fields"), ("", "the file is empty")])
+def test_a_list_without_a_usable_row_is_refused(root: Path, content: str, reason: str) -> None:
+    (root / "v25_train.txt").write_text(content)
+    with pytest.raises(ValueError, match=f"no row of the list v25_train.txt can be used: {reason}"):
+        FUSRS(root)
 
 
-def test_existing_lists_are_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    downloads = []
-    monkeypatch.setattr(
-        fusrs, "download", lambda url, target, checksum, progress: downloads.append((url, target, checksum))
-    )
-    download_fusrs_lists(tmp_path, 5)
-    assert [(url.rsplit("/", 1)[1], target.parent) for url, target, _ in downloads] == [
-        ("v17_train.txt", tmp_path),
-        ("v17_test.txt", tmp_path),
+def test_samples_are_the_rows(root: Path) -> None:
+    dataset = FUSRS(root)
+    assert [row.name for row in dataset.rows] == ["L1_1", "Ship_C07S11N0002", "Ship_C07S11N0002"]
+    assert [int(dataset[index]["label"]) for index in range(len(dataset))] == [0, 0, 0]
+    assert [dataset[index]["image"].shape for index in (0, 1)] == [(1, 64, 64), (1, 16, 16)]
+    expected = np.asarray(Image.open(root / "FUSAR-Ship/Other/Sub11/Ship_C07S11N0002.tiff"))
+    np.testing.assert_array_equal(dataset[1]["image"][0], expected)
+    assert [(line, reason) for _, line, reason in dataset.rejected] == [
+        (5, "1 fields; a row is `name label`"),
+        (4, "L9_1 is in neither archive"),
     ]
-    assert all(checksum == LIST_CHECKSUMS[target.name] for _, target, checksum in downloads)
+
+
+@pytest.mark.parametrize(
+    ("split", "num_classes", "classes"),
+    [("test", 4, ["fishing", "tanker"]), ("train", 5, ["other"]), ("test", 5, ["dredger"])],
+)
+def test_splits_and_classes(root: Path, split: str, num_classes: int, classes: list[str]) -> None:
+    dataset = FUSRS(root, split, num_classes, transforms=lambda sample: sample | {"seen": torch.ones(1)})
+    assert [dataset.classes[int(dataset[index]["label"])] for index in range(len(dataset))] == classes
+    assert dataset[0]["seen"] == 1
+
+
+def test_invalid_arguments(root: Path) -> None:
+    with pytest.raises(AssertionError, match="Split 'val' not supported"):
+        FUSRS(root, split="val")
+    with pytest.raises(AssertionError, match="num_classes must be one of"):
+        FUSRS(root, num_classes=3)
+
+
+@pytest.mark.parametrize("missing", ["v25_train.txt", "FUSAR-Ship", "SRSDD"])
+def test_not_found(root: Path, missing: str) -> None:
+    shutil.move(root / missing, root.parent / "elsewhere")
+    with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
+        FUSRS(root)
+
+
+def test_lists_are_downloaded_once_and_checked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = root.parent / "published"
+    lists.mkdir()
+    for name, rows in LISTS.items():
+        (lists / name).write_text(rows)
+        (root / name).unlink()
+    monkeypatch.setattr(FUSRS, "url", f"file://{lists}/")
+    copy = "torchvision.datasets.utils._urlretrieve"  # it needs the length of an HTTP response
+    monkeypatch.setattr(copy, lambda url, path, *_: shutil.copy(url.removeprefix("file://"), path))
+    md5s = {name: hashlib.md5(rows.encode()).hexdigest() for name, rows in LISTS.items()}
+    monkeypatch.setattr(FUSRS, "md5s", md5s)
+    assert len(FUSRS(root, download=True, checksum=True)) == 3 and (root / "v25_train.txt").is_file()
+    monkeypatch.setattr(fusrs, "download_url", None)
+    assert len(FUSRS(root, download=True, checksum=True)) == 3
+    (root / "v25_train.txt").write_text("L1_1.png 0\n")
+    assert len(FUSRS(root)) == 1
+    with pytest.raises(RuntimeError, match="Dataset found, but corrupted"):
+        FUSRS(root, checksum=True)
+
+
+def test_a_name_of_several_files_stands_for_the_one_in_its_category(root: Path) -> None:
+    write_chip(root / "FUSAR-Ship/Cargo/Sub11/Ship_C07S11N0002.tiff", seed=5)
+    write_chip(root / "FUSAR-Ship/Other/Sub12/Ship_C07S11N0002.tiff", seed=6)
+    dataset = FUSRS(root)
+    assert [chip.path.parent.name for chip in dataset.chips["Ship_C07S11N0002"]] == ["Sub11", "Sub12", "Sub11"]
+    assert dataset[1]["image"].shape == (1, 16, 16)
+
+
+def test_plot(root: Path) -> None:
+    dataset = FUSRS(root, "test")
+    assert dataset.plot(dataset[1], suptitle="Test").axes[0].get_title() == "Label: tanker"
+    plt.close("all")
 
 
 def test_every_category_is_mapped_or_unknown() -> None:
-    assert set(CATEGORIES) - set(FUSAR_CLASSES) - set(FUSAR_OTHER) == {"Reserved", "Unspecified"}
+    assert set(FUSARShip.classes) - FUSAR_TO_FUSRS.keys() == {"Reserved", "Unspecified"}
+    assert set(SRSDD.classes) == SRSDD_TO_FUSRS.keys()
 
 
 @pytest.mark.realdata
 @pytest.mark.parametrize(
-    ("classes", "train", "test"),
+    ("num_classes", "train", "test"),
     [
         (4, {"cargo": 3890, "fishing": 814, "tanker": 315, "dredger": 242}, 1700),
         (5, {"cargo": 3890, "other": 1710, "fishing": 814, "tanker": 315, "dredger": 242}, 2129),
     ],
 )
-def test_the_published_lists(shared: Callable[[str], Path], classes: int, train: dict[str, int], test: int) -> None:
-    folder = shared("fusrs_lists")
-    rows, rejected = read_fusrs_lists(folder, classes)
-    counts = Counter(CLASSES[classes][row.label] for row in rows if row.split == "train")
-    assert counts == train and len(rows) - counts.total() == test and rejected == []
-    assert all(sha256(folder / name) == checksum for name, checksum in LIST_CHECKSUMS.items())
+def test_the_published_lists(shared: Callable[[str], Path], num_classes: int, train: dict[str, int], test: int) -> None:
+    version = fusrs.LIST_VERSIONS[num_classes]
+    paths = {split: shared("fusrs_lists") / f"{version}_{split}.txt" for split in FUSRS.splits}
+    (rows, rejected), (test_rows, test_rejected) = (read_fusrs_list(paths[s], s, num_classes) for s in FUSRS.splits)
+    assert Counter(CLASSES[num_classes][row.label] for row in rows) == train and len(test_rows) == test
+    assert rejected == test_rejected == []
+    assert all(hashlib.md5(path.read_bytes()).hexdigest() == FUSRS.md5s[path.name] for path in paths.values())

@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rsft.data.audit.list_audit import read_fusrs_lists
 from rsft.data.chips.store import ChipStore
-from rsft.data.datasets.fusrs import read_fusrs_lists
 from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.errors import DataError, RequestError
-from tests.helpers.fusrs_data import write_for_lists, write_fusar, write_srsdd
+from tests.data.datasets.fusar_ship.data import write_fusar
+from tests.data.datasets.srsdd.data import write_srsdd
+from tests.helpers.fusrs_data import write_for_lists
 
 TRAIN = """\
 L1_1.png 0
@@ -184,7 +186,7 @@ def test_sources_are_found_by_content_or_must_be_named(many: Path) -> None:
     with pytest.raises(RequestError, match="SRSDD: 2 folders contain it"):
         prepare_fusrs(many / "more", jobs=1)
     shutil.rmtree(many / "下载 1")
-    with pytest.raises(RequestError, match=r"FUSARShip: no folder contains it.*--fusar"):
+    with pytest.raises(RequestError, match=r"FUSAR-Ship: no folder contains it.*--fusar"):
         prepare_fusrs(many / "more", jobs=1)
 
 
@@ -211,7 +213,7 @@ def test_failed_download_tells_how_to_get_the_lists(many: Path, monkeypatch: pyt
     def closed(*_: object, **__: object) -> None:
         raise DataError("v25_train.txt cannot be downloaded: no network", "url", "fetch it by hand")
 
-    monkeypatch.setattr("rsft.data.datasets.fusrs.download", closed)
+    monkeypatch.setattr("rsft.data.prepare.fusrs.download", closed)
     with pytest.raises(DataError, match="by hand"):
         prepare_fusrs(many / "out", protocol="published", jobs=1)
     assert not (many / "out").exists()

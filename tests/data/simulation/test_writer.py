@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsft.data.datasets.fusar_ship import CATEGORIES, FUSARShip
-from rsft.data.datasets.srsdd import SRSDD, crop_ship
+from rsft.data.datasets.fusar_ship import FUSARShip
+from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
+from rsft.data.prepare.gray_chips import crop_srsdd_ship
 from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
 
 COUNTS = {"Cargo": 5, "Tanker": 2, "LawEnforce": 1}
@@ -43,7 +44,7 @@ def test_fusar_reader_finds_every_chip_with_its_row(fusar: Path) -> None:
     for chip in source.chips:
         assert chip.flags == () and chip.mmsi is not None and chip.mmsi.startswith("9") and len(chip.mmsi) == 9
         assert 15 <= chip.length_m <= 400 and 20 < chip.incidence_deg < 50 and chip.polarization == "HH"
-        assert chip.path.stem.startswith(f"Ship_C{CATEGORIES.index(chip.category) + 1:02}S")
+        assert chip.path.stem.startswith(f"Ship_C{FUSARShip.classes.index(chip.category) + 1:02}S")
     assert len({chip.mmsi for chip in source.chips}) == 8
     header, row = (fusar / "meta.csv").read_text().splitlines()[:2]
     assert header == "id,mmsi,length,width,polarMode,centerLookAngle,heightspace,widthspace,path"
@@ -65,10 +66,10 @@ def test_tree_depends_on_the_seed_but_not_on_the_number_of_processes(fusar: Path
 
 
 def test_srsdd_reader_finds_bright_ships_in_the_boxes(srsdd: Path) -> None:
-    source = SRSDD(srsdd)
+    source = SRSDD(srsdd, split="all")
     assert len(source) == 2 and source.rejected == [] and source.ships
     for ship in source.ships:
-        chip = crop_ship(ship)
+        chip = crop_srsdd_ship(ship)
         assert chip.shape[0] % 64 == 0 and chip.dtype == np.uint8
         assert chip.max() > 4 * np.median(read_chip(ship.image))
     assert (srsdd / "train/labels/0.txt").read_text().startswith("imagesource:")
