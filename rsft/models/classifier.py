@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -59,6 +60,45 @@ class CosineHead(nn.Module):
         return self.scale * F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
 
 
+class HeadAverage(nn.Module):
+    """Mean of the logits of several heads: one on the final features, and one on the features of each earlier block.
+
+    Features of earlier blocks are more general, which helps classes with few chips (compare SciLT, arXiv 2604.03687).
+
+    Args:
+        final: the head on the final features.
+        blocks: block index -> the head on the mean patch token after this block.
+    """
+
+    def __init__(self, final: nn.Module, blocks: Mapping[int, nn.Module]) -> None:
+        super().__init__()
+        self.final = final
+        self.blocks = nn.ModuleDict({str(block): blocks[block] for block in sorted(blocks)})
+
+    @property
+    def block_indices(self) -> tuple[int, ...]:
+        """The blocks whose features the heads read, rising."""
+        return tuple(map(int, self.blocks))
+
+    @property
+    def heads(self) -> list[nn.Module]:
+        """The head on the final features, then those on blocks in the order of `block_indices`."""
+        return [self.final, *self.blocks.values()]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the mean logits.
+
+        Args:
+            inputs: the features of all heads side by side, (B, heads * D); see `Classifier.head_inputs`.
+
+        Returns:
+            (B, C).
+        """
+        heads = self.heads
+        parts = inputs.chunk(len(heads), dim=-1)
+        return torch.stack([head(part) for head, part in zip(heads, parts, strict=True)]).mean(dim=0)
+
+
 class Prediction(NamedTuple):
     """Logits (B, C) and the pooled features (B, D) that they were computed from."""
 
@@ -71,8 +111,11 @@ class Classifier(nn.Module):
 
     Args:
         adapted: the transformer with its PEFT modules.
-        head: a module that maps pooled features to logits.
+        head: a module that maps pooled features to logits; a `HeadAverage` also reads features of earlier blocks.
         pool: "token" for the class token, "avg" for the mean of the patch tokens.
+
+    Raises:
+        ValueError: the head reads a block that the transformer lacks, or the last one.
     """
 
     adapted: AdaptedModel
@@ -81,6 +124,7 @@ class Classifier(nn.Module):
     def __init__(self, adapted: AdaptedModel, head: nn.Module, pool: str) -> None:
         super().__init__()
         self.adapted, self.head, self.pool = adapted, head, pool
+        adapted.output_blocks = head.block_indices if isinstance(head, HeadAverage) else ()
 
     def features(self, x: Tensor, stage: int | None = None) -> Tensor:
         """Return pooled features.
@@ -92,9 +136,50 @@ class Classifier(nn.Module):
         Returns:
             Features (B, D).
         """
+        return self.final_features(self.head_inputs(x, stage))
+
+    def head_inputs(self, x: Tensor, stage: int | None = None) -> Tensor:
+        """Return what the head reads: the pooled features and, for a `HeadAverage`, those of its earlier blocks.
+
+        Args:
+            x: the same as in `features`.
+            stage: the same as in `features`.
+
+        Returns:
+            Features side by side, (B, D) or (B, heads * D).
+        """
         tokens = self.adapted.run_frozen_prefix(x, stage) if x.ndim == 4 else x
-        tokens = self.adapted.run_adapted_suffix(tokens, class_token_only=self.pool == "token", stage=stage)
-        return _pool(cast(VisionTransformer, self.adapted.vit), tokens, self.pool)
+        tokens, *block_tokens = self.adapted.run_suffix_with_blocks(
+            tokens, class_token_only=self.pool == "token", stage=stage
+        )
+        return self.join_features(_pool(cast(VisionTransformer, self.adapted.vit), tokens, self.pool), block_tokens)
+
+    def join_features(self, features: Tensor, block_tokens: Sequence[Tensor]) -> Tensor:
+        """Append the mean patch tokens of earlier blocks to the pooled features.
+
+        Args:
+            features: (B, D).
+            block_tokens: tokens (B, N, D) after each block of `adapted.output_blocks`.
+
+        Returns:
+            The input of the head, (B, D) or (B, heads * D).
+        """
+        if not block_tokens:
+            return features
+        outputs = zip(self.adapted.output_blocks, block_tokens, strict=True)
+        means = [self.adapted.patch_tokens(block, tokens).mean(dim=1) for block, tokens in outputs]
+        return torch.cat([features, *(mean.to(features.dtype) for mean in means)], dim=1)
+
+    def final_features(self, head_inputs: Tensor) -> Tensor:
+        """Return the pooled features in the input of the head.
+
+        Args:
+            head_inputs: from `head_inputs`.
+
+        Returns:
+            Features (B, D).
+        """
+        return head_inputs.chunk(1 + len(self.adapted.output_blocks), dim=1)[0]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images.
@@ -117,8 +202,8 @@ class Classifier(nn.Module):
         Returns:
             Logits (B, C) and features (B, D).
         """
-        features = self.features(x, stage)
-        return Prediction(self.head(features), features)
+        inputs = self.head_inputs(x, stage)
+        return Prediction(self.head(inputs), self.final_features(inputs))
 
     @property
     def theta(self) -> list[nn.Parameter]:

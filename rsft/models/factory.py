@@ -13,7 +13,7 @@ from rsft.backbones import Backbone, fit_inputs, load_backbone
 from rsft.errors import RequestError, WeightsError
 from rsft.models.averaging import Ensemble
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import Classifier, CosineHead
+from rsft.models.classifier import Classifier, CosineHead, HeadAverage
 from rsft.peft import attach
 from rsft.recipe.schema import BackboneSection, DataSection, HeadSection, MetaSection, PeftSection
 
@@ -60,7 +60,7 @@ def build_classifier(
         The classifier.
 
     Raises:
-        RequestError: the backbone lacks a site or block.
+        RequestError: the backbone lacks a site or a block.
     """
     try:
         adapted = attach(
@@ -68,12 +68,21 @@ def build_classifier(
         )
     except ValueError as error:
         raise RequestError(str(error), f"section peft, backbone {encoder.name}") from error
-    layer: nn.Module = (
-        CosineHead(encoder.width, classes, head.logit_scale)
-        if head.kind == "cosine"
-        else nn.Linear(encoder.width, classes)
-    )
-    return Classifier(adapted, layer, pool)
+    try:
+        return Classifier(adapted, _build_head(encoder.width, classes, head), pool)
+    except ValueError as error:
+        hint = f"name blocks from 0 to {len(encoder.vit.blocks) - 2}"
+        raise RequestError(str(error), f"head.earlier_blocks, backbone {encoder.name}", hint) from error
+
+
+def _build_head(width: int, classes: int, section: HeadSection) -> nn.Module:
+    def build() -> nn.Module:
+        return (
+            CosineHead(width, classes, section.logit_scale) if section.kind == "cosine" else nn.Linear(width, classes)
+        )
+
+    final = build()
+    return HeadAverage(final, {x: build() for x in section.earlier_blocks}) if section.earlier_blocks else final
 
 
 def load_classifier(bundle: Bundle, device: str = "auto") -> Classifier | Ensemble:

@@ -45,6 +45,19 @@ Pair = Annotated[
     Field(min_length=2, max_length=2, json_schema_extra={"words": "a pair of rising limits"}),
     AfterValidator(_check_rising),
 ]
+
+
+def _check_distinct(indices: list[int]) -> list[int]:
+    if len(set(indices)) < len(indices):
+        raise ValueError("name each block once")
+    return indices
+
+
+BlockIndices = Annotated[
+    list[Annotated[int, Field(ge=0)]],
+    Field(json_schema_extra={"words": "a list of distinct whole numbers >= 0"}),
+    AfterValidator(_check_distinct),
+]
 Pairs = Annotated[list[Pair], Field(min_length=1, json_schema_extra={"words": "a list of such pairs"})]
 
 

@@ -173,6 +173,7 @@ _FIRST_DEFAULTS: dict[str, dict[str, Any]] = {
 
 _LATER_KEYS: dict[str, Any] = {
     "backbone.blocks": None,
+    "head.earlier_blocks": [],
     "meta.scale_invariant_steps": False,
     "peft.alpha": None,
     "peft.init": "width",

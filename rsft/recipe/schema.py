@@ -9,7 +9,7 @@ from pydantic import Field
 
 from rsft.peft.methods.registry import METHODS, Method
 from rsft.recipe.components import ComponentSection, RegisteredName
-from rsft.recipe.fields import Expression, FolderName, Pair, Pairs, Section, Text
+from rsft.recipe.fields import BlockIndices, Expression, FolderName, Pair, Pairs, Section, Text
 from rsft.recipe.registries import LOSSES, SAMPLERS, TRACKERS, LossConfig
 from rsft.utils.registry import Registry
 
@@ -142,6 +142,11 @@ class HeadSection(Section):
         "regression on frozen features, or random",
     )
     shots: int = Field(default=10, ge=1, description="chips of each class in the mean of a k-shot initialization")
+    earlier_blocks: BlockIndices = Field(
+        default=[],
+        description="blocks, counted from 0, whose mean patch token has a head of its own; the logits of all heads are "
+        "averaged",
+    )
 
     @property
     def unneeded(self) -> dict[str, str]:

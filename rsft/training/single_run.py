@@ -335,5 +335,5 @@ def _size_entries(model: TrainingModel, batches: EpochBatches) -> dict[str, Any]
         "train_chips": len(batches.train),
         "val_chips": len(batches.val),
         "backbone_sha256": model.encoder.sha256,
-        "blocks_kept": max(0, classifier.adapted.first_adapted_stage) if is_cached else 0,
+        "blocks_kept": max(0, classifier.adapted.prefix_end) if is_cached else 0,
     }

@@ -17,6 +17,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Classifier, Prediction, extract_features
 from rsft.models.factory import load_merged_classifier
 from rsft.peft import class_token_features
+from rsft.peft.model.block_outputs import record_block_outputs
 
 
 class TraceableNetwork(nn.Module):
@@ -113,10 +114,11 @@ def trace_network(network: TraceableNetwork | BFloat16Network, contract: Contrac
 
 
 def _predict(run: Classifier, x: Tensor) -> Prediction:
-    features = _features(run, x)
+    with record_block_outputs(run.adapted.vit, run.adapted.output_blocks) as block_tokens:
+        features = _features(run, x)
     with torch.autocast(x.device.type, enabled=False):
-        features = features.float()
-        return Prediction(run.head(features), features)
+        inputs = run.join_features(features.float(), block_tokens)
+        return Prediction(run.head(inputs), run.final_features(inputs))
 
 
 def _features(run: Classifier, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from rsft.inference.engines.graph import graph_formats
 from rsft.inference.export.parity import compare_outputs, compute_outputs
 from rsft.inference.export.traceable import TraceableNetwork, build_network
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import Classifier, CosineHead
+from rsft.models.classifier import Classifier, CosineHead, HeadAverage
 from rsft.models.factory import build_classifier, load_encoder, load_unmerged_classifier
 from rsft.models.outputs import ClassifierOutputs
 from rsft.peft.huggingface import export_peft, import_peft
@@ -133,6 +133,8 @@ def _timm_options(vit: VisionTransformer, classes: int, pool: str, bundle: Bundl
 
 def _load_in_timm(options: dict[str, Any], path: Path, head: nn.Module) -> tuple[nn.Module | None, str]:
     """Return timm's network with the written weights and ""; or None and the reason why timm cannot create it."""
+    if isinstance(head, HeadAverage):
+        return None, "it has heads on earlier blocks, but timm only has one on the final features: see `head`"
     if isinstance(head, CosineHead):
         return None, "it has a cosine head, but timm only has linear heads: see `head`"
     model: nn.Module = timm.create_model(_TIMM_NAME, **options)

@@ -35,6 +35,7 @@ class ForwardPasses(nn.Module):
         self._runner = runner
         self._split: int | None = None
         self._checkpointing = False
+        self._output_blocks: tuple[int, ...] = ()
 
     @property
     def adapter_modules(self) -> list[AdapterModule]:
@@ -59,6 +60,24 @@ class ForwardPasses(nn.Module):
             (stages.stage_of(placement) for module in self.adapter_modules for placement in module.placements),
             default=stages.depth + 1,
         )
+
+    @property
+    def output_blocks(self) -> tuple[int, ...]:
+        """Blocks whose outputs `run_suffix_with_blocks` returns beside the final tokens; none by default."""
+        return self._output_blocks
+
+    @output_blocks.setter
+    def output_blocks(self, blocks: Sequence[int]) -> None:
+        last = self._runner.stages.depth - 1
+        if wrong := [block for block in blocks if not 0 <= block < last]:
+            message = f"of the {last + 1} blocks of the network, 0 to {last - 1} come before the last one, not"
+            raise ValueError(f"{message} {', '.join(map(str, wrong))}")
+        self._output_blocks = tuple(sorted(set(blocks)))
+
+    @property
+    def prefix_end(self) -> int:
+        """The stage before which `run_frozen_prefix` stops: the first adapted one, or the one after an output block."""
+        return min([self.first_adapted_stage, *(block + 1 for block in self.output_blocks)])
 
     @property
     def checkpointing(self) -> bool:
@@ -111,7 +130,7 @@ class ForwardPasses(nn.Module):
 
     @torch.no_grad()
     def run_frozen_prefix(self, x: Tensor, stage: int | None = None) -> Tensor:
-        """Run images up to a stage, by default the first adapted one; training does not change this part.
+        """Run images up to a stage, by default `prefix_end`; training does not change this part.
 
         Args:
             x: images (B, P, S, S).
@@ -121,9 +140,9 @@ class ForwardPasses(nn.Module):
             The input of the stage, tokens (B, N, D); the images if the embedding is trained, or if blocks need more
             than tokens.
         """
-        stop = self.first_adapted_stage if stage is None else stage
+        stop = self.prefix_end if stage is None else stage
         stages = self._runner.stages
-        return self._runner.run(x, EMBEDDING, stop, ForwardOptions()) if stages.passes_tokens_only else x
+        return self._runner.run(x, EMBEDDING, stop, ForwardOptions())[0] if stages.passes_tokens_only else x
 
     def run_adapted_suffix(self, x: Tensor, *, class_token_only: bool = False, stage: int | None = None) -> Tensor:
         """Run the output of `run_frozen_prefix` up to the final norm.
@@ -137,17 +156,53 @@ class ForwardPasses(nn.Module):
             Tokens (B, N, D), or (B, 1, D) if `class_token_only`.
 
         Raises:
-            ValueError: `class_token_only` with a network without class token.
+            ValueError: the same causes as in `run_suffix_with_blocks`.
+        """
+        return self.run_suffix_with_blocks(x, class_token_only=class_token_only, stage=stage)[0]
+
+    def run_suffix_with_blocks(
+        self, x: Tensor, *, class_token_only: bool = False, stage: int | None = None
+    ) -> tuple[Tensor, ...]:
+        """Run the output of `run_frozen_prefix` up to the final norm, and also return outputs of earlier blocks.
+
+        Args:
+            x: output of `run_frozen_prefix`.
+            class_token_only: the same as in `run_adapted_suffix`; it does not concern the earlier blocks.
+            stage: the same as in `run_frozen_prefix`.
+
+        Returns:
+            The result of `run_adapted_suffix`, then for each block of `output_blocks` its tokens (B, N, D); see
+            `patch_tokens`.
+
+        Raises:
+            ValueError: `class_token_only` with a network without class token, or `stage` is after `prefix_end`.
         """
         if class_token_only and getattr(self.vit, "cls_token", None) is None:
             raise ValueError(f"{type(self.vit).__name__} has no class token")
-        options = ForwardOptions(class_token_only=class_token_only, checkpointing=self.checkpointing)
-        start = self.first_adapted_stage if stage is None else stage
+        start = self.prefix_end if stage is None else stage
+        if self.output_blocks and start > self.output_blocks[0] + 1:
+            raise ValueError(f"stage {start} is too late: the output of block {self.output_blocks[0]} is needed")
+        options = ForwardOptions(
+            class_token_only=class_token_only, checkpointing=self.checkpointing, output_blocks=self.output_blocks
+        )
         if self._split is None or self._kernels_split_rows():
             return self._run_suffix(x, start, options._replace(split=self._split))
         inner = self._run_suffix(x[: self._split], start, options._replace(no_grad_parameters=self.gamma))
         outer = self._run_suffix(x[self._split :], start, options._replace(no_grad_parameters=self.theta))
-        return torch.cat([inner, outer])
+        return tuple(torch.cat(tokens) for tokens in zip(inner, outer, strict=True))
+
+    def patch_tokens(self, block: int, tokens: Tensor) -> Tensor:
+        """Return the patch tokens in the output of a block, without prefix tokens and prompts.
+
+        Args:
+            block: the index of the block.
+            tokens: its output (B, N, D).
+
+        Returns:
+            Tokens (B, M, D), one per patch.
+        """
+        inserted = sum(module.count_inserted_tokens(block) for module in self.adapter_modules)
+        return tokens[:, int(cast(Any, self.vit).num_prefix_tokens) + inserted :]
 
     @contextmanager
     def joint(self, split: int) -> Iterator[None]:
@@ -172,10 +227,11 @@ class ForwardPasses(nn.Module):
         finally:
             self._split = None
 
-    def _run_suffix(self, x: Tensor, start: int, options: ForwardOptions) -> Tensor:
+    def _run_suffix(self, x: Tensor, start: int, options: ForwardOptions) -> tuple[Tensor, ...]:
         stages = self._runner.stages
-        tokens = self._runner.run(x, start if stages.passes_tokens_only else EMBEDDING, stages.depth + 1, options)
-        return tokens[:, :1] if options.class_token_only else tokens
+        first = start if stages.passes_tokens_only else EMBEDDING
+        tokens, *block_tokens = self._runner.run(x, first, stages.depth + 1, options)
+        return tokens[:, :1] if options.class_token_only else tokens, *block_tokens
 
     def _kernels_split_rows(self) -> bool:
         """Return whether only low-rank additions are injected, and only in blocks whose kernel supports `split`."""

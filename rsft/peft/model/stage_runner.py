@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rsft.peft.kernels import LowRankDelta, low_rank_block, unsupported_reason
+from rsft.peft.model.block_outputs import record_block_outputs
 from rsft.peft.model.stages import EMBEDDING, ViTStages
 from rsft.peft.modules.low_rank import LowRankLinear
 
@@ -25,12 +26,15 @@ class ForwardOptions(NamedTuple):
         no_grad_parameters: parameters that get no gradient.
         class_token_only: compute only the class token in the last block, if that is a standard block.
         checkpointing: store only the input of each block and compute the block again in the backward pass.
+        output_blocks: blocks whose output is returned beside that of the last stage; the first stage of the pass is at
+            most the one after each of them.
     """
 
     split: int | None = None
     no_grad_parameters: Sequence[nn.Parameter] = ()
     class_token_only: bool = False
     checkpointing: bool = False
+    output_blocks: tuple[int, ...] = ()
 
 
 class StageRunner:
@@ -57,7 +61,7 @@ class StageRunner:
         frozen = not any(parameter.requires_grad for parameter in block.parameters())
         return self._is_standard[index] and frozen and not _is_hooked(block)
 
-    def run(self, x: Tensor, start: int, stop: int, options: ForwardOptions) -> Tensor:
+    def run(self, x: Tensor, start: int, stop: int, options: ForwardOptions) -> tuple[Tensor, ...]:
         """Run the stages from `start` up to, but not including, `stop`.
 
         A network that cannot be run stage by stage runs as a whole.
@@ -69,20 +73,25 @@ class StageRunner:
             options: how to run the batch.
 
         Returns:
-            Tokens (B, N, D).
+            Tokens (B, N, D), then those after each block of `options.output_blocks`.
         """
         rope: Tensor | None = None
+        outputs: dict[int, Tensor] = {}
         with without_gradient(options.no_grad_parameters):
             if not self.stages.runs_by_stage:
-                return cast(Tensor, self.stages.vit.forward_features(x))
+                with record_block_outputs(self.stages.vit, options.output_blocks) as recorded:
+                    x = cast(Tensor, self.stages.vit.forward_features(x))
+                return x, *recorded
             for stage in range(start, stop):
+                if stage - 1 in options.output_blocks:
+                    outputs[stage - 1] = x
                 if stage == EMBEDDING:
                     x, rope = self.stages.embed(x)
                 elif stage < self.stages.depth:
                     x = self._run_block(stage, x, rope, options)
                 else:
                     x = self.stages.vit.norm(x)
-        return x
+        return x, *(outputs[block] for block in options.output_blocks)
 
     def _run_block(self, index: int, x: Tensor, rope: Tensor | None, options: ForwardOptions) -> Tensor:
         block = self.stages.blocks[index]

@@ -17,7 +17,7 @@ from rsft.utils.atomic_files import atomic_file
 def compute_initial_features(
     classifier: Classifier, chips: ChipImages, weights: str, batch_size: int, progress: Progress | None = None
 ) -> Tensor:
-    """Return the features of all chips before training, without augmentation.
+    """Return the inputs of the head for all chips before training, without augmentation.
 
     They are cached next to the cache of the chips. The key is made of images and frozen weights only, because most
     methods do not change the outputs at first. For methods that do (VPT), features are not cached.
@@ -30,11 +30,13 @@ def compute_initial_features(
         progress: called after each batch of chips.
 
     Returns:
-        Features (N, D), float32, on the device of the classifier.
+        Features (N, D), or (N, heads * D) as `Classifier.head_inputs` returns them; float32, on the device of the
+        classifier.
     """
     if not classifier.adapted.method.is_identity_at_init:
         return _compute(classifier, chips, batch_size, progress)
-    path = feature_cache_path(chips, "features", weights, classifier.pool)
+    blocks = classifier.adapted.output_blocks
+    path = feature_cache_path(chips, "features", weights, classifier.pool, *([blocks] if blocks else []))
     with FileLock(path.parent / "lock"):
         if not path.is_file():
             features = _compute(classifier, chips, batch_size, progress)
@@ -48,7 +50,7 @@ def _compute(classifier: Classifier, chips: ChipImages, batch_size: int, progres
     classifier.eval()
     device, batches = next(classifier.parameters()).device, list[Tensor]()
     for count, (inputs, _) in enumerate(chips.batches(batch_size), start=1):
-        batches.append(classifier.features(inputs.to(device)).float())
+        batches.append(classifier.head_inputs(inputs.to(device)).float())
         if progress is not None:
             progress(min(count * batch_size, len(chips)), len(chips), "frozen features")
     return torch.cat(batches)

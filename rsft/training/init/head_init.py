@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.errors import RequestError
+from rsft.models.classifier import HeadAverage
 from rsft.recipe.schema import HeadSection
 
 
@@ -18,9 +19,9 @@ def init_head(head: nn.Module, section: HeadSection, features: Tensor, labels: T
     With "class-mean" and "k-shot", biases are set to 0.
 
     Args:
-        head: linear or cosine head of C classes.
+        head: linear or cosine head of C classes, or a `HeadAverage` of such heads.
         section: the section `head` of the recipe.
-        features: features of the training chips (N, D).
+        features: features of the training chips (N, D); for a `HeadAverage` those of its heads side by side.
         labels: class indices of these chips (N,).
         seed: the seed of the recipe.
 
@@ -28,6 +29,10 @@ def init_head(head: nn.Module, section: HeadSection, features: Tensor, labels: T
         RequestError: a class has no training chip.
     """
     if section.init == "random":
+        return
+    if isinstance(head, HeadAverage):
+        for member, part in zip(head.heads, features.chunk(len(head.heads), dim=1), strict=True):
+            init_head(member, section, part, labels, seed)
         return
     n_classes = len(_weight(head))
     counts = torch.bincount(labels, minlength=n_classes)

@@ -23,7 +23,7 @@ class CachedPrefixTokens:
     """Source of batches of cached tokens (B, T, D), float32, in place of images.
 
     The tokens are computed once, into a memory-mapped file next to the cache of the chips. The name of the file depends
-    on the images, the backbone and the number of frozen blocks.
+    on the images, the backbone and the number of blocks.
 
     Args:
         chips: the chips to compute tokens of.
@@ -41,7 +41,7 @@ class CachedPrefixTokens:
         self, chips: ChipImages, adapted: AdaptedModel, key: str, batch_size: int, progress: Progress | None = None
     ) -> None:
         self.labels, self.contract, self.names = chips.labels, chips.contract, chips.names
-        path = feature_cache_path(chips, key, adapted.first_adapted_stage)
+        path = feature_cache_path(chips, key, adapted.prefix_end)
         with FileLock(path.parent / "lock"):
             if not path.is_file():
                 _compute(path, chips, adapted, batch_size, progress)
@@ -63,13 +63,13 @@ class CachedPrefixTokens:
 
 
 def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
-    """Return whether a block precedes the first adapted stage, and the disk has room for twice the tokens.
+    """Return whether the frozen prefix contains a block, and the disk has room for twice the tokens.
 
     Args:
         chips: the chips to compute tokens of.
         adapted: the network.
     """
-    if adapted.first_adapted_stage <= 0:
+    if adapted.prefix_end <= 0:
         return False
     needed_bytes = len(chips) * adapted.run_frozen_prefix(chips.batch(np.arange(1))[0]).numel() * 4
     return needed_bytes * 2 < shutil.disk_usage(feature_cache_path(chips).parent).free

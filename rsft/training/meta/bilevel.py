@@ -186,7 +186,7 @@ class BiLevelLoop:
         (inputs, labels), (outer_inputs, outer_labels) = batch, outer_batch
         head, rows = self.classifier.head, len(labels)
         with self.classifier.adapted.joint(rows):
-            features = self.classifier.features(torch.cat([inputs, outer_inputs]))
+            features = self.classifier.head_inputs(torch.cat([inputs, outer_inputs]))
         fixed_head = {name: parameter.detach() for name, parameter in head.named_parameters()}
         weight, outer_weight = self.loss_weights
         loss = self._check_finite("inner", weight * self.loss(head(features[:rows]).float(), labels))
