@@ -10,8 +10,9 @@ from torch import nn
 
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import IDENTITY_STRETCH
-from rsft.models.classifier import Classifier, CosineHead
+from rsft.models.classifier import Classifier, CosineHead, HeadAverage
 from rsft.peft import Adapter, LoRA, VPTDeep, attach
+from rsft.recipe.schema import HeadSection
 
 CONTRACT = Contract(
     units={"uint8": (IDENTITY_STRETCH,) * 3},
@@ -23,6 +24,11 @@ CONTRACT = Contract(
     std=(0.25,) * 3,
 )
 IMAGES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+HEADS = {
+    "linear": lambda: nn.Linear(24, 3),
+    "cosine": lambda: CosineHead(24, 3, 10.0),
+    "two depths": lambda: HeadAverage(CosineHead(24, 3, 10.0), {0: CosineHead(24, 3, 10.0)}),
+}
 METHODS = {"lora": LoRA(rank=2), "adapter": Adapter(dim=2), "prompts": VPTDeep(prompts=2)}
 
 
@@ -32,7 +38,7 @@ def tiny_classifier(seed: int = 0, method: str = "lora", head: str = "linear") -
     Args:
         seed: seed of the PEFT modules and the head; the frozen weights are always the same.
         method: key of `METHODS`.
-        head: "linear" or "cosine".
+        head: key of `HEADS`.
     """
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0).eval()
@@ -40,9 +46,19 @@ def tiny_classifier(seed: int = 0, method: str = "lora", head: str = "linear") -
     torch.manual_seed(seed)
     for parameter in [*adapted.theta, *adapted.gamma]:
         nn.init.normal_(parameter, std=0.3)
-    classifier = Classifier(adapted, CosineHead(24, 3, 10.0) if head == "cosine" else nn.Linear(24, 3), "token").eval()
+    classifier = Classifier(adapted, HEADS[head](), "token").eval()
     adapted.merge()
     return classifier
+
+
+def copy_with_early_head(bundle, block=4):
+    """Return a bundle with a second head of other weights on an earlier block."""
+    tensors = dict(bundle.tensors)
+    weight = tensors.pop("head.weight")
+    early = torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
+    tensors |= {"head.final.weight": weight, f"head.blocks.{block}.weight": early}
+    head = HeadSection(earlier_blocks=[block])
+    return replace(bundle, recipe=bundle.recipe.model_copy(update={"head": head}), tensors=tensors)
 
 
 def perturbed_copy(bundle):

@@ -8,7 +8,7 @@ from torch import nn
 
 from rsft.data.imagery.contract import Contract
 from rsft.models.averaging import VIEWS, Ensemble, TestTimeAugmentation, take_crops, tta_warning, with_tta
-from rsft.models.classifier import Classifier, CosineHead, Prediction
+from rsft.models.classifier import Classifier, CosineHead, HeadAverage, Prediction
 from rsft.peft import LoRA, attach
 from rsft.recipe.schema import EvaluateSection, Recipe
 
@@ -18,14 +18,16 @@ CONTRACT = Contract(
 )
 
 
-def classifier(seed):
+def classifier(seed, blocks=()):
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0).eval()
     adapted = attach(vit, LoRA(rank=2), learn_scales=True)
     torch.manual_seed(seed)
     for parameter in [*adapted.theta, *adapted.gamma]:
         nn.init.normal_(parameter, std=0.3)
-    return Classifier(adapted, CosineHead(24, 3, scale=10.0), "token").eval()
+    final, *others = (CosineHead(24, 3, scale=10.0) for _ in range(1 + len(blocks)))
+    head = HeadAverage(final, dict(zip(blocks, others, strict=True))) if blocks else final
+    return Classifier(adapted, head, "token").eval()
 
 
 def states(*classifiers):
@@ -33,9 +35,10 @@ def states(*classifiers):
 
 
 @torch.no_grad()
-def test_ensemble_is_the_mean_of_probabilities():
-    members = [classifier(seed) for seed in (1, 2, 3)]
-    ensemble = Ensemble(classifier(4), states(*members))
+@pytest.mark.parametrize("blocks", [(), (0,)])
+def test_ensemble_is_the_mean_of_probabilities(blocks):
+    members = [classifier(seed, blocks) for seed in (1, 2, 3)]
+    ensemble = Ensemble(classifier(4, blocks), states(*members))
     expected = torch.stack([classifier(IMAGES).softmax(1) for classifier in members]).mean(0)
     for _ in range(2):  # independent of earlier exchanges
         assert torch.allclose(ensemble(IMAGES).softmax(1), expected, atol=1e-6)

@@ -8,12 +8,15 @@ from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import extract_features
 from rsft.models.factory import build_classifier, choose_device, load_classifier, load_encoder
+from tests.helpers.tiny_bundles import copy_with_early_head
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def test_merged_bundle_equals_the_trained_classifier(run):
-    bundle = Bundle.load(run)
+@pytest.mark.parametrize("make_copy", [lambda bundle: bundle, copy_with_early_head])
+def test_merged_bundle_equals_the_trained_classifier(run, make_copy, tmp_path):
+    make_copy(Bundle.load(run)).save(tmp_path / "bundle")
+    bundle = Bundle.load(tmp_path / "bundle")
     trained = build_classifier(
         load_encoder(bundle.recipe.backbone, bundle.recipe.data, bundle.contract.bands),
         3,
@@ -26,6 +29,8 @@ def test_merged_bundle_equals_the_trained_classifier(run):
     merged = load_classifier(bundle, "cpu")
     with torch.no_grad():
         assert torch.allclose(trained.eval()(IMAGES), merged(IMAGES), atol=1e-4)
+        assert torch.allclose(trained.features(IMAGES), merged.predict(IMAGES).features, atol=1e-4)
+        assert merged.predict(IMAGES).features.shape == (2, 192)
 
 
 def test_modulator_changes_predictions(run):

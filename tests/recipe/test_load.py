@@ -92,6 +92,9 @@ def test_overrides_are_yaml_and_the_last_wins(quick: Path) -> None:
         ("loss.tau=inf", 0, "loss.tau", "a number >= 0"),
         ("loss.name=focall", 0, "loss.name", "logit_adjustment | ce | focal | ldam"),
         ("loss.gamma=1", 0, "loss.gamma", "nothing: the loss logit_adjustment takes tau"),
+        ("head.earlier_blocks=[4, 4]", 0, "head.earlier_blocks", "a list of distinct whole numbers >= 0"),
+        ("head.earlier_blocks=[-1]", 0, "head.earlier_blocks", "a list of distinct whole numbers >= 0"),
+        ("head.earlier_blocks=4", 0, "head.earlier_blocks", "a list of distinct whole numbers >= 0"),
         ("head.shots=1", 0, "head.shots", "nothing: the initialization class-mean uses no shots"),
         ("evaluate.margin=8", 0, "evaluate.margin", "nothing: without crops (evaluate.tta)"),
         ("peft=3", 5, "peft", "a section with keys method, rank"),
@@ -116,7 +119,7 @@ def test_all_faults_of_a_file_are_listed(tmp_path: Path) -> None:
         (5, "data.crop"): ("[1]", "a whole number >= 1, or null"),
         (6, "data.size"): ("again (first on line 4)", "each key once"),
         (7, "data.sise"): ("5", "no such key; did you mean data.size?"),
-        (8, "head"): ("null", "a section with keys kind, logit_scale, init, shots"),
+        (8, "head"): ("null", "a section with keys kind, logit_scale, init, shots, earlier_blocks"),
         (9, "traim"): ("{epochs: 3}", "no such key; did you mean train?"),
         (0, "train.epochs"): ("nothing", "a whole number >= 1"),
     }

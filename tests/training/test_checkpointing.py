@@ -85,6 +85,13 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, unbroken_results
     assert not (folder / "checkpoints").exists()
 
 
+def test_a_resumed_run_with_a_head_on_an_earlier_block(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file, [*OVERRIDES, "head.earlier_blocks=[4]", "train.precision=bf16"])
+    unbroken = finetune(recipe, tmp_path / "unbroken")
+    folder, _ = interrupt(recipe, tmp_path)
+    assert results(finetune(recipe, tmp_path, resume=folder)) == results(unbroken)
+
+
 def test_a_signal_during_validation(recipe, tmp_path, unbroken_results, monkeypatch):
     forward = Classifier.forward
 

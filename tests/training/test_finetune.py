@@ -80,6 +80,13 @@ def test_an_unknown_site_creates_no_run_folder(recipe_file, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_unknown_block_of_a_head_creates_no_run_folder(recipe_file, tmp_path):
+    with pytest.raises(RequestError, match="6 blocks of the network, 0 to 4 come before the last one, not 5") as caught:
+        finetune(load_recipe(recipe_file, ["head.earlier_blocks=[3, 5]"]), tmp_path / "runs")
+    assert "head.earlier_blocks" in str(caught.value) and "name blocks from 0 to 4" in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_missing_data(recipe_file, tmp_path):
     with pytest.raises(RequestError, match="is not a chip store"):
         finetune(load_recipe(recipe_file, [f"data.root={tmp_path / 'nothing'}"]))

@@ -9,9 +9,10 @@ from rsft.training import FineTuningModule
 from rsft.training.finetune import finetune
 
 
-@pytest.mark.parametrize("accumulated", [1, 2])
-def test_lightning_takes_the_steps_of_a_run(recipe_file, tmp_path, accumulated):
-    recipe = load_recipe(recipe_file, [f"train.accumulate_grad_batches={accumulated}"])
+@pytest.mark.parametrize(("accumulated", "blocks"), [(1, "[]"), (2, "[4]")])
+def test_lightning_takes_the_steps_of_a_run(recipe_file, tmp_path, accumulated, blocks):
+    overrides = [f"train.accumulate_grad_batches={accumulated}", f"head.earlier_blocks={blocks}"]
+    recipe = load_recipe(recipe_file, overrides)
     run = finetune(recipe, tmp_path).folder
     module = FineTuningModule.from_recipe(recipe)
     options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}

@@ -94,7 +94,10 @@ def _class_prior(recipe: Recipe) -> str:
 
 
 def _head(head: HeadSection) -> str:
-    return f"{head.kind} head, initialized from {HEAD_INITS[head.init].format(shots=head.shots)}"
+    blocks = [str(block) for block in head.earlier_blocks]
+    more = f" and of the mean patch token after block {join_words(blocks)} (logits averaged)" if blocks else ""
+    init = HEAD_INITS[head.init].format(shots=head.shots)
+    return f"{head.kind} head{f's of the final feature{more}' if blocks else ''}, initialized from {init}"
 
 
 def _training(train: TrainSection) -> str:

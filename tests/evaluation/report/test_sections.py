@@ -62,6 +62,14 @@ def test_every_choice_of_a_recipe_has_a_description():
         (["train={epochs: 2, optimizer: adamw, head_lr: 0.1}"], "AdamW with learning rate 0.01 (head: 0.1) in batches"),
         (["peft.method=linear-probe", "meta=null"], "Linear probe of the frozen"),
         (["head.init=k-shot", "head.shots=5"], "the means of 5 frozen features per class"),
+        (
+            ["head.earlier_blocks=[4]"],
+            "cosine heads of the final feature and of the mean patch token after block 4 (log",
+        ),
+        (
+            ["head.earlier_blocks=[3, 4]"],
+            "the mean patch token after block 3 and 4 (logits averaged), initialized from",
+        ),
         (["train.sampler=square-root", "train.max_grad_norm=1"], "drawn by the root of class frequency (cosine"),
         (["train.sampler=square-root", "meta=null"], "(τ = 1), with class priors as drawn: n^0.5 for n chips; "),
         (["train.sampler=class-balanced", "meta.sampling=tail-heavy"], "n^0 for n chips (outer loop: n^-1); cosine"),

@@ -19,7 +19,7 @@ from rsft.inference.export.metadata import read_export_metadata
 from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.recipe.schema import HeadSection
 from tests.helpers.tiny_backbones import SMALL
-from tests.helpers.tiny_bundles import perturbed_copy
+from tests.helpers.tiny_bundles import copy_with_early_head, perturbed_copy
 
 DOC = (Path(__file__).parents[3] / "docs/engines.md").read_text("utf-8")
 WRONG = [
@@ -87,6 +87,21 @@ def test_timm_gives_the_reason_why_it_cannot_make_a_network(run, tmp_path):
     linear = export_bundle(tmp_path / "linear", "timm", "fp32", tmp_path / "out")
     assert "not a plain vision transformer" in linear.metadata["timm"]["why"]  # its stem is made of convolutions
     assert "head.bias" in load_file(linear.folder / "model.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "precision"), [*((name, "fp32") for name in FORMATS), ("openvino", "bf16"), ("torch-export", "bf16")]
+)
+def test_a_head_on_an_earlier_block_is_exported(run, tmp_path, name, precision):
+    copy_with_early_head(Bundle.load(run)).save(tmp_path / "bundle")
+    result = export_bundle(tmp_path / "bundle", name, precision, tmp_path / "out")
+    assert result.metadata["head"]["earlier_blocks"] == [4] and result.metadata["checked"]["largest"] < 0.2
+    if name == "timm":
+        assert "heads on earlier blocks" in result.metadata["timm"]["why"]
+        assert "head.blocks.4.weight" in load_file(result.folder / "model.safetensors")
+    if name == "peft":
+        assert set(load_file(result.folder / "head.safetensors")) == {"final.weight", "blocks.4.weight"}
 
 
 @pytest.mark.slow

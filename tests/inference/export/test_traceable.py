@@ -10,9 +10,10 @@ from tests.helpers.tiny_bundles import CONTRACT, IMAGES, METHODS, tiny_classifie
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("head", ["linear", "two depths"])
 @pytest.mark.parametrize("method", list(METHODS))
-def test_the_graph_gives_the_outputs_of_the_classifier(method):
-    classifier = tiny_classifier(1, method)
+def test_the_graph_gives_the_outputs_of_the_classifier(method, head):
+    classifier = tiny_classifier(1, method, head)
     expected = classifier.predict(IMAGES)
     graph = trace_network(TraceableNetwork([classifier]), CONTRACT).module()
     for count in (1, 5):
@@ -37,8 +38,9 @@ def test_the_last_block_computes_only_the_class_token():
 
 
 @torch.no_grad()
-def test_several_runs_give_the_mean_of_their_probabilities():
-    runs = [tiny_classifier(seed, head="cosine") for seed in (1, 2, 3)]
+@pytest.mark.parametrize("head", ["cosine", "two depths"])
+def test_several_runs_give_the_mean_of_their_probabilities(head):
+    runs = [tiny_classifier(seed, head=head) for seed in (1, 2, 3)]
     expected = torch.stack([run(IMAGES).softmax(1) for run in runs]).mean(0)
     logits, features = TraceableNetwork(runs)(IMAGES)
     torch.testing.assert_close(logits.softmax(1), expected, atol=1e-6, rtol=0)
@@ -47,10 +49,11 @@ def test_several_runs_give_the_mean_of_their_probabilities():
 
 @torch.no_grad()
 @pytest.mark.parametrize("products", [False, True])
-def test_bfloat16_is_near_and_gives_float32(products):
-    expected = tiny_classifier(1).predict(IMAGES).logits
-    network = BFloat16Network(TraceableNetwork([tiny_classifier(1)]), products=products)
+@pytest.mark.parametrize(("head", "limit"), [("linear", 5e-2), ("two depths", 1e-1)])
+def test_bfloat16_is_near_and_gives_float32(products, head, limit):
+    expected = tiny_classifier(1, head=head).predict(IMAGES).logits
+    network = BFloat16Network(TraceableNetwork([tiny_classifier(1, head=head)]), products=products)
     logits, features = network(IMAGES)
     torch.testing.assert_close(trace_network(network, CONTRACT).module()(IMAGES)[0], logits, atol=1e-3, rtol=0)
     assert logits.dtype == features.dtype == torch.float32
-    assert 0 < (logits - expected).abs().max() < 5e-2
+    assert 0 < (logits - expected).abs().max() < limit

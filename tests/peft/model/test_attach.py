@@ -114,7 +114,7 @@ def test_ranks_and_scales_by_pattern(vit):
     (module,) = adapted.adapter_modules
     assert [len(module.factors(site)[0]) for site in adapted.sites] == [8, 2, 8, 2]
     assert module.fixed_scales == {Site(1, "q"): 1 / 8, Site(1, "v"): 3, Site(2, "q"): 1 / 8, Site(2, "v"): 3}
-    assert adapted.first_adapted_stage == 1
+    assert adapted.first_adapted_stage == adapted.prefix_end == 1
 
 
 @pytest.mark.parametrize(
@@ -197,6 +197,26 @@ def test_no_graph_below_the_first_site(vit, images):
     prefix = adapted.run_frozen_prefix(images)
     assert adapted.first_adapted_stage == 2 and not prefix.requires_grad
     assert torch.allclose(prefix, vit.blocks[:2](vit._pos_embed(vit.patch_embed(images))), atol=1e-5)
+
+
+def test_the_prefix_ends_after_the_first_output_block(vit, images):
+    adapted = with_random_adapter(attach(vit, LoRA(rank=2, blocks="last:1")))
+    assert (adapted.output_blocks, adapted.prefix_end) == ((), 2)
+    plain = adapted.forward_features(images)
+    adapted.output_blocks = [1, 0]
+    assert (adapted.output_blocks, adapted.prefix_end, adapted.first_adapted_stage) == ((0, 1), 1, 2)
+    prefix = adapted.run_frozen_prefix(images)
+    final, first, second = adapted.run_suffix_with_blocks(prefix)
+    assert torch.equal(first, prefix) and not first.requires_grad
+    assert torch.allclose(second, vit.blocks[1](first), atol=1e-5) and torch.allclose(final, plain, atol=1e-5)
+    with pytest.raises(ValueError, match="stage 2 is too late: the output of block 0 is needed"):
+        adapted.run_suffix_with_blocks(prefix, stage=2)
+
+
+@pytest.mark.parametrize(("blocks", "wrong"), [([2], "2"), ([-1, 0, 5], "-1, 5")])
+def test_the_last_block_and_unknown_ones_are_no_output_blocks(vit, blocks, wrong):
+    with pytest.raises(ValueError, match=f"of the 3 blocks of the network, 0 to 1 come .* not {wrong}"):
+        attach(vit, LoRA()).output_blocks = blocks
 
 
 def test_joint_pass_needs_an_inner_row(vit):

@@ -7,6 +7,7 @@ from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
 from torch import nn
 
 from rsft.peft import SSF, Adapter, AdaptFormer, CompositeMethod, LoRA, VPTDeep, attach
+from rsft.peft.model.block_outputs import record_block_outputs
 from tests.helpers.peft_models import NETWORKS, method_id, tiny_eva, tiny_vit, with_random_adapter
 
 NETWORK = pytest.mark.parametrize("name", NETWORKS)
@@ -50,6 +51,30 @@ def test_joint(name, images, checkpointing):
         loss = adapted(images).square().sum()
     gradients = torch.autograd.grad(loss, [*theta, *gamma])
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(gradients, expected, strict=True))
+
+
+@NETWORK
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_outputs_of_earlier_blocks(name, images, checkpointing):
+    """They are those that a hook sees, and their rows give the gradients of a joint pass."""
+    adapted = with_random_adapter(attach(NETWORKS[name](), method_for(name), learn_scales=True))
+    adapted.output_blocks = [1]
+    theta, gamma = adapted.theta, adapted.gamma
+    with record_block_outputs(adapted.vit, [1]) as recorded:
+        final = adapted.vit.forward_features(images)
+
+    def run(batch):
+        return adapted.run_suffix_with_blocks(adapted.run_frozen_prefix(batch))
+
+    for tokens, expected_tokens in zip(run(images), (final, *recorded), strict=True):
+        assert torch.allclose(tokens, expected_tokens, atol=1e-5)
+    expected = torch.autograd.grad(sum(tokens.square().sum() for tokens in run(images[:3])), theta)
+    expected += torch.autograd.grad(sum(tokens.square().sum() for tokens in run(images[3:])), gamma)
+    adapted.checkpointing = checkpointing
+    with adapted.joint(3):
+        loss = sum(tokens.square().sum() for tokens in run(images))
+    gradients = torch.autograd.grad(loss, [*theta, *gamma])
+    assert all(torch.allclose(a, b, atol=1e-3, rtol=1e-4) for a, b in zip(gradients, expected, strict=True))
 
 
 @NETWORK

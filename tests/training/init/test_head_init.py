@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rsft.errors import RequestError
-from rsft.models.classifier import CosineHead
+from rsft.models.classifier import CosineHead, HeadAverage
 from rsft.recipe.schema import HeadSection
 from rsft.training.init.head_init import fit_linear_probe, init_head, sample_shots
 
@@ -38,6 +38,19 @@ def test_an_initial_head_separates_the_classes(kind, init):
     new_head, (features, labels) = head(kind), clusters()
     init_head(new_head, HeadSection(init=init), features, labels, 0)
     assert (new_head(features).argmax(1) == labels).float().mean() > 0.85
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear"])
+@pytest.mark.parametrize("init", INITS)
+def test_every_head_of_an_average_is_initialized_from_its_features(kind, init):
+    average, (features, labels) = HeadAverage(head(kind), {4: head(kind)}), clusters()
+    section, parts = HeadSection(init=init, kind=kind, earlier_blocks=[4]), (features, features.flip(1) + 1)
+    init_head(average, section, torch.cat(parts, dim=1), labels, 3)
+    for member, part in zip(average.heads, parts, strict=True):
+        expected = head(kind)
+        init_head(expected, section, part, labels, 3)
+        assert torch.equal(member.weight, expected.weight)
+    assert not torch.equal(average.final.weight, average.blocks["4"].weight)
 
 
 def test_random_changes_no_weight():

@@ -8,13 +8,21 @@ from rsft.training.finetune import finetune
 OVERRIDES = ["data.augment=none", "peft.blocks=last:2", "train.epochs=2"]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_cached_tokens_give_the_same_run(recipe_file, tmp_path, monkeypatch, precision):
-    overrides = [*OVERRIDES, f"train.precision={precision}"]
+@pytest.mark.parametrize(
+    ("overrides", "blocks_kept"),
+    [
+        ([], 4),
+        (["train.precision=bf16"], 4),
+        (["head.earlier_blocks=[2, 4]", "train.precision=bf16", "meta.schedule=joint"], 3),
+        (["head.earlier_blocks=[4]"], 4),
+    ],
+)
+def test_cached_tokens_give_the_same_run(recipe_file, tmp_path, monkeypatch, overrides, blocks_kept):
+    overrides = [*OVERRIDES, *overrides]
     cached = finetune(load_recipe(recipe_file, overrides), tmp_path / "a")
     monkeypatch.setattr(single_run, "can_cache_prefix", lambda chips, adapted: False)
     plain = finetune(load_recipe(recipe_file, overrides), tmp_path / "b")
-    assert (cached.metadata["blocks_kept"], plain.metadata["blocks_kept"]) == (4, 0)
+    assert (cached.metadata["blocks_kept"], plain.metadata["blocks_kept"]) == (blocks_kept, 0)
     columns = ["train_loss", "meta_loss", "val_loss", "val_macro"]
     first, second = (pd.read_csv(run.folder / "metrics.csv")[columns] for run in (cached, plain))
     pd.testing.assert_frame_equal(first, second, rtol=1e-4)

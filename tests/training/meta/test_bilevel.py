@@ -7,14 +7,14 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
-from rsft.models.classifier import Classifier, CosineHead
+from rsft.models.classifier import Classifier, CosineHead, HeadAverage
 from rsft.peft import LoRA, attach
 from rsft.recipe.schema import MetaSection
 from rsft.training.fit import take_steps
 from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError, requires_grad_only
 
 
-def make_classifier(trained=True):
+def make_classifier(trained=True, early_head=False):
     """A tiny ViT with LoRA and a modulator; `trained` gives its modules weights other than 0."""
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0).eval()
@@ -22,7 +22,8 @@ def make_classifier(trained=True):
     if trained:
         for parameter in adapted.theta:
             nn.init.normal_(parameter, std=0.1)
-    return Classifier(adapted, CosineHead(24, 3, scale=10.0), "token")
+    head = CosineHead(24, 3, scale=10.0)
+    return Classifier(adapted, HeadAverage(head, {0: CosineHead(24, 3, 10.0)}) if early_head else head, "token")
 
 
 def make_batch(seed, rows=8):
@@ -99,8 +100,11 @@ def test_gamma_has_no_gradient_before_training():
     assert model.adapted.gamma[0].grad.abs().max() == 0
 
 
-def test_joint_gradients_equal_those_of_two_passes():
-    first, second = make_classifier(), make_classifier()
+@pytest.mark.parametrize("early_head", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_joint_gradients_equal_those_of_two_passes(early_head, checkpointing):
+    first, second = make_classifier(early_head=early_head), make_classifier(early_head=early_head)
+    second.adapted.checkpointing = checkpointing
     alternating = make_loops(first, lr=0.0, outer_lr=0.0)
     joint = make_loops(second, lr=0.0, outer_lr=0.0, schedule="joint")
     batch, outer_batch = make_batch(0), make_batch(1, rows=3)
