@@ -50,7 +50,9 @@ def count_int8_products(name, path):
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
-@pytest.mark.parametrize(("method", "head"), [("lora", "cosine"), ("adapter", "linear"), ("prompts", "linear")])
+@pytest.mark.parametrize(
+    ("method", "head"), [("lora", "cosine"), ("lora", "two depths"), ("adapter", "linear"), ("prompts", "linear")]
+)
 def test_only_products_with_weights_of_blocks_are_quantized(tmp_path, name, method, head):
     program, expected = traced(method, head)
     path = quantize(name, program, tmp_path)
