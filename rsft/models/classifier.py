@@ -166,8 +166,7 @@ class Classifier(nn.Module):
         """
         if not block_tokens:
             return features
-        outputs = zip(self.adapted.output_blocks, block_tokens, strict=True)
-        means = [self.adapted.patch_tokens(block, tokens).mean(dim=1) for block, tokens in outputs]
+        means = [self.adapted.patch_tokens(tokens).mean(dim=1) for tokens in block_tokens]
         return torch.cat([features, *(mean.to(features.dtype) for mean in means)], dim=1)
 
     def final_features(self, head_inputs: Tensor) -> Tensor:

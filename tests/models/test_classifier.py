@@ -1,6 +1,7 @@
 import pytest
 import torch
 from timm.models.beit import Beit
+from timm.models.cait import Cait
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,6 +18,14 @@ def beit():
     return Beit(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=0).eval()
 
 
+def cait():
+    """Return a network whose blocks have no class token; two more blocks with class attention follow them."""
+    torch.manual_seed(0)
+    vit = Cait(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=0, init_values=0.5)
+    vit.fc_norm = nn.Identity()
+    return vit.eval()
+
+
 NETWORKS = {
     "class token": (tiny_vit, "token"),
     "class token, mean of patch tokens": (tiny_vit, "avg"),
@@ -24,6 +33,7 @@ NETWORKS = {
     "no class token": (lambda: tiny_vit(class_token=False, global_pool="avg"), "avg"),
     "rotary embeddings": (lambda: tiny_eva(num_reg_tokens=2), "token"),
     "not run by stage": (beit, "avg"),
+    "class attention": (cait, "token"),
 }
 
 
@@ -57,7 +67,7 @@ def test_logits_are_the_mean_of_all_heads(name):
     final = vit.fc_norm(tokens[:, 0] if pool == "token" else tokens[:, vit.num_prefix_tokens :].mean(1))
     members = [logits_of(head.final.weight, final)]
     for block in (0, 1):
-        features = outputs[block][:, vit.num_prefix_tokens :].mean(1)
+        features = outputs[block][:, -16:].mean(1)  # 4 x 4 patches
         members.append(logits_of(head.blocks[str(block)].weight, features))
     torch.testing.assert_close(prediction.logits, sum(members) / 3, atol=1e-4, rtol=0)
     torch.testing.assert_close(prediction.features, final, atol=1e-5, rtol=0)

@@ -191,18 +191,16 @@ class ForwardPasses(nn.Module):
         outer = self._run_suffix(x[self._split :], start, options._replace(no_grad_parameters=self.theta))
         return tuple(torch.cat(tokens) for tokens in zip(inner, outer, strict=True))
 
-    def patch_tokens(self, block: int, tokens: Tensor) -> Tensor:
-        """Return the patch tokens in the output of a block, without prefix tokens and prompts.
+    def patch_tokens(self, tokens: Tensor) -> Tensor:
+        """Return the patch tokens in the output of a block, which follow prefix tokens and prompts.
 
         Args:
-            block: the index of the block.
-            tokens: its output (B, N, D).
+            tokens: the output of a block (B, N, D).
 
         Returns:
             Tokens (B, M, D), one per patch.
         """
-        inserted = sum(module.count_inserted_tokens(block) for module in self.adapter_modules)
-        return tokens[:, int(cast(Any, self.vit).num_prefix_tokens) + inserted :]
+        return tokens[:, tokens.shape[1] - int(cast(Any, self.vit).patch_embed.num_patches) :]
 
     @contextmanager
     def joint(self, split: int) -> Iterator[None]:

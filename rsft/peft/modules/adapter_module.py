@@ -70,14 +70,6 @@ class AdapterModule(nn.Module):
         """
         return []
 
-    def count_inserted_tokens(self, block: int) -> int:
-        """Return how many tokens the module adds between the prefix tokens and the patch tokens of a block's output.
-
-        Args:
-            block: the index of the block.
-        """
-        return 0
-
     def inject(self) -> None:
         """Change the network wherever the module acts, and register with `add_undo` how to revert it."""
         raise NotImplementedError

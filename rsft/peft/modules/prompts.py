@@ -48,14 +48,6 @@ class PromptModule(AdapterModule):
             prompt = torch.empty(prompts, width, **options).uniform_(-bound, bound)
             self.register_parameter(_parameter_name(block), nn.Parameter(prompt))
 
-    def count_inserted_tokens(self, block: int) -> int:
-        """Return the number of prompts in a block's output.
-
-        Args:
-            block: the index of the block.
-        """
-        return self.count if self.prompt_blocks[0] <= block < len(self._blocks) - 1 else 0
-
     def inject(self) -> None:
         """Hook the selected blocks and the last block. Rotary embeddings skip prompts, as they skip prefix tokens."""
         first, last = self.prompt_blocks[0], self._blocks[-1]
