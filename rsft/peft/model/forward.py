@@ -14,6 +14,7 @@ from rsft.peft.model.stages import EMBEDDING
 from rsft.peft.modulator import Modulator
 from rsft.peft.modules.adapter_module import AdapterModule
 from rsft.peft.modules.low_rank import LowRankModule
+from rsft.peft.modules.network_blocks import require_tokens
 
 
 class ForwardPasses(nn.Module):
@@ -68,6 +69,8 @@ class ForwardPasses(nn.Module):
 
     @output_blocks.setter
     def output_blocks(self, blocks: Sequence[int]) -> None:
+        if blocks:
+            require_tokens(self.vit, "a head on an earlier block", "it reads patch tokens of one width")
         last = self._runner.stages.depth - 1
         if wrong := [block for block in blocks if not 0 <= block < last]:
             message = f"of the {last + 1} blocks of the network, 0 to {last - 1} come before the last one, not"

@@ -20,6 +20,7 @@ from rsft.peft import (
     register,
 )
 from rsft.peft.methods.serialization import method_from_dict
+from tests.helpers.hierarchical_models import tiny_swin
 from tests.helpers.peft_models import method_id, tiny_vit, with_random_adapter
 
 
@@ -217,6 +218,11 @@ def test_the_prefix_ends_after_the_first_output_block(vit, images):
 def test_the_last_block_and_unknown_ones_are_no_output_blocks(vit, blocks, wrong):
     with pytest.raises(ValueError, match=f"of the 3 blocks of the network, 0 to 1 come .* not {wrong}"):
         attach(vit, LoRA()).output_blocks = blocks
+
+
+def test_a_hierarchical_network_has_no_output_blocks():
+    with pytest.raises(ValueError, match="head on an earlier block needs a plain vision transformer, and SwinTransf"):
+        attach(tiny_swin(), LoRA(rank=2)).output_blocks = [0]
 
 
 def test_joint_pass_needs_an_inner_row(vit):
