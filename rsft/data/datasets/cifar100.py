@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 from torchvision.datasets import CIFAR100 as PickledCIFAR100
 
-from rsft.data.datasets._plotting import plot_image, to_image_tensor
+from rsft.data.datasets._plotting import plot_classified_sample, to_image_tensor
 from rsft.data.datasets.image_folder import ImageFolderLT
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
@@ -114,16 +114,18 @@ class CIFAR100(NonGeoDataset):
         sample = {"image": to_image_tensor(pixels), "label": torch.tensor(CLASSES.index(image.label))}
         return sample if self.transforms is None else self.transforms(sample)
 
-    def plot(self, sample: dict[str, Any]) -> Figure:
+    def plot(self, sample: dict[str, Any], show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Plot a sample with its class name.
 
         Args:
-            sample: a sample from `__getitem__`.
+            sample: a sample from `__getitem__`; it may have a prediction.
+            show_titles: whether to show the class, and the predicted class.
+            suptitle: title of the figure.
 
         Returns:
             The figure.
         """
-        return plot_image(sample["image"], CLASSES[int(sample["label"])])
+        return plot_classified_sample(sample, CLASSES, show_titles, suptitle)
 
     def _from_pickles(self) -> list[CIFARImage]:
         images = []

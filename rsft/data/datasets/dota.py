@@ -1,56 +1,34 @@
-"""DOTA v1.0, v1.5 and v2.0: objects in rotated boxes in aerial images.
-
-Xia et al. 2018, "DOTA: a large-scale dataset for object detection in aerial images"; Ding et al. 2021 for v2.0;
-https://captain-whu.github.io/DOTA.
-"""
+"""The objects of DOTA, one sample per object, read through TorchGeo's DOTA or from a plain folder tree."""
 
 from __future__ import annotations
 
+import pathlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
-from torchgeo.datasets import NonGeoDataset
+from torchgeo.datasets import DOTA, DatasetNotFoundError, NonGeoDataset
+from torchgeo.datasets.utils import Path
 
 from rsft.data.datasets._dota.crop import Window, crop_window, unclipped_window
 from rsft.data.datasets._dota.labels import LabelRow, build_class_lookup, read_label_file
-from rsft.data.datasets._dota.layout import DOTATree
-from rsft.data.datasets._plotting import to_image_tensor
+from rsft.data.datasets._dota.layout import DOTAPairs, find_torchgeo_pairs, find_tree_pairs
+from rsft.data.datasets._plotting import make_title, to_image_tensor
 from rsft.data.imagery.reader import open_image, read_chip
-from rsft.errors import DataError, RequestError
+from rsft.errors import DataError
 from rsft.types import Pixels, Rejection
 
+DOTASplit = Literal["train", "val", "test"]
 DOTAVersion = Literal["1.0", "1.5", "2.0"]
 
-DOTA_VERSIONS: tuple[DOTAVersion, ...] = ("1.0", "1.5", "2.0")
-CLASSES = (
-    "plane",
-    "ship",
-    "storage-tank",
-    "baseball-diamond",
-    "tennis-court",
-    "basketball-court",
-    "ground-track-field",
-    "harbor",
-    "bridge",
-    "large-vehicle",
-    "small-vehicle",
-    "helicopter",
-    "roundabout",
-    "soccer-ball-field",
-    "swimming-pool",
-    "container-crane",
-    "airport",
-    "helipad",
-)
+CLASSES: tuple[str, ...] = DOTA.classes
 """Class names: the first 15 are in v1.0; v1.5 added container-crane, v2.0 added airport and helipad."""
 
 _CLASS_LOOKUP = build_class_lookup(CLASSES)
@@ -72,8 +50,8 @@ class DOTAImage:
         flag: "gray-repeated" or "alpha-dropped" if the image is not RGB, else "".
     """
 
-    path: Path
-    label_file: Path
+    path: pathlib.Path
+    label_file: pathlib.Path
     split: str
     width: int
     height: int
@@ -121,57 +99,95 @@ class DOTAObject:
 
 
 class DOTAObjects(NonGeoDataset):
-    """The objects of DOTA, one sample per object.
+    """DOTA objects dataset.
 
-    The layout is the folder tree of TorchGeo, the published archives after extraction, or images/ beside labelTxt/; see
-    `DOTATree`.
+    `DOTA <https://captain-whu.github.io/DOTA>`__ is a dataset for object detection in aerial images. A sample is the
+    crop of one object along the horizontal bounding box of its rotated box, for classification.
 
-    Args:
-        root: the folder.
-        version: version of the label files.
-        classes: 15, as in v1.0, or 18.
-        margin: pixels added to the window on each side.
-        min_side: minimum side of an object's horizontal bounding box in pixels; smaller objects are rejected.
-        transforms: applied to each sample.
+    Dataset features:
+
+    * about 188,000 objects in v1.0, 403,000 in v1.5 and 1,793,000 in v2.0
+    * RGB crops of very different sizes; gray images are repeated in three bands
+    * 15 classes in v1.0, 16 in v1.5, 18 in v2.0; most objects are ships and vehicles
+
+    Dataset format:
+
+    * images and label files as :class:`torchgeo.datasets.DOTA` downloads and extracts them, which then names the files
+    * or a plain folder tree: the published archives after extraction, or images/ beside labelTxt/. The split of an
+      image is the nearest parent folder called train, val or test.
+
+    TorchGeo's DOTA returns whole images, and neither difficulty, sensor nor line of an object. The label files are
+    therefore read here; boxes and labels are the same.
+
+    If you use this dataset in your research, please cite the following papers:
+
+    * https://arxiv.org/abs/1711.10398
+    * https://arxiv.org/abs/2102.12219
 
     Attributes:
         classes: class names in the order of the labels.
         images: sorted by split and path; images without an object are included.
         objects: by image, then in file order.
-        skipped: number of objects of other classes, images without labels and skipped text files, by reason.
-        rejected: rows and files that cannot be used.
-
-    Raises:
-        RequestError: no image has a label file of `version`.
-        DataError: none of the images can be used.
+        skipped: number of objects of other classes, images without labels and skipped files, by reason.
+        rejected: file, line (0 for the whole file) and reason of rows and files that cannot be used.
     """
+
+    splits: ClassVar[tuple[DOTASplit, ...]] = ("train", "val", "test")
+    versions: ClassVar[tuple[DOTAVersion, ...]] = DOTA.valid_versions
 
     def __init__(
         self,
-        root: Path,
+        root: Path = "data",
+        split: DOTASplit | None = "train",
         version: DOTAVersion = "1.0",
+        transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        download: bool = False,
+        checksum: bool = False,
         *,
-        classes: int = 15,
+        num_classes: int = 15,
         margin: int = 0,
         min_side: int = 4,
-        transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
-        self.root, self.version, self.transforms = root, version, transforms
-        self.classes = CLASSES[:classes]
+        """Initialize a new DOTAObjects dataset instance.
+
+        Args:
+            root: root directory where dataset can be found
+            split: one of "train", "val" or "test"; None takes all images, also those that no folder assigns to a split
+            version: version of the label files, one of "1.0", "1.5" or "2.0"
+            transforms: a function/transform that takes input sample and its target as
+                entry and returns a transformed version
+            download: if True, let TorchGeo download and extract the training and validation images to *root*. If
+                False, nothing is written to *root*.
+            checksum: if True, check the downloaded files (may be slow)
+            num_classes: 15, as in v1.0, or 18
+            margin: pixels added to the crop on each side
+            min_side: minimum side of an object's horizontal bounding box in pixels; smaller objects are rejected
+
+        Raises:
+            AssertionError: if *split* or *version* is invalid
+            DatasetNotFoundError: if no image has a label file, and *download* is False
+            DataError: if none of the images can be used
+        """
+        assert split is None or split in self.splits, f"split must be one of {self.splits}"
+        assert version in self.versions, f"version must be one of {self.versions}"
+        self.root, self.split, self.version, self.transforms = root, split, version, transforms
+        self.download, self.checksum = download, checksum
+        self.classes = CLASSES[:num_classes]
         self.margin, self.min_side = margin, min_side
-        tree = DOTATree(root, version)
-        self.skipped: Counter[str] = tree.skipped
-        self.rejected: list[Rejection] = tree.rejected
+        files = self._find_files()
+        self.skipped: Counter[str] = files.skipped
+        self.rejected: list[Rejection] = files.rejected
         self.images: list[DOTAImage] = []
         self.objects: list[DOTAObject] = []
-        for (split, _), (image, label_file) in tree.pairs.items():
-            self._read_image(image, label_file, split)
-        if tree.pairs and not self.images:
+        for (image_split, _), (image, label_file) in files.pairs.items():
+            self._read_image(image, label_file, image_split)
+        if files.pairs and not self.images:
             raise DataError("no image can be used", root, f"the last reason: {self.rejected[-1][2]}")
         if not self.images:
-            hint = "give the folder with images/ and labelTxt/, or with train/ and val/"
-            reasons = "".join(f"; found: {count} x {reason}" for reason, count in tree.skipped.items())
-            raise RequestError(f"no image with labels of DOTA v{version}", root, hint + reasons)
+            error = DatasetNotFoundError(self)
+            for reason, count in self.skipped.items():
+                error.add_note(f"found: {count} x {reason}")
+            raise error
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -184,34 +200,45 @@ class DOTAObjects(NonGeoDataset):
             index: position of the sample.
 
         Returns:
-            image: (3, h, w) float32, the crop in 0-255; label: index into `classes`; box: corners (8,) in pixels of
+            image: (3, h, w) float32, the crop in 0-255; label: index into `classes`; bbox: corners (8,) in pixels of
             the crop.
         """
         item = self.objects[index]
         sample = {
             "image": to_image_tensor(crop_object(item, read_rgb(item.image.path))),
             "label": torch.tensor(self.classes.index(item.category)),
-            "box": torch.tensor(item.box_in_crop),
+            "bbox": torch.tensor(item.box_in_crop),
         }
         return sample if self.transforms is None else self.transforms(sample)
 
-    def plot(self, sample: dict[str, Any]) -> Figure:
+    def plot(self, sample: dict[str, Any], show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Plot a crop with its rotated box.
 
         Args:
-            sample: a sample from `__getitem__`.
+            sample: a sample from `__getitem__`; it may have a prediction.
+            show_titles: whether to show the class, and the predicted class.
+            suptitle: title of the figure.
 
         Returns:
             The figure.
         """
         figure, axes = plt.subplots()
         axes.imshow(sample["image"].numpy().transpose(1, 2, 0).astype(np.uint8))
-        axes.add_patch(Polygon(sample["box"].numpy().reshape(4, 2), fill=False, edgecolor="tab:orange"))
-        axes.set_title(self.classes[int(sample["label"])])
+        axes.add_patch(Polygon(sample["bbox"].numpy().reshape(4, 2), fill=False, edgecolor="tab:orange"))
         axes.axis("off")
+        if show_titles:
+            axes.set_title(make_title(sample, self.classes))
+        if suptitle is not None:
+            figure.suptitle(suptitle)
         return figure
 
-    def _read_image(self, path: Path, label_file: Path, split: str) -> None:
+    def _find_files(self) -> DOTAPairs:
+        """Return the files that TorchGeo's DOTA names, or else those of a plain tree."""
+        root = pathlib.Path(self.root)
+        files = find_torchgeo_pairs(root, self.split, self.version, self.download, self.checksum)
+        return files if files.pairs else find_tree_pairs(root, self.split, self.version)
+
+    def _read_image(self, path: pathlib.Path, label_file: pathlib.Path, split: str) -> None:
         try:
             labels = read_label_file(label_file, _CLASS_LOOKUP)
             width, height, flag = _read_header(path)
@@ -244,7 +271,7 @@ class DOTAObjects(NonGeoDataset):
         return DOTAObject(image, row.line, row.category, row.box, row.difficult, window, clipped)
 
 
-def read_rgb(path: Path) -> Pixels:
+def read_rgb(path: pathlib.Path) -> Pixels:
     """Read an image as RGB.
 
     Args:
@@ -274,7 +301,7 @@ def crop_object(item: DOTAObject, pixels: Pixels) -> Pixels:
     return pixels[y1:y2, x1:x2]
 
 
-def _read_header(path: Path) -> tuple[int, int, str]:
+def _read_header(path: pathlib.Path) -> tuple[int, int, str]:
     """Return width, height and flag of an image without decoding it."""
     with open_image(path) as image:
         if image.mode not in _MODE_FLAGS:

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
-from rsft.data.datasets._plotting import plot_image, to_image_tensor
+from rsft.data.datasets._plotting import plot_classified_sample, to_image_tensor
 from rsft.data.datasets.list_files import describe_row_fault, read_list_rows
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip
 from rsft.errors import RequestError
@@ -91,16 +91,18 @@ class ImageFolderLT(NonGeoDataset):
         sample = {"image": to_image_tensor(read_chip(file.path)), "label": label}
         return sample if self.transforms is None else self.transforms(sample)
 
-    def plot(self, sample: dict[str, Any]) -> Figure:
+    def plot(self, sample: dict[str, Any], show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Plot a sample with its class name.
 
         Args:
-            sample: a sample from `__getitem__`.
+            sample: a sample from `__getitem__`; it may have a prediction.
+            show_titles: whether to show the class, and the predicted class.
+            suptitle: title of the figure.
 
         Returns:
             The figure.
         """
-        return plot_image(sample["image"], self.classes[int(sample["label"])])
+        return plot_classified_sample(sample, self.classes, show_titles, suptitle)
 
     def _find_files(self) -> str:
         """Collect the images and return the layout."""

@@ -18,7 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
-from rsft.data.datasets._plotting import plot_image, to_image_tensor
+from rsft.data.datasets._plotting import plot_classified_sample, to_image_tensor
 from rsft.data.datasets._text import read_numbered_lines
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
@@ -110,16 +110,18 @@ class ListFileDataset(NonGeoDataset):
         }
         return sample if self.transforms is None else self.transforms(sample)
 
-    def plot(self, sample: dict[str, Any]) -> Figure:
+    def plot(self, sample: dict[str, Any], show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Plot a sample with its class name.
 
         Args:
-            sample: a sample from `__getitem__`.
+            sample: a sample from `__getitem__`; it may have a prediction.
+            show_titles: whether to show the class, and the predicted class.
+            suptitle: title of the figure.
 
         Returns:
             The figure.
         """
-        return plot_image(sample["image"], self.classes[int(sample["label"])])
+        return plot_classified_sample(sample, self.classes, show_titles, suptitle)
 
     def _list_path(self, split: str) -> Path:
         return self.lists / self.published.lists[split]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from torchgeo.datasets import DatasetNotFoundError
+
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
 from rsft.data.chips.store import ChipStore
-from rsft.data.datasets.dota import DOTA_VERSIONS, DOTAObject, DOTAObjects, DOTAVersion, crop_object, read_rgb
+from rsft.data.datasets.dota import DOTAObject, DOTAObjects, DOTAVersion, crop_object, read_rgb
 from rsft.data.imagery.image_cache import LastImageCache
 from rsft.data.prepare._command import format_prepare_command
 from rsft.data.prepare._resampling import check_val_share
@@ -72,7 +74,7 @@ def prepare_dota(
     _check_arguments(version, classes, margin, min_side, val)
     options = {"version": version, "classes": classes, "margin": margin, "min_side": min_side, "val": val, "seed": seed}
     with open_source_tree(src, root, progress) as folder:
-        source = DOTAObjects(folder, version, classes=classes, margin=margin, min_side=min_side)
+        source = _open_dataset(folder, version, classes, margin, min_side)
         split_of = _split_images(source, val, seed)
         description = StoreDescription(
             name=f"DOTA v{version}, object crops",
@@ -90,8 +92,9 @@ def prepare_dota(
 
 
 def _check_arguments(version: str, classes: int, margin: int, min_side: int, val: float) -> None:
-    if version not in DOTA_VERSIONS:
-        raise RequestError(f"unknown version {version}", "--version", f"choose one of {', '.join(DOTA_VERSIONS)}")
+    if version not in DOTAObjects.versions:
+        choices = ", ".join(DOTAObjects.versions)
+        raise RequestError(f"unknown version {version}", "--version", f"choose one of {choices}")
     if classes not in (15, 18):
         raise RequestError(f"{classes} classes", "--classes", "choose 15 or 18")
     if margin < 0 or min_side < 1:
@@ -101,6 +104,15 @@ def _check_arguments(version: str, classes: int, margin: int, min_side: int, val
             "give a margin of 0 or more, and a side of 1 or more",
         )
     check_val_share(val)
+
+
+def _open_dataset(folder: Path, version: DOTAVersion, classes: int, margin: int, min_side: int) -> DOTAObjects:
+    try:
+        return DOTAObjects(folder, None, version, num_classes=classes, margin=margin, min_side=min_side)
+    except DatasetNotFoundError as error:
+        hint = "give the folder with images/ and labelTxt/, or with train/ and val/"
+        notes = getattr(error, "__notes__", [])  # what was found instead
+        raise RequestError(f"no image with labels of DOTA v{version}", folder, "; ".join([hint, *notes])) from error
 
 
 def _split_images(source: DOTAObjects, val: float, seed: int) -> dict[Path, str]:

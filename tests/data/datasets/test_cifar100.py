@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rsft.data.chips.long_tail import long_tail_counts
 from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, PICKLES
@@ -59,7 +60,10 @@ def test_folders_are_read_and_others_counted(tmp_path: Path) -> None:
         ("apple", "test"),
     ]
     sample = source[1]
-    assert CLASSES[int(sample["label"])] == "train" == source.plot(sample).axes[0].get_title()
+    assert CLASSES[int(sample["label"])] == "train"
+    figure = source.plot(sample | {"prediction": torch.tensor(0)}, suptitle="Test")
+    assert figure.axes[0].get_title() == "Label: train\nPrediction: apple" and figure.get_suptitle() == "Test"
+    assert source.plot(sample, show_titles=False).axes[0].get_title() == ""
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_samples_keep_their_values_and_can_be_plotted(tmp_path: Path) -> None:
     folder = ImageFolderLT(tmp_path, lambda sample: sample | {"seen": True})
     sample = folder[0]
     assert sample["image"].shape == (1, 6, 8) and sample["image"].max() == 47_000 and sample["seen"]
-    assert len(folder) == 1 and folder.plot(sample).axes[0].get_title() == "飞 机"
+    assert len(folder) == 1 and folder.plot(sample).axes[0].get_title() == "Label: 飞 机"
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n\0\0"])

@@ -135,4 +135,4 @@ def test_samples_keep_their_values_and_can_be_plotted(tmp_path: Path) -> None:
     source = Tiny(write(tmp_path))
     sample = source[1]
     assert sample["image"].shape == (3, 5, 6) and sample["image"].max() > 200 and int(sample["label"]) == 1
-    assert source.plot(sample).axes[0].get_title() == "apartment-outdoor"
+    assert source.plot(sample).axes[0].get_title() == "Label: apartment-outdoor"

@@ -12,11 +12,20 @@ import cv2
 import numpy as np
 import pytest
 
+from rsft.data.datasets.dota import DOTAVersion
 from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare import dota
 from rsft.data.prepare.dota import prepare_dota
 from rsft.errors import DataError, RequestError, RsftError
-from tests.data.datasets.dota.data import HEADER, row, write_image, write_pair
+from tests.data.datasets.dota.data import (
+    HEADER,
+    VERSIONS,
+    row,
+    write_image,
+    write_pair,
+    write_torchgeo_archives,
+    write_torchgeo_tree,
+)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +130,19 @@ def test_bad_requests(tree: Path, tmp_path: Path) -> None:
     write_pair(tmp_path / "src", row(10, 10, 11, 11))
     with pytest.raises(DataError, match="no chip can be used"):
         prepare_dota(tmp_path / "src", tmp_path / "out", jobs=1)
+    with pytest.raises(RequestError, match=r"no image with labels of DOTA v2.0 .* found: 1 x image without a label"):
+        prepare_dota(tmp_path / "src/images", tmp_path / "out", version="2.0", jobs=1)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_archives_of_torchgeo_build_without_rejections(tmp_path: Path, version: DOTAVersion) -> None:
+    archives = write_torchgeo_archives(tmp_path / "archives")
+    files = sorted(archives.rglob("*"))
+    store = prepare_dota(archives, tmp_path / "out", version=version, jobs=1)
+    assert store.table[["split", "class"]].values.tolist() == [["train", "plane"], ["val", "ship"]]
+    assert store.rejected == 0 and sorted(archives.rglob("*")) == files
+    tree = prepare_dota(write_torchgeo_tree(tmp_path / "tree"), tmp_path / "expected", version=version, jobs=1)
+    assert store.table["name"].tolist() == tree.table["name"].tolist()
 
 
 @pytest.mark.realdata

@@ -1,14 +1,15 @@
-"""Find the images and label files of DOTA in three layouts.
-
-The layouts are the folder tree of TorchGeo, the published archives, and images/ beside labelTxt/.
-"""
+"""Find the images and label files of DOTA: through TorchGeo's DOTA, or in a plain folder tree."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from torchgeo.datasets import DOTA
 
 from rsft.data.datasets._text import read_numbered_lines
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
@@ -25,65 +26,137 @@ Key = tuple[str, str]
 """Split and file stem."""
 
 
-class DOTATree:
-    """The pairs of image and label file below a folder.
-
-    An image and its label file have the same split and stem; their folders do not matter. The split is that of the
-    nearest parent folder called train, val or test, or "" if no parent has such a name. Label files of other versions
-    or with horizontal boxes are skipped. Other text files are skipped if they have no image of the same name, are in no
-    label folder, and do not begin like a label file.
-
-    Args:
-        root: the folder.
-        version: version of the label files.
+@dataclass
+class DOTAPairs:
+    """The images of DOTA with their label files.
 
     Attributes:
-        pairs: image and label file by split and stem, sorted.
-        skipped: number of skipped text files and of images without a label file, by reason.
+        pairs: image and label file by split and stem, sorted. The split is "" if no folder gives it.
+        skipped: number of files left out on purpose, by reason.
         rejected: label files without an image, and files that repeat a split and stem.
     """
 
-    def __init__(self, root: Path, version: str) -> None:
-        self.root, self.version = root, version
-        self.skipped: Counter[str] = Counter()
-        self.rejected: list[Rejection] = []
+    pairs: dict[Key, tuple[Path, Path]] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+def find_torchgeo_pairs(root: Path, split: str | None, version: str, download: bool, checksum: bool) -> DOTAPairs:
+    """Return the files that `torchgeo.datasets.DOTA` names.
+
+    Args:
+        root: the folder.
+        split: train, val or test; None for all splits.
+        version: version of the label files.
+        download: let TorchGeo download and extract the files, if they are not in `root`.
+        checksum: let TorchGeo check the downloaded files.
+
+    Returns:
+        The files of the splits that are in `root` as TorchGeo extracts them; empty if none is.
+    """
+    result = DOTAPairs()
+    for name in DOTA.valid_splits:
+        if split in (name, None) and (download or _is_extracted(root, name, version)):
+            dataset: Any = DOTA(root, name, version, download=download, checksum=checksum)
+            for image, labels in zip(
+                dataset.sample_df["image_path"], dataset.sample_df["annotation_path"], strict=True
+            ):
+                result.pairs[name, Path(image).stem] = root / image, root / labels
+    return result
+
+
+def _is_extracted(root: Path, split: str, version: str) -> bool:
+    """Return whether TorchGeo finds the files; otherwise it would extract archives into `root`."""
+    folders = root / split / "images", root / split / "annotations" / f"version{version}"
+    return (root / DOTA.sample_df_path).is_file() and all(folder.is_dir() for folder in folders)
+
+
+def find_tree_pairs(root: Path, split: str | None, version: str) -> DOTAPairs:
+    """Return the pairs of image and label file below a folder.
+
+    An image and its label file have the same split and stem; their folders do not matter. The split is that of the
+    nearest parent folder called train, val or test. Label files of other versions or with horizontal boxes are skipped.
+    Other text files are skipped if they have no image of the same name, are in no label folder, and do not begin like a
+    label file. Of the copies of a file in folders of several versions, one is taken: that of TorchGeo.
+
+    Args:
+        root: the folder.
+        split: train, val or test; None for all images.
+        version: version of the label files.
+
+    Returns:
+        The pairs.
+    """
+    return _Tree(root, split, version).result
+
+
+class _Tree:
+    """The search of `find_tree_pairs`."""
+
+    def __init__(self, root: Path, split: str | None, version: str) -> None:
+        self.root, self.version, self.result = root, version, DOTAPairs()
         files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else []
-        images = self._by_key([path for path in files if path.suffix.lower() in IMAGE_SUFFIXES])
-        labels = self._by_key(
-            [path for path in files if path.suffix.lower() == ".txt" and self._is_label_file(path, images)]
+        files = [path for path in files if split in (self._key(path)[0], None)]
+        images = self._by_key(
+            [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES], _image_preference(version)
         )
-        self.pairs = {key: (images[key], labels[key]) for key in sorted(images.keys() & labels.keys())}
+        labels = self._by_key(
+            [path for path in files if path.suffix.lower() == ".txt" and self._is_label_file(path, images)],
+            _label_preference(version),
+        )
+        self.result.pairs = {key: (images[key], labels[key]) for key in sorted(images.keys() & labels.keys())}
         for key in sorted(labels.keys() - images.keys()):
-            self.rejected.append((str(labels[key]), 0, f"image {labels[key].stem} is missing"))
+            self.result.rejected.append((str(labels[key]), 0, f"image {labels[key].stem} is missing"))
         unlabeled = len(images.keys() - labels.keys())
         if unlabeled:
-            self.skipped["image without a label file"] = unlabeled
+            self.result.skipped["image without a label file"] = unlabeled
 
     def _is_label_file(self, path: Path, images: Mapping[Key, Path]) -> bool:
-        folders = "/".join(path.relative_to(self.root).parts[:-1])
-        versions = _VERSION.findall(folders)
+        folders, versions = "/".join(path.relative_to(self.root).parts[:-1]), self._versions(path)
+        skipped = self.result.skipped
         if not (self._key(path) in images or _LABEL_FOLDER.search(folders) or _begins_like_labels(path)):
-            self.skipped["text file that is not a label file"] += 1
+            skipped["text file that is not a label file"] += 1
         elif versions and versions[-1] != self.version:
-            self.skipped[f"label file of v{versions[-1]}"] += 1
+            skipped[f"label file of v{versions[-1]}"] += 1
         elif _HORIZONTAL.search(folders):
-            self.skipped["label file of horizontal boxes"] += 1
+            skipped["label file of horizontal boxes"] += 1
         else:
             return True
         return False
+
+    def _versions(self, path: Path) -> list[str]:
+        """Return the versions in the names of the folders; the archive of a version has one too."""
+        return _VERSION.findall("/".join(path.relative_to(self.root).parts[:-1]))
 
     def _key(self, path: Path) -> Key:
         nearest_first = path.relative_to(self.root).parts[-2::-1]
         split = next((_SPLITS[name.lower()] for name in nearest_first if name.lower() in _SPLITS), "")
         return split, path.stem
 
-    def _by_key(self, paths: list[Path]) -> dict[Key, Path]:
-        path_by_key: dict[Key, Path] = {}
+    def _by_key(self, paths: list[Path], preference: Callable[[list[str]], Any]) -> dict[Key, Path]:
+        """Return one path per key: the first one with the lowest preference."""
+        candidates = defaultdict[Key, list[Path]](list)
         for path in paths:
-            first = path_by_key.setdefault(self._key(path), path)
-            if first != path:
-                self.rejected.append((str(path), 0, f"{path.stem} exists already: {first}"))
-        return path_by_key
+            candidates[self._key(path)].append(path)
+        best = {}
+        for key, group in candidates.items():
+            best[key], *others = sorted(group, key=lambda path: preference(self._versions(path)))
+            for path in others:
+                if self._versions(path) != self._versions(best[key]):
+                    self.result.skipped["file that the folder of another version repeats"] += 1
+                else:
+                    self.result.rejected.append((str(path), 0, f"{path.stem} exists already: {best[key]}"))
+        return best
+
+
+def _image_preference(version: str) -> Callable[[list[str]], tuple[bool, bool, list[str]]]:
+    """Prefer images in no folder of a version, then the lowest version: v1.5 has the images of v1.0, v2.0 adds some."""
+    return lambda versions: (bool(versions), versions[-1:] > [version], versions)
+
+
+def _label_preference(version: str) -> Callable[[list[str]], tuple[bool, int]]:
+    """Prefer label files in the archive of their version: the archives of TorchGeo may repeat older versions."""
+    return lambda versions: (versions[:1] != [version], len(versions))
 
 
 def _begins_like_labels(path: Path) -> bool:
