@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,14 +19,19 @@ from torchgeo.datasets.utils import Path
 
 from rsft.data.datasets._dota.crop import Window, crop_window, unclipped_window
 from rsft.data.datasets._dota.labels import LabelRow, build_class_lookup, read_label_file
-from rsft.data.datasets._dota.layout import DOTAPairs, find_torchgeo_pairs, find_tree_pairs
+from rsft.data.datasets._dota.layout import (
+    DOTAPairs,
+    DOTASplit,
+    DOTAVersion,
+    find_torchgeo_pairs,
+    find_tree_pairs,
+)
 from rsft.data.datasets._plotting import make_title, to_image_tensor
 from rsft.data.imagery.reader import open_image, read_chip
 from rsft.errors import DataError
 from rsft.types import Pixels, Rejection
 
-DOTASplit = Literal["train", "val", "test"]
-DOTAVersion = Literal["1.0", "1.5", "2.0"]
+__all__ = ["CLASSES", "DOTAImage", "DOTAObject", "DOTAObjects", "DOTASplit", "DOTAVersion", "crop_object", "read_rgb"]
 
 CLASSES: tuple[str, ...] = DOTA.classes
 """Class names: the first 15 are in v1.0; v1.5 added container-crane, v2.0 added airport and helipad."""
@@ -132,8 +137,8 @@ class DOTAObjects(NonGeoDataset):
         rejected: file, line (0 for the whole file) and reason of rows and files that cannot be used.
     """
 
-    splits: ClassVar[tuple[DOTASplit, ...]] = ("train", "val", "test")
-    versions: ClassVar[tuple[DOTAVersion, ...]] = DOTA.valid_versions
+    splits: ClassVar[tuple[DOTASplit, ...]] = get_args(DOTASplit)
+    versions: ClassVar[tuple[DOTAVersion, ...]] = get_args(DOTAVersion)
 
     def __init__(
         self,

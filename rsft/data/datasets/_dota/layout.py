@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torchgeo.datasets import DOTA
 
@@ -16,11 +16,15 @@ from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError
 from rsft.types import Rejection
 
+_TORCHGEO_SPLITS: tuple[Literal["train"], Literal["val"]] = ("train", "val")
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _VERSION = re.compile(r"(?:version|v)[-_ ]?(\d\.\d)", re.IGNORECASE)
 _HORIZONTAL = re.compile(r"hbb|reclabel", re.IGNORECASE)  # folders with horizontal boxes of the same objects
 _LABEL_FOLDER = re.compile(r"label|annotation", re.IGNORECASE)
 _LABEL_LINE = re.compile(r"(imagesource|gsd)\b|([-+.\de]+\s+){8}\S", re.IGNORECASE)  # a header, or a box and a class
+
+DOTASplit = Literal["train", "val", "test"]
+DOTAVersion = Literal["1.0", "1.5", "2.0"]
 
 Key = tuple[str, str]
 """Split and file stem."""
@@ -41,7 +45,9 @@ class DOTAPairs:
     rejected: list[Rejection] = field(default_factory=list)
 
 
-def find_torchgeo_pairs(root: Path, split: str | None, version: str, download: bool, checksum: bool) -> DOTAPairs:
+def find_torchgeo_pairs(
+    root: Path, split: DOTASplit | None, version: DOTAVersion, download: bool, checksum: bool
+) -> DOTAPairs:
     """Return the files that `torchgeo.datasets.DOTA` names.
 
     Args:
@@ -55,7 +61,7 @@ def find_torchgeo_pairs(root: Path, split: str | None, version: str, download: b
         The files of the splits that are in `root` as TorchGeo extracts them; empty if none is.
     """
     result = DOTAPairs()
-    for name in DOTA.valid_splits:
+    for name in _TORCHGEO_SPLITS:
         if split in (name, None) and (download or _is_extracted(root, name, version)):
             dataset: Any = DOTA(root, name, version, download=download, checksum=checksum)
             for image, labels in zip(

@@ -1,0 +1,218 @@
+"""A chip store as a data set and a data module of TorchGeo, for training with TorchGeo's tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torchgeo.datamodules import NonGeoDataModule
+from torchgeo.datasets import NonGeoDataset
+
+from rsft.data.chips.store import ChipStore
+from rsft.data.datasets._plotting import plot_classified_sample
+from rsft.data.imagery.bands import compute_planes
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import (
+    StretchOption,
+    measure_planes,
+    needs_measuring,
+    stretch_from_statistics,
+    stretches_from_option,
+)
+from rsft.data.imagery.units import convert_unit
+from rsft.data.loading.batches import ChipImages
+from rsft.errors import RequestError
+
+
+class ChipStoreDataset(NonGeoDataset):
+    """The chips of one split of a chip store, cropped and resized to one size.
+
+    Args:
+        store: the chip store.
+        contract: how a chip becomes an image.
+        split: "train", "val" or "test".
+        transforms: applied to each sample.
+
+    Attributes:
+        classes: class names in the order of the labels.
+        chips: the images and labels.
+
+    Raises:
+        RequestError: the split has no chips.
+        DataError: a chip cannot be read, or does not match the contract.
+    """
+
+    def __init__(
+        self,
+        store: ChipStore,
+        contract: Contract,
+        split: str = "train",
+        transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> None:
+        table = store.split(split)
+        if table.empty:
+            hint = "build it with a share for this split, for instance --val 0.1"
+            raise RequestError(f"the chip store has no {split} chips", store.root, hint)
+        self.classes, self.transforms = store.classes, transforms
+        self.chips = ChipImages(store.root, table, store.classes, contract)
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.chips)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return one sample.
+
+        Args:
+            index: position of the sample.
+
+        Returns:
+            image: (B, size, size) float32 in 0-255; label: index into `classes`.
+        """
+        image = self.chips.images[index].transpose(2, 0, 1).astype(np.float32)
+        sample = {"image": torch.from_numpy(image), "label": torch.tensor(self.chips.labels[index])}
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def plot(self, sample: dict[str, Any], show_titles: bool = True, suptitle: str | None = None) -> Figure:
+        """Plot a sample with its class name.
+
+        Args:
+            sample: a sample from `__getitem__`; it may have a prediction.
+            show_titles: whether to show the class, and the predicted class.
+            suptitle: title of the figure.
+
+        Returns:
+            The figure.
+        """
+        return plot_classified_sample(sample, self.classes, show_titles, suptitle)
+
+
+class ChipStoreDataModule(NonGeoDataModule):
+    """A chip store as a LightningDataModule that the tasks of TorchGeo accept.
+
+    Images are stretched to 0-255 as in a recipe of rsft, and then normalized by `mean` and `std` on the device. The
+    limits of the stretch are measured on the training chips.
+
+    Args:
+        root: folder of the chip store.
+        batch_size: chips per batch; fewer if the training split has fewer.
+        num_workers: number of worker processes.
+        size: side of the images in pixels.
+        crop: side of the center crop before resizing in pixels; None takes the whole chip.
+        unit: unit to convert the chips to, for instance "db"; None keeps their units.
+        stretch: stretch to 0-255, as the recipe key data.stretch.
+        mean: mean of each band on the scale 0-255, or one number for all bands.
+        std: standard deviation of each band on the scale 0-255, or one number for all bands.
+        transforms: applied to each sample.
+
+    Attributes:
+        store: the chip store.
+
+    Raises:
+        RequestError: the folder is not a chip store.
+        DataError: the store is damaged.
+
+    Example:
+        >>> data = ChipStoreDataModule("data/mstar", batch_size=32, size=64)  # doctest: +SKIP
+        >>> task = ClassificationTask(  # doctest: +SKIP
+        ...     "resnet18", in_channels=data.in_channels, num_classes=data.num_classes
+        ... )
+        >>> Trainer(max_epochs=10).fit(task, datamodule=data)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        *,
+        size: int = 224,
+        crop: int | None = None,
+        unit: str | None = None,
+        stretch: StretchOption = "auto",
+        mean: float | tuple[float, ...] = 0.0,
+        std: float | tuple[float, ...] = 255.0,
+        transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> None:
+        self.mean, self.std = torch.tensor(mean), torch.tensor(std)
+        super().__init__(ChipStoreDataset, batch_size, num_workers)
+        self.store = ChipStore.open(Path(root))
+        self.size, self.crop, self.unit, self.stretch = size, crop, unit, stretch
+        self.transforms = transforms
+        self._contract: Contract | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.store.classes)
+
+    @property
+    def in_channels(self) -> int:
+        """Number of bands."""
+        return len(self.store.bands)
+
+    def setup(self, stage: str) -> None:
+        """Open the splits of a stage.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict"; the last one takes the test split.
+
+        Raises:
+            RequestError: the chip store does not have a split of this stage.
+            DataError: a chip cannot be read, or its unit cannot be converted.
+        """
+        if self._contract is None:
+            self._contract = fit_store_contract(self.store, self.size, self.crop, self.unit, self.stretch)
+        splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}[stage]
+        for split in splits:
+            name = "predict" if stage == "predict" else split
+            dataset = ChipStoreDataset(self.store, self._contract, split, self.transforms)
+            setattr(self, f"{name}_dataset", dataset)
+            if split == "train":  # TorchGeo drops the last training batch, which would be the only one
+                self.train_batch_size = min(self.batch_size, len(dataset))
+
+
+def fit_store_contract(
+    store: ChipStore, size: int, crop: int | None = None, unit: str | None = None, stretch: StretchOption = "auto"
+) -> Contract:
+    """Fit the contract of a chip store that no encoder prescribes: one plane per band.
+
+    Args:
+        store: the chip store.
+        size: side of the images in pixels.
+        crop: side of the center crop before resizing in pixels; None takes the whole chip.
+        unit: unit to convert the chips to; None keeps their units.
+        stretch: stretch to bytes; its limits are measured on the training chips if it has none.
+
+    Returns:
+        The contract; its mean and standard deviation are 0 and 1.
+
+    Raises:
+        RequestError: the limits of `stretch` do not match the bands.
+        DataError: a chip cannot be read, or its unit cannot be converted.
+    """
+    bands, units = store.bands, {}
+    for target in dict.fromkeys(unit or own for own in store.units):
+        if needs_measuring(stretch, target):
+            statistics = measure_planes(
+                compute_planes(convert_unit(pixels, own, target), bands, bands)
+                for own in store.units
+                if (unit or own) == target
+                for pixels in store.iter_pixels("train", own)
+            )
+            units[target] = tuple(stretch_from_statistics(stretch, plane) for plane in statistics)
+        else:
+            units[target] = stretches_from_option(stretch, len(bands))
+    return Contract(
+        units=units,
+        bands=bands,
+        planes=bands,
+        crop=crop,
+        size=size,
+        mean=(0.0,) * len(bands),
+        std=(1.0,) * len(bands),
+    )
