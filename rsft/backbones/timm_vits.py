@@ -92,7 +92,7 @@ def timm_card(name: str) -> Card | None:
         weights=_local_file(name) if is_local else _hub_file(full_name, config),
         build=partial(build_timm_vit, full_name, patch),
         convert=partial(convert_timm_checkpoint, expected=frozenset(vit.state_dict()), heads=tuple(heads)),
-        sensor="satellite images" if config.tag.startswith("sat") else "photographs",
+        sensor="satellite images" if (config.tag or "").startswith("sat") else "photographs",
     )
 
 

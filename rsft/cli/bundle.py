@@ -24,7 +24,7 @@ _MEASURES = {"micro": "overall"}
 
 @app.command("show")
 def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """Show a bundle: classes, contract of a chip, backbone, PEFT method, learned scales, accuracy, confidence."""
+    """Show a bundle: classes, contract of a chip, backbone, licenses, PEFT method, learned scales, accuracy."""
     from rsft.models.inspection.describe import describe_bundle
 
     description = describe_bundle(bundle)
@@ -39,6 +39,7 @@ def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         "recipe": f"{description['name']}, rsft {description['rsft_version']}{runs}",
         "size": size,
         "backbone": f"{description['backbone']['name']}  {description['backbone']['sha256'][:12]}",
+        **_licenses(description["licenses"]),
         "method": ", ".join(f"{value}" if key == "method" else f"{key} {value}" for key, value in _method(description)),
         **{f"chip, {key}": text for key, text in description["chip"].items()},
         "accuracy": _accuracy(description["metrics"]),
@@ -115,6 +116,17 @@ def bundle_diff(
 
 def _method(description: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(key, value) for key, value in description["method"].items() if value is not None]
+
+
+def _licenses(entries: list[dict[str, Any]]) -> dict[str, str]:
+    """Return one line per source, such as "license of the data" -> "DOTA: non-commercial"."""
+    from rsft.utils.licenses import describe_license
+
+    lines = {}
+    for entry in entries:
+        text = describe_license(entry["license"], entry["restrictions"])
+        lines[f"license, {entry['source']}"] = f"{entry['name']}: {text}" if entry["name"] else text
+    return lines
 
 
 def _accuracy(metrics: Mapping[str, Any]) -> str:

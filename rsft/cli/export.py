@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rsft.cli.display.console import changes_table, console, progress, show_paths
+from rsft.cli.display.licenses import warn_about_licenses
 from rsft.cli.options import BundleArgument, OverwriteOption
 from rsft.inference.engines.base import FORMATS
 
@@ -50,6 +51,7 @@ def export(
     from rsft.inference.export.export import export_bundle
     from rsft.inference.export.parity import AccuracyLossError
 
+    warn_about_licenses([bundle], unknown=True)
     try:
         with progress() as report:
             result = export_bundle(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rsft.cli.display.console import progress, show_paths, show_predictions
+from rsft.cli.display.licenses import warn_about_licenses
 from rsft.cli.options import BundleArgument, DeviceOption, OverwriteOption, band_names
 from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
@@ -154,6 +155,7 @@ def predict(
         engine=engine,
         precision=precision,
     )
+    warn_about_licenses([bundle, *(also or ())])
     if ray:
         if also:
             raise RequestError("--ray takes one bundle", "--also", "run the command once per bundle")

@@ -81,6 +81,10 @@ def folder(
         str | None,
         typer.Option(help="Band names in the order of the files, such as VV,VH (default: gray or R,G,B)."),
     ] = None,
+    license_text: Annotated[
+        str,
+        typer.Option("--license", help="License of the images: an SPDX identifier, or a text with restrictions."),
+    ] = "unknown",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -96,6 +100,7 @@ def folder(
         names=names,
         unit=unit,
         bands=band_names(bands),
+        license_text=license_text,
         seed=seed,
         overwrite=overwrite,
     )

@@ -18,6 +18,7 @@ from rsft.data.loading.batches import BatchSource, ChipImages, EpochBatches
 from rsft.data.loading.sharding import SINGLE_PROCESS, ProcessShard
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
+from rsft.models.bundle.licenses import source_license
 from rsft.models.classifier import Classifier
 from rsft.models.contract_fitting import fit_contract
 from rsft.models.factory import build_classifier, choose_device, load_encoder
@@ -321,6 +322,10 @@ def finish(
         contract=model.contract,
         backbone_sha256=model.encoder.sha256,
         tensors=classifier.learned_state(),
+        licenses=(
+            source_license("backbone", recipe.backbone.name, model.encoder.license),
+            source_license("data", store.name, store.license),
+        ),
     )
     bundle = calibrate_bundle(bundle, *chips, device, progress)
     run.update(bundle_sha256=bundle.save(run.bundle_dir))

@@ -12,9 +12,15 @@ def test_show(rsft, run):
     digest = Bundle.load(run).sha256
     assert digest in printed and "% on 18 chips of val" in printed
     rows = [line.split() for line in printed.splitlines()]
+    assert ["license,", "backbone", "vit_tiny_patch8_64.simship:", "MIT"] in rows
+    assert ["license,", "data", "bars:", "unknown"] in rows
     assert ["slanted", "tail", "4"] in rows and ["block", "q", "k", "v", "out", "mlp1", "mlp2"] in rows
     code, printed = rsft("bundle", "show", run, "--json")
     assert code == 0 and json.loads(printed)["sha256"] == digest
+    assert json.loads(printed)["licenses"] == [
+        {"source": "backbone", "name": "vit_tiny_patch8_64.simship", "license": "MIT", "restrictions": []},
+        {"source": "data", "name": "bars", "license": "unknown", "restrictions": ["unknown"]},
+    ]
 
 
 def test_verify(rsft, run, tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 from rsft import __version__
 from rsft.data.imagery.image_cache import file_state
 from rsft.types import Pixels, Rejection
+from rsft.utils.licenses import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class StoreDescription:
         skipped: number of inputs that are left out on purpose, by reason. Read after the last record.
         rejected: inputs that cannot be used. Read after the last record.
         required_sources: values of the column `source` that must have a chip, each with a hint if it has none.
+        license: license of the data: SPDX identifier, or a statement as in `rsft.utils.licenses`.
     """
 
     name: str
@@ -75,6 +77,7 @@ class StoreDescription:
     skipped: Mapping[str, int] = field(default_factory=dict)
     rejected: Sequence[Rejection] = ()
     required_sources: Mapping[str, str] = field(default_factory=dict)
+    license: str = UNKNOWN
 
     def fingerprint(self) -> str:
         """Return a hash of the description; a build resumes the work of a stopped build with the same hash."""

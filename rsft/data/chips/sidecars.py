@@ -24,6 +24,7 @@ from rsft.data.chips.store import CLASS_FIGURE, CONTACT_SHEETS, DATASET, MANIFES
 from rsft.data.chips.summary import Counts, missing_classes
 from rsft.errors import DataError
 from rsft.types import Rejection
+from rsft.utils.licenses import describe_license, license_restrictions
 from rsft.utils.process_pool import imap_unordered
 
 _BATCH = 1000  # rows in memory
@@ -59,7 +60,7 @@ def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: 
     rejected = _write_rejected(store / REJECTED, merge(sorted(description.rejected), journal.rejections(bands)))
     metadata = {"name": description.name, "classes": list(description.classes), "groups": groups}
     metadata |= {"bands": bands.split(","), "skipped": description.skipped, "command": description.command}
-    metadata |= {"rsft_version": __version__}
+    metadata |= {"license": description.license, "rsft_version": __version__}
     (store / DATASET).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
     (store / README).write_text(_readme(description, counts, group_of, flags, rejected), "utf-8")
     (store / CONTACT_SHEETS).mkdir(exist_ok=True)
@@ -131,6 +132,8 @@ def _readme(
 ) -> str:
     splits = [split for split in SPLITS if any(counts[split].values())]
     lines = [f"# {description.name}", "", f"Chips for rsft {__version__}, made by `{description.command}`.", ""]
+    license_text = describe_license(description.license, license_restrictions(description.license))
+    lines += [f"License of the data: {license_text}.", ""]
     lines += [f"| class | group | {' | '.join(splits)} |", f"|---|---|{'---:|' * len(splits)}"]
     for name in description.classes:
         lines.append(f"| {name} | {group_of[name]} | {' | '.join(str(counts[split][name]) for split in splits)} |")

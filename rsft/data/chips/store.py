@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels
+from rsft.utils.licenses import UNKNOWN
 
 SPLITS = ("train", "val", "test")
 MANIFEST, DATASET, REJECTED, README = "manifest.parquet", "dataset.json", "rejected.csv", "README.md"
@@ -60,6 +61,7 @@ class ChipStore:
         bands: names of the bands, the same for all chips.
         skipped: number of inputs that the build left out on purpose, by reason.
         rejected: number of inputs that cannot be used; rejected.csv lists them.
+        license: license of the data; "unknown" for stores of rsft 0.1.
     """
 
     root: Path
@@ -69,6 +71,7 @@ class ChipStore:
     bands: tuple[str, ...]
     skipped: dict[str, int]
     rejected: int
+    license: str = UNKNOWN
 
     @classmethod
     def open(cls, root: Path) -> ChipStore:
@@ -92,13 +95,14 @@ class ChipStore:
             metadata = json.loads((root / DATASET).read_text("utf-8"))
             classes, bands = tuple(metadata["classes"]), tuple(metadata["bands"])
             groups, skipped = dict(metadata["groups"]), dict(metadata["skipped"])
-            name = str(metadata["name"])
+            name, license_text = str(metadata["name"]), str(metadata.get("license", UNKNOWN))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError("the description of the data set is damaged", root / DATASET, _PREPARE) from error
         unknown = sorted(manifest_classes - set(classes))
         if unknown:
             raise DataError(f"{DATASET} does not contain the classes {', '.join(unknown)}", root / MANIFEST, _PREPARE)
-        return cls(root, name, classes, groups, bands, skipped, len(pd.read_csv(root / REJECTED)))
+        rejected = len(pd.read_csv(root / REJECTED))
+        return cls(root, name, classes, groups, bands, skipped, rejected, license_text)
 
     @property
     def group_indices(self) -> dict[str, list[int]]:

@@ -96,6 +96,7 @@ def prepare_demo(
             groups=DEMO_GROUPS,
             skipped=scene_skipped + chip_skipped + srsdd.skipped + fusar.skipped,
             rejected=[*srsdd.rejected, *fusar.rejected],
+            license="MIT",  # as all images that rsft simulates
         )
         records = scene_records + chip_records
         return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)

@@ -32,6 +32,9 @@ DOTA_GROUPS = {
 }
 """The groups of the paper; they do not follow from the counts. The three classes of v1.5 and v2.0 join the tail."""
 
+DOTA_LICENSE = "academic use only, non-commercial"
+"""The terms of https://captain-whu.github.io/DOTA/dataset.html; the images also have those of Google Earth."""
+
 
 def prepare_dota(
     src: Path,
@@ -83,6 +86,7 @@ def prepare_dota(
             groups=DOTA_GROUPS | {"tail": [*DOTA_GROUPS["tail"], *source.classes[15:]]},
             skipped=source.skipped,
             rejected=source.rejected,
+            license=DOTA_LICENSE,
         )
         records = [make_crop_record(item, split_of[item.image.path], version) for item in source.objects]
         try:

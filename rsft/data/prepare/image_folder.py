@@ -18,6 +18,7 @@ from rsft.data.prepare._names import make_chip_names
 from rsft.data.prepare._resampling import check_val_share, hold_out, subsample_long_tail
 from rsft.errors import RequestError
 from rsft.types import Progress
+from rsft.utils.licenses import UNKNOWN
 
 
 def prepare_folder(
@@ -29,6 +30,7 @@ def prepare_folder(
     names: Mapping[str, str] | Path | None = None,
     unit: str | None = None,
     bands: tuple[str, ...] | None = None,
+    license_text: str = UNKNOWN,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -44,6 +46,7 @@ def prepare_folder(
         names: class names by folder name, or a text file with one `folder name` pair per line.
         unit: unit of the pixels; required for floating-point images.
         bands: band names in the order of the files; by default gray or R, G, B.
+        license_text: license of the images: SPDX identifier, or a statement as in `rsft.utils.licenses`.
         seed: seed of every random choice.
         overwrite: replace an existing chip store at `root`.
         progress: called after each chip.
@@ -78,11 +81,13 @@ def prepare_folder(
             names=names if isinstance(names, Path) else None,
             unit=unit,
             bands=",".join(bands) if bands else None,
+            license=None if license_text == UNKNOWN else license_text,
             val=val,
             seed=seed,
         ),
         skipped=source.skipped + left_out,
         rejected=source.rejected,
+        license=license_text,
     )
     return build_store(root, records, description, overwrite=overwrite, progress=progress)
 

@@ -10,9 +10,13 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.list_files import INaturalist2018, ListFileDataset, PlacesLT
 from rsft.data.prepare._command import format_prepare_command
 from rsft.types import Progress
+from rsft.utils.licenses import UNKNOWN
 
 LIST_FILE_DATASETS: dict[str, type[ListFileDataset]] = {"places-lt": PlacesLT, "inat2018": INaturalist2018}
 """Data set classes by the name of their command."""
+
+_LICENSES = {"inat2018": "non-commercial, research-only"}
+"""Licenses of the images by the name of their command. None is known for those of Places."""
 
 
 def prepare_list_files(
@@ -50,6 +54,7 @@ def prepare_list_files(
         classes=source.classes,
         command=format_prepare_command(name, src, root=root, lists=lists),
         rejected=[*((str(source.lists), 0, difference) for difference in source.differences), *source.rejected],
+        license=_LICENSES.get(name, UNKNOWN),
     )
     return build_store(root, _RecordStream(source), description, overwrite=overwrite, progress=progress)
 

@@ -17,6 +17,9 @@ from pydantic import BaseModel, TypeAdapter
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.files import CONTRIBUTIONS_FILE, EMBEDDING_FILE, EVALUATION_FILE, PREDICTIONS_FILE
 from rsft.evaluation.schema import Evaluation
+from rsft.models.bundle.bundle import read_licenses
+from rsft.models.bundle.licenses import SourceLicense
+from rsft.models.bundle.manifest import INDEX_FILE
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.runs.reader import METADATA_FILE, METRICS_FILE, RECIPE_FILE
@@ -76,6 +79,7 @@ class RunFiles:
         embedding: table of evaluation/embedding.parquet.
         contributions: table of evaluation/contributions.csv.
         bundle_bytes: size of bundle/ on disk.
+        licenses: licenses of the backbone and the data, from bundle/bundle.json.
     """
 
     folder: Path
@@ -89,6 +93,7 @@ class RunFiles:
     embedding: pd.DataFrame | None
     contributions: pd.DataFrame | None
     bundle_bytes: int | None
+    licenses: tuple[SourceLicense, ...] | None
 
     @property
     def name(self) -> str:
@@ -113,6 +118,7 @@ def read_run_files(folder: Path) -> RunFiles:
     Raises:
         RequestError: `folder` is not a run folder.
         DataError: one of its files is damaged.
+        WeightsError: the index of its bundle is damaged or was edited.
     """
     recipe, metadata, bundle = folder / RECIPE_FILE, folder / METADATA_FILE, folder / "bundle"
     if not (recipe.is_file() and metadata.is_file()):
@@ -135,6 +141,7 @@ def read_run_files(folder: Path) -> RunFiles:
         embedding=_read_table(evaluated / EMBEDDING_FILE, MAP_COLUMNS),
         contributions=_read_table(evaluated / CONTRIBUTIONS_FILE, CONTRIBUTION_COLUMNS),
         bundle_bytes=sum(path.stat().st_size for path in bundle.iterdir()) if bundle.is_dir() else None,
+        licenses=read_licenses(bundle) if (bundle / INDEX_FILE).is_file() else None,
     )
 
 

@@ -32,6 +32,7 @@ from rsft.evaluation.report.sections.gallery import Gallery, make_gallery
 from rsft.evaluation.report.sections.metric_table import headline_tiles, measure_rows
 from rsft.evaluation.schema import Evaluation
 from rsft.types import GROUPS, Progress
+from rsft.utils.licenses import UNKNOWN
 
 REPORT_FILE = "report.html"
 
@@ -53,6 +54,7 @@ def write_report(
     Raises:
         RequestError: `run_dir` is not a run folder.
         DataError: one of its files is damaged.
+        WeightsError: the index of its bundle is damaged or was edited.
     """
     files = read_run_files(run_dir)
     store, missing_reason = _open_store(files, data)
@@ -119,6 +121,8 @@ def _overview(run: RunFiles) -> dict[str, str]:
     if evaluation:
         sizes = [f"{len(indices)} {group}" for group in GROUPS if (indices := evaluation.groups.get(group))]
         entries["Classes"] = f"{len(evaluation.classes)}" + (f" ({join_words(sizes)})" if sizes else "")
+    restrictions = dict.fromkeys(name for entry in run.licenses or () for name in entry.restrictions if name != UNKNOWN)
+    entries["Restrictions"] = ", ".join(restrictions)
     entries["Started"] = f"{metadata.started:%Y-%m-%d %H:%M}"
     return {label: value for label, value in entries.items() if value}
 
@@ -211,9 +215,10 @@ def _evaluated_predictions(run: RunFiles) -> pd.DataFrame | None:
 
 
 def _origin(run: RunFiles) -> dict[str, str]:
-    """Return the seed, hashes and versions that determine the numbers of a run."""
+    """Return the seed, licenses, hashes and versions that belong to the numbers of a run."""
     metadata = run.metadata
     entries = {"Seed": str(run.recipe.seed), "Backbone": run.recipe.backbone.name}
+    entries |= {f"License of the {entry.source}": str(entry) for entry in run.licenses or ()}
     hashes = {
         "Backbone SHA-256": metadata.backbone_sha256,
         "Bundle SHA-256": metadata.bundle_sha256,

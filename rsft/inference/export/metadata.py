@@ -40,6 +40,7 @@ def export_metadata(bundle: Bundle, export_format: ExportFormat, precision: str)
         "bundle_sha256": bundle.sha256,
         "recipe": bundle.recipe.name,
         "backbone": {"name": bundle.recipe.backbone.name, "sha256": bundle.backbone_sha256},
+        "licenses": [entry.model_dump(mode="json") for entry in bundle.licenses],
         "runs": len(bundle.members),
         "classes": list(bundle.classes),
         "groups": {name: list(members) for name, members in bundle.groups.items()},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rsft import __version__
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError, WeightsError
+from rsft.models.bundle.licenses import SourceLicense, licenses_of_old_bundle
 from rsft.models.bundle.manifest import (
     BUNDLE_FORMAT,
     CONFIDENCE_FILE,
@@ -47,6 +48,7 @@ class Bundle:
         tensors: PEFT modules, "gamma" and "head.*"; in a bundle of several runs all have a prefix "runs.<number>.".
         metrics: accuracy on the validation chips after training; empty if it was not measured.
         calibrator: estimates the confidence of predictions; None if it was not fitted.
+        licenses: licenses of the backbone and the data; see `read_licenses`.
         sha256: hash of the whole bundle, from its index; empty until the bundle is saved.
         rsft_version: version that saved the bundle.
     """
@@ -60,6 +62,7 @@ class Bundle:
     tensors: dict[str, Tensor] = field(repr=False)
     metrics: dict[str, Any] = field(default_factory=dict)
     calibrator: Calibrator | None = field(default=None, repr=False)
+    licenses: tuple[SourceLicense, ...] = ()
     sha256: str = ""
     rsft_version: str = __version__
 
@@ -88,6 +91,7 @@ class Bundle:
                 train_counts=self.train_counts,
                 contract=self.contract,
                 metrics=self.metrics,
+                licenses=self.licenses,
                 files={path.name: sha256(path) for path in sorted(temporary.iterdir())},
             )
             text, digest = index.serialize()
@@ -193,9 +197,28 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
         tensors=tensors,
         metrics=index.metrics,
         calibrator=calibrator,
+        licenses=index.licenses or licenses_of_old_bundle(index.backbone.name),
         sha256=digest,
         rsft_version=index.rsft_version,
     )
+
+
+def read_licenses(folder: Path) -> tuple[SourceLicense, ...]:
+    """Return the licenses of the backbone and the data of a bundle, without reading its tensors.
+
+    Args:
+        folder: a folder as in `find_bundle`.
+
+    Returns:
+        One license per source. If the bundle does not record them, that of the backbone is the present one of its
+        card, and that of the data is unknown.
+
+    Raises:
+        RequestError: `folder` contains no bundle.
+        WeightsError: the index is damaged, edited, or has an unknown format.
+    """
+    index, _ = read_index(find_bundle(folder))
+    return index.licenses or licenses_of_old_bundle(index.backbone.name)
 
 
 def find_bundle(folder: Path) -> Path:

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from rsft.data.imagery.contract import Contract
 from rsft.errors import WeightsError
+from rsft.models.bundle.licenses import SourceLicense
 from rsft.utils.atomic_files import sha256
 
-BUNDLE_FORMAT = 2
-"""Version of the layout. Bundles of format 1, which have no hash of the index, can be read too."""
+BUNDLE_FORMAT = 3
+"""Version of the layout. Format 2 has no licenses, and format 1 no hash of the index. Both can be read too."""
 
 INDEX_FILE, WEIGHTS_FILE, RECIPE_FILE = "bundle.json", "weights.safetensors", "recipe.yaml"
 CONFIDENCE_FILE = "confidence.safetensors"
@@ -45,6 +46,7 @@ class BundleIndex(BaseModel):
         train_counts: number of training chips of each class.
         contract: what a chip must be, and how it becomes the network's input.
         metrics: accuracy on the validation chips after training.
+        licenses: licenses of the backbone and the data; empty before format 3.
         files: SHA-256 of every other file of the bundle.
     """
 
@@ -59,6 +61,7 @@ class BundleIndex(BaseModel):
     train_counts: tuple[int, ...]
     contract: Contract
     metrics: dict[str, Any]
+    licenses: tuple[SourceLicense, ...] = ()
     files: dict[str, str]
 
     @model_validator(mode="after")
@@ -110,8 +113,8 @@ def read_index(folder: Path) -> tuple[BundleIndex, str]:
         version, rsft_version = content["format"], content["rsft_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{INDEX_FILE} is damaged", folder, COPY_HINT) from error
-    if version not in (1, BUNDLE_FORMAT):
-        message = f"bundle format {version}; this version of rsft reads 1 and {BUNDLE_FORMAT}"
+    if version not in range(1, BUNDLE_FORMAT + 1):
+        message = f"bundle format {version}; this version of rsft reads 1 to {BUNDLE_FORMAT}"
         raise WeightsError(message, folder, f"use rsft {rsft_version}")
     if version == 1:
         _refuse_contract_without_planes(content, folder)

@@ -25,9 +25,9 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
 
     Returns:
         name, folder, sha256, rsft_version, bytes, parameters; runs (number of runs); classes (name, group and number of
-        training chips of each); chip (`describe_contract`); backbone; method (its recipe keys); scales (block ->
-        position -> scale, the mean over the runs; None without a modulator); metrics; confidence (None without a
-        calibrator).
+        training chips of each); chip (`describe_contract`); backbone; licenses (source, name, license and restrictions
+        of the backbone and the data); method (its recipe keys); scales (block -> position -> scale, the mean over the
+        runs; None without a modulator); metrics; confidence (None without a calibrator).
 
     Raises:
         RequestError: `folder` contains no bundle, or this version of rsft does not know its backbone.
@@ -52,6 +52,7 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
         ],
         "chip": describe_contract(bundle.contract),
         "backbone": {"name": bundle.recipe.backbone.name, "sha256": bundle.backbone_sha256},
+        "licenses": [entry.model_dump(mode="json") for entry in bundle.licenses],
         "method": peft.model_dump(mode="json"),
         "scales": mean_scales(bundle.members, meta_model) if meta_model.sites else None,
         "metrics": bundle.metrics,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,22 @@ def test_store_is_queried_by_split(store: ChipStore) -> None:
     assert store.skipped == {"not an image": 2} and store.rejected == 1
     with pytest.raises(RequestError, match="dev is not a split"):
         store.split("dev")
+
+
+def test_license_of_the_data(tmp_path: Path, store: ChipStore) -> None:
+    assert store.license == ChipStore.open(store.root).license == "unknown"
+    licensed = replace(DESCRIPTION, license="CC-BY-NC-4.0")
+    store = build_store(tmp_path / "licensed", records(tmp_path), licensed)
+    assert store.license == "CC-BY-NC-4.0"
+    assert json.loads((store.root / "dataset.json").read_text())["license"] == "CC-BY-NC-4.0"
+    assert "License of the data: CC-BY-NC-4.0 (non-commercial)." in (store.root / "README.md").read_text()
+
+
+def test_store_without_a_license_opens(store: ChipStore) -> None:
+    metadata = json.loads((store.root / "dataset.json").read_text())
+    del metadata["license"]
+    (store.root / "dataset.json").write_text(json.dumps(metadata))
+    assert ChipStore.open(store.root).license == "unknown"
 
 
 def test_pixels_of_a_split_and_unit(store: ChipStore) -> None:

@@ -34,6 +34,10 @@ def test_chips_have_both_units_one_band_and_metadata(demo: ChipStore) -> None:
     assert (srsdd["spacing_m"] == 1).all() and (srsdd["box"].str.len() == 8).all()
 
 
+def test_simulated_images_have_the_license_of_rsft(demo: ChipStore) -> None:
+    assert demo.license == "MIT"
+
+
 def test_a_scene_is_in_one_split(demo: ChipStore) -> None:
     srsdd = demo.table[demo.table["source"] == "simulated SRSDD"]
     splits = srsdd.groupby(srsdd["name"].str.split("_").str[0])["split"].nunique()

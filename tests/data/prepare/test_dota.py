@@ -54,7 +54,9 @@ def test_crops_are_the_pixels_of_the_image(tree: Path, tmp_path: Path, jobs: int
 
 
 def test_a_plain_tree_is_split_by_images(tree: Path, tmp_path: Path) -> None:
-    table = prepare_dota(tree, tmp_path / "out", jobs=1).table
+    store = prepare_dota(tree, tmp_path / "out", jobs=1)
+    assert store.license == "academic use only, non-commercial"
+    table = store.table
     assert table.groupby(table["name"].str.split("_").str[0])["split"].nunique().max() == 1
     assert table["split"].value_counts().to_dict() == {"train": 24, "val": 6}
 

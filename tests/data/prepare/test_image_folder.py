@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from PIL import Image
 from rsft.data.chips.store import ChipStore
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import RequestError
+
+Command = Callable[..., tuple[int, str]]
 
 
 def write_tree(root: Path, counts: dict[str, int]) -> Path:
@@ -92,6 +95,24 @@ def test_arguments_out_of_range_are_refused(tmp_path: Path, argument: str, value
     with pytest.raises(RequestError) as caught:
         prepare_folder(src, tmp_path / "out", **{argument: value})
     assert caught.value.location == f"--{argument}"
+
+
+def test_license_is_stored_and_part_of_the_command(tmp_path: Path) -> None:
+    src = write_tree(tmp_path / "src", {"a": 3, "b": 3})
+    store = prepare_folder(src, tmp_path / "out", license_text="our terms, no-military")
+    metadata = json.loads((store.root / "dataset.json").read_text())
+    assert store.license == metadata["license"] == "our terms, no-military"
+    assert "--license 'our terms, no-military'" in metadata["command"]
+    plain = prepare_folder(src, tmp_path / "plain")
+    assert plain.license == "unknown"
+    assert "--license" not in json.loads((plain.root / "dataset.json").read_text())["command"]
+
+
+def test_license_is_an_option_of_the_command(tmp_path: Path, rsft: Command) -> None:
+    write_tree(tmp_path / "src", {"a": 3, "b": 3})
+    code, printed = rsft("prepare", "folder", "src", "--root", "out", "--license", "CC-BY-NC-4.0")
+    assert code == 0 and "license: CC-BY-NC-4.0 (non-commercial)" in printed
+    assert "license: CC-BY-NC-4.0 (non-commercial)" in rsft("data", "show", "out")[1]
 
 
 def test_files_that_cannot_be_used_are_listed(tmp_path: Path) -> None:

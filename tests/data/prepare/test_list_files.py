@@ -34,6 +34,7 @@ def test_places(tmp_path: Path) -> None:
     store = prepare_list_files("places-lt", src, tmp_path / "out")
     assert len(store.classes) == 365 and store.classes[:3] == ("airfield", "bar", "class-2")
     assert [int(store.class_counts(split).sum()) for split in ("train", "val", "test")] == [102, 1, 1]
+    assert store.license == "unknown"
     assert store.groups["head"] == ["airfield"] and "bar" in store.groups["tail"]
     listed = pd.read_csv(store.root / "rejected.csv")
     assert sorted(zip(listed["line"], listed["reason"], strict=True)) == [
@@ -55,6 +56,7 @@ def test_inaturalist_with_lists_in_another_folder(tmp_path: Path, monkeypatch: p
     (tmp_path / "lists").mkdir()
     (src / "iNaturalist18_train.txt").rename(tmp_path / "lists/iNaturalist18_train.txt")
     store = prepare_list_files("inat2018", src, tmp_path / "out", lists=tmp_path / "lists")
+    assert store.license == "non-commercial, research-only"
     assert set(store.table["class"]) == {"Aves-3", "Fungi-7"} and len(store.classes) == 8
     with pytest.raises(RequestError, match="a chip store already"):
         prepare_list_files("inat2018", src, tmp_path / "out", lists=tmp_path / "lists")

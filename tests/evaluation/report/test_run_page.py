@@ -1,5 +1,7 @@
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,9 +11,12 @@ from rsft.errors import DataError, RequestError
 from rsft.evaluation.report.charts.axes import ticks
 from rsft.evaluation.report.charts.scale_history import ModulatorMap
 from rsft.evaluation.report.run_page import write_report
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.bundle.licenses import source_license
 from tests.helpers.fake_run import write_fake_run
 from tests.helpers.report_page import Page, page_of
 
+COMPAT = Path(__file__).parents[2] / "compat/0.1"
 SHIPS = ["cargo", "fishing", "tanker", "dredger"]
 
 
@@ -34,6 +39,16 @@ def test_the_page_has_every_section(run):
     assert "3 min 16 s" in sections["cost"] and "74,304 of 2,861,000" in sections["cost"]
     assert "rsft finetune runs/fusrs_lt_metalora/001/recipe.yaml" in sections["reproduce"]
     assert "c0" * 32 in sections["reproduce"] and "2.13.0+cpu" in sections["reproduce"]
+
+
+def test_licenses_of_the_bundle_are_shown(run):
+    assert "License of the" not in page_of(run).sections["reproduce"]
+    licenses = (source_license("backbone", "vit", "DINOv3 License"), source_license("data", "bars", "unknown"))
+    replace(Bundle.load(COMPAT / "run"), licenses=licenses).save(run / "bundle")
+    sections = page_of(run).sections
+    assert "Restrictions no-military, no-weapons, no-nuclear, no-espionage" in sections["header"]
+    assert "License of the backbone DINOv3 License (no-military, no-weapons" in sections["reproduce"]
+    assert "License of the data unknown" in sections["reproduce"]
 
 
 def test_the_numbers_are_those_of_metrics_json(run):

@@ -103,7 +103,7 @@ def edit(copy, **changes):
 
 def test_unknown_format(copy):
     edit(copy, format=99)
-    with pytest.raises(WeightsError, match=r"format 99; this version of rsft reads 1 and 2 .* use rsft"):
+    with pytest.raises(WeightsError, match=r"format 99; this version of rsft reads 1 to 3 .* use rsft"):
         Bundle.load(copy)
 
 
@@ -161,7 +161,7 @@ def test_format_1_is_read(copy):
     assert (old.classes, old.contract, old.recipe, old.metrics) == (*contents(current), {})
     assert all(torch.equal(old.tensors[key], tensor) for key, tensor in current.tensors.items())
     old.save(copy)
-    assert json.loads((copy / "bundle.json").read_text())["format"] == 2
+    assert json.loads((copy / "bundle.json").read_text())["format"] == 3
 
 
 def contents(bundle):

@@ -1,0 +1,56 @@
+"""Warnings about licenses on stderr."""
+
+from dataclasses import replace
+
+import pytest
+
+from rsft.cli.display.licenses import warn_about_licenses
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.bundle.licenses import source_license
+
+
+@pytest.fixture
+def restricted(run, tmp_path):
+    """Bundle of a backbone with two restrictions, trained on data with an unknown license."""
+    licenses = (source_license("backbone", "vit", "DINOv3 License"), source_license("data", "bars", "unknown"))
+    replace(Bundle.load(run), licenses=licenses).save(tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+WARNING = (
+    "warning: licenses restrict the use of this bundle: no-military, no-weapons, no-nuclear, no-espionage"
+    " (backbone vit); see `rsft bundle show`\n"
+)
+NOTE = "warning: the license or its terms are unknown: data bars; see `rsft bundle show`\n"
+
+
+def test_warning_is_one_line_on_stderr(restricted, capsys):
+    warn_about_licenses([restricted])
+    assert capsys.readouterr() == ("", WARNING)
+
+
+def test_two_bundles_with_the_same_licenses_give_one_line(restricted, capsys):
+    warn_about_licenses([restricted, restricted])
+    assert capsys.readouterr().err == WARNING
+
+
+def test_unknown_licenses_are_named_on_request(restricted, run, capsys):
+    warn_about_licenses([restricted], unknown=True)
+    assert capsys.readouterr().err == WARNING + NOTE
+    warn_about_licenses([run])
+    assert capsys.readouterr() == ("", "")
+    warn_about_licenses([run], unknown=True)
+    assert capsys.readouterr().err == NOTE
+
+
+def test_predict_warns_about_restrictions_alone(restricted, run, root, rsft):
+    chips = next((root / "chips/val").iterdir())
+    code, printed = rsft("predict", restricted, chips, "-o", "restricted.csv", "--engine", "torch")
+    assert code == 0 and printed.count("warning:") == 1 and WARNING in printed
+    code, printed = rsft("predict", run, chips, "-o", "free.csv", "--engine", "torch")
+    assert code == 0 and "warning:" not in printed
+
+
+def test_export_warns_about_restrictions_and_unknown_licenses(restricted, rsft):
+    code, printed = rsft("export", restricted, "--format", "peft", "-o", "out")
+    assert code == 0 and printed.endswith(WARNING + NOTE) and printed.count("warning:") == 2
