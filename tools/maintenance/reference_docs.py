@@ -1,4 +1,4 @@
-"""Write docs/recipes.md and the generated sections of docs/engines.md and docs/data.md.
+"""Write docs/recipes.md and the generated sections of docs/engines.md, docs/data.md and docs/backbones.md.
 
 python -m tools.maintenance.reference_docs
 
@@ -27,6 +27,7 @@ from rsft.recipe.schema_text import allowed_values
 from rsft.recipe.text import to_yaml
 from rsft.utils.atomic_files import write_text
 from rsft.utils.registry import Registry
+from tools.maintenance import backbone_table
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -92,7 +93,7 @@ def pages() -> dict[Path, str]:
     Returns:
         Text by path.
     """
-    partly_generated = (DOCS / "engines.md", DOCS / "data.md")
+    partly_generated = (DOCS / "engines.md", DOCS / "data.md", DOCS / "backbones.md")
     return {DOCS / "recipes.md": recipe_page()} | {
         path: fill_sections(path.read_text("utf-8")) for path in partly_generated
     }
@@ -157,10 +158,23 @@ def prepare_commands() -> str:
     return "\n".join(blocks)
 
 
+def encoder_table() -> str:
+    """Return the table of encoders in docs/backbones.md."""
+    head = ["encoder", "sensor", "parameters", "input", "license of the weights", "restrictions", "loads"]
+    return f"{backbone_table.installed_versions()}\n\n{_table(backbone_table.encoder_rows(), head)}"
+
+
+def restriction_table() -> str:
+    """Return the table of restrictions in docs/backbones.md."""
+    return _table(backbone_table.restriction_rows(), ["restriction", "meaning"])
+
+
 SECTION_TEXTS: dict[str, Callable[[], str]] = {
     "engines": engine_table,
     "formats": format_table,
     "commands": prepare_commands,
+    "encoders": encoder_table,
+    "restrictions": restriction_table,
 }
 """Functions that return the text of a generated section, by the name in its marker."""
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rsft.errors import RecipeError, RsftError
-from rsft.utils.licenses import describe_license, license_restrictions
+from rsft.utils.licenses import UNKNOWN, describe_license, license_restrictions
 
 if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
@@ -206,7 +206,8 @@ def show_store(store: ChipStore) -> None:
     title = f"{_count_chips(len(store.table))} in {store.root}"
     title = title if few else f"{title}, {len(store.classes):,} classes by group"
     console.print(counts_table(title, counts, heading=column))
-    console.print(f"license: {describe_license(store.license, license_restrictions(store.license))}", markup=False)
+    if store.license != UNKNOWN:
+        console.print(f"license: {describe_license(store.license, license_restrictions(store.license))}", markup=False)
     for reason, count in store.skipped.items():
         console.print(f"skipped: {count:,}  {reason}", markup=False)
     if store.rejected:

@@ -45,7 +45,7 @@ def test_licenses_of_the_bundle_are_shown(run):
     assert "License of the" not in page_of(run).sections["reproduce"]
     licenses = (source_license("backbone", "vit", "DINOv3 License"), source_license("data", "bars", "unknown"))
     replace(Bundle.load(COMPAT / "run"), licenses=licenses).save(run / "bundle")
-    sections = page_of(run).sections
+    sections = {name: " ".join(text.split()) for name, text in page_of(run).sections.items()}
     assert "Restrictions no-military, no-weapons, no-nuclear, no-espionage" in sections["header"]
     assert "License of the backbone DINOv3 License (no-military, no-weapons" in sections["reproduce"]
     assert "License of the data unknown" in sections["reproduce"]

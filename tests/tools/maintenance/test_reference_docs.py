@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from tools.maintenance.backbone_table import encoder_rows, installed_versions
 from tools.maintenance.reference_docs import DOCS, GENERATED_SECTION, SECTION_TEXTS, fill_sections, pages
 
 
-@pytest.mark.parametrize(("path", "text"), pages().items(), ids=[path.name for path in pages()])
+PAGES = pages()
+
+
+@pytest.mark.parametrize(("path", "text"), PAGES.items(), ids=[path.name for path in PAGES])
 def test_the_page_is_current(path: Path, text: str) -> None:
-    assert path.read_text("utf-8") == text
+    page = path.read_text("utf-8")
+    if path.name == "backbones.md" and installed_versions() not in page:
+        pytest.skip("the page was written with other versions of timm and TorchGeo")
+    assert page == text
 
 
 def test_every_generated_section_is_on_one_page() -> None:
@@ -19,6 +26,31 @@ def test_every_generated_section_is_on_one_page() -> None:
         match[2] for page in sorted(DOCS.rglob("*.md")) for match in GENERATED_SECTION.finditer(page.read_text("utf-8"))
     ]
     assert sorted(names) == sorted(SECTION_TEXTS)
+
+
+def test_rows_of_the_encoder_table() -> None:
+    rows = {row[0].strip("`"): row[1:] for row in encoder_rows()}
+    assert rows["sarmae_vit_base_patch16_224.sar1m"] == (
+        "SAR, several sensors",
+        "85.8 M",
+        "R G B, 224 px",
+        "no license published; the README states CC-BY-NC-4.0",
+        "non-commercial, unknown",
+        "yes",
+    )
+    assert rows["ViTSmall16_Weights.SENTINEL1_GRD_MAE"] == (
+        "Sentinel-1",
+        "21.6 M",
+        "VV VH, 224 px",
+        "CC-BY-4.0",
+        "none",
+        "yes",
+    )
+    assert rows["CROMABase_Weights.CROMA_VIT"][-1] == "no: its network is not a timm model"
+    assert rows["ViTSmall16_Weights.SENTINEL1_GRD_CLOSP"][-1] == (
+        "no: TorchGeo declares neither unit nor normalization of its input"
+    )
+    assert rows["mobilenetv3_large_100.ra_in1k"][-1].startswith("no: ")
 
 
 def test_only_the_text_between_markers_changes() -> None:

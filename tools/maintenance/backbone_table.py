@@ -1,0 +1,69 @@
+"""Tables of docs/backbones.md: every listed encoder, encoders that are refused, and the restrictions of licenses.
+
+The rows of timm and TorchGeo depend on the installed versions, which the first line of the table names.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import version
+
+from rsft.backbones.card import Card
+from rsft.backbones.check import count_encoder_parameters
+from rsft.backbones.registry import cards, find_card
+from rsft.errors import RequestError
+from rsft.utils.licenses import RESTRICTIONS
+
+REFUSED_IN_0_1 = (
+    "resnet50.a1_in1k",
+    "convnext_base.fb_in22k",
+    "swin_base_patch4_window7_224.ms_in22k",
+    "swinv2_base_window12_192.ms_in22k",
+    "hiera_base_224.mae_in1k_ft_in1k",
+    "beitv2_base_patch16_224.in1k_ft_in22k",
+    "samvit_base_patch16.sa1b",
+    "mobilenetv3_large_100.ra_in1k",
+    "ResNet50_Weights.SENTINEL2_ALL_MOCO",
+    "Swin_V2_B_Weights.SENTINEL1_SI_SATLAS",
+    "ViTSmall16_Weights.SENTINEL1_GRD_CLOSP",
+    "Unet_Weights.SENTINEL2_2CLASS_FTW",
+    "CROMABase_Weights.CROMA_VIT",
+    "DOFABase16_Weights.DOFA_MAE",
+    "CopernicusFM_Base_Weights.CopernicusFM_ViT",
+    "Panopticon_Weights.VIT_BASE14",
+    "Aurora_Weights.HRES_T0_PRETRAINED_AURORA",
+    "EarthLoc_Weights.SENTINEL2_RESNET50",
+)
+"""One encoder of each family that version 0.1 refused. A row of the table states whether it loads today."""
+
+
+def installed_versions() -> str:
+    """Return the sentence with the versions that determine the rows."""
+    return f"Rows of timm {version('timm')} and TorchGeo {version('torchgeo')}."
+
+
+@cache
+def encoder_rows() -> list[tuple[str, ...]]:
+    """Return encoder, sensor, parameters, input, license, restrictions and whether it loads, for every row."""
+    listed = cards()
+    rows = [_row(card) for card in listed.values()]
+    return rows + [_unlisted_row(name) for name in REFUSED_IN_0_1 if name not in listed]
+
+
+def restriction_rows() -> list[tuple[str, ...]]:
+    """Return name and meaning of every restriction."""
+    return [(f"`{name}`", meaning) for name, meaning in RESTRICTIONS.items()]
+
+
+def _unlisted_row(name: str) -> tuple[str, ...]:
+    try:
+        return _row(find_card(name))
+    except RequestError as error:
+        return f"`{name}`", "", "", "", "", "", f"no: {error.message.split(': ', 1)[-1]}"
+
+
+def _row(card: Card) -> tuple[str, ...]:
+    parameters = f"{count_encoder_parameters(card) / 1e6:.1f} M"
+    bands = " ".join(card.bands) if len(card.bands) < 4 else f"{len(card.bands)} bands"
+    side = f"{bands}, {card.size} px"
+    return f"`{card.name}`", card.sensor, parameters, side, card.license, ", ".join(card.restrictions) or "none", "yes"
