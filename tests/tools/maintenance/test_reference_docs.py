@@ -9,7 +9,6 @@ import pytest
 from tools.maintenance.backbone_table import encoder_rows, installed_versions
 from tools.maintenance.reference_docs import DOCS, GENERATED_SECTION, SECTION_TEXTS, fill_sections, pages
 
-
 PAGES = pages()
 
 
