@@ -98,7 +98,7 @@ def measure(objects: int = 500, side: int = 1024, rounds: int = 3) -> dict[str, 
             for turn, name in enumerate(turns):
                 work = Path(folder, f"{number} {turn}")
                 shutil.copytree(Path(folder, "src"), work / "src")  # a new path is not in the image cache
-                objects_found = DOTAObjects(work / "src", None).objects
+                objects_found = DOTAObjects(work / "src", "all").objects
                 (work / "out").mkdir()
                 start = time.perf_counter()
                 methods[name](objects_found, work / "out")

@@ -143,7 +143,7 @@ class DOTAObjects(NonGeoDataset):
     def __init__(
         self,
         root: Path = "data",
-        split: DOTASplit | None = "train",
+        split: DOTASplit = "train",
         version: DOTAVersion = "1.0",
         transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         download: bool = False,
@@ -157,7 +157,7 @@ class DOTAObjects(NonGeoDataset):
 
         Args:
             root: root directory where dataset can be found
-            split: one of "train", "val" or "test"; None takes all images, also those that no folder assigns to a split
+            split: one of "train", "val" or "test"; "all" takes all images, also those that no folder assigns to a split
             version: version of the label files, one of "1.0", "1.5" or "2.0"
             transforms: a function/transform that takes input sample and its target as
                 entry and returns a transformed version
@@ -173,7 +173,7 @@ class DOTAObjects(NonGeoDataset):
             DatasetNotFoundError: if no image has a label file, and *download* is False
             DataError: if none of the images can be used
         """
-        assert split is None or split in self.splits, f"split must be one of {self.splits}"
+        assert split in self.splits, f"split must be one of {self.splits}"
         assert version in self.versions, f"version must be one of {self.versions}"
         self.root, self.split, self.version, self.transforms = root, split, version, transforms
         self.download, self.checksum = download, checksum

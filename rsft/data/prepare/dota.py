@@ -112,7 +112,7 @@ def _check_arguments(version: str, classes: int, margin: int, min_side: int, val
 
 def _open_dataset(folder: Path, version: DOTAVersion, classes: int, margin: int, min_side: int) -> DOTAObjects:
     try:
-        return DOTAObjects(folder, None, version, num_classes=classes, margin=margin, min_side=min_side)
+        return DOTAObjects(folder, "all", version, num_classes=classes, margin=margin, min_side=min_side)
     except DatasetNotFoundError as error:
         hint = "give the folder with images/ and labelTxt/, or with train/ and val/"
         notes = getattr(error, "__notes__", [])  # what was found instead

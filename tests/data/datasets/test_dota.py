@@ -77,7 +77,7 @@ def test_faulty_label_rows_are_rejected_with_their_line(tmp_path: Path) -> None:
     ]
     text = (HEADER + "".join(rows)).replace("\n", "\r\n")
     pixels = write_pair(tmp_path, b"\xef\xbb\xbf" + text.encode())
-    source = DOTAObjects(tmp_path, None)
+    source = DOTAObjects(tmp_path, "all")
     assert [(item.name, item.category, item.difficult, item.clipped, item.line) for item in source.objects] == [
         ("P1_10_10_30_20", "plane", 0, False, 3),
         ("P1_10_10_30_20", "small-vehicle", 2, False, 4),
@@ -102,13 +102,13 @@ def test_faulty_label_rows_are_rejected_with_their_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("header", ["", "gsd:null\n", "imagesource:GF\n"])
 def test_header_may_be_missing_or_empty(tmp_path: Path, header: str) -> None:
     write_pair(tmp_path, header + row(10, 10, 30, 20))
-    source = DOTAObjects(tmp_path, None)
+    source = DOTAObjects(tmp_path, "all")
     assert len(source) == 1 and source.images[0].spacing_m is None
 
 
 def test_margin_and_classes(tmp_path: Path) -> None:
     write_pair(tmp_path, row(2, 10, 30, 20) + row(40, 10, 50, 20, "helipad"))
-    source = DOTAObjects(tmp_path, None, num_classes=18, margin=5)
+    source = DOTAObjects(tmp_path, "all", num_classes=18, margin=5)
     assert [(item.window, item.clipped) for item in source.objects] == [
         ((0, 5, 35, 25), True),
         ((35, 5, 55, 25), False),
@@ -120,7 +120,7 @@ def test_gray_is_repeated_alpha_dropped_other_modes_refused(tmp_path: Path) -> N
     gray = write_pair(tmp_path, row(10, 10, 30, 20), "P1", mode="L")
     alpha = write_pair(tmp_path, row(10, 10, 30, 20), "P2", mode="RGBA")
     write_pair(tmp_path, row(10, 10, 30, 20), "P3", mode="I;16")
-    source = DOTAObjects(tmp_path, None)
+    source = DOTAObjects(tmp_path, "all")
     assert [image.flag for image in source.images] == ["gray-repeated", "alpha-dropped"]
     np.testing.assert_array_equal(read_rgb(source.images[0].path), np.repeat(gray, 3, axis=2))
     np.testing.assert_array_equal(read_rgb(source.images[1].path), alpha[..., :3])
@@ -131,7 +131,7 @@ def test_error_gives_the_reason_if_no_image_is_usable(tmp_path: Path, monkeypatc
     write_pair(tmp_path, row(10, 10, 30, 20))
     monkeypatch.setattr(reader, "MAX_PIXELS", 1000)
     with pytest.raises(DataError, match=r"no image can be used .* the image is too large: it has more than 1,000"):
-        DOTAObjects(tmp_path, None)
+        DOTAObjects(tmp_path, "all")
 
 
 @pytest.mark.filterwarnings("error")
@@ -141,7 +141,7 @@ def test_largest_images_of_v2_are_accepted(tmp_path: Path) -> None:
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     data = struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))  # the pixels are not asked for
     (tmp_path / "images/P1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + data)
-    assert DOTAObjects(tmp_path, None, num_classes=18).objects[0].window == (19_000, 19_000, 20_000, 19_500)
+    assert DOTAObjects(tmp_path, "all", num_classes=18).objects[0].window == (19_000, 19_000, 20_000, 19_500)
 
 
 def test_files_without_a_partner_are_reported(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_files_without_a_partner_are_reported(tmp_path: Path) -> None:
     (tmp_path / "images/P3.png").write_bytes(b"")
     write_image(tmp_path / "images/P4.png")
     (tmp_path / "labelTxt/P5.txt").write_text(row(1, 1, 9, 9))
-    source = DOTAObjects(tmp_path, None)
+    source = DOTAObjects(tmp_path, "all")
     assert len(source) == 1 and source.skipped == {"image without a label file": 1}
     assert sorted((Path(file).name, reason.split(":")[0]) for file, _, reason in source.rejected) == [
         ("P1.txt", "P1 exists already"),
@@ -184,7 +184,7 @@ def test_a_text_file_without_an_image_is_a_label_file_or_counted(
     write_pair(tmp_path, row(10, 10, 30, 20))
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / path).write_bytes(text if isinstance(text, bytes) else text.encode())
-    source = DOTAObjects(tmp_path, None)
+    source = DOTAObjects(tmp_path, "all")
     assert source.rejected == ([(str(tmp_path / path), 0, "image P9 is missing")] if is_label else [])
     assert source.skipped == ({} if is_label else {"text file that is not a label file": 1})
     assert len(source) == 1
@@ -203,21 +203,21 @@ def write_versions(root: Path, layout: str) -> None:
 def test_folders_determine_split_and_version(tmp_path: Path, layout: str) -> None:
     write_versions(tmp_path, layout)
     write_pair(tmp_path / "train", row(10, 10, 30, 20), "P-train", "labelTxt-v1.0_hbb")
-    source = DOTAObjects(tmp_path, None, "1.5", num_classes=18)
+    source = DOTAObjects(tmp_path, "all", "1.5", num_classes=18)
     assert [(item.image.split, item.category) for item in source.objects] == [
         ("train", "container-crane"),
         ("val", "container-crane"),
     ]
     assert source.skipped == {"label file of v1.0": 3} and source.rejected == []
     with pytest.raises(DatasetNotFoundError) as caught:
-        DOTAObjects(tmp_path, None, "2.0")
+        DOTAObjects(tmp_path, "all", "2.0")
     assert "found: 2 x label file of v1.5" in caught.value.__notes__
 
 
 def test_horizontal_boxes_are_skipped(tmp_path: Path) -> None:
     write_pair(tmp_path, row(10, 10, 30, 20))
     write_pair(tmp_path, row(10, 10, 35, 25), labels_in="trainset_reclabelTxt")
-    source = DOTAObjects(tmp_path, None)
+    source = DOTAObjects(tmp_path, "all")
     assert source.objects[0].window == (10, 10, 30, 20)
     assert source.skipped == {"label file of horizontal boxes": 1}
 
@@ -244,7 +244,7 @@ def test_the_table_of_torchgeo_names_the_files(tmp_path: Path) -> None:
     assert [(Path(file).name, reason) for file, _, reason in source.rejected] == [
         ("P9.txt", "the file cannot be read: No such file or directory")
     ]
-    assert len(DOTAObjects(tmp_path, None)) == 1  # with the object of the validation split
+    assert len(DOTAObjects(tmp_path, "all")) == 1  # with the object of the validation split
     table.unlink()
     assert len(DOTAObjects(tmp_path)) == 1  # all files of the plain tree
 
@@ -286,18 +286,18 @@ def test_split_selects_the_images_of_a_folder(tmp_path: Path) -> None:
     counts = {split: [item.image.stem for item in DOTAObjects(tmp_path, split).objects] for split in ("train", "val")}
     assert counts == {"train": ["P1"], "val": ["P2"]}
     assert DOTAObjects(tmp_path, "train").rejected == [] and len(DOTAObjects(tmp_path, "val").rejected) == 1
-    assert [image.stem for image in DOTAObjects(tmp_path, None).images] == ["P3", "P1", "P2"]
+    assert [image.stem for image in DOTAObjects(tmp_path, "all").images] == ["P3", "P1", "P2"]
     with pytest.raises(DatasetNotFoundError):
         DOTAObjects(tmp_path, "test")
     with pytest.raises(AssertionError, match="split must be one of"):
-        DOTAObjects(tmp_path, "all")  # type: ignore[arg-type]
+        DOTAObjects(tmp_path, "none")  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match="version must be one of"):
         DOTAObjects(tmp_path, version="3.0")  # type: ignore[arg-type]
 
 
 def test_plot(tmp_path: Path) -> None:
     write_pair(tmp_path, row(10, 10, 30, 20, "harbor"))
-    source = DOTAObjects(tmp_path, None, transforms=nn.Identity())
+    source = DOTAObjects(tmp_path, "all", transforms=nn.Identity())
     sample = source[0]
     assert sample["image"].shape == (3, 10, 20) and sample["bbox"].tolist() == [0, 0, 20, 0, 20, 10, 0, 10]
     assert sample["label"].dtype == torch.int64
@@ -310,8 +310,8 @@ def test_plot(tmp_path: Path) -> None:
 @pytest.mark.realdata
 def test_crops_of_P1888_have_the_published_names(shared: Callable[[str], Path]) -> None:
     root = shared("dota_samples")
-    source = DOTAObjects(root, None)
+    source = DOTAObjects(root, "all")
     ours = [f"val/{item.category}/{item.name}.png" for item in source.objects if item.image.path.stem == "P1888"]
     assert ours == [line.split()[0] for line in (root / "crops_P1888.txt").read_text().splitlines()]
-    assert len(DOTAObjects(root, None, min_side=1)) == 107 + 130 + 64 + 295 - 2  # of two objects a split left a line
+    assert len(DOTAObjects(root, "all", min_side=1)) == 107 + 130 + 64 + 295 - 2  # of two objects a split left a line
     assert not any(item.clipped for item in source.objects)

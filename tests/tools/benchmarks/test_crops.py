@@ -13,7 +13,7 @@ from tools.benchmarks.crops import by_object, main, rsft, write_tree
 
 def test_both_ways_make_the_same_crops(tmp_path: Path) -> None:
     write_tree(tmp_path, side=256, objects=5)
-    objects = DOTAObjects(tmp_path, None).objects
+    objects = DOTAObjects(tmp_path, "all").objects
     assert len(objects) == 5
     for way in (by_object, rsft):
         (tmp_path / way.__name__).mkdir()

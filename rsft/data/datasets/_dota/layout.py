@@ -23,7 +23,7 @@ _HORIZONTAL = re.compile(r"hbb|reclabel", re.IGNORECASE)  # folders with horizon
 _LABEL_FOLDER = re.compile(r"label|annotation", re.IGNORECASE)
 _LABEL_LINE = re.compile(r"(imagesource|gsd)\b|([-+.\de]+\s+){8}\S", re.IGNORECASE)  # a header, or a box and a class
 
-DOTASplit = Literal["train", "val", "test"]
+DOTASplit = Literal["train", "val", "test", "all"]
 DOTAVersion = Literal["1.0", "1.5", "2.0"]
 
 Key = tuple[str, str]
@@ -46,13 +46,13 @@ class DOTAPairs:
 
 
 def find_torchgeo_pairs(
-    root: Path, split: DOTASplit | None, version: DOTAVersion, download: bool, checksum: bool
+    root: Path, split: DOTASplit, version: DOTAVersion, download: bool, checksum: bool
 ) -> DOTAPairs:
     """Return the files that `torchgeo.datasets.DOTA` names.
 
     Args:
         root: the folder.
-        split: train, val or test; None for all splits.
+        split: train, val or test; "all" for all splits.
         version: version of the label files.
         download: let TorchGeo download and extract the files, if they are not in `root`.
         checksum: let TorchGeo check the downloaded files.
@@ -62,7 +62,7 @@ def find_torchgeo_pairs(
     """
     result = DOTAPairs()
     for name in _TORCHGEO_SPLITS:
-        if split in (name, None) and (download or _is_extracted(root, name, version)):
+        if split in (name, "all") and (download or _is_extracted(root, name, version)):
             dataset: Any = DOTA(root, name, version, download=download, checksum=checksum)
             for image, labels in zip(
                 dataset.sample_df["image_path"], dataset.sample_df["annotation_path"], strict=True
@@ -77,7 +77,7 @@ def _is_extracted(root: Path, split: str, version: str) -> bool:
     return (root / DOTA.sample_df_path).is_file() and all(folder.is_dir() for folder in folders)
 
 
-def find_tree_pairs(root: Path, split: str | None, version: str) -> DOTAPairs:
+def find_tree_pairs(root: Path, split: DOTASplit, version: str) -> DOTAPairs:
     """Return the pairs of image and label file below a folder.
 
     An image and its label file have the same split and stem; their folders do not matter. The split is that of the
@@ -87,7 +87,7 @@ def find_tree_pairs(root: Path, split: str | None, version: str) -> DOTAPairs:
 
     Args:
         root: the folder.
-        split: train, val or test; None for all images.
+        split: train, val or test; "all" for all images.
         version: version of the label files.
 
     Returns:
@@ -99,10 +99,10 @@ def find_tree_pairs(root: Path, split: str | None, version: str) -> DOTAPairs:
 class _Tree:
     """The search of `find_tree_pairs`."""
 
-    def __init__(self, root: Path, split: str | None, version: str) -> None:
+    def __init__(self, root: Path, split: DOTASplit, version: str) -> None:
         self.root, self.version, self.result = root, version, DOTAPairs()
         files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else []
-        files = [path for path in files if split in (self._key(path)[0], None)]
+        files = [path for path in files if split in (self._key(path)[0], "all")]
         images = self._by_key(
             [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES], _image_preference(version)
         )
