@@ -155,7 +155,6 @@ def predict(
         engine=engine,
         precision=precision,
     )
-    warn_about_licenses([bundle, *(also or ())])
     if ray:
         if also:
             raise RequestError("--ray takes one bundle", "--also", "run the command once per bundle")
@@ -172,6 +171,7 @@ def _predict(bundles: list[Path], inputs: list[Path], out: Path, request: Predic
     from rsft.utils.malloc import retain_freed_memory
 
     retain_freed_memory()
+    warn_about_licenses(bundles)
     with progress() as report:
         if len(bundles) > 1:
             results = predict_bundles(bundles, inputs, out, request, report)
@@ -201,6 +201,7 @@ def _archive(
     check_installed("ray", "ray")
     from rsft.inference.archive.ray_executor import ray_executor
 
+    warn_about_licenses([bundle])
     with progress() as report:
         archive = predict_archive(bundle, inputs, out, request, ray_executor(address, jobs), report)
     show_archive(archive)
