@@ -2,26 +2,30 @@
 
 It stores these tensors for the backward pass, counted in widths of (B, N, D): the input (1), q, k and v (3), the output
 of attention (1), the input of the MLP (1) and its pre-activation (4). It computes both LayerNorm outputs (1 + 1) and
-the output of the GELU (4) again.
+the output of the GELU (4) again. A SwiGLU of hidden width h stores the outputs of its first layers (2h / D) and
+computes their product again. Rotary embeddings turn queries and keys before they are stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rsft.peft.kernels.layout import GELUS, add_branch, layer_bias
 from rsft.peft.kernels.linear import LowRankDelta, low_rank_linear
-from rsft.peft.kernels.recompute import GeluPrologue, LayerNormPrologue
+from rsft.peft.kernels.recompute import GeluPrologue, LayerNormPrologue, Prologue, SwiGluPrologue
 
-_STANDARD_MODULES = {
-    "Block": ("timm.models.vision_transformer",),
-    "Attention": ("timm.layers.attention", "timm.models.vision_transformer"),
-    "Mlp": ("timm.layers.mlp",),
-}
-_GELUS = {"GELU": "none", "GELUTanh": "tanh"}
+_ALL_ROWS = slice(None)
+
+
+class _Linear(Protocol):
+    """Applies some rows of a linear layer of a block, (B, N, width_in) -> (B, N, rows)."""
+
+    def __call__(self, owner: Any, name: str, x: Tensor, rows: slice = _ALL_ROWS) -> Tensor: ...
 
 
 def low_rank_block(
@@ -29,17 +33,19 @@ def low_rank_block(
     x: Tensor,
     deltas: Mapping[str, Sequence[LowRankDelta]],
     *,
+    rope: Tensor | None = None,
     split: int | None = None,
     training: bool = False,
     class_token_only: bool = False,
     needs_output: bool = True,
 ) -> Tensor:
-    """Apply a frozen timm `Block` with low-rank additions; output and gradients equal those of plain autograd.
+    """Apply a frozen timm block with low-rank additions; output and gradients equal those of plain autograd.
 
     Args:
         block: a block for which `unsupported_reason` returns None.
         x: tokens (B, N, D).
-        deltas: the additions at "qkv", "proj", "fc1" and "fc2".
+        deltas: the additions at "qkv" (or "q_proj", "k_proj" and "v_proj"), "proj", "fc1" and "fc2".
+        rope: rotary embeddings of the patches, as the block takes them.
         split: see `low_rank_linear`.
         training: whether the dropout of the additions is on.
         class_token_only: compute only the first token, which attends to all tokens. In the last block of a network with
@@ -54,31 +60,41 @@ def low_rank_block(
         ValueError: a parameter of the block requires a gradient, which this function does not compute.
     """
     modules = cast(Any, block)
-    attn, mlp = modules.attn, modules.mlp
-    options: dict[str, Any] = {"split": split, "training": training}
-    norm, width, qkv_deltas = _norm_prologue(modules.norm1), len(attn.qkv.weight), deltas.get("qkv", ())
 
-    def project(x: Tensor, rows: slice) -> Tensor:
-        bias = None if attn.qkv.bias is None else attn.qkv.bias[rows]
-        row_deltas = _select_rows(qkv_deltas, rows, width)
-        return low_rank_linear(x, attn.qkv.weight[rows], bias, row_deltas, prologue=norm, **options)
+    def linear_after(prologue: Prologue | None, needs_output: bool = True) -> _Linear:
+        def linear(owner: Any, name: str, x: Tensor, rows: slice = _ALL_ROWS) -> Tensor:
+            weight, bias = getattr(owner, name).weight, layer_bias(owner, name)
+            return low_rank_linear(
+                x,
+                weight[rows],
+                None if bias is None else bias[rows],
+                _select_rows(deltas.get(name, ()), rows, len(weight)),
+                split=split,
+                training=training,
+                prologue=prologue,
+                needs_output=needs_output,
+            )
 
-    residual = x[:, :1] if class_token_only else x
-    heads = attend(attn, x, project, class_token_only)
-    y = low_rank_linear(heads, attn.proj.weight, attn.proj.bias, deltas.get("proj", ()), **options)
-    residual = residual + modules.drop_path1(modules.ls1(attn.proj_drop(y)))
-    y = _mlp(mlp, _norm_prologue(modules.norm2), residual, deltas, needs_output, **options)
-    return cast(Tensor, residual + modules.drop_path2(modules.ls2(mlp.drop2(y))))
+        return linear
+
+    attn, residual = modules.attn, x[:, :1] if class_token_only else x
+    q, k, v = _project(attn, x, linear_after(_norm_prologue(modules.norm1)), class_token_only)
+    heads = attend(attn, q, k, v, rope)
+    y = attn.proj_drop(linear_after(_norm_prologue(getattr(attn, "norm", None)))(attn, "proj", heads))
+    residual = add_branch(modules, 1, residual, y)
+    y = _mlp(modules.mlp, residual, _norm_prologue(modules.norm2), linear_after, needs_output)
+    return add_branch(modules, 2, residual, modules.mlp.drop2(y))
 
 
-def class_token_block(block: nn.Module, x: Tensor) -> Tensor:
-    """Compute only the first output token of a timm `Block` in evaluation mode; it attends to all tokens.
+def class_token_block(block: nn.Module, x: Tensor, rope: Tensor | None = None) -> Tensor:
+    """Compute only the first output token of a timm block in evaluation mode; it attends to all tokens.
 
     The function uses only torch's own operators, so that `torch.export` can trace it.
 
     Args:
         block: a block for which `unsupported_reason` returns None.
         x: tokens (B, N, D).
+        rope: rotary embeddings of the patches, as the block takes them.
 
     Returns:
         The first token, (B, 1, D).
@@ -86,96 +102,100 @@ def class_token_block(block: nn.Module, x: Tensor) -> Tensor:
     modules = cast(Any, block)
     attn = modules.attn
 
-    def project(x: Tensor, rows: slice) -> Tensor:
-        return F.linear(x, attn.qkv.weight[rows], None if attn.qkv.bias is None else attn.qkv.bias[rows])
+    def linear(owner: Any, name: str, x: Tensor, rows: slice = _ALL_ROWS) -> Tensor:
+        bias = layer_bias(owner, name)
+        return F.linear(x, getattr(owner, name).weight[rows], None if bias is None else bias[rows])
 
-    heads = attend(attn, modules.norm1(x), project, class_token_only=True)
-    token = x[:, :1] + modules.ls1(attn.proj(heads))
-    return cast(Tensor, token + modules.ls2(modules.mlp(modules.norm2(token))))
+    heads = attend(attn, *_project(attn, modules.norm1(x), linear, class_token_only=True), rope)
+    heads = attn.norm(heads) if hasattr(attn, "norm") else heads
+    token = add_branch(modules, 1, x[:, :1], attn.proj(heads))
+    return add_branch(modules, 2, token, modules.mlp(modules.norm2(token)))
 
 
-def attend(attn: Any, x: Tensor, project: Callable[[Tensor, slice], Tensor], class_token_only: bool) -> Tensor:
-    """Compute the outputs of the attention heads of a timm `Attention`.
+def attend(attn: Any, q: Tensor, k: Tensor, v: Tensor, rope: Tensor | None) -> Tensor:
+    """Compute the outputs of the attention heads.
 
     Args:
-        attn: the attention module, with a fused qkv layer.
-        x: tokens (B, N, D).
-        project: applies the given rows of the qkv layer to tokens.
-        class_token_only: compute only the query of the first token.
+        attn: an attention module of timm.
+        q: queries (B, Q, W) of the first Q tokens; Q is 1 or N.
+        k: keys (B, N, W).
+        v: values (B, N, W).
+        rope: rotary embeddings of the tokens after the prefix tokens.
 
     Returns:
-        The outputs of the heads side by side, (B, N, D), or (B, 1, D) if `class_token_only`.
+        The outputs of the heads side by side, (B, Q, W).
     """
-    width = attn.qkv.weight.shape[0] // 3
-    if class_token_only:
-        parts = (project(x[:, :1], slice(0, width)), *project(x, slice(width, 3 * width)).chunk(2, -1))
-    else:
-        parts = project(x, slice(0, 3 * width)).chunk(3, -1)
-    # views of one buffer, (B, heads, N, width of a head); nothing is copied
-    q, k, v = (part.view(*part.shape[:-1], attn.num_heads, -1).transpose(1, 2) for part in parts)
+    # views, (B, N, heads, width of a head); nothing is copied
+    q, k, v = (part.view(*part.shape[:-1], attn.num_heads, -1) for part in (q, k, v))
+    q, k = attn.q_norm(q), attn.k_norm(k)
+    if rope is not None:
+        q, k = _rotate(attn, q, rope).type_as(v), _rotate(attn, k, rope).type_as(v)
+        v = v.contiguous()  # else the backward pass would store the buffer of q, k and v as well
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
     dropout = attn.attn_drop.p if attn.attn_drop.training else 0.0
-    heads = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v, dropout_p=dropout)
-    return heads.transpose(1, 2).flatten(2)
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(2)
 
 
-def unsupported_reason(block: nn.Module) -> str | None:
-    """Return why `low_rank_block` cannot replace a block, or None if it can.
+def _project(attn: Any, x: Tensor, linear: _Linear, class_token_only: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries (B, Q, W), keys and values (B, N, W); only the query of the first token if `class_token_only`."""
+    first = x[:, :1] if class_token_only else x
+    if getattr(attn, "qkv", None) is None:
+        return linear(attn, "q_proj", first), linear(attn, "k_proj", x), linear(attn, "v_proj", x)
+    width = len(attn.qkv.weight) // 3
+    if not class_token_only:
+        q, k, v = linear(attn, "qkv", x).chunk(3, -1)
+        return q, k, v
+    k, v = linear(attn, "qkv", x, slice(width, 3 * width)).chunk(2, -1)
+    return linear(attn, "qkv", first, slice(0, width)), k, v
 
-    Args:
-        block: any module.
 
-    Returns:
-        A sentence, or None.
-    """
-    for path, class_name in (("", "Block"), ("attn", "Attention"), ("mlp", "Mlp")):
-        module = block.get_submodule(path) if not path or hasattr(block, path) else None
-        if type(module).__name__ != class_name or type(module).__module__ not in _STANDARD_MODULES[class_name]:
-            return f"{path or 'the block'} is a {type(module).__name__}, not timm's standard {class_name}"
-    modules = cast(Any, block)
-    unusual = {
-        "norm1": not isinstance(modules.norm1, nn.LayerNorm),
-        "norm2": not isinstance(modules.norm2, nn.LayerNorm),
-        "attn.gate": getattr(modules.attn, "gate", None) is not None,
-        "attn.norm": not isinstance(getattr(modules.attn, "norm", nn.Identity()), nn.Identity),
-        "mlp.norm": not isinstance(getattr(modules.mlp, "norm", nn.Identity()), nn.Identity),
-        "mlp.act": type(modules.mlp.act).__name__ not in _GELUS,
-        "mlp.drop1": modules.mlp.drop1.p > 0,
-    }
-    for layer in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"):
-        unusual[layer] = type(block.get_submodule(layer)) is not nn.Linear
-    for path, is_unusual in unusual.items():
-        if is_unusual:
-            return f"{path} is {block.get_submodule(path)}, which the kernel has no gradient for"
-    hooked = [name for name, module in block.named_modules() if module._forward_hooks or module._forward_pre_hooks]
-    return f"{hooked[0] or 'the block'} has a forward hook, which the kernel would not call" if hooked else None
+def _rotate(attn: Any, x: Tensor, rope: Tensor) -> Tensor:
+    """Turn queries or keys (B, N, heads, width) by the position of their patch; prefix tokens have no position."""
+    prefix = attn.num_prefix_tokens
+    if x.shape[1] <= prefix:
+        return x
+    rope = rope.unsqueeze(-2) if rope.ndim == 2 else rope.transpose(-3, -2)  # one for all heads, or one for each head
+    patches, (sin, cos) = x[:, prefix:], rope.chunk(2, -1)
+    if getattr(attn, "rotate_half", False):  # pairs are width / 2 apart
+        first, second = patches.chunk(2, -1)
+        turned = torch.cat([-second, first], dim=-1)
+    else:  # pairs are neighbors
+        turned = torch.stack([-patches[..., 1::2], patches[..., ::2]], dim=-1).flatten(-2)
+    return torch.cat([x[:, :prefix], (patches * cos + turned * sin).type_as(x)], dim=1)
 
 
 def _select_rows(deltas: Sequence[LowRankDelta], rows: slice, width: int) -> list[LowRankDelta]:
     """Return the parts of the additions that act on `rows` of a layer with `width` rows."""
     selected = []
+    from_row, to_row, _ = rows.indices(width)
     for delta in deltas:
         start, stop, _ = delta.rows.indices(width)
-        first, last = max(start, rows.start), min(stop, rows.stop)
+        first, last = max(start, from_row), min(stop, to_row)
         if first < last:
-            new_rows = slice(first - rows.start, last - rows.start)
+            new_rows = slice(first - from_row, last - from_row)
             selected.append(delta._replace(rows=new_rows, b=delta.b[first - start : last - start]))
     return selected
 
 
 def _mlp(
     mlp: Any,
-    norm: LayerNormPrologue,
     x: Tensor,
-    deltas: Mapping[str, Sequence[LowRankDelta]],
+    norm: LayerNormPrologue | None,
+    linear_after: Callable[[Prologue | None, bool], _Linear],
     needs_output: bool,
-    **options: Any,
 ) -> Tensor:
     """Apply LayerNorm and MLP, (B, N, D) -> (B, N, D)."""
-    gelu = GeluPrologue(getattr(mlp.act, "approximate", _GELUS[type(mlp.act).__name__]))
-    hidden = low_rank_linear(x, mlp.fc1.weight, mlp.fc1.bias, deltas.get("fc1", ()), prologue=norm, **options)
-    options |= {"prologue": gelu, "needs_output": needs_output}
-    return low_rank_linear(hidden, mlp.fc2.weight, mlp.fc2.bias, deltas.get("fc2", ()), **options)
+    first = linear_after(norm, True)
+    if type(mlp).__name__ == "SwiGLU":
+        hidden = torch.cat([first(mlp, "fc1_g", x), first(mlp, "fc1_x", x)], dim=-1)
+    else:
+        hidden = first(mlp, "fc1", x)
+    if type(mlp).__name__ == "Mlp":
+        activation: Prologue = GeluPrologue(getattr(mlp.act, "approximate", GELUS[type(mlp.act).__name__]))
+    else:
+        activation = SwiGluPrologue(_norm_prologue(mlp.norm))
+    return linear_after(activation, needs_output)(mlp, "fc2", hidden)
 
 
-def _norm_prologue(norm: nn.LayerNorm) -> LayerNormPrologue:
-    return LayerNormPrologue(norm.weight, norm.bias, norm.eps)
+def _norm_prologue(norm: nn.Module | None) -> LayerNormPrologue | None:
+    return LayerNormPrologue(norm.weight, norm.bias, norm.eps) if isinstance(norm, nn.LayerNorm) else None

@@ -78,5 +78,42 @@ class GeluPrologue(NamedTuple):
         return cast(Tensor, gelu_backward(dy, x, approximate=self.approximate, grad_input=dy))
 
 
-Prologue = LayerNormPrologue | GeluPrologue
+class SwiGluPrologue(NamedTuple):
+    """Product of the activated first half of the input and its second half, with an optional norm after it."""
+
+    norm: LayerNormPrologue | None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute silu(gate) * value, and normalize it.
+
+        Args:
+            x: gate and value side by side, (n, 2 * width).
+
+        Returns:
+            The product (n, width), and the statistics of the norm if there is one.
+        """
+        gate, value = x.chunk(2, -1)
+        product = torch.nn.functional.silu(gate) * value
+        return (product,) if self.norm is None else self.norm.forward(product)
+
+    def backward(self, dy: Tensor, x: Tensor, *statistics: Tensor) -> Tensor:
+        """Return the gradient of the input.
+
+        Args:
+            dy: gradient of the output, (n, width).
+            x: input, (n, 2 * width).
+            *statistics: of the norm, from `forward`.
+
+        Returns:
+            (n, 2 * width).
+        """
+        gate, value = x.chunk(2, -1)
+        activated = torch.nn.functional.silu(gate)
+        if self.norm is not None:
+            mean, rstd = statistics
+            dy = self.norm.backward(dy, activated * value, mean, rstd)
+        return torch.cat([torch.ops.aten.silu_backward(dy * value, gate), dy * activated], dim=-1)
+
+
+Prologue = LayerNormPrologue | GeluPrologue | SwiGluPrologue
 """Operation on the input of a frozen linear layer."""

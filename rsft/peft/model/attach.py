@@ -55,6 +55,10 @@ def attach(vit: nn.Module, method: Method, *, learn_scales: bool = False, init_s
     """
     if hasattr(vit, _METHOD_ATTRIBUTE):
         raise ValueError(f"the network is adapted already, by {getattr(vit, _METHOD_ATTRIBUTE)}: detach or merge first")
+    if isinstance(widths := getattr(vit, "embed_dim", None), list | tuple):  # CrossViT
+        raise ValueError(
+            f"{type(vit).__name__} has {len(widths)} sequences of tokens, of widths {list(widths)}, not one"
+        )
     vit.requires_grad_(False).eval()
     runner, modules = StageRunner(ViTStages(vit)), list(method.build_modules(vit))
     device = next(vit.parameters()).device

@@ -24,9 +24,10 @@ def class_token_features(vit: nn.Module, images: Tensor) -> Tensor:
     """
     stages = ViTStages(vit)
     *first_blocks, last_block = stages.blocks
-    if not stages.passes_tokens_only or unsupported_reason(last_block) is not None:
+    if not stages.runs_by_stage or unsupported_reason(last_block) is not None:
         return cast(Tensor, stages.vit.forward_features(images)[:, 0])
-    tokens = stages.embed(images).x
-    for block in first_blocks:
-        tokens = block(tokens)
-    return cast(Tensor, stages.vit.norm(class_token_block(last_block, tokens))[:, 0])
+    tokens, rope = stages.embed(images)
+    for index, block in enumerate(first_blocks):
+        tokens = block(tokens, **stages.block_kwargs(index, rope))
+    token = class_token_block(last_block, tokens, **stages.block_kwargs(stages.depth - 1, rope))
+    return stages.finish(token)[:, 0]

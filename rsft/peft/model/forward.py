@@ -140,12 +140,12 @@ class ForwardPasses(nn.Module):
             stage: the stage before which to stop. Networks that share a prefix pass a common stage.
 
         Returns:
-            The input of the stage, tokens (B, N, D); the images if the embedding is trained, or if blocks need more
-            than tokens.
+            The input of the stage, tokens (B, N, D); the images if the embedding is trained, or if the stages after it
+            need more than tokens.
         """
         stop = self.prefix_end if stage is None else stage
         stages = self._runner.stages
-        return self._runner.run(x, EMBEDDING, stop, ForwardOptions())[0] if stages.passes_tokens_only else x
+        return self._runner.run(x, EMBEDDING, stop, ForwardOptions())[0] if stages.can_cache_tokens(x) else x
 
     def run_adapted_suffix(self, x: Tensor, *, class_token_only: bool = False, stage: int | None = None) -> Tensor:
         """Run the output of `run_frozen_prefix` up to the final norm.
@@ -230,7 +230,7 @@ class ForwardPasses(nn.Module):
 
     def _run_suffix(self, x: Tensor, start: int, options: ForwardOptions) -> tuple[Tensor, ...]:
         stages = self._runner.stages
-        first = start if stages.passes_tokens_only else EMBEDDING
+        first = EMBEDDING if x.ndim == 4 else start
         tokens, *block_tokens = self._runner.run(x, first, stages.depth + 1, options)
         return tokens[:, :1] if options.class_token_only else tokens, *block_tokens
 

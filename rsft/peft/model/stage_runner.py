@@ -10,12 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rsft.peft.kernels import LowRankDelta, low_rank_block, unsupported_reason
+from rsft.peft.kernels import LAYER_PATHS, LowRankDelta, low_rank_block, unsupported_reason
 from rsft.peft.model.block_outputs import record_block_outputs
 from rsft.peft.model.stages import EMBEDDING, ViTStages
 from rsft.peft.modules.low_rank import LowRankLinear
-
-_LAYERS = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
 
 
 class ForwardOptions(NamedTuple):
@@ -75,13 +73,13 @@ class StageRunner:
         Returns:
             Tokens (B, N, D), then those after each block of `options.output_blocks`.
         """
-        rope: Tensor | None = None
         outputs: dict[int, Tensor] = {}
         with without_gradient(options.no_grad_parameters):
             if not self.stages.runs_by_stage:
                 with record_block_outputs(self.stages.vit, options.output_blocks) as recorded:
                     x = cast(Tensor, self.stages.vit.forward_features(x))
                 return x, *recorded
+            rope = None if start == EMBEDDING else self.stages.rotary_embedding()
             for stage in range(start, stop):
                 if stage - 1 in options.output_blocks:
                     outputs[stage - 1] = x
@@ -90,12 +88,13 @@ class StageRunner:
                 elif stage < self.stages.depth:
                     x = self._run_block(stage, x, rope, options)
                 else:
-                    x = self.stages.vit.norm(x)
+                    x = self.stages.finish(x)
         return x, *(outputs[block] for block in options.output_blocks)
 
     def _run_block(self, index: int, x: Tensor, rope: Tensor | None, options: ForwardOptions) -> Tensor:
         block = self.stages.blocks[index]
         class_token_only = options.class_token_only and index == self.stages.depth - 1
+        block_kwargs = self.stages.block_kwargs(index, rope)
 
         def forward(x: Tensor) -> Tensor:
             if (torch.is_grad_enabled() or class_token_only) and self.uses_kernel(index):
@@ -103,12 +102,13 @@ class StageRunner:
                     block,
                     x,
                     _deltas_by_layer(block),
+                    **block_kwargs,
                     split=options.split,
                     training=True,
                     class_token_only=class_token_only,
                     needs_output=not self._is_recomputing,
                 )
-            return cast(Tensor, block(x, **self.stages.block_kwargs(index, rope)))
+            return cast(Tensor, block(x, **block_kwargs))
 
         if not (options.checkpointing and torch.is_grad_enabled()):
             return forward(x)
@@ -147,7 +147,8 @@ def without_gradient(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
 
 
 def _deltas_by_layer(block: nn.Module) -> dict[str, list[LowRankDelta]]:
-    layers = {name: block.get_submodule(path) for name, path in _LAYERS.items()}
+    modules = dict(block.named_modules())
+    layers = {name: modules.get(path) for name, path in LAYER_PATHS.items()}
     return {name: layer.deltas() for name, layer in layers.items() if isinstance(layer, LowRankLinear)}
 
 

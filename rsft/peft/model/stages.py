@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 
 from rsft.peft.modules.target_layers import transformer_blocks
@@ -29,9 +30,33 @@ def _embed_eva(vit: Any, images: Tensor) -> EmbeddedTokens:
     return EmbeddedTokens(vit.norm_pre(x), rope)
 
 
-_EMBED: dict[str, Callable[[Any, Tensor], EmbeddedTokens]] = {
-    "timm.models.vision_transformer.VisionTransformer.forward_features": _embed_vit,
-    "timm.models.eva.Eva.forward_features": _embed_eva,
+def _embed_cait(vit: Any, images: Tensor) -> EmbeddedTokens:
+    return EmbeddedTokens(vit.pos_drop(vit.patch_embed(images) + vit.pos_embed))
+
+
+def _normalize(vit: Any, x: Tensor) -> Tensor:
+    return cast(Tensor, vit.norm(x))
+
+
+def _finish_cait(vit: Any, x: Tensor) -> Tensor:
+    """Let the class token attend to the patch tokens, and normalize both."""
+    token = vit.cls_token.expand(x.shape[0], -1, -1)
+    for block in vit.blocks_token_only:
+        token = block(x, token)
+    return cast(Tensor, vit.norm(torch.cat((token, x), dim=1)))
+
+
+class _Steps(NamedTuple):
+    """What a network does before and after its blocks."""
+
+    embed: Callable[[Any, Tensor], EmbeddedTokens]
+    finish: Callable[[Any, Tensor], Tensor]
+
+
+_STEPS = {
+    "timm.models.vision_transformer.VisionTransformer.forward_features": _Steps(_embed_vit, _normalize),
+    "timm.models.eva.Eva.forward_features": _Steps(_embed_eva, _normalize),
+    "timm.models.cait.Cait.forward_features": _Steps(_embed_cait, _finish_cait),
 }
 
 
@@ -44,9 +69,7 @@ class ViTStages:
     Attributes:
         blocks: the transformer blocks.
         runs_by_stage: whether the network can be run stage by stage: its `forward_features` is that of timm's
-            VisionTransformer or Eva.
-        passes_tokens_only: whether only tokens pass from one stage to the next, so that they can be cached. False for
-            networks with rotary embeddings, which the blocks need as well.
+            VisionTransformer, Eva or Cait.
 
     Raises:
         ValueError: the network has no blocks.
@@ -56,9 +79,8 @@ class ViTStages:
         self.vit = cast(Any, vit)
         self.blocks = transformer_blocks(vit)
         forward = getattr(type(vit), "forward_features", None)
-        self._embed = _EMBED.get(f"{getattr(forward, '__module__', '')}.{getattr(forward, '__qualname__', '')}")
-        self.runs_by_stage = self._embed is not None
-        self.passes_tokens_only = self._embed is _embed_vit
+        self._steps = _STEPS.get(f"{getattr(forward, '__module__', '')}.{getattr(forward, '__qualname__', '')}")
+        self.runs_by_stage = self._steps is not None
 
     @property
     def depth(self) -> int:
@@ -74,7 +96,7 @@ class ViTStages:
         first, _, remainder = placement.partition(".")
         if first == "blocks":
             return int(remainder.partition(".")[0])
-        return self.depth if first in ("norm", "fc_norm", "attn_pool") else EMBEDDING
+        return self.depth if first in ("norm", "fc_norm", "attn_pool", "blocks_token_only") else EMBEDDING
 
     def embed(self, images: Tensor) -> EmbeddedTokens:
         """Run the embedding.
@@ -85,8 +107,40 @@ class ViTStages:
         Returns:
             Tokens (B, N, D), and rotary embeddings or None.
         """
-        assert self._embed is not None
-        return self._embed(self.vit, images)
+        assert self._steps is not None
+        return self._steps.embed(self.vit, images)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Run the final norm, after the class attention of CaiT.
+
+        Args:
+            x: tokens (B, N, D) after the last block.
+
+        Returns:
+            Tokens (B, N, D).
+        """
+        assert self._steps is not None
+        return self._steps.finish(self.vit, x)
+
+    def can_cache_tokens(self, images: Tensor) -> bool:
+        """Return whether the network can be run from the tokens of a stage on, without the images.
+
+        Rotary embeddings depend on the size of the images. From tokens, they are only known for the network's own size.
+
+        Args:
+            images: (B, P, S, S).
+        """
+        if getattr(self.vit, "rope", None) is None:
+            return self.runs_by_stage
+        return self.runs_by_stage and tuple(images.shape[-2:]) == self.vit.patch_embed.img_size
+
+    def rotary_embedding(self) -> Tensor | None:
+        """Return the rotary embeddings for images of the network's own size, or None if it has none."""
+        rope = getattr(self.vit, "rope", None)
+        if rope is None:
+            return None
+        has_size = getattr(rope, "feat_shape", None) is not None
+        return cast(Tensor, rope.get_embed() if has_size else rope.get_embed(shape=self.vit.patch_embed.grid_size))
 
     def block_kwargs(self, block: int, rope: Tensor | None) -> dict[str, Tensor]:
         """Return the arguments of a block besides its tokens.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -28,7 +29,7 @@ class PromptModule(AdapterModule):
         dropout: rate on the prompts.
 
     Raises:
-        ValueError: the network is hierarchical, `prompts` is below 1, or `dropout` is outside of [0, 1).
+        ValueError: `prompts` is below 1, `dropout` is outside of [0, 1), or the network takes no further tokens.
     """
 
     def __init__(self, vit: nn.Module, prompts: int, blocks: Sequence[int], dropout: float) -> None:
@@ -38,6 +39,8 @@ class PromptModule(AdapterModule):
             raise ValueError(f"prompts {prompts}, dropout {dropout}: use at least 1 prompt, and 0 <= dropout < 1")
         self.count, self.prompt_blocks, self.dropout = prompts, tuple(blocks), dropout
         self._blocks: list[Any] = list(transformer_blocks(vit))
+        if fault := _prompt_fault(vit, self._blocks):
+            raise ValueError(f"{type(vit).__name__} takes no prompts: {fault}")
         self._prefix = int(cast(Any, vit).num_prefix_tokens)
         embed = cast(Any, vit).patch_embed
         width = int(cast(Any, vit).embed_dim)
@@ -71,6 +74,23 @@ class PromptModule(AdapterModule):
 
     def _remove_prompts(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return torch.cat([output[:, : self._prefix], output[:, self._prefix + self.count :]], dim=1)
+
+
+def _prompt_fault(vit: nn.Module, blocks: Sequence[Any]) -> str | None:
+    """Return why a network cannot take more tokens than its patches and prefix tokens, or None if it can."""
+    for path in ("embed_dim", "num_prefix_tokens", "patch_embed.patch_size"):
+        module: Any = vit
+        for name in path.split("."):
+            module = getattr(module, name, None)
+        if module is None:
+            return f"it has no {path}"
+    for path, module in vit.named_modules():
+        has_table = getattr(module, "relative_position_bias_table", None) is not None
+        if has_table or type(module).__name__.startswith(("RelPosMlp", "RelPosBias", "RelativePosition")):
+            return f"{path} has a bias for each pair of its own tokens"
+    parameters = list(inspect.signature(blocks[0].forward).parameters.values())
+    needed = [parameter.name for parameter in parameters[1:] if parameter.default is parameter.empty]
+    return f"its blocks need {' and '.join(needed)} of the token grid" if needed else None
 
 
 def _parameter_name(block: int) -> str:

@@ -63,7 +63,7 @@ class CachedPrefixTokens:
 
 
 def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
-    """Return whether the frozen prefix contains a block, and the disk has room for twice the tokens.
+    """Return whether the frozen prefix yields tokens after a block, and the disk has room for twice the tokens.
 
     Args:
         chips: the chips to compute tokens of.
@@ -71,7 +71,10 @@ def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
     """
     if adapted.prefix_end <= 0:
         return False
-    needed_bytes = len(chips) * adapted.run_frozen_prefix(chips.batch(np.arange(1))[0]).numel() * 4
+    prefix = adapted.run_frozen_prefix(chips.batch(np.arange(1))[0])
+    if prefix.ndim == 4:  # the images: the network cannot be run from tokens
+        return False
+    needed_bytes = len(chips) * prefix.numel() * 4
     return needed_bytes * 2 < shutil.disk_usage(feature_cache_path(chips).parent).free
 
 

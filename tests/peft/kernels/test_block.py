@@ -229,12 +229,12 @@ def test_frozen_weights_in_bfloat16_serve_a_float32_input():
 
 def test_reasons_why_a_block_is_unsupported():
     assert unsupported_reason(block()) is None
-    assert unsupported_reason(block(init_values=0.1, qk_norm=True)) is None
-    assert unsupported_reason(nn.Linear(2, 2)) == "the block is a Linear, not timm's standard Block"
+    assert unsupported_reason(block(init_values=0.1, qk_norm=True, scale_attn_norm=True)) is None
+    assert unsupported_reason(nn.Linear(2, 2)) == "the block is a Linear, not timm's standard Block or EvaBlock"
     assert "the block is a Block" in str(unsupported_reason(BeitBlock(D, HEADS)))  # another file's
-    assert "mlp is a GluMlp" in str(unsupported_reason(block(mlp_layer=GluMlp)))
+    assert "mlp.act is GELU" in str(unsupported_reason(block(mlp_layer=GluMlp)))
+    assert "mlp.gate_last is True" in str(unsupported_reason(block(mlp_layer=GluMlp, act_layer=nn.SiLU)))
     assert "norm1 is RmsNorm" in str(unsupported_reason(block(norm_layer=RmsNorm)))
-    assert "attn.norm is LayerNorm" in str(unsupported_reason(block(scale_attn_norm=True)))
     assert "mlp.norm is LayerNorm" in str(unsupported_reason(block(scale_mlp_norm=True)))
     assert "mlp.act is SiLU" in str(unsupported_reason(block(act_layer=nn.SiLU)))
     assert "mlp.drop1 is Dropout(p=0.1" in str(unsupported_reason(block(proj_drop=0.1)))

@@ -6,15 +6,23 @@ import torch
 from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
 from torch import nn
 
-from rsft.peft import SSF, Adapter, AdaptFormer, CompositeMethod, LoRA, VPTDeep, attach
+from rsft.peft import SSF, Adapter, AdaptFormer, CompositeMethod, LoRA, VPTDeep, attach, class_token_features
 from rsft.peft.model.block_outputs import record_block_outputs
-from tests.helpers.peft_models import NETWORKS, method_id, tiny_eva, tiny_vit, with_random_adapter
+from tests.helpers.peft_models import NETWORKS, method_id, tiny_dinov3, tiny_eva, tiny_vit, with_random_adapter
 
 NETWORK = pytest.mark.parametrize("name", NETWORKS)
 
 
+SEPARATE_SWIGLU = ("SwiGLU", "EVA-02 base", "EVA-02 CLIP")
+BY_KERNEL = {name for name in NETWORKS if name != "CaiT"}
+
+
+def positions_of(name):
+    return "qkvo2" if name in SEPARATE_SWIGLU else "qkvo12"
+
+
 def method_for(name):
-    return CompositeMethod((LoRA(rank=2, positions="qkvo2" if name == "SwiGLU" else "qkvo12"), Adapter(dim=2)))
+    return CompositeMethod((LoRA(rank=2, positions=positions_of(name)), Adapter(dim=2)))
 
 
 @NETWORK
@@ -33,10 +41,10 @@ def test_attach_and_detach(name, images):
 
 @NETWORK
 def test_merged(name, images):
-    positions = "qkvo2" if name == "SwiGLU" else "qkvo12"
-    adapted = with_random_adapter(attach(NETWORKS[name](), LoRA(rank=2, positions=positions), learn_scales=True))
+    lora = LoRA(rank=2, positions=positions_of(name))
+    adapted = with_random_adapter(attach(NETWORKS[name](), lora, learn_scales=True))
     before = adapted(images)
-    assert torch.allclose(adapted.merge()(images), before, atol=1e-4)
+    torch.testing.assert_close(adapted.merge()(images), before, atol=1e-5, rtol=1e-5)
 
 
 @NETWORK
@@ -75,6 +83,51 @@ def test_outputs_of_earlier_blocks(name, images, checkpointing):
         loss = sum(tokens.square().sum() for tokens in run(images))
     gradients = torch.autograd.grad(loss, [*theta, *gamma])
     assert all(torch.allclose(a, b, atol=1e-3, rtol=1e-4) for a, b in zip(gradients, expected, strict=True))
+
+
+@NETWORK
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_equal_those_of_timm(name, images, checkpointing):
+    """The network alone runs timm's blocks by plain autograd; the adapted model runs the kernel."""
+    adapted = with_random_adapter(
+        attach(NETWORKS[name](), LoRA(rank=2, positions=positions_of(name)), learn_scales=True)
+    )
+    blocks = range(len(adapted.vit.blocks))
+    assert all(adapted._runner.uses_kernel(index) for index in blocks) == (name in BY_KERNEL)
+    trained = [*adapted.theta, *adapted.gamma]
+    expected = torch.autograd.grad(adapted.vit(images).square().sum(), trained)
+    adapted.checkpointing = checkpointing
+    actual = torch.autograd.grad(adapted(images).square().sum(), trained)
+    for gradient, reference in zip(actual, expected, strict=True):
+        torch.testing.assert_close(gradient, reference, atol=1e-5 * float(reference.abs().max() + 1), rtol=1e-5)
+
+
+@NETWORK
+def test_tokens_of_the_prefix_replace_the_images(name, images):
+    adapted = with_random_adapter(attach(NETWORKS[name](), LoRA(rank=2, positions="qv", blocks="last:1")))
+    tokens = adapted.run_frozen_prefix(images)
+    assert tokens.ndim == 3 and adapted.first_adapted_stage == 2
+    expected = adapted.vit.forward_features(images)
+    assert torch.allclose(adapted.run_adapted_suffix(tokens), expected, atol=1e-5)
+    assert torch.allclose(adapted.run_adapted_suffix(tokens, class_token_only=True), expected[:, :1], atol=1e-5)
+
+
+@NETWORK
+def test_the_class_token_of_a_merged_network_can_be_computed_alone(name, images):
+    vit = NETWORKS[name]()
+    assert torch.allclose(class_token_features(vit, images), vit.forward_features(images)[:, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (48, 48), (16, 64), (64, 16)], ids=str)
+def test_rotary_embeddings_follow_the_size_of_the_images(shape):
+    """Only images of the network's own size are replaced by tokens, which do not tell the shape of their grid."""
+    images = torch.randn(2, 3, *shape)
+    adapted = with_random_adapter(attach(tiny_dinov3(), LoRA(rank=2, blocks="last:1")))
+    assert adapted.run_frozen_prefix(images).ndim == (3 if shape == (32, 32) else 4)
+    expected = adapted.vit.forward_features(images)
+    assert expected.shape[1] == 5 + shape[0] * shape[1] // 64
+    assert torch.allclose(adapted.forward_features(images), expected, atol=1e-5)
+    assert torch.allclose(adapted.forward_features(images, class_token_only=True), expected[:, :1], atol=1e-5)
 
 
 @NETWORK
