@@ -1,0 +1,96 @@
+"""The data sets that TorchGeo lacks work in a checkout of TorchGeo, where rsft cannot be imported."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from rsft.errors import RequestError
+from tools.maintenance.torchgeo_checkout import CLASSES, MODULES, copy_datasets
+
+CONFTEST = """
+import sys
+
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("rsft", "tools"):
+            raise ModuleNotFoundError(f"{name} is not part of TorchGeo")
+
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+CHECK = """
+import importlib
+import pathlib
+
+import pytest
+import torchgeo.datasets
+
+
+def test_the_classes_are_exported_by_the_checkout():
+    assert pathlib.Path(torchgeo.datasets.__file__).parents[2] == pathlib.Path.cwd()
+    assert {"FUSARShip", "OpenSARShip", "SRSDD"} <= set(torchgeo.datasets.__all__) & set(dir(torchgeo.datasets))
+    with pytest.raises(ModuleNotFoundError, match="not part of TorchGeo"):
+        importlib.import_module("rsft")
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with the layout of TorchGeo's repository: the installed package, and tests."""
+    spec = find_spec("torchgeo")
+    assert spec is not None and spec.submodule_search_locations
+    shutil.copytree(spec.submodule_search_locations[0], tmp_path / "torchgeo", ignore=shutil.ignore_patterns("*.pyc"))
+    (tmp_path / "tests/datasets").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_tests_pass_in_a_checkout_without_rsft(checkout: Path) -> None:
+    written = copy_datasets(checkout)
+    assert len(written) == len(MODULES) + 2 * len(CLASSES) + 1
+    (checkout / "conftest.py").write_text(CONFTEST)
+    (checkout / "tests/datasets/test_exports.py").write_text(CHECK)
+    options = ("--import-mode=importlib", "-m", "not realdata", "-o", "markers=realdata: real data", "-p", "no:xdist")
+    warnings = ("-W", "ignore::rasterio.errors.NotGeoreferencedWarning")
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, f"--rootdir={checkout}", *options, *warnings, "tests"],
+        cwd=checkout,
+        env=os.environ | {"PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+    passed = re.search(r"(\d+) passed", result.stdout)
+    assert passed and int(passed[1]) > 50, result.stdout[-500:]
+
+
+def test_a_second_copy_exports_each_class_once(tmp_path: Path) -> None:
+    index = tmp_path / "torchgeo/datasets/__init__.py"
+    index.parent.mkdir(parents=True)
+    index.write_text("__all__ = ()\n")
+    copy_datasets(tmp_path)
+    text = index.read_text()
+    copy_datasets(tmp_path)
+    assert index.read_text() == text and text.count("import SRSDD") == 1
+
+
+def test_files_that_need_rsft_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no checkout of TorchGeo"):
+        copy_datasets(tmp_path)
+    (tmp_path / "torchgeo/datasets").mkdir(parents=True)
+    (tmp_path / "torchgeo/datasets/__init__.py").touch()
+    with pytest.raises(RequestError, match="the file needs rsft") as caught:
+        copy_datasets(tmp_path, ["dota"])
+    assert re.search(r"dota\.py:\d+", caught.value.location)
+    assert [path.name for path in tmp_path.rglob("*.py")] == ["__init__.py"]

@@ -1,0 +1,82 @@
+"""Put the SAR data sets that TorchGeo lacks into a checkout of TorchGeo, with their tests and generators.
+
+    python -m tools.maintenance.torchgeo_checkout ../torchgeo
+
+FUSARShip, SRSDD and OpenSARShip import nothing of rsft. The command copies their files to torchgeo/datasets/,
+tests/data/ and tests/datasets/, changes the imports in the tests, and exports the classes in
+torchgeo/datasets/__init__.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsft.errors import RequestError
+
+CLASSES = {"fusar_ship": "FUSARShip", "opensarship": "OpenSARShip", "srsdd": "SRSDD"}
+"""Data set class by module."""
+
+MODULES = (*CLASSES, "_fusar_metadata", "_sar_common")
+_IMPORTS = {"rsft.data.datasets.": "torchgeo.datasets.", "tests.data.datasets.": "tests.data."}
+_ROOT = Path(__file__).parents[2]
+
+
+def main(checkout: Annotated[Path, typer.Argument(help="Folder that contains torchgeo/ and tests/.")]) -> None:
+    """Copy the data sets into a checkout of TorchGeo.
+
+    Raises:
+        RequestError: the folder is no checkout of TorchGeo, or a file needs rsft.
+    """
+    for path in copy_datasets(checkout):
+        typer.echo(path)
+
+
+def copy_datasets(checkout: Path, modules: Sequence[str] = MODULES) -> list[Path]:
+    """Copy the data sets into a checkout of TorchGeo.
+
+    Args:
+        checkout: folder that contains torchgeo/ and tests/.
+        modules: the modules in rsft/data/datasets/.
+
+    Returns:
+        The written files.
+
+    Raises:
+        RequestError: the folder is no checkout of TorchGeo, or a file needs rsft. Nothing is written then.
+    """
+    index = checkout / "torchgeo/datasets/__init__.py"
+    if not index.is_file():
+        raise RequestError("the folder is no checkout of TorchGeo", checkout, f"{index} is missing")
+    files = {f"torchgeo/datasets/{name}.py": f"rsft/data/datasets/{name}.py" for name in modules}
+    for name in CLASSES:
+        files[f"tests/data/{name}/data.py"] = f"tests/data/datasets/{name}/data.py"
+        files[f"tests/datasets/test_{name}.py"] = f"tests/data/datasets/test_{name}.py"
+    texts = {target: _read_for_torchgeo(_ROOT / source) for target, source in files.items()}
+    exports = "".join(f"from .{name} import {title}\n" for name, title in CLASSES.items())
+    text = index.read_text("utf-8")
+    if exports not in text:
+        texts["torchgeo/datasets/__init__.py"] = f"{text}\n{exports}\n__all__ += {tuple(CLASSES.values())}\n"
+    for target, content in texts.items():
+        path = checkout / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, "utf-8")
+    return [checkout / target for target in texts]
+
+
+def _read_for_torchgeo(source: Path) -> str:
+    """Return the text of a file with the imports of a checkout of TorchGeo."""
+    text = source.read_text("utf-8")
+    for ours, theirs in _IMPORTS.items():
+        text = text.replace(ours, theirs)
+    if "rsft" in text:
+        line = next(number for number, line in enumerate(text.splitlines(), 1) if "rsft" in line)
+        raise RequestError("the file needs rsft", f"{source}:{line}", "use TorchGeo or the standard library")
+    return text
+
+
+if __name__ == "__main__":
+    typer.run(main)
