@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
 
 import typer
 
-from rsft.cli.display.console import console, progress, show_paths, show_store
+from rsft.cli.display.console import console, progress, show_flags, show_paths, show_store
 from rsft.cli.options import JobsOption, OverwriteOption, RootOption, SeedOption, band_names
 
 if TYPE_CHECKING:
@@ -266,4 +266,5 @@ def fusrs(
         seed=seed,
         overwrite=overwrite,
     )
+    show_flags(store)
     show_paths({"audit": store.root / "audit.json"})

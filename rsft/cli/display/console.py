@@ -214,6 +214,13 @@ def show_store(store: ChipStore) -> None:
         console.print(f"{store.rejected:,} rejected: see {store.root / 'rejected.csv'}")
 
 
+def show_flags(store: ChipStore) -> None:
+    """Print the number of chips with each flag."""
+    for flag, count in store.table["flags"].str.split(",").explode().value_counts().items():
+        if flag:
+            console.print(f"flagged: {count:,}  {flag}", markup=False)
+
+
 def show_predictions(result: PredictionResult) -> None:
     """Print the counts by class, notes, and the first rejected chips."""
     console.print(

@@ -94,7 +94,7 @@ def prepare_fusrs(
             shares = {"train": 1 - val - TEST_SHARE, "val": val, "test": TEST_SHARE}
             result = clean_records(sources, CLASSES[classes], shares, seed, jobs)
         description = _describe_store(result, sources, protocol, classes, command, allow_partial)
-        _check_sources(result, description)
+        _check_sources(result, description, fusar, srsdd)
         store = build_store(root, result.records, description, overwrite=overwrite, progress=progress, jobs=jobs)
     write_audits(root / AUDIT_FILE, [audit_store(store, jobs=jobs, progress=progress)])
     return store
@@ -130,16 +130,18 @@ def _check_arguments(classes: int, val: float, protocol: FUSRSProtocol, lists: P
         raise RequestError(f"{classes} classes", "--classes", "give 4 or 5")
 
 
-def _check_sources(result: ProtocolRecords, description: StoreDescription) -> None:
+def _check_sources(
+    result: ProtocolRecords, description: StoreDescription, fusar: Path | None, srsdd: Path | None
+) -> None:
     """Raise an error if a required archive has no record; the build checks again which records become chips."""
     sources = {record.extra_columns["source"] for record in result.records}
     for source, hint in description.required_sources.items():
         if source not in sources:
             reasons = [
-                f"{reason}: {count:,}" for reason, count in sorted(description.skipped.items()) if source in reason
+                f"{count:,} {reason}" for reason, count in sorted(description.skipped.items()) if source in reason
             ]
-            left_out = f"left out: {'; '.join(reasons[:5])}. " if reasons else ""
-            raise DataError(f"{source} gives no chip", description.name, left_out + hint)
+            left_out = f"it has {'; '.join(reasons[:5])}. " if reasons else ""
+            raise DataError(f"{source} gives no chip", fusar if source == FUSAR_NAME else srsdd, left_out + hint)
 
 
 def _describe_store(
