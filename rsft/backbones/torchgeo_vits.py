@@ -47,11 +47,24 @@ _REPOSITORIES = {
     "torchgeo/vit_small_patch16_224_sentinel2_all_dino": _Repository("CC-BY-4.0"),
     "torchgeo/vit_small_patch16_224_sentinel2_all_moco": _Repository("CC-BY-4.0"),
     "torchgeo/ssl4eo_landsat": _Repository("CC0-1.0"),
+    "torchgeo/satlas": _Repository("ODC-BY"),
+    "torchgeo/decur": _Repository("Apache-2.0"),
+    "torchgeo/seco-eco": _Repository("MIT"),
+    "torchgeo/seco-eco-ndvi": _Repository("MIT"),
+    "torchgeo/resnet18_sentinel2_all_moco": _Repository("CC-BY-4.0"),
+    "torchgeo/resnet18_sentinel2_rgb_moco": _Repository("CC-BY-4.0"),
+    "torchgeo/resnet18_sentinel2_rgb_seco": _Repository("Apache-2.0"),
+    "torchgeo/resnet50_sentinel1_all_moco": _Repository("CC-BY-4.0"),
+    "torchgeo/resnet50_sentinel2_all_dino": _Repository("CC-BY-4.0"),
+    "torchgeo/resnet50_sentinel2_all_moco": _Repository("CC-BY-4.0"),
+    "torchgeo/resnet50_sentinel2_rgb_moco": _Repository("CC-BY-4.0"),
+    "torchgeo/resnet50_sentinel2_rgb_seco": _Repository("Apache-2.0"),
     "isaaccorley/vit_large_patch16_224_fmow_rgb_scalemae": _Repository("CC-BY-NC-4.0"),
     "wangyi111/FGMAE": _Repository("CC-BY-4.0", (*_MAE_UNUSED, "hog")),
     "wangyi111/SSL4EO-S12": _Repository("CC-BY-4.0", _MAE_UNUSED),
     "wangyi111/softcon": _Repository("CC-BY-4.0", ("head", "mask_token")),
 }
+"""The licenses are those of the tables of weights in TorchGeo's documentation; it states none for GASSL."""
 _UNKNOWN_REPOSITORY = _Repository("unknown")
 
 _CHECKSUMS = {

@@ -92,6 +92,22 @@ def test_checksums_come_from_file_names_or_the_hub() -> None:
         assert (f"-{digest[:8]}.pth" in card(name).weights.file) == (name != "ScaleMAELarge16_Weights.FMOW_RGB")
 
 
+def test_licenses_are_those_of_the_documentation_of_torchgeo() -> None:
+    licenses = {}
+    for name in torchgeo_vits.torchgeo_names():
+        licenses.setdefault(card(name).license, set()).add(name.rpartition("_")[2])
+    licenses.pop("unknown", None)  # GASSL
+    assert licenses.pop("ODC-BY", {"SATLAS"}) == {"SATLAS"}
+    assert licenses.pop("Apache-2.0", {"DECUR"}) <= {"DECUR", "SECO"}
+    assert licenses.pop("MIT", {"ECO"}) == {"ECO"}
+    assert licenses == {
+        "CC0-1.0": {"MOCO", "SIMCLR"},
+        "CC-BY-4.0": {"DINO", "MOCO", "MAE", "FGMAE", "SOFTCON"},
+        "CC-BY-NC-4.0": {"RGB"},  # Scale-MAE
+        "CreativeML-OpenRAIL-M": {"CLOSP"},
+    }
+
+
 def test_prefix_is_optional() -> None:
     assert card(f"torchgeo:{S1}").name == S1
 

@@ -45,10 +45,11 @@ def test_licenses_of_the_bundle_are_shown(run):
     assert "License of the" not in page_of(run).sections["reproduce"]
     licenses = (source_license("backbone", "vit", "DINOv3 License"), source_license("data", "bars", "unknown"))
     replace(Bundle.load(COMPAT / "run"), licenses=licenses).save(run / "bundle")
-    sections = {name: " ".join(text.split()) for name, text in page_of(run).sections.items()}
-    assert "Restrictions no-military, no-weapons, no-nuclear, no-espionage" in sections["header"]
-    assert "License of the backbone DINOv3 License (no-military, no-weapons" in sections["reproduce"]
-    assert "License of the data unknown" in sections["reproduce"]
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "<dt>Restrictions</dt><dd>no-military, no-weapons, no-nuclear, no-espionage</dd>" in page
+    restrictions = "no-military, no-weapons, no-nuclear, no-espionage"
+    assert f"<dt>License of the backbone</dt><dd>DINOv3 License ({restrictions})</dd>" in page
+    assert "<dt>License of the data</dt><dd>unknown</dd>" in page
 
 
 def test_the_numbers_are_those_of_metrics_json(run):
