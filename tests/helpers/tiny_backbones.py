@@ -27,7 +27,8 @@ def local_vit(size: int) -> VisionTransformer:
 
 SATMAE, IN21K = satmae.CARDS[0], timm_vits.timm_card("vit_base_patch16_224.augreg_in21k")
 LOCAL = timm_vits.timm_card("timm:vit_small_patch14_dinov2")
-assert IN21K is not None and LOCAL is not None
+DINOV3 = timm_vits.timm_card("vit_large_patch16_dinov3.sat493m")
+assert IN21K is not None and LOCAL is not None and DINOV3 is not None
 LOCAL_FILE = Remote("vit_small_patch14_focus_d8.safetensors", None, None, None, "")
 CARDS = (
     replace(
@@ -36,6 +37,7 @@ CARDS = (
     ),
     replace(IN21K, build=partial(timm_vits.build_timm_vit, IN21K.name, IN21K.patch, **SMALL)),
     replace(LOCAL, build=local_vit, weights=LOCAL_FILE),
+    replace(DINOV3, build=partial(timm_vits.build_timm_vit, DINOV3.name, DINOV3.patch, **SMALL)),
 )
 
 
@@ -45,7 +47,7 @@ def write(card: Card, folder: Path) -> None:
     path = folder / card.weights.file
     if path.suffix == ".pth":
         satmae_data.write(path, satmae_data.pretrained(depth=SATMAE_DEPTH))
-    elif card.name == LOCAL.name:
+    elif card.name in (LOCAL.name, DINOV3.name):
         save_file(card.build(card.size).state_dict(), path)
     else:
         save_file(timm.create_model(card.name, num_classes=3, **SMALL).state_dict(), path)

@@ -59,11 +59,11 @@ def write_timm_weights(
     state = {key: value.detach().contiguous() for key, value in {**vit.state_dict(), **head}.items()}
     write_bytes(path, save(state, {"format": "pt", METADATA_KEY: json.dumps(metadata)}))
     options = _timm_options(vit, len(bundle.classes), classifier.pool, bundle)
-    model, reason = _load_in_timm(options, path, classifier.head)
+    model, reason = _load_in_timm(dict(options), path, classifier.head)
     if model is not None:
         outputs = _compute_timm_outputs(model, images)
         if compare_outputs(outputs, reference, EXACT).fits:
-            metadata["timm"] = {"create_model": _TIMM_NAME, **options}
+            metadata["timm"] = {"create_model": options.pop("model_name"), **options}
             return outputs
         reason = "the network that timm creates returns other logits"
     metadata["timm"] = {"create_model": None, "why": reason}
@@ -108,14 +108,18 @@ def _graph_hint() -> str:
 
 
 def _timm_options(vit: VisionTransformer, classes: int, pool: str, bundle: Bundle) -> dict[str, Any]:
-    """Return the arguments with which timm builds this network, if it is a plain vision transformer."""
+    """Return the arguments with which timm builds this network, if it is a vision transformer of timm."""
     block: Any = vit.blocks[0]
+    sizes = {"num_classes": classes, "img_size": bundle.contract.size, "in_chans": len(bundle.contract.planes)}
+    if not hasattr(block, "ls1"):  # Eva, CaiT, BEiT: all other arguments follow from the architecture
+        architecture = bundle.recipe.backbone.name.removeprefix("timm:").partition(".")[0]
+        norms = {"use_fc_norm": not isinstance(vit.fc_norm, nn.Identity)} if hasattr(vit, "rope") else {}
+        return {"model_name": architecture, **sizes, "depth": len(vit.blocks), "global_pool": pool, **norms}
     patch = cast(Any, vit.patch_embed).patch_size
     return {
-        "num_classes": classes,
-        "img_size": bundle.contract.size,
+        "model_name": _TIMM_NAME,
+        **sizes,
         "patch_size": patch[0],
-        "in_chans": len(bundle.contract.planes),
         "embed_dim": vit.embed_dim,
         "depth": len(vit.blocks),
         "num_heads": block.attn.num_heads,
@@ -137,10 +141,10 @@ def _load_in_timm(options: dict[str, Any], path: Path, head: nn.Module) -> tuple
         return None, "it has heads on earlier blocks, but timm only has one on the final features: see `head`"
     if isinstance(head, CosineHead):
         return None, "it has a cosine head, but timm only has linear heads: see `head`"
-    model: nn.Module = timm.create_model(_TIMM_NAME, **options)
     try:
+        model: nn.Module = timm.create_model(**options)
         model.load_state_dict(load_file(path))
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()[:200]
         return None, f"it is not a plain vision transformer of timm: {reason}"
     return model.eval(), ""

@@ -138,3 +138,27 @@ def test_timm_makes_a_plain_network(tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(model(images), head(vit.eval()(images)), atol=1e-5, rtol=0)
     assert reason == ""
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_dinov3_qkvb.eupe_lvd1689m", "timm:eva02_tiny_patch14_224"])
+@pytest.mark.parametrize("pool", ["token", "avg"])
+def test_timm_makes_a_network_with_rotary_embeddings(tmp_path, name, pool):
+    from types import SimpleNamespace as Namespace
+
+    from safetensors.torch import save_file
+
+    from rsft.backbones.timm_vits import timm_card
+    from rsft.models.classifier import extract_features
+
+    size = 4 * timm_card(name).patch
+    vit, head = timm_card(name).build(size).eval(), torch.nn.Linear(192, 4)
+    state = {**vit.state_dict(), **{f"head.{key}": value for key, value in head.state_dict().items()}}
+    save_file(state, tmp_path / "model.safetensors")
+    contract = Namespace(size=size, planes=("R", "G", "B"))
+    bundle = Namespace(contract=contract, recipe=Namespace(backbone=Namespace(name=name)))
+    options = json.loads(json.dumps(weight_files._timm_options(vit, 4, pool, bundle)))
+    model, reason = weight_files._load_in_timm(options, tmp_path / "model.safetensors", head)
+    assert reason == "" and options["model_name"] == name.removeprefix("timm:").partition(".")[0]
+    images = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), head(extract_features(vit, images, pool)), atol=1e-5, rtol=0)
