@@ -51,7 +51,7 @@ def report_compare(
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("comparison.html"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
 ) -> None:
-    """Compare runs on one page: accuracy, paired differences, accuracy against cost, and the recipes."""
+    """Compare runs on one page: accuracy, paired differences, features, modulators, cost, and the recipes."""
     from rsft.evaluation.report.comparison_page import write_comparison
 
     if out.exists() and not overwrite:

@@ -6,6 +6,7 @@ r"""Print tables of the MetaPEFT paper with our numbers beside the paper's; with
     python -m tools.reproduction.paper_tables 2 6 --run --results DIR --on mstar_lt_metalora --root DATA --seeds 3 \
         train.epochs=6
     python -m tools.reproduction.paper_tables 2 6 --results DIR  # with the settings of the last --run
+    python -m tools.reproduction.paper_tables Figure-1a --run --seeds 3  # also draws DIR/figure_1a.png and .svg
 
 Finished runs are not repeated, and stopped runs are resumed. With --on RECIPE, every cell takes data, network,
 training, rank and scale from that recipe, and method and sites from the table's recipe. The table then says that it is
@@ -22,7 +23,8 @@ from rsft.cli.display.console import show_error
 from rsft.errors import RsftError
 from rsft.sweep.process import TrialStopped
 from tools.reproduction.paper_cells import PaperTable, TableSettings, read_tables
-from tools.reproduction.paper_print import overview_markdown, table_markdown
+from tools.reproduction.paper_figure import save_bubble_chart
+from tools.reproduction.paper_print import data_names, overview_markdown, table_markdown, table_name
 from tools.reproduction.paper_runs import TableRuns
 
 
@@ -49,7 +51,7 @@ def main() -> None:
 
 
 def make_table(number: str, table: PaperTable, options: argparse.Namespace) -> str:
-    """Return one table in Markdown; with --run, do its missing runs first.
+    """Return one table in Markdown, and the paths of its figure; with --run, do its missing runs first.
 
     Args:
         number: number of the table.
@@ -63,7 +65,17 @@ def make_table(number: str, table: PaperTable, options: argparse.Namespace) -> s
     if options.run and not table.only_counts_parameters:
         settings.save(settings_file)
         runs.run(options.retry, options.threads)
-    return table_markdown(number, runs)
+    lines = [table_markdown(number, runs)]
+    if table.chart:
+        lines += save_bubble_chart(
+            runs, _figure_title(number, runs), options.results / number.lower().replace("-", "_")
+        )
+    return "\n".join(map(str, lines))
+
+
+def _figure_title(number: str, runs: TableRuns) -> str:
+    data = data_names(runs)
+    return f"{data}: not the paper's data or network" if runs.settings.base_recipe else f"{table_name(number)}, {data}"
 
 
 def requested_settings(options: argparse.Namespace) -> TableSettings:

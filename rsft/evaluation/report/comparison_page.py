@@ -17,6 +17,7 @@ from rsft.evaluation.report.formatting import format_percent
 from rsft.evaluation.report.render import write_page
 from rsft.evaluation.report.run_files import RunFiles, read_run_files
 from rsft.evaluation.report.sections.metric_table import TableCell, format_interval
+from rsft.evaluation.report.sections.run_maps import feature_section, modulator_section
 from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.bootstrap import Interval
 from rsft.recipe.text import to_yaml
@@ -95,6 +96,8 @@ def _page_content(runs: list[RunFiles]) -> dict[str, Any]:
         "pairs": [_pair(runs[0], letter, run) for letter, run in zip(letters[1:], runs[1:], strict=True)],
         "measures": list(MEASURE_TITLES.values()),
         "pareto": _pareto_plots(runs),
+        "features": feature_section(dict(zip(letters, runs, strict=True))),
+        "modulators": modulator_section(dict(zip(letters, runs, strict=True))),
         "costs": {name: [cost.get(name, "–") for cost in costs] for name in cost_names},
         "several_machines": len({(r.metadata.machine, str(r.metadata.hardware), r.metadata.device) for r in runs}) > 1,
     }

@@ -19,7 +19,6 @@ from rsft.evaluation.report.charts.coverage import coverage_plot, coverage_rows,
 from rsft.evaluation.report.charts.curves import accuracy_curves, loss_curves
 from rsft.evaluation.report.charts.intervals import accuracy_plot
 from rsft.evaluation.report.charts.reliability import reliability_bins, reliability_diagram
-from rsft.evaluation.report.charts.scale_history import ModulatorMap
 from rsft.evaluation.report.charts.site_heatmap import contribution_heatmap
 from rsft.evaluation.report.charts.tsne_map import SHEET_COLUMNS, TILE_SIZE, ChipMap, distance_rows
 from rsft.evaluation.report.class_tables import class_rows, frequent_mistakes, group_of_class, order_by_training
@@ -30,6 +29,7 @@ from rsft.evaluation.report.run_files import RunFiles, read_run_files
 from rsft.evaluation.report.sections.dataset import ChipPictures, open_chip_store, summarize_store
 from rsft.evaluation.report.sections.gallery import Gallery, make_gallery
 from rsft.evaluation.report.sections.metric_table import headline_tiles, measure_rows
+from rsft.evaluation.report.sections.run_maps import modulator_map
 from rsft.evaluation.schema import Evaluation
 from rsft.types import GROUPS, Progress
 from rsft.utils.licenses import UNKNOWN
@@ -92,7 +92,7 @@ def _page_content(
         "overview": _overview(run),
         "results": _results(evaluation) if evaluation else None,
         "curves": _curves(run),
-        "modulator": _modulator(run),
+        "modulator": modulator_map(run),
         "modulated": run.recipe.meta is not None,
         "contributions": None if run.contributions is None else contribution_heatmap(run.contributions),
         "map": _map(run, pictures),
@@ -158,13 +158,6 @@ def _curves(run: RunFiles) -> Sequence[Markup] | None:
     if run.epochs is None:
         return None
     return [chart for chart in (loss_curves(run.epochs), accuracy_curves(run.epochs)) if chart is not None]
-
-
-def _modulator(run: RunFiles) -> ModulatorMap | None:
-    meta, scales = run.recipe.meta, run.scales
-    if meta is None or scales is None or scales["value"].isna().any():
-        return None
-    return ModulatorMap(scales, meta.init_scale)
 
 
 def _map(run: RunFiles, pictures: ChipPictures | None) -> dict[str, Any] | None:

@@ -131,7 +131,7 @@ def chip_is_drawn(page):
 
 def test_hovering_shows_a_chip_on_both_maps(open_page, report_with_chips):
     page = open_page(report_with_chips)
-    chip = page.evaluate("JSON.parse(document.getElementById('points').textContent).chips[3]")
+    chip = page.evaluate("JSON.parse(document.getElementById('points').textContent).chips[3]")[0]
     figure, card = page.locator("svg.map").last, page.locator("#chip")
     figure.scroll_into_view_if_needed()
     scale = figure.bounding_box()["width"] / SIDE
@@ -141,6 +141,23 @@ def test_hovering_shows_a_chip_on_both_maps(open_page, report_with_chips):
     assert page.locator(".ring[visibility=visible]").count() == 2
     page.mouse.move(0, 0)
     assert not card.is_visible()
+
+
+def test_a_chip_is_marked_on_the_maps_of_both_runs(open_page, fake_runs, tmp_path):
+    page = open_page(write_comparison(fake_runs, tmp_path / "comparison.html"))
+    points, label, predicted = page.evaluate("JSON.parse(document.getElementById('points').textContent).chips[0]")
+    page.locator(".focus").last.press("ArrowRight")
+    rings = page.locator(".ring[visibility=visible]")
+    shown = [[float(ring.get_attribute(name)) for name in ("cx", "cy")] for ring in rings.all()]
+    assert shown == [points[:2], points[2:]]
+    text = page.locator("#chip p").inner_text()
+    outcomes = ["correct" if index == label else f"predicted as {SHIPS[index]}" for index in predicted]
+    assert text == f"{SHIPS[label]}, A {outcomes[0]}, B {outcomes[1]}"
+    assert not page.locator("#chip canvas").is_visible()
+    page.locator("#class").select_option(label="tanker (100)")
+    assert (
+        page.locator("svg.map path:not(.faint)").evaluate_all("all => all.map((path) => path.dataset.class)")[0] == "2"
+    )
 
 
 def test_the_arrow_keys_go_from_chip_to_chip(open_page, report_with_chips):

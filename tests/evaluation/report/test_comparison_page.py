@@ -1,6 +1,9 @@
 import json
+import re
+import shutil
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -8,6 +11,7 @@ from rsft.cli import main
 from rsft.errors import RequestError
 from rsft.evaluation.paired_comparison import compare_runs
 from rsft.evaluation.report.charts.pareto import ParetoPoint, pareto_front
+from rsft.evaluation.report.charts.tsne_map import SIDE
 from rsft.evaluation.report.comparison_page import write_comparison
 from rsft.metrics.bootstrap import Interval
 from tests.helpers.fake_run import write_fake_run
@@ -54,12 +58,88 @@ def test_differences_are_those_of_the_paired_bootstrap(runs, tmp_path):
 def test_cost_and_recipes(runs, tmp_path):
     comparison = page(runs, tmp_path)
     assert "different machines" not in comparison.sections["pareto"]
-    assert "Modulator" in [row[0] for row in comparison.tables[3]]
-    rows = {row[0]: row[1:] for row in comparison.tables[4]}
+    assert "Modulator" in [row[0] for row in comparison.tables[5]]
+    rows = {row[0]: row[1:] for row in comparison.tables[6]}
     assert rows["meta.lr"] == ["0.01", "null"] and "train.epochs" not in rows
     assert "tail accuracy, in %" in comparison.sections["pareto"]
     edit(runs[1], "run.json", device="cuda:0")
     assert "different machines" in page(runs, tmp_path).sections["pareto"]
+
+
+def test_features_side_by_side(runs, tmp_path):
+    table = pd.read_parquet(runs[0] / "evaluation/embedding.parquet")
+    mirrored = table.assign(adapted_x=-table["adapted_x"])
+    mirrored.to_parquet(runs[1] / "evaluation/embedding.parquet")
+    html = write_comparison(runs, tmp_path / "page.html").read_text(encoding="utf-8")
+    comparison = Page(html)
+    assert len([1 for attributes in comparison.all("svg") if attributes.get("class") == "map"]) == 2
+    assert "A: MetaLoRA (fusrs_lt_metalora/001)" in comparison.sections["features"]
+    data = json.loads(re.search(r'id="points">(.*?)</script>', html).group(1))
+    assert (data["labels"], data["classes"], data["sheet"]) == (["A", "B"], SHIPS, None)
+    points, labels, predicted = zip(*data["chips"], strict=True)
+    left, right = np.array(points)[:, :2], np.array(points)[:, 2:]
+    np.testing.assert_allclose(left[:, 0] + right[:, 0], SIDE, atol=0.11)
+    np.testing.assert_array_equal(left[:, 1], right[:, 1])
+    assert [SHIPS[label] for label in labels] == table["class"].tolist()
+    for number, run in enumerate(runs):
+        expected = pd.read_parquet(run / "evaluation/predictions.parquet").set_index("path")["predicted"]
+        assert [SHIPS[row[number]] for row in predicted] == expected[table["path"]].tolist()
+    assert comparison.tables[3][1:] == [
+        ["Frozen, all runs", "0.410", "0.350", "0.220", "0.330"],
+        ["A, adapted", "0.830", "0.780", "–", "0.750"],
+        ["B, adapted", "0.830", "0.780", "–", "0.750"],
+    ]
+
+
+def test_other_frozen_features_have_rows_of_their_own(runs, tmp_path):
+    metrics = json.loads((runs[1] / "evaluation/metrics.json").read_text())
+    metrics["distances"]["frozen"]["head"] = 0.5
+    edit(runs[1], "evaluation/metrics.json", **metrics)
+    rows = page(runs, tmp_path).tables[3][1:]
+    assert [row[:2] for row in rows] == [
+        ["A, frozen", "0.410"],
+        ["A, adapted", "0.830"],
+        ["B, frozen", "0.500"],
+        ["B, adapted", "0.830"],
+    ]
+
+
+def test_runs_without_a_map_say_why(runs, tmp_path):
+    other = write_fake_run(tmp_path / "other", ["cargo", "tanker"])
+    (runs[1] / "evaluation/embedding.parquet").unlink()
+    text = page([*runs, other], tmp_path).sections["features"]
+    assert "No map of B: evaluation/embedding.parquet is missing" in text
+    assert "No map of C: its chips or classes differ from those of A" in text
+    for run in (runs[0], other):
+        (run / "evaluation/embedding.parquet").unlink()
+    assert "embedding.parquet is missing in all runs" in page([*runs, other], tmp_path).sections["features"]
+
+
+def test_at_most_six_maps(runs, tmp_path):
+    copies = [shutil.copytree(runs[0], tmp_path / f"copy/{number}") for number in range(7)]
+    assert "No map of G: a page has at most 6 maps" in page(copies, tmp_path).sections["features"]
+
+
+def test_modulators_side_by_side(runs, tmp_path):
+    second = write_fake_run(tmp_path / "second", SHIPS)
+    table = pd.read_csv(second / "modulator.csv")
+    table["value"] = 1 + (table["value"] - 1) / 2  # all scales half as far from the start
+    table.to_csv(second / "modulator.csv", index=False)
+    comparison = page([runs[0], runs[1], second], tmp_path)
+    text = comparison.sections["modulators"]
+    assert "Without a modulator: B." in text and text.count("After the last epoch: strongest at") == 2
+    last = pd.read_csv(runs[0] / "modulator.csv").query("epoch == 11")
+    rows = {row[0]: row[1:] for row in comparison.tables[4]}
+    assert rows["Position"] == ["A", "C"]
+    mean = last[last.position == "mlp1"]["value"].mean()
+    assert rows["mlp1"] == [f"{mean:.2f}", f"{1 + (mean - 1) / 2:.2f}"]
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    shades = re.findall(r'fill-opacity="([\d.]+)" class="shade (?:above|below)', html)
+    sites = len(last)  # the site cells of a map, then the five cells of its color key
+    strong, weak = (np.array(shades[start : start + sites], float) for start in (0, sites + 5))
+    np.testing.assert_allclose(strong, 2 * weak, atol=0.002)
+    plain = shutil.copytree(runs[1], tmp_path / "plain copy/001")
+    assert "None of these runs has a modulator" in page([runs[1], plain], tmp_path).sections["modulators"]
 
 
 def test_runs_that_cannot_be_compared_say_why(runs, tmp_path):

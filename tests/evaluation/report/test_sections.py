@@ -169,9 +169,10 @@ def test_the_map_has_every_chip_and_marks_mistakes(run):
     chip_map = ChipMap(embedding, evaluation, predictions(run))
     data = chip_map.data(with_pictures=False)
     truth = predictions(run).set_index("path").loc[embedding["path"]]
-    assert [SHIPS[chip[4]] for chip in data["chips"]] == truth["class"].tolist()
-    assert [SHIPS[chip[5]] for chip in data["chips"]] == truth["predicted"].tolist()
-    assert np.array(data["chips"])[:, :4].min() >= 0 and np.array(data["chips"])[:, :4].max() <= SIDE
+    points, labels, predicted = zip(*data["chips"], strict=True)
+    assert [SHIPS[label] for label in labels] == truth["class"].tolist()
+    assert [[SHIPS[index] for index in indices] for indices in predicted] == [[name] for name in truth["predicted"]]
+    assert np.array(points).shape == (len(truth), 4) and np.min(points) >= 0 and np.max(points) <= SIDE
     wrong = re.findall(r'<path d="([^"]*)" class="c\d wrong"', "".join(map(str, chip_map.figures())))
     assert sum(path.count("M") for path in wrong) == 2 * (truth["class"] != truth["predicted"]).sum()
 

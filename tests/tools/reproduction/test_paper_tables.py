@@ -210,7 +210,7 @@ def test_figures_set_alpha_in_place_of_the_scale():
 
 def test_unknown_table_is_named(tool):
     code, _ = tool("S8")
-    assert "no table S8" in code and "S6, S7, Figure-1c" in code
+    assert "no table S8" in code and "S6, S7, Figure-1a" in code
 
 
 def test_class_distances_match_the_evaluation(run, root, tmp_path):

@@ -94,12 +94,21 @@ class ChipMap:
         Returns:
             Two figures. A hollow marker is a misclassified chip.
         """
+        return [self.figure(stage, title) for stage, title in STAGES.items()]
+
+    def figure(self, stage: str, title: str) -> Markup:
+        """Draw one map.
+
+        Args:
+            stage: "frozen" or "adapted".
+            title: title of the figure.
+
+        Returns:
+            The figure. A hollow marker is a misclassified chip.
+        """
         wrong = int((self.truth != self.predicted).sum())
         summary = f"{len(self.paths)} chips of {len(self.order)} classes, {wrong} of them misclassified"
-        return [
-            svg_figure(SIDE, SIDE, title, summary, *self._chips(self.points[stage]), class_="map")
-            for stage, title in STAGES.items()
-        ]
+        return svg_figure(SIDE, SIDE, title, summary, *self._chips(self.points[stage]), class_="map")
 
     def _chips(self, points: NDArray[np.float64]) -> Iterator[Markup]:
         """Draw two paths per class, for its correct and its misclassified chips, and the ring that map.js moves."""
@@ -113,22 +122,34 @@ class ChipMap:
         yield svg_element("circle", r=9, class_="ring", visibility="hidden")
 
     def data(self, with_pictures: bool) -> dict[str, object]:
-        """Return the data for map.js.
+        """Return the data of both maps for map.js, see `linked_maps_data`.
 
         Args:
             with_pictures: whether the page contains the image of all chips.
-
-        Returns:
-            "chips" contains x and y before, x and y after, the class and the predicted class of each chip; "side" is
-            the side of a map in figure units.
         """
-        points = np.hstack([self.points[stage] for stage in STAGES]).round(1)
-        chips = [
-            [*point, int(truth), int(predicted)]
-            for point, truth, predicted in zip(points.tolist(), self.truth, self.predicted, strict=True)
-        ]
-        sheet = {"side": TILE_SIZE, "columns": SHEET_COLUMNS} if with_pictures else None
-        return {"side": SIDE, "classes": self.classes, "chips": chips, "sheet": sheet}
+        return linked_maps_data([(self, stage) for stage in STAGES], with_pictures=with_pictures)
+
+
+def linked_maps_data(
+    maps: Sequence[tuple[ChipMap, str]], labels: Sequence[str] = (), *, with_pictures: bool = False
+) -> dict[str, object]:
+    """Return the data for map.js, which marks a chip on several maps at once.
+
+    Args:
+        maps: the chip map and the stage of each figure, in the order of the page. All maps have the same chips.
+        labels: name of each different chip map, before its predicted class; empty with one chip map.
+        with_pictures: whether the page contains the image of all chips.
+
+    Returns:
+        "chips" contains for each chip its coordinates on all maps (x, y, x, y, ...), its class, and one predicted class
+        for each different chip map; "side" is the side of a map in figure units.
+    """
+    runs = list(dict.fromkeys(chip_map for chip_map, _ in maps))
+    points = np.hstack([chip_map.points[stage] for chip_map, stage in maps]).round(1).tolist()
+    predicted = np.stack([run.predicted for run in runs], axis=1).tolist()
+    chips = list(zip(points, runs[0].truth.tolist(), predicted, strict=True))
+    sheet = {"side": TILE_SIZE, "columns": SHEET_COLUMNS} if with_pictures else None
+    return {"side": SIDE, "classes": runs[0].classes, "labels": list(labels), "chips": chips, "sheet": sheet}
 
 
 def _fit_points(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
-// Show the chip under the pointer, or the chip that the arrow keys select, and draw a ring around it on both maps.
+// Show the chip under the pointer, or the chip that the arrow keys select, and draw a ring around it on all maps.
+// A chip is [coordinates on all maps, class, predicted class of each run].
 const points = document.getElementById("points");
 if (points) {
-  const { side, classes, chips, sheet } = JSON.parse(points.textContent);
+  const { side, classes, labels, chips, sheet } = JSON.parse(points.textContent);
   const maps = [...document.querySelectorAll("svg.map")];
   const card = document.getElementById("chip");
   const picture = card.querySelector("canvas");
@@ -11,10 +12,11 @@ if (points) {
   const pickRadius = 14; // largest distance of a chip from the pointer, in figure units
   let current = -1;
 
-  const selectable = (chip) => picker.value === "" || chip[4] === Number(picker.value);
-  const describe = ([, , , , truth, predicted]) => {
+  const selectable = (chip) => picker.value === "" || chip[1] === Number(picker.value);
+  const describe = ([, truth, predicted]) => {
     const name = (index) => classes[index] ?? "unknown";
-    return truth === predicted ? `${name(truth)}, correct` : `${name(truth)}, predicted as ${name(predicted)}`;
+    const outcome = (index) => (index === truth ? "correct" : `predicted as ${name(index)}`);
+    return [name(truth), ...predicted.map((index, run) => `${labels[run] ?? ""} ${outcome(index)}`.trim())].join(", ");
   };
   const hide = () => {
     current = -1;
@@ -31,10 +33,11 @@ if (points) {
   const show = (index, map) => {
     current = index;
     const chip = chips[index];
+    const [at] = chip;
     maps.forEach((figure, stage) => {
       const ring = figure.querySelector(".ring");
-      ring.setAttribute("cx", chip[2 * stage]);
-      ring.setAttribute("cy", chip[2 * stage + 1]);
+      ring.setAttribute("cx", at[2 * stage]);
+      ring.setAttribute("cy", at[2 * stage + 1]);
       ring.setAttribute("visibility", "visible");
     });
     caption.textContent = describe(chip);
@@ -48,7 +51,7 @@ if (points) {
     }
     card.hidden = false;
     const stage = maps.indexOf(map);
-    moveCard(map, chip[2 * stage], chip[2 * stage + 1]);
+    moveCard(map, at[2 * stage], at[2 * stage + 1]);
   };
 
   maps.forEach((map, stage) => {
@@ -58,7 +61,7 @@ if (points) {
       const [x, y] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
       let [nearest, shortest] = [-1, pickRadius * Math.max(1, scale)];
       chips.forEach((chip, index) => {
-        const distance = Math.hypot(chip[2 * stage] - x, chip[2 * stage + 1] - y);
+        const distance = Math.hypot(chip[0][2 * stage] - x, chip[0][2 * stage + 1] - y);
         if (distance < shortest && selectable(chip)) [nearest, shortest] = [index, distance];
       });
       if (nearest < 0) hide();

@@ -1,0 +1,75 @@
+"""Figure 1a: bubbles from the trials of a table."""
+
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from rsft.sweep.outcome import TrialOutcome
+from tools.reproduction.paper_cells import TableSettings, cell_trials, read_tables, table_cells
+from tools.reproduction.paper_figure import (
+    LARGEST_AREA,
+    SMALLEST_AREA,
+    Bubble,
+    bubble_area,
+    draw_bubbles,
+    list_bubbles,
+    save_bubble_chart,
+)
+from tools.reproduction.paper_runs import TableRuns
+
+TABLE = read_tables()["Figure-1a"]
+
+
+def save_outcomes(results: Path, settings: TableSettings, accuracies: dict[str, list[tuple[float, float]]]) -> None:
+    """Save (avg, tail) of each seed by row; a failed run has None."""
+    for cell in table_cells(TABLE):
+        for trial, values in zip(cell_trials(cell, settings), accuracies.get(cell.row, ()), strict=False):
+            outcome = TrialOutcome(trial.keys, "done", metrics=dict(zip(("avg", "tail"), values, strict=True)))
+            folder = results / "trials" / trial.id
+            folder.mkdir(parents=True)
+            outcome.save(folder)
+
+
+def test_bubbles_of_finished_runs(tmp_path):
+    settings = TableSettings("", (), (0, 1, 2))
+    accuracies = {"LoRA": [(0.90, 0.80), (0.92, 0.84), (0.94, 0.88)], "BitFit": [(0.8, 0.7)], "VPT-Deep": []}
+    save_outcomes(tmp_path, settings, accuracies)
+    bitfit, lora = list_bubbles(TableRuns(TABLE, settings, tmp_path))
+    assert (bitfit.name, bitfit.kind, bitfit.variance, bitfit.runs) == ("BitFit", "not additive", None, 1)
+    assert (lora.name, lora.kind, lora.runs, lora.label) == ("LoRA", "additive", 3, "LoRA ± 2.0")
+    assert (lora.overall, lora.tail, lora.variance) == pytest.approx((92.0, 84.0, 4.0))
+
+
+def test_the_runs_are_those_of_table_4():
+    def ids(number, set_name):
+        cells = [cell for cell in table_cells(read_tables()[number]) if cell.set == set_name]
+        return {trial.id for cell in cells for trial in cell_trials(cell, TableSettings())}
+
+    assert len(ids("Figure-1a", "DOTA")) == 6 and ids("Figure-1a", "DOTA") <= ids("4", "DOTA")
+
+
+def test_areas_are_proportional_to_the_variance():
+    assert bubble_area(4.0, 4.0) == LARGEST_AREA and bubble_area(1.0, 4.0) == LARGEST_AREA / 4
+    assert bubble_area(0.0, 4.0) == bubble_area(None, 4.0) == bubble_area(0.0, 0.0) == SMALLEST_AREA
+
+
+def test_drawn_circles():
+    bubbles = [Bubble("A", "additive", 90, 80, 1.0, 3), Bubble("B", "not additive", 70, 60, 4.0, 3)]
+    (axes,) = draw_bubbles([*bubbles, Bubble("C", "with modulator", 80, 75, None, 1)], "title").axes
+    circles = {tuple(circle.get_offsets()[0]): circle.get_sizes()[0] for circle in axes.collections}
+    assert circles == {(70, 60): LARGEST_AREA, (90, 80): LARGEST_AREA / 4, (80, 75): SMALLEST_AREA}
+    assert [text.get_text() for text in axes.texts] == ["B ± 2.0", "C", "A ± 1.0"]
+    heights = [text.get_position()[1] for text in axes.texts]
+    assert heights == sorted(heights) and min(b - a for a, b in pairwise(heights)) > 0.04
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["additive", "with modulator", "not additive", "variance 1", "variance 4", "one run"]
+
+
+def test_files(tmp_path):
+    settings = TableSettings()
+    assert save_bubble_chart(TableRuns(TABLE, settings, tmp_path), "x", tmp_path / "figure_1a") == []
+    save_outcomes(tmp_path, settings, {"LoRA": [(0.9, 0.8)]})
+    png, svg = save_bubble_chart(TableRuns(TABLE, settings, tmp_path), "x", tmp_path / "figure_1a")
+    assert png.read_bytes().startswith(b"\x89PNG") and ElementTree.parse(svg).getroot().tag.endswith("svg")
