@@ -67,10 +67,9 @@ def make_table(number: str, table: PaperTable, options: argparse.Namespace) -> s
         runs.run(options.retry, options.threads)
     lines = [table_markdown(number, runs)]
     if table.chart:
-        lines += save_bubble_chart(
-            runs, _figure_title(number, runs), options.results / number.lower().replace("-", "_")
-        )
-    return "\n".join(map(str, lines))
+        path = options.results / number.lower().replace("-", "_")
+        lines += map(str, save_bubble_chart(runs, _figure_title(number, runs), path))
+    return "\n".join(lines)
 
 
 def _figure_title(number: str, runs: TableRuns) -> str:
