@@ -2,7 +2,7 @@
 
     python -m tools.maintenance.torchgeo_checkout ../torchgeo
 
-FUSARShip, SRSDD and OpenSARShip import nothing of rsft. The command copies their files to torchgeo/datasets/,
+FUSARShip, SRSDD, FUSRS and OpenSARShip import nothing of rsft. The command copies their files to torchgeo/datasets/,
 tests/data/ and tests/datasets/, changes the imports in the tests, and exports the classes in
 torchgeo/datasets/__init__.py.
 """
@@ -17,11 +17,11 @@ import typer
 
 from rsft.errors import RequestError
 
-CLASSES = {"fusar_ship": "FUSARShip", "opensarship": "OpenSARShip", "srsdd": "SRSDD"}
+CLASSES = {"fusar_ship": "FUSARShip", "fusrs": "FUSRS", "opensarship": "OpenSARShip", "srsdd": "SRSDD"}
 """Data set class by module."""
 
 MODULES = (*CLASSES, "_fusar_metadata", "_sar_common")
-_IMPORTS = {"rsft.data.datasets.": "torchgeo.datasets.", "tests.data.datasets.": "tests.data."}
+_IMPORTS = {"rsft.data.datasets": "torchgeo.datasets", "tests.data.datasets": "tests.data"}
 _ROOT = Path(__file__).parents[2]
 
 

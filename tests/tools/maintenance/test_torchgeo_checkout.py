@@ -38,7 +38,8 @@ import torchgeo.datasets
 
 def test_the_classes_are_exported_by_the_checkout():
     assert pathlib.Path(torchgeo.datasets.__file__).parents[2] == pathlib.Path.cwd()
-    assert {"FUSARShip", "OpenSARShip", "SRSDD"} <= set(torchgeo.datasets.__all__) & set(dir(torchgeo.datasets))
+    for name in ("FUSARShip", "FUSRS", "OpenSARShip", "SRSDD"):
+        assert name in torchgeo.datasets.__all__ and hasattr(torchgeo.datasets, name)
     with pytest.raises(ModuleNotFoundError, match="not part of TorchGeo"):
         importlib.import_module("rsft")
 """
@@ -72,7 +73,7 @@ def test_tests_pass_in_a_checkout_without_rsft(checkout: Path) -> None:
     )
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
     passed = re.search(r"(\d+) passed", result.stdout)
-    assert passed and int(passed[1]) > 50, result.stdout[-500:]
+    assert passed and int(passed[1]) > 80, result.stdout[-500:]
 
 
 def test_a_second_copy_exports_each_class_once(tmp_path: Path) -> None:
