@@ -23,6 +23,7 @@ def warn_about_licenses(bundles: Sequence[Path], unknown: bool = False) -> None:
     from rsft.models.bundle.licenses import restriction_sentence, unknown_sentence
 
     licenses = list(dict.fromkeys(entry for bundle in bundles for entry in read_licenses(bundle)))
-    for sentence in (restriction_sentence(licenses), unknown_sentence(licenses) if unknown else None):
+    lines = {"warning": restriction_sentence(licenses), "note": unknown_sentence(licenses) if unknown else None}
+    for kind, sentence in lines.items():
         if sentence:
-            error_console.print(f"warning: {sentence}; see `rsft bundle show`", soft_wrap=True, markup=False)
+            error_console.print(f"{kind}: {sentence}; see `rsft bundle show`", soft_wrap=True, markup=False)
