@@ -5,9 +5,11 @@ import timm
 import torch
 from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
 from torch import nn
+from torch.func import functional_call
 
 from rsft.peft import SSF, Adapter, AdaptFormer, CompositeMethod, LoRA, VPTDeep, attach, class_token_features
 from rsft.peft.model.block_outputs import record_block_outputs
+from rsft.peft.modules.target_layers import find_target_layers
 from tests.helpers.peft_models import NETWORKS, method_id, tiny_dinov3, tiny_eva, tiny_vit, with_random_adapter
 
 NETWORK = pytest.mark.parametrize("name", NETWORKS)
@@ -87,19 +89,32 @@ def test_outputs_of_earlier_blocks(name, images, checkpointing):
 
 @NETWORK
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_gradients_equal_those_of_timm(name, images, checkpointing):
-    """The network alone runs timm's blocks by plain autograd; the adapted model runs the kernel."""
-    adapted = with_random_adapter(
-        attach(NETWORKS[name](), LoRA(rank=2, positions=positions_of(name)), learn_scales=True)
-    )
+def test_outputs_and_gradients_equal_those_of_plain_timm(name, images, checkpointing):
+    lora = LoRA(rank=2, positions=positions_of(name))
+    adapted = with_random_adapter(attach(NETWORKS[name](), lora, learn_scales=True))
     blocks = range(len(adapted.vit.blocks))
     assert all(adapted._runner.uses_kernel(index) for index in blocks) == (name in BY_KERNEL)
     trained = [*adapted.theta, *adapted.gamma]
-    expected = torch.autograd.grad(adapted.vit(images).square().sum(), trained)
     adapted.checkpointing = checkpointing
-    actual = torch.autograd.grad(adapted(images).square().sum(), trained)
-    for gradient, reference in zip(actual, expected, strict=True):
+    actual, expected = adapted(images), plain_timm(NETWORKS[name](), adapted, images)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+    gradients, references = (torch.autograd.grad(y.square().sum(), trained) for y in (actual, expected))
+    for gradient, reference in zip(gradients, references, strict=True):
         torch.testing.assert_close(gradient, reference, atol=1e-5 * float(reference.abs().max() + 1), rtol=1e-5)
+
+
+def plain_timm(untouched, adapted, images):
+    """Run timm's own network with W + m (A B)^T in the place of W, by plain autograd and without the kernels."""
+    (module,) = adapted.adapter_modules
+    names, weights = {id(layer): path for path, layer in untouched.named_modules()}, {}
+    for site, (layer, rows) in find_target_layers(untouched).items():
+        if site in adapted.sites:
+            a, b = module.factors(site)
+            start, stop, _ = rows.indices(layer.out_features)
+            delta = nn.functional.pad(module.scale_fns[site]() * (b @ a), (0, 0, start, layer.out_features - stop))
+            key = f"{names[id(layer)]}.weight"
+            weights[key] = weights.get(key, layer.weight.detach()) + delta
+    return functional_call(untouched, weights, (images,))
 
 
 @NETWORK
