@@ -46,7 +46,7 @@ class Card:
         name: the name in a recipe.
         about: one line with architecture and training data.
         size: side of the native input, in pixels.
-        patch: side of a patch, in pixels.
+        patch: side of a patch, in pixels; in a network without patches, of the region of one feature vector.
         bands: names of the input planes, in order.
         unit: unit of `mean` and `std`: "uint8" for bytes scaled to 0-1, else a unit of `rsft.data.imagery`.
         mean: mean of each input plane in pre-training.
@@ -122,11 +122,14 @@ def with_first_blocks(card: Card, blocks: int) -> Card:
         blocks: number of blocks to keep, 1 or more. The final norm stays.
 
     Returns:
-        A card with the same name. Its `build` raises RequestError if the encoder has fewer blocks.
+        A card with the same name. Its `build` raises RequestError if the encoder has fewer blocks, or has stages.
     """
 
     def build(size: int) -> VisionTransformer:
         vit = card.build(size)
+        if not hasattr(vit, "blocks"):
+            message = f"{card.name} has stages of different resolution, so its first blocks are no encoder"
+            raise RequestError(message, "backbone.blocks", "leave the key out")
         if blocks > len(vit.blocks):
             raise RequestError(f"{card.name} has {len(vit.blocks)} blocks, not {blocks}", "backbone.blocks")
         vit.blocks = nn.Sequential(*list(vit.blocks.children())[:blocks])

@@ -40,8 +40,9 @@ class EncoderCheck:
     Attributes:
         tensors: number of tensors of the encoder.
         parameters: number of parameters.
-        tokens: tokens per image.
-        features: statistics of the class token (if the encoder has one) and of the mean of the patch tokens, by name.
+        tokens: tokens per image, or pixels of the feature map.
+        features: statistics of the class token (if the encoder has one) and of the mean of the patch tokens or of the
+            feature map, by name.
         speed: images per second.
         device: the device, in words.
     """
@@ -85,23 +86,28 @@ def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> Encode
     shape = (BATCH_SIZE, len(backbone.bands), size, size)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.inference_mode():
-        tokens: Tensor = vit.forward_features(noise)  # (4, N, D)
-        patches = tokens[:, vit.num_prefix_tokens :].mean(1)
-        features = {"class token": _feature_stats(tokens[:, 0])} if vit.cls_token is not None else {}
-        features["patch mean"] = _feature_stats(patches)
+        output: Tensor = vit.forward_features(noise)
         batches, start = 0, time.perf_counter()
         while not batches or time.perf_counter() - start < seconds:
-            vit.forward_features(noise)[0, 0, 0].item()  # waits for the device
+            vit.forward_features(noise).sum().item()  # waits for the device
             batches += 1
         speed = batches * BATCH_SIZE / (time.perf_counter() - start)
     return EncoderCheck(
         len(vit.state_dict()),
         sum(parameter.numel() for parameter in vit.parameters()),
-        tokens.shape[1],
-        features,
+        output[0].numel() // backbone.width,
+        _describe_output(vit, output),
         speed,
         f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(),
     )
+
+
+def _describe_output(vit: VisionTransformer, output: Tensor) -> dict[str, FeatureStats]:
+    """Return the statistics of the vectors that a recipe can pool from tokens (B, N, D) or from a feature map."""
+    if output.ndim == 4:
+        return {"map mean": _feature_stats(vit.forward_head(output, pre_logits=True))}
+    features = {"class token": _feature_stats(output[:, 0])} if vit.cls_token is not None else {}
+    return features | {"patch mean": _feature_stats(output[:, vit.num_prefix_tokens :].mean(1))}
 
 
 def _feature_stats(vectors: Tensor) -> FeatureStats:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from timm.models import adapt_input_conv
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rsft.backbones.registry import Backbone
@@ -108,16 +108,33 @@ def _expand_filters(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
     )
 
 
+def first_layer_path(network: nn.Module) -> str | None:
+    """Return the dotted name of the convolution that reads the image; None if the network has another first layer.
+
+    Args:
+        network: a timm network.
+    """
+    for path in ("patch_embed.proj", "patch_embed.proj.0", "conv1", "conv1.0", "stem.0"):
+        parent, _, name = path.rpartition(".")
+        layer = getattr(_submodule(network, parent), name, None)
+        if isinstance(layer, nn.Conv2d):
+            return path
+    return None
+
+
+def _submodule(network: nn.Module, path: str) -> nn.Module | None:
+    return dict(network.named_modules()).get(path)
+
+
 def _first_layer(backbone: Backbone) -> nn.Conv2d:
-    projection = getattr(backbone.vit.patch_embed, "proj", None)
-    conv = projection[0] if isinstance(projection, nn.Sequential) else projection
-    if not isinstance(conv, nn.Conv2d):
+    path = first_layer_path(backbone.vit)
+    if path is None:
         raise RequestError(
             f"{backbone.name} only takes its own bands: {', '.join(backbone.bands)}",
             _BANDS_KEY,
             "name these bands in this order",
         )
-    return conv
+    return cast(nn.Conv2d, backbone.vit.get_submodule(path))
 
 
 def _replace_first_layer(backbone: Backbone, old: nn.Conv2d, weight: Tensor, extra_bias: Tensor | None) -> None:
@@ -134,8 +151,4 @@ def _replace_first_layer(backbone: Backbone, old: nn.Conv2d, weight: Tensor, ext
         bias = torch.zeros(weight.shape[0]) if old.bias is None else old.bias.detach()
         new.bias.data = bias + extra_bias if extra_bias is not None else bias.clone()
     new.requires_grad_(False)
-    vit: VisionTransformer = backbone.vit
-    if isinstance(vit.patch_embed.proj, nn.Sequential):
-        vit.patch_embed.proj[0] = new
-    else:
-        vit.patch_embed.proj = new
+    backbone.vit.set_submodule(cast(str, first_layer_path(backbone.vit)), new)

@@ -37,7 +37,8 @@ class Backbone:
         sha256: hash of the encoder's tensors (`tensors_sha256`). It depends neither on the file format nor on the input
             size.
         vit: maps (B, len(bands), size, size) to tokens (B, N, D) with `forward_features`. `vit.fc_norm` follows the
-            pooling; it is the identity unless the encoder was trained with mean pooling before its last norm.
+            pooling; it is the identity unless the encoder was trained with mean pooling before its last norm. Networks
+            of `rsft.backbones.hierarchical` return a feature map instead.
         mean: mean of each input in pre-training, in `unit`.
         std: standard deviation of each input in pre-training, in `unit`.
         bands: names of the inputs, in order.
@@ -58,8 +59,8 @@ class Backbone:
 
     @property
     def width(self) -> int:
-        """Width of a token."""
-        return int(self.vit.embed_dim)
+        """Width of a token, or number of channels of the feature map."""
+        return int(self.vit.num_features)
 
 
 def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
@@ -139,7 +140,9 @@ def _resample_positions(state: dict[str, Tensor], vit: VisionTransformer, card: 
         if name == "pos_embed":
             changed[name] = _resample_embedding(state[name], target, vit.patch_embed.grid_size, card.antialias)
         elif name.endswith("relative_position_bias_table"):
-            changed[name] = _resample_table(state[name], target, vit.patch_embed.grid_size)
+            attention: Any = vit.get_submodule(name.rpartition(".")[0])
+            grid = getattr(attention, "window_size", vit.patch_embed.grid_size)  # a window is the grid, but in Swin
+            changed[name] = _resample_table(state[name], target, grid)
     return state | changed
 
 

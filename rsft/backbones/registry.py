@@ -36,9 +36,9 @@ def names() -> list[str]:
     Returns:
         The names of rsft's, timm's and TorchGeo's encoders, in this order.
     """
-    from rsft.backbones import timm_vits, torchgeo_vits
+    from rsft.backbones import hierarchical, timm_vits, torchgeo_vits
 
-    return [*_RSFT_CARDS, *timm_vits.NAMES, *torchgeo_vits.torchgeo_names()]
+    return [*_RSFT_CARDS, *timm_vits.NAMES, *hierarchical.NAMES, *torchgeo_vits.torchgeo_names()]
 
 
 def cards() -> dict[str, Card]:

@@ -40,8 +40,10 @@ def convert_timm_checkpoint(state: State, expected: Collection[str], heads: Coll
 
 
 def _is_recomputed(name: str) -> bool:
-    """Return whether a tensor follows from the shape of the network: rotary embeddings and position indices."""
-    return name.startswith("rope.") or name.endswith("relative_position_index")
+    """Return whether a tensor follows from the shape of the network: rotary embeddings, position indices and masks."""
+    return name.startswith("rope.") or name.endswith(
+        ("relative_position_index", "relative_coords_table", ".attn_mask", ".attn.k_bias")
+    )
 
 
 def _rename_meta_tensors(state: State, expected: Collection[str]) -> dict[str, Tensor]:

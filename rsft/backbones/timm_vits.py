@@ -14,6 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rsft.backbones.card import Card, Remote, check_input_size
+from rsft.backbones.hierarchical import hierarchical_card, is_hierarchical_model
 from rsft.backbones.timm_checkpoints import convert_timm_checkpoint
 from rsft.errors import RequestError
 
@@ -75,24 +76,29 @@ def timm_card(name: str) -> Card | None:
         hint = f"choose another model, or name your own file: backbone.name=timm:{name} backbone.weights=FILE"
         raise RequestError(f"timm has no weights of {name} on the hub", "backbone.name", hint)
     full_name = ".".join(filter(None, (config.architecture, config.tag)))
+    fields: dict[str, Any] = {
+        "name": f"{PREFIX}{name}" if is_local else full_name,
+        "about": f"timm {config.architecture}, weights {'of a local file' if is_local else config.tag}",
+        "bands": ("R", "G", "B"),
+        "unit": "uint8",
+        "mean": tuple(config.mean),
+        "std": tuple(config.std),
+        "license": (None if is_local else config.license) or "unknown",
+        "weights": _local_file(name) if is_local else _hub_file(full_name, config),
+        "sensor": "satellite images" if (config.tag or "").startswith("sat") else "photographs",
+    }
+    if is_hierarchical_model(full_name):
+        return hierarchical_card(full_name, config, **fields)
     vit = _build_checked(full_name)
     grid = vit.patch_embed.grid_size[0]
     patch = vit.patch_embed.img_size[0] // grid
     heads = [config.classifier] if isinstance(config.classifier, str) else config.classifier or []
     return Card(
-        name=f"{PREFIX}{name}" if is_local else full_name,
-        about=f"timm {config.architecture}, weights {'of a local file' if is_local else config.tag}",
         size=grid * patch,  # an image that whole patches do not cover is cropped
         patch=patch,
-        bands=("R", "G", "B"),
-        unit="uint8",
-        mean=tuple(config.mean),
-        std=tuple(config.std),
-        license=(None if is_local else config.license) or "unknown",
-        weights=_local_file(name) if is_local else _hub_file(full_name, config),
         build=partial(build_timm_vit, full_name, patch),
         convert=partial(convert_timm_checkpoint, expected=frozenset(vit.state_dict()), heads=tuple(heads)),
-        sensor="satellite images" if (config.tag or "").startswith("sat") else "photographs",
+        **fields,
     )
 
 

@@ -1,4 +1,4 @@
-"""Cards of TorchGeo's vision transformers for Sentinel-1, Sentinel-2, Landsat and fMoW.
+"""Cards of TorchGeo's vision transformers, ResNets and Swins for Sentinel-1, Sentinel-2, Landsat, NAIP and fMoW.
 
 Names, addresses, bands and normalization come from TorchGeo's enums. TorchGeo does not state the unit of the input, the
 license of the weights, and which tensors of a file do not belong to the encoder. The unit is inferred from the numbers
@@ -17,14 +17,17 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from rsft.backbones.card import Card, Remote, State, drop_tensors
+from rsft.backbones.hierarchical import STRIDE, build_hierarchical, is_hierarchical_model
 from rsft.backbones.mae.satmae import DECODER
 from rsft.backbones.timm_vits import build_timm_vit
 from rsft.backbones.torchgeo_index import PublishedWeights, published_weights
+from rsft.backbones.torchvision_swin import TIMM_NAMES, convert_torchvision_swin
 from rsft.errors import RequestError
 
 PREFIX = "torchgeo:"
 _HUB = "https://huggingface.co/"
 _SIZE = 224  # of inputs whose size TorchGeo does not state
+_SATLAS_SIZE = 256  # the crop in TorchGeo's transforms for Satlas, and the size of torchvision's Swin V2
 _MAE_UNUSED = ("head", *DECODER)  # the authors publish checkpoints of whole masked autoencoders
 _SCALE_MAE = "scalemae_large_patch16"
 
@@ -67,6 +70,11 @@ _REPOSITORIES = {
 """The licenses are those of the tables of weights in TorchGeo's documentation; it states none for GASSL."""
 _UNKNOWN_REPOSITORY = _Repository("unknown")
 
+_TRUE_COLOR = {"B04": "TCI_R", "B03": "TCI_G", "B02": "TCI_B"}
+"""Bands of the true-color image (bytes), which Satlas stacks with digital numbers of other bands in a 16-bit file.
+
+Source: https://github.com/allenai/satlas/blob/main/Normalization.md. TorchGeo calls them B04, B03 and B02."""
+
 _CHECKSUMS = {
     "vits16_landsat_oli_sr_simclr-4e8f6102.pth": (
         88_283_541,
@@ -96,12 +104,14 @@ _SENSORS = {
     "SENTINEL2": "Sentinel-2",
     "NAIP": "NAIP aerial images",
     "FMOW": "WorldView, GeoEye, QuickBird",
+    "CITYSCAPES": "photographs",
 }
 """Sensor by the first letters of the member of a weights enum."""
 
 _REFUSED = {
-    "ResNet|Unet": "it is convolutional and has no tokens",
-    "Swin|Aurora|DEO": "it merges its tokens from stage to stage",
+    "Unet": "its last layers enlarge the image again, and it has no features of the whole image",
+    "Aurora": "it predicts the weather from fields of several levels, not from an image",
+    "DEO": "it merges its tokens from stage to stage in a way that rsft does not know",
     "DOFA|CopernicusFM|Panopticon": "it needs wavelengths or channel numbers besides the image",
     "": "its network is not a timm model",
 }
@@ -138,6 +148,8 @@ def torchgeo_card(name: str) -> Card | None:
         raise _refusal_error(weights_name, f"{{}} of TorchGeo cannot be fine-tuned: {reason}")
     if scale is None:
         reason = "TorchGeo declares neither unit nor normalization of its input"
+        if weights.normalizations:
+            reason = "the unit of its input does not follow from the normalizations that TorchGeo declares"
         raise _refusal_error(weights_name, f"{{}} of TorchGeo cannot be fine-tuned: {reason}")
     return _make_card(weights, architecture, *scale)
 
@@ -150,12 +162,13 @@ def _make_card(
     repository = _REPOSITORIES.get(hub_name, _UNKNOWN_REPOSITORY)
     digits = re.search(r"-([0-9a-f]{8})\.pth$", file)
     bytes_, digest = _CHECKSUMS.get(file, (None, digits and digits[1]))
-    patch = int(architecture.split("_patch")[1].split("_")[0])
+    is_hierarchical = is_hierarchical_model(architecture)
+    patch = STRIDE if is_hierarchical else int(architecture.split("_patch")[1].split("_")[0])
     training = " by ".join(filter(None, (weights.dataset, weights.method)))
     return Card(
         name=weights.name,
         about=f"TorchGeo {weights.model}, trained on {training}",
-        size=weights.size or _SIZE,
+        size=weights.size or (_SATLAS_SIZE if weights.model.startswith("swin_v2") else _SIZE),
         patch=patch,
         bands=_band_names(weights),
         unit=unit,
@@ -163,34 +176,53 @@ def _make_card(
         std=std,
         license=repository.license,
         weights=Remote(file, url, bytes_, digest, f"{_HUB}{hub_name}"),
-        build=_build_fn(architecture, patch, len(mean)),
-        convert=_convert_scale_mae
-        if weights.model == _SCALE_MAE
-        else lambda state: drop_tensors(state, *repository.unused),
+        build=_build_fn(architecture, None if is_hierarchical else patch, len(mean)),
+        convert=_convert_fn(weights, repository),
         sensor=_sensor(weights.name),
     )
 
 
 def _architecture(weights: PublishedWeights) -> str | None:
-    """Return timm's name of the network; None if it is not one of timm's plain vision transformers."""
+    """Return timm's name of the network; None if it is none of the networks that rsft adapts."""
     if weights.model == _SCALE_MAE:
         return "vit_large_patch16_224"
-    return weights.model if weights.model.startswith("vit_") else None
+    return weights.model if weights.model.startswith(("vit_", "resnet")) else TIMM_NAMES.get(weights.model)
+
+
+def _convert_fn(weights: PublishedWeights, repository: _Repository) -> Callable[[State], dict[str, torch.Tensor]]:
+    """Return the function that maps the tensors of a file to those of timm's network."""
+    if weights.model == _SCALE_MAE:
+        return _convert_scale_mae
+    if weights.model in TIMM_NAMES:
+        return convert_torchvision_swin
+    unused = ("fc",) if weights.model.startswith("resnet") else repository.unused
+    return lambda state: drop_tensors(state, *unused)
 
 
 def _band_names(weights: PublishedWeights) -> tuple[str, ...]:
-    if "SENTINEL2" in weights.name:  # TorchGeo calls B01 B1, and B8A B8a
-        return tuple("B8A" if band == "B8a" else f"B{band[1:].zfill(2)}" for band in weights.bands)
+    if weights.name.endswith("_MS_SATLAS"):
+        return tuple(_TRUE_COLOR.get(band, band) for band in weights.bands)
+    if "SENTINEL2" in weights.name:
+        return tuple(map(_sentinel2_band, weights.bands))
     return weights.bands or ("R", "G", "B")
 
 
+def _sentinel2_band(band: str) -> str:
+    """Return rsft's name of a band: B01 for TorchGeo's B1, B8A for B8a; NDVI stays."""
+    return f"B{band[1:].zfill(2)}".upper() if re.fullmatch(r"B\d+a?", band, re.IGNORECASE) else band
+
+
 def _scale(weights: PublishedWeights) -> tuple[str, tuple[float, ...], tuple[float, ...]] | None:
-    """Infer unit, mean and standard deviation from the normalization; None if TorchGeo does not normalize."""
+    """Infer unit, mean and standard deviation from the normalization; None if they do not follow from it."""
     if not weights.normalizations:
         return None
     (mean, std), *others = weights.normalizations
     if (mean, std) == ((0.0,), (255.0,)):
         unit, (mean, std) = "uint8", others[0] if others else ((0.0,), (1.0,))
+    elif others:
+        return None
+    elif max(std) < 1:  # statistics of bytes that are already scaled to 0-1
+        unit = "uint8"
     else:
         unit = "db" if max(mean) < 0 else "uint16"
     bands = len(_band_names(weights))
@@ -203,7 +235,9 @@ def _sensor(name: str) -> str:
 
 
 @cache
-def _build_fn(architecture: str, patch: int, bands: int) -> Callable[[int], VisionTransformer]:
+def _build_fn(architecture: str, patch: int | None, bands: int) -> Callable[[int], VisionTransformer]:
+    if patch is None:
+        return partial(build_hierarchical, architecture, in_chans=bands)
     return partial(build_timm_vit, architecture, patch, in_chans=bands)
 
 

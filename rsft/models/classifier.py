@@ -20,7 +20,7 @@ def extract_features(vit: VisionTransformer, x: Tensor, pool: str) -> Tensor:
     Args:
         vit: a timm vision transformer.
         x: images (B, P, S, S).
-        pool: "token" for the class token, "avg" for the mean of the patch tokens.
+        pool: "token" for the class token, "avg" for the mean of the patch tokens or of the feature map.
 
     Returns:
         Features (B, D).
@@ -29,6 +29,8 @@ def extract_features(vit: VisionTransformer, x: Tensor, pool: str) -> Tensor:
 
 
 def _pool(vit: VisionTransformer, tokens: Tensor, pool: str) -> Tensor:
+    if tokens.ndim == 4:  # the feature map of a hierarchical network
+        return cast(Tensor, vit.forward_head(tokens, pre_logits=True))
     pooled = tokens[:, 0] if pool == "token" else tokens[:, vit.num_prefix_tokens :].mean(dim=1)
     return cast(Tensor, vit.fc_norm(pooled))  # identity if the network normalizes before pooling
 
@@ -112,7 +114,7 @@ class Classifier(nn.Module):
     Args:
         adapted: the transformer with its PEFT modules.
         head: a module that maps pooled features to logits; a `HeadAverage` also reads features of earlier blocks.
-        pool: "token" for the class token, "avg" for the mean of the patch tokens.
+        pool: "token" for the class token, "avg" for the mean of the patch tokens or of the feature map.
 
     Raises:
         ValueError: the head reads a block that the transformer lacks, or the last one.

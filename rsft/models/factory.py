@@ -60,8 +60,10 @@ def build_classifier(
         The classifier.
 
     Raises:
-        RequestError: the backbone lacks a site or a block.
+        RequestError: the backbone lacks a site, a block or the class token.
     """
+    if pool == "token" and getattr(encoder.vit, "cls_token", None) is None:
+        raise RequestError(f"{encoder.name} has no class token", "backbone.pool", "set backbone.pool=avg")
     try:
         adapted = attach(
             encoder.vit, peft.build(), learn_scales=meta is not None, init_scale=meta.init_scale if meta else 1.0

@@ -58,7 +58,7 @@ class BackboneSection(Section):
         default=None, ge=1, description="number of first transformer blocks that are used; null uses all"
     )
     pool: Literal["token", "avg"] = Field(
-        default="token", description="feature: the class token, or the mean of the patch tokens"
+        default="token", description="feature: the class token, or the mean of the patch tokens or of the feature map"
     )
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
+import timm
 import torch
+from safetensors.torch import save_file
 from timm.models.convnext import ConvNeXt
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import nn
+
+from rsft.backbones.card import Card
+from rsft.backbones.timm_vits import PREFIX, timm_card
 
 SIZE = 32
 """Side of the input, in pixels."""
@@ -61,3 +68,35 @@ HIERARCHICAL: dict[str, Callable[[], nn.Module]] = {
     "resnet-basic": lambda: tiny_resnet(BasicBlock),
 }
 """One network for every layout of blocks."""
+
+
+_SMALL: dict[str, dict[str, object]] = {
+    "resnet50": {"layers": (1, 2, 1, 1), "channels": (8, 8, 12, 16)},
+    "convnext_tiny": {"depths": (1, 2, 1, 1), "dims": (8, 12, 16, 24), "ls_init_value": 0.5},
+    "swinv2_tiny_window8_256": {"embed_dim": 16, "depths": (1, 2, 1), "num_heads": (2, 2, 4), "window_size": 8},
+}
+
+
+def small_card(architecture: str) -> Card:
+    """Return the card of a small network of the kind of a timm architecture, under the name of the whole one."""
+    card = timm_card(f"{PREFIX}{architecture}")
+    assert card is not None
+    options = _SMALL[architecture] | (
+        {"pretrained_window_sizes": (8, 8, 8)} if architecture.startswith("swinv2") else {}
+    )
+
+    def build(size: int) -> nn.Module:
+        sides = {"img_size": size} if architecture.startswith("swin") else {}
+        return timm.create_model(architecture, num_classes=0, **options, **sides)
+
+    return replace(card, build=build)
+
+
+def write_small_weights(architecture: str, folder: Path) -> Path:
+    """Write random weights of the network of `small_card` with a classifier of ten classes, as timm stores them."""
+    torch.manual_seed(0)
+    sides = {"img_size": 64} if architecture.startswith("swin") else {}
+    network = _randomize(timm.create_model(architecture, num_classes=10, **_SMALL[architecture], **sides))
+    path = folder / f"{architecture}.safetensors"
+    save_file(network.state_dict(), path)
+    return path

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsft.evaluation.report.formatting import join_words, pluralize
-from rsft.peft.sites import select_positions
+from rsft.peft.sites import ALL_POSITIONS, select_positions
 from rsft.recipe.components import summarize
 from rsft.recipe.registries import SAMPLERS, sampling_exponent
 from rsft.recipe.schema import DataSection, HeadSection, MetaSection, PeftSection, Recipe, TrainSection
 from rsft.recipe.text import to_yaml
 
-POOLS = {"token": "the class token", "avg": "the mean of the patch tokens"}
+POOLS = {"token": "the class token", "avg": "the mean of the patch tokens or of the feature map"}
 """Description of each value of `backbone.pool`."""
 
 HEAD_INITS = {
@@ -53,7 +53,8 @@ def _sites(peft: PeftSection) -> str:
     sizes = [f"{key} {_value_text(value)}" for key, value in settings.items() if key not in SITE_KEYS]
     text = f" of {join_words(sizes)}" if sizes else ""
     if "positions" in settings:
-        text += f" at {join_words(select_positions(settings['positions']))}"
+        every = settings["positions"] == ALL_POSITIONS
+        text += " at all positions" if every else f" at {join_words(select_positions(settings['positions']))}"
     if "blocks" in settings:
         text += f" in {_blocks(settings['blocks'])}"
     return f"{text} (A starts with fan-in r)" if settings.get("init") == "rank" else text

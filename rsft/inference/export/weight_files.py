@@ -28,6 +28,8 @@ HEAD_FILE = "head.safetensors"
 _TIMM_NAME = "vit_base_patch16_224"
 """Name of a plain vision transformer in timm. All of its sizes are passed as arguments."""
 
+_OTHER_HEAD = "timm calls the head of this network otherwise: load the tensors without `head.weight` and `head.bias`"
+
 
 def write_timm_weights(
     bundle: Bundle, path: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
@@ -58,8 +60,10 @@ def write_timm_weights(
     head = {f"head.{key}": value for key, value in classifier.head.state_dict().items()}
     state = {key: value.detach().contiguous() for key, value in {**vit.state_dict(), **head}.items()}
     write_bytes(path, save(state, {"format": "pt", METADATA_KEY: json.dumps(metadata)}))
-    options = _timm_options(vit, len(bundle.classes), classifier.pool, bundle)
-    model, reason = _load_in_timm(dict(options), path, classifier.head)
+    model, reason, options = None, _OTHER_HEAD, dict[str, Any]()
+    if hasattr(vit, "blocks"):
+        options = _timm_options(vit, len(bundle.classes), classifier.pool, bundle)
+        model, reason = _load_in_timm(dict(options), path, classifier.head)
     if model is not None:
         outputs = _compute_timm_outputs(model, images)
         if compare_outputs(outputs, reference, EXACT).fits:
@@ -170,7 +174,7 @@ def _compute_rsft_outputs(bundle: Bundle, path: Path, images: Tensor) -> Classif
     )
     classifier.adapted.detach()
     state = load_file(path)
-    head = {key.removeprefix("head."): value for key, value in state.items() if key.startswith("head.")}
-    classifier.head.load_state_dict(head)
-    classifier.adapted.vit.load_state_dict({k: v for k, v in state.items() if not k.startswith("head.")})
+    names = {f"head.{key}" for key in classifier.head.state_dict()}  # ConvNeXt has a norm called head.norm
+    classifier.head.load_state_dict({name.removeprefix("head."): state[name] for name in names})
+    classifier.adapted.vit.load_state_dict({name: tensor for name, tensor in state.items() if name not in names})
     return compute_outputs(TraceableNetwork([classifier]), images)

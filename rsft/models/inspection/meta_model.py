@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from rsft.backbones.input_layer import first_layer_path
 from rsft.backbones.loading import Backbone
 from rsft.backbones.registry import find_card
 from rsft.models.factory import build_classifier
 from rsft.peft import Site
+from rsft.peft.modules.target_layers import transformer_blocks
 
 if TYPE_CHECKING:
     from rsft.models.bundle.bundle import Bundle
-
-_INPUT_LAYER = "patch_embed.proj.weight"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class MetaModel:
     Attributes:
         sites: sites of the modulator, in the order of gamma; empty without a modulator.
         shapes: the shape of every learned tensor, by name.
-        depth: number of transformer blocks.
+        depth: number of blocks.
     """
 
     sites: tuple[Site, ...]
@@ -54,6 +54,7 @@ def build_meta_model(bundle: Bundle) -> MetaModel:
         )
     modulator = classifier.adapted.modulator
     shapes = {name: tuple(tensor.shape) for name, tensor in classifier.learned_state().items()}
-    if _INPUT_LAYER in shapes:  # a trained input layer has one channel for each plane of the chips
-        shapes[_INPUT_LAYER] = (shapes[_INPUT_LAYER][0], len(bundle.contract.planes), *shapes[_INPUT_LAYER][2:])
-    return MetaModel(modulator.sites if modulator is not None else (), shapes, len(encoder.vit.blocks))
+    first_layer = f"{first_layer_path(encoder.vit)}.weight"
+    if first_layer in shapes:  # a trained input layer has one channel for each plane of the chips
+        shapes[first_layer] = (shapes[first_layer][0], len(bundle.contract.planes), *shapes[first_layer][2:])
+    return MetaModel(modulator.sites if modulator is not None else (), shapes, len(transformer_blocks(encoder.vit)))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import cast
 
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from torch import nn
 
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier
+from rsft.peft.modules.target_layers import transformer_blocks
 from rsft.recipe.schema import TrainSection
 from rsft.training.precision import FABRIC_PRECISIONS
 
@@ -82,7 +81,7 @@ def shard_frozen_blocks(classifier: Classifier) -> None:
     from torch.distributed.fsdp import fully_shard
 
     trained = {*classifier.theta, *classifier.adapted.gamma}
-    for block in cast(nn.ModuleList, classifier.adapted.vit.blocks):
+    for block in transformer_blocks(classifier.adapted.vit):
         fully_shard(block, ignored_params=trained)
 
 

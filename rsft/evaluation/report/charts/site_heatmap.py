@@ -9,9 +9,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from rsft.evaluation.report.charts.svg import Content, number_style, svg_element, svg_figure, svg_text
+from rsft.peft.sites import POSITIONS
 
 CELL_WIDTH, CELL_HEIGHT, LEFT, TOP = 62, 30, 62, 24
-POSITION_ORDER = ("q", "k", "v", "out", "mlp1", "mlp2", "mlp")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def contribution_heatmap(contributions: pd.DataFrame) -> Markup | None:
     shares = contributions.dropna()
     if shares.empty:
         return None
-    rank = {name: index for index, name in enumerate(POSITION_ORDER)}
+    rank = {name: index for index, name in enumerate(POSITIONS)}
     positions = sorted(set(shares["position"]), key=lambda name: rank.get(name, len(rank)))
     blocks = sorted(set(shares["block"].tolist()))
     ordered = shares.sort_values("share")

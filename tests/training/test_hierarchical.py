@@ -1,0 +1,121 @@
+"""ResNet, ConvNeXt and Swin V2 from the recipe to bundle, report, prediction and export."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rsft.backbones import registry
+from rsft.errors import RequestError
+from rsft.inference.export.export import export_bundle
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.factory import build_classifier, load_encoder, load_merged_classifier, load_unmerged_classifier
+from rsft.models.inspection.meta_model import build_meta_model
+from rsft.recipe.load import load_recipe
+from rsft.training.finetune import finetune
+from tests.helpers.hierarchical_models import small_card, write_small_weights
+
+RECIPE = """\
+# Bars
+# rsft finetune bars.yaml
+data: {root: ROOT, size: 64, augment: sar}
+backbone: {name: "timm:NAME", weights: WEIGHTS, pool: avg}
+peft: {rank: 2, positions: all}
+meta: {outer_every: 2, lr: 0.05, warmup: 0}
+train: {epochs: 1, batch_size: 8, lr: 0.02}
+evaluate: {batch_size: 32}
+"""
+SITES = {
+    "resnet50": [f"blocks.{block}.{name}" for block in range(5) for name in ("conv1", "conv2", "conv3", "downsample")],
+    "convnext_tiny": [f"blocks.{block}.{name}" for block in range(5) for name in ("mlp1", "mlp2")],
+    "swinv2_tiny_window8_256": [
+        f"blocks.{block}.{name}" for block in range(4) for name in ("q", "k", "v", "out", "mlp1", "mlp2")
+    ],
+}
+SITES["resnet50"].remove("blocks.2.downsample")
+NAME = pytest.mark.parametrize("name", SITES)
+
+
+@pytest.fixture
+def recipe(root, tmp_path, monkeypatch, name):
+    """A recipe with a small network of random weights."""
+    card = small_card(name)
+    monkeypatch.setitem(registry._RSFT_CARDS, card.name, card)
+    weights = write_small_weights(name, tmp_path)
+    text = RECIPE.replace("ROOT", str(root)).replace("NAME", name).replace("WEIGHTS", str(weights))
+    (tmp_path / "bars.yaml").write_text(text)
+    return tmp_path / "bars.yaml"
+
+
+@NAME
+def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
+    code, printed = rsft("finetune", recipe, "--runs", tmp_path / "runs", "--quiet")
+    assert not code, printed
+    folder = tmp_path / "runs/bars/001"
+    scales = pd.read_csv(folder / "modulator.csv")
+    sites = [f"blocks.{block}.{position}" for block, position in zip(scales["block"], scales["position"], strict=True)]
+    assert sites == SITES[name] and (scales["value"] != 1).any()
+    assert json.loads((folder / "run.json").read_text())["modulator_parameters"] == len(sites)
+    contributions = pd.read_csv(folder / "evaluation/contributions.csv")
+    assert len(contributions) == len(sites) and (contributions["share"] > 0).any()
+
+    bundle = Bundle.load(folder)
+    model = build_meta_model(bundle)
+    assert model.depth == len({site.split(".")[1] for site in sites})
+    assert model.shapes == {key: tuple(tensor.shape) for key, tensor in bundle.tensors.items()}
+    images = torch.randn(4, len(bundle.contract.planes), 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        unmerged, merged = load_unmerged_classifier(bundle, "cpu")(images), load_merged_classifier(bundle)(images)
+    assert (unmerged - merged).abs().max() < 1e-4
+
+    page = (folder / "report.html").read_text()
+    assert all(f">{position}<" in page for position in scales["position"])
+    code, printed = rsft("predict", folder, root, "-o", tmp_path / "predictions", "--engine", "pytorch")
+    assert not code, printed
+    code, printed = rsft("bundle", "show", folder)
+    assert not code and "blocks" in printed
+
+
+@pytest.mark.slow
+@NAME
+def test_exports(recipe, tmp_path, name):
+    folder = finetune(load_recipe(recipe, ["train.epochs=1", "meta=null"]), tmp_path / "runs").folder
+    onnx = export_bundle(folder, "onnx", "fp32", tmp_path / "onnx")
+    assert onnx.metadata["checked"]["largest"] < 1e-3
+    peft = export_bundle(folder, "peft", "fp32", tmp_path / "peft")
+    assert (peft.folder / "adapter_model.safetensors").is_file()
+    timm_export = export_bundle(folder, "timm", "fp32", tmp_path / "timm")
+    assert "head" in timm_export.metadata["timm"]["why"]
+
+
+@NAME
+def test_frozen_features_are_those_of_timm(recipe, name):
+    recipe = load_recipe(recipe)
+    encoder = load_encoder(recipe.backbone, recipe.data, ["gray"])
+    classifier = build_classifier(encoder, 3, recipe.peft, None, recipe.head, recipe.backbone.pool)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = encoder.vit.forward_head(encoder.vit.forward_features(images), pre_logits=True)
+    assert classifier.features(images).shape == (2, encoder.width)
+    np.testing.assert_allclose(classifier.features(images).detach(), expected.detach(), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet50"])
+def test_what_does_not_fit_is_refused(recipe, tmp_path, name):
+    for setting, message in [
+        ("backbone.pool=token", "timm:resnet50 has no class token"),
+        ("backbone.blocks=2", "has stages of different resolution"),
+        ("peft.positions=qv", "so it has no site blocks.0.q; positions of that block: conv1, conv2, conv3, downsample"),
+        ("peft={method: vpt-deep}", "vpt needs a plain vision transformer, and ResNet is not one"),
+    ]:
+        with pytest.raises(RequestError) as caught:
+            finetune(load_recipe(recipe, [setting, "meta=null"]), tmp_path / "runs")
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["resnet50"])
+def test_frozen_blocks_are_not_cached(recipe, tmp_path, name):
+    recipe = load_recipe(recipe, ["data.augment=none", "peft.blocks=last:1", "meta=null"])
+    folder = finetune(recipe, tmp_path / "runs").folder
+    assert {key.split(".")[1] for key in Bundle.load(folder).tensors if key.startswith("blocks.")} == {"4"}
