@@ -30,7 +30,7 @@ def extract_features(vit: VisionTransformer, x: Tensor, pool: str) -> Tensor:
 
 def _pool(vit: VisionTransformer, tokens: Tensor, pool: str) -> Tensor:
     if tokens.ndim == 4:  # the feature map of a hierarchical network
-        return cast(Tensor, vit.forward_head(tokens, pre_logits=True))
+        return vit.forward_head(tokens, pre_logits=True)
     pooled = tokens[:, 0] if pool == "token" else tokens[:, vit.num_prefix_tokens :].mean(dim=1)
     return cast(Tensor, vit.fc_norm(pooled))  # identity if the network normalizes before pooling
 

@@ -15,6 +15,7 @@ from rsft.models.averaging import Ensemble
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Classifier, CosineHead, HeadAverage
 from rsft.peft import attach
+from rsft.peft.modules.target_layers import transformer_blocks
 from rsft.recipe.schema import BackboneSection, DataSection, HeadSection, MetaSection, PeftSection
 
 
@@ -73,7 +74,7 @@ def build_classifier(
     try:
         return Classifier(adapted, _build_head(encoder.width, classes, head), pool)
     except ValueError as error:
-        hint = f"name blocks from 0 to {len(encoder.vit.blocks) - 2}"
+        hint = f"name blocks from 0 to {len(transformer_blocks(encoder.vit)) - 2} of a plain vision transformer"
         raise RequestError(str(error), f"head.earlier_blocks, backbone {encoder.name}", hint) from error
 
 

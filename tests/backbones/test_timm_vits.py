@@ -88,7 +88,7 @@ def test_other_layout_is_refused_with_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet50.a1_in1k", "it has no blocks"),
+        ("dm_nfnet_f0.dm_in1k", "it has no blocks"),
         ("hiera_tiny_224.mae", "it has no patch_embed.patch_size"),
         ("samvit_base_patch16.sa1b", "it has no num_prefix_tokens"),
         ("timm:vit_base_patch16_xp_224", "blocks.0 has no linear layer attn.qkv or attn.q_proj"),

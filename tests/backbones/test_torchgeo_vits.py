@@ -16,14 +16,21 @@ from torchvision.transforms.v2 import Normalize
 
 from rsft.backbones import torchgeo_vits
 from rsft.backbones.card import Card, Remote
+from rsft.backbones.input_layer import fit_inputs
 from rsft.backbones.loading import load_encoder_weights
 from rsft.backbones.torchgeo_index import published_weights
 from rsft.data.imagery.bands import SENTINEL2
 from rsft.errors import RequestError, WeightsError
 
 FAMILIES = ("ViTSmall16", "ViTBase16", "ViTLarge16", "ViTHuge14", "ViTSmall14_DINOv2", "ViTBase14_DINOv2")
-ENUMS = [getattr(published, f"{family}_Weights") for family in (*FAMILIES, "ScaleMAELarge16")]
-UNITLESS = {"ViTSmall16_Weights.SENTINEL1_GRD_CLOSP", "ViTLarge16_Weights.SENTINEL1_GRD_CLOSP"}
+HIERARCHICAL = ("ResNet18", "ResNet50", "ResNet152", "Swin_T", "Swin_S", "Swin_B", "Swin_V2_T", "Swin_V2_B")
+ENUMS = [getattr(published, f"{family}_Weights") for family in (*FAMILIES, *HIERARCHICAL, "ScaleMAELarge16")]
+CLOSP = ("ViTSmall16", "ViTLarge16", "ResNet50")
+UNITLESS = {f"{family}_Weights.SENTINEL1_GRD_CLOSP" for family in CLOSP} | {
+    "ResNet50_Weights.SENTINEL1_GRD_GEOCLOSP",
+    "ResNet18_Weights.SENTINEL2_RGB_SECO",
+    "ResNet50_Weights.SENTINEL2_RGB_SECO",
+}
 S1 = "ViTSmall16_Weights.SENTINEL1_GRD_MAE"
 
 
@@ -33,13 +40,19 @@ def card(name: str) -> Card:
     return result
 
 
-def test_every_vision_transformer_of_torchgeo_has_a_card() -> None:
+def test_every_vision_transformer_resnet_and_swin_of_torchgeo_has_a_card() -> None:
     assert {str(member) for enum in ENUMS for member in enum} == set(torchgeo_vits.torchgeo_names()) | UNITLESS
+
+
+def test_most_weights_load() -> None:
+    names, everything = set(torchgeo_vits.torchgeo_names()), set(published_weights())
+    radar = {name for name in everything if "SENTINEL1" in name}
+    assert len(names & everything) >= 95 and (len(names & radar), len(radar)) == (15, 19)
 
 
 def our_band_name(band: str) -> str:
     """Return our name of a Sentinel-2 band: B01 for B1, B8A for B8a."""
-    return "B8A" if band == "B8a" else f"B{band[1:].zfill(2)}"
+    return "B8A" if band in ("B8a", "B8A") else band if band == "NDVI" else f"B{band[1:].zfill(2)}"
 
 
 @pytest.mark.parametrize("member", [m for enum in ENUMS for m in enum if str(m) not in UNITLESS], ids=str)
@@ -48,14 +61,20 @@ def test_cards_match_torchgeo(member: Any) -> None:
     our_card, meta = card(str(member)), member.meta
     assert isinstance(our_card.weights, Remote)
     assert our_card.weights.url == member.url.replace("https://hf.co/", "https://huggingface.co/")
-    bands = meta.get("bands", ["R", "G", "B"])
-    assert our_card.bands == tuple(map(our_band_name, bands) if "SENTINEL2" in str(member) else bands)
-    assert (member.meta["dataset"] or "") in our_card.about and meta.get("img_size", 224) == our_card.size
+    bands = meta.get("bands") or ["R", "G", "B"]
+    if str(member).endswith("MS_SATLAS"):
+        bands = ["TCI_R", "TCI_G", "TCI_B", *bands[3:]]
+        assert our_card.bands == tuple(bands) and our_card.unit == "uint16"
+    else:
+        assert our_card.bands == tuple(map(our_band_name, bands) if "SENTINEL2" in str(member) else bands)
+    assert (member.meta["dataset"] or "") in our_card.about
+    assert our_card.size == meta.get("img_size", 256 if "Swin_V2" in str(member) else 224)
     ours = torch.full((meta["in_chans"], 1, 1), 100.0)
     theirs = ours.clone()
     for step in member.transforms:
         theirs = step(theirs) if isinstance(step, Normalize) else theirs
-    ours = ours / 255 if our_card.unit == "uint8" else ours
+    is_scaled = max(next(step for step in member.transforms if isinstance(step, Normalize)).std) < 1
+    ours = ours / 255 if our_card.unit == "uint8" and not is_scaled else ours
     mean, std = (torch.tensor(values)[:, None, None] for values in (our_card.mean, our_card.std))
     torch.testing.assert_close((ours - mean) / std, theirs)
 
@@ -117,8 +136,9 @@ def test_prefix_is_optional() -> None:
     [
         ("ViTSmall16_Weights.SENTINEL1_GRD_DINO", "did you mean ViTSmall16_Weights.SENTINEL1_GRD"),
         ("ViTSmall16_Weights.SENTINEL1_GRD_CLOSP", "neither unit nor normalization"),
-        ("torchgeo:ResNet50_Weights.SENTINEL1_ALL_MOCO", "convolutional"),
-        ("Swin_V2_B_Weights.SENTINEL1_SI_SATLAS", "merges its tokens"),
+        ("torchgeo:ResNet50_Weights.SENTINEL1_GRD_CLOSP", "neither unit nor normalization"),
+        ("ResNet50_Weights.SENTINEL2_RGB_SECO", "unit of its input does not follow from the normalizations"),
+        ("Unet_Weights.SENTINEL2_2CLASS_FTW", "no features of the whole image"),
         ("DOFABase16_Weights.DOFA_MAE", "wavelengths"),
         ("CROMABase_Weights.CROMA_VIT", "not a timm model"),
         ("torchgeo:nothing", "has no weights called nothing"),
@@ -147,6 +167,73 @@ def test_torchgeo_file_loads_completely_with_equal_features(tmp_path: Path, name
     image = torch.randn(1, 2, 224, 224)
     with torch.inference_mode():
         torch.testing.assert_close(backbone.vit.forward_features(image), model.eval().forward_features(image))
+
+
+SWINS = {
+    "Swin_V2_T_Weights.SENTINEL2_SI_MS_SATLAS": published.swin_v2_t,
+    "Swin_V2_B_Weights.SENTINEL1_SI_SATLAS": published.swin_v2_b,
+    "Swin_T_Weights.CITYSCAPES_SEMSEG": published.swin_t,
+}
+
+
+@pytest.mark.parametrize("name", SWINS)
+def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    our_card, model = card(name), SWINS[name]()
+    bands = len(our_card.bands)
+    model.features[0][0] = nn.Conv2d(bands, model.features[0][0].out_channels, 4, 4)  # as TorchGeo replaces it
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.02)
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    backbone = load_encoder_weights(our_card, our_card.size, tmp_path / "x.pth")
+    assert {left_out.rpartition(".")[2] for left_out in backbone.left_out if not left_out.startswith("head.")} <= {
+        *("relative_position_index", "relative_coords_table"),
+    }
+    assert {"head.weight", "head.bias"} <= set(backbone.left_out)
+    image = torch.randn(1, bands, our_card.size, our_card.size)
+    with torch.inference_mode():
+        expected = model.eval().norm(model.features(image))
+        torch.testing.assert_close(backbone.vit.forward_features(image), expected)
+
+
+def test_swin_with_a_missing_or_another_tensor_is_refused(tmp_path: Path) -> None:
+    state = published.swin_t().state_dict()
+    weight = state.pop("features.1.1.mlp.0.weight")
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"missing: layers\.0\.blocks\.1\.mlp\.fc1\.weight"):
+        load_encoder_weights(card("Swin_T_Weights.CITYSCAPES_SEMSEG"), 224, tmp_path / "x.pth")
+    torch.save(state | {"features.1.1.mlp.0.weight": weight, "decoder.weight": weight}, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"not expected: decoder\.weight"):
+        load_encoder_weights(card("Swin_T_Weights.CITYSCAPES_SEMSEG"), 224, tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("size", [224, 96])
+def test_resnet_of_torchgeo_loads_completely_with_equal_features(tmp_path: Path, size: int) -> None:
+    torch.manual_seed(0)
+    model = published.resnet50(in_chans=2)
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    backbone = load_encoder_weights(card("ResNet50_Weights.SENTINEL1_ALL_MOCO"), size, tmp_path / "x.pth")
+    assert backbone.left_out == ("fc.bias", "fc.weight") and backbone.width == 2048
+    image = torch.randn(1, 2, size, size)
+    with torch.inference_mode():
+        torch.testing.assert_close(backbone.vit.forward_features(image), model.eval().forward_features(image))
+
+
+def test_channels_of_a_resnet_are_adapted(tmp_path: Path) -> None:
+    torch.save(published.resnet50(in_chans=2).state_dict(), tmp_path / "x.pth")
+    backbone = load_encoder_weights(card("ResNet50_Weights.SENTINEL1_ALL_MOCO"), 64, tmp_path / "x.pth")
+    filters = backbone.vit.conv1.weight.clone()
+    fitted = fit_inputs(backbone, ("HH",), None, "expand")
+    assert fitted.bands == ("HH",) and fitted.mean == (-12.59,)
+    torch.testing.assert_close(fitted.vit.conv1.weight, filters.sum(1, keepdim=True))
+    assert fitted.vit.conv1.padding == (3, 3) and fitted.vit(torch.randn(1, 1, 64, 64)).shape == (1, 2048)
+    with pytest.raises(RequestError, match="takes 2 inputs"):
+        fit_inputs(
+            load_encoder_weights(card("ResNet50_Weights.SENTINEL1_ALL_MOCO"), 64, tmp_path / "x.pth"),
+            ("HH",),
+            None,
+            "replicate",
+        )
 
 
 def test_training_checkpoint_loads_without_its_decoder(tmp_path: Path) -> None:

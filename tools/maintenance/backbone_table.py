@@ -26,6 +26,7 @@ REFUSED_IN_0_1 = (
     "ResNet50_Weights.SENTINEL2_ALL_MOCO",
     "Swin_V2_B_Weights.SENTINEL1_SI_SATLAS",
     "ViTSmall16_Weights.SENTINEL1_GRD_CLOSP",
+    "ResNet50_Weights.SENTINEL2_RGB_SECO",
     "Unet_Weights.SENTINEL2_2CLASS_FTW",
     "CROMABase_Weights.CROMA_VIT",
     "DOFABase16_Weights.DOFA_MAE",

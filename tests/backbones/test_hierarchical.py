@@ -1,0 +1,140 @@
+"""Cards and checked loading of ResNet, ConvNeXt, Swin and Swin V2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from rsft.backbones import fit_inputs, hierarchical
+from rsft.backbones.check import check_encoder
+from rsft.backbones.input_layer import first_layer_path
+from rsft.backbones.loading import load_encoder_weights
+from rsft.backbones.registry import find_card
+from rsft.errors import RequestError, WeightsError
+
+SIZES = {
+    "resnet18": 72,
+    "resnet26d": 96,
+    "convnext_atto": 64,
+    "convnextv2_atto": 96,
+    "swin_tiny_patch4_window7_224": 224,
+}
+
+
+def stored(folder: Path, name: str) -> tuple[Path, torch.nn.Module]:
+    """Write a classifier as on timm's hub; return the path and the model."""
+    torch.manual_seed(0)
+    model = timm.create_model(name).eval()
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.02)
+    save_file(model.state_dict(), folder / "x.safetensors")
+    return folder / "x.safetensors", model
+
+
+@pytest.mark.parametrize("name", hierarchical.NAMES)
+def test_cards_of_listed_names(name: str) -> None:
+    card = find_card(name)
+    assert (card.name, card.patch, card.unit, card.bands) == (name, 32, "uint8", ("R", "G", "B"))
+    assert card.size == {"swinv2_base_window12_192.ms_in22k": 192}.get(name, 224)
+    assert card.license != "unknown" and card.weights.url.startswith("https://huggingface.co/timm/")
+
+
+@pytest.mark.parametrize(("name", "size"), SIZES.items())
+def test_features_are_those_of_timm(tmp_path: Path, name: str, size: int) -> None:
+    path, model = stored(tmp_path, name)
+    backbone = load_encoder_weights(find_card(f"timm:{name}"), size, path)
+    image = torch.randn(2, 3, size, size)
+    with torch.inference_mode():
+        expected = model.forward_head(model.forward_features(image), pre_logits=True)
+        features = backbone.vit.forward_head(backbone.vit.forward_features(image), pre_logits=True)
+    assert features.shape == (2, backbone.width) and set(backbone.left_out) <= {
+        *("fc.bias", "fc.weight", "head.fc.bias", "head.fc.weight"),
+    }
+    torch.testing.assert_close(features, expected)
+
+
+def test_windows_shrink_with_the_map_and_keep_the_scale_of_swin_v2(tmp_path: Path) -> None:
+    path, model = stored(tmp_path, "swinv2_tiny_window8_256")
+    card = find_card("timm:swinv2_tiny_window8_256")
+    small, native = (load_encoder_weights(card, size, path) for size in (64, 256))
+    windows = [stage.blocks[0].attn.window_size[0] for stage in small.vit.layers]
+    assert windows == [8, 8, 4, 2] and small.sha256 == native.sha256
+    coordinates = [
+        encoder.vit.layers[3].blocks[0].attn.relative_coords_table[0, :, 0, 0].tolist() for encoder in (small, native)
+    ]
+    assert coordinates[0] == pytest.approx(coordinates[1][6:9])  # offsets of -1, 0 and 1 pixels
+    image = torch.randn(1, 3, 256, 256)
+    with torch.inference_mode():
+        torch.testing.assert_close(native.vit.forward_features(image), model.forward_features(image))
+        assert small.vit.forward_features(torch.randn(1, 3, 64, 64)).isfinite().all()
+
+
+def test_tables_of_swin_are_resampled_to_smaller_windows(tmp_path: Path) -> None:
+    path, model = stored(tmp_path, "swin_tiny_patch4_window7_224")
+    small = load_encoder_weights(find_card("timm:swin_tiny_patch4_window7_224"), 64, path)
+    name = "layers.{}.blocks.0.attn.relative_position_bias_table"
+    shapes = [tuple(small.vit.get_parameter(name.format(stage)).shape) for stage in range(4)]
+    assert shapes == [(169, 3), (169, 6), (49, 12), (9, 24)]
+    assert torch.equal(small.vit.get_parameter(name.format(0)), model.get_parameter(name.format(0)))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "try_"), [("convnext_atto", 48, 64), ("swin_tiny_patch4_window7_224", 100, 96)]
+)
+def test_sizes_that_would_lose_pixels_are_refused(name: str, size: int, try_: int) -> None:
+    with pytest.raises(RequestError, match=f"multiples of 32, not {size}.*try {try_}"):
+        find_card(f"timm:{name}").build(size)
+
+
+def test_incomplete_files_are_refused(tmp_path: Path) -> None:
+    path, model = stored(tmp_path, "resnet18")
+    state = dict(model.state_dict())
+    del state["layer2.0.bn1.running_var"]
+    save_file(state, path)
+    with pytest.raises(WeightsError, match=r"119 of the 120 .*missing: layer2\.0\.bn1\.running_var"):
+        load_encoder_weights(find_card("timm:resnet18"), 64, path)
+    with pytest.raises(WeightsError, match="of the"):
+        load_encoder_weights(find_card("timm:resnet34"), 64, path)
+
+
+def test_first_blocks_alone_are_refused() -> None:
+    with pytest.raises(RequestError, match="stages of different resolution"):
+        find_card("timm:resnet18", blocks=2).build(64)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("resnet18", "conv1"),
+        ("resnet26d", "conv1.0"),
+        ("convnext_atto", "stem.0"),
+        ("swinv2_cr_tiny_224", "patch_embed.proj"),
+    ],
+)
+def test_the_first_layer_is_found(name: str, layer: str) -> None:
+    with torch.device("meta"):
+        assert first_layer_path(timm.create_model(name)) == layer
+
+
+def test_planes_of_one_image_are_folded_or_refused(tmp_path: Path) -> None:
+    path, _ = stored(tmp_path, "convnext_atto")
+    backbone = load_encoder_weights(find_card("timm:convnext_atto"), 64, path)
+    gray = torch.rand(2, 1, 64, 64)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (backbone.mean, backbone.std))
+    with torch.inference_mode():
+        expected = backbone.vit((gray - mean) / std)
+        folded = fit_inputs(backbone, ("gray",), None, "fold")
+        torch.testing.assert_close(folded.vit((gray - folded.mean[0]) / folded.std[0]), expected, atol=1e-4, rtol=1e-4)
+    path, _ = stored(tmp_path, "resnet18")
+    with pytest.raises(RequestError, match="pads the image, and its inputs differ in mean"):
+        fit_inputs(load_encoder_weights(find_card("timm:resnet18"), 64, path), ("gray",), None, "fold")
+
+
+def test_check_describes_the_feature_map(tmp_path: Path) -> None:
+    path, _ = stored(tmp_path, "resnet18")
+    result = check_encoder(load_encoder_weights(find_card("timm:resnet18"), 64, path), 64, seconds=0)
+    assert result.tokens == 4 and list(result.features) == ["map mean"] and result.features["map mean"].norm > 0
