@@ -71,9 +71,9 @@ def test_cards_match_torchgeo(member: Any) -> None:
     assert our_card.size == meta.get("img_size", 256 if "Swin_V2" in str(member) else 224)
     ours = torch.full((meta["in_chans"], 1, 1), 100.0)
     theirs = ours.clone()
-    for step in member.transforms:
+    for step in member.transforms.modules():
         theirs = step(theirs) if isinstance(step, Normalize) else theirs
-    is_scaled = max(next(step for step in member.transforms if isinstance(step, Normalize)).std) < 1
+    is_scaled = max(next(step for step in member.transforms.modules() if isinstance(step, Normalize)).std) < 1
     ours = ours / 255 if our_card.unit == "uint8" and not is_scaled else ours
     mean, std = (torch.tensor(values)[:, None, None] for values in (our_card.mean, our_card.std))
     torch.testing.assert_close((ours - mean) / std, theirs)

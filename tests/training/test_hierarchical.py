@@ -72,7 +72,7 @@ def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
 
     page = (folder / "report.html").read_text()
     assert all(f">{position}<" in page for position in scales["position"])
-    code, printed = rsft("predict", folder, root, "-o", tmp_path / "ships.csv", "--engine", "pytorch")
+    code, printed = rsft("predict", folder, root, "-o", tmp_path / "ships.csv", "--engine", "torch")
     assert not code, printed
     code, printed = rsft("bundle", "show", folder)
     assert not code and "blocks" in printed

@@ -53,3 +53,7 @@ def test_small_tensors_and_other_devices_are_left_to_torch(pool):
     assert pool.empty((249,), LIKE).shape == (249,)
     assert pool.empty((9000,), torch.empty(0, device="meta")).is_meta
     assert pool.allocated_bytes == 0
+
+
+def test_buffer_is_no_view(pool):
+    assert not pool.empty((40, 100), LIKE)._is_view()  # autograd forbids changes in place of a view

@@ -157,6 +157,15 @@ def test_additions_are_observed(name, images):
     assert all(added.shape == frozen.shape and added.any() for added, frozen in seen.values())
 
 
+def test_large_batches_of_a_network_that_changes_outputs_in_place(images):
+    many = images.repeat(16, 1, 1, 1)  # outputs come from the pool of buffers; Swin V2 adds the bias of qkv in place
+    adapted = with_random_adapter(attach(tiny_swin_v2(), LoRA(rank=2, positions="all"), learn_scales=True))
+    parameters = [*adapted.theta, *adapted.gamma]
+    together = torch.autograd.grad(adapted(many).square().mean(), parameters)
+    alone = torch.autograd.grad(adapted(images).square().mean(), parameters)
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(together, alone, strict=True))
+
+
 def test_the_addition_of_a_convolution_is_that_of_its_merged_weight(images):
     adapted = with_random_adapter(attach(tiny_resnet(), LoRA(rank=2, positions=["conv2"], blocks=[1], scale=0.5)))
     seen, inputs = [], []
