@@ -15,9 +15,15 @@ import torch
 from PIL import Image
 from torchgeo.datasets import DatasetNotFoundError
 
-from rsft.data.datasets import fusrs
 from rsft.data.datasets.fusar_ship import FUSARShip
-from rsft.data.datasets.fusrs import CLASSES, FUSAR_TO_FUSRS, FUSRS, SRSDD_TO_FUSRS, read_fusrs_list
+from rsft.data.datasets.fusrs import (
+    CLASSES,
+    FUSAR_TO_FUSRS,
+    FUSRS,
+    LIST_VERSIONS,
+    SRSDD_TO_FUSRS,
+    read_fusrs_list,
+)
 from rsft.data.datasets.srsdd import SRSDD
 from tests.data.datasets.fusar_ship.data import write_chip
 from tests.data.datasets.fusrs.data import LISTS, write_fusrs
@@ -117,7 +123,7 @@ def test_lists_are_downloaded_once_and_checked(root: Path, monkeypatch: pytest.M
     md5s = {name: hashlib.md5(rows.encode()).hexdigest() for name, rows in LISTS.items()}
     monkeypatch.setattr(FUSRS, "md5s", md5s)
     assert len(FUSRS(root, download=True, checksum=True)) == 3 and (root / "v25_train.txt").is_file()
-    monkeypatch.setattr(fusrs, "download_url", None)
+    monkeypatch.setattr(f"{FUSRS.__module__}.download_url", None)
     assert len(FUSRS(root, download=True, checksum=True)) == 3
     (root / "v25_train.txt").write_text("L1_1.png 0\n")
     assert len(FUSRS(root)) == 1
@@ -153,7 +159,7 @@ def test_every_category_is_mapped_or_unknown() -> None:
     ],
 )
 def test_the_published_lists(shared: Callable[[str], Path], num_classes: int, train: dict[str, int], test: int) -> None:
-    version = fusrs.LIST_VERSIONS[num_classes]
+    version = LIST_VERSIONS[num_classes]
     paths = {split: shared("fusrs_lists") / f"{version}_{split}.txt" for split in FUSRS.splits}
     (rows, rejected), (test_rows, test_rejected) = (read_fusrs_list(paths[s], s, num_classes) for s in FUSRS.splits)
     assert Counter(CLASSES[num_classes][row.label] for row in rows) == train and len(test_rows) == test
