@@ -2,8 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from rsft.backbones import load_backbone
+from rsft.backbones.registry import find_card
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import extract_features
@@ -31,6 +33,18 @@ def test_merged_bundle_equals_the_trained_classifier(run, make_copy, tmp_path):
         assert torch.allclose(trained.eval()(IMAGES), merged(IMAGES), atol=1e-4)
         assert torch.allclose(trained.features(IMAGES), merged.predict(IMAGES).features, atol=1e-4)
         assert merged.predict(IMAGES).features.shape == (2, 192)
+
+
+@pytest.mark.parametrize("name", ["timm:vit_medium_patch16_rope_reg1_gap_256", "timm:vit_relpos_small_patch16_224"])
+def test_pooling_of_a_class_token_that_does_not_exist_is_refused(run, name, tmp_path):
+    card = find_card(name)
+    save_file(card.build(card.size).state_dict(), tmp_path / "x.safetensors")
+    encoder, recipe = load_backbone(name, card.size, tmp_path / "x.safetensors"), Bundle.load(run).recipe
+    arguments = (encoder, 3, recipe.peft, recipe.meta, recipe.head)
+    with pytest.raises(RequestError, match=r"has no class token .*backbone\.pool=avg"):
+        build_classifier(*arguments, "token")
+    logits = build_classifier(*arguments, "avg")(torch.zeros(1, 3, card.size, card.size))
+    assert logits.shape == (1, 3)
 
 
 def test_modulator_changes_predictions(run):
