@@ -86,6 +86,8 @@ def test_exports(recipe, tmp_path, name):
     assert onnx.metadata["checked"]["largest"] < 1e-3
     peft = export_bundle(folder, "peft", "fp32", tmp_path / "peft")
     assert (peft.folder / "adapter_model.safetensors").is_file()
+    note = any("qkv_bias_separate = True" in line for line in peft.notes)
+    assert note == ("peft" in peft.metadata) == name.startswith("swinv2")  # timm reads the weight of its qkv layers
     timm_export = export_bundle(folder, "timm", "fp32", tmp_path / "timm")
     assert "head" in timm_export.metadata["timm"]["why"]
 

@@ -71,4 +71,4 @@ class PeftFormat(ExportFormat):
         """
         from rsft.inference.export.weight_files import write_peft_weights
 
-        return write_peft_weights(bundle, folder, images)
+        return write_peft_weights(bundle, folder, metadata, images)

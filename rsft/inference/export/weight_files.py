@@ -21,6 +21,7 @@ from rsft.models.classifier import Classifier, CosineHead, HeadAverage
 from rsft.models.factory import build_classifier, load_encoder, load_unmerged_classifier
 from rsft.models.outputs import ClassifierOutputs
 from rsft.peft.huggingface import export_peft, import_peft
+from rsft.peft.modules.low_rank import LowRankLinear
 from rsft.utils.atomic_files import write_bytes
 
 HEAD_FILE = "head.safetensors"
@@ -29,6 +30,9 @@ _TIMM_NAME = "vit_base_patch16_224"
 """Name of a plain vision transformer in timm. All of its sizes are passed as arguments."""
 
 _OTHER_HEAD = "timm calls the head of this network otherwise: load the tensors without `head.weight` and `head.bias`"
+
+_SEPARATE_BIAS = "set qkv_bias_separate = True in every attention layer of the timm network"
+"""timm's attention with q_bias reads the weight of its qkv layer, so that PEFT's layer around it is not called."""
 
 
 def write_timm_weights(
@@ -74,12 +78,15 @@ def write_timm_weights(
     return _compute_rsft_outputs(bundle, path, images)
 
 
-def write_peft_weights(bundle: Bundle, folder: Path, images: Tensor) -> ClassifierOutputs:
+def write_peft_weights(
+    bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor
+) -> ClassifierOutputs:
     """Write the adapter in the format of Hugging Face PEFT, and the head; compute outputs with both files.
 
     Args:
         bundle: a bundle of one run, trained with LoRA.
         folder: an existing folder.
+        metadata: content of export.json. The entry "peft" is added if the network must be changed before loading.
         images: network inputs (N, P, S, S).
 
     Returns:
@@ -94,11 +101,19 @@ def write_peft_weights(bundle: Bundle, folder: Path, images: Tensor) -> Classifi
         export_peft(classifier.adapted, folder)
     except ValueError as error:
         raise RequestError(str(error), "--format peft", _graph_hint()) from error
+    if _passes_by_qkv_layers(classifier):
+        metadata["peft"] = {"before_loading": _SEPARATE_BIAS}
     write_bytes(folder / HEAD_FILE, save(classifier.head.state_dict(), {"format": "pt"}))
     vit = load_encoder(bundle.recipe.backbone, bundle.recipe.data, bundle.contract.bands).vit
     loaded = Classifier(import_peft(vit, folder), classifier.head, classifier.pool).eval()
     loaded.head.load_state_dict(load_file(folder / HEAD_FILE))
     return compute_outputs(loaded.predict, images)
+
+
+def _passes_by_qkv_layers(classifier: Classifier) -> bool:
+    """Return whether timm reads the weight of an adapted qkv layer instead of calling the layer."""
+    attention = [module for module in classifier.adapted.vit.modules() if getattr(module, "q_bias", None) is not None]
+    return any(isinstance(module.qkv, LowRankLinear) for module in attention)
 
 
 def _check_one_run(bundle: Bundle, format_name: str, reason: str) -> None:
