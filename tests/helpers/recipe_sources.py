@@ -80,6 +80,7 @@ def _write_fusrs(folder: Path) -> None:
     (folder / "LISTS").mkdir()
     for split, rows_of_split in {"train": slice(2, None), "test": slice(2)}.items():
         rows = [f"{name}.png {label}" for label, ships in enumerate(names.values()) for name in ships[rows_of_split]]
+        rows += ["L1_1.png 0", "L1_2.png 1"] if split == "train" else []  # a list without SRSDD is refused
         (folder / f"LISTS/v25_{split}.txt").write_text("\n".join(rows))
 
 

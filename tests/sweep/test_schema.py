@@ -73,7 +73,12 @@ def test_all_faults_are_reported_with_their_lines(sweep_file):
     assert faults(sweep_file(text), "train.lr=fast") == [
         (0, "train.lr", "fast", "a number > 0"),
         (2, "train.epoch", "1", "no such key; did you mean train.epochs?"),
-        (4, "peft.positions", "z", "letters of qkvo12, or a list of q | k | v | out | mlp1 | mlp2"),
+        (
+            4,
+            "peft.positions",
+            "z",
+            "all, letters of qkvo12, or a list of q | k | v | out | mlp1 | mlp2 | conv1 | conv2 | conv3 | downsample",
+        ),
         (5, "peft.scale", "-1", "a number > 0, or 1/r | learnable, or numbers by pattern of sites"),
     ]
 

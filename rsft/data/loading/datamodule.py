@@ -117,11 +117,11 @@ class ChipStoreDataModule(NonGeoDataModule):
         DataError: the store is damaged.
 
     Example:
-        >>> data = ChipStoreDataModule("data/mstar", batch_size=32, size=64)  # doctest: +SKIP
-        >>> task = ClassificationTask(  # doctest: +SKIP
-        ...     "resnet18", in_channels=data.in_channels, num_classes=data.num_classes
-        ... )
-        >>> Trainer(max_epochs=10).fit(task, datamodule=data)  # doctest: +SKIP
+        >>> data = ChipStoreDataModule("data/ships", batch_size=32, size=64)
+        >>> data.in_channels, data.num_classes
+        (1, 3)
+
+        `docs/torchgeo.md` trains a task of TorchGeo with it.
     """
 
     def __init__(

@@ -78,9 +78,7 @@ def write_timm_weights(
     return _compute_rsft_outputs(bundle, path, images)
 
 
-def write_peft_weights(
-    bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor
-) -> ClassifierOutputs:
+def write_peft_weights(bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor) -> ClassifierOutputs:
     """Write the adapter in the format of Hugging Face PEFT, and the head; compute outputs with both files.
 
     Args:

@@ -145,8 +145,9 @@ def _project(attn: Any, x: Tensor, linear: _Linear, class_token_only: bool) -> t
     if not class_token_only:
         q, k, v = linear(attn, "qkv", x).chunk(3, -1)
         return q, k, v
+    q = linear(attn, "qkv", first, slice(0, width))  # first: the order decides the random numbers of the dropout
     k, v = linear(attn, "qkv", x, slice(width, 3 * width)).chunk(2, -1)
-    return linear(attn, "qkv", first, slice(0, width)), k, v
+    return q, k, v
 
 
 def _rotate(attn: Any, x: Tensor, rope: Tensor) -> Tensor:
