@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -289,10 +290,11 @@ def test_split_selects_the_images_of_a_folder(tmp_path: Path) -> None:
     assert [image.stem for image in DOTAObjects(tmp_path, "all").images] == ["P3", "P1", "P2"]
     with pytest.raises(DatasetNotFoundError):
         DOTAObjects(tmp_path, "test")
+    unknown: Any = "3.0"
     with pytest.raises(AssertionError, match="split must be one of"):
-        DOTAObjects(tmp_path, "none")  # type: ignore[arg-type]
+        DOTAObjects(tmp_path, unknown)
     with pytest.raises(AssertionError, match="version must be one of"):
-        DOTAObjects(tmp_path, version="3.0")  # type: ignore[arg-type]
+        DOTAObjects(tmp_path, version=unknown)
 
 
 def test_plot(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -123,8 +124,9 @@ def test_pixels_of_another_product_are_refused(tmp_path: Path) -> None:
 def test_missing_dataset_and_wrong_product(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
         OpenSARShip(tmp_path, "cal")
+    unknown: Any = "jpeg"
     with pytest.raises(AssertionError, match="product must be one of"):
-        OpenSARShip(tmp_path, "jpeg")  # type: ignore[arg-type]
+        OpenSARShip(tmp_path, unknown)
 
 
 def test_sample_is_that_of_torchgeo(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,8 +31,8 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def build(raw: Path, **options: object) -> ChipStore:
-    return prepare_fusrs(raw / "out", jobs=1, **options)  # type: ignore[arg-type]
+def build(raw: Path, **options: Any) -> ChipStore:
+    return prepare_fusrs(raw / "out", jobs=1, **options)
 
 
 def fusar_counts(store: ChipStore) -> Counter[str]:

@@ -16,8 +16,13 @@ PAGES = pages()
 def test_the_page_is_current(path: Path, text: str) -> None:
     page = path.read_text("utf-8")
     if path.name == "backbones.md" and installed_versions() not in page:
-        pytest.skip("the page was written with other versions of timm and TorchGeo")
+        # the table names the versions of timm and TorchGeo that it describes; the rest of the page is the same with all
+        page, text = (_without_encoder_table(content) for content in (page, text))
     assert page == text
+
+
+def _without_encoder_table(page: str) -> str:
+    return GENERATED_SECTION.sub(lambda match: "" if match[2] == "encoders" else match[0], page)
 
 
 def test_every_generated_section_is_on_one_page() -> None:
