@@ -164,8 +164,9 @@ def _map(run: RunFiles, pictures: ChipPictures | None) -> dict[str, Any] | None:
     if run.embedding is None or run.evaluation is None:
         return None
     chip_map = ChipMap(run.embedding, run.evaluation, run.predictions)
+    before, after = chip_map.figures()
     return {
-        "figures": chip_map.figures(),
+        "figures": [("Before: frozen features", "Before", before), ("After: adapted features", "After", after)],
         "legend": chip_map.legend(),
         "counts": chip_map.counts,
         "data": chip_map.data(pictures is not None),

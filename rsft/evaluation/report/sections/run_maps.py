@@ -34,8 +34,8 @@ def feature_section(runs: Mapping[str, RunFiles]) -> dict[str, Any] | None:
         runs: files of each run by its letter.
 
     Returns:
-        Figures by title, legend, counts by class, data for map.js, reasons for missing maps, and distances between
-        classes; None if no run has a map.
+        Heading, title and chart of each map, legend, counts by class, data for map.js, reasons for missing maps, and
+        distances between classes; None if no run has a map.
     """
     maps, reasons = _comparable_maps(runs)
     if not maps:
@@ -43,7 +43,10 @@ def feature_section(runs: Mapping[str, RunFiles]) -> dict[str, Any] | None:
     first = next(iter(maps.values()))
     titles = {letter: _title(letter, runs[letter]) for letter in maps}
     return {
-        "figures": {titles[letter]: chip_map.figure("adapted", titles[letter]) for letter, chip_map in maps.items()},
+        "figures": [
+            (titles[letter], f"Features of {titles[letter]}", chip_map.figure("adapted", titles[letter]))
+            for letter, chip_map in maps.items()
+        ],
         "legend": first.legend(),
         "counts": first.counts,
         "data": linked_maps_data([(chip_map, "adapted") for chip_map in maps.values()], list(maps)),
