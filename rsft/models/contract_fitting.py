@@ -88,11 +88,15 @@ def fit_contract(
 
 
 def _common_spacing(spacings: Sequence[float]) -> float | None:
-    """Return the median spacing if all spacings are known and within the tolerance of prediction, else None."""
-    if not len(spacings) or not np.isfinite(spacings).all():
+    """Return the median spacing if most spacings are known and all of these are within the tolerance of prediction.
+
+    Chips of an unknown spacing may be a minority, such as the SLC chips of OpenSARShip beside its GRD chips.
+    """
+    known = np.asarray([meters for meters in spacings if np.isfinite(meters)])
+    if 2 * len(known) <= len(spacings):
         return None
-    median = float(np.median(spacings))
-    return median if np.abs(np.asarray(spacings) / median - 1).max() <= SPACING_TOLERANCE else None
+    median = float(np.median(known))
+    return median if np.abs(known / median - 1).max() <= SPACING_TOLERANCE else None
 
 
 def _as_pairs(stretch: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:

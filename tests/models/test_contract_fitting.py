@@ -78,7 +78,14 @@ def test_backbone_trained_on_decibels():
 
 @pytest.mark.parametrize(
     ("spacings", "common"),
-    [([], None), ([10.0, 10.0], 10.0), ([9.5, 10.0, 10.5], 10.0), ([10.0, float("nan")], None), ([1.0, 10.0], None)],
+    [
+        ([], None),
+        ([10.0, 10.0], 10.0),
+        ([9.5, 10.0, 10.5], 10.0),
+        ([10.0, float("nan")], None),
+        ([1.0, 10.0], None),
+        ([10.0, 10.0, float("nan")], 10.0),
+    ],
 )
 def test_common_spacing_of_all_chips(spacings, common):
     contract = fit_contract(section(), encoder("gray"), ["gray"], ["uint8"], must_not_be_called, spacings)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from rsft.data.imagery.bands import compute_planes
+from rsft.data.imagery.bands import compute_planes, required_bands
 from rsft.data.imagery.stretch import Statistics, Stretch
 from rsft.data.imagery.units import DIGITAL_UNITS, can_convert, check_unit, conversion_hint, convert_unit
 from rsft.errors import DataError
@@ -26,14 +27,14 @@ class Contract(BaseModel):
         units: units in which planes are computed, with one stretch per plane. A chip in another unit is converted to
             the first of them to which a conversion exists.
         digital: meaning of the digital numbers of uint8 and uint16 chips, such as "amplitude"; None if unknown.
-        bands: names of the bands of a chip, in order.
+        bands: names of the bands of the training chips, in the order of their files. A chip needs only `used_bands`.
         planes: channels of the network's input, each an expression over bands; they may repeat.
         crop: side of the center crop before resizing, in pixels; None takes the whole chip.
         size: side of the network's input in pixels.
         mean: mean of each plane of the network's input, 0-1.
         std: standard deviation of each plane of the network's input, 0-1.
         statistics: statistics of each plane of the training chips, by unit, if a stretch was measured.
-        spacing_m: pixel spacing of the training chips in meters; None if it is unknown or varies.
+        spacing_m: pixel spacing of the training chips in meters; None if it varies, or is unknown for half of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,35 +50,57 @@ class Contract(BaseModel):
     statistics: dict[str, tuple[Statistics, ...]] = {}
     spacing_m: float | None = None
 
-    def select_bands(self, pixels: Pixels, bands: Sequence[str] | None) -> Pixels:
-        """Select the bands of the contract.
+    @property
+    def used_bands(self) -> tuple[str, ...]:
+        """Names of the bands that the planes are computed from, in the order of `bands`. A chip needs no others."""
+        return _used_bands(self.planes, self.bands)
+
+    def band_indices(self, count: int, names: Sequence[str] | None) -> list[int]:
+        """Return where a file has the bands that the planes are computed from.
 
         Args:
-            pixels: the chip (H, W, B).
-            bands: names of its bands; None (unknown) returns all bands.
+            count: number of bands of the file.
+            names: names of its bands. Without names, a file with as many bands as the training chips has them in the
+                same order, and all bands of any other file are returned.
 
         Returns:
-            Pixels (H, W, B) with the bands of the contract, in order.
+            Indices of `used_bands` in the file, from 0.
 
         Raises:
             DataError: the number of names does not match, or a band is missing.
         """
-        if bands is None:
-            return pixels
-        if len(bands) != pixels.shape[2]:
+        used = self.used_bands
+        if names is not None and len(names) != count:
             hint = "give one name per band of the file, in its order, with --bands"
-            raise DataError(f"{pixels.shape[2]} bands, but {len(bands)} names ({', '.join(bands)})", hint=hint)
-        missing = [band for band in self.bands if band not in bands]
-        if missing:
+            raise DataError(f"{count} bands, but {len(names)} names ({', '.join(names)})", hint=hint)
+        if names is None or (used == ("gray",) and count == 1):
+            return [self.bands.index(band) for band in used] if count == len(self.bands) else list(range(count))
+        if not set(used) <= set(names):
             hint = "give the names of the bands, in the order of the file, with --bands"
-            raise DataError(f"bands {', '.join(bands)}, but the model takes {', '.join(self.bands)}", hint=hint)
-        return pixels if tuple(bands) == self.bands else pixels[:, :, [bands.index(band) for band in self.bands]]
+            raise DataError(f"bands {', '.join(names)}, but the model takes {', '.join(used)}", hint=hint)
+        return [names.index(band) for band in used]
+
+    def select_bands(self, pixels: Pixels, bands: Sequence[str] | None) -> Pixels:
+        """Select the bands that the planes are computed from.
+
+        Args:
+            pixels: the chip (H, W, B).
+            bands: names of its bands; None if they are unknown, see `band_indices`.
+
+        Returns:
+            Pixels (H, W, B) with `used_bands`, in order.
+
+        Raises:
+            DataError: the number of names does not match, or a band is missing.
+        """
+        indices = self.band_indices(pixels.shape[2], bands)
+        return pixels if indices == list(range(pixels.shape[2])) else pixels[:, :, indices]
 
     def check(self, pixels: Pixels, unit: str | None = None) -> tuple[str, str]:
         """Check a chip against the contract.
 
         Args:
-            pixels: the chip (H, W, B) with the bands of the contract.
+            pixels: the chip (H, W, B) with `used_bands`, or with `bands`.
             unit: declared unit; integers default to `digital`, or to their data type if it is None.
 
         Returns:
@@ -104,8 +127,9 @@ class Contract(BaseModel):
         Raises:
             DataError: the number of bands or the unit does not match.
         """
-        if bands != len(self.bands):
-            message = f"{bands} bands, but the model takes {len(self.bands)} ({', '.join(self.bands)})"
+        used = self.used_bands
+        if bands not in (len(used), len(self.bands)):
+            message = f"{bands} bands, but the model takes {len(used)} ({', '.join(used)})"
             raise DataError(message, hint="give the names of the bands, in the order of the file, with --bands")
         accepted = " or ".join(self.units)
         unit = unit or (dtype if dtype in DIGITAL_UNITS else None)
@@ -141,7 +165,7 @@ class Contract(BaseModel):
         """Check a chip, convert its unit, compute the planes, stretch them to bytes, crop and resize.
 
         Args:
-            pixels: the chip (H, W, B) with the bands of the contract.
+            pixels: the chip (H, W, B) with `used_bands`, or with `bands`.
             unit: declared unit; integers default to `digital`, or to their data type if it is None.
 
         Returns:
@@ -157,7 +181,7 @@ class Contract(BaseModel):
         """Do the same as `to_image` without resizing, for an augmentation that crops before it resizes.
 
         Args:
-            pixels: the chip (H, W, B) with the bands of the contract.
+            pixels: the chip (H, W, B) with `used_bands`, or with `bands`.
             unit: declared unit; integers default to `digital`, or to their data type if it is None.
 
         Returns:
@@ -170,12 +194,14 @@ class Contract(BaseModel):
 
     def _distinct_planes(self, pixels: Pixels, unit: str | None) -> tuple[Bytes, list[int]]:
         """Return every plane once, stretched and cropped (h, w, Q), and the index of each plane of the input in it."""
+        pixels = self.select_bands(pixels, None)
         unit, target_unit = self.check(pixels, unit)
         channels = list(zip(self.planes, self.units[target_unit], strict=True))
         distinct = list(dict.fromkeys(channels))  # a repeated band is stretched and resized once
         if all(stretch.high is not None for _, stretch in distinct):  # otherwise the limits depend on the whole chip
             pixels = center_crop(pixels, self.crop)
-        planes = compute_planes(convert_unit(pixels, unit, target_unit), self.bands, [plane for plane, _ in distinct])
+        names = [plane for plane, _ in distinct]
+        planes = compute_planes(convert_unit(pixels, unit, target_unit), self.used_bands, names)
         stretched = [stretch.to_bytes(plane) for plane, (_, stretch) in zip(planes, distinct, strict=True)]
         return center_crop(np.stack(stretched, axis=2), self.crop), [distinct.index(channel) for channel in channels]
 
@@ -209,7 +235,7 @@ class Contract(BaseModel):
         """Convert a chip to the network's input, without augmentation.
 
         Args:
-            pixels: the chip (H, W, B) with the bands of the contract.
+            pixels: the chip (H, W, B) with `used_bands`, or with `bands`.
             unit: declared unit; integers default to `digital`, or to their data type if it is None.
 
         Returns:
@@ -217,6 +243,12 @@ class Contract(BaseModel):
         """
         inputs: NDArray[np.float32] = self.normalize([self.to_image(pixels, unit)])[0]
         return inputs
+
+
+@lru_cache(maxsize=256)
+def _used_bands(planes: tuple[str, ...], bands: tuple[str, ...]) -> tuple[str, ...]:
+    required = set().union(*map(required_bands, planes))
+    return tuple(band for band in bands if band in required) or bands
 
 
 def center_crop(pixels: Pixels, side: int | None) -> Pixels:

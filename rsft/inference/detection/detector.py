@@ -53,8 +53,9 @@ class _IntensityReader:
 
     def __init__(self, scene: RasterScene, contract: Contract, declaration: Declaration) -> None:
         indices = check_scene_bands(scene, contract, declaration)
-        self.unit, _ = contract.check_header(scene.dtype, len(contract.bands), declaration.unit)
-        self.reader = SceneReader(scene, indices[: len(contract.bands)])
+        count = len(contract.used_bands)
+        self.unit, _ = contract.check_header(scene.dtype, count, declaration.unit)
+        self.reader = SceneReader(scene, indices[:count])
 
     def __call__(self, window: PixelWindow) -> Pixels:
         pixels = self.reader(window)
@@ -91,8 +92,8 @@ def detect_bright_objects(
         RequestError: a band is not SAR, or the polygons of land cannot be used.
         DataError: the scene cannot be read.
     """
-    if not set(contract.bands) <= {*POLARIZATIONS, "gray"}:
-        message = f"bright objects are only detected in SAR, but the model takes {', '.join(contract.bands)}"
+    if not set(contract.used_bands) <= {*POLARIZATIONS, "gray"}:
+        message = f"bright objects are only detected in SAR, but the model takes {', '.join(contract.used_bands)}"
         raise RequestError(message, "--detect", "give --at or --grid")
     assert chip_window.side is not None
     side = max(4, round(chip_window.side * sum(chip_window.scale) / 2))

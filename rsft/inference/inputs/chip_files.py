@@ -6,11 +6,13 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from shapely.geometry.base import BaseGeometry
 
+from rsft.data.imagery.band_names import check_declared_bands, read_band_names
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import open_image, read_chip
 from rsft.errors import DataError
@@ -24,6 +26,20 @@ MAX_CHIP_SIDE = 8192
 
 _FORMATS_WITHOUT_GEOREFERENCE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})  # Pillow's names
 Size = tuple[int, int]
+
+
+class _ChipHeader(NamedTuple):
+    """What a file declares; None if it does not.
+
+    Attributes:
+        outline: outline in degrees.
+        spacing: pixel spacing in meters, along columns and along rows.
+        bands: names of the bands.
+    """
+
+    outline: BaseGeometry | None = None
+    spacing: tuple[float, float] | None = None
+    bands: tuple[str, ...] | None = None
 
 
 class ChipFiles:
@@ -54,8 +70,9 @@ class ChipFiles:
         """
         path = self.paths[number]
         declaration = self.declarations[path]
-        outline, spacing = self._read_outline_and_spacing(path)
-        pixels = self.contract.select_bands(read_chip(path), declaration.bands)
+        outline, spacing, bands = self._read_header(path)
+        check_declared_bands(declaration.bands, bands, path)
+        pixels = self.contract.select_bands(read_chip(path), declaration.bands or bands)
         pixels, is_gray = collapse_gray_rgb(pixels, self.contract)
         spacing = resolve_spacing(spacing, self.options) or _square(declaration.spacing_m)
         factors = resampling_factors(self.contract, spacing, self.options)
@@ -83,28 +100,28 @@ class ChipFiles:
     def close(self) -> None:
         """Do nothing: files are only open while they are read."""
 
-    def _read_outline_and_spacing(self, path: Path) -> tuple[BaseGeometry | None, tuple[float, float] | None]:
-        """Return the outline in degrees and the pixel spacing in meters of a georeferenced file.
+    def _read_header(self, path: Path) -> _ChipHeader:
+        """Return what a file declares about its pixels.
 
         GDAL takes as long to open a chip as Pillow takes to decode it, so it only opens files that may have a
-        georeference.
+        georeference or names of bands.
 
         Raises:
             DataError: the image is larger than a chip may be.
         """
-        size, georeference = None if self._may_have_sidecar(path) else _read_size(path), None
+        size, georeference, bands = None if self._may_have_sidecar(path) else _read_size(path), None, None
         if size is None:
-            header = _read_header(path)
+            header = _open_header(path)
             if header is None:
-                return None, None
-            size, georeference = header
+                return _ChipHeader()
+            size, georeference, bands = header
         if max(size) > MAX_CHIP_SIDE:
             hint = "say where to cut chips: --at ships.gpkg, --grid 512 or --detect"
             raise DataError(f"{size[0]:,} x {size[1]:,} pixels are a scene, not a chip; {hint}", path, hint)
         if georeference is None:
-            return None, None
-        corners = rectangle_corners(0, 0, *size)[None]
-        return georeference.outline_polygons(corners)[0], georeference.spacing_at(size[0] / 2, size[1] / 2)
+            return _ChipHeader(bands=bands)
+        outline = georeference.outline_polygons(rectangle_corners(0, 0, *size)[None])[0]
+        return _ChipHeader(outline, georeference.spacing_at(size[0] / 2, size[1] / 2), bands)
 
     def _may_have_sidecar(self, path: Path) -> bool:
         """Return True if another file has the same stem and may contain a georeference (.aux.xml, .tab).
@@ -138,14 +155,14 @@ def _read_size(path: Path) -> Size | None:
         return None
 
 
-def _read_header(path: Path) -> tuple[Size, Georeference | None] | None:
-    """Read size and georeference with GDAL; return None if GDAL cannot open the file."""
+def _open_header(path: Path) -> tuple[Size, Georeference | None, tuple[str, ...] | None] | None:
+    """Read size, georeference and names of bands with GDAL; return None if GDAL cannot open the file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             with rasterio.open(path) as file:
                 size = file.height, file.width
-                return size, read_georeference(file) if max(size) <= MAX_CHIP_SIDE else None
+                return size, read_georeference(file) if max(size) <= MAX_CHIP_SIDE else None, read_band_names(file)
         except (
             RasterioError,
             UnicodeEncodeError,

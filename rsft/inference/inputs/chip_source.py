@@ -17,7 +17,7 @@ class SourceChip(NamedTuple):
     """A chip that a source has read.
 
     Attributes:
-        pixels: (H, W, B), in the order of the contract's bands.
+        pixels: (H, W, B), the bands that the contract uses, in order.
         unit: the declared unit; None if it is unknown.
         spacing: pixel spacing in meters along columns and along rows; None if it is unknown. Tiles have None as well,
             because their length is not measured: they may have no object in the middle.
@@ -76,7 +76,7 @@ def collapse_gray_rgb(pixels: Pixels, contract: Contract) -> tuple[Pixels, bool]
     Returns:
         Pixels (H, W, 1) and True for such a chip, else the unchanged pixels and False.
     """
-    is_gray = pixels.shape[2] == 3 and len(contract.bands) == 1 and bool((pixels == pixels[:, :, :1]).all())
+    is_gray = pixels.shape[2] == 3 and len(contract.used_bands) == 1 and bool((pixels == pixels[:, :, :1]).all())
     return (pixels[:, :, :1] if is_gray else pixels), is_gray
 
 

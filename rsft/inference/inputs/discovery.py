@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 import pyarrow as pa
 
+from rsft.data.imagery.band_names import check_declared_bands
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import RequestError
 
@@ -56,6 +57,25 @@ class ChipListing(NamedTuple):
     chips: list[Path]
     skipped: int
     declarations: dict[Path, Declaration]
+
+    def declare(self, declaration: Declaration) -> dict[Path, Declaration]:
+        """Return the declaration of every chip: the user's, completed by that of its chip store.
+
+        Args:
+            declaration: the user's declaration.
+
+        Returns:
+            One declaration per chip, in the order of `chips`.
+
+        Raises:
+            DataError: the user's names of bands contradict those of a chip store.
+        """
+        merged = {}
+        for path in self.chips:
+            stored = self.declarations.get(path, UNDECLARED)
+            check_declared_bands(declaration.bands, stored.bands, path)
+            merged[path] = declaration.merge(stored)
+        return merged
 
 
 def find_chips(inputs: Sequence[Path]) -> ChipListing:

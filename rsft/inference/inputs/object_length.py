@@ -32,7 +32,7 @@ def measure_length(chip: SourceChip, contract: Contract) -> dict[str, Any]:
     Returns:
         The columns length_m and length_from ("pixels"); empty if a box gives the length or it cannot be measured.
     """
-    if chip.spacing is None or "length_m" in chip.columns or not set(contract.bands) <= set(POLARIZATIONS):
+    if chip.spacing is None or "length_m" in chip.columns or not set(contract.used_bands) <= set(POLARIZATIONS):
         return {}
     unit, _ = contract.check_header(str(chip.pixels.dtype), chip.pixels.shape[2], chip.unit)
     intensity = convert_unit(chip.pixels, "amplitude" if unit in DIGITAL_UNITS else unit, "intensity")

@@ -10,6 +10,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rsft.data.imagery.band_names import check_declared_bands
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import check_values
 from rsft.errors import DataError
@@ -97,7 +98,7 @@ class SceneChips:
         if self.chips_dir is not None:
             path = self.chips_dir / f"{location.name}.tif"
             window = self.window.window_at(location)
-            write_chip_geotiff(path, pixels, self.contract.bands, self.scene.georeference, window)
+            write_chip_geotiff(path, pixels, self.contract.used_bands, self.scene.georeference, window)
             columns["path"] = path_to_text(path)
         return SourceChip(pixels, self.unit, None if self.is_tiled else self.spacing, columns, is_gray)
 
@@ -145,16 +146,16 @@ def check_scene_bands(scene: RasterScene, contract: Contract, declaration: Decla
         declaration: bands and unit of the scene, if the file does not name them.
 
     Returns:
-        Indices of the bands to read, in the order of the contract.
+        Indices of the bands to read, in the order of `Contract.used_bands`.
 
     Raises:
-        DataError: bands or unit do not fulfill the contract.
+        DataError: bands or unit do not fulfill the contract, or names in the file contradict the declared ones.
     """
+    check_declared_bands(declaration.bands, scene.bands, scene.path)
     names = declaration.bands or scene.bands
     try:
-        contract.select_bands(np.empty((1, 1, scene.count)), names)
-        indices = [names.index(band) for band in contract.bands] if names else list(range(scene.count))
-        may_be_gray = scene.count == 3 and names is None and len(contract.bands) == 1  # the pixels show this later
+        indices = contract.band_indices(scene.count, names)
+        may_be_gray = scene.count == 3 and names is None and len(contract.used_bands) == 1  # the pixels show this later
         contract.check_header(scene.dtype, 1 if may_be_gray else len(indices), declaration.unit)
     except DataError as error:
         raise DataError(error.message, scene.path, error.hint) from error

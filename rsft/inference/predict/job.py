@@ -17,7 +17,7 @@ from rsft.data.imagery.image_cache import file_state
 from rsft.errors import RequestError
 from rsft.inference.inputs.chip_files import ChipFiles
 from rsft.inference.inputs.chip_source import path_to_text
-from rsft.inference.inputs.discovery import UNDECLARED, Declaration, find_chips, find_scenes
+from rsft.inference.inputs.discovery import Declaration, find_chips, find_scenes
 from rsft.inference.predict.pipeline import ChipClassifier, classify_batches, make_batches, read_sample
 from rsft.inference.predict.request import (
     DEFAULT_REQUEST,
@@ -170,6 +170,7 @@ def find_inputs(inputs: Sequence[Path], request: PredictionRequest) -> tuple[lis
 
     Raises:
         RequestError: an input does not exist, or an option contradicts the inputs.
+        DataError: declared names of bands contradict those of a chip store.
     """
     if request.query.reads_scenes:
         return find_scenes(inputs), {}, 0
@@ -178,10 +179,7 @@ def find_inputs(inputs: Sequence[Path], request: PredictionRequest) -> tuple[lis
             "chips are only saved if they are cut from scenes", "--chips", "give --at, --grid or --detect as well"
         )
     listing = find_chips(inputs)
-    declarations = {
-        path: request.declaration.merge(listing.declarations.get(path, UNDECLARED)) for path in listing.chips
-    }
-    return listing.chips, declarations, listing.skipped
+    return listing.chips, listing.declare(request.declaration), listing.skipped
 
 
 def journal_path(output_path: Path) -> Path:

@@ -14,7 +14,7 @@ from rsft.errors import RequestError
 from rsft.inference.engines.base import EngineSpec
 from rsft.inference.inputs.chip_files import ChipFiles
 from rsft.inference.inputs.chip_source import SourceChip, collapse_gray_rgb
-from rsft.inference.inputs.discovery import UNDECLARED, Declaration, find_chips
+from rsft.inference.inputs.discovery import Declaration, find_chips
 from rsft.inference.predict.pipeline import ChipClassifier, batch_result, make_batches, prefetch, prepare_batch
 from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.inference.selection.loading import load_engine
@@ -80,6 +80,7 @@ class Predictor:
 
         Raises:
             RequestError: a file does not exist, no chips are found, or an array has a wrong shape.
+            DataError: `bands` contradicts the names in a chip store.
 
         Example:
             >>> predictor = Predictor.load(Path("runs/ships"))
@@ -107,8 +108,7 @@ class Predictor:
         if not len(items) or not all(isinstance(item, str | Path) for item in items):
             return _ChipArrays(_split_arrays(items), self.model, declaration)
         listing = find_chips([Path(path) for path in items])
-        files = {path: declaration.merge(listing.declarations.get(path, UNDECLARED)) for path in listing.chips}
-        return ChipFiles(files, self.model.contract, ChipOptions())
+        return ChipFiles(listing.declare(declaration), self.model.contract, ChipOptions())
 
 
 class _ChipArrays:

@@ -178,7 +178,7 @@ def table_metadata(
         "backbone": bundle.recipe.backbone.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "classes": list(bundle.classes),
-        "bands": list(bundle.contract.bands),
+        "bands": list(bundle.contract.used_bands),
         "scenes": [path_to_text(scene.path) for scene in plan.scenes],
         "engine": engine,
         "request": request.as_json(),

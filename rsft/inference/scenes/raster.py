@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from rsft.data.imagery.bands import BANDS
+from rsft.data.imagery.band_names import read_band_names
 from rsft.data.imagery.reader import mask_nodata
 from rsft.errors import DataError
 from rsft.inference.scenes.georeference import Georeference, read_georeference
@@ -28,7 +27,6 @@ GDAL_CACHE_MB = 256
 """Size of GDAL's cache of decoded blocks. GDAL's default is 5 % of the machine's memory."""
 
 _READ_SIDE = 2048  # approximate side in pixels of the windows that cover a scene
-_SENTINEL1 = re.compile(r"s1[a-d]-\w+-\w+-(vv|vh|hh|hv)-", re.IGNORECASE)  # names of files in measurement/
 
 
 class PixelWindow(NamedTuple):
@@ -193,7 +191,7 @@ def open_scene(path: Path) -> RasterScene:
         with ignore_georeference_warnings(), ExitStack() as stack:
             handles = [stack.enter_context(rasterio.open(file)) for file in files]
             _check(handles, path)
-            first, names = handles[0], [_band_names(file) for file in handles]
+            first, names = handles[0], [read_band_names(file) for file in handles]
             georeference = read_georeference(first)
             return RasterScene(
                 path=path,
@@ -228,18 +226,6 @@ def gdal_environment() -> rasterio.Env:
         A context manager.
     """
     return rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB, GDAL_DISABLE_READDIR_ON_OPEN="FALSE")
-
-
-def _band_names(file: Any) -> tuple[str, ...] | None:
-    """Return the names of the bands; None if a name is unknown or repeated."""
-    descriptions = [description or "" for description in file.descriptions]
-    match = _SENTINEL1.match(Path(file.name).name)
-    if match and file.count == 1:
-        descriptions = [match[1]]
-    names = [re.sub(r"^B(\d)$", r"B0\1", name.strip().upper()) for name in descriptions]
-    spellings = {name.upper(): name for name in BANDS}
-    bands = tuple(spellings[name] for name in names if name in spellings)
-    return bands if len(set(bands)) == file.count else None
 
 
 @contextmanager

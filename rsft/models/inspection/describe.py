@@ -73,7 +73,7 @@ def describe_contract(contract: Contract) -> dict[str, str]:
     inputs = ", ".join(contract.planes) if len(set(contract.planes)) > 1 else f"{contract.planes[0]}, repeated"
     size = f"resized to {contract.size} x {contract.size} pixels"
     sentences = {
-        "bands": ", ".join(contract.bands),
+        "bands": _describe_bands(contract),
         "unit": " or ".join(units),
         "inputs": inputs if len(contract.planes) > 1 else contract.planes[0],
         "size": f"the central {contract.crop} x {contract.crop} pixels, {size}"
@@ -91,6 +91,12 @@ def describe_contract(contract: Contract) -> dict[str, str]:
         sentence = distinct[0] if len(distinct) == 1 else "; ".join(f"{p}: {text}" for p, text in by_plane.items())
         sentences["stretch" if len(units) == 1 else f"stretch of {unit}"] = sentence
     return sentences
+
+
+def _describe_bands(contract: Contract) -> str:
+    used = ", ".join(contract.used_bands)
+    unused = [band for band in contract.bands if band not in contract.used_bands]
+    return f"{used}; the training chips also have {', '.join(unused)}, which the model does not use" if unused else used
 
 
 def _describe_stretch(stretch: Stretch) -> str:

@@ -139,3 +139,42 @@ def test_check_spacing(expected, spacing, message):
     with pytest.raises(DataError, match=message) as caught:
         checked.check_spacing(spacing)
     assert caught.value.hint == f"resample them: --resample-to {expected}"
+
+
+VV_ALONE = {"bands": ("VH", "VV"), "planes": ("VV",) * 3}
+
+
+def test_a_chip_needs_only_the_bands_of_the_planes():
+    pixels = np.stack([chip(1)[..., 0], chip(2)[..., 0]], axis=2)
+    narrow = contract(**VV_ALONE)
+    assert narrow.used_bands == ("VV",)
+    assert narrow.select_bands(pixels, ("VV", "VH"))[0, 0].tolist() == [1]
+    assert narrow.select_bands(pixels, ("VH", "VV"))[0, 0].tolist() == [2]
+    assert narrow.select_bands(pixels, None)[0, 0].tolist() == [2]  # as many bands as the training chips: their order
+    assert narrow.select_bands(pixels[:, :, 1:], ("VV",))[0, 0].tolist() == [2]
+    assert narrow.select_bands(pixels[:, :, 1:], None)[0, 0].tolist() == [2]
+    assert np.array_equal(narrow.to_image(pixels), narrow.to_image(pixels[:, :, 1:]))
+    with pytest.raises(DataError, match="bands VH, but the model takes VV"):
+        narrow.select_bands(pixels[:, :, :1], ("VH",))
+    with pytest.raises(DataError, match=r"3 bands, but the model takes 1 \(VV\)"):
+        narrow.check(chip(bands=3))
+
+
+def test_an_unused_band_may_be_damaged():
+    pixels = np.stack([np.full((4, 4), np.nan, np.float32), np.full((4, 4), -5, np.float32)], axis=2)
+    narrow = contract(units={"db": (DB,) * 3}, **VV_ALONE)
+    assert narrow.to_image(pixels, "db").min() == round(20 / 25 * 255)
+
+
+def test_expressions_use_their_bands_in_the_order_of_the_files():
+    wide = contract(bands=("VH", "HH", "VV"), planes=("VV / VH", "VV", "2"))
+    assert wide.used_bands == ("VH", "VV")
+    assert wide.band_indices(3, ("VV", "VH", "HH")) == [1, 0]
+    assert wide.band_indices(3, None) == [0, 2] and wide.band_indices(2, None) == [0, 1]
+
+
+def test_a_model_of_gray_chips_takes_one_band_of_any_name():
+    gray = contract(bands=("gray",), planes=("gray",) * 3)
+    assert gray.band_indices(1, ("HH",)) == [0]
+    with pytest.raises(DataError, match="bands HH, HV, but the model takes gray"):
+        gray.band_indices(2, ("HH", "HV"))

@@ -10,9 +10,9 @@ import rasterio
 from rsft.errors import DataError
 from rsft.inference.inputs import chip_files
 from rsft.inference.inputs.chip_files import ChipFiles
-from rsft.inference.inputs.discovery import UNDECLARED
+from rsft.inference.inputs.discovery import UNDECLARED, Declaration
 from rsft.inference.scenes.chip_window import ChipOptions
-from tests.helpers.scenes import UTM, toy_contract
+from tests.helpers.scenes import UTM, toy_contract, write_geotiff
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (16, 16), np.uint8)
 
@@ -66,3 +66,26 @@ def test_png_larger_than_a_chip(tmp_path, monkeypatch):
     cv2.imwrite(str(tmp_path / "a.png"), PIXELS)
     with pytest.raises(DataError, match="16 x 16 pixels are a scene, not a chip"):
         read(tmp_path / "a.png")
+
+
+def read_vv(path, declared=None):
+    contract = toy_contract(bands=("VH", "VV"), planes=("VV",) * 3)
+    return ChipFiles({path: Declaration(bands=declared)}, contract, ChipOptions()).read(0)
+
+
+def test_bands_are_selected_by_the_names_in_the_file(tmp_path):
+    pixels = np.stack([PIXELS, PIXELS + 1, PIXELS + 2])
+    named = read_vv(write_geotiff(tmp_path / "a.tif", pixels, names=("HH", "VV", "VH")))
+    np.testing.assert_array_equal(named.pixels[:, :, 0], PIXELS + 1)
+    alone = read_vv(write_geotiff(tmp_path / "b.tif", PIXELS))
+    np.testing.assert_array_equal(alone.pixels[:, :, 0], PIXELS)
+    nameless = read_vv(write_geotiff(tmp_path / "c.tif", pixels[:2]))
+    np.testing.assert_array_equal(nameless.pixels[:, :, 0], PIXELS + 1)
+
+
+def test_names_in_the_file_are_checked(tmp_path):
+    path = write_geotiff(tmp_path / "a.tif", PIXELS, names=("Sigma0_VH",))
+    with pytest.raises(DataError, match="bands VH, but the model takes VV"):
+        read_vv(path)
+    with pytest.raises(DataError, match="the file names its bands VH, but VV was declared"):
+        read_vv(path, ("VV",))

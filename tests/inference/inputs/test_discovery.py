@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rsft.errors import RequestError
-from rsft.inference.inputs.discovery import find_chips
+from rsft.errors import DataError, RequestError
+from rsft.inference.inputs.discovery import ChipListing, Declaration, find_chips
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +54,11 @@ def test_figures_of_a_chip_store_are_not_chips(root: Path) -> None:
     listing = find_chips([root])
     assert len(listing.chips) == 58
     assert {path.relative_to(root).parts[0] for path in listing.chips} == {"chips"}
+
+
+def test_declared_bands_that_contradict_a_chip_store() -> None:
+    chip = Path("store/chips/a.tif")
+    listing = ChipListing([chip], 0, {chip: Declaration("db", ("VH", "VV"), 10.0)})
+    assert listing.declare(Declaration("sigma0")) == {chip: Declaration("sigma0", ("VH", "VV"), 10.0)}
+    with pytest.raises(DataError, match="names its bands VH, VV, but VV, VH was declared"):
+        listing.declare(Declaration(bands=("VV", "VH")))

@@ -122,3 +122,21 @@ def test_georeference_of_saved_chips(tmp_path, kind, scale):
     corners = rectangle_corners(20 - radius, 30 - radius, 20 + radius, 30 + radius)
     outline = scene.georeference.outline_polygons(corners[None])[0]
     assert read_footprint(tmp_path / "chips/p.tif").symmetric_difference(outline).area < 1e-3 * outline.area
+
+
+def test_a_scene_needs_only_the_bands_of_the_planes(tmp_path):
+    contract = SAR.model_copy(update={"planes": ("VH", "VH")})
+    for names, bands, indices in (
+        (("VH",), PIXELS[:1], [0]),
+        (("HH", "VH"), PIXELS, [1]),
+        ((), PIXELS[:1], [0]),
+        ((), PIXELS, [1]),
+    ):
+        scene = open_scene(write_geotiff(tmp_path / "s.tif", bands, names=names))
+        assert check_scene_bands(scene, contract, Declaration("sigma0")) == indices
+
+
+def test_declared_names_that_contradict_the_file(tmp_path):
+    scene = open_scene(write_geotiff(tmp_path / "s.tif", PIXELS, names=("VH", "VV")))
+    with pytest.raises(DataError, match="the file names its bands VH, VV, but VV, VH was declared"):
+        check_scene_bands(scene, SAR, Declaration("sigma0", BANDS))

@@ -71,3 +71,9 @@ def test_contract_with_two_bands():
         "stretch": "VV: -25 is black, 0 is white; VH: -30 is black, -5 is white; "
         "VV-VH: 0 is black, the maximum of the chip is white",
     }
+
+
+def test_contract_that_does_not_use_all_bands():
+    description = describe_contract(toy_contract(bands=("VH", "VV"), planes=("VV",) * 3))
+    assert description["bands"] == "VV; the training chips also have VH, which the model does not use"
+    assert description["inputs"] == "VV, repeated"
