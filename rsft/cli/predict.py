@@ -68,6 +68,31 @@ Spacing = Annotated[
     float | None, _option(_PIXELS, "Pixel spacing in meters, if a file has no georeference.", min=0.001)
 ]
 ResampleTo = Annotated[float | None, _option(_PIXELS, "Resample chips to this pixel spacing in meters.", min=0.001)]
+Modulus = Annotated[
+    bool,
+    _option(
+        _PIXELS,
+        "Take the modulus |z| of complex scenes (SLC). It is amplitude, unless the product has a calibration.",
+        "--modulus",
+    ),
+]
+Calibrate = Annotated[
+    float | None,
+    _option(
+        _PIXELS,
+        "Calibration factor F of a scene in digital numbers DN: sigma0 = F * DN^2. Its provider states F "
+        "(10^(dB / 10), if in dB). Sentinel-1, Capella and ICEYE products contain their calibration.",
+        metavar="F",
+    ),
+]
+KeepNoise = Annotated[
+    bool,
+    _option(
+        _PIXELS,
+        "Do not subtract the thermal noise that a Sentinel-1 product lists: for models of chips that contain it.",
+        "--keep-noise",
+    ),
+]
 Chips = Annotated[Path | None, _option(_JOB, "Folder in which chips cut from scenes are saved as GeoTIFF.")]
 Html = Annotated[Path | None, _option(_JOB, "HTML page to write, for reviewing and correcting labels.")]
 Strict = Annotated[bool, _option(_JOB, "Exit with status 1 if anything was rejected.", "--strict")]
@@ -116,6 +141,9 @@ def predict(
     bands: Bands = None,
     spacing: Spacing = None,
     resample_to: ResampleTo = None,
+    modulus: Modulus = False,
+    calibrate: Calibrate = None,
+    keep_noise: KeepNoise = False,
     chips: Chips = None,
     html: Html = None,
     strict: Strict = False,
@@ -134,18 +162,19 @@ def predict(
 
     Run the same command again to resume an interrupted job.
     """
+    from rsft.data.imagery.products.product import ProductOptions
     from rsft.inference.detection.detector import CfarOptions
     from rsft.inference.inputs.discovery import Declaration
     from rsft.inference.predict.request import PredictionRequest
     from rsft.inference.predict.scene_plan import SceneQuery
     from rsft.inference.scenes.chip_window import ChipOptions
 
-    if land is not None and not detect:
-        raise RequestError("--land only works with --detect", "--land", "give --detect as well")
+    _check_options(land, detect, also, ray, address, jobs)
     request = PredictionRequest(
         query=SceneQuery(at, at_crs, grid, stride, CfarOptions(pfa, land) if detect else None),
         declaration=Declaration(unit, band_names(bands)),
         chip_options=ChipOptions(side, margin, resample_to, spacing),
+        product_options=ProductOptions(modulus, calibrate, keep_noise),
         chips_dir=chips,
         html_path=html,
         overwrite=overwrite,
@@ -156,13 +185,20 @@ def predict(
         precision=precision,
     )
     if ray:
-        if also:
-            raise RequestError("--ray takes one bundle", "--also", "run the command once per bundle")
         _archive(bundle, inputs, out, request, address, jobs, strict)
-        return
-    if address is not None or jobs is not None:
+    else:
+        _predict([bundle, *(also or ())], inputs, out, request, strict)
+
+
+def _check_options(
+    land: Path | None, detect: bool, also: list[Path] | None, ray: bool, address: str | None, jobs: int | None
+) -> None:
+    if land is not None and not detect:
+        raise RequestError("--land only works with --detect", "--land", "give --detect as well")
+    if ray and also:
+        raise RequestError("--ray takes one bundle", "--also", "run the command once per bundle")
+    if not ray and (address is not None or jobs is not None):
         raise RequestError("--address and --jobs only work with --ray", "--address, --jobs", "give --ray as well")
-    _predict([bundle, *(also or ())], inputs, out, request, strict)
 
 
 def _predict(bundles: list[Path], inputs: list[Path], out: Path, request: PredictionRequest, strict: bool) -> None:

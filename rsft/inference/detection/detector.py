@@ -54,7 +54,7 @@ class _IntensityReader:
     def __init__(self, scene: RasterScene, contract: Contract, declaration: Declaration) -> None:
         indices = check_scene_bands(scene, contract, declaration)
         count = len(contract.used_bands)
-        self.unit, _ = contract.check_header(scene.dtype, count, declaration.unit)
+        self.unit, _ = contract.check_header(scene.dtype, count, declaration.unit or scene.unit)
         self.reader = SceneReader(scene, indices[:count])
 
     def __call__(self, window: PixelWindow) -> Pixels:

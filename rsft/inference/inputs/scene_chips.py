@@ -59,7 +59,7 @@ class SceneChips:
         order = sorted(range(len(locations)), key=lambda index: (blocks[index], index))
         self.scene, self.contract, self.window, self.spacing = scene, contract, window, spacing
         self.locations = [locations[index] for index in order]
-        self.unit, self.is_tiled, self.chips_dir = declaration.unit, is_tiled, chips_dir
+        self.unit, self.is_tiled, self.chips_dir = declaration.unit or scene.unit, is_tiled, chips_dir
         self._reader = SceneReader(scene, check_scene_bands(scene, contract, declaration))
         self._geometry = _geometries(scene, self.locations, in_pixels)
         self._lonlat = _lonlat(scene.georeference, self.locations)
@@ -156,7 +156,7 @@ def check_scene_bands(scene: RasterScene, contract: Contract, declaration: Decla
     try:
         indices = contract.band_indices(scene.count, names)
         may_be_gray = scene.count == 3 and names is None and len(contract.used_bands) == 1  # the pixels show this later
-        contract.check_header(scene.dtype, 1 if may_be_gray else len(indices), declaration.unit)
+        contract.check_header(scene.dtype, 1 if may_be_gray else len(indices), declaration.unit or scene.unit)
     except DataError as error:
         raise DataError(error.message, scene.path, error.hint) from error
     return indices

@@ -14,6 +14,7 @@ import pandas as pd
 
 from rsft import __version__
 from rsft.data.imagery.image_cache import file_state
+from rsft.data.imagery.products.product import DEFAULT_OPTIONS
 from rsft.errors import RequestError
 from rsft.inference.inputs.chip_files import ChipFiles
 from rsft.inference.inputs.chip_source import path_to_text
@@ -174,6 +175,9 @@ def find_inputs(inputs: Sequence[Path], request: PredictionRequest) -> tuple[lis
     """
     if request.query.reads_scenes:
         return find_scenes(inputs), {}, 0
+    if request.product_options != DEFAULT_OPTIONS:
+        message = "--modulus, --calibrate and --keep-noise are options for scenes"
+        raise RequestError(message, hint="give --at, --grid or --detect as well")
     if request.chips_dir is not None:
         raise RequestError(
             "chips are only saved if they are cut from scenes", "--chips", "give --at, --grid or --detect as well"
@@ -240,6 +244,7 @@ def plan_inputs(
         request.declaration,
         bundle.contract,
         journal=journal,
+        product_options=request.product_options,
         chips_dir=request.chips_dir,
         progress=progress,
     )

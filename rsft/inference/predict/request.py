@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from rsft import __version__
+from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
 from rsft.errors import DataError
 from rsft.inference.inputs.chip_source import ChipSource, path_to_text
 from rsft.inference.inputs.discovery import UNDECLARED, Declaration
@@ -30,6 +31,7 @@ _RECORD_KEYS = {
     "query": "look",
     "declaration": "declared",
     "chip_options": "wishes",
+    "product_options": "product",
     "chips_dir": "chips",
     "html_path": "html",
     "allow_empty": "empty",
@@ -46,6 +48,7 @@ class PredictionRequest:
         declaration: unit, bands and pixel spacing of all inputs. Missing values come from the manifest of a chip store
             or from the files.
         chip_options: size of chips and of their pixels.
+        product_options: how the values of scenes are read: modulus, calibration factor, noise.
         chips_dir: folder in which chips cut from scenes are saved.
         html_path: path of the review page.
         overwrite: whether to replace an existing output and review page.
@@ -60,6 +63,7 @@ class PredictionRequest:
     query: SceneQuery = field(default_factory=SceneQuery)
     declaration: Declaration = UNDECLARED
     chip_options: ChipOptions = field(default_factory=ChipOptions)
+    product_options: ProductOptions = DEFAULT_OPTIONS
     chips_dir: Path | None = None
     html_path: Path | None = None
     overwrite: bool = False

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
 from rsft.errors import RequestError
 from rsft.inference.detection.detector import CfarOptions, detect_bright_objects
 from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.inputs.scene_chips import SceneChips, check_scene_bands
+from rsft.inference.inputs.scene_unit import select_scene_unit
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.scenes.chip_window import ChipOptions, ChipWindow, make_chip_window, resolve_spacing
 from rsft.inference.scenes.locations import Location, SceneLocations, tile_locations
@@ -79,6 +81,7 @@ def plan_scenes(
     contract: Contract,
     *,
     journal: ResumeJournal,
+    product_options: ProductOptions = DEFAULT_OPTIONS,
     chips_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> ScenePlan:
@@ -91,6 +94,7 @@ def plan_scenes(
         declaration: unit and bands of the scenes.
         contract: bands, units and size of the chips.
         journal: stores detected objects, so that a resumed job does not detect them again.
+        product_options: how the values of the scenes are read.
         chips_dir: folder in which the chips are saved; None does not save them.
         progress: called with numbers of windows of a scene while objects are detected.
 
@@ -101,7 +105,7 @@ def plan_scenes(
         RequestError: an option contradicts the contract or the positions.
         DataError: a scene cannot be read or does not fulfill the contract.
     """
-    scenes = [open_scene(path) for path in paths]
+    scenes = [select_scene_unit(open_scene(path, product_options), contract, declaration.unit) for path in paths]
     names = [scene.name for scene in scenes]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:

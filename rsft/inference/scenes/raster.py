@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +18,12 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from rsft.data.imagery.band_names import read_band_names
+from rsft.data.imagery.products.product import DEFAULT_OPTIONS, Calibration, FactorCalibration, Product, ProductOptions
+from rsft.data.imagery.products.stored_values import Scaling, is_complex, read_dtype, to_float32, unit_from_tags
 from rsft.data.imagery.reader import mask_nodata
-from rsft.errors import DataError
+from rsft.errors import DataError, RequestError
 from rsft.inference.scenes.georeference import Georeference, read_georeference
-from rsft.types import Pixels
+from rsft.types import Pixels, Plane
 
 GDAL_CACHE_MB = 256
 """Size of GDAL's cache of decoded blocks. GDAL's default is 5 % of the machine's memory."""
@@ -54,12 +56,16 @@ class RasterScene:
         height: number of rows.
         width: number of columns.
         count: number of bands.
-        dtype: NumPy's name of the data type, such as "uint16".
+        dtype: data type of the values that `SceneReader` returns: "uint8", "uint16" or "float32".
         bands: names of the bands; None unless all bands have names that rsft knows.
         block_shape: height and width of the blocks in which the file is stored.
         georeference: georeference of the scene; None if the file has none.
         spacing: pixel spacing at the center in meters, along columns and along rows; None without georeference.
         files: files that GDAL opens: `path`, or the measurements of the product with one band each.
+        stored_dtype: data type in the file, such as "uint16" or "complex64".
+        scalings: scale and offset of each band.
+        product: what the file says about its pixels.
+        unit: unit of the values that `SceneReader` returns; None if it is unknown.
     """
 
     path: Path
@@ -72,6 +78,36 @@ class RasterScene:
     georeference: Georeference | None
     spacing: tuple[float, float] | None
     files: tuple[Path, ...]
+    stored_dtype: str
+    scalings: tuple[Scaling, ...]
+    product: Product
+    unit: str | None
+
+    @property
+    def calibrations(self) -> tuple[Calibration, ...] | None:
+        """Calibration of each band to `unit`; None if `unit` is that of the stored values."""
+        return None if self.unit is None else self.product.calibrations.get(self.unit)
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether the values that `SceneReader` returns differ from the stored ones."""
+        return self.dtype != self.stored_dtype or self.calibrations is not None
+
+    def in_unit(self, unit: str | None) -> RasterScene:
+        """Return a copy whose values are read in a unit to which the product has a calibration, or as they are stored.
+
+        Args:
+            unit: the unit; one without a calibration is taken for that of the stored values.
+
+        Returns:
+            The copy.
+        """
+        dtype = "float32" if unit in self.product.calibrations else read_dtype(self.stored_dtype, self.scalings)
+        return replace(self, unit=unit, dtype=dtype)
+
+    def as_stored(self) -> RasterScene:
+        """Return a copy whose values are read as they are stored, without scale and offset, as digital numbers."""
+        return replace(self, unit=None, dtype=self.stored_dtype)
 
     @property
     def name(self) -> str:
@@ -145,16 +181,27 @@ class SceneReader:
         try:
             files = self._files()
             if len(files) == 1:
-                bands = files[0].read([index + 1 for index in self.indices], window=window)
+                bands = list(files[0].read([index + 1 for index in self.indices], window=window))
                 nodata_values = [files[0].nodatavals[index] for index in self.indices]
             else:
-                bands = np.stack([files[index].read(1, window=window) for index in self.indices])
+                bands = [files[index].read(1, window=window) for index in self.indices]
                 nodata_values = [files[index].nodata for index in self.indices]
         except RasterioError as error:
             raise DataError("the file is truncated or damaged", self.scene.path, "copy the file again") from error
-        for band, nodata in zip(bands, nodata_values, strict=True):
-            mask_nodata(band, nodata, self.scene.path)
-        return np.asarray(bands.transpose(1, 2, 0))
+        if self.scene.is_converted:
+            triples = zip(self.indices, bands, nodata_values, strict=True)
+            bands = [self._convert(index, band, nodata, window) for index, band, nodata in triples]
+        else:
+            for band, nodata in zip(bands, nodata_values, strict=True):
+                mask_nodata(band, nodata, self.scene.path)
+        return np.stack(bands, axis=2)
+
+    def _convert(self, index: int, band: Plane, nodata: float | None, window: Window) -> Plane:
+        """Return the values of a band in the unit of the scene, float32."""
+        values = to_float32(band, nodata, self.scene.scalings[index], self.scene.path)
+        if self.scene.calibrations is None:
+            return values
+        return self.scene.calibrations[index](values, window.row_off, window.col_off).values
 
     def _files(self) -> list[Any]:
         """Return the handles of the current thread."""
@@ -172,17 +219,20 @@ class SceneReader:
         self._handles.clear()
 
 
-def open_scene(path: Path) -> RasterScene:
+def open_scene(path: Path, options: ProductOptions = DEFAULT_OPTIONS) -> RasterScene:
     """Read the header of a scene.
 
     Args:
         path: a raster, or the .SAFE folder of a Sentinel-1 product.
+        options: how its values are read.
 
     Returns:
         The scene.
 
     Raises:
-        DataError: GDAL cannot read the raster, it has no bands or a color palette, or the product has several swaths.
+        DataError: GDAL cannot read the raster, it has no bands or a color palette, its values are complex, or the
+            product has several swaths.
+        RequestError: an option contradicts the raster.
     """
     files = tuple(sorted((path / "measurement").glob("*.tiff"))) or (path,)
     if not all(os.access(file, os.R_OK) for file in files):
@@ -190,33 +240,61 @@ def open_scene(path: Path) -> RasterScene:
     try:
         with ignore_georeference_warnings(), ExitStack() as stack:
             handles = [stack.enter_context(rasterio.open(file)) for file in files]
-            _check(handles, path)
-            first, names = handles[0], [read_band_names(file) for file in handles]
-            georeference = read_georeference(first)
-            return RasterScene(
-                path=path,
-                height=first.height,
-                width=first.width,
-                count=sum(file.count for file in handles),
-                dtype=first.dtypes[0],
-                bands=None if None in names else tuple(name for file_names in names for name in file_names or ()),
-                block_shape=first.block_shapes[0],
-                georeference=georeference,
-                spacing=georeference.spacing_at(first.height / 2, first.width / 2) if georeference else None,
-                files=files,
-            )
+            _check(handles, path, options)
+            return _describe(path, files, handles, options)
     except (RasterioError, UnicodeEncodeError) as error:
         hint = "give a GeoTIFF, COG, NITF, ENVI or another raster that GDAL reads"
         raise DataError("GDAL cannot read the scene", path, hint) from error
 
 
-def _check(handles: Sequence[Any], path: Path) -> None:
+def _describe(path: Path, files: tuple[Path, ...], handles: Sequence[Any], options: ProductOptions) -> RasterScene:
+    first, names = handles[0], [read_band_names(file) for file in handles]
+    georeference = read_georeference(first)
+    scalings = tuple(Scaling(*pair) for file in handles for pair in zip(file.scales, file.offsets, strict=True))
+    product = _read_product(path, handles, options)
+    return RasterScene(
+        path=path,
+        height=first.height,
+        width=first.width,
+        count=sum(file.count for file in handles),
+        dtype=read_dtype(first.dtypes[0], scalings),
+        bands=None if None in names else tuple(name for file_names in names for name in file_names or ()),
+        block_shape=first.block_shapes[0],
+        georeference=georeference,
+        spacing=georeference.spacing_at(first.height / 2, first.width / 2) if georeference else None,
+        files=files,
+        stored_dtype=first.dtypes[0],
+        scalings=scalings,
+        product=product,
+        unit=product.unit,
+    ).in_unit("sigma0" if options.factor else product.unit)
+
+
+def _read_product(path: Path, handles: Sequence[Any], options: ProductOptions) -> Product:
+    unit = unit_from_tags([unit for file in handles for unit in file.units], path)
+    if options.factor is None:
+        return Product(unit=unit)
+    if unit not in (None, "amplitude"):
+        raise RequestError(f"--calibrate needs amplitude, but the pixels are {unit}", path, "leave out --calibrate")
+    count = sum(file.count for file in handles)
+    calibrations = {"sigma0": (FactorCalibration(options.factor),) * count}
+    return Product(unit="amplitude", calibrations=calibrations, calibration_source="--calibrate")
+
+
+def _check(handles: Sequence[Any], path: Path, options: ProductOptions) -> None:
     if not handles[0].count:
         raise DataError("the raster has no bands, only other rasters", path, "give one of the rasters in it")
     if any(ColorInterp.palette in file.colorinterp for file in handles):
         raise DataError("the pixels are indices into a color palette", path, "convert the file to gray or RGB")
     if len({(file.shape, file.dtypes) for file in handles}) > 1:
         raise DataError("the product has measurements of several swaths", path, "give one of the files in measurement/")
+    dtypes = {dtype for file in handles for dtype in file.dtypes}
+    complex_dtypes = sorted(filter(is_complex, dtypes))
+    if complex_dtypes and not options.modulus:
+        message = f"the pixels are complex ({', '.join(complex_dtypes)}), and a model takes real values"
+        raise DataError(message, path, "give --modulus to take their modulus, the amplitude")
+    if options.modulus and not complex_dtypes:
+        raise RequestError(f"--modulus needs complex pixels, but these are {dtypes.pop()}", path, "leave out --modulus")
 
 
 def gdal_environment() -> rasterio.Env:

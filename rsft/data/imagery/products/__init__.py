@@ -1,0 +1,1 @@
+"""Read what radar products say about their pixels: unit, calibration, incidence angle, time."""
