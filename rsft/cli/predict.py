@@ -58,7 +58,10 @@ Land = Annotated[Path | None, _option(_LOCATIONS, "Land polygons, in which --det
 Side = Annotated[int | None, _option(_PIXELS, "Chip size in pixels (default: the bundle's).", min=1)]
 Margin = Annotated[int | None, _option(_PIXELS, "Cut chips along boxes, with this margin in pixels.", min=0)]
 Unit = Annotated[
-    str | None, _option(_PIXELS, "Unit, if the files do not declare it: amplitude, intensity, sigma0 or db.")
+    str | None,
+    _option(
+        _PIXELS, "Unit, if the files do not declare it: amplitude, intensity, sigma0, db, gamma0, gamma0_db or beta0."
+    ),
 ]
 Bands = Annotated[
     str | None,

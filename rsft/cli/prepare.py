@@ -75,7 +75,9 @@ def folder(
     ] = None,
     unit: Annotated[
         str | None,
-        typer.Option(help="Unit of the pixels, required for floats: amplitude, intensity, sigma0, db."),
+        typer.Option(
+            help="Unit of the pixels; floats need it: amplitude, intensity, sigma0, db, gamma0, gamma0_db or beta0."
+        ),
     ] = None,
     bands: Annotated[
         str | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -19,6 +19,25 @@ def as_text(value: object) -> object:
         The text, or the value.
     """
     return str(value) if type(value) is int else value
+
+
+def as_lower_case(value: object) -> object:
+    """Return a text in lower case, and any other value unchanged.
+
+    Args:
+        value: from YAML.
+
+    Returns:
+        The text, or the value.
+    """
+    return value.lower() if isinstance(value, str) else value
+
+
+Unit = Annotated[
+    Literal["uint8", "uint16", "amplitude", "intensity", "sigma0", "db", "gamma0", "gamma0_db", "beta0"],
+    BeforeValidator(as_lower_case),
+]
+"""The units of `rsft.data.imagery.units`."""
 
 
 def _text(pattern: str, words: str) -> Any:

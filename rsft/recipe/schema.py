@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from rsft.peft.methods.registry import METHODS, Method
 from rsft.recipe.components import ComponentSection, RegisteredName
-from rsft.recipe.fields import BlockIndices, Expression, FolderName, Pair, Pairs, Section, Text
+from rsft.recipe.fields import BlockIndices, Expression, FolderName, Pair, Pairs, Section, Text, Unit, as_lower_case
 from rsft.recipe.registries import LOSSES, SAMPLERS, TRACKERS, LossConfig
 from rsft.utils.registry import Registry
 
@@ -30,10 +30,10 @@ class DataSection(Section):
         description="how planes meet the filters: repeat a single plane, sum the filters of equal planes (the same "
         "result for less work), or spread the filters over the planes",
     )
-    unit: Literal["uint8", "uint16", "amplitude", "intensity", "sigma0", "db"] | None = Field(
+    unit: Unit | None = Field(
         default=None, description="unit in which planes are computed; null takes the chips' or the backbone's own"
     )
-    declare: Literal["amplitude", "intensity"] | None = Field(
+    declare: Annotated[Literal["amplitude", "intensity"], BeforeValidator(as_lower_case)] | None = Field(
         default=None, description="what the digital numbers of uint8 and uint16 chips are"
     )
     stretch: Literal["auto", "percentile", "log1p", "chip-max"] | Pair | Pairs = Field(

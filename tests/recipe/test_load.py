@@ -204,3 +204,18 @@ def test_every_key_is_described_and_dumped(quick: Path) -> None:
 def test_loading_does_not_import_torch() -> None:
     code = "import sys, rsft.recipe.load, rsft.recipe.library; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_units_are_read_in_any_case(tmp_path: Path) -> None:
+    text = QUICK.replace("  size: 64\n", "  size: 64\n  unit: dB\n  declare: Amplitude\n")
+    data = load_recipe(write(tmp_path, text)).data
+    assert (data.unit, data.declare) == ("db", "amplitude")
+
+
+def test_units_of_a_recipe_are_those_of_the_pixels() -> None:
+    from typing import get_args
+
+    from rsft.data.imagery.units import UNITS
+    from rsft.recipe.fields import Unit
+
+    assert set(get_args(get_args(Unit)[0])) == set(UNITS)

@@ -10,7 +10,7 @@ import numpy as np
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
-from rsft.data.imagery.units import DIGITAL_UNITS, UNITS, check_unit
+from rsft.data.imagery.units import DIGITAL_UNITS, UNITS, as_float32, check_unit, parse_unit
 from rsft.errors import DataError
 from rsft.types import Pixels
 
@@ -19,7 +19,7 @@ _PNG_DTYPES = (np.dtype("uint8"), np.dtype("uint16"))
 
 
 def resolve_unit(pixels: Pixels, declared: str | None) -> str:
-    """Return the unit of a chip: the declared one, or the data type of integers.
+    """Return the unit of a chip: the declared one in lower case, or the data type of integers.
 
     Args:
         pixels: the chip (H, W, B).
@@ -28,7 +28,8 @@ def resolve_unit(pixels: Pixels, declared: str | None) -> str:
     Raises:
         DataError: the unit is unknown or missing, or the pixels cannot be in this unit.
     """
-    unit = declared or (str(pixels.dtype) if str(pixels.dtype) in DIGITAL_UNITS else None)
+    dtype = str(pixels.dtype)
+    unit = parse_unit(declared) if declared else dtype if dtype in DIGITAL_UNITS else None
     if unit is None:
         float_units = ", ".join(unit for unit in UNITS if unit not in DIGITAL_UNITS)
         raise DataError(f"{pixels.dtype} pixels; a chip is uint8, uint16, or float32 with a unit ({float_units})")
@@ -58,14 +59,18 @@ def resolve_band_names(pixels: Pixels, names: tuple[str, ...] | None) -> tuple[s
 
 
 def encode_chip(pixels: Pixels) -> tuple[bytes, str]:
-    """Encode a chip without loss.
+    """Encode a chip without loss; float64 becomes float32.
 
     Args:
         pixels: the chip (H, W, B).
 
     Returns:
         Content and suffix of the file: PNG for 1 or 3 bands of uint8 or uint16, else TIFF.
+
+    Raises:
+        DataError: a value does not fit into float32.
     """
+    pixels = as_float32(pixels)
     if pixels.dtype in _PNG_DTYPES and pixels.shape[2] in _DEFAULT_BANDS:
         ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.shape[2] == 3 else pixels
         return cv2.imencode(".png", ordered)[1].tobytes(), ".png"

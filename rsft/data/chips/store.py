@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
         ("group_key", pa.string()),  # scene or vessel; two splits must not share one
         ("source", pa.string()),
         ("sensor", pa.string()),
-        ("unit", pa.string()),  # uint8, uint16; for float32: amplitude, intensity, sigma0, db
+        ("unit", pa.string()),  # uint8, uint16; for float32: amplitude, intensity, sigma0, db, gamma0, gamma0_db, beta0
         ("bands", pa.string()),  # joined by commas
         ("spacing_m", pa.float64()),  # pixel spacing, mean of both directions
         ("polarisation", pa.string()),
@@ -117,9 +117,10 @@ class ChipStore:
             DataError: the manifest is damaged.
         """
         try:
-            return pd.read_parquet(self.root / MANIFEST)
+            table = pd.read_parquet(self.root / MANIFEST)
         except (OSError, pa.ArrowException) as error:
             raise DataError("the manifest cannot be read", self.root / MANIFEST, _PREPARE) from error
+        return table.assign(unit=table["unit"].str.lower()) if "unit" in table else table
 
     @cached_property
     def units(self) -> tuple[str, ...]:

@@ -12,7 +12,15 @@ from pydantic import BaseModel, ConfigDict
 
 from rsft.data.imagery.bands import compute_planes, required_bands
 from rsft.data.imagery.stretch import Statistics, Stretch
-from rsft.data.imagery.units import DIGITAL_UNITS, can_convert, check_unit, conversion_hint, convert_unit
+from rsft.data.imagery.units import (
+    DIGITAL_UNITS,
+    can_convert,
+    check_dtype,
+    check_unit,
+    conversion_hint,
+    convert_unit,
+    parse_unit,
+)
 from rsft.errors import DataError
 from rsft.types import Bytes, Pixels
 
@@ -125,18 +133,19 @@ class Contract(BaseModel):
             Unit of the chip, and the unit in which its planes are computed.
 
         Raises:
-            DataError: the number of bands or the unit does not match.
+            DataError: the number of bands or the unit does not match, or the data type cannot carry the unit.
         """
         used = self.used_bands
         if bands not in (len(used), len(self.bands)):
             message = f"{bands} bands, but the model takes {len(used)} ({', '.join(used)})"
             raise DataError(message, hint="give the names of the bands, in the order of the file, with --bands")
         accepted = " or ".join(self.units)
-        unit = unit or (dtype if dtype in DIGITAL_UNITS else None)
+        unit = parse_unit(unit) if unit else dtype if dtype in DIGITAL_UNITS else None
         unit = self.digital or unit if unit in DIGITAL_UNITS else unit
         if unit is None:
             hint = f"declare the unit of the chips, for instance --unit {next(iter(self.units))}"
             raise DataError(f"{dtype} pixels without a declared unit, but the model takes {accepted}", hint=hint)
+        check_dtype(dtype, unit)
         targets = (target for target in (unit, *self.units) if target in self.units and can_convert(unit, target))
         target_unit = next(targets, None)
         if target_unit is None:

@@ -1,4 +1,4 @@
-"""Read image files without changing data type or values. An incomplete image is an error."""
+"""Read image files without changing values. float64 becomes float32. An incomplete image is an error."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
+from rsft.data.imagery.units import as_float32
 from rsft.errors import DataError
 from rsft.types import Pixels
 
@@ -42,11 +43,11 @@ def read_chip(path: Path) -> Pixels:
         path: path of the file.
 
     Returns:
-        Pixels (H, W, B); three bands are in R, G, B order.
+        Pixels (H, W, B), float32 instead of float64; three bands are in R, G, B order.
 
     Raises:
         DataError: the file is missing, empty, truncated or not an image; all pixels have the same value; a pixel is NaN
-            but NaN is not declared as nodata.
+            but NaN is not declared as nodata; a value does not fit into float32.
     """
     try:
         data = path.read_bytes()
@@ -59,7 +60,10 @@ def read_chip(path: Path) -> Pixels:
         pixels = _read_tiff(data, path) if data.startswith(_TIFF_MAGIC) else _decode(data, path)
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     check_values(pixels, path)
-    return pixels
+    try:
+        return as_float32(pixels)
+    except DataError as error:
+        raise DataError(error.message, path, error.hint) from error
 
 
 def open_image(path: Path, data: bytes | None = None) -> Image.Image:

@@ -10,26 +10,36 @@ import numpy as np
 from rsft.errors import DataError
 from rsft.types import Pixels
 
-_UINT8, _UINT16, _FLOAT32 = np.dtype("uint8"), np.dtype("uint16"), np.dtype("float32")
+_UINT8, _UINT16 = np.dtype("uint8"), np.dtype("uint16")
+_FLOATS = np.dtype("float32"), np.dtype("float64"), np.dtype("float16")
 
 UNIT_DTYPES: dict[str, tuple[np.dtype[Any], ...]] = {
     "uint8": (_UINT8,),  # digital numbers of unknown meaning: photographs, stretched products
     "uint16": (_UINT16,),
-    "amplitude": (_FLOAT32, _UINT16, _UINT8),  # proportional to the field strength, by an unknown factor
-    "intensity": (_FLOAT32, _UINT16),  # squared amplitude
-    "sigma0": (_FLOAT32,),  # calibrated backscatter, linear, m2/m2
-    "db": (_FLOAT32,),  # 10 log10 sigma0
+    "amplitude": (*_FLOATS, _UINT16, _UINT8),  # proportional to the field strength, by an unknown factor
+    "intensity": (*_FLOATS, _UINT16),  # squared amplitude
+    "sigma0": _FLOATS,  # calibrated backscatter per area on the ground, linear, m2/m2
+    "db": _FLOATS,  # 10 log10 sigma0
+    "gamma0": _FLOATS,  # calibrated backscatter per area perpendicular to the line of sight, linear, m2/m2
+    "gamma0_db": _FLOATS,  # 10 log10 gamma0
+    "beta0": _FLOATS,  # calibrated backscatter per area in the slant range plane, linear, m2/m2
 }
 """All units with the data types that can carry them, the usual one first."""
 
 UNITS = tuple(UNIT_DTYPES)
 DIGITAL_UNITS = ("uint8", "uint16")
 
-_CALIBRATION_HINT = "the calibration constant is missing: calibrate the scene to sigma0 first, for instance in SNAP"
+_CALIBRATION_HINT = (
+    "the calibration constant is missing: give the .SAFE folder of a Sentinel-1 GRD product, which contains it, or the "
+    "factor of another product with --calibrate"
+)
+_ANGLE_HINT = "{0} and {1} differ by the local incidence angle: process the scene to {1}, not to {0}"
 _DIGITAL_HINT = "digital numbers have no meaning by themselves: declare what they are, for instance amplitude"
-_UNIT_HINT = "declare the unit of the chips"
+_UNIT_HINT = "declare the unit of the pixels with --unit"
 _DB_RANGE = (-100.0, 60.0)  # below the noise floor of any sensor; above any ship
-_SIGMA0_MEDIAN = 10.0  # no scene has half of its pixels above 10 dB
+_LINEAR_MEDIAN = 10.0  # no scene has half of its pixels above 10 dB
+_DECIBEL = {"db": "sigma0", "gamma0_db": "gamma0"}
+_CALIBRATED = (*_DECIBEL, *_DECIBEL.values(), "beta0")
 
 
 def _square_root(x: Pixels) -> Pixels:
@@ -53,16 +63,51 @@ def _identity(x: Pixels) -> Pixels:
     return x
 
 
-_STEPS: dict[tuple[str, str], tuple[Callable[[Pixels], Pixels], ...]] = {
+_Steps = tuple[Callable[[Pixels], Pixels], ...]
+
+
+def _calibrated_steps(linear: str, decibel: str) -> dict[tuple[str, str], _Steps]:
+    """Return the conversions of a calibrated unit and its decibels. No conversion leads from sigma0 to gamma0."""
+    return {
+        (linear, decibel): (_to_decibel,),
+        (linear, "intensity"): (_identity,),
+        (linear, "amplitude"): (_square_root,),
+        (decibel, linear): (_from_decibel,),
+        (decibel, "intensity"): (_from_decibel,),
+        (decibel, "amplitude"): (_from_decibel, _square_root),
+    }
+
+
+_STEPS: dict[tuple[str, str], _Steps] = {
     ("amplitude", "intensity"): (_square,),
     ("intensity", "amplitude"): (_square_root,),
-    ("sigma0", "db"): (_to_decibel,),
-    ("sigma0", "intensity"): (_identity,),
-    ("sigma0", "amplitude"): (_square_root,),
-    ("db", "sigma0"): (_from_decibel,),
-    ("db", "intensity"): (_from_decibel,),
-    ("db", "amplitude"): (_from_decibel, _square_root),
+    **_calibrated_steps("sigma0", "db"),
+    **_calibrated_steps("gamma0", "gamma0_db"),
+    ("beta0", "intensity"): (_identity,),
+    ("beta0", "amplitude"): (_square_root,),
 }
+
+
+def parse_unit(text: str) -> str:
+    """Return the unit that a text names, in upper or lower case.
+
+    Args:
+        text: a unit as the user, a recipe or a manifest writes it, such as "dB".
+
+    Returns:
+        The unit as in UNITS.
+
+    Raises:
+        DataError: the text is not a unit; the message lists all units.
+
+    Example:
+        >>> parse_unit("Sigma0")
+        'sigma0'
+    """
+    unit = text.strip().lower()
+    if unit not in UNIT_DTYPES:
+        raise DataError(f"unknown unit {text}; choose one of {', '.join(UNITS)}")
+    return unit
 
 
 def can_convert(unit: str, target: str) -> bool:
@@ -72,7 +117,11 @@ def can_convert(unit: str, target: str) -> bool:
 
 def conversion_hint(unit: str, target: str) -> str:
     """Return a hint what is missing for a conversion that `convert_unit` does not support."""
-    return _DIGITAL_HINT if unit in DIGITAL_UNITS or target in DIGITAL_UNITS else _CALIBRATION_HINT
+    if unit in DIGITAL_UNITS or target in DIGITAL_UNITS:
+        return _DIGITAL_HINT
+    if unit in _CALIBRATED and target in _CALIBRATED:
+        return _ANGLE_HINT.format(_DECIBEL.get(unit, unit), _DECIBEL.get(target, target))
+    return _CALIBRATION_HINT
 
 
 def convert_unit(pixels: Pixels, unit: str, target: str) -> Pixels:
@@ -103,6 +152,47 @@ def convert_unit(pixels: Pixels, unit: str, target: str) -> Pixels:
     return pixels
 
 
+def check_dtype(dtype: Any, unit: str) -> None:
+    """Raise an error if pixels of a data type cannot be in a unit. Pixels are not needed for this check.
+
+    Args:
+        dtype: data type of the pixels, or its name.
+        unit: declared unit.
+
+    Raises:
+        DataError: the unit is unknown, or the data type cannot carry it.
+    """
+    dtype, accepted = np.dtype(dtype), UNIT_DTYPES[parse_unit(unit)]
+    if dtype in accepted:
+        return
+    names = " or ".join(str(other) for other in accepted if other not in _FLOATS[1:])
+    hint = _CALIBRATION_HINT if unit in _CALIBRATED and dtype.kind in "iu" else _UNIT_HINT
+    raise DataError(f"{dtype} pixels, but {unit} is {names}", hint=hint)
+
+
+def as_float32(pixels: Pixels) -> Pixels:
+    """Convert float64 and float16 to float32, which all computations use; return other types unchanged.
+
+    Args:
+        pixels: values of any shape and type.
+
+    Returns:
+        Values of the same shape.
+
+    Raises:
+        DataError: a finite value does not fit into float32.
+    """
+    if pixels.dtype == np.float32 or pixels.dtype.kind != "f":
+        return pixels
+    with np.errstate(over="ignore"):
+        converted = pixels.astype(np.float32)
+    overflow = np.isinf(converted) & np.isfinite(pixels)
+    if overflow.any():
+        value = float(pixels[overflow].flat[0])
+        raise DataError(f"the value {value:.4g} does not fit into float32", hint="declare it as nodata, or replace it")
+    return converted
+
+
 def check_unit(pixels: Pixels, unit: str) -> None:
     """Raise an error if `pixels` cannot be in `unit`, judged by their data type and values.
 
@@ -113,12 +203,9 @@ def check_unit(pixels: Pixels, unit: str) -> None:
     Raises:
         DataError: the unit is unknown, or does not fit the data type or the values.
     """
-    if unit not in UNIT_DTYPES:
-        raise DataError(f"unknown unit {unit}; choose one of {', '.join(UNITS)}")
-    if pixels.dtype not in UNIT_DTYPES[unit]:
-        dtypes = " or ".join(map(str, UNIT_DTYPES[unit]))
-        raise DataError(f"{pixels.dtype} pixels, but {unit} is {dtypes}", hint=_UNIT_HINT)
-    if pixels.dtype == np.float32:
+    unit = parse_unit(unit)
+    check_dtype(pixels.dtype, unit)
+    if pixels.dtype.kind == "f":
         _check_range(pixels[np.isfinite(pixels)], unit)
 
 
@@ -126,15 +213,15 @@ def _check_range(values: Pixels, unit: str) -> None:
     if not values.size:
         raise DataError("no pixel has a value", hint="leave the file out")
     low, high = float(values.min()), float(values.max())
-    if unit == "db":
+    if unit in _DECIBEL:
         if low >= 0:
             raise _range_error(unit, low, high, "somewhere below 0 in every chip")
         if low < _DB_RANGE[0] or high > _DB_RANGE[1]:
             raise _range_error(unit, low, high, f"{_DB_RANGE[0]:g} to {_DB_RANGE[1]:g}")
     elif low < 0:
         raise _range_error(unit, low, high, "never below 0")
-    elif unit == "sigma0" and (median := float(np.median(values))) > _SIGMA0_MEDIAN:
-        rule = f"{_SIGMA0_MEDIAN:g} or less in half of the pixels (the median is {median:.4g})"
+    elif unit in _CALIBRATED and (median := float(np.median(values))) > _LINEAR_MEDIAN:
+        rule = f"{_LINEAR_MEDIAN:g} or less in half of the pixels (the median is {median:.4g})"
         raise _range_error(unit, low, high, rule)
 
 

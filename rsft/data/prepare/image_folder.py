@@ -12,11 +12,11 @@ from rsft.data.datasets._text import read_numbered_lines
 from rsft.data.datasets.image_folder import ImageFolderLT, LabeledFile
 from rsft.data.datasets.label_table import LabelTable
 from rsft.data.imagery.bands import check_bands
-from rsft.data.imagery.units import UNITS
+from rsft.data.imagery.units import parse_unit
 from rsft.data.prepare._command import format_prepare_command
 from rsft.data.prepare._names import make_chip_names
 from rsft.data.prepare._resampling import check_val_share, hold_out, subsample_long_tail
-from rsft.errors import RequestError
+from rsft.errors import DataError, RequestError
 from rsft.types import Progress
 from rsft.utils.licenses import UNKNOWN
 
@@ -95,8 +95,11 @@ def prepare_folder(
 def _check_arguments(imbalance: float | None, unit: str | None, bands: tuple[str, ...] | None) -> None:
     if imbalance is not None and imbalance < 1:
         raise RequestError(f"the imbalance is {imbalance}", "--imbalance", "give largest / smallest class, at least 1")
-    if unit is not None and unit not in UNITS:
-        raise RequestError(f"unknown unit {unit}", "--unit", f"choose one of {', '.join(UNITS)}")
+    if unit is not None:
+        try:
+            parse_unit(unit)
+        except DataError as error:
+            raise RequestError(error.message, "--unit", "correct the name of the unit") from error
     check_bands(bands or ())
 
 

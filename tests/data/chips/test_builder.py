@@ -327,8 +327,8 @@ def test_pixels_of_every_unit_come_back(tmp_path: Path, unit: str | None, dtype:
     [
         (None, cut(0, "float32"), "float32 pixels; a chip is uint8, uint16, or float32 with a unit"),
         ("db", cut(0), "uint8 pixels, but db is float32"),
-        ("dB", cut(0, "float32"), "unknown unit dB; choose one of"),
-        ("sigma0", cut(0, "float64"), "float64 pixels, but sigma0 is float32"),
+        ("dezibel", cut(0, "float32"), "unknown unit dezibel; choose one of"),
+        ("sigma0", cut(0, "complex64"), "complex64 pixels, but sigma0 is float32"),
         ("db", np.full((8, 6, 1), -np.inf, np.float32), "no pixel has a value"),
         ("sigma0", cut(0, "float32") - 300, "values from -300 to -"),
     ],

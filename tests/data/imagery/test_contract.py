@@ -43,7 +43,7 @@ def test_input_is_normalized():
     [
         (chip(bands=3), None, "3 bands, but the model takes 1 (HH)"),
         (chip(dtype=np.float32), None, "float32 pixels without a declared unit, but the model takes uint8 or uint16"),
-        (chip(dtype=np.float32), "sigma0", "sigma0 pixels, but the model takes uint8 or uint16"),
+        (chip(dtype=np.float32), "Sigma0", "sigma0 pixels, but the model takes uint8 or uint16"),
         (chip(), "uint16", "uint8 pixels, but uint16 is uint16"),
     ],
 )
@@ -178,3 +178,19 @@ def test_a_model_of_gray_chips_takes_one_band_of_any_name():
     assert gray.band_indices(1, ("HH",)) == [0]
     with pytest.raises(DataError, match="bands HH, HV, but the model takes gray"):
         gray.band_indices(2, ("HH", "HV"))
+
+
+def test_header_refuses_a_data_type_that_cannot_carry_the_unit():
+    db_contract = contract(units={"db": (DB,) * 3})
+    with pytest.raises(DataError, match="uint16 pixels, but sigma0 is float32"):
+        db_contract.check_header("uint16", 1, "sigma0")
+    assert db_contract.check_header("float64", 1, "dB") == ("db", "db")
+    with pytest.raises(DataError, match="gamma0_db pixels, but the model takes db") as caught:
+        db_contract.check_header("float32", 1, "gamma0_db")
+    assert "process the scene to sigma0, not to gamma0" in caught.value.hint
+
+
+def test_doubles_give_the_same_image_as_floats():
+    decibels = (np.arange(64).reshape(8, 8, 1) / 2 - 30).astype(np.float64)
+    db_contract = contract(units={"db": (DB,) * 3})
+    assert (db_contract.to_image(decibels, "db") == db_contract.to_image(np.float32(decibels), "db")).all()

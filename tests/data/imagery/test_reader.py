@@ -171,3 +171,16 @@ def test_only_nodata(tmp_path):
         file.write(np.full((2, 2), -1, np.float32), 1)
     with pytest.raises(DataError, match="no pixel has a value"):
         read_chip(path)
+
+
+def test_doubles_become_float32(tmp_path: Path) -> None:
+    lowest = np.finfo(np.float64).min
+    for nodata in (lowest, None):
+        path = tmp_path / f"{nodata}.tif"
+        with rasterio.open(path, "w", "GTiff", 2, 2, 1, dtype="float64", nodata=nodata) as file:
+            file.write(np.array([[lowest, -20.125], [-21, -22]]), 1)
+    pixels = read_chip(tmp_path / f"{lowest}.tif")
+    assert pixels.dtype == np.float32
+    np.testing.assert_array_equal(pixels[:, :, 0], [[np.nan, -20.125], [-21, -22]])
+    with pytest.raises(DataError, match=r"-1.798e\+308 does not fit into float32.*None.tif.*nodata"):
+        read_chip(tmp_path / "None.tif")

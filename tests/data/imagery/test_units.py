@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rsft.data.imagery.units import UNITS, can_convert, check_unit, convert_unit
+from rsft.data.imagery.units import UNITS, as_float32, can_convert, check_dtype, check_unit, convert_unit, parse_unit
 from rsft.errors import DataError
 
 CLUTTER = np.array([[0.01, 0.1], [1.0, 100.0]], np.float32)[..., None]
@@ -18,6 +18,13 @@ CLUTTER = np.array([[0.01, 0.1], [1.0, 100.0]], np.float32)[..., None]
         ("sigma0", "amplitude", 0.25, 0.5),
         ("db", "amplitude", -20, 0.1),
         ("db", "intensity", 20, 100),
+        ("gamma0", "gamma0_db", 0.01, -20),
+        ("gamma0_db", "gamma0", -20, 0.01),
+        ("gamma0", "intensity", 0.5, 0.5),
+        ("gamma0", "amplitude", 0.25, 0.5),
+        ("gamma0_db", "amplitude", -20, 0.1),
+        ("gamma0_db", "intensity", 20, 100),
+        ("beta0", "amplitude", 0.25, 0.5),
     ],
 )
 def test_conversions(unit, target, value, result):
@@ -34,8 +41,11 @@ def test_zero_becomes_minus_infinity_decibel():
 
 @pytest.mark.parametrize(
     ("unit", "target", "missing"),
-    [("amplitude", "sigma0", "calibration"), ("intensity", "db", "calibration"), ("uint8", "db", "declare"),
-     ("sigma0", "uint8", "declare"), ("uint16", "uint8", "declare")],
+    [("amplitude", "sigma0", "--calibrate"), ("intensity", "db", ".SAFE"), ("uint8", "db", "declare"),
+     ("sigma0", "uint8", "declare"), ("uint16", "uint8", "declare"), ("intensity", "gamma0", "calibration"),
+     ("sigma0", "gamma0", "process the scene to gamma0, not to sigma0"), ("gamma0", "sigma0", "incidence angle"),
+     ("gamma0", "db", "process the scene to sigma0, not to gamma0"), ("db", "gamma0_db", "incidence angle"),
+     ("beta0", "db", "process the scene to sigma0, not to beta0")],
 )  # fmt: skip
 def test_hint_says_what_a_conversion_needs(unit, target, missing):
     assert not can_convert(unit, target)
@@ -57,6 +67,10 @@ def test_every_unit_can_be_converted_to_itself():
         (np.array([[[7]]], np.uint8), "amplitude"),
         (np.array([[[7]]], np.uint16), "intensity"),
         (np.float32([[[-20], [-np.inf], [np.nan]]]), "db"),
+        (CLUTTER.astype(np.float64), "gamma0"),
+        (10 * np.log10(CLUTTER).astype(np.float64), "gamma0_db"),
+        (np.float16([[[0.5]]]), "sigma0"),
+        (CLUTTER, "Sigma0"),
     ],
 )
 def test_plausible_values_pass(pixels, unit):
@@ -73,10 +87,40 @@ def test_plausible_values_pass(pixels, unit):
         (CLUTTER * 1e4 - 500, "db", "db is -100 to 60"),
         (CLUTTER.astype(np.uint8), "sigma0", "uint8 pixels, but sigma0 is float32"),
         (CLUTTER, "uint8", "float32 pixels, but uint8 is uint8"),
-        (CLUTTER, "gamma0", "unknown unit gamma0"),
+        (CLUTTER, "epsilon0", "unknown unit epsilon0; choose one of uint8, .*, gamma0, gamma0_db, beta0"),
+        (10 * np.log10(CLUTTER).astype(np.float64), "sigma0", "sigma0 is never below 0"),
+        (CLUTTER * 1e4, "gamma0", "gamma0 is 10 or less in half of the pixels"),
+        (CLUTTER, "gamma0_db", "gamma0_db is somewhere below 0"),
+        (np.complex64([[[1j]]]), "sigma0", "complex64 pixels, but sigma0 is float32"),
         (np.full((2, 2, 1), np.nan, np.float32), "db", "no pixel has a value"),
     ],
 )
 def test_implausible_unit_is_an_error(pixels, unit, message):
     with pytest.raises(DataError, match=message):
         check_unit(pixels, unit)
+
+
+@pytest.mark.parametrize("text", ["dB", "DB", " db "])
+def test_units_are_read_in_any_case(text):
+    assert parse_unit(text) == "db"
+
+
+def test_data_types_are_checked_without_pixels():
+    check_dtype("float64", "gamma0")
+    check_dtype("uint16", "amplitude")
+    with pytest.raises(DataError, match="uint16 pixels, but sigma0 is float32") as caught:
+        check_dtype("uint16", "sigma0")
+    assert "--calibrate" in caught.value.hint
+    with pytest.raises(DataError, match="float32 pixels, but uint16 is uint16") as caught:
+        check_dtype("float32", "uint16")
+    assert "--unit" in caught.value.hint
+
+
+def test_doubles_become_float32():
+    doubles = np.array([[-20.125, np.nan], [np.inf, 1e30]])
+    converted = as_float32(doubles)
+    assert converted.dtype == np.float32 and converted[0, 0] == np.float32(-20.125) and converted[1, 0] == np.inf
+    assert as_float32(CLUTTER) is CLUTTER and as_float32(np.uint16([7])).dtype == np.uint16
+    with pytest.raises(DataError, match=r"-1.798e\+308 does not fit") as caught:
+        as_float32(np.array([0.5, -1.7976931348623157e308]))
+    assert "nodata" in caught.value.hint

@@ -159,8 +159,10 @@ def test_float_chips_of_two_polarizations(tmp_path: Path) -> None:
                 file.write(rng.gamma(2, 0.05, (2, 8, 8)).astype(np.float32))
     store = prepare_folder(tmp_path / "in", tmp_path / "out", unit="sigma0", bands=("VV", "VH"))
     assert store.units == ("sigma0",) and store.bands == ("VV", "VH") and store.rejected == 0
-    with pytest.raises(RequestError, match="unknown unit gamma0"):
-        prepare_folder(tmp_path / "in", tmp_path / "other", unit="gamma0")
+    store = prepare_folder(tmp_path / "in", tmp_path / "upper", unit="Sigma0", bands=("VV", "VH"))
+    assert store.units == ("sigma0",)
+    with pytest.raises(RequestError, match=r"unknown unit dB0; choose one of uint8.*--unit"):
+        prepare_folder(tmp_path / "in", tmp_path / "other", unit="dB0")
 
 
 def test_a_table_of_labels(tmp_path: Path) -> None:
