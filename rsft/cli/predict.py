@@ -46,6 +46,7 @@ At = Annotated[
 AtCrs = Annotated[
     str | None, _option(_LOCATIONS, "Coordinate system of --at, if the file does not declare it: EPSG:32633, or pixel.")
 ]
+Layer = Annotated[str | None, _option(_LOCATIONS, "Layer of --at, if the file has several.")]
 Grid = Annotated[int | None, _option(_LOCATIONS, "Tile the scene; size of a tile in chip pixels.", min=1)]
 Stride = Annotated[
     int | None, _option(_LOCATIONS, "Step between tiles in chip pixels (default: the tile size, no overlap).", min=1)
@@ -133,6 +134,7 @@ def predict(
     out: OutOption,
     at: At = None,
     at_crs: AtCrs = None,
+    layer: Layer = None,
     grid: Grid = None,
     stride: Stride = None,
     detect: Detect = False,
@@ -174,7 +176,7 @@ def predict(
 
     _check_options(land, detect, also, ray, address, jobs)
     request = PredictionRequest(
-        query=SceneQuery(at, at_crs, grid, stride, CfarOptions(pfa, land) if detect else None),
+        query=SceneQuery(at, at_crs, grid, stride, CfarOptions(pfa, land) if detect else None, layer),
         declaration=Declaration(unit, band_names(bands)),
         chip_options=ChipOptions(side, margin, resample_to, spacing),
         product_options=ProductOptions(modulus, calibrate, keep_noise),

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rsft.errors import RequestError
 
+_LISTED_BY = {"recipe": "`rsft recipes ls`", "sweep": "`rsft sweep`"}
+
 
 @dataclass(frozen=True)
 class LibraryEntry:
@@ -57,13 +59,13 @@ def find_recipe(name_or_path: str | Path) -> Path:
         name_or_path: a path, or the name of a recipe that comes with rsft, with or without `.yaml`.
 
     Raises:
-        RequestError: no file and no recipe of rsft has this name.
+        RequestError: no file and no recipe of rsft has this name, or it is a sweep.
 
     Example:
         >>> find_recipe("quickstart").name
         'quickstart.yaml'
     """
-    return _find(name_or_path, library_folder(), "recipe", "`rsft recipes ls`")
+    return _find(name_or_path, "recipe")
 
 
 def list_recipes() -> list[LibraryEntry]:
@@ -78,9 +80,9 @@ def find_sweep(name_or_path: str | Path) -> Path:
         name_or_path: a path, or the name of a sweep that comes with rsft, with or without `.yaml`.
 
     Raises:
-        RequestError: no file and no sweep of rsft has this name.
+        RequestError: no file and no sweep of rsft has this name, or it is a recipe.
     """
-    return _find(name_or_path, library_folder() / "sweeps", "sweep", "`rsft sweep`")
+    return _find(name_or_path, "sweep")
 
 
 def list_sweeps() -> list[LibraryEntry]:
@@ -88,17 +90,24 @@ def list_sweeps() -> list[LibraryEntry]:
     return _list(library_folder() / "sweeps")
 
 
-def _find(name_or_path: str | Path, folder: Path, kind: str, command: str) -> Path:
+def _find(name_or_path: str | Path, kind: str) -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
-    files = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
     stem = path.name.removesuffix(".yaml")
+    files = {file.stem: file for file in sorted(_folder(kind).glob("*.yaml"))}
     if path.name == str(name_or_path) and stem in files:
         return files[stem]
+    other, use = ("sweep", "rsft sweep") if kind == "recipe" else ("recipe", "rsft finetune")
+    if (_folder(other) / f"{stem}.yaml").is_file():
+        raise RequestError(f"{stem} is a {other}, not a {kind}", path, f"to run it: {use} {stem}")
     matches = difflib.get_close_matches(stem, files, 1)
     question = f"did you mean {matches[0]}? " if matches else ""
-    raise RequestError(f"no such {kind}", path, f"{question}{command} lists those that come with rsft")
+    raise RequestError(f"no such {kind}", path, f"{question}{_LISTED_BY[kind]} lists those that come with rsft")
+
+
+def _folder(kind: str) -> Path:
+    return library_folder() / "sweeps" if kind == "sweep" else library_folder()
 
 
 def _list(folder: Path) -> list[LibraryEntry]:

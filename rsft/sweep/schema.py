@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
-from rsft.errors import Fault, RecipeError
+from rsft.errors import Fault, RecipeError, RequestError
 from rsft.recipe.fields import Section, Text
 from rsft.recipe.renames import current_key, rename_in_place
+from rsft.recipe.schema import SECTIONS
 from rsft.recipe.schema_text import allowed_values
 from rsft.recipe.text import Document, parse_value, read_document, to_yaml
 
@@ -113,8 +114,12 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, Docume
 
     Raises:
         RecipeError: all faults of the file at once.
+        RequestError: the file is a recipe.
     """
     document = read_document(path)
+    if "recipe" not in document.values and document.values.keys() & set(SECTIONS):
+        hint = f"train it: rsft finetune {path}; a sweep names its recipe in the key `recipe`"
+        raise RequestError("this is a recipe, not a sweep", path, hint)
     readable = document.is_readable
     _override(document, overrides)
     _rename_old_keys(document)

@@ -14,7 +14,8 @@ from rsft.errors import RequestError, RsftError
 from rsft.inference.inputs.chip_source import path_to_text
 from rsft.inference.inputs.discovery import find_scenes
 from rsft.inference.predict.job import job_key, journal_path, predict
-from rsft.inference.predict.request import PredictionRequest, table_columns
+from rsft.inference.predict.request import PredictionRequest
+from rsft.inference.predict.result_table import table_columns
 from rsft.inference.selection.loading import load_reference_engine
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.inference.writers.tables import check_output_path
@@ -192,13 +193,13 @@ def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
 
 
 def _with_absolute_paths(request: PredictionRequest) -> PredictionRequest:
-    """Return a request with absolute paths, which allows scenes without chips."""
+    """Return a request with absolute paths."""
     query, chips_dir = request.query, request.chips_dir
     if query.at is not None:
         query = replace(query, at=query.at.absolute())
     if query.detect is not None and query.detect.land is not None:
         query = replace(query, detect=replace(query.detect, land=query.detect.land.absolute()))
-    return replace(request, query=query, chips_dir=chips_dir and chips_dir.absolute(), allow_empty=True)
+    return replace(request, query=query, chips_dir=chips_dir and chips_dir.absolute())
 
 
 def _plan(scenes: list[Path], folder: Path, bundle: Bundle, request: PredictionRequest) -> dict[str, SceneResult]:

@@ -25,11 +25,11 @@ from rsft.inference.predict.request import (
     PredictionPlan,
     PredictionRequest,
     collect_results,
-    no_chips_error,
-    table_columns,
+    describe_empty_result,
     table_metadata,
     write_rejected_list,
 )
+from rsft.inference.predict.result_table import table_columns
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.predict.scene_plan import plan_scenes
 from rsft.inference.review.page import write_review_page
@@ -107,7 +107,7 @@ def predict(
     Raises:
         RequestError: no bundle or no chips exist, options contradict each other, or the output cannot be written.
         WeightsError: the bundle cannot be used.
-        DataError: a scene does not fulfill the contract, or no chip could be classified.
+        DataError: a scene does not fulfill the contract, or all chips were rejected.
 
     Example:
         >>> result = predict(Path("runs/ships"), [Path("new_chips")], Path("chips.gpkg"))
@@ -248,7 +248,7 @@ def plan_inputs(
         chips_dir=request.chips_dir,
         progress=progress,
     )
-    return PredictionPlan(plan.sources, plan.scenes, plan.rejected, plan.notes)
+    return PredictionPlan(plan.sources, plan.scenes, plan.rejected, plan.notes, plan.positions)
 
 
 def run_job(job: PredictionJob) -> SelectedEngine | None:
@@ -300,7 +300,7 @@ def write_result(job: PredictionJob, engine: SelectedEngine | None) -> Predictio
         The table, and what was rejected.
 
     Raises:
-        DataError: no chip could be classified.
+        DataError: all chips were rejected.
     """
     bundle, request, plan, output_path = job.bundle, job.request, job.plan, job.output_path
     table, rejected, notes = collect_results(job.journal, plan, bundle)
@@ -310,14 +310,14 @@ def write_result(job: PredictionJob, engine: SelectedEngine | None) -> Predictio
     if rejected:
         notes.append(f"rejected: {len(rejected):,}, listed in {rejected_list}")
     notes += [engine.summary] if engine else []
-    if table.empty and (rejected or not request.allow_empty):
-        raise no_chips_error(plan, rejected, rejected_list)
+    if table.empty:
+        notes.insert(0, describe_empty_result(plan, request.query, rejected, rejected_list))
     thumbnails = table.pop("thumb").tolist() if "thumb" in table else []
     if plan.crs is None and output_path.suffix.lower() == ".geojson":
         notes.append("the table has no geometry: GeoJSON needs degrees; .gpkg also takes pixel coordinates")
     metadata = table_metadata(bundle, plan, request, notes, engine.metadata if engine else {})
     metadata |= {"job": job.journal.key, "chips": len(table), "refused": len(rejected)}
-    layer = PredictionLayer(table, plan.crs, bundle.classes, metadata)
+    layer = PredictionLayer(table, plan.crs, bundle.classes, metadata, plan.geometry_type)
     write_prediction_table(layer, output_path, overwrite=request.overwrite)
     if request.html_path is not None:
         write_review_page(request.html_path, layer, thumbnails, plan.scenes)

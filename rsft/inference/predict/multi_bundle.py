@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rsft.errors import RequestError
 from rsft.inference.predict.job import PredictionResult, open_job, run_job, write_result
-from rsft.inference.predict.request import DEFAULT_REQUEST, PredictionRequest, table_columns
+from rsft.inference.predict.request import DEFAULT_REQUEST, PredictionRequest
+from rsft.inference.predict.result_table import table_columns
 from rsft.inference.writers.tables import check_output_path
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress

@@ -17,12 +17,15 @@ from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
 from rsft.errors import DataError
 from rsft.inference.inputs.chip_source import ChipSource, path_to_text
 from rsft.inference.inputs.discovery import UNDECLARED, Declaration
-from rsft.inference.predict.postprocess import probability_columns
+from rsft.inference.predict.result_table import make_result_table
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.predict.scene_plan import SceneQuery
+from rsft.inference.scenes.attributes import concat_attributes
 from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.inference.scenes.georeference import LONLAT
+from rsft.inference.scenes.locations import SceneLocations
 from rsft.inference.scenes.raster import RasterScene
+from rsft.inference.writers.geopackage import GeometryType
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Rejection
 from rsft.utils.atomic_files import atomic_file
@@ -34,7 +37,6 @@ _RECORD_KEYS = {
     "product_options": "product",
     "chips_dir": "chips",
     "html_path": "html",
-    "allow_empty": "empty",
 }
 """Keys in files for fields that have another name in Python."""
 
@@ -55,7 +57,6 @@ class PredictionRequest:
         batch_size: number of chips in a batch.
         readers: number of threads that read and prepare chips.
         device: "auto", "cpu" or "cuda".
-        allow_empty: whether a job without any chip writes an empty table instead of raising an error.
         engine: "auto", the name of an engine, or the path of an export of the bundle.
         precision: "fp32", "bf16" or "int8"; None leaves the choice to the engine.
     """
@@ -70,7 +71,6 @@ class PredictionRequest:
     batch_size: int = 32
     readers: int = 1
     device: str = "auto"
-    allow_empty: bool = False
     engine: str = "auto"
     precision: str | None = None
 
@@ -83,8 +83,6 @@ class PredictionRequest:
 DEFAULT_REQUEST = PredictionRequest()
 """A request for chips with default options."""
 
-_NO_ROWS = pd.DataFrame({name: pd.Series(dtype=object) for name in ("chip", "scene", "path", "class", "geometry")})
-
 
 @dataclass(frozen=True)
 class PredictionPlan:
@@ -95,17 +93,34 @@ class PredictionPlan:
         scenes: scenes from which chips are cut; empty if the inputs are chips.
         rejected: positions that cannot be used.
         notes: remarks for the reader.
+        positions: the locations in each scene.
     """
 
     sources: Sequence[ChipSource]
     scenes: list[RasterScene]
     rejected: list[Rejection]
     notes: list[str]
+    positions: Sequence[SceneLocations] = ()
 
     @property
     def crs(self) -> str | None:
         """Coordinate system of the geometries; None if no scene has a georeference."""
         return None if self.scenes and all(scene.georeference is None for scene in self.scenes) else LONLAT
+
+    @property
+    def attributes(self) -> pd.DataFrame | None:
+        """Identity and attributes of all positions, indexed by the name of the chip; None without a file of them."""
+        tables = [
+            item.attributes.set_axis([path_to_text(location.name) for location in item.locations])
+            for item in self.positions
+            if item.attributes is not None
+        ]
+        return concat_attributes(tables) if tables else None
+
+    @property
+    def geometry_type(self) -> GeometryType:
+        """Type of the geometries of a table without rows."""
+        return "Polygon" if self.positions and all(item.are_boxes for item in self.positions) else "Point"
 
 
 def collect_results(
@@ -127,7 +142,7 @@ def collect_results(
         rejected += batch.rejected
         empty += batch.empty
         gray += batch.gray
-    table = _order_columns(pd.concat(tables, ignore_index=True), bundle.classes) if tables else _NO_ROWS.copy()
+    table = make_result_table(tables, bundle.classes, plan.attributes)
     notes = [*plan.notes]
     without_geometry = int(table["geometry"].isna().sum())
     if without_geometry:
@@ -141,23 +156,6 @@ def collect_results(
     else:
         notes += bundle.calibrator.notes(bundle.classes)
     return table, rejected, notes
-
-
-def table_columns(classes: Sequence[str]) -> list[str]:
-    """List every column that a predictions table may have, in order."""
-    return [
-        *("chip", "scene", "path", "class", "probability", "class_2", "probability_2", "set", "ood", "ood_distance"),
-        *probability_columns(classes),
-        *("length_m", "length_from", "row", "col", "lon", "lat", "at", "score", "geometry"),
-    ]
-
-
-def _order_columns(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Order the columns, remove columns without values, and store row numbers as integers."""
-    columns = [name for name in table_columns(classes) if name in table]
-    columns = [name for name in columns if name == "geometry" or table[name].notna().any()]
-    table = table[[*columns, *(["thumb"] if "thumb" in table else [])]]
-    return table.astype({"at": "Int64"}) if "at" in columns else table
 
 
 def table_metadata(
@@ -190,24 +188,32 @@ def table_metadata(
     }
 
 
-def no_chips_error(plan: PredictionPlan, rejected: list[Rejection], rejected_list: Path) -> DataError:
-    """Return the error for a job that classified no chip.
+def describe_empty_result(
+    plan: PredictionPlan, query: SceneQuery, rejected: list[Rejection], rejected_list: Path
+) -> str:
+    """Return the note of a job without any row. This is a result, unless all its chips were rejected.
 
     Args:
-        plan: the chips, with notes that may explain the error.
-        rejected: everything that was rejected; the message quotes the first reason.
+        plan: the chips.
+        query: where chips were cut.
+        rejected: everything that was rejected; the error quotes the first reason.
         rejected_list: path of the list of rejected chips.
 
     Returns:
-        The error, to be raised.
+        The note.
+
+    Raises:
+        DataError: all chips, or all positions of a file, were rejected.
     """
     total = sum(len(source) for source in plan.sources)
-    if not rejected:
-        return DataError(f"nothing to classify: {total:,} locations", hint="; ".join(plan.notes))
-    file, line, reason = rejected[0]
-    location = f"{file}:{line}" if line else file
-    message = f"none of the {max(total, len(rejected)):,} chips can be used; {location}: {reason}"
-    return DataError(message, rejected_list, "the file lists the reason for each chip")
+    if rejected and (total or not any(item.outside for item in plan.positions)):
+        file, line, reason = rejected[0]
+        location = f"{file}:{line}" if line else file
+        message = f"none of the {max(total, len(rejected)):,} chips can be used; {location}: {reason}"
+        raise DataError(message, rejected_list, "the file lists the reason for each chip")
+    if query.at is not None:
+        return f"the table has no rows: no position of {query.at.name} lies in a scene"
+    return f"the table has no rows: {'no object was detected' if query.detect else 'all tiles are without data'}"
 
 
 def write_rejected_list(output_path: Path, rejected: list[Rejection]) -> Path:

@@ -33,6 +33,7 @@ class SceneQuery:
         grid: side of a tile in chip pixels.
         stride: step between tiles in chip pixels (default: `grid`).
         detect: options of the detector of bright objects.
+        layer: layer of the positions, if their file has several.
     """
 
     at: Path | None = None
@@ -40,6 +41,7 @@ class SceneQuery:
     grid: int | None = None
     stride: int | None = None
     detect: CfarOptions | None = None
+    layer: str | None = None
 
     def __post_init__(self) -> None:
         options = [name for name in ("at", "grid", "detect") if getattr(self, name) is not None]
@@ -48,8 +50,9 @@ class SceneQuery:
             raise RequestError(message, hint="choose one of --at, --grid and --detect")
         if self.stride is not None and self.grid is None:
             raise RequestError("--stride needs --grid", "--stride", "give --grid as well")
-        if self.crs is not None and self.at is None:
-            raise RequestError("--at-crs needs positions", "--at-crs", "give --at as well")
+        for option, value in {"--at-crs": self.crs, "--layer": self.layer}.items():
+            if value is not None and self.at is None:
+                raise RequestError(f"{option} needs positions", option, "give --at as well")
 
     @property
     def reads_scenes(self) -> bool:
@@ -65,12 +68,14 @@ class ScenePlan(NamedTuple):
         scenes: the scenes.
         rejected: positions that cannot be used.
         notes: remarks for the reader.
+        positions: the locations in each scene.
     """
 
     sources: list[SceneChips]
     scenes: list[RasterScene]
     rejected: list[Rejection]
     notes: list[str]
+    positions: list[SceneLocations]
 
 
 def plan_scenes(
@@ -112,7 +117,7 @@ def plan_scenes(
         raise RequestError(
             f"two scenes have the name {repeated[0]}", hint="classify them one at a time, or rename one of them"
         )
-    plan = ScenePlan([], scenes, [], [])
+    plan = ScenePlan([], scenes, [], [], [])
     in_pixels = all(scene.georeference is None for scene in scenes)
     for scene in scenes:
         check_scene_bands(scene, contract, declaration)
@@ -132,6 +137,7 @@ def plan_scenes(
             chips_dir=chips_dir,
         )
         plan.sources.append(source)
+        plan.positions.append(locations)
         plan.rejected.extend(locations.rejected)
         plan.notes.extend(_scene_notes(scene, spacing, contract) + locations.notes)
         if source.edge_chips:
@@ -149,7 +155,7 @@ def _find_locations(
     progress: Progress | None,
 ) -> tuple[SceneLocations, ChipWindow]:
     if query.at is not None:
-        locations = read_positions(query.at, scene, query.crs)
+        locations = read_positions(query.at, scene, query.crs, query.layer)
         has_points = any(location.box is None for location in locations.locations)
         return locations, make_chip_window(contract, scene, options, has_points)
     if query.grid is not None:
@@ -192,7 +198,7 @@ def _from_json(text: str) -> SceneLocations:
         Location(row["row"], row["col"], tuple(row["box"]), row["name"], row["at"], row["score"])
         for row in record["places"]
     ]
-    return SceneLocations(locations, [], record["notes"])
+    return SceneLocations(locations, [], record["notes"], are_boxes=True)
 
 
 def _scene_notes(scene: RasterScene, spacing: tuple[float, float] | None, contract: Contract) -> list[str]:

@@ -129,7 +129,7 @@ function properties(chip) {
     "row, column": chip.row === undefined ? undefined : `${chip.row.toFixed(1)}, ${chip.col.toFixed(1)}`,
     "longitude, latitude": chip.lon === undefined ? undefined : `${chip.lon.toFixed(5)}, ${chip.lat.toFixed(5)}`,
     length: chip.length_m === undefined ? undefined : `${Math.round(chip.length_m)} m, from ${chip.length_from}`, file: chip.path };
-  return Object.entries(rows).filter(([, value]) => value !== undefined && value !== null);
+  return [...Object.entries(rows), ...Object.entries(chip.attributes)].filter(([, value]) => value !== undefined && value !== null);
 }
 
 function open(index) {

@@ -14,6 +14,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from rsft.inference.predict.result_table import attribute_columns
 from rsft.inference.review.thumbnail import scene_thumbnail
 from rsft.inference.scenes.raster import RasterScene
 from rsft.inference.writers.palette import class_colors
@@ -40,10 +41,11 @@ def write_review_page(
         scenes: scenes from which the chips were cut; empty if the inputs were chips.
     """
     table = layer.table.assign(thumb=list(thumbnails)).sort_values("probability", kind="stable").head(MAX_CHIPS)
+    attributes = ["at", *attribute_columns(table, layer.classes)] if "at" in table else []
     request = layer.metadata["request"]
     can_label = not scenes or request["chips"] is not None  # a label refers to the file of a chip
     data = {
-        "chips": [_chip(row, layer.classes, can_label) for row in table.to_dict("records")],
+        "chips": [_chip(row, layer.classes, attributes, can_label) for row in table.to_dict("records")],
         "classes": [{"name": name, "color": color} for name, color in class_colors(layer.classes).items()],
         "scenes": [_scene(scene) for scene in scenes],
         "can_label": can_label,
@@ -71,9 +73,10 @@ def _asset(environment: Environment, name: str) -> str:
     return environment.loader.get_source(environment, name)[0]
 
 
-def _chip(row: Mapping[Any, Any], classes: Sequence[str], with_path: bool) -> dict[str, Any]:
+def _chip(row: Mapping[Any, Any], classes: Sequence[str], attributes: Sequence[str], with_path: bool) -> dict[str, Any]:
     chip = {"chip": row["chip"], "class": row["class"], "probability": row["probability"]}
     chip |= {name: _python_value(row[name]) for name in _DETAILS if name in row and not pd.isna(row[name])}
+    chip["attributes"] = {name: _python_value(row[name]) for name in attributes if not pd.isna(row[name])}
     chip["all"] = [_python_value(row[f"p_{name}"]) for name in classes]
     chip["scene"] = row.get("scene")
     chip["path"] = str(Path(row["path"]).absolute()) if with_path else None
@@ -87,7 +90,8 @@ def _scene(scene: RasterScene) -> dict[str, Any]:
 
 
 def _python_value(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    return value.isoformat() if hasattr(value, "isoformat") else value
 
 
 def _prepare_command(metadata: Mapping[str, Any], from_scenes: bool) -> str:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from rsft.errors import DataError, RequestError
+from rsft.inference.scenes.attributes import attribute_table, row_numbers, text_column, typed_column
 from rsft.inference.scenes.locations import Location, SceneLocations, min_area_box
 from rsft.inference.scenes.raster import RasterScene
 from rsft.types import Floats
@@ -18,6 +20,8 @@ _FORMATS = (
     "`class x1 y1 ... x4 y4 [score]` in fractions of the image size"
 )
 _DOTA_HEADERS = ("imagesource", "gsd")
+_COCO_SHAPES = frozenset({"id", "image_id", "bbox", "segmentation", "keypoints", "score"})
+"""Keys of annotations that are not attributes, because they are the identity, the shape or the score."""
 
 
 def read_dota_or_yolo(path: Path, scene: RasterScene) -> SceneLocations:
@@ -28,12 +32,14 @@ def read_dota_or_yolo(path: Path, scene: RasterScene) -> SceneLocations:
         scene: the scene that contains the boxes.
 
     Returns:
-        The locations, with the rows that cannot be used.
+        The locations with their line, class and difficulty as attributes, and the rows that cannot be used.
 
     Raises:
         RequestError: the file is not a text file.
     """
-    locations = SceneLocations()
+    locations = SceneLocations(are_boxes=True)
+    lines_used: list[int] = []
+    attributes: list[dict[str, str]] = []
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -48,6 +54,11 @@ def read_dota_or_yolo(path: Path, scene: RasterScene) -> SceneLocations:
             locations.rejected.append((str(path), number, str(error)))
             continue
         locations.locations.append(_make_location(corners, scene, number, score))
+        lines_used.append(number)
+        attributes.append(_text_attributes(fields))
+    names = dict.fromkeys(name for row in attributes for name in row)
+    columns = [text_column(name, [row.get(name, "") for row in attributes]) for name in names]
+    locations.attributes = attribute_table(lines_used, lines_used, columns)
     return locations
 
 
@@ -59,7 +70,8 @@ def read_coco_boxes(path: Path, scene: RasterScene) -> SceneLocations:
         scene: the scene; COCO images are matched by file name.
 
     Returns:
-        The locations, with the rows that cannot be used. Rows are counted from 1.
+        The locations with the id and the values of their annotations as attributes, and the rows that cannot be used.
+        Annotations without ids are counted from 1.
 
     Raises:
         RequestError: the file is not a COCO file.
@@ -70,13 +82,18 @@ def read_coco_boxes(path: Path, scene: RasterScene) -> SceneLocations:
         rows = content if isinstance(content, list) else content["annotations"]
         images = {} if isinstance(content, list) else {row["file_name"]: row["id"] for row in content["images"]}
         image_id = _image_id(path, scene, images, rows)
-        boxes = [
-            (number, row["bbox"], row.get("score")) for number, row in enumerate(rows, 1) if row["image_id"] == image_id
+        ids = [row.get("id", number) for number, row in enumerate(rows, 1)]
+        annotations = [
+            (number, annotation_id, row)
+            for number, annotation_id, row in zip(row_numbers(ids), ids, rows, strict=True)
+            if row["image_id"] == image_id
         ]
+        boxes = [(number, row["bbox"], row.get("score")) for number, _, row in annotations]
+        categories = {} if isinstance(content, list) else _category_names(content)
     except (KeyError, TypeError, AttributeError) as error:
         hint = "COCO has images (file_name, id) and annotations (image_id, bbox), or is a list of results"
         raise RequestError(f"not a COCO file: {error!r} is missing", path, hint) from error
-    locations = SceneLocations()
+    locations = SceneLocations(attributes=_coco_attributes(annotations, categories), are_boxes=True)
     for number, box, score in boxes:
         try:
             x, y, width, height = (float(value) for value in box)
@@ -91,6 +108,20 @@ def read_coco_boxes(path: Path, scene: RasterScene) -> SceneLocations:
     return locations
 
 
+def _category_names(content: dict[str, Any]) -> dict[Any, Any]:
+    return {category["id"]: category.get("name") for category in content.get("categories", [])}
+
+
+def _coco_attributes(annotations: list[tuple[int, Any, dict[str, Any]]], categories: dict[Any, Any]) -> pd.DataFrame:
+    """Return the values of annotations, without shapes; the name of the category becomes an attribute as well."""
+    rows = [{key: value for key, value in row.items() if key not in _COCO_SHAPES} for _, _, row in annotations]
+    if categories:
+        rows = [row | {"category": categories.get(row.get("category_id"))} for row in rows]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = [typed_column(name, [row.get(name) for row in rows]) for name in names]
+    return attribute_table([key for _, key, _ in annotations], [number for number, _, _ in annotations], columns)
+
+
 def _image_id(path: Path, scene: RasterScene, images: dict[str, Any], rows: list[dict[str, Any]]) -> Any:
     matches = [number for name, number in images.items() if Path(name).name == scene.path.name]
     if matches:
@@ -103,9 +134,19 @@ def _image_id(path: Path, scene: RasterScene, images: dict[str, Any], rows: list
     return next(iter(numbers), None)
 
 
+def _is_dota(fields: list[str]) -> bool:
+    return len(fields) >= 9 and not _is_number(fields[8])
+
+
+def _text_attributes(fields: list[str]) -> dict[str, str]:
+    if _is_dota(fields):
+        return dict(zip(("class", "difficulty"), fields[8:10], strict=False))
+    return {"class": fields[0]}
+
+
 def _parse(fields: list[str], scene: RasterScene) -> tuple[Floats, float | None]:
     """Return corners (4, 2) as row and column, and the score."""
-    if len(fields) >= 9 and not _is_number(fields[8]):
+    if _is_dota(fields):
         corners, score = np.array(fields[:8], float).reshape(4, 2)[:, ::-1], None
     elif len(fields) in (5, 6, 9, 10):
         numbers = np.array(fields[1:], float)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 import shapely
 
 from rsft.inference.scenes.raster import RasterScene
@@ -20,7 +21,8 @@ class Location:
         col: column of the center.
         box: corners r1 c1 ... r4 c4 of the rectangle around the object, which may be rotated; None for a point.
         name: name of the chip, unique in the scene.
-        source_row: row in the file of positions, from 1; None if the location does not come from a file.
+        source_row: number of the position in its file, which is unique there: feature id, annotation id or line if
+            these are unique whole numbers, else the row from 1; None if the location does not come from a file.
         score: score of the detector; None without a score.
     """
 
@@ -40,11 +42,18 @@ class SceneLocations:
         locations: the locations.
         rejected: rows of the file that cannot be used.
         notes: remarks for the reader.
+        attributes: identity (column `at`) and attributes of the locations of a file, indexed by `source_row`; None for
+            locations that do not come from a file.
+        outside: number of positions outside of the scene, which are not among the locations.
+        are_boxes: whether the locations have boxes.
     """
 
     locations: list[Location] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    attributes: pd.DataFrame | None = None
+    outside: int = 0
+    are_boxes: bool = False
 
 
 def min_area_box(corners: Floats) -> tuple[float, ...]:
@@ -75,11 +84,19 @@ def filter_inside_scene(locations: SceneLocations, scene: RasterScene) -> SceneL
     Returns:
         The locations in the scene.
     """
-    inside = [x for x in locations.locations if 0 <= x.row < scene.height and 0 <= x.col < scene.width]
+    inside = [location for location in locations.locations if is_inside(location, scene)]
     total = len(locations.locations)
     outside = total - len(inside)
     notes = [f"positions outside of {scene.path.name}: {outside:,} of {total:,}"] if outside else []
-    return SceneLocations(inside, locations.rejected, locations.notes + notes)
+    attributes = locations.attributes
+    if attributes is not None:
+        attributes = attributes.loc[[x.source_row for x in inside]]
+    return replace(locations, locations=inside, notes=locations.notes + notes, attributes=attributes, outside=outside)
+
+
+def is_inside(location: Location, scene: RasterScene) -> bool:
+    """Return whether the center of a location lies in a scene."""
+    return 0 <= location.row < scene.height and 0 <= location.col < scene.width
 
 
 def tile_locations(scene: RasterScene, size: tuple[float, float], stride: tuple[float, float]) -> SceneLocations:
@@ -108,7 +125,7 @@ def tile_locations(scene: RasterScene, size: tuple[float, float], stride: tuple[
         for top in tops
         for left in lefts
     ]
-    return SceneLocations(locations)
+    return SceneLocations(locations, are_boxes=True)
 
 
 def _starts(length: int, size: float, stride: float) -> list[float]:

@@ -7,10 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import geopandas
 import numpy as np
-import pandas as pd
-import pyogrio
 import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
@@ -18,19 +15,17 @@ from pyproj.exceptions import CRSError
 from rsft.errors import RequestError
 from rsft.inference.scenes.detection_formats import read_coco_boxes, read_dota_or_yolo
 from rsft.inference.scenes.georeference import LONLAT
-from rsft.inference.scenes.locations import Location, SceneLocations, filter_inside_scene, min_area_box
+from rsft.inference.scenes.locations import Location, SceneLocations, filter_inside_scene, is_inside, min_area_box
+from rsft.inference.scenes.position_csv import read_csv_positions
+from rsft.inference.scenes.position_layers import read_layer_positions
+from rsft.inference.scenes.position_table import PIXEL_CRS, PositionTable
 from rsft.inference.scenes.raster import RasterScene
 from rsft.types import Floats
 
-PIXEL_CRS = "pixel"
-"""The value of `--at-crs` for positions in pixels: x is the column, y the row, from the upper left corner."""
-
 _PIXEL_HINT = "give positions in pixels: columns row and col, or --at-crs pixel"
-_POINTS = {("lon", "lat"): LONLAT, ("longitude", "latitude"): LONLAT, ("col", "row"): PIXEL_CRS, ("x", "y"): None}
-_BOXES = {("xmin", "ymin", "xmax", "ymax"): None, ("west", "south", "east", "north"): LONLAT}
 
 
-def read_positions(path: Path, scene: RasterScene, crs: str | None = None) -> SceneLocations:
+def read_positions(path: Path, scene: RasterScene, crs: str | None = None, layer: str | None = None) -> SceneLocations:
     """Read the positions that lie in a scene.
 
     Args:
@@ -39,12 +34,14 @@ def read_positions(path: Path, scene: RasterScene, crs: str | None = None) -> Sc
             folder of .txt files with the names of the scenes.
         scene: the scene.
         crs: coordinate system of the positions, if their file does not name one: EPSG:32633, or "pixel".
+        layer: name of the layer, if the file has several layers.
 
     Returns:
-        The locations in the scene, with the rows that cannot be used.
+        The locations in the scene with their attributes, and the rows that cannot be used.
 
     Raises:
-        RequestError: the file does not exist or has an unknown format, or its coordinate system is missing or unusable.
+        RequestError: the file does not exist, is empty or has an unknown format, or its coordinate system is missing or
+            unusable, or its coordinates are exchanged.
         DataError: a COCO file does not name the scene.
     """
     if path.is_dir():
@@ -52,16 +49,21 @@ def read_positions(path: Path, scene: RasterScene, crs: str | None = None) -> Sc
     if not path.is_file():
         raise RequestError(f"no file of positions for {scene.path.name}", path, "check the path and the file name")
     suffix = path.suffix.lower()
+    if suffix != ".txt" and path.stat().st_size == 0:  # a text file without rows says that the scene has no objects
+        raise RequestError("the file of positions is empty: 0 bytes", path, "export the positions again")
+    is_coco = suffix == ".json" and not _is_geojson(path)
+    if layer is not None and (is_coco or suffix in (".txt", ".csv")):
+        raise RequestError(f"{path.name} has no layers", "--layer", "leave out --layer")
     if suffix == ".txt":
         locations = read_dota_or_yolo(path, scene)
-    elif suffix == ".json" and not _is_geojson(path):
+    elif is_coco:
         locations = read_coco_boxes(path, scene)
     else:
-        shapes, file_crs = _read_csv(path) if suffix == ".csv" else _read_layer(path)
-        if file_crs is None and crs is None:
+        table = read_csv_positions(path) if suffix == ".csv" else read_layer_positions(path, layer)
+        if table.crs is None and crs is None:
             hint = "name it: --at-crs EPSG:4326, or --at-crs pixel"
             raise RequestError("the positions have no coordinate system", path, hint)
-        locations = _to_pixels(path, shapes, scene, file_crs or str(crs))
+        locations = _to_pixels(path, table._replace(crs=table.crs or crs), scene)
     return filter_inside_scene(locations, scene)
 
 
@@ -73,61 +75,55 @@ def _is_geojson(path: Path) -> bool:
     return isinstance(content, dict) and "type" in content
 
 
-def _read_layer(path: Path) -> tuple[pd.Series[Any], str | None]:
-    """Return geometries, indexed by row number from 1, and their coordinate system."""
-    try:
-        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-        if len(layers) != 1:
-            names = ", ".join(layers) or "none"
-            raise RequestError(
-                f"{len(layers)} layers with geometry: {names}", path, "export one layer to a separate file"
-            )
-        frame = geopandas.read_file(path, layer=layers[0])
-    except pyogrio.errors.DataSourceError as error:
-        hint = "give .gpkg, .geojson, .csv, DOTA or YOLO .txt, or COCO .json"
-        raise RequestError("the file of positions cannot be read", path, hint) from error
-    frame.index = pd.RangeIndex(1, len(frame) + 1)
-    return frame.geometry, None if frame.crs is None else frame.crs.to_wkt()
-
-
-def _read_csv(path: Path) -> tuple[pd.Series[Any], str | None]:
-    """Return geometries, indexed by row number, and their coordinate system. The header is row 1."""
-    try:
-        table = pd.read_csv(path)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise RequestError(
-            f"the table cannot be read: {error}", path, "save it as CSV with commas, in UTF-8"
-        ) from error
-    table.columns = [str(name).strip().lower() for name in table.columns]
-    for names, crs in (_BOXES | _POINTS).items():
-        if set(names) <= set(table.columns):
-            numbers = table[list(names)].apply(pd.to_numeric, errors="coerce").to_numpy()
-            is_complete = np.isfinite(numbers).all(axis=1)
-            values = numbers[is_complete].T
-            shapes = np.full(len(table), None, object)
-            shapes[is_complete] = shapely.points(*values) if len(names) == 2 else shapely.box(*values)
-            return pd.Series(shapes, pd.RangeIndex(2, len(table) + 2)), crs
-    choices = "; ".join(" and ".join(names) for names in (*_POINTS, *_BOXES))
-    message = f"no columns of positions among {', '.join(table.columns)}"
-    raise RequestError(message, path, f"name the columns {choices}")
-
-
-def _to_pixels(path: Path, shapes: pd.Series[Any], scene: RasterScene, crs: str) -> SceneLocations:
-    to_pixels = _pixel_transform(path, scene, crs)
-    locations = SceneLocations()
-    for number, shape in shapes.items():
+def _to_pixels(path: Path, table: PositionTable, scene: RasterScene) -> SceneLocations:
+    to_pixels = _pixel_transform(path, scene, str(table.crs))
+    locations = SceneLocations(notes=list(table.notes), attributes=table.attributes)
+    for number, shape in zip(map(int, table.attributes.index), table.shapes, strict=True):
         reason = _why_unusable(shape)
         corners = np.empty((0, 2)) if reason else to_pixels(shapely.get_coordinates(shape))
         if not reason and not np.isfinite(corners).all():
             reason = "the position cannot be transformed to pixels of the scene"
         if reason:
-            locations.rejected.append((str(path), int(str(number)), reason))
+            locations.rejected.append((str(path), number, reason))
             continue
         box = min_area_box(corners) if len(corners) > 1 else None
         row, col = corners[0] if box is None else np.reshape(box, (4, 2)).mean(axis=0)
         name = f"{scene.name}_{number:06d}"
-        locations.locations.append(Location(float(row), float(col), box, name, int(str(number))))
+        locations.locations.append(Location(float(row), float(col), box, name, number))
+    locations.are_boxes = bool(locations.locations) and all(location.box for location in locations.locations)
+    if not any(is_inside(location, scene) for location in locations.locations):
+        locations.notes += _find_exchange(path, table, scene, to_pixels)
     return locations
+
+
+def _find_exchange(
+    path: Path, table: PositionTable, scene: RasterScene, to_pixels: Callable[[Floats], Floats]
+) -> list[str]:
+    """Return a note if some positions lie in the scene once their two coordinates are exchanged.
+
+    Raises:
+        RequestError: most positions do.
+    """
+    points = [shape.centroid for shape in table.shapes if not _why_unusable(shape)]
+    if not points:
+        return []
+    pixels = to_pixels(shapely.get_coordinates(points)[:, ::-1])
+    with np.errstate(invalid="ignore"):
+        count = int(((pixels >= 0) & (pixels < (scene.height, scene.width))).all(axis=1).sum())
+    if not count:
+        return []
+    names = _coordinate_names(str(table.crs))
+    where = f"{count:,} of {len(points):,} positions lie in {scene.path.name} if {names} are exchanged"
+    if 2 * count > len(points):
+        message = f"{names} are exchanged: no position lies in the scene, but {where}"
+        raise RequestError(message, path, f"exchange {names} in the file")
+    return [f"{where}, and none as they are"]
+
+
+def _coordinate_names(crs: str) -> str:
+    if crs == PIXEL_CRS:
+        return "row and col"
+    return "lon and lat" if CRS.from_user_input(crs).is_geographic else "x and y"
 
 
 def _why_unusable(shape: Any) -> str:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import pandas as pd
@@ -14,6 +15,8 @@ import pyogrio
 from geopandas import GeoDataFrame
 
 from rsft.inference.writers.qgis_styles import qml_style, sld_style
+
+GeometryType = Literal["Point", "Polygon"]
 
 LAYER_NAME = "predictions"
 METADATA_TABLE = "rsft_metadata"
@@ -34,9 +37,14 @@ _REGISTER = "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUE
 
 
 def write_geopackage(
-    path: Path, table: pd.DataFrame, crs: str | None, metadata: Mapping[str, str], colors: Mapping[str, str]
+    path: Path,
+    table: pd.DataFrame,
+    crs: str | None,
+    metadata: Mapping[str, str],
+    colors: Mapping[str, str],
+    geometry_type: GeometryType = "Point",
 ) -> None:
-    """Write a table to a new file. A table without geometries is written without a style.
+    """Write a table to a new file. If none of its rows has a geometry, the layer has no geometry and no style.
 
     Args:
         path: path of the new file.
@@ -44,17 +52,21 @@ def write_geopackage(
         crs: coordinate system of the geometries; None for pixels of the scene.
         metadata: texts that describe how the table was made.
         colors: color of each class as #rrggbb.
+        geometry_type: type of the geometries, if the table has no rows.
     """
-    has_geometry = table["geometry"].notna()
+    shapes = table["geometry"].dropna()
     layer = table.drop(columns="geometry")
-    if has_geometry.any():
+    is_spatial = table.empty or not shapes.empty
+    if is_spatial:
         layer = GeoDataFrame(layer, geometry=list(table["geometry"]), crs=crs)
+    options = {"geometry_type": geometry_type} if table.empty else {}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'crs' was not provided")  # pixel coordinates have no coordinate system
-        pyogrio.write_dataframe(layer, path, layer=LAYER_NAME, driver="GPKG")
+        pyogrio.write_dataframe(layer, path, layer=LAYER_NAME, driver="GPKG", use_arrow=True, **options)  # keeps dates
     with closing(sqlite3.connect(path)) as database, database:
-        if has_geometry.any():
-            points = bool((table["geometry"][has_geometry].map(lambda shape: shape.geom_type) == "Point").all())
+        if is_spatial:
+            types = {shape.geom_type for shape in shapes} or {geometry_type}
+            points = types == {"Point"}
             _add_style(database, colors, points)
         _add_metadata(database, metadata)
 

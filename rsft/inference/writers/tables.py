@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import shapely
@@ -14,7 +15,7 @@ from geopandas import GeoDataFrame
 
 from rsft.errors import RequestError
 from rsft.inference.scenes.georeference import LONLAT
-from rsft.inference.writers.geopackage import LAYER_NAME, write_geopackage
+from rsft.inference.writers.geopackage import LAYER_NAME, GeometryType, write_geopackage
 from rsft.inference.writers.palette import class_colors
 from rsft.utils.atomic_files import atomic_file, write_text
 
@@ -29,12 +30,14 @@ class PredictionLayer(NamedTuple):
         crs: EPSG:4326; None if shapes are in pixels of the scene: column and -row, as in QGIS.
         classes: names of the classes, in the order of the bundle.
         metadata: how the table was made.
+        geometry_type: type of the geometries, if the table has no rows.
     """
 
     table: pd.DataFrame
     crs: str | None
     classes: tuple[str, ...]
     metadata: Metadata
+    geometry_type: GeometryType = "Point"
 
 
 def check_output_path(path: Path, columns: Iterable[str], *, overwrite: bool = False) -> None:
@@ -90,19 +93,19 @@ def _write_gpkg(layer: PredictionLayer, path: Path) -> None:
     }
     with atomic_file(path) as temporary:
         temporary.unlink()  # SQLite needs to create the file itself
-        write_geopackage(temporary, layer.table, layer.crs, texts, class_colors(layer.classes))
+        write_geopackage(temporary, layer.table, layer.crs, texts, class_colors(layer.classes), layer.geometry_type)
 
 
 def _write_geojson(layer: PredictionLayer, path: Path) -> None:
     rows = layer.table.drop(columns="geometry").astype(object)
-    rows = rows.where(rows.notna(), None)  # JSON has no NaN
+    rows = rows.where(rows.notna() & ~rows.isin([np.inf, -np.inf]), None)  # JSON has neither NaN nor infinity
     shapes = layer.table["geometry"] if layer.crs == LONLAT else [None] * len(rows)  # RFC 7946 only allows degrees
     features = [
         {"type": "Feature", "geometry": shape and json.loads(shapely.to_geojson(shape)), "properties": row}
         for row, shape in zip(rows.to_dict("records"), shapes, strict=True)
     ]
     collection = {"type": "FeatureCollection", "name": LAYER_NAME, "metadata": layer.metadata, "features": features}
-    write_text(path, json.dumps(collection, ensure_ascii=False))
+    write_text(path, json.dumps(collection, ensure_ascii=False, default=lambda date: date.isoformat()))
 
 
 def _write_parquet(layer: PredictionLayer, path: Path) -> None:
@@ -117,7 +120,8 @@ def _write_parquet(layer: PredictionLayer, path: Path) -> None:
 def _write_csv(layer: PredictionLayer, path: Path) -> None:
     flat = layer.table.rename(columns={"geometry": "wkt"})
     flat["wkt"] = [shape and shapely.to_wkt(shape, rounding_precision=7) for shape in layer.table["geometry"]]
-    flat = flat.dropna(axis="columns", how="all")
+    if len(flat) and flat["wkt"].isna().all():
+        flat = flat.drop(columns="wkt")
     with atomic_file(path) as temporary:
         flat.to_csv(temporary, index=False)
 

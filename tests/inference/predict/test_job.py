@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
+import sqlite3
 import threading
+from datetime import date
 from pathlib import Path
 
 import cv2
+import geopandas
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyogrio
 import pytest
 import rasterio
+import shapely
+from pyproj import Transformer
 from rasterio.transform import Affine
 
 from rsft.errors import DataError, RequestError, WeightsError
+from rsft.inference.detection.detector import CfarOptions
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.request import PredictionRequest
@@ -133,7 +142,7 @@ def test_refused_before_any_work(bundle: Path, tmp_path: Path, request_: Predict
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("options", [{"at": Path("x"), "grid": 3}, {"stride": 3}, {"crs": "EPSG:4326"}])
+@pytest.mark.parametrize("options", [{"at": Path("x"), "grid": 3}, {"stride": 3}, {"crs": "EPSG:4326"}, {"layer": "a"}])
 def test_incompatible_options(options: dict[str, object]) -> None:
     with pytest.raises(RequestError, match=r"together|needs"):
         SceneQuery(**options)
@@ -227,16 +236,151 @@ def test_scenes_without_georeference(bundle: Path, tmp_path: Path) -> None:
         predict(bundle, [paths[0], paths[0]], tmp_path / "c.csv", PredictionRequest(query=SceneQuery(grid=8)))
 
 
-def test_no_position_in_the_scene(bundle: Path, scene: Path, tmp_path: Path) -> None:
+def ships_layer(path: Path) -> Path:
+    """Write a layer of three ships with the feature ids 3, 4 and 6, as after features were deleted in QGIS."""
+    lon, lat = Transformer.from_crs(32633, 4326, always_xy=True).transform(*(UTM @ (np.array([30, 100, 30]), 20)))
+    attributes = {
+        "mmsi": pd.array([211, 212, None], "Int64"),
+        "class": ["tug", None, "ferry"],
+        "built": pd.array([date(1999, 5, 1), None, None], pd.ArrowDtype(pa.date32())),
+        "towing": pd.array([True, None, False], "boolean"),
+        "nothing": pd.array([None] * 3, "Int64"),
+    }
+    layer = geopandas.GeoDataFrame(attributes, geometry=shapely.points(lon, lat), crs=4326)
+    layer.to_file(path, use_arrow=True, SPATIAL_INDEX="NO")
+    with sqlite3.connect(path) as database:
+        database.executescript("UPDATE ships SET fid = 9 WHERE fid = 3; UPDATE ships SET fid = fid + 2 WHERE fid < 9;")
+        database.execute("UPDATE ships SET fid = 6 WHERE fid = 9")
+    return path
+
+
+AT_SHIPS = {"at": [3, 4, 6], "mmsi": [211, 212, None], "at_class": ["tug", None, "ferry"], "nothing": [None] * 3}
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "geojson", "parquet", "csv"])
+def test_positions_keep_their_identity(bundle: Path, scene: Path, tmp_path: Path, suffix: str) -> None:
+    request = PredictionRequest(
+        query=SceneQuery(at=ships_layer(tmp_path / "ships.gpkg")), chip_options=ChipOptions(side=16), batch_size=2
+    )
+    out = tmp_path / f"out.{suffix}"
+    table = predict(bundle, [scene], out, request).table.sort_values("at")
+    assert list(table)[-6:] == ["at", "mmsi", "at_class", "built", "towing", "nothing", "geometry"][-6:]
+    assert table["class"].tolist() == ["dark", "bright", "dark"] and table["at"].tolist() == [3, 4, 6]
+    if suffix == "csv":
+        stored = pd.read_csv(out, dtype={"mmsi": "Int64"})
+    elif suffix == "parquet":
+        stored = geopandas.read_parquet(out)
+    else:
+        stored = pyogrio.read_dataframe(out, use_arrow=True)
+    stored = stored.sort_values("at")
+    values = stored[[*AT_SHIPS]].astype(object)
+    assert values.where(values.notna(), None).to_dict("list") == AT_SHIPS
+    assert str(stored["built"].iloc[0])[:10] == "1999-05-01" and stored["built"].iloc[1:].isna().all()
+    assert stored["towing"].iloc[0] == True and stored["towing"].iloc[2] == False  # noqa: E712
+    if suffix == "gpkg":
+        info = pyogrio.read_info(out, layer="predictions")
+        types = dict(zip(info["fields"], info["ogr_types"], strict=True))
+        assert [types[name] for name in ("at", "mmsi", "built")] == ["OFTInteger64", "OFTInteger64", "OFTDate"]
+        assert dict(zip(info["fields"], info["ogr_subtypes"], strict=True))["towing"] == "OFSTBoolean"
+
+
+def test_text_ids_stay_text(bundle: Path, scene: Path, tmp_path: Path) -> None:
+    point = {
+        "type": "Point",
+        "coordinates": Transformer.from_crs(32633, 4326, always_xy=True).transform(*(UTM @ (30, 20))),
+    }
+    feature = {"type": "Feature", "id": "007", "geometry": point, "properties": {"FID": 5}}
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    request = PredictionRequest(query=SceneQuery(at=tmp_path / "a.geojson"), chip_options=ChipOptions(side=16))
+    predict(bundle, [scene], tmp_path / "out.gpkg", request)
+    stored = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions", fid_as_index=True)
+    assert stored["at"].tolist() == ["007"] and stored["at_FID"].tolist() == [5]
+
+
+def test_positions_of_several_scenes(bundle: Path, scene: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copy(scene, tmp_path / "t.tif"))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/s.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "labels/t.txt").write_text("gsd:1\n20 10 60 10 60 30 20 30 ship 0\n")
+    request = PredictionRequest(query=SceneQuery(at=tmp_path / "labels"), chip_options=ChipOptions(margin=2))
+    table = predict(bundle, [scene, other], tmp_path / "out.gpkg", request).table
+    assert table[["scene", "at", "at_class"]].to_numpy().tolist() == [["s.tif", 1, "0"], ["t.tif", 2, "ship"]]
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "geojson", "parquet", "csv"])
+@pytest.mark.parametrize("query", ["at", "grid", "detect"])
+def test_job_without_rows_writes_an_empty_layer(bundle: Path, tmp_path: Path, suffix: str, query: str) -> None:
+    pixels = np.full((64, 128), 0 if query == "grid" else 9, np.uint8)
+    scene = write_geotiff(tmp_path / "s.tif", pixels, crs="EPSG:32633", transform=UTM)
+    (tmp_path / "at.csv").write_text("row,col,mmsi\n2000,30,7\n,,\n")
+    queries = {
+        "at": SceneQuery(at=tmp_path / "at.csv"),
+        "grid": SceneQuery(grid=16),
+        "detect": SceneQuery(detect=CfarOptions()),
+    }
+    options = ChipOptions(side=None if query == "grid" else 16)
+    out = tmp_path / f"out.{suffix}"
+    result = predict(bundle, [scene], out, PredictionRequest(query=queries[query], chip_options=options))
+    reasons = {
+        "at": "no position of at.csv lies in a scene",
+        "grid": "all tiles are without data",
+        "detect": "no object was detected",
+    }
+    assert result.notes[0] == f"the table has no rows: {reasons[query]}"
+    assert result.counts == {"dark": 0, "bright": 0} and result.table.empty
+    columns = [
+        "chip",
+        "scene",
+        "path",
+        "class",
+        "probability",
+        "class_2",
+        "probability_2",
+        "set",
+        "ood",
+        "ood_distance",
+    ]
+    columns += ["p_dark", "p_bright", "length_m", "length_from", "row", "col", "lon", "lat", "at", "score"]
+    columns += ["mmsi"] if query == "at" else []
+    if suffix == "geojson":
+        assert json.loads(out.read_text())["features"] == []
+        return
+    if suffix == "gpkg":
+        stored = pyogrio.read_dataframe(out, layer="predictions")
+        info = pyogrio.read_info(out, layer="predictions")
+        assert info["geometry_type"] == ("Point" if query == "at" else "Polygon") and info["crs"] == "EPSG:4326"
+        assert list(stored) == [*columns, "geometry"] and "layer_styles" in pyogrio.list_layers(out)[:, 0]
+    else:
+        stored = pd.read_csv(out) if suffix == "csv" else geopandas.read_parquet(out)
+        assert list(stored) == [*columns, "wkt" if suffix == "csv" else "geometry"]
+    assert stored.empty
+
+
+def test_positions_that_are_all_unusable(bundle: Path, scene: Path, tmp_path: Path) -> None:
+    (tmp_path / "at.csv").write_text("row,col\n,\na,b\n")
+    request = PredictionRequest(query=SceneQuery(at=tmp_path / "at.csv"), chip_options=ChipOptions(side=16))
+    with pytest.raises(DataError, match="none of the 2 chips can be used"):
+        predict(bundle, [scene], tmp_path / "o.csv", request)
+
+
+def test_review_page_shows_attributes(bundle: Path, scene: Path, tmp_path: Path) -> None:
+    query = SceneQuery(at=ships_layer(tmp_path / "ships.gpkg"))
+    page = tmp_path / "page.html"
+    request = PredictionRequest(query=query, chip_options=ChipOptions(side=16), html_path=page)
+    predict(bundle, [scene], tmp_path / "out.gpkg", request)
+    text = page.read_text()
+    data = json.loads(text.partition('<script id="data" type="application/json">')[2].partition("</script>")[0])
+    shown = {chip["attributes"]["at"]: chip["attributes"] for chip in data["chips"]}
+    assert shown[3] == {"at": 3, "mmsi": 211, "at_class": "tug", "built": "1999-05-01", "towing": True}
+    assert shown[6] == {"at": 6, "at_class": "ferry", "towing": False}
+
+
+def test_review_page_without_chips(bundle: Path, scene: Path, tmp_path: Path) -> None:
     (tmp_path / "at.csv").write_text("row,col\n2000,30\n")
-    with pytest.raises(DataError, match="nothing to classify") as caught:
-        predict(
-            bundle,
-            [scene],
-            tmp_path / "o.csv",
-            PredictionRequest(query=SceneQuery(at=tmp_path / "at.csv"), chip_options=ChipOptions(side=16)),
-        )
-    assert "positions outside of s.tif: 1 of 1" in caught.value.hint
+    query, page = SceneQuery(at=tmp_path / "at.csv"), tmp_path / "page.html"
+    request = PredictionRequest(query=query, chip_options=ChipOptions(side=16), html_path=page)
+    predict(bundle, [scene], tmp_path / "out.csv", request)
+    assert "0 chips." in page.read_text()
 
 
 def test_tiles_of_another_size_than_the_crop(bundle: Path, scene: Path, tmp_path: Path, monkeypatch) -> None:
@@ -257,6 +401,16 @@ def _killed_after(calls: int, *arguments: object) -> None:
 
     job.Bundle, job.select_engine = _FakeBundle, lambda bundle, *_: toy_engine(engine, bundle)
     predict(*arguments)
+
+
+def test_killed_job_is_resumed_with_attributes(bundle: Path, scene: Path, tmp_path: Path) -> None:
+    query = SceneQuery(at=ships_layer(tmp_path / "ships.gpkg"))
+    request = PredictionRequest(query=query, chip_options=ChipOptions(side=16), batch_size=1)
+    whole = predict(bundle, [scene], tmp_path / "whole.gpkg", request)
+    run_until_killed(_killed_after, 2, bundle, [scene], tmp_path / "out.gpkg", request)
+    resumed = predict(bundle, [scene], tmp_path / "out.gpkg", request)
+    pd.testing.assert_frame_equal(resumed.table, whole.table)
+    assert sorted(resumed.table["at"]) == [3, 4, 6]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "gpkg"])

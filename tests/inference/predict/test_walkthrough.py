@@ -17,7 +17,7 @@ import pytest
 import shapely
 
 from rsft.cli import main
-from rsft.inference.predict.request import table_columns
+from rsft.inference.predict.result_table import table_columns
 from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
 
 DOC = (Path(__file__).parents[3] / "docs/analyst.md").read_text("utf-8")

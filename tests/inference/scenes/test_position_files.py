@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import sqlite3
 
 import geopandas
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import shapely
 from pyproj import Transformer
@@ -49,9 +53,10 @@ def test_layers(scene, tmp_path, crs, suffix):
     geopandas.GeoDataFrame(geometry=shapely.points(*in_crs(crs)), crs=crs).to_file(path)
     positions = read_positions(path, scene)
     assert middles(positions) == pytest.approx(PIXELS, abs=1e-3)
+    first = 1 if suffix == "gpkg" else 0  # GDAL counts features without ids from 0, except in a GeoPackage
     assert [(location.source_row, location.name, location.box) for location in positions.locations] == [
-        (1, "s_000001", None),
-        (2, "s_000002", None),
+        (first, f"s_{first:06d}", None),
+        (first + 1, f"s_{first + 1:06d}", None),
     ]
 
 
@@ -69,6 +74,7 @@ def test_csv(scene, tmp_path, names, crs, option):
     positions = read_positions(tmp_path / "a.csv", scene, option)
     assert middles(positions) == pytest.approx(PIXELS, abs=1e-3)
     assert [location.source_row for location in positions.locations] == [2, 3]
+    assert positions.attributes.to_dict("list") == {"at": [2, 3], "mmsi": [7, 7]}
     assert [(line, reason) for _, line, reason in positions.rejected] == [(4, "no position"), (5, "no position")]
 
 
@@ -102,7 +108,7 @@ def test_lines_are_rejected(scene, tmp_path):
     geopandas.GeoDataFrame(geometry=shapes, crs=4326).to_file(tmp_path / "a.geojson")
     positions = read_positions(tmp_path / "a.geojson", scene)
     assert len(positions.locations) == 1 and positions.rejected[0][1:] == (
-        1,
+        0,
         "LineString geometry, but only points and polygons can be used",
     )
 
@@ -179,3 +185,216 @@ def test_unknown_coordinate_system(scene, tmp_path):
     (tmp_path / "a.csv").write_text("x,y\n1,2")
     with pytest.raises(RequestError, match="unknown coordinate system EPSG:1"):
         read_positions(tmp_path / "a.csv", scene, "EPSG:1")
+
+
+def layer_of(attributes, count=2):
+    lon, lat = in_crs("EPSG:4326")
+    return geopandas.GeoDataFrame(attributes, geometry=shapely.points(lon[:count], lat[:count]), crs=4326)
+
+
+ATTRIBUTES = {
+    "mmsi": pd.array([211, None], "Int64"),
+    "speed": [1.5, None],
+    "name": ["Anna", None],
+    "towing": pd.array([True, None], "boolean"),
+    "built": pd.array([datetime.date(1999, 5, 1), None], pd.ArrowDtype(pa.date32())),
+    "seen": pd.to_datetime(["2020-01-02T03:04:05Z", None]),
+}
+
+
+def test_attributes_of_a_geopackage_keep_their_types(scene, tmp_path):
+    layer_of(ATTRIBUTES).to_file(tmp_path / "a.gpkg", use_arrow=True, SPATIAL_INDEX="NO")
+    with sqlite3.connect(tmp_path / "a.gpkg") as database:
+        database.execute("UPDATE a SET fid = CASE fid WHEN 1 THEN 3 ELSE 42 END")
+    attributes = read_positions(tmp_path / "a.gpkg", scene).attributes
+    assert attributes["at"].tolist() == [3, 42] and attributes.index.tolist() == [3, 42]
+    assert {name: str(column.dtype) for name, column in attributes.items()} == {
+        "at": "Int64",
+        "mmsi": "int64[pyarrow]",
+        "speed": "double[pyarrow]",
+        "name": "string[pyarrow]",
+        "towing": "bool[pyarrow]",
+        "built": "date32[day][pyarrow]",
+        "seen": "timestamp[ms, tz=UTC][pyarrow]",
+    }
+    assert attributes.loc[3, "built"] == datetime.date(1999, 5, 1) and attributes.loc[3, "towing"] is True
+    assert attributes.loc[42].isna().tolist() == [False] + [True] * 6
+
+
+def geojson(path, *features):
+    lon, lat = in_crs("EPSG:4326")
+    rows = [
+        {"type": "Feature", "geometry": {"type": "Point", "coordinates": [x, y]}} | feature
+        for x, y, feature in zip(lon, lat, features, strict=True)
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": rows}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("features", "at", "numbers"),
+    [
+        (({"id": 6}, {"id": 3}), [6, 3], [6, 3]),
+        (({"id": "007"}, {"id": "b"}), ["007", "b"], [1, 2]),
+        (({"id": 5}, {"id": 5}), [5, 5], [1, 2]),
+        (({"id": "x", "properties": {"id": 9}}, {"id": "y", "properties": {"id": 8}}), ["x", "y"], [1, 2]),
+        (({"properties": {"id": 9}}, {"properties": {"id": 4}}), [9, 4], [9, 4]),
+        (({}, {"properties": None}), [0, 1], [0, 1]),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["geojson", "json"])
+def test_ids_of_geojson(scene, tmp_path, features, at, numbers, suffix):
+    features = [{"properties": {}} | feature for feature in features]
+    positions = read_positions(geojson(tmp_path / f"a.{suffix}", *features), scene)
+    assert middles(positions) == pytest.approx(PIXELS, abs=1e-3)
+    assert positions.attributes["at"].tolist() == at
+    assert [location.source_row for location in positions.locations] == numbers
+    ids = [feature["properties"]["id"] for feature in features if "id" in (feature["properties"] or {})]
+    assert ("id" not in positions.attributes) if not ids else positions.attributes["id"].tolist() == ids
+
+
+def test_nested_attributes_become_json(scene, tmp_path):
+    path = geojson(tmp_path / "a.geojson", {"properties": {"tags": ["a", 1], "size": {"l": 3}}}, {"properties": {}})
+    attributes = read_positions(path, scene).attributes
+    assert [json.loads(attributes.loc[0, name]) for name in ("tags", "size")] == [["a", 1], {"l": 3}]
+
+
+def test_binary_attributes_are_left_out_with_a_note(scene, tmp_path):
+    layer_of({"photo": pd.array([b"x", b"y"], pd.ArrowDtype(pa.binary())), "mmsi": [1, 2]}).to_file(
+        tmp_path / "a.gpkg", use_arrow=True
+    )
+    positions = read_positions(tmp_path / "a.gpkg", scene)
+    assert list(positions.attributes) == ["at", "mmsi"]
+    assert positions.notes == ["a.gpkg: binary attributes were left out: photo"]
+
+
+def test_shapefile(scene, tmp_path):
+    layer_of({"fid": [30, 40], "name": ["a", "b"]}).to_file(tmp_path / "a.shp")
+    attributes = read_positions(tmp_path / "a.shp", scene).attributes
+    assert attributes.to_dict("list") == {"at": [0, 1], "fid": [30, 40], "name": ["a", "b"]}
+
+
+def test_layers_are_chosen_by_name(scene, tmp_path):
+    for name, mmsi in (("ships", [1, 2]), ("buoys", [3, 4])):
+        layer_of({"mmsi": mmsi}).to_file(tmp_path / "a.gpkg", layer=name)
+    with pytest.raises(RequestError, match="2 layers with geometry: ships, buoys") as caught:
+        read_positions(tmp_path / "a.gpkg", scene)
+    assert "--layer NAME" in caught.value.hint
+    assert read_positions(tmp_path / "a.gpkg", scene, layer="buoys").attributes["mmsi"].tolist() == [3, 4]
+    with pytest.raises(RequestError, match="no layer boats with geometry") as caught:
+        read_positions(tmp_path / "a.gpkg", scene, layer="boats")
+    assert "choose one of: ships, buoys" in caught.value.hint
+    (tmp_path / "a.csv").write_text("lon,lat\n")
+    with pytest.raises(RequestError, match=r"a\.csv has no layers"):
+        read_positions(tmp_path / "a.csv", scene, layer="ships")
+
+
+def test_types_and_lines_of_a_csv(bare, tmp_path):
+    text = 'row,col,MMSI,imo,speed,towing,"first\nname",\n1,2,211,007,1.5,true,"a\nb",x\n\n3,4,NA,8,,FALSE,NA,\n'
+    (tmp_path / "a.csv").write_text(text)
+    attributes = read_positions(tmp_path / "a.csv", bare).attributes
+    assert attributes.astype(object).where(attributes.notna(), None).to_dict("list") == {
+        "at": [3, 6],  # the header and the first row have two lines each, and line 5 is blank
+        "MMSI": [211, None],
+        "imo": ["007", "8"],
+        "speed": [1.5, None],
+        "towing": [True, False],
+        "first\nname": ["a\nb", "NA"],
+        "column_8": ["x", None],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("row;col;size\n30.25;40.5;1.5\n", "a.csv: columns separated by semicolons"),
+        (
+            "row;col;size\n30,25;40,5;1,5\n",
+            "a.csv: columns separated by semicolons, numbers with decimal commas",
+        ),
+        ("row\tcol\tsize\n30.25\t40.5\t1.5\n", "a.csv: columns separated by tabs"),
+    ],
+)
+def test_separators_of_a_csv(bare, tmp_path, text, note):
+    (tmp_path / "a.csv").write_text("\ufeff" + text)
+    positions = read_positions(tmp_path / "a.csv", bare)
+    assert middles(positions).tolist() == [[30.25, 40.5]] and positions.attributes["size"].tolist() == [1.5]
+    assert positions.notes == [note]
+
+
+def test_separator_is_named_if_the_columns_are_unknown(bare, tmp_path):
+    (tmp_path / "a.csv").write_text("name;size\na;1")
+    with pytest.raises(RequestError, match="among name, size \\(separated by semicolons\\)"):
+        read_positions(tmp_path / "a.csv", bare)
+
+
+def test_row_with_too_many_fields(bare, tmp_path):
+    (tmp_path / "a.csv").write_text("row,col\n1,2\n3,4,5\n")
+    with pytest.raises(RequestError, match="3 fields, but the header has 2") as caught:
+        read_positions(tmp_path / "a.csv", bare)
+    assert str(caught.value.location).endswith("a.csv:3")
+
+
+def test_attributes_of_detections(bare, tmp_path):
+    box = "20 10 60 10 60 30 20 30"
+    (tmp_path / "dota.txt").write_text(f"gsd:1\n{box} ship 1\n{box} tank\n")
+    dota = read_positions(tmp_path / "dota.txt", bare).attributes
+    assert dota[["at", "class"]].to_dict("list") == {"at": [2, 3], "class": ["ship", "tank"]}
+    assert dota["difficulty"].fillna(-1).tolist() == [1, -1]
+    (tmp_path / "yolo.txt").write_text("4 0.2 0.2 0.2 0.2\n")
+    assert read_positions(tmp_path / "yolo.txt", bare).attributes.to_dict("list") == {"at": [1], "class": [4]}
+
+
+def test_attributes_of_coco(bare, tmp_path):
+    coco = {
+        "images": [{"id": 7, "file_name": "s.tif"}, {"id": 8, "file_name": "t.tif"}],
+        "categories": [{"id": 2, "name": "tanker"}],
+        "annotations": [
+            {"id": 90, "image_id": 8, "bbox": [0, 0, 9, 9], "category_id": 2},
+            {"id": 70, "image_id": 7, "bbox": [20, 10, 40, 20], "category_id": 2, "iscrowd": 0, "segmentation": [[1]]},
+        ],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(coco))
+    positions = read_positions(tmp_path / "a.json", bare)
+    assert positions.attributes.to_dict("list") == {
+        "at": [70],
+        "category_id": [2],
+        "iscrowd": [0],
+        "category": ["tanker"],
+    }
+    assert positions.locations[0].name == "s_000070"
+    coco["annotations"][1]["id"] = "a-1"
+    (tmp_path / "a.json").write_text(json.dumps(coco))
+    assert read_positions(tmp_path / "a.json", bare).attributes["at"].tolist() == ["a-1"]
+
+
+@pytest.mark.parametrize(("names", "crs"), [("lat,lon", None), ("y,x", "EPSG:32633")])
+def test_exchanged_coordinates_are_named(scene, tmp_path, names, crs):
+    rows = [f"{x},{y}" for x, y in zip(*in_crs(crs or "EPSG:4326"), strict=True)]
+    (tmp_path / "a.csv").write_text("\n".join([names, *rows]))
+    with pytest.raises(RequestError, match=r"2 of 2 positions lie in s\.tif if (lon and lat|x and y) are exchanged"):
+        read_positions(tmp_path / "a.csv", scene, crs)
+
+
+def test_a_few_exchanged_coordinates_give_a_note(scene, tmp_path):
+    lon, lat = (values[0] for values in in_crs("EPSG:4326"))
+    (tmp_path / "a.csv").write_text(f"lat,lon\n{lon},{lat}\n1,2\n3,4\n")
+    positions = read_positions(tmp_path / "a.csv", scene)
+    assert not positions.locations and positions.outside == 3
+    assert positions.notes == [
+        "1 of 3 positions lie in s.tif if lon and lat are exchanged, and none as they are",
+        "positions outside of s.tif: 3 of 3",
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "geojson", "csv", "json", "shp"])
+def test_empty_files_are_named(bare, tmp_path, suffix):
+    (tmp_path / f"a.{suffix}").touch()
+    with pytest.raises(RequestError, match="empty: 0 bytes"):
+        read_positions(tmp_path / f"a.{suffix}", bare)
+
+
+def test_text_file_without_rows_has_no_positions(bare, tmp_path):
+    (tmp_path / "a.txt").touch()
+    positions = read_positions(tmp_path / "a.txt", bare)
+    assert not positions.locations and positions.attributes["at"].tolist() == []
