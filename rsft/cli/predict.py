@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -189,10 +190,8 @@ def predict(
         engine=engine,
         precision=precision,
     )
-    if ray:
-        _archive(bundle, inputs, out, request, address, jobs, strict)
-    else:
-        _predict([bundle, *(also or ())], inputs, out, request, strict)
+    run = partial(_archive, address=address, jobs=jobs) if ray else partial(_predict, also=also or [])
+    run(bundle, inputs, out, request, strict=strict)
 
 
 def _check_options(
@@ -206,12 +205,15 @@ def _check_options(
         raise RequestError("--address and --jobs only work with --ray", "--address, --jobs", "give --ray as well")
 
 
-def _predict(bundles: list[Path], inputs: list[Path], out: Path, request: PredictionRequest, strict: bool) -> None:
+def _predict(
+    bundle: Path, inputs: list[Path], out: Path, request: PredictionRequest, *, also: list[Path], strict: bool
+) -> None:
     from rsft.inference.predict.job import predict as predict_table
     from rsft.inference.predict.multi_bundle import predict_bundles
     from rsft.utils.malloc import retain_freed_memory
 
     retain_freed_memory()
+    bundles = [bundle, *also]
     warn_about_licenses(bundles)
     with progress() as report:
         if len(bundles) > 1:
@@ -231,6 +233,7 @@ def _archive(
     inputs: list[Path],
     out: Path,
     request: PredictionRequest,
+    *,
     address: str | None,
     jobs: int | None,
     strict: bool,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -11,7 +12,7 @@ from rsft.inference.predict.postprocess import probability_columns
 from rsft.inference.scenes.attributes import AT, unique_names
 
 _TEXT, _NUMBER = pd.ArrowDtype(pa.string()), "float64"
-_FIRST_COLUMNS = {
+_FIRST_COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("chip", "scene", "path", "class"), _TEXT),
     "probability": _NUMBER,
     "class_2": _TEXT,
@@ -20,7 +21,7 @@ _FIRST_COLUMNS = {
     "ood": "bool",
     "ood_distance": _NUMBER,
 }
-_LAST_COLUMNS = {
+_LAST_COLUMNS: dict[str, Any] = {
     "length_m": _NUMBER,
     "length_from": _TEXT,
     **dict.fromkeys(("row", "col", "lon", "lat"), _NUMBER),
@@ -79,5 +80,5 @@ def make_result_table(
     return pd.concat([table.iloc[:, :split], rows, table.iloc[:, split:]], axis=1)
 
 
-def _column_types(classes: Sequence[str]) -> dict[str, object]:
+def _column_types(classes: Sequence[str]) -> dict[str, Any]:
     return _FIRST_COLUMNS | dict.fromkeys(probability_columns(classes), _NUMBER) | _LAST_COLUMNS

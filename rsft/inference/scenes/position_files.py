@@ -104,7 +104,7 @@ def _find_exchange(
     Raises:
         RequestError: most positions do.
     """
-    points = [shape.centroid for shape in table.shapes if not _why_unusable(shape)]
+    points = [shape.centroid for shape in table.shapes if shape is not None and not _why_unusable(shape)]
     if not points:
         return []
     pixels = to_pixels(shapely.get_coordinates(points)[:, ::-1])
