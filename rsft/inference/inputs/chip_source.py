@@ -23,6 +23,8 @@ class SourceChip(NamedTuple):
             because their length is not measured: they may have no object in the middle.
         columns: table columns of the chip, among them `chip` and `geometry`.
         is_gray: whether the chip was stored with three equal bands, of which `pixels` has one.
+        clipped: number of values below the thermal noise, which the calibration raised to its smallest value.
+        values: number of values that were read for the chip.
     """
 
     pixels: Pixels
@@ -30,6 +32,8 @@ class SourceChip(NamedTuple):
     spacing: tuple[float, float] | None
     columns: dict[str, Any]
     is_gray: bool
+    clipped: int = 0
+    values: int = 0
 
 
 class ChipSource(Protocol):

@@ -18,6 +18,7 @@ from rsft.inference.inputs.chip_source import NoDataError, SourceChip, collapse_
 from rsft.inference.inputs.chip_writer import write_chip_geotiff
 from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.inputs.object_length import box_length
+from rsft.inference.inputs.product_record import incidence_angles
 from rsft.inference.scenes.chip_window import ChipWindow
 from rsft.inference.scenes.georeference import Georeference
 from rsft.inference.scenes.locations import Location
@@ -63,6 +64,7 @@ class SceneChips:
         self._reader = SceneReader(scene, check_scene_bands(scene, contract, declaration))
         self._geometry = _geometries(scene, self.locations, in_pixels)
         self._lonlat = _lonlat(scene.georeference, self.locations)
+        self._incidence = incidence_angles(scene, self.locations)
 
     def __len__(self) -> int:
         return len(self.locations)
@@ -86,7 +88,8 @@ class SceneChips:
             DataError: the chip has no data, or the file is damaged.
         """
         location = self.locations[number]
-        pixels = self._reader(self.window.window_at(location))
+        pixels, clipped = self._reader.read(self.window.window_at(location))
+        values = pixels.size
         try:
             check_values(pixels, self.scene.path)
         except DataError as error:
@@ -100,7 +103,7 @@ class SceneChips:
             window = self.window.window_at(location)
             write_chip_geotiff(path, pixels, self.contract.used_bands, self.scene.georeference, window)
             columns["path"] = path_to_text(path)
-        return SourceChip(pixels, self.unit, None if self.is_tiled else self.spacing, columns, is_gray)
+        return SourceChip(pixels, self.unit, None if self.is_tiled else self.spacing, columns, is_gray, clipped, values)
 
     def _columns(self, number: int) -> dict[str, Any]:
         location, scene = self.locations[number], self.scene
@@ -115,6 +118,7 @@ class SceneChips:
             "lat": lat,
             "at": location.source_row,
             "score": location.score,
+            "incidence_deg": self._incidence[number],
         }
         if location.box is not None and self.spacing is not None and not self.is_tiled:
             down, along = (meters / scale for meters, scale in zip(self.spacing, self.window.scale, strict=True))

@@ -31,7 +31,9 @@ def select_scene_unit(scene: RasterScene, contract: Contract, unit: str | None) 
         if known_unit not in (None, unit) and unit not in calibrations:
             calibrated = f", or {' or '.join(calibrations)} by its calibration" if calibrations else ""
             message = f"--unit {unit}, but the file declares {known_unit}{calibrated}"
-            raise RequestError(message, scene.path, "leave out --unit, or correct the tags of the file")
+            raise RequestError(
+                message, scene.path, "leave out --unit: rsft reads the scene in a unit that the model takes"
+            )
         return scene.in_unit(unit)
     if scene.unit is None or _accepts(contract, scene.dtype, scene.unit):
         return scene

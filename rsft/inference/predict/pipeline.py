@@ -76,6 +76,8 @@ class PreparedBatch(NamedTuple):
         rejected: number (in the source) and reason for every chip that cannot be classified.
         empty: number of tiles without data.
         gray: number of gray chips that were stored as RGB.
+        clipped: number of values below the thermal noise, which the calibration raised to its smallest value.
+        values: number of values that were read.
     """
 
     batch: ChipBatch
@@ -85,6 +87,8 @@ class PreparedBatch(NamedTuple):
     rejected: list[tuple[int, str]]
     empty: int
     gray: int
+    clipped: int
+    values: int
 
 
 def make_batches(sources: Sequence[ChipSource], size: int) -> list[ChipBatch]:
@@ -190,7 +194,7 @@ def prepare_batch(batch: ChipBatch, contract: Contract, thumbnails: bool = False
         The batch with its network inputs, and with the table columns that do not come from the network.
     """
     numbers, images, columns, rejected = [], [], [], []
-    empty = gray = 0
+    empty = gray = clipped = values = 0
     for number in batch.chips:
         try:
             chip = batch.source.read(number)
@@ -201,12 +205,12 @@ def prepare_batch(batch: ChipBatch, contract: Contract, thumbnails: bool = False
         except DataError as error:
             rejected.append((number, f"{error.message}; {error.hint}" if error.hint else error.message))
             continue
-        gray += chip.is_gray
+        gray, clipped, values = gray + chip.is_gray, clipped + chip.clipped, values + chip.values
         numbers.append(number)
         images.append(image)
         thumbnail = {"thumb": encode_thumbnail(image)} if thumbnails else {}
         columns.append(chip.columns | measure_length(chip, contract) | thumbnail)
-    return PreparedBatch(batch, numbers, contract.normalize(images), columns, rejected, empty, gray)
+    return PreparedBatch(batch, numbers, contract.normalize(images), columns, rejected, empty, gray, clipped, values)
 
 
 def read_sample(batches: Sequence[ChipBatch], contract: Contract) -> NDArray[np.float32] | None:
@@ -243,7 +247,7 @@ def batch_result(prepared: PreparedBatch, outputs: ClassifierOutputs | None, cla
         rows = pd.concat([pd.DataFrame(prepared.columns), predictions], axis=1)
     source = prepared.batch.source
     rejected = [(*source.location_of(number), reason) for number, reason in prepared.rejected]
-    return BatchResult(rows, rejected, prepared.empty, prepared.gray)
+    return BatchResult(rows, rejected, prepared.empty, prepared.gray, prepared.clipped, prepared.values)
 
 
 def encode_thumbnail(image: Bytes) -> bytes:

@@ -17,6 +17,7 @@ from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
 from rsft.errors import DataError
 from rsft.inference.inputs.chip_source import ChipSource, path_to_text
 from rsft.inference.inputs.discovery import UNDECLARED, Declaration
+from rsft.inference.inputs.product_record import product_record
 from rsft.inference.predict.result_table import make_result_table
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.predict.scene_plan import SceneQuery
@@ -136,12 +137,15 @@ def collect_results(
     Returns:
         The predictions table with one row per chip, everything that was rejected, and notes for the reader.
     """
-    tables, rejected, empty, gray = [], list(plan.rejected), 0, 0
+    tables, rejected = [], list(plan.rejected)
+    empty = gray = clipped = values = 0
     for batch in journal.results():
         tables += [batch.rows] if len(batch.rows) else []
         rejected += batch.rejected
         empty += batch.empty
         gray += batch.gray
+        clipped += batch.clipped
+        values += batch.values
     table = make_result_table(tables, bundle.classes, plan.attributes)
     notes = [*plan.notes]
     without_geometry = int(table["geometry"].isna().sum())
@@ -151,6 +155,9 @@ def collect_results(
         notes.append(f"tiles without data were left out: {empty:,}")
     if gray:
         notes.append(f"gray chips stored as RGB (only one band was used): {gray:,}")
+    if clipped:
+        share = f"{clipped:,} of {values:,} values in chips ({clipped / values:.1%})"
+        notes.append(f"below the thermal noise, raised to the smallest value that the products can hold: {share}")
     if bundle.calibrator is None:
         notes.append("the bundle is not calibrated: probabilities are those of the network, without set and ood")
     else:
@@ -158,6 +165,8 @@ def collect_results(
     return table, rejected, notes
 
 
+        clipped += batch.clipped
+        values += batch.values
 def table_metadata(
     bundle: Bundle, plan: PredictionPlan, request: PredictionRequest, notes: list[str], engine: dict[str, Any]
 ) -> dict[str, Any]:
@@ -182,6 +191,7 @@ def table_metadata(
         "classes": list(bundle.classes),
         "bands": list(bundle.contract.used_bands),
         "scenes": [path_to_text(scene.path) for scene in plan.scenes],
+        "products": [product_record(scene) for scene in plan.scenes],
         "engine": engine,
         "request": request.as_json(),
         "notes": notes,

@@ -27,6 +27,7 @@ _LAST_COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("row", "col", "lon", "lat"), _NUMBER),
     AT: "Int64",
     "score": _NUMBER,
+    "incidence_deg": _NUMBER,
     "geometry": "object",
 }
 _NAMES_OF_FORMATS = ("fid", "ogc_fid", "geom", "wkt", "thumb")

@@ -32,12 +32,16 @@ class BatchResult(NamedTuple):
         rejected: file, line and reason for every rejected chip.
         empty: number of tiles without data.
         gray: number of gray chips that were stored as RGB.
+        clipped: number of values below the thermal noise, which the calibration raised to its smallest value.
+        values: number of values that were read for the chips.
     """
 
     rows: pd.DataFrame
     rejected: list[Rejection]
     empty: int
     gray: int
+    clipped: int = 0
+    values: int = 0
 
 
 class ResumeJournal:
@@ -91,7 +95,7 @@ class ResumeJournal:
             number: number of the batch.
             result: its result.
         """
-        counts = json.dumps([result.rejected, result.empty, result.gray])
+        counts = json.dumps([result.rejected, *result[2:]])
         self.database.execute("INSERT INTO batch VALUES (?, ?, ?)", (number, _pack(result.rows), counts))
         self.database.commit()
 
@@ -102,8 +106,8 @@ class ResumeJournal:
             The results, in the order of the batch numbers.
         """
         for rows, counts in self.database.execute("SELECT rows, facts FROM batch ORDER BY number"):
-            rejected, empty, gray = json.loads(counts)
-            yield BatchResult(_unpack(rows), [(file, line, reason) for file, line, reason in rejected], empty, gray)
+            rejected, *numbers = json.loads(counts)
+            yield BatchResult(_unpack(rows), [(file, line, reason) for file, line, reason in rejected], *numbers)
 
     def set_note(self, name: str, value: str) -> None:
         """Store a text under a name, replacing an earlier one.

@@ -13,6 +13,7 @@ from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
 from rsft.errors import RequestError
 from rsft.inference.detection.detector import CfarOptions, detect_bright_objects
 from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.inputs.product_record import product_notes
 from rsft.inference.inputs.scene_chips import SceneChips, check_scene_bands
 from rsft.inference.inputs.scene_unit import select_scene_unit
 from rsft.inference.predict.resume_journal import ResumeJournal
@@ -207,6 +208,7 @@ def _scene_notes(scene: RasterScene, spacing: tuple[float, float] | None, contra
         notes.append(f"{name} has no georeference: coordinates are in pixels")
     else:
         notes.append(f"georeference of {name}: {scene.georeference.description}")
+    notes += product_notes(scene)
     if spacing is None and contract.spacing_m is not None:
         notes.append(
             f"the pixel spacing of {name} is unknown, so it is not compared with the model's {contract.spacing_m:g} m"

@@ -18,10 +18,12 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from rsft.data.imagery.band_names import read_band_names
-from rsft.data.imagery.products.product import DEFAULT_OPTIONS, Calibration, FactorCalibration, Product, ProductOptions
-from rsft.data.imagery.products.stored_values import Scaling, is_complex, read_dtype, to_float32, unit_from_tags
+from rsft.data.imagery.products.families import read_product
+from rsft.data.imagery.products.product import DEFAULT_OPTIONS, CalibratedPlane, Calibration, Product, ProductOptions
+from rsft.data.imagery.products.safe_folder import SafeFolder, find_safe_folder
+from rsft.data.imagery.products.stored_values import Scaling, read_dtype, to_float32
 from rsft.data.imagery.reader import mask_nodata
-from rsft.errors import DataError, RequestError
+from rsft.errors import DataError
 from rsft.inference.scenes.georeference import Georeference, read_georeference
 from rsft.types import Pixels, Plane
 
@@ -47,6 +49,18 @@ class PixelWindow(NamedTuple):
     right: int
 
 
+class SceneWindow(NamedTuple):
+    """Pixels of a window.
+
+    Attributes:
+        pixels: (H, W, B). Pixels without data are 0 in integers and NaN in floats.
+        clipped: number of values below the thermal noise, which the calibration raised to its smallest value.
+    """
+
+    pixels: Pixels
+    clipped: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class RasterScene:
     """A raster that GDAL can open, or the measurements of a Sentinel-1 product with one file per polarization.
@@ -61,7 +75,7 @@ class RasterScene:
         block_shape: height and width of the blocks in which the file is stored.
         georeference: georeference of the scene; None if the file has none.
         spacing: pixel spacing at the center in meters, along columns and along rows; None without georeference.
-        files: files that GDAL opens: `path`, or the measurements of the product with one band each.
+        files: names of the datasets that GDAL opens: `path`, or the measurements of the product with one band each.
         stored_dtype: data type in the file, such as "uint16" or "complex64".
         scalings: scale and offset of each band.
         product: what the file says about its pixels.
@@ -77,7 +91,7 @@ class RasterScene:
     block_shape: tuple[int, int]
     georeference: Georeference | None
     spacing: tuple[float, float] | None
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
     stored_dtype: str
     scalings: tuple[Scaling, ...]
     product: Product
@@ -112,7 +126,7 @@ class RasterScene:
     @property
     def name(self) -> str:
         """Name of the file without its suffix."""
-        return self.path.stem
+        return self.path.stem.removesuffix(".SAFE")
 
     def windows(self) -> Iterator[PixelWindow]:
         """Cover the scene with windows of whole blocks.
@@ -155,29 +169,40 @@ class SceneReader:
         self._handles: list[Any] = []  # open handles of all threads
 
     def __call__(self, window: PixelWindow) -> Pixels:
-        """Read a window, which may extend beyond the edge of the scene.
+        """Read the pixels of a window, see `read`.
 
         Args:
             window: the window.
 
         Returns:
-            Pixels (H, W, B). Pixels without data are 0 in integers and NaN in floats.
+            Pixels (H, W, B).
+        """
+        return self.read(window).pixels
+
+    def read(self, window: PixelWindow) -> SceneWindow:
+        """Read a window, which may extend beyond the edge of the scene, in the unit of the scene.
+
+        Args:
+            window: the window.
+
+        Returns:
+            The pixels, and the number of values that the calibration clipped.
 
         Raises:
             DataError: the file is damaged, or contains NaN that it does not declare as no data.
         """
-        scene = self.scene
+        scene, clipped = self.scene, 0
         top, left = max(window.top, 0), max(window.left, 0)
         bottom, right = min(window.bottom, scene.height), min(window.right, scene.width)
         fill_value = np.nan if np.issubdtype(scene.dtype, np.inexact) else 0
         shape = (window.bottom - window.top, window.right - window.left, len(self.indices))
         pixels = np.full(shape, fill_value, scene.dtype)
         if top < bottom and left < right:
-            inside = self._read(Window(left, top, right - left, bottom - top))
+            inside, clipped = self._read(Window(left, top, right - left, bottom - top))
             pixels[top - window.top : bottom - window.top, left - window.left : right - window.left] = inside
-        return pixels
+        return SceneWindow(pixels, clipped)
 
-    def _read(self, window: Window) -> Pixels:
+    def _read(self, window: Window) -> SceneWindow:
         try:
             files = self._files()
             if len(files) == 1:
@@ -188,20 +213,21 @@ class SceneReader:
                 nodata_values = [files[index].nodata for index in self.indices]
         except RasterioError as error:
             raise DataError("the file is truncated or damaged", self.scene.path, "copy the file again") from error
-        if self.scene.is_converted:
-            triples = zip(self.indices, bands, nodata_values, strict=True)
-            bands = [self._convert(index, band, nodata, window) for index, band, nodata in triples]
-        else:
-            for band, nodata in zip(bands, nodata_values, strict=True):
-                mask_nodata(band, nodata, self.scene.path)
-        return np.stack(bands, axis=2)
+        clipped = 0
+        for number, (index, nodata) in enumerate(zip(self.indices, nodata_values, strict=True)):
+            if self.scene.is_converted:
+                bands[number], count = self._convert(index, bands[number], nodata, window)
+                clipped += count
+            else:
+                mask_nodata(bands[number], nodata, self.scene.path)
+        return SceneWindow(np.stack(bands, axis=2), clipped)
 
-    def _convert(self, index: int, band: Plane, nodata: float | None, window: Window) -> Plane:
+    def _convert(self, index: int, band: Plane, nodata: float | None, window: Window) -> CalibratedPlane:
         """Return the values of a band in the unit of the scene, float32."""
         values = to_float32(band, nodata, self.scene.scalings[index], self.scene.path)
         if self.scene.calibrations is None:
-            return values
-        return self.scene.calibrations[index](values, window.row_off, window.col_off).values
+            return CalibratedPlane(values, 0)
+        return self.scene.calibrations[index](values, window.row_off, window.col_off)
 
     def _files(self) -> list[Any]:
         """Return the handles of the current thread."""
@@ -223,7 +249,7 @@ def open_scene(path: Path, options: ProductOptions = DEFAULT_OPTIONS) -> RasterS
     """Read the header of a scene.
 
     Args:
-        path: a raster, or the .SAFE folder of a Sentinel-1 product.
+        path: a raster, or a Sentinel-1 product: its .SAFE folder, its manifest.safe, or the zip archive it comes in.
         options: how its values are read.
 
     Returns:
@@ -234,24 +260,28 @@ def open_scene(path: Path, options: ProductOptions = DEFAULT_OPTIONS) -> RasterS
             product has several swaths.
         RequestError: an option contradicts the raster.
     """
-    files = tuple(sorted((path / "measurement").glob("*.tiff"))) or (path,)
-    if not all(os.access(file, os.R_OK) for file in files):
+    safe_folder = find_safe_folder(path)
+    files = safe_folder.gdal_paths if safe_folder is not None else (str(path),)
+    path = path.parent if path.name == "manifest.safe" else path
+    if not all(os.access(file, os.R_OK) for file in (path, *files) if not str(file).startswith("/vsi")):
         raise DataError("no such scene", path, "check the path")
     try:
         with ignore_georeference_warnings(), ExitStack() as stack:
             handles = [stack.enter_context(rasterio.open(file)) for file in files]
-            _check(handles, path, options)
-            return _describe(path, files, handles, options)
+            _check(handles, path)
+            return _describe(path, handles, safe_folder, options)
     except (RasterioError, UnicodeEncodeError) as error:
         hint = "give a GeoTIFF, COG, NITF, ENVI or another raster that GDAL reads"
         raise DataError("GDAL cannot read the scene", path, hint) from error
 
 
-def _describe(path: Path, files: tuple[Path, ...], handles: Sequence[Any], options: ProductOptions) -> RasterScene:
+def _describe(
+    path: Path, handles: Sequence[Any], safe_folder: SafeFolder | None, options: ProductOptions
+) -> RasterScene:
     first, names = handles[0], [read_band_names(file) for file in handles]
     georeference = read_georeference(first)
     scalings = tuple(Scaling(*pair) for file in handles for pair in zip(file.scales, file.offsets, strict=True))
-    product = _read_product(path, handles, options)
+    product = read_product(path, handles, safe_folder, options)
     return RasterScene(
         path=path,
         height=first.height,
@@ -262,7 +292,7 @@ def _describe(path: Path, files: tuple[Path, ...], handles: Sequence[Any], optio
         block_shape=first.block_shapes[0],
         georeference=georeference,
         spacing=georeference.spacing_at(first.height / 2, first.width / 2) if georeference else None,
-        files=files,
+        files=tuple(file.name for file in handles),
         stored_dtype=first.dtypes[0],
         scalings=scalings,
         product=product,
@@ -270,31 +300,13 @@ def _describe(path: Path, files: tuple[Path, ...], handles: Sequence[Any], optio
     ).in_unit("sigma0" if options.factor else product.unit)
 
 
-def _read_product(path: Path, handles: Sequence[Any], options: ProductOptions) -> Product:
-    unit = unit_from_tags([unit for file in handles for unit in file.units], path)
-    if options.factor is None:
-        return Product(unit=unit)
-    if unit not in (None, "amplitude"):
-        raise RequestError(f"--calibrate needs amplitude, but the pixels are {unit}", path, "leave out --calibrate")
-    count = sum(file.count for file in handles)
-    calibrations = {"sigma0": (FactorCalibration(options.factor),) * count}
-    return Product(unit="amplitude", calibrations=calibrations, calibration_source="--calibrate")
-
-
-def _check(handles: Sequence[Any], path: Path, options: ProductOptions) -> None:
+def _check(handles: Sequence[Any], path: Path) -> None:
     if not handles[0].count:
         raise DataError("the raster has no bands, only other rasters", path, "give one of the rasters in it")
     if any(ColorInterp.palette in file.colorinterp for file in handles):
         raise DataError("the pixels are indices into a color palette", path, "convert the file to gray or RGB")
     if len({(file.shape, file.dtypes) for file in handles}) > 1:
         raise DataError("the product has measurements of several swaths", path, "give one of the files in measurement/")
-    dtypes = {dtype for file in handles for dtype in file.dtypes}
-    complex_dtypes = sorted(filter(is_complex, dtypes))
-    if complex_dtypes and not options.modulus:
-        message = f"the pixels are complex ({', '.join(complex_dtypes)}), and a model takes real values"
-        raise DataError(message, path, "give --modulus to take their modulus, the amplitude")
-    if options.modulus and not complex_dtypes:
-        raise RequestError(f"--modulus needs complex pixels, but these are {dtypes.pop()}", path, "leave out --modulus")
 
 
 def gdal_environment() -> rasterio.Env:

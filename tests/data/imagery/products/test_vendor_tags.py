@@ -1,0 +1,75 @@
+"""Products of Capella, ICEYE and NISAR, recognized by their tags."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rsft.data.imagery.products.vendor_tags import read_vendor_product
+from rsft.errors import DataError
+
+DN = np.float32([[0, 100]])
+
+
+def dataset(dtype="uint16", name="x.tif", **tags):
+    return SimpleNamespace(name=name, count=1, dtypes=(dtype,), tags=lambda: tags)
+
+
+def capella(**image):
+    fields = {"scale_factor": 2e-4, "radiometry": "sigma_nought", "center_pixel": {"incidence_angle": 38.2}}
+    collect = {"start_timestamp": "2024-07-09T04:03:29.010Z", "image": fields | image}
+    return dataset(TIFFTAG_IMAGEDESCRIPTION=json.dumps({"product_type": "GEO", "collect": collect}))
+
+
+def iceye(dtype="uint16", **properties):
+    fields = {
+        "iceye:calibration_factor": 2.37e-5,
+        "start_datetime": "2025-06-27T11:24:05.785Z",
+        "sat:orbit_state": "descending",
+        "view:incidence_angle": 31.94,
+    }
+    return dataset(dtype, ICEYE_PROPERTIES=json.dumps(fields | properties))
+
+
+def calibrated(product, unit):
+    return product.calibrations[unit][0](DN, 5, 7).values
+
+
+def test_capella():
+    product = read_vendor_product([capella()])
+    assert (product.kind, product.unit, list(product.calibrations)) == ("Capella", "amplitude", ["sigma0"])
+    values = calibrated(product, "sigma0")
+    assert np.isnan(values[0, 0]) and values[0, 1] == pytest.approx((2e-4 * 100) ** 2, rel=1e-6)
+    assert product.incidence(np.zeros(1), np.ones(1)).tolist() == [38.2]
+    assert product.acquired == "2024-07-09T04:03:29.010Z"
+    assert list(read_vendor_product([capella(radiometry="beta_nought")]).calibrations) == ["beta0"]
+    assert not read_vendor_product([capella(radiometry="none")]).calibrations
+
+
+def test_iceye():
+    product = read_vendor_product([iceye()])
+    assert (product.kind, product.unit, product.pass_direction) == ("ICEYE", "amplitude", "descending")
+    assert calibrated(product, "sigma0")[0, 1] == pytest.approx(2.37e-5 * 100**2, rel=1e-6)
+    assert list(read_vendor_product([iceye("complex_int16")]).calibrations) == ["beta0"]
+    old = read_vendor_product([dataset(CALIBRATION_FACTOR="1e-6")])
+    assert calibrated(old, "sigma0")[0, 1] == pytest.approx(1e-2, rel=1e-6)
+
+
+def test_nisar():
+    product = read_vendor_product([dataset("float32", "HDF5:a.h5://science/LSAR/GCOV/grids/frequencyA/HHHH")])
+    assert (product.kind, product.unit) == ("NISAR GCOV", "gamma0")
+
+
+@pytest.mark.parametrize("text", ["a free description", "{broken", "[1]", '{"collect": 3}', "{" * 100_000])
+def test_other_descriptions(text):
+    assert read_vendor_product([dataset(TIFFTAG_IMAGEDESCRIPTION=text)]) is None
+
+
+@pytest.mark.parametrize("factor", [0, -1, "x", float("inf")])
+def test_factors_that_are_not_positive(factor):
+    for file in (capella(scale_factor=factor), iceye(**{"iceye:calibration_factor": factor})):
+        with pytest.raises(DataError, match="cannot be used"):
+            read_vendor_product([file])

@@ -1,0 +1,186 @@
+"""Write small Sentinel-1 products in ESA's format, and calibrate them pixel by pixel from ESA's formula."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from tests.helpers.scenes import UTM, ground_control_points, write_geotiff
+
+NAME = "S1A_IW_GRDH_1SDV_20210119T031653_20210119T031718_036201_043ED0_8255"
+TABLES = {"sigma0": "sigmaNought", "gamma0": "gamma", "beta0": "betaNought"}
+
+
+def write_product(
+    folder: Path,
+    pixels: dict[str, np.ndarray],
+    *,
+    cog: bool = False,
+    noise: str | None = "new",
+    calibration: bool = True,
+) -> Path:
+    """Write a product and return its .SAFE folder.
+
+    Args:
+        folder: folder in which the .SAFE folder is made.
+        pixels: digital numbers (H, W) by polarization, such as {"vv": ..., "vh": ...}.
+        cog: whether files are named as in cloud-optimized products.
+        noise: "new" for range and azimuth vectors, "old" for range vectors alone, None for no noise files.
+        calibration: whether there are calibration files.
+    """
+    safe = folder / f"{NAME}{'_COG' if cog else ''}.SAFE"
+    (safe / "measurement").mkdir(parents=True)
+    (safe / "annotation/calibration").mkdir(parents=True)
+    (safe / "manifest.safe").write_text("<manifest/>")
+    for number, (name, band) in enumerate(pixels.items(), 1):
+        stem = f"s1a-iw-grd-{name}-20210119t031653-20210119t031718-036201-043ed0-00{number}{'-cog' if cog else ''}"
+        height, width = band.shape
+        gcps = ground_control_points(UTM, height, width, "EPSG:32633")
+        write_geotiff(safe / f"measurement/{stem}.tiff", band, crs="EPSG:4326", gcps=gcps)
+        (safe / f"annotation/{stem}.xml").write_text(_annotation(height, width))
+        if calibration:
+            text = _calibration(height, width, number)
+            (safe / f"annotation/calibration/calibration-{stem}.xml").write_text(text)
+        if noise is not None:
+            text = _noise(height, width, number, noise == "old")
+            (safe / f"annotation/calibration/noise-{stem}.xml").write_text(text)
+    return safe
+
+
+def zip_product(safe: Path) -> Path:
+    """Pack a product as ESA delivers it, and return the archive."""
+    path = safe.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(safe.rglob("*")):
+            archive.write(file, file.relative_to(safe.parent).as_posix() + "/" * file.is_dir())
+    return path
+
+
+def calibrate_pixel(safe: Path, polarization: str, dn: float, row: int, col: int, unit: str, noise: bool) -> float:
+    """Calibrate one pixel: (DN^2 - noise) / A^2, at least 1 / A^2, with plain loops over the vectors.
+
+    Args:
+        safe: the .SAFE folder.
+        polarization: the measurement, such as "vv".
+        dn: digital number.
+        row: line of the pixel.
+        col: pixel in the line.
+        unit: "sigma0", "gamma0" or "beta0".
+        noise: whether thermal noise is subtracted.
+    """
+    (path,) = (safe / "annotation/calibration").glob(f"calibration-*-{polarization}-*.xml")
+    root = _parse(path)
+    scale = _bilinear(root.findall(".//calibrationVector"), TABLES[unit], row, col)
+    if not noise:
+        return dn**2 / scale**2
+    (path,) = (safe / "annotation/calibration").glob(f"noise-*-{polarization}-*.xml")
+    root = _parse(path)
+    old = root.findall(".//noiseVector")
+    power = _bilinear(old, "noiseLut", row, col) if old else 0.0
+    if not old:
+        power = _bilinear(root.findall(".//noiseRangeVector"), "noiseRangeLut", row, col)
+        for vector in root.findall(".//noiseAzimuthVector"):
+            first, last = (int(vector.findtext(name)) for name in ("firstAzimuthLine", "lastAzimuthLine"))
+            left, right = (int(vector.findtext(name)) for name in ("firstRangeSample", "lastRangeSample"))
+            if first <= row <= last and left <= col <= right:
+                power *= _linear(_numbers(vector, "line"), _numbers(vector, "noiseAzimuthLut"), row)
+    return max(dn**2 - power, 1) / scale**2
+
+
+_trees: dict[Path, ElementTree.Element] = {}
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    if path not in _trees:
+        _trees[path] = ElementTree.parse(path).getroot()
+    return _trees[path]
+
+
+def _numbers(parent: ElementTree.Element, name: str) -> list[float]:
+    return [float(word) for word in parent.findtext(name).split()]
+
+
+def _linear(points: list[float], values: list[float], x: float) -> float:
+    if x <= points[0]:
+        return values[0]
+    for index in range(len(points) - 1):
+        if points[index] <= x <= points[index + 1]:
+            weight = (x - points[index]) / (points[index + 1] - points[index])
+            return values[index] * (1 - weight) + values[index + 1] * weight
+    return values[-1]
+
+
+def _bilinear(vectors: list[ElementTree.Element], element: str, row: int, col: int) -> float:
+    lines = [float(vector.findtext("line")) for vector in vectors]
+    nearest = [index for index in range(len(lines)) if lines[index] <= row][-1:] or [0]
+    above, below = nearest[0], min(nearest[0] + 1, len(lines) - 1)
+    values = [_linear(_numbers(vectors[i], "pixel"), _numbers(vectors[i], element), col) for i in (above, below)]
+    return _linear([lines[above], lines[below]], values, row) if above != below else values[0]
+
+
+def _annotation(height: int, width: int) -> str:
+    points = "".join(
+        f"<geolocationGridPoint><line>{line}</line><pixel>{pixel}</pixel>"
+        f"<incidenceAngle>{30 + 16 * pixel / (width - 1) + 0.1 * line / (height - 1)}</incidenceAngle>"
+        "</geolocationGridPoint>"
+        for line in (0, height - 1)
+        for pixel in (0, width // 2, width - 1)
+    )
+    return (
+        "<?xml version='1.0' encoding='UTF-8'?><product><adsHeader><missionId>S1A</missionId>"
+        "<productType>GRD</productType><startTime>2021-01-19T03:16:53.799379</startTime></adsHeader>"
+        "<generalAnnotation><productInformation><pass>Descending</pass></productInformation></generalAnnotation>"
+        f"<geolocationGrid><geolocationGridPointList>{points}</geolocationGridPointList></geolocationGrid></product>"
+    )
+
+
+def _vector(tag: str, line: int, pixels: np.ndarray, **tables: Sequence[float]) -> str:
+    lists = {"pixel": pixels, **tables}
+    text = "".join(
+        f'<{name} count="{len(values)}">{" ".join(f"{value:.9g}" for value in values)}</{name}>'
+        for name, values in lists.items()
+    )
+    return f"<{tag}><line>{line}</line>{text}</{tag}>"
+
+
+def _calibration(height: int, width: int, number: int) -> str:
+    pixels = np.unique(np.linspace(0, width - 1, 7).astype(int))
+    vectors = ""
+    for line in np.unique(np.linspace(0, height - 1, 4).astype(int)):
+        base = 450 + 30 * number - 90 * pixels / width + 4 * np.sin(line)
+        tables = {"sigmaNought": base * 1.2, "betaNought": base, "gamma": base * 1.1, "dn": base}
+        vectors += _vector("calibrationVector", line, pixels, **tables)
+    return f"<calibration><calibrationVectorList>{vectors}</calibrationVectorList></calibration>"
+
+
+def _noise(height: int, width: int, number: int, old: bool) -> str:
+    pixels = np.unique(np.linspace(0, width - 1, 9).astype(int))
+    outer, inner, table = (
+        ("noiseVectorList", "noiseVector", "noiseLut")
+        if old
+        else ("noiseRangeVectorList", "noiseRangeVector", "noiseRangeLut")
+    )
+    vectors = "".join(
+        _vector(inner, line, pixels, **{table: 900 / number * (1.5 + np.cos(pixels / 9) / 2) + line})
+        for line in np.unique(np.linspace(0, height - 1, 3).astype(int))
+    )
+    text = f"<{outer}>{vectors}</{outer}>"
+    if not old:
+        middle = width // 3
+        blocks = ((0, middle - 1, 1.1), (middle, width - 1, 0.9))
+        lines = np.unique(np.linspace(0, height - 1, 11).astype(int))
+        text += "<noiseAzimuthVectorList>"
+        for left, right, level in blocks:
+            factors = " ".join(f"{level + 0.05 * np.sin(line):.6e}" for line in lines)
+            text += (
+                f"<noiseAzimuthVector><swath>IW1</swath><firstAzimuthLine>0</firstAzimuthLine>"
+                f"<firstRangeSample>{left}</firstRangeSample><lastAzimuthLine>{height - 1}</lastAzimuthLine>"
+                f"<lastRangeSample>{right}</lastRangeSample><line>{' '.join(map(str, lines))}</line>"
+                f"<noiseAzimuthLut>{factors}</noiseAzimuthLut></noiseAzimuthVector>"
+            )
+        text += "</noiseAzimuthVectorList>"
+    return f"<noise>{text}</noise>"
