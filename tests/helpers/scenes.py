@@ -70,13 +70,17 @@ def write_geotiff(path: Path, pixels: np.ndarray, **profile) -> Path:
     Args:
         path: path of the file.
         pixels: (B, H, W) or (H, W).
-        profile: options of rasterio, and `names` of the bands.
+        profile: options of rasterio; `names`, `units`, `scales` and `offsets` of the bands, and `tags` of the file.
     """
     bands = pixels[None] if pixels.ndim == 2 else pixels
-    names = profile.pop("names", ())
+    names, tags = profile.pop("names", ()), profile.pop("tags", {})
+    described = {key: profile.pop(key) for key in ("units", "scales", "offsets") if key in profile}
     shape = {"driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
-    with rasterio.open(path, "w", **shape, dtype=bands.dtype, **profile) as file:
+    with rasterio.open(path, "w", **shape, **({"dtype": bands.dtype} | profile)) as file:
         file.write(bands)
+        file.update_tags(**tags)
+        for key, values in described.items():
+            setattr(file, key, values)
         for index, name in enumerate(names, 1):
             file.set_band_description(index, name)
     return path

@@ -97,9 +97,11 @@ def _python_value(value: Any) -> Any:
 def _prepare_command(metadata: Mapping[str, Any], from_scenes: bool) -> str:
     """Return the command that turns corrected labels into training data.
 
-    Chips that were cut from scenes have the bands of the bundle.
+    Chips that were cut from scenes have the bands of the bundle, and the unit in which the scenes were read.
     """
     unit, bands, _ = metadata["request"]["declared"]
+    units = {product.get("unit") for product in metadata.get("products", ())}
+    unit = units.pop() if from_scenes and len(units) == 1 else unit
     bands = metadata["bands"] if from_scenes or not bands else bands
     words = ["rsft", "prepare", "folder", "corrected.csv", "--root", "data/corrected"]
     words += ["--unit", unit] if unit else []

@@ -7,13 +7,16 @@ import numpy as np
 import rasterio
 from rasterio.enums import Resampling
 
+from rsft.data.imagery.products.stored_values import is_complex
 from rsft.inference.scenes.raster import RasterScene, ignore_georeference_warnings
 
 _PERCENTILES = (1, 99)
 
 
 def scene_thumbnail(scene: RasterScene, side: int) -> bytes:
-    """Encode the first band of a scene as a JPEG, stretched between the 1st and 99th percentile.
+    """Encode the first band of a scene as a JPEG, stretched between the 1st and 99th percentile of the stored values.
+
+    Complex values become their modulus. Single pixels are taken then, because the mean of complex values is about 0.
 
     Args:
         scene: the scene.
@@ -25,8 +28,9 @@ def scene_thumbnail(scene: RasterScene, side: int) -> bytes:
     scale = min(1.0, side / max(scene.height, scene.width))
     size = max(1, round(scene.height * scale)), max(1, round(scene.width * scale))
     with ignore_georeference_warnings(), rasterio.open(scene.files[0]) as file:
-        band = file.read(1, out_shape=size, resampling=Resampling.average, masked=True)
-    values = np.asarray(band.filled(0), np.float32)
+        resampling = Resampling.nearest if is_complex(file.dtypes[0]) else Resampling.average
+        band = file.read(1, out_shape=size, resampling=resampling, masked=True).filled(0)
+    values = np.asarray(np.abs(band) if np.iscomplexobj(band) else band, np.float32)
     has_data = np.isfinite(values) & (values != 0)
     low, high = np.percentile(values[has_data], _PERCENTILES) if has_data.any() else (0.0, 1.0)
     scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1)

@@ -17,12 +17,18 @@ import pytest
 import shapely
 
 from rsft.cli import main
+from rsft.data.prepare.image_folder import prepare_folder
 from rsft.inference.predict.result_table import table_columns
+from rsft.recipe.load import load_recipe
+from rsft.training.finetune import finetune
+from tests.helpers.bars_recipe import BARS_RECIPE
 from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
+from tests.helpers.sentinel1 import write_product, zip_product
 
 DOC = (Path(__file__).parents[3] / "docs/analyst.md").read_text("utf-8")
 COMMANDS = re.findall(r"^    \$ (rsft .*)$", DOC, re.MULTILINE)
 SHIPS = [(40, 40), (60, 140), (120, 60)]  # row, col
+RADAR_RANGES = {"incidence_deg": (30, 46.2), "row": (35, 125), "col": (35, 145)}
 
 
 @pytest.fixture
@@ -43,10 +49,39 @@ def desk(run, root, tmp_path, monkeypatch):
     Path("labels/scene.txt").write_text("".join(f"0 {col / 192} {row / 160} 0.1 0.06\n" for row, col in SHIPS))
     land = shapely.Polygon([UTM @ corner for corner in ((150, 100), (192, 100), (192, 160), (150, 160))])
     geopandas.GeoDataFrame(geometry=[land], crs=32633).to_crs(4326).to_file("land.geojson")
+    write_radar_scenes(tmp_path)
     Path("archive").mkdir()
     for name, side in (("north", 64), ("south", 96)):
         write_geotiff(tmp_path / f"archive/{name}.tif", pixels[:side, :64], crs="EPSG:32633", transform=UTM)
     return tmp_path
+
+
+def write_radar_scenes(folder):
+    """Write a bundle for dB chips, a Sentinel-1 product as folder and archive, and a complex scene."""
+    train_decibels(folder / "runs/ships_db")
+    sea = 80 * simulate_sea(160, 192)
+    for row, col in SHIPS:
+        cv2.line(sea, (col - 9, row - 4), (col + 9, row + 4), 1500.0, 3)
+    pixels = np.clip(sea, 1, 65535).astype(np.uint16)
+    write_product(folder, {"vv": pixels, "vh": pixels}).rename("product.SAFE")
+    zip_product(folder / "product.SAFE")
+    write_geotiff(folder / "slc.tif", (sea[:64, :64] * 1j).astype(np.complex64))
+
+
+def train_decibels(runs):
+    """Train a model of chips in dB (VV) on bright bars, and put its bundle where a run has it."""
+    rng, source = np.random.default_rng(0), runs.parent / "source"
+    for split, count in (("train", 12), ("val", 6)):
+        for name, end in (("flat", (28, 16)), ("steep", (16, 28))):
+            (source / split / name).mkdir(parents=True)
+            for index in range(count):
+                chip = rng.gamma(4, 0.005, (32, 32)).astype(np.float32)
+                cv2.line(chip, (32 - end[0], 32 - end[1]), end, 5.0, 3)
+                write_geotiff(source / f"{split}/{name}/{index}.tif", 10 * np.log10(chip))
+    store = prepare_folder(source, runs.parent / "store", unit="db", bands=("VV",))
+    (runs.parent / "db.yaml").write_text(BARS_RECIPE.replace("ROOT", str(store.root)))
+    folder = finetune(load_recipe(runs.parent / "db.yaml"), runs.parent / "out").folder
+    shutil.copytree(folder / "bundle", runs / "1/bundle")
 
 
 def call(monkeypatch, capsys, command):
@@ -69,7 +104,7 @@ def correct(folder):
 
 @pytest.mark.slow
 def test_every_command(desk, monkeypatch, capsys):
-    assert len(COMMANDS) == 11
+    assert len(COMMANDS) == 14
     for command in COMMANDS:
         if "--ray" in command:
             pytest.importorskip("ray.data")
@@ -82,7 +117,8 @@ def test_every_command(desk, monkeypatch, capsys):
         if path.stem != "ships"
     }
     assert {name: len(layer) for name, layer in layers.items()} == {
-        **{"chips": 18, "ships_classes": 3, "boxes": 3, "tiles": 99, "found": 3, "coarse": 120, "review": 3}
+        **{"chips": 18, "ships_classes": 3, "boxes": 3, "tiles": 99, "found": 3, "coarse": 120, "review": 3},
+        **{"grd": 3, "grd_ships": 3, "slc": 4},
     }
     archive = {path.stem: pyogrio.read_info(path, layer="predictions") for path in desk.glob("archive_classes/*.gpkg")}
     assert {name: info["features"] for name, info in archive.items()} == {"north": 4, "south": 6}
@@ -90,6 +126,7 @@ def test_every_command(desk, monkeypatch, capsys):
     assert sorted(zip(centers.x, centers.y, strict=True)) == [
         pytest.approx(UTM @ (col, row), abs=10) for row, col in sorted(SHIPS, key=lambda ship: ship[1])
     ]
+    assert [layers["grd_ships"][name].between(*limits).all() for name, limits in RADAR_RANGES.items()] == [True] * 3
     assert layers["boxes"]["length_m"].tolist() == pytest.approx([192] * 3, abs=1)
     assert (
         len(list((desk / "cut").glob("*.tif"))) == 3 and len(list((desk / "data/corrected/chips").rglob("*.tif"))) == 3

@@ -20,7 +20,7 @@ from rsft.errors import DataError
 from rsft.types import Floats, Plane
 
 _TABLES = {"sigma0": "sigmaNought", "gamma0": "gamma", "beta0": "betaNought"}  # unit -> element of the table
-_BLOCK = 64  # rows that are calibrated at a time, so that intermediate values stay in the cache of the processor
+_BLOCK = (64, 2048)  # rows and columns that are calibrated at a time: their values fit into a processor's cache
 _FLOOR = 1.0  # smallest power after the noise is subtracted, in squared digital numbers: that of DN 1
 _Parsed = TypeVar("_Parsed")
 
@@ -96,22 +96,26 @@ class Sentinel1Calibration:
 
         Power below that of DN 1 after the subtraction is raised to it.
         """
-        height, width = values.shape
-        result, clipped = np.empty((height, width), np.float32), 0
-        for start in range(0, height, _BLOCK):
-            block = values[start : start + _BLOCK].astype(np.float64)
-            window = (top + start, top + start + len(block), left, left + width)
-            has_data = block > 0
-            power = block * block
-            if self.noise is not None:
-                power -= self.noise.window(*window)
-                clipped += int(np.count_nonzero(has_data & (power < _FLOOR)))
-                np.maximum(power, _FLOOR, out=power)
-            scale = self.table.window(*window)
-            power /= scale * scale
-            power[~has_data] = np.nan
-            result[start : start + _BLOCK] = power
+        result, clipped = np.empty(values.shape, np.float32), 0
+        rows, cols = _BLOCK
+        for row in range(0, values.shape[0], rows):
+            for col in range(0, values.shape[1], cols):
+                block = np.s_[row : row + rows, col : col + cols]
+                result[block], count = self._calibrate(values[block].astype(np.float64), top + row, left + col)
+                clipped += count
         return CalibratedPlane(result, clipped)
+
+    def _calibrate(self, block: Floats, top: int, left: int) -> CalibratedPlane:
+        window = top, top + block.shape[0], left, left + block.shape[1]
+        has_data, power, clipped = block > 0, block * block, 0
+        if self.noise is not None:
+            power -= self.noise.window(*window)
+            clipped = int(np.count_nonzero(has_data & (power < _FLOOR)))
+            np.maximum(power, _FLOOR, out=power)
+        scale = self.table.window(*window)
+        power /= scale * scale
+        power[~has_data] = np.nan
+        return CalibratedPlane(power, clipped)
 
 
 class _Measurement(NamedTuple):

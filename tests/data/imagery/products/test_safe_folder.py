@@ -20,7 +20,7 @@ def test_folder_manifest_and_archive(tmp_path, cog):
     safe = write_product(tmp_path, {"vv": BAND, "vh": BAND}, cog=cog)
     folders = [find_safe_folder(path) for path in (safe, safe / "manifest.safe", zip_product(safe))]
     for folder in folders:
-        assert [name.split("-")[3] for name in folder.selected] == ["vv", "vh"]
+        assert [name.split("-")[3] for name in folder.selected] == ["vh", "vv"]
         for name in folder.selected:
             for kind in ("calibration-", "noise-"):
                 assert folder.read_xml(folder.find_xml("annotation/calibration", name, kind)).tag == kind[:-1]
