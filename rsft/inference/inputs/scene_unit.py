@@ -35,7 +35,7 @@ def select_scene_unit(scene: RasterScene, contract: Contract, unit: str | None) 
                 message, scene.path, "leave out --unit: rsft reads the scene in a unit that the model takes"
             )
         return scene.in_unit(unit)
-    if scene.unit is None or _accepts(contract, scene.dtype, scene.unit):
+    if _accepts(contract, scene.dtype, scene.unit):
         return scene
     if scene.stored_dtype in DIGITAL_UNITS and _accepts(contract, scene.stored_dtype, None):
         return scene.as_stored()
