@@ -263,7 +263,7 @@ def open_scene(path: Path, options: ProductOptions = DEFAULT_OPTIONS) -> RasterS
     safe_folder = find_safe_folder(path)
     files = safe_folder.gdal_paths if safe_folder is not None else (str(path),)
     path = path.parent if path.name == "manifest.safe" else path
-    if not all(os.access(file, os.R_OK) for file in (path, *files) if not str(file).startswith("/vsi")):
+    if not all(os.access(file, os.R_OK) for file in (str(path), *files) if not file.startswith("/vsi")):
         raise DataError("no such scene", path, "check the path")
     try:
         with ignore_georeference_warnings(), ExitStack() as stack:

@@ -56,8 +56,10 @@ def read_vendor_product(handles: Sequence[Any]) -> Product | None:
 def _read_capella(tags: Mapping[str, str], count: int) -> Product | None:
     """Read the extended metadata that Capella stores as JSON in the image description."""
     collect = _parse(tags.get("TIFFTAG_IMAGEDESCRIPTION")).get("collect")
-    image = collect.get("image") if isinstance(collect, dict) else None
-    if not isinstance(image, dict) or "scale_factor" not in image:
+    if not isinstance(collect, dict) or not isinstance(collect.get("image"), dict):
+        return None
+    image = collect["image"]
+    if "scale_factor" not in image:
         return None
     unit = _RADIOMETRY.get(str(image.get("radiometry")))
     factor = _positive(image["scale_factor"], "scale_factor") ** 2
