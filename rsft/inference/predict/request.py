@@ -165,8 +165,6 @@ def collect_results(
     return table, rejected, notes
 
 
-        clipped += batch.clipped
-        values += batch.values
 def table_metadata(
     bundle: Bundle, plan: PredictionPlan, request: PredictionRequest, notes: list[str], engine: dict[str, Any]
 ) -> dict[str, Any]:

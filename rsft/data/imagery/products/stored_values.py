@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rsft.data.imagery.reader import mask_nodata
-from rsft.data.imagery.units import DIGITAL_UNITS
+from rsft.data.imagery.units import DIGITAL_UNITS, as_float32
 from rsft.errors import DataError
 from rsft.types import Plane
 
@@ -90,13 +90,14 @@ def to_float32(band: Plane, nodata: float | None, scaling: Scaling, path: Path) 
         Values (H, W), float32; NaN without data.
 
     Raises:
-        DataError: a value is NaN but NaN is not declared as nodata.
+        DataError: a value is NaN but NaN is not declared as nodata, or does not fit into float32.
     """
     if np.issubdtype(band.dtype, np.inexact):
         mask_nodata(band, nodata, path)
-        values = np.abs(band) if np.iscomplexobj(band) else band
-        with np.errstate(over="ignore"):  # a float64 beyond the range of float32 becomes infinite
-            values = values.astype(np.float32)
+        try:
+            values = as_float32(np.abs(band) if np.iscomplexobj(band) else band)
+        except DataError as error:
+            raise DataError(error.message, path, error.hint) from error
     else:
         values = band.astype(np.float32)
         if nodata is not None:

@@ -36,6 +36,12 @@ def test_undeclared_nan():
             to_float32(np.array([[np.nan, 1]], dtype), None, IDENTITY_SCALING, FILE)
 
 
+def test_values_beyond_float32():
+    with pytest.raises(DataError, match="does not fit into float32") as caught:
+        to_float32(np.array([[1e300, 1]]), None, IDENTITY_SCALING, FILE)
+    assert caught.value.location == "x.tif"
+
+
 @pytest.mark.parametrize(
     ("dtype", "scaling", "expected"),
     [
