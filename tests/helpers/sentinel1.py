@@ -33,22 +33,45 @@ def write_product(
         calibration: whether there are calibration files.
     """
     safe = folder / f"{NAME}{'_COG' if cog else ''}.SAFE"
-    (safe / "measurement").mkdir(parents=True)
-    (safe / "annotation/calibration").mkdir(parents=True)
-    (safe / "manifest.safe").write_text("<manifest/>")
     for number, (name, band) in enumerate(pixels.items(), 1):
-        stem = f"s1a-iw-grd-{name}-20210119t031653-20210119t031718-036201-043ed0-00{number}{'-cog' if cog else ''}"
-        height, width = band.shape
-        gcps = ground_control_points(UTM, height, width, "EPSG:32633")
-        write_geotiff(safe / f"measurement/{stem}.tiff", band, crs="EPSG:4326", gcps=gcps)
-        (safe / f"annotation/{stem}.xml").write_text(_annotation(height, width))
-        if calibration:
-            text = _calibration(height, width, number)
-            (safe / f"annotation/calibration/calibration-{stem}.xml").write_text(text)
-        if noise is not None:
-            text = _noise(height, width, number, noise == "old")
-            (safe / f"annotation/calibration/noise-{stem}.xml").write_text(text)
+        path = write_metadata(safe, name, number, band.shape, cog=cog, noise=noise, calibration=calibration)
+        gcps = ground_control_points(UTM, *band.shape, "EPSG:32633")
+        write_geotiff(path, band, crs="EPSG:4326", gcps=gcps)
     return safe
+
+
+def write_metadata(
+    safe: Path,
+    polarization: str,
+    number: int,
+    shape: tuple[int, int],
+    *,
+    cog: bool = False,
+    noise: str | None = "new",
+    calibration: bool = True,
+) -> Path:
+    """Write the XML files of a measurement, and return the path at which the measurement belongs.
+
+    Args:
+        safe: the .SAFE folder.
+        polarization: such as "vv".
+        number: number of the measurement, from 1.
+        shape: height and width of the measurement.
+        cog: see `write_product`.
+        noise: see `write_product`.
+        calibration: see `write_product`.
+    """
+    stem = f"s1a-iw-grd-{polarization}-20210119t031653-20210119t031718-036201-043ed0-00{number}{'-cog' if cog else ''}"
+    for name in ("measurement", "annotation/calibration"):
+        (safe / name).mkdir(parents=True, exist_ok=True)
+    (safe / "manifest.safe").write_text("<manifest/>")
+    (safe / f"annotation/{stem}.xml").write_text(_annotation(*shape))
+    folder = safe / "annotation/calibration"
+    if calibration:
+        (folder / f"calibration-{stem}.xml").write_text(_calibration(*shape, number))
+    if noise is not None:
+        (folder / f"noise-{stem}.xml").write_text(_noise(*shape, number, noise == "old"))
+    return safe / f"measurement/{stem}.tiff"
 
 
 def zip_product(safe: Path) -> Path:

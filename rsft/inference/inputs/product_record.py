@@ -22,7 +22,7 @@ def product_record(scene: RasterScene) -> dict[str, Any]:
         smallest and the largest incidence angle at the corners).
     """
     product, calibrated = scene.product, scene.calibrations is not None
-    record = {
+    record: dict[str, Any] = {
         "scene": scene.name,
         "product": product.kind,
         "unit": scene.unit,

@@ -11,10 +11,13 @@ import rasterio
 import rasterio.shutil
 from rasterio.windows import Window
 
+from tests.helpers.scenes import UTM, ground_control_points
+from tests.helpers.sentinel1 import write_metadata
+
 SIDE, LIMIT_KB = 30_000, 1_500_000
 
 JOB = """
-import re, sys
+import os, re, sys
 from pathlib import Path
 from types import SimpleNamespace
 from rsft.data.imagery.stretch import Stretch
@@ -26,20 +29,21 @@ from rsft.inference.predict.scene_plan import SceneQuery
 from rsft.inference.scenes.chip_window import ChipOptions
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
 
-units = {"amplitude": (Stretch(high=1000.0),) * 3}
+unit = sys.argv[4]
+units = {unit: (Stretch(low=-30.0, high=0.0) if unit == "db" else Stretch(high=1000.0),) * 3}
 bundle = toy_bundle(contract=toy_contract(units=units, bands=("VV",), planes=("VV",) * 3))
 job.Bundle = SimpleNamespace(load=lambda folder: bundle)
 job.select_engine = lambda bundle, *_: toy_engine(brightness_logits, bundle)
 detect = sys.argv[2] == "detect"
 request = PredictionRequest(
     query=SceneQuery(detect=CfarOptions()) if detect else SceneQuery(grid=512, stride=512),
-    declaration=Declaration("amplitude"),
+    declaration=Declaration("amplitude" if unit == "amplitude" else None),
     chip_options=ChipOptions(side=64) if detect else ChipOptions(),
     html_path=Path(sys.argv[3]) / "page.html",
 )
 result = job.predict(Path("bundle"), [Path(sys.argv[1])], Path(sys.argv[3]) / "out.gpkg", request)
 peak = re.search("VmHWM: *(.+) kB", Path("/proc/self/status").read_text().replace(chr(9), ""))  # ru_maxrss is inherited
-print(len(result.table), peak[1])
+print(len(result.table), peak[1], sum(os.times()[:2]))
 """
 
 
@@ -63,7 +67,40 @@ def cog(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "expected_count"), [("grid", 8), ("detect", 8)])
 def test_memory(cog, tmp_path, method, expected_count):
-    done = subprocess.run([sys.executable, "-c", JOB, cog, method, tmp_path], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    count, peak = map(int, done.stdout.split())
+    count, peak, _ = run_job(cog, method, tmp_path, "amplitude")
     assert count == expected_count and peak < LIMIT_KB
+
+
+def run_job(scene, method, folder, unit):
+    """Classify a scene in a process of its own; return number of chips, peak memory in kB and seconds of CPU time."""
+    done = subprocess.run([sys.executable, "-c", JOB, scene, method, folder, unit], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    count, peak, seconds = done.stdout.split()
+    return int(count), int(peak), float(seconds)
+
+
+@pytest.fixture(scope="module")
+def grd_product(tmp_path_factory):
+    """Write a Sentinel-1 product of ESA's size and layout (uncompressed lines), with sea and ships everywhere."""
+    height, width = 17_000, 26_000
+    safe = tmp_path_factory.mktemp("grd") / "product.SAFE"
+    path = write_metadata(safe, "vv", 1, (height, width))
+    profile = {"width": width, "height": height, "count": 1, "dtype": "uint16", "blockysize": 1}
+    gcps = ground_control_points(UTM, height, width, "EPSG:32633")
+    with rasterio.open(path, "w", "GTiff", **profile, crs="EPSG:4326", gcps=gcps) as file:
+        for number, top in enumerate(range(0, height, 1000)):
+            water = 90 * np.sqrt(np.random.default_rng(number).gamma(4, 0.25, (1000, width)).astype(np.float32))
+            water[500:504, 13_000:13_020] = 4000
+            file.write(water.astype(np.uint16)[None], window=Window(0, top, width, 1000))
+    return safe
+
+
+@pytest.mark.slow
+def test_calibration_costs_little_time_and_no_memory(grd_product, tmp_path):
+    results = {}
+    for unit in ("amplitude", "db"):
+        (tmp_path / unit).mkdir()
+        results[unit] = run_job(grd_product, "detect", tmp_path / unit, unit)
+    print(results)
+    assert all(count >= 17 and peak < LIMIT_KB for count, peak, _ in results.values())
+    assert results["db"][2] < 1.3 * results["amplitude"][2]
