@@ -81,7 +81,14 @@ def folder(
     ] = None,
     bands: Annotated[
         str | None,
-        typer.Option(help="Band names in the order of the files, such as VV,VH (default: gray or R,G,B)."),
+        typer.Option(
+            help="Bands to store, such as VV. TIFF files may name more bands; for other files, give the names of all "
+            "bands in order (default: the names in the file, or gray, or R,G,B)."
+        ),
+    ] = None,
+    spacing: Annotated[
+        float | None,
+        typer.Option(help="Pixel spacing in meters. The model then refuses scenes of another spacing.", min=0.001),
     ] = None,
     license_text: Annotated[
         str,
@@ -102,6 +109,7 @@ def folder(
         names=names,
         unit=unit,
         bands=band_names(bands),
+        spacing=spacing,
         license_text=license_text,
         seed=seed,
         overwrite=overwrite,
@@ -153,6 +161,10 @@ def opensarship(
         Literal["3", "typed"],
         typer.Option(help="3 (Cargo, Tanker, Other), or typed (the ship types in the file names)."),
     ] = "3",
+    bands: Annotated[
+        str | None,
+        typer.Option(help="Bands to store, such as VV, which all scenes have (default: the most common bands)."),
+    ] = None,
     val: Annotated[float, typer.Option(help="Share of each class for validation, by whole scenes.")] = 0.1,
     test: Annotated[float, typer.Option(help="Share of each class for the test split, by whole scenes.")] = 0.2,
     seed: SeedOption = 0,
@@ -167,6 +179,7 @@ def opensarship(
         root,
         product=product,
         classes=classes,
+        bands=band_names(bands),
         val=val,
         test=test,
         seed=seed,

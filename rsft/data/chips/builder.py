@@ -13,13 +13,14 @@ from pathlib import Path
 
 from rsft.data.chips.build_directory import check_root_is_free, open_build_directory
 from rsft.data.chips.build_journal import BuildJournal, ManifestRow, RecordOutcome
-from rsft.data.chips.encode import encode_chip, resolve_band_names, resolve_unit
+from rsft.data.chips.encode import encode_chip, resolve_unit, select_bands
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.sidecars import write_sidecars
 from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.band_names import check_declared_bands, read_band_names_of
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.types import Progress, Rejection
+from rsft.types import Pixels, Progress, Rejection
 from rsft.utils.process_pool import imap_unordered
 
 __all__ = ["ChipRecord", "Progress", "Rejection", "StoreDescription", "build_store", "check_root_is_free"]
@@ -122,8 +123,9 @@ def _store_chunk(store: Path, records: list[ChipRecord]) -> list[RecordOutcome]:
 def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
     """Write one chip; return its manifest row, or the reason of its rejection."""
     try:
-        pixels = read_chip(record.source_path) if record.read_pixels is None else record.read_pixels()
-        unit, bands = resolve_unit(pixels, record.extra_columns.get("unit")), resolve_band_names(pixels, record.bands)
+        pixels, names, is_copy = _read_pixels(record)
+        selected, bands = select_bands(pixels, names, record.selected_bands)
+        unit = resolve_unit(selected, record.extra_columns.get("unit"))
     except DataError as error:
         cause = error.__cause__
         if isinstance(cause, FileNotFoundError):  # the file existed when it was listed
@@ -131,15 +133,25 @@ def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
             raise RsftError("a source file disappeared during the build", cause.filename, hint) from error
         file, line = (error.location, 0) if error.location else (str(record.source_path), record.line)
         return file, line, error.message
-    if record.read_pixels is None:
+    if is_copy and selected is pixels:
         data, suffix = record.source_path.read_bytes(), record.source_path.suffix.lower()
     else:
-        data, suffix = encode_chip(pixels)
+        data, suffix = encode_chip(selected)
     path = record.path_stem + suffix
     write_chip(f"{store}/{path}", data)
     row = {"name": record.name, "path": path, "split": record.split, "class": record.label, "flags": ""}
     row |= {"unit": unit, "bands": ",".join(bands), "sha256": hashlib.sha256(data).hexdigest()}
     return row | dict(record.extra_columns)
+
+
+def _read_pixels(record: ChipRecord) -> tuple[Pixels, tuple[str, ...] | None, bool]:
+    """Return the pixels of a record, the names of its bands, and whether its file can be copied as it is."""
+    if record.read_pixels is not None:
+        return record.read_pixels(), record.bands, False
+    pixels = read_chip(record.source_path)
+    file_names = read_band_names_of(record.source_path)
+    check_declared_bands(record.bands, file_names, record.source_path)
+    return pixels, record.bands or file_names, True
 
 
 def write_chip(path: str, data: bytes) -> None:

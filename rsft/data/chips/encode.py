@@ -58,6 +58,31 @@ def resolve_band_names(pixels: Pixels, names: tuple[str, ...] | None) -> tuple[s
     return bands
 
 
+def select_bands(
+    pixels: Pixels, names: tuple[str, ...] | None, selected: tuple[str, ...] | None
+) -> tuple[Pixels, tuple[str, ...]]:
+    """Select bands of a chip by name.
+
+    Args:
+        pixels: the chip (H, W, B).
+        names: names of its bands; None if they are unknown.
+        selected: names of the bands to select, or without `names` the names of all bands; None selects all bands.
+
+    Returns:
+        Pixels (H, W, S), and their names.
+
+    Raises:
+        DataError: the number of names does not match, names are missing, or a band is missing.
+    """
+    if selected is None or names is None:
+        return pixels, resolve_band_names(pixels, names or selected)
+    names = resolve_band_names(pixels, names)
+    missing = [name for name in selected if name not in names]
+    if missing:
+        raise DataError(f"bands {', '.join(names)}, without {', '.join(missing)}")
+    return (pixels if selected == names else pixels[:, :, [names.index(name) for name in selected]]), selected
+
+
 def encode_chip(pixels: Pixels) -> tuple[bytes, str]:
     """Encode a chip without loss; float64 becomes float32.
 

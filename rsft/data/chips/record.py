@@ -26,7 +26,9 @@ class ChipRecord:
         source_path: the image file of the chip. If `read_pixels` is given, the label file that describes the chip.
         read_pixels: returns the pixels (H, W, B) of a chip that is cut from a larger image.
         line: line in the label file, from 1.
-        bands: names of the bands; None for gray (1 band) or R, G, B (3 bands).
+        bands: names of the bands of the source. None takes the names in a TIFF file, or gray (1 band), or R, G, B.
+        selected_bands: names of the bands to store, in order. If neither the record nor the file names its bands, these
+            are the names of all of its bands. None stores all bands.
         extra_columns: further columns of the manifest, such as spacing_m and mmsi. Float pixels need the column "unit".
         image_paths: other files that `read_pixels` reads, such as the image that a label file describes.
     """
@@ -38,6 +40,7 @@ class ChipRecord:
     read_pixels: Callable[[], Pixels] | None = None
     line: int = 0
     bands: tuple[str, ...] | None = None
+    selected_bands: tuple[str, ...] | None = None
     extra_columns: Mapping[str, Any] = field(default_factory=dict)
     image_paths: tuple[Path, ...] = ()
 
@@ -52,7 +55,9 @@ class ChipRecord:
         `read_pixels` itself is not hashed: the source path and the line identify what it reads.
         """
         files = [(str(path), file_state(path)) for path in (self.source_path, *self.image_paths)]
-        return _digest([files, self.line, self.read_pixels is None, self.bands, dict(self.extra_columns)])
+        return _digest(
+            [files, self.line, self.read_pixels is None, self.bands, self.selected_bands, dict(self.extra_columns)]
+        )
 
 
 @dataclass(frozen=True)

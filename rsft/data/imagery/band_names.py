@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from rsft.data.imagery.bands import BANDS, POLARIZATIONS
 from rsft.errors import DataError
@@ -40,6 +44,26 @@ def read_band_names(file: Any) -> tuple[str, ...] | None:
         names.append(next((name for name in map(_parse_band_name, texts) if name), None))
     known = tuple(name for name in names if name is not None)
     return known if len(set(known)) == file.count else None
+
+
+def read_band_names_of(path: Path) -> tuple[str, ...] | None:
+    """Return the names of the bands of a TIFF file.
+
+    Args:
+        path: path of any image file.
+
+    Returns:
+        The names, see `read_band_names`; None if the file is no TIFF, or has no names.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            with rasterio.open(path) as file:
+                return read_band_names(file)
+        except (RasterioError, UnicodeEncodeError):  # GDAL cannot open file names that are not UTF-8
+            return None
 
 
 def check_declared_bands(declared: Sequence[str] | None, actual: Sequence[str] | None, path: Path) -> None:

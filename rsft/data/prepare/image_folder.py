@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ def prepare_folder(
     names: Mapping[str, str] | Path | None = None,
     unit: str | None = None,
     bands: tuple[str, ...] | None = None,
+    spacing: float | None = None,
     license_text: str = UNKNOWN,
     seed: int = 0,
     overwrite: bool = False,
@@ -45,7 +47,9 @@ def prepare_folder(
         val: share of each training class for validation; used if `src` has no validation split.
         names: class names by folder name, or a text file with one `folder name` pair per line.
         unit: unit of the pixels; required for floating-point images.
-        bands: band names in the order of the files; by default gray or R, G, B.
+        bands: names of the bands to store. TIFF files that name their bands may have more. In other files, these are
+            the names of all bands, in order. By default the names in the file, or gray, or R, G, B.
+        spacing: pixel spacing in meters; a model then refuses scenes of another spacing.
         license_text: license of the images: SPDX identifier, or a statement as in `rsft.utils.licenses`.
         seed: seed of every random choice.
         overwrite: replace an existing chip store at `root`.
@@ -60,14 +64,15 @@ def prepare_folder(
     """
     check_root_is_free(root, overwrite)
     check_val_share(val)
-    _check_arguments(imbalance, unit, bands)
+    _check_arguments(imbalance, unit, bands, spacing)
     source = LabelTable(src) if src.suffix.lower() == ".csv" else ImageFolderLT(src)
     class_names = _class_names(source, names)
     files, left_out = _select_files(source, val, imbalance, seed)
     groups = [(file.split, file.label) for file in files]
-    columns = {"source": src.resolve().name} | ({"unit": unit} if unit else {})
+    declared = {"unit": unit, "spacing_m": spacing}
+    columns = {"source": src.resolve().name} | {name: value for name, value in declared.items() if value is not None}
     records = [
-        ChipRecord(name, file.split, class_names[file.label], file.path, bands=bands, extra_columns=columns)
+        ChipRecord(name, file.split, class_names[file.label], file.path, selected_bands=bands, extra_columns=columns)
         for name, file in zip(make_chip_names([file.path for file in files], groups, source.root), files, strict=True)
     ]
     description = StoreDescription(
@@ -81,6 +86,7 @@ def prepare_folder(
             names=names if isinstance(names, Path) else None,
             unit=unit,
             bands=",".join(bands) if bands else None,
+            spacing=spacing,
             license=None if license_text == UNKNOWN else license_text,
             val=val,
             seed=seed,
@@ -92,7 +98,11 @@ def prepare_folder(
     return build_store(root, records, description, overwrite=overwrite, progress=progress)
 
 
-def _check_arguments(imbalance: float | None, unit: str | None, bands: tuple[str, ...] | None) -> None:
+def _check_arguments(
+    imbalance: float | None, unit: str | None, bands: tuple[str, ...] | None, spacing: float | None
+) -> None:
+    if spacing is not None and not 0 < spacing < math.inf:
+        raise RequestError(f"the pixel spacing is {spacing} m", "--spacing", "give meters per pixel, such as 10")
     if imbalance is not None and imbalance < 1:
         raise RequestError(f"the imbalance is {imbalance}", "--imbalance", "give largest / smallest class, at least 1")
     if unit is not None:

@@ -17,6 +17,7 @@ from rsft.data.datasets.opensarship import (
     OpenSARShipProduct,
     read_opensarship_pixels,
 )
+from rsft.data.imagery.bands import check_bands
 from rsft.data.imagery.reader import check_values, mask_nodata
 from rsft.data.prepare._command import format_prepare_command
 from rsft.data.prepare.group_splits import split_groups
@@ -32,7 +33,7 @@ PRODUCT_UNITS: dict[OpenSARShipProduct, str] = {"uint8": "uint8", "cal": "sigma0
 uint8 is stretched for display, sigma0 is linear and calibrated, amplitude is digital numbers (|re + i im| for SLC).
 """
 _SPACING_M = {"GRDH": 10.0}
-"""Pixel spacing by Sentinel-1 product type, in meters; that of SLC varies with direction and range."""
+"""Pixel spacing by Sentinel-1 product type, in meters. SLC has no single one: 2.3 m in slant range, 14 m in azimuth."""
 
 THREE_CLASSES = ("Cargo", "Tanker", "Other")
 """The usual three classes; "Other" contains every type but the first two."""
@@ -44,6 +45,7 @@ def prepare_opensarship(
     *,
     product: OpenSARShipProduct = "uint8",
     classes: ClassScheme = "3",
+    bands: tuple[str, ...] | None = None,
     val: float = 0.1,
     test: float = 0.2,
     seed: int = 0,
@@ -52,13 +54,14 @@ def prepare_opensarship(
 ) -> ChipStore:
     """Build a chip store of one product.
 
-    Only chips with the most common bands are used; chips of other polarization modes are skipped.
+    Without `bands`, only chips with the most common bands are used; chips of other polarization modes are skipped.
 
     Args:
         src: folder or archive with the scenes.
         root: folder of the chip store.
         product: uint8 (stretched for display), cal (sigma0) or patch (amplitude).
         classes: "3" for `THREE_CLASSES`, "typed" for the ship types in the file names.
+        bands: names of the bands to store, such as VV, which all scenes have.
         val: approximate share of each class for validation, by whole scenes.
         test: approximate share of each class for the test split, by whole scenes. A class is in every split if it is
             in at least as many scenes as there are splits. README.md of the store lists the classes that a split lacks.
@@ -76,6 +79,7 @@ def prepare_opensarship(
     check_root_is_free(root, overwrite)
     _check_choice("--product", product, tuple(OpenSARShip.products))
     _check_choice("--classes", classes, ("3", "typed"))
+    check_bands(bands or ())
     if not (val >= 0 and test >= 0 and val + test < 1):
         raise RequestError(f"the shares are {val} and {test}", "--val, --test", "give shares >= 0 with a sum < 1")
     with open_source_tree(src, root, progress) as folder:
@@ -83,7 +87,7 @@ def prepare_opensarship(
         if not source.chips:
             reason = source.rejected[0][2] if source.rejected else "the folders are empty"
             raise DataError("no chip can be used", src, f"the first reason: {reason}")
-        chips, skipped = _select_common_bands(source.chips)
+        chips, skipped = _select_chips(source.chips, bands, src)
         labels = [chip.category if classes == "typed" or chip.category in THREE_CLASSES else "Other" for chip in chips]
         shares = {"train": 1 - val - test, "val": val, "test": test}
         split_of = split_groups(labels, [chip.scene for chip in chips], shares, seed)
@@ -91,13 +95,22 @@ def prepare_opensarship(
             name=f"OpenSARShip, {source.products[product]}",
             classes=THREE_CLASSES if classes == "3" else sorted(set(labels)),
             command=format_prepare_command(
-                "opensarship", src, root=root, product=product, classes=classes, val=val, test=test, seed=seed
+                "opensarship",
+                src,
+                root=root,
+                product=product,
+                classes=classes,
+                bands=",".join(bands) if bands else None,
+                val=val,
+                test=test,
+                seed=seed,
             ),
             skipped=skipped,
             rejected=source.rejected,
         )
         records = [
-            _make_record(chip, label, split_of[chip.scene], product) for chip, label in zip(chips, labels, strict=True)
+            _make_record(chip, label, split_of[chip.scene], product, bands)
+            for chip, label in zip(chips, labels, strict=True)
         ]
         return build_store(root, records, description, overwrite=overwrite, progress=progress)
 
@@ -110,14 +123,25 @@ def _open_dataset(folder: Path, product: OpenSARShipProduct) -> OpenSARShip:
         raise RequestError(f"no OpenSARShip scene with chips of product {product}", folder, hint) from error
 
 
-def _select_common_bands(chips: list[OpenSARShipChip]) -> tuple[list[OpenSARShipChip], Counter[str]]:
-    """Return the chips with the most common bands, and the number of the others by reason."""
+def _select_chips(
+    chips: list[OpenSARShipChip], bands: tuple[str, ...] | None, src: Path
+) -> tuple[list[OpenSARShipChip], Counter[str]]:
+    """Return the chips that have `bands`, by default the most common ones, and the number of the others by reason."""
+    if bands is not None:
+        missing = Counter(chip.bands for chip in chips if not set(bands) <= set(chip.bands))
+        if missing.total() == len(chips):
+            available = ", ".join(sorted({band for chip in chips for band in chip.bands}))
+            raise RequestError(f"no chip has {', '.join(bands)}", src, f"choose --bands from {available}")
+        skipped = Counter({f"{','.join(x)}, without {','.join(bands)}": count for x, count in missing.items()})
+        return [chip for chip in chips if set(bands) <= set(chip.bands)], skipped
     (common, _), *others = Counter(chip.bands for chip in chips).most_common()
     skipped = Counter({f"{','.join(bands)}, but most chips have {','.join(common)}": count for bands, count in others})
     return [chip for chip in chips if chip.bands == common], skipped
 
 
-def _make_record(chip: OpenSARShipChip, label: str, split: str, product: OpenSARShipProduct) -> ChipRecord:
+def _make_record(
+    chip: OpenSARShipChip, label: str, split: str, product: OpenSARShipProduct, bands: tuple[str, ...] | None
+) -> ChipRecord:
     name = f"{chip.scene}__{chip.paths[0].stem.removeprefix('Visual_').replace(' ', '-')}"
     columns = {
         "unit": PRODUCT_UNITS[product],
@@ -125,7 +149,7 @@ def _make_record(chip: OpenSARShipChip, label: str, split: str, product: OpenSAR
         "source": "OpenSARShip",
         "sensor": chip.sensor,
         "spacing_m": _SPACING_M.get(chip.sensor.split()[-1]),
-        "polarisation": ",".join(chip.bands),
+        "polarisation": ",".join(bands or chip.bands),
         "incidence_deg": chip.incidence_deg,
         "mmsi": chip.mmsi,
         "flags": ",".join(chip.flags),
@@ -135,6 +159,7 @@ def _make_record(chip: OpenSARShipChip, label: str, split: str, product: OpenSAR
     return ChipRecord(
         *(name, split, label, first, read_pixels),
         bands=chip.bands,
+        selected_bands=bands,
         extra_columns=columns,
         image_paths=tuple(others),
     )

@@ -1,4 +1,12 @@
-"""Estimate the length of the object in a chip, in meters."""
+"""Estimate the length of the object in a chip in meters, with an interval.
+
+A box from a file has its ends on the pixel grid, so the interval is one pixel longer and shorter. If the sides of the
+box are parallel to the image, the object may lie along its diagonal, and the interval reaches to the diagonal.
+
+Bright pixels, and the boxes that the detector draws around them, are longer than the object because the image is
+blurred, or shorter because parts of the object are dark. Both were measured on 102 Sentinel-1 GRD chips of OpenSARShip
+with lengths from AIS, see `BLUR_PIXELS` and `measured_length`.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +25,14 @@ BRIGHT_FACTOR = 10.0
 """A pixel belongs to the object if it is brighter than this multiple of the chip's median intensity.
 
 This value was tested on 122 Sentinel-1 GRD chips of OpenSARShip with ship lengths from AIS. On 20 chips no length was
-measured, because the middle is dark or the bright pixels reach the edge. On the other 102 chips the median error is
-23 %, and the correlation is 0.86. The measured length is too long by 22 m in the median: two pixels of blur.
+measured, because the middle is dark or the bright pixels reach the edge. On the others the correlation is 0.86.
 """
+
+BLUR_PIXELS = 2.0
+"""The bright pixels of these chips are too long by 22 m in the median, two pixels of 10 m. They are subtracted, which
+reduces the median error from 23 % to 13 %."""
+
+_TOO_LONG, _TOO_SHORT = (3.0, 0.15), (8.0, 0.20)  # pixels, and share of the length, at both ends of the interval
 
 
 def measure_length(chip: SourceChip, contract: Contract) -> dict[str, Any]:
@@ -30,14 +43,56 @@ def measure_length(chip: SourceChip, contract: Contract) -> dict[str, Any]:
         contract: bands and units of the model.
 
     Returns:
-        The columns length_m and length_from ("pixels"); empty if a box gives the length or it cannot be measured.
+        The columns of `measured_length`; empty if a box gives the length or it cannot be measured.
     """
     if chip.spacing is None or "length_m" in chip.columns or not set(contract.used_bands) <= set(POLARIZATIONS):
         return {}
     unit, _ = contract.check_header(str(chip.pixels.dtype), chip.pixels.shape[2], chip.unit)
     intensity = convert_unit(chip.pixels, "amplitude" if unit in DIGITAL_UNITS else unit, "intensity")
     meters = bright_length(np.nansum(intensity.astype(np.float64), axis=2), chip.spacing)
-    return {} if meters is None else {"length_m": round(meters, 1), "length_from": "pixels"}
+    return {} if meters is None else measured_length(meters, chip.spacing, "pixels")
+
+
+def measured_length(meters: float, spacing: tuple[float, float], source: str) -> dict[str, Any]:
+    """Correct the length of bright pixels for blur, and give it an interval.
+
+    The interval contains the length from AIS on 95 % of 102 chips of OpenSARShip, and on at least 91 % in each of their
+    four scenes. It was chosen on these chips. Errors differ between scenes, so expect less in a new scene.
+
+    Args:
+        meters: length of the bright pixels.
+        spacing: pixel spacing in meters along columns and along rows.
+        source: value of the column length_from.
+
+    Returns:
+        The columns length_m, length_m_low, length_m_high and length_from.
+    """
+    pixel = max(spacing)
+    length = max(meters - BLUR_PIXELS * pixel, pixel)
+    low, high = (pixels * pixel + share * length for pixels, share in (_TOO_LONG, _TOO_SHORT))
+    return _columns(length, length - low, length + high, source)
+
+
+def annotated_length(box: tuple[float, ...], spacing: tuple[float, float]) -> dict[str, Any]:
+    """Return the longer side of a box that was drawn around an object, with an interval.
+
+    Args:
+        box: corners r1 c1 ... r4 c4 in pixels.
+        spacing: pixel spacing in meters along columns and along rows.
+
+    Returns:
+        The columns length_m, length_m_low, length_m_high and length_from ("box").
+    """
+    corners = np.reshape(box, (4, 2))
+    length = longest = box_length(box, spacing)
+    if any(np.ptp(side) < 1e-6 for side in (corners[:2, 0], corners[:2, 1])):  # parallel to rows or columns
+        longest = float(np.linalg.norm((corners[2] - corners[0]) * spacing))
+    return _columns(length, length - max(spacing), longest + max(spacing), "box")
+
+
+def _columns(length: float, low: float, high: float, source: str) -> dict[str, Any]:
+    values = {"length_m": length, "length_m_low": max(low, 0.0), "length_m_high": high}
+    return {name: round(value, 1) for name, value in values.items()} | {"length_from": source}
 
 
 def box_length(box: tuple[float, ...], spacing: tuple[float, float]) -> float:

@@ -17,7 +17,7 @@ from rsft.errors import DataError
 from rsft.inference.inputs.chip_source import NoDataError, SourceChip, collapse_gray_rgb, path_to_text
 from rsft.inference.inputs.chip_writer import write_chip_geotiff
 from rsft.inference.inputs.discovery import Declaration
-from rsft.inference.inputs.object_length import box_length
+from rsft.inference.inputs.object_length import annotated_length, box_length, measured_length
 from rsft.inference.inputs.product_record import incidence_angles
 from rsft.inference.scenes.chip_window import ChipWindow
 from rsft.inference.scenes.georeference import Georeference
@@ -37,6 +37,7 @@ class SceneChips:
         declaration: unit and bands of the scene.
         in_pixels: whether geometries are in pixels of the scene (column, -row) instead of degrees.
         is_tiled: whether the locations are tiles, which may have no data.
+        is_detected: whether the boxes are those of the detector, drawn around bright pixels.
         chips_dir: folder in which the chips are saved; None does not save them.
 
     Raises:
@@ -54,6 +55,7 @@ class SceneChips:
         declaration: Declaration,
         in_pixels: bool = False,
         is_tiled: bool = False,
+        is_detected: bool = False,
         chips_dir: Path | None = None,
     ) -> None:
         blocks = [scene.block_index(location.row, location.col) for location in locations]
@@ -61,6 +63,7 @@ class SceneChips:
         self.scene, self.contract, self.window, self.spacing = scene, contract, window, spacing
         self.locations = [locations[index] for index in order]
         self.unit, self.is_tiled, self.chips_dir = declaration.unit or scene.unit, is_tiled, chips_dir
+        self.is_detected = is_detected
         self._reader = SceneReader(scene, check_scene_bands(scene, contract, declaration))
         self._geometry = _geometries(scene, self.locations, in_pixels)
         self._lonlat = _lonlat(scene.georeference, self.locations)
@@ -122,7 +125,10 @@ class SceneChips:
         }
         if location.box is not None and self.spacing is not None and not self.is_tiled:
             down, along = (meters / scale for meters, scale in zip(self.spacing, self.window.scale, strict=True))
-            columns |= {"length_m": round(box_length(location.box, (down, along)), 1), "length_from": "box"}
+            if self.is_detected:
+                columns |= measured_length(box_length(location.box, (down, along)), (down, along), "detection")
+            else:
+                columns |= annotated_length(location.box, (down, along))
         return columns | {"geometry": self._geometry[number]}
 
     def location_of(self, number: int) -> tuple[str, int]:

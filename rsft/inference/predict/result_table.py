@@ -22,7 +22,7 @@ _FIRST_COLUMNS: dict[str, Any] = {
     "ood_distance": _NUMBER,
 }
 _LAST_COLUMNS: dict[str, Any] = {
-    "length_m": _NUMBER,
+    **dict.fromkeys(("length_m", "length_m_low", "length_m_high"), _NUMBER),
     "length_from": _TEXT,
     **dict.fromkeys(("row", "col", "lon", "lat"), _NUMBER),
     AT: "Int64",

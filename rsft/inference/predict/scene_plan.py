@@ -135,6 +135,7 @@ def plan_scenes(
             declaration=declaration,
             in_pixels=in_pixels,
             is_tiled=query.grid is not None,
+            is_detected=query.detect is not None,
             chips_dir=chips_dir,
         )
         plan.sources.append(source)

@@ -13,6 +13,7 @@ import rasterio
 from PIL import Image
 
 from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import RequestError
 
@@ -172,3 +173,29 @@ def test_a_table_of_labels(tmp_path: Path) -> None:
     store = prepare_folder(tmp_path / "labels.csv", tmp_path / "out", val=0.34)
     assert store.classes == ("b", "c") and store.rejected == 1
     assert (store.class_counts("train") + store.class_counts("val")).tolist() == [3, 3]
+
+
+def test_bands_are_selected_by_the_names_in_the_files(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).gamma(2, 0.05, (2, 8, 8)).astype(np.float32)
+    for name, bands in (("both", ("VH", "VV")), ("vv", ("VV",)), ("vh", ("VH",)), ("one", ()), ("two", ("", ""))):
+        (tmp_path / "in/train/ship").mkdir(parents=True, exist_ok=True)
+        count = 1 if name == "one" else len(bands)
+        with rasterio.open(tmp_path / f"in/train/ship/{name}.tif", "w", "GTiff", 8, 8, count, dtype="float32") as file:
+            file.write(pixels[-count:])
+            for index, band in enumerate(bands, 1):
+                file.set_band_description(index, band)
+    store = prepare_folder(tmp_path / "in", tmp_path / "out", unit="sigma0", bands=("VV",), spacing=10, val=0)
+    assert store.table["name"].tolist() == ["both", "one", "vv"] and store.bands == ("VV",)
+    assert set(store.table["spacing_m"]) == {10.0}
+    for path in store.table["path"]:
+        np.testing.assert_array_equal(read_chip(store.root / path)[:, :, 0], pixels[1])
+    reasons = {Path(line.split(",")[0]).name: line for line in (store.root / "rejected.csv").read_text().splitlines()}
+    assert '"bands VH, without VV"' in reasons["vh.tif"] and '"2 bands, but 1 names"' in reasons["two.tif"]
+    by_file = prepare_folder(tmp_path / "in", tmp_path / "all", unit="sigma0", val=0)  # the most common bands
+    assert by_file.bands in (("VH",), ("VV",)) and by_file.rejected == 4
+
+
+@pytest.mark.parametrize("spacing", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_spacing_that_is_none(tmp_path: Path, spacing: float) -> None:
+    with pytest.raises(RequestError, match="the pixel spacing is"):
+        prepare_folder(tmp_path, tmp_path / "out", spacing=spacing)

@@ -88,6 +88,34 @@ def test_damaged_chips_are_rejected_with_their_reason(tmp_path: Path) -> None:
     ]
 
 
+def test_bands_that_all_scenes_have(scenes: Path, tmp_path: Path) -> None:
+    for product in OpenSARShip.products:
+        store = prepare_opensarship(scenes, tmp_path / product, product=product, bands=("VV",), val=0.3, test=0.3)
+        assert store.bands == ("VV",) and len(store.table) == 12 and not store.skipped and not store.rejected
+        assert set(store.table["polarisation"]) == {"VV"} and "--bands VV" in (store.root / "README.md").read_text()
+    chip = next(chip for chip in OpenSARShip(scenes, "cal").chips if chip.bands == ("VH", "VV"))
+    row = next(row for row in store.table.itertuples() if row.name.startswith(f"{chip.scene}__{chip.paths[0].stem}"))
+    with rasterio.open(tmp_path / "cal" / row.path) as file:
+        np.testing.assert_array_equal(file.read()[0], read_opensarship_pixels(chip, "cal")[:, :, 1])
+
+
+def test_bands_that_some_scenes_lack(scenes: Path, tmp_path: Path) -> None:
+    store = prepare_opensarship(scenes, tmp_path / "out", bands=("VV", "VH"), val=0.3, test=0.3)
+    assert store.bands == ("VV", "VH") and store.skipped == {"VV, without VV,VH": 3} and len(store.table) == 9
+    with pytest.raises(RequestError, match="no chip has HH") as caught:
+        prepare_opensarship(scenes, tmp_path / "no", bands=("HH",))
+    assert caught.value.hint == "choose --bands from VH, VV"
+    with pytest.raises(RequestError, match="XX is not a band"):
+        prepare_opensarship(scenes, tmp_path / "no", bands=("XX",))
+
+
+@pytest.mark.realdata
+def test_the_real_scenes_build_with_vv_alone(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    store = prepare_opensarship(shared("opensarship"), tmp_path / "out", product="cal", bands=("VV",))
+    assert len(store.table) == 187 and not store.skipped and store.rejected == 0
+    assert (store.table["spacing_m"] == 10).sum() == 122 and store.table["spacing_m"].isna().sum() == 65
+
+
 @pytest.mark.realdata
 def test_the_real_scenes_build(shared: Callable[[str], Path], tmp_path: Path) -> None:
     store = prepare_opensarship(shared("opensarship"), tmp_path / "out", product="cal")

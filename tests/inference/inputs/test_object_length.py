@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from rsft.data.imagery.reader import read_chip
-from rsft.inference.inputs.object_length import box_length, bright_length
+from rsft.inference.inputs.object_length import annotated_length, box_length, bright_length, measured_length
 from tests.helpers.scenes import simulate_sea
 
 
@@ -15,6 +15,24 @@ def test_boxes():
     assert box_length((0, 0, 10, 0, 10, 4, 0, 4), (10, 10)) == 100
     assert box_length((0, 0, 3, 4, 6, 0, 3, -4), (2, 1)) == pytest.approx(52**0.5)
     assert box_length((0, 0, 10, 0, 10, 4, 0, 4), (1, 5)) == 20
+
+
+def test_interval_of_a_box():
+    tilted = annotated_length((0, 0, 3, 4, 6, 0, 3, -4), (10, 10))
+    assert tilted == {"length_m": 50, "length_m_low": 40, "length_m_high": 60, "length_from": "box"}
+    upright = annotated_length((0, 0, 0, 40, 30, 40, 30, 0), (10, 10))  # the ship may lie along the diagonal
+    assert upright == {"length_m": 400, "length_m_low": 390, "length_m_high": 510, "length_from": "box"}
+    pixel = annotated_length((5, 5, 5, 6, 6, 6, 6, 5), (10, 20))
+    assert (pixel["length_m_low"], pixel["length_m_high"]) == (0, pytest.approx(20 + 500**0.5, abs=0.1))
+    point = annotated_length((5, 5) * 4, (10, 10))
+    assert point == {"length_m": 0, "length_m_low": 0, "length_m_high": 10, "length_from": "box"}
+
+
+def test_interval_of_bright_pixels():
+    columns = measured_length(220, (10, 10), "pixels")
+    assert columns == {"length_m": 200, "length_m_low": 140, "length_m_high": 320, "length_from": "pixels"}
+    speck = measured_length(10, (10, 10), "detection")  # shorter than the blur
+    assert speck == {"length_m": 10, "length_m_low": 0, "length_m_high": 92, "length_from": "detection"}
 
 
 def ship(rows, cols):
@@ -55,3 +73,7 @@ def test_against_lengths_from_ais(shared):
     assert (len(pairs), len(reported)) == (122, 102)
     assert np.median(np.abs(measured / reported - 1)) == pytest.approx(0.23, abs=0.005)
     assert np.median(measured - reported) == pytest.approx(22, abs=1) and np.corrcoef(reported, measured)[0, 1] > 0.86
+    table = pd.DataFrame([measured_length(meters, (10, 10), "pixels") for meters in measured])
+    assert np.median(np.abs(table["length_m"] / reported - 1)) == pytest.approx(0.13, abs=0.005)
+    assert (table["length_m_low"].to_numpy() <= reported).mean() == pytest.approx(0.99, abs=0.005)
+    assert table["length_m_high"].ge(reported).mean() == pytest.approx(0.96, abs=0.005)
