@@ -64,7 +64,7 @@ def test_a_point_on_a_known_pixel_comes_back(model, shared, tmp_path, crs):
     assert back == pytest.approx(PIXELS, abs=0.01)
     with rasterio.open(tmp_path / "cut/Spain_7370579_S1Hand_000001.tif") as cut, rasterio.open(path) as whole:
         window = rasterio.windows.Window(60 - 16, 101 - 16, 32, 32)
-        assert (cut.read() == whole.read(window=window)).all() and cut.descriptions == ("VV", "VH")
+        assert (cut.read() == whole.read([1], window=window)).all() and cut.descriptions == ("VV",)
         assert cut.transform.almost_equals(whole.window_transform(window), 1e-12)
 
 
