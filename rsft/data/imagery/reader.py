@@ -101,6 +101,9 @@ def _read_tiff(data: bytes, path: Path) -> Pixels:
         with MemoryFile(data) as memory, memory.open() as file:  # rasterio cannot open paths that are not UTF-8
             if ColorInterp.palette in file.colorinterp:
                 raise DataError("the pixels are indices into a palette", path, "convert the file to gray or RGB")
+            if file.dtypes[0].startswith("complex"):
+                hint = "give the scene that the chips were cut from, with --modulus, or store the modulus in the chips"
+                raise DataError(f"the pixels are complex ({file.dtypes[0]}), but a model takes real values", path, hint)
             bands: Pixels = file.read()  # (B, H, W)
             nodata_values = file.nodatavals
     except RasterioError as error:

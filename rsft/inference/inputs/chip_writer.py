@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import numpy as np
 import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning
@@ -17,9 +18,14 @@ from rsft.utils.atomic_files import atomic_file
 
 
 def write_chip_geotiff(
-    path: Path, pixels: Pixels, bands: tuple[str, ...], georeference: Georeference | None, window: PixelWindow
+    path: Path,
+    pixels: Pixels,
+    bands: tuple[str, ...],
+    unit: str | None,
+    georeference: Georeference | None,
+    window: PixelWindow,
 ) -> None:
-    """Write a chip with the names of its bands and its georeference.
+    """Write a chip with the names of its bands, its unit and its georeference. NaN means no data.
 
     The geotransform is fitted to the corners of the chip, in the coordinate system of the scene. If the scene has
     ground control points, the coordinates are in meters around their center.
@@ -28,11 +34,14 @@ def write_chip_geotiff(
         path: path of the GeoTIFF.
         pixels: (H, W, B).
         bands: names of the bands.
+        unit: unit of the pixels; None if it is unknown.
         georeference: georeference of the scene; None if it has none.
         window: the window of the scene from which the chip was cut.
     """
     height, width, count = pixels.shape
     profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": str(pixels.dtype)}
+    if np.issubdtype(pixels.dtype, np.inexact):
+        profile["nodata"] = np.nan
     if georeference is not None:
         corners = rectangle_corners(0, 0, height, width)
         coordinates = georeference.pixels_to_crs(rectangle_corners(*window))
@@ -45,5 +54,6 @@ def write_chip_geotiff(
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(temporary, "w", compress="deflate", **profile) as file:
             file.write(pixels.transpose(2, 0, 1))
+            file.units = (unit or "",) * count
             for index, name in enumerate(bands[:count], 1):
                 file.set_band_description(index, name)

@@ -104,7 +104,7 @@ class SceneChips:
         if self.chips_dir is not None:
             path = self.chips_dir / f"{location.name}.tif"
             window = self.window.window_at(location)
-            write_chip_geotiff(path, pixels, self.contract.used_bands, self.scene.georeference, window)
+            write_chip_geotiff(path, pixels, self.contract.used_bands, self.unit, self.scene.georeference, window)
             columns["path"] = path_to_text(path)
         return SourceChip(pixels, self.unit, None if self.is_tiled else self.spacing, columns, is_gray, clipped, values)
 

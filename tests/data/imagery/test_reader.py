@@ -15,6 +15,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rsft.data.imagery import reader
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
+from tests.helpers.scenes import write_geotiff
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (24, 20), dtype=np.uint8)
@@ -69,6 +70,14 @@ def test_tiff_of_many_bands_passes_unchanged(tmp_path: Path, dtype: str) -> None
 
 def test_three_equal_bands_are_kept(tmp_path: Path) -> None:
     assert read_chip(save(tmp_path / "a.png", np.repeat(GRAY[..., None], 3, axis=2))).shape == (24, 20, 3)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex_int16"])
+def test_complex_pixels(tmp_path: Path, dtype: str) -> None:
+    path = write_geotiff(tmp_path / "slc.tif", np.ones((8, 8), np.complex64) * (1 + 2j), dtype=dtype)
+    with pytest.raises(DataError, match="the pixels are complex") as caught:
+        read_chip(path)
+    assert "--modulus" in caught.value.hint
 
 
 def test_palette_png_gives_colors(tmp_path: Path) -> None:

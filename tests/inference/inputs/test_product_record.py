@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rsft.data.imagery.products.product import ProductOptions
+from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.stretch import Stretch
 from rsft.errors import RequestError
 from rsft.inference.inputs.discovery import Declaration
@@ -78,6 +79,22 @@ def test_a_job_tells_what_was_done(use_unit, tmp_path):
         [30 + 16 * col / 95 + 0.1 * row / 63 for row in (16, 48) for col in (16, 48, 80)], abs=0.01
     )
     assert "--unit sigma0 --bands VV" in page.read_text()
+
+
+def test_saved_chips_are_in_the_unit_of_the_scene_and_declare_their_nodata(use_unit, tmp_path):
+    use_unit("db")
+    dn = DN.copy()
+    dn[:, :5] = 0
+    safe = write_product(tmp_path, {"vv": dn})
+    predict(tmp_path, [safe], tmp_path / "out.csv", PredictionRequest(SceneQuery(grid=32), chips_dir=tmp_path / "cut"))
+    path = min((tmp_path / "cut").glob("*.tif"))
+    chip = read_chip(path)
+    assert np.isnan(chip[:, :5]).all() and np.isfinite(chip[:, 5:]).all()
+    assert chip[9, 20, 0] == pytest.approx(
+        calibrate_pixel(safe, "vv", float(dn[9, 20]), 9, 20, "sigma0", True), rel=1e-5
+    )
+    scene = open_scene(path)
+    assert (scene.unit, scene.bands) == ("sigma0", ("VV",))
 
 
 def test_an_amplitude_model_gets_digital_numbers(use_unit, tmp_path):

@@ -42,7 +42,7 @@ def test_only_the_bands_of_the_model_in_its_order(tmp_path):
     assert (chip.pixels.transpose(2, 0, 1) == PIXELS[:, 16:24, 26:34]).all()
     assert chip.columns | {"geometry": 0} == {
         **{"chip": "p", "scene": "s.tif", "path": str(tmp_path / "s.tif"), "row": 20, "col": 30},
-        **{"lon": None, "lat": None, "at": None, "score": None, "geometry": 0},
+        **{"lon": None, "lat": None, "at": None, "score": None, "incidence_deg": None, "geometry": 0},
     }
 
 

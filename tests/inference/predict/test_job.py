@@ -340,7 +340,19 @@ def test_job_without_rows_writes_an_empty_layer(bundle: Path, tmp_path: Path, su
         "ood",
         "ood_distance",
     ]
-    columns += ["p_dark", "p_bright", "length_m", "length_from", "row", "col", "lon", "lat", "at", "score"]
+    columns += [
+        "p_dark",
+        "p_bright",
+        "length_m",
+        "length_from",
+        "row",
+        "col",
+        "lon",
+        "lat",
+        "at",
+        "score",
+        "incidence_deg",
+    ]
     columns += ["mmsi"] if query == "at" else []
     if suffix == "geojson":
         assert json.loads(out.read_text())["features"] == []
