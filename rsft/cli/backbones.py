@@ -11,7 +11,7 @@ from rsft.cli.display.console import console, show_paths
 from rsft.cli.options import JsonOption, WordArgument
 
 if TYPE_CHECKING:
-    from rsft.backbones.card import Card
+    from rsft.backbones.catalog.listing import ListedEncoder
 
 app = typer.Typer(help="List the frozen encoders that a recipe can name, and check one.", no_args_is_help=True)
 
@@ -25,11 +25,11 @@ def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from rsft.backbones.registry import search_cards
+    from rsft.backbones.catalog.listing import search_listing
     from rsft.utils.download import weights_dir
     from rsft.utils.licenses import describe_license
 
-    rows = [_row(card) for card in search_cards(word)]
+    rows = [_row(encoder) for encoder in search_listing(word)]
     if as_json:
         import json
 
@@ -95,33 +95,23 @@ def backbones_check(
     console.print(table)
 
 
-def _row(card: Card) -> dict[str, Any]:
-    from rsft.backbones.card import Remote
-    from rsft.backbones.check import count_encoder_parameters
-    from rsft.backbones.weights import weights_path
-
-    parameters, path = count_encoder_parameters(card), weights_path(card)
-    state = "here" if path.is_file() else "to get"
-    if isinstance(card.weights, Remote):
-        state = "by hand" if state == "to get" and card.weights.url is None else state
-    else:
-        state = "in rsft"
+def _row(encoder: ListedEncoder) -> dict[str, Any]:
     return {
-        "name": card.name,
-        "about": card.about,
-        "parameters": parameters,
-        "bytes": 4 * parameters,  # in float32
-        "size": card.size,
-        "patch": card.patch,
-        "bands": card.bands,
-        "unit": card.unit,
-        "mean": card.mean,
-        "std": card.std,
-        "sensor": card.sensor,
-        "license": card.license,
-        "restrictions": card.restrictions,
-        "weights": state,
-        "path": str(path),
+        "name": encoder.name,
+        "about": encoder.about,
+        "parameters": encoder.parameters,
+        "bytes": 4 * encoder.parameters,  # in float32
+        "size": encoder.size,
+        "patch": encoder.patch,
+        "bands": encoder.bands,
+        "unit": encoder.unit,
+        "mean": encoder.mean,
+        "std": encoder.std,
+        "sensor": encoder.sensor,
+        "license": encoder.license,
+        "restrictions": encoder.restrictions,
+        "weights": encoder.state,
+        "path": str(encoder.path),
     }
 
 

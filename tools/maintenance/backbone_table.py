@@ -8,8 +8,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import version
 
-from rsft.backbones.card import Card
-from rsft.backbones.check import count_encoder_parameters
+from rsft.backbones.catalog.listing import ListedEncoder, list_card, listing_text
 from rsft.backbones.registry import cards, find_card
 from rsft.errors import RequestError
 from rsft.utils.licenses import RESTRICTIONS
@@ -47,8 +46,13 @@ def installed_versions() -> str:
 def encoder_rows() -> list[tuple[str, ...]]:
     """Return encoder, sensor, parameters, input, license, restrictions and whether it loads, for every row."""
     listed = cards()
-    rows = [_row(card) for card in listed.values()]
+    rows = [_row(encoder) for encoder in _encoders()]
     return rows + [_unlisted_row(name) for name in REFUSED_IN_0_1 if name not in listed]
+
+
+def listing() -> str:
+    """Return the content of rsft/backbones/catalog/encoders.json."""
+    return listing_text(_encoders())
 
 
 def restriction_rows() -> list[tuple[str, ...]]:
@@ -58,13 +62,19 @@ def restriction_rows() -> list[tuple[str, ...]]:
 
 def _unlisted_row(name: str) -> tuple[str, ...]:
     try:
-        return _row(find_card(name))
+        return _row(list_card(find_card(name)))
     except RequestError as error:
         return f"`{name}`", "", "", "", "", "", f"no: {error.message.split(': ', 1)[-1]}"
 
 
-def _row(card: Card) -> tuple[str, ...]:
-    parameters = f"{count_encoder_parameters(card) / 1e6:.1f} M"
-    bands = " ".join(card.bands) if len(card.bands) < 4 else f"{len(card.bands)} bands"
-    side = f"{bands}, {card.size} px"
-    return f"`{card.name}`", card.sensor, parameters, side, card.license, ", ".join(card.restrictions) or "none", "yes"
+@cache
+def _encoders() -> list[ListedEncoder]:
+    """Return all listed encoders; the parameters of each network are counted."""
+    return [list_card(card) for card in cards().values()]
+
+
+def _row(encoder: ListedEncoder) -> tuple[str, ...]:
+    parameters = f"{encoder.parameters / 1e6:.1f} M"
+    bands = " ".join(encoder.bands) if len(encoder.bands) < 4 else f"{len(encoder.bands)} bands"
+    side, restrictions = f"{bands}, {encoder.size} px", ", ".join(encoder.restrictions) or "none"
+    return f"`{encoder.name}`", encoder.sensor, parameters, side, encoder.license, restrictions, "yes"

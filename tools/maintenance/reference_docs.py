@@ -1,9 +1,10 @@
-"""Write docs/recipes.md and the generated sections of docs/engines.md, docs/data.md and docs/backbones.md.
+"""Write docs/recipes.md, the generated sections of three other pages, and the list of encoders in the package.
 
 python -m tools.maintenance.reference_docs
 
-The text comes from the models of the recipe, the registries of components and the commands. A page with generated
-sections is hand-written outside of their markers, which the tool leaves in place.
+The pages are docs/engines.md, docs/data.md and docs/backbones.md; the list is rsft/backbones/catalog/encoders.json. The
+text comes from the models of the recipe, the registries of components, the commands and the cards of encoders. A page
+with generated sections is hand-written outside of their markers, which the tool leaves in place.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import typer
 from pydantic.fields import FieldInfo
 
+from rsft.backbones.catalog.listing import LISTING
 from rsft.cli import prepare
 from rsft.inference.engines.base import ENGINES, FORMATS, Engine, ExportFormat
 from rsft.recipe.components import ComponentSection, settings_model
@@ -94,9 +96,8 @@ def pages() -> dict[Path, str]:
         Text by path.
     """
     partly_generated = (DOCS / "engines.md", DOCS / "data.md", DOCS / "backbones.md")
-    return {DOCS / "recipes.md": recipe_page()} | {
-        path: fill_sections(path.read_text("utf-8")) for path in partly_generated
-    }
+    generated = {DOCS / "recipes.md": recipe_page(), LISTING: backbone_table.listing()}
+    return generated | {path: fill_sections(path.read_text("utf-8")) for path in partly_generated}
 
 
 def fill_sections(page: str) -> str:

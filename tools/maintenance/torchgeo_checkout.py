@@ -20,7 +20,16 @@ from rsft.errors import RequestError
 CLASSES = {"fusar_ship": "FUSARShip", "fusrs": "FUSRS", "opensarship": "OpenSARShip", "srsdd": "SRSDD"}
 """Data set class by module."""
 
-MODULES = (*CLASSES, "_fusar_metadata", "_sar_common")
+MODULES = (
+    *CLASSES,
+    "_sar/__init__",
+    "_sar/files",
+    "_sar/fusar_chips",
+    "_sar/fusar_metadata",
+    "_sar/fusrs_classes",
+    "_sar/images",
+    "_sar/srsdd_ships",
+)
 _IMPORTS = {"rsft.data.datasets": "torchgeo.datasets", "tests.data.datasets": "tests.data"}
 _ROOT = Path(__file__).parents[2]
 

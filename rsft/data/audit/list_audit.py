@@ -10,12 +10,13 @@ from torchvision.datasets.utils import check_integrity
 
 from rsft.data.audit.findings import AuditFinding, AuditResult, count_finding
 from rsft.data.datasets._errors import translate_dataset_errors
-from rsft.data.datasets.fusar_ship import FUSARShip
-from rsft.data.datasets.fusrs import CLASSES, FUSAR_TO_FUSRS, FUSRS, LIST_VERSIONS, FUSRSListRow, read_fusrs_list
+from rsft.data.datasets._sar.fusar_chips import FUSAR_CATEGORIES
+from rsft.data.datasets._sar.fusrs_classes import CLASSES, FUSAR_TO_FUSRS
+from rsft.data.datasets.fusrs import FUSRS, LIST_VERSIONS, FUSRSListRow, read_fusrs_list
 from rsft.errors import RequestError
 from rsft.types import Rejection
 
-CATEGORIES = FUSARShip.classes
+CATEGORIES = FUSAR_CATEGORIES
 
 
 def has_fusrs_lists(folder: Path) -> bool:

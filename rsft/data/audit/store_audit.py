@@ -18,8 +18,8 @@ from rsft.data.audit.near_duplicates import (
 )
 from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.data.chips.summary import missing_classes
-from rsft.data.datasets.fusrs import REPEATED_ROW_FLAG
-from rsft.data.datasets.image_folder import ImageFolderLT
+from rsft.data.datasets._image_files import LabeledFiles
+from rsft.data.datasets._sar.fusrs_classes import REPEATED_ROW_FLAG
 from rsft.types import Progress
 
 _COLUMNS = ("name", "path", "split", "class", "source", "group_key", "mmsi", "flags", "sha256")
@@ -56,7 +56,7 @@ def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = Non
     """
     rows = [
         (f"{file.label}/{file.path.stem}", str(file.path), file.split, file.label)
-        for file in ImageFolderLT(folder).files
+        for file in LabeledFiles(folder).files
     ]
     table = pd.DataFrame(rows, columns=list(_COLUMNS[:4])).reindex(columns=list(_COLUMNS))
     return _audit_table(Path(), table, str(folder), False, jobs, progress)

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 from torchvision.datasets import CIFAR100 as PickledCIFAR100
 
+from rsft.data.datasets._image_files import LabeledFiles
 from rsft.data.datasets._plotting import plot_classified_sample, to_image_tensor
-from rsft.data.datasets.image_folder import ImageFolderLT
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Rejection
@@ -141,14 +141,14 @@ class CIFAR100(NonGeoDataset):
         return images
 
     def _from_folders(self) -> list[CIFARImage]:
-        folder = ImageFolderLT(self.root)
+        folder = LabeledFiles(self.root)
         self.skipped, self.rejected = folder.skipped, folder.rejected
         files = [file for file in folder.files if file.label in CLASSES]
         if not files:
             hint = f"the folders should be called {CLASSES[0]}, {CLASSES[1]} and so on"
             raise RequestError("no folder has the name of a CIFAR-100 class", self.root, hint)
-        if len(files) < len(folder):
-            self.skipped["image in a folder that is not a class of CIFAR-100"] += len(folder) - len(files)
+        if len(files) < len(folder.files):
+            self.skipped["image in a folder that is not a class of CIFAR-100"] += len(folder.files) - len(files)
         return [CIFARImage(file.path, file.label, file.split) for file in files]
 
 

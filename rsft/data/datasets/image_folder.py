@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +10,9 @@ import torch
 from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
+from rsft.data.datasets._image_files import LabeledFiles
 from rsft.data.datasets._plotting import plot_classified_sample, to_image_tensor
-from rsft.data.datasets.list_files import describe_row_fault, read_list_rows
-from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip
-from rsft.errors import RequestError
-from rsft.types import Rejection
-
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Split by folder name."""
-
-
-@dataclass(frozen=True)
-class LabeledFile:
-    """An image file with its class name and its split."""
-
-    path: Path
-    label: str
-    split: str
+from rsft.data.imagery.reader import read_chip
 
 
 class ImageFolderLT(NonGeoDataset):
@@ -58,17 +42,10 @@ class ImageFolderLT(NonGeoDataset):
     """
 
     def __init__(self, root: Path, transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
-        if not root.is_dir():
-            raise RequestError("the folder does not exist", root, "give the folder that contains the class folders")
+        source = LabeledFiles(root)
         self.root, self.transforms = root, transforms
-        self.files: list[LabeledFile] = []
-        self.skipped: Counter[str] = Counter()
-        self.rejected: list[Rejection] = []
-        self.layout = self._find_files()
-        if not self.files:
-            hint = "give class folders (in train/ and val/, or at the top), or train.txt with `path label` rows"
-            raise RequestError(f"no labeled image in the folder (read as {self.layout})", root, hint)
-        self.classes = sort_class_names({file.label for file in self.files})
+        self.classes, self.files, self.layout = source.classes, source.files, source.layout
+        self.skipped, self.rejected = source.skipped, source.rejected
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -103,67 +80,3 @@ class ImageFolderLT(NonGeoDataset):
             The figure.
         """
         return plot_classified_sample(sample, self.classes, show_titles, suptitle)
-
-    def _find_files(self) -> str:
-        """Collect the images and return the layout."""
-        if (self.root / "train.txt").is_file():
-            for split in ("train", "val", "test"):
-                if (self.root / f"{split}.txt").is_file():
-                    self._read_list(split)
-            return "lists"
-        if _has_folders(self.root / "train"):  # without folders it is a class: CIFAR-100 has one called train
-            for folder, split in SPLIT_FOLDERS.items():
-                if (self.root / folder).is_dir():
-                    self._read_class_folders(self.root / folder, split)
-            return "split folders"
-        self._read_class_folders(self.root, "train")
-        return "class folders"
-
-    def _read_list(self, split: str) -> None:
-        path = self.root / f"{split}.txt"
-        seen: dict[Path, int] = {}
-        for number, relative, label in read_list_rows(path):
-            fault = describe_row_fault(relative, label)
-            candidates = [self.root / relative, self.root / split / relative]
-            image = next((candidate for candidate in candidates if candidate.is_file()), None)
-            if fault:
-                self.rejected.append((str(path), number, fault))
-            elif image is None:
-                self.rejected.append((str(path), number, f"the file {relative} does not exist"))
-            elif image in seen:
-                self.rejected.append((str(path), number, f"{relative} is already listed in line {seen[image]}"))
-            else:
-                seen[image] = number
-                self.files.append(LabeledFile(image, label, split))
-
-    def _read_class_folders(self, folder: Path, split: str) -> None:
-        for entry in sorted(folder.iterdir()):
-            if entry.is_dir() and not entry.name.startswith("."):
-                before = len(self.files)
-                for path in sorted(path for path in entry.rglob("*") if not path.is_dir()):
-                    if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-                        self.files.append(LabeledFile(path, entry.name, split))
-                    else:
-                        self.skipped["not an image by its name"] += 1
-                if len(self.files) == before:
-                    self.skipped["class folder without an image"] += 1
-            elif entry.suffix.lower() in IMAGE_SUFFIXES:
-                self.skipped["image outside the class folders"] += 1
-            elif entry.is_file():
-                self.skipped["not an image by its name"] += 1
-
-
-def _has_folders(folder: Path) -> bool:
-    return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())
-
-
-def sort_class_names(labels: set[str]) -> list[str]:
-    """Sort class names.
-
-    Args:
-        labels: class names.
-
-    Returns:
-        The names, sorted by number if all are numbers, else alphabetically.
-    """
-    return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsft.data.datasets.image_folder import LabeledFile, sort_class_names
-from rsft.data.datasets.list_files import describe_row_fault
+from rsft.data.datasets._image_files import LabeledFile, sort_class_names
+from rsft.data.datasets._text import describe_row_fault
 from rsft.errors import RequestError
 from rsft.types import Rejection
 

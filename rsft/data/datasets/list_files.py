@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
 from rsft.data.datasets._plotting import plot_classified_sample, to_image_tensor
-from rsft.data.datasets._text import read_numbered_lines
+from rsft.data.datasets._text import leaves_root, read_list_rows
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
 from rsft.types import Rejection
@@ -162,7 +162,7 @@ class ListFileDataset(NonGeoDataset):
         checks = {
             "a row is `path label`": rows["path"] == "",
             allowed: ~rows["label"].between(0, self.published.classes - 1),
-            "the path leaves the folder": rows["path"].map(_leaves_root).astype(bool),
+            "the path leaves the folder": rows["path"].map(leaves_root).astype(bool),
             "the file does not exist": ~_file_exists(self.root, rows),
             "the folder belongs to another class": folder_label.notna() & (folder_label != rows["label"]),
             "the path is already listed": rows["path"].duplicated(),
@@ -195,42 +195,6 @@ class INaturalist2018(ListFileDataset):
     )
 
 
-def read_list_rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    r"""Read a list file with rows `path label`.
-
-    Args:
-        path: the list file.
-
-    Yields:
-        Line number, path and label of each row; \ in a path becomes /, and a row of one word has the path "".
-
-    Raises:
-        DataError: the file is not a text file.
-    """
-    for number, line in read_numbered_lines(path):
-        name, _, label = line.rpartition("\t" if "\t" in line else " ")
-        name = name.strip().replace("\\", "/")
-        yield number, os.path.normpath(name).removeprefix("./") if name else "", label
-
-
-def describe_row_fault(relative: str, label: str) -> str:
-    """Return why a row cannot be used, or "" if it can.
-
-    Args:
-        relative: path in the row; it must not leave the root.
-        label: label in the row; it must be a valid folder name.
-    """
-    if not relative:
-        return "a row is `path label`"
-    if _leaves_root(relative):
-        return f"{relative} leaves the folder"
-    if label.startswith("-") and label[1:].isdecimal():
-        return f"label {label}: a class number must be 0 or more"
-    if label in (".", "..") or "/" in label or "\\" in label:
-        return f"label {label} cannot name a class"
-    return ""
-
-
 def folder_to_class_name(folder: str) -> str:
     """Return the class name of a folder in a list.
 
@@ -260,10 +224,6 @@ def _class_names(rows: pd.DataFrame, count: int) -> tuple[list[str], dict[str, i
         if name and label not in names and name not in labels:
             names[label], labels[name] = name, label
     return [names.get(label, f"class-{label}") for label in range(count)], labels
-
-
-def _leaves_root(path: str) -> bool:
-    return path.startswith(("/", "../"))
 
 
 def _file_exists(root: Path, rows: pd.DataFrame) -> pd.Series[bool]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rsft.data.chips.long_tail import long_tail_counts, sample_per_class, stratified_split
-from rsft.data.datasets.cifar100 import CIFARImage
-from rsft.data.datasets.image_folder import LabeledFile
 from rsft.errors import RequestError
 
-Sample = TypeVar("Sample", LabeledFile, CIFARImage)
+if TYPE_CHECKING:
+    from rsft.data.datasets._image_files import LabeledFile
+    from rsft.data.datasets.cifar100 import CIFARImage
+
+Sample = TypeVar("Sample", "LabeledFile", "CIFARImage")
 
 
 def check_val_share(val: float) -> None:

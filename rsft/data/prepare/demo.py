@@ -15,17 +15,16 @@ import numpy as np
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
 from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.data.chips.summary import Counts
-from rsft.data.datasets import fusrs
-from rsft.data.datasets.fusar_ship import FUSARShip
-from rsft.data.datasets.fusrs import FUSAR_CLASSES, SRSDD_CLASSES
-from rsft.data.datasets.srsdd import SRSDD, SRSDD_SPACING_M
+from rsft.data.datasets._sar.fusar_chips import FUSARChips
+from rsft.data.datasets._sar.fusrs_classes import CLASSES, FUSAR_CLASSES, SRSDD_CLASSES
+from rsft.data.datasets._sar.srsdd_ships import SRSDD_SPACING_M, SRSDDShips
 from rsft.data.prepare._command import format_prepare_command
 from rsft.data.prepare._names import make_chip_names
 from rsft.data.prepare.gray_chips import crop_srsdd_ship
 from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
 from rsft.types import Progress
 
-DEMO_CLASSES = fusrs.CLASSES[4]
+DEMO_CLASSES = CLASSES[4]
 DEMO_GROUPS = {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}
 """The groups that the paper defines for FUSRS v2; they do not follow from DEMO_COUNTS."""
 
@@ -73,7 +72,7 @@ def prepare_demo(
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=root.parent) as raw:
         write_srsdd_tree(Path(raw, "SRSDD"), scenes, seed=seed, jobs=jobs, progress=progress)
-        srsdd = SRSDD(Path(raw, "SRSDD"), split="all")
+        srsdd = SRSDDShips(Path(raw, "SRSDD"))
         scene_records, scene_skipped = _scene_records(srsdd, counts, seed)
         missing = _missing_counts(scene_records, counts)
         categories = {
@@ -87,7 +86,7 @@ def prepare_demo(
             jobs=jobs,
             progress=progress,
         )
-        fusar = FUSARShip(Path(raw, "FUSAR-Ship"))
+        fusar = FUSARChips(Path(raw, "FUSAR-Ship"))
         chip_records, chip_skipped = _chip_records(fusar, missing, seed)
         description = StoreDescription(
             name="simulated FUSRS v2, clean classes",
@@ -102,7 +101,7 @@ def prepare_demo(
         return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)
 
 
-def _scene_records(srsdd: SRSDD, counts: Counts, seed: int) -> tuple[list[ChipRecord], Counter[str]]:
+def _scene_records(srsdd: SRSDDShips, counts: Counts, seed: int) -> tuple[list[ChipRecord], Counter[str]]:
     """Make one record per ship of the classes, at most `counts` per split and class; count the skipped ships."""
     order = np.random.default_rng((seed, 1)).permutation(len(srsdd.images))
     boundaries = np.cumsum(_SCENE_SHARES)[:-1] * len(order)
@@ -135,7 +134,7 @@ def _missing_counts(records: list[ChipRecord], counts: Counts) -> Counts:
     return {split: {name: counts[split][name] - available[split, name] for name in DEMO_CLASSES} for split in SPLITS}
 
 
-def _chip_records(fusar: FUSARShip, counts: Counts, seed: int) -> tuple[list[ChipRecord], Counter[str]]:
+def _chip_records(fusar: FUSARChips, counts: Counts, seed: int) -> tuple[list[ChipRecord], Counter[str]]:
     """Make one record per chip of the classes, with random splits; count the skipped chips."""
     rng = np.random.default_rng((seed, 2))
     splits = {
@@ -148,7 +147,7 @@ def _chip_records(fusar: FUSARShip, counts: Counts, seed: int) -> tuple[list[Chi
         for chip in fusar.chips
         if chip.category not in FUSAR_CLASSES
     )
-    names = make_chip_names([chip.path for chip in chips], [chip.category for chip in chips], Path(fusar.root))
+    names = make_chip_names([chip.path for chip in chips], [chip.category for chip in chips], fusar.root)
     records = []
     for name, chip in zip(names, chips, strict=True):
         label = FUSAR_CLASSES[chip.category]

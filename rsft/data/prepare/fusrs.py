@@ -10,7 +10,8 @@ from rsft.data.audit.list_audit import find_fusrs_lists
 from rsft.data.audit.store_audit import audit_store
 from rsft.data.chips.builder import StoreDescription, build_store, check_root_is_free
 from rsft.data.chips.store import ChipStore
-from rsft.data.datasets.fusrs import CLASSES, FUSRS, HEAD_CLASSES, LIST_VERSIONS, TAIL_CLASSES
+from rsft.data.datasets._sar.fusrs_classes import CLASSES, HEAD_CLASSES, TAIL_CLASSES
+from rsft.data.datasets.fusrs import FUSRS, LIST_VERSIONS
 from rsft.data.prepare._command import format_prepare_command
 from rsft.data.prepare.fusrs_protocols import ProtocolRecords, clean_records, published_records
 from rsft.data.prepare.fusrs_sources import (

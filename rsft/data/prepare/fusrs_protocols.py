@@ -12,9 +12,10 @@ from pathlib import Path
 
 from rsft.data.chips.builder import ChipRecord
 from rsft.data.datasets._errors import translate_dataset_errors
-from rsft.data.datasets.fusar_ship import FUSARChip
-from rsft.data.datasets.fusrs import FUSAR_TO_FUSRS, FUSRS, REPEATED_ROW_FLAG, SRSDD_TO_FUSRS
-from rsft.data.datasets.srsdd import SRSDD_SPACING_M, SRSDDShip
+from rsft.data.datasets._sar.fusar_chips import FUSARChip
+from rsft.data.datasets._sar.fusrs_classes import FUSAR_TO_FUSRS, REPEATED_ROW_FLAG, SRSDD_TO_FUSRS
+from rsft.data.datasets._sar.srsdd_ships import SRSDD_SPACING_M, SRSDDShip
+from rsft.data.datasets.fusrs import FUSRS
 from rsft.data.imagery.reader import open_image
 from rsft.data.prepare._names import full_chip_name
 from rsft.data.prepare.fusrs_sources import FUSAR_NAME, SRSDD_NAME, FUSRSSources

@@ -12,8 +12,10 @@ from torchgeo.datasets.errors import DatasetNotFoundError
 
 from rsft.data.chips.store import DATASET
 from rsft.data.datasets._errors import translate_dataset_errors
-from rsft.data.datasets.fusar_ship import CONTRADICTION, FUSARChip, FUSARShip
-from rsft.data.datasets.srsdd import SRSDD, SRSDDShip
+from rsft.data.datasets._sar.fusar_chips import CONTRADICTION, FUSARChip
+from rsft.data.datasets._sar.srsdd_ships import SRSDDShip
+from rsft.data.datasets.fusar_ship import FUSARShip
+from rsft.data.datasets.srsdd import SRSDD
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress, Rejection
 from rsft.utils.archives.source_tree import open_source_tree

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rsft.data.datasets.srsdd import SRSDDShip
+from rsft.data.datasets._sar.srsdd_ships import SRSDDShip
 from rsft.data.imagery.image_cache import LastImageCache
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
 from rsft.data.chips.store import ChipStore
+from rsft.data.datasets._image_files import LabeledFile, LabeledFiles
 from rsft.data.datasets._text import read_numbered_lines
-from rsft.data.datasets.image_folder import ImageFolderLT, LabeledFile
 from rsft.data.datasets.label_table import LabelTable
 from rsft.data.imagery.bands import check_bands
 from rsft.data.imagery.units import parse_unit
@@ -65,7 +65,7 @@ def prepare_folder(
     check_root_is_free(root, overwrite)
     check_val_share(val)
     _check_arguments(imbalance, unit, bands, spacing)
-    source = LabelTable(src) if src.suffix.lower() == ".csv" else ImageFolderLT(src)
+    source = LabelTable(src) if src.suffix.lower() == ".csv" else LabeledFiles(src)
     class_names = _class_names(source, names)
     files, left_out = _select_files(source, val, imbalance, seed)
     groups = [(file.split, file.label) for file in files]
@@ -114,7 +114,7 @@ def _check_arguments(
 
 
 def _select_files(
-    source: ImageFolderLT | LabelTable, val: float, imbalance: float | None, seed: int
+    source: LabeledFiles | LabelTable, val: float, imbalance: float | None, seed: int
 ) -> tuple[list[LabeledFile], Counter[str]]:
     """Return the files with their splits, and the number of training files left out, by reason."""
     train = [file for file in source.files if file.split == "train"]
@@ -129,7 +129,7 @@ def _select_files(
     return selected + others, Counter(left_out)
 
 
-def _class_names(source: ImageFolderLT | LabelTable, names: Mapping[str, str] | Path | None) -> dict[str, str]:
+def _class_names(source: LabeledFiles | LabelTable, names: Mapping[str, str] | Path | None) -> dict[str, str]:
     """Return the name of each class of the source, which `names` may replace.
 
     Raises:

@@ -15,13 +15,11 @@ import torch
 from PIL import Image
 from torchgeo.datasets import DatasetNotFoundError
 
+from rsft.data.datasets._sar.fusrs_classes import CLASSES, FUSAR_TO_FUSRS, SRSDD_TO_FUSRS
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.fusrs import (
-    CLASSES,
-    FUSAR_TO_FUSRS,
     FUSRS,
     LIST_VERSIONS,
-    SRSDD_TO_FUSRS,
     read_fusrs_list,
 )
 from rsft.data.datasets.srsdd import SRSDD

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsft.data.datasets.srsdd import SRSDD, SRSDDShip
+from rsft.data.datasets._sar.srsdd_ships import SRSDDShip
+from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare import gray_chips
 from rsft.data.prepare.gray_chips import crop_srsdd_ship, read_gray_chip

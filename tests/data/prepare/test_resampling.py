@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rsft.data.datasets.image_folder import LabeledFile
+from rsft.data.datasets._image_files import LabeledFile
 from rsft.data.prepare._resampling import check_val_share, hold_out, subsample_long_tail
 from rsft.errors import RequestError
 

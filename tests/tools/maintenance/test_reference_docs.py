@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from rsft.backbones.catalog.listing import LISTING
+from rsft.backbones.catalog.listing import installed_versions as listing_versions
 from tools.maintenance.backbone_table import encoder_rows, installed_versions
 from tools.maintenance.reference_docs import DOCS, GENERATED_SECTION, SECTION_TEXTS, fill_sections, pages
 
@@ -15,6 +18,8 @@ PAGES = pages()
 @pytest.mark.parametrize(("path", "text"), PAGES.items(), ids=[path.name for path in PAGES])
 def test_the_page_is_current(path: Path, text: str) -> None:
     page = path.read_text("utf-8")
+    if path == LISTING and json.dumps(listing_versions()) not in page:
+        pytest.skip("the list is of other versions of timm and TorchGeo")
     if path.name == "backbones.md" and installed_versions() not in page:
         # the table names the versions of timm and TorchGeo that it describes; the rest of the page is the same with all
         page, text = (_without_encoder_table(content) for content in (page, text))

@@ -1,0 +1,76 @@
+"""The list of encoders as plain data."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rsft.backbones.catalog import listing
+from rsft.backbones.catalog.listing import installed_versions, list_card, listed_encoders, listing_text, search_listing
+from rsft.backbones.check import count_encoder_parameters
+from rsft.backbones.registry import cards, find_card, names
+from rsft.backbones.weights import weights_path
+from rsft.errors import RequestError
+
+
+def test_the_list_agrees_with_the_cards() -> None:
+    encoders = {encoder.name: encoder for encoder in listed_encoders()}
+    assert list(encoders) == names()
+    for name, card in cards().items():
+        assert encoders[name] == list_card(card, encoders[name].parameters)
+        assert encoders[name].restrictions == card.restrictions and encoders[name].path == weights_path(card)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch8_64.simship", "resnet50.a1_in1k", "cait_s24_224.fb_dist_in1k"])
+def test_parameters_are_those_of_the_network(name: str) -> None:
+    (encoder,) = [encoder for encoder in listed_encoders() if encoder.name == name]
+    assert encoder.parameters == count_encoder_parameters(find_card(name)) == list_card(find_card(name)).parameters
+
+
+def test_states_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
+    states = {encoder.name: encoder.state for encoder in listed_encoders()}
+    assert states["vit_tiny_patch8_64.simship"] == "in rsft"
+    assert states["vit_base_patch16_224.mae"] == "to get"
+    manual = [encoder for encoder in listed_encoders() if encoder.source == "manual"]
+    assert {encoder.state for encoder in manual} == {"by hand"}
+    manual[0].path.touch()
+    assert manual[0].state == "here"
+
+
+def test_search() -> None:
+    assert [encoder.name for encoder in search_listing("SAR-1M")] == [
+        "sarmae_vit_base_patch16_224.sar1m",
+        "sarmae_vit_large_patch16_224.sar1m",
+    ]
+    assert [encoder.name for encoder in search_listing("vit_base_patch8_224.augreg_in21k")] == [
+        "vit_base_patch8_224.augreg_in21k"  # of timm, not listed
+    ]
+    with pytest.raises(RequestError, match="no encoder matches 'sentinl1'"):
+        search_listing("sentinl1")
+
+
+def test_the_list_of_other_versions_is_made_from_the_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = listed_encoders()
+    document = json.loads(listing_text(list(expected[:-1])))
+    document["versions"]["timm"] = "0"
+    (tmp_path / "encoders.json").write_text(json.dumps(document))
+    monkeypatch.setattr(listing, "LISTING", tmp_path / "encoders.json")
+    listed_encoders.cache_clear()
+    assert listed_encoders() == expected
+    listed_encoders.cache_clear()
+
+
+def test_the_shipped_list_needs_neither_torch_nor_timm() -> None:
+    document = json.loads(listing.LISTING.read_text("utf-8"))
+    if document["versions"] != installed_versions():
+        pytest.skip("the shipped list is of other versions of timm and TorchGeo")
+    code = (
+        "import sys; from rsft.backbones.catalog.listing import search_listing; search_listing('mae');"
+        "sys.exit(bool({'torch', 'timm', 'torchgeo'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
