@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help quickstart test lint clean
+.PHONY: help quickstart test test-lowest lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -15,6 +15,19 @@ quickstart: $(INSTALLED)  ## simulate SAR ship chips, fine-tune the shipped back
 
 test: $(INSTALLED)  ## run all tests, including the command line
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+# KEEP: packages that stay at their newest version, such as a CPU build of torch. TESTS: the tests to run. The oldest
+# versions have wheels for Python 3.11 and 3.12 only.
+KEEP ?=
+TESTS ?= tests
+LOWEST := .venv-lowest
+
+test-lowest:  ## run the tests with the lowest versions that pyproject.toml allows (KEEP="torch torchvision" TESTS=tests/data)
+	@$(PYTHON) -m venv $(LOWEST)
+	@$(LOWEST)/bin/python -m tools.maintenance.lowest_bounds $(KEEP:%=--keep %) > $(LOWEST)/constraints.txt
+	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt --editable . \
+		affine fiona hypothesis pytest pytest-xdist torchmetrics xlwt
+	@OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n auto $(TESTS)
 
 lint: $(INSTALLED)  ## run ruff and mypy --strict
 	@$(BIN)/ruff check .

@@ -75,6 +75,7 @@ _TRUE_COLOR = {"B04": "TCI_R", "B03": "TCI_G", "B02": "TCI_B"}
 
 Source: https://github.com/allenai/satlas/blob/main/Normalization.md. TorchGeo calls them B04, B03 and B02."""
 
+_SCALE_MAE_FILE = (1_213_304_038, "386989c9cf349a5045c2ac76f7d0225ae3a54b2a2c158fa87e5df5103e5d9ed9")
 _CHECKSUMS = {
     "vits16_landsat_oli_sr_simclr-4e8f6102.pth": (
         88_283_541,
@@ -88,10 +89,8 @@ _CHECKSUMS = {
         90_668_909,
         "67c9032df0449ae37f93c51696bcae0c6dc3485103deb44b4669e9897b90409c",
     ),
-    "vit_large_patch16_224_fmow_rgb_scalemae-98ed9821.pth": (  # its hash does not begin with the digits in its name
-        1_213_304_038,
-        "386989c9cf349a5045c2ac76f7d0225ae3a54b2a2c158fa87e5df5103e5d9ed9",
-    ),
+    "vit_large_patch16_224_fmow_rgb_scalemae-98ed9821.pth": _SCALE_MAE_FILE,  # the digits are not those of its hash
+    "vit_large_patch16_224_fmow_rgb_scalemae-386989c9.pth": _SCALE_MAE_FILE,  # its name in TorchGeo 0.10
 }
 """Size in bytes and SHA-256, from the hub's commits. Of other files only the digits in their name are known, if any."""
 
@@ -113,6 +112,7 @@ _REFUSED = {
     "Aurora": "it predicts the weather from fields of several levels, not from an image",
     "DEO": "it merges its tokens from stage to stage in a way that rsft does not know",
     "DOFA|CopernicusFM|Panopticon": "it needs wavelengths or channel numbers besides the image",
+    "Tessera": "it reads a time series of one pixel, not an image",
     "": "its network is not a timm model",
 }
 """Why a network cannot be fine-tuned, by the begin of its name."""

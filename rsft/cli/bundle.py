@@ -87,7 +87,7 @@ def bundle_diff(
     second: Annotated[Path, typer.Argument(help="Bundle to compare with.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two bundles: recipe, classes, contract, backbone, accuracy, and differences of the tensors."""
+    """Compare two bundles: recipe, classes, contract, backbone, licenses, accuracy and tensors."""
     from rich.table import Table
 
     from rsft.models.inspection.diff import diff_bundles
@@ -102,6 +102,7 @@ def bundle_diff(
         ("training chips of ", differences["classes"]),
         ("chip, ", differences["chip"]),
         ("backbone ", differences["backbone"]),
+        ("license, ", differences["licenses"]),
         ("", differences["metrics"]),
     ):
         for name, values in rows.items():

@@ -22,5 +22,10 @@ def allowed_values(schema: dict[str, Any]) -> str:
         return " | ".join(map(str, schema.get("enum") or [schema["const"]]))
     if schema["type"] == "array":
         return f"a list of {allowed_values(schema['items']).removeprefix('a ').replace('number', 'numbers')}"
-    bounds = " and ".join(f"{sign} {schema[bound]}" for bound, sign in _SIGNS.items() if bound in schema)
+    bounds = " and ".join(f"{sign} {_plain(schema[bound])}" for bound, sign in _SIGNS.items() if bound in schema)
     return f"{_NOUNS[schema['type']]} {bounds}".rstrip()
+
+
+def _plain(bound: float) -> float:
+    """Return a whole number as int: pydantic before 2.10 writes the bound 0 of a float as 0.0."""
+    return int(bound) if float(bound).is_integer() else bound

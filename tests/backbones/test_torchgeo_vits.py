@@ -47,7 +47,8 @@ def test_every_vision_transformer_resnet_and_swin_of_torchgeo_has_a_card() -> No
 def test_most_weights_load() -> None:
     names, everything = set(torchgeo_vits.torchgeo_names()), set(published_weights())
     radar = {name for name in everything if "SENTINEL1" in name}
-    assert len(names & everything) >= 95 and (len(names & radar), len(radar)) == (15, 19)
+    assert len(names & everything) >= 95 and len(names & radar) == 15
+    assert radar - names - UNITLESS <= {"Tessera_Weights.TESSERA_SENTINEL1_ENCODER"}  # in TorchGeo 0.10
 
 
 def our_band_name(band: str) -> str:
@@ -108,7 +109,7 @@ def test_checksums_come_from_file_names_or_the_hub() -> None:
     whole = {name: digest for name, digest in checksums.items() if digest and len(digest) == 64}
     assert len(whole) == 4
     for name, digest in whole.items():
-        assert (f"-{digest[:8]}.pth" in card(name).weights.file) == (name != "ScaleMAELarge16_Weights.FMOW_RGB")
+        assert f"-{digest[:8]}.pth" in card(name).weights.file.replace("scalemae-98ed9821", "scalemae-386989c9")
 
 
 def test_licenses_are_those_of_the_documentation_of_torchgeo() -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from rsft.cli import main
-from rsft.data.datasets.list_files import INaturalist2018, PlacesLT
+from rsft.data.prepare.list_files import PUBLISHED_LISTS
 from tests.helpers.cifar_data import write_folders
 
 
 @pytest.fixture(autouse=True)
 def few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for source in (PlacesLT, INaturalist2018):
-        monkeypatch.setattr(source, "published", replace(source.published, classes=2))
+    for name, published in PUBLISHED_LISTS.items():
+        monkeypatch.setitem(PUBLISHED_LISTS, name, replace(published, classes=2))
 
 
 @pytest.mark.parametrize(

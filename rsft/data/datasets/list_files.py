@@ -1,91 +1,66 @@
-"""Natural images with list files: Places-LT and iNaturalist 2018, which are long-tailed as published.
-
-A row of a list is `relative/path label`. Places-LT: Liu et al. 2019, "Large-scale long-tailed recognition in an open
-world". iNaturalist 2018: Van Horn et al. 2018; lists by Kang et al. 2020, "Decoupling representation and classifier".
-"""
+"""Natural images with list files: Places-LT and iNaturalist 2018, which are long-tailed as published."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from torchgeo.datasets import NonGeoDataset
+from torchgeo.datasets import DatasetNotFoundError, NonGeoDataset
 
+from rsft.data.datasets._list_files import INATURALIST_2018, PLACES_LT, ListFiles, PublishedLists
 from rsft.data.datasets._plotting import plot_classified_sample, to_image_tensor
-from rsft.data.datasets._text import leaves_root, read_list_rows
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
-from rsft.types import Rejection
-
-
-@dataclass(frozen=True)
-class PublishedLists:
-    """Names and sizes of the published lists of a data set.
-
-    Attributes:
-        title: name of the data set.
-        lists: file name of each split's list.
-        rows: number of rows of each split's list.
-        classes: number of classes.
-    """
-
-    title: str
-    lists: Mapping[str, str]
-    rows: Mapping[str, int]
-    classes: int
 
 
 class ListFileDataset(NonGeoDataset):
     """The images in the list files of a data set.
 
-    Args:
-        root: the folder that the paths in the lists are relative to.
-        lists: the folder of the lists; by default `root`.
-        transforms: applied to each sample.
-
     Attributes:
-        table: split, path, label (integer) and class of every existing image, in the order of the lists.
-        classes: class names in the order of the labels: the folder of the images, see `folder_to_class_name`, otherwise
-            the number of the label.
+        table: split, path, label (integer) and class of every existing image of the split, in the order of the lists.
+        classes: class names in the order of the labels: the folder of the images, otherwise the number of the label.
         differences: differences between the lists and the published ones.
-        rejected: rows that cannot be used.
-
-    Raises:
-        RequestError: the folder, the training list or all of the images are missing.
-        DataError: a list is not a text file.
+        rejected: file, line and reason of rows of all lists that cannot be used.
     """
 
     published: ClassVar[PublishedLists]
+    splits: ClassVar[tuple[str, ...]]
 
     def __init__(
         self,
-        root: Path,
-        lists: Path | None = None,
+        root: str | os.PathLike[str] = "data",
+        split: str = "train",
         transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        lists: str | os.PathLike[str] | None = None,
     ) -> None:
-        if not root.is_dir():
-            raise RequestError("the folder does not exist", root, f"give the folder of {self.published.title}")
-        self.root, self.lists, self.transforms = root, root if lists is None else lists, transforms
-        rows = self._read_lists()
-        self.differences = self._compare_with_published(rows)
-        self.classes, folder_labels = _class_names(rows, self.published.classes)
-        faults = self._find_faults(rows, folder_labels)
-        faulty = rows[faults != ""]
-        files = faulty["split"].map({split: str(self._list_path(split)) for split in self.published.lists})
-        self.rejected: list[Rejection] = list(zip(files, faulty["line"], faults[faults != ""], strict=True))
-        usable = rows[faults == ""].reset_index(drop=True)
-        if usable.empty:
-            first = f"the first list row needs {root / rows['path'].iloc[0]}" if len(rows) else "the lists are empty"
-            raise RequestError(f"none of the images of {self.published.title} is in the folder", root, first)
-        names = usable["label"].map(dict(enumerate(self.classes)))
-        self.table = usable[["split", "path"]].assign(label=usable["label"].astype("int32"), **{"class": names})
+        """Initialize a new instance.
+
+        Args:
+            root: the folder that the paths in the lists are relative to.
+            split: one of `splits`.
+            transforms: applied to each sample.
+            lists: the folder of the lists; by default `root`.
+
+        Raises:
+            AssertionError: `split` is invalid.
+            DatasetNotFoundError: the training list or all images of the split are missing.
+            DataError: a list is not a text file.
+        """
+        assert split in self.splits, f"Split '{split}' not supported, use one of {self.splits}"
+        self.root, self.split, self.transforms = root, split, transforms
+        try:
+            source = ListFiles(self.published, Path(root), None if lists is None else Path(lists))
+        except RequestError as error:
+            raise DatasetNotFoundError(self) from error
+        in_split = source.table["split"] == split
+        self.table = source.table[in_split | (split == "all")].reset_index(drop=True)
+        if self.table.empty:
+            raise DatasetNotFoundError(self)
+        self.classes, self.differences, self.rejected = source.classes, source.differences, source.rejected
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -105,7 +80,7 @@ class ListFileDataset(NonGeoDataset):
         """
         row = self.table.iloc[index]
         sample = {
-            "image": to_image_tensor(read_chip(self.root / row["path"])),
+            "image": to_image_tensor(read_chip(Path(self.root) / row["path"])),
             "label": torch.tensor(int(row["label"])),
         }
         return sample if self.transforms is None else self.transforms(sample)
@@ -123,119 +98,51 @@ class ListFileDataset(NonGeoDataset):
         """
         return plot_classified_sample(sample, self.classes, show_titles, suptitle)
 
-    def _list_path(self, split: str) -> Path:
-        return self.lists / self.published.lists[split]
-
-    def _read_lists(self) -> pd.DataFrame:
-        """Return split, line, path, folder, text (the label as written) and label (-1 if not a number) of every row."""
-        if not self._list_path("train").is_file():
-            raise RequestError(
-                f"{self.published.lists['train']} is missing", self.lists, "give the folder of the lists with --lists"
-            )
-        tables = []
-        for split in self.published.lists:
-            if self._list_path(split).is_file():
-                rows = pd.DataFrame(read_list_rows(self._list_path(split)), columns=["line", "path", "text"])
-                tables.append(rows.assign(split=split))
-        table = pd.concat(tables, ignore_index=True)
-        label = table["text"].where(table["text"].str.fullmatch(r"[0-9]{1,9}"), "-1").astype("int64")
-        return table.assign(label=label, folder=table["path"].map(os.path.dirname))
-
-    def _compare_with_published(self, rows: pd.DataFrame) -> list[str]:
-        counts = rows["split"].value_counts()
-        differences = [
-            f"rows of {self.published.lists[split]}: {counts.get(split, 0):,}; published: {published:,}"
-            for split, published in self.published.rows.items()
-            if counts.get(split, 0) != published
-        ]
-        train = rows[(rows["split"] == "train") & rows["label"].between(0, self.published.classes - 1)]
-        count = train["label"].nunique()
-        if count != self.published.classes:
-            differences.append(f"classes with a training row: {count:,}; published: {self.published.classes:,}")
-        return differences
-
-    def _find_faults(self, rows: pd.DataFrame, folder_labels: Mapping[str, int]) -> pd.Series[str]:
-        """Return the first fault of each row, "" for a usable row."""
-        label_of = {folder: folder_labels.get(folder_to_class_name(folder)) for folder in rows["folder"].unique()}
-        folder_label = rows["folder"].map(label_of)
-        allowed = f"the class number must be 0 to {self.published.classes - 1}"
-        checks = {
-            "a row is `path label`": rows["path"] == "",
-            allowed: ~rows["label"].between(0, self.published.classes - 1),
-            "the path leaves the folder": rows["path"].map(leaves_root).astype(bool),
-            "the file does not exist": ~_file_exists(self.root, rows),
-            "the folder belongs to another class": folder_label.notna() & (folder_label != rows["label"]),
-            "the path is already listed": rows["path"].duplicated(),
-        }
-        faults = pd.Series("", rows.index)
-        for reason, is_faulty in reversed(checks.items()):
-            faults = faults.mask(is_faulty, reason)
-        return faults.where(faults == "", faults + ": " + rows["path"] + " " + rows["text"])
-
 
 class PlacesLT(ListFileDataset):
-    """Places-LT: 62,500 training images of scenes; 365 classes with 5 to 4,980 images."""
+    """Places-LT dataset.
 
-    published = PublishedLists(
-        "Places-LT",
-        {"train": "Places_LT_train.txt", "val": "Places_LT_val.txt", "test": "Places_LT_test.txt"},
-        {"train": 62_500, "val": 7_300, "test": 36_500},
-        365,
-    )
+    Places-LT is a long-tailed dataset of photographs of scenes, drawn from Places365.
+
+    Dataset features:
+
+    * 62,500 RGB images for training, 7,300 for validation and 36,500 for testing
+    * 365 classes with 5 to 4,980 training images
+
+    Dataset format:
+
+    * lists Places_LT_train.txt, Places_LT_val.txt and Places_LT_test.txt with rows `path label`
+    * images as in Places365, with paths relative to *root*
+
+    The dataset must be downloaded by hand. If you use it in your research, please cite the following paper:
+
+    * Liu et al. 2019, "Large-scale long-tailed recognition in an open world", https://arxiv.org/abs/1904.05160
+    """
+
+    published = PLACES_LT
+    splits = ("train", "val", "test", "all")
 
 
 class INaturalist2018(ListFileDataset):
-    """iNaturalist 2018: 437,513 training images; 8,142 species with 2 to 1,000 images; no labeled test set."""
+    """iNaturalist 2018 dataset.
 
-    published = PublishedLists(
-        "iNaturalist 2018",
-        {"train": "iNaturalist18_train.txt", "val": "iNaturalist18_val.txt"},
-        {"train": 437_513, "val": 24_426},
-        8_142,
-    )
+    iNaturalist 2018 is a long-tailed dataset of photographs of plants and animals.
 
+    Dataset features:
 
-def folder_to_class_name(folder: str) -> str:
-    """Return the class name of a folder in a list.
+    * 437,513 RGB images for training and 24,426 for validation; the labels of the test images are not published
+    * 8,142 species with 2 to 1,000 training images
 
-    Args:
-        folder: path of the folder. Its first part is the split. Parts of a single letter are left out: Places365 sorts
-            its classes into such folders.
+    Dataset format:
 
-    Example:
-        >>> folder_to_class_name("data_256/a/apartment/outdoor")
-        'apartment-outdoor'
+    * lists iNaturalist18_train.txt and iNaturalist18_val.txt with rows `path label`, by Kang et al. 2020, "Decoupling
+      representation and classifier"
+    * images in train_val2018/<group>/<species>/, with paths relative to *root*
+
+    The dataset must be downloaded by hand. If you use it in your research, please cite the following paper:
+
+    * Van Horn et al. 2018, "The iNaturalist species classification and detection dataset"
     """
-    return "-".join(name for name in folder.split("/")[1:] if len(name) > 1 or name.isdecimal())
 
-
-def _class_names(rows: pd.DataFrame, count: int) -> tuple[list[str], dict[str, int]]:
-    """Name the classes after their folders, by the majority of the rows in the training list.
-
-    Returns:
-        The name of each class, and the label of each folder by its class name.
-    """
-    train = rows[(rows["split"] == "train") & rows["label"].between(0, count - 1)]
-    pairs = Counter(zip(train["label"], train["folder"], strict=True))
-    names: dict[int, str] = {}
-    labels: dict[str, int] = {}
-    for (label, folder), _ in pairs.most_common():
-        name = folder_to_class_name(folder)
-        if name and label not in names and name not in labels:
-            names[label], labels[name] = name, label
-    return [names.get(label, f"class-{label}") for label in range(count)], labels
-
-
-def _file_exists(root: Path, rows: pd.DataFrame) -> pd.Series[bool]:
-    """Return whether the file of each row exists.
-
-    Each folder is listed once, because half a million `stat` calls are slow on a network disk.
-    """
-    names_in = {folder: _file_names(root / folder) for folder in rows["folder"].unique()}
-    names = (path.rpartition("/")[2] for path in rows["path"])
-    exists = [name in names_in[folder] for name, folder in zip(names, rows["folder"], strict=True)]
-    return pd.Series(exists, rows.index, dtype=bool)
-
-
-def _file_names(folder: Path) -> set[str]:
-    return {entry.name for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else set()
+    published = INATURALIST_2018
+    splits = ("train", "val", "all")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
 from rsft.data.chips.store import ChipStore
-from rsft.data.datasets.list_files import INaturalist2018, ListFileDataset, PlacesLT
+from rsft.data.datasets._list_files import INATURALIST_2018, PLACES_LT, ListFiles, PublishedLists
 from rsft.data.prepare._command import format_prepare_command
 from rsft.types import Progress
 from rsft.utils.licenses import UNKNOWN
 
-LIST_FILE_DATASETS: dict[str, type[ListFileDataset]] = {"places-lt": PlacesLT, "inat2018": INaturalist2018}
-"""Data set classes by the name of their command."""
+PUBLISHED_LISTS: dict[str, PublishedLists] = {"places-lt": PLACES_LT, "inat2018": INATURALIST_2018}
+"""Lists by the name of their command."""
 
 _LICENSES = {"inat2018": "non-commercial, research-only"}
 """Licenses of the images by the name of their command. None is known for those of Places."""
@@ -33,7 +33,7 @@ def prepare_list_files(
     rejected.csv contains the differences between the lists and the published ones.
 
     Args:
-        name: a key of `LIST_FILE_DATASETS`.
+        name: a key of `PUBLISHED_LISTS`.
         src: the folder that the paths in the lists are relative to.
         root: folder of the chip store.
         lists: folder of the list files; by default `src`.
@@ -48,7 +48,7 @@ def prepare_list_files(
         DataError: no image can be used.
     """
     check_root_is_free(root, overwrite)
-    source = LIST_FILE_DATASETS[name](src, lists)
+    source = ListFiles(PUBLISHED_LISTS[name], src, lists)
     description = StoreDescription(
         name=source.published.title,
         classes=source.classes,
@@ -62,11 +62,11 @@ def prepare_list_files(
 class _RecordStream:
     """The records of a data set, made one at a time, because half a million would fill the memory."""
 
-    def __init__(self, source: ListFileDataset) -> None:
+    def __init__(self, source: ListFiles) -> None:
         self.source = source
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.source.table)
 
     def __iter__(self) -> Iterator[ChipRecord]:
         columns = {"source": self.source.published.title}

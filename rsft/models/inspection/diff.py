@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsft.models.bundle.bundle import Bundle
+from rsft.models.bundle.licenses import SourceLicense
 from rsft.models.inspection.describe import describe_contract
 
 if TYPE_CHECKING:
@@ -24,12 +25,12 @@ def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
         second: a folder as in `find_bundle`.
 
     Returns:
-        "sha256" of both bundles. "recipe", "classes", "chip", "backbone" and "metrics": name -> the two values, for
-        names with different values. A value is None if the bundle lacks the name; the value of a class is its number of
-        training chips. "order": the class names of both bundles, if names or order differ. "tensors": kind -> number of
-        tensors in "both", only in the "first" and only in the "second" bundle; "max", the largest absolute difference;
-        and "relative", the norm of the difference divided by the norm of the first. "max" and "relative" are None if no
-        tensor can be compared.
+        "sha256" of both bundles. "recipe", "classes", "chip", "backbone", "licenses" and "metrics": name -> the two
+        values, for names with different values. A value is None if the bundle lacks the name; the value of a class is
+        its number of training chips; a license is named after its source, "backbone" or "data". "order": the class
+        names of both bundles, if names or order differ. "tensors": kind -> number of tensors in "both", only in the
+        "first" and only in the "second" bundle; "max", the largest absolute difference; and "relative", the norm of the
+        difference divided by the norm of the first. "max" and "relative" are None if no tensor can be compared.
 
     Raises:
         RequestError: a folder contains no bundle.
@@ -45,6 +46,7 @@ def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
         "order": [] if same_classes else [list(bundle.classes) for bundle in bundles],
         "chip": _differences([describe_contract(bundle.contract) for bundle in bundles]),
         "backbone": _differences([{bundle.recipe.backbone.name: bundle.backbone_sha256} for bundle in bundles]),
+        "licenses": _differences([_license_values(bundle.licenses) for bundle in bundles]),
         "metrics": _differences([_metric_values(bundle.metrics) for bundle in bundles]),
         "tensors": _diff_tensors(bundles[0].tensors, bundles[1].tensors),
     }
@@ -64,6 +66,10 @@ def _differences(pair: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     keys = dict.fromkeys(key for mapping in pair for key in mapping)
     rows = {key: [mapping.get(key) for mapping in pair] for key in keys}
     return {key: values for key, values in rows.items() if values[0] != values[1]}
+
+
+def _license_values(licenses: Sequence[SourceLicense]) -> dict[str, str]:
+    return {entry.source: f"{entry.name}: {entry}" if entry.name else str(entry) for entry in licenses}
 
 
 def _metric_values(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,19 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torchgeo.datasets import DatasetNotFoundError
 
-from rsft.data.datasets.list_files import (
-    INaturalist2018,
-    ListFileDataset,
-    PlacesLT,
-    PublishedLists,
-    folder_to_class_name,
-)
+from rsft.data.datasets._list_files import INATURALIST_2018, PLACES_LT, ListFiles, PublishedLists, folder_to_class_name
+from rsft.data.datasets.list_files import INaturalist2018, ListFileDataset, PlacesLT
 from rsft.errors import DataError, RequestError
+
+TINY = PublishedLists("Tiny", {"train": "train.txt", "val": "val.txt"}, {"train": 3, "val": 1}, 2)
 
 
 class Tiny(ListFileDataset):
-    published = PublishedLists("Tiny", {"train": "train.txt", "val": "val.txt"}, {"train": 3, "val": 1}, 2)
+    published = TINY
+    splits = ("train", "val", "all")
+
+
+def read(root: Path, lists: Path | None = None) -> ListFiles:
+    return ListFiles(TINY, root, lists)
 
 
 TRAIN = ("data/a/airfield/1.jpg 0", "data/a/apartment/outdoor/2.jpg 1", "data/a/airfield/3.jpg 0")
@@ -38,15 +41,15 @@ def write(root: Path, train: tuple[str, ...] = TRAIN, val: tuple[str, ...] = VAL
     return root
 
 
-def reasons(source: ListFileDataset) -> list[tuple[int, str]]:
+def reasons(source: ListFiles) -> list[tuple[int, str]]:
     return [(line, reason) for _, line, reason in source.rejected]
 
 
 def test_classes_are_named_after_their_folders(tmp_path: Path) -> None:
-    source = Tiny(write(tmp_path))
+    source = read(write(tmp_path))
     assert source.classes == ["airfield", "apartment-outdoor"] and source.rejected == [] and source.differences == []
     rows = source.table[["split", "path", "label", "class"]].to_numpy().tolist()
-    assert rows[3] == ["val", "val/4.jpg", 1, "apartment-outdoor"] and len(source) == 4
+    assert rows[3] == ["val", "val/4.jpg", 1, "apartment-outdoor"] and len(source.table) == 4
 
 
 @pytest.mark.parametrize(
@@ -62,14 +65,14 @@ def test_folder_class(folder: str, name: str) -> None:
 
 
 def test_without_folders_classes_are_numbered(tmp_path: Path) -> None:
-    assert Tiny(write(tmp_path, ("1.jpg 0", "2.jpg 1", "3.jpg 1"))).classes == ["class-0", "class-1"]
+    assert read(write(tmp_path, ("1.jpg 0", "2.jpg 1", "3.jpg 1"))).classes == ["class-0", "class-1"]
 
 
 def test_every_faulty_row_is_listed_with_its_line(tmp_path: Path) -> None:
     bad = ("lonely", "data/a/airfield/5.jpg 2", "data/a/airfield/6.jpg one", "../out.jpg 0", "/etc/hostname 0")
     bad += (TRAIN[0], "data/a/airfield/7.jpg 1", "data/a/airfield/gone.jpg 0")
-    source = Tiny(write(tmp_path, (*TRAIN, *bad), absent="gone.jpg"))
-    assert len(source) == 4
+    source = read(write(tmp_path, (*TRAIN, *bad), absent="gone.jpg"))
+    assert len(source.table) == 4
     assert reasons(source) == [
         (4, "a row is `path label`:  lonely"),
         (5, "the class number must be 0 to 1: data/a/airfield/5.jpg 2"),
@@ -83,7 +86,7 @@ def test_every_faulty_row_is_listed_with_its_line(tmp_path: Path) -> None:
 
 
 def test_an_image_of_both_splits_stays_in_training(tmp_path: Path) -> None:
-    source = Tiny(write(tmp_path, val=(TRAIN[1],)))
+    source = read(write(tmp_path, val=(TRAIN[1],)))
     assert source.table["split"].tolist() == ["train"] * 3
     assert source.rejected[0][0] == str(tmp_path / "val.txt")
 
@@ -92,18 +95,18 @@ def test_crlf_bom_backslashes_spaces_and_chinese(tmp_path: Path) -> None:
     write(tmp_path / "飞 机", ("data\\机 场\\1 2.jpg 0", "data/b/2.jpg 1"))
     text = (tmp_path / "飞 机/train.txt").read_text("utf-8")
     (tmp_path / "飞 机/train.txt").write_text("\ufeff" + text.replace("\n", "\r\n\r\n"), "utf-8", newline="")
-    source = Tiny(tmp_path / "飞 机")
+    source = read(tmp_path / "飞 机")
     assert source.table["path"].tolist()[0] == "data/机 场/1 2.jpg" and source.classes[0] == "机 场"
 
 
 def test_differences_from_the_published_lists_are_reported(tmp_path: Path) -> None:
-    source = Tiny(write(tmp_path, TRAIN[:1]))
+    source = read(write(tmp_path, TRAIN[:1]))
     assert source.differences == [
         "rows of train.txt: 1; published: 3",
         "classes with a training row: 1; published: 2",
     ]
     (tmp_path / "val.txt").unlink()
-    assert "rows of val.txt: 0; published: 1" in Tiny(tmp_path).differences
+    assert "rows of val.txt: 0; published: 1" in read(tmp_path).differences
 
 
 def test_lists_may_be_in_another_folder(tmp_path: Path) -> None:
@@ -111,28 +114,52 @@ def test_lists_may_be_in_another_folder(tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     for name in ("train.txt", "val.txt"):
         (tmp_path / "images" / name).rename(tmp_path / "lists" / name)
-    assert len(Tiny(tmp_path / "images", tmp_path / "lists")) == 4
+    assert len(read(tmp_path / "images", tmp_path / "lists").table) == 4
     with pytest.raises(RequestError, match=r"train\.txt is missing"):
-        Tiny(tmp_path / "images")
+        read(tmp_path / "images")
 
 
 def test_missing_or_unreadable_lists_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="the folder does not exist"):
-        PlacesLT(tmp_path / "absent")
+        ListFiles(PLACES_LT, tmp_path / "absent")
     (tmp_path / "iNaturalist18_train.txt").write_text("train_val2018/Aves/7/x.jpg 7\n")
     with pytest.raises(RequestError) as caught:
-        INaturalist2018(tmp_path)
+        ListFiles(INATURALIST_2018, tmp_path)
     assert caught.value.hint.endswith("train_val2018/Aves/7/x.jpg")
     (tmp_path / "iNaturalist18_train.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="UTF-8"):
-        INaturalist2018(tmp_path)
+        ListFiles(INATURALIST_2018, tmp_path)
     (tmp_path / "iNaturalist18_train.txt").write_text("")
     with pytest.raises(RequestError):
-        INaturalist2018(tmp_path)
+        ListFiles(INATURALIST_2018, tmp_path)
 
 
 def test_samples_keep_their_values_and_can_be_plotted(tmp_path: Path) -> None:
-    source = Tiny(write(tmp_path))
-    sample = source[1]
+    dataset = Tiny(str(write(tmp_path)), transforms=lambda sample: sample | {"seen": True})
+    assert len(dataset) == 3 and dataset.table["split"].unique().tolist() == ["train"]
+    sample = dataset[1]
     assert sample["image"].shape == (3, 5, 6) and sample["image"].max() > 200 and int(sample["label"]) == 1
-    assert source.plot(sample).axes[0].get_title() == "Label: apartment-outdoor"
+    assert sample["seen"] and dataset.plot(sample).axes[0].get_title() == "Label: apartment-outdoor"
+
+
+def test_splits(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert [Tiny(tmp_path, split).table["path"].tolist() for split in ("val", "all")] == [
+        ["val/4.jpg"],
+        [*(row.partition(" ")[0] for row in TRAIN[:1]), "data/a/apartment/outdoor/2.jpg", TRAIN[2][:-2], "val/4.jpg"],
+    ]
+    with pytest.raises(AssertionError, match="Split 'test' not supported"):
+        Tiny(tmp_path, "test")
+
+
+def test_missing_files_raise_the_error_of_torchgeo(tmp_path: Path) -> None:
+    for dataset, split in ((PlacesLT, "test"), (INaturalist2018, "val"), (Tiny, "train")):
+        with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
+            dataset(tmp_path / "absent", split)
+    write(tmp_path)
+    (tmp_path / "val.txt").unlink()
+    with pytest.raises(DatasetNotFoundError):
+        Tiny(tmp_path, "val")
+    (tmp_path / "train.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="UTF-8"):
+        Tiny(tmp_path)

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rsft.data.datasets.list_files import INaturalist2018
-from rsft.data.prepare.list_files import prepare_list_files
+from rsft.data.prepare.list_files import PUBLISHED_LISTS, prepare_list_files
 from rsft.errors import RequestError
 
 
@@ -48,7 +47,7 @@ def test_places(tmp_path: Path) -> None:
 
 
 def test_inaturalist_with_lists_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(INaturalist2018, "published", replace(INaturalist2018.published, classes=8))
+    monkeypatch.setitem(PUBLISHED_LISTS, "inat2018", replace(PUBLISHED_LISTS["inat2018"], classes=8))
     src = tmp_path / "inat"
     src.mkdir()
     rows = ["train_val2018/Aves/3/a.jpg 3", "train_val2018/Fungi/7/b.jpg 7"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rsft.models.bundle.bundle import Bundle
+from rsft.models.bundle.licenses import source_license
 from rsft.models.inspection.diff import diff_bundles, tensor_kind
 
 
@@ -19,7 +20,15 @@ def test_equal_bundles_have_no_differences(run):
         "head": {"both": 1, **same},
     }
     assert diff.pop("sha256") == [Bundle.load(run).sha256] * 2
-    assert not any(diff.values()) and list(diff) == ["recipe", "classes", "order", "chip", "backbone", "metrics"]
+    assert not any(diff.values()) and list(diff) == [
+        "recipe",
+        "classes",
+        "order",
+        "chip",
+        "backbone",
+        "licenses",
+        "metrics",
+    ]
 
 
 def test_all_differences(run, tmp_path):
@@ -40,6 +49,7 @@ def test_all_differences(run, tmp_path):
         train_counts=(12, 25, 4),
         contract=bundle.contract.model_copy(update={"crop": 20}),
         backbone_sha256="0" * 64,
+        licenses=(bundle.licenses[0], source_license("data", "ships", "CC-BY-NC-4.0")),
         tensors=tensors,
         metrics=bundle.metrics | {"macro": {"value": 0.25, "low": 0.0, "high": 0.5}},
     ).save(tmp_path / "other")
@@ -50,6 +60,7 @@ def test_all_differences(run, tmp_path):
     assert diff["order"] == [["flat", "slanted", "steep"], ["steep", "flat", "ferry"]]
     assert list(diff["chip"]) == ["size"] and diff["chip"]["size"][1].startswith("the central 20 x 20 pixels")
     assert diff["backbone"] == {"vit_tiny_patch8_64.simship": [bundle.backbone_sha256, "0" * 64]}
+    assert diff["licenses"] == {"data": ["bars: unknown", "ships: CC-BY-NC-4.0 (non-commercial)"]}
     assert diff["metrics"] == {"macro": [bundle.metrics["macro"]["value"], 0.25]}
     assert diff["tensors"]["adapter"] == {
         **{"both": 72, "first": 0, "second": 0},
