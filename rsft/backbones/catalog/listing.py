@@ -112,7 +112,7 @@ def listed_encoders() -> tuple[ListedEncoder, ...]:
     """Return all listed encoders, in the order of `rsft.backbones.names`."""
     document = json.loads(LISTING.read_text("utf-8"))
     shipped = tuple(_from_json(entry) for entry in document["encoders"])
-    if document["versions"] == installed_versions():
+    if document["versions"] == listing_versions():
         return shipped
     from rsft.backbones.registry import cards
 
@@ -150,7 +150,7 @@ def list_card(card: Card, parameters: int | None = None) -> ListedEncoder:
     )
 
 
-def installed_versions() -> dict[str, str]:
+def listing_versions() -> dict[str, str]:
     """Return the versions of timm and TorchGeo, on which the cards depend."""
     return {package: version(package) for package in ("timm", "torchgeo")}
 
@@ -162,7 +162,7 @@ def listing_text(encoders: list[ListedEncoder]) -> str:
         encoders: the encoders, in order.
     """
     lines = ",\n".join(f"  {json.dumps(asdict(encoder))}" for encoder in encoders)
-    return f'{{"versions": {json.dumps(installed_versions())}, "encoders": [\n{lines}\n]}}\n'
+    return f'{{"versions": {json.dumps(listing_versions())}, "encoders": [\n{lines}\n]}}\n'
 
 
 def _from_json(entry: dict[str, Any]) -> ListedEncoder:
