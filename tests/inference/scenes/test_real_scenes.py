@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
+from xml.etree import ElementTree
+
 import cv2
 import geopandas
 import numpy as np
@@ -9,6 +12,7 @@ import pyogrio
 import pytest
 import rasterio
 import shapely
+from rasterio.control import GroundControlPoint
 from rasterio.transform import GCPTransformer, rowcol
 
 from rsft.data.imagery.stretch import CHIP_MAX, Stretch
@@ -21,6 +25,7 @@ from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.predict.scene_plan import SceneQuery
 from rsft.inference.scenes.chip_window import ChipOptions
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
+from tests.helpers.sentinel1 import calibrate_pixel
 
 pytestmark = pytest.mark.realdata
 
@@ -112,6 +117,37 @@ def test_a_scene_of_ground_control_points_alone(model, shared, tmp_path):
     frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions").sort_values("at")
     assert frame.geometry.x.to_numpy() == pytest.approx(lon, abs=1e-6)
     assert frame.geometry.y.to_numpy() == pytest.approx(lat, abs=1e-6)
+
+
+def test_a_raw_product_is_calibrated(model, shared, tmp_path):
+    """The XML files and control points are those of a real product; the measurement is simulated."""
+    (archive,) = shared("s1_safe_annotation").glob("*.zip")
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(tmp_path)
+    (safe,) = tmp_path.glob("*.SAFE")
+    (annotation,) = (safe / "annotation").glob("s1a-iw-grd-vv-*.xml")
+    grid = ElementTree.parse(annotation).findall(".//geolocationGridPoint")
+    names = ("line", "pixel", "longitude", "latitude")
+    gcps = [GroundControlPoint(*(float(point.findtext(name)) for name in names)) for point in grid]
+    dn = np.random.default_rng(0).gamma(4, 40, (64, 64)).astype(np.uint16)
+    profile = {"driver": "GTiff", "width": 25931, "height": 16854, "count": 1, "dtype": "uint16"}
+    (safe / "measurement").mkdir(exist_ok=True)
+    with rasterio.open(
+        safe / f"measurement/{annotation.stem}.tiff", "w", **profile, crs="EPSG:4326", gcps=gcps, SPARSE_OK=True
+    ) as file:
+        file.write(dn[None], window=rasterio.windows.Window(20_000, 9_000, 64, 64))
+    model(**sar("db", ("VV",), Stretch(low=-30, high=0), spacing_m=10.0))
+    (tmp_path / "at.csv").write_text("row,col\n9032,20032\n")
+    request = PredictionRequest(SceneQuery(at=tmp_path / "at.csv", crs="pixel"), chips_dir=tmp_path / "cut")
+    result = predict(tmp_path, [safe], tmp_path / "out.gpkg", request)
+    (path,) = (tmp_path / "cut").glob("*.tif")
+    with rasterio.open(path) as cut:
+        sigma0 = cut.read(1)
+    for row, col in ((0, 0), (5, 9), (31, 31)):
+        pixel = float(dn[16 + row, 16 + col]), 9016 + row, 20016 + col
+        assert sigma0[row, col] == pytest.approx(calibrate_pixel(safe, "vv", *pixel, "sigma0", True), rel=1e-5)
+    assert result.table["incidence_deg"].tolist() == pytest.approx([42.9], abs=0.3)
+    assert any("210 ground control points" in note for note in result.notes)
 
 
 def boxes(mask):

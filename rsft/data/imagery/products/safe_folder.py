@@ -30,20 +30,17 @@ class SafeFolder:
 
     Attributes:
         path: the .SAFE folder, or the zip archive.
-        prefix: folder of the product in the archive, with a trailing slash; empty for a folder.
+        is_archive: whether the product is in a zip archive.
+        prefix: folder of the product in the archive, with a trailing slash; empty if there is none.
         names: names of all files below the folder of the product, with slashes.
         selected: names of the measurements to read.
     """
 
     path: Path
+    is_archive: bool
     prefix: str
     names: tuple[str, ...]
     selected: tuple[str, ...]
-
-    @property
-    def is_archive(self) -> bool:
-        """Whether the product is in a zip archive."""
-        return bool(self.prefix)
 
     @property
     def gdal_paths(self) -> tuple[str, ...]:
@@ -114,7 +111,7 @@ def find_safe_folder(path: Path) -> SafeFolder | None:
         The files of the product; None if the path is something else.
 
     Raises:
-        DataError: a zip archive contains several products, or is damaged.
+        DataError: the product has no measurements; a zip archive contains several products, or is damaged.
     """
     if path.name == _MANIFEST:
         return _open_folder(path.parent)
@@ -130,7 +127,12 @@ def find_safe_folder(path: Path) -> SafeFolder | None:
 def _open_folder(path: Path, measurement: str | None = None) -> SafeFolder | None:
     patterns = ("measurement/*.tif*", "annotation/*.xml", "annotation/calibration/*.xml")
     names = sorted(file.relative_to(path).as_posix() for pattern in patterns for file in path.glob(pattern))
-    return _make(path, "", names, measurement)
+    selected = _measurements(names) if measurement is None else (measurement,)
+    if selected:
+        return SafeFolder(path, False, "", tuple(names), selected)
+    if (path / _MANIFEST).is_file():
+        raise _no_measurements(path)
+    return None
 
 
 def _open_archive(path: Path) -> SafeFolder | None:
@@ -139,20 +141,24 @@ def _open_archive(path: Path) -> SafeFolder | None:
             entries = archive.namelist()
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"the archive cannot be read: {error}", path, _DAMAGED) from error
-    manifests = [entry for entry in entries if entry.rpartition("/")[2] == _MANIFEST and "/" in entry]
+    manifests = [entry for entry in entries if entry.rpartition("/")[2] == _MANIFEST]
     if len(manifests) > 1:
         raise DataError(f"the archive contains {len(manifests)} products", path, "unpack it, and give one of them")
     if not manifests:
         return None
     prefix = manifests[0].removesuffix(_MANIFEST)
     names = sorted(entry.removeprefix(prefix) for entry in entries if entry.startswith(prefix))
-    return _make(path, prefix, names, None)
+    if not (selected := _measurements(names)):
+        raise _no_measurements(path)
+    return SafeFolder(path, True, prefix, tuple(names), selected)
 
 
-def _make(path: Path, prefix: str, names: list[str], measurement: str | None) -> SafeFolder | None:
-    measurements = [name for name in names if name.startswith("measurement/") and name.endswith((".tiff", ".tif"))]
-    selected = measurements if measurement is None else [measurement]
-    return SafeFolder(path, prefix, tuple(names), tuple(selected)) if selected else None
+def _measurements(names: list[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name.startswith("measurement/") and name.endswith((".tiff", ".tif")))
+
+
+def _no_measurements(path: Path) -> DataError:
+    return DataError("the product has no images in measurement/", path, _DAMAGED)
 
 
 def _stem(name: str) -> str:

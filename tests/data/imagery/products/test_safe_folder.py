@@ -28,6 +28,16 @@ def test_folder_manifest_and_archive(tmp_path, cog):
     assert folders[2].gdal_paths[0].startswith(f"/vsizip/{{{tmp_path}") and folders[2].is_archive
 
 
+def test_an_archive_without_folder(tmp_path):
+    safe = write_product(tmp_path, {"vv": BAND})
+    with zipfile.ZipFile(tmp_path / "flat.zip", "w") as archive:
+        for file in safe.rglob("*.*"):
+            archive.write(file, file.relative_to(safe).as_posix())
+    folder = find_safe_folder(tmp_path / "flat.zip")
+    assert folder.read_xml(folder.find_xml("annotation", folder.selected[0])).tag == "product"
+    assert folder.gdal_paths[0].startswith(f"/vsizip/{{{tmp_path / 'flat.zip'}}}/measurement/")
+
+
 def test_one_measurement(tmp_path):
     safe = write_product(tmp_path, {"vv": BAND, "vh": BAND})
     path = sorted((safe / "measurement").iterdir())[1]
@@ -48,6 +58,15 @@ def test_other_paths(tmp_path):
         archive.writestr("a.tif", "x")
     for name in ("empty", "other.zip", "missing.tif"):
         assert find_safe_folder(tmp_path / name) is None
+
+
+def test_products_without_images(tmp_path):
+    safe = write_product(tmp_path, {"vv": BAND})
+    (image,) = (safe / "measurement").iterdir()
+    image.unlink()
+    for path in (safe, safe / "manifest.safe", zip_product(safe)):
+        with pytest.raises(DataError, match="no images in measurement/"):
+            find_safe_folder(path)
 
 
 def test_damaged_archives(tmp_path):
