@@ -46,6 +46,10 @@ class WeightsError(RsftError):
     """A checkpoint is missing, incomplete, altered or not safe to load."""
 
 
+class NetworkError(RsftError):
+    """A server cannot be reached, or does not send a file. The job stops and can be resumed."""
+
+
 class Interrupted(RsftError):
     """A signal stopped the process, and its work is saved.
 

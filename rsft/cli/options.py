@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rsft.errors import DataError, RequestError
+
 RootOption = Annotated[Path, typer.Option("--root", help="Folder of the chip store to create: data.root of a recipe.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all random choices.")]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Number of parallel processes.")]
@@ -28,3 +30,20 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 def band_names(text: str | None) -> tuple[str, ...] | None:
     """Return the band names in a comma-separated text such as "VV, VH"; None for None."""
     return tuple(name.strip() for name in text.split(",")) if text else None
+
+
+def unit_name(text: str | None) -> str | None:
+    """Return the unit that a text such as "dB" names; None for None.
+
+    Args:
+        text: the value of --unit.
+
+    Raises:
+        RequestError: the text is not a unit.
+    """
+    from rsft.data.imagery.units import parse_unit
+
+    try:
+        return parse_unit(text) if text else None
+    except DataError as error:
+        raise RequestError(error.message, "--unit", "correct the name of the unit") from error

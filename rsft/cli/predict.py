@@ -10,7 +10,7 @@ import typer
 
 from rsft.cli.display.console import progress, show_paths, show_predictions
 from rsft.cli.display.licenses import warn_about_licenses
-from rsft.cli.options import BundleArgument, DeviceOption, OverwriteOption, band_names
+from rsft.cli.options import BundleArgument, DeviceOption, OverwriteOption, band_names, unit_name
 from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
 
@@ -24,9 +24,11 @@ _ARCHIVE, _ENGINE = "Many scenes", "Engine"
 
 
 InputsArgument = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
-        metavar="INPUT...", help="Chips: files, folders, globs, @list. Scenes if --at, --grid or --detect is given."
+        metavar="INPUT...",
+        help="Chips: files, folders, globs, @list. With --at, --grid or --detect, scenes: rasters, .SAFE folders, "
+        ".zip files, https:// and s3:// addresses, /vsi names, subdatasets (NETCDF:file:variable), STAC items.",
     ),
 ]
 OutOption = Annotated[
@@ -98,6 +100,10 @@ KeepNoise = Annotated[
         "--keep-noise",
     ),
 ]
+Asset = Annotated[
+    str | None,
+    _option(_PIXELS, "Assets of a STAC item, such as vv or vv,vh (default: those with the role data).", metavar="NAME"),
+]
 Chips = Annotated[Path | None, _option(_JOB, "Folder in which chips cut from scenes are saved as GeoTIFF.")]
 Html = Annotated[Path | None, _option(_JOB, "HTML page to write, for reviewing and correcting labels.")]
 Strict = Annotated[bool, _option(_JOB, "Exit with status 1 if anything was rejected.", "--strict")]
@@ -150,6 +156,7 @@ def predict(
     modulus: Modulus = False,
     calibrate: Calibrate = None,
     keep_noise: KeepNoise = False,
+    asset: Asset = None,
     chips: Chips = None,
     html: Html = None,
     strict: Strict = False,
@@ -178,9 +185,9 @@ def predict(
     _check_options(land, detect, also, ray, address, jobs)
     request = PredictionRequest(
         query=SceneQuery(at, at_crs, grid, stride, CfarOptions(pfa, land) if detect else None, layer),
-        declaration=Declaration(unit, band_names(bands)),
+        declaration=Declaration(unit_name(unit), band_names(bands)),
         chip_options=ChipOptions(side, margin, resample_to, spacing),
-        product_options=ProductOptions(modulus, calibrate, keep_noise),
+        product_options=ProductOptions(modulus, calibrate, keep_noise, asset),
         chips_dir=chips,
         html_path=html,
         overwrite=overwrite,
@@ -206,7 +213,7 @@ def _check_options(
 
 
 def _predict(
-    bundle: Path, inputs: list[Path], out: Path, request: PredictionRequest, *, also: list[Path], strict: bool
+    bundle: Path, inputs: list[str], out: Path, request: PredictionRequest, *, also: list[Path], strict: bool
 ) -> None:
     from rsft.inference.predict.job import predict as predict_table
     from rsft.inference.predict.multi_bundle import predict_bundles
@@ -230,7 +237,7 @@ def _predict(
 
 def _archive(
     bundle: Path,
-    inputs: list[Path],
+    inputs: list[str],
     out: Path,
     request: PredictionRequest,
     *,

@@ -67,7 +67,7 @@ def _download(url: str, target: Path, checksum: str | None, progress: Progress |
             break
         except _TEMPORARY as error:
             if attempt + 1 == _ATTEMPTS:
-                raise DataError(f"{target.name} cannot be downloaded: {_root_cause(error)}", url, hint) from error
+                raise DataError(f"{target.name} cannot be downloaded: {root_cause(error)}", url, hint) from error
         time.sleep(pause * 2**attempt)
     try:
         _verify_checksum(part, checksum, hint)
@@ -146,8 +146,12 @@ def _parse_checksum(checksum: str) -> tuple[str, str, str]:
     return ("MD5", "md5", checksum[4:]) if is_md5 else ("SHA-256", "sha256", checksum)
 
 
-def _root_cause(error: BaseException) -> str:
-    """Return the message of the innermost cause, such as "Connection refused", instead of the pool's description."""
+def root_cause(error: BaseException) -> str:
+    """Return the message of the innermost cause, such as "Connection refused", instead of the pool's description.
+
+    Args:
+        error: an error of requests.
+    """
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from rsft.data.imagery.bands import BANDS, POLARIZATIONS
+from rsft.data.imagery.open_raster import open_raster
 from rsft.errors import DataError
 
 _TAGS = frozenset(
@@ -41,7 +41,7 @@ def read_band_names(file: Any) -> tuple[str, ...] | None:
         if file.count == 1:
             match = _SENTINEL1.match(Path(file.name).name)
             texts += [*_tag_values(file.tags()), match[1] if match else ""]
-        names.append(next((name for name in map(_parse_band_name, texts) if name), None))
+        names.append(next((name for name in map(parse_band_name, texts) if name), None))
     known = tuple(name for name in names if name is not None)
     return known if len(set(known)) == file.count else None
 
@@ -60,13 +60,13 @@ def read_band_names_of(path: Path) -> tuple[str, ...] | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            with rasterio.open(path) as file:
+            with open_raster(str(path)) as file:
                 return read_band_names(file)
         except (RasterioError, UnicodeEncodeError):  # GDAL cannot open file names that are not UTF-8
             return None
 
 
-def check_declared_bands(declared: Sequence[str] | None, actual: Sequence[str] | None, path: Path) -> None:
+def check_declared_bands(declared: Sequence[str] | None, actual: Sequence[str] | None, path: object) -> None:
     """Raise an error if declared names contradict those in the file.
 
     "gray" contradicts no name, and a name that rsft does not know contradicts none either.
@@ -91,8 +91,12 @@ def _tag_values(tags: Mapping[str, str]) -> Iterable[str]:
     return [value for key, value in tags.items() if key.lower() in _TAGS]
 
 
-def _parse_band_name(text: str) -> str | None:
-    """Return the band that a text names; None if it names none, or two polarizations."""
+def parse_band_name(text: str) -> str | None:
+    """Return the band that a text names; None if it names none, or two polarizations.
+
+    Args:
+        text: a text such as "Sigma0_VV_db" or "B4".
+    """
     text = re.sub(r"^B(\d)$", r"B0\1", text.strip().upper())
     if text in _SPELLINGS:
         return _SPELLINGS[text]

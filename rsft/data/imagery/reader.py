@@ -113,7 +113,7 @@ def _read_tiff(data: bytes, path: Path) -> Pixels:
     return np.ascontiguousarray(bands.transpose(1, 2, 0))
 
 
-def mask_nodata(band: Pixels, nodata: float | None, path: Path) -> None:
+def mask_nodata(band: Pixels, nodata: float | None, path: object) -> None:
     """Set the nodata pixels of a band to NaN (floats) or 0 (integers), in place.
 
     Args:
@@ -157,7 +157,7 @@ def _decode_png16(data: bytes, path: Path) -> Pixels:
     return np.concatenate([pixels[:, :, 2::-1], pixels[:, :, 3:]], axis=2)  # from OpenCV's B, G, R
 
 
-def check_values(pixels: Pixels, path: Path) -> None:
+def check_values(pixels: Pixels, path: object) -> None:
     """Raise an error if an image has no content.
 
     Args:

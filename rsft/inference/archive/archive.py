@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rsft.errors import RequestError, RsftError
+from rsft.data.imagery.scene_uri import SceneUri
+from rsft.errors import NetworkError, RequestError, RsftError
 from rsft.inference.inputs.chip_source import path_to_text
 from rsft.inference.inputs.discovery import find_scenes
 from rsft.inference.predict.job import job_key, journal_path, predict
@@ -39,7 +40,7 @@ _OTHER_OUTPUT = (
 
 @dataclass(frozen=True)
 class SceneResult:
-    """Result of one scene. The fields are the columns of scenes.csv.
+    """Result of one scene. The fields are the columns of scenes.csv, except `address`.
 
     Attributes:
         scene: path of the scene.
@@ -51,6 +52,7 @@ class SceneResult:
         output: path of the GeoPackage.
         job: hash of everything that determines the output; it is also in the metadata of the GeoPackage.
         reason: why the scene failed.
+        address: name under which the scene is opened: `scene`, with the signature of a signed address.
     """
 
     scene: str
@@ -62,7 +64,10 @@ class SceneResult:
     output: str = ""
     job: str = ""
     reason: str = ""
+    address: str = ""
 
+
+_COLUMNS = [field.name for field in fields(SceneResult) if field.name != "address"]
 
 SceneExecutor = Callable[[Sequence[SceneResult], Path, PredictionRequest], Iterator[SceneResult]]
 """Distributes scenes to processes that call `classify_scene`, and yields the results in any order.
@@ -91,7 +96,7 @@ class ArchiveResult:
 
 def predict_archive(
     bundle_dir: Path,
-    inputs: Sequence[Path],
+    inputs: Sequence[str | Path],
     output_dir: Path,
     request: PredictionRequest,
     executor: SceneExecutor,
@@ -162,7 +167,7 @@ def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRe
     resumed = journal_path(out).exists()
     for attempt in range(ATTEMPTS):
         try:
-            prediction = predict(bundle_dir, [Path(planned.scene)], out, request)
+            prediction = predict(bundle_dir, [planned.address or planned.scene], out, request)
             chips, refused, reason = len(prediction.table), len(prediction.rejected), ""
             break
         except RsftError as error:  # another attempt would end in the same way
@@ -202,7 +207,7 @@ def _with_absolute_paths(request: PredictionRequest) -> PredictionRequest:
     return replace(request, query=query, chips_dir=chips_dir and chips_dir.absolute())
 
 
-def _plan(scenes: list[Path], folder: Path, bundle: Bundle, request: PredictionRequest) -> dict[str, SceneResult]:
+def _plan(scenes: list[SceneUri], folder: Path, bundle: Bundle, request: PredictionRequest) -> dict[str, SceneResult]:
     """Return the status of every scene before the call: left, skipped, or failed because of another output."""
     counts = Counter(scene.stem for scene in scenes)
     repeated = sorted(name for name, count in counts.items() if count > 1)
@@ -214,8 +219,12 @@ def _plan(scenes: list[Path], folder: Path, bundle: Bundle, request: PredictionR
     results = {}
     for scene in scenes:
         out = folder / f"{scene.stem}.gpkg"
-        key = job_key(bundle, [scene], {}, request)
-        planned = SceneResult(path_to_text(scene), "left", output=path_to_text(out), job=key)
+        planned = SceneResult(path_to_text(scene), "left", output=path_to_text(out), address=scene.text)
+        try:
+            planned = replace(planned, job=job_key(bundle, [scene], {}, request))
+        except NetworkError as error:
+            results[planned.scene] = replace(planned, status="failed", reason=str(error))
+            continue
         result = _read_output(planned, "skipped") or planned
         if result is planned and out.exists() and not request.overwrite:
             result = replace(planned, status="failed", reason=_OTHER_OUTPUT)
@@ -226,6 +235,6 @@ def _plan(scenes: list[Path], folder: Path, bundle: Bundle, request: PredictionR
 def _write_scenes(archive: ArchiveResult) -> None:
     rows: list[dict[str, Any]] = [asdict(result) for result in archive.scenes]
     with atomic_file(archive.summary_path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [field.name for field in fields(SceneResult)])
+        table = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
         table.writeheader()
         table.writerows(rows)

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from shapely.geometry.base import BaseGeometry
 
 from rsft.data.imagery.band_names import check_declared_bands, read_band_names
 from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.open_raster import open_raster
 from rsft.data.imagery.reader import open_image, read_chip
 from rsft.errors import DataError
 from rsft.inference.inputs.chip_source import SourceChip, collapse_gray_rgb, path_to_text
@@ -160,7 +160,7 @@ def _open_header(path: Path) -> tuple[Size, Georeference | None, tuple[str, ...]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            with rasterio.open(path) as file:
+            with open_raster(str(path)) as file:
                 size = file.height, file.width
                 return size, read_georeference(file) if max(size) <= MAX_CHIP_SIDE else None, read_band_names(file)
         except (

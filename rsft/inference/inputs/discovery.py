@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from rsft.data.imagery.band_names import check_declared_bands
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
+from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
 
 _MANIFEST = "manifest.parquet"  # in the folder of a chip store
@@ -78,7 +79,7 @@ class ChipListing(NamedTuple):
         return merged
 
 
-def find_chips(inputs: Sequence[Path]) -> ChipListing:
+def find_chips(inputs: Sequence[str | Path]) -> ChipListing:
     """Find chips in files, folders (searched recursively), chip stores, globs and lists.
 
     In folders, only files with the suffix of an image are chips. Files that an input names are always chips.
@@ -96,7 +97,10 @@ def find_chips(inputs: Sequence[Path]) -> ChipListing:
     skipped: set[Path] = set()
     declarations: dict[Path, Declaration] = {}
     for item in inputs:
-        for path in _expand(item):
+        if not SceneUri.parse(item).is_path:
+            hint = "to cut chips from a scene, give --at, --grid or --detect as well"
+            raise RequestError("chips are files or folders", SceneUri.parse(item), hint)
+        for path in _expand(Path(item)):
             if path.is_dir():
                 if (path / _MANIFEST).is_file():
                     declarations |= _read_declarations(path)
@@ -115,19 +119,32 @@ def find_chips(inputs: Sequence[Path]) -> ChipListing:
     return ChipListing(sorted(chips), len(skipped - chips), declarations)
 
 
-def find_scenes(inputs: Sequence[Path]) -> list[Path]:
-    """Find scenes in paths, globs and lists. A path that does not exist is returned unchanged.
+def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
+    """Find scenes in paths, globs and lists. A name that is not a path, or does not exist, is returned unchanged.
 
     Args:
-        inputs: files, globs, or text files of paths as "@path".
+        inputs: names of scenes, globs, or text files of names as "@path".
 
     Returns:
-        Paths in the order given.
+        Scenes in the order given.
 
     Raises:
         RequestError: a glob matches nothing, or a list cannot be read.
     """
-    return [path for item in inputs for path in (_expand(item) if _is_pattern(item) else [item])]
+    return [uri for item in inputs for uri in _expand_scene(item)]
+
+
+def _expand_scene(item: str | Path) -> list[SceneUri]:
+    uri = SceneUri.parse(item)
+    path = Path(uri.text)
+    if not uri.is_path or not _is_pattern(path):
+        return [uri]
+    if not uri.text.startswith("@"):
+        return [SceneUri(str(match)) for match in _expand(path)]
+    lines = [SceneUri.parse(line) for line in _read_lines(Path(uri.text[1:]))]
+    return [
+        found for line in lines for found in (map(SceneUri.parse, _expand(Path(line.text))) if line.is_path else [line])
+    ]
 
 
 def _is_pattern(item: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.units import DIGITAL_UNITS
+from rsft.data.imagery.units import DIGITAL_UNITS, parse_unit
 from rsft.errors import DataError, RequestError
 from rsft.inference.scenes.raster import RasterScene
 
@@ -27,6 +27,7 @@ def select_scene_unit(scene: RasterScene, contract: Contract, unit: str | None) 
     """
     calibrations = scene.product.calibrations
     if unit is not None:
+        unit = parse_unit(unit)
         known_unit = scene.product.unit
         if known_unit not in (None, unit) and unit not in calibrations:
             calibrated = f", or {' or '.join(calibrations)} by its calibration" if calibrations else ""

@@ -15,6 +15,7 @@ import pandas as pd
 from rsft import __version__
 from rsft.data.imagery.image_cache import file_state
 from rsft.data.imagery.products.product import DEFAULT_OPTIONS
+from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
 from rsft.inference.inputs.chip_files import ChipFiles
 from rsft.inference.inputs.chip_source import path_to_text
@@ -84,7 +85,7 @@ class PredictionJob:
 
 def predict(
     bundle_dir: Path,
-    inputs: Sequence[Path],
+    inputs: Sequence[str | Path],
     output_path: Path,
     request: PredictionRequest = DEFAULT_REQUEST,
     progress: Progress | None = None,
@@ -122,7 +123,7 @@ def predict(
 @contextmanager
 def open_job(
     bundle: Bundle,
-    inputs: Sequence[Path],
+    inputs: Sequence[str | Path],
     output_path: Path,
     request: PredictionRequest,
     progress: Progress | None = None,
@@ -159,7 +160,9 @@ def open_job(
         journal.close(finished)
 
 
-def find_inputs(inputs: Sequence[Path], request: PredictionRequest) -> tuple[list[Path], dict[Path, Declaration], int]:
+def find_inputs(
+    inputs: Sequence[str | Path], request: PredictionRequest
+) -> tuple[Sequence[SceneUri | Path], dict[Path, Declaration], int]:
     """Expand folders, globs and lists.
 
     Args:
@@ -167,7 +170,7 @@ def find_inputs(inputs: Sequence[Path], request: PredictionRequest) -> tuple[lis
         request: options of the job.
 
     Returns:
-        Paths of scenes or chips, a declaration for every chip, and the number of files in folders that are not images.
+        Scenes, or paths of chips, a declaration for every chip, and the number of files in folders that are not images.
 
     Raises:
         RequestError: an input does not exist, or an option contradicts the inputs.
@@ -176,7 +179,7 @@ def find_inputs(inputs: Sequence[Path], request: PredictionRequest) -> tuple[lis
     if request.query.reads_scenes:
         return find_scenes(inputs), {}, 0
     if request.product_options != DEFAULT_OPTIONS:
-        message = "--modulus, --calibrate and --keep-noise are options for scenes"
+        message = "--modulus, --calibrate, --keep-noise and --asset are options for scenes"
         raise RequestError(message, hint="give --at, --grid or --detect as well")
     if request.chips_dir is not None:
         raise RequestError(
@@ -192,27 +195,34 @@ def journal_path(output_path: Path) -> Path:
 
 
 def job_key(
-    bundle: Bundle, paths: list[Path], declarations: Mapping[Path, Declaration], request: PredictionRequest
+    bundle: Bundle,
+    inputs: Sequence[SceneUri | Path],
+    declarations: Mapping[Path, Declaration],
+    request: PredictionRequest,
 ) -> str:
     """Return a hash of everything that determines the results of a job. The metadata of the output has it as `job`.
 
     Args:
         bundle: the bundle.
-        paths: chips or scenes.
+        inputs: chips or scenes.
         declarations: unit, bands and pixel spacing of each chip.
         request: options. Options that do not change the results are not part of the hash.
+
+    Raises:
+        NetworkError: a web server does not send a scene.
     """
     neutral = {"device": "", "readers": 0, "overwrite": False, "html": request.html_path is not None}
     land = request.query.detect.land if request.query.detect else None
-    states = [(path_to_text(path), file_state(path)) for path in (*paths, request.query.at, land) if path is not None]
-    declared = [declarations[path] for path in paths if path in declarations]
+    files = (*inputs, *(path for path in (request.query.at, land) if path is not None))
+    states = [(path_to_text(x), x.state() if isinstance(x, SceneUri) else file_state(x)) for x in files]
+    declared = [declarations[path] for path in inputs if isinstance(path, Path) and path in declarations]
     content = [__version__, bundle.sha256, states, declared, request.as_json() | neutral]
     return hashlib.sha256(json.dumps(content, default=path_to_text).encode()).hexdigest()
 
 
 def plan_inputs(
     bundle: Bundle,
-    paths: list[Path],
+    scenes: Sequence[SceneUri | Path],
     declarations: dict[Path, Declaration],
     request: PredictionRequest,
     journal: ResumeJournal,
@@ -222,7 +232,7 @@ def plan_inputs(
 
     Args:
         bundle: the bundle.
-        paths: scenes; not used for chips.
+        scenes: the scenes; not used for chips.
         declarations: declaration of each chip; not used for scenes.
         request: options of the job.
         journal: stores detected objects for a resumed job.
@@ -238,7 +248,7 @@ def plan_inputs(
     if not request.query.reads_scenes:
         return PredictionPlan([ChipFiles(declarations, bundle.contract, request.chip_options)], [], [], [])
     plan = plan_scenes(
-        paths,
+        scenes,
         request.query,
         request.chip_options,
         request.declaration,

@@ -18,7 +18,7 @@ from rsft.types import Progress
 
 def predict_bundles(
     bundle_dirs: Sequence[Path],
-    inputs: Sequence[Path],
+    inputs: Sequence[str | Path],
     output_path: Path,
     request: PredictionRequest = DEFAULT_REQUEST,
     progress: Progress | None = None,

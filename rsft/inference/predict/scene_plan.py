@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
+from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
 from rsft.inference.detection.detector import CfarOptions, detect_bright_objects
 from rsft.inference.inputs.discovery import Declaration
@@ -80,7 +81,7 @@ class ScenePlan(NamedTuple):
 
 
 def plan_scenes(
-    paths: Sequence[Path],
+    names: Sequence[SceneUri | Path],
     query: SceneQuery,
     options: ChipOptions,
     declaration: Declaration,
@@ -94,7 +95,7 @@ def plan_scenes(
     """Find the locations of all chips in scenes.
 
     Args:
-        paths: the scenes.
+        names: the scenes.
         query: where chips are cut.
         options: size of chips and of their pixels.
         declaration: unit and bands of the scenes.
@@ -110,10 +111,11 @@ def plan_scenes(
     Raises:
         RequestError: an option contradicts the contract or the positions.
         DataError: a scene cannot be read or does not fulfill the contract.
+        NetworkError: a server does not send a scene.
     """
-    scenes = [select_scene_unit(open_scene(path, product_options), contract, declaration.unit) for path in paths]
-    names = [scene.name for scene in scenes]
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    scenes = [select_scene_unit(open_scene(name, product_options), contract, declaration.unit) for name in names]
+    stems = [scene.name for scene in scenes]
+    repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
     if repeated:
         raise RequestError(
             f"two scenes have the name {repeated[0]}", hint="classify them one at a time, or rename one of them"
@@ -209,6 +211,8 @@ def _scene_notes(scene: RasterScene, spacing: tuple[float, float] | None, contra
         notes.append(f"{name} has no georeference: coordinates are in pixels")
     else:
         notes.append(f"georeference of {name}: {scene.georeference.description}")
+    if scene.assets:
+        notes.append(f"assets of the item {name}: {', '.join(scene.assets)}")
     notes += product_notes(scene)
     if spacing is None and contract.spacing_m is not None:
         notes.append(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import rasterio
 from rasterio.enums import Resampling
 
+from rsft.data.imagery.open_raster import open_raster
 from rsft.data.imagery.products.stored_values import is_complex
 from rsft.inference.scenes.raster import RasterScene, ignore_georeference_warnings
 
@@ -27,7 +27,7 @@ def scene_thumbnail(scene: RasterScene, side: int) -> bytes:
     """
     scale = min(1.0, side / max(scene.height, scene.width))
     size = max(1, round(scene.height * scale)), max(1, round(scene.width * scale))
-    with ignore_georeference_warnings(), rasterio.open(scene.files[0]) as file:
+    with ignore_georeference_warnings(), open_raster(scene.files[0]) as file:
         resampling = Resampling.nearest if is_complex(file.dtypes[0]) else Resampling.average
         band = file.read(1, out_shape=size, resampling=resampling, masked=True).filled(0)
     values = np.asarray(np.abs(band) if np.iscomplexobj(band) else band, np.float32)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import shapely
 from numpy.typing import ArrayLike
 from pyproj import CRS, Geod, Transformer
@@ -24,6 +23,7 @@ from rasterio.transform import AffineTransformer, GCPTransformer, RPCTransformer
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
+from rsft.data.imagery.open_raster import open_raster
 from rsft.types import Floats
 
 LONLAT = "EPSG:4326"
@@ -164,7 +164,7 @@ def read_footprint(path: Path) -> BaseGeometry | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            with rasterio.open(path) as file:
+            with open_raster(str(path)) as file:
                 georeference, height, width = read_georeference(file), file.height, file.width
         except (RasterioError, CPLE_BaseError, UnicodeEncodeError):  # GDAL cannot open file names that are not UTF-8
             return None

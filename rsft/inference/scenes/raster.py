@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,13 +17,22 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from rsft.data.imagery.band_names import read_band_names
+from rsft.data.imagery.open_raster import open_raster
 from rsft.data.imagery.products.families import read_product
 from rsft.data.imagery.products.product import DEFAULT_OPTIONS, CalibratedPlane, Calibration, Product, ProductOptions
-from rsft.data.imagery.products.safe_folder import SafeFolder, find_safe_folder
 from rsft.data.imagery.products.stored_values import Scaling, read_dtype, to_float32
 from rsft.data.imagery.reader import mask_nodata
+from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError
 from rsft.inference.scenes.georeference import Georeference, read_georeference
+from rsft.inference.scenes.scene_source import (
+    SceneSource,
+    find_scene_source,
+    http_options,
+    opening_error,
+    reading_error,
+)
+from rsft.inference.scenes.stac import BandDescription, describe_bands
 from rsft.types import Pixels, Plane
 
 GDAL_CACHE_MB = 256
@@ -66,7 +74,7 @@ class RasterScene:
     """A raster that GDAL can open, or the measurements of a Sentinel-1 product with one file per polarization.
 
     Attributes:
-        path: path of the raster, or of the product.
+        path: where the raster or the product is.
         height: number of rows.
         width: number of columns.
         count: number of bands.
@@ -78,11 +86,13 @@ class RasterScene:
         files: names of the datasets that GDAL opens: `path`, or the measurements of the product with one band each.
         stored_dtype: data type in the file, such as "uint16" or "complex64".
         scalings: scale and offset of each band.
+        nodata: stored value of pixels without data, of each band; None if it has none.
         product: what the file says about its pixels.
         unit: unit of the values that `SceneReader` returns; None if it is unknown.
+        assets: names of the assets of a STAC item; empty for other scenes.
     """
 
-    path: Path
+    path: SceneUri
     height: int
     width: int
     count: int
@@ -94,8 +104,10 @@ class RasterScene:
     files: tuple[str, ...]
     stored_dtype: str
     scalings: tuple[Scaling, ...]
+    nodata: tuple[float | None, ...]
     product: Product
     unit: str | None
+    assets: tuple[str, ...] = ()
 
     @property
     def calibrations(self) -> tuple[Calibration, ...] | None:
@@ -190,6 +202,7 @@ class SceneReader:
 
         Raises:
             DataError: the file is damaged, or contains NaN that it does not declare as no data.
+            NetworkError: a server no longer sends the scene.
         """
         scene, clipped = self.scene, 0
         top, left = max(window.top, 0), max(window.left, 0)
@@ -207,14 +220,13 @@ class SceneReader:
             files = self._files()
             if len(files) == 1:
                 bands = list(files[0].read([index + 1 for index in self.indices], window=window))
-                nodata_values = [files[0].nodatavals[index] for index in self.indices]
             else:
                 bands = [files[index].read(1, window=window) for index in self.indices]
-                nodata_values = [files[index].nodata for index in self.indices]
         except RasterioError as error:
-            raise DataError("the file is truncated or damaged", self.scene.path, "copy the file again") from error
+            raise reading_error(self.scene.path, self.scene.files, error) from error
         clipped = 0
-        for number, (index, nodata) in enumerate(zip(self.indices, nodata_values, strict=True)):
+        for number, index in enumerate(self.indices):
+            nodata = self.scene.nodata[index]
             if self.scene.is_converted:
                 bands[number], count = self._convert(index, bands[number], nodata, window)
                 clipped += count
@@ -233,7 +245,7 @@ class SceneReader:
         """Return the handles of the current thread."""
         if not hasattr(self._thread, "files"):
             with ignore_georeference_warnings():
-                self._thread.files = [rasterio.open(path) for path in self.scene.files]
+                self._thread.files = [open_raster(name) for name in self.scene.files]
             self._handles += self._thread.files
         files: list[Any] = self._thread.files
         return files
@@ -245,11 +257,12 @@ class SceneReader:
         self._handles.clear()
 
 
-def open_scene(path: Path, options: ProductOptions = DEFAULT_OPTIONS) -> RasterScene:
+def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OPTIONS) -> RasterScene:
     """Read the header of a scene.
 
     Args:
-        path: a raster, or a Sentinel-1 product: its .SAFE folder, its manifest.safe, or the zip archive it comes in.
+        name: a raster; a Sentinel-1 product: its .SAFE folder, its manifest.safe, or the zip archive it comes in; any
+            name that GDAL opens, such as a URL or a subdataset; or a STAC item.
         options: how its values are read.
 
     Returns:
@@ -258,53 +271,62 @@ def open_scene(path: Path, options: ProductOptions = DEFAULT_OPTIONS) -> RasterS
     Raises:
         DataError: GDAL cannot read the raster, it has no bands or a color palette, its values are complex, or the
             product has several swaths.
-        RequestError: an option contradicts the raster.
+        RequestError: an option contradicts the raster, or the name stands for several scenes.
+        NetworkError: a server does not send the scene.
     """
-    safe_folder = find_safe_folder(path)
-    files = safe_folder.gdal_paths if safe_folder is not None else (str(path),)
-    path = path.parent if path.name == "manifest.safe" else path
-    if not all(os.access(file, os.R_OK) for file in (str(path), *files) if not file.startswith("/vsi")):
-        raise DataError("no such scene", path, "check the path")
+    source = find_scene_source(SceneUri.parse(name), options.asset)
     try:
         with ignore_georeference_warnings(), ExitStack() as stack:
-            handles = [stack.enter_context(rasterio.open(file)) for file in files]
-            _check(handles, path)
-            return _describe(path, handles, safe_folder, options)
+            handles = [stack.enter_context(open_raster(file)) for file in source.files]
+            _check(handles, source)
+            return _describe(source, handles, options)
     except (RasterioError, UnicodeEncodeError) as error:
-        hint = "give a GeoTIFF, COG, NITF, ENVI or another raster that GDAL reads"
-        raise DataError("GDAL cannot read the scene", path, hint) from error
+        raise opening_error(source.uri, error) from error
 
 
-def _describe(
-    path: Path, handles: Sequence[Any], safe_folder: SafeFolder | None, options: ProductOptions
-) -> RasterScene:
+def _describe(source: SceneSource, handles: Sequence[Any], options: ProductOptions) -> RasterScene:
     first, names = handles[0], [read_band_names(file) for file in handles]
     georeference = read_georeference(first)
-    scalings = tuple(Scaling(*pair) for file in handles for pair in zip(file.scales, file.offsets, strict=True))
-    product = read_product(path, handles, safe_folder, options)
+    description = describe_bands(
+        source.item,
+        BandDescription(
+            bands=None if None in names else tuple(name for file_names in names for name in file_names or ()),
+            scalings=tuple(Scaling(*pair) for file in handles for pair in zip(file.scales, file.offsets, strict=True)),
+            nodata=tuple(value for file in handles for value in file.nodatavals),
+            spacing=georeference.spacing_at(first.height / 2, first.width / 2) if georeference else None,
+        ),
+        source.uri,
+    )
+    product = read_product(source.uri, handles, source.safe_folder, options)
+    product = replace(product, unit=product.unit or (source.item.unit if source.item else None))
     return RasterScene(
-        path=path,
+        path=source.uri,
         height=first.height,
         width=first.width,
         count=sum(file.count for file in handles),
-        dtype=read_dtype(first.dtypes[0], scalings),
-        bands=None if None in names else tuple(name for file_names in names for name in file_names or ()),
+        dtype=read_dtype(first.dtypes[0], description.scalings),
         block_shape=first.block_shapes[0],
         georeference=georeference,
-        spacing=georeference.spacing_at(first.height / 2, first.width / 2) if georeference else None,
-        files=tuple(file.name for file in handles),
+        files=source.files,
         stored_dtype=first.dtypes[0],
-        scalings=scalings,
         product=product,
         unit=product.unit,
+        assets=source.item.assets if source.item else (),
+        **description._asdict(),
     ).in_unit("sigma0" if options.factor else product.unit)
 
 
-def _check(handles: Sequence[Any], path: Path) -> None:
+def _check(handles: Sequence[Any], source: SceneSource) -> None:
+    path = source.uri
     if not handles[0].count:
-        raise DataError("the raster has no bands, only other rasters", path, "give one of the rasters in it")
+        names = ", ".join(handles[0].subdatasets[:5]) + (", ..." if len(handles[0].subdatasets) > 5 else "")
+        hint = f"give one of them: {names}" if names else "give one of the rasters in it"
+        raise DataError("the raster has no bands, only other rasters", path, hint)
     if any(ColorInterp.palette in file.colorinterp for file in handles):
         raise DataError("the pixels are indices into a color palette", path, "convert the file to gray or RGB")
+    if source.item and len({(file.shape, file.dtypes) for file in handles}) > 1:
+        names = ", ".join(source.item.assets)
+        raise DataError(f"the assets {names} differ in size or data type", path, "choose one of them with --asset")
     if len({(file.shape, file.dtypes) for file in handles}) > 1:
         raise DataError("the product has measurements of several swaths", path, "give one of the files in measurement/")
 
@@ -315,7 +337,7 @@ def gdal_environment() -> rasterio.Env:
     Returns:
         A context manager.
     """
-    return rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB, GDAL_DISABLE_READDIR_ON_OPEN="FALSE")
+    return rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB, GDAL_DISABLE_READDIR_ON_OPEN="FALSE", **http_options())
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from rsft.inference.predict import job
 from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.predict.scene_plan import SceneQuery
 from rsft.inference.writers.geopackage import read_geopackage_metadata
+from tests.helpers.file_server import serving_folder
 from tests.helpers.scenes import UTM, brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
 
 TILES = PredictionRequest(query=SceneQuery(grid=16))
@@ -197,3 +198,18 @@ def test_other_files_have_no_metadata(tmp_path):
     with sqlite3.connect(tmp_path / "other.gpkg") as database:
         database.execute("CREATE TABLE x (y)")
     assert read_geopackage_metadata(tmp_path / "other.gpkg") == {}
+
+
+def test_scenes_on_a_server(scenes, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
+    with serving_folder(scenes) as server:
+        server.query = "sig=1"
+        addresses = [server.url(name) for name in ("a.tif?sig=1", "absent.tif?sig=1")]
+        result = run_archive(tmp_path, *addresses, "http://127.0.0.1:9/c.tif", scenes / "b.tif")
+        assert run_archive(tmp_path, addresses[0]).counts == {"skipped": 1}
+    assert [outcome.status for outcome in result.scenes] == ["done", "failed", "failed", "done"]
+    assert result.scenes[0].scene == server.url("a.tif") and Path(result.scenes[0].output).name == "a.gpkg"
+    assert "127.0.0.1 answered 404 Not Found" in result.scenes[1].reason
+    assert "Connection refused" in result.scenes[2].reason
+    assert "sig" not in (tmp_path / "out/scenes.csv").read_text()

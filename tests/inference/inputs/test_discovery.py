@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.inputs.discovery import ChipListing, Declaration, find_chips
+from rsft.inference.inputs.discovery import ChipListing, Declaration, find_chips, find_scenes
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +62,23 @@ def test_declared_bands_that_contradict_a_chip_store() -> None:
     assert listing.declare(Declaration("sigma0")) == {chip: Declaration("sigma0", ("VH", "VV"), 10.0)}
     with pytest.raises(DataError, match="names its bands VH, VV, but VV, VH was declared"):
         listing.declare(Declaration(bands=("VV", "VH")))
+
+
+def test_find_scenes() -> None:
+    Path("scenes.txt").write_text("# comment\nc/*.png\nhttps://h.org/a.tif?x=[1]\ns3://b/k.tif\nd/x[1].png\n")
+    inputs = ["./c/b.png", "@scenes.txt", Path("absent.tif"), "NETCDF:a.nc:VV", "/vsizip/z.zip/a*.tif", "d/*"]
+    assert [uri.text for uri in find_scenes(inputs)] == [
+        "c/b.png", "c/b.png", "https://h.org/a.tif?x=[1]", "s3://b/k.tif", "d/x[1].png", "absent.tif",
+        "NETCDF:a.nc:VV", "/vsizip/z.zip/a*.tif", "d/x[1].png",
+    ]  # fmt: skip
+    with pytest.raises(RequestError, match="no such file"):
+        find_scenes(["c/*.jpg"])
+    with pytest.raises(RequestError, match="the list cannot be read"):
+        find_scenes(["@absent.txt"])
+
+
+@pytest.mark.parametrize("name", ["https://h.org/a.png?sig=1", "/vsizip/z.zip/a.png", "NETCDF:a.nc:VV"])
+def test_an_address_is_a_scene(name: str) -> None:
+    with pytest.raises(RequestError, match=r"chips are files or folders.*--grid") as caught:
+        find_chips(["c", name])
+    assert "sig" not in str(caught.value)

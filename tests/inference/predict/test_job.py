@@ -23,7 +23,7 @@ import shapely
 from pyproj import Transformer
 from rasterio.transform import Affine
 
-from rsft.errors import DataError, RequestError, WeightsError
+from rsft.errors import DataError, NetworkError, RequestError, WeightsError
 from rsft.inference.detection.detector import CfarOptions
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
@@ -31,6 +31,7 @@ from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.predict.scene_plan import SceneQuery
 from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.models.outputs import ClassifierOutputs
+from tests.helpers.file_server import serving_folder
 from tests.helpers.killing import kill_this_process, run_until_killed
 from tests.helpers.scenes import UTM, brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
 
@@ -461,3 +462,32 @@ def test_damaged_journal(bundle: Path, chips: Path, tmp_path: Path, caplog) -> N
     (tmp_path / ".out.csv.journal").write_bytes(b"not a database" * 100)
     assert len(predict(bundle, [chips], tmp_path / "out.csv").table) == 3
     assert "damaged; the job starts again" in caplog.text
+
+
+def test_scene_on_a_web_server_is_resumed_after_a_failure(
+    bundle: Path, scene: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
+    request = PredictionRequest(query=SceneQuery(grid=8), batch_size=8)
+    local = predict(bundle, [scene], tmp_path / "local.csv", request)
+    batch_sizes: list[int] = []
+    with serving_folder(scene.parent) as server:
+
+        def engine(inputs):
+            batch_sizes.append(len(inputs))
+            if len(batch_sizes) == 3:
+                raise NetworkError("127.0.0.1 answered 503", server.url(scene.name))
+            return brightness_logits(inputs)
+
+        monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(engine, bundle))
+        address = server.url(f"{scene.name}?sig=1")
+        with pytest.raises(NetworkError, match="answered 503"):
+            predict(bundle, [address], tmp_path / "out.csv", request)
+        seen = sum(batch_sizes)
+        result = predict(bundle, [server.url(f"{scene.name}?sig=2")], tmp_path / "out.csv", request)
+    assert sum(batch_sizes) - seen < len(local.table) and len(result.table) == len(local.table)
+    assert result.table["path"].unique().tolist() == [server.url(scene.name)]
+    same = ["chip", "scene", "row", "col", "lon", "lat", "class", "probability"]
+    pd.testing.assert_frame_equal(result.table[same], local.table[same])
+    assert "sig" not in str(result.notes) and result.notes[0] == local.notes[0]

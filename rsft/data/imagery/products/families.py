@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rsft.data.imagery.products.product import FactorCalibration, Product, ProductOptions
@@ -16,7 +15,7 @@ from rsft.errors import DataError, RequestError
 
 
 def read_product(
-    path: Path, handles: Sequence[Any], safe_folder: SafeFolder | None, options: ProductOptions
+    path: object, handles: Sequence[Any], safe_folder: SafeFolder | None, options: ProductOptions
 ) -> Product:
     """Read what a raster says about its pixels.
 
@@ -49,7 +48,9 @@ def read_product(
     )
 
 
-def _check_options(path: Path, handles: Sequence[Any], safe_folder: SafeFolder | None, options: ProductOptions) -> None:
+def _check_options(
+    path: object, handles: Sequence[Any], safe_folder: SafeFolder | None, options: ProductOptions
+) -> None:
     dtypes = sorted({dtype for file in handles for dtype in file.dtypes})
     complex_dtypes = [dtype for dtype in dtypes if is_complex(dtype)]
     if complex_dtypes and not options.modulus:
@@ -63,7 +64,7 @@ def _check_options(path: Path, handles: Sequence[Any], safe_folder: SafeFolder |
         raise RequestError(message, path, "leave out --keep-noise")
 
 
-def _with_factor(path: Path, product: Product, factor: float, count: int) -> Product:
+def _with_factor(path: object, product: Product, factor: float, count: int) -> Product:
     if product.calibrations:
         message = f"--calibrate, but the file has a calibration: {product.calibration_source}"
         raise RequestError(message, path, "leave out --calibrate")

@@ -91,11 +91,13 @@ class ProductOptions:
         modulus: whether complex values are replaced by their modulus.
         factor: calibration factor of the digital numbers, sigma0 = factor * DN^2; None takes that of the product.
         keep_noise: whether thermal noise remains in calibrated values.
+        asset: names of the assets of a STAC item, separated by commas; None takes its data assets.
     """
 
     modulus: bool = False
     factor: float | None = None
     keep_noise: bool = False
+    asset: str | None = None
 
     def __post_init__(self) -> None:
         if self.factor is not None and not (self.factor > 0 and np.isfinite(self.factor)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +56,7 @@ def read_dtype(dtype: str, scalings: Sequence[Scaling]) -> str:
     return dtype if dtype in DIGITAL_UNITS and set(scalings) <= {IDENTITY_SCALING} else "float32"
 
 
-def unit_from_tags(units: Sequence[str | None], path: Path) -> str | None:
+def unit_from_tags(units: Sequence[str | None], path: object) -> str | None:
     """Return the unit that the tags of the bands declare.
 
     Args:
@@ -77,7 +76,7 @@ def unit_from_tags(units: Sequence[str | None], path: Path) -> str | None:
     return names[0] if names else None
 
 
-def to_float32(band: Plane, nodata: float | None, scaling: Scaling, path: Path) -> Plane:
+def to_float32(band: Plane, nodata: float | None, scaling: Scaling, path: object) -> Plane:
     """Convert the stored values of a band to float32.
 
     Args:

@@ -1,0 +1,200 @@
+"""Name a scene: a path, a URL, a member of an archive, or a subdataset."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from requests.utils import requote_uri
+
+from rsft.data.imagery.image_cache import file_state
+from rsft.errors import RequestError
+from rsft.utils.remote_files import probe_url, public_url
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_HTTP = re.compile(r"https?://", re.IGNORECASE)
+_SUBDATASET = re.compile(r"([A-Za-z][A-Za-z0-9_]+):(?!//)(.+)", re.DOTALL)  # at least two letters: C:\ is a drive
+_NETWORK_PREFIX = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(_streaming)?[/?]")
+_BUCKETS = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/"}
+_UNSAFE = re.compile(r"[^\w.+-]+")  # in names of files
+
+
+@dataclass(frozen=True, order=True)
+class SceneUri:
+    """The name of a scene: a path, or a name that GDAL resolves.
+
+    Its text is what the user gave: a path, `https://...`, `s3://bucket/key`, `/vsizip/a.zip/b.tif`, or a subdataset
+    such as `NETCDF:"a.nc":VV`. An existing file is always a path. `str` leaves out user names, passwords and signed
+    queries, so that they do not get into tables and messages.
+
+    Attributes:
+        text: the name.
+
+    Example:
+        >>> SceneUri("https://example.com/s1/a%20b.tif?sig=secret").name
+        'a b.tif'
+    """
+
+    text: str
+
+    @classmethod
+    def parse(cls, value: str | Path | SceneUri) -> SceneUri:
+        """Return the scene that a text or a path names.
+
+        Args:
+            value: a text as on the command line, or a path.
+
+        Returns:
+            The name of the scene.
+
+        Raises:
+            RequestError: the text begins like an address, but is none.
+        """
+        if isinstance(value, SceneUri):
+            return value
+        text = str(value)
+        try:
+            urlsplit(text[match.start() :] if (match := _HTTP.search(text)) else "")
+        except ValueError as error:
+            raise RequestError(f"this is not an address: {error}", text, "correct the address") from error
+        if text.lower().startswith("file://"):
+            text = unquote(urlsplit(text).path)
+        return cls(str(Path(text))) if cls(text).is_path else cls(text)
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the name is a path, which may or may not exist."""
+        text = self.text
+        is_other = _URL.match(text) or text.startswith("/vsi") or _SUBDATASET.match(text)
+        return not is_other or _exists(text)
+
+    @property
+    def path(self) -> Path | None:
+        """The local file or folder that contains the scene; None if it is on a server, or in a missing archive."""
+        if self.is_path:
+            return Path(self.text)
+        if self.is_remote or _URL.match(self.text):
+            return None
+        if self.text.startswith("/vsi"):
+            return _containing_file(self.text)
+        container = _split_subdataset(self.text)[0]
+        return SceneUri(container).path if container else None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the scene is read over a network."""
+        if self.is_path:
+            return False
+        return bool(
+            _HTTP.search(self.text)
+            or _NETWORK_PREFIX.search(self.text)
+            or self.text.partition("://")[0].lower() in _BUCKETS
+        )
+
+    @property
+    def url(self) -> str | None:
+        """The http address of the file that contains the scene; None for any other kind of name."""
+        match = None if self.is_path else _HTTP.search(self.text)
+        if match is None or self.text.startswith("/vsicurl?"):
+            return None
+        address = re.split(r'["}]', self.text[match.start() :])[0]
+        if match.start():  # behind a prefix, the path of a member may follow
+            address = re.sub(r"(\.zip|\.tar|\.tgz|\.tar\.gz)/.*", r"\1", address, flags=re.IGNORECASE)
+        return str(requote_uri(match[0].lower() + address[len(match[0]) :]))
+
+    @property
+    def gdal_name(self) -> str:
+        """The name under which GDAL opens the scene."""
+        scheme, _, rest = self.text.partition("://")
+        if self.is_path:
+            return self.text
+        if _HTTP.match(self.text):
+            name = f"/vsicurl/{self.url}"
+            return f"/vsizip/{{{name}}}" if urlsplit(self.text).path.lower().endswith(".zip") else name
+        return _BUCKETS[scheme.lower()] + rest if scheme.lower() in _BUCKETS else self.text
+
+    @property
+    def name(self) -> str:
+        """Short name for notes and tables: the file name, with the variable of a subdataset."""
+        if self.is_path:
+            return Path(self.text).name
+        if _URL.match(self.text):
+            address = urlsplit(self.text)
+            return PurePosixPath(unquote(address.path)).name or address.netloc.rpartition("@")[2]
+        if self.text.startswith("/vsi"):
+            return PurePosixPath(str(self).rstrip("/}")).name
+        container, variable = _split_subdataset(self.text)
+        return f"{SceneUri(container).name}:{variable}" if container else self.text
+
+    @property
+    def stem(self) -> str:
+        """Name without suffix for chips and output files; the last part of a variable follows after an underscore."""
+        if self.is_path:
+            return Path(self.text).stem
+        container, variable = _split_subdataset(self.text)
+        if _URL.match(self.text) or self.text.startswith("/vsi") or not container:
+            return _UNSAFE.sub("_", PurePosixPath(self.name).stem)
+        return _UNSAFE.sub("_", f"{SceneUri(container).stem}_{PurePosixPath(variable).name}")
+
+    def __str__(self) -> str:
+        match = None if self.is_path else _HTTP.search(self.text)
+        if match is None:
+            return self.text
+        address = re.split(r'["}]', self.text[match.start() :])[0]
+        return self.text.replace(address, public_url(address))
+
+    def absolute(self) -> SceneUri:
+        """Return the same name with an absolute path. Only paths change."""
+        return SceneUri(str(Path(self.text).absolute())) if self.is_path else self
+
+    def state(self) -> tuple[object, ...] | None:
+        """Return values that change with the content of the scene.
+
+        Returns:
+            Size and modification time of a local file; size and version (ETag or date) of a file on a web server; None
+            for other servers.
+
+        Raises:
+            NetworkError: a web server does not send the file.
+        """
+        if self.url is not None:
+            remote = probe_url(self.url)
+            return (remote.size, remote.version) if remote else None
+        return file_state(self.path) if self.path else None
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # too long for a file name, or with a null character
+        return False
+
+
+def _containing_file(text: str) -> Path | None:
+    """Return the archive in a name such as /vsizip/a.zip/b.tif; None if no file exists."""
+    rest = text
+    while match := re.match(r"/vsi\w+/", rest):
+        rest = rest[match.end() :]
+    if rest.startswith("{"):
+        rest = rest[1:].partition("}")[0]
+    path = Path(rest)
+    return next((parent for parent in (path, *path.parents) if parent.is_file()), None)
+
+
+def _split_subdataset(text: str) -> tuple[str, str]:
+    """Split a name such as NETCDF:"a.nc":VV into the file and the variable; both are empty if it is something else."""
+    match = _SUBDATASET.fullmatch(text)
+    if match is None:
+        return "", ""
+    body = match[2]
+    if body.startswith('"') and '"' in body[1:]:
+        container, _, variable = body[1:].partition('"')
+        return container, variable.strip(":/")
+    parts = body.split(":")
+    lengths = [
+        count for count in range(len(parts), 0, -1) if _exists(":".join(parts[:count]))
+    ]  # a name may have colons
+    count = lengths[0] if lengths else 1
+    return ":".join(parts[:count]), ":".join(parts[count:]).strip(":/")

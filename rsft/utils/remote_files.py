@@ -1,0 +1,140 @@
+"""Ask a web server about a file before it is read in parts, and report in words what is wrong."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+import requests
+
+from rsft.errors import DataError, NetworkError
+from rsft.utils.download import root_cause
+
+HEAD_BYTES = 1024
+"""Number of first bytes of a file that `probe_url` reads."""
+
+_TIMEOUT = (10, 30)  # seconds to connect, seconds between two blocks
+_ATTEMPTS = 2
+_PAUSE = 1.0  # seconds between the attempts
+_AGAIN = "run the same command again to continue"
+_SIGNATURES = frozenset({"sig", "signature", "token", "access_token", "x-amz-signature", "x-goog-signature"})
+_HINTS = {
+    401: "the server wants a login: sign the address, or set GDAL_HTTP_USERPWD or GDAL_HTTP_HEADERS",
+    403: "the address may need a signature, or its signature has expired: ask the provider for a new one",
+    404: "check the address",
+    410: "check the address",
+}
+
+
+class RemoteFile(NamedTuple):
+    """What a web server says about a file.
+
+    Attributes:
+        size: size in bytes; None if the server does not say.
+        version: its ETag or date, which changes with the content; empty if the server does not say.
+        head: the first bytes of the file.
+        sends_ranges: whether the server sends parts of the file.
+    """
+
+    size: int | None
+    version: str
+    head: bytes
+    sends_ranges: bool
+
+
+def probe_url(url: str) -> RemoteFile | None:
+    """Read the first bytes of a file on a web server. A server that does not answer is asked a second time.
+
+    Args:
+        url: address of the file, http or https.
+
+    Returns:
+        What the server says; None if it wants a login and the environment has one for GDAL (GDAL_HTTP_...).
+
+    Raises:
+        NetworkError: the server cannot be reached, or does not send the file.
+    """
+    status, reason, remote = _ask(url, {"Range": f"bytes=0-{HEAD_BYTES - 1}"}, HEAD_BYTES)
+    if status in (401, 403) and any(name.startswith("GDAL_HTTP_") for name in os.environ):
+        return None
+    if status == 416:  # an empty file has no first byte
+        return RemoteFile(0, remote.version, b"", True)
+    if status not in (200, 206):
+        raise _status_error(url, status, reason)
+    return remote
+
+
+def read_url(url: str, limit: int) -> bytes:
+    """Read a small file from a web server.
+
+    Args:
+        url: address of the file, http or https.
+        limit: largest size in bytes.
+
+    Returns:
+        The content.
+
+    Raises:
+        NetworkError: the server cannot be reached, or does not send the file.
+        DataError: the file is larger than `limit`.
+    """
+    status, reason, remote = _ask(url, {}, limit + 1)
+    if status != 200:
+        raise _status_error(url, status, reason)
+    if len(remote.head) > limit:
+        raise DataError(f"the file is larger than {limit:,} bytes", public_url(url), "check the address")
+    return remote.head
+
+
+def public_url(url: str) -> str:
+    """Return an address without user name, password and signed query, for messages and tables.
+
+    Args:
+        url: the address.
+
+    Example:
+        >>> public_url("https://me:secret@example.com/a.tif?sig=secret")
+        'https://example.com/a.tif'
+    """
+    address = urlsplit(url)
+    is_signed = any(key.lower() in _SIGNATURES for key, _ in parse_qsl(address.query, keep_blank_values=True))
+    query = "" if is_signed else address.query
+    return urlunsplit(address._replace(netloc=address.netloc.rpartition("@")[2], query=query))
+
+
+def _ask(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, RemoteFile]:
+    """Return status, reason, and the first `limit` bytes of the answer."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            answer = _get(url, {"Accept-Encoding": "identity", **headers}, limit)
+            if answer[0] < 500 or attempt == _ATTEMPTS:
+                break
+        except (requests.RequestException, ValueError) as error:
+            if attempt == _ATTEMPTS or not isinstance(error, requests.ConnectionError | requests.Timeout):
+                message = f"{urlsplit(url).hostname or url} cannot be reached: {root_cause(error)}"
+                raise NetworkError(message, public_url(url), f"check the address and the network; {_AGAIN}") from error
+        time.sleep(_PAUSE)
+    return answer
+
+
+def _get(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, RemoteFile]:
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+        head = b""
+        for block in response.iter_content(min(limit, 1 << 16)):
+            head += block
+            if len(head) >= limit:
+                break
+        total = response.headers.get("Content-Range", "").rpartition("/")[2] or response.headers.get(
+            "Content-Length", ""
+        )
+        size = int(total) if total.isdigit() else None
+        version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+        remote = RemoteFile(size, version, head[:limit], response.status_code == 206)
+        return response.status_code, response.reason or "", remote
+
+
+def _status_error(url: str, status: int, reason: str) -> NetworkError:
+    message = f"{urlsplit(url).hostname} answered {status} {reason}".rstrip()
+    return NetworkError(message, public_url(url), _HINTS.get(status, f"try later; {_AGAIN}"))

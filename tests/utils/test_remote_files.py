@@ -1,0 +1,80 @@
+"""Questions to web servers about files, and their faults in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rsft.errors import DataError, NetworkError
+from rsft.utils.remote_files import HEAD_BYTES, probe_url, public_url, read_url
+from tests.helpers.file_server import FileServer, serving_folder
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
+    (tmp_path / "a").write_bytes(bytes(range(250)) * 40)
+    with serving_folder(tmp_path) as server:
+        yield server
+
+
+def test_first_bytes_of_a_file(server: FileServer) -> None:
+    remote = probe_url(server.url("a"))
+    assert remote.size == 10_000 and remote.sends_ranges and remote.version.startswith('"')
+    assert remote.head == (bytes(range(250)) * 40)[:HEAD_BYTES]
+    server.ranges = False
+    without = probe_url(server.url("a"))
+    assert without == remote._replace(sends_ranges=False)
+
+
+def test_small_files(server: FileServer) -> None:
+    assert read_url(server.url("a"), 10_000) == bytes(range(250)) * 40
+    with pytest.raises(DataError, match="larger than 9,999 bytes"):
+        read_url(server.url("a"), 9_999)
+    with pytest.raises(NetworkError, match="answered 404 Not Found"):
+        read_url(server.url("b"), 9)
+
+
+def test_a_busy_server_is_asked_twice(server: FileServer) -> None:
+    server.statuses["a"] = 503
+    with pytest.raises(NetworkError, match="answered 503 Service Unavailable") as caught:
+        probe_url(server.url("a"))
+    assert server.requests == ["GET a", "GET a"] and "same command again" in caught.value.hint
+
+
+def test_a_login_in_the_environment_of_gdal(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.statuses["a"] = 401
+    with pytest.raises(NetworkError, match=r"answered 401 Unauthorized.*GDAL_HTTP_USERPWD"):
+        probe_url(server.url("a"))
+    monkeypatch.setenv("GDAL_HTTP_USERPWD", "me:secret")
+    assert probe_url(server.url("a")) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://127.0.0.1:9/a?sig=1", "127.0.0.1 cannot be reached: Connection refused"),
+        ("https:///a", "No host supplied"),
+    ],
+)
+def test_no_server(monkeypatch: pytest.MonkeyPatch, url: str, message: str) -> None:
+    monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(NetworkError, match=message) as caught:
+        probe_url(url)
+    assert "sig" not in caught.value.location
+
+
+@pytest.mark.parametrize(
+    ("url", "public"),
+    [
+        ("https://h.org/a.tif", "https://h.org/a.tif"),
+        ("https://me:pw@h.org:8/a.tif?x=1", "https://h.org:8/a.tif?x=1"),
+        ("https://h.org/a.tif?X-Amz-Date=1&X-Amz-Signature=2", "https://h.org/a.tif"),
+        ("https://h.org/a.tif?st=1&sig=2", "https://h.org/a.tif"),
+    ],
+)
+def test_addresses_without_secrets(url: str, public: str) -> None:
+    assert public_url(url) == public
