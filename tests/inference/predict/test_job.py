@@ -28,6 +28,7 @@ from rsft.inference.detection.detector import CfarOptions
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.request import PredictionRequest
+from rsft.inference.predict.result_table import table_columns
 from rsft.inference.predict.scene_plan import SceneQuery
 from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.models.outputs import ClassifierOutputs
@@ -329,31 +330,7 @@ def test_job_without_rows_writes_an_empty_layer(bundle: Path, tmp_path: Path, su
     }
     assert result.notes[0] == f"the table has no rows: {reasons[query]}"
     assert result.counts == {"dark": 0, "bright": 0} and result.table.empty
-    columns = [
-        "chip",
-        "scene",
-        "path",
-        "class",
-        "probability",
-        "class_2",
-        "probability_2",
-        "set",
-        "ood",
-        "ood_distance",
-    ]
-    columns += [
-        "p_dark",
-        "p_bright",
-        "length_m",
-        "length_from",
-        "row",
-        "col",
-        "lon",
-        "lat",
-        "at",
-        "score",
-        "incidence_deg",
-    ]
+    columns = table_columns(["dark", "bright"])[:-1]
     columns += ["mmsi"] if query == "at" else []
     if suffix == "geojson":
         assert json.loads(out.read_text())["features"] == []
