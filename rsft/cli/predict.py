@@ -58,7 +58,15 @@ Detect = Annotated[
     bool, _option(_LOCATIONS, "Detect bright objects on dark water with CA-CFAR; not all are ships.", "--detect")
 ]
 Pfa = Annotated[float, _option(_LOCATIONS, "Probability of a false alarm per pixel of water, for --detect.")]
-Land = Annotated[Path | None, _option(_LOCATIONS, "Land polygons, in which --detect does not search.")]
+Land = Annotated[
+    str,
+    _option(
+        _LOCATIONS,
+        "Land, where --detect does not search: a file of polygons, brightness (large bright regions), none, or auto "
+        "(shorelines of OpenStreetMap if rsft[land] is installed, else brightness).",
+        metavar="FILE",
+    ),
+]
 Side = Annotated[int | None, _option(_PIXELS, "Chip size in pixels (default: the bundle's).", min=1)]
 Margin = Annotated[int | None, _option(_PIXELS, "Cut chips along boxes, with this margin in pixels.", min=0)]
 Unit = Annotated[
@@ -146,7 +154,7 @@ def predict(
     stride: Stride = None,
     detect: Detect = False,
     pfa: Pfa = 1e-6,
-    land: Land = None,
+    land: Land = "auto",
     side: Side = None,
     margin: Margin = None,
     unit: Unit = None,
@@ -177,6 +185,7 @@ def predict(
     """
     from rsft.data.imagery.products.product import ProductOptions
     from rsft.inference.detection.detector import CfarOptions
+    from rsft.inference.detection.land_mask import parse_land
     from rsft.inference.inputs.discovery import Declaration
     from rsft.inference.predict.request import PredictionRequest
     from rsft.inference.predict.scene_plan import SceneQuery
@@ -184,7 +193,7 @@ def predict(
 
     _check_options(land, detect, also, ray, address, jobs)
     request = PredictionRequest(
-        query=SceneQuery(at, at_crs, grid, stride, CfarOptions(pfa, land) if detect else None, layer),
+        query=SceneQuery(at, at_crs, grid, stride, CfarOptions(pfa, parse_land(land)) if detect else None, layer),
         declaration=Declaration(unit_name(unit), band_names(bands)),
         chip_options=ChipOptions(side, margin, resample_to, spacing),
         product_options=ProductOptions(modulus, calibrate, keep_noise, asset),
@@ -202,9 +211,9 @@ def predict(
 
 
 def _check_options(
-    land: Path | None, detect: bool, also: list[Path] | None, ray: bool, address: str | None, jobs: int | None
+    land: str, detect: bool, also: list[Path] | None, ray: bool, address: str | None, jobs: int | None
 ) -> None:
-    if land is not None and not detect:
+    if land != "auto" and not detect:
         raise RequestError("--land only works with --detect", "--land", "give --detect as well")
     if ray and also:
         raise RequestError("--ray takes one bundle", "--also", "run the command once per bundle")

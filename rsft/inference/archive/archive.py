@@ -202,7 +202,7 @@ def _with_absolute_paths(request: PredictionRequest) -> PredictionRequest:
     query, chips_dir = request.query, request.chips_dir
     if query.at is not None:
         query = replace(query, at=query.at.absolute())
-    if query.detect is not None and query.detect.land is not None:
+    if query.detect is not None and isinstance(query.detect.land, Path):
         query = replace(query, detect=replace(query.detect, land=query.detect.land.absolute()))
     return replace(request, query=query, chips_dir=chips_dir and chips_dir.absolute())
 

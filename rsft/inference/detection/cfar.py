@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from rsft.types import Floats
+
 Mask = NDArray[np.bool_]
 
 _MIN_VALID_FRACTION = 0.25  # smallest share of the surroundings that must be valid
@@ -51,16 +53,25 @@ class BrightObject(NamedTuple):
     corners: NDArray[np.float64]
     contrast: float
 
+    @property
+    def sides(self) -> Floats:
+        """Lengths of the two sides of the rectangle in pixels."""
+        return np.linalg.norm(np.diff(self.corners[:3], axis=0), axis=1)
 
-def cfar_threshold(pfa: float, looks: float, cells: int) -> float:
+
+def cfar_threshold(pfa: float, looks: Floats | float, cells: int) -> Floats:
     """Return the ratio to the mean of the surroundings that water exceeds with probability `pfa`.
 
     Args:
         pfa: probability of a false alarm.
-        looks: equivalent number of looks.
+        looks: equivalent numbers of looks, of any shape.
         cells: number of pixels in the surroundings.
+
+    Returns:
+        One ratio per number of looks.
     """
-    return float(stats.f.isf(pfa, 2 * looks, 2 * looks * cells))
+    looks = np.asarray(looks, np.float64)
+    return np.asarray(stats.f.isf(pfa, 2 * looks, 2 * looks * cells), np.float64)
 
 
 def cfar_contrast(intensity: NDArray[np.float32], valid: Mask, window: CfarWindow) -> NDArray[np.float32]:
@@ -83,18 +94,17 @@ def cfar_contrast(intensity: NDArray[np.float32], valid: Mask, window: CfarWindo
     return ratio
 
 
-def find_bright_objects(ratio: NDArray[np.float32], threshold: float, gap: int) -> list[BrightObject]:
-    """Group the pixels above a threshold into objects.
+def find_bright_objects(ratio: NDArray[np.float32], mask: Mask, gap: int) -> list[BrightObject]:
+    """Group bright pixels into objects.
 
     Args:
         ratio: (H, W), see `cfar_contrast`.
-        threshold: smallest ratio of a bright pixel.
+        mask: (H, W), True for bright pixels.
         gap: number of dark pixels that may lie between the pixels of an object.
 
     Returns:
         The objects with at least 3 pixels.
     """
-    mask = ratio > threshold
     dilated = cv2.dilate(mask.astype(np.uint8), np.ones((gap + 1, gap + 1), np.uint8))
     _, label_image = cv2.connectedComponents(dilated, connectivity=8)
     rows, cols = np.nonzero(mask)

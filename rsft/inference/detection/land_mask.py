@@ -1,9 +1,12 @@
-"""Find the land in a scene from a file of polygons or from brightness."""
+"""Find the land in a scene from shorelines, from a file of polygons, or from brightness."""
 
 from __future__ import annotations
 
+import importlib
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import cv2
 import geopandas
@@ -26,8 +29,32 @@ _MIN_CONTRAST_DB = 3.0  # between land and water; a smaller contrast may be wind
 _MARGIN_DEGREES = 0.1  # polygons are used up to this distance from the scene
 
 
+LandSource = Path | Literal["auto", "brightness", "none"]
+"""Where the mask of land comes from: a file of polygons, or a keyword of `--land`."""
+
+LAND_KEYWORDS = ("auto", "brightness", "none")
+
+_PACKAGE = "roaring_landmask"
+_SHORE_METERS = 100.0  # the shorelines are simplified to about this accuracy
+
+
+def parse_land(text: str) -> LandSource:
+    """Return the value of `--land`: a keyword, or the path of a file.
+
+    Args:
+        text: the text on the command line. `./none` is a file.
+    """
+    return text if text in LAND_KEYWORDS else Path(text)  # type: ignore[return-value]
+
+
 class LandMask(Protocol):
-    """A function that returns which pixels of a window are land."""
+    """A function that returns which pixels of a window are land.
+
+    Attributes:
+        description: where the mask comes from, for notes.
+    """
+
+    description: str
 
     def __call__(self, window: PixelWindow) -> Mask:
         """Return True for land.
@@ -41,35 +68,26 @@ class LandMask(Protocol):
 
 
 class PolygonLandMask:
-    """A land mask from the polygons of a file.
+    """A land mask from polygons.
 
     Args:
-        path: a vector layer.
-        scene: the scene; only polygons near it are kept.
-
-    Raises:
-        RequestError: the file cannot be read, or the scene or the file has no coordinate system.
+        polygons: array of geometries in degrees.
+        scene: the scene, with a georeference; only polygons near it are kept.
+        description: where the polygons come from.
+        margin_m: land is enlarged by this distance, in meters.
     """
 
-    def __init__(self, path: Path, scene: RasterScene) -> None:
-        georeference = scene.georeference
-        if georeference is None:
-            message = "the scene has no georeference, so polygons of land cannot be used"
-            raise RequestError(message, path, "leave out --land")
-        try:
-            frame = geopandas.read_file(path)
-        except pyogrio.errors.DataSourceError as error:
-            raise RequestError("the polygons cannot be read", path, "give .gpkg, .geojson or another layer") from error
-        if frame.crs is None:
-            raise RequestError("the polygons have no coordinate system", path, "export them with one")
-        outline = georeference.pixels_to_lonlat(*rectangle_corners(0, 0, scene.height, scene.width).T)
-        (west, south), (east, north) = outline.min(0) - _MARGIN_DEGREES, outline.max(0) + _MARGIN_DEGREES
-        polygons = shapely.make_valid(frame.to_crs(LONLAT).geometry.to_numpy())
-        clipped = shapely.clip_by_rect(polygons, west, south, east, north)
+    def __init__(self, polygons: Any, scene: RasterScene, description: str, margin_m: float = 0.0) -> None:
+        self.description = description
+        georeference, spacing = scene.georeference, scene.spacing
+        assert georeference is not None and spacing is not None
+        clipped = [shape for rectangle in _bounds(scene) for shape in shapely.clip_by_rect(polygons, *rectangle)]
         nearby = [shape for shape in clipped if shape is not None and not shape.is_empty and shape.area]
-        self.shapes = [
+        shapes = [
             shapely.transform(shape, lambda xy: georeference.lonlat_to_pixels(*xy.T)[:, ::-1]) for shape in nearby
         ]
+        pixels = margin_m / max(spacing)
+        self.shapes = [shapely.make_valid(shape).buffer(pixels) for shape in shapes] if pixels else shapes
 
     def __call__(self, window: PixelWindow) -> Mask:
         """Return True for land, see `LandMask`.
@@ -87,6 +105,56 @@ class PolygonLandMask:
         return np.asarray(rasterize(self.shapes, size, transform=origin, all_touched=True, dtype="uint8"), bool)
 
 
+def open_land_polygons(source: LandSource, scene: RasterScene) -> PolygonLandMask | None:
+    """Open the polygons of land for a scene.
+
+    Args:
+        source: a file, or "auto" for the shorelines of roaring-landmask.
+        scene: the scene.
+
+    Returns:
+        The mask; None for "brightness" and "none", and for "auto" without the package or without a georeference.
+
+    Raises:
+        RequestError: the file cannot be read, or the scene or the file has no coordinate system.
+    """
+    if isinstance(source, Path):
+        return PolygonLandMask(_read_polygons(source, scene), scene, f"polygons of {source}")
+    if source != "auto" or scene.georeference is None or find_spec(_PACKAGE) is None:
+        return None
+    package = importlib.import_module(_PACKAGE)
+    land = shapely.from_wkb(bytes(package.Shapes.wkb(package.LandmaskProvider.Osm)))
+    description = f"shorelines of OpenStreetMap (roaring-landmask {version(_PACKAGE)}) and {_SHORE_METERS:g} m of sea"
+    return PolygonLandMask([land], scene, description, _SHORE_METERS)
+
+
+def _read_polygons(path: Path, scene: RasterScene) -> Any:
+    """Return the polygons of a file in degrees."""
+    if scene.georeference is None:
+        message = "the scene has no georeference, so polygons of land cannot be used"
+        raise RequestError(message, path, "leave out --land")
+    try:
+        frame = geopandas.read_file(path)
+    except pyogrio.errors.DataSourceError as error:
+        hint = f"give .gpkg, .geojson or another layer, or {', '.join(LAND_KEYWORDS)}"
+        raise RequestError("the polygons cannot be read", path, hint) from error
+    if frame.crs is None:
+        raise RequestError("the polygons have no coordinate system", path, "export them with one")
+    return shapely.make_valid(frame.to_crs(LONLAT).geometry.to_numpy())
+
+
+def _bounds(scene: RasterScene) -> list[tuple[float, float, float, float]]:
+    """Return west, south, east and north of the surroundings of a scene; two rectangles across the date line."""
+    assert scene.georeference is not None
+    outline = scene.georeference.pixels_to_lonlat(*rectangle_corners(0, 0, scene.height, scene.width).T)
+    (west, south), (east, north) = outline.min(0) - _MARGIN_DEGREES, outline.max(0) + _MARGIN_DEGREES
+    if east - west < 180:
+        return [(west, south, east, north)]
+    lon = outline[:, 0]
+    east_of_line, west_of_line = lon[lon < 0].max() + _MARGIN_DEGREES, lon[lon > 0].min() - _MARGIN_DEGREES
+    return [(-180, south, east_of_line, north), (west_of_line, south, 180, north)]
+
+
 class BrightLandMask:
     """A land mask from brightness. The large bright regions may also be ice or wind, so polygons of land are better.
 
@@ -95,6 +163,8 @@ class BrightLandMask:
         cell: side of a cell in pixels.
         side: side of a chip in pixels. Land has at least the area of 4 x 4 chips.
     """
+
+    description = "brightness, which may be ice or wind; polygons (--land FILE, or pip install 'rsft[land]') are better"
 
     def __init__(self, means: Floats, cell: int, side: int) -> None:
         self.cell = cell

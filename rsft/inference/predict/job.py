@@ -212,7 +212,8 @@ def job_key(
         NetworkError: a web server does not send a scene.
     """
     neutral = {"device": "", "readers": 0, "overwrite": False, "html": request.html_path is not None}
-    land = request.query.detect.land if request.query.detect else None
+    source = request.query.detect.land if request.query.detect else None
+    land = source if isinstance(source, Path) else None
     files = (*inputs, *(path for path in (request.query.at, land) if path is not None))
     states = [(path_to_text(x), x.state() if isinstance(x, SceneUri) else file_state(x)) for x in files]
     declared = [declarations[path] for path in inputs if isinstance(path, Path) and path in declarations]

@@ -14,6 +14,8 @@ WINDOW = CfarWindow(8, 16)
 def test_threshold_of_one_look():
     cells = WINDOW.cells
     assert cfar_threshold(1e-6, 1, cells) == pytest.approx(cells * (1e-6 ** (-1 / cells) - 1))
+    both = cfar_threshold(1e-6, np.array([[1.0], [4.0]]), cells)
+    assert both.shape == (2, 1) and both[0, 0] == cfar_threshold(1e-6, 1, cells) > both[1, 0] > 1
 
 
 @pytest.mark.parametrize("looks", [1, 4])
@@ -27,16 +29,16 @@ def test_position_and_size_of_a_ship():
     water = simulate_sea(128, 128) ** 2
     water[60:64, 40:60] = 40
     wide = CfarWindow(16, 32)
-    (ship,) = find_bright_objects(cfar_contrast(water, water > 0, wide), cfar_threshold(1e-6, 4, wide.cells), 1)
+    ratio = cfar_contrast(water, water > 0, wide)
+    (ship,) = find_bright_objects(ratio, ratio > cfar_threshold(1e-6, 4, wide.cells), 1)
     assert (ship.row, ship.col) == pytest.approx((62, 50), abs=0.2)
-    sides = np.linalg.norm(np.diff(ship.corners[:3], axis=0), axis=1)
-    assert sorted(sides) == pytest.approx([4, 20]) and ship.contrast == pytest.approx(16, abs=1)
+    assert sorted(ship.sides) == pytest.approx([4, 20]) and ship.contrast == pytest.approx(16, abs=1)
 
 
 def test_gaps_are_bridged():
     ratio = np.zeros((40, 40), np.float32)
     ratio[10:14, 5:10] = ratio[10:14, 12:17] = 20
-    assert len(find_bright_objects(ratio, 10, 1)) == 2 and len(find_bright_objects(ratio, 10, 2)) == 1
+    assert len(find_bright_objects(ratio, ratio > 10, 1)) == 2 and len(find_bright_objects(ratio, ratio > 10, 2)) == 1
 
 
 def test_pixels_without_data_are_ignored():

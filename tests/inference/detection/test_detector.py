@@ -44,7 +44,7 @@ def detect(folder, pixels, options=DEFAULTS, **profile):
 
 
 def land_fraction(locations):
-    return float(re.search(r"left out as land: (.*)%", locations.notes[1])[1]) / 100
+    return float(re.search(r"left out as land: (.*?)%", locations.notes[2])[1]) / 100
 
 
 @pytest.mark.parametrize("window", [64, 128, 2048])
@@ -55,8 +55,11 @@ def test_ships_are_found_once_with_every_window_size(tmp_path, amplitude, monkey
         pytest.approx(ship, abs=1) for ship in SHIPS
     ]
     assert [location.name for location in locations.locations] == ["s_d000001", "s_d000002", "s_d000003"]
-    assert "which may not be ships" in locations.notes[0] and "at 4.0 looks" in locations.notes[0]
-    assert "left out as land: 0.0%" in locations.notes[1] and locations.notes[1].endswith("--land is better")
+    assert re.fullmatch(
+        r"s.tif: 3 bright objects in .* s \(.* per second, .* million pixels per second\)", locations.notes[0]
+    )
+    assert "which may not be ships" in locations.notes[1] and "at 4.0 looks" in locations.notes[1]
+    assert "left out as land: 0.0% with 0 bright objects, by brightness" in locations.notes[2]
 
 
 def test_bright_land_is_left_out(tmp_path, amplitude):
@@ -77,6 +80,9 @@ def test_polygons_of_land(tmp_path, amplitude):
     locations = detect(tmp_path, amplitude, options, crs="EPSG:32633", transform=UTM)
     assert [location.row for location in locations.locations] == pytest.approx([40, 400], abs=1)
     assert land_fraction(locations) == pytest.approx(2500 / 512**2, abs=0.001)
+    assert "with 1 bright objects, by polygons of" in locations.notes[2]
+    everywhere = detect(tmp_path, amplitude, CfarOptions(land="none"), crs="EPSG:32633", transform=UTM)
+    assert len(everywhere.locations) == 3 and everywhere.notes[2] == "s.tif: land was searched too (--land none)"
     with pytest.raises(RequestError, match="no georeference"):
         detect(tmp_path, amplitude, options)
 
@@ -86,7 +92,7 @@ def test_objects_larger_than_a_chip_are_counted(tmp_path, amplitude):
     locations = detect(tmp_path, amplitude)
     assert (
         len(locations.locations) == 3
-        and locations.notes[2] == "s.tif: left out as larger than a chip: 1 bright objects"
+        and locations.notes[3] == "s.tif: left out as larger than a chip: 1 bright objects"
     )
 
 
@@ -99,8 +105,36 @@ def test_optical_bands_are_refused(tmp_path):
         )
 
 
-def test_an_empty_scene(tmp_path):
-    assert not detect(tmp_path, np.zeros((80, 80), np.float32)).locations
+@pytest.mark.parametrize("value", [0, 1, np.nan])
+@pytest.mark.parametrize("shape", [(80, 80), (1, 1), (300, 700)])
+def test_a_scene_without_contrast(tmp_path, value, shape):
+    assert not detect(tmp_path, np.full(shape, value, np.float32), nodata=np.nan).locations
+
+
+def test_a_block_without_data(tmp_path, amplitude):
+    amplitude[:256, :256] = 0  # cuts the second ship
+    amplitude[300:, 300:] = 1  # constant
+    locations = detect(tmp_path, amplitude)
+    assert [(x.row, x.col) for x in locations.locations] == [pytest.approx(ship, abs=3) for ship in SHIPS]
+
+
+def test_rough_water_has_a_higher_threshold_than_smooth_water(tmp_path):
+    water = np.concatenate([simulate_sea(1024, 1024, looks=40), simulate_sea(1024, 1024, seed=1, looks=1)], axis=1)
+    for col in (200, 1800):
+        water[500:504, col : col + 16] *= 1.8  # 5.1 dB: clear in 40 looks, lost in one look
+    locations = detect(tmp_path, water).locations
+    assert [(x.row, x.col) for x in locations] == [pytest.approx((502, 208), abs=1)]
+
+
+def test_every_band_has_its_own_looks(tmp_path):
+    smooth, rough = simulate_sea(512, 512, looks=40), simulate_sea(512, 512, seed=1, looks=1)
+    smooth[254:258, 248:264] *= 2.2
+    contract = SAR.model_copy(update={"bands": ("VH", "VV"), "planes": ("VH", "VV", "VH")})
+    path = write_geotiff(tmp_path / "s.tif", np.stack([rough, smooth]), names=("VH", "VV"))
+    scene = open_scene(path)
+    window = make_chip_window(contract, scene, ChipOptions(), True)
+    found = detect_bright_objects(scene, DEFAULTS, window, Declaration("amplitude"), contract, None)
+    assert [(x.row, x.col) for x in found.locations] == [pytest.approx((256, 256), abs=1)]
 
 
 def test_missing_unit(tmp_path, amplitude):

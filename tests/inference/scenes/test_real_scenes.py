@@ -180,9 +180,9 @@ def test_yolo_boxes_of_scenes_without_georeference(model, shared, tmp_path):
 
 
 def test_bright_objects_of_real_scenes(model, shared, tmp_path):
-    """Measure the detector on tiles with harbors and bright shores."""
+    """Measure the detector on tiles with harbors and bright shores. Its options were chosen on other images (SSDD)."""
     root = shared("hrsid_scenes")
-    model(**sar("uint8", ("gray",), Stretch(), crop=64))
+    model(**sar("uint8", ("gray",), Stretch(), crop=128))
     scenes = sorted((root / "images").glob("*.jpg"))
     table = predict(tmp_path, scenes, tmp_path / "out.csv", PredictionRequest(SceneQuery(detect=CfarOptions()))).table
     hit = total = 0
@@ -192,4 +192,4 @@ def test_bright_objects_of_real_scenes(model, shared, tmp_path):
             total += 1
             inside = rows["col"].between(x - 3, x + w + 3) & rows["row"].between(y - 3, y + h + 3)
             hit += bool(inside.any())
-    assert (hit, total, len(table)) == (18, 31, 73)
+    assert (hit, total, len(table)) == (28, 31, 59)
