@@ -56,7 +56,7 @@ class BrightObject(NamedTuple):
     @property
     def sides(self) -> Floats:
         """Lengths of the two sides of the rectangle in pixels."""
-        return np.linalg.norm(np.diff(self.corners[:3], axis=0), axis=1)
+        return np.asarray(np.linalg.norm(np.diff(self.corners[:3], axis=0), axis=1))
 
 
 def cfar_threshold(pfa: float, looks: Floats | float, cells: int) -> Floats:

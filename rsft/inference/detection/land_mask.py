@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,10 +123,15 @@ def open_land_polygons(source: LandSource, scene: RasterScene) -> PolygonLandMas
         return PolygonLandMask(_read_polygons(source, scene), scene, f"polygons of {source}")
     if source != "auto" or scene.georeference is None or find_spec(_PACKAGE) is None:
         return None
-    package = importlib.import_module(_PACKAGE)
-    land = shapely.from_wkb(bytes(package.Shapes.wkb(package.LandmaskProvider.Osm)))
     description = f"shorelines of OpenStreetMap (roaring-landmask {version(_PACKAGE)}) and {_SHORE_METERS:g} m of sea"
-    return PolygonLandMask([land], scene, description, _SHORE_METERS)
+    return PolygonLandMask([_read_shorelines()], scene, description, _SHORE_METERS)
+
+
+@lru_cache(maxsize=1)
+def _read_shorelines() -> Any:
+    """Return all land of the world. Reading it takes several seconds, so it is kept (100 MB) for the next scene."""
+    package = importlib.import_module(_PACKAGE)
+    return shapely.from_wkb(bytes(package.Shapes.wkb(package.LandmaskProvider.Osm)))
 
 
 def _read_polygons(path: Path, scene: RasterScene) -> Any:

@@ -27,11 +27,13 @@ def shorelines(monkeypatch):
         wkb = shapely.to_wkb(shapely.MultiPolygon(polygons))
         provider = SimpleNamespace(Osm="osm")
         package = SimpleNamespace(Shapes=SimpleNamespace(wkb=lambda name: wkb), LandmaskProvider=provider)
+        land_mask._read_shorelines.cache_clear()
         monkeypatch.setattr(land_mask, "find_spec", lambda name: True)
         monkeypatch.setattr(land_mask, "version", lambda name: "9.9")
         monkeypatch.setattr(land_mask.importlib, "import_module", lambda name: package)
 
-    return install
+    yield install
+    land_mask._read_shorelines.cache_clear()
 
 
 def open_zeros(path, crs="EPSG:32633", transform=UTM):
