@@ -15,6 +15,7 @@ from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
 
 if TYPE_CHECKING:
+    from rsft.inference.detection.detector import CfarOptions
     from rsft.inference.predict.request import PredictionRequest
 
 app = typer.Typer()
@@ -184,8 +185,6 @@ def predict(
     Run the same command again to resume an interrupted job.
     """
     from rsft.data.imagery.products.product import ProductOptions
-    from rsft.inference.detection.detector import CfarOptions
-    from rsft.inference.detection.land_mask import parse_land
     from rsft.inference.inputs.discovery import Declaration
     from rsft.inference.predict.request import PredictionRequest
     from rsft.inference.predict.scene_plan import SceneQuery
@@ -193,7 +192,7 @@ def predict(
 
     _check_options(land, detect, also, ray, address, jobs)
     request = PredictionRequest(
-        query=SceneQuery(at, at_crs, grid, stride, CfarOptions(pfa, parse_land(land)) if detect else None, layer),
+        query=SceneQuery(at, at_crs, grid, stride, _cfar_options(pfa, land) if detect else None, layer),
         declaration=Declaration(unit_name(unit), band_names(bands)),
         chip_options=ChipOptions(side, margin, resample_to, spacing),
         product_options=ProductOptions(modulus, calibrate, keep_noise, asset),
@@ -208,6 +207,13 @@ def predict(
     )
     run = partial(_archive, address=address, jobs=jobs) if ray else partial(_predict, also=also or [])
     run(bundle, inputs, out, request, strict=strict)
+
+
+def _cfar_options(pfa: float, land: str) -> CfarOptions:
+    from rsft.inference.detection.detector import CfarOptions
+    from rsft.inference.detection.land_mask import parse_land
+
+    return CfarOptions(pfa, parse_land(land))
 
 
 def _check_options(
