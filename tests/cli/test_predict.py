@@ -20,6 +20,8 @@ from rsft.cli import main
         (["-o", "out.gpkg", "--chips", "cut"], ["only saved if they are cut from scenes"]),
         (["-o", "out.gpkg", "--html", "page.txt"], ["give it the suffix .html"]),
         (["-o", "out.gpkg", "--resample-to", "0"], ["--resample-to"]),
+        (["-o", "out.gpkg", "--unit", "sigma"], ["unknown unit sigma; choose one of uint8", "gamma0_db", "--unit"]),
+        (["-o", "out.gpkg", "--asset", "vv"], ["are options for scenes", "--grid"]),
     ],
 )
 @pytest.mark.slow
@@ -28,6 +30,6 @@ def test_refused(run, tmp_path, monkeypatch, capsys, options, words):
     monkeypatch.setattr(sys, "argv", ["rsft", "predict", str(run), "x.png", *options])
     with pytest.raises(SystemExit) as stop:
         main()
-    printed = "".join(capsys.readouterr())
+    printed = " ".join("".join(capsys.readouterr()).split())
     assert stop.value.code == 2 and all(word in printed for word in words) and "Traceback" not in printed
     assert not list(tmp_path.iterdir())
