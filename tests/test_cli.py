@@ -90,7 +90,7 @@ def test_prepare_finetune_evaluate_predict(rsft, class_folders, recipe_file, tmp
     code, printed = rsft("evaluate", "runs/bars", "data", "--split", "train", "-o", "again")
     assert code == 0 and "split train" in printed
     assert len(pd.read_parquet(tmp_path / "again/predictions.parquet")) == 40
-    code, printed = rsft("evaluate", "runs/bars", "data", "-o", "beside", "--compare", "runs/bars/001")
+    code, printed = rsft("evaluate", "runs/bars", "data", "-o", "beside", "--compare", "runs/bars")
     assert code == 0 and "McNemar" in printed and "sets of 90 %" in printed
     assert json.loads((tmp_path / "beside/comparison.json").read_text())["paired"]["mcnemar"]["all"]["p"] == 1
 

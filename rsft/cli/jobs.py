@@ -118,7 +118,7 @@ def evaluate(
         "evaluation"
     ),
     compare: Annotated[
-        Path | None, typer.Option(help="Run folder, or output of `rsft evaluate`, for a paired comparison.")
+        Path | None, typer.Option(help="Run, runs/<recipe>, or output of `rsft evaluate`, for a paired comparison.")
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:

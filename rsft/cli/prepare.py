@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
 
 import typer
+from rich.text import Text
 
 from rsft.cli.display.console import console, progress, show_flags, show_paths, show_store
 from rsft.cli.options import JobsOption, OverwriteOption, RootOption, SeedOption, band_names
@@ -25,7 +26,11 @@ ListsOption = Annotated[
 
 P = ParamSpec("P")
 
-_MAX_NAMES = 10  # class names in one message
+_CONSEQUENCES = {
+    "train": "these classes cannot be learned",
+    "val": "validation and calibration do not see these classes",
+    "test": "the accuracy of these classes is not measured",
+}
 
 
 def run_prepare(prepare: Callable[P, ChipStore], *args: P.args, **kwargs: P.kwargs) -> ChipStore:
@@ -39,16 +44,30 @@ def run_prepare(prepare: Callable[P, ChipStore], *args: P.args, **kwargs: P.kwar
     Returns:
         The chip store.
     """
-    from rsft.data.chips.summary import count_chips, missing_classes
+    from rsft.data.chips.summary import count_chips, list_first_names, missing_classes
 
     with progress() as report:
         kwargs["progress"] = report
         store = prepare(*args, **kwargs)
     show_store(store)
     for split, names in missing_classes(count_chips(store)).items():
-        more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
-        console.print(f"no chip in {split}: {', '.join(names[:_MAX_NAMES])}{more}", soft_wrap=True, markup=False)
+        _warn(f"no chip in {split}: {list_first_names(names)}; {_CONSEQUENCES[split]}")
+    if store.table["class"].nunique() == 1:
+        _warn(f"all chips have the class {store.table['class'][0]}; `rsft finetune` needs at least two classes")
     return store
+
+
+def _warn(text: str) -> None:
+    console.print(Text.assemble(("warning: ", "yellow"), text), soft_wrap=True)
+
+
+def _warn_about_typos(store: ChipStore) -> None:
+    from rsft.data.chips.summary import find_label_typos
+
+    counts = {str(name): int(count) for name, count in store.table["class"].value_counts().items()}
+    total = f"{sum(counts.values()):,} chips"
+    for rare, common in find_label_typos(counts):
+        _warn(f"{rare} ({counts[rare]:,} of {total}) may be a typo of {common} ({counts[common]:,})")
 
 
 @app.command("demo")
@@ -100,7 +119,7 @@ def folder(
     """Build a chip store of labeled image files; the files are copied unchanged."""
     from rsft.data.prepare.image_folder import prepare_folder
 
-    run_prepare(
+    store = run_prepare(
         prepare_folder,
         source,
         root,
@@ -114,6 +133,7 @@ def folder(
         seed=seed,
         overwrite=overwrite,
     )
+    _warn_about_typos(store)
 
 
 @app.command("dota")

@@ -27,7 +27,7 @@ app = typer.Typer(
 
 @app.command("run")
 def report_run(
-    run: Annotated[Path, typer.Argument(help="Run folder: RUNS/<recipe>/<number>.")],
+    run: Annotated[Path, typer.Argument(help="Run folder, or RUNS/<recipe> for its newest run.")],
     data: Annotated[
         Path | None, typer.Option(help="Folder of the chip store (default: its folder during the run).")
     ] = None,
@@ -37,23 +37,25 @@ def report_run(
 ) -> None:
     """Write RUN/report.html again from the files of the run. `rsft report RUN` does the same."""
     from rsft.evaluation.report.run_page import write_report
+    from rsft.training.runs.reader import find_newest_run
 
     with progress() as report:
-        path = write_report(run, data, pictures=not no_pictures, progress=report)
+        path = write_report(find_newest_run(run), data, pictures=not no_pictures, progress=report)
     show_paths({"report": path})
 
 
 @app.command("compare")
 def report_compare(
     runs: Annotated[
-        list[Path], typer.Argument(help="Run folders; the first run is the reference of the paired differences.")
+        list[Path], typer.Argument(help="Run folders, or RUNS/<recipe> for its newest run; the first is the reference.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("comparison.html"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
 ) -> None:
     """Compare runs on one page: accuracy, paired differences, features, modulators, cost, and the recipes."""
     from rsft.evaluation.report.comparison_page import write_comparison
+    from rsft.training.runs.reader import find_newest_run
 
     if out.exists() and not overwrite:
         raise RequestError("the page exists already", out, "choose another name, or use --overwrite")
-    show_paths({"comparison": write_comparison(runs, out)})
+    show_paths({"comparison": write_comparison([find_newest_run(run) for run in runs], out)})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rsft.cli.display.console import console
+from rsft.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, show, compare and remove runs.", no_args_is_help=True)
 
 RunsFolderArgument = Annotated[Path, typer.Argument(help="Folder with runs: runs, or runs/<recipe>.")]
-RunArgument = Annotated[Path, typer.Argument(help="Run folder.")]
-RunsArgument = Annotated[list[Path], typer.Argument(help="Run folders.")]
+RunArgument = Annotated[Path, typer.Argument(help="Run folder, or runs/<recipe> for its newest run.")]
+RunsArgument = Annotated[list[Path], typer.Argument(help="Run folders, or runs/<recipe> for its newest run.")]
+ExactRunsArgument = Annotated[list[Path], typer.Argument(help="Run folders: runs/<recipe>/<number>.")]
 
 STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow"}
 _MEASURES = {"macro": "macro", "micro": "overall", "head": "head", "medium": "medium", "tail": "tail"}
@@ -52,8 +54,9 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
 @app.command("show")
 def runs_show(run: RunArgument) -> None:
     """Show a run: status, accuracy, everything in run.json, and its files."""
-    from rsft.training.runs.reader import read_run_info
+    from rsft.training.runs.reader import find_newest_run, read_run_info
 
+    run = find_newest_run(run)
     info = read_run_info(run)
     metadata = {key: value for key, value in info.metadata.items() if key not in ("recipe", "status", "seconds")}
     measured = {name: _percent(info.accuracy[key]) for key, name in _MEASURES.items() if key in info.accuracy}
@@ -73,10 +76,10 @@ def runs_compare(runs: RunsArgument) -> None:
     from rich.table import Table
 
     from rsft.recipe.text import to_yaml
-    from rsft.training.runs.reader import read_run_info, recipe_differences
+    from rsft.training.runs.reader import find_newest_run, read_run_info, recipe_differences
 
-    infos = [read_run_info(folder) for folder in runs]
-    table = Table("", *(str(folder) for folder in runs), box=None, pad_edge=False)
+    infos = [read_run_info(find_newest_run(folder)) for folder in runs]
+    table = Table("", *(str(run.folder) for run in infos), box=None, pad_edge=False)
     for key, values in recipe_differences(infos).items():
         table.add_row(key, *map(to_yaml, values))
     table.add_section()
@@ -89,11 +92,15 @@ def runs_compare(runs: RunsArgument) -> None:
 
 @app.command("rm")
 def runs_rm(
-    runs: RunsArgument, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False
+    runs: ExactRunsArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Remove run folders with everything in them."""
-    from rsft.training.runs.reader import read_run_info, remove_run
+    from rsft.training.runs.reader import find_newest_run, read_run_info, remove_run
 
+    for folder in runs:
+        if (run := find_newest_run(folder)) != folder:
+            raise RequestError("the folder contains runs and is not a run", folder, f"name the runs to remove: {run}")
     infos = [read_run_info(folder) for folder in runs]
     for run in infos:
         if yes or typer.confirm(f"remove {run.folder} ({run.status})?"):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.files import EVALUATION_FILE, PREDICTIONS_FILE
 from rsft.metrics.paired import PairedDifferences, compare_predictions
+from rsft.training.runs.reader import find_newest_run
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     """Compare two runs that were evaluated on the same chips.
 
     Args:
-        first: a run folder, or a folder that `rsft evaluate` wrote.
+        first: a run folder, runs/<recipe> for its newest run, or a folder that `rsft evaluate` wrote.
         second: such a folder of the reference.
 
     Returns:
@@ -82,11 +83,12 @@ def compare_runs(first: Path, second: Path) -> Comparison:
 
 
 def _evaluation_folder(folder: Path) -> Path:
-    for candidate in (folder, folder / "evaluation"):
+    run = find_newest_run(folder)
+    for candidate in (folder, run / "evaluation"):
         if (candidate / EVALUATION_FILE).is_file() and (candidate / PREDICTIONS_FILE).is_file():
             return candidate
     raise RequestError(
-        f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing", folder, "evaluate the run first: rsft evaluate"
+        f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing", run, "evaluate the run first: rsft evaluate"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from lightning.fabric import seed_everything
 
 from rsft.backbones import Backbone
 from rsft.data.chips.store import ChipStore
+from rsft.data.chips.summary import count_chips, list_first_names, missing_classes
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
 from rsft.data.loading.batches import BatchSource, ChipImages, EpochBatches
@@ -25,6 +27,7 @@ from rsft.models.factory import build_classifier, choose_device, load_encoder
 from rsft.recipe.registries import sampling_exponent
 from rsft.recipe.schema import BackboneSection, DataSection, HeadSection, MetaSection, PeftSection, Recipe, TrainSection
 from rsft.training.calibration import calibrate_bundle
+from rsft.training.distributed.collectives import is_rank_zero
 from rsft.training.distributed.processes import launch_processes, require_consistent_processes, shard_frozen_blocks
 from rsft.training.fit import fit
 from rsft.training.init.frozen_features import compute_initial_features
@@ -56,6 +59,8 @@ class TrainingModel:
     classifier: Classifier
     contract: Contract
 
+
+_log = logging.getLogger(__name__)
 
 TrainingChips = tuple[ChipImages, ChipImages]
 """The training chips and the validation chips of a run."""
@@ -139,13 +144,19 @@ def open_data(section: DataSection) -> ChipStore:
         The chip store.
 
     Raises:
-        RequestError: the folder is not a chip store, or a split has no chips.
+        RequestError: the folder is not a chip store, a split has no chips, or all training chips have one class.
     """
     store = ChipStore.open(Path(section.root))
     for split in ("train", "val"):
         if store.split(split).empty:
             hint = "prepare the data with a train and a val split"
             raise RequestError(f"the split {split} has no chips", store.root, hint)
+    if (classes := store.split("train")["class"].unique()).size < 2:
+        message = f"all training chips have the class {classes[0]}, so that a classifier has nothing to distinguish"
+        raise RequestError(message, store.root, "prepare training chips of at least two classes")
+    if is_rank_zero():
+        for split, names in missing_classes(count_chips(store)).items():
+            _log.warning("no chip in %s: %s", split, list_first_names(names))
     return store
 
 

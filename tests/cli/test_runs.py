@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,23 @@ def test_compare(rsft, runs):
     lines = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.strip()}
     assert code == 0 and lines["train.lr"] == ["0.02", "0.04"] and lines["status"] == ["done", "interrupted"]
     assert "train.epochs" not in lines
+
+
+def test_folder_of_runs_stands_for_its_newest_run(rsft, runs, tmp_path):
+    shutil.rmtree(tmp_path / "runs/bars/003")
+    shutil.copytree(tmp_path / "runs/bars/001", tmp_path / "runs/other/9")
+    code, printed = rsft("runs", "compare", "runs/bars", "runs/other")
+    assert code == 0 and "broken" not in printed and "runs/bars/002" in printed and "runs/other/9" in printed
+    assert "rsft finetune --resume runs/bars/002" in rsft("runs", "show", "runs/bars")[1]
+    code, printed = rsft("report", "runs/other", "--no-pictures")
+    assert code == 0 and "runs/other/9/report.html" in printed
+    assert rsft("report", "compare", "runs/bars", "runs/other")[0] == 0 and Path("comparison.html").is_file()
+
+
+def test_rm_takes_no_folder_of_runs(rsft, runs, tmp_path):
+    code, printed = rsft("runs", "rm", "runs/bars", "--yes")
+    assert code == 2 and "contains runs and is not a run" in printed and "runs/bars/003" in printed
+    assert (tmp_path / "runs/bars/001").is_dir()
 
 
 def test_rm(rsft, runs, tmp_path, monkeypatch):

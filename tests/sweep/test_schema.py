@@ -1,6 +1,6 @@
 import pytest
 
-from rsft.errors import RecipeError
+from rsft.errors import RecipeError, RequestError
 from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials
 
@@ -129,3 +129,9 @@ def test_too_many_trials(sweep_file):
     numbers = list(range(200))
     (reported,) = faults(sweep_file(f"recipe: RECIPE\ngrid: {{seed: {numbers}, train.batch_size: {numbers}}}"))
     assert "10,000" in reported[2]
+
+
+def test_recipe_in_place_of_a_sweep(recipe_file):
+    with pytest.raises(RequestError, match="this is a recipe, not a sweep") as caught:
+        read_sweep(recipe_file)
+    assert f"rsft finetune {recipe_file}" in caught.value.hint

@@ -1,7 +1,10 @@
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -10,6 +13,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
+from rsft.training.single_run import open_data
 
 
 def test_run_folder(run):
@@ -85,6 +89,27 @@ def test_an_unknown_block_of_a_head_creates_no_run_folder(recipe_file, tmp_path)
         finetune(load_recipe(recipe_file, ["head.earlier_blocks=[3, 5]"]), tmp_path / "runs")
     assert "head.earlier_blocks" in str(caught.value) and "name blocks from 0 to 4" in str(caught.value)
     assert not (tmp_path / "runs").exists()
+
+
+def copy_store(root, folder, keep):
+    """Copy a chip store without the chips for which `keep` is false."""
+    shutil.copytree(root, folder)
+    table = pd.read_parquet(folder / "manifest.parquet")
+    pq.write_table(pa.Table.from_pandas(table[keep(table)]), folder / "manifest.parquet")
+    return folder
+
+
+def test_single_class_is_refused(recipe_file, root, tmp_path):
+    store = copy_store(root, tmp_path / "one", lambda table: table["class"] == "flat")
+    with pytest.raises(RequestError, match="all training chips have the class flat"):
+        finetune(load_recipe(recipe_file, [f"data.root={store}"]), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_class_without_validation_chips_gives_a_warning(recipe_file, root, tmp_path, caplog):
+    store = copy_store(root, tmp_path / "two", lambda table: (table["class"] != "steep") | (table["split"] != "val"))
+    open_data(load_recipe(recipe_file, [f"data.root={store}"]).data)
+    assert "no chip in val: steep" in caplog.text
 
 
 def test_missing_data(recipe_file, tmp_path):

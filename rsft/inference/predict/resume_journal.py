@@ -52,16 +52,20 @@ class ResumeJournal:
         key: hash of everything that determines the results. Results of a job with another key are deleted.
 
     Raises:
-        RequestError: another process uses the journal, or the folder is not writable.
+        RequestError: another process uses the journal, or its folder cannot be written.
     """
 
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._open(key)
+        except OSError as error:
+            raise _unwritable(path, error.strerror) from error
         except sqlite3.OperationalError as error:
-            message = f"the journal is in use by another job, or cannot be written: {error}"
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise _unwritable(path, error) from error
+            message = f"the journal is in use by another job: {error}"
             raise RequestError(message, path, "wait until the other job has finished") from error
         except sqlite3.DatabaseError:  # the file is not a database, or is damaged
             _log.warning("%s is damaged; the job starts again from the beginning", path)
@@ -137,6 +141,11 @@ class ResumeJournal:
         self.database.close()
         if finished or not used:
             self.path.unlink()
+
+
+def _unwritable(path: Path, reason: object) -> RequestError:
+    hint = "write into a folder for which you have permission, with free space"
+    return RequestError(f"the folder of the output cannot be written: {reason}", path.parent, hint)
 
 
 def _pack(rows: pd.DataFrame) -> bytes:

@@ -123,6 +123,21 @@ def find_runs(folder: Path) -> list[RunInfo]:
     return sorted(runs, key=lambda run: (str(run.metadata.get("started", "")), str(run.folder)))
 
 
+def find_newest_run(folder: Path) -> Path:
+    """Return a run folder itself, and for the folder of the runs of one recipe the run with the highest number.
+
+    Args:
+        folder: runs/<recipe>/<number> or runs/<recipe>.
+
+    Returns:
+        The run folder; `folder` itself if it contains no run.
+    """
+    if (folder / METADATA_FILE).is_file() or not folder.is_dir():
+        return folder
+    runs = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir()]
+    return max(runs, key=lambda path: int(path.name), default=folder)
+
+
 def find_unfinished_run(folder: Path) -> RunInfo:
     """Return the newest run in a folder that is neither done nor broken.
 

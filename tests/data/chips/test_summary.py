@@ -10,7 +10,13 @@ import pytest
 
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
 from rsft.data.chips.store import ChipStore
-from rsft.data.chips.summary import count_chips, missing_classes, summarize_pixels
+from rsft.data.chips.summary import (
+    count_chips,
+    find_label_typos,
+    list_first_names,
+    missing_classes,
+    summarize_pixels,
+)
 from rsft.types import Pixels
 
 
@@ -54,3 +60,28 @@ def test_pixels_by_unit_and_dtype(store: ChipStore) -> None:
         "mean": pytest.approx((12 * 5.5 + 30 * 24.5) / 42),
     }
     assert (summary["db float32"]["lowest"], summary["db float32"]["highest"]) == (-9, 2)
+
+
+@pytest.mark.parametrize(
+    ("counts", "pairs"),
+    [
+        ({"Cargo": 50, "Crago": 1}, [("Crago", "Cargo")]),
+        ({"Cargo": 50, "Cargoo": 5, "Crgo": 2, "Caxgo": 1}, [(x, "Cargo") for x in ("Cargoo", "Caxgo", "Crgo")]),
+        ({"Cargo": 50, "Crago": 6, "Carog": 50}, []),  # too many chips for a typo
+        ({"fishing-boat": 5, "Fishing boat": 9}, [("fishing-boat", "Fishing boat")]),
+        ({"T-62": 1, "T-72": 90, "cat": 1, "bat": 90}, []),
+        ({"tanker": 90, "tan": 1, "trakner": 1}, []),
+        ({}, []),
+    ],
+)
+def test_label_typos(counts: dict[str, int], pairs: list[tuple[str, str]]) -> None:
+    assert find_label_typos(counts) == pairs
+
+
+def test_label_typos_among_many_classes() -> None:
+    names = {f"{number:b}".translate(str.maketrans("01", "xy")): 90 for number in range(3000)}
+    assert find_label_typos(names) == []
+
+
+def test_first_names() -> None:
+    assert list_first_names(["a", "b", "c"], 2) == "a, b and 1 more" and list_first_names(["a"]) == "a"

@@ -39,3 +39,12 @@ def test_one_job_at_a_time(tmp_path):
     assert other.finished_batches() == set()
     other.close(finished=False)
     assert not (tmp_path / "j").exists()  # it held no results
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "taken").mkdir()  # SQLite cannot open a folder, as it cannot open a file without permission
+    for path in (tmp_path / "file/out/.journal", tmp_path / "taken"):
+        with pytest.raises(RequestError, match="the folder of the output cannot be written") as caught:
+            ResumeJournal(path, "key")
+        assert "permission" in caught.value.hint and "another job" not in str(caught.value)

@@ -8,6 +8,7 @@ from rsft.errors import RequestError
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.training.runs import reader
 from rsft.training.runs.reader import (
+    find_newest_run,
     find_runs,
     find_unfinished_run,
     is_running,
@@ -120,3 +121,11 @@ def test_recipe_differences(make_run_folder):
     differences = recipe_differences(runs)
     assert differences["train.lr"] == [0.02, 1.0] and differences["meta.outer_every"] == [2, None]
     assert "train.epochs" not in differences
+
+
+def test_the_newest_run_of_a_recipe(make_run_folder):
+    folders = [make_run_folder(number) for number in ("002", "010", "9")]
+    runs = folders[0].parent
+    assert find_newest_run(runs) == folders[1] and find_newest_run(folders[0]) == folders[0]
+    assert find_newest_run(runs / "none") == runs / "none"
+    assert find_newest_run(runs.parent) == runs.parent  # the folder of all recipes has no numbered run
