@@ -95,25 +95,3 @@ def test_contact_sheet_without_chips_is_refused(
 ) -> None:
     code, printed = rsft("contact-sheet", root, "-o", tmp_path / "x.png", *options)
     assert code == 2 and message in printed and not (tmp_path / "x.png").exists()
-
-
-def write_labels(folder: Path, counts: dict[str, int]) -> Path:
-    rows = ["path,class"]
-    for name, count in counts.items():
-        for number in range(count):
-            cv2.imwrite(str(folder / f"{name}{number}.png"), np.full((8, 8), len(rows), np.uint8))
-            rows.append(f"{name}{number}.png,{name}")
-    (folder / "labels.csv").write_text("\n".join(rows))
-    return folder / "labels.csv"
-
-
-def test_label_typo_is_counted(rsft: Command, tmp_path: Path) -> None:
-    labels = write_labels(tmp_path, {"Cargo": 20, "Crago": 1, "Tanker": 5})
-    code, printed = rsft("prepare", "folder", labels, "--root", tmp_path / "out")
-    assert code == 0 and "warning: Crago (1 of 26 chips) may be a typo of Cargo (20)\n" in printed
-    assert "warning: no chip in val: Crago; validation and calibration do not see these classes\n" in printed
-
-
-def test_single_class_is_named(rsft: Command, tmp_path: Path) -> None:
-    code, printed = rsft("prepare", "folder", write_labels(tmp_path, {"Cargo": 5}), "--root", tmp_path / "out")
-    assert code == 0 and "warning: all chips have the class Cargo; `rsft finetune` needs at least two" in printed
