@@ -99,8 +99,10 @@ def runs_rm(
     from rsft.training.runs.reader import find_newest_run, read_run_info, remove_run
 
     for folder in runs:
-        if (run := find_newest_run(folder)) != folder:
-            raise RequestError("the folder contains runs and is not a run", folder, f"name the runs to remove: {run}")
+        if (newest := find_newest_run(folder)) != folder:
+            raise RequestError(
+                "the folder contains runs and is not a run", folder, f"name the runs to remove: {newest}"
+            )
     infos = [read_run_info(folder) for folder in runs]
     for run in infos:
         if yes or typer.confirm(f"remove {run.folder} ({run.status})?"):
