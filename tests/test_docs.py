@@ -114,6 +114,7 @@ def test_prepare_command_has_the_defaults_of_its_function(command: Any, monkeypa
     monkeypatch.setattr(prepare, "run_prepare", record)
     monkeypatch.setattr(prepare, "show_paths", lambda paths: None)
     monkeypatch.setattr(prepare, "show_flags", lambda store: None)
+    monkeypatch.setattr(prepare, "warn_about_typos", lambda store: None)
     parameters = inspect.signature(command.callback).parameters.values()
     required = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
     command.callback(**dict.fromkeys(required, Path("path")))

@@ -61,7 +61,8 @@ def _warn(text: str) -> None:
     console.print(Text.assemble(("warning: ", "yellow"), text), soft_wrap=True)
 
 
-def _warn_about_typos(store: ChipStore) -> None:
+def warn_about_typos(store: ChipStore) -> None:
+    """Print rare classes whose name may be a typing error of a common one, with their counts."""
     from rsft.data.chips.summary import find_label_typos
 
     counts = {str(name): int(count) for name, count in store.table["class"].value_counts().items()}
@@ -133,7 +134,7 @@ def folder(
         seed=seed,
         overwrite=overwrite,
     )
-    _warn_about_typos(store)
+    warn_about_typos(store)
 
 
 @app.command("dota")
