@@ -41,11 +41,9 @@ def read_product(
     if unit is None and options.modulus:
         unit = "amplitude"
     product = replace(product, unit=unit)
-    return (
-        product
-        if options.factor is None
-        else _with_factor(path, product, options.factor, sum(file.count for file in handles))
-    )
+    if options.factor is None:
+        return product
+    return _with_factor(path, product, options.factor, sum(file.count for file in handles))
 
 
 def _check_options(
