@@ -188,7 +188,7 @@ def _noise(height: int, width: int, number: int, old: bool) -> str:
         else ("noiseRangeVectorList", "noiseRangeVector", "noiseRangeLut")
     )
     vectors = "".join(
-        _vector(inner, line, pixels, **{table: 900 / number * (1.5 + np.cos(pixels / 9) / 2) + line})
+        _vector(inner, line, pixels, **{table: 900 / number * (1.5 + np.cos(pixels / 9) / 2) + 90 * line / height})
         for line in np.unique(np.linspace(0, height - 1, 3).astype(int))
     )
     text = f"<{outer}>{vectors}</{outer}>"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rsft.types import Floats, Indices
 
@@ -43,7 +45,7 @@ class LineTable:
             if not len(pixels) == len(values) > 0 or not np.isfinite(values).all():
                 raise ValueError("the table has lines without values, or values that are not finite")
 
-    def window(self, top: int, bottom: int, left: int, right: int) -> Floats:
+    def window(self, top: int, bottom: int, left: int, right: int, dtype: Any = np.float64) -> NDArray[Any]:
         """Interpolate the table at all pixels of a window.
 
         Args:
@@ -51,18 +53,19 @@ class LineTable:
             bottom: row after the last one.
             left: first column.
             right: column after the last one.
+            dtype: data type of the values, float64 or float32.
 
         Returns:
             Values (bottom - top, right - left).
         """
         cols = np.arange(left, right, dtype=np.float64)
         lower, weights = self._rows(np.arange(top, bottom, dtype=np.float64))
-        window = np.empty((bottom - top, right - left))
+        window = np.empty((bottom - top, right - left), dtype)
+        mix = np.column_stack([1 - weights, weights]).astype(dtype)
         for index in np.unique(lower):
-            rows = lower == index
-            upper = min(index + 1, len(self.lines) - 1)
-            first, second = self._row(index, cols), self._row(upper, cols)
-            window[rows] = first + weights[rows, None] * (second - first)
+            start, stop = np.searchsorted(lower, (index, index + 1))
+            pair = self._row(index, cols), self._row(min(index + 1, len(self.lines) - 1), cols)
+            np.matmul(mix[start:stop], np.stack(pair).astype(dtype), out=window[start:stop])
         return window
 
     def __call__(self, rows: Floats, cols: Floats) -> Floats:

@@ -101,21 +101,29 @@ class Sentinel1Calibration:
         for row in range(0, values.shape[0], rows):
             for col in range(0, values.shape[1], cols):
                 block = np.s_[row : row + rows, col : col + cols]
-                result[block], count = self._calibrate(values[block].astype(np.float64), top + row, left + col)
-                clipped += count
+                clipped += self._calibrate(values[block], top + row, left + col, result[block])
         return CalibratedPlane(result, clipped)
 
-    def _calibrate(self, block: Floats, top: int, left: int) -> CalibratedPlane:
-        window = top, top + block.shape[0], left, left + block.shape[1]
-        has_data, power, clipped = block > 0, block * block, 0
+    def _calibrate(self, values: Plane, top: int, left: int, result: Plane) -> int:
+        """Calibrate a block into `result`; return the number of clipped values.
+
+        Powers are float64, because they are differences of similar numbers.
+        """
+        window = top, top + values.shape[0], left, left + values.shape[1]
+        no_data = values == 0
+        power, clipped = values.astype(np.float64), 0
+        power *= power
         if self.noise is not None:
             power -= self.noise.window(*window)
-            clipped = int(np.count_nonzero(has_data & (power < _FLOOR)))
-            np.maximum(power, _FLOOR, out=power)
-        scale = self.table.window(*window)
-        power /= scale * scale
-        power[~has_data] = np.nan
-        return CalibratedPlane(power, clipped)
+            clipped = int(np.count_nonzero(power < _FLOOR) - np.count_nonzero(no_data))  # noise exceeds 0
+        result[:] = power
+        if self.noise is not None:
+            np.maximum(result, np.float32(_FLOOR), out=result)
+        scale = self.table.window(*window, np.float32)
+        scale *= scale
+        result /= scale
+        result[no_data] = np.nan
+        return clipped
 
 
 class _Measurement(NamedTuple):

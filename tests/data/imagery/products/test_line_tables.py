@@ -35,9 +35,11 @@ def test_a_window_is_part_of_the_whole():
     lines, pixels = [0, 7, 13, 40], np.unique(rng.integers(0, 60, 12))
     table = make(lines, [pixels] * 4, rng.random((4, len(pixels))))
     whole = table.window(0, 50, 0, 64)
-    assert (table.window(5, 30, 11, 40) == whole[5:30, 11:40]).all()
+    np.testing.assert_allclose(table.window(5, 30, 11, 40), whole[5:30, 11:40], rtol=1e-12)
+    single = table.window(5, 30, 11, 40, np.float32)
+    assert single.dtype == np.float32 and np.abs(single / whole[5:30, 11:40] - 1).max() < 1e-6
     rows, cols = np.mgrid[0:50, 0:64].reshape(2, -1).astype(float)
-    assert (table(rows, cols) == whole.ravel()).all()
+    np.testing.assert_allclose(table(rows, cols), whole.ravel(), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
