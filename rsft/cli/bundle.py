@@ -142,7 +142,7 @@ def _confidence(confidence: Mapping[str, Any] | None) -> str:
     if confidence is None:
         return "none: probabilities are not calibrated"
     fit = f"temperature {confidence['temperature']:.3g}, fitted on {confidence['chips']:,} validation chips"
-    return "; ".join([fit, f"class sets of {confidence['coverage']:.0%}", *confidence["notes"]])
+    return "; ".join([fit, confidence["promise"], *confidence["notes"]])
 
 
 def _classes(classes: list[dict[str, Any]]) -> Table:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsft.cli.display.console import progress, show_paths, show_predictions
+from rsft.cli.display.console import progress, quiet_console, show_paths
 from rsft.cli.display.licenses import warn_about_licenses
 from rsft.cli.options import BundleArgument, DeviceOption, OverwriteOption, band_names, unit_name
 from rsft.errors import RequestError
@@ -17,6 +19,8 @@ from rsft.inference.engines.base import ENGINES
 if TYPE_CHECKING:
     from rsft.inference.detection.detector import CfarOptions
     from rsft.inference.predict.request import PredictionRequest
+    from rsft.inference.predict.scene_plan import SceneQuery
+    from rsft.types import Progress
 
 app = typer.Typer()
 
@@ -115,6 +119,7 @@ Asset = Annotated[
 ]
 Chips = Annotated[Path | None, _option(_JOB, "Folder in which chips cut from scenes are saved as GeoTIFF.")]
 Html = Annotated[Path | None, _option(_JOB, "HTML page to write, for reviewing and correcting labels.")]
+Json = Annotated[bool, _option(_JOB, "Print progress and result as JSON, one object per line.", "--json")]
 Strict = Annotated[bool, _option(_JOB, "Exit with status 1 if anything was rejected.", "--strict")]
 BatchSize = Annotated[int, _option(_JOB, "Number of chips in a batch.", min=1)]
 Readers = Annotated[int, _option(_JOB, "Number of threads that read chips.", min=1)]
@@ -179,6 +184,7 @@ def predict(
     ray: Ray = False,
     address: Address = None,
     jobs: Jobs = None,
+    as_json: Json = False,
 ) -> None:
     """Classify chips or scenes; reject and list chips that cannot be read or do not fulfill the bundle's contract.
 
@@ -187,12 +193,11 @@ def predict(
     from rsft.data.imagery.products.product import ProductOptions
     from rsft.inference.inputs.discovery import Declaration
     from rsft.inference.predict.request import PredictionRequest
-    from rsft.inference.predict.scene_plan import SceneQuery
     from rsft.inference.scenes.chip_window import ChipOptions
 
     _check_options(land, detect, also, ray, address, jobs)
     request = PredictionRequest(
-        query=SceneQuery(at, at_crs, grid, stride, _cfar_options(pfa, land) if detect else None, layer),
+        query=_scene_query(at, at_crs, grid, stride, _cfar_options(pfa, land) if detect else None, layer),
         declaration=Declaration(unit_name(unit), band_names(bands)),
         chip_options=ChipOptions(side, margin, resample_to, spacing),
         product_options=ProductOptions(modulus, calibrate, keep_noise, asset),
@@ -206,7 +211,13 @@ def predict(
         precision=precision,
     )
     run = partial(_archive, address=address, jobs=jobs) if ray else partial(_predict, also=also or [])
-    run(bundle, inputs, out, request, strict=strict)
+    run(bundle, inputs, out, request, strict=strict, as_json=as_json)
+
+
+def _scene_query(*options: Any) -> SceneQuery:
+    from rsft.inference.predict.scene_plan import SceneQuery
+
+    return SceneQuery(*options)
 
 
 def _cfar_options(pfa: float, land: str) -> CfarOptions:
@@ -228,24 +239,39 @@ def _check_options(
 
 
 def _predict(
-    bundle: Path, inputs: list[str], out: Path, request: PredictionRequest, *, also: list[Path], strict: bool
+    bundle: Path,
+    inputs: list[str],
+    out: Path,
+    request: PredictionRequest,
+    *,
+    also: list[Path],
+    strict: bool,
+    as_json: bool,
 ) -> None:
+    from rsft.cli.display.prediction_lines import emit_predictions, show_checks, show_predictions
     from rsft.inference.predict.job import predict as predict_table
     from rsft.inference.predict.multi_bundle import predict_bundles
     from rsft.utils.malloc import retain_freed_memory
 
     retain_freed_memory()
     bundles = [bundle, *also]
-    warn_about_licenses(bundles)
-    with progress() as report:
+    with _report_progress(as_json) as report:
+        warn_about_licenses(bundles)
         if len(bundles) > 1:
             results = predict_bundles(bundles, inputs, out, request, report)
         else:
             results = [predict_table(bundles[0], inputs, out, request, report)]
-    for result in results:
-        show_predictions(result)
     outputs = {"chips": request.chips_dir, "page": request.html_path}
-    show_paths({name: path for name, path in outputs.items() if path is not None})
+    paths = {name: path for name, path in outputs.items() if path is not None}
+    if as_json:
+        for result in results:
+            emit_predictions(result, paths)
+    else:
+        for result in results:
+            show_predictions(result)
+        show_paths(paths)
+        for result in results:
+            show_checks(result)
     if strict and any(result.rejected for result in results):
         raise typer.Exit(1)
 
@@ -259,17 +285,27 @@ def _archive(
     address: str | None,
     jobs: int | None,
     strict: bool,
+    as_json: bool,
 ) -> None:
-    from rsft.cli.display.console import show_archive
+    from rsft.cli.display.prediction_lines import emit_archive, show_archive
     from rsft.inference.archive.archive import predict_archive
     from rsft.utils.optional_dependencies import check_installed
 
     check_installed("ray", "ray")
     from rsft.inference.archive.ray_executor import ray_executor
 
-    warn_about_licenses([bundle])
-    with progress() as report:
+    with _report_progress(as_json) as report:
+        warn_about_licenses([bundle])
         archive = predict_archive(bundle, inputs, out, request, ray_executor(address, jobs), report)
-    show_archive(archive)
+    (emit_archive if as_json else show_archive)(archive)
     if strict and any(outcome.status == "failed" or outcome.refused for outcome in archive.scenes):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _report_progress(as_json: bool) -> Iterator[Progress]:
+    """Show bars, or print JSON lines for progress and errors."""
+    from rsft.cli.display.prediction_lines import json_progress
+
+    with quiet_console(quiet=False, as_json=as_json), progress() as report:
+        yield json_progress() if as_json else report

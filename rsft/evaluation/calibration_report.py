@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.evaluation.schema import CalibrationReport, CoverageLevel
+from rsft.evaluation.schema import CalibrationReport, CoverageLevel, SceneCoverage
 from rsft.metrics.calibration import expected_calibration_error
-from rsft.metrics.sets import coverage_by_class, coverage_by_group
+from rsft.metrics.sets import coverage_by_class, coverage_by_group, measure_coverage
 from rsft.models.outputs import ClassifierOutputs
-from rsft.models.uncertainty.calibrator import OOD_FALSE_POSITIVE_RATE, Calibrator
+from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE, Calibrator, ConfidenceEstimate
+from rsft.models.uncertainty.shift import MIN_CHIPS
 from rsft.models.uncertainty.temperature_scaling import log_softmax
 from rsft.types import GROUPS
 
@@ -19,8 +20,35 @@ COVERAGE_TARGETS = (0.8, 0.9, 0.95)
 """Target coverages of the measured class sets."""
 
 
+def estimate_by_scene(
+    calibrator: Calibrator, outputs: ClassifierOutputs, scenes: NDArray[np.str_], coverage: float = COVERAGE
+) -> ConfidenceEstimate:
+    """Estimate the confidence of predictions as `rsft predict` does: with sets that are widened for every scene.
+
+    Args:
+        calibrator: calibrator of the bundle.
+        outputs: logits and features of the N chips.
+        scenes: (N,) group of each chip, such as its scene; "" for a chip without a group.
+        coverage: share of the chips of each class for which the set should contain the true class.
+
+    Returns:
+        Probabilities, sets and distances. The sets of a scene with few chips are not widened.
+    """
+    estimate = calibrator.apply(*outputs, coverage=coverage)
+    for scene in np.unique(scenes):
+        rows = scenes == scene
+        widened = calibrator.widened_sets(estimate.probabilities[rows], estimate.ood[rows], coverage)
+        if widened is not None:
+            estimate.sets[rows] = widened
+    return estimate
+
+
 def measure_calibration(
-    calibrator: Calibrator, outputs: ClassifierOutputs, labels: NDArray[np.integer], groups: Mapping[str, Sequence[int]]
+    calibrator: Calibrator,
+    outputs: ClassifierOutputs,
+    labels: NDArray[np.integer],
+    groups: Mapping[str, Sequence[int]],
+    scenes: NDArray[np.str_],
 ) -> CalibrationReport:
     """Measure a bundle's calibration on labeled chips.
 
@@ -29,34 +57,57 @@ def measure_calibration(
         outputs: logits and features of the N chips.
         labels: (N,) class indices.
         groups: class indices of head, medium and tail.
+        scenes: (N,) group of each chip, such as its scene; "" for a chip without a group.
 
     Returns:
         The entry "confidence" of metrics.json.
     """
-    is_ood = calibrator.apply(*outputs).ood > 1
+    estimates = {target: estimate_by_scene(calibrator, outputs, scenes, target) for target in COVERAGE_TARGETS}
+    is_ood = estimates[COVERAGE].ood > 1
     members = {"all": np.ones(len(labels), bool)}
     members |= {name: np.isin(labels, list(groups[name])) for name in GROUPS if name in groups}
     return CalibrationReport(
         temperature=calibrator.temperature,
         ece_uncalibrated=expected_calibration_error(np.exp(log_softmax(outputs.logits)), labels),
         fitted_on_these_chips=calibrator.was_fitted_on(outputs.logits, labels),
-        coverage=[_coverage_level(calibrator, outputs, labels, groups, target) for target in COVERAGE_TARGETS],
+        coverage=[
+            CoverageLevel(
+                target=target,
+                groups=coverage_by_group(estimate.sets, labels, groups),
+                by_class=coverage_by_class(estimate.sets, labels),
+                classes_without_coverage=calibrator.classes_without_coverage(target),
+            )
+            for target, estimate in estimates.items()
+        ],
         ood_false_positive_rate=OOD_FALSE_POSITIVE_RATE,
         ood_share={name: float(is_ood[mask].mean()) if mask.any() else None for name, mask in members.items()},
+        scenes=_measure_scenes(calibrator, estimates[COVERAGE], labels, scenes),
     )
 
 
-def _coverage_level(
-    calibrator: Calibrator,
-    outputs: ClassifierOutputs,
-    labels: NDArray[np.integer],
-    groups: Mapping[str, Sequence[int]],
-    target: float,
-) -> CoverageLevel:
-    sets = calibrator.apply(*outputs, coverage=target).sets
-    return CoverageLevel(
-        target=target,
-        groups=coverage_by_group(sets, labels, groups),
-        by_class=coverage_by_class(sets, labels),
-        classes_without_coverage=calibrator.classes_without_coverage(target),
+def _measure_scenes(
+    calibrator: Calibrator, estimate: ConfidenceEstimate, labels: NDArray[np.integer], scenes: NDArray[np.str_]
+) -> list[SceneCoverage]:
+    """Measure every scene, the largest one first."""
+    names, counts = np.unique(scenes[scenes != ""], return_counts=True)
+    return [
+        _measure_scene(
+            calibrator, str(name), ConfidenceEstimate(*(x[scenes == name] for x in estimate)), labels[scenes == name]
+        )
+        for name in names[np.argsort(-counts, kind="stable")]
+    ]
+
+
+def _measure_scene(
+    calibrator: Calibrator, scene: str, estimate: ConfidenceEstimate, labels: NDArray[np.integer]
+) -> SceneCoverage:
+    probabilities = estimate.probabilities
+    return SceneCoverage(
+        group=scene,
+        accuracy=float((probabilities.argmax(axis=1) == labels).mean()),
+        confidence=float(probabilities.max(axis=1).mean()),
+        coverage=measure_coverage(estimate.sets, labels),
+        ood_share=float((estimate.ood > 1).mean()),
+        shifted=list(calibrator.test_shift(probabilities, estimate.ood).shifted),
+        widened=calibrator.validation is not None and len(labels) >= MIN_CHIPS,
     )

@@ -17,7 +17,7 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError
 from rsft.evaluation.baselines import flatten_small_images, knn_predict
-from rsft.evaluation.calibration_report import measure_calibration
+from rsft.evaluation.calibration_report import estimate_by_scene, measure_calibration
 from rsft.evaluation.embedding import distances_by_stage, tsne_table
 from rsft.evaluation.files import write_contributions, write_embedding, write_evaluation, write_predictions
 from rsft.evaluation.schema import CalibrationReport, Evaluation
@@ -78,7 +78,7 @@ def evaluate(
     split = _choose_split(store, split or bundle.recipe.evaluate.split)
     chips = _load_chips(store, split, bundle, progress)
     outputs = _classify(bundle, store, split, device, progress)
-    estimate = bundle.calibrator.apply(*outputs) if bundle.calibrator else None
+    estimate = estimate_by_scene(bundle.calibrator, outputs, _scenes(chips)) if bundle.calibrator else None
     probabilities = estimate.probabilities if estimate else np.exp(log_softmax(outputs.logits))
     methods, features = {_method_name(bundle): probabilities}, {}
     if baselines or representation:
@@ -126,7 +126,8 @@ def _measure(
     classes, groups, labels = bundle.classes, bundle.group_indices, chips.labels
     summaries = {name: summarize_accuracy(p, labels, len(classes), groups) for name, p in methods.items()}
     predicted = next(iter(methods.values())).argmax(1)
-    calibration = measure_calibration(bundle.calibrator, outputs, labels, groups) if bundle.calibrator else None
+    calibrator, scenes = bundle.calibrator, _scenes(chips)
+    calibration = measure_calibration(calibrator, outputs, labels, groups, scenes) if calibrator else None
     return Evaluation(
         data=data,
         split=split,
@@ -157,7 +158,12 @@ def _notes(
         return [*notes, "the bundle has no calibration: probabilities are not calibrated and class sets are missing"]
     if calibration.fitted_on_these_chips:
         notes.append(f"the calibration was fitted on these chips of {split}, so the measured coverage is too good")
-    return notes + bundle.calibrator.notes(bundle.classes)
+    return [*notes, bundle.calibrator.promise(), *bundle.calibrator.notes(bundle.classes)]
+
+
+def _scenes(chips: ChipImages) -> NDArray[np.str_]:
+    """Return the group of each chip, such as its scene; "" for a chip without a group."""
+    return chips.table["group_key"].fillna("").to_numpy(str)
 
 
 def _knn_baselines(

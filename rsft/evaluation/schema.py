@@ -31,6 +31,30 @@ class CoverageLevel(BaseModel):
     classes_without_coverage: list[int] = Field(validation_alias="scarce", serialization_alias="scarce")
 
 
+class SceneCoverage(BaseModel):
+    """The measured reliability of the confidence on the chips of one group of the chip store, such as a scene.
+
+    Attributes:
+        group: name of the group.
+        accuracy: share of the chips that are classified correctly.
+        confidence: mean probability of the predicted class.
+        coverage: coverage of the class sets for the target 90 %.
+        ood_share: share of chips that are unlike the training chips.
+        shifted: names of the differences from the validation chips that are significant and large, such as "distance".
+        widened: whether the sets were widened for these chips.
+    """
+
+    model_config = _FROZEN
+
+    group: str
+    accuracy: float
+    confidence: float
+    coverage: SetCoverage
+    ood_share: float
+    shifted: list[str]
+    widened: bool
+
+
 class CalibrationReport(BaseModel):
     """The measured reliability of calibrated probabilities, class sets and out-of-distribution flags.
 
@@ -41,6 +65,8 @@ class CalibrationReport(BaseModel):
         coverage: one entry per target coverage.
         ood_false_positive_rate: expected share of flagged chips among chips like the validation chips.
         ood_share: share of flagged chips among all evaluated chips ("all") and by group; None without chips.
+        scenes: reliability by group of the chip store, such as scene, the largest group first; empty if the chips have
+            no groups, or in evaluations of older versions.
     """
 
     model_config = _FROZEN
@@ -51,6 +77,7 @@ class CalibrationReport(BaseModel):
     coverage: list[CoverageLevel]
     ood_false_positive_rate: float = Field(validation_alias="flagged", serialization_alias="flagged")
     ood_share: dict[str, float | None] = Field(validation_alias="strange", serialization_alias="strange")
+    scenes: list[SceneCoverage] = []
 
 
 class Evaluation(BaseModel):

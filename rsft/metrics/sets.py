@@ -58,7 +58,7 @@ def coverage_by_group(
     """
     members = {"all": np.arange(sets.shape[1])} | {name: np.array(groups.get(name, ()), int) for name in GROUPS}
     masks = {name: np.isin(labels, indices) for name, indices in members.items()}
-    return {name: _coverage(sets[mask], labels[mask]) if mask.any() else None for name, mask in masks.items()}
+    return {name: measure_coverage(sets[mask], labels[mask]) if mask.any() else None for name, mask in masks.items()}
 
 
 def coverage_by_class(sets: NDArray[np.bool_], labels: NDArray[np.integer]) -> list[float | None]:
@@ -75,7 +75,13 @@ def coverage_by_class(sets: NDArray[np.bool_], labels: NDArray[np.integer]) -> l
     return [float(covered.mean()) if len(covered) else None for covered in is_covered]
 
 
-def _coverage(sets: NDArray[np.bool_], labels: NDArray[np.integer]) -> SetCoverage:
+def measure_coverage(sets: NDArray[np.bool_], labels: NDArray[np.integer]) -> SetCoverage:
+    """Return the coverage of some chips.
+
+    Args:
+        sets: (N, C), the classes that each chip may have; N > 0.
+        labels: (N,) class indices.
+    """
     covered, sizes = sets[np.arange(len(labels)), labels], sets.sum(axis=1)
     interval = binomtest(int(covered.sum()), len(covered)).proportion_ci(CONFIDENCE_LEVEL)
     return SetCoverage(

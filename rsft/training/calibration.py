@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.metrics.accuracy import summarize_accuracy
@@ -15,7 +16,10 @@ from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier
 from rsft.models.outputs import ClassifierOutputs, collect_outputs
-from rsft.models.uncertainty.calibrator import Calibrator
+from rsft.models.uncertainty.calibrator import COVERAGE, Calibrator
+from rsft.models.uncertainty.conformal import min_calibration_chips
+from rsft.models.uncertainty.temperature_scaling import log_softmax
+from rsft.models.uncertainty.validation_chips import ValidationChips
 from rsft.types import GROUPS, Indices, Progress
 
 MAX_CHIPS_PER_CLASS = 100
@@ -31,6 +35,9 @@ def calibrate_bundle(
 
     The classifier is loaded anew from the bundle and receives chips as in prediction, with test-time augmentation if
     the recipe has it.
+
+    If the chip store has groups, such as scenes, the calibrator is fitted on the validation chips of groups without
+    training chips (`select_calibration_chips`), because new chips are from other groups as well.
 
     Args:
         bundle: a bundle without a calibrator.
@@ -53,14 +60,47 @@ def calibrate_bundle(
         return collect_outputs(model, UnaugmentedLoader(chips, indices, recipe.evaluate.batch_size), report)
 
     val_outputs, train_outputs = compute_outputs(val, np.arange(len(val))), compute_outputs(train, train_indices)
+    selected = select_calibration_chips(val.labels, _group_keys(val), _group_keys(train))
     calibrator = Calibrator.fit(
-        val_outputs.logits,
-        val.labels,
-        val_outputs.features,
+        val_outputs.logits[selected],
+        val.labels[selected],
+        val_outputs.features[selected],
         train_features=train_outputs.features,
         train_labels=train.labels[train_indices],
     )
+    validation = ValidationChips.from_probabilities(
+        np.exp(log_softmax(val_outputs.logits[selected], calibrator.temperature)),
+        positions=selected,
+        groups=_group_keys(val)[selected],
+        trained_groups=_group_keys(train),
+    )
+    calibrator = replace(calibrator, validation=validation)
     return replace(bundle, calibrator=calibrator, metrics=_validation_metrics(bundle, val_outputs, val.labels))
+
+
+def select_calibration_chips(labels: Indices, groups: NDArray[np.str_], trained_groups: NDArray[np.str_]) -> Indices:
+    """Select the validation chips of groups without training chips.
+
+    All validation chips are selected if otherwise a class would have too few chips for its coverage, although it has
+    enough among all of them.
+
+    Args:
+        labels: class index of every validation chip (N,).
+        groups: group of every validation chip (N,), such as its scene; "" for a chip without a group.
+        trained_groups: groups of the training chips, "" as well.
+
+    Returns:
+        Sorted indices (M,).
+    """
+    is_new = ~np.isin(groups, trained_groups) | (groups == "")
+    counts, new_counts = (np.bincount(x, minlength=labels.max() + 1) for x in (labels, labels[is_new]))
+    needed = min_calibration_chips(COVERAGE)
+    is_enough = is_new.any() and not ((counts >= needed) & (new_counts < needed)).any()
+    return np.flatnonzero(is_new) if is_enough else np.arange(len(labels))
+
+
+def _group_keys(chips: ChipImages) -> NDArray[np.str_]:
+    return chips.table["group_key"].fillna("").to_numpy(str)
 
 
 def _validation_metrics(bundle: Bundle, outputs: ClassifierOutputs, labels: Indices) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
+import pandas as pd
 import pytest
 
 from rsft.cli import main
@@ -33,3 +35,33 @@ def test_refused(run, tmp_path, monkeypatch, capsys, options, words):
     printed = " ".join("".join(capsys.readouterr()).split())
     assert stop.value.code == 2 and all(word in printed for word in words) and "Traceback" not in printed
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_last_line_says_how_many_chips_are_unusual(run, root, rsft):
+    code, printed = rsft("predict", run, root / "chips/val", "-o", "out.csv", "--engine", "torch")
+    table = pd.read_csv("out.csv")
+    assert code == 0 and printed.splitlines()[-1].startswith(
+        f"{table['ood'].sum()} of 18 chips are unlike the training"
+    )
+    assert (
+        "class sets contain the true class of 90%" in printed
+        and "if the chips are like the 18 validation chips" in printed
+    )
+
+
+@pytest.mark.slow
+def test_json_lines(run, root, rsft):
+    code, printed = rsft("predict", run, root / "chips/val", "-o", "out.csv", "--engine", "torch", "--json")
+    events = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert code == 0 and {event["event"] for event in events[:-1]} == {"progress"}
+    assert events[-2] | {"task": ""} == {"event": "progress", "task": "", "done": 18, "total": 18}
+    done, table = events[-1], pd.read_csv("out.csv")
+    assert (done["event"], done["predictions"], done["chips"], done["rejected"]) == ("done", "out.csv", 18, 0)
+    assert sum(done["classes"].values()) == 18 and done["unlike"] == table["ood"].sum()
+    (check,) = done["checks"]
+    assert (check["scene"], check["chips"], check["sets"], check["reason"]) == ("", 18, "widened", "")
+    assert check["differences"]["distance"]["size"] < 0.2 and check["shifted"] == []
+    assert "chips are unlike the training chips" in done["notes"][-1]
+    code, printed = rsft("predict", run, "absent.png", "-o", "other.csv", "--json")
+    assert code == 2 and json.loads(printed.splitlines()[0])["event"] == "error"

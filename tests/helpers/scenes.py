@@ -14,6 +14,7 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.inference.selection.selection import SelectedEngine
 from rsft.models.outputs import ClassifierOutputs
+from rsft.models.uncertainty.calibrator import Calibrator
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 CLASSES = ("dark", "bright")
@@ -41,6 +42,21 @@ def brightness_logits(inputs: np.ndarray) -> ClassifierOutputs:
     """Return logits (-x, x) of the mean input x, which is also the feature."""
     mean = inputs.mean(axis=(1, 2, 3))[:, None]
     return ClassifierOutputs(np.concatenate([-mean, mean], 1), mean)
+
+
+def brightness_calibrator() -> Calibrator:
+    """Return a calibrator of `brightness_logits`, for which chips of medium brightness are unlike the training."""
+    rng = np.random.default_rng(0)
+    labels, train_labels = np.array([0, 1] * 20), np.array([0, 1] * 10)
+
+    def outputs(classes):
+        mean = np.where(classes, 1.8, -1.8)[:, None] + rng.normal(0, 0.05, (len(classes), 1))
+        return ClassifierOutputs(np.concatenate([-mean, mean], 1), mean)
+
+    validation, train = outputs(labels), outputs(train_labels)
+    return Calibrator.fit(
+        validation.logits, labels, validation.features, train_features=train.features, train_labels=train_labels
+    )
 
 
 def toy_engine(infer, bundle) -> SelectedEngine:

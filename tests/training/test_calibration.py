@@ -10,7 +10,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier
 from rsft.models.outputs import collect_outputs
 from rsft.recipe.load import load_recipe
-from rsft.training.calibration import sample_evenly_per_class
+from rsft.training.calibration import sample_evenly_per_class, select_calibration_chips
 from rsft.training.finetune import finetune
 
 
@@ -56,3 +56,17 @@ def test_the_calibration_is_fitted_on_the_averaged_views(recipe_file, root, tmp_
 def test_chips_of_a_class_are_sampled_evenly():
     labels = np.array([0] * 10 + [1] * 2)
     assert sample_evenly_per_class(labels, 3).tolist() == [0, 4, 9, 10, 11]
+
+
+def test_chips_of_scenes_without_training_chips_are_selected():
+    labels, groups = np.repeat([0, 1], 20), np.array(["old", "new"] * 20)
+    assert select_calibration_chips(labels, groups, np.array(["old", "other"])).tolist() == list(range(1, 40, 2))
+    assert select_calibration_chips(labels, groups, np.array(["other"])).tolist() == list(range(40))
+    without_groups = np.full(40, "")
+    assert select_calibration_chips(labels, without_groups, without_groups).tolist() == list(range(40))
+
+
+def test_all_chips_are_selected_if_a_class_would_have_too_few():
+    labels, groups = np.repeat([0, 1], 12), np.array(["new"] * 20 + ["old"] * 4)  # 8 chips of class 1 are new
+    assert select_calibration_chips(labels, groups, np.array(["old"])).tolist() == list(range(24))
+    assert select_calibration_chips(labels[:16], groups[:16], np.array(["new"])).tolist() == list(range(16))

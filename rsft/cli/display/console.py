@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
     from rsft.evaluation.paired_comparison import Comparison
     from rsft.evaluation.schema import Evaluation
-    from rsft.inference.archive.archive import ArchiveResult
     from rsft.inference.export.parity import AccuracyChange
-    from rsft.inference.predict.job import PredictionResult
     from rsft.metrics.accuracy import AccuracySummary
     from rsft.metrics.bootstrap import Interval
     from rsft.types import Progress as ReportProgress
@@ -203,7 +201,7 @@ def show_store(store: ChipStore) -> None:
     by_split = store.table.groupby("split", sort=False)[column].value_counts()
     splits = [split for split in ("train", "val", "test") if not store.split(split).empty]
     counts = {name: {split: int(by_split.get((split, name), 0)) for split in splits} for name in names}
-    title = f"{_count_chips(len(store.table))} in {store.root}"
+    title = f"{format_chip_count(len(store.table))} in {store.root}"
     title = title if few else f"{title}, {len(store.classes):,} classes by group"
     console.print(counts_table(title, counts, heading=column))
     if store.license != UNKNOWN:
@@ -221,40 +219,8 @@ def show_flags(store: ChipStore) -> None:
             console.print(f"flagged: {count:,}  {flag}", markup=False)
 
 
-def show_predictions(result: PredictionResult) -> None:
-    """Print the counts by class, notes, and the first rejected chips."""
-    console.print(
-        counts_table(
-            f"{_count_chips(len(result.table))} classified", {k: {"chips": n} for k, n in result.counts.items()}
-        )
-    )
-    for note in result.notes:
-        console.print(note)
-    if result.rejected:
-        console.print(f"[yellow]{len(result.rejected):,} rejected[/yellow]")
-        for path, reason in result.rejected[:20]:
-            console.print(f"  {path}: {reason}", soft_wrap=True, markup=False)
-    show_paths({"predictions": result.output_path})
-
-
-def show_archive(archive: ArchiveResult) -> None:
-    """Print the number of scenes by status, and the reasons of the first failures."""
-    counts = (f"{count:,} {status}" for status, count in archive.counts.items())
-    chips = sum(outcome.chips for outcome in archive.scenes)
-    console.print(f"scenes: {', '.join(counts) or 'none'}; {_count_chips(chips)} classified")
-    failed = [outcome for outcome in archive.scenes if outcome.status == "failed"]
-    for outcome in failed[:20]:
-        console.print(f"  failed  {outcome.scene}: {outcome.reason}", soft_wrap=True, markup=False)
-    if skipped := archive.counts["skipped"]:
-        console.print(
-            f"{skipped:,} were skipped: the folder already contains their outputs for this bundle and this request"
-        )
-    if refused := sum(outcome.refused for outcome in archive.scenes):
-        console.print(f"[yellow]{refused:,} chips rejected[/yellow], listed in <scene>.rejected.csv")
-    show_paths({"scenes": archive.summary_path})
-
-
-def _count_chips(count: int) -> str:
+def format_chip_count(count: int) -> str:
+    """Return a number of chips as a text, such as "1 chip" or "1,200 chips"."""
     return f"{count:,} chip{'s' * (count != 1)}"
 
 

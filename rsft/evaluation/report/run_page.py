@@ -15,7 +15,7 @@ from rsft.errors import RsftError
 from rsft.evaluation.report.charts.bars import class_bars
 from rsft.evaluation.report.charts.confusion import MAX_LABELED_CLASSES, confusion_chart
 from rsft.evaluation.report.charts.cost import cost_table, phase_bar
-from rsft.evaluation.report.charts.coverage import coverage_plot, coverage_rows, uncovered_class_sentences
+from rsft.evaluation.report.charts.coverage import coverage_plot, coverage_rows, scene_rows, uncovered_class_sentences
 from rsft.evaluation.report.charts.curves import accuracy_curves, loss_curves
 from rsft.evaluation.report.charts.intervals import accuracy_plot
 from rsft.evaluation.report.charts.reliability import reliability_bins, reliability_diagram
@@ -194,6 +194,7 @@ def _confidence(run: RunFiles) -> dict[str, Any] | None:
         "ece": evaluation.summary.ece,
         "report": report,
         "rows": coverage_rows(report) if report else [],
+        "scenes": scene_rows(report) if report else [],
         "plot": coverage_plot(report) if report else None,
         "uncovered": uncovered_class_sentences(report, evaluation.classes) if report else [],
     }

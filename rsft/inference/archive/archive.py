@@ -14,7 +14,7 @@ from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import NetworkError, RequestError, RsftError
 from rsft.inference.inputs.chip_source import path_to_text
 from rsft.inference.inputs.discovery import find_scenes
-from rsft.inference.predict.job import job_key, journal_path, predict
+from rsft.inference.predict.job import PredictionResult, job_key, journal_path, predict
 from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.predict.result_table import table_columns
 from rsft.inference.selection.loading import load_reference_engine
@@ -31,6 +31,7 @@ ATTEMPTS = 3
 
 _PAUSE = 1.0  # seconds before the second attempt; doubled before each later one
 
+_WITHHELD = "withheld"
 _KILLED = f"its process was killed {ATTEMPTS} times, perhaps for lack of memory"
 _OTHER_OUTPUT = (
     "the existing output was made from another bundle, request, rsft version or state of the scene: "
@@ -47,6 +48,8 @@ class SceneResult:
         status: done, failed, skipped (finished by an earlier call) or left (not reached).
         chips: number of classified chips.
         refused: number of rejected chips.
+        unlike: number of classified chips that are unlike the training chips.
+        sets: "withheld" if the scene has no class sets, because most of its chips are unlike the training chips.
         seconds: duration of the job.
         resumed: whether the job continued an interrupted one.
         output: path of the GeoPackage.
@@ -59,6 +62,8 @@ class SceneResult:
     status: str
     chips: int = 0
     refused: int = 0
+    unlike: int = 0
+    sets: str = ""
     seconds: float = 0.0
     resumed: bool = False
     output: str = ""
@@ -168,23 +173,32 @@ def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRe
     for attempt in range(ATTEMPTS):
         try:
             prediction = predict(bundle_dir, [planned.address or planned.scene], out, request)
-            chips, refused, reason = len(prediction.table), len(prediction.rejected), ""
+            counts, reason = _counts(prediction), ""
             break
         except RsftError as error:  # another attempt would end in the same way
-            chips, refused, reason = 0, 0, str(error)
+            counts, reason = {}, str(error)
             break
         except Exception as error:  # from a library or the system; other scenes are not affected
-            chips, refused, reason = 0, 0, f"{type(error).__name__}: {error}"
+            counts, reason = {}, f"{type(error).__name__}: {error}"
             time.sleep(_PAUSE * 2**attempt if attempt + 1 < ATTEMPTS else 0)
     return replace(
         planned,
         status="failed" if reason else "done",
-        chips=chips,
-        refused=refused,
         seconds=round(time.monotonic() - start, 1),
         resumed=resumed,
         reason=" ".join(reason.split()),
+        **counts,
     )
+
+
+def _counts(prediction: PredictionResult) -> dict[str, Any]:
+    """Return the fields of `SceneResult` that describe the chips of a scene."""
+    return {
+        "chips": len(prediction.table),
+        "refused": len(prediction.rejected),
+        "unlike": sum(check.unlike for check in prediction.checks),
+        "sets": _WITHHELD if any(check.sets == _WITHHELD for check in prediction.checks) else "",
+    }
 
 
 def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
@@ -194,7 +208,14 @@ def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
     if metadata.get("job") != planned.job:
         return None
     journal_path(out).unlink(missing_ok=True)  # left behind if the process was killed just before it removed this file
-    return replace(planned, status=status, chips=int(metadata["chips"]), refused=int(metadata["refused"]))
+    return replace(
+        planned,
+        status=status,
+        chips=int(metadata["chips"]),
+        refused=int(metadata["refused"]),
+        unlike=int(metadata.get("unlike", 0)),
+        sets=_WITHHELD if int(metadata.get("withheld", 0)) else "",
+    )
 
 
 def _with_absolute_paths(request: PredictionRequest) -> PredictionRequest:

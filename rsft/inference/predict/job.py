@@ -32,6 +32,7 @@ from rsft.inference.predict.request import (
 )
 from rsft.inference.predict.result_table import table_columns
 from rsft.inference.predict.resume_journal import ResumeJournal
+from rsft.inference.predict.scene_checks import SceneCheck, check_scenes, describe_checks
 from rsft.inference.predict.scene_plan import plan_scenes
 from rsft.inference.review.page import write_review_page
 from rsft.inference.scenes.raster import gdal_environment
@@ -51,6 +52,8 @@ class PredictionResult:
         counts: number of chips of each class.
         output_path: the file of the table.
         notes: remarks for the reader; the output contains them as well.
+        checks: for every scene, whether its chips are like the training and validation chips; empty if the bundle was
+            not calibrated. `describe_checks` puts them into words, which are the last notes.
     """
 
     table: pd.DataFrame
@@ -58,6 +61,7 @@ class PredictionResult:
     counts: dict[str, int]
     output_path: Path
     notes: list[str]
+    checks: list[SceneCheck]
 
 
 @dataclass(frozen=True)
@@ -315,6 +319,7 @@ def write_result(job: PredictionJob, engine: SelectedEngine | None) -> Predictio
     """
     bundle, request, plan, output_path = job.bundle, job.request, job.plan, job.output_path
     table, rejected, notes = collect_results(job.journal, plan, bundle)
+    table, checks = check_scenes(table, bundle.calibrator, bundle.classes)
     rejected_list = write_rejected_list(output_path, rejected)
     if job.skipped_files:
         notes.append(f"files in folders that are not images by their suffix: {job.skipped_files:,}")
@@ -326,15 +331,21 @@ def write_result(job: PredictionJob, engine: SelectedEngine | None) -> Predictio
     thumbnails = table.pop("thumb").tolist() if "thumb" in table else []
     if plan.crs is None and output_path.suffix.lower() == ".geojson":
         notes.append("the table has no geometry: GeoJSON needs degrees; .gpkg also takes pixel coordinates")
+    notes += (warnings := describe_checks(checks))
     metadata = table_metadata(bundle, plan, request, notes, engine.metadata if engine else {})
     metadata |= {"job": job.journal.key, "chips": len(table), "refused": len(rejected)}
+    metadata |= {
+        "unlike": sum(check.unlike for check in checks),
+        "withheld": sum(check.chips for check in checks if check.sets == "withheld"),
+        "checks": [check.as_json() for check in checks],
+    }
     layer = PredictionLayer(table, plan.crs, bundle.classes, metadata, plan.geometry_type)
     write_prediction_table(layer, output_path, overwrite=request.overwrite)
     if request.html_path is not None:
-        write_review_page(request.html_path, layer, thumbnails, plan.scenes)
+        write_review_page(request.html_path, layer, thumbnails, plan.scenes, warnings)
     counts = {name: int((table["class"] == name).sum()) for name in bundle.classes}
     reasons = [(Path(f"{file}:{line}" if line else file), reason) for file, line, reason in rejected]
-    return PredictionResult(table, reasons, counts, output_path, notes)
+    return PredictionResult(table, reasons, counts, output_path, notes, checks)
 
 
 def _check_review_path(request: PredictionRequest) -> None:

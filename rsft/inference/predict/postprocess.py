@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rsft.errors import WeightsError
 from rsft.models.outputs import ClassifierOutputs
@@ -49,14 +50,23 @@ def predictions_table(
         table["class_2"] = names[second]
         table["probability_2"] = probabilities[rows, second].round(_DECIMALS)
     if estimate is not None:
-        table["set"] = [
-            SET_SEPARATOR.join(names[ranking[members[ranking]]])
-            for ranking, members in zip(order, estimate.sets, strict=True)
-        ]
-        table["ood"] = estimate.ood > 1
+        table["set"] = format_sets(probabilities, estimate.sets, classes)
+        table["ood"] = ~(estimate.ood <= 1)  # a distance that is not a number does not make a chip like the others
         table["ood_distance"] = estimate.ood.round(4)
     columns = pd.DataFrame(probabilities.round(_DECIMALS), columns=probability_columns(classes))
     return pd.concat([table, columns], axis=1)
+
+
+def format_sets(probabilities: NDArray[np.floating], sets: NDArray[np.bool_], classes: Sequence[str]) -> list[str]:
+    """Return the classes of every set as a text, the most probable class first.
+
+    Args:
+        probabilities: (N, C).
+        sets: (N, C), the classes that a chip may have.
+        classes: names of the C classes.
+    """
+    names, order = np.array(classes, object), np.argsort(-probabilities, axis=1, kind="stable")
+    return [SET_SEPARATOR.join(names[ranking[members[ranking]]]) for ranking, members in zip(order, sets, strict=True)]
 
 
 def probability_columns(classes: Sequence[str]) -> list[str]:

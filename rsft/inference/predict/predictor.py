@@ -16,6 +16,7 @@ from rsft.inference.inputs.chip_files import ChipFiles
 from rsft.inference.inputs.chip_source import SourceChip, collapse_gray_rgb
 from rsft.inference.inputs.discovery import Declaration, find_chips
 from rsft.inference.predict.pipeline import ChipClassifier, batch_result, make_batches, prefetch, prepare_batch
+from rsft.inference.predict.scene_checks import check_scenes, describe_checks
 from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.inference.selection.loading import load_engine
 from rsft.models.bundle.bundle import Bundle
@@ -77,6 +78,7 @@ class Predictor:
             geometry for files; class, probability, class_2, probability_2, and p_<class> of every class; set, ood and
             ood_distance if the bundle is calibrated; length_m if it can be measured. For a chip that cannot be
             classified, `refused` is the reason and all other columns are empty. For other chips, `refused` is None.
+            `attrs["notes"]` says in sentences whether the chips are like the training and validation chips.
 
         Raises:
             RequestError: a file does not exist, no chips are found, or an array has a wrong shape.
@@ -101,7 +103,10 @@ class Predictor:
                     for number, reason in prepared.rejected
                 ]
                 tables.append(pd.DataFrame(rejected))
-        return pd.concat(tables).sort_values("number", ignore_index=True).drop(columns="number")
+        table = pd.concat(tables).sort_values("number", ignore_index=True).drop(columns="number")
+        table, checks = check_scenes(table, self.model.calibrator, self.model.classes)
+        table.attrs["notes"] = describe_checks(checks)
+        return table
 
     def _source(self, chips: Any, declaration: Declaration) -> ChipFiles | _ChipArrays:
         items = [chips] if isinstance(chips, str | Path) else chips

@@ -161,7 +161,7 @@ def collect_results(
     if bundle.calibrator is None:
         notes.append("the bundle is not calibrated: probabilities are those of the network, without set and ood")
     else:
-        notes += bundle.calibrator.notes(bundle.classes)
+        notes += [bundle.calibrator.promise(), *bundle.calibrator.notes(bundle.classes)]
     return table, rejected, notes
 
 

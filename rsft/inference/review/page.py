@@ -30,7 +30,11 @@ _DEFAULT_BANDS = (["gray"], ["R", "G", "B"])  # `rsft prepare folder` needs no -
 
 
 def write_review_page(
-    path: Path, layer: PredictionLayer, thumbnails: Sequence[bytes], scenes: Sequence[RasterScene]
+    path: Path,
+    layer: PredictionLayer,
+    thumbnails: Sequence[bytes],
+    scenes: Sequence[RasterScene],
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write the review page of a predictions table.
 
@@ -39,6 +43,7 @@ def write_review_page(
         layer: the table.
         thumbnails: one JPEG per row of the table.
         scenes: scenes from which the chips were cut; empty if the inputs were chips.
+        warnings: sentences at the top of the page, such as how many chips are unlike the training chips.
     """
     table = layer.table.assign(thumb=list(thumbnails)).sort_values("probability", kind="stable").head(MAX_CHIPS)
     attributes = ["at", *attribute_columns(table, layer.classes)] if "at" in table else []
@@ -59,6 +64,7 @@ def write_review_page(
         shown=len(table),
         total=len(layer.table),
         metadata=layer.metadata,
+        warnings=warnings,
         can_label=can_label,
         command=_prepare_command(layer.metadata, from_scenes=bool(scenes)),
         style=Markup(_asset(environment, "page.css")),

@@ -136,5 +136,6 @@ def _describe_calibrator(bundle: Bundle) -> dict[str, Any] | None:
         "chips": len(calibrator.scores),
         "coverage": COVERAGE,
         "flagged": OOD_FALSE_POSITIVE_RATE,
+        "promise": calibrator.promise(),
         "notes": calibrator.notes(bundle.classes),
     }

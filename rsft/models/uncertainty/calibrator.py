@@ -11,13 +11,20 @@ from numpy.typing import NDArray
 
 from rsft.models.uncertainty.conformal import class_thresholds, min_calibration_chips
 from rsft.models.uncertainty.mahalanobis import fit_class_means, fit_whitening, mahalanobis_distance
+from rsft.models.uncertainty.shift import MIN_CHIPS, ChipSummary, ShiftTest, compare_chips
 from rsft.models.uncertainty.temperature_scaling import fit_temperature, log_softmax
+from rsft.models.uncertainty.validation_chips import ValidationChips
+from rsft.models.uncertainty.weighted_conformal import likelihood_ratios, weighted_thresholds
 
 COVERAGE = 0.9
 """Share of the chips of each class for which the set should contain the true class."""
 
 OOD_FALSE_POSITIVE_RATE = 0.05
 """Share of the validation chips above the limit for out-of-distribution chips."""
+
+
+_ROWS = 8192  # chips whose sets are computed at the same time, which limits the memory
+_ROUNDING = 1e-6  # probabilities are rounded to six decimals in tables
 
 
 class ConfidenceEstimate(NamedTuple):
@@ -45,6 +52,7 @@ class Calibrator:
         distances: (N,) distances of the validation chips from the training chips.
         means: (C, D) mean features of the training chips of every class; NaN for a class without any.
         whitening: (D, D), makes the covariance within the classes the identity.
+        validation: further properties of the validation chips; None in bundles of rsft 0.1.
     """
 
     temperature: float
@@ -53,6 +61,7 @@ class Calibrator:
     distances: NDArray[np.float64]
     means: NDArray[np.float32]
     whitening: NDArray[np.float32]
+    validation: ValidationChips | None = None
 
     @classmethod
     def fit(
@@ -85,8 +94,9 @@ class Calibrator:
         whitening = fit_whitening(train_features, train_labels, means).astype(np.float32)
         means_32 = means.astype(np.float32)
         distances = mahalanobis_distance(features, means_32, whitening)
-        scores = -log_softmax(logits, temperature)[np.arange(len(labels)), labels]
-        return cls(temperature, scores, labels.astype(np.int64), distances, means_32, whitening)
+        logs = log_softmax(logits, temperature)
+        scores, validation = -logs[np.arange(len(labels)), labels], ValidationChips.from_probabilities(np.exp(logs))
+        return cls(temperature, scores, labels.astype(np.int64), distances, means_32, whitening, validation)
 
     def apply(
         self,
@@ -114,9 +124,62 @@ class Calibrator:
         thresholds = class_thresholds(self.scores, self.labels, log_probabilities.shape[1], coverage)
         sets = -log_probabilities <= thresholds
         sets[np.arange(len(sets)), logits.argmax(axis=1)] = True
-        limit = max(float(np.quantile(self.distances, 1 - ood_false_positive_rate)), 1e-12)
-        ood = mahalanobis_distance(features, self.means, self.whitening) / limit
+        ood = mahalanobis_distance(features, self.means, self.whitening) / self._limit(ood_false_positive_rate)
         return ConfidenceEstimate(np.exp(log_probabilities), sets, ood)
+
+    def _limit(self, ood_false_positive_rate: float = OOD_FALSE_POSITIVE_RATE) -> float:
+        """Return the distance above which a chip is out-of-distribution."""
+        return max(float(np.quantile(self.distances, 1 - ood_false_positive_rate)), 1e-12)
+
+    def test_shift(self, probabilities: NDArray[np.floating], ood: NDArray[np.floating]) -> ShiftTest:
+        """Test whether new chips are like the validation chips. Only then do sets have their coverage.
+
+        Args:
+            probabilities: (M, C) of the new chips, calibrated.
+            ood: (M,) distances of the new chips, from `apply`.
+
+        Returns:
+            The differences.
+        """
+        distances, validation = self.distances / self._limit(), self.validation
+        if validation is None:
+            return compare_chips(ChipSummary(ood), ChipSummary(distances))
+        new = ChipSummary(ood, probabilities.max(axis=1, initial=0), probabilities.argmax(axis=1))
+        return compare_chips(new, ChipSummary(distances, validation.confidence, validation.predicted))
+
+    def widened_sets(
+        self, probabilities: NDArray[np.floating], ood: NDArray[np.floating], coverage: float = COVERAGE
+    ) -> NDArray[np.bool_] | None:
+        """Return sets for chips that may differ from the validation chips.
+
+        A class is in a set if it is in the set of `apply` or in the weighted conformal set. So no set is smaller than
+        that of `apply`: it keeps its coverage for chips like the validation chips, also if their classes have other
+        shares. The weights are estimated from all new chips, so these should be from one scene.
+
+        Args:
+            probabilities: (M, C) of the new chips, calibrated.
+            ood: (M,) distances of the new chips, from `apply`.
+            coverage: the coverage, as in `apply`.
+
+        Returns:
+            (M, C); None if there are fewer than `MIN_CHIPS` new chips or validation chips, if a distance is not finite,
+            or if the bundle has no record of the validation chips.
+        """
+        validation = self.validation
+        if validation is None or min(len(ood), len(self.labels)) < MIN_CHIPS or not np.isfinite(ood).all():
+            return None
+        features = np.column_stack([self.distances / self._limit(), validation.probabilities])
+        new_features = np.column_stack([ood, probabilities[:, validation.columns]])
+        weights, new_weights = likelihood_ratios(features, new_features)
+        n_classes = probabilities.shape[1]
+        plain = class_thresholds(self.scores, self.labels, n_classes, coverage)
+        sets = np.zeros(probabilities.shape, bool)
+        for start in range(0, len(sets), _ROWS):
+            rows = slice(start, start + _ROWS)
+            weighted = weighted_thresholds(self.scores, self.labels, weights, new_weights[rows], n_classes, coverage)
+            sets[rows] = probabilities[rows] >= np.exp(-np.maximum(weighted, plain)) - _ROUNDING
+        sets[np.arange(len(sets)), probabilities.argmax(axis=1)] = True
+        return sets
 
     def was_fitted_on(self, logits: NDArray[np.floating], labels: NDArray[np.integer]) -> bool:
         """Return whether the calibrator was fitted on these chips, for which its estimates are too optimistic.
@@ -125,7 +188,11 @@ class Calibrator:
             logits: (N, C).
             labels: (N,) class indices.
         """
-        if len(labels) != len(self.labels) or not np.array_equal(labels, self.labels):
+        if self.validation is not None:
+            if len(labels) <= self.validation.positions.max():
+                return False
+            logits, labels = logits[self.validation.positions], labels[self.validation.positions]
+        if not np.array_equal(labels, self.labels):
             return False
         scores = -log_softmax(logits, self.temperature)[np.arange(len(labels)), labels]
         return bool(np.allclose(scores, self.scores, rtol=1e-3, atol=1e-3))
@@ -161,13 +228,30 @@ class Calibrator:
             f"{', '.join(names)}"
         ]
 
+    def promise(self, coverage: float = COVERAGE) -> str:
+        """State what the sets promise, and on what condition.
+
+        Args:
+            coverage: the coverage, as in `apply`.
+
+        Returns:
+            One sentence.
+        """
+        groups = self.validation.describe_groups() if self.validation else ""
+        chips = f"{len(self.labels):,} validation chips" + (f" from {groups}" if groups else "")
+        return (
+            f"class sets contain the true class of {coverage:.0%} of the chips of every class, "
+            f"if the chips are like the {chips}"
+        )
+
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the attributes as arrays, to be stored in a file.
 
         Returns:
             Name -> array.
         """
-        return {field.name: np.atleast_1d(getattr(self, field.name)) for field in fields(self)}
+        arrays = {name: np.atleast_1d(getattr(self, name)) for name in _array_names()}
+        return arrays if self.validation is None else arrays | self.validation.tensors()
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
@@ -182,8 +266,14 @@ class Calibrator:
         Raises:
             KeyError: an array is missing.
         """
-        arrays = {field.name: tensors[field.name] for field in fields(cls) if field.name != "temperature"}
-        return cls(temperature=float(tensors["temperature"][0]), **arrays)
+        arrays = {name: tensors[name] for name in _array_names() if name != "temperature"}
+        validation = ValidationChips.from_tensors(tensors)
+        return cls(temperature=float(tensors["temperature"][0]), **arrays, validation=validation)
+
+
+def _array_names() -> list[str]:
+    """Return the names of the attributes of a calibrator, apart from the record of the validation chips."""
+    return [field.name for field in fields(Calibrator) if field.name != "validation"]
 
 
 def _validate(

@@ -106,6 +106,20 @@ def test_coverage_is_shown_by_group_beside_its_target(run):
     assert "At 90 %, every set contains dredger: too few validation chips." in page.sections["confidence"]
 
 
+def test_coverage_is_shown_by_scene(run):
+    path = run / "evaluation/metrics.json"
+    metrics = json.loads(path.read_text())
+    assert "Sets for 90 % by group" not in page_of(run).sections["confidence"]
+    coverage = {"value": 0.77, "low": 0.69, "high": 0.84, "size": 1.9, "single": 0.4, "chips": 124}
+    scene = {"accuracy": 0.41, "confidence": 0.76, "coverage": coverage, "ood_share": 0.1, "widened": True}
+    scenes = [scene | {"group": f"S1 {n}", "shifted": ["distance", "classes"] if n == 0 else []} for n in range(25)]
+    path.write_text(json.dumps(metrics | {"confidence": metrics["confidence"] | {"scenes": scenes}}))
+    page = page_of(run)
+    assert "such as scene: the 20 largest of 25" in page.sections["confidence"]
+    assert len(page.tables[-1]) == 21
+    assert page.tables[-1][1] == ["S1 0", "124", "41.0", "76.0", "77.0", "69.0–84.0", "10.0", "distance and classes"]
+
+
 @pytest.mark.parametrize(("low", "first"), [(0.78, "50"), (0.4, "0")])
 def test_the_axis_of_coverage_contains_all_intervals(low, first):
     coverage = {"value": 0.85, "low": low, "high": 0.9, "size": 1.5, "single": 0.5, "chips": 30}

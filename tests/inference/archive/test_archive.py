@@ -18,7 +18,15 @@ from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.predict.scene_plan import SceneQuery
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from tests.helpers.file_server import serving_folder
-from tests.helpers.scenes import UTM, brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
+from tests.helpers.scenes import (
+    UTM,
+    brightness_calibrator,
+    brightness_logits,
+    toy_bundle,
+    toy_contract,
+    toy_engine,
+    write_geotiff,
+)
 
 TILES = PredictionRequest(query=SceneQuery(grid=16))
 
@@ -66,6 +74,15 @@ def test_each_scene_has_one_output(scenes, tmp_path):
     assert table(tmp_path) == [("a.tif", "done", 6), ("b.tif", "done", 6), ("c.tif", "done", 6)]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.gpkg", "b.gpkg", "c.gpkg", "scenes.csv"]
     assert set(pyogrio.read_dataframe(tmp_path / "out/b.gpkg", layer="predictions")["scene"]) == {"b.tif"}
+
+
+def test_scenes_unlike_the_training_chips_are_counted(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(archive.Bundle, "load", lambda folder: toy_bundle(calibrator=brightness_calibrator()))
+    for status in ("done", "skipped"):
+        (result,) = run_archive(tmp_path, scenes / "a.tif").scenes
+        assert (result.status, result.chips, result.unlike, result.sets) == (status, 6, 6, "withheld")
+    with (tmp_path / "out/scenes.csv").open(newline="") as file:
+        assert [(row["unlike"], row["sets"]) for row in csv.DictReader(file)] == [("6", "withheld")]
 
 
 def test_a_second_call_skips_finished_scenes(scenes, tmp_path):

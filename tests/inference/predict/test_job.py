@@ -31,10 +31,19 @@ from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.predict.result_table import table_columns
 from rsft.inference.predict.scene_plan import SceneQuery
 from rsft.inference.scenes.chip_window import ChipOptions
+from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.models.outputs import ClassifierOutputs
 from tests.helpers.file_server import serving_folder
 from tests.helpers.killing import kill_this_process, run_until_killed
-from tests.helpers.scenes import UTM, brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
+from tests.helpers.scenes import (
+    UTM,
+    brightness_calibrator,
+    brightness_logits,
+    toy_bundle,
+    toy_contract,
+    toy_engine,
+    write_geotiff,
+)
 
 
 @pytest.fixture
@@ -468,3 +477,24 @@ def test_scene_on_a_web_server_is_resumed_after_a_failure(
     same = ["chip", "scene", "row", "col", "lon", "lat", "class", "probability"]
     pd.testing.assert_frame_equal(result.table[same], local.table[same])
     assert "sig" not in str(result.notes) and result.notes[0] == local.notes[0]
+
+
+def test_class_sets_of_foreign_chips_are_withheld(bundle: Path, tmp_path: Path) -> None:
+    _FakeBundle.loaded = toy_bundle(calibrator=brightness_calibrator())
+    folder = tmp_path / "gray"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        cv2.imwrite(str(folder / f"{number:02}.png"), rng.integers(120, 135, (16, 16), np.uint8))
+    out, page = tmp_path / "out.gpkg", tmp_path / "page.html"
+    result = predict(bundle, [folder], out, PredictionRequest(html_path=page))
+    assert result.table["set"].isna().all() and result.table["ood"].all()
+    assert result.notes[-1] == "12 of 12 chips are unlike the training chips; do not trust their classes"
+    assert "class sets withheld for 12 chips: most of these chips are unlike the training chips" in result.notes
+    assert result.notes[-1] in page.read_text()
+    stored = pyogrio.read_dataframe(out, layer="predictions")
+    assert "set" in stored and stored["set"].isna().all()
+    metadata = read_geopackage_metadata(out)
+    assert int(metadata["unlike"]) == int(metadata["withheld"]) == 12 and result.notes[-1] in str(metadata["notes"])
+    (check,) = result.checks
+    assert (check.chips, check.sets, check.test.shifted[0]) == (12, "withheld", "distance")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import betabinom
@@ -5,6 +7,7 @@ from scipy.stats import betabinom
 from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.models.uncertainty.conformal import class_thresholds, min_calibration_chips
 from rsft.models.uncertainty.temperature_scaling import fit_temperature, log_softmax
+from rsft.models.uncertainty.validation_chips import ValidationChips
 
 
 def simulated(rng, labels, n_classes=4, strength=1.5, temperature=1.0):
@@ -145,3 +148,95 @@ def test_invalid_input_raises(change, reason):
     good = {"logits": np.zeros((4, 2)), "labels": np.array([0, 0, 1, 1]), "features": np.zeros((4, 2))}
     with pytest.raises(ValueError, match=reason):
         Calibrator.fit(**(good | change), train_features=np.zeros((2, 2)), train_labels=np.array([0, 1]))
+
+
+def outputs_of(calibrator, logits, features):
+    estimate = calibrator.apply(logits, features)
+    return estimate.probabilities, estimate.ood
+
+
+def test_widened_sets_contain_the_plain_ones_and_are_hardly_larger_for_similar_chips():
+    rng = np.random.default_rng(8)
+    plain_size, widened_size = 0, 0
+    for _ in range(20):
+        calibrator = fitted(rng, [120, 60, 40])
+        new = calibrator.apply(*simulated(rng, rng.integers(0, 3, 90), 3))
+        widened = calibrator.widened_sets(new.probabilities, new.ood)
+        assert (widened | ~new.sets).all()
+        plain_size, widened_size = plain_size + new.sets.sum(), widened_size + widened.sum()
+    assert plain_size < widened_size < 1.15 * plain_size
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_widened_sets_of_a_single_class_keep_the_coverage(label):
+    rng = np.random.default_rng(9)
+    covered = []
+    for _ in range(30):
+        calibrator = fitted(rng, [60, 30, 20])
+        new = calibrator.apply(*simulated(rng, np.full(40, label), 3))
+        covered.append(calibrator.widened_sets(new.probabilities, new.ood)[:, label].mean())
+    assert np.mean(covered) > 0.89
+
+
+def test_widened_sets_of_shifted_chips_keep_more_of_their_coverage():
+    """Chips of all classes are less typical than those of the validation, which are as uncertain at that distance."""
+    rng = np.random.default_rng(10)
+    plain, widened = [], []
+    for _ in range(20):
+        calibrator = fitted(rng, [150, 150, 150])
+        labels = np.repeat(np.arange(3), 400)
+        logits, features = simulated(rng, labels, 3)
+        is_difficult = np.argsort(logits[np.arange(1200), labels] - logits.max(axis=1))[:300]
+        new, labels = calibrator.apply(logits[is_difficult], features[is_difficult]), labels[is_difficult]
+        plain.append(new.sets[np.arange(300), labels].mean())
+        widened.append(calibrator.widened_sets(new.probabilities, new.ood)[np.arange(300), labels].mean())
+    assert np.mean(widened) > np.mean(plain) + 0.03
+
+
+def test_few_chips_and_old_bundles_have_no_widened_sets():
+    rng = np.random.default_rng(10)
+    calibrator = fitted(rng, [30, 30])
+    probabilities, ood = outputs_of(calibrator, *simulated(rng, np.array([0, 1] * 6), 2))
+    assert calibrator.widened_sets(probabilities[:5], ood[:5]) is None
+    assert calibrator.widened_sets(probabilities, np.where(np.arange(12) == 3, np.nan, ood)) is None
+    assert fitted(rng, [4, 4]).widened_sets(probabilities, ood) is None
+    old = replace(calibrator, validation=None)
+    assert old.widened_sets(probabilities, ood) is None
+    assert list(old.test_shift(probabilities, ood).differences) == ["distance"]
+    assert list(calibrator.test_shift(probabilities, ood).differences) == ["distance", "probability", "classes"]
+    assert set(Calibrator.from_tensors(old.tensors()).tensors()) == set(old.tensors())
+
+
+def test_a_single_class_is_in_every_widened_set():
+    rng = np.random.default_rng(11)
+    calibrator = fitted(rng, [40])
+    probabilities, ood = outputs_of(calibrator, *simulated(rng, np.zeros(15, int), 1))
+    assert calibrator.widened_sets(probabilities, ood).all()
+    assert calibrator.test_shift(probabilities, ood).shifted == ()
+
+
+def test_shifted_chips_fail_the_test():
+    rng = np.random.default_rng(12)
+    calibrator = fitted(rng, [60, 60])
+    labels = np.array([0, 1] * 20)
+    logits, features = simulated(rng, labels, 2)
+    assert calibrator.test_shift(*outputs_of(calibrator, logits, features)).shifted == ()
+    assert "distance" in calibrator.test_shift(*outputs_of(calibrator, logits, features + 3)).shifted
+    assert calibrator.test_shift(np.zeros((0, 2)), np.zeros(0)).reason == "fewer than 10 chips with a distance"
+
+
+def test_the_promise_names_its_condition():
+    calibrator = fitted(np.random.default_rng(13), [20, 20])
+    assert calibrator.promise() == (
+        "class sets contain the true class of 90% of the chips of every class, "
+        "if the chips are like the 40 validation chips"
+    )
+    chips = ValidationChips.from_probabilities(np.full((40, 2), 0.5), groups=np.array(["a", "b"] * 20))
+    assert (
+        replace(calibrator, validation=chips)
+        .promise(0.8)
+        .endswith(
+            "80% of the chips of every class, if the chips are like the 40 validation chips "
+            "from 2 groups (such as scenes) without training chips"
+        )
+    )

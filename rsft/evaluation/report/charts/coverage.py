@@ -14,6 +14,9 @@ from rsft.metrics.bootstrap import Interval
 from rsft.metrics.sets import SetCoverage
 from rsft.types import GROUPS
 
+MAX_SCENES = 20
+"""Largest number of groups of the data that the table lists."""
+
 
 @dataclass(frozen=True)
 class CoverageRow:
@@ -63,6 +66,55 @@ def coverage_rows(report: CalibrationReport) -> list[CoverageRow]:
         for level in report.coverage
         for name, coverage in level.groups.items()
         if coverage is not None
+    ]
+
+
+@dataclass(frozen=True)
+class SceneRow:
+    """A group of the data, such as a scene.
+
+    Attributes:
+        group: name of the group.
+        chips: number of chips.
+        accuracy: share of chips that are classified correctly, in percent.
+        confidence: mean probability of the predicted class, in percent.
+        covered: share of the chips whose set for 90 % contains their class, in percent.
+        interval: 95 % interval of `covered`.
+        ood: share of chips that are unlike the training chips, in percent.
+        shifted: in what the chips differ from the validation chips; "" if they do not.
+    """
+
+    group: str
+    chips: int
+    accuracy: str
+    confidence: str
+    covered: str
+    interval: str
+    ood: str
+    shifted: str
+
+
+def scene_rows(report: CalibrationReport) -> list[SceneRow]:
+    """Return the table of the groups of the data, such as scenes.
+
+    Args:
+        report: the measured calibration.
+
+    Returns:
+        One row for each of the `MAX_SCENES` largest groups.
+    """
+    return [
+        SceneRow(
+            group=scene.group,
+            chips=scene.coverage.chips,
+            accuracy=format_percent(scene.accuracy),
+            confidence=format_percent(scene.confidence),
+            covered=format_percent(scene.coverage.value),
+            interval=f"{format_percent(scene.coverage.low)}–{format_percent(scene.coverage.high)}",
+            ood=format_percent(scene.ood_share),
+            shifted=join_words(scene.shifted),
+        )
+        for scene in report.scenes[:MAX_SCENES]
     ]
 
 

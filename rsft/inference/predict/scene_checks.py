@@ -1,0 +1,192 @@
+"""Compare the chips of every scene with the training and validation chips, and adjust or withhold their class sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rsft.inference.predict.postprocess import format_sets, probability_columns
+from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE, Calibrator
+from rsft.models.uncertainty.shift import SHIFT_LEVEL, ShiftTest
+
+SetStatus = Literal["widened", "plain", "withheld"]
+"""How the sets of a scene were made: widened for the chips of the scene, from the validation chips alone, or not."""
+
+_MAX_SCENES = 10  # scenes that a sentence names
+_MEASURES = {
+    "distance": "distance from the training chips",
+    "probability": "probability",
+    "classes": "shares of the classes",
+}
+
+
+@dataclass(frozen=True)
+class SceneCheck:
+    """Whether the chips of a scene are like those that the bundle was trained and calibrated on.
+
+    Attributes:
+        scene: path of the scene; "" if the inputs are chips, which are then compared together.
+        chips: number of classified chips.
+        unlike: number of chips that are out of distribution, so unlike the training chips.
+        test: the comparison with the validation chips.
+        sets: how the class sets were made.
+    """
+
+    scene: str
+    chips: int
+    unlike: int
+    test: ShiftTest
+    sets: SetStatus
+
+    @property
+    def is_unusual(self) -> bool:
+        """Whether more chips are unlike the training chips than chance explains."""
+        return _exceeds_chance(self.unlike, self.chips)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content as JSON values.
+
+        Returns:
+            scene, chips, unlike, sets, shifted (names of the differences that are significant and large), differences
+            (size and p of each), and reason (why the chips were not compared; "" if they were).
+        """
+        differences = {name: {"size": x.size, "p": x.p} for name, x in self.test.differences.items()}
+        return {
+            "scene": self.scene,
+            "chips": self.chips,
+            "unlike": self.unlike,
+            "sets": self.sets,
+            "shifted": list(self.test.shifted),
+            "differences": differences,
+            "reason": self.test.reason,
+        }
+
+
+def check_scenes(
+    table: pd.DataFrame, calibrator: Calibrator | None, classes: Sequence[str]
+) -> tuple[pd.DataFrame, list[SceneCheck]]:
+    """Compare the chips of every scene with the training and validation chips, and adjust their class sets.
+
+    The sets of a scene are widened for its chips (`Calibrator.widened_sets`). If most chips of a scene are unlike the
+    training chips, its sets are withheld: they are empty in the table.
+
+    Args:
+        table: predictions with `ood_distance` and the probability of every class; rows without `class` stay unchanged.
+        calibrator: the calibrator of the bundle; None if it was not calibrated.
+        classes: names of the classes.
+
+    Returns:
+        The table with adjusted sets, and one check per scene.
+    """
+    if calibrator is None or table.empty or "ood_distance" not in table:
+        return table, []
+    classified = table["class"].notna()
+    scenes = table["scene"].fillna("") if "scene" in table else pd.Series("", table.index)
+    sets, checks = table["set"].to_numpy(object, copy=True), []
+    for scene, rows in scenes[classified].groupby(scenes[classified]).groups.items():
+        chips = table.loc[rows]
+        probabilities = chips[probability_columns(classes)].to_numpy(float)
+        check, new_sets = _check(str(scene), probabilities, chips["ood_distance"].to_numpy(float), calibrator)
+        positions = table.index.get_indexer(rows)
+        if check.sets == "withheld":
+            sets[positions] = None
+        elif new_sets is not None:
+            sets[positions] = format_sets(probabilities, new_sets, classes)
+        checks.append(check)
+    return table.assign(set=pd.Series(sets, table.index, object)), checks
+
+
+def _check(
+    scene: str, probabilities: NDArray[np.float64], ood: NDArray[np.float64], calibrator: Calibrator
+) -> tuple[SceneCheck, NDArray[np.bool_] | None]:
+    unlike, test = int((~(ood <= 1)).sum()), calibrator.test_shift(probabilities, ood)
+    if unlike > len(ood) / 2 and _exceeds_chance(unlike, len(ood)):
+        return SceneCheck(scene, len(ood), unlike, test, "withheld"), None
+    sets = calibrator.widened_sets(probabilities, ood)
+    return SceneCheck(scene, len(ood), unlike, test, "plain" if sets is None else "widened"), sets
+
+
+def _exceeds_chance(unlike: int, chips: int) -> bool:
+    from scipy.stats import binomtest
+
+    return chips > 0 and binomtest(unlike, chips, OOD_FALSE_POSITIVE_RATE, "greater").pvalue < SHIFT_LEVEL
+
+
+def describe_checks(checks: Sequence[SceneCheck]) -> list[str]:
+    """Describe in sentences how the chips differ from the training and validation chips.
+
+    Args:
+        checks: one check per scene.
+
+    Returns:
+        Sentences, the most important one last; empty without checks.
+    """
+    if not checks:
+        return []
+    return [
+        *_describe_untested(checks),
+        *_describe_shift(checks),
+        *_describe_withheld(checks),
+        _describe_unlike(checks),
+    ]
+
+
+def has_warning(checks: Sequence[SceneCheck]) -> bool:
+    """Return whether the chips of a scene differ from the training or validation chips."""
+    return any(check.is_unusual or check.test.shifted for check in checks)
+
+
+def _describe_unlike(checks: Sequence[SceneCheck]) -> str:
+    unlike, chips = sum(check.unlike for check in checks), sum(check.chips for check in checks)
+    text = f"{unlike:,} of {chips:,} chips are unlike the training chips"
+    unusual = sorted((x for x in checks if x.is_unusual), key=lambda x: (-x.unlike / x.chips, x.scene))
+    if not unusual:
+        return f"{text} ({OOD_FALSE_POSITIVE_RATE:.0%} are expected)"
+    if len(checks) > 1:
+        text += f": {_list_scenes([f'{x.unlike:,} of {x.chips:,} in {_name(x)}' for x in unusual])}"
+    return f"{text}; do not trust their classes"
+
+
+def _describe_withheld(checks: Sequence[SceneCheck]) -> list[str]:
+    withheld = [check for check in checks if check.sets == "withheld"]
+    if not withheld:
+        return []
+    chips = sum(check.chips for check in withheld)
+    where = f" of {_list_scenes([_name(x) for x in withheld])}" if len(checks) > 1 else ""
+    return [f"class sets withheld for {chips:,} chips{where}: most of these chips are unlike the training chips"]
+
+
+def _describe_shift(checks: Sequence[SceneCheck]) -> list[str]:
+    shifted = [check for check in checks if check.test.shifted]
+    if not shifted:
+        return []
+    names = [name for name in _MEASURES if any(name in check.test.shifted for check in shifted)]
+    measures = ", ".join(_MEASURES[name] for name in names)
+    where = f" in {_list_scenes([_name(x) for x in shifted])}" if len(checks) > 1 else ""
+    widened = ", although they are widened for these chips" if all(x.sets == "widened" for x in shifted) else ""
+    return [
+        f"the chips{where} are not like the validation chips ({measures}): probabilities are less reliable, and class "
+        f"sets may miss the coverage of {COVERAGE:.0%}{widened}"
+    ]
+
+
+def _describe_untested(checks: Sequence[SceneCheck]) -> list[str]:
+    untested = [check for check in checks if check.test.reason]
+    if not untested:
+        return []
+    chips, reasons = sum(x.chips for x in untested), list(dict.fromkeys(x.test.reason for x in untested))
+    return [f"not compared with the validation chips: {chips:,} chips ({'; '.join(reasons)})"]
+
+
+def _name(check: SceneCheck) -> str:
+    return check.scene.replace("\\", "/").rstrip("/").rpartition("/")[2] or "the chips"
+
+
+def _list_scenes(texts: Sequence[str]) -> str:
+    more = len(texts) - _MAX_SCENES
+    return ", ".join(texts[:_MAX_SCENES]) + (f" and {more:,} more scenes" if more > 0 else "")

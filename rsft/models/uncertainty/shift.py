@@ -1,0 +1,139 @@
+"""Test whether new chips are like the validation chips, on which temperature and class sets were fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHIFT_LEVEL = 0.01
+"""Probability that chips like the validation chips fail the test by chance."""
+
+MIN_CHIPS = 10
+"""Smallest number of new chips, and of validation chips, that are compared."""
+
+MIN_DIFFERENCE = 0.1
+"""Largest difference that is tolerated even if it is significant, as it is with thousands of chips.
+
+It is a difference of distribution functions, or of class shares (total variation distance)."""
+
+_MIN_EXPECTED = 5  # expected count of a class in the chi-squared test; rarer classes are pooled
+_MAX_EXACT = 1000  # chips up to which the exact distribution of the Kolmogorov-Smirnov statistic is fast
+_DECIMALS = 4  # the engines differ in later decimals, which must not make equal values different
+
+
+class ChipSummary(NamedTuple):
+    """What is compared of N chips.
+
+    Attributes:
+        distances: (N,) distances from the training chips.
+        probabilities: (N,) calibrated probability of the predicted class; None if it is unknown.
+        predicted: (N,) index of the predicted class; None if it is unknown.
+    """
+
+    distances: NDArray[np.floating]
+    probabilities: NDArray[np.floating] | None = None
+    predicted: NDArray[np.integer] | None = None
+
+
+class Difference(NamedTuple):
+    """Difference between new chips and validation chips.
+
+    Attributes:
+        size: Kolmogorov-Smirnov statistic, or total variation distance of class shares; 0 to 1.
+        p: probability of such a difference by chance, for one test.
+    """
+
+    size: float
+    p: float
+
+
+@dataclass(frozen=True)
+class ShiftTest:
+    """Result of the comparison of new chips with the validation chips.
+
+    Attributes:
+        distance: difference of the distances from the training chips; None if they were not compared.
+        probability: difference of the probabilities of the predicted class; None if they were not compared.
+        classes: difference of the shares of the predicted classes; None if they were not compared.
+        reason: why nothing was compared; "" if something was.
+    """
+
+    distance: Difference | None = None
+    probability: Difference | None = None
+    classes: Difference | None = None
+    reason: str = field(default="")
+
+    @property
+    def differences(self) -> dict[str, Difference]:
+        """The differences that were measured, by name."""
+        values = {"distance": self.distance, "probability": self.probability, "classes": self.classes}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def shifted(self) -> tuple[str, ...]:
+        """Names of the differences that are significant at `SHIFT_LEVEL` together, and larger than tolerated."""
+        level = SHIFT_LEVEL / max(1, len(self.differences))  # Bonferroni
+        return tuple(name for name, (size, p) in self.differences.items() if p < level and size >= MIN_DIFFERENCE)
+
+
+def compare_chips(chips: ChipSummary, validation: ChipSummary) -> ShiftTest:
+    """Compare new chips with the validation chips by two-sample tests.
+
+    Distances and probabilities are compared by the Kolmogorov-Smirnov test, the shares of the predicted classes by the
+    chi-squared test, in which rare classes are pooled. Chips without a distance (NaN) are left out.
+
+    Args:
+        chips: the new chips.
+        validation: the validation chips.
+
+    Returns:
+        The differences, or the reason why the chips were not compared.
+    """
+    distances, validation_distances = _without_nan(chips.distances), _without_nan(validation.distances)
+    if len(validation_distances) < MIN_CHIPS:
+        return ShiftTest(reason=f"the bundle has {len(validation_distances)} validation chips, fewer than {MIN_CHIPS}")
+    if len(distances) < MIN_CHIPS:
+        return ShiftTest(reason=f"fewer than {MIN_CHIPS} chips with a distance")
+    probability, classes = None, None
+    if chips.probabilities is not None and validation.probabilities is not None:
+        probability = _compare_values(_without_nan(chips.probabilities), _without_nan(validation.probabilities))
+    if chips.predicted is not None and validation.predicted is not None:
+        classes = _compare_classes(chips.predicted, validation.predicted)
+    return ShiftTest(_compare_values(distances, validation_distances), probability, classes)
+
+
+def _without_nan(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    finite: NDArray[np.float64] = np.asarray(values, np.float64)[~np.isnan(values)].round(_DECIMALS)
+    return finite
+
+
+def _compare_values(values: NDArray[np.float64], others: NDArray[np.float64]) -> Difference:
+    from scipy.stats import ks_2samp
+
+    method = "exact" if max(len(values), len(others)) <= _MAX_EXACT else "asymp"
+    result = ks_2samp(values, others, method=method)
+    return Difference(float(result.statistic), float(result.pvalue))
+
+
+def _compare_classes(predicted: NDArray[np.integer], others: NDArray[np.integer]) -> Difference:
+    from scipy.stats import chi2_contingency
+
+    n_classes = int(max(predicted.max(), others.max())) + 1
+    counts = np.array([np.bincount(labels, minlength=n_classes) for labels in (predicted, others)])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    size = float(np.abs(shares[0] - shares[1]).sum() / 2)
+    pooled = np.column_stack(list(_pool_rare_classes(counts)))
+    return Difference(size, float(chi2_contingency(pooled).pvalue) if pooled.shape[1] > 1 else 1.0)
+
+
+def _pool_rare_classes(counts: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
+    """Yield the counts (2,) of frequent classes, then those of all rare classes together."""
+    expected = counts.sum(axis=0) * counts.sum(axis=1).min() / counts.sum()
+    is_rare = expected < _MIN_EXPECTED
+    yield from counts[:, ~is_rare].T
+    if counts[:, is_rare].any():
+        yield counts[:, is_rare].sum(axis=1)

@@ -1,0 +1,131 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rsft.inference.predict.postprocess import predictions_table
+from rsft.inference.predict.scene_checks import SceneCheck, check_scenes, describe_checks, has_warning
+from rsft.models.outputs import ClassifierOutputs
+from rsft.models.uncertainty.calibrator import Calibrator
+from rsft.models.uncertainty.shift import Difference, ShiftTest
+
+CLASSES = ("cargo", "tanker")
+ALIKE = ShiftTest(Difference(0.05, 0.9), Difference(0.06, 0.8), Difference(0.01, 1.0))
+SHIFTED = ShiftTest(Difference(0.6, 1e-9), Difference(0.06, 0.8), Difference(0.01, 1.0))
+UNTESTED = ShiftTest(reason="fewer than 10 chips with a distance")
+
+
+def outputs(rng, labels, shift=0.0):
+    features = rng.normal(size=(len(labels), 2)) + 1.5 * np.eye(2)[labels] + shift
+    return ClassifierOutputs(1.5 * features, features)
+
+
+@pytest.fixture(scope="module")
+def calibrator():
+    rng = np.random.default_rng(0)
+    labels, train_labels = np.array([0, 1] * 40), np.array([0, 1] * 60)
+    validation, train = outputs(rng, labels), outputs(rng, train_labels)
+    return Calibrator.fit(
+        validation.logits, labels, validation.features, train_features=train.features, train_labels=train_labels
+    )
+
+
+def predictions(calibrator, count, shift=0.0, scene=None):
+    labels = np.arange(count) % 2
+    table = predictions_table(outputs(np.random.default_rng(count), labels, shift), CLASSES, calibrator)
+    return table if scene is None else table.assign(scene=scene)
+
+
+def test_similar_chips_keep_widened_sets(calibrator):
+    table, (check,) = check_scenes(predictions(calibrator, 60), calibrator, CLASSES)
+    assert (check.scene, check.chips, check.sets) == ("", 60, "widened")
+    assert check.unlike == table["ood"].sum() < 9 and check.test.shifted == () and check.test.reason == ""
+    assert set(table["set"]) <= {"cargo", "tanker", "cargo | tanker", "tanker | cargo"}
+    assert all(text.startswith(name) for name, text in zip(table["class"], table["set"], strict=True))
+
+
+def test_sets_of_a_foreign_scene_are_withheld(calibrator):
+    tables = [predictions(calibrator, 40, scene="harbor.tif"), predictions(calibrator, 30, shift=9, scene="land.tif")]
+    before = pd.concat(tables, ignore_index=True).sample(frac=1, random_state=0)
+    table, (harbor, land) = check_scenes(before, calibrator, CLASSES)
+    assert (harbor.scene, harbor.sets, land.scene, land.sets) == ("harbor.tif", "widened", "land.tif", "withheld")
+    assert land.unlike == 30 and "distance" in land.test.shifted
+    assert table.loc[table["scene"] == "land.tif", "set"].isna().all()
+    assert table.loc[table["scene"] == "harbor.tif", "set"].notna().all()
+    assert table.drop(columns="set").equals(before.drop(columns="set"))
+    sentences = describe_checks([harbor, land])
+    assert sentences[-1].startswith(
+        f"{harbor.unlike + 30} of 70 chips are unlike the training chips: 30 of 30 in land.tif"
+    )
+    assert "class sets withheld for 30 chips of land.tif: most of these chips" in sentences[-2]
+    assert has_warning([harbor, land]) and not has_warning([harbor])
+
+
+def test_a_set_depends_on_the_scene_alone(calibrator):
+    alone, _ = check_scenes(predictions(calibrator, 40, scene="a.tif"), calibrator, CLASSES)
+    both = pd.concat([predictions(calibrator, 40, scene="a.tif"), predictions(calibrator, 50, 0.5, scene="b.tif")])
+    together, _ = check_scenes(both.reset_index(drop=True), calibrator, CLASSES)
+    assert together["set"].tolist()[:40] == alone["set"].tolist()
+
+
+@pytest.mark.parametrize(("count", "shift", "status"), [(5, 0.0, "plain"), (5, 9.0, "withheld"), (1, 0.0, "plain")])
+def test_few_chips(calibrator, count, shift, status):
+    before = predictions(calibrator, count, shift)
+    table, (check,) = check_scenes(before, calibrator, CLASSES)
+    assert check.sets == status and check.test.reason == "fewer than 10 chips with a distance"
+    if status == "plain":
+        assert table["set"].tolist() == before["set"].tolist()
+    assert describe_checks([check])[0] == (
+        f"not compared with the validation chips: {count} chips (fewer than 10 chips with a distance)"
+    )
+
+
+def test_a_distance_that_is_not_a_number_is_unlike_the_training_chips(calibrator):
+    table = predictions(calibrator, 12)
+    table.loc[:8, "ood_distance"] = np.nan
+    result, (check,) = check_scenes(table, calibrator, CLASSES)
+    assert check.unlike >= 9 and check.sets == "withheld" and result["set"].isna().all()
+
+
+def test_rejected_chips_and_bundles_without_calibration(calibrator):
+    table = pd.concat([predictions(calibrator, 20), pd.DataFrame([{"refused": "broken"}])], ignore_index=True)
+    result, (check,) = check_scenes(table, calibrator, CLASSES)
+    assert check.chips == 20 and pd.isna(result["set"].iloc[-1])
+    assert check_scenes(table, None, CLASSES)[1] == []
+    empty = pd.DataFrame({"class": []})
+    assert check_scenes(empty, calibrator, CLASSES)[1] == [] and describe_checks([]) == []
+
+
+def test_bundles_of_the_first_version_keep_their_sets(calibrator):
+    before = predictions(calibrator, 30)
+    table, (check,) = check_scenes(before, replace(calibrator, validation=None), CLASSES)
+    assert check.sets == "plain" and table["set"].tolist() == before["set"].tolist()
+    assert list(check.as_json()["differences"]) == ["distance"]
+
+
+def test_sentences():
+    expected = SceneCheck("", 208, 9, ALIKE, "widened")
+    assert describe_checks([expected]) == ["9 of 208 chips are unlike the training chips (5% are expected)"]
+    foreign = SceneCheck("", 208, 182, SHIFTED, "withheld")
+    shift, withheld, unlike = describe_checks([foreign])
+    assert unlike == "182 of 208 chips are unlike the training chips; do not trust their classes"
+    assert withheld == "class sets withheld for 208 chips: most of these chips are unlike the training chips"
+    assert shift == (
+        "the chips are not like the validation chips (distance from the training chips): probabilities are less "
+        "reliable, and class sets may miss the coverage of 90%"
+    )
+    shifted = [SceneCheck(f"in/{n}.tif", 50, 2, SHIFTED, "widened") for n in range(12)]
+    (shift, unlike) = describe_checks([*shifted, SceneCheck("in/z.tif", 50, 2, ALIKE, "widened")])
+    assert "in 0.tif, 1.tif" in shift and "9.tif and 2 more scenes are not like" in shift
+    assert shift.endswith("coverage of 90%, although they are widened for these chips")
+    assert unlike == "26 of 650 chips are unlike the training chips (5% are expected)"
+    assert SceneCheck("a", 3, 0, UNTESTED, "plain").as_json() == {
+        "scene": "a",
+        "chips": 3,
+        "unlike": 0,
+        "sets": "plain",
+        "shifted": [],
+        "differences": {},
+        "reason": "fewer than 10 chips with a distance",
+    }

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from rsft.models.uncertainty.conformal import class_thresholds
+from rsft.models.uncertainty.weighted_conformal import likelihood_ratios, weighted_thresholds
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
+def test_equal_weights_give_the_plain_thresholds(coverage):
+    rng = np.random.default_rng(0)
+    scores, labels = rng.exponential(size=60), np.repeat([0, 1, 2], [39, 9, 12])
+    thresholds = weighted_thresholds(scores, labels, np.ones(60), np.ones(2), 4, coverage)
+    assert thresholds.shape == (2, 4)
+    assert (thresholds == class_thresholds(scores, labels, 4, coverage)).all()
+
+
+def test_weights_move_the_threshold():
+    scores, labels = np.arange(10.0), np.zeros(10, int)
+    heavy_end, heavy_start = np.r_[np.ones(9), 90.0], np.r_[90.0, np.ones(9)]
+    assert weighted_thresholds(scores, labels, heavy_end, np.ones(1), 1, 0.8) == 9
+    assert weighted_thresholds(scores, labels, heavy_start, np.ones(1), 1, 0.8) == 0
+    # A chip that weighs more than all validation chips together cannot be compared with them.
+    assert weighted_thresholds(scores, labels, np.ones(10), np.array([1.0, 100.0]), 1, 0.8).tolist() == [[8], [np.inf]]
+
+
+def test_ratios_of_two_normal_distributions():
+    rng = np.random.default_rng(1)
+    old, new = rng.normal(0, 1, (2000, 1)), rng.normal(0.5, 1, (2000, 1))
+    weights, new_weights = likelihood_ratios(old, new)
+    assert np.log(weights) == pytest.approx(0.5 * old[:, 0] - 0.125, abs=0.12)
+    assert np.log(new_weights) == pytest.approx(0.5 * new[:, 0] - 0.125, abs=0.15)
+    assert weights.mean() == pytest.approx(1, abs=0.05)
+
+
+def test_equal_chips_have_the_ratio_one():
+    features = np.random.default_rng(2).normal(size=(30, 3))
+    weights, new_weights = likelihood_ratios(features, np.concatenate([features, features]))
+    assert weights == pytest.approx(1, abs=1e-3) and new_weights == pytest.approx(1, abs=1e-3)
+
+
+def test_constant_features_have_no_influence():
+    weights, new_weights = likelihood_ratios(np.ones((12, 2)), np.ones((30, 2)))
+    assert weights == pytest.approx(1, abs=1e-3) and new_weights == pytest.approx(1, abs=1e-3)
+
+
+def test_many_chips_are_sampled():
+    rng = np.random.default_rng(3)
+    weights, new_weights = likelihood_ratios(rng.normal(size=(100, 2)), rng.normal(size=(30_000, 2)))
+    assert len(new_weights) == 30_000 and np.median(weights) == pytest.approx(1, abs=0.3)

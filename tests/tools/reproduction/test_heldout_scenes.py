@@ -1,0 +1,68 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, SCHEMA, ChipStore
+from rsft.models.outputs import ClassifierOutputs
+from rsft.models.uncertainty.calibrator import Calibrator
+from tools.reproduction.heldout_scenes import CONTROL, format_table, measure, split_store
+
+CLASSES = ("cargo", "tanker")
+
+
+@pytest.fixture
+def store(tmp_path):
+    root = tmp_path / "store"
+    (root / "chips").mkdir(parents=True)
+    columns = {name: [""] * 40 for name in SCHEMA.names}
+    columns |= {"group_key": np.repeat(["a", "b", "c", "d"], 10), "class": list(CLASSES) * 20, "split": ["train"] * 40}
+    pd.DataFrame(columns | {"path": [f"chips/{n:02}.png" for n in range(40)]}).to_parquet(root / MANIFEST)
+    description = {"name": "x", "classes": CLASSES, "bands": ["VV"], "groups": {}, "skipped": {}}
+    (root / DATASET).write_text(json.dumps(description))
+    (root / REJECTED).write_text("file,line,reason\n")
+    return ChipStore.open(root)
+
+
+@pytest.mark.parametrize("kind", ["by scene", "random"])
+def test_a_scene_is_left_out(store, tmp_path, kind):
+    table = split_store(store, "b", kind, 0, tmp_path / "fold").table
+    assert set(table["group_key"][table["split"] == "test"]) == {"b"} and (table["split"] == "test").sum() == 10
+    scenes = {split: set(table["group_key"][table["split"] == split]) for split in ("train", "val")}
+    assert scenes["train"].isdisjoint(scenes["val"]) == (kind == "by scene")
+    assert (table["split"] == "val").sum() == 10 and (tmp_path / "fold/chips").is_dir()
+
+
+def outputs(rng, labels, shift=0.0):
+    features = rng.normal(size=(len(labels), 2)) + 1.5 * np.eye(2)[labels] + shift
+    return ClassifierOutputs(1.5 * features, features)
+
+
+def test_measured_sets_and_table():
+    rng = np.random.default_rng(0)
+    labels = np.array([0, 1] * 40)
+    validation, train = outputs(rng, labels), outputs(rng, labels)
+    calibrator = Calibrator.fit(
+        validation.logits, labels, validation.features, train_features=train.features, train_labels=labels
+    )
+    near = measure(calibrator, outputs(rng, labels[:30]), labels[:30], CLASSES)
+    far = measure(calibrator, outputs(rng, labels[:30], 9.0), labels[:30], CLASSES)
+    assert near["chips"] == near["plain"]["issued"] == near["guarded"]["issued"] == 30 and near["shifted"] == []
+    assert near["plain"]["covered"] == sum(covered for covered, _ in near["plain"]["by_class"].values()) > 20
+    assert far["unlike"] == 30 and far["guarded"] == {
+        "issued": 0,
+        "covered": 0,
+        "size": 0,
+        "by_class": {"cargo": [0, 0], "tanker": [0, 0]},
+    }
+    scene = "S1A_IW_GRDH_1SDV_20160131T101646_20160131T101715_009737_00E392_36F7"
+    rows = [
+        row | {"kind": kind, "seed": 0, "scene": name}
+        for kind in ("by scene", "random")
+        for row, name in ((far, scene), (near, CONTROL))
+    ]
+    lines = format_table(rows).splitlines()
+    assert len(lines) == 2 + 2 * 3
+    assert lines[2].startswith("| S1A IW GRDH 1SDV 20160131 | by scene | 30 |") and lines[2].count("| - |") == 3
+    assert "| 100 % | 1 of 1 |" in lines[2] and lines[3].startswith("| same scenes | by scene | 30 |")
