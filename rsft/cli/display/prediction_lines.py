@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rsft.cli.display.console import console, format_chip_count, counts_table, emit_json_event, show_paths
+from rsft.cli.display.console import console, counts_table, emit_json_event, format_chip_count, show_paths
 
 if TYPE_CHECKING:
     from rsft.inference.archive.archive import ArchiveResult
