@@ -104,7 +104,7 @@ def correct(folder):
 
 @pytest.mark.slow
 def test_every_command(desk, monkeypatch, capsys):
-    assert len(COMMANDS) == 14
+    assert len(COMMANDS) == 15
     for command in COMMANDS:
         if "--ray" in command:
             pytest.importorskip("ray.data")
@@ -117,6 +117,7 @@ def test_every_command(desk, monkeypatch, capsys):
         if path.stem != "ships"
     }
     assert {name: len(layer) for name, layer in layers.items()} == {
+        "checked": 30,
         **{"chips": 18, "ships_classes": 3, "boxes": 3, "tiles": 99, "found": 3, "coarse": 120, "review": 3},
         **{"grd": 3, "grd_ships": 3, "slc": 4},
     }
