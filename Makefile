@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 .PHONY: help quickstart test test-lowest lint clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 quickstart: $(INSTALLED)  ## simulate SAR ship chips, fine-tune the shipped backbone, classify the test chips
 	@test -f data/demo/manifest.parquet || $(BIN)/rsft prepare demo --root data/demo
