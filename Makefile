@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help quickstart test test-lowest lint clean
+.PHONY: help quickstart test test-lowest test-qgis qgis-plugin lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,14 @@ test-lowest:  ## run the tests with the lowest versions that pyproject.toml allo
 	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt --editable . \
 		affine fiona hypothesis pytest pytest-xdist torchmetrics xlwt
 	@OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n auto $(TESTS)
+
+test-qgis: $(INSTALLED)  ## test the plug-in in QGIS without a window
+	@command -v qgis_process > /dev/null || { \
+		echo "qgis_process is missing. Install QGIS, on Debian and Ubuntu: apt install qgis python3-qgis"; exit 1; }
+	@RSFT_TEST_QGIS=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/qgis
+
+qgis-plugin: $(INSTALLED)  ## pack the plug-in for QGIS: dist/rsft_qgis.zip
+	@$(BIN)/python -m tools.maintenance.qgis_plugin dist/rsft_qgis.zip
 
 lint: $(INSTALLED)  ## run ruff and mypy --strict
 	@$(BIN)/ruff check .

@@ -1,0 +1,110 @@
+"""What all algorithms share: the bundle, the executable, and errors of rsft as errors of Processing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from processing.core.ProcessingConfig import ProcessingConfig
+from qgis.core import (
+    QgsProcessingAlgorithm,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingFeedback,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterFile,
+)
+from qgis.PyQt.QtGui import QIcon
+
+from ..command_lines import display_command
+from ..executable import SETTING, ExecutableNotFoundError, find_executable
+from ..process import RsftCanceledError, RsftFailedError
+
+Value = TypeVar("Value")
+
+
+class RsftAlgorithm(QgsProcessingAlgorithm):
+    """An algorithm that calls the command `rsft`."""
+
+    BUNDLE = "BUNDLE"
+    OUTPUT = "OUTPUT"
+
+    def createInstance(self) -> RsftAlgorithm:
+        """Return a new instance."""
+        return type(self)()
+
+    def icon(self) -> QIcon:
+        """Return the icon of the provider."""
+        return QIcon(str(Path(__file__).parents[1] / "icon.svg"))
+
+    def canExecute(self) -> tuple[bool, str]:
+        """Return whether rsft was found, and otherwise what to do."""
+        try:
+            find_executable(_setting())
+        except ExecutableNotFoundError as error:
+            return False, str(error)
+        return True, ""
+
+    def executable(self) -> str:
+        """Return the path of rsft.
+
+        Raises:
+            QgsProcessingException: it was not found.
+        """
+        try:
+            return find_executable(_setting())
+        except ExecutableNotFoundError as error:
+            raise QgsProcessingException(str(error)) from error
+
+    def add(self, parameter: QgsProcessingParameterDefinition, help_text: str, advanced: bool = False) -> None:
+        """Add a parameter.
+
+        Args:
+            parameter: the parameter.
+            help_text: shown in the dialog and by `qgis_process help`.
+            advanced: whether the dialog hides it under "Advanced".
+        """
+        parameter.setHelp(help_text)
+        if advanced:
+            parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.FlagAdvanced)
+        self.addParameter(parameter)
+
+    def add_bundle(self) -> None:
+        """Add the parameter of the bundle."""
+        self.add(
+            QgsProcessingParameterFile(self.BUNDLE, "Bundle (trained model)", QgsProcessingParameterFile.Folder),
+            "Folder of a model that rsft trained: runs/NAME/NUMBER/bundle, the run folder above it, or runs/NAME for "
+            "the newest run.",
+        )
+
+    def bundle(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
+        """Return the folder of the bundle."""
+        return str(self.parameterAsFile(parameters, self.BUNDLE, context))
+
+
+def call_rsft(
+    run: Callable[[list[str], QgsProcessingFeedback], Value], command: list[str], feedback: QgsProcessingFeedback
+) -> Value:
+    """Show a command and run it.
+
+    Args:
+        run: `run_job` or `run_json`.
+        command: the command line.
+        feedback: receives the progress.
+
+    Returns:
+        What `run` returns.
+
+    Raises:
+        QgsProcessingException: the command failed, or the user stopped it.
+    """
+    feedback.pushCommandInfo(display_command(command))
+    try:
+        return run(command, feedback)
+    except (RsftFailedError, RsftCanceledError) as error:
+        raise QgsProcessingException(str(error)) from error
+
+
+def _setting() -> str:
+    return str(ProcessingConfig.getSetting(SETTING) or "")

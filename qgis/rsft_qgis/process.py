@@ -1,0 +1,173 @@
+"""Run rsft, report its progress and stop it on request. This module does not import QGIS."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from .executable import rsft_environment
+from .json_lines import Failure, Progress, Result, parse_line
+
+_POLL_SECONDS = 0.2
+_STOP_SECONDS = 10.0
+_LINES_OF_AN_ERROR = 20
+
+
+class Feedback(Protocol):
+    """What a job reports; QgsProcessingFeedback has these methods."""
+
+    def isCanceled(self) -> bool:
+        """Return whether the user wants to stop."""
+
+    def setProgress(self, progress: float) -> None:
+        """Show the progress in percent."""
+
+    def setProgressText(self, text: str) -> None:
+        """Show the present task."""
+
+    def pushConsoleInfo(self, info: str) -> None:
+        """Show a line that the program printed."""
+
+
+class RsftFailedError(Exception):
+    """rsft stopped with an error. The text is its explanation."""
+
+
+class RsftCanceledError(Exception):
+    """The user stopped the job."""
+
+
+def run_job(command: list[str], feedback: Feedback) -> Result:
+    """Run a command that prints JSON lines.
+
+    Args:
+        command: the command line.
+        feedback: receives the progress and other lines, and says whether to stop.
+
+    Returns:
+        The result in the last line.
+
+    Raises:
+        RsftFailedError: the command failed.
+        RsftCanceledError: the user stopped it.
+    """
+    result, failure, task = None, None, ""
+    printed: deque[str] = deque(maxlen=_LINES_OF_AN_ERROR)
+    process = _start(command, subprocess.STDOUT)
+    for line in _lines_until_end(process, feedback):
+        event = parse_line(line)
+        if isinstance(event, Progress):
+            if event.task != task:
+                task = event.task
+                feedback.setProgressText(task)
+            feedback.setProgress(event.percent)
+        elif isinstance(event, Failure):
+            failure = event
+        elif isinstance(event, Result):
+            result = event
+        elif line.strip():
+            printed.append(line)
+            feedback.pushConsoleInfo(line)
+    if process.returncode or result is None:
+        raise RsftFailedError(str(failure) if failure else describe_failure(process.returncode, "\n".join(printed)))
+    return result
+
+
+def run_json(command: list[str], feedback: Feedback) -> dict[str, Any]:
+    """Run a command that prints one JSON object.
+
+    Args:
+        command: the command line.
+        feedback: says whether to stop.
+
+    Returns:
+        The object.
+
+    Raises:
+        RsftFailedError: the command failed, or printed something else.
+        RsftCanceledError: the user stopped it.
+    """
+    process = _start(command, subprocess.STDOUT)
+    printed = "\n".join(_lines_until_end(process, feedback))
+    start = printed.find("{")
+    if process.returncode == 0 and start >= 0:
+        try:
+            value, _ = json.JSONDecoder().raw_decode(printed[start:])
+        except ValueError:
+            pass
+        else:
+            return dict(value)
+    raise RsftFailedError(describe_failure(process.returncode, printed))
+
+
+def describe_failure(code: int, printed: str) -> str:
+    """Return the text of an error that rsft did not report as JSON.
+
+    Args:
+        code: exit code.
+        printed: last lines that rsft printed.
+    """
+    text = printed.strip() or "it printed nothing"
+    if "No such option" in printed or "No such command" in printed:
+        text += "\nhint: this rsft is too old for the plug-in, or an additional option is wrong; update rsft"
+    return f"rsft stopped with exit code {code}:\n{text}"
+
+
+def _start(command: list[str], stderr: int) -> subprocess.Popen[str]:
+    flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows: no console window
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=rsft_environment(os.environ),
+            encoding="utf-8",
+            errors="replace",
+            creationflags=flags,
+        )
+    except OSError as error:
+        raise RsftFailedError(f"{command[0]} cannot be started: {error.strerror or error}") from error
+
+
+def _lines_until_end(process: subprocess.Popen[str], feedback: Feedback) -> Iterator[str]:
+    """Iterate over lines until the process ends. A thread reads them, so that cancelling needs no further line."""
+    lines: queue.Queue[str | None] = queue.Queue()
+    threading.Thread(target=_read, args=(process, lines), daemon=True).start()
+    try:
+        while True:
+            if feedback.isCanceled():
+                raise RsftCanceledError("canceled; run the same algorithm with the same output again to resume")
+            try:
+                line = lines.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if line is None:
+                break
+            yield line
+    finally:
+        _stop(process)
+
+
+def _read(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
+    if process.stdout is not None:
+        for line in process.stdout:
+            lines.put(line.rstrip("\r\n"))
+    process.wait()
+    lines.put(None)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

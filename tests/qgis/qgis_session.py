@@ -1,0 +1,110 @@
+"""Use the plug-in as a session of QGIS does, and print what happened as JSON: python3 qgis_session.py BUNDLE FOLDER."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from qgis.core import (
+    QgsApplication,
+    QgsProcessingContext,
+    QgsProcessingFeedback,
+    QgsProcessingModelAlgorithm,
+    QgsProcessingModelChildAlgorithm,
+    QgsProcessingModelChildParameterSource,
+    QgsProcessingModelOutput,
+    QgsProcessingOutputLayerDefinition,
+    QgsProject,
+    QgsVectorLayer,
+)
+
+sys.path[:0] = [os.environ["QGIS_PLUGINPATH"], str(Path(QgsApplication.pkgDataPath()) / "python/plugins")]
+application = QgsApplication([], False)
+application.initQgis()
+
+import processing  # noqa: E402
+import rsft_qgis  # noqa: E402
+from processing.core.Processing import Processing  # noqa: E402
+from processing.core.ProcessingConfig import ProcessingConfig  # noqa: E402
+
+BUNDLE, FOLDER = sys.argv[1], Path(sys.argv[2])
+
+
+def classify_into_project(values):
+    """Run the algorithm as the toolbox does; return the layer that the project has then."""
+    project = QgsProject.instance()
+    output = QgsProcessingOutputLayerDefinition("TEMPORARY_OUTPUT", project)
+    context = QgsProcessingContext()
+    context.setProject(project)
+    processing.runAndLoadResults("rsft:classifypoints", {**values, "OUTPUT": output}, None, context)
+    (layer,) = project.mapLayers().values()
+    return layer
+
+
+def run_model(values):
+    """Run a model: classify points, then buffer the result. Return the number of buffers."""
+    static = QgsProcessingModelChildParameterSource.fromStaticValue
+    model = QgsProcessingModelAlgorithm("model")
+    first = QgsProcessingModelChildAlgorithm("rsft:classifypoints")
+    first.setChildId("classify")
+    for key, value in values.items():
+        first.addParameterSources(key, [static(value)])
+    model.addChildAlgorithm(first)
+    second = QgsProcessingModelChildAlgorithm("native:buffer")
+    second.setChildId("buffer")
+    second.addParameterSources("INPUT", [QgsProcessingModelChildParameterSource.fromChildOutput("classify", "OUTPUT")])
+    second.addParameterSources("DISTANCE", [static(0.001)])
+    second.setModelOutputs({"buffers": QgsProcessingModelOutput("buffers")})
+    second.modelOutput("buffers").setChildOutputName("OUTPUT")
+    second.modelOutput("buffers").setChildId("buffer")
+    model.addChildAlgorithm(second)
+    assert model.validate()[0], model.validate()
+    context, feedback = QgsProcessingContext(), QgsProcessingFeedback()
+    path = str(FOLDER / "buffers.gpkg")
+    results, success = model.run({"buffer:buffers": path, "buffers": path}, context, feedback)
+    assert success, feedback.textLog()
+    return QgsVectorLayer(str(results["buffer:buffers"])).featureCount()
+
+
+def classify_selection(values):
+    """Classify a memory layer with two of three positions; return the attribute of the positions in the result."""
+    layer = QgsVectorLayer("Point?crs=EPSG:32633&field=mmsi:string", "positions", "memory")
+    source = QgsVectorLayer(f"{FOLDER / 'ships.gpkg'}|layername=ships")
+    features = [feature for feature in source.getFeatures() if feature["mmsi"] != "222"]
+    for feature in features:
+        feature.setAttributes([feature["mmsi"]])
+    layer.dataProvider().addFeatures(features)
+    result = processing.run("rsft:classifypoints", {**values, "AT": layer, "OUTPUT": str(FOLDER / "memory.gpkg")})
+    return [feature["mmsi"] for feature in QgsVectorLayer(result["OUTPUT"]).getFeatures()]
+
+
+def main():
+    """Print one line."""
+    Processing.initialize()
+    plugin = rsft_qgis.classFactory(None)
+    plugin.initProcessing()
+    values = {"BUNDLE": BUNDLE, "SCENE": str(FOLDER / "scene.tif"), "SIDE": 32}
+    at = f"{FOLDER / 'ships.gpkg'}|layername=ships"
+    layer = classify_into_project({**values, "AT": at})
+    categories = [category.value() for category in layer.renderer().categories()]
+    result = {
+        "name": layer.name(),
+        "renderer": layer.renderer().type(),
+        "categories": categories,
+        "features": layer.featureCount(),
+        "model_features": run_model({**values, "AT": at}),
+        "temporary": classify_selection(values),
+    }
+    ProcessingConfig.setSettingValue("RSFT_EXECUTABLE", "/nowhere/rsft")
+    algorithm = QgsApplication.processingRegistry().createAlgorithmById("rsft:bundleinfo")
+    result["wrong_setting"] = algorithm.canExecute()[1]
+    ProcessingConfig.setSettingValue("RSFT_EXECUTABLE", "")
+    plugin.unload()
+    print(json.dumps(result))
+
+
+main()
+sys.stdout.flush()
+os._exit(0)  # QGIS may crash while its Python ends

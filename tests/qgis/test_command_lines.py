@@ -1,0 +1,94 @@
+"""Command lines that the plug-in builds: rsft accepts them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from rsft_qgis.command_lines import (
+    AS_DECLARED,
+    LAND_METHODS,
+    UNITS,
+    PixelOptions,
+    bundle_command,
+    detection_options,
+    display_command,
+    position_options,
+    predict_command,
+    raster_location,
+    tile_options,
+)
+
+from rsft.cli import app
+from rsft.data.imagery.units import DIGITAL_UNITS
+from rsft.data.imagery.units import UNITS as ALL_UNITS
+from rsft.inference.detection.land_mask import parse_land
+
+PIXELS = PixelOptions("sigma0", "VV,VH", 10.0, 20.0, True, 1e-5, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (position_options("a b.gpkg", "ships", 32, None), ["--at", "a b.gpkg", "--layer", "ships", "--side", "32"]),
+        (position_options("a.geojson", "", None, 0), ["--at", "a.geojson", "--margin", "0"]),
+        (tile_options(32, None), ["--grid", "32"]),
+        (tile_options(32, 16), ["--grid", "32", "--stride", "16"]),
+        (detection_options(64, 1e-6, "auto"), ["--detect", "--side", "64", "--pfa", "1e-06", "--land", "auto"]),
+        (detection_options(None, 0.001, "l.gpkg"), ["--detect", "--pfa", "0.001", "--land", "l.gpkg"]),
+        (PixelOptions(AS_DECLARED).options(), []),
+        (
+            PIXELS.options(),
+            "--unit sigma0 --bands VV,VH --spacing 10.0 --resample-to 20.0 --modulus --calibrate 1e-05 --keep-noise".split(),
+        ),
+        ({"--html": None}, []),
+    ],
+)
+def test_options(options: dict[str, object], words: list[str]) -> None:
+    command = predict_command("rsft", "b", "s.tif", "o.gpkg", options, "--device cuda --engine 'my export'")
+    start = ["rsft", "predict", "b", "s.tif", "--out", "o.gpkg", "--overwrite", "--json"]
+    assert command == [*start, *words, "--device", "cuda", "--engine", "my export"]
+
+
+def test_the_command_line_parses_them() -> None:
+    every = {**position_options("a", "b", 1, 2), **tile_options(3, 4), **detection_options(5, 0.1, "none")}
+    words = predict_command("rsft", "b", "s.tif", "o.gpkg", {**every, **PIXELS.options(), "--html": "p.html"})
+    command = typer.main.get_command(app).commands["predict"]  # type: ignore[attr-defined]
+    values = command.make_context("predict", words[2:]).params
+    assert values["bundle"] == Path("b") and values["inputs"] == ["s.tif"] and values["as_json"] is True
+    assert (values["pfa"], values["calibrate"], values["margin"], values["stride"]) == (0.1, 1e-5, 2, 4)
+    assert values["html"] == Path("p.html") and values["overwrite"] is True and values["keep_noise"] is True
+    show = bundle_command("rsft", "b")
+    shown = typer.main.get_command(app).commands["bundle"].commands["show"]  # type: ignore[attr-defined]
+    assert shown.make_context("show", show[3:]).params == {"bundle": Path("b"), "as_json": True}
+
+
+def test_choices_are_those_of_rsft() -> None:
+    assert set(UNITS) == set(ALL_UNITS) - set(DIGITAL_UNITS)
+    assert [parse_land(method) for method in LAND_METHODS]
+
+
+def test_further_options_with_an_open_quote() -> None:
+    with pytest.raises(ValueError, match="quotation"):
+        predict_command("rsft", "b", "s", "o", {}, "--engine 'x")
+
+
+def test_texts() -> None:
+    assert display_command(["rsft", "predict", "a b"]) == "rsft predict 'a b'"
+    assert raster_location("/data/a.tif|option:NUM_THREADS=2") == "/data/a.tif"
+    assert raster_location('NETCDF:"a.nc":VV') == 'NETCDF:"a.nc":VV'
+
+
+def test_the_modules_need_neither_rsft_nor_qgis() -> None:
+    import rsft_qgis
+
+    assert "qgis.core" not in sys.modules
+    for file in Path(rsft_qgis.__file__).parent.rglob("*.py"):
+        text = file.read_text("utf-8")
+        assert (
+            "import rsft\n" not in text
+            and "from rsft" not in text.replace("from rsft_qgis", "")
+            and "torch" not in text
+        )

@@ -1,0 +1,51 @@
+"""The search for the command rsft."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rsft_qgis.executable import ExecutableNotFoundError, find_executable, rsft_environment
+
+
+def write_executable(path: Path, mode: int = 0o755) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(mode)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *(".local/bin/rsft", ".venv/bin/rsft", "rsft/.venv/bin/rsft", "miniforge3/envs/rsft/bin/rsft"),
+        *(".local/share/pipx/venvs/rsft/bin/rsft", "venv/Scripts/rsft.exe", ".local/share/uv/tools/rsft/bin/rsft"),
+    ],
+)
+def test_usual_places(place: str, tmp_path: Path) -> None:
+    (tmp_path / "rsft/rsft").mkdir(parents=True)  # a checkout of the repository is no executable
+    executable = write_executable(tmp_path / place)
+    assert find_executable(home=tmp_path, path="") == executable
+
+
+def test_path_comes_first_and_the_setting_before(tmp_path: Path) -> None:
+    write_executable(tmp_path / ".venv/bin/rsft")
+    on_path = write_executable(tmp_path / "bin/rsft")
+    named = write_executable(tmp_path / "env/bin/rsft")
+    assert find_executable(home=tmp_path, path=str(tmp_path / "bin")) == on_path
+    for setting in (named, str(tmp_path / "env"), f" {tmp_path / 'env/bin'} "):
+        assert find_executable(setting, tmp_path, str(tmp_path / "bin")) == named
+
+
+def test_nothing_is_found(tmp_path: Path) -> None:
+    with pytest.raises(ExecutableNotFoundError, match=r"not found on PATH.*Settings > Options"):
+        find_executable(home=tmp_path, path="")
+    write_executable(tmp_path / "env/bin/rsft", mode=0o644)
+    for setting in (tmp_path, tmp_path / "missing", tmp_path / "env"):
+        with pytest.raises(ExecutableNotFoundError, match="neither the rsft executable nor an environment"):
+            find_executable(str(setting), tmp_path, "")
+
+
+def test_variables_of_qgis_do_not_reach_rsft() -> None:
+    variables = {"PYTHONHOME": "q", "GDAL_DATA": "q", "PROJ_LIB": "q", "AWS_PROFILE": "me", "PATH": "p"}
+    assert rsft_environment(variables) == {"AWS_PROFILE": "me", "PATH": "p", "PYTHONIOENCODING": "utf-8"}

@@ -1,0 +1,168 @@
+"""The plug-in in QGIS without a window. `make test-qgis` runs these tests; they need qgis_process and PyQGIS."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import geopandas
+import numpy as np
+import pytest
+import shapely
+
+from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
+from tools.maintenance.qgis_plugin import write_plugin
+
+pytestmark = pytest.mark.skipif("RSFT_TEST_QGIS" not in os.environ, reason="make test-qgis runs these tests")
+
+ROOT = Path(__file__).parents[2]
+SHIPS = [(40, 40), (60, 140), (120, 60)]  # row, col
+ALGORITHMS = {"rsft:bundleinfo", "rsft:classifypoints", "rsft:classifytiles", "rsft:detectclassify"}
+CLASSES = ["flat", "slanted", "steep"]
+
+
+@pytest.fixture(scope="module")
+def desk(run, tmp_path_factory):
+    """Install the zip into an empty profile of QGIS, and write a scene with three ships, positions and land."""
+    folder = tmp_path_factory.mktemp("qgis")
+    shutil.unpack_archive(write_plugin(folder / "rsft_qgis.zip"), folder / "plugins")
+    (folder / "bin").mkdir()
+    command = folder / "bin/rsft"
+    command.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m rsft "$@"\n')
+    command.chmod(0o755)
+    variables = {
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        "QGIS_PLUGINPATH": str(folder / "plugins"),
+        "QGIS_CUSTOM_CONFIG_PATH": str(folder / "profile"),
+        "XDG_RUNTIME_DIR": str(folder),
+        "QT_QPA_PLATFORM": "offscreen",
+        "OMP_NUM_THREADS": "1",
+    }
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | variables
+    write_inputs(folder)
+    desk = SimpleNamespace(folder=folder, bundle=run / "bundle", environment=environment)
+    call(desk, "plugins", "enable", "rsft_qgis")
+    return desk
+
+
+def write_inputs(folder):
+    """Write a scene, points, boxes and land."""
+    water = 20 * simulate_sea(160, 192)
+    for row, col in SHIPS:
+        cv2.line(water, (col - 9, row - 4), (col + 9, row + 4), 240.0, 3)
+    pixels = np.clip(water, 1, 255).astype(np.uint8)
+    write_geotiff(folder / "scene.tif", pixels, crs="EPSG:32633", transform=UTM)
+    centers = shapely.points([UTM @ (col, row) for row, col in SHIPS])
+    layer = geopandas.GeoDataFrame({"mmsi": ["111", "222", "333"]}, geometry=centers, crs=32633)
+    layer.to_file(folder / "ships.gpkg", layer="ships")
+    layer.to_file(folder / "ships.gpkg", layer="others")
+    layer.set_geometry(layer.buffer(160).envelope).to_file(folder / "boxes.geojson")
+    corners = [UTM @ corner for corner in ((20, 20), (60, 20), (60, 60), (20, 60))]  # around the first ship
+    geopandas.GeoDataFrame(geometry=[shapely.Polygon(corners)], crs=32633).to_crs(4326).to_file(folder / "land.gpkg")
+
+
+def call(desk, *arguments, fails=False):
+    """Run qgis_process and return what it printed."""
+    done = subprocess.run(
+        ["qgis_process", *map(str, arguments)], env=desk.environment, capture_output=True, text=True, timeout=300
+    )
+    assert fails == bool(done.returncode), done.stdout + done.stderr
+    return done.stdout + (done.stderr if fails else "")
+
+
+def run_algorithm(desk, name, **values):
+    """Run an algorithm by qgis_process and return its results."""
+    words = [f"{key}={value}" for key, value in values.items()]
+    printed = call(desk, "run", f"rsft:{name}", "--json", "--", *words)
+    return json.loads(printed[printed.index("{") :])["results"]
+
+
+def read(result):
+    """Read the predictions that a result names."""
+    path, _, layer = result["OUTPUT"].partition("|layername=")
+    assert layer == "predictions"
+    return geopandas.read_file(path, layer=layer)
+
+
+def test_the_zip_provides_four_algorithms(desk):
+    printed = call(desk, "list", "--json")
+    provider = json.loads(printed[printed.index("{") :])["providers"]["rsft"]
+    assert provider["is_active"] and set(provider["algorithms"]) == ALGORITHMS
+    text = call(desk, "help", "rsft:classifypoints")
+    assert "Folder of a model that rsft trained" in text and "Instead of the scene above" in text
+
+
+def test_points(desk):
+    out, page = desk.folder / "points.gpkg", desk.folder / "points.html"
+    at = f"{desk.folder / 'ships.gpkg'}|layername=others"
+    values = {"BUNDLE": desk.bundle, "SCENE": desk.folder / "scene.tif", "AT": at, "SIDE": 32}
+    result = run_algorithm(desk, "classifypoints", **values, OUTPUT=out, REVIEW=page)
+    table = read(result)
+    assert result["CHIPS"] == 3 and result["REJECTED"] == 0 and Path(result["REVIEW"]) == page and page.exists()
+    assert table["mmsi"].tolist() == ["111", "222", "333"] and table["at"].tolist() == [1, 2, 3]
+    assert set(table["class"]) <= set(CLASSES) and set(table.geom_type) == {"Point"}
+    assert table.to_crs(32633).geometry.x.tolist() == pytest.approx([UTM.c + 10 * col for _, col in SHIPS], abs=1)
+
+
+def test_boxes_with_a_margin(desk):
+    values = {"BUNDLE": desk.bundle, "SCENE": desk.folder / "scene.tif", "AT": desk.folder / "boxes.geojson"}
+    table = read(run_algorithm(desk, "classifypoints", **values, MARGIN=2, OUTPUT=desk.folder / "boxes.gpkg"))
+    assert len(table) == 3 and set(table.geom_type) == {"Polygon"}
+
+
+def test_tiles(desk):
+    values = {"BUNDLE": desk.bundle, "PRODUCT": desk.folder / "scene.tif", "TILE": 32, "STRIDE": 16}
+    result = run_algorithm(desk, "classifytiles", **values, OUTPUT=desk.folder / "tiles.gpkg")
+    assert result["CHIPS"] == len(read(result)) == 99
+
+
+def test_detection_leaves_out_land(desk):
+    values = {"BUNDLE": desk.bundle, "SCENE": desk.folder / "scene.tif", "SIDE": 32}
+    land = desk.folder / "land.gpkg"
+    table = read(run_algorithm(desk, "detectclassify", **values, LAND=land, OUTPUT=desk.folder / "detected.gpkg"))
+    assert sorted(table["col"].round(-1)) == [60, 140]
+
+
+def test_bundle_information(desk):
+    page = desk.folder / "bundle.html"
+    result = run_algorithm(desk, "bundleinfo", BUNDLE=desk.bundle, OUTPUT=page)
+    assert (
+        result["CLASSES"] == "flat, slanted, steep" and result["NAME"] == "bars" and result["UNIT"].startswith("uint8")
+    )
+    assert "<td>slanted</td>" in page.read_text()
+
+
+def test_errors_reach_the_user(desk):
+    values = {"BUNDLE": desk.bundle, "SCENE": desk.folder / "scene.tif", "TILE": 32, "OUTPUT": desk.folder / "no.gpkg"}
+    words = [f"{key}={value}" for key, value in values.items()]
+    printed = call(desk, "run", "rsft:classifytiles", "--", *words, "UNIT=db", fails=True)
+    assert "hint:" in printed and "but db is float32" in printed
+    printed = call(desk, "run", "rsft:classifytiles", "--", *words, f"PRODUCT={desk.folder}", fails=True)
+    assert "not both" in printed
+    printed = call(desk, "run", "rsft:bundleinfo", "--", f"BUNDLE={desk.folder}", "OUTPUT=no.html", fails=True)
+    assert "bundle" in printed and "hint:" in printed
+
+
+def test_layers_models_and_the_setting(desk):
+    """Run the script `qgis_session.py` in the Python of QGIS."""
+    script = Path(__file__).parent / "qgis_session.py"
+    done = subprocess.run(
+        ["/usr/bin/python3", str(script), str(desk.bundle), str(desk.folder)],
+        env=desk.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    session = json.loads(done.stdout.splitlines()[-1])
+    assert session["renderer"] == "categorizedSymbol" and session["name"] == "Predictions"
+    assert sorted(session["categories"]) == CLASSES and session["features"] == 3
+    assert session["model_features"] == 3
+    assert session["temporary"] == ["111", "333"]
+    assert "neither the rsft executable" in session["wrong_setting"]

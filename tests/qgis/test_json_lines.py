@@ -1,0 +1,51 @@
+"""Lines that rsft prints, as the plug-in reads them."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from rsft_qgis.json_lines import Failure, Progress, Result, parse_line
+
+from rsft.cli.display.console import quiet_console
+from rsft.cli.display.prediction_lines import emit_predictions, json_progress
+from rsft.errors import DataError
+from rsft.inference.predict.job import PredictionResult
+
+
+def test_lines_of_rsft(capsys, tmp_path):
+    json_progress()(5, 20, "classifying")
+    table = pd.DataFrame({"class": ["a", "b", "a"]})
+    counts, notes = {"a": 2, "b": 1}, ["engine: torch"]
+    emit_predictions(PredictionResult(table, [(tmp_path, "too small")], counts, tmp_path / "o.gpkg", notes, []), {})
+    with pytest.raises(DataError), quiet_console(quiet=False, as_json=True):
+        raise DataError("no unit", "a.tif", "declare it with --unit")
+    progress, result, failure = (parse_line(line) for line in capsys.readouterr().out.splitlines())
+    assert progress == Progress("classifying", 5, 20) and progress.percent == 25.0
+    assert isinstance(result, Result) and result.count("chips") == 3 and result.count("rejected") == 1
+    assert result.class_counts == {"a": 2, "b": 1} and result.notes == ["engine: torch"] and not result.is_foreign
+    assert failure == Failure("no unit", "a.tif", "declare it with --unit")
+    assert str(failure) == "no unit\nwhere: a.tif\nhint: declare it with --unit"
+
+
+@pytest.mark.parametrize(
+    "line", ["", "warning: license", "{", "[1]", "3", "null", '{"event": "scene"}', '{"task": "x"}', "\x00", '{"a":']
+)
+def test_other_lines_are_texts(line):
+    assert parse_line(line) is None
+
+
+def test_events_with_missing_keys():
+    assert parse_line('{"event": "progress"}') == Progress("", 0, 0)
+    assert Progress("", 3, 0).percent == 0.0
+    assert parse_line('{"event": "progress", "task": "t", "done": null, "total": "x"}') == Progress("t", 0, 0)
+    assert parse_line('{"event": "error", "what": null}') == Failure("rsft stopped")
+    empty = parse_line('{"event": "done", "notes": null}')
+    assert isinstance(empty, Result) and empty.notes == [] and empty.class_counts == {} and empty.count("chips") == 0
+
+
+@pytest.mark.parametrize(
+    ("check", "is_foreign"),
+    [({"sets": "withheld"}, True), ({"sets": "plain", "shifted": ["distance"]}, True), ({"shifted": []}, False)],
+)
+def test_scenes_unlike_the_training_data(check, is_foreign):
+    assert Result({"checks": [check]}).is_foreign is is_foreign

@@ -1,0 +1,85 @@
+"""Running a command: progress, errors, cancelling."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+from rsft_qgis.process import RsftCanceledError, RsftFailedError, run_job, run_json
+
+
+class RecordingFeedback:
+    """Records what a job reports; `stop_after` is the percentage at which the user stops."""
+
+    def __init__(self, stop_after: float = 101) -> None:
+        self.percents: list[float] = []
+        self.tasks: list[str] = []
+        self.lines: list[str] = []
+        self.stop_after = stop_after
+
+    def isCanceled(self) -> bool:
+        return bool(self.percents) and self.percents[-1] >= self.stop_after
+
+    def setProgress(self, progress: float) -> None:
+        self.percents.append(progress)
+
+    def setProgressText(self, text: str) -> None:
+        self.tasks.append(text)
+
+    def pushConsoleInfo(self, info: str) -> None:
+        self.lines.append(info)
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-u", "-c", "import json, sys, time\ndef say(**x): print(json.dumps(x))\n" + code]
+
+
+def test_progress_and_result() -> None:
+    code = """
+print("warning: Lizenz é", file=sys.stderr)
+for task in ("detecting", "classifying"):
+    for done in (1, 2): say(event="progress", task=task, done=done, total=2)
+say(event="done", chips=3)
+"""
+    feedback = RecordingFeedback()
+    assert run_job(python(code), feedback).count("chips") == 3
+    assert feedback.tasks == ["detecting", "classifying"] and feedback.percents == [50, 100, 50, 100]
+    assert feedback.lines == ["warning: Lizenz é"]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ('say(event="error", what="no unit", where="a.tif", fix="--unit"); sys.exit(1)', "no unit\nwhere: a.tif\nhint"),
+        ('print("Traceback"); print("MemoryError"); sys.exit(1)', "exit code 1:\nTraceback\nMemoryError"),
+        ("", "exit code 0:\nit printed nothing"),
+        ('say(event="done", chips=1); sys.exit(3)', "exit code 3"),
+        ('print("No such option: --json"); sys.exit(2)', "update rsft"),
+    ],
+)
+def test_failures(code: str, message: str) -> None:
+    with pytest.raises(RsftFailedError) as error:
+        run_job(python(code), RecordingFeedback())
+    assert message in str(error.value)
+
+
+def test_canceling_stops_a_silent_command() -> None:
+    started = time.monotonic()
+    with pytest.raises(RsftCanceledError, match="resume"):
+        run_job(python('say(event="progress", task="t", done=1, total=2); time.sleep(60)'), RecordingFeedback(50))
+    assert time.monotonic() - started < 15
+
+
+def test_a_command_that_cannot_be_started(tmp_path) -> None:
+    with pytest.raises(RsftFailedError, match="cannot be started: No such file"):
+        run_job([str(tmp_path / "rsft")], RecordingFeedback())
+
+
+def test_one_json_object() -> None:
+    assert run_json(python('print("note: x"); print(json.dumps({"a": {"b": 1}}, indent=2))'), RecordingFeedback()) == {
+        "a": {"b": 1}
+    }
+    for code in ('print("error: no bundle\\nhint:  x"); sys.exit(2)', 'print("{ no")'):
+        with pytest.raises(RsftFailedError, match="exit code"):
+            run_json(python(code), RecordingFeedback())
