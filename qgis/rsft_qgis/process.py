@@ -59,7 +59,7 @@ def run_job(command: list[str], feedback: Feedback) -> Result:
     """
     result, failure, task = None, None, ""
     printed: deque[str] = deque(maxlen=_LINES_OF_AN_ERROR)
-    process = _start(command, subprocess.STDOUT)
+    process = _start(command)
     for line in _lines_until_end(process, feedback):
         event = parse_line(line)
         if isinstance(event, Progress):
@@ -93,7 +93,7 @@ def run_json(command: list[str], feedback: Feedback) -> dict[str, Any]:
         RsftFailedError: the command failed, or printed something else.
         RsftCanceledError: the user stopped it.
     """
-    process = _start(command, subprocess.STDOUT)
+    process = _start(command)
     printed = "\n".join(_lines_until_end(process, feedback))
     start = printed.find("{")
     if process.returncode == 0 and start >= 0:
@@ -119,14 +119,14 @@ def describe_failure(code: int, printed: str) -> str:
     return f"rsft stopped with exit code {code}:\n{text}"
 
 
-def _start(command: list[str], stderr: int) -> subprocess.Popen[str]:
+def _start(command: list[str]) -> subprocess.Popen[str]:
     flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows: no console window
     try:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=stderr,
+            stderr=subprocess.STDOUT,
             env=rsft_environment(os.environ),
             encoding="utf-8",
             errors="replace",
@@ -157,8 +157,9 @@ def _lines_until_end(process: subprocess.Popen[str], feedback: Feedback) -> Iter
 
 def _read(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
     if process.stdout is not None:
-        for line in process.stdout:
-            lines.put(line.rstrip("\r\n"))
+        with process.stdout as stdout:
+            for line in stdout:
+                lines.put(line.rstrip("\r\n"))
     process.wait()
     lines.put(None)
 

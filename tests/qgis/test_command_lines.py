@@ -26,6 +26,7 @@ from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.data.imagery.units import UNITS as ALL_UNITS
 from rsft.inference.detection.land_mask import parse_land
 
+FLAGS = ("--modulus", "--calibrate", "1e-05", "--keep-noise")
 PIXELS = PixelOptions("sigma0", "VV,VH", 10.0, 20.0, True, 1e-5, True)
 
 
@@ -41,7 +42,7 @@ PIXELS = PixelOptions("sigma0", "VV,VH", 10.0, 20.0, True, 1e-5, True)
         (PixelOptions(AS_DECLARED).options(), []),
         (
             PIXELS.options(),
-            "--unit sigma0 --bands VV,VH --spacing 10.0 --resample-to 20.0 --modulus --calibrate 1e-05 --keep-noise".split(),
+            [*("--unit", "sigma0", "--bands", "VV,VH", "--spacing", "10.0", "--resample-to", "20.0"), *FLAGS],
         ),
         ({"--html": None}, []),
     ],

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from qgis.core import (
+    QgsMapLayer,
     QgsProcessing,
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
+    QgsProcessingLayerPostProcessorInterface,
     QgsProcessingOutputNumber,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
@@ -222,6 +224,23 @@ def _report(result: Result, feedback: QgsProcessingFeedback) -> None:
         feedback.pushWarning("The scene is not like the training data. See the notes above before you use the classes.")
 
 
+class _StyleLoader(QgsProcessingLayerPostProcessorInterface):
+    """Loads the style in a GeoPackage, which Processing does not. It leaves a style that the user set for results."""
+
+    def postProcessLayer(
+        self, layer: QgsMapLayer, context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> None:
+        """Load the style."""
+        renderer = layer.renderer()
+        if renderer is not None and renderer.type() == "singleSymbol":
+            layer.loadDefaultStyle()
+            layer.triggerRepaint()
+
+
+_STYLE_LOADERS: list[_StyleLoader] = []
+"""Keeps the Python part of each post-processor alive. The context deletes the other part."""
+
+
 def _use_predictions_layer(path: str, context: QgsProcessingContext) -> str:
     """Return the name of the layer in a table, and let QGIS load this layer. A GeoPackage has other tables too."""
     if not path.lower().endswith(".gpkg"):
@@ -230,5 +249,7 @@ def _use_predictions_layer(path: str, context: QgsProcessingContext) -> str:
     layers = context.layersToLoadOnCompletion()
     if path in layers:
         layers[location] = layers.pop(path)
+        _STYLE_LOADERS.append(_StyleLoader())
+        layers[location].setPostProcessor(_STYLE_LOADERS[-1])
         context.setLayersToLoadOnCompletion(layers)
     return location
