@@ -30,7 +30,7 @@ def bundle_page(description: Mapping[str, Any]) -> str:
     """
     classes = [[row["name"], row.get("group") or "", row.get("train")] for row in description.get("classes", [])]
     confidence = description.get("confidence") or {}
-    facts = [
+    model_rows = [
         ["backbone", description.get("backbone", {}).get("name", "")],
         ["class sets", confidence.get("promise") or "none: the bundle is not calibrated"],
         *([f"license: {row.get('source', '')}", _license(row)] for row in description.get("licenses", [])),
@@ -45,7 +45,7 @@ def bundle_page(description: Mapping[str, Any]) -> str:
         f"<h1>{escape(str(description.get('name', '')))}</h1>"
         f"<h2>Classes</h2>{_table(classes, ['class', 'group', 'training chips'])}"
         f"<h2>What a scene must be</h2>{_table(list(map(list, description.get('chip', {}).items())))}"
-        f"<h2>Model</h2>{_table(facts)}</body></html>\n"
+        f"<h2>Model</h2>{_table(model_rows)}</body></html>\n"
     )
 
 
