@@ -10,6 +10,7 @@ from pathlib import Path
 from qgis.core import (
     QgsApplication,
     QgsProcessingContext,
+    QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingModelAlgorithm,
     QgsProcessingModelChildAlgorithm,
@@ -79,6 +80,16 @@ def classify_selection(values):
     return [feature["mmsi"] for feature in QgsVectorLayer(result["OUTPUT"]).getFeatures()]
 
 
+def cancel_at_once(values):
+    """Run the algorithm with a feedback that is canceled already; return the error."""
+    feedback = QgsProcessingFeedback()
+    feedback.cancel()
+    try:
+        processing.run("rsft:classifypoints", {**values, "OUTPUT": str(FOLDER / "none.gpkg")}, feedback=feedback)
+    except QgsProcessingException as error:
+        return str(error)
+
+
 def main():
     """Print one line."""
     Processing.initialize()
@@ -96,6 +107,7 @@ def main():
         "features": layer.featureCount(),
         "model_features": run_model({**values, "AT": at}),
         "temporary": classify_selection(values),
+        "canceled": cancel_at_once({**values, "AT": at}),
     }
     ProcessingConfig.setSettingValue("RSFT_EXECUTABLE", "/nowhere/rsft")
     algorithm = QgsApplication.processingRegistry().createAlgorithmById("rsft:bundleinfo")

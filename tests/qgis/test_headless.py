@@ -110,10 +110,12 @@ def test_points(desk):
     assert table.to_crs(32633).geometry.x.tolist() == pytest.approx([UTM.c + 10 * col for _, col in SHIPS], abs=1)
 
 
-def test_boxes_with_a_margin(desk):
+def test_boxes_with_a_margin_to_geojson(desk):
     values = {"BUNDLE": desk.bundle, "SCENE": desk.folder / "scene.tif", "AT": desk.folder / "boxes.geojson"}
-    table = read(run_algorithm(desk, "classifypoints", **values, MARGIN=2, OUTPUT=desk.folder / "boxes.gpkg"))
-    assert len(table) == 3 and set(table.geom_type) == {"Polygon"}
+    out = desk.folder / "boxes_classes.geojson"
+    result = run_algorithm(desk, "classifypoints", **values, MARGIN=2, EXTRA="--batch-size 2", OUTPUT=out)
+    table = geopandas.read_file(out)
+    assert result["OUTPUT"] == str(out) and len(table) == 3 and set(table.geom_type) == {"Polygon"}
 
 
 def test_tiles(desk):
@@ -167,4 +169,5 @@ def test_layers_models_and_the_setting(desk):
     assert sorted(session["categories"]) == CLASSES and session["features"] == 3
     assert session["model_features"] == 3
     assert session["temporary"] == ["111", "333"]
+    assert "canceled" in session["canceled"] and not (desk.folder / "none.gpkg").exists()
     assert "neither the rsft executable" in session["wrong_setting"]
