@@ -210,8 +210,8 @@ from typing import Any
 import torch
 from torchgeo.datasets import NonGeoDataset
 
+from rsft.data.datasets._image_files import LabeledFile
 from rsft.data.datasets._plotting import to_image_tensor
-from rsft.data.datasets.image_folder import LabeledFile
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
 
