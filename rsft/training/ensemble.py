@@ -32,6 +32,7 @@ SHARED_METADATA = (
     "total_parameters",
     "train_chips",
     "val_chips",
+    "stage_depths",
     "blocks_kept",
 )
 """Entries of run.json that all members have in common."""
@@ -73,7 +74,8 @@ def train_ensemble(
         folder, size = run.folder / MEMBERS_DIR, recipe.train.ensemble_size
         members = [_train_member(recipe, index, folder, listener) for index in range(size)]
         if run.is_writer:
-            run.update(**{key: members[0].metadata[key] for key in SHARED_METADATA})
+            first = members[0].metadata  # a member of version 0.1 lacks later keys
+            run.update(**{key: first[key] for key in SHARED_METADATA if key in first})
             _write_mean_table(run, members, METRICS_FILE, ["epoch"])
             _write_mean_table(run, members, MODULATOR_FILE, ["epoch", "block", "position"])
             bundle = _combine_members(recipe, members, listener.on_progress if listener else None)

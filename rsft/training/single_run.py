@@ -24,6 +24,7 @@ from rsft.models.bundle.licenses import source_license
 from rsft.models.classifier import Classifier
 from rsft.models.contract_fitting import fit_contract
 from rsft.models.factory import build_classifier, choose_device, load_encoder
+from rsft.peft.modules.network_blocks import stage_depths
 from rsft.recipe.registries import sampling_exponent
 from rsft.recipe.schema import BackboneSection, DataSection, HeadSection, MetaSection, PeftSection, Recipe, TrainSection
 from rsft.training.calibration import calibrate_bundle
@@ -351,5 +352,6 @@ def _size_entries(model: TrainingModel, batches: EpochBatches) -> dict[str, Any]
         "train_chips": len(batches.train),
         "val_chips": len(batches.val),
         "backbone_sha256": model.encoder.sha256,
+        "stage_depths": stage_depths(classifier.adapted.vit),
         "blocks_kept": max(0, classifier.adapted.prefix_end) if is_cached else 0,
     }

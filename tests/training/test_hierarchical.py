@@ -57,7 +57,11 @@ def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
     scales = pd.read_csv(folder / "modulator.csv")
     sites = [f"blocks.{block}.{position}" for block, position in zip(scales["block"], scales["position"], strict=True)]
     assert sites == SITES[name] and (scales["value"] != 1).any()
-    assert json.loads((folder / "run.json").read_text())["modulator_parameters"] == len(sites)
+    metadata = json.loads((folder / "run.json").read_text())
+    assert metadata["modulator_parameters"] == len(sites)
+    depths = metadata["stage_depths"]
+    assert len(depths) > 1 and sum(depths) == len({site.split(".")[1] for site in sites})
+    assert "block 1.0" in (folder / "report.html").read_text()
     contributions = pd.read_csv(folder / "evaluation/contributions.csv")
     assert len(contributions) == len(sites) and (contributions["share"] > 0).any()
 

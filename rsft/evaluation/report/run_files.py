@@ -43,6 +43,7 @@ class RunMetadata(BaseModel):
         seconds: duration.
         data: "root" and "manifest_sha256" of the chip store.
         git: "commit" and "dirty" of the repository that contains the recipe.
+        stage_depths: number of blocks in each stage of the network; None in runs of version 0.1.
     """
 
     status: str
@@ -58,6 +59,7 @@ class RunMetadata(BaseModel):
     total_parameters: int | None = None
     train_chips: int | None = None
     val_chips: int | None = None
+    stage_depths: list[int] | None = None
     backbone_sha256: str | None = None
     bundle_sha256: str | None = None
     versions: dict[str, str] = {}

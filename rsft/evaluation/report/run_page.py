@@ -94,7 +94,9 @@ def _page_content(
         "curves": _curves(run),
         "modulator": modulator_map(run),
         "modulated": run.recipe.meta is not None,
-        "contributions": None if run.contributions is None else contribution_heatmap(run.contributions),
+        "contributions": None
+        if run.contributions is None
+        else contribution_heatmap(run.contributions, run.metadata.stage_depths),
         "map": _map(run, pictures),
         "distances": distance_rows(evaluation.distances) if evaluation else [],
         "gallery": _gallery(run, pictures),

@@ -43,6 +43,21 @@ def is_hierarchical(network: nn.Module) -> bool:
     return not next(iter(named_blocks(network))).startswith("blocks.")
 
 
+def stage_depths(network: nn.Module) -> list[int]:
+    """Return the number of blocks in each stage of a network; one number for a plain vision transformer.
+
+    Args:
+        network: a network for which `named_blocks` finds blocks.
+
+    Example:
+        >>> import timm
+        >>> stage_depths(timm.create_model("resnet18"))
+        [2, 2, 2, 2]
+    """
+    stages = [name.removesuffix(f".{name.rpartition('.')[2]}") for name in named_blocks(network)]
+    return [stages.count(stage) for stage in dict.fromkeys(stages)]
+
+
 def require_tokens(network: nn.Module, method: str, reason: str) -> None:
     """Raise an error if a network is hierarchical.
 

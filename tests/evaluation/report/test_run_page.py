@@ -10,6 +10,7 @@ import pytest
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.report.charts.axes import ticks
 from rsft.evaluation.report.charts.scale_history import ModulatorMap
+from rsft.evaluation.report.charts.site_heatmap import contribution_heatmap
 from rsft.evaluation.report.run_page import write_report
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.bundle.licenses import source_license
@@ -251,7 +252,7 @@ def test_ticks_are_round_and_span_the_values():
 
 def test_blocks_with_different_sites():
     rows = [(0, 2, "q", 1.0), (0, 5, "v", 1.0), (1, 2, "q", 1.4), (1, 5, "v", 0.7)]
-    modulator = ModulatorMap(pd.DataFrame(rows, columns=["epoch", "block", "position", "value"]), init_scale=1.0)
+    modulator = ModulatorMap(modulator_table(rows), init_scale=1.0)
     assert modulator.data() == {
         "start": 1.0,
         "reach": pytest.approx(0.4),
@@ -260,3 +261,20 @@ def test_blocks_with_different_sites():
         "frames": [[1.0, 1.0], [1.4, 0.7]],
     }
     assert modulator.summary() == "strongest at block 2 q (1.40), weakest at block 5 v (0.70)"
+    modulator = ModulatorMap(modulator_table(rows), 1.0, stage_depths=[3, 4, 6, 3])
+    assert modulator.summary() == "strongest at block 0.2 q (1.40), weakest at block 1.2 v (0.70)"
+    figure = str(modulator.figure())
+    assert "block 0.2" in figure and "block 1.2" in figure and "block 5" not in figure
+
+
+def test_contributions_name_stage_and_block():
+    table = pd.DataFrame({"block": [1, 7], "position": ["mlp1", "mlp2"], "share": [0.1, 0.2]})
+    figure = str(contribution_heatmap(table, [2, 2, 5, 2]))
+    assert "most at block 2.3 mlp2 (20.0%), least at block 0.1 mlp1 (10.0%)" in figure
+    assert "most at block 7 mlp2" in str(contribution_heatmap(table, [12])) and "block 1 " in str(
+        contribution_heatmap(table)
+    )
+
+
+def modulator_table(rows):
+    return pd.DataFrame(rows, columns=["epoch", "block", "position", "value"])

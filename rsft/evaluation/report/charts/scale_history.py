@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from rsft.evaluation.report.charts.site_heatmap import SiteCell, row_label, site_heatmap
+from rsft.evaluation.report.charts.site_heatmap import SiteCell, block_names, row_label, site_heatmap
 from rsft.evaluation.report.charts.svg import STRONG_SHADE
 
 COLOR_KEY_CELLS = 5
@@ -25,24 +27,26 @@ class ModulatorMap:
     Args:
         scales: the table modulator.csv.
         init_scale: the scale of every site before the first outer step.
+        stage_depths: number of blocks in each stage of the network; None if it is unknown.
 
     Attributes:
         positions: columns of the map, in the order of the table.
-        blocks: rows of the map.
+        blocks: names of the rows of the map.
         epochs: number of finished epochs of each frame.
         frames: scales (epochs, blocks, positions); NaN where no site exists.
         sites: row and column (N, 2) of each site, in the order of the cells.
         color_range: distance from the initial scale that has the strongest color.
     """
 
-    def __init__(self, scales: pd.DataFrame, init_scale: float) -> None:
+    def __init__(self, scales: pd.DataFrame, init_scale: float, stage_depths: Sequence[int] | None = None) -> None:
         self.init_scale = init_scale
         self.positions = list(dict.fromkeys(scales["position"]))
-        self.blocks = sorted(scales["block"].unique().tolist())
+        blocks = sorted(scales["block"].unique().tolist())
+        self.blocks = list(block_names(blocks, stage_depths).values())
         epochs = sorted(scales["epoch"].unique().tolist())
         self.epochs = [int(epoch) + 1 for epoch in epochs]
         wide = scales.pivot_table(index=["epoch", "block"], columns="position", values="value", aggfunc="last")
-        rows = pd.MultiIndex.from_product([epochs, self.blocks])
+        rows = pd.MultiIndex.from_product([epochs, blocks])
         frames = wide.reindex(index=rows, columns=self.positions).to_numpy(float)
         self.frames = frames.reshape(len(epochs), len(self.blocks), len(self.positions))
         self.sites = np.argwhere(np.isfinite(self.frames).all(axis=0))
@@ -74,7 +78,7 @@ class ModulatorMap:
         """Describe the strongest and the weakest site of the last frame."""
         last = self.frames[-1]
         cells = [np.unravel_index(pick(last), last.shape) for pick in (np.nanargmax, np.nanargmin)]
-        strong, weak = (f"block {self.blocks[row]} {self.positions[column]}" for row, column in cells)
+        strong, weak = (f"{self.blocks[row]} {self.positions[column]}" for row, column in cells)
         return f"strongest at {strong} ({np.nanmax(last):.2f}), weakest at {weak} ({np.nanmin(last):.2f})"
 
     def by_position(self) -> list[tuple[str, float, float, float]]:

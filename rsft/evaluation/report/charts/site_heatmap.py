@@ -50,7 +50,7 @@ class SiteCell:
 def site_heatmap(
     title: str,
     summary: str,
-    blocks: Sequence[int],
+    blocks: Sequence[str],
     positions: Sequence[str],
     cells: Iterable[SiteCell],
     *below: Content,
@@ -63,7 +63,7 @@ def site_heatmap(
     Args:
         title: title of the figure.
         summary: description of what the figure shows.
-        blocks: block of each row.
+        blocks: label of each row.
         positions: position of each column.
         cells: the cells of the map.
         below: elements below the map.
@@ -82,11 +82,33 @@ def site_heatmap(
         title,
         summary,
         *(svg_text(x, 14, name, text_anchor="middle", class_="heading") for x, name in names),
-        *(row_label(row, f"block {block}") for row, block in enumerate(blocks)),
+        *(row_label(row, block) for row, block in enumerate(blocks)),
         *(cell.render("site") for cell in cells),
         *below,
         class_=f"matrix labeled {style}".strip(),
     )
+
+
+def block_names(blocks: Iterable[int], stage_depths: Sequence[int] | None) -> dict[int, str]:
+    """Name blocks for readers.
+
+    Args:
+        blocks: numbers of the blocks, counted from 0 through all stages.
+        stage_depths: number of blocks in each stage of the network; None if it is unknown.
+
+    Returns:
+        Number -> "block 5" in a plain vision transformer, "block 2.1" (stage and block in it, from 0) in a hierarchical
+        network.
+
+    Example:
+        >>> block_names([1, 5], [3, 4, 6, 3])
+        {1: 'block 0.1', 5: 'block 1.2'}
+    """
+    depths = stage_depths or []
+    if len(depths) < 2:
+        return {block: f"block {block}" for block in blocks}
+    in_stages = [f"block {stage}.{block}" for stage, depth in enumerate(depths) for block in range(depth)]
+    return {block: in_stages[block] if block < len(in_stages) else f"block {block}" for block in blocks}
 
 
 def row_label(row: float, label: str) -> Markup:
@@ -99,11 +121,12 @@ def row_label(row: float, label: str) -> Markup:
     return svg_text(LEFT - 10, TOP + CELL_HEIGHT * (row + 0.5) + 4, label, text_anchor="end")
 
 
-def contribution_heatmap(contributions: pd.DataFrame) -> Markup | None:
+def contribution_heatmap(contributions: pd.DataFrame, stage_depths: Sequence[int] | None = None) -> Markup | None:
     """Draw what each site adds, in percent of the frozen layer's output.
 
     Args:
         contributions: the table contributions.csv. The largest share has the strongest shade.
+        stage_depths: number of blocks in each stage of the network; None if it is unknown.
 
     Returns:
         The chart; None if no share is a number.
@@ -116,12 +139,13 @@ def contribution_heatmap(contributions: pd.DataFrame) -> Markup | None:
     blocks = sorted(set(shares["block"].tolist()))
     ordered = shares.sort_values("share")
     least, most = ordered.iloc[0], ordered.iloc[-1]
-    summary = f"most at block {most['block']} {most['position']} ({most['share']:.1%}), "
-    summary += f"least at block {least['block']} {least['position']} ({least['share']:.1%})"
+    names = block_names(blocks, stage_depths)
+    summary = f"most at {names[most['block']]} {most['position']} ({most['share']:.1%}), "
+    summary += f"least at {names[least['block']]} {least['position']} ({least['share']:.1%})"
     full_shade = max(float(most["share"]), 1e-9)
     cells = [
         SiteCell(blocks.index(block), positions.index(position), float(share) / full_shade, f"{100 * share:.1f}")
         for block, position, share in shares[["block", "position", "share"]].itertuples(index=False)
     ]
     title = "What each site adds, in % of the frozen layer's output"
-    return site_heatmap(title, summary, blocks, positions, cells)
+    return site_heatmap(title, summary, list(names.values()), positions, cells)

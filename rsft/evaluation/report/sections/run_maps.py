@@ -22,7 +22,7 @@ def modulator_map(run: RunFiles) -> ModulatorMap | None:
     meta, scales = run.recipe.meta, run.scales
     if meta is None or scales is None or scales["value"].isna().any():
         return None
-    return ModulatorMap(scales, meta.init_scale)
+    return ModulatorMap(scales, meta.init_scale, run.metadata.stage_depths)
 
 
 def feature_section(runs: Mapping[str, RunFiles]) -> dict[str, Any] | None:
