@@ -14,7 +14,7 @@ import pandas as pd
 import pyogrio
 from geopandas import GeoDataFrame
 
-from rsft.inference.writers.qgis_styles import qml_style, sld_style
+from rsft.inference.writers.qgis_styles import UNLIKE_COLUMN, qml_style, sld_style
 
 GeometryType = Literal["Point", "Polygon"]
 
@@ -67,7 +67,7 @@ def write_geopackage(
         if is_spatial:
             types = {shape.geom_type for shape in shapes} or {geometry_type}
             points = types == {"Point"}
-            _add_style(database, colors, points)
+            _add_style(database, colors, points, UNLIKE_COLUMN in layer)
         _add_metadata(database, metadata)
 
 
@@ -87,12 +87,13 @@ def read_geopackage_metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-def _add_style(database: sqlite3.Connection, colors: Mapping[str, str], points: bool) -> None:
+def _add_style(database: sqlite3.Connection, colors: Mapping[str, str], points: bool, marks_unlike: bool) -> None:
     command = "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?"
     (column,) = database.execute(command, (LAYER_NAME,)).fetchone()
     database.execute(_STYLES)
     database.execute(_REGISTER, ("layer_styles", "layer_styles"))
-    database.execute(_STYLE, (LAYER_NAME, column, qml_style(colors, points), sld_style(colors, points, LAYER_NAME)))
+    styles = qml_style(colors, points, marks_unlike), sld_style(colors, points, LAYER_NAME, marks_unlike)
+    database.execute(_STYLE, (LAYER_NAME, column, *styles))
 
 
 def _add_metadata(database: sqlite3.Connection, metadata: Mapping[str, str]) -> None:

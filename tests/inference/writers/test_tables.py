@@ -120,6 +120,28 @@ def test_qgis_style(tmp_path: Path, shape: shapely.Geometry, kind: str, symboliz
     assert ElementTree.fromstring(sld).tag == "{http://www.opengis.net/sld}StyledLayerDescriptor"
 
 
+@pytest.mark.parametrize(("shape", "pattern"), [(SQUARE, "b_diagonal"), (POINT, None)])
+def test_chips_unlike_the_training_chips_are_gray(tmp_path: Path, shape: shapely.Geometry, pattern: str | None) -> None:
+    marked = table(shape, shape).assign(ood=[True, False])
+    write_prediction_table(PredictionLayer(marked, "EPSG:4326", CLASSES, METADATA), tmp_path / "out.gpkg")
+    with sqlite3.connect(tmp_path / "out.gpkg") as database:
+        qml, sld = database.execute("SELECT styleQML, styleSLD FROM layer_styles").fetchone()
+    renderer = ElementTree.fromstring(qml.split("\n", 1)[1]).find("renderer-v2")
+    assert renderer is not None
+    assert renderer.get("attr") == 'if("ood", \'unlike the training chips\', "class")'
+    assert [node.get("label") for node in renderer.iter("category")] == [
+        "ship",
+        "Öltanker",
+        "unlike the training chips",
+    ]
+    last = list(renderer.iter("symbol"))[-1]
+    options = {node.get("name"): node.get("value") for node in last.iter("Option")}
+    assert options["color"] == "140,140,140,255" and options.get("style") == pattern
+    rules = ElementTree.fromstring(sld).findall(".//{*}Rule")
+    literals = [[node.text for node in rule.iter("{http://www.opengis.net/ogc}Literal")] for rule in rules]
+    assert literals == [["false", "ship"], ["false", "Öltanker"], ["true"]]
+
+
 def test_geopackage_without_outlines(tmp_path: Path) -> None:
     out = write(tmp_path / "out.gpkg", None)
     with sqlite3.connect(out) as database:
