@@ -22,7 +22,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QRectF
 
-MAP_MM, LEGEND_MM, DPI = 150, 45, 110
+MAP_MM, LEGEND_MM, DPI = 150, 62, 110
 
 
 def draw(scene: str, predictions: str, picture: str) -> None:
