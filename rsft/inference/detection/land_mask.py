@@ -7,7 +7,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import cv2
 import geopandas
@@ -30,10 +30,13 @@ _MIN_CONTRAST_DB = 3.0  # between land and water; a smaller contrast may be wind
 _MARGIN_DEGREES = 0.1  # polygons are used up to this distance from the scene
 
 
-LandSource = Path | Literal["auto", "brightness", "none"]
+LandKeyword = Literal["auto", "brightness", "none"]
+"""A keyword of `--land`."""
+
+LandSource = Path | LandKeyword
 """Where the mask of land comes from: a file of polygons, or a keyword of `--land`."""
 
-LAND_KEYWORDS = ("auto", "brightness", "none")
+LAND_KEYWORDS: tuple[LandKeyword, ...] = get_args(LandKeyword)
 
 _PACKAGE = "roaring_landmask"
 _SHORE_METERS = 100.0  # the shorelines are simplified to about this accuracy
@@ -45,7 +48,7 @@ def parse_land(text: str) -> LandSource:
     Args:
         text: the text on the command line. `./none` is a file.
     """
-    return text if text in LAND_KEYWORDS else Path(text)  # type: ignore[return-value]
+    return next((keyword for keyword in LAND_KEYWORDS if keyword == text), Path(text))
 
 
 class LandMask(Protocol):
