@@ -68,7 +68,7 @@ Land = Annotated[
     _option(
         _LOCATIONS,
         "Land, where --detect does not search: a file of polygons, brightness (large bright regions), none, or auto "
-        "(shorelines of OpenStreetMap if rsft[land] is installed, else brightness).",
+        "(shorelines of OpenStreetMap if rsft\\[land] is installed, else brightness).",
         metavar="FILE",
     ),
 ]

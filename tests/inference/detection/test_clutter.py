@@ -17,8 +17,9 @@ def measure(intensity, side=10_000):
         for top in range(0, height, side)
         for left in range(0, width, side)
     ]
-    read = lambda w: intensity[w.top : w.bottom, w.left : w.right]  # noqa: E731
-    return measure_cells((height, width), intensity.shape[2], windows, read)
+    return measure_cells(
+        (height, width), intensity.shape[2], windows, lambda w: intensity[w.top : w.bottom, w.left : w.right]
+    )
 
 
 def test_looks_of_two_kinds_of_water_and_two_bands():

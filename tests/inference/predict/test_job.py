@@ -287,7 +287,7 @@ def test_positions_keep_their_identity(bundle: Path, scene: Path, tmp_path: Path
     values = stored[[*AT_SHIPS]].astype(object)
     assert values.where(values.notna(), None).to_dict("list") == AT_SHIPS
     assert str(stored["built"].iloc[0])[:10] == "1999-05-01" and stored["built"].iloc[1:].isna().all()
-    assert stored["towing"].iloc[0] == True and stored["towing"].iloc[2] == False  # noqa: E712
+    assert stored["towing"].iloc[[0, 2]].tolist() == [True, False]
     if suffix == "gpkg":
         info = pyogrio.read_info(out, layer="predictions")
         types = dict(zip(info["fields"], info["ogr_types"], strict=True))
