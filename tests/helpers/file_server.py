@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from tests.helpers.http_server import running
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -68,19 +68,10 @@ class FileServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/{name}"
 
 
-@contextmanager
-def serving_folder(folder: Path) -> Iterator[FileServer]:
+def serving_folder(folder: Path) -> AbstractContextManager[FileServer]:
     """Run a server of a folder.
 
     Args:
         folder: the folder.
     """
-    server = FileServer(folder)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return running(FileServer(folder))

@@ -6,10 +6,13 @@ import hashlib
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import TypeVar
 
 import numpy as np
+
+AnyServer = TypeVar("AnyServer", bound=HTTPServer)
 
 BODY = np.random.default_rng(0).bytes(3_000_000)
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -68,9 +71,12 @@ class Server(HTTPServer):
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """Run a server; set NO_PROXY if a proxy is configured."""
-    server = Server()
+def running(server: AnyServer) -> Iterator[AnyServer]:
+    """Run a server in a thread, and stop it at the end.
+
+    Args:
+        server: the server.
+    """
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -79,3 +85,8 @@ def serving() -> Iterator[Server]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def serving() -> AbstractContextManager[Server]:
+    """Run a server; set NO_PROXY if a proxy is configured."""
+    return running(Server())
