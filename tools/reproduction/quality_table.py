@@ -306,7 +306,8 @@ def run_study() -> int:
     study = read_study(options.study, options.overrides, options.seeds)
     results = read_results(options.out, study)
     for reason, files in sorted(results.unused.items()):
-        print(f"not used, {reason}: {', '.join(files)}", file=sys.stderr)
+        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+        print(f"not used, {reason}: {', '.join(files[:3])}{more}", file=sys.stderr)
     jobs = missing_jobs(study, results)
     if jobs and not options.report:
         failures = run_missing(study, options.out, jobs, options.jobs)
