@@ -75,7 +75,8 @@ def toy_bundle(**fields) -> SimpleNamespace:
     Args:
         fields: fields that differ.
     """
-    recipe = SimpleNamespace(name="ships", backbone=SimpleNamespace(name="toy"))
+    data = SimpleNamespace(root="data/ships")
+    recipe = SimpleNamespace(name="ships", backbone=SimpleNamespace(name="toy"), data=data)
     defaults = {"classes": CLASSES, "contract": toy_contract(), "sha256": "0" * 64, "calibrator": None}
     return SimpleNamespace(**(defaults | {"recipe": recipe} | fields))
 

@@ -93,7 +93,7 @@ def make_page(bundle: Path, folder: Path) -> Path:
 
 
 def take_screenshot(browser: Browser, page: Path, view: View) -> bytes:
-    """Take a picture of a page on which three chips are labeled, and a fourth may be open.
+    """Take a picture of a page on which five chips are labeled, and a sixth may be open, with the scene zoomed to it.
 
     Args:
         browser: headless Chromium.
@@ -105,17 +105,18 @@ def take_screenshot(browser: Browser, page: Path, view: View) -> bytes:
     """
     with open_page(browser, page, view) as window:
         _label(window)
-        if view.state != "chip":
-            window.keyboard.press("Escape")
+        for key in ("c", "-", "-") if view.state == "chip" else ("Escape",):
+            window.keyboard.press(key)
+        window.wait_for_timeout(100)  # a dialog closes in a task of its own
         return reduce_colors(
             window.screenshot(), 128, Image.Quantize.MAXCOVERAGE
         )  # keeps rare colors, such as those of the classes
 
 
 def _label(page: Page) -> None:
-    """Label the first three chips by keyboard; the fourth stays open."""
-    page.locator(".card").first.click()
-    for key in ("1", "3", "Enter"):
+    """Label the first five chips by keyboard; the sixth stays open."""
+    page.locator(".card").first.focus()
+    for key in ("Enter", "1", "3", "n", "u", "Enter"):
         page.keyboard.press(key)
 
 

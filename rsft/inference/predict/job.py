@@ -34,6 +34,7 @@ from rsft.inference.predict.result_table import table_columns
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.predict.scene_checks import SceneCheck, check_scenes, describe_checks
 from rsft.inference.predict.scene_plan import plan_scenes
+from rsft.inference.review.commands import TrainingSource
 from rsft.inference.review.page import write_review_page
 from rsft.inference.scenes.raster import gdal_environment
 from rsft.inference.selection.selection import SelectedEngine, select_engine
@@ -76,6 +77,7 @@ class PredictionJob:
         output_path: the file of the table.
         skipped_files: number of files in input folders that are not images.
         progress: called with the number of finished chips and the number of all chips.
+        bundle_dir: where the bundle is; the review page names it.
     """
 
     bundle: Bundle
@@ -85,6 +87,7 @@ class PredictionJob:
     output_path: Path
     skipped_files: int = 0
     progress: Progress | None = None
+    bundle_dir: Path | None = None
 
 
 def predict(
@@ -120,7 +123,7 @@ def predict(
         ['cargo', 'fishing', 'tanker']
     """
     bundle = Bundle.load(bundle_dir)
-    with open_job(bundle, inputs, output_path, request, progress) as job:
+    with open_job(bundle, inputs, output_path, request, progress, bundle_dir) as job:
         return write_result(job, run_job(job))
 
 
@@ -131,6 +134,7 @@ def open_job(
     output_path: Path,
     request: PredictionRequest,
     progress: Progress | None = None,
+    bundle_dir: Path | None = None,
 ) -> Iterator[PredictionJob]:
     """Check the output, find the inputs and open the journal. Delete the journal if the block ends without an error.
 
@@ -140,6 +144,7 @@ def open_job(
         output_path: the file of the table.
         request: options of the job.
         progress: called with numbers of windows of a scene while objects are detected, then with numbers of chips.
+        bundle_dir: where the bundle is; the review page names it.
 
     Yields:
         The job.
@@ -158,7 +163,7 @@ def open_job(
             plan = plan_inputs(bundle, paths, declarations, request, journal, progress)
             for source in plan.sources:
                 stack.callback(source.close)
-            yield PredictionJob(bundle, request, plan, journal, output_path, skipped_files, progress)
+            yield PredictionJob(bundle, request, plan, journal, output_path, skipped_files, progress, bundle_dir)
         finished = True
     finally:
         journal.close(finished)
@@ -342,7 +347,8 @@ def write_result(job: PredictionJob, engine: SelectedEngine | None) -> Predictio
     layer = PredictionLayer(table, plan.crs, bundle.classes, metadata, plan.geometry_type)
     write_prediction_table(layer, output_path, overwrite=request.overwrite)
     if request.html_path is not None:
-        write_review_page(request.html_path, layer, thumbnails, plan.scenes, warnings)
+        source = TrainingSource(job.bundle_dir or Path("BUNDLE"), bundle.recipe.data.root)
+        write_review_page(request.html_path, layer, thumbnails, plan.scenes, source, warnings)
     counts = {name: int((table["class"] == name).sum()) for name in bundle.classes}
     reasons = [(Path(f"{file}:{line}" if line else file), reason) for file, line, reason in rejected]
     return PredictionResult(table, reasons, counts, output_path, notes, checks)

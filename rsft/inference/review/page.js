@@ -1,37 +1,11 @@
-"use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
-const get = (id) => document.getElementById(id);
-const colors = Object.fromEntries(data.classes.map(({ name, color }) => [name, color]));
+/* Filters, the list of chips, and the panel of one chip */
+
+const MAX_CHOICES = 8; // largest number of classes in the panel; each has a number key
 const hiddenClasses = new Set();
-const labels = new Map(loadLabels()); // index of a chip -> class that the analyst chose
-const MAX_CHOICES = 8; // largest number of classes in the dialog; each has a number key
 let shown = []; // indices of the chips that pass the filters, in the selected order
-let current = 0; // index of the chip in the dialog
+let current = 0; // index of the chip in the panel
 
-function make(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [key, value] of Object.entries(properties)) element[key] = value;
-  element.append(...children);
-  return element;
-}
-
-function svg(tag, attributes, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
-}
-
-function dot(name) {
-  const mark = make("span", { className: "dot" });
-  mark.style.background = colors[name] || "#888";
-  return mark;
-}
-
-const percent = (value) => `${(100 * value).toFixed(1)} %`;
-const classOf = (index) => labels.get(index) || data.chips[index].class; // the label, or the predicted class without a label
-
-/* Filters, list and map */
+/* Filters and list */
 
 const orders = {
   uncertain: (a, b) => a - b, // the page stores chips by rising probability
@@ -39,11 +13,19 @@ const orders = {
   class: (a, b) => classOf(a).localeCompare(classOf(b)) || a - b,
 };
 
+const labelFilters = {
+  all: () => true,
+  open: (label) => !label,
+  labeled: (label) => Boolean(label),
+  corrected: (label, chip) => label?.verdict === "class" && label.class !== chip.class,
+  "no-target": (label) => label?.verdict === NOT_A_TARGET,
+  unsure: (label) => label?.verdict === UNSURE,
+};
+
 function passesFilters(chip, index) {
-  const low = get("low").value / 100, high = get("high").value / 100, labelFilter = get("which").value;
+  const low = get("low").value / 100, high = get("high").value / 100;
   return !hiddenClasses.has(chip.class) && chip.probability >= low && chip.probability <= high
-    && (!get("ood").checked || chip.ood)
-    && (labelFilter === "all" || labels.has(index) === (labelFilter === "labeled"));
+    && (!get("ood").checked || chip.ood) && labelFilters[get("which").value](labels.get(index), chip);
 }
 
 function listClasses() {
@@ -51,7 +33,7 @@ function listClasses() {
     const count = data.chips.filter((chip) => chip.class === name).length;
     const box = make("input", { type: "checkbox", checked: true });
     box.addEventListener("change", () => { box.checked ? hiddenClasses.delete(name) : hiddenClasses.add(name); show(); });
-    get("classes").append(make("label", {}, box, dot(name), `${name} ${count}`));
+    get("classes").append(make("label", {}, box, dot(name), make("span", {}, `${name} ${count}`)));
     get("class-names").append(make("option", { value: name }));
   }
 }
@@ -63,11 +45,11 @@ function setClasses(checked) {
 }
 
 function card(index) {
-  const chip = data.chips[index], label = labels.get(index);
+  const chip = data.chips[index], isLabeled = labels.has(index);
   const name = make("span", { className: "name", title: classOf(index) }, dot(classOf(index)), classOf(index));
-  const status = label ? (label === chip.class ? "confirmed" : `was ${chip.class}`) : percent(chip.probability);
+  const status = describeLabel(index) || percent(chip.probability);
   const picture = make("img", { src: chip.thumb, alt: "", loading: "lazy" });
-  const button = make("button", { type: "button", className: "card" + (label ? " labeled" : "") }, picture, name,
+  const button = make("button", { type: "button", className: "card" + (isLabeled ? " labeled" : "") }, picture, name,
     make("span", { className: "probability" }, status));
   if (chip.ood) button.append(make("span", { className: "flag", title: "unlike the training chips" }, "unusual"));
   button.dataset.index = index;
@@ -77,50 +59,34 @@ function card(index) {
   return button;
 }
 
-function scenes() {
-  return data.scenes.map((scene) => {
-    const size = Math.max(scene.width, scene.height);
-    const dots = shown.filter((index) => data.chips[index].scene === scene.name).map((index) => {
-      const chip = data.chips[index];
-      const attributes = { cx: chip.col, cy: chip.row, r: size / 110, fill: colors[classOf(index)] || "#888", "data-index": index };
-      const title = svg("title", {}, `${chip.chip}: ${classOf(index)}, ${percent(chip.probability)}`);
-      const mark = svg("circle", attributes, title);
-      mark.addEventListener("click", () => open(index));
-      return mark;
-    });
-    const picture = svg("image", { href: scene.picture, width: scene.width, height: scene.height });
-    const attributes = { viewBox: `0 0 ${scene.width} ${scene.height}`, role: "img", "aria-label": `${scene.name} with its chips` };
-    return make("figure", {}, svg("svg", attributes, picture, ...dots), make("figcaption", {}, `${scene.name}: ${dots.length} shown`));
-  });
-}
-
-function highlight(index) {
-  for (const mark of get("map").querySelectorAll("circle")) mark.classList.toggle("chosen", mark.dataset.index === String(index));
-}
-
 function show() {
   const order = orders[get("order").value];
   shown = data.chips.map((_, index) => index).filter((index) => passesFilters(data.chips[index], index)).sort(order);
   get("chips").replaceChildren(...shown.map(card));
-  get("map").replaceChildren(...scenes());
+  sceneMaps.forEach(drawChips);
   get("count").textContent = shown.length ? `${shown.length} of ${data.chips.length} chips` : "No chip passes the filters.";
   get("label-count").textContent = labels.size ? `${labels.size} of ${data.chips.length} labeled` : "none yet";
+  get("counts").replaceChildren(...countLabels().map(([name, count]) => make("li", {}, dot(name), `${name} ${count}`)));
   get("save").disabled = !labels.size;
   get("confirm").disabled = !shown.some((index) => !labels.has(index));
+  for (const id of ["undo", "undo-here"]) get(id).disabled = !undoSteps.length;
+  if (get("detail").open) highlight(current);
 }
 
-/* The dialog of one chip */
+/* The panel of one chip. It leaves the map visible: everything else is hidden until it closes. */
+
+const rankedClasses = (chip) => chip.all.map((value, index) => [data.classes[index].name, value]).sort((a, b) => b[1] - a[1]).slice(0, MAX_CHOICES);
 
 function choice(name, value, key) {
-  const bar = make("span", { className: "bar" });
+  const label = labels.get(current), bar = make("span", { className: "bar" });
   bar.style.width = `${100 * value}%`;
   bar.style.background = colors[name];
   const button = make("button", { type: "button", className: "choice" }, make("kbd", {}, String(key)), dot(name),
     make("span", { className: "name" }, name), make("span", { className: "track" }, bar),
     make("span", { className: "probability" }, percent(value)));
-  button.setAttribute("aria-pressed", labels.get(current) === name);
+  button.setAttribute("aria-pressed", label?.verdict === "class" && label.class === name);
   button.disabled = !data.can_label;
-  button.addEventListener("click", () => setLabel(name));
+  button.addEventListener("click", () => setLabel({ verdict: "class", class: name }));
   return button;
 }
 
@@ -132,14 +98,22 @@ function properties(chip) {
   return [...Object.entries(rows), ...Object.entries(chip.attributes)].filter(([, value]) => value !== undefined && value !== null);
 }
 
+function describeState(index) {
+  const label = labels.get(index);
+  if (!label) return "No label yet";
+  if (label.verdict !== "class") return `Labeled: ${label.verdict}`;
+  return label.class === data.chips[index].class ? `Confirmed: ${label.class}` : `Corrected: ${label.class}`;
+}
+
 function open(index) {
   current = index;
   const chip = data.chips[index], label = labels.get(index), choices = rankedClasses(chip);
   get("picture").src = chip.thumb;
   get("name").textContent = chip.chip;
   get("choices").replaceChildren(...choices.map(([name, value], rank) => choice(name, value, rank + 1)));
-  get("label").value = label && !choices.some(([name]) => name === label) ? label : "";
-  get("state").textContent = label ? (label === chip.class ? `Confirmed: ${label}` : `Corrected: ${label}`) : "No label yet";
+  for (const [id, verdict] of [["not-target", NOT_A_TARGET], ["unsure", UNSURE]]) get(id).setAttribute("aria-pressed", label?.verdict === verdict);
+  get("label").value = label && !choices.some(([name]) => name === label.class) ? label.class : "";
+  get("state").textContent = describeState(index);
   get("clear").disabled = !label;
   get("properties").replaceChildren(
     ...properties(chip).flatMap(([key, value]) => [make("dt", {}, key), make("dd", {}, String(value))]));
@@ -147,20 +121,34 @@ function open(index) {
   get("position").textContent = position < 0 ? "" : `${position + 1} of ${shown.length}`;
   get("previous").disabled = position <= 0;
   get("next").disabled = position < 0 || position + 1 >= shown.length;
-  if (!get("detail").open) get("detail").showModal();
+  if (!get("detail").open) showPanel(true);
+  const active = document.activeElement; // the keys of the panel work after a class was typed
+  if (active === get("label") || !(get("detail").contains(active) || get("map").contains(active))) get("name").focus();
   highlight(index);
+  followOnMap(index);
 }
 
-const rankedClasses = (chip) => chip.all.map((value, index) => [data.classes[index].name, value]).sort((a, b) => b[1] - a[1]).slice(0, MAX_CHOICES);
+function showPanel(visible) {
+  document.body.classList.toggle("reviewing", visible && sceneMaps.length > 0);
+  for (const element of document.querySelectorAll("header, #tools, #training, #list")) element.inert = visible && sceneMaps.length > 0;
+  if (visible) sceneMaps.length ? get("detail").show() : get("detail").showModal();
+}
 
-function setLabel(label) { // label the current chip, then open the next one of the list
-  const list = shown, position = list.indexOf(current), name = label.trim();
-  if (!data.can_label || !name) return;
-  labels.set(current, name);
-  storeLabels();
+function setLabel(label) { // label the open chip, then open the next one of the list
+  const list = shown, position = list.indexOf(current);
+  if (!data.can_label || (label.verdict === "class" && !label.class)) return;
+  changeLabels([[current, label]]);
   show();
   const next = list[position + 1];
   if (position >= 0 && next !== undefined && shown.includes(next)) open(next); else open(current);
+}
+
+function undo() {
+  if (!undoSteps.length) return;
+  const index = undoLabels();
+  show();
+  say("Undone.");
+  if (get("detail").open) open(index);
 }
 
 function step(offset) {
@@ -168,66 +156,94 @@ function step(offset) {
   if (position >= 0 && position < shown.length) open(shown[position]);
 }
 
-get("detail").addEventListener("keydown", (event) => {
-  const isTyping = event.target === get("label");
-  const chip = data.chips[current];
-  if (event.ctrlKey || event.altKey || event.metaKey) return;
-  if (event.key === "Enter" && isTyping) setLabel(get("label").value);
-  else if (event.key === "Enter" && event.target.tagName !== "BUTTON") setLabel(classOf(current));
-  else if (isTyping) return;
-  else if (event.key === "ArrowRight") step(1);
-  else if (event.key === "ArrowLeft") step(-1);
-  else if (/^[1-9]$/.test(event.key) && rankedClasses(chip)[event.key - 1]) setLabel(rankedClasses(chip)[event.key - 1][0]);
-  else return;
-  event.preventDefault();
-});
 get("detail").addEventListener("close", () => {
+  showPanel(false);
+  highlight(current);
   const button = get("chips").querySelector(`[data-index="${current}"]`);
   (button || get("chips").querySelector(".card") || get("order")).focus();
 });
 
-/* The browser stores the labels until they are saved to a file */
+/* Keys */
 
-function loadLabels() {
-  try { return JSON.parse(localStorage.getItem(data.key)) || []; } catch { return []; }
+function pressKey(key) { // return whether the key has a meaning for the open chip
+  const ranked = rankedClasses(data.chips[current]), map = mapOf(current);
+  if (key === "Enter") setLabel(labels.get(current) || makeLabel(classOf(current)));
+  else if (key === "Escape") get("detail").close();
+  else if (key === "ArrowRight") step(1);
+  else if (key === "ArrowLeft") step(-1);
+  else if (/^[1-9]$/.test(key) && ranked[key - 1]) setLabel({ verdict: "class", class: ranked[key - 1][0] });
+  else if (key === "n") setLabel({ verdict: NOT_A_TARGET, class: "" });
+  else if (key === "u") setLabel({ verdict: UNSURE, class: "" });
+  else if (key === "c" && map) showOnMap(current);
+  else return map !== undefined && zoomByKey(map, key);
+  return true;
 }
 
-function storeLabels() {
-  try { localStorage.setItem(data.key, JSON.stringify([...labels])); } catch { /* the browser allows no storage */ }
+function isField(element) { // keys are text or choices there
+  return element.matches("input:not([type=checkbox]), select, textarea");
 }
 
-const quoted = (value) => `"${String(value).replaceAll('"', '""')}"`;
+document.addEventListener("keydown", (event) => {
+  const { target, key } = event, isUndo = key === "z" && !event.altKey, isOpen = get("detail").open;
+  if (get("help").open || ((event.ctrlKey || event.altKey || event.metaKey) && !isUndo)) return;
+  if (isOpen && target === get("label") && key === "Enter") setLabel(makeLabel(target.value.trim()));
+  else if (isOpen && target === get("label") && key === "Escape") get("detail").close();
+  else if (isField(target)) return;
+  else if (key === "?") get("help").showModal();
+  else if (isUndo) undo();
+  else if (!isOpen || (key === "Enter" && target.matches("button, summary")) || !pressKey(key)) return;
+  event.preventDefault();
+});
 
-function labelsAsCsv() {
-  const rows = [...labels].sort((a, b) => a[0] - b[0]).map(([index, label]) => {
-    const chip = data.chips[index];
-    return [chip.path, label, chip.class, chip.probability].map(quoted).join(",");
-  });
-  return ["path,class,predicted,probability", ...rows, ""].join("\r\n");
-}
+/* Save and load */
+
+const say = (sentence) => { get("message").textContent = sentence; };
 
 function save() {
   const link = make("a", { download: "corrected.csv" });
   link.href = URL.createObjectURL(new Blob([labelsAsCsv()], { type: "text/csv" }));
   link.click();
   URL.revokeObjectURL(link.href);
+  get("training").open = true;
 }
+
+async function load(file) {
+  if (!file || !data.can_label) return;
+  try {
+    say(`${file.name}: ${restoreLabels(await file.text())}`);
+    show();
+    if (get("detail").open) open(current);
+  } catch (error) {
+    say(`${file.name} is not a saved corrected.csv: ${error.message}.`);
+  }
+}
+
+get("file").addEventListener("change", () => { load(get("file").files[0]); get("file").value = ""; });
+get("load").addEventListener("click", () => get("file").click());
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => { event.preventDefault(); load(event.dataTransfer.files[0]); });
 
 for (const id of ["low", "high", "ood", "order", "which"]) get(id).addEventListener("input", show);
 get("all-classes").addEventListener("click", () => setClasses(true));
 get("no-class").addEventListener("click", () => setClasses(false));
 get("confirm").addEventListener("click", () => {
-  for (const index of shown) if (!labels.has(index)) labels.set(index, data.chips[index].class);
-  storeLabels();
+  const unlabeled = shown.filter((index) => !labels.has(index));
+  changeLabels(unlabeled.map((index) => [index, { verdict: "class", class: data.chips[index].class }]));
   show();
 });
 get("save").addEventListener("click", save);
-get("other").addEventListener("click", () => setLabel(get("label").value));
-get("clear").addEventListener("click", () => { labels.delete(current); storeLabels(); show(); open(current); });
+for (const id of ["undo", "undo-here"]) get(id).addEventListener("click", undo);
+for (const id of ["keys", "keys-here"]) get(id).addEventListener("click", () => get("help").showModal());
+get("not-target").addEventListener("click", () => setLabel({ verdict: NOT_A_TARGET, class: "" }));
+get("unsure").addEventListener("click", () => setLabel({ verdict: UNSURE, class: "" }));
+get("other").addEventListener("click", () => setLabel(makeLabel(get("label").value.trim())));
+get("clear").addEventListener("click", () => { changeLabels([[current, undefined]]); show(); open(current); });
 get("next").addEventListener("click", () => step(1));
 get("previous").addEventListener("click", () => step(-1));
-for (const id of ["saving", "labeling", "which-label"]) get(id).hidden = !data.can_label;
+for (const id of ["saving", "labeling", "which-label", "label-keys", "undo-here"]) get(id).hidden = !data.can_label;
+get("map-keys").hidden = !sceneMaps.length;
 get("ood-only").hidden = !data.chips.some((chip) => "ood" in chip);
 get("last-key").textContent = Math.min(MAX_CHOICES, data.classes.length);
+get("map").append(...sceneMaps.map(({ figure }) => figure));
 listClasses();
 show();

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import shlex
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rsft.inference.predict.result_table import attribute_columns
+from rsft.inference.review.commands import TrainingSource, training_commands
 from rsft.inference.review.thumbnail import scene_thumbnail
 from rsft.inference.scenes.raster import RasterScene
 from rsft.inference.writers.palette import class_colors
@@ -25,8 +26,9 @@ MAX_CHIPS = 2000
 """Largest number of chips on a page, at about 4 kB each. The page shows the least certain ones."""
 
 _DETAILS = ("class_2", "probability_2", "set", "ood", "length_m", "length_from", "row", "col", "lon", "lat")
-_SCENE_SIDE = 1400
-_DEFAULT_BANDS = (["gray"], ["R", "G", "B"])  # `rsft prepare folder` needs no --bands for these
+_SCENE_SIDES = 1400, 3000  # smallest and largest picture of a scene, which may have more pixels
+_SCENE_PIXELS = 9_000_000  # of the pictures of all scenes, about 0.3 bytes each
+_SCRIPTS = ("dom.js", "labels.js", "map.js", "page.js")  # joined in this order
 
 
 def write_review_page(
@@ -34,6 +36,7 @@ def write_review_page(
     layer: PredictionLayer,
     thumbnails: Sequence[bytes],
     scenes: Sequence[RasterScene],
+    source: TrainingSource,
     warnings: Sequence[str] = (),
 ) -> None:
     """Write the review page of a predictions table.
@@ -43,6 +46,7 @@ def write_review_page(
         layer: the table.
         thumbnails: one JPEG per row of the table.
         scenes: scenes from which the chips were cut; empty if the inputs were chips.
+        source: the bundle and its training data, for the commands that train on the labels.
         warnings: sentences at the top of the page, such as how many chips are unlike the training chips.
     """
     table = layer.table.assign(thumb=list(thumbnails)).sort_values("probability", kind="stable").head(MAX_CHIPS)
@@ -52,7 +56,7 @@ def write_review_page(
     data = {
         "chips": [_chip(row, layer.classes, attributes, can_label) for row in table.to_dict("records")],
         "classes": [{"name": name, "color": color} for name, color in class_colors(layer.classes).items()],
-        "scenes": [_scene(scene) for scene in scenes],
+        "scenes": [_scene(scene, _scene_side(len(scenes))) for scene in scenes],
         "can_label": can_label,
         "key": f"rsft review {path.stem} {layer.metadata['bundle_sha256'][:12]} {layer.metadata['created']}",
     }
@@ -66,9 +70,9 @@ def write_review_page(
         metadata=layer.metadata,
         warnings=warnings,
         can_label=can_label,
-        command=_prepare_command(layer.metadata, from_scenes=bool(scenes)),
+        commands=training_commands(layer.metadata, source, from_scenes=bool(scenes)),
         style=Markup(_asset(environment, "page.css")),
-        script=Markup(_asset(environment, "page.js")),
+        script=Markup("".join(_asset(environment, name) for name in _SCRIPTS)),
         data=Markup(json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")),
     )
     write_text(path, page)
@@ -90,26 +94,16 @@ def _chip(row: Mapping[Any, Any], classes: Sequence[str], attributes: Sequence[s
     return chip
 
 
-def _scene(scene: RasterScene) -> dict[str, Any]:
-    picture = "data:image/jpeg;base64," + base64.b64encode(scene_thumbnail(scene, _SCENE_SIDE)).decode()
+def _scene_side(count: int) -> int:
+    smallest, largest = _SCENE_SIDES
+    return min(largest, max(smallest, math.isqrt(_SCENE_PIXELS // max(count, 1))))
+
+
+def _scene(scene: RasterScene, side: int) -> dict[str, Any]:
+    picture = "data:image/jpeg;base64," + base64.b64encode(scene_thumbnail(scene, side)).decode()
     return {"name": scene.path.name, "width": scene.width, "height": scene.height, "picture": picture}
 
 
 def _python_value(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
     return value.isoformat() if hasattr(value, "isoformat") else value
-
-
-def _prepare_command(metadata: Mapping[str, Any], from_scenes: bool) -> str:
-    """Return the command that turns corrected labels into training data.
-
-    Chips that were cut from scenes have the bands of the bundle, and the unit in which the scenes were read.
-    """
-    unit, bands, _ = metadata["request"]["declared"]
-    units = {product.get("unit") for product in metadata.get("products", ())}
-    unit = units.pop() if from_scenes and len(units) == 1 else unit
-    bands = metadata["bands"] if from_scenes or not bands else bands
-    words = ["rsft", "prepare", "folder", "corrected.csv", "--root", "data/corrected"]
-    words += ["--unit", unit] if unit else []
-    words += ["--bands", ",".join(bands)] if bands not in _DEFAULT_BANDS else []
-    return shlex.join(words)

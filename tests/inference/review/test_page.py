@@ -6,6 +6,8 @@ import json
 import re
 import shutil
 import subprocess
+from importlib.resources import files
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,7 +15,8 @@ import pandas as pd
 import pytest
 
 from rsft.inference.review import page
-from rsft.inference.review.page import MAX_CHIPS, write_review_page
+from rsft.inference.review.commands import TrainingSource
+from rsft.inference.review.page import MAX_CHIPS, _scene_side, write_review_page
 from rsft.inference.scenes.raster import open_scene
 from rsft.inference.writers.tables import PredictionLayer
 from tests.helpers.scenes import write_geotiff
@@ -49,7 +52,8 @@ def make_layer(count=3, chips=None, scene=None):
 
 
 def write_page(tmp_path, layer, scenes=()):
-    write_review_page(tmp_path / "review.html", layer, [THUMBNAIL] * len(layer.table), scenes)
+    source = TrainingSource(Path("runs/my ships"), "data/ships")
+    write_review_page(tmp_path / "review.html", layer, [THUMBNAIL] * len(layer.table), scenes, source)
     text = (tmp_path / "review.html").read_text("utf-8")
     return text, json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', text)[1])
 
@@ -61,7 +65,9 @@ def test_page_of_chip_files(tmp_path, monkeypatch):
     assert data["chips"][0]["path"] == str(tmp_path / "cut/2.tif") and data["can_label"]
     assert data["chips"][0]["class"] == "</script><b>" and data["classes"][0]["color"] == "#e69f00"
     assert "a &lt;note&gt;" in text and text.count("</script>") == 2 and "<b>" not in text
-    assert "rsft prepare folder corrected.csv --root data/corrected --unit sigma0 --bands VV,VH" in text
+    assert "rsft data add data/ships corrected.csv --unit sigma0 --bands VV,VH<" in text
+    assert "rsft finetune --from &#39;runs/my ships&#39;" in text
+    assert "rsft prepare folder corrected.csv --root data/corrected --unit sigma0 --bands VV,VH<" in text
     assert not re.search(r"(src|href)=.?https?:", text)
 
 
@@ -76,7 +82,8 @@ def test_page_of_a_scene(tmp_path):
     assert data["scenes"][0]["picture"].startswith("data:image/jpeg;base64,/9j/")
     assert not data["can_label"] and data["chips"][0]["path"] is None and "--chips DIR" in text
     text, data = write_page(tmp_path, make_layer(scene="s.tif", chips="cut"), [scene])
-    assert data["can_label"] and "--unit sigma0 --bands HH" in text
+    assert data["can_label"] and "--root data/corrected --unit sigma0 --bands HH<" in text
+    assert "rsft data add data/ships corrected.csv<" in text  # chips from scenes state their unit and bands
 
 
 def test_only_the_least_certain_of_many_chips(tmp_path, monkeypatch):
@@ -91,3 +98,32 @@ def test_script_is_valid_javascript(tmp_path):
     text, _ = write_page(tmp_path, make_layer())
     (tmp_path / "page.js").write_text(re.findall(r"<script>(.*?)</script>", text, re.DOTALL)[0])
     subprocess.run(["node", "--check", tmp_path / "page.js"], check=True)
+
+
+@pytest.mark.parametrize(("scenes", "side"), [(1, 3000), (2, 2121), (4, 1500), (5, 1400), (500, 1400)])
+def test_pictures_of_scenes_share_a_number_of_pixels(scenes, side):
+    assert _scene_side(scenes) == side
+
+
+def _luminance(color):
+    digits = color * 2 if len(color) == 3 else color
+    values = [int(digits[start : start + 2], 16) / 255 for start in (0, 2, 4)]
+    red, green, blue = (value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_contrast_of_colors():
+    """WCAG 2.2: 4.5 for text, 3 for borders of controls."""
+    style = (files("rsft.inference.review") / "page.css").read_text("utf-8")
+    schemes = [dict(re.findall(r"--([a-z-]+): #([0-9a-f]+)", block)) for block in style.split("@media", 2)[:2]]
+    for scheme in schemes:
+        luminance = {name: _luminance(color) for name, color in scheme.items()}
+
+        def contrast(first, second, luminance=luminance):
+            low, high = sorted((luminance[first], luminance[second]))
+            return (high + 0.05) / (low + 0.05)
+
+        for text in ("ink", "muted", "accent"):
+            assert min(contrast(text, ground) for ground in ("page", "paper", "wash")) >= 4.5, text
+        assert contrast("ood", "paper") >= 4.5 and contrast("on-accent", "accent") >= 4.5
+        assert min(contrast("edge", ground) for ground in ("page", "paper")) >= 3

@@ -4,58 +4,15 @@ import csv
 import io
 import shlex
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-import pytest
 from PIL import Image
 
-from rsft.inference.predict import job
-from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import PredictionRequest
-from rsft.inference.predict.scene_plan import SceneQuery
-from tests.helpers.browsing import needs_chromium, page_opener
-from tests.helpers.scenes import UTM, brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
-from tools.maintenance.chromium import chromium
+from tests.helpers.browsing import needs_chromium
 from tools.maintenance.review_pictures import VIEWS, make_scene, take_screenshot
 
 pytestmark = needs_chromium
-
-POSITIONS = [(16, 16), (16, 48), (16, 80), (48, 16), (48, 48), (48, 80)]  # row, col: the darkest first
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Write a page of six chips from dark to bright; return its path and its table, the least certain chip first."""
-    folder = tmp_path_factory.mktemp("review")
-    pixels = np.random.default_rng(0).integers(0, 30, (64, 96), np.uint8)
-    for number, (row, col) in enumerate(POSITIONS):
-        pixels[row - 16 : row + 16, col - 16 : col + 16] += np.uint8(5 + 40 * number)
-    scene = write_geotiff(folder / "s.tif", pixels, crs="EPSG:32633", transform=UTM, names=("HH",))
-    (folder / "at.csv").write_text("row,col\n" + "\n".join(f"{row},{col}" for row, col in POSITIONS))
-    request = PredictionRequest(
-        SceneQuery(at=folder / "at.csv"), chips_dir=folder / "cut", html_path=folder / "review.html"
-    )
-    toy = toy_bundle(contract=toy_contract(crop=16))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "Bundle", SimpleNamespace(load=lambda folder: toy))
-        patch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(brightness_logits, bundle))
-        table = predict(folder, [scene], folder / "out.gpkg", request).table
-    return folder / "review.html", table.sort_values("probability", kind="stable", ignore_index=True)
-
-
-@pytest.fixture
-def open_review(browser, made):
-    """Return a function that opens the page, or another one."""
-    with page_opener(browser) as open_page:
-        yield lambda width=1280, path=made[0], **options: open_page(path, width, **options)
 
 
 def names(page):
@@ -153,23 +110,11 @@ def test_labels_become_training_data(open_review, made, rsft, tmp_path):
     with page.expect_download() as download:
         page.get_by_role("button", name="Save corrected.csv").click()
     download.value.save_as(tmp_path / "corrected.csv")
-    program, *words = shlex.split(page.locator(".hint code").first.inner_text())
+    program, *words = shlex.split(page.locator("#training code").last.inner_text())
     assert program == "rsft" and rsft(*words)[0] == 0
     store = pd.read_parquet(tmp_path / "data/corrected/manifest.parquet")
     assert store["class"].value_counts().to_dict() in ({"dark": 4, "bright": 2}, {"dark": 2, "bright": 4})
     assert set(store["bands"]) == {"HH"} and len(store) == len(table) == 6
-
-
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_fits_in_light_and_dark(open_review, width, scheme):
-    page = open_review(width, color_scheme=scheme)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert ground == {"light": "rgb(250, 250, 248)", "dark": "rgb(20, 23, 27)"}[scheme]
-    page.locator(".card").first.click()
-    box = page.get_by_role("dialog").bounding_box()
-    assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] >= 0 and box["y"] + box["height"] <= 900
 
 
 def test_pictures_for_the_docs(browser, made, tmp_path):
