@@ -33,7 +33,10 @@ app = typer.Typer()
 @app.command()
 def finetune(
     recipe: Annotated[
-        str, typer.Argument(help="Recipe file, name of a shipped recipe, or with --resume a run folder.")
+        str,
+        typer.Argument(
+            help="Recipe file, name of a shipped recipe, or with --resume a run folder. With --from it may be left out."
+        ),
     ] = "",
     overrides: OverridesArgument = None,
     runs: RunsOption = Path("runs"),
@@ -41,6 +44,15 @@ def finetune(
         bool,
         typer.Option("--resume", help="Continue a run: the given one, or the newest unfinished run of the recipe."),
     ] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="BUNDLE",
+            help="Start at the modules, scales and head of a bundle (bundle, run folder, or runs/<recipe>). Without "
+            "RECIPE: a short run with the recipe of the bundle, which trains the last blocks and the head.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only print the run folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one object per line.")] = False,
     log_every: Annotated[int, typer.Option(min=1, help="Steps between two lines, in a log or with --json.")] = 50,
@@ -54,7 +66,7 @@ def finetune(
     run can be continued with --resume, and gives the same result.
     """
     with quiet_console(quiet, as_json):
-        resolved, train_options = _resolve_request(recipe, overrides or [], runs, resume)
+        resolved, train_options = _resolve_request(recipe, overrides or [], runs, resume, start)
 
         from rsft.cli.display.train_live import choose_display
         from rsft.evaluation.evaluate import evaluate as evaluate_bundle
@@ -90,20 +102,29 @@ def finetune(
         typer.echo(folder)
 
 
-def _resolve_request(recipe: str, overrides: list[str], runs: Path, resume: bool) -> tuple[Recipe, dict[str, Path]]:
+def _resolve_request(
+    recipe: str, overrides: list[str], runs: Path, resume: bool, start: Path | None
+) -> tuple[Recipe, dict[str, Path]]:
     """Return the recipe of a run and keyword arguments for training; "done" is the folder of a finished run."""
     from rsft.recipe.library import find_recipe
     from rsft.recipe.load import load_recipe
     from rsft.training.runs.reader import resolve_resume
+    from rsft.training.start.recipe import correction_recipe, start_override
 
+    if (resume or start is not None) and "=" in recipe and not Path(recipe).exists():
+        recipe, overrides = "", [recipe, *overrides]
     if resume:
-        if "=" in recipe:
-            recipe, overrides = "", [recipe, *overrides]
+        if start is not None:
+            raise RequestError("a resumed run starts at its checkpoint", "--from", "leave out --from or --resume")
         run, resolved = resolve_resume(recipe or None, runs, overrides)
         return resolved, {"done" if run.status == "done" else "resume": run.folder}
     if not recipe:
+        if start is not None:
+            return correction_recipe(start, overrides), {}
         raise RequestError("Missing argument RECIPE", hint="list the shipped recipes with `rsft recipes ls`")
     source = find_recipe(recipe)
+    if start is not None:
+        overrides = [start_override(start), *overrides]
     return load_recipe(source, overrides), {"source": source}
 
 

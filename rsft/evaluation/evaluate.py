@@ -69,7 +69,7 @@ def evaluate(
         RequestError: the classes differ, or the split has no chips.
     """
     bundle, store = Bundle.load(bundle_dir), ChipStore.open(root)
-    if store.classes != bundle.classes:
+    if not set(store.classes) <= set(bundle.classes):
         raise RequestError(
             f"the data has the classes {', '.join(store.classes)}; the bundle has {', '.join(bundle.classes)}",
             root,
@@ -209,7 +209,7 @@ def compute_frozen_features(
 
 
 def _load_chips(store: ChipStore, split: str, bundle: Bundle, progress: Progress | None) -> ChipImages:
-    return ChipImages(store.root, store.split(split), store.classes, bundle.contract, progress)
+    return ChipImages(store.root, store.split(split), bundle.classes, bundle.contract, progress)
 
 
 def _contribution_loader(

@@ -72,13 +72,24 @@ def build_classifier(
     except ValueError as error:
         raise RequestError(str(error), f"section peft, backbone {encoder.name}") from error
     try:
-        return Classifier(adapted, _build_head(encoder.width, classes, head), pool)
+        return Classifier(adapted, build_head(encoder.width, classes, head), pool)
     except ValueError as error:
         hint = f"name blocks from 0 to {len(transformer_blocks(encoder.vit)) - 2} of a plain vision transformer"
         raise RequestError(str(error), f"head.earlier_blocks, backbone {encoder.name}", hint) from error
 
 
-def _build_head(width: int, classes: int, section: HeadSection) -> nn.Module:
+def build_head(width: int, classes: int, section: HeadSection) -> nn.Module:
+    """Build a head with random weights.
+
+    Args:
+        width: width of the features.
+        classes: number of classes.
+        section: the section `head` of the recipe.
+
+    Returns:
+        A linear or cosine head, or a `HeadAverage` of such heads.
+    """
+
     def build() -> nn.Module:
         return (
             CosineHead(width, classes, section.logit_scale) if section.kind == "cosine" else nn.Linear(width, classes)

@@ -102,6 +102,11 @@ class Modulator(nn.Module):
         return dict(zip(self.sites, gamma_to_scale(self.effective_gamma()).tolist(), strict=True))
 
     @property
+    def is_frozen(self) -> bool:
+        """Whether all scales are frozen."""
+        return len(self._frozen_gamma) == len(self.sites)
+
+    @property
     def positions(self) -> tuple[str, ...]:
         """The positions in use, in forward order: the columns of `table`."""
         used = {position for _, position in self.sites}

@@ -178,7 +178,9 @@ _LATER_KEYS: dict[str, Any] = {
     "peft.alpha": None,
     "peft.init": "width",
     "train.head_lr": None,
+    "train.last_blocks": None,
     "train.optimizer": "sgd",
+    "train.start_bundle": None,
 }
 """Keys that came after version 0.1, each with the default that stands for the behavior before."""
 

@@ -180,6 +180,17 @@ class LossSection(ComponentSection):
 class TrainSection(Section):
     """The inner loop on PEFT modules and head."""
 
+    start_bundle: Text | None = Field(
+        default=None,
+        description="bundle at whose PEFT modules, scales and head the run starts (rsft finetune --from); null starts "
+        "anew",
+    )
+    last_blocks: int | None = Field(
+        default=None,
+        ge=0,
+        description="train the head and the modules and scales of this many last blocks; the others stay as in "
+        "train.start_bundle, and without data.augment their outputs are computed once; null trains all",
+    )
     epochs: int = Field(ge=1, description="passes over the training chips")
     batch_size: int = Field(default=128, ge=1, description="chips in a batch, over all processes")
     lr: float = Field(
@@ -248,8 +259,10 @@ class TrainSection(Section):
 
     @property
     def unneeded(self) -> dict[str, str]:
-        """The momentum of SGD with another optimizer."""
-        return {} if self.optimizer == "sgd" else {"momentum": "nothing: AdamW has its own averages"}
+        """The momentum of SGD with another optimizer, and blocks to keep without a bundle that has learned them."""
+        momentum = {} if self.optimizer == "sgd" else {"momentum": "nothing: AdamW has its own averages"}
+        hint = "nothing without train.start_bundle: peft.blocks chooses the blocks that have modules"
+        return momentum | ({} if self.start_bundle else {"last_blocks": hint})
 
 
 class EvaluateSection(Section):

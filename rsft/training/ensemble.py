@@ -18,6 +18,7 @@ from rsft.training.recorder import RunListener
 from rsft.training.runs.reader import METRICS_FILE, read_run_info
 from rsft.training.runs.writer import MODULATOR_FILE, Run
 from rsft.training.single_run import train_single_run
+from rsft.training.start.start_bundle import StartBundle
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
 
@@ -34,6 +35,7 @@ SHARED_METADATA = (
     "val_chips",
     "stage_depths",
     "blocks_kept",
+    "start",
 )
 """Entries of run.json that all members have in common."""
 
@@ -67,10 +69,13 @@ def train_ensemble(
         RsftError: a loss is not finite.
     """
     ChipStore.open(Path(recipe.data.root))  # without data, fail before a run folder exists
+    start = StartBundle.open(recipe, members=recipe.train.ensemble_size, run=resume)
     recipe, precision_metadata = resolve_precision(recipe, choose_device(recipe.train.device))
     run = Run.create(recipe, runs, source) if resume is None else Run.resume(read_run_info(resume))
     with run.track_status():
         run.update(**precision_metadata)
+        if start is not None:
+            start.copy_into(run.folder)
         folder, size = run.folder / MEMBERS_DIR, recipe.train.ensemble_size
         members = [_train_member(recipe, index, folder, listener) for index in range(size)]
         if run.is_writer:
@@ -99,13 +104,14 @@ def _train_member(recipe: Recipe, index: int, folder: Path, listener: RunListene
     train = recipe.train.model_copy(update={"ensemble_size": 1})
     updates = {"name": f"run-{index + 1}", "seed": member_seed(recipe.seed, index), "train": train}
     member_recipe = recipe.model_copy(update=updates)
+    position = index, recipe.train.ensemble_size
     run_folders = sorted((folder / member_recipe.name).glob("[0-9]*"))
     if not run_folders:
-        return train_single_run(member_recipe, folder, listener)
+        return train_single_run(member_recipe, folder, listener, member=position)
     info = read_run_info(run_folders[-1])
     if info.status == "done":
         return Run(info.folder, info.metadata)
-    return train_single_run(member_recipe, folder, listener, resume=info.folder)
+    return train_single_run(member_recipe, folder, listener, resume=info.folder, member=position)
 
 
 def _combine_members(recipe: Recipe, members: list[Run], progress: Progress | None) -> Bundle:

@@ -43,6 +43,8 @@ from rsft.training.recorder import RunListener
 from rsft.training.runs.checkpoints import load_newest_checkpoint
 from rsft.training.runs.reader import read_run_info
 from rsft.training.runs.writer import Run, require_unchanged_inputs
+from rsft.training.start.initialize import keep_first_blocks, start_at_bundle
+from rsft.training.start.start_bundle import StartBundle
 from rsft.types import Progress
 
 
@@ -74,6 +76,7 @@ def train_single_run(
     *,
     source: Path | None = None,
     resume: Path | None = None,
+    member: tuple[int, int] = (0, 1),
 ) -> Run:
     """Train one classifier, regardless of `train.ensemble_size`, and write the bundle.
 
@@ -84,6 +87,8 @@ def train_single_run(
         source: the recipe's file; run.json records the Git state of the repository around it.
         resume: folder of an unfinished run to continue; its recipe must equal `recipe` except for
             `CHANGEABLE_KEYS`.
+        member: index of the run in an ensemble, and size of the ensemble; it starts at the same run of
+            `train.start_bundle`.
 
     Returns:
         The finished run; in a process other than rank zero, a run that writes nothing.
@@ -102,8 +107,10 @@ def train_single_run(
     seed_everything(recipe.seed, verbose=False)
     progress = listener.on_progress if listener else None
 
-    store = open_data(recipe.data)
-    model = build_model(store, recipe.data, recipe.backbone, recipe.peft, recipe.meta, recipe.head)
+    start = StartBundle.open(recipe, *member, run=resume if member[1] == 1 else runs.parent)
+    store = open_data(recipe.data, start)
+    model = build_model(store, recipe.data, recipe.backbone, recipe.peft, recipe.meta, recipe.head, start)
+    keep_first_blocks(model.classifier, recipe.train)
     earlier = None if resume is None else read_run_info(resume)
     if earlier is not None:
         require_unchanged_inputs(earlier, store.root, model.encoder.sha256)
@@ -112,10 +119,18 @@ def train_single_run(
     run = Run.create(recipe, runs, source) if earlier is None else Run.resume(earlier)
     with run.track_status():
         run.update(**precision_metadata, device=device.type)
+        if start is not None:
+            if member[1] == 1:  # an ensemble has one copy
+                start.copy_into(run.folder)
+            run.update(start=start.metadata(store, model.classifier.adapted.kept_blocks))
         checkpoint = load_newest_checkpoint(run.checkpoints_dir)
         fabric = launch_processes(recipe.train, device)
         model.classifier.to(fabric.device)
-        if checkpoint is None:
+        if checkpoint is not None:
+            model.classifier.load_learned_state(checkpoint.state["learned"])  # the cache of a prefix depends on it
+        elif start is not None:
+            start_at_bundle(start, model.classifier, chips[0], store.classes, recipe)
+        else:
             initialize_head(model, chips[0], recipe.head, recipe.evaluate.batch_size, recipe.seed, progress)
         learner = make_learner(recipe, store, model, chips, (fabric.global_rank, fabric.world_size), progress)
         run.update(**_size_entries(model, learner.batches))
@@ -135,14 +150,15 @@ def _require_unrollable_optimizer(train: TrainSection, meta: MetaSection | None)
         raise RequestError("a second-order outer step unrolls a step of SGD", "meta.order", hint)
 
 
-def open_data(section: DataSection) -> ChipStore:
+def open_data(section: DataSection, start: StartBundle | None = None) -> ChipStore:
     """Open the chips of a run.
 
     Args:
         section: the section `data` of the recipe.
+        start: the bundle at which the run starts.
 
     Returns:
-        The chip store.
+        The chip store; the classes of the bundle follow its own.
 
     Raises:
         RequestError: the folder is not a chip store, a split has no chips, or all training chips have one class.
@@ -158,7 +174,7 @@ def open_data(section: DataSection) -> ChipStore:
     if is_rank_zero():
         for split, names in missing_classes(count_chips(store)).items():
             _log.warning("no chip in %s: %s", split, list_first_names(names))
-    return store
+    return store if start is None else start.extend_classes(store)
 
 
 def build_model(
@@ -168,6 +184,7 @@ def build_model(
     peft: PeftSection,
     meta: MetaSection | None,
     head: HeadSection,
+    start: StartBundle | None = None,
 ) -> TrainingModel:
     """Load the backbone, fit its input layer and the contract to the chips, and attach PEFT modules and a head.
 
@@ -178,9 +195,10 @@ def build_model(
         peft: the section `peft`.
         meta: the section `meta`; None for plain PEFT.
         head: the section `head`.
+        start: the bundle at which the run starts; its contract is used in place of a new one.
 
     Returns:
-        The network on the CPU, in evaluation mode.
+        The network on the CPU, in evaluation mode, without the tensors of `start`.
 
     Raises:
         RequestError: the backbone is unknown, lacks a site of the recipe, or does not suit the chips.
@@ -189,6 +207,8 @@ def build_model(
     """
     encoder = load_encoder(backbone, data, store.bands)
     classifier = build_classifier(encoder, len(store.classes), peft, meta, head, backbone.pool)
+    if start is not None:
+        return TrainingModel(encoder, classifier, start.adopt_contract(store, encoder))
     table = store.split("train")
     units, spacings = sorted(set(table["unit"])), table["spacing_m"].tolist()
     contract = fit_contract(data, encoder, store.bands, units, partial(store.iter_pixels, "train"), spacings)
@@ -270,7 +290,7 @@ def make_learner(
     train, val = _network_inputs(recipe, model, chips, progress)
     if section.strategy == "fsdp":
         shard_frozen_blocks(model.classifier)
-    meta, seed = recipe.meta, recipe.seed
+    meta, seed = recipe.meta if adapted.gamma else None, recipe.seed
     splitter = MetaSplitter(train.labels, meta, outer_batch_size(meta, section), seed) if meta else None
     batches = EpochBatches(
         train,

@@ -57,3 +57,25 @@ def test_json_event_of_an_error(rsft):
 def test_quiet(rsft, recipe_file):
     code, out, _ = rsft("finetune", recipe_file, "train.epochs=1", "meta=null", "--quiet", "--no-report")
     assert code == 0 and out == "runs/bars/001\n"
+
+
+@pytest.mark.slow
+def test_a_run_that_starts_at_a_bundle(rsft, run, root):
+    before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
+    code, out, err = rsft("finetune", "--from", run, "train.epochs=1", "--no-report")
+    assert code == 0, err
+    assert f"starts at {run / 'bundle'}" in out and "the first 4 of 6 blocks stay as they are" in out
+    metadata = json.loads(Path("runs/bars/001/run.json").read_text())
+    assert metadata["start"]["bundle"] == str(run / "bundle") and metadata["recipe"]["train"]["epochs"] == 1
+    assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before
+    code, out, _ = rsft("runs", "show", "runs/bars")
+    assert code == 0 and f"start.bundle             {run / 'bundle'}" in out
+
+
+def test_a_recipe_that_does_not_agree_with_the_bundle(rsft, run, recipe_file):
+    code, _, err = rsft("finetune", recipe_file, "--from", run, "peft.rank=2")
+    assert code == 2 and "peft.rank  found 2" in err and "the bundle has 4: set peft.rank=4, or train without" in err
+    code, _, err = rsft("finetune", "--from", run, "--resume")
+    assert code == 2 and "leave out --from or --resume" in err
+    code, _, err = rsft("finetune", "--from", "nowhere", "train.epochs=1")
+    assert code == 2 and "no bundle found | nowhere" in err

@@ -96,7 +96,26 @@ def describe_training(recipe: Recipe, metadata: Mapping[str, Any]) -> str:
     modulated = " with a modulator (MetaPEFT)" if recipe.meta is not None else ""
     trained = f"{metadata['trained_parameters']:,} of {metadata['total_parameters']:,} parameters trained"
     chips = f"{metadata['train_chips']:,} training chips  on {metadata['device']}"
-    return f"{recipe.name}  {recipe.backbone.name}  {recipe.peft.title}{modulated}  {trained}  {chips}"
+    line = f"{recipe.name}  {recipe.backbone.name}  {recipe.peft.title}{modulated}  {trained}  {chips}"
+    return f"{line}\n{describe_start(metadata)}" if "start" in metadata else line
+
+
+def describe_start(metadata: Mapping[str, Any]) -> str:
+    """Return at which bundle a run starts, what it trains, and which classes are new, in one line.
+
+    Args:
+        metadata: the content of run.json of a run with `train.start_bundle`.
+    """
+    start, depth = metadata["start"], sum(metadata["stage_depths"])
+    kept = start["kept_blocks"]
+    first = (
+        "the blocks stay as they are, the head is trained" if kept == depth else "all blocks and the head are trained"
+    )
+    if 0 < kept < depth:
+        first = f"the first {kept} of {depth} blocks stay as they are, the others and the head are trained"
+    new = start["new_classes"]
+    classes = f"{len(new)} new class{'es' * (len(new) != 1)}: {', '.join(new)}" if new else "no new class"
+    return f"starts at {start['bundle']} ({start['sha256'][:12]}): {first}  {classes}"
 
 
 def describe_speed(step: StepReport) -> str:

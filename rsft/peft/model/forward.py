@@ -35,6 +35,7 @@ class ForwardPasses(nn.Module):
         self.modulator = modulator
         self._runner = runner
         self._split: int | None = None
+        self._first_trained_stage = EMBEDDING
         self._checkpointing = False
         self._output_blocks: tuple[int, ...] = ()
 
@@ -45,13 +46,13 @@ class ForwardPasses(nn.Module):
 
     @property
     def theta(self) -> list[nn.Parameter]:
-        """Parameters of the PEFT modules, which the inner loop trains."""
-        return list(self.additive.parameters())
+        """Parameters of the PEFT modules that the inner loop trains: all of them, unless `keep_before` keeps some."""
+        return self._split_parameters()[1]
 
     @property
     def gamma(self) -> list[nn.Parameter]:
-        """The modulator's parameter, which only the outer loop trains; empty without a modulator."""
-        return [] if self.modulator is None else [self.modulator.gamma]
+        """The modulator's parameter, which only the outer loop trains; empty if no scale is learned."""
+        return [] if self.modulator is None or self.modulator.is_frozen else [self.modulator.gamma]
 
     @property
     def first_adapted_stage(self) -> int:
@@ -61,6 +62,40 @@ class ForwardPasses(nn.Module):
             (stages.stage_of(placement) for module in self.adapter_modules for placement in module.placements),
             default=stages.depth + 1,
         )
+
+    def keep_before(self, stage: int) -> None:
+        """Keep the modules and scales before a stage as they are: `theta` does not contain them.
+
+        Tensors that several blocks share are kept too. The outputs of the kept stages can be cached
+        (`run_frozen_prefix`).
+
+        Args:
+            stage: the first stage that is trained, such as a block.
+
+        Raises:
+            ValueError: the network has no such stage.
+        """
+        depth = self._runner.stages.depth
+        if not 0 <= stage <= depth + 1:
+            raise ValueError(f"stage {stage}: the network has {depth} blocks")
+        self._first_trained_stage = stage
+        if self.modulator is not None:
+            for site in self.modulator.sites:
+                if site.block < stage:
+                    self.modulator.freeze(str(site))
+
+    @property
+    def kept_blocks(self) -> int:
+        """Number of first blocks that `keep_before` keeps as they are."""
+        return max(0, min(self._first_trained_stage, self._runner.stages.depth))
+
+    def stage_of(self, name: str) -> int:
+        """Return the stage of a learned tensor: -1 embedding, 0 to L - 1 block, L final norm.
+
+        Args:
+            name: a key of `adapter_state` other than "gamma".
+        """
+        return self._runner.stages.stage_of(name)
 
     @property
     def output_blocks(self) -> tuple[int, ...]:
@@ -79,8 +114,9 @@ class ForwardPasses(nn.Module):
 
     @property
     def prefix_end(self) -> int:
-        """The stage before which `run_frozen_prefix` stops: the first adapted one, or the one after an output block."""
-        return min([self.first_adapted_stage, *(block + 1 for block in self.output_blocks)])
+        """The stage before which `run_frozen_prefix` stops: the first trained one, or the one after an output block."""
+        first_trained = max(self.first_adapted_stage, self._first_trained_stage)
+        return min([first_trained, *(block + 1 for block in self.output_blocks)])
 
     @property
     def checkpointing(self) -> bool:
@@ -144,8 +180,14 @@ class ForwardPasses(nn.Module):
             need more than tokens.
         """
         stop = self.prefix_end if stage is None else stage
-        stages = self._runner.stages
-        return self._runner.run(x, EMBEDDING, stop, ForwardOptions())[0] if stages.can_cache_tokens(x) else x
+        if not self._runner.stages.can_cache_tokens(x):
+            return x
+        is_training = self.additive.training
+        self.additive.eval()  # kept modules have no dropout
+        try:
+            return self._runner.run(x, EMBEDDING, stop, ForwardOptions())[0]
+        finally:
+            self.additive.train(is_training)
 
     def run_adapted_suffix(self, x: Tensor, *, class_token_only: bool = False, stage: int | None = None) -> Tensor:
         """Run the output of `run_frozen_prefix` up to the final norm.
@@ -185,13 +227,17 @@ class ForwardPasses(nn.Module):
         start = self.prefix_end if stage is None else stage
         if self.output_blocks and start > self.output_blocks[0] + 1:
             raise ValueError(f"stage {start} is too late: the output of block {self.output_blocks[0]} is needed")
+        kept = self._split_parameters()[0]
         options = ForwardOptions(
-            class_token_only=class_token_only, checkpointing=self.checkpointing, output_blocks=self.output_blocks
+            class_token_only=class_token_only,
+            checkpointing=self.checkpointing,
+            output_blocks=self.output_blocks,
+            no_grad_parameters=kept,
         )
         if self._split is None or self._kernels_split_rows():
             return self._run_suffix(x, start, options._replace(split=self._split))
-        inner = self._run_suffix(x[: self._split], start, options._replace(no_grad_parameters=self.gamma))
-        outer = self._run_suffix(x[self._split :], start, options._replace(no_grad_parameters=self.theta))
+        inner = self._run_suffix(x[: self._split], start, options._replace(no_grad_parameters=[*kept, *self.gamma]))
+        outer = self._run_suffix(x[self._split :], start, options._replace(no_grad_parameters=[*kept, *self.theta]))
         return tuple(torch.cat(tokens) for tokens in zip(inner, outer, strict=True))
 
     def patch_tokens(self, tokens: Tensor) -> Tensor:
@@ -233,6 +279,18 @@ class ForwardPasses(nn.Module):
         first = EMBEDDING if x.ndim == 4 else start
         tokens, *block_tokens = self._runner.run(x, first, stages.depth + 1, options)
         return tokens[:, :1] if options.class_token_only else tokens, *block_tokens
+
+    def _split_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Return the parameters of the PEFT modules that are kept (`keep_before`), and those that are trained."""
+        if self._first_trained_stage == EMBEDDING:
+            return [], list(self.additive.parameters())
+        kept: list[nn.Parameter] = []
+        trained: list[nn.Parameter] = []
+        for module in self.adapter_modules:
+            for name, parameter in module.named_parameters():
+                is_kept = self.stage_of(name.replace("/", ".")) < self._first_trained_stage
+                (kept if is_kept else trained).append(parameter)
+        return kept, trained
 
     def _kernels_split_rows(self) -> bool:
         """Return whether only low-rank additions are injected, and only in blocks whose kernel supports `split`."""

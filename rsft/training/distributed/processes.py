@@ -73,16 +73,16 @@ def require_consistent_processes(train: TrainSection) -> None:
 def shard_frozen_blocks(classifier: Classifier) -> None:
     """Shard the blocks of a classifier over the processes (FSDP 2); a block is gathered when it runs.
 
-    Trained parameters are not sharded. Blocks run without the memory-efficient kernels.
+    Learned parameters are not sharded. Blocks run without the memory-efficient kernels.
 
     Args:
         classifier: the network, on its device.
     """
     from torch.distributed.fsdp import fully_shard
 
-    trained = {*classifier.theta, *classifier.adapted.gamma}
+    learned = {*classifier.adapted.additive.parameters(), *classifier.head.parameters(), *classifier.adapted.gamma}
     for block in transformer_blocks(classifier.adapted.vit):
-        fully_shard(block, ignored_params=trained)
+        fully_shard(block, ignored_params=learned)
 
 
 def _count_started_processes() -> int | None:

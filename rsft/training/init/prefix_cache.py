@@ -41,7 +41,7 @@ class CachedPrefixTokens:
         self, chips: ChipImages, adapted: AdaptedModel, key: str, batch_size: int, progress: Progress | None = None
     ) -> None:
         self.labels, self.contract, self.names = chips.labels, chips.contract, chips.names
-        path = feature_cache_path(chips, key, adapted.prefix_end)
+        path = feature_cache_path(chips, key, adapted.prefix_end, *_kept_state(adapted))
         with FileLock(path.parent / "lock"):
             if not path.is_file():
                 _compute(path, chips, adapted, batch_size, progress)
@@ -89,6 +89,23 @@ def feature_cache_path(chips: ChipImages, *key: object) -> Path:
     moments = (chips.contract.mean, chips.contract.std)  # the cache of the chips holds bytes before normalization
     digest = hashlib.sha256(repr((*key, moments)).encode()).hexdigest()[:16]
     return images.with_name(f"{images.stem}-{digest}.npy")
+
+
+def _kept_state(adapted: AdaptedModel) -> list[str]:
+    """Return the hash of the learned tensors and scales within the prefix, which a start bundle brings; else nothing.
+
+    Without such tensors, the names of cache files are those of earlier versions.
+    """
+    state = {name: value for name, value in adapted.adapter_state().items() if name != "gamma"}
+    kept = {name: value for name, value in state.items() if adapted.stage_of(name) < adapted.prefix_end}
+    scales = {} if adapted.modulator is None else adapted.modulator.scales()
+    kept |= {str(x): torch.tensor(scale) for x, scale in scales.items() if x.block < adapted.prefix_end}
+    if not kept:
+        return []
+    digest = hashlib.sha256()
+    for name in sorted(kept):
+        digest.update(name.encode() + kept[name].detach().cpu().contiguous().numpy().tobytes())
+    return [digest.hexdigest()]
 
 
 def _compute(path: Path, chips: ChipImages, adapted: AdaptedModel, batch_size: int, progress: Progress | None) -> None:
