@@ -78,4 +78,4 @@ def test_a_recipe_that_does_not_agree_with_the_bundle(rsft, run, recipe_file):
     code, _, err = rsft("finetune", "--from", run, "--resume")
     assert code == 2 and "leave out --from or --resume" in err
     code, _, err = rsft("finetune", "--from", "nowhere", "train.epochs=1")
-    assert code == 2 and "no bundle found | nowhere" in err
+    assert code == 2 and "error: no bundle found\nwhere: nowhere" in err
