@@ -69,8 +69,6 @@ def finetune(
         resolved, train_options = _resolve_request(recipe, overrides or [], runs, resume, start)
 
         from rsft.cli.display.train_live import choose_display
-        from rsft.evaluation.evaluate import evaluate as evaluate_bundle
-        from rsft.evaluation.report.run_page import write_report
         from rsft.training.finetune import finetune as train
 
         folder = train_options.pop("done", None)
@@ -80,26 +78,35 @@ def finetune(
             if not run.is_writer:  # only the first of several processes evaluates
                 return
             folder = run.folder
-        bundle, out = folder / "bundle", folder / "evaluation"
-        with progress() as report:
-            evaluation = evaluate_bundle(
-                bundle,
-                Path(resolved.data.root),
-                out,
-                baselines=not no_report,
-                representation=not no_report,
-                device=resolved.train.device,
-                progress=report,
-            )
-        paths = {"bundle": bundle, "metrics": out / "metrics.json"}
-        if not no_report:
-            paths["report"] = write_report(folder)
-        show_evaluation(evaluation)
-        show_paths(paths)
+        paths = _evaluate_run(folder, resolved, with_report=not no_report)
     if as_json:
         emit_json_event("done", {"run": str(folder), **{name: str(path) for name, path in paths.items()}})
     elif quiet:
         typer.echo(folder)
+
+
+def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[str, Path]:
+    """Evaluate the bundle of a finished run, show the result, and return what was written."""
+    from rsft.evaluation.evaluate import evaluate as evaluate_bundle
+    from rsft.evaluation.report.run_page import write_report
+
+    bundle, out = folder / "bundle", folder / "evaluation"
+    with progress() as report:
+        evaluation = evaluate_bundle(
+            bundle,
+            Path(recipe.data.root),
+            out,
+            baselines=with_report,
+            representation=with_report,
+            device=recipe.train.device,
+            progress=report,
+        )
+    paths = {"bundle": bundle, "metrics": out / "metrics.json"}
+    if with_report:
+        paths["report"] = write_report(folder)
+    show_evaluation(evaluation)
+    show_paths(paths)
+    return paths
 
 
 def _resolve_request(
