@@ -2,12 +2,14 @@
 
 const DOT_RADIUS = 6, CLICK_RADIUS = { mouse: 12, pen: 16, touch: 24 }; // CSS pixels
 const DRAG_START = 4; // CSS pixels; a pointer that moved less clicks
-const SMALLEST_VIEW = 32; // pixels of the scene
-const CHIP_ZOOM = 8; // at least, to show a chip
+const SMALLEST_VIEW = 32; // longer side, in pixels of the scene
+const CHIP_ZOOM = 8, CHIP_VIEW = 400; // to show a chip: least zoom, and longer side in pixels of the scene
 const PAN_STEP = 0.2; // of the view, by arrow keys
 const sceneMaps = data.scenes.map(makeSceneMap);
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+const longerSide = ({ width, height }) => Math.max(width, height);
+const smallestWidth = ({ scene }) => scene.width * Math.min(1, SMALLEST_VIEW / longerSide(scene));
 const isZoomed = (map) => map.view.width < map.scene.width;
 const mapOf = (index) => sceneMaps.find((map) => map.scene.name === data.chips[index].scene);
 
@@ -69,7 +71,7 @@ function drawView(map) {
 
 function setView(map, width, centerX, centerY) {
   const { scene } = map;
-  width = clamp(width, Math.min(SMALLEST_VIEW, scene.width), scene.width);
+  width = clamp(width, smallestWidth(map), scene.width);
   const height = (width * scene.height) / scene.width;
   map.view = { x: clamp(centerX, 0, scene.width) - width / 2, y: clamp(centerY, 0, scene.height) - height / 2, width, height };
   if (!isZoomed(map)) map.view = { x: 0, y: 0, width: scene.width, height: scene.height };
@@ -80,9 +82,9 @@ const centerOf = ({ view }) => ({ x: view.x + view.width / 2, y: view.y + view.h
 const showScene = (map) => setView(map, map.scene.width, 0, 0);
 
 function zoomMap(map, factor, point = centerOf(map)) { // `point` of the scene stays where it is
-  const limit = Math.min(SMALLEST_VIEW, map.scene.width);
-  const ratio = clamp(map.view.width / factor, limit, map.scene.width) / map.view.width, center = centerOf(map);
-  setView(map, map.view.width * ratio, point.x + (center.x - point.x) * ratio, point.y + (center.y - point.y) * ratio);
+  const width = clamp(map.view.width / factor, smallestWidth(map), map.scene.width);
+  const ratio = width / map.view.width, center = centerOf(map);
+  setView(map, width, point.x + (center.x - point.x) * ratio, point.y + (center.y - point.y) * ratio);
 }
 
 function moveMap(map, right, down) { // by pixels of the scene
@@ -92,7 +94,9 @@ function moveMap(map, right, down) { // by pixels of the scene
 
 function showOnMap(index) { // zoom in, with the chip in the middle
   const map = mapOf(index), chip = data.chips[index];
-  if (map) setView(map, Math.min(map.view.width, map.scene.width / CHIP_ZOOM), chip.col, chip.row);
+  if (!map) return;
+  const zoom = Math.max(CHIP_ZOOM, longerSide(map.scene) / CHIP_VIEW);
+  setView(map, Math.min(map.view.width, map.scene.width / zoom), chip.col, chip.row);
 }
 
 function followOnMap(index) { // move a view that does not show the chip

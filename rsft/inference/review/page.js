@@ -62,7 +62,7 @@ function card(index) {
 function show() {
   const order = orders[get("order").value];
   shown = data.chips.map((_, index) => index).filter((index) => passesFilters(data.chips[index], index)).sort(order);
-  get("chips").replaceChildren(...shown.map(card));
+  if (!document.body.classList.contains("reviewing")) get("chips").replaceChildren(...shown.map(card)); // the list is hidden then
   sceneMaps.forEach(drawChips);
   get("count").textContent = shown.length ? `${shown.length} of ${data.chips.length} chips` : "No chip passes the filters.";
   get("label-count").textContent = labels.size ? `${labels.size} of ${data.chips.length} labeled` : "none yet";
@@ -158,6 +158,7 @@ function step(offset) {
 
 get("detail").addEventListener("close", () => {
   showPanel(false);
+  show();
   highlight(current);
   const button = get("chips").querySelector(`[data-index="${current}"]`);
   (button || get("chips").querySelector(".card") || get("order")).focus();
