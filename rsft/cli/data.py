@@ -1,4 +1,4 @@
-"""`rsft data`: inspect a chip store."""
+"""`rsft data`: inspect a chip store, and add labels to it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from rsft.cli.display.console import console, progress, show_store
-from rsft.cli.options import OverwriteOption
+from rsft.cli.options import JsonOption, NotATargetOption, OverwriteOption, band_names, unit_name
 
-app = typer.Typer(help="Inspect a chip store: counts, pixel statistics, contact sheets.", no_args_is_help=True)
+app = typer.Typer(
+    help="Inspect a chip store: counts, pixel statistics, contact sheets. Add corrected labels.", no_args_is_help=True
+)
 
 RootArgument = Annotated[Path, typer.Argument(help="Chip store made by `rsft prepare`.")]
 
@@ -100,3 +102,47 @@ def data_contact_sheet(
     shown = [paths[number] for number in select_sheet_chips(len(paths))]
     write_bytes(out, render_contact_sheet(shown))
     console.print(f"{out}: {len(shown)} of {len(paths):,} chips", soft_wrap=True, markup=False)
+
+
+@app.command("add")
+def data_add(
+    root: RootArgument,
+    corrected: Annotated[
+        Path,
+        typer.Argument(
+            help="corrected.csv of the review page, or a table of `rsft predict` (.gpkg, .geojson, .parquet, .csv) "
+            "with a field of labels."
+        ),
+    ],
+    label_field: Annotated[
+        str | None, typer.Option("--field", help="Field of the labels in a table of predictions (default: corrected).")
+    ] = None,
+    not_a_target: NotATargetOption = None,
+    new_classes: Annotated[
+        list[str] | None,
+        typer.Option("--new-class", metavar="NAME", help="A class that the store does not have yet; repeatable."),
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="Unit of the chip files, if neither they nor the table name it.")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Names of the bands of the chip files, such as VV,VH, if they have none.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Join corrected labels to a chip store, all of them or none; list rows that cannot be used.
+
+    Chips that were not saved are cut from their scene again. No scene gets into two splits. The same command again
+    changes nothing.
+    """
+    from rsft.cli.display.addition_lines import emit_addition, show_addition
+    from rsft.cli.display.console import quiet_console
+    from rsft.cli.display.prediction_lines import json_progress
+    from rsft.inference.corrections.add import AdditionOptions, add_corrections
+    from rsft.inference.inputs.discovery import Declaration
+
+    declaration = Declaration(unit_name(unit), band_names(bands))
+    options = AdditionOptions(label_field, not_a_target, tuple(new_classes or ()), declaration)
+    with quiet_console(quiet=False, as_json=as_json), progress() as report:
+        summary = add_corrections(root, corrected, options, json_progress() if as_json else report)
+    (emit_addition if as_json else show_addition)(summary)

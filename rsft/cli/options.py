@@ -24,6 +24,10 @@ OverridesArgument = Annotated[
 WordArgument = Annotated[
     str, typer.Argument(metavar="[WORD]", help="Only list entries whose name or description contains WORD.")
 ]
+NotATargetOption = Annotated[
+    str | None,
+    typer.Option(help="Class of the rows whose verdict is `not a target`, such as clutter (default: left out)."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from rsft.cli.display.console import console, progress, show_flags, show_paths, show_store
-from rsft.cli.options import JobsOption, OverwriteOption, RootOption, SeedOption, band_names
+from rsft.cli.options import JobsOption, NotATargetOption, OverwriteOption, RootOption, SeedOption, band_names
 
 if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
@@ -96,7 +96,8 @@ def folder(
     unit: Annotated[
         str | None,
         typer.Option(
-            help="Unit of the pixels; floats need it: amplitude, intensity, sigma0, db, gamma0, gamma0_db or beta0."
+            help="Unit of the pixels: amplitude, intensity, sigma0, db, gamma0, gamma0_db or beta0. Floats need it, "
+            "unless the tags of their TIFF files name it."
         ),
     ] = None,
     bands: Annotated[
@@ -114,6 +115,7 @@ def folder(
         str,
         typer.Option("--license", help="License of the images: an SPDX identifier, or a text with restrictions."),
     ] = "unknown",
+    not_a_target: NotATargetOption = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -131,6 +133,7 @@ def folder(
         bands=band_names(bands),
         spacing=spacing,
         license_text=license_text,
+        not_a_target=not_a_target,
         seed=seed,
         overwrite=overwrite,
     )

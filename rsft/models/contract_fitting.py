@@ -83,14 +83,17 @@ def fit_contract(
         mean=mean,
         std=std,
         statistics=statistics,
-        spacing_m=_common_spacing(spacings),
+        spacing_m=common_spacing(spacings),
     )
 
 
-def _common_spacing(spacings: Sequence[float]) -> float | None:
+def common_spacing(spacings: Sequence[float]) -> float | None:
     """Return the median spacing if most spacings are known and all of these are within the tolerance of prediction.
 
     Chips of an unknown spacing may be a minority, such as the SLC chips of OpenSARShip beside its GRD chips.
+
+    Args:
+        spacings: meters per pixel of each chip; NaN if unknown.
     """
     known = np.asarray([meters for meters in spacings if np.isfinite(meters)])
     if 2 * len(known) <= len(spacings):

@@ -18,6 +18,7 @@ from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.sidecars import write_sidecars
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.band_names import check_declared_bands, read_band_names_of
+from rsft.data.imagery.products.stored_values import read_unit_of
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Pixels, Progress, Rejection
@@ -125,7 +126,7 @@ def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
     try:
         pixels, names, is_copy = _read_pixels(record)
         selected, bands = select_bands(pixels, names, record.selected_bands)
-        unit = resolve_unit(selected, record.extra_columns.get("unit"))
+        unit = resolve_unit(selected, record.extra_columns.get("unit") or _file_unit(record, selected))
     except DataError as error:
         cause = error.__cause__
         if isinstance(cause, FileNotFoundError):  # the file existed when it was listed
@@ -152,6 +153,12 @@ def _read_pixels(record: ChipRecord) -> tuple[Pixels, tuple[str, ...] | None, bo
     file_names = read_band_names_of(record.source_path)
     check_declared_bands(record.bands, file_names, record.source_path)
     return pixels, record.bands or file_names, True
+
+
+def _file_unit(record: ChipRecord, pixels: Pixels) -> str | None:
+    """Return the unit that the file of a chip declares; None for integers, whose unit is their data type."""
+    is_float = record.read_pixels is None and pixels.dtype.kind == "f"
+    return read_unit_of(record.source_path) if is_float else None
 
 
 def write_chip(path: str, data: bytes) -> None:

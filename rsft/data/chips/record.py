@@ -27,7 +27,8 @@ class ChipRecord:
         read_pixels: returns the pixels (H, W, B) of a chip that is cut from a larger image.
         line: line in the label file, from 1.
         bands: names of the bands of the source. None takes the names in a TIFF file, or gray (1 band), or R, G, B.
-        extra_columns: further columns of the manifest, such as spacing_m and mmsi. Float pixels need the column "unit".
+        extra_columns: further columns of the manifest, such as spacing_m and mmsi. Float pixels need the column "unit",
+            unless the tags of their TIFF file name it.
         image_paths: other files that `read_pixels` reads, such as the image that a label file describes.
         selected_bands: names of the bands to store, in order. If neither the record nor the file names its bands, these
             are the names of all of its bands. None stores all bands.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from heapq import merge
 from itertools import chain, islice
@@ -62,7 +62,7 @@ def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: 
     metadata |= {"bands": bands.split(","), "skipped": description.skipped, "command": description.command}
     metadata |= {"license": description.license, "rsft_version": __version__}
     (store / DATASET).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
-    (store / README).write_text(_readme(description, counts, group_of, flags, rejected), "utf-8")
+    (store / README).write_text(render_readme(description, counts, group_of, flags, rejected), "utf-8")
     (store / CONTACT_SHEETS).mkdir(exist_ok=True)
     figure: DrawTask = partial(_write_figure, store, description.name, counts, group_of)
     for _ in imap_unordered(call, chain([figure], _sheet_tasks(store, journal, bands)), jobs):
@@ -123,13 +123,27 @@ def _write_sheet(store: Path, name: str, paths: list[str]) -> None:
     (store / CONTACT_SHEETS / f"{name}.png").write_bytes(render_contact_sheet([store / path for path in paths]))
 
 
-def _readme(
+def render_readme(
     description: StoreDescription,
     counts: Counts,
     group_of: Mapping[str, str],
     flags: Mapping[str, int],
     rejected: int,
+    additions: Sequence[str] = (),
 ) -> str:
+    """Return the text of README.md.
+
+    Args:
+        description: name, classes, command and license of the store.
+        counts: number of chips by split and class.
+        group_of: group of each class.
+        flags: number of chips by flag.
+        rejected: number of inputs that cannot be used.
+        additions: one sentence per addition to the finished store.
+
+    Returns:
+        Markdown.
+    """
     splits = [split for split in SPLITS if any(counts[split].values())]
     lines = [f"# {description.name}", "", f"Chips for rsft {__version__}, made by `{description.command}`.", ""]
     license_text = describe_license(description.license, license_restrictions(description.license))
@@ -140,6 +154,8 @@ def _readme(
     lines.append(f"| all | | {' | '.join(str(sum(counts[split].values())) for split in splits)} |")
     lines += ["", f"![classes]({CLASS_FIGURE})", "", f"`{CONTACT_SHEETS}/` shows chips of each class."]
     lines += ["", f"Each chip has one row in `{MANIFEST}`. `{REJECTED}` lists {rejected} inputs that cannot be used."]
+    if additions:
+        lines += ["", "Added later:", "", *(f"- {text}" for text in additions)]
     tallies: dict[str, Mapping[str, object]] = {
         "Left out on purpose:": description.skipped,
         "Kept, with a flag in the manifest:": flags,

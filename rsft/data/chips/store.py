@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,14 @@ from numpy.typing import NDArray
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels
+from rsft.utils.atomic_files import sha256
 from rsft.utils.licenses import UNKNOWN
 
 SPLITS = ("train", "val", "test")
 MANIFEST, DATASET, REJECTED, README = "manifest.parquet", "dataset.json", "rejected.csv", "README.md"
+PENDING = "pending"
+"""Key in dataset.json of a change that is being written, see `rsft.data.chips.commit`."""
+
 CLASS_FIGURE, CONTACT_SHEETS = "classes.png", "contact"
 """Figure of the class distribution; folder with one contact sheet per class."""
 
@@ -92,7 +97,7 @@ class ChipStore:
                 raise RequestError("the folder is not a chip store", root, f"{file} is missing: {_PREPARE}")
         manifest_classes = _read_classes(root / MANIFEST)
         try:
-            metadata = json.loads((root / DATASET).read_text("utf-8"))
+            metadata = read_dataset(root)
             classes, bands = tuple(metadata["classes"]), tuple(metadata["bands"])
             groups, skipped = dict(metadata["groups"]), dict(metadata["skipped"])
             name, license_text = str(metadata["name"]), str(metadata.get("license", UNKNOWN))
@@ -171,6 +176,22 @@ class ChipStore:
         rows = self.split(split)
         for path in rows["path"][rows["unit"] == unit]:
             yield read_chip(self.root / path)
+
+
+def read_dataset(root: Path) -> dict[str, Any]:
+    """Read the description of a store. If a change was interrupted, this is the one that belongs to the manifest.
+
+    Args:
+        root: folder of the store.
+
+    Returns:
+        The content of dataset.json.
+    """
+    dataset: dict[str, Any] = json.loads((root / DATASET).read_text("utf-8"))
+    pending = dataset.pop(PENDING, None)
+    if pending is not None and pending["manifest_sha256"] == sha256(root / MANIFEST):
+        return dict(pending[DATASET])
+    return dataset
 
 
 def _read_classes(path: Path) -> set[str]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from rsft.data.datasets._image_files import LabeledFile, sort_class_names
 from rsft.data.datasets._text import describe_row_fault
+from rsft.data.datasets.verdicts import parse_verdict, resolve_label
 from rsft.errors import RequestError
 from rsft.types import Rejection
 
@@ -19,33 +20,36 @@ _SPLITS = ("train", "val", "test")
 class LabelTable:
     """The images in the rows of a CSV table.
 
-    The columns are `path` (relative to the folder of the table), `class` and optionally `split`. Rows without a split
-    belong to the training split. Other columns are ignored.
+    The columns are `path` (relative to the folder of the table), `class` and optionally `split` and `verdict`. Rows
+    without a split belong to the training split. A verdict is "class" (or nothing), "not a target" or "unsure"; unsure
+    rows have no label. Other columns are ignored.
 
     Args:
         path: the table.
+        not_a_target: class of the rows that are not a target; None leaves them out.
 
     Attributes:
         files: in the order of the rows.
         classes: class names, sorted by number if all are numbers, else alphabetically.
         root: the folder that contains all images.
-        skipped: number of rows without a class, by reason.
+        skipped: number of rows without a label, by reason.
         rejected: rows that cannot be used.
 
     Raises:
         RequestError: the table cannot be read, lacks a column, or has no usable row.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, not_a_target: str | None = None) -> None:
         self.files: list[LabeledFile] = []
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
         seen: dict[Path, int] = {}
         for number, row in enumerate(_read_table(path).to_dict("records"), 2):  # row numbers of a spreadsheet
             image = (path.parent / row["path"]).absolute()
-            label, split = row["class"].strip(), row["split"].strip() or "train"
-            if not label:
-                self.skipped["row without a class"] += 1
+            verdict, split = parse_verdict(row["class"], row["verdict"]), row["split"].strip() or "train"
+            label, reason = resolve_label(verdict, not_a_target)
+            if reason:
+                self.skipped[reason] += 1
                 continue
             fault = _describe_fault(image, label, split, seen)
             if fault:
@@ -54,9 +58,15 @@ class LabelTable:
             seen[image] = number
             self.files.append(LabeledFile(image, label, split))
         if not self.files:
-            raise RequestError("no row of the table can be used", path, "each row needs an existing file and a class")
+            raise RequestError("no row of the table can be used", path, self._hint())
         self.classes = sort_class_names({file.label for file in self.files})
         self.root = Path(os.path.commonpath([file.path.parent for file in self.files]))
+
+    def _hint(self) -> str:
+        """Return why no row can be used."""
+        counts = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
+        counts += [f"{len(self.rejected):,} rejected: {self.rejected[0][2]}"] if self.rejected else []
+        return "; ".join(["each row needs an existing file and a class", *counts])
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -69,7 +79,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     missing = [name for name in ("path", "class") if name not in table]
     if missing:
         raise RequestError(f"the table has no column {', '.join(missing)}", path, "it needs path and class")
-    return table if "split" in table else table.assign(split="")
+    return table.assign(**{name: "" for name in ("split", "verdict") if name not in table})
 
 
 def _describe_fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:

@@ -33,6 +33,7 @@ def prepare_folder(
     bands: tuple[str, ...] | None = None,
     spacing: float | None = None,
     license_text: str = UNKNOWN,
+    not_a_target: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -46,11 +47,12 @@ def prepare_folder(
             ranked by descending count, ties in class order. Other splits stay unchanged. Default: all images.
         val: share of each training class for validation; used if `src` has no validation split.
         names: class names by folder name, or a text file with one `folder name` pair per line.
-        unit: unit of the pixels; required for floating-point images.
+        unit: unit of the pixels; required for floating-point images, unless the tags of their TIFF files name it.
         bands: names of the bands to store. TIFF files that name their bands may have more. In other files, these are
             the names of all bands, in order. By default the names in the file, or gray, or R, G, B.
         spacing: pixel spacing in meters; a model then refuses scenes of another spacing.
         license_text: license of the images: SPDX identifier, or a statement as in `rsft.utils.licenses`.
+        not_a_target: class of the rows of a .csv file whose verdict is "not a target" (default: left out).
         seed: seed of every random choice.
         overwrite: replace an existing chip store at `root`.
         progress: called after each chip.
@@ -65,7 +67,7 @@ def prepare_folder(
     check_root_is_free(root, overwrite)
     check_val_share(val)
     _check_arguments(imbalance, unit, bands, spacing)
-    source = LabelTable(src) if src.suffix.lower() == ".csv" else LabeledFiles(src)
+    source = _read_source(src, not_a_target)
     class_names = _class_names(source, names)
     files, left_out = _select_files(source, val, imbalance, seed)
     groups = [(file.split, file.label) for file in files]
@@ -88,6 +90,7 @@ def prepare_folder(
             bands=",".join(bands) if bands else None,
             spacing=spacing,
             license=None if license_text == UNKNOWN else license_text,
+            not_a_target=not_a_target,
             val=val,
             seed=seed,
         ),
@@ -96,6 +99,14 @@ def prepare_folder(
         license=license_text,
     )
     return build_store(root, records, description, overwrite=overwrite, progress=progress)
+
+
+def _read_source(src: Path, not_a_target: str | None) -> LabeledFiles | LabelTable:
+    if src.suffix.lower() == ".csv":
+        return LabelTable(src, not_a_target)
+    if not_a_target is not None:
+        raise RequestError("only a .csv file has verdicts", "--not-a-target", "leave out --not-a-target")
+    return LabeledFiles(src)
 
 
 def _check_arguments(

@@ -16,6 +16,9 @@ from rsft.inference.scenes.raster import PixelWindow
 from rsft.types import Pixels
 from rsft.utils.atomic_files import atomic_file
 
+SCENE_TAG = "RSFT_SCENE"
+"""Tag of a chip with the name of its scene, so that chips of one scene stay in one split."""
+
 
 def write_chip_geotiff(
     path: Path,
@@ -24,8 +27,9 @@ def write_chip_geotiff(
     unit: str | None,
     georeference: Georeference | None,
     window: PixelWindow,
+    scene: str = "",
 ) -> None:
-    """Write a chip with the names of its bands, its unit and its georeference. NaN means no data.
+    """Write a chip with the names of its bands, its unit, its scene and its georeference. NaN means no data.
 
     The geotransform is fitted to the corners of the chip, in the coordinate system of the scene. If the scene has
     ground control points, the coordinates are in meters around their center.
@@ -37,6 +41,7 @@ def write_chip_geotiff(
         unit: unit of the pixels; None if it is unknown.
         georeference: georeference of the scene; None if it has none.
         window: the window of the scene from which the chip was cut.
+        scene: name of the scene, which becomes the tag RSFT_SCENE; "" writes no tag.
     """
     height, width, count = pixels.shape
     profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": str(pixels.dtype)}
@@ -55,5 +60,7 @@ def write_chip_geotiff(
         with rasterio.open(temporary, "w", compress="deflate", **profile) as file:
             file.write(pixels.transpose(2, 0, 1))
             file.units = (unit or "",) * count
+            if scene:
+                file.update_tags(**{SCENE_TAG: scene})
             for index, name in enumerate(bands[:count], 1):
                 file.set_band_description(index, name)

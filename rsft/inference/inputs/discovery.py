@@ -102,9 +102,11 @@ def find_chips(inputs: Sequence[str | Path]) -> ChipListing:
             raise RequestError("chips are files or folders", SceneUri.parse(item), hint)
         for path in _expand(Path(item)):
             if path.is_dir():
-                if (path / _MANIFEST).is_file():
-                    declarations |= _read_declarations(path)
-                    path = path / "chips"  # figures in other folders of a store are not chips
+                if (path / _MANIFEST).is_file():  # other files, such as figures, are not chips
+                    stored = read_declarations(path)
+                    declarations |= stored
+                    chips |= stored.keys()
+                    continue
                 files = {file for file in path.rglob("*") if file.is_file()}
                 images = {file for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
                 chips |= images
@@ -151,7 +153,18 @@ def _is_pattern(item: Path) -> bool:
     return not item.exists() and (str(item).startswith("@") or any(sign in str(item) for sign in "*?["))
 
 
-def _read_declarations(store: Path) -> dict[Path, Declaration]:
+def read_declarations(store: Path) -> dict[Path, Declaration]:
+    """Read what the manifest of a chip store declares.
+
+    Args:
+        store: folder of the store.
+
+    Returns:
+        The declaration of every chip, by its path.
+
+    Raises:
+        RequestError: the manifest cannot be read.
+    """
     try:
         table = pd.read_parquet(store / _MANIFEST, columns=["path", "unit", "bands", "spacing_m"])
     except (OSError, ValueError, pa.ArrowException) as error:

@@ -103,8 +103,9 @@ class SceneChips:
         columns = self._columns(number)
         if self.chips_dir is not None:
             path = self.chips_dir / f"{location.name}.tif"
-            window = self.window.window_at(location)
-            write_chip_geotiff(path, pixels, self.contract.used_bands, self.unit, self.scene.georeference, window)
+            bands, window = self.contract.used_bands, self.window.window_at(location)
+            scene = path_to_text(self.scene.path.name)
+            write_chip_geotiff(path, pixels, bands, self.unit, self.scene.georeference, window, scene)
             columns["path"] = path_to_text(path)
         return SourceChip(pixels, self.unit, None if self.is_tiled else self.spacing, columns, is_gray, clipped, values)
 

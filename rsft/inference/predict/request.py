@@ -16,8 +16,10 @@ from rsft import __version__
 from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
 from rsft.errors import DataError
 from rsft.inference.inputs.chip_source import ChipSource, path_to_text
+from rsft.inference.inputs.cut_record import cut_record
 from rsft.inference.inputs.discovery import UNDECLARED, Declaration
 from rsft.inference.inputs.product_record import product_record
+from rsft.inference.inputs.scene_chips import SceneChips
 from rsft.inference.predict.result_table import make_result_table
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.predict.scene_plan import SceneQuery
@@ -190,6 +192,7 @@ def table_metadata(
         "bands": list(bundle.contract.used_bands),
         "scenes": [path_to_text(scene.path) for scene in plan.scenes],
         "products": [product_record(scene) for scene in plan.scenes],
+        "cuts": [cut_record(source) for source in plan.sources if isinstance(source, SceneChips)],
         "engine": engine,
         "request": request.as_json(),
         "notes": notes,

@@ -53,3 +53,16 @@ def test_splits(tmp_path):
 def test_refused(tmp_path, header, rows, message):
     with pytest.raises(RequestError, match=message):
         LabelTable(table(tmp_path, *rows, header=header))
+
+
+def test_verdicts(tmp_path):
+    rows = ["a.tif,,not a target", "deep/b.tif,,Unsure", "a.tif,tug,", "deep/b.tif,,"]
+    path = table(tmp_path, *rows, header="path,class,verdict")
+    source = LabelTable(path)
+    assert [file.label for file in source.files] == ["tug"]
+    assert source.skipped == {"not a target": 1, "unsure": 1, "row without a class": 1}
+    source = LabelTable(path, "clutter")
+    assert [file.label for file in source.files] == ["clutter"] and source.skipped.total() == 2
+    assert [reason for _, _, reason in source.rejected] == ["a.tif is already listed in line 2"]
+    with pytest.raises(RequestError, match="1 unsure"):
+        LabelTable(table(tmp_path, *rows[1:2], header="path,class,verdict"))

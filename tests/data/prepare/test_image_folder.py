@@ -16,6 +16,7 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import RequestError
+from tests.helpers.scenes import write_geotiff
 
 Command = Callable[..., tuple[int, str]]
 
@@ -199,3 +200,19 @@ def test_bands_are_selected_by_the_names_in_the_files(tmp_path: Path) -> None:
 def test_a_spacing_that_is_none(tmp_path: Path, spacing: float) -> None:
     with pytest.raises(RequestError, match="the pixel spacing is"):
         prepare_folder(tmp_path, tmp_path / "out", spacing=spacing)
+
+
+def test_unit_in_the_tags_of_chips(tmp_path):
+    (tmp_path / "in/ship").mkdir(parents=True)
+    for index in range(2):
+        pixels = np.random.default_rng(index).normal(-20, 2, (2, 8, 8)).astype(np.float32)
+        pixels[:, :, :2] = np.nan
+        names = {"names": ("VV", "VH"), "units": ("gamma0_db",) * 2, "nodata": np.nan}
+        write_geotiff(tmp_path / f"in/ship/{index}.tif", pixels, **(names if index else {"names": ("VV", "VH")}))
+    store = prepare_folder(tmp_path / "in", tmp_path / "out", val=0)
+    assert store.units == ("gamma0_db",) and store.bands == ("VV", "VH") and store.rejected == 1
+
+
+def test_classes_for_verdicts_need_a_table(tmp_path):
+    with pytest.raises(RequestError, match=r"only a \.csv file has verdicts"):
+        prepare_folder(tmp_path, tmp_path / "out", not_a_target="clutter")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from rsft.data.imagery.open_raster import open_raster
 from rsft.data.imagery.reader import mask_nodata
 from rsft.data.imagery.units import DIGITAL_UNITS, as_float32
 from rsft.errors import DataError
@@ -18,6 +22,7 @@ _UNIT_TAGS = {
     "decibels": "db",
     "amplitude": "amplitude",
     "intensity": "intensity",
+    "gamma0_db": "gamma0_db",
     **{f"{name}{end}": f"{name}0" for name in ("sigma", "gamma", "beta") for end in ("0", "_0", " nought", "_nought")},
 }
 
@@ -74,6 +79,29 @@ def unit_from_tags(units: Sequence[str | None], path: object) -> str | None:
     if len(names) > 1:
         raise DataError(f"the bands have several units: {', '.join(names)}", path, "give a file with one unit")
     return names[0] if names else None
+
+
+def read_unit_of(path: Path) -> str | None:
+    """Return the unit that the tags of a TIFF file declare.
+
+    Args:
+        path: path of any image file.
+
+    Returns:
+        The unit; None if the file is no TIFF, or names no unit that rsft knows.
+
+    Raises:
+        DataError: bands have different units.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            with open_raster(str(path)) as file:
+                return unit_from_tags(file.units, path)
+        except (RasterioError, UnicodeEncodeError):  # GDAL cannot open file names that are not UTF-8
+            return None
 
 
 def to_float32(band: Plane, nodata: float | None, scaling: Scaling, path: object) -> Plane:

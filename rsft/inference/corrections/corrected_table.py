@@ -1,0 +1,219 @@
+"""Read the labels in a corrected table: that of the review page, or a table of predictions with a field of labels."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyogrio
+import shapely
+
+from rsft.data.datasets.verdicts import parse_verdict
+from rsft.errors import RequestError
+from rsft.inference.writers.geopackage import LAYER_NAME, METADATA_TABLE, read_geopackage_metadata
+
+DEFAULT_FIELD = "corrected"
+"""Field of a table of predictions that contains the labels."""
+
+_FORMATS = (".csv", ".gpkg", ".geojson", ".json", ".parquet")
+_OTHER_TABLES = frozenset((METADATA_TABLE, "layer_styles"))
+
+
+@dataclass(frozen=True)
+class CorrectedRow:
+    """One row of a corrected table.
+
+    Attributes:
+        line: line of a CSV table, feature id of a GeoPackage, else the number of the row from 1.
+        verdict: a class, "not a target" or "unsure"; "" if nobody looked at the row.
+        path: the file of the chip, or of its scene.
+        predicted: class that a bundle had predicted; "" if unknown.
+        scene: name of the scene; "" if unknown.
+        chip: name of the chip; "" if unknown.
+        row: row of the center in pixels of the scene; NaN if unknown.
+        col: column of the center in pixels of the scene; NaN if unknown.
+        shape: the geometry; None if there is none.
+        incidence_deg: incidence angle in degrees; None if unknown.
+        split: split that the table states; "" if it states none.
+        bundle: SHA-256 of the bundle; "" if unknown.
+    """
+
+    line: int
+    verdict: str
+    path: str
+    predicted: str = ""
+    scene: str = ""
+    chip: str = ""
+    row: float = np.nan
+    col: float = np.nan
+    shape: Any = None
+    incidence_deg: float | None = None
+    split: str = ""
+    bundle: str = ""
+
+
+@dataclass(frozen=True)
+class CorrectedTable:
+    """A corrected table.
+
+    Attributes:
+        path: its file.
+        rows: its rows.
+        metadata: how the predictions were made; empty if the file does not contain it.
+    """
+
+    path: Path
+    rows: list[CorrectedRow]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def bundle_sha256(self) -> str:
+        """SHA-256 of the bundle that made the predictions; "" if unknown."""
+        return str(self.metadata.get("bundle_sha256", ""))
+
+
+def read_corrected_table(path: Path, label_field: str | None = None) -> CorrectedTable:
+    """Read a corrected table.
+
+    Args:
+        path: the CSV table of the review page (columns path, class, verdict), or a table of predictions as GeoPackage,
+            GeoJSON, GeoParquet or CSV.
+        label_field: field of the labels in a table of predictions (default: "corrected").
+
+    Returns:
+        All rows.
+
+    Raises:
+        RequestError: the file cannot be read, or has no field of labels.
+    """
+    if not path.is_file():
+        raise RequestError("no such file", path, "give the table with the corrected labels")
+    suffix = path.suffix.lower()
+    if suffix not in _FORMATS:
+        hint = "give the .csv of the review page, or a table of `rsft predict`: .gpkg, .geojson, .parquet or .csv"
+        raise RequestError(f"unknown format: {suffix or 'no suffix'}", path, hint)
+    try:
+        frame, metadata = _READERS[suffix](path)
+    except (pyogrio.errors.DataSourceError, pa.ArrowException, csv.Error, ValueError, OSError, KeyError) as error:
+        raise RequestError(f"the table cannot be read: {error}", path, "save it again, CSV in UTF-8") from error
+    frame = frame.astype(object).where(frame.notna(), None)
+    is_page = suffix == ".csv" and {"path", "class"} <= set(frame) and "chip" not in frame and label_field is None
+    name = "class" if is_page else _find_field(frame, label_field or DEFAULT_FIELD, path)
+    rows = [_make_row(row, name, is_page) for row in frame.to_dict("records")]
+    return CorrectedTable(path, rows, metadata)
+
+
+def _make_row(row: Mapping[Any, Any], label_field: str, is_page: bool) -> CorrectedRow:
+    angle = _number(row.get("incidence_deg"))
+    return CorrectedRow(
+        line=int(row["_line"]),
+        verdict=parse_verdict(_text(row[label_field]), _text(row.get("verdict")) if is_page else ""),
+        path=_text(row.get("path")),
+        predicted=_text(row.get("predicted" if is_page else "class")),
+        scene=_text(row.get("scene")),
+        chip=_text(row.get("chip")),
+        row=_number(row.get("row")),
+        col=_number(row.get("col")),
+        shape=row.get("geometry"),
+        incidence_deg=None if np.isnan(angle) else angle,
+        split=_text(row.get("split")) if is_page else "",
+        bundle=_text(row.get("bundle")) if is_page else "",
+    )
+
+
+def _find_field(frame: pd.DataFrame, name: str, path: Path) -> str:
+    names = [column for column in frame if str(column).casefold() == name.casefold()]
+    if not names:
+        fields = ", ".join(str(column) for column in frame if column not in ("_line", "geometry"))
+        hint = f"add a text field {name} with the corrected classes, or name another one with --field: {fields}"
+        raise RequestError(f"the table has no field {name}", path, hint)
+    return name if name in names else str(names[0])
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():  # classes may be numbers
+        value = int(value)
+    return str(value).strip()
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    header = path.read_text("utf-8-sig").partition("\n")[0]
+    separator = max(",;\t", key=header.count)  # the comma if they are equal
+    frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    if "wkt" in frame:
+        shapes = [shapely.from_wkt(text) if text else None for text in frame["wkt"]]
+        frame["geometry"] = pd.Series(shapes, frame.index, object)
+    return frame.assign(_line=range(2, len(frame) + 2)), {}
+
+
+def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    frame = pyogrio.read_dataframe(path, layer=_select_layer(path), fid_as_index=True)
+    texts = read_geopackage_metadata(path)
+    return _without_index(frame), {key: _from_json(text) for key, text in texts.items()}
+
+
+def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    content = json.loads(path.read_text("utf-8-sig"))
+    features = content["features"]
+    rows = [
+        feature.get("properties", {}) | {"_line": number, "geometry": _shape(feature.get("geometry"))}
+        for number, feature in enumerate(features, 1)
+    ]
+    metadata = content.get("metadata")
+    return pd.DataFrame(rows, dtype=object), metadata if isinstance(metadata, dict) else {}
+
+
+def _read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    table = pq.read_table(path)
+    frame = table.to_pandas()
+    if "geometry" in frame:
+        frame["geometry"] = [None if value is None else shapely.from_wkb(value) for value in frame["geometry"]]
+    metadata = (table.schema.metadata or {}).get(b"rsft", b"{}")
+    return frame.assign(_line=range(1, len(frame) + 1)), json.loads(metadata)
+
+
+_READERS = {
+    ".csv": _read_csv,
+    ".gpkg": _read_gpkg,
+    ".geojson": _read_geojson,
+    ".json": _read_geojson,
+    ".parquet": _read_parquet,
+}
+
+
+def _select_layer(path: Path) -> str:
+    names: Sequence[str] = [str(name) for name, _ in pyogrio.list_layers(path) if name not in _OTHER_TABLES]
+    if LAYER_NAME in names:
+        return LAYER_NAME
+    if len(names) != 1:
+        raise ValueError(f"{len(names)} layers: {', '.join(names)}; rename the corrected one to {LAYER_NAME}")
+    return names[0]
+
+
+def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(frame).assign(_line=frame.index).reset_index(drop=True)
+
+
+def _shape(geometry: Any) -> Any:
+    return None if geometry is None else shapely.from_geojson(json.dumps(geometry))
+
+
+def _from_json(text: str) -> Any:
+    return json.loads(text) if text[:1] in ("[", "{") else text

@@ -1,0 +1,46 @@
+"""`rsft data add`: what it prints, and its JSON line."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from rsft.data.chips.store import ChipStore
+from rsft.data.prepare.image_folder import prepare_folder
+
+
+@pytest.fixture
+def labels(tmp_path):
+    """Make a store of gray chips with the classes cargo and tug, and a table of three new chips."""
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("cargo", "tug", "new")):
+        folder = tmp_path / ("source" if number < 2 else "") / name
+        folder.mkdir(parents=True)
+        for index in range(3):
+            cv2.imwrite(str(folder / f"{index}.png"), rng.integers(0, 255, (8, 8), np.uint8))
+    prepare_folder(tmp_path / "source", tmp_path / "store", val=0)
+    rows = ["path,class,verdict", "new/0.png,cargo,class", "new/1.png,,not a target", "new/2.png,,unsure"]
+    (tmp_path / "corrected.csv").write_text("\n".join(rows))
+    return tmp_path / "store", tmp_path / "corrected.csv"
+
+
+def test_lines(rsft, labels):
+    code, printed = rsft("data", "add", *labels)
+    assert code == 0 and "1 chip added" in printed and "not a target (--not-a-target CLASS" in printed
+    assert "the store does not say from which scenes" in printed
+    code, printed = rsft("data", "add", *labels)
+    assert code == 0 and "nothing changed" in printed and len(ChipStore.open(labels[0]).table) == 7
+    code, printed = rsft("data", "add", *labels, "--not-a-target", "clutter")
+    assert code == 2 and "no class clutter" in printed and "--new-class clutter" in printed
+
+
+def test_json(rsft, labels):
+    code, printed = rsft("data", "add", *labels, "--not-a-target", "clutter", "--new-class", "clutter", "--json")
+    event = json.loads(printed.splitlines()[-1])
+    assert code == 0 and (event["event"], event["added"], event["unsure"], event["not_a_target"]) == ("done", 2, 1, 1)
+    assert ChipStore.open(labels[0]).classes == ("cargo", "tug", "clutter")
+    labels[1].write_text("path,class\nnew/9.png,cargo\n")
+    code, printed = rsft("data", "add", *labels, "--json")
+    event = next(json.loads(line) for line in printed.splitlines() if '"error"' in line)
+    assert code == 1 and event["event"] == "error" and "none of the 1 labels" in event["what"]

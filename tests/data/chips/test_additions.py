@@ -1,0 +1,58 @@
+"""Caches and audits notice that chips were added to a store."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+
+from rsft.data.audit.findings import AUDIT_FILE, write_audits
+from rsft.data.audit.store_audit import audit_store
+from rsft.data.chips.additions import AdditionSource, LabeledChip, add_chips, scene_key
+from rsft.data.chips.pixel_digests import pixel_digest
+from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.reader import read_chip
+from rsft.data.loading.packed_cache import load_packed_images
+from tests.helpers.scenes import toy_contract
+
+
+@pytest.fixture
+def store(root, tmp_path):
+    """Copy of the store of bars."""
+    return ChipStore.open(shutil.copytree(root, tmp_path / "store"))
+
+
+def labeled(path, label, **fields):
+    """Return the chip of a PNG file with a label."""
+    pixels, data = read_chip(path), path.read_bytes()
+    columns = {"unit": "uint8", "bands": "gray", "sha256": hashlib.sha256(data).hexdigest()}
+    name, digest = path.stem, pixel_digest(pixels)
+    return LabeledChip(name, label, 2, data, ".png", pixels.shape, digest, columns=columns, **fields)
+
+
+def test_caches_and_audits(store, class_folders, tmp_path):
+    contract = toy_contract(bands=("gray",), planes=("gray",) * 3)
+    write_audits(store.root / AUDIT_FILE, [audit_store(store)])
+    load_packed_images(store.root, store.split("train"), contract)
+    (old,) = (store.root / ".cache").glob("*.npy")
+    first = store.split("train").iloc[0]
+    relabeled = labeled(store.root / first["path"], "steep")
+    source = AdditionSource(tmp_path / "labels.csv", {"date": "2026-11-26", "table": "labels.csv"})
+    result = add_chips(store.root, [relabeled], source)
+    assert result.relabeled == {("flat", "steep"): 1} and "rsft audit" in result.notes[-1]
+    assert not (store.root / AUDIT_FILE).exists()
+    changed = ChipStore.open(store.root)
+    assert changed.split("train").iloc[0]["class"] == "steep" and changed.groups == store.groups
+    images = load_packed_images(store.root, changed.split("train"), contract)
+    (new,) = (store.root / ".cache").glob("*.npy")
+    assert old.name != new.name and len(images) == 40
+    (record,) = json.loads((store.root / "dataset.json").read_text())["additions"]
+    assert record["relabeled"] == [{"from": "flat", "to": "steep", "chips": 1}]
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("a/S1A_IW.SAFE", "S1A_IW"), ("S1A_IW.SAFE.zip", "S1A_IW"), ("x.y.tif", "x.y"), ("C:\\d\\x.TIF", "x"), ("", "")],
+)
+def test_scene_key(name, key):
+    assert scene_key(name) == key

@@ -1,0 +1,86 @@
+"""A scene in dB with two bands, a store of chips from another scene, and predictions of a toy model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.stretch import Stretch
+from rsft.data.prepare.image_folder import prepare_folder
+from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.predict import job
+from rsft.inference.predict.request import PredictionRequest
+from rsft.inference.predict.scene_plan import SceneQuery
+from rsft.inference.scenes.chip_window import ChipOptions
+from tests.helpers.scenes import UTM, brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
+
+SIDE = 8
+SHIPS = [(2, 2), (2, 40), (20, 20), (20, 41), (45, 3), (46, 46)]  # row, col; five of them at the edge of 48 x 48
+
+
+def decibels(height: int, width: int, seed: int = 0, bands: int = 2) -> np.ndarray:
+    """Return bands of a sea in dB (B, H, W)."""
+    return np.random.default_rng(seed).normal(-20, 2, (bands, height, width)).astype(np.float32)
+
+
+class Desk(NamedTuple):
+    """A store and a scene, and a function that predicts the ships of the scene."""
+
+    store: Path
+    scene: Path
+    positions: Path
+    folder: Path
+
+    def predict(self, name: str = "out.gpkg", bands: tuple[str, ...] = ("VH", "VV"), chips: bool = True, **fields):
+        """Predict the ships with a model of some bands, and return the table's path."""
+        stretch = (Stretch(low=-40.0, high=0.0),) * len(bands)
+        contract = toy_contract(units={"db": stretch}, bands=("VH", "VV"), planes=bands, mean=(0.5,), std=(0.25,))
+        contract = contract.model_copy(update={"mean": (0.5,) * len(bands), "std": (0.25,) * len(bands)})
+        _FakeBundle.loaded = toy_bundle(contract=contract)
+        query = fields.pop("query", SceneQuery(at=self.positions))
+        options = {
+            "chip_options": ChipOptions(side=SIDE),
+            "declaration": Declaration("db"),
+            "chips_dir": self.folder / "cut" if chips else None,
+            "overwrite": True,
+        }
+        request = PredictionRequest(query=query, **(options | fields))
+        job.predict(Path("bundle"), [self.scene], self.folder / name, request)
+        return self.folder / name
+
+    def table(self) -> pd.DataFrame:
+        """Return the manifest of the store."""
+        return ChipStore.open(self.store).table
+
+
+class _FakeBundle:
+    loaded = toy_bundle()
+
+    @classmethod
+    def load(cls, folder):
+        return cls.loaded
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> Desk:
+    """Make a store with the classes dark and bright in two bands (dB), and a scene with six ships."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job, "Bundle", _FakeBundle)
+    monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(brightness_logits, bundle))
+    for split, count in {"train": 3, "val": 2}.items():
+        for number, name in enumerate(("bright", "dark")):
+            folder = tmp_path / "source" / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                seed = 100 + 10 * number + index + 50 * (split == "val")
+                write_geotiff(folder / f"{index}.tif", decibels(SIDE, SIDE, seed), names=("VH", "VV"))
+    store = prepare_folder(tmp_path / "source", tmp_path / "store", unit="db")
+    scene = write_geotiff(tmp_path / "scene.tif", decibels(48, 48), crs="EPSG:32633", transform=UTM, names=("VH", "VV"))
+    lines = ["row,col", *(f"{row},{col}" for row, col in SHIPS)]
+    (tmp_path / "ships.csv").write_text("\n".join(lines))
+    return Desk(store.root, scene, tmp_path / "ships.csv", tmp_path)

@@ -1,0 +1,210 @@
+"""Labels of corrected tables join a store: from saved chips and from the scene, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyogrio
+import pytest
+
+from rsft.data.chips import additions, commit
+from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.reader import read_chip
+from rsft.errors import DataError, RequestError
+from rsft.inference.corrections.add import AdditionOptions, add_corrections
+from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.predict.scene_plan import SceneQuery
+from tests.helpers.killing import kill_at_call, run_until_killed
+from tests.helpers.scenes import write_geotiff
+from tests.inference.corrections.conftest import SHIPS, decibels
+
+LABELS = ["bright", "dark", "not a target", "unsure", "", "bright"]
+
+
+def correct(path, labels=LABELS, field="corrected"):
+    """Write labels into a field of a table of predictions, as a person does in QGIS."""
+    if path.suffix == ".geojson":
+        content = json.loads(path.read_text())
+        for feature, label in zip(content["features"], labels, strict=True):
+            feature["properties"][field] = label or None
+        path.write_text(json.dumps(content))
+    elif path.suffix == ".csv":
+        pd.read_csv(path).assign(**{field: labels}).to_csv(path, index=False)
+    elif path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(path)
+        pq.write_table(table.append_column(field, pa.array(labels)), path)
+    else:
+        frame = pyogrio.read_dataframe(path, layer="predictions").assign(**{field: labels})
+        metadata = pyogrio.read_dataframe(path, layer="rsft_metadata")
+        pyogrio.write_dataframe(frame, path, layer="predictions", driver="GPKG")
+        pyogrio.write_dataframe(metadata, path, layer="rsft_metadata", driver="GPKG", append=True)
+    return path
+
+
+def page_table(desk, labels=LABELS):
+    """Write what the review page saves."""
+    rows = pyogrio.read_dataframe(desk.predict(), layer="predictions")
+    verdicts = [label if label in ("not a target", "unsure") else "class" for label in labels]
+    classes = ["" if label in ("not a target", "unsure") else label for label in labels]
+    frame = pd.DataFrame({"path": rows["path"], "class": classes, "verdict": verdicts, "predicted": rows["class"]})
+    frame.assign(scene=rows["scene"], at=rows["at"]).to_csv(desk.folder / "corrected.csv", index=False)
+    return desk.folder / "corrected.csv"
+
+
+@pytest.mark.parametrize("name", ["out.gpkg", "out.geojson", "out.parquet", "out.csv"])
+def test_layers_with_saved_chips(desk, name):
+    before = desk.table()
+    table = correct(desk.predict(name))
+    summary = add_corrections(desk.store, table)
+    assert (summary.rows, summary.unlabeled, summary.unsure, summary.not_a_target) == (6, 1, 1, 1)
+    assert summary.result.added == {("train", "bright"): 2, ("train", "dark"): 1} and not summary.result.rejected
+    after = desk.table()
+    added = after[~after["path"].isin(before["path"])]
+    assert added["unit"].tolist() == ["db"] * 3 and added["bands"].tolist() == ["VH,VV"] * 3
+    assert set(added["group_key"]) == {"scene"} and set(added["added_from"]) == {name}
+    assert after["path"].tolist() == sorted(after["path"])
+    for _, row in added.iterrows():
+        assert np.isnan(read_chip(desk.store / row["path"])).any()  # three chips at the edge
+    assert set(added["added_bundle"].dropna()) == (set() if name == "out.csv" else {"0" * 64})
+
+
+def test_page_with_verdicts(desk):
+    summary = add_corrections(desk.store, page_table(desk), AdditionOptions(not_a_target="dark"))
+    assert summary.result.added == {("train", "bright"): 2, ("train", "dark"): 2}
+    assert (summary.unsure, summary.unlabeled) == (1, 1)
+    dataset = json.loads((desk.store / "dataset.json").read_text())
+    assert dataset["additions"][0]["table"] == "corrected.csv" and "pending" not in dataset
+    assert "4 chips from corrected.csv" in (desk.store / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["out.gpkg", "out.geojson", "out.parquet"])
+def test_chips_that_were_not_saved_are_cut_again(desk, name):
+    add_corrections(desk.store, correct(desk.predict("saved.gpkg")))
+    saved = desk.table()
+    summary = add_corrections(desk.store, correct(desk.predict(name, chips=False)))
+    assert summary.result.unchanged == 3 and not summary.result.is_change  # the same pixels
+    assert desk.table().equals(saved)
+
+
+def test_tiles_and_fewer_bands_are_cut_from_the_scene(desk):
+    table = desk.predict("tiles.gpkg", bands=("VV",), query=SceneQuery(grid=8))
+    labels = ["bright", "dark"] + [""] * 34
+    summary = add_corrections(desk.store, correct(table, labels))
+    assert summary.result.added == {("train", "bright"): 1, ("train", "dark"): 1} and not summary.result.rejected
+    assert set(desk.table()["bands"]) == {"VH,VV"}
+
+
+def test_the_same_command_again_changes_nothing(desk):
+    table = page_table(desk)
+    add_corrections(desk.store, table)
+    content = {path: path.read_bytes() for path in sorted(desk.store.rglob("*")) if path.is_file()}
+    summary = add_corrections(desk.store, table)
+    assert summary.result.unchanged == 3 and not summary.result.is_change
+    assert {path: path.read_bytes() for path in sorted(desk.store.rglob("*")) if path.is_file()} == content
+
+
+def test_another_label_for_a_chip_of_the_store(desk):
+    table = page_table(desk)
+    add_corrections(desk.store, table)
+    summary = add_corrections(desk.store, page_table(desk, ["dark", "dark", "", "", "", "bright"]))
+    assert summary.result.relabeled == {("bright", "dark"): 1} and summary.result.unchanged == 2
+    row = desk.table().dropna(subset=["added_previous"]).iloc[0]
+    assert (row["class"], row["added_previous"], len(desk.table())) == ("dark", "bright", 13)
+
+
+def test_splits_follow_the_scene(desk):
+    manifest = pd.read_parquet(desk.store / "manifest.parquet")
+    manifest["group_key"] = ["scene.tif" if split == "val" else "other" for split in manifest["split"]]
+    manifest.to_parquet(desk.store / "manifest.parquet")
+    summary = add_corrections(desk.store, page_table(desk))
+    assert summary.result.splits == {"scene": ("val", True)}
+    assert {split for split, _ in summary.result.added} == {"val"}
+    assert set(desk.table()["group_key"]) == {"scene.tif", "other"}
+
+
+def test_unknown_classes(desk):
+    table = page_table(desk, ["brihgt", "tug", "", "", "", "bright"])
+    with pytest.raises(RequestError, match=r"no class brihgt \(1 row\), tug.*brihgt may be bright.*--new-class tug"):
+        add_corrections(desk.store, table)
+    summary = add_corrections(desk.store, table, AdditionOptions(new_classes=("tug", "brihgt", "barge")))
+    assert summary.result.added.total() == 3
+    store = ChipStore.open(desk.store)
+    assert store.classes == ("bright", "dark", "tug", "brihgt") and store.groups["tail"][-2:] == ["tug", "brihgt"]
+    assert store.table.set_index("class")["group"]["tug"] == "tail"
+
+
+def test_rejected_rows(desk):
+    write_geotiff(desk.folder / "one.tif", decibels(8, 8, bands=1), names=("VV",))
+    write_geotiff(desk.folder / "no_unit.tif", decibels(8, 8), names=("VH", "VV"))
+    write_geotiff(desk.folder / "linear.tif", decibels(8, 8) + 40, names=("VH", "VV"), units=("sigma0", "sigma0"))
+    rows = ["path,class", "one.tif,dark", "no_unit.tif,dark", "linear.tif,dark", "gone.tif,dark"]
+    (desk.folder / "bad.csv").write_text("\n".join(rows))
+    with pytest.raises(DataError, match="none of the 4 labels can be used; line 2: bands VV, but the store has VH, VV"):
+        add_corrections(desk.store, desk.folder / "bad.csv")
+    listed = pd.read_csv(desk.store / "rejected.csv")
+    assert listed["line"].tolist() == [2, 3, 4, 5]
+    assert "without a unit" in listed["reason"][1] and "does not exist" in listed["reason"][3]
+    options = AdditionOptions(declaration=Declaration("db"))
+    summary = add_corrections(desk.store, desk.folder / "bad.csv", options)
+    assert summary.result.added.total() == 1 and len(summary.result.rejected) == 3
+    assert pd.read_csv(desk.store / "rejected.csv")["line"].tolist() == [2, 4, 5]
+
+
+def test_a_changed_or_missing_scene(desk):
+    table = correct(desk.predict(chips=False))
+    write_geotiff(desk.scene, decibels(48, 48, seed=1), names=("VH", "VV"))
+    with pytest.raises(DataError, match="the scene has changed"):
+        add_corrections(desk.store, table)
+    desk.scene.unlink()
+    with pytest.raises(DataError, match="the scene does not exist"):
+        add_corrections(desk.store, table)
+    assert len(desk.table()) == 10
+
+
+def test_tables_without_labels(desk):
+    with pytest.raises(RequestError, match=r"no field corrected.*--field"):
+        add_corrections(desk.store, desk.predict())
+    with pytest.raises(RequestError, match=r"no row has a label \(5 not looked at, 1 not a target\)"):
+        add_corrections(desk.store, page_table(desk, ["not a target"] + [""] * 5))
+
+
+def test_one_chip_twice(desk):
+    table = page_table(desk, ["dark"] * 6)
+    frame = pd.read_csv(table)
+    double = pd.concat([frame, frame.iloc[[0]], frame.iloc[[1]].assign(**{"class": "bright"})])
+    double.to_csv(table, index=False)
+    summary = add_corrections(desk.store, table)
+    assert summary.result.added.total() == 6 and summary.result.repeated == 1
+    assert [reason for _, _, reason in summary.result.rejected] == ["the same chip is dark in line 3, and bright here"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [(commit, "write_text", 1), (commit, "write_chip", 2), (commit, "sync_all", 1), (commit, "write_bytes", 1),
+     (commit, "write_text", 2), (additions, "write_text", 1), (additions, "write_bytes", 1)],
+)  # fmt: skip
+@pytest.mark.parametrize("after", [False, True])
+def test_a_killed_process_leaves_the_old_or_the_new_store(desk, owner, name, call, after):
+    table, before = page_table(desk), desk.table()
+    options = AdditionOptions(not_a_target="clutter", new_classes=("clutter",))
+
+    def add_and_die():
+        kill_at_call(owner, name, call, after)
+        add_corrections(desk.store, table, options)
+
+    run_until_killed(add_and_die)
+    store = ChipStore.open(desk.store)
+    is_new = len(store.table) > len(before)
+    assert store.classes == (("bright", "dark", "clutter") if is_new else ("bright", "dark"))
+    assert len(store.table) == (14 if is_new else 10)
+    summary = add_corrections(desk.store, table, options)
+    assert summary.result.unchanged == (4 if is_new else 0) and len(desk.table()) == 14
+    assert "pending" not in (desk.store / "dataset.json").read_text()
+    files = {path.relative_to(desk.store).as_posix() for path in (desk.store / "chips").rglob("*.tif")}
+    assert files == set(desk.table()["path"])
+    assert "4 chips from" in (desk.store / "README.md").read_text() and len(SHIPS) == 6
