@@ -17,6 +17,7 @@ import pytest
 import shapely
 
 from rsft.cli import main
+from rsft.data.chips.store import ChipStore
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.inference.predict.result_table import table_columns
 from rsft.recipe.load import load_recipe
@@ -37,6 +38,7 @@ def desk(run, root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run / "bundle", "runs/ships/1/bundle")
     shutil.copytree(root / "chips/val", "chips")
+    shutil.copytree(root, "data/ships")
     water = 20 * simulate_sea(160, 192)
     for row, col in SHIPS:
         cv2.line(water, (col - 9, row - 4), (col + 9, row + 4), 240.0, 3)
@@ -99,12 +101,12 @@ def correct(folder):
     with (folder / "corrected.csv").open("w", newline="") as file:
         table = csv.writer(file, quoting=csv.QUOTE_ALL)
         table.writerow(["path", "class", "predicted", "probability"])
-        table.writerows([(folder / path).absolute(), "ship", "x", 0.5] for path in rows["path"])
+        table.writerows([(folder / path).absolute(), "flat", "x", 0.5] for path in rows["path"])
 
 
 @pytest.mark.slow
 def test_every_command(desk, monkeypatch, capsys):
-    assert len(COMMANDS) == 15
+    assert len(COMMANDS) == 16
     for command in COMMANDS:
         if "--ray" in command:
             pytest.importorskip("ray.data")
@@ -132,6 +134,7 @@ def test_every_command(desk, monkeypatch, capsys):
     assert (
         len(list((desk / "cut").glob("*.tif"))) == 3 and len(list((desk / "data/corrected/chips").rglob("*.tif"))) == 3
     )
+    assert ChipStore.open(desk / "data/ships").class_counts("train").tolist() == [27, 4, 12]
     assert "scene_000001" in (desk / "review.html").read_text()
 
 
