@@ -166,7 +166,7 @@ def test_layers_models_and_the_setting(desk):
     assert done.returncode == 0, done.stdout + done.stderr
     session = json.loads(done.stdout.splitlines()[-1])
     assert session["renderer"] == "categorizedSymbol" and session["name"] == "Predictions"
-    assert sorted(session["categories"]) == [*CLASSES, "unlike the training chips"] and session["features"] == 3
+    assert session["categories"][:4] == [*CLASSES, "unlike the training chips"] and session["features"] == 3
     assert session["model_features"] == 3
     assert session["temporary"] == ["111", "333"]
     assert "canceled" in session["canceled"] and not (desk.folder / "none.gpkg").exists()

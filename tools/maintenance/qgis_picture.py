@@ -1,4 +1,4 @@
-"""Draw the map of docs/qgis.md: ships in a simulated scene, classified by rsft and drawn by QGIS.
+"""Draw the map of docs/qgis.md: boxes of ships in a simulated scene, classified by rsft and drawn by QGIS.
 
 python -m tools.maintenance.qgis_picture runs/quickstart
 
@@ -20,8 +20,10 @@ import rasterio
 import shapely
 from PIL import Image
 from rasterio.transform import Affine
+from shapely.affinity import affine_transform
 
 from rsft.data.simulation.sar import amplitude_to_uint8, render_sar_scene, sample_sensor
+from rsft.data.simulation.scatterers import Pose
 from rsft.data.simulation.scene import place_ships
 from rsft.utils.atomic_files import write_bytes
 from tools.maintenance.chromium import reduce_colors
@@ -30,10 +32,11 @@ PICTURE = Path(__file__).parents[2] / "docs/qgis-map.png"
 SIZE, SPACING, CRS = 1000, 1.3, "EPSG:32633"
 KINDS = ("cargo", "fishing", "tanker", "dredger", "cargo") * 3
 SEED = 4
+MARGIN = 12  # meters
 
 
 def write_scene(folder: Path) -> None:
-    """Write scene.tif, and ships.gpkg with the centers of the ships.
+    """Write scene.tif, and ships.gpkg with the boxes of the ships.
 
     Args:
         folder: an existing folder.
@@ -45,8 +48,15 @@ def write_scene(folder: Path) -> None:
     profile = {"driver": "GTiff", "width": SIZE, "height": SIZE, "count": 1, "dtype": "uint8", "crs": CRS}
     with rasterio.open(folder / "scene.tif", "w", transform=transform, **profile) as file:
         file.write(pixels[None])
-    centers = [transform @ (pose.x / SPACING + SIZE / 2, pose.y / SPACING + SIZE / 2) for pose in poses]
-    geopandas.GeoDataFrame(geometry=shapely.points(centers), crs=CRS).to_file(folder / "ships.gpkg")
+    boxes = [affine_transform(_box(pose), transform.to_shapely()) for pose in poses]
+    geopandas.GeoDataFrame(geometry=boxes, crs=CRS).to_file(folder / "ships.gpkg")
+
+
+def _box(pose: Pose) -> shapely.Polygon:
+    """Return a box around a ship in pixels of the scene."""
+    length, beam = pose.ship.length + MARGIN, pose.ship.beam + MARGIN
+    corners = np.array([(-length, -beam), (length, -beam), (length, beam), (-length, beam)]) / 2
+    return shapely.Polygon(pose.to_image_frame(corners) / SPACING + SIZE / 2)
 
 
 def draw_map(bundle: str, python: str, picture: Path = PICTURE) -> None:

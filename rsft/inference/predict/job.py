@@ -336,6 +336,8 @@ def write_result(job: PredictionJob, engine: SelectedEngine | None) -> Predictio
     thumbnails = table.pop("thumb").tolist() if "thumb" in table else []
     if plan.crs is None and output_path.suffix.lower() == ".geojson":
         notes.append("the table has no geometry: GeoJSON needs degrees; .gpkg also takes pixel coordinates")
+    if output_path.suffix.lower() == ".parquet":
+        notes.append("QGIS opens .parquet if its GDAL can; that of Debian and Ubuntu cannot: use .gpkg for QGIS")
     notes += (warnings := describe_checks(checks))
     metadata = table_metadata(bundle, plan, request, notes, engine.metadata if engine else {})
     metadata |= {"job": job.journal.key, "chips": len(table), "refused": len(rejected)}
@@ -344,7 +346,7 @@ def write_result(job: PredictionJob, engine: SelectedEngine | None) -> Predictio
         "withheld": sum(check.chips for check in checks if check.sets == "withheld"),
         "checks": [check.as_json() for check in checks],
     }
-    layer = PredictionLayer(table, plan.crs, bundle.classes, metadata, plan.geometry_type)
+    layer = PredictionLayer(table, plan.crs, bundle.classes, metadata, plan.geometry_type, request.query.tile_step)
     write_prediction_table(layer, output_path, overwrite=request.overwrite)
     if request.html_path is not None:
         source = TrainingSource(job.bundle_dir or Path("BUNDLE"), bundle.recipe.data.root)

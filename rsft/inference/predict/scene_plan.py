@@ -61,6 +61,11 @@ class SceneQuery:
         """Whether the inputs are scenes."""
         return self.at is not None or self.grid is not None or self.detect is not None
 
+    @property
+    def tile_step(self) -> float | None:
+        """Step between tiles as a fraction of their size, at most 1; None without `grid`."""
+        return None if self.grid is None else min((self.stride or self.grid) / self.grid, 1.0)
+
 
 class ScenePlan(NamedTuple):
     """The chips that are cut from scenes.

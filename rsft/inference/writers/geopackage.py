@@ -14,7 +14,9 @@ import pandas as pd
 import pyogrio
 from geopandas import GeoDataFrame
 
-from rsft.inference.writers.qgis_styles import UNLIKE_COLUMN, qml_style, sld_style
+from rsft.inference.writers.map_style import MapStyle
+from rsft.inference.writers.qgis_styles import qml_style
+from rsft.inference.writers.sld_styles import sld_style
 
 GeometryType = Literal["Point", "Polygon"]
 
@@ -41,33 +43,29 @@ def write_geopackage(
     table: pd.DataFrame,
     crs: str | None,
     metadata: Mapping[str, str],
-    colors: Mapping[str, str],
+    style: MapStyle | None,
     geometry_type: GeometryType = "Point",
 ) -> None:
-    """Write a table to a new file. If none of its rows has a geometry, the layer has no geometry and no style.
+    """Write a table to a new file.
 
     Args:
         path: path of the new file.
         table: the predictions; the column `geometry` contains shapes or None.
         crs: coordinate system of the geometries; None for pixels of the scene.
         metadata: texts that describe how the table was made.
-        colors: color of each class as #rrggbb.
+        style: style of the layer; None for a layer without geometry.
         geometry_type: type of the geometries, if the table has no rows.
     """
-    shapes = table["geometry"].dropna()
     layer = table.drop(columns="geometry")
-    is_spatial = table.empty or not shapes.empty
-    if is_spatial:
+    if style is not None:
         layer = GeoDataFrame(layer, geometry=list(table["geometry"]), crs=crs)
     options = {"geometry_type": geometry_type} if table.empty else {}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'crs' was not provided")  # pixel coordinates have no coordinate system
         pyogrio.write_dataframe(layer, path, layer=LAYER_NAME, driver="GPKG", use_arrow=True, **options)  # keeps dates
     with closing(sqlite3.connect(path)) as database, database:
-        if is_spatial:
-            types = {shape.geom_type for shape in shapes} or {geometry_type}
-            points = types == {"Point"}
-            _add_style(database, colors, points, UNLIKE_COLUMN in layer)
+        if style is not None:
+            _add_style(database, style)
         _add_metadata(database, metadata)
 
 
@@ -87,13 +85,12 @@ def read_geopackage_metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-def _add_style(database: sqlite3.Connection, colors: Mapping[str, str], points: bool, marks_unlike: bool) -> None:
+def _add_style(database: sqlite3.Connection, style: MapStyle) -> None:
     command = "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?"
     (column,) = database.execute(command, (LAYER_NAME,)).fetchone()
     database.execute(_STYLES)
     database.execute(_REGISTER, ("layer_styles", "layer_styles"))
-    styles = qml_style(colors, points, marks_unlike), sld_style(colors, points, LAYER_NAME, marks_unlike)
-    database.execute(_STYLE, (LAYER_NAME, column, *styles))
+    database.execute(_STYLE, (LAYER_NAME, column, qml_style(style), sld_style(style, LAYER_NAME)))
 
 
 def _add_metadata(database: sqlite3.Connection, metadata: Mapping[str, str]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 from geopandas import GeoDataFrame
@@ -16,8 +18,10 @@ from geopandas import GeoDataFrame
 from rsft.errors import RequestError
 from rsft.inference.scenes.georeference import LONLAT
 from rsft.inference.writers.geopackage import LAYER_NAME, GeometryType, write_geopackage
+from rsft.inference.writers.map_style import CLASS_COLUMN, CORRECTED_COLUMN, MapStyle, Shape
 from rsft.inference.writers.palette import class_colors
-from rsft.utils.atomic_files import atomic_file, write_text
+from rsft.inference.writers.qgis_styles import qml_style
+from rsft.utils.atomic_files import atomic_file
 
 Metadata = dict[str, Any]
 
@@ -31,6 +35,7 @@ class PredictionLayer(NamedTuple):
         classes: names of the classes, in the order of the bundle.
         metadata: how the table was made.
         geometry_type: type of the geometries, if the table has no rows.
+        tile_step: for tiles of a grid, the step between them as a fraction of their size, at most 1; None for others.
     """
 
     table: pd.DataFrame
@@ -38,6 +43,32 @@ class PredictionLayer(NamedTuple):
     classes: tuple[str, ...]
     metadata: Metadata
     geometry_type: GeometryType = "Point"
+    tile_step: float | None = None
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether a row has a geometry, or will have one when the table gets rows."""
+        return self.table.empty or bool(self.table["geometry"].notna().any())
+
+    @property
+    def style(self) -> MapStyle:
+        """Colors, columns and kind of the layer."""
+        types = {shape.geom_type for shape in self.table["geometry"].dropna()} or {self.geometry_type}
+        shape: Shape = "point" if types == {"Point"} else "box" if self.tile_step is None else "tile"
+        columns = [name for name in self.table.columns if name != "geometry"]
+        return MapStyle(class_colors(self.classes), columns, shape, self.tile_step or 1.0, self.crs == LONLAT)
+
+    def with_corrections(self) -> PredictionLayer:
+        """Return the layer with an empty column `corrected` after the class, unless the positions have such a column.
+
+        An analyst enters corrections there.
+        """
+        if not self.is_spatial or CORRECTED_COLUMN in {name.casefold() for name in self.table.columns}:
+            return self
+        table = self.table.copy(deep=False)
+        empty = pd.Series(None, index=table.index, dtype=pd.ArrowDtype(pa.string()))
+        table.insert(list(table.columns).index(CLASS_COLUMN) + 1, CORRECTED_COLUMN, empty)
+        return self._replace(table=table)
 
 
 def check_output_path(path: Path, columns: Iterable[str], *, overwrite: bool = False) -> None:
@@ -64,15 +95,27 @@ def check_output_path(path: Path, columns: Iterable[str], *, overwrite: bool = F
         raise RequestError(message, path, "use .geojson or .csv")
     if path.is_dir():
         raise RequestError("the output is a folder", path, "give the path of a file")
-    if path.exists() and not overwrite:
-        raise RequestError("the file exists already", path, "give --overwrite to replace it, or another name")
+    for file in (path, *sidecar_paths(path)):
+        if file.exists() and not overwrite:
+            raise RequestError("the file exists already", file, "give --overwrite to replace it, or another name")
+
+
+def sidecar_paths(path: Path) -> list[Path]:
+    """Return the files that rsft writes beside a table, in which QGIS finds its style or the types of its columns.
+
+    Args:
+        path: path of the table.
+    """
+    suffix = _SIDECARS.get(path.suffix.lower())
+    return [path.with_suffix(suffix)] if suffix else []
 
 
 def write_prediction_table(layer: PredictionLayer, path: Path, *, overwrite: bool = False) -> None:
     """Write a table in the format of the suffix.
 
     A GeoPackage has a table of metadata, GeoJSON has a member beside the features, and GeoParquet has a schema entry.
-    CSV has no metadata.
+    CSV has no metadata. A file .qml beside GeoJSON contains the style for QGIS, a file .csvt beside CSV the types of
+    the columns.
 
     Args:
         layer: the table.
@@ -91,27 +134,35 @@ def _write_gpkg(layer: PredictionLayer, path: Path) -> None:
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in layer.metadata.items()
     }
+    layer = layer.with_corrections()
     with atomic_file(path) as temporary:
         temporary.unlink()  # SQLite needs to create the file itself
-        write_geopackage(temporary, layer.table, layer.crs, texts, class_colors(layer.classes), layer.geometry_type)
+        style = layer.style if layer.is_spatial else None
+        write_geopackage(temporary, layer.table, layer.crs, texts, style, layer.geometry_type)
 
 
 def _write_geojson(layer: PredictionLayer, path: Path) -> None:
+    has_geometry = layer.crs == LONLAT and layer.is_spatial  # RFC 7946 only allows degrees
+    if has_geometry:
+        layer = layer.with_corrections()
     rows = layer.table.drop(columns="geometry").astype(object)
     rows = rows.where(rows.notna() & ~rows.isin([np.inf, -np.inf]), None)  # JSON has neither NaN nor infinity
-    shapes = layer.table["geometry"] if layer.crs == LONLAT else [None] * len(rows)  # RFC 7946 only allows degrees
+    shapes = layer.table["geometry"] if has_geometry else [None] * len(rows)
     features = [
         {"type": "Feature", "geometry": shape and json.loads(shapely.to_geojson(shape)), "properties": row}
         for row, shape in zip(rows.to_dict("records"), shapes, strict=True)
     ]
     collection = {"type": "FeatureCollection", "name": LAYER_NAME, "metadata": layer.metadata, "features": features}
-    write_text(path, json.dumps(collection, ensure_ascii=False, default=lambda date: date.isoformat()))
+    text = json.dumps(collection, ensure_ascii=False, default=lambda date: date.isoformat())
+    with _table_and_sidecar(path, qml_style(layer.style) if has_geometry else None) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _write_parquet(layer: PredictionLayer, path: Path) -> None:
     frame = GeoDataFrame(layer.table, geometry="geometry", crs=layer.crs)
+    covering = layer.is_spatial and "bbox" not in layer.table  # the name of the column that geopandas adds
     with atomic_file(path) as temporary:
-        frame.to_parquet(temporary, index=False)
+        frame.to_parquet(temporary, index=False, schema_version="1.1.0", write_covering_bbox=covering)
         table = pq.read_table(temporary)
         metadata = json.dumps(layer.metadata, ensure_ascii=False).encode()
         pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"rsft": metadata}), temporary)
@@ -122,10 +173,47 @@ def _write_csv(layer: PredictionLayer, path: Path) -> None:
     flat["wkt"] = [shape and shapely.to_wkt(shape, rounding_precision=7) for shape in layer.table["geometry"]]
     if len(flat) and flat["wkt"].isna().all():
         flat = flat.drop(columns="wkt")
-    with atomic_file(path) as temporary:
+    with _table_and_sidecar(path, ",".join(f'"{_csv_type(flat[name])}"' for name in flat)) as temporary:
         flat.to_csv(temporary, index=False)
 
 
+def _csv_type(column: pd.Series[Any]) -> str:
+    """Return the type of a column in the words of GDAL."""
+    if column.name == "wkt":
+        return "WKT"
+    if pd.api.types.is_bool_dtype(column):
+        return "Integer(Boolean)"
+    if pd.api.types.is_integer_dtype(column):
+        return "Integer64"
+    if pd.api.types.is_numeric_dtype(column):
+        return "Real"
+    return "DateTime" if pd.api.types.is_datetime64_any_dtype(column) else "String"
+
+
+@contextmanager
+def _table_and_sidecar(path: Path, text: str | None) -> Iterator[Path]:
+    """Yield a temporary path of a table. Table and sidecar get their names together, if the block succeeds.
+
+    Args:
+        path: path of the table.
+        text: content of the sidecar; None removes one of an earlier table.
+
+    Yields:
+        The temporary path of the table.
+    """
+    (sidecar,) = sidecar_paths(path)
+    if text is None:
+        with atomic_file(path) as temporary:
+            yield temporary
+        sidecar.unlink(missing_ok=True)
+        return
+    with atomic_file(sidecar) as temporary_sidecar:
+        temporary_sidecar.write_text(text, encoding="utf-8")
+        with atomic_file(path) as temporary:
+            yield temporary
+
+
+_SIDECARS = {".geojson": ".qml", ".csv": ".csvt"}
 _WRITERS: dict[str, Callable[[PredictionLayer, Path], None]] = {
     ".gpkg": _write_gpkg,
     ".geojson": _write_geojson,

@@ -348,11 +348,13 @@ def test_job_without_rows_writes_an_empty_layer(bundle: Path, tmp_path: Path, su
         stored = pyogrio.read_dataframe(out, layer="predictions")
         info = pyogrio.read_info(out, layer="predictions")
         assert info["geometry_type"] == ("Point" if query == "at" else "Polygon") and info["crs"] == "EPSG:4326"
+        columns.insert(columns.index("class") + 1, "corrected")
         assert list(stored) == [*columns, "geometry"] and "layer_styles" in pyogrio.list_layers(out)[:, 0]
     else:
         stored = pd.read_csv(out) if suffix == "csv" else geopandas.read_parquet(out)
         assert list(stored) == [*columns, "wkt" if suffix == "csv" else "geometry"]
     assert stored.empty
+    assert any("QGIS opens .parquet" in note for note in result.notes) == (suffix == "parquet")
 
 
 def test_positions_that_are_all_unusable(bundle: Path, scene: Path, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 from functools import partial
 from pathlib import Path
-from xml.etree import ElementTree
 
 import geopandas
 import pandas as pd
@@ -18,6 +17,10 @@ import pytest
 import shapely
 
 from rsft.errors import RequestError
+from rsft.inference.writers.map_style import MapStyle
+from rsft.inference.writers.palette import class_colors
+from rsft.inference.writers.qgis_styles import qml_style
+from rsft.inference.writers.sld_styles import sld_style
 from rsft.inference.writers.tables import PredictionLayer, check_output_path, write_prediction_table
 
 SQUARE = shapely.box(10, 50, 10.5, 50.5)
@@ -32,6 +35,16 @@ QGIS = {
     "update_time": "DATETIME",
 }
 """The table that QGIS makes when it saves a style in a GeoPackage (qgsogrprovider.cpp)."""
+
+
+class Unprintable:
+    """A value that cannot be written."""
+
+    def __repr__(self) -> str:
+        """Raise an error."""
+        raise RuntimeError("the disk is full")
+
+    __str__ = __repr__
 
 
 def table(*outlines: shapely.Geometry | None) -> pd.DataFrame:
@@ -60,7 +73,8 @@ def test_geopackage(tmp_path: Path) -> None:
     out = write(tmp_path / "new" / "out.gpkg", SQUARE, None)
     frame = pyogrio.read_dataframe(out, layer="predictions")
     assert frame.crs == "EPSG:4326"
-    assert list(frame.columns) == [*COLUMNS, "geometry"]
+    assert list(frame.columns) == [*COLUMNS[:3], "corrected", *COLUMNS[3:], "geometry"]
+    assert frame["corrected"].isna().all()
     assert frame.geometry[0].equals(SQUARE)
     assert frame.geometry[1] is None
     with sqlite3.connect(out) as database:
@@ -99,47 +113,34 @@ def test_geopackage_by_ogrinfo(tmp_path: Path) -> None:
     assert "Warning" not in done.stderr and "ERROR" not in done.stderr
 
 
-@pytest.mark.parametrize(("shape", "kind", "symbolizer"), [(SQUARE, "fill", "Polygon"), (POINT, "marker", "Point")])
-def test_qgis_style(tmp_path: Path, shape: shapely.Geometry, kind: str, symbolizer: str) -> None:
-    out = write(tmp_path / "out.gpkg", shape)
+def test_the_style_in_a_geopackage(tmp_path: Path) -> None:
+    out = write(tmp_path / "out.gpkg", SQUARE)
     with sqlite3.connect(out) as database:
         columns = {name: kind for _, name, kind, *_ in database.execute("PRAGMA table_info(layer_styles)")}
         (geometry,) = database.execute("SELECT column_name FROM gpkg_geometry_columns").fetchone()
         query = "SELECT styleQML, styleSLD, useAsDefault FROM layer_styles WHERE f_table_schema = '' AND "
         query += "f_table_catalog = '' AND f_table_name = ? AND f_geometry_column = ? AND update_time NOT NULL"
         qml, sld, default = database.execute(query, ("predictions", geometry)).fetchone()
+    style = MapStyle(class_colors(CLASSES), [*COLUMNS[:3], "corrected", *COLUMNS[3:]], "box")
     assert columns == QGIS and default == 1
-    renderer = ElementTree.fromstring(qml.split("\n", 1)[1]).find("renderer-v2")
-    assert renderer is not None and (renderer.get("type"), renderer.get("attr")) == ("categorizedSymbol", "class")
-    assert [(node.get("value"), node.get("symbol")) for node in renderer.iter("category")] == [
-        ("ship", "0"),
-        ("Öltanker", "1"),
-    ]
-    assert [(node.get("name"), node.get("type")) for node in renderer.iter("symbol")] == [("0", kind), ("1", kind)]
-    assert "<!DOCTYPE qgis" in qml and f"{symbolizer}Symbolizer" in sld
-    assert ElementTree.fromstring(sld).tag == "{http://www.opengis.net/sld}StyledLayerDescriptor"
+    assert qml == qml_style(style) and sld == sld_style(style, "predictions")
 
 
-@pytest.mark.parametrize(("shape", "pattern"), [(SQUARE, "b_diagonal"), (POINT, None)])
-def test_chips_unlike_the_training_chips_are_gray(tmp_path: Path, shape: shapely.Geometry, pattern: str | None) -> None:
-    marked = table(shape, shape).assign(ood=[True, False])
-    write_prediction_table(PredictionLayer(marked, "EPSG:4326", CLASSES, METADATA), tmp_path / "out.gpkg")
-    with sqlite3.connect(tmp_path / "out.gpkg") as database:
-        qml, sld = database.execute("SELECT styleQML, styleSLD FROM layer_styles").fetchone()
-    renderer = ElementTree.fromstring(qml.split("\n", 1)[1]).find("renderer-v2")
-    assert renderer is not None
-    assert renderer.get("attr") == 'if("ood", \'unlike the training chips\', "class")'
-    assert [node.get("label") for node in renderer.iter("category")] == [
-        "ship",
-        "Öltanker",
-        "unlike the training chips",
-    ]
-    last = list(renderer.iter("symbol"))[-1]
-    options = {node.get("name"): node.get("value") for node in last.iter("Option")}
-    assert options["color"] == "140,140,140,255" and options.get("style") == pattern
-    rules = ElementTree.fromstring(sld).findall(".//{*}Rule")
-    literals = [[node.text for node in rule.iter("{http://www.opengis.net/ogc}Literal")] for rule in rules]
-    assert literals == [["false", "ship"], ["false", "Öltanker"], ["true"]]
+@pytest.mark.parametrize(
+    ("shapes", "step", "kind"),
+    [((POINT, POINT), None, "point"), ((SQUARE, None), None, "box"), ((SQUARE,), 0.5, "tile")],
+)
+def test_kind_of_a_layer(shapes: tuple[shapely.Geometry | None, ...], step: float | None, kind: str) -> None:
+    style = PredictionLayer(table(*shapes), None, CLASSES, METADATA, tile_step=step).style
+    assert (style.shape, style.tile_step, style.in_degrees) == (kind, step or 1, False)
+    assert style.columns == COLUMNS and style.colors == {"ship": "#e69f00", "Öltanker": "#56b4e9"}
+
+
+def test_corrections_of_positions_are_kept(tmp_path: Path) -> None:
+    rows = table(POINT, POINT).assign(Corrected=["ship", None])
+    write_prediction_table(PredictionLayer(rows, "EPSG:4326", CLASSES, METADATA), tmp_path / "out.gpkg")
+    frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions")
+    assert frame["Corrected"].fillna("").tolist() == ["ship", ""] and "corrected" not in frame
 
 
 def test_geopackage_without_outlines(tmp_path: Path) -> None:
@@ -161,7 +162,8 @@ def test_geojson(tmp_path: Path) -> None:
     first, second = collection["features"]
     assert shapely.geometry.shape(first["geometry"]).equals(SQUARE)
     assert second["geometry"] is None
-    assert second["properties"]["p_ship"] == 0.25
+    assert second["properties"]["p_ship"] == 0.25 and second["properties"]["corrected"] is None
+    assert (tmp_path / "out.qml").read_text("utf-8").startswith("<!DOCTYPE qgis")
     assert pyogrio.read_info(out)["features"] == 2
 
 
@@ -170,6 +172,7 @@ def test_geojson_holds_no_nan_and_no_pixels(tmp_path: Path) -> None:
     write_prediction_table(PredictionLayer(rows, None, CLASSES, METADATA), tmp_path / "out.geojson")
     first, second = json.loads((tmp_path / "out.geojson").read_text(), parse_constant=pytest.fail)["features"]
     assert first["geometry"] is None and second["properties"]["length_m"] is None
+    assert not (tmp_path / "out.qml").exists() and "corrected" not in first["properties"]
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", None])
@@ -177,7 +180,24 @@ def test_geoparquet(tmp_path: Path, crs: str | None) -> None:
     out = write(tmp_path / "out.parquet", SQUARE, None, crs=crs)
     frame = geopandas.read_parquet(out)
     assert frame.crs == crs and frame.geometry[0].equals(SQUARE) and list(frame.columns) == [*COLUMNS, "geometry"]
-    assert json.loads(pq.read_schema(out).metadata[b"rsft"]) == METADATA
+    metadata = pq.read_schema(out).metadata
+    assert json.loads(metadata[b"rsft"]) == METADATA
+    geo = json.loads(metadata[b"geo"])
+    assert geo["version"] == "1.1.0" and geo["columns"]["geometry"]["covering"]["bbox"]["xmin"] == ["bbox", "xmin"]
+    assert pq.read_table(out)["bbox"][0].as_py() == {"xmin": 10, "ymin": 50, "xmax": 10.5, "ymax": 50.5}
+    assert len(geopandas.read_parquet(out, bbox=(0, 0, 11, 51))) == 1
+
+
+@pytest.mark.parametrize("shapes", [(None, None), ()])
+def test_geoparquet_without_geometry(tmp_path: Path, shapes: tuple[None, ...]) -> None:
+    out = write(tmp_path / "out.parquet", *shapes)
+    assert len(geopandas.read_parquet(out)) == len(shapes)
+
+
+def test_geoparquet_of_positions_with_a_bbox(tmp_path: Path) -> None:
+    rows = table(SQUARE).assign(bbox=["mine"])
+    write_prediction_table(PredictionLayer(rows, "EPSG:4326", CLASSES, METADATA), tmp_path / "out.parquet")
+    assert geopandas.read_parquet(tmp_path / "out.parquet")["bbox"].tolist() == ["mine"]
 
 
 @pytest.mark.parametrize(("outline", "extra"), [(SQUARE, ["wkt"]), (None, [])])
@@ -186,6 +206,41 @@ def test_csv(tmp_path: Path, outline: shapely.Geometry | None, extra: list[str])
     assert list(frame.columns) == [*COLUMNS, *extra]
     assert frame.loc[0, "path"] == "d,1/0.tif"
     assert not extra or shapely.from_wkt(str(frame.loc[0, "wkt"])).equals(SQUARE)
+
+
+def test_types_of_csv_columns(tmp_path: Path) -> None:
+    rows = table(SQUARE).assign(ood=[True], at=pd.array([7], "Int64"), day=pd.to_datetime(["2026-11-26T10:00:00Z"]))
+    write_prediction_table(PredictionLayer(rows, "EPSG:4326", CLASSES, METADATA), tmp_path / "out.csv")
+    types = (tmp_path / "out.csvt").read_text()
+    assert types == '"String","String","String","Real","Real","Real","WKT","Integer(Boolean)","Integer64","DateTime"'
+    read = pyogrio.read_dataframe(tmp_path / "out.csv")
+    assert read.geometry[0].equals(SQUARE) and read["at"].tolist() == [7] and read["ood"].tolist() == [True]
+    assert read["probability"].dtype == "float64" and read["day"].dtype.kind == "M"
+
+
+@pytest.mark.parametrize(("name", "sidecar"), [("out.geojson", "out.qml"), ("out.csv", "out.csvt")])
+def test_sidecars_belong_to_their_table(tmp_path: Path, name: str, sidecar: str) -> None:
+    (tmp_path / sidecar).write_text("precious")
+    with pytest.raises(RequestError, match=sidecar):
+        write(tmp_path / name, SQUARE)
+    assert not (tmp_path / name).exists() and (tmp_path / sidecar).read_text() == "precious"
+    write(tmp_path / name, SQUARE, overwrite=True)
+    assert (tmp_path / sidecar).read_text("utf-8") not in ("", "precious")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, sidecar])
+
+
+def test_a_stale_style_is_removed(tmp_path: Path) -> None:
+    write(tmp_path / "out.geojson", SQUARE)
+    write(tmp_path / "out.geojson", None, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.geojson"]
+
+
+@pytest.mark.parametrize("name", ["out.geojson", "out.csv"])
+def test_a_failure_leaves_neither_table_nor_sidecar(tmp_path: Path, name: str) -> None:
+    rows = table(SQUARE).assign(broken=[Unprintable()])
+    with pytest.raises((RuntimeError, AttributeError)):
+        write_prediction_table(PredictionLayer(rows, "EPSG:4326", CLASSES, METADATA), tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

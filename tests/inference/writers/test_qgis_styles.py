@@ -1,0 +1,64 @@
+"""The styles as XML. tests/qgis/test_maps.py draws them with QGIS."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import Element, fromstring
+
+import pytest
+
+from rsft.inference.writers.map_style import MapStyle, Shape
+from rsft.inference.writers.qgis_styles import qml_style
+from rsft.inference.writers.sld_styles import sld_style
+
+COLORS = {"ship": "#e69f00", "Öltanker": "#56b4e9"}
+COLUMNS = ["class", "corrected", "probability", "ood", "p_ship", "length_m", "mmsi", "p_mine"]
+
+
+def parse(style: MapStyle) -> Element:
+    return fromstring(qml_style(style).split("\n", 1)[1])
+
+
+def labels(root: Element) -> list[str | None]:
+    return [node.get("label") for node in root.iter("category")]
+
+
+def test_a_table_with_classes_alone() -> None:
+    root = parse(MapStyle(COLORS, ["class"]))
+    renderer = root.find("renderer-v2")
+    assert renderer is not None and (renderer.get("type"), renderer.get("attr")) == ("categorizedSymbol", '"class"')
+    assert labels(root) == ["ship", "Öltanker"] and root.find("fieldConfiguration") is None
+    assert root.find(".//data_defined_properties") is None
+
+
+@pytest.mark.parametrize(("shape", "kinds"), [("point", {"marker"}), ("box", {"fill", "marker"}), ("tile", {"fill"})])
+def test_symbols(shape: Shape, kinds: set[str]) -> None:
+    root = parse(MapStyle(COLORS, COLUMNS, shape, 0.5))
+    assert labels(root)[2:] == ["unlike the training chips", "probability 0.9 or more", "0.6 to 0.9", "below 0.6"]
+    assert {node.get("type") for node in root.iter("symbol")} == kinds
+    assert len(root.findall("renderer-v2/symbols/symbol")) == 6
+    assert (root.find("featureBlendMode") is not None, root.get("labelsEnabled") == "0") == (shape == "tile",) * 2
+    names = {node.get("name") for node in root.iter("symbol")}
+    assert len(names) == len(list(root.iter("symbol")))
+
+
+def test_names_of_fields_and_choices() -> None:
+    root = parse(MapStyle(COLORS, COLUMNS))
+    aliases = {node.get("field"): node.get("name") for node in root.iter("alias")}
+    assert aliases["length_m"] == "Length (m)" and aliases["p_ship"] == "Probability of ship"
+    assert not aliases.keys() & {"mmsi", "p_mine"}
+    choices = [node.get("name") for node in root.findall("fieldConfiguration//Option/Option/Option/Option")]
+    assert choices == ["", "ship", "Öltanker", "not a target", "unsure"]
+
+
+def test_boxes_in_pixels() -> None:
+    text = qml_style(MapStyle(COLORS, COLUMNS, "box", in_degrees=False))
+    assert "cos(" not in text and "cos(" in qml_style(MapStyle(COLORS, COLUMNS, "box"))
+
+
+def test_sld() -> None:
+    rules = fromstring(sld_style(MapStyle(COLORS, COLUMNS, "box"), "predictions")).findall(".//{*}Rule")
+    literals = [[node.text for node in rule.iter("{http://www.opengis.net/ogc}Literal")] for rule in rules]
+    assert literals == [["false", "ship"], ["false", "Öltanker"], ["true"]]
+    points = fromstring(sld_style(MapStyle(COLORS, ["class"]), "predictions"))
+    assert len(points.findall(".//{*}PointSymbolizer")) == 2 and not points.findall(".//{*}PolygonSymbolizer")
+    assert points.tag == "{http://www.opengis.net/sld}StyledLayerDescriptor"
