@@ -16,6 +16,7 @@ from rsft.cli.display.console import (
     show_evaluation,
     show_paths,
 )
+from rsft.cli.display.replay_table import show_replay
 from rsft.cli.options import (
     BundleArgument,
     DeviceOption,
@@ -89,6 +90,7 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
     """Evaluate the bundle of a finished run, show the result, and return what was written."""
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle
     from rsft.evaluation.report.run_page import write_report
+    from rsft.training.start.replay import REPLAY_FILE, replay
 
     bundle, out = folder / "bundle", folder / "evaluation"
     with progress() as report:
@@ -105,6 +107,9 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
     if with_report:
         paths["report"] = write_report(folder)
     show_evaluation(evaluation)
+    if recipe.train.start_bundle is not None:
+        show_replay(replay(folder, recipe.train.device))
+        paths["replay"] = folder / REPLAY_FILE
     show_paths(paths)
     return paths
 

@@ -109,7 +109,7 @@ def compare_predictions(
     masks |= {name: np.isin(labels, present[positions]) for name, positions in members.items()}
     return PairedDifferences(
         differences={name: percentile_interval(float(value), resampled[name]) for name, value in differences.items()},
-        mcnemar={name: _mcnemar(first_hits[mask], second_hits[mask]) for name, mask in masks.items()},
+        mcnemar={name: exact_mcnemar(first_hits[mask], second_hits[mask]) for name, mask in masks.items()},
     )
 
 
@@ -124,7 +124,36 @@ def _means(
     return means | by_group
 
 
-def _mcnemar(first: Hits, second: Hits) -> McNemarTest:
+def exact_mcnemar(first: Hits, second: Hits) -> McNemarTest:
+    """Test whether two classifiers have the same accuracy, on the chips that exactly one of them gets right.
+
+    Args:
+        first: whether the first classifier gets each chip right (N,).
+        second: the same of the second classifier (N,).
+
+    Returns:
+        The counts and the two-sided p-value.
+    """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     count = only_first + only_second
     return McNemarTest(only_first, only_second, float(binomtest(only_first, count).pvalue) if count else 1.0)
+
+
+def holm_adjust(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values of several tests, so that any false alarm is as rare as in a single test (Holm 1979).
+
+    Args:
+        p_values: p-values of all tests.
+
+    Returns:
+        Adjusted p-values, in the same order.
+
+    Example:
+        >>> holm_adjust([0.01, 0.5, 0.03])
+        [0.03, 0.5, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    steps = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(p) for p in adjusted]

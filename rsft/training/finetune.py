@@ -16,6 +16,7 @@ from rsft.training.recorder import RunListener
 from rsft.training.runs.writer import Run
 from rsft.training.single_run import train_single_run
 from rsft.training.start.recipe import correction_recipe
+from rsft.training.start.replay import replay
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ def finetune(
     resume: Path | None = None,
 ) -> Run:
     """Train the classifier of a recipe and write its bundle; with `train.ensemble_size` > 1, train an ensemble.
+
+    A run that starts at a bundle is compared with it on the same chips (`rsft.training.start.replay`).
 
     Args:
         recipe: the recipe of the run; None with `start` for a short correction run with the recipe of the bundle
@@ -64,7 +67,10 @@ def finetune(
     if warning and is_rank_zero():
         _log.warning("%s: %s", recipe.name, warning)
     train = train_single_run if recipe.train.ensemble_size == 1 else train_ensemble
-    return train(recipe, runs, listener, source=source, resume=resume)
+    run = train(recipe, runs, listener, source=source, resume=resume)
+    if recipe.train.start_bundle is not None and run.is_writer:
+        replay(run.folder, recipe.train.device, listener.on_progress if listener else None)
+    return run
 
 
 def _choose_recipe(recipe: Recipe | None, start: Path | str | None) -> Recipe:

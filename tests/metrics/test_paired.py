@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import binomtest
 
 from rsft.metrics.accuracy import summarize_accuracy
-from rsft.metrics.paired import compare_predictions
+from rsft.metrics.paired import compare_predictions, holm_adjust
 
 GROUPS = {"head": [0, 1], "tail": [2, 3]}
 
@@ -68,3 +68,9 @@ def test_run_compared_with_itself():
 def test_invalid_input_raises(first, labels):
     with pytest.raises(ValueError, match="same chips"):
         compare_predictions(np.array(first, int), np.array(first, int), np.array(labels, int), {})
+
+
+def test_holm():
+    assert holm_adjust([0.01, 0.5, 0.03]) == pytest.approx([0.03, 0.5, 0.06])
+    assert holm_adjust([0.04, 0.03]) == pytest.approx([0.06, 0.06])  # never below that of a smaller p-value
+    assert holm_adjust([0.9, 0.8]) == [1.0, 1.0] and holm_adjust([]) == []

@@ -1,0 +1,95 @@
+"""The replay check: gained and lost chips, tests, and its file."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from rsft.data.chips.store import ChipStore
+from rsft.data.loading.batches import ChipImages
+from rsft.errors import DataError
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.factory import load_classifier
+from rsft.models.outputs import collect_outputs
+from rsft.training.finetune import finetune
+from rsft.training.start.recipe import correction_recipe
+from rsft.training.start.replay import ADDED, VALIDATION, Replay, compare_by_class, replay
+
+from .test_start_bundle import edit_store
+
+
+def part_of(*triples, classes=("a", "b"), old=("a", "b")):
+    labels, before, after = (np.array(x, str) for x in zip(*triples, strict=True))
+    return compare_by_class(VALIDATION, labels, before, after, classes, old)
+
+
+def test_gained_and_lost_chips():
+    part = part_of(("a", "a", "a"), ("a", "b", "a"), ("a", "a", "b"), ("a", "a", "b"), ("b", "a", "b"), ("b", "a", "a"))
+    first, second = part.classes
+    assert (first.name, first.chips, first.before, first.after, first.gained, first.lost) == ("a", 4, 0.75, 0.5, 1, 2)
+    assert (second.name, second.chips, second.before, second.after, second.gained, second.lost) == (
+        "b",
+        2,
+        0,
+        0.5,
+        1,
+        0,
+    )
+    assert (part.macro_before, part.macro_after) == (0.375, 0.5)
+    assert (part.chips, part.gained, part.lost) == (6, 2, 2) and part.p == 1
+
+
+def test_a_new_class_is_not_in_the_means():
+    part = part_of(("a", "a", "a"), ("c", "a", "c"), classes=("c", "a"), old=("a", "b"))
+    assert [(row.name, row.before, row.after) for row in part.classes] == [("c", None, 1.0), ("a", 1.0, 1.0)]
+    assert (part.macro_before, part.macro_after) == (1.0, 1.0)
+    assert part_of(("c", "a", "c"), classes=("c",), old=("a",)).macro_before is None
+
+
+def test_a_loss_beyond_chance_is_said():
+    chips = [("a", "a", "b")] * 12 + [("a", "b", "a")] + [("b", "b", "b")] * 5
+    part = part_of(*chips)
+    assert part.classes[0].p == pytest.approx(2 * binomtest(1, 13).pvalue) and part.classes[1].p == 1
+    assert part.classes[0].lost_more_than_chance
+    (sentence,) = Replay("x", "y", (part,)).sentences()
+    assert sentence.startswith("a lost 12 and gained 1 of 13 validation chips: more than chance explains (McNemar's")
+    quiet = part_of(*[("a", "a", "b")] * 3, ("b", "b", "b"))
+    assert Replay("x", "y", (quiet,)).sentences()[0].startswith("no class lost more chips than chance explains")
+    gain = part_of(*[("a", "b", "a")] * 12)
+    assert not gain.classes[0].lost_more_than_chance and gain.classes[0].p < 0.01
+
+
+def test_the_file_of_a_run(run, root, tmp_path):
+    """The counts are those of the two bundles, added chips have a part of their own, and the file is read again."""
+
+    def edit(table):
+        is_added = (table["split"] == "train") & (table["class"] == "slanted")
+        return table.assign(added_on=pd.Series(pd.NA, table.index, "string").mask(is_added, "2026-11-26"))
+
+    store = edit_store(root, tmp_path / "more", ["flat", "steep", "slanted"], edit)
+    again = finetune(
+        correction_recipe(run, [f"data.root={store}", "train.lr=0.1", "train.epochs=2"]), tmp_path / "runs"
+    )
+    content = json.loads((again.folder / "replay.json").read_text())
+    assert content["start_sha256"] == Bundle.load(run).sha256
+    assert content["bundle_sha256"] == again.metadata["bundle_sha256"]
+    assert [(part["name"], sum(row["chips"] for row in part["classes"])) for part in content["parts"]] == [
+        (VALIDATION, 18),
+        (ADDED, 4),
+    ]
+    hits = []
+    for folder in (run, again.folder):
+        bundle, opened = Bundle.load(folder), ChipStore.open(store)
+        chips = ChipImages(store, opened.split("val"), bundle.classes, bundle.contract)
+        logits = collect_outputs(load_classifier(bundle, "cpu"), chips.batches(32)).logits
+        hits.append(logits.argmax(1) == chips.labels)
+    part = replay(again.folder).parts[0]
+    assert (part.gained, part.lost) == ((hits[1] & ~hits[0]).sum(), (hits[0] & ~hits[1]).sum())
+    assert part.macro_after == pytest.approx(hits[1].mean()) and part.macro_before == pytest.approx(hits[0].mean())
+    assert replay(again.folder).sentences()[-1].startswith("added training chips: ")
+    assert Replay.from_dict(content) == replay(again.folder)
+    (again.folder / "replay.json").write_text("{}")
+    with pytest.raises(DataError, match="the file is damaged"):
+        replay(again.folder)
