@@ -26,8 +26,9 @@ from rsft.metrics.accuracy import AccuracySummary, confusion_matrix, summarize_a
 from rsft.models.averaging import tta_warning, with_tta
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import extract_features
-from rsft.models.factory import load_classifier, load_unmerged_classifier
-from rsft.models.outputs import ClassifierOutputs, collect_outputs
+from rsft.models.factory import choose_device, load_classifier, load_unmerged_classifier
+from rsft.models.outputs import ClassifierOutputs
+from rsft.models.stored_outputs import load_or_collect_outputs
 from rsft.models.uncertainty.temperature_scaling import log_softmax
 from rsft.types import Progress
 
@@ -106,9 +107,13 @@ def _classify(
     """Compute logits and features of a split, averaged over the test-time views of the recipe."""
     model, contract = with_tta(load_classifier(bundle, device), bundle.contract, bundle.recipe.evaluate)
     chips = _load_chips(store, split, replace(bundle, contract=contract), progress)
-    return collect_outputs(
+    return load_or_collect_outputs(
+        bundle,
         model,
         chips.batches(bundle.recipe.evaluate.batch_size),
+        chips.cache_file,
+        contract,
+        choose_device(device).type,
         progress and (lambda done: progress(done, len(chips), "classifying")),
     )
 

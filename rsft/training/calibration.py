@@ -14,8 +14,9 @@ from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.metrics.accuracy import summarize_accuracy
 from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import load_classifier
+from rsft.models.factory import choose_device, load_classifier
 from rsft.models.outputs import ClassifierOutputs, collect_outputs
+from rsft.models.stored_outputs import load_or_collect_outputs
 from rsft.models.uncertainty.calibrator import COVERAGE, Calibrator
 from rsft.models.uncertainty.conformal import min_calibration_chips
 from rsft.models.uncertainty.temperature_scaling import log_softmax
@@ -57,7 +58,11 @@ def calibrate_bundle(
         if contract != bundle.contract:  # test-time crops are cut from larger images
             chips = ChipImages(Path(recipe.data.root), chips.table, bundle.classes, contract, progress)
         report = partial(_report, progress, len(indices)) if progress else None
-        return collect_outputs(model, UnaugmentedLoader(chips, indices, recipe.evaluate.batch_size), report)
+        batches = UnaugmentedLoader(chips, indices, recipe.evaluate.batch_size)
+        if len(indices) < len(chips):
+            return collect_outputs(model, batches, report)
+        target = choose_device(device).type
+        return load_or_collect_outputs(bundle, model, batches, chips.cache_file, contract, target, report)
 
     val_outputs, train_outputs = compute_outputs(val, np.arange(len(val))), compute_outputs(train, train_indices)
     selected = select_calibration_chips(val.labels, _group_keys(val), _group_keys(train))

@@ -62,6 +62,11 @@ class ChipImages:
         return len(self.labels)
 
     @property
+    def cache_file(self) -> Path:
+        """The file of `images`. Its name depends on the manifest, the chips and the contract, in this order."""
+        return Path(str(self.images.filename))  # type: ignore[attr-defined]  # a memory map has a file
+
+    @property
     def names(self) -> Sequence[str]:
         """Names of the chips (N,)."""
         return list(self.table["name"])

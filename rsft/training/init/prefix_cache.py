@@ -85,7 +85,7 @@ def feature_cache_path(chips: ChipImages, *key: object) -> Path:
         chips: the chips from which the content is computed.
         *key: other values on which the content depends.
     """
-    images = Path(str(chips.images.filename))  # type: ignore[attr-defined]  # a memory map has a file
+    images = chips.cache_file
     moments = (chips.contract.mean, chips.contract.std)  # the cache of the chips holds bytes before normalization
     digest = hashlib.sha256(repr((*key, moments)).encode()).hexdigest()[:16]
     return images.with_name(f"{images.stem}-{digest}.npy")

@@ -19,8 +19,8 @@ from rsft.errors import DataError
 from rsft.metrics.paired import exact_mcnemar, holm_adjust
 from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import load_classifier
-from rsft.models.outputs import collect_outputs
+from rsft.models.factory import choose_device, load_classifier
+from rsft.models.stored_outputs import load_or_collect_outputs
 from rsft.training.start.start_bundle import START_DIR
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_text
@@ -244,7 +244,8 @@ def _predict(
     contract = contract.model_copy(update={"bands": store.bands})
     chips = ChipImages(store.root, table, tuple(dict.fromkeys([*bundle.classes, *table["class"]])), contract, progress)
     report = partial(_report, progress, len(chips)) if progress else None
-    logits = collect_outputs(model, chips.batches(recipe.evaluate.batch_size), report).logits
+    batches, target = chips.batches(recipe.evaluate.batch_size), choose_device(device).type
+    logits = load_or_collect_outputs(bundle, model, batches, chips.cache_file, contract, target, report).logits
     return np.array(bundle.classes)[logits.argmax(axis=1)]
 
 
