@@ -88,6 +88,15 @@ def test_bundle_commands(old_folder, run_command):
     assert "peft.rank" in run_command("bundle", "diff", *RUNS)
 
 
+def test_store_takes_new_labels(old_folder, run_command):
+    path, label = pd.read_parquet("store/manifest.parquet")[["path", "class"]].iloc[0]
+    Path("labels.csv").write_text(f"path,class\nstore/{path},new class\n")
+    assert "1  " + f"{label} is now new class" in run_command(
+        "data", "add", "store", "labels.csv", "--new-class", "new class"
+    )
+    assert "new class" in run_command("data", "show", "store")
+
+
 def test_runs_commands(old_folder, run_command):
     run_list = run_command("runs", "ls", ".")
     assert "broken" not in run_list and run_list.count("done") == 2 and run_list.count("interrupted") == 1

@@ -28,7 +28,7 @@ def labels(tmp_path):
 def test_lines(rsft, labels):
     code, printed = rsft("data", "add", *labels)
     assert code == 0 and "1 chip added" in printed and "not a target (--not-a-target CLASS" in printed
-    assert "the store does not say from which scenes" in printed
+    assert "1 new chips do not name their scene" in printed
     code, printed = rsft("data", "add", *labels)
     assert code == 0 and "nothing changed" in printed and len(ChipStore.open(labels[0]).table) == 7
     code, printed = rsft("data", "add", *labels, "--not-a-target", "clutter")

@@ -205,7 +205,7 @@ def _make_rows(
     manifest: pd.DataFrame, chips: Sequence[LabeledChip], result: AdditionResult
 ) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     """Return the manifest rows and the files of new chips."""
-    splits, keys = _scene_splits(manifest, result)
+    splits, keys = _scene_splits(manifest)
     rows, files, paths = [], {}, set(manifest["path"])
     for chip in chips:
         scene = scene_key(chip.scene)
@@ -221,10 +221,11 @@ def _make_rows(
         row = {"name": name, "path": path, "split": split, "class": chip.label, "flags": ""}
         rows.append(row | {"group_key": keys.get(scene, scene or None)} | dict(chip.columns))
         result.added[split, chip.label] += 1
+    _note_unknown_scenes(manifest, chips, result)
     return rows, files
 
 
-def _scene_splits(manifest: pd.DataFrame, result: AdditionResult) -> tuple[dict[str, str], dict[str, str]]:
+def _scene_splits(manifest: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
     """Return the split and the group key of every scene of the store."""
     splits: dict[str, str] = {}
     keys: dict[str, str] = {}
@@ -233,9 +234,17 @@ def _scene_splits(manifest: pd.DataFrame, result: AdditionResult) -> tuple[dict[
         scene = scene_key(key)
         keys.setdefault(scene, key)
         splits[scene] = min(splits.get(scene, split), split, key=_STRICTEST_FIRST.index)
-    if not keys:
-        result.notes.append("the store does not say from which scenes its chips are: they may be in several splits")
     return splits, keys
+
+
+def _note_unknown_scenes(manifest: pd.DataFrame, chips: Sequence[LabeledChip], result: AdditionResult) -> None:
+    """Say where a scene may get into two splits, because chips do not name theirs."""
+    nameless = sum(not chip.scene for chip in chips)
+    if nameless:
+        result.notes.append(f"{nameless:,} new chips do not name their scene, so their split may not suit it")
+    stored = int((manifest["group_key"].fillna("") == "").sum())
+    if stored and any(not is_known for _, is_known in result.splits.values()):
+        result.notes.append(f"{stored:,} chips of the store do not name their scene: it may be one of the new scenes")
 
 
 def scene_key(name: str) -> str:

@@ -48,6 +48,15 @@ def read_list_rows(path: Path) -> Iterator[tuple[int, str, str]]:
         yield number, os.path.normpath(name).removeprefix("./") if name else "", label
 
 
+def find_separator(text: str) -> str:
+    """Return the separator of a CSV table: the comma, unless its header has more semicolons or tabs.
+
+    Args:
+        text: content of the table.
+    """
+    return max(",;\t", key=text.partition("\n")[0].count)
+
+
 def describe_row_fault(relative: str, label: str) -> str:
     """Return why a row cannot be used, or "" if it can.
 

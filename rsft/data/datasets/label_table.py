@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from rsft.data.datasets._image_files import LabeledFile, sort_class_names
-from rsft.data.datasets._text import describe_row_fault
-from rsft.data.datasets.verdicts import parse_verdict, resolve_label
+from rsft.data.datasets._text import describe_row_fault, find_separator
+from rsft.data.datasets.verdicts import describe_verdict_fault, parse_verdict, resolve_label
 from rsft.errors import RequestError
 from rsft.types import Rejection
 
@@ -51,7 +51,7 @@ class LabelTable:
             if reason:
                 self.skipped[reason] += 1
                 continue
-            fault = _describe_fault(image, label, split, seen)
+            fault = describe_verdict_fault(row["verdict"]) or _describe_fault(image, label, split, seen)
             if fault:
                 self.rejected.append((str(path), number, fault))
                 continue
@@ -71,11 +71,10 @@ class LabelTable:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        separator = find_separator(path.read_text("utf-8-sig"))
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise RequestError(
-            f"the table cannot be read: {error}", path, "save it as CSV with commas, in UTF-8"
-        ) from error
+        raise RequestError(f"the table cannot be read: {error}", path, "save it as CSV in UTF-8") from error
     missing = [name for name in ("path", "class") if name not in table]
     if missing:
         raise RequestError(f"the table has no column {', '.join(missing)}", path, "it needs path and class")

@@ -27,6 +27,17 @@ def parse_verdict(label: str, verdict: str = "") -> str:
     return _SPELLINGS.get(" ".join(label.split()).casefold(), label)
 
 
+def describe_verdict_fault(verdict: str) -> str:
+    """Return why a verdict cannot be used, or "" if it can.
+
+    Args:
+        verdict: "class", "not a target", "unsure" or "".
+    """
+    if " ".join(verdict.split()).casefold() in ("", "class", *_SPELLINGS):
+        return ""
+    return f"unknown verdict {verdict}; it must be class, {NOT_A_TARGET} or {UNSURE}"
+
+
 def resolve_label(verdict: str, not_a_target: str | None) -> tuple[str, str]:
     """Return the label of a verdict.
 

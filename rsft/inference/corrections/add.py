@@ -163,6 +163,8 @@ def _read_chips(
         with gdal_environment():
             for done, (row, label) in enumerate(labeled, 1):
                 try:
+                    if row.fault:
+                        raise DataError(row.fault)
                     chips.append(_labeled_chip(table, row, label, cutter.read(row), fit, date))
                 except DataError as error:
                     rejected.append((str(table.path.resolve()), row.line, error.message))

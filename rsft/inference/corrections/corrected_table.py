@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pyogrio
 import shapely
 
-from rsft.data.datasets.verdicts import parse_verdict
+from rsft.data.datasets._text import find_separator
+from rsft.data.datasets.verdicts import describe_verdict_fault, parse_verdict
 from rsft.errors import RequestError
 from rsft.inference.writers.geopackage import LAYER_NAME, METADATA_TABLE, read_geopackage_metadata
 
@@ -44,6 +45,7 @@ class CorrectedRow:
         incidence_deg: incidence angle in degrees; None if unknown.
         split: split that the table states; "" if it states none.
         bundle: SHA-256 of the bundle; "" if unknown.
+        fault: why the verdict cannot be used; "" if it can.
     """
 
     line: int
@@ -58,6 +60,7 @@ class CorrectedRow:
     incidence_deg: float | None = None
     split: str = ""
     bundle: str = ""
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ def _make_row(row: Mapping[Any, Any], label_field: str, is_page: bool) -> Correc
         incidence_deg=None if np.isnan(angle) else angle,
         split=_text(row.get("split")) if is_page else "",
         bundle=_text(row.get("bundle")) if is_page else "",
+        fault=describe_verdict_fault(_text(row.get("verdict"))) if is_page else "",
     )
 
 
@@ -154,8 +158,7 @@ def _number(value: Any) -> float:
 
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    header = path.read_text("utf-8-sig").partition("\n")[0]
-    separator = max(",;\t", key=header.count)  # the comma if they are equal
+    separator = find_separator(path.read_text("utf-8-sig"))
     frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     if "wkt" in frame:
         shapes = [shapely.from_wkt(text) if text else None for text in frame["wkt"]]

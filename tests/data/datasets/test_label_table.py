@@ -66,3 +66,10 @@ def test_verdicts(tmp_path):
     assert [reason for _, _, reason in source.rejected] == ["a.tif is already listed in line 2"]
     with pytest.raises(RequestError, match="1 unsure"):
         LabelTable(table(tmp_path, *rows[1:2], header="path,class,verdict"))
+
+
+def test_semicolons_and_unknown_verdicts(tmp_path):
+    path = table(tmp_path, "a.tif;tug;class", "deep/b.tif;tug;maybe", header="path;class;verdict")
+    source = LabelTable(path)
+    assert [file.path.name for file in source.files] == ["a.tif"]
+    assert source.rejected[0][1:] == (3, "unknown verdict maybe; it must be class, not a target or unsure")

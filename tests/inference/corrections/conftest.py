@@ -20,7 +20,7 @@ from rsft.inference.scenes.chip_window import ChipOptions
 from tests.helpers.scenes import UTM, brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
 
 SIDE = 8
-SHIPS = [(2, 2), (2, 40), (20, 20), (20, 41), (45, 3), (46, 46)]  # row, col; five of them at the edge of 48 x 48
+SHIPS = [(2, 2), (2, 40), (20, 20), (20, 41), (45, 3), (46, 46)]  # row, col; four of them at the edge of 48 x 48
 
 
 def decibels(height: int, width: int, seed: int = 0, bands: int = 2) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,15 @@ import pyogrio
 import pytest
 
 from rsft.data.chips import additions, commit
+from rsft.data.chips.commit import locked_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
+from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import DataError, RequestError
 from rsft.inference.corrections.add import AdditionOptions, add_corrections
 from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.predict.scene_plan import SceneQuery
+from rsft.inference.scenes.chip_window import ChipOptions
 from tests.helpers.killing import kill_at_call, run_until_killed
 from tests.helpers.scenes import write_geotiff
 from tests.inference.corrections.conftest import SHIPS, decibels
@@ -171,6 +175,45 @@ def test_tables_without_labels(desk):
         add_corrections(desk.store, desk.predict())
     with pytest.raises(RequestError, match=r"no row has a label \(5 not looked at, 1 not a target\)"):
         add_corrections(desk.store, page_table(desk, ["not a target"] + [""] * 5))
+
+
+@pytest.mark.parametrize("bands", [("VH", "VV"), ("VV",)])
+def test_a_new_store_of_saved_chips_loses_no_label(desk, bands):
+    rows = pyogrio.read_dataframe(desk.predict(bands=bands), layer="predictions")
+    rows[["path"]].assign(**{"class": "bright", "verdict": "class"}).to_csv("corrected.csv", index=False)
+    store = prepare_folder(Path("corrected.csv"), Path("data/corrected"), val=0)
+    assert (len(store.table), store.rejected, store.units, store.bands) == (6, 0, ("db",), bands)
+    values = [read_chip(store.root / path) for path in store.table["path"]]
+    assert sum(bool(np.isnan(pixels).any()) for pixels in values) == 4
+
+
+def test_another_process_changes_the_store(desk):
+    with locked_store(desk.store), pytest.raises(RequestError, match="another process is changing this store"):
+        add_corrections(desk.store, page_table(desk))
+
+
+def test_chips_of_the_store_itself(desk):
+    """A table of predictions on the chips of the store, whose files declare no unit."""
+    paths = [str(desk.store / path) for path in desk.table()["path"][:2]]
+    pd.DataFrame({"path": paths, "class": "dark"}).to_csv("labels.csv", index=False)
+    summary = add_corrections(desk.store, Path("labels.csv"))
+    assert summary.result.relabeled == {("bright", "dark"): 2} and not summary.result.added
+    again = add_corrections(desk.store, Path("labels.csv"))
+    assert again.result.unchanged == 2 and len(desk.table()) == 10
+    names = desk.table()[["split", "class", "name"]].apply(tuple, axis=1)
+    assert names.is_unique
+
+
+def test_resampled_chips_and_boxes(desk):
+    boxes = [f"{col - 3},{row - 3},{col + 3},{row + 3}" for row, col in SHIPS]
+    (desk.folder / "boxes.csv").write_text("\n".join(["xmin,ymin,xmax,ymax", *boxes]))
+    query = SceneQuery(at=desk.folder / "boxes.csv", crs="pixel")
+    for options in (ChipOptions(margin=2), ChipOptions(side=8, resample_to=20)):
+        fields = {"query": query, "chip_options": options}
+        saved = add_corrections(desk.store, correct(desk.predict("saved.gpkg", **fields)))
+        assert saved.result.added.total() == 3
+        again = add_corrections(desk.store, correct(desk.predict("cut.gpkg", chips=False, **fields)))
+        assert again.result.unchanged == 3 and not again.result.is_change
 
 
 def test_one_chip_twice(desk):
