@@ -1,17 +1,28 @@
-"""`rsft data`: inspect a chip store, and add labels to it."""
+"""`rsft data`: inspect a chip store, add labels to it, and suggest chips to label."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rsft.cli.display.console import console, progress, show_store
-from rsft.cli.options import JsonOption, NotATargetOption, OverwriteOption, band_names, unit_name
+from rsft.cli.options import (
+    DeviceOption,
+    JsonOption,
+    NotATargetOption,
+    OverwriteOption,
+    band_names,
+    unit_name,
+)
+
+if TYPE_CHECKING:
+    from rsft.inference.suggestion.suggest import Suggestions
 
 app = typer.Typer(
-    help="Inspect a chip store: counts, pixel statistics, contact sheets. Add corrected labels.", no_args_is_help=True
+    help="Inspect a chip store: counts, pixel statistics, contact sheets. Suggest chips to label, add corrected labels.",
+    no_args_is_help=True,
 )
 
 RootArgument = Annotated[Path, typer.Argument(help="Chip store made by `rsft prepare`.")]
@@ -146,3 +157,59 @@ def data_add(
     with quiet_console(quiet=False, as_json=as_json), progress() as report:
         summary = add_corrections(root, corrected, options, json_progress() if as_json else report)
     (emit_addition if as_json else show_addition)(summary)
+
+
+@app.command("suggest")
+def data_suggest(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="PREDICTIONS|STORE", help="Table that `rsft predict` wrote, or a chip store."),
+    ],
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of chips.")] = 50,
+    out: Annotated[Path | None, typer.Option("-o", "--output", help="CSV file to write, to be filled by you.")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="Bundle. A chip store needs it; a table in CSV has no training counts without."),
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Of a chip store, only this split.")] = None,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Suggest the chips worth labeling next, or the labels of a chip store that a bundle contradicts.
+
+    From a table of predictions: chips of uncertain class, of rare classes, unlike the training chips, and different
+    from each other. Write the class of each chip into the column `class` of the CSV, or `not a target` or `unsure` into
+    `verdict`.
+    """
+    from rsft.cli.display.suggestion_lines import emit_suggestions, show_suggestions
+    from rsft.inference.suggestion.suggest import check_suggestion_path, suggest_chips, write_suggestions
+    from rsft.models.bundle.bundle import Bundle
+
+    if out is not None:
+        check_suggestion_path(out, (".csv",), overwrite)
+    if (source / "manifest.parquet").is_file():
+        suggestions = _suggest_label_checks(source, bundle, count, split, device)
+    else:
+        _refuse_split(split)
+        suggestions = suggest_chips(source, count, None if bundle is None else Bundle.load(bundle))
+    if out is not None:
+        write_suggestions(suggestions, out)
+    (emit_suggestions if as_json else show_suggestions)(suggestions, out)
+
+
+def _suggest_label_checks(root: Path, bundle: Path | None, count: int, split: str | None, device: str) -> Suggestions:
+    from rsft.errors import RequestError
+    from rsft.inference.predict.predictor import Predictor
+    from rsft.inference.suggestion.label_check import suggest_label_checks
+
+    if bundle is None:
+        raise RequestError("a chip store needs a bundle that classifies its chips", root, "give --bundle BUNDLE")
+    return suggest_label_checks(root, Predictor.load(bundle, device), count, split)
+
+
+def _refuse_split(split: str | None) -> None:
+    from rsft.errors import RequestError
+
+    if split is not None:
+        raise RequestError("--split only works with a chip store", "--split", "leave it out")

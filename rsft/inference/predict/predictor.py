@@ -90,7 +90,18 @@ class Predictor:
             >>> list(predictor.predict(chips)["chip"])
             [0, 1]
         """
-        source = self._source(chips, Declaration(unit, tuple(bands) if bands else None))
+        return self.predict_source(self._source(chips, Declaration(unit, tuple(bands) if bands else None)), batch_size)
+
+    def predict_source(self, source: ChipFiles | _ChipArrays, batch_size: int = 32) -> pd.DataFrame:
+        """Classify the chips of a source.
+
+        Args:
+            source: the chips.
+            batch_size: number of chips in a batch.
+
+        Returns:
+            The table of `predict`.
+        """
         batches = make_batches([source], batch_size)
         tables = []
         for prepared in prefetch(lambda batch: prepare_batch(batch, self.model.contract), batches, 1):

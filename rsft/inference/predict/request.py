@@ -189,6 +189,7 @@ def table_metadata(
         "backbone": bundle.recipe.backbone.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "classes": list(bundle.classes),
+        "train_counts": dict(zip(bundle.classes, bundle.train_counts, strict=True)),
         "bands": list(bundle.contract.used_bands),
         "scenes": [path_to_text(scene.path) for scene in plan.scenes],
         "products": [product_record(scene) for scene in plan.scenes],

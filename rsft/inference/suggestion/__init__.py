@@ -1,0 +1,1 @@
+"""Suggest which chips an analyst should label or check next."""

@@ -1,0 +1,110 @@
+"""Find the chips of a chip store whose labels are worth checking, because a bundle contradicts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rsft.data.chips.store import ChipStore
+from rsft.errors import RequestError
+from rsft.inference.inputs.chip_files import ChipFiles
+from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.predict.postprocess import probability_columns
+from rsft.inference.predict.predictor import Predictor
+from rsft.inference.scenes.chip_window import ChipOptions
+from rsft.inference.suggestion.suggest import Suggestions, suggestion_table
+
+
+def suggest_label_checks(root: Path, predictor: Predictor, count: int, split: str | None = None) -> Suggestions:
+    """Suggest the chips of a chip store whose labels a bundle contradicts most.
+
+    Chips are ordered by the margin of their label: its probability minus that of the most probable other class. A
+    negative margin contradicts the label (normalized margin in confident learning, Northcutt et al. 2021,
+    https://arxiv.org/abs/1911.00068). The chips on which the bundle was trained may be learned by heart, errors
+    included; labels of other chips are checked better.
+
+    Args:
+        root: the chip store.
+        predictor: the bundle.
+        count: number of chips to suggest.
+        split: only chips of this split; None for all.
+
+    Returns:
+        At most `count` chips whose predicted class is not their label. `scene` is the group of the chip.
+
+    Raises:
+        RequestError: the folder is not a chip store, no chip has the split, or no label is a class of the bundle.
+        WeightsError: the bundle cannot be used.
+
+    Example:
+        >>> predictor = Predictor.load(Path("runs/ships"))
+        >>> suggest_label_checks(Path("data/ships"), predictor, 20, "train").table["reason"][0]
+        'labeled cargo 2 %, predicted tanker 95 %'
+    """
+    chips, predictions, notes = _classify(ChipStore.open(root), predictor, split)
+    classes = predictor.bundle.classes
+    probabilities = predictions[probability_columns(classes)].to_numpy(float)
+    labels = np.array([classes.index(name) for name in chips["class"]])
+    margins = label_margins(probabilities, labels)
+    order = np.argsort(margins, kind="stable")
+    selected = order[margins[order] < 0][:count]
+    notes.append(f"labels that the bundle contradicts: {(margins < 0).sum():,} of {len(margins):,}")
+    groups = ["" if pd.isna(group) else str(group) for group in chips["group_key"].iloc[selected]]
+    predictions = predictions.iloc[selected].assign(scene=groups)
+    reasons = [_reason(probabilities[row], int(labels[row]), classes) for row in selected]
+    table, path_notes = suggestion_table(predictions, reasons)
+    return Suggestions(table, predictions, classes, len(margins), notes + path_notes)
+
+
+def _classify(
+    store: ChipStore, predictor: Predictor, split: str | None
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Return the rows of the manifest that the bundle can classify, their predictions in the same order, and notes."""
+    classes = predictor.bundle.classes
+    chips = store.table if split is None else store.split(split)
+    known = chips["class"].isin(classes)
+    notes = [] if known.all() else [f"chips whose labels are not classes of the bundle: {(~known).sum():,}"]
+    chips = chips[known]
+    if chips.empty or len(classes) < 2:
+        location = store.root if split is None else f"{store.root}, split {split}"
+        raise RequestError("the bundle knows no label of the chips", location, f"its classes: {', '.join(classes)}")
+    declared = {
+        store.root / row["path"]: Declaration(row["unit"], tuple(row["bands"].split(",")), _meters(row["spacing_m"]))
+        for row in chips.to_dict("records")
+    }
+    predictions = predictor.predict_source(ChipFiles(declared, predictor.model.contract, ChipOptions()))
+    usable = predictions["refused"].isna().to_numpy(bool)
+    if not usable.any():
+        raise RequestError("the bundle can classify no chip", store.root, str(predictions["refused"].iloc[0]))
+    notes += [] if usable.all() else [f"chips that the bundle cannot classify: {(~usable).sum():,}"]
+    return chips[usable], predictions[usable], notes
+
+
+def label_margins(probabilities: NDArray[np.float64], labels: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Return the probability of each label minus that of the most probable other class.
+
+    Args:
+        probabilities: (N, C), at least two classes.
+        labels: (N,) class indices.
+
+    Returns:
+        (N,), from -1 to 1.
+    """
+    rows = np.arange(len(labels))
+    others = probabilities.copy()
+    others[rows, labels] = -1.0
+    margins: NDArray[np.float64] = probabilities[rows, labels] - others.max(axis=1)
+    return margins
+
+
+def _reason(probabilities: NDArray[np.float64], label: int, classes: Sequence[str]) -> str:
+    shown = [f"{classes[index]} {100 * probabilities[index]:.0f} %" for index in (label, int(probabilities.argmax()))]
+    return f"labeled {shown[0]}, predicted {shown[1]}"
+
+
+def _meters(value: float | None) -> float | None:
+    return None if pd.isna(value) else float(value)
