@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from rsft.cli import main
@@ -95,3 +97,39 @@ def test_contact_sheet_without_chips_is_refused(
 ) -> None:
     code, printed = rsft("contact-sheet", root, "-o", tmp_path / "x.png", *options)
     assert code == 2 and message in printed and not (tmp_path / "x.png").exists()
+
+
+COMPAT = Path(__file__).parents[1] / "compat/0.1"
+
+
+def test_suggest_from_a_table_of_version_0_1(rsft: Command, tmp_path: Path) -> None:
+    table, out = COMPAT / "run_predictions.csv", tmp_path / "suggested.csv"
+    code, printed = rsft("suggest", table, "--count", "3", "-o", out)
+    assert code == 0 and "3 of 12 chips" in printed and "fill in class or verdict" in printed
+    assert "possible classes" in printed and "give --bundle BUNDLE" in printed
+    rows = pd.read_csv(out, keep_default_na=False)
+    assert rows.columns.tolist() == ["path", "class", "verdict", "predicted", "scene", "at", "reason"]
+    assert len(rows) == 3 and set(rows["class"]) == set(rows["verdict"]) == {""}
+    code, printed = rsft("suggest", table, "-o", out)
+    assert code == 2 and "the file exists already" in printed
+    code, printed = rsft("suggest", table, "--count", "99", "--json", "--bundle", COMPAT / "run")
+    content = json.loads(printed)
+    assert code == 0 and len(content["chips"]) == content["candidates"] == 12 and content["output"] is None
+    assert "give --bundle BUNDLE" not in " ".join(content["notes"])
+
+
+def test_suggest_is_refused(rsft: Command, root: Path, tmp_path: Path) -> None:
+    code, printed = rsft("suggest", root)
+    assert code == 2 and "a chip store needs a bundle" in printed and "--bundle BUNDLE" in printed
+    code, printed = rsft("suggest", COMPAT / "run_predictions.csv", "--split", "val")
+    assert code == 2 and "--split only works with a chip store" in printed
+    code, printed = rsft("suggest", tmp_path / "none.csv")
+    assert code == 2 and "no such file" in printed
+    assert rsft("suggest", tmp_path / "none.csv", "--count", "0")[0] == 2
+
+
+@pytest.mark.slow
+def test_suggest_labels_to_check(rsft: Command) -> None:
+    code, printed = rsft("suggest", COMPAT / "store", "--bundle", COMPAT / "run", "--count", "2", "--split", "val")
+    assert code == 0 and "labeled cargo 13 %, predicted fishing 48 %" in printed
+    assert "labels that the bundle contradicts" in printed

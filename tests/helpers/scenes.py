@@ -77,7 +77,8 @@ def toy_bundle(**fields) -> SimpleNamespace:
     """
     data = SimpleNamespace(root="data/ships")
     recipe = SimpleNamespace(name="ships", backbone=SimpleNamespace(name="toy"), data=data)
-    defaults = {"classes": CLASSES, "contract": toy_contract(), "sha256": "0" * 64, "calibrator": None}
+    defaults = {"classes": CLASSES, "train_counts": (30, 3), "contract": toy_contract(), "sha256": "0" * 64}
+    defaults |= {"calibrator": None}
     return SimpleNamespace(**(defaults | {"recipe": recipe} | fields))
 
 

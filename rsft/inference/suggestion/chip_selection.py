@@ -31,7 +31,8 @@ def uncertainty(probabilities: _Floats, set_sizes: NDArray[np.integer] | None = 
     margins: _Floats = 1 - (first - second)
     if set_sizes is None:
         return margins
-    return (margins + np.where(set_sizes == 0, classes, set_sizes) / classes) / 2
+    shares: _Floats = np.where(set_sizes == 0, classes, set_sizes) / classes
+    return np.asarray((margins + shares) / 2, np.float64)
 
 
 def rarity_weights(chips_by_class: NDArray[np.floating]) -> _Floats:
@@ -43,8 +44,7 @@ def rarity_weights(chips_by_class: NDArray[np.floating]) -> _Floats:
     Returns:
         (C,).
     """
-    weights: _Floats = 1.0 / (chips_by_class + 1.0)
-    return weights
+    return 1.0 / (np.asarray(chips_by_class, np.float64) + 1.0)
 
 
 def closeness_to_limit(distances: NDArray[np.floating] | None, count: int) -> _Floats:

@@ -83,7 +83,7 @@ def read_prediction_file(path: Path, classes: Sequence[str] | None = None) -> Pr
         message = f"the table cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         raise RequestError(message, path, _HINT) from error
     known = metadata.get("classes") if classes is None else classes
-    return _check(path, table, tuple(known or _class_names(table.columns)), metadata)
+    return _check(path, table, tuple(known or _class_names(list(table.columns))), metadata)
 
 
 def _class_names(columns: Sequence[str]) -> list[str]:
@@ -135,8 +135,12 @@ def _read_csv(path: Path) -> RawTable:
 def _read_geojson(path: Path) -> RawTable:
     content = json.loads(path.read_text("utf-8-sig"))
     metadata = content.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
     rows = [feature["properties"] for feature in content["features"]]
-    return pd.DataFrame(rows), metadata if isinstance(metadata, dict) else {}
+    if rows:
+        return pd.DataFrame(rows), metadata
+    columns = ["path", "class", *probability_columns(metadata["classes"])]  # no feature names them
+    return pd.DataFrame(columns=columns), metadata
 
 
 def _read_parquet(path: Path) -> RawTable:

@@ -164,8 +164,9 @@ def _training_counts(file: PredictionFile, bundle: Bundle | None, path: Path) ->
     """Return the number of training chips of every class, from the bundle or from the metadata of the table."""
     counts = file.metadata.get("train_counts")
     if bundle is None:
-        known = isinstance(counts, dict) and all(name in counts for name in file.classes)
-        return np.array([counts[name] for name in file.classes], float) if known else None
+        if not isinstance(counts, dict) or not all(name in counts for name in file.classes):
+            return None
+        return np.array([counts[name] for name in file.classes], np.float64)
     listed = file.metadata.get("classes")
     if listed is not None and set(listed) != set(bundle.classes):
         hint = "give the bundle that made the table, or one with the same classes"

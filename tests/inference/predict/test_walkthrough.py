@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import geopandas
 import numpy as np
+import pandas as pd
 import pyogrio
 import pytest
 import shapely
@@ -136,6 +137,8 @@ def test_every_command(desk, monkeypatch, capsys):
     )
     assert ChipStore.open(desk / "data/ships").class_counts("train").tolist() == [27, 4, 12]
     assert "scene_000001" in (desk / "review.html").read_text()
+    suggested = pd.read_csv(desk / "suggested.csv")["path"]
+    assert len(suggested) == 3 and all(Path(path).parent == desk / "cut" for path in suggested)
 
 
 @pytest.mark.slow

@@ -1,0 +1,79 @@
+"""Labels that a bundle contradicts are suggested, the most doubtful first."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
+from rsft.errors import RequestError
+from rsft.inference.predict.pipeline import ChipClassifier
+from rsft.inference.predict.predictor import Predictor
+from rsft.inference.suggestion.label_check import label_margins, suggest_label_checks
+from rsft.types import Pixels
+from tests.helpers.scenes import CLASSES, brightness_logits, toy_bundle, toy_contract
+
+CHIPS = {"dark": (5, 10, 250), "bright": (240, 100), "odd": (1,)}
+
+
+def read_flat(value: int) -> Pixels:
+    pixels = np.full((9, 9, 1), value, np.uint8)
+    pixels[0, 0] += 1  # chips of one value are refused
+    return pixels
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    labels = tmp_path / "labels.txt"
+    records = [
+        ChipRecord(f"{name}-{value}", "val" if value == 100 else "train", name, labels, partial(read_flat, value))
+        for name, values in CHIPS.items()
+        for value in values
+    ]
+    for record in records:
+        record.extra_columns["group_key"] = f"scene {record.name[0]}"
+    return build_store(tmp_path / "store", records, StoreDescription("x", tuple(CHIPS), "x")).root
+
+
+def make_predictor(classes: tuple[str, ...] = CLASSES, band: str = "gray") -> Predictor:
+    contract = toy_contract(bands=(band,), planes=(band,) * 3)
+    bundle: Any = toy_bundle(classes=classes, contract=contract)
+    return Predictor(bundle, ChipClassifier(brightness_logits, contract, classes, None))
+
+
+def test_contradicted_labels(root: Path) -> None:
+    suggestions = suggest_label_checks(root, make_predictor(), 9)
+    assert [Path(path).stem for path in suggestions.table["path"]] == ["dark-250", "bright-100"]
+    assert suggestions.table["predicted"].tolist() == ["bright", "dark"]
+    assert suggestions.table["scene"].tolist() == ["scene d", "scene b"]
+    assert suggestions.table["reason"][0] == "labeled dark 2 %, predicted bright 98 %"
+    assert all(Path(path).is_file() for path in suggestions.table["path"])
+    assert suggestions.candidates == 5 and suggestions.notes == [
+        "chips whose labels are not classes of the bundle: 1",
+        "labels that the bundle contradicts: 2 of 5",
+    ]
+
+
+def test_count_and_split(root: Path) -> None:
+    assert suggest_label_checks(root, make_predictor(), 1).predictions["chip"].tolist() == ["dark-250.png"]
+    suggestions = suggest_label_checks(root, make_predictor(), 9, "val")
+    assert suggestions.candidates == 1 and suggestions.table["predicted"].tolist() == ["dark"]
+
+
+def test_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="the bundle knows no label of the chips") as refused:
+        suggest_label_checks(root, make_predictor(("ship", "boat")), 9, "val")
+    assert "split val" in refused.value.location and "ship, boat" in refused.value.hint
+    with pytest.raises(RequestError, match="the bundle can classify no chip"):
+        suggest_label_checks(root, make_predictor(band="VV"), 9)
+    with pytest.raises(RequestError, match="not a chip store"):
+        suggest_label_checks(tmp_path, make_predictor(), 9)
+
+
+def test_margins() -> None:
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]])
+    assert label_margins(probabilities, np.array([0, 2])).tolist() == pytest.approx([0.5, -0.6])
