@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rsft.inference.suggestion.suggest import Suggestions
 
 app = typer.Typer(
-    help="Inspect a chip store: counts, pixel statistics, contact sheets. Suggest chips to label, add corrected labels.",
+    help="Inspect a chip store, suggest chips to label, and add corrected labels.",
     no_args_is_help=True,
 )
 
@@ -171,6 +171,7 @@ def data_suggest(
         Path | None,
         typer.Option("--bundle", help="Bundle. A chip store needs it; a table in CSV has no training counts without."),
     ] = None,
+    page: Annotated[Path | None, typer.Option("--page", help="HTML page to write, to review only these chips.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="Of a chip store, only this split.")] = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
@@ -183,19 +184,25 @@ def data_suggest(
     `verdict`.
     """
     from rsft.cli.display.suggestion_lines import emit_suggestions, show_suggestions
+    from rsft.inference.suggestion.page import write_suggestion_page
     from rsft.inference.suggestion.suggest import check_suggestion_path, suggest_chips, write_suggestions
     from rsft.models.bundle.bundle import Bundle
 
     if out is not None:
         check_suggestion_path(out, (".csv",), overwrite)
-    if (source / "manifest.parquet").is_file():
+    if page is not None:
+        check_suggestion_path(page, (".html", ".htm"), overwrite)
+    is_store = (source / "manifest.parquet").is_file()
+    if is_store:
         suggestions = _suggest_label_checks(source, bundle, count, split, device)
     else:
         _refuse_split(split)
         suggestions = suggest_chips(source, count, None if bundle is None else Bundle.load(bundle))
+    if page is not None:
+        write_suggestion_page(page, suggestions, bundle, str(source) if is_store else "STORE")
     if out is not None:
         write_suggestions(suggestions, out)
-    (emit_suggestions if as_json else show_suggestions)(suggestions, out)
+    (emit_suggestions if as_json else show_suggestions)(suggestions, {"table": out, "page": page})
 
 
 def _suggest_label_checks(root: Path, bundle: Path | None, count: int, split: str | None, device: str) -> Suggestions:

@@ -114,7 +114,11 @@ def test_suggest_from_a_table_of_version_0_1(rsft: Command, tmp_path: Path) -> N
     assert code == 2 and "the file exists already" in printed
     code, printed = rsft("suggest", table, "--count", "99", "--json", "--bundle", COMPAT / "run")
     content = json.loads(printed)
-    assert code == 0 and len(content["chips"]) == content["candidates"] == 12 and content["output"] is None
+    assert (
+        code == 0
+        and len(content["chips"]) == content["candidates"] == 12
+        and content["table"] is content["page"] is None
+    )
     assert "give --bundle BUNDLE" not in " ".join(content["notes"])
 
 
@@ -129,7 +133,9 @@ def test_suggest_is_refused(rsft: Command, root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_suggest_labels_to_check(rsft: Command) -> None:
-    code, printed = rsft("suggest", COMPAT / "store", "--bundle", COMPAT / "run", "--count", "2", "--split", "val")
+def test_suggest_labels_to_check(rsft: Command, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    options = ["--bundle", COMPAT / "run", "--count", "2", "--split", "val", "--page", page]
+    code, printed = rsft("suggest", COMPAT / "store", *options)
     assert code == 0 and "labeled cargo 13 %, predicted fishing 48 %" in printed
-    assert "labels that the bundle contradicts" in printed
+    assert "labels that the bundle contradicts" in printed and "labeled cargo 13 %" in page.read_text("utf-8")

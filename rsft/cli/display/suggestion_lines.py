@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from rsft.cli.display.console import console, format_chip_count
+from rsft.cli.display.console import console, format_chip_count, show_paths
 from rsft.inference.suggestion.suggest import Suggestions
 
 
-def show_suggestions(suggestions: Suggestions, output_path: Path | None) -> None:
+def show_suggestions(suggestions: Suggestions, outputs: Mapping[str, Path | None]) -> None:
     """Print a table of the chips with the reason for each one, then notes.
 
     Args:
         suggestions: the chips.
-        output_path: the CSV that was written; None if none was.
+        outputs: "table" and "page": the files that were written; None for those that were not.
     """
     rows = suggestions.table.to_dict("records")
     if rows:
@@ -29,27 +30,24 @@ def show_suggestions(suggestions: Suggestions, output_path: Path | None) -> None
     console.print(f"{len(rows):,} of {format_chip_count(suggestions.candidates)}")
     for note in suggestions.notes:
         console.print(note, soft_wrap=True, markup=False)
-    if output_path is not None:
-        console.print(
-            f"{output_path}: fill in class or verdict, then: rsft data add STORE {output_path}",
-            soft_wrap=True,
-            markup=False,
-        )
+    show_paths({name: path for name, path in outputs.items() if path is not None})
+    if outputs["table"] is not None:
+        console.print("fill in class or verdict in the table, then run: rsft data add STORE TABLE", soft_wrap=True)
 
 
-def emit_suggestions(suggestions: Suggestions, output_path: Path | None) -> None:
+def emit_suggestions(suggestions: Suggestions, outputs: Mapping[str, Path | None]) -> None:
     """Print the same as one JSON object.
 
     Args:
         suggestions: the chips.
-        output_path: the CSV that was written; None if none was.
+        outputs: "table" and "page": the files that were written; None for those that were not.
     """
-    content = {
+    content: dict[str, object] = {
         "chips": suggestions.table.drop(columns=["class", "verdict"]).to_dict("records"),
         "candidates": suggestions.candidates,
         "notes": suggestions.notes,
-        "output": None if output_path is None else str(output_path),
     }
+    content |= {name: None if path is None else str(path) for name, path in outputs.items()}
     print(json.dumps(content, indent=1))
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rsft import __version__
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError
 from rsft.inference.inputs.chip_files import ChipFiles
@@ -17,6 +20,7 @@ from rsft.inference.predict.postprocess import probability_columns
 from rsft.inference.predict.predictor import Predictor
 from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.inference.suggestion.suggest import Suggestions, suggestion_table
+from rsft.models.bundle.bundle import Bundle
 
 
 def suggest_label_checks(root: Path, predictor: Predictor, count: int, split: str | None = None) -> Suggestions:
@@ -57,7 +61,7 @@ def suggest_label_checks(root: Path, predictor: Predictor, count: int, split: st
     predictions = predictions.iloc[selected].assign(scene=groups)
     reasons = [_reason(probabilities[row], int(labels[row]), classes) for row in selected]
     table, path_notes = suggestion_table(predictions, reasons)
-    return Suggestions(table, predictions, classes, len(margins), notes + path_notes)
+    return Suggestions(table, predictions, classes, _metadata(predictor.bundle), len(margins), notes + path_notes)
 
 
 def _classify(
@@ -99,6 +103,19 @@ def label_margins(probabilities: NDArray[np.float64], labels: NDArray[np.integer
     others[rows, labels] = -1.0
     margins: NDArray[np.float64] = probabilities[rows, labels] - others.max(axis=1)
     return margins
+
+
+def _metadata(bundle: Bundle) -> dict[str, Any]:
+    """Return the metadata that `rsft predict` would have written."""
+    return {
+        "bundle_sha256": bundle.sha256,
+        "recipe": bundle.recipe.name,
+        "rsft_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "notes": ["the chips of a chip store whose labels the bundle contradicts"],
+        "request": {"chips": None, "declared": [None, None, None]},
+        "bands": list(bundle.contract.used_bands),
+    }
 
 
 def _reason(probabilities: NDArray[np.float64], label: int, classes: Sequence[str]) -> str:

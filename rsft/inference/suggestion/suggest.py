@@ -34,6 +34,7 @@ class Suggestions:
         table: one row per chip, with the columns `COLUMNS`; `class` and `verdict` are empty.
         predictions: the rows of these chips in the table of predictions, with all its columns.
         classes: names of the classes.
+        metadata: how the predictions were made; empty for CSV.
         candidates: number of chips among which they were selected.
         notes: remarks for the reader.
     """
@@ -41,6 +42,7 @@ class Suggestions:
     table: pd.DataFrame
     predictions: pd.DataFrame
     classes: tuple[str, ...]
+    metadata: dict[str, Any]
     candidates: int
     notes: list[str]
 
@@ -93,7 +95,7 @@ def suggest_chips(predictions: Path, count: int, bundle: Bundle | None = None) -
     ]
     chips = file.table.iloc[selected]
     table, path_notes = suggestion_table(chips, reasons)
-    return Suggestions(table, chips, file.classes, len(probabilities), notes + path_notes)
+    return Suggestions(table, chips, file.classes, file.metadata, len(probabilities), notes + path_notes)
 
 
 def suggestion_table(chips: pd.DataFrame, reasons: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
