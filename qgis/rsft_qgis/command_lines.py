@@ -19,6 +19,10 @@ LAND_METHODS = ("auto", "brightness", "none")
 """Values of --land that are not files."""
 
 
+TABLE_SUFFIXES = (".gpkg", ".geojson", ".csv", ".parquet")
+"""Suffixes of the tables that `rsft data add` reads."""
+
+
 @dataclass(frozen=True)
 class PixelOptions:
     """How the pixels of a scene are read.
@@ -108,6 +112,63 @@ def predict_command(executable: str, bundle: str, scene: str, out: str, options:
     return command + shlex.split(extra)
 
 
+@dataclass(frozen=True)
+class LabelOptions:
+    """How corrected labels join a chip store.
+
+    Attributes:
+        field: field of the labels.
+        not_a_target: class of chips that are not a target; empty leaves them out.
+        new_classes: classes that the store does not have yet, separated by commas.
+        unit: unit of the chip files.
+        bands: names of their bands, separated by commas.
+    """
+
+    field: str = "corrected"
+    not_a_target: str = ""
+    new_classes: str = ""
+    unit: str = AS_DECLARED
+    bands: str = ""
+
+    def options(self) -> list[str]:
+        """Return the options of `rsft data add`."""
+        values = {"--field": self.field, "--not-a-target": self.not_a_target, "--bands": self.bands}
+        values["--unit"] = "" if self.unit == AS_DECLARED else self.unit
+        words = [word for name, value in values.items() if value for word in (name, value)]
+        for name in filter(None, (name.strip() for name in self.new_classes.split(","))):
+            words += ["--new-class", name]
+        return words
+
+
+def add_command(executable: str, store: str, table: str, labels: LabelOptions) -> list[str]:
+    """Return the command that joins the labels of a table to a chip store and prints one JSON line.
+
+    Args:
+        executable: path of rsft.
+        store: folder of the chip store.
+        table: file of the corrected layer.
+        labels: field of the labels, and what becomes of them.
+    """
+    return [executable, "data", "add", store, table, "--json", *labels.options()]
+
+
+def finetune_command(executable: str, bundle: str, store: str, runs: str, extra: str = "") -> list[str]:
+    """Return the command that starts a short run at a bundle and prints JSON lines, one for every step.
+
+    Args:
+        executable: path of rsft.
+        bundle: folder of the bundle.
+        store: folder of the chip store.
+        runs: folder of the new run.
+        extra: further options and overrides of the recipe, as typed in a shell.
+
+    Raises:
+        ValueError: a quote in `extra` is not closed.
+    """
+    command = [executable, "finetune", "--from", bundle, "--runs", runs, "--json", "--log-every", "1"]
+    return [*command, f"data.root={store}", *shlex.split(extra)]
+
+
 def bundle_command(executable: str, bundle: str) -> list[str]:
     """Return the command that prints the description of a bundle as JSON.
 
@@ -121,6 +182,25 @@ def bundle_command(executable: str, bundle: str) -> list[str]:
 def display_command(command: list[str]) -> str:
     """Return a command as a line that can be pasted into a shell."""
     return shlex.join(command)
+
+
+def table_path(source: str) -> str:
+    """Return the file of a vector layer of QGIS.
+
+    Args:
+        source: source of the layer, such as "/data/a.gpkg|layername=predictions".
+
+    Raises:
+        ValueError: the layer is not in a file that `rsft data add` reads.
+
+    Example:
+        >>> table_path("/data/a.gpkg|layername=predictions")
+        '/data/a.gpkg'
+    """
+    path = source.split("|", 1)[0]
+    if not path.lower().endswith(TABLE_SUFFIXES):
+        raise ValueError(f"the layer is not in a file {', '.join(TABLE_SUFFIXES)} that rsft wrote: {path}")
+    return path
 
 
 def raster_location(source: str) -> str:

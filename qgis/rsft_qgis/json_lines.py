@@ -97,6 +97,8 @@ def parse_line(line: str) -> Event | None:
     event = fields.pop("event", None)
     if event == "progress":
         return Progress(str(fields.get("task", "")), _integer(fields.get("done")), _integer(fields.get("total")))
+    if event == "step":
+        return Progress("training", _integer(fields.get("done")), _integer(fields.get("total")))
     if event == "error":
         what, where, fix = (str(fields.get(key) or "") for key in ("what", "where", "fix"))
         return Failure(what or "rsft stopped", where, fix)

@@ -17,6 +17,7 @@ from .json_lines import Failure, Progress, Result, parse_line
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 10.0
 _LINES_OF_AN_ERROR = 20
+_CANCELED = "canceled; run the same algorithm with the same output again to resume"
 
 
 class Feedback(Protocol):
@@ -43,12 +44,13 @@ class RsftCanceledError(Exception):
     """The user stopped the job."""
 
 
-def run_job(command: list[str], feedback: Feedback) -> Result:
+def run_job(command: list[str], feedback: Feedback, canceled: str = _CANCELED) -> Result:
     """Run a command that prints JSON lines.
 
     Args:
         command: the command line.
         feedback: receives the progress and other lines, and says whether to stop.
+        canceled: text of the error if the user stops the job.
 
     Returns:
         The result in the last line.
@@ -60,7 +62,7 @@ def run_job(command: list[str], feedback: Feedback) -> Result:
     result, failure, task = None, None, ""
     printed: deque[str] = deque(maxlen=_LINES_OF_AN_ERROR)
     process = _start(command)
-    for line in _lines_until_end(process, feedback):
+    for line in _lines_until_end(process, feedback, canceled):
         event = parse_line(line)
         if isinstance(event, Progress):
             if event.task != task:
@@ -136,14 +138,14 @@ def _start(command: list[str]) -> subprocess.Popen[str]:
         raise RsftFailedError(f"{command[0]} cannot be started: {error.strerror or error}") from error
 
 
-def _lines_until_end(process: subprocess.Popen[str], feedback: Feedback) -> Iterator[str]:
+def _lines_until_end(process: subprocess.Popen[str], feedback: Feedback, canceled: str = _CANCELED) -> Iterator[str]:
     """Iterate over lines until the process ends. A thread reads them, so that cancelling needs no further line."""
     lines: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=_read, args=(process, lines), daemon=True).start()
     try:
         while True:
             if feedback.isCanceled():
-                raise RsftCanceledError("canceled; run the same algorithm with the same output again to resume")
+                raise RsftCanceledError(canceled)
             try:
                 line = lines.get(timeout=_POLL_SECONDS)
             except queue.Empty:

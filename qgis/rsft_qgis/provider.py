@@ -10,6 +10,7 @@ from qgis.PyQt.QtGui import QIcon
 
 from .algorithms.bundle_info import BundleInfo
 from .algorithms.classify import ClassifyPoints, ClassifyTiles, DetectClassify
+from .algorithms.corrections import AddLabels, FineTune
 from .executable import PROVIDER_NAME, SETTING
 
 ICON_PATH = Path(__file__).parent / "icon.svg"
@@ -33,7 +34,7 @@ class RsftProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:
         """Add the algorithms."""
-        for algorithm in (ClassifyPoints, ClassifyTiles, DetectClassify, BundleInfo):
+        for algorithm in (ClassifyPoints, ClassifyTiles, DetectClassify, BundleInfo, AddLabels, FineTune):
             self.addAlgorithm(algorithm())
 
     def id(self) -> str:

@@ -90,6 +90,25 @@ def cancel_at_once(values):
         return str(error)
 
 
+def correct(layer):
+    """Correct a class in a layer. Return what the algorithm says before the edits are saved, and the saved value."""
+    algorithm = QgsApplication.processingRegistry().createAlgorithmById("rsft:addlabels")
+    context = QgsProcessingContext()
+    context.setProject(QgsProject.instance())
+    values = {"LAYER": layer, "FIELD": "corrected", "STORE": str(FOLDER)}
+    layer.startEditing()
+    feature = next(layer.getFeatures())
+    layer.changeAttributeValue(feature.id(), layer.fields().indexOf("corrected"), "steep")
+    unsaved = algorithm.checkParameterValues(values, context)
+    assert layer.commitChanges(), layer.commitErrors()
+    saved = algorithm.checkParameterValues(values, context)
+    assert saved[0], saved
+    memory = QgsVectorLayer("Point?crs=EPSG:4326&field=corrected:string", "memory", "memory")
+    refused = algorithm.checkParameterValues({**values, "LAYER": memory}, context)
+    corrected = QgsVectorLayer(layer.source()).getFeature(feature.id())["corrected"]
+    return {"unsaved": unsaved[1], "memory_layer": refused[1], "corrected": corrected}
+
+
 def main():
     """Print one line."""
     Processing.initialize()
@@ -108,6 +127,7 @@ def main():
         "model_features": run_model({**values, "AT": at}),
         "temporary": classify_selection(values),
         "canceled": cancel_at_once({**values, "AT": at}),
+        **correct(layer),
     }
     ProcessingConfig.setSettingValue("RSFT_EXECUTABLE", "/nowhere/rsft")
     algorithm = QgsApplication.processingRegistry().createAlgorithmById("rsft:bundleinfo")

@@ -11,20 +11,26 @@ import typer
 from rsft_qgis.command_lines import (
     AS_DECLARED,
     LAND_METHODS,
+    TABLE_SUFFIXES,
     UNITS,
+    LabelOptions,
     PixelOptions,
+    add_command,
     bundle_command,
     detection_options,
     display_command,
+    finetune_command,
     position_options,
     predict_command,
     raster_location,
+    table_path,
     tile_options,
 )
 
 from rsft.cli import app
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.data.imagery.units import UNITS as ALL_UNITS
+from rsft.inference.corrections.corrected_table import _FORMATS
 from rsft.inference.detection.land_mask import parse_land
 from tests.helpers.style import files_of
 from tools.maintenance.qgis_plugin import PLUGIN_DIR
@@ -69,6 +75,37 @@ def test_the_command_line_parses_them() -> None:
     assert shown.make_context("show", show[3:]).params == {"bundle": Path("b"), "as_json": True}
 
 
+def test_labels_join_a_store() -> None:
+    assert add_command("rsft", "s", "t.gpkg", LabelOptions()) == [
+        *("rsft", "data", "add", "s", "t.gpkg", "--json", "--field", "corrected")
+    ]
+    labels = LabelOptions("truth", "clutter", "a b, c,", "db", "VV,VH")
+    words = add_command("rsft", "s", "t.gpkg", labels)
+    data = typer.main.get_command(app).commands["data"]  # type: ignore[attr-defined]
+    values = data.commands["add"].make_context("add", words[3:]).params
+    assert values == {
+        **{"root": Path("s"), "corrected": Path("t.gpkg"), "label_field": "truth", "not_a_target": "clutter"},
+        **{"new_classes": ["a b", "c"], "unit": "db", "bands": "VV,VH", "as_json": True},
+    }
+
+
+def test_a_run_starts_at_a_bundle() -> None:
+    words = finetune_command("rsft", "b", "my store", "r", "train.epochs=2 --no-report")
+    values = typer.main.get_command(app).commands["finetune"].make_context("f", words[2:]).params  # type: ignore[attr-defined]
+    assert [values["recipe"], *values["overrides"]] == ["data.root=my store", "train.epochs=2"]
+    assert (values["start"], values["runs"], values["as_json"], values["log_every"]) == (Path("b"), Path("r"), True, 1)
+    assert values["no_report"] is True and values["resume"] is False
+
+
+def test_files_of_corrected_layers() -> None:
+    assert table_path('/data/a.gpkg|layername=predictions|subset="ood"') == "/data/a.gpkg"
+    assert table_path("/data/A.GeoJSON") == "/data/A.GeoJSON"
+    assert set(TABLE_SUFFIXES) <= set(_FORMATS)
+    for source in ("Point?crs=EPSG:4326", "/data/a.shp", "dbname='x' table=\"y\"", ""):
+        with pytest.raises(ValueError, match="not in a file"):
+            table_path(source)
+
+
 def test_choices_are_those_of_rsft() -> None:
     assert set(UNITS) == set(ALL_UNITS) - set(DIGITAL_UNITS)
     assert [parse_land(method) for method in LAND_METHODS]
@@ -92,5 +129,12 @@ def test_a_module_needs_neither_rsft_nor_torch_nor_new_python(file: Path) -> Non
     imported += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
     packages = {module.split(".")[0] for module in imported}
     assert packages <= {*sys.stdlib_module_names, "qgis", "processing"}
-    if file.name in ("command_lines.py", "json_lines.py", "process.py", "executable.py", "bundle_page.py"):
+    if file.name in (
+        "command_lines.py",
+        "json_lines.py",
+        "process.py",
+        "executable.py",
+        "bundle_page.py",
+        "correction_texts.py",
+    ):
         assert "qgis" not in packages

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +25,10 @@ pytestmark = pytest.mark.skipif("RSFT_TEST_QGIS" not in os.environ, reason="make
 
 ROOT = Path(__file__).parents[2]
 SHIPS = [(40, 40), (60, 140), (120, 60)]  # row, col
-ALGORITHMS = {"rsft:bundleinfo", "rsft:classifypoints", "rsft:classifytiles", "rsft:detectclassify"}
+ALGORITHMS = {
+    *("rsft:bundleinfo", "rsft:classifypoints", "rsft:classifytiles", "rsft:detectclassify"),
+    *("rsft:addlabels", "rsft:finetune"),
+}
 CLASSES = ["flat", "slanted", "steep"]
 
 
@@ -90,7 +95,7 @@ def read(result):
     return geopandas.read_file(path, layer=layer)
 
 
-def test_the_zip_provides_four_algorithms(desk):
+def test_the_zip_provides_six_algorithms(desk):
     printed = call(desk, "list", "--json")
     provider = json.loads(printed[printed.index("{") :])["providers"]["rsft"]
     assert provider["is_active"] and set(provider["algorithms"]) == ALGORITHMS
@@ -129,6 +134,31 @@ def test_detection_leaves_out_land(desk):
     land = desk.folder / "land.gpkg"
     table = read(run_algorithm(desk, "detectclassify", **values, LAND=land, OUTPUT=desk.folder / "detected.gpkg"))
     assert sorted(table["col"].round(-1)) == [60, 140]
+
+
+def test_corrected_layer_to_labels_and_a_new_bundle(desk, root):
+    table, store = desk.folder / "corrected.gpkg", desk.folder / "store"
+    values = {"BUNDLE": desk.bundle, "SCENE": desk.folder / "scene.tif", "AT": desk.folder / "boxes.geojson"}
+    run_algorithm(desk, "classifypoints", **values, SIDE=32, OUTPUT=table)
+    with closing(sqlite3.connect(table)) as database, database:
+        for (trigger,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            database.execute(f'DROP TRIGGER "{trigger}"')  # it needs functions of GDAL
+        database.executemany(
+            "UPDATE predictions SET corrected = ? WHERE fid = ?", [("steep", 1), ("not a target", 2), ("unsure", 3)]
+        )
+    shutil.copytree(root, store)
+    labels = {"LAYER": f"{table}|layername=predictions", "STORE": store}
+    result = run_algorithm(desk, "addlabels", **labels)
+    assert (result["ADDED"], result["RELABELED"], result["REJECTED"]) == (1, 0, 0) and result["FOLDER"] == str(store)
+    page, runs = desk.folder / "new.html", desk.folder / "runs"
+    options = {"BUNDLE": desk.bundle, "RUNS": runs, "EXTRA": "train.epochs=1 --no-report", "OUTPUT": page}
+    more = {"NOT_A_TARGET": "clutter", "NEW_CLASSES": "clutter"}
+    result = run_algorithm(desk, "finetune", **labels, **more, **options)
+    assert result["ADDED"] == 1 and Path(result["NEW_BUNDLE"]).parents[2] == runs
+    assert (Path(result["NEW_BUNDLE"]) / "bundle.json").exists()
+    assert "Replay check: validation chips" in page.read_text() and "<td>steep</td>" in page.read_text()
+    described = run_algorithm(desk, "bundleinfo", BUNDLE=result["NEW_BUNDLE"], OUTPUT=desk.folder / "new_bundle.html")
+    assert described["CLASSES"] == "flat, slanted, steep, clutter"
 
 
 def test_bundle_information(desk):
@@ -170,4 +200,6 @@ def test_layers_models_and_the_setting(desk):
     assert session["model_features"] == 3
     assert session["temporary"] == ["111", "333"]
     assert "canceled" in session["canceled"] and not (desk.folder / "none.gpkg").exists()
+    assert "Save the edits" in session["unsaved"] and "not in a file" in session["memory_layer"]
+    assert session["corrected"] == "steep"
     assert "neither the rsft executable" in session["wrong_setting"]

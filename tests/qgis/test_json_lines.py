@@ -35,6 +35,7 @@ def test_other_lines_are_texts(line):
 
 
 def test_events_with_missing_keys():
+    assert parse_line('{"event": "step", "done": 3, "total": 12, "loss": 0.5}') == Progress("training", 3, 12)
     assert parse_line('{"event": "progress"}') == Progress("", 0, 0)
     assert Progress("", 3, 0).percent == 0.0
     assert parse_line('{"event": "progress", "task": "t", "done": null, "total": "x"}') == Progress("t", 0, 0)

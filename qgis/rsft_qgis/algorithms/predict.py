@@ -70,7 +70,7 @@ class PredictAlgorithm(RsftAlgorithm):
         )
         self.add(
             QgsProcessingParameterVectorDestination(self.OUTPUT, "Predictions", QgsProcessing.TypeVectorAnyGeometry),
-            "A GeoPackage opens with one color per class. GeoJSON has no style. An existing file is replaced.",
+            "It opens with one color per class. An existing file is replaced, with its corrections.",
         )
         self.add(
             QgsProcessingParameterFileDestination(
