@@ -131,16 +131,12 @@ class ChipCutter:
 
     def _unit_of(self, row: CorrectedRow, pixels: Pixels, stored: Declaration, header: _Header) -> str:
         """Return the unit of a chip file. Only floats need a declaration: integers have their data type as unit."""
-        tag = header.unit if pixels.dtype.kind == "f" else None
-        declared = self.declaration.unit
-        if declared and tag and declared != tag:
+        declared, tag = self.declaration.unit, header.unit
+        if declared and tag and declared != tag and pixels.dtype.kind == "f":
             raise DataError(f"the file declares {tag}, but --unit is {declared}; leave out --unit")
         record = self._records.get(row.scene, {})
         predicted = self.table.metadata.get("request", {}).get("declared") or [None]
-        unit = declared or stored.unit or tag
-        if unit is None and pixels.dtype.kind == "f":
-            unit = record.get("unit") or predicted[0]
-        return self.fit.check_unit(pixels, unit)
+        return self.fit.check_unit(pixels, declared, stored.unit, tag, record.get("unit"), predicted[0])
 
     def _stored_declaration(self, path: Path) -> Declaration:
         """Return what the manifest of a chip store says about a chip in it."""

@@ -75,19 +75,24 @@ class StoreFit:
             raise DataError(f"bands {', '.join(names)}, but the store has {needed}")
         return pixels if names == self.bands else pixels[:, :, [names.index(name) for name in self.bands]]
 
-    def check_unit(self, pixels: Pixels, unit: str | None) -> str:
+    def check_unit(self, pixels: Pixels, *units: str | None) -> str:
         """Return the unit of a chip after a check.
 
         Args:
             pixels: the chip (H, W, B).
-            unit: the declared unit; None if it is unknown.
+            *units: units that user, store, file and table declare, the most certain one first; None if they do not.
+
+        Returns:
+            The first declared unit. For integers, the first that the store has, or else their data type.
 
         Raises:
             DataError: the store has another unit, or the values cannot be in this unit.
         """
-        if unit is None and pixels.dtype.kind == "f":
+        is_float = pixels.dtype.kind == "f"
+        declared = [unit for unit in units if unit and (is_float or unit in self.units)]
+        if is_float and not declared:
             raise DataError(f"{pixels.dtype} pixels without a unit, but the store has {self._units()}; give --unit")
-        unit = resolve_unit(pixels, unit)
+        unit = resolve_unit(pixels, declared[0] if declared else None)
         if unit not in self.units:
             raise DataError(f"{unit} pixels, but the store has {self._units()}")
         return unit

@@ -41,7 +41,7 @@ class Desk(NamedTuple):
         stretch = (Stretch(low=-40.0, high=0.0),) * len(bands)
         contract = toy_contract(units={"db": stretch}, bands=("VH", "VV"), planes=bands, mean=(0.5,), std=(0.25,))
         contract = contract.model_copy(update={"mean": (0.5,) * len(bands), "std": (0.25,) * len(bands)})
-        _FakeBundle.loaded = toy_bundle(contract=contract)
+        _FakeBundle.loaded = toy_bundle(contract=fields.pop("contract", contract))
         query = fields.pop("query", SceneQuery(at=self.positions))
         options = {
             "chip_options": ChipOptions(side=SIDE),

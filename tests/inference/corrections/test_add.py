@@ -14,14 +14,16 @@ from rsft.data.chips import additions, commit
 from rsft.data.chips.commit import locked_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.stretch import Stretch
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import DataError, RequestError
 from rsft.inference.corrections.add import AdditionOptions, add_corrections
-from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.inputs.discovery import UNDECLARED, Declaration
 from rsft.inference.predict.scene_plan import SceneQuery
 from rsft.inference.scenes.chip_window import ChipOptions
 from tests.helpers.killing import kill_at_call, run_until_killed
-from tests.helpers.scenes import write_geotiff
+from tests.helpers.scenes import toy_contract, write_geotiff
+from tests.helpers.sentinel1 import NAME, write_product
 from tests.inference.corrections.conftest import SHIPS, decibels
 
 LABELS = ["bright", "dark", "not a target", "unsure", "", "bright"]
@@ -171,7 +173,9 @@ def test_a_changed_or_missing_scene(desk):
 
 
 def test_tables_without_labels(desk):
-    with pytest.raises(RequestError, match=r"no field corrected.*--field"):
+    with pytest.raises(RequestError, match=r"no field label.*--field"):
+        add_corrections(desk.store, desk.predict(), AdditionOptions(label_field="label"))
+    with pytest.raises(RequestError, match=r"no row has a label \(6 not looked at\)"):
         add_corrections(desk.store, desk.predict())
     with pytest.raises(RequestError, match=r"no row has a label \(5 not looked at, 1 not a target\)"):
         add_corrections(desk.store, page_table(desk, ["not a target"] + [""] * 5))
@@ -214,6 +218,26 @@ def test_resampled_chips_and_boxes(desk):
         assert saved.result.added.total() == 3
         again = add_corrections(desk.store, correct(desk.predict("cut.gpkg", chips=False, **fields)))
         assert again.result.unchanged == 3 and not again.result.is_change
+
+
+def test_digital_numbers_of_a_product_are_amplitude(desk):
+    """Chips of a raw product are uint16, and their unit is a declaration, as in the store of OpenSARShip."""
+    pixels = np.random.default_rng(0).gamma(4, 20, (4, 48, 48)).astype(np.uint16)
+    source = desk.folder / "digital"
+    (source / "ship").mkdir(parents=True)
+    write_geotiff(source / "ship/a.tif", pixels[:2, :8, :8], names=("VV", "VH"))
+    store = prepare_folder(source, desk.folder / "amplitude", unit="amplitude", val=0).root
+    safe = write_product(desk.folder, {"vv": pixels[2], "vh": pixels[3]})
+    contract = toy_contract(
+        units={"amplitude": (Stretch(high=500.0),) * 2}, bands=("VV", "VH"), planes=("VV", "VH"), mean=(0.5, 0.5)
+    ).model_copy(update={"std": (0.25, 0.25)})
+    product = desk._replace(scene=safe)
+    saved = product.predict("saved.gpkg", contract=contract, declaration=UNDECLARED)
+    result = add_corrections(store, correct(saved, ["ship"] * 6)).result
+    assert result.added == {("train", "ship"): 6} and not result.rejected
+    assert ChipStore.open(store).units == ("amplitude",) and set(result.splits) == {NAME}
+    cut = product.predict("cut.gpkg", contract=contract, declaration=UNDECLARED, chips=False)
+    assert add_corrections(store, correct(cut, ["ship"] * 6)).result.unchanged == 6
 
 
 def test_one_chip_twice(desk):
