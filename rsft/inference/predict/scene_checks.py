@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rsft.inference.predict.postprocess import format_sets, probability_columns
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE, Calibrator
+from rsft.models.uncertainty.ood_limit import chance_of_unlike_chips, expected_share
 from rsft.models.uncertainty.shift import SHIFT_LEVEL, ShiftTest
 
 SetStatus = Literal["widened", "plain", "withheld"]
@@ -35,6 +36,7 @@ class SceneCheck:
         unlike: number of chips that are out of distribution, so unlike the training chips.
         test: the comparison with the validation chips.
         sets: how the class sets were made.
+        validation_chips: number of validation chips from which the limit for unlike chips was estimated.
     """
 
     scene: str
@@ -42,11 +44,12 @@ class SceneCheck:
     unlike: int
     test: ShiftTest
     sets: SetStatus
+    validation_chips: int
 
     @property
     def is_unusual(self) -> bool:
         """Whether more chips are unlike the training chips than chance explains."""
-        return _exceeds_chance(self.unlike, self.chips)
+        return _exceeds_chance(self.unlike, self.chips, self.validation_chips)
 
     def as_json(self) -> dict[str, Any]:
         """Return the content as JSON values.
@@ -105,16 +108,16 @@ def _check(
     scene: str, probabilities: NDArray[np.float64], ood: NDArray[np.float64], calibrator: Calibrator
 ) -> tuple[SceneCheck, NDArray[np.bool_] | None]:
     unlike, test = int((~(ood <= 1)).sum()), calibrator.test_shift(probabilities, ood)
-    if unlike > len(ood) / 2 and _exceeds_chance(unlike, len(ood)):
-        return SceneCheck(scene, len(ood), unlike, test, "withheld"), None
+    validation_chips = len(calibrator.labels)
+    if unlike > len(ood) / 2 and _exceeds_chance(unlike, len(ood), validation_chips):
+        return SceneCheck(scene, len(ood), unlike, test, "withheld", validation_chips), None
     sets = calibrator.widened_sets(probabilities, ood)
-    return SceneCheck(scene, len(ood), unlike, test, "plain" if sets is None else "widened"), sets
+    status: SetStatus = "plain" if sets is None else "widened"
+    return SceneCheck(scene, len(ood), unlike, test, status, validation_chips), sets
 
 
-def _exceeds_chance(unlike: int, chips: int) -> bool:
-    from scipy.stats import binomtest
-
-    return chips > 0 and binomtest(unlike, chips, OOD_FALSE_POSITIVE_RATE, "greater").pvalue < SHIFT_LEVEL
+def _exceeds_chance(unlike: int, chips: int, validation_chips: int) -> bool:
+    return chance_of_unlike_chips(unlike, chips, validation_chips, OOD_FALSE_POSITIVE_RATE) < SHIFT_LEVEL
 
 
 def describe_checks(checks: Sequence[SceneCheck]) -> list[str]:
@@ -143,10 +146,11 @@ def has_warning(checks: Sequence[SceneCheck]) -> bool:
 
 def _describe_unlike(checks: Sequence[SceneCheck]) -> str:
     unlike, chips = sum(check.unlike for check in checks), sum(check.chips for check in checks)
-    text = f"{unlike:,} of {chips:,} chips are unlike the training chips"
+    expected = expected_share(checks[0].validation_chips, OOD_FALSE_POSITIVE_RATE)
+    text = f"{unlike:,} of {chips:,} chips are unlike the training chips ({expected:.0%} are expected)"
     unusual = sorted((x for x in checks if x.is_unusual), key=lambda x: (-x.unlike / x.chips, x.scene))
     if not unusual:
-        return f"{text} ({OOD_FALSE_POSITIVE_RATE:.0%} are expected)"
+        return text
     if len(checks) > 1:
         text += f": {_list_scenes([f'{x.unlike:,} of {x.chips:,} in {_name(x)}' for x in unusual])}"
     return f"{text}; do not trust their classes"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rsft.models.uncertainty.conformal import class_thresholds, min_calibration_chips
 from rsft.models.uncertainty.mahalanobis import fit_class_means, fit_whitening, mahalanobis_distance
+from rsft.models.uncertainty.ood_limit import ood_limit
 from rsft.models.uncertainty.shift import MIN_CHIPS, ChipSummary, ShiftTest, compare_chips
 from rsft.models.uncertainty.temperature_scaling import fit_temperature, log_softmax
 from rsft.models.uncertainty.validation_chips import ValidationChips
@@ -20,8 +21,7 @@ COVERAGE = 0.9
 """Share of the chips of each class for which the set should contain the true class."""
 
 OOD_FALSE_POSITIVE_RATE = 0.05
-"""Share of the validation chips above the limit for out-of-distribution chips."""
-
+"""Expected share of chips above the limit for out-of-distribution chips, if they are like the validation chips."""
 
 _ROWS = 8192  # chips whose sets are computed at the same time, which limits the memory
 _ROUNDING = 1e-6  # probabilities are rounded to six decimals in tables
@@ -115,7 +115,8 @@ class Calibrator:
             logits: (N, C).
             features: (N, D).
             coverage: share of the chips of each class for which the set should contain the true class, between 0 and 1.
-            ood_false_positive_rate: share of the validation chips above the limit for out-of-distribution chips.
+            ood_false_positive_rate: expected share of chips above the limit for out-of-distribution chips, if they are
+                like the validation chips.
 
         Returns:
             Calibrated probabilities, sets of classes and distances.
@@ -129,7 +130,7 @@ class Calibrator:
 
     def _limit(self, ood_false_positive_rate: float = OOD_FALSE_POSITIVE_RATE) -> float:
         """Return the distance above which a chip is out-of-distribution."""
-        return max(float(np.quantile(self.distances, 1 - ood_false_positive_rate)), 1e-12)
+        return ood_limit(self.distances, ood_false_positive_rate)
 
     def test_shift(self, probabilities: NDArray[np.floating], ood: NDArray[np.floating]) -> ShiftTest:
         """Test whether new chips are like the validation chips. Only then do sets have their coverage.
