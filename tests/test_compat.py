@@ -58,7 +58,7 @@ def run_command(old_folder, rsft):
 
 
 def assert_tables_match(actual, expected):
-    """Assert that every column of the old table is in the new one with the same values, except for rounding and scaling."""
+    """Assert that the new table has the columns and values of the old one, except for rounding and scaling."""
     assert len(actual) == len(expected)
     for column in expected.columns.difference(MACHINE_COLUMNS):
         values, old_values = actual[RENAMED_COLUMNS.get(column, column)], expected[column]

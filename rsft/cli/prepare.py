@@ -72,11 +72,28 @@ def warn_about_typos(store: ChipStore) -> None:
 
 
 @app.command("demo")
-def demo(root: RootOption, jobs: JobsOption = 2, seed: SeedOption = 0, overwrite: OverwriteOption = False) -> None:
+def demo(
+    root: RootOption,
+    scene: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for a simulated scene with such ships: scene.tif, ships.gpkg (the truth) and land.gpkg "
+            "(default: no scene)."
+        ),
+    ] = None,
+    jobs: JobsOption = 2,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
     """Simulate a long-tailed data set of SAR ship chips with four classes (FUSAR-Ship and SRSDD formats)."""
-    from rsft.data.prepare.demo import prepare_demo
+    from rsft.data.prepare.demo import check_scene_folder_is_free, prepare_demo, prepare_demo_scene
 
+    if scene is not None:
+        check_scene_folder_is_free(scene, overwrite)
     run_prepare(prepare_demo, root, jobs=jobs, seed=seed, overwrite=overwrite)
+    if scene is not None:
+        prepare_demo_scene(scene, seed, overwrite)
+        show_paths({"scene": scene / "scene.tif", "truth": scene / "ships.gpkg", "land": scene / "land.gpkg"})
 
 
 @app.command("folder")

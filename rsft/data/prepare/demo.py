@@ -21,7 +21,9 @@ from rsft.data.datasets._sar.srsdd_ships import SRSDD_SPACING_M, SRSDDShips
 from rsft.data.prepare._command import format_prepare_command
 from rsft.data.prepare._names import make_chip_names
 from rsft.data.prepare.gray_chips import crop_srsdd_ship
+from rsft.data.simulation.scene_files import LAND_FILE, SCENE_FILE, SHIPS_FILE, write_scene
 from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
+from rsft.errors import RequestError
 from rsft.types import Progress
 
 DEMO_CLASSES = CLASSES[4]
@@ -99,6 +101,41 @@ def prepare_demo(
         )
         records = scene_records + chip_records
         return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)
+
+
+def prepare_demo_scene(folder: Path, seed: int = 0, overwrite: bool = False) -> None:
+    """Simulate a scene with ships of the demonstration's classes: scene.tif, ships.gpkg (the truth) and land.gpkg.
+
+    Args:
+        folder: folder of the scene.
+        seed: seed of the simulation.
+        overwrite: replace an existing scene.
+
+    Raises:
+        RequestError: `folder` is not free, see `check_scene_folder_is_free`.
+    """
+    check_scene_folder_is_free(folder, overwrite)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_scene(folder, seed=seed)
+
+
+def check_scene_folder_is_free(folder: Path, overwrite: bool) -> None:
+    """Check that a simulated scene can be written to a folder.
+
+    Args:
+        folder: folder of the scene.
+        overwrite: whether an existing scene may be replaced.
+
+    Raises:
+        RequestError: `folder` is a file, contains other files, or contains a scene that may not be replaced.
+    """
+    if not folder.exists():
+        return
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if names - {SCENE_FILE, SHIPS_FILE, LAND_FILE}:
+        raise RequestError("the folder contains other files", folder, "give another folder for the scene")
+    if names and not overwrite:
+        raise RequestError("the scene exists already", folder, "give --overwrite to replace it, or another folder")
 
 
 def _scene_records(srsdd: SRSDDShips, counts: Counts, seed: int) -> tuple[list[ChipRecord], Counter[str]]:

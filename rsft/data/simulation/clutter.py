@@ -19,22 +19,32 @@ Float = NDArray[np.float32]
 
 _QUANTILES = np.linspace(-3.5, 3.5, 141)
 _SHAPES = (0.6, 1.0, 1.6, 2.5, 4.0, 8.0, 16.0, 32.0, 64.0)  # of the gamma distribution, from spiky to smooth
+_OUTLINE_POINTS = 400
 
 
 @dataclass(frozen=True)
 class Shore:
-    """Straight shore: land is where x cos(angle) + y sin(angle) > offset, in meters of the image frame.
+    """Shore: land is where x cos(angle) + y sin(angle) > offset, in meters of the image frame.
+
+    A shore without bends is straight and built up, with a quay. A shore with bends is a natural coast.
 
     Attributes:
         angle: direction inland, in radians from +x to +y.
         offset: distance of the shore from the image center in meters.
+        bends: waves of the coast: amplitude in meters, wavelength in meters, and phase in radians of each.
     """
 
     angle: float
     offset: float
+    bends: tuple[tuple[float, float, float], ...] = ()
+
+    @property
+    def has_quay(self) -> bool:
+        """Whether the shore is straight and built up."""
+        return not self.bends
 
     def distance_inland(self, x: Float, y: Float) -> Float:
-        """Return the distance of points from the shore.
+        """Return the distance of points from the shore, at a natural coast in the direction `angle`.
 
         Args:
             x: ground range in meters.
@@ -43,9 +53,29 @@ class Shore:
         Returns:
             Meters, positive on land and negative on water.
         """
-        return np.asarray(
-            x * np.float32(np.cos(self.angle)) + y * np.float32(np.sin(self.angle)) - np.float32(self.offset)
-        )
+        cos, sin = np.float32(np.cos(self.angle)), np.float32(np.sin(self.angle))
+        distance = np.asarray(x * cos + y * sin - np.float32(self.offset))
+        return distance - self._bend(y * cos - x * sin) if self.bends else distance
+
+    def outline(self, reach: float) -> Float:
+        """Return the land as a polygon.
+
+        Args:
+            reach: distance from the image center that the polygon covers, in meters.
+
+        Returns:
+            Corners (N, 2), x and y in meters of the image frame.
+        """
+        along = np.linspace(-reach, reach, _OUTLINE_POINTS, dtype=np.float32)
+        inland = self.offset + self._bend(along)
+        along, inland = np.append(along, [reach, -reach]), np.append(inland, [inland.max() + 2 * reach] * 2)
+        cos, sin = np.cos(self.angle), np.sin(self.angle)
+        return np.stack([inland * cos - along * sin, inland * sin + along * cos], axis=1).astype(np.float32)
+
+    def _bend(self, along: Float) -> Float:
+        """Return how far inland the coast lies, relative to `offset`, at positions along it in meters."""
+        waves = (amplitude * np.sin(2 * np.pi * along / length + phase) for amplitude, length, phase in self.bends)
+        return np.asarray(sum(waves, np.zeros_like(along)), np.float32)
 
 
 def pixel_grid(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:

@@ -145,7 +145,7 @@ def render_sar_scene(
     power[(relief > 0) | (x < lit_from)] = 0
     power += np.float32(_NOISE)
     groups = [sample_ship_scatterers(pose, sensor.pixel_area, rng) for pose in poses]
-    if shore is not None:
+    if shore is not None and shore.has_quay:
         groups.append(sample_shore_scatterers(shore, float(x.max()), sensor.pixel_area, rng))
     scatterers = _visible(Scatterers.from_groups(groups), relief, lit_from, sensor)
     window, total = sensor.spectral_window(size), np.zeros((size, size), np.float32)

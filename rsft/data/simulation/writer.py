@@ -41,6 +41,11 @@ _FUSAR = {
 }
 _NOT_SHIPS = "SeaClutterWaves"
 _FUSAR_FIELD = (880.0, 576.0)  # extent of a chip along azimuth and range in meters: 512 px of 1.72 and 1.124 m
+_FUSAR_SIZE = 256  # default side of a chip in pixels
+
+FUSAR_SPACING = (_FUSAR_FIELD[0] / _FUSAR_SIZE, _FUSAR_FIELD[1] / _FUSAR_SIZE)
+"""Meters per pixel of a chip of the default size, along azimuth and range."""
+
 _META = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle", "heightspace", "widthspace", "path")
 _GAIN = (60.0, 140.0)  # digital numbers per unit of amplitude
 
@@ -62,7 +67,7 @@ def write_fusar_tree(
     root: Path,
     counts: Mapping[str, int],
     *,
-    size: int = 256,
+    size: int = _FUSAR_SIZE,
     seed: int = 0,
     clutter: int = 0,
     jobs: int = 2,

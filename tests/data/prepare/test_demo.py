@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.prepare.demo import DEMO_CLASSES, prepare_demo
+from rsft.data.prepare.demo import DEMO_CLASSES, prepare_demo, prepare_demo_scene
 from rsft.errors import RequestError
 
 COUNTS = {"train": {"cargo": 6, "fishing": 3, "tanker": 2, "dredger": 1}} | {
@@ -61,3 +61,19 @@ def test_the_seed_decides_every_byte_whatever_the_number_of_processes(demo: Chip
 def test_a_taken_root_is_refused_before_any_work(demo: ChipStore) -> None:
     with pytest.raises(RequestError, match="a chip store already"):
         prepare_demo(demo.root, counts=COUNTS, scenes=4)
+
+
+def test_a_scene_replaces_only_a_scene(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "scene"
+    prepare_demo_scene(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["land.gpkg", "scene.tif", "ships.gpkg"]
+    before = (folder / "scene.tif").read_bytes()
+    with pytest.raises(RequestError, match="exists already"):
+        prepare_demo_scene(folder)
+    prepare_demo_scene(folder, seed=1, overwrite=True)
+    assert (folder / "scene.tif").read_bytes() != before
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(RequestError, match="other files"):
+        prepare_demo_scene(folder, overwrite=True)
+    with pytest.raises(RequestError, match="other files"):
+        prepare_demo_scene(folder / "notes.txt", overwrite=True)

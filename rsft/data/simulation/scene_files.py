@@ -1,0 +1,108 @@
+"""Write a simulated SAR scene with a georeference, and the truth: the ships and the land in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsft.data.simulation.clutter import Shore
+from rsft.data.simulation.sar import SarSensor, amplitude_to_uint16, render_sar_scene, sample_sensor
+from rsft.data.simulation.scatterers import Pose
+from rsft.data.simulation.scene import place_ships, sample_coast
+from rsft.data.simulation.writer import FUSAR_SPACING
+from rsft.types import Floats
+from rsft.utils.atomic_files import atomic_folder
+
+SCENE_FILE, SHIPS_FILE, LAND_FILE = "scene.tif", "ships.gpkg", "land.gpkg"
+
+SCENE_CRS = "EPSG:32631"
+"""UTM zone 31 north, in which the scene lies at 0 degrees north and east: no real coast is there."""
+
+SCENE_CLASSES: Mapping[str, int] = {"cargo": 11, "fishing": 9, "tanker": 6, "dredger": 6}
+"""Number of ships by class."""
+
+_ORIGIN = (166_000.0, 4_000.0)  # easting and northing of the upper left corner
+_SIZE = 1152  # side in pixels
+_RENDERED = 1216  # side of the simulated image; its edges are cut off, because sidelobes continue at the opposite edge
+_MARGIN = 100  # pixels between ships and the edge, so that chips lie in the scene
+_CLEARANCE = 150.0  # meters between ships, so that a chip shows one of them
+_GAIN = 100.0  # digital numbers per unit of amplitude, in the middle of the range of the training chips
+_DESCRIPTION = "Simulated SAR image (rsft). The place is not real."
+
+
+def write_scene(folder: Path, *, seed: int = 0, counts: Mapping[str, int] = SCENE_CLASSES) -> None:
+    """Write a simulated scene with a coast and ships: scene.tif, ships.gpkg and land.gpkg.
+
+    Pixel spacing, sensor, clutter and ships are like those of the FUSAR-Ship chips of `write_fusar_tree`.
+
+    Args:
+        folder: new folder; an existing one is replaced.
+        seed: seed of the simulation.
+        counts: number of ships by kind; a ship for which no position is free is left out.
+    """
+    rng = np.random.default_rng((seed, 200))
+    sensor = sample_sensor(rng, FUSAR_SPACING)
+    inside = tuple((_SIZE - 2 * _MARGIN) * spacing for spacing in sensor.spacing[::-1])
+    coast = sample_coast(rng, min(inside) * _SIZE / (_SIZE - 2 * _MARGIN))
+    kinds = rng.permutation([kind for kind, count in counts.items() for _ in range(count)]).tolist()
+    poses = list(place_ships(kinds, coast, (inside[0], inside[1]), rng, _CLEARANCE).values())
+    edge = (_RENDERED - _SIZE) // 2
+    amplitude = render_sar_scene(poses, coast, sensor, rng, _RENDERED)[edge:-edge, edge:-edge]
+    pixels = amplitude_to_uint16(amplitude, _GAIN)
+    with atomic_folder(folder) as temporary:
+        _write_geotiff(temporary / SCENE_FILE, pixels, sensor)
+        _write_layer(temporary / SHIPS_FILE, _ship_rows(poses, sensor))
+        _write_layer(temporary / LAND_FILE, _land_rows(coast))
+
+
+def _write_geotiff(path: Path, pixels: NDArray[np.uint16], sensor: SarSensor) -> None:
+    import rasterio
+    from rasterio.transform import Affine
+
+    azimuth, ground_range = sensor.spacing
+    transform = Affine(ground_range, 0, _ORIGIN[0], 0, -azimuth, _ORIGIN[1])
+    layout = {"driver": "GTiff", "tiled": True, "compress": "deflate", "predictor": 2}
+    size = {"width": pixels.shape[1], "height": pixels.shape[0], "count": 1, "dtype": "uint16"}
+    with rasterio.open(path, "w", crs=SCENE_CRS, transform=transform, **layout, **size) as file:
+        file.write(pixels[None])
+        file.descriptions, file.units = ("HH",), ("DN",)
+        file.update_tags(TIFFTAG_IMAGEDESCRIPTION=_DESCRIPTION)
+
+
+def _ship_rows(poses: Iterable[Pose], sensor: SarSensor) -> list[dict[str, Any]]:
+    """Return class, size, heading and outline of every ship; outlines enclose the deck, as it appears in the image."""
+    return [
+        {
+            "class": pose.ship.kind,
+            "length_m": round(pose.ship.length, 1),
+            "beam_m": round(pose.ship.beam, 1),
+            "heading_deg": round(float(90 + np.degrees(pose.heading)) % 360, 1),  # clockwise from north
+            "geometry": pose.bounding_box() - (pose.ship.freeboard / sensor.tan_incidence, 0),
+        }
+        for pose in poses
+    ]
+
+
+def _land_rows(coast: Shore) -> list[dict[str, Any]]:
+    return [{"kind": "land", "geometry": coast.outline(_SIZE * max(FUSAR_SPACING))}]
+
+
+def _write_layer(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write polygons, whose corners are in the image frame, in the coordinate system of the scene."""
+    import shapely
+    from geopandas import GeoDataFrame
+
+    corner_x, corner_y = _ORIGIN
+    half_height, half_width = (_SIZE * spacing / 2 for spacing in FUSAR_SPACING)
+    scene = shapely.box(corner_x, corner_y - 2 * half_height, corner_x + 2 * half_width, corner_y)
+
+    def to_polygon(corners: Floats) -> Any:
+        map_corners = np.array([corner_x + half_width, corner_y - half_height]) + corners * (1, -1)
+        return shapely.make_valid(shapely.Polygon(map_corners)).intersection(scene)
+
+    shapes = [to_polygon(row.pop("geometry")) for row in rows]
+    GeoDataFrame(rows, geometry=shapes, crs=SCENE_CRS).to_file(path, layer=path.stem, engine="pyogrio")

@@ -1,0 +1,104 @@
+"""The simulated scene: georeference, truth that agrees with the pixels, land brighter than water, one seed one scene."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from rasterio.features import rasterize
+
+from rsft.data.simulation.clutter import Shore
+from rsft.data.simulation.scene import place_ships, sample_coast
+from rsft.data.simulation.scene_files import SCENE_CLASSES, SCENE_CRS, write_scene
+
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    folders = {seed: tmp_path_factory.mktemp("scenes") / str(seed) for seed in SEEDS}
+    for seed, folder in folders.items():
+        write_scene(folder, seed=seed)
+    return folders
+
+
+def read_pixels(folder: Path) -> np.ndarray:
+    with rasterio.open(folder / "scene.tif") as file:
+        return file.read(1).astype(float)
+
+
+def read_layers(folder: Path) -> tuple[geopandas.GeoDataFrame, geopandas.GeoDataFrame]:
+    return geopandas.read_file(folder / "ships.gpkg"), geopandas.read_file(folder / "land.gpkg")
+
+
+def burn(shapes, folder: Path) -> np.ndarray:
+    with rasterio.open(folder / "scene.tif") as file:
+        return rasterize(shapes, file.shape, transform=file.transform).astype(bool)
+
+
+def test_the_scene_has_a_georeference_a_unit_tag_and_says_that_it_is_simulated(scenes) -> None:
+    with rasterio.open(scenes[0] / "scene.tif") as file:
+        assert file.crs == rasterio.crs.CRS.from_string(SCENE_CRS) and file.res == (2.25, 3.4375)
+        assert (file.dtypes, file.descriptions, file.units) == (("uint16",), ("HH",), ("DN",))
+        lon, lat = file.lnglat()
+        assert abs(lon) < 0.05 and abs(lat) < 0.05  # no land for 500 km
+        assert "Simulated" in file.tags()["TIFFTAG_IMAGEDESCRIPTION"]
+    ships, land = read_layers(scenes[0])
+    assert ships.crs == land.crs == SCENE_CRS
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_truth_agrees_with_the_pixels(scenes, seed: int) -> None:
+    pixels, (ships, land) = read_pixels(scenes[seed]), read_layers(scenes[seed])
+    assert ships["class"].value_counts().to_dict() == SCENE_CLASSES
+    assert not ships.intersects(land.union_all().buffer(100)).any()
+    land_mask, near_ship = burn(land.geometry, scenes[seed]), burn(ships.buffer(60), scenes[seed])
+    sea = np.median(pixels[~land_mask & ~near_ship])
+    brightest = [pixels[burn([shape], scenes[seed])].max() for shape in ships.buffer(5)]
+    assert min(brightest) > 4 * sea and np.median(brightest) > 10 * sea
+    lengths = [
+        max(shapely.length(shapely.LineString(x.exterior.coords[i : i + 2])) for i in (0, 1)) for x in ships.geometry
+    ]
+    np.testing.assert_allclose(lengths, ships["length_m"], atol=0.1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_land_is_brighter_than_water_and_covers_a_part_of_the_scene(scenes, seed: int) -> None:
+    pixels, (_, land) = read_pixels(scenes[seed]), read_layers(scenes[seed])
+    mask = burn(land.geometry, scenes[seed])
+    contrast = 20 * np.log10(np.median(pixels[mask]) / np.median(pixels[~mask]))
+    assert 0.1 < mask.mean() < 0.4 and 2 < contrast < 25  # dB
+
+
+def test_ships_lie_apart_and_headings_are_spread(scenes) -> None:
+    ships, _ = read_layers(scenes[0])
+    distances = [a.distance(b) for i, a in enumerate(ships.geometry) for b in ships.geometry[:i]]
+    assert min(distances) > 100 and np.ptp(ships["heading_deg"]) > 250
+
+
+def test_the_seed_decides_pixels_and_truth(scenes, tmp_path: Path) -> None:
+    write_scene(tmp_path / "again", seed=0)
+    assert np.array_equal(read_pixels(tmp_path / "again"), read_pixels(scenes[0]))
+    again, ships = read_layers(tmp_path / "again")[0], read_layers(scenes[0])[0]
+    assert again.equals(ships) and not np.array_equal(read_pixels(scenes[1]), read_pixels(scenes[0]))
+
+
+def test_the_outline_of_a_coast_is_where_land_begins() -> None:
+    coast = sample_coast(np.random.default_rng(0), 2000)
+    outline = coast.outline(3000)
+    assert abs(coast.distance_inland(*outline[:-2].T)).max() < 1e-2 and not coast.has_quay
+    inside = shapely.Polygon(outline)
+    points = np.random.default_rng(1).uniform(-1000, 1000, (500, 2)).astype(np.float32)
+    is_land = coast.distance_inland(*points.T) > 0
+    assert np.mean(shapely.contains_xy(inside, points) == is_land) > 0.99
+
+
+def test_no_ship_is_moored_at_a_natural_coast() -> None:
+    coast = Shore(0.0, 300.0, ((50.0, 700.0, 0.0),))
+    poses = place_ships(["tug"] * 20, coast, (1000.0, 3000.0), np.random.default_rng(0), 40.0).values()
+    assert len(poses) > 15 and max(abs(pose.x) for pose in poses) <= 500 < max(abs(pose.y) for pose in poses)
+    assert max(coast.distance_inland(*pose.bounding_box().T).max() for pose in poses) <= -40
