@@ -8,10 +8,13 @@ INSTALLED := .venv/.installed
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
-quickstart: $(INSTALLED)  ## simulate SAR ship chips, fine-tune the shipped backbone, classify the test chips
-	@test -f data/demo/manifest.parquet || $(BIN)/rsft prepare demo --root data/demo
+quickstart: $(INSTALLED)  ## simulate SAR ships, fine-tune the shipped backbone, and draw a map of a new scene
+	@test -f data/demo/manifest.parquet -a -f data/demo-scene/scene.tif || \
+		$(BIN)/rsft prepare demo --root data/demo --scene data/demo-scene --overwrite
 	@$(BIN)/rsft finetune recipes/quickstart.yaml
-	@$(BIN)/rsft predict runs/quickstart data/demo/chips/test -o runs/quickstart/predictions.gpkg --overwrite
+	@$(BIN)/rsft predict runs/quickstart data/demo-scene/scene.tif --detect --land data/demo-scene/land.gpkg \
+		--truth data/demo-scene/ships.gpkg -o runs/quickstart/scene.gpkg --picture runs/quickstart/map.png \
+		--html runs/quickstart/review.html --chips runs/quickstart/chips --overwrite
 
 test: $(INSTALLED)  ## run all tests, including the command line
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
@@ -43,7 +46,7 @@ lint: $(INSTALLED)  ## run ruff and mypy --strict
 	@$(BIN)/mypy
 
 clean:  ## remove the outputs of quickstart
-	rm -rf data/demo runs/quickstart
+	rm -rf data/demo data/demo-scene runs/quickstart
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -119,6 +119,17 @@ Asset = Annotated[
 ]
 Chips = Annotated[Path | None, _option(_JOB, "Folder in which chips cut from scenes are saved as GeoTIFF.")]
 Html = Annotated[Path | None, _option(_JOB, "HTML page to write, for reviewing and correcting labels.")]
+Picture = Annotated[
+    Path | None,
+    _option(_JOB, "PNG to write: a map of the scene with the classified objects, legend, scale and north arrow."),
+]
+Truth = Annotated[
+    Path | None,
+    _option(
+        _LOCATIONS,
+        "Positions and classes (column class) of the true objects, as for --at. Prints how many --detect found.",
+    ),
+]
 Json = Annotated[bool, _option(_JOB, "Print progress and result as JSON, one object per line.", "--json")]
 Strict = Annotated[bool, _option(_JOB, "Exit with status 1 if anything was rejected.", "--strict")]
 BatchSize = Annotated[int, _option(_JOB, "Number of chips in a batch.", min=1)]
@@ -173,6 +184,8 @@ def predict(
     asset: Asset = None,
     chips: Chips = None,
     html: Html = None,
+    picture: Picture = None,
+    truth: Truth = None,
     strict: Strict = False,
     overwrite: OverwriteOption = False,
     batch_size: BatchSize = 32,
@@ -203,6 +216,8 @@ def predict(
         product_options=ProductOptions(modulus, calibrate, keep_noise, asset),
         chips_dir=chips,
         html_path=html,
+        picture_path=picture,
+        truth_path=truth,
         overwrite=overwrite,
         batch_size=batch_size,
         readers=readers,
@@ -261,7 +276,7 @@ def _predict(
             results = predict_bundles(bundles, inputs, out, request, report)
         else:
             results = [predict_table(bundles[0], inputs, out, request, report)]
-    outputs = {"chips": request.chips_dir, "page": request.html_path}
+    outputs = {"chips": request.chips_dir, "page": request.html_path, "map": request.picture_path}
     paths = {name: path for name, path in outputs.items() if path is not None}
     if as_json:
         for result in results:

@@ -19,7 +19,7 @@ def show_predictions(result: PredictionResult) -> None:
 
     title = f"{format_chip_count(len(result.table))} classified"
     console.print(counts_table(title, {name: {"chips": count} for name, count in result.counts.items()}))
-    described = describe_checks(result.checks)
+    described = describe_checks(result.checks) + [str(check) for check in result.truth]
     for note in (note for note in result.notes if note not in described):
         console.print(note, markup=False)
     if result.rejected:
@@ -30,9 +30,11 @@ def show_predictions(result: PredictionResult) -> None:
 
 
 def show_checks(result: PredictionResult) -> None:
-    """Print whether the chips are like the training and validation chips."""
+    """Print how many objects of the truth were found, and whether the chips are like those of the training."""
     from rsft.inference.predict.scene_checks import describe_checks, has_warning
 
+    for check in result.truth:
+        console.print(str(check), soft_wrap=True, markup=False)
     style = "yellow" if has_warning(result.checks) else None
     for sentence in describe_checks(result.checks):
         console.print(sentence, style=style, soft_wrap=True, markup=False)
@@ -89,6 +91,7 @@ def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
         "rejected": len(result.rejected),
         "unlike": sum(check.unlike for check in result.checks),
         "checks": [check.as_json() for check in result.checks],
+        "truth": [check.as_json() for check in result.truth],
         "notes": result.notes,
     }
     emit_json_event("done", fields | {name: str(path) for name, path in paths.items()})

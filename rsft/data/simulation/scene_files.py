@@ -26,8 +26,8 @@ SCENE_CLASSES: Mapping[str, int] = {"cargo": 11, "fishing": 9, "tanker": 6, "dre
 """Number of ships by class."""
 
 _ORIGIN = (166_000.0, 4_000.0)  # easting and northing of the upper left corner
-_SIZE = 1152  # side in pixels
-_RENDERED = 1216  # side of the simulated image; its edges are cut off, because sidelobes continue at the opposite edge
+_SHAPE = (880, 1344)  # rows and columns: 3 km x 3 km
+_RENDERED = 1408  # side of the simulated image; its edges are cut off, because sidelobes continue at the opposite edge
 _MARGIN = 100  # pixels between ships and the edge, so that chips lie in the scene
 _CLEARANCE = 150.0  # meters between ships, so that a chip shows one of them
 _GAIN = 100.0  # digital numbers per unit of amplitude, in the middle of the range of the training chips
@@ -46,17 +46,22 @@ def write_scene(folder: Path, *, seed: int = 0, counts: Mapping[str, int] = SCEN
     """
     rng = np.random.default_rng((seed, 200))
     sensor = sample_sensor(rng, FUSAR_SPACING)
-    inside = tuple((_SIZE - 2 * _MARGIN) * spacing for spacing in sensor.spacing[::-1])
-    coast = sample_coast(rng, min(inside) * _SIZE / (_SIZE - 2 * _MARGIN))
+    coast = sample_coast(rng, min(_extent()))
     kinds = rng.permutation([kind for kind, count in counts.items() for _ in range(count)]).tolist()
-    poses = list(place_ships(kinds, coast, (inside[0], inside[1]), rng, _CLEARANCE).values())
-    edge = (_RENDERED - _SIZE) // 2
-    amplitude = render_sar_scene(poses, coast, sensor, rng, _RENDERED)[edge:-edge, edge:-edge]
+    poses = list(place_ships(kinds, coast, _extent(_MARGIN), rng, _CLEARANCE).values())
+    rows, cols = (slice((_RENDERED - size) // 2, (_RENDERED + size) // 2) for size in _SHAPE)
+    amplitude = render_sar_scene(poses, coast, sensor, rng, _RENDERED)[rows, cols]
     pixels = amplitude_to_uint16(amplitude, _GAIN)
     with atomic_folder(folder) as temporary:
         _write_geotiff(temporary / SCENE_FILE, pixels, sensor)
         _write_layer(temporary / SHIPS_FILE, _ship_rows(poses, sensor))
         _write_layer(temporary / LAND_FILE, _land_rows(coast))
+
+
+def _extent(margin: int = 0) -> tuple[float, float]:
+    """Return the sides of the scene along x and y in meters, without a margin of pixels at its edges."""
+    rows, cols = (size - 2 * margin for size in _SHAPE)
+    return cols * FUSAR_SPACING[1], rows * FUSAR_SPACING[0]
 
 
 def _write_geotiff(path: Path, pixels: NDArray[np.uint16], sensor: SarSensor) -> None:
@@ -88,7 +93,7 @@ def _ship_rows(poses: Iterable[Pose], sensor: SarSensor) -> list[dict[str, Any]]
 
 
 def _land_rows(coast: Shore) -> list[dict[str, Any]]:
-    return [{"kind": "land", "geometry": coast.outline(_SIZE * max(FUSAR_SPACING))}]
+    return [{"kind": "land", "geometry": coast.outline(max(_extent()))}]
 
 
 def _write_layer(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -96,12 +101,11 @@ def _write_layer(path: Path, rows: list[dict[str, Any]]) -> None:
     import shapely
     from geopandas import GeoDataFrame
 
-    corner_x, corner_y = _ORIGIN
-    half_height, half_width = (_SIZE * spacing / 2 for spacing in FUSAR_SPACING)
-    scene = shapely.box(corner_x, corner_y - 2 * half_height, corner_x + 2 * half_width, corner_y)
+    (left, top), (width, height) = _ORIGIN, _extent()
+    scene = shapely.box(left, top - height, left + width, top)
 
     def to_polygon(corners: Floats) -> Any:
-        map_corners = np.array([corner_x + half_width, corner_y - half_height]) + corners * (1, -1)
+        map_corners = np.array([left + width / 2, top - height / 2]) + corners * (1, -1)
         return shapely.make_valid(shapely.Polygon(map_corners)).intersection(scene)
 
     shapes = [to_polygon(row.pop("geometry")) for row in rows]

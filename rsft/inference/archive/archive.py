@@ -14,6 +14,7 @@ from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import NetworkError, RequestError, RsftError
 from rsft.inference.inputs.chip_source import path_to_text
 from rsft.inference.inputs.discovery import find_scenes
+from rsft.inference.predict.extra_outputs import reject_scene_outputs
 from rsft.inference.predict.job import PredictionResult, job_key, journal_path, predict
 from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.predict.result_table import table_columns
@@ -130,8 +131,7 @@ def predict_archive(
         raise RequestError(
             "an archive consists of scenes", hint="say where to cut chips: give --at, --grid or --detect"
         )
-    if request.html_path is not None:
-        raise RequestError("a review page shows one job, not an archive", "--html", "make it for single scenes")
+    reject_scene_outputs(request, "review page, map and truth are for one job, not for an archive")
     bundle, request = Bundle.load(bundle_dir), _with_absolute_paths(request)
     check_output_path(output_dir / "any.gpkg", table_columns(bundle.classes), overwrite=True)
     scenes = dict.fromkeys(scene.absolute() for scene in find_scenes(inputs))

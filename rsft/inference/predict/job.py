@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from rsft.errors import RequestError
 from rsft.inference.inputs.chip_files import ChipFiles
 from rsft.inference.inputs.chip_source import path_to_text
 from rsft.inference.inputs.discovery import Declaration, find_chips, find_scenes
+from rsft.inference.predict.extra_outputs import check_extra_outputs, compare_with_truth, write_map_pictures
 from rsft.inference.predict.pipeline import ChipClassifier, classify_batches, make_batches, read_sample
 from rsft.inference.predict.request import (
     DEFAULT_REQUEST,
@@ -34,6 +35,7 @@ from rsft.inference.predict.result_table import table_columns
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.predict.scene_checks import SceneCheck, check_scenes, describe_checks
 from rsft.inference.predict.scene_plan import plan_scenes
+from rsft.inference.predict.truth import TruthCheck
 from rsft.inference.review.commands import TrainingSource
 from rsft.inference.review.page import write_review_page
 from rsft.inference.scenes.raster import gdal_environment
@@ -55,6 +57,7 @@ class PredictionResult:
         notes: remarks for the reader; the output contains them as well.
         checks: for every scene, whether its chips are like the training and validation chips; empty if the bundle was
             not calibrated. `describe_checks` puts them into words, which are the last notes.
+        truth: for every scene, how many objects of the truth were found; empty without a truth.
     """
 
     table: pd.DataFrame
@@ -63,6 +66,7 @@ class PredictionResult:
     output_path: Path
     notes: list[str]
     checks: list[SceneCheck]
+    truth: list[TruthCheck] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def open_job(
         DataError: a scene cannot be read or does not fulfill the contract.
     """
     check_output_path(output_path, table_columns(bundle.classes), overwrite=request.overwrite)
-    _check_review_path(request)
+    check_extra_outputs(request)
     paths, declarations, skipped_files = find_inputs(inputs, request)
     journal = ResumeJournal(journal_path(output_path), job_key(bundle, paths, declarations, request))
     finished = False
@@ -221,6 +225,7 @@ def job_key(
         NetworkError: a web server does not send a scene.
     """
     neutral = {"device": "", "readers": 0, "overwrite": False, "html": request.html_path is not None}
+    neutral |= {"picture": None, "truth": None}
     source = request.query.detect.land if request.query.detect else None
     land = source if isinstance(source, Path) else None
     files = (*inputs, *(path for path in (request.query.at, land) if path is not None))
@@ -338,6 +343,8 @@ def write_result(job: PredictionJob, engine: SelectedEngine | None) -> Predictio
         notes.append("the table has no geometry: GeoJSON needs degrees; .gpkg also takes pixel coordinates")
     if output_path.suffix.lower() == ".parquet":
         notes.append("QGIS opens .parquet if its GDAL can; that of Debian and Ubuntu cannot: use .gpkg for QGIS")
+    truth = compare_with_truth(plan, request, table)
+    notes += [str(check) for check in truth]
     notes += (warnings := describe_checks(checks))
     metadata = table_metadata(bundle, plan, request, notes, engine.metadata if engine else {})
     metadata |= {"job": job.journal.key, "chips": len(table), "refused": len(rejected)}
@@ -345,22 +352,15 @@ def write_result(job: PredictionJob, engine: SelectedEngine | None) -> Predictio
         "unlike": sum(check.unlike for check in checks),
         "withheld": sum(check.chips for check in checks if check.sets == "withheld"),
         "checks": [check.as_json() for check in checks],
+        "truth": [check.as_json() for check in truth],
     }
     layer = PredictionLayer(table, plan.crs, bundle.classes, metadata, plan.geometry_type, request.query.tile_step)
     write_prediction_table(layer, output_path, overwrite=request.overwrite)
     if request.html_path is not None:
         source = TrainingSource(job.bundle_dir or Path("BUNDLE"), bundle.recipe.data.root)
         write_review_page(request.html_path, layer, thumbnails, plan.scenes, source, warnings)
+    if request.picture_path is not None:
+        write_map_pictures(request.picture_path, layer, plan.scenes, truth)
     counts = {name: int((table["class"] == name).sum()) for name in bundle.classes}
     reasons = [(Path(f"{file}:{line}" if line else file), reason) for file, line, reason in rejected]
-    return PredictionResult(table, reasons, counts, output_path, notes, checks)
-
-
-def _check_review_path(request: PredictionRequest) -> None:
-    path = request.html_path
-    if path is None:
-        return
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise RequestError("the review page is an HTML file", path, "give it the suffix .html")
-    if path.exists() and not request.overwrite:
-        raise RequestError("the file exists already", path, "give --overwrite to replace it, or another name")
+    return PredictionResult(table, reasons, counts, output_path, notes, checks, truth)

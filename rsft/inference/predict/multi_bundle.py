@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rsft.errors import RequestError
+from rsft.inference.predict.extra_outputs import reject_scene_outputs
 from rsft.inference.predict.job import PredictionResult, open_job, run_job, write_result
 from rsft.inference.predict.request import DEFAULT_REQUEST, PredictionRequest
 from rsft.inference.predict.result_table import table_columns
@@ -101,8 +102,7 @@ def check_compatible(first: Bundle, other: Bundle) -> None:
 
 
 def _check_request(request: PredictionRequest) -> None:
-    if request.html_path is not None:
-        raise RequestError("a review page shows one bundle", "--html", "leave out --also or --html")
+    reject_scene_outputs(request, "review page, map and truth are for one bundle, without --also")
     if request.engine not in ("auto", "torch") or request.precision not in (None, "fp32"):
         message = "several bundles are only computed by PyTorch in float32"
         raise RequestError(message, "--also", "leave out --engine and --precision, or give one bundle at a time")

@@ -40,6 +40,8 @@ _RECORD_KEYS = {
     "product_options": "product",
     "chips_dir": "chips",
     "html_path": "html",
+    "picture_path": "picture",
+    "truth_path": "truth",
 }
 """Keys in files for fields that have another name in Python."""
 
@@ -56,6 +58,8 @@ class PredictionRequest:
         product_options: how the values of scenes are read: modulus, calibration factor, noise.
         chips_dir: folder in which chips cut from scenes are saved.
         html_path: path of the review page.
+        picture_path: path of the map of a scene, a PNG.
+        truth_path: positions and classes of the objects in the scenes, with which detected objects are compared.
         overwrite: whether to replace an existing output and review page.
         batch_size: number of chips in a batch.
         readers: number of threads that read and prepare chips.
@@ -70,6 +74,8 @@ class PredictionRequest:
     product_options: ProductOptions = DEFAULT_OPTIONS
     chips_dir: Path | None = None
     html_path: Path | None = None
+    picture_path: Path | None = None
+    truth_path: Path | None = None
     overwrite: bool = False
     batch_size: int = 32
     readers: int = 1

@@ -1,4 +1,4 @@
-"""Make small pictures of scenes for the review page."""
+"""Make small pictures of scenes for the review page and the map."""
 
 from __future__ import annotations
 
@@ -9,12 +9,26 @@ from rasterio.enums import Resampling
 from rsft.data.imagery.open_raster import open_raster
 from rsft.data.imagery.products.stored_values import is_complex
 from rsft.inference.scenes.raster import RasterScene, ignore_georeference_warnings
+from rsft.types import Bytes
 
 _PERCENTILES = (1, 99)
 
 
 def scene_thumbnail(scene: RasterScene, side: int) -> bytes:
-    """Encode the first band of a scene as a JPEG, stretched between the 1st and 99th percentile of the stored values.
+    """Encode the first band of a scene as a JPEG, see `scene_pixels`.
+
+    Args:
+        scene: the scene.
+        side: largest side of the picture in pixels.
+
+    Returns:
+        The JPEG.
+    """
+    return bytes(cv2.imencode(".jpg", scene_pixels(scene, side), [cv2.IMWRITE_JPEG_QUALITY, 75])[1])
+
+
+def scene_pixels(scene: RasterScene, side: int) -> Bytes:
+    """Read the first band of a scene, stretched between the 1st and 99th percentile of the stored values.
 
     Complex values become their modulus. Single pixels are taken then, because the mean of complex values is about 0.
 
@@ -23,7 +37,7 @@ def scene_thumbnail(scene: RasterScene, side: int) -> bytes:
         side: largest side of the picture in pixels.
 
     Returns:
-        The JPEG.
+        Bytes (H, W); pixels without data are 0.
     """
     scale = min(1.0, side / max(scene.height, scene.width))
     size = max(1, round(scene.height * scale)), max(1, round(scene.width * scale))
@@ -34,5 +48,4 @@ def scene_thumbnail(scene: RasterScene, side: int) -> bytes:
     has_data = np.isfinite(values) & (values != 0)
     low, high = np.percentile(values[has_data], _PERCENTILES) if has_data.any() else (0.0, 1.0)
     scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
-    picture = np.where(has_data, np.rint(255 * scaled), 0).astype(np.uint8)
-    return bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 75])[1])
+    return np.where(has_data, np.rint(255 * scaled), 0).astype(np.uint8)

@@ -198,7 +198,11 @@ def test_the_output_of_a_killed_process_is_used(scenes, tmp_path):
     ("request_", "names", "message"),
     [
         (PredictionRequest(), ["a"], "say where to cut chips"),
-        (PredictionRequest(query=SceneQuery(grid=8), html_path=Path("x.html")), ["a"], "a review page shows one job"),
+        (
+            PredictionRequest(query=SceneQuery(grid=8), html_path=Path("x.html")),
+            ["a"],
+            "for one job, not for an archive",
+        ),
         (TILES, ["a", "other/a"], "1 names belong to several scenes, such as a"),
     ],
 )

@@ -68,7 +68,7 @@ def test_resume_in_the_second_bundle(run, other, root, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--engine", "onnx"], "by PyTorch in float32"), (["--html", "page.html"], "a review page shows one bundle")],
+    [(["--engine", "onnx"], "by PyTorch in float32"), (["--html", "page.html"], "are for one bundle")],
 )
 def test_refused(rsft, run, other, root, tmp_path, options, message):
     code, printed = rsft("predict", run, root, "-o", "out.csv", "--also", other, *options)
