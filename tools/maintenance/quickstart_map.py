@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from PIL import Image
 
 from rsft.data.simulation.scene_files import LAND_FILE, SCENE_FILE, SHIPS_FILE, write_scene
 from rsft.inference.detection.detector import CfarOptions
@@ -36,7 +37,8 @@ def main(
             truth_path=scene / SHIPS_FILE,
         )
         result = predict(bundle, [scene / SCENE_FILE], Path(name, "ships.gpkg"), request)
-        write_bytes(picture, reduce_colors(Path(name, "map.png").read_bytes()))
+        map_picture = Path(name, "map.png").read_bytes()
+        write_bytes(picture, reduce_colors(map_picture, method=Image.Quantize.FASTOCTREE))
     typer.echo("\n".join(str(check) for check in result.truth))
 
 

@@ -47,7 +47,7 @@ def desk(run, root, tmp_path, monkeypatch):
     write_geotiff(tmp_path / "scene.tif", pixels, crs="EPSG:32633", transform=UTM)
     write_geotiff(tmp_path / "coarse.tif", pixels)
     x, y = UTM @ (np.array([col for _, col in SHIPS], float), np.array([row for row, _ in SHIPS], float))
-    geopandas.GeoDataFrame(geometry=shapely.points(x, y), crs=32633).to_file("ships.gpkg")
+    geopandas.GeoDataFrame({"class": "ship"}, geometry=shapely.points(x, y), crs=32633).to_file("ships.gpkg")
     Path("labels").mkdir()
     Path("labels/scene.txt").write_text("".join(f"0 {col / 192} {row / 160} 0.1 0.06\n" for row, col in SHIPS))
     land = shapely.Polygon([UTM @ corner for corner in ((150, 100), (192, 100), (192, 160), (150, 160))])
@@ -107,13 +107,14 @@ def correct(folder):
 
 @pytest.mark.slow
 def test_every_command(desk, monkeypatch, capsys):
-    assert len(COMMANDS) == 16
+    assert len(COMMANDS) == 19
     for command in COMMANDS:
         if "--ray" in command:
             pytest.importorskip("ray.data")
         if "corrected.csv" in command:
             correct(desk)
-        call(monkeypatch, capsys, command)
+        printed = call(monkeypatch, capsys, command)
+        assert ("--truth" in command) == ("3 of 3 true objects found, 0 of them" in printed)
     layers = {
         path.stem: pyogrio.read_dataframe(path, layer="predictions")
         for path in desk.glob("*.gpkg")
@@ -122,6 +123,7 @@ def test_every_command(desk, monkeypatch, capsys):
     assert {name: len(layer) for name, layer in layers.items()} == {
         "checked": 30,
         **{"chips": 18, "ships_classes": 3, "boxes": 3, "tiles": 99, "found": 3, "coarse": 120, "review": 3},
+        **{"compared": 3, "mapped": 3},
         **{"grd": 3, "grd_ships": 3, "slc": 4},
     }
     archive = {path.stem: pyogrio.read_info(path, layer="predictions") for path in desk.glob("archive_classes/*.gpkg")}
@@ -136,7 +138,7 @@ def test_every_command(desk, monkeypatch, capsys):
         len(list((desk / "cut").glob("*.tif"))) == 3 and len(list((desk / "data/corrected/chips").rglob("*.tif"))) == 3
     )
     assert ChipStore.open(desk / "data/ships").class_counts("train").tolist() == [27, 4, 12]
-    assert "scene_000001" in (desk / "review.html").read_text()
+    assert "scene_000001" in (desk / "review.html").read_text() and (desk / "map.png").stat().st_size > 10_000
     suggested = pd.read_csv(desk / "suggested.csv")["path"]
     assert len(suggested) == 3 and all(Path(path).parent == desk / "cut" for path in suggested)
 
