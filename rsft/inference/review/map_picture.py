@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from rsft.inference.inputs.chip_source import path_to_text
 from rsft.inference.review.thumbnail import scene_pixels
 from rsft.inference.scenes.raster import RasterScene
+from rsft.inference.writers.map_style import UNLIKE_LABEL
 from rsft.inference.writers.palette import class_colors
-from rsft.inference.writers.qgis_styles import UNLIKE_LABEL
 from rsft.inference.writers.tables import PredictionLayer
 from rsft.types import Floats
 from rsft.utils.atomic_files import atomic_file

@@ -47,7 +47,7 @@ def desk(run, root, tmp_path, monkeypatch):
     write_geotiff(tmp_path / "scene.tif", pixels, crs="EPSG:32633", transform=UTM)
     write_geotiff(tmp_path / "coarse.tif", pixels)
     x, y = UTM @ (np.array([col for _, col in SHIPS], float), np.array([row for row, _ in SHIPS], float))
-    geopandas.GeoDataFrame({"class": "ship"}, geometry=shapely.points(x, y), crs=32633).to_file("ships.gpkg")
+    geopandas.GeoDataFrame({"class": ["ship"] * 3}, geometry=shapely.points(x, y), crs=32633).to_file("ships.gpkg")
     Path("labels").mkdir()
     Path("labels/scene.txt").write_text("".join(f"0 {col / 192} {row / 160} 0.1 0.06\n" for row, col in SHIPS))
     land = shapely.Polygon([UTM @ corner for corner in ((150, 100), (192, 100), (192, 160), (150, 160))])
