@@ -209,7 +209,10 @@ def predict(
     from rsft.inference.scenes.chip_window import ChipOptions
 
     _check_options(land, detect, also, ray, address, jobs)
-    request = PredictionRequest(
+    make_request = partial(
+        PredictionRequest, overwrite=overwrite, batch_size=batch_size, readers=readers, device=device
+    )
+    request = make_request(
         query=_scene_query(at, at_crs, grid, stride, _cfar_options(pfa, land) if detect else None, layer),
         declaration=Declaration(unit_name(unit), band_names(bands)),
         chip_options=ChipOptions(side, margin, resample_to, spacing),
@@ -218,10 +221,6 @@ def predict(
         html_path=html,
         picture_path=picture,
         truth_path=truth,
-        overwrite=overwrite,
-        batch_size=batch_size,
-        readers=readers,
-        device=device,
         engine=engine,
         precision=precision,
     )
