@@ -17,9 +17,11 @@ from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
 
 if TYPE_CHECKING:
+    from rsft.data.imagery.products.product import ProductOptions
     from rsft.inference.detection.detector import CfarOptions
     from rsft.inference.predict.request import PredictionRequest
     from rsft.inference.predict.scene_plan import SceneQuery
+    from rsft.inference.scenes.chip_window import ChipOptions
     from rsft.types import Progress
 
 app = typer.Typer()
@@ -203,10 +205,8 @@ def predict(
 
     Run the same command again to resume an interrupted job.
     """
-    from rsft.data.imagery.products.product import ProductOptions
     from rsft.inference.inputs.discovery import Declaration
     from rsft.inference.predict.request import PredictionRequest
-    from rsft.inference.scenes.chip_window import ChipOptions
 
     _check_options(land, detect, also, ray, address, jobs)
     make_request = partial(
@@ -215,8 +215,8 @@ def predict(
     request = make_request(
         query=_scene_query(at, at_crs, grid, stride, _cfar_options(pfa, land) if detect else None, layer),
         declaration=Declaration(unit_name(unit), band_names(bands)),
-        chip_options=ChipOptions(side, margin, resample_to, spacing),
-        product_options=ProductOptions(modulus, calibrate, keep_noise, asset),
+        chip_options=_chip_options(side, margin, resample_to, spacing),
+        product_options=_product_options(modulus, calibrate, keep_noise, asset),
         chips_dir=chips,
         html_path=html,
         picture_path=picture,
@@ -232,6 +232,18 @@ def _scene_query(*options: Any) -> SceneQuery:
     from rsft.inference.predict.scene_plan import SceneQuery
 
     return SceneQuery(*options)
+
+
+def _chip_options(*options: Any) -> ChipOptions:
+    from rsft.inference.scenes.chip_window import ChipOptions
+
+    return ChipOptions(*options)
+
+
+def _product_options(*options: Any) -> ProductOptions:
+    from rsft.data.imagery.products.product import ProductOptions
+
+    return ProductOptions(*options)
 
 
 def _cfar_options(pfa: float, land: str) -> CfarOptions:
