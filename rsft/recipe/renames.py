@@ -180,6 +180,7 @@ _LATER_KEYS: dict[str, Any] = {
     "train.head_lr": None,
     "train.last_blocks": None,
     "train.optimizer": "sgd",
+    "train.repeat_added": 1,
     "train.start_bundle": None,
 }
 """Keys that came after version 0.1, each with the default that stands for the behavior before."""

@@ -191,6 +191,13 @@ class TrainSection(Section):
         description="train the head and the modules and scales of this many last blocks; the others stay as in "
         "train.start_bundle, and without data.augment their outputs are computed once; null trains all",
     )
+    repeat_added: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="how often an epoch draws each training chip that `rsft data add` brought; the class prior of the "
+        "loss follows",
+    )
     epochs: int = Field(ge=1, description="passes over the training chips")
     batch_size: int = Field(default=128, ge=1, description="chips in a batch, over all processes")
     lr: float = Field(

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.fabric import seed_everything
 
@@ -43,6 +44,7 @@ from rsft.training.recorder import RunListener
 from rsft.training.runs.checkpoints import load_newest_checkpoint
 from rsft.training.runs.reader import read_run_info
 from rsft.training.runs.writer import Run, require_unchanged_inputs
+from rsft.training.start.added_chips import find_added_chips, repeat_added_chips
 from rsft.training.start.initialize import keep_first_blocks, start_at_bundle
 from rsft.training.start.start_bundle import StartBundle
 from rsft.types import Progress
@@ -292,6 +294,8 @@ def make_learner(
         shard_frozen_blocks(model.classifier)
     meta, seed = recipe.meta if adapted.gamma else None, recipe.seed
     splitter = MetaSplitter(train.labels, meta, outer_batch_size(meta, section), seed) if meta else None
+    added, repeats = find_added_chips(chips[0].table), section.repeat_added
+    members = splitter.inner_subset if splitter else lambda epoch: np.arange(len(train))
     batches = EpochBatches(
         train,
         val,
@@ -300,12 +304,15 @@ def make_learner(
         augmentation=Augmentation(recipe.data.augment, len(model.contract.planes), model.contract.size),
         seed=seed,
         workers=recipe.data.workers,
-        members=splitter.inner_subset if splitter else None,
+        members=repeat_added_chips(members, added, repeats),
         sampler=section.sampler,
         shard=shard,
     )
     exponents = (sampling_exponent(name) for name in (section.sampler, meta.sampling if meta else section.sampler))
-    loss = make_losses(recipe.loss.build(), torch.from_numpy(store.class_counts("train")), *exponents)
+    counts = store.class_counts("train") + (repeats - 1) * np.bincount(
+        train.labels[added], minlength=len(store.classes)
+    )
+    loss = make_losses(recipe.loss.build(), torch.from_numpy(counts), *exponents)
     return Learner(model.classifier, loss, batches, splitter, section, meta, seed)
 
 

@@ -20,6 +20,7 @@ CORRECTION_KEYS = {
     "train.last_blocks": 2,
     "train.epochs": 5,
     "train.warmup_epochs": 0,
+    "train.repeat_added": 10,
     "train.patience": None,
 }
 """Keys of the bundle's recipe that a correction changes by default."""

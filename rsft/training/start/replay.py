@@ -21,6 +21,7 @@ from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import choose_device, load_classifier
 from rsft.models.stored_outputs import load_or_collect_outputs
+from rsft.training.start.added_chips import find_added_chips
 from rsft.training.start.start_bundle import START_DIR
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_text
@@ -33,8 +34,6 @@ ALPHA = 0.05
 
 VALIDATION, ADDED = "validation chips", "added chips"
 """Names of the parts of a replay check: chips of the split val, and training chips added by `rsft data add`."""
-
-_ADDED_COLUMN = "added_on"  # of the manifest; empty for chips of the original store
 
 
 @dataclass(frozen=True)
@@ -175,9 +174,8 @@ def replay(run: Path, device: str = "auto", progress: Progress | None = None) ->
     store = ChipStore.open(Path(new.recipe.data.root))
     tables = {VALIDATION: store.split("val")}
     train = store.split("train")
-    if _ADDED_COLUMN in train:
-        added = train[_ADDED_COLUMN].fillna("").astype(str).ne("").to_numpy()
-        tables |= {ADDED: train[added].reset_index(drop=True)} if added.any() else {}
+    if len(added := find_added_chips(train)):
+        tables[ADDED] = train.iloc[added].reset_index(drop=True)
     parts = []
     for name, table in tables.items():
         before, after = (_predict(bundle, store, table, device, progress) for bundle in (old, new))

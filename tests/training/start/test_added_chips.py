@@ -1,0 +1,47 @@
+import numpy as np
+import pandas as pd
+
+from rsft.models.bundle.bundle import Bundle
+from rsft.training import single_run
+from rsft.training.finetune import finetune
+from rsft.training.optim.class_prior import make_losses
+from rsft.training.start.added_chips import find_added_chips, repeat_added_chips
+from rsft.training.start.recipe import correction_recipe
+
+from .test_start_bundle import edit_store
+
+
+def test_added_chips_are_marked_by_their_date():
+    assert find_added_chips(pd.DataFrame({"name": ["a", "b"]})).tolist() == []
+    table = pd.DataFrame({"added_on": [None, "2026-11-26T12:00:00+00:00", "", float("nan"), "2026-11-27"]})
+    assert find_added_chips(table).tolist() == [1, 4]
+
+
+def test_added_chips_are_repeated_where_an_epoch_may_use_them():
+    members = [np.array([0, 1, 2, 3]), np.array([0, 1, 3])]
+    repeated = repeat_added_chips(lambda epoch: members[epoch], np.array([2, 3]), 3)
+    assert sorted(repeated(0)) == [0, 1, 2, 2, 2, 3, 3, 3] and sorted(repeated(1)) == [0, 1, 3, 3, 3]
+    assert repeat_added_chips(members.__getitem__, np.array([2]), 1)(0) is members[0]
+
+
+def test_an_epoch_draws_added_chips_more_often(run, root, tmp_path, monkeypatch):
+    counts = []
+
+    def record(loss, class_counts, *exponents):
+        counts.append(class_counts.tolist())
+        return make_losses(loss, class_counts, *exponents)
+
+    monkeypatch.setattr(single_run, "make_losses", record)
+    store = edit_store(
+        root,
+        tmp_path / "more",
+        list(Bundle.load(run).classes),
+        lambda table: table.assign(added_on=np.where(table["class"] == "slanted", "2026-11-26", None)),
+    )
+    overrides = [f"data.root={store}", "train.repeat_added=6", "train.epochs=1", "meta.holdout=false"]
+    again = finetune(correction_recipe(run, overrides), tmp_path / "runs")
+    slanted = Bundle.load(run).classes.index("slanted")
+    assert counts[0][slanted] == 4 * 6 and sum(counts[0]) == 40 + 5 * 4
+    metrics = pd.read_csv(again.folder / "metrics.csv")
+    assert metrics["step"].tolist() == [8]  # 60 draws in batches of 8
+    assert Bundle.load(again.folder).train_counts[slanted] == 4
