@@ -99,6 +99,17 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
     """
     if not path.is_file():
         raise RequestError("no such file", path, "give the table with the corrected labels")
+    frame, metadata = _read_frame(path)
+    has_verdicts = "verdict" in frame or "chip" not in frame  # a table of predictions has chips
+    is_page = path.suffix.lower() == ".csv" and {"path", "class"} <= set(frame) and has_verdicts and label_field is None
+    if is_page:
+        frame, metadata = _join_predictions(frame, path)
+    name = "class" if is_page else _find_field(frame, label_field or DEFAULT_FIELD, path)
+    rows = [_make_row(row, name, is_page) for row in frame.to_dict("records")]
+    return CorrectedTable(path, rows, metadata)
+
+
+def _read_frame(path: Path) -> tuple[pd.DataFrame, Mapping[str, Any]]:
     suffix = path.suffix.lower()
     if suffix not in _FORMATS:
         hint = "give the .csv of the review page, or a table of `rsft predict`: .gpkg, .geojson, .parquet or .csv"
@@ -107,11 +118,44 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
         frame, metadata = _READERS[suffix](path)
     except (pyogrio.errors.DataSourceError, pa.ArrowException, csv.Error, ValueError, OSError, KeyError) as error:
         raise RequestError(f"the table cannot be read: {error}", path, "save it again, CSV in UTF-8") from error
-    frame = frame.astype(object).where(frame.notna(), None)
-    is_page = suffix == ".csv" and {"path", "class"} <= set(frame) and "chip" not in frame and label_field is None
-    name = "class" if is_page else _find_field(frame, label_field or DEFAULT_FIELD, path)
-    rows = [_make_row(row, name, is_page) for row in frame.to_dict("records")]
-    return CorrectedTable(path, rows, metadata)
+    return frame.astype(object).where(frame.notna(), None), metadata
+
+
+def _join_predictions(frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, Mapping[str, Any]]:
+    """Add what the table of predictions that a review page names says about its chips, so that they can be cut again.
+
+    The table may have been replaced since. So a row only belongs to a chip of the same name, scene and center.
+
+    Args:
+        frame: the table of the page.
+        path: its file.
+
+    Returns:
+        The table with shapes and incidence angles, and the metadata of the predictions. Without a table of predictions,
+        the same table without metadata.
+
+    Raises:
+        RequestError: the rows name several tables of predictions, or theirs cannot be read.
+    """
+    names = sorted({_text(name) for name in frame.get("table", ())} - {""})
+    if len(names) > 1:
+        message = f"the rows name {len(names)} tables of predictions: {', '.join(names)}"
+        raise RequestError(message, path, "add the labels of each review page by themselves")
+    files = [file for name in names for file in (Path(name), path.parent / Path(name).name)]  # they may have been moved
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        return frame, {}
+    predictions, metadata = _read_frame(file)
+    chips = {_text(row.get("chip")): row for row in predictions.to_dict("records")}
+    rows = []
+    for row in frame.to_dict("records"):
+        chip = chips.get(_text(row.get("chip")), {})
+        center, other = (np.array([_number(x.get("row")), _number(x.get("col"))]) for x in (row, chip))
+        if _text(chip.get("scene")) == _text(row.get("scene")) and np.allclose(center, other, atol=0.01, rtol=0):
+            rows.append(row | {"geometry": chip.get("geometry"), "incidence_deg": chip.get("incidence_deg")})
+        else:
+            rows.append(row | {"row": None})
+    return pd.DataFrame(rows, columns=[*frame, *({"geometry", "incidence_deg"} - set(frame))], dtype=object), metadata
 
 
 def _make_row(row: Mapping[Any, Any], label_field: str, is_page: bool) -> CorrectedRow:

@@ -358,7 +358,7 @@ def write_result(job: PredictionJob, engine: SelectedEngine | None) -> Predictio
     write_prediction_table(layer, output_path, overwrite=request.overwrite)
     if request.html_path is not None:
         source = TrainingSource(job.bundle_dir or Path("BUNDLE"), bundle.recipe.data.root)
-        write_review_page(request.html_path, layer, thumbnails, plan.scenes, source, warnings)
+        write_review_page(request.html_path, layer, thumbnails, plan.scenes, source, output_path, warnings)
     if request.picture_path is not None:
         write_map_pictures(request.picture_path, layer, plan.scenes, truth)
     counts = {name: int((table["class"] == name).sum()) for name in bundle.classes}

@@ -2,6 +2,7 @@
 
 const NOT_A_TARGET = "not a target", UNSURE = "unsure";
 const COLUMNS = ["path", "class", "verdict", "predicted", "scene", "at"]; // of corrected.csv
+const CUT_COLUMNS = ["row", "col", "chip", "table"]; // more columns if chips were cut from scenes: how to cut them again
 const labels = new Map(loadLabels()); // index of a chip -> label
 const undoSteps = []; // for every step a list of [index, label before the step]
 
@@ -60,9 +61,10 @@ const quoted = (value) => `"${String(value ?? "").replaceAll('"', '""')}"`;
 function labelsAsCsv() {
   const rows = [...labels].sort((a, b) => a[0] - b[0]).map(([index, label]) => {
     const chip = data.chips[index];
-    return [chip.path, label.class, label.verdict, chip.class, chip.scene, chip.attributes.at].map(quoted).join(",");
+    const cells = [chip.path, label.class, label.verdict, chip.class, chip.scene, chip.attributes.at];
+    return [...cells, ...(data.table ? [chip.row, chip.col, chip.chip, data.table] : [])].map(quoted).join(",");
   });
-  return [COLUMNS.join(","), ...rows, ""].join("\r\n");
+  return [[...COLUMNS, ...(data.table ? CUT_COLUMNS : [])].join(","), ...rows, ""].join("\r\n");
 }
 
 function parseCsv(text) { // rows of cells, separated by commas, or by semicolons as some spreadsheets do
@@ -89,14 +91,14 @@ function restoreLabels(text) { // set the labels of a saved corrected.csv; retur
   const columns = header.map((name) => name.trim().toLowerCase());
   const missing = ["path", "class"].filter((name) => !columns.includes(name));
   if (missing.length) throw new Error(`it has no column ${missing.join(", ")}`);
-  const position = (scene, at) => at === undefined || at === "" ? "" : JSON.stringify([scene, String(at)]);
+  const position = (scene, place) => scene && (place ?? "") !== "" ? JSON.stringify([scene, String(place)]) : "";
   const indices = (key) => new Map(data.chips.map((chip, index) => [key(chip), index]).filter(([value]) => value));
-  const byPath = indices((chip) => chip.path), byPosition = indices((chip) => position(chip.scene, chip.attributes.at));
+  const byPath = indices((chip) => chip.path), byPosition = indices((chip) => position(chip.scene, chip.attributes.at ?? chip.chip));
   const changes = [];
   let foreign = 0, empty = 0;
   for (const row of rows) {
     const cell = (name) => (row[columns.indexOf(name)] ?? "").trim();
-    const index = byPath.get(cell("path")) ?? byPosition.get(position(cell("scene"), cell("at")));
+    const index = byPath.get(cell("path")) ?? byPosition.get(position(cell("scene"), cell("at") || cell("chip")));
     const label = readLabel(cell("verdict").toLowerCase(), cell("class"));
     if (index === undefined) foreign += 1;
     else if (!label) empty += 1;

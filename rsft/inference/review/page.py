@@ -37,6 +37,7 @@ def write_review_page(
     thumbnails: Sequence[bytes],
     scenes: Sequence[RasterScene],
     source: TrainingSource,
+    table_path: Path,
     warnings: Sequence[str] = (),
 ) -> None:
     """Write the review page of a predictions table.
@@ -47,17 +48,20 @@ def write_review_page(
         thumbnails: one JPEG per row of the table.
         scenes: scenes from which the chips were cut; empty if the inputs were chips.
         source: the bundle and its training data, for the commands that train on the labels.
+        table_path: the file of the table. Saved labels name it, so that `rsft data add` can cut the chips again.
         warnings: sentences at the top of the page, such as how many chips are unlike the training chips.
     """
     table = layer.table.assign(thumb=list(thumbnails)).sort_values("probability", kind="stable").head(MAX_CHIPS)
     attributes = ["at", *attribute_columns(table, layer.classes)] if "at" in table else []
     request = layer.metadata["request"]
-    can_label = not scenes or request["chips"] is not None  # a label refers to the file of a chip
+    has_files = not scenes or request["chips"] is not None
+    can_label = has_files or table_path.suffix.lower() != ".csv"  # a CSV table does not say how chips were cut
     data = {
-        "chips": [_chip(row, layer.classes, attributes, can_label) for row in table.to_dict("records")],
+        "chips": [_chip(row, layer.classes, attributes, has_files) for row in table.to_dict("records")],
         "classes": [{"name": name, "color": color} for name, color in class_colors(layer.classes).items()],
         "scenes": [_scene(scene, _scene_side(len(scenes))) for scene in scenes],
         "can_label": can_label,
+        "table": str(table_path.absolute()) if scenes else None,
         "key": f"rsft review {path.stem} {layer.metadata['bundle_sha256'][:12]} {layer.metadata['created']}",
     }
     environment = Environment(
@@ -70,6 +74,7 @@ def write_review_page(
         metadata=layer.metadata,
         warnings=warnings,
         can_label=can_label,
+        has_files=has_files,
         commands=training_commands(layer.metadata, source, from_scenes=bool(scenes)),
         style=Markup(_asset(environment, "page.css")),
         script=Markup("".join(_asset(environment, name) for name in _SCRIPTS)),

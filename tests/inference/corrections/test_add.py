@@ -52,13 +52,16 @@ def correct(path, labels=LABELS, field="corrected"):
     return path
 
 
-def page_table(desk, labels=LABELS):
+def page_table(desk, labels=LABELS, **options):
     """Write what the review page saves."""
-    rows = pyogrio.read_dataframe(desk.predict(), layer="predictions")
+    rows = pyogrio.read_dataframe(desk.predict(**options), layer="predictions")
     verdicts = [label if label in ("not a target", "unsure") else "class" for label in labels]
     classes = ["" if label in ("not a target", "unsure") else label for label in labels]
     frame = pd.DataFrame({"path": rows["path"], "class": classes, "verdict": verdicts, "predicted": rows["class"]})
-    frame.assign(scene=rows["scene"], at=rows["at"]).to_csv(desk.folder / "corrected.csv", index=False)
+    frame = frame.assign(scene=rows["scene"], at=rows["at"], row=rows["row"], col=rows["col"], chip=rows["chip"])
+    frame = frame.assign(table=str(desk.folder / "out.gpkg"))
+    frame = frame.assign(path="") if not options.get("chips", True) else frame
+    frame.to_csv(desk.folder / "corrected.csv", index=False)
     return desk.folder / "corrected.csv"
 
 
@@ -95,6 +98,40 @@ def test_chips_that_were_not_saved_are_cut_again(desk, name):
     summary = add_corrections(desk.store, correct(desk.predict(name, chips=False)))
     assert summary.result.unchanged == 3 and not summary.result.is_change  # the same pixels
     assert desk.table().equals(saved)
+
+
+def test_chips_of_a_review_page_are_cut_again(desk):
+    """The table of predictions says how, also beside the labels in another folder."""
+    add_corrections(desk.store, page_table(desk))
+    saved = desk.table()
+    table = page_table(desk, chips=False)
+    summary = add_corrections(desk.store, table)
+    assert summary.result.unchanged == 3 and desk.table().equals(saved)
+    moved = desk.folder / "moved"
+    moved.mkdir()
+    for path in (table, desk.folder / "out.gpkg"):
+        path.rename(moved / path.name)
+    assert add_corrections(desk.store, moved / "corrected.csv").result.unchanged == 3
+
+
+def test_page_with_a_replaced_table_of_predictions(desk):
+    """Chips with the same names at other places are not taken for the labeled ones."""
+    table = page_table(desk, chips=False)
+    desk.positions.write_text("row,col\n" + "\n".join(f"{row},{col - 1}" for row, col in SHIPS))
+    desk.predict(chips=False)
+    with pytest.raises(DataError, match="none of the 3 labels can be used; line 2: the chip was not saved"):
+        add_corrections(desk.store, table)
+    rows = pd.read_csv(table)
+    rows.assign(table=["a.gpkg"] + ["b.gpkg"] * 5).to_csv(table, index=False)
+    with pytest.raises(RequestError, match=r"the rows name 2 tables of predictions: a\.gpkg, b\.gpkg"):
+        add_corrections(desk.store, table)
+
+
+def test_page_of_a_model_with_fewer_bands(desk):
+    """The saved chips lack a band of the store, so they are cut from the scene."""
+    summary = add_corrections(desk.store, page_table(desk, bands=("VV",)))
+    assert summary.result.added == {("train", "bright"): 2, ("train", "dark"): 1} and not summary.result.rejected
+    assert set(desk.table()["bands"]) == {"VH,VV"}
 
 
 def test_tiles_and_fewer_bands_are_cut_from_the_scene(desk):

@@ -64,6 +64,10 @@ def test_saved_columns(open_review, made):
             "predicted": table["class"][index],
             "scene": table["scene"][index],
             "at": str(table["at"][index]),
+            "row": f"{table['row'][index]:g}",
+            "col": f"{table['col'][index]:g}",
+            "chip": table["chip"][index],
+            "table": str(made[0].parent / "out.gpkg"),
         }
         for index, (label, verdict) in enumerate(labels)
     ]

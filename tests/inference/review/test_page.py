@@ -51,9 +51,9 @@ def make_layer(count=3, chips=None, scene=None):
     return PredictionLayer(table, None, CLASSES, metadata | {"request": request})
 
 
-def write_page(tmp_path, layer, scenes=()):
+def write_page(tmp_path, layer, scenes=(), table="out.csv"):
     source = TrainingSource(Path("runs/my ships"), "data/ships")
-    write_review_page(tmp_path / "review.html", layer, [THUMBNAIL] * len(layer.table), scenes, source)
+    write_review_page(tmp_path / "review.html", layer, [THUMBNAIL] * len(layer.table), scenes, source, Path(table))
     text = (tmp_path / "review.html").read_text("utf-8")
     return text, json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', text)[1])
 
@@ -81,6 +81,9 @@ def test_page_of_a_scene(tmp_path):
     }
     assert data["scenes"][0]["picture"].startswith("data:image/jpeg;base64,/9j/")
     assert not data["can_label"] and data["chips"][0]["path"] is None and "--chips DIR" in text
+    text, data = write_page(tmp_path, make_layer(scene="s.tif"), [scene], "out.gpkg")
+    assert data["can_label"] and data["chips"][0]["path"] is None and "prepare folder" not in text
+    assert data["table"] == str(Path("out.gpkg").absolute())
     text, data = write_page(tmp_path, make_layer(scene="s.tif", chips="cut"), [scene])
     assert data["can_label"] and "--root data/corrected --unit sigma0 --bands HH<" in text
     assert "rsft data add data/ships corrected.csv<" in text  # chips from scenes state their unit and bands

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
+from rsft.data.prepare.image_folder import prepare_folder
 from tests.helpers.browsing import needs_chromium
+from tests.helpers.scenes import write_geotiff
 from tools.maintenance.review_pictures import VIEWS, make_scene, take_screenshot
 
 pytestmark = needs_chromium
@@ -100,21 +103,38 @@ def test_labels_survive_a_reload(open_review):
     assert [row["class"] for row in saved(page)][1] == 'a "tug", or not'
 
 
-def test_labels_become_training_data(open_review, made, rsft, tmp_path):
-    """Run the command that the page shows."""
+@pytest.fixture
+def ships_store(tmp_path):
+    """Make the training data that the page names: ten chips of two classes in one band HH."""
+    for number in range(10):
+        pixels = np.random.default_rng(number).integers(0, 255, (16, 16), np.uint8)
+        folder = tmp_path / "source" / ("val" if number % 5 == 4 else "train") / ("dark", "bright")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_geotiff(folder / f"{number}.tif", pixels, names=("HH",))
+    return prepare_folder(tmp_path / "source", tmp_path / "data/ships", bands=("HH",)).root
+
+
+def test_labels_become_training_data(open_review, made, rsft, tmp_path, ships_store):
+    """Run the commands that the page shows: add to the training data, and make a new store."""
     page, table = open_review(), made[1]
     page.get_by_role("button", name="Confirm all shown").click()
     page.locator(".card").first.click()
-    page.keyboard.press("2")
-    page.keyboard.press("Escape")
+    for key in ("2", "n", "u", "Escape"):
+        page.keyboard.press(key)
+    page.wait_for_function("!document.body.classList.contains('reviewing')")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save corrected.csv").click()
     download.value.save_as(tmp_path / "corrected.csv")
-    program, *words = shlex.split(page.locator("#training code").last.inner_text())
-    assert program == "rsft" and rsft(*words)[0] == 0
-    store = pd.read_parquet(tmp_path / "data/corrected/manifest.parquet")
-    assert store["class"].value_counts().to_dict() in ({"dark": 4, "bright": 2}, {"dark": 2, "bright": 4})
-    assert set(store["bands"]) == {"HH"} and len(store) == len(table) == 6
+    add, finetune, _, _, prepare = page.locator("#training code").all_inner_texts()
+    assert finetune == f"rsft finetune --from {made[0].parent / 'runs/ships'}"
+    labels = pd.read_csv(tmp_path / "corrected.csv")["class"].value_counts().to_dict()
+    for command, root, count in ((prepare, tmp_path / "data/corrected", 4), (add, ships_store, 14)):
+        program, *words = shlex.split(command)
+        assert program == "rsft" and rsft(*words)[0] == 0
+        store = pd.read_parquet(root / "manifest.parquet")
+        assert len(store) == count and set(store["bands"]) == {"HH"}
+    assert store[store["added_from"].notna()]["class"].value_counts().to_dict() == labels
+    assert sum(labels.values()) == 4 and len(table) == 6
 
 
 def test_pictures_for_the_docs(browser, made, tmp_path):
