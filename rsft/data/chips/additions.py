@@ -175,7 +175,7 @@ def _relabel(
         if name not in manifest:
             manifest[name] = pd.Series(None, manifest.index, object)
     columns = {name: manifest[name].to_numpy(object, copy=True) for name in ("class", "name", *PROVENANCE)}
-    fresh = []
+    fresh, held_out = [], 0
     for chip in chips:
         rows = same.get(chip.digest, [])
         if not rows:
@@ -190,6 +190,9 @@ def _relabel(
             values |= {key: value for key, value in chip.columns.items() if key in PROVENANCE}
             for key, value in values.items():
                 columns[key][row] = value
+            held_out += manifest["split"].iloc[row] != "train"
+    if held_out:
+        result.notes.append(f"{held_out:,} relabeled chips are in val or test: accuracies before were of other labels")
     for name, cells in columns.items():
         manifest[name] = pd.Series(cells, manifest.index, object)
     return fresh

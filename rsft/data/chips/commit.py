@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 
 from rsft.data.chips.builder import write_chip
 from rsft.data.chips.store import DATASET, MANIFEST, PENDING, SCHEMA
+from rsft.data.datasets._text import leaves_root
 from rsft.errors import RequestError, RsftError
 from rsft.utils.atomic_files import sync_all, write_bytes, write_text
 from rsft.utils.process_lock import process_lock
@@ -95,7 +97,8 @@ def _settle(root: Path) -> None:
         return
     paths = set(pd.read_parquet(root / MANIFEST, columns=["path"])["path"])
     for path in set(pending["files"]) - paths:
-        (root / path).unlink(missing_ok=True)
+        if not leaves_root(posixpath.normpath(path)):  # a store may come from somebody else
+            (root / path).unlink(missing_ok=True)
     _write_json(root / DATASET, dataset)
 
 

@@ -4,11 +4,17 @@ import hashlib
 import json
 import shutil
 
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rsft.data.audit.findings import AUDIT_FILE, write_audits
 from rsft.data.audit.store_audit import audit_store
 from rsft.data.chips.additions import AdditionSource, LabeledChip, add_chips, scene_key
+from rsft.data.chips.commit import locked_store
 from rsft.data.chips.pixel_digests import pixel_digest
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
@@ -48,6 +54,34 @@ def test_caches_and_audits(store, class_folders, tmp_path):
     assert old.name != new.name and len(images) == 40
     (record,) = json.loads((store.root / "dataset.json").read_text())["additions"]
     assert record["relabeled"] == [{"from": "flat", "to": "steep", "chips": 1}]
+
+
+def test_other_columns_of_the_manifest_stay(store, class_folders, tmp_path):
+    manifest = pd.read_parquet(store.root / "manifest.parquet")
+    manifest["box"] = [np.arange(8.0) if number % 2 else None for number in range(len(manifest))]
+    manifest["mmsi"], manifest["notes"] = "123", range(len(manifest))
+    pq.write_table(pa.Table.from_pandas(manifest, preserve_index=False), store.root / "manifest.parquet")
+    new = tmp_path / "new.png"
+    cv2.imwrite(str(new), 255 - cv2.imread(str(class_folders / "train/flat/0.png"), -1))
+    source = AdditionSource(tmp_path / "labels.csv", {"date": "2026-11-26", "table": "labels.csv"})
+    add_chips(store.root, [labeled(new, "flat", scene="b.tif", split="val")], source)
+    table = ChipStore.open(store.root).table
+    (row,) = table.index[table["name"] == "new"]
+    assert table.loc[row, ["split", "group_key"]].tolist() == ["val", "b"]
+    assert table.loc[row, ["box", "mmsi"]].isna().all()
+    others = table.drop(row).reset_index(drop=True)
+    assert others["notes"].tolist() == manifest["notes"].tolist() and set(others["mmsi"]) == {"123"}
+    assert [None if box is None else box.tolist() for box in others["box"][:2]] == [None, list(range(8))]
+
+
+def test_a_pending_change_cannot_remove_files_elsewhere(store, tmp_path):
+    (tmp_path / "mine.png").touch()
+    dataset = json.loads((store.root / "dataset.json").read_text())
+    dataset["pending"] = {"manifest_sha256": "0", "files": ["../mine.png"], "dataset.json": {}}
+    (store.root / "dataset.json").write_text(json.dumps(dataset))
+    with locked_store(store.root):
+        assert (tmp_path / "mine.png").exists()
+    assert "pending" not in (store.root / "dataset.json").read_text()
 
 
 @pytest.mark.parametrize(

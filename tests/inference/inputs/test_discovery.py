@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,10 @@ def test_folder_without_images(tmp_path: Path) -> None:
         find_chips([Path("empty")])
 
 
-def test_figures_of_a_chip_store_are_not_chips(root: Path) -> None:
+def test_figures_of_a_chip_store_are_not_chips(root: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(root, tmp_path / "store")
+    (store / "chips/train/flat/stray.png").touch()
+    assert len(find_chips([store]).chips) == 58
     listing = find_chips([root])
     assert len(listing.chips) == 58
     assert {path.relative_to(root).parts[0] for path in listing.chips} == {"chips"}
