@@ -23,12 +23,12 @@ ORANGE, BLUE, GRAY, WHITE = (230, 159, 0), (86, 180, 233), (140, 140, 140), (255
 LEGEND = ["cargo", "tanker", "unlike the training chips", "probability 0.9 or more", "0.6 to 0.9", "below 0.6"]
 
 
-def write(path, shapes, *, tile_step=None, **columns):
+def write(path, shapes, *, tile_step=None, crs="EPSG:4326", **columns):
     """Write a table of chips of the class cargo with probability 0.95, unless `columns` says otherwise."""
     values = {"class": "cargo", "probability": 0.95, "class_2": "tanker", "probability_2": 0.05, "ood": False} | columns
     table = pd.DataFrame({"chip": [str(index) for index in range(len(shapes))], **values})
     table["geometry"] = pd.Series(list(shapes), dtype=object)
-    layer = PredictionLayer(table, "EPSG:4326", CLASSES, {}, tile_step=tile_step)
+    layer = PredictionLayer(table, crs, CLASSES, {}, tile_step=tile_step)
     write_prediction_table(layer, path, overwrite=True)
     return f"{path}|layername=predictions" if path.suffix == ".gpkg" else str(path)
 
@@ -99,6 +99,14 @@ def test_boxes_are_discs_at_small_scales(tmp_path, suffix):
     assert qgis["label"] == "cargo 95 %"
     pixels, _ = draw(tmp_path, source, extent=(-2, -2, 3, 3))
     assert pixels[50][45] == mix(ORANGE) and pixels[50][54] == mix(GRAY) and pixels[50][39] == mix(ORANGE)
+
+
+def test_boxes_in_pixels(tmp_path):
+    source = write(tmp_path / "out.gpkg", [shapely.box(40, -60, 60, -40)], crs=None)
+    near, _ = draw(tmp_path, source, extent=(0, -100, 100, 0))
+    assert near[50][40] == mix(ORANGE) and near[50][50] == mix(ORANGE, 50 / 255)
+    far, _ = draw(tmp_path, source, extent=(-1000, -1100, 1100, 1000))
+    assert far[50][50] == mix(ORANGE)
 
 
 def test_tiles_do_not_overlap(tmp_path):

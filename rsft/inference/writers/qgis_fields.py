@@ -136,7 +136,11 @@ def add_labels(root: Element, style: MapStyle) -> None:
     SubElement(
         settings, "placement", placement=_AROUND_POINT if point else _OUTSIDE_POLYGON, dist="1.5", distUnits="MM"
     )
-    rendering = {"scaleVisibility": "1" if point else "0", "scaleMax": str(_SMALLEST_LABELED_SCALE), "scaleMin": "0"}
+    rendering = {
+        "scaleVisibility": "1" if point and style.in_degrees else "0",
+        "scaleMax": str(_SMALLEST_LABELED_SCALE),
+        "scaleMin": "0",
+    }
     SubElement(settings, "rendering", rendering, drawLabels="1", obstacle="1")
     if not point:
         shown = f"coalesce({box_size_expression(style)} >= {SMALLEST_BOX_MM}, true)"

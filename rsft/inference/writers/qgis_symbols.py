@@ -26,6 +26,7 @@ symbols vary in size, because transparent ones lose their hue on a dark scene. A
 SMALLEST_BOX_MM = 3  # a box that is smaller on the screen is drawn as a disc
 _BOX_ALPHA = 50
 _METERS_PER_DEGREE = 111_320
+_MAP_WIDTH_MM = 250
 
 
 class _Category(NamedTuple):
@@ -47,12 +48,14 @@ def is_corrected_expression() -> str:
 
 
 def box_size_expression(style: MapStyle) -> str:
-    """Return the QGIS expression of the size of a polygon on the map in millimeters."""
+    """Return the QGIS expression of the size of a polygon on the map in millimeters.
+
+    In pixels, the scale of the map has no meaning, and the width of the map is assumed.
+    """
     if style.in_degrees:
         meters = f"{_METERS_PER_DEGREE} * sqrt(area($geometry) * cos(radians(y(centroid($geometry)))))"
-    else:
-        meters = "sqrt(area($geometry))"
-    return f"1000 * {meters} / @map_scale"
+        return f"1000 * {meters} / @map_scale"
+    return f"{_MAP_WIDTH_MM} * sqrt(area($geometry)) / @map_extent_width"
 
 
 def add_renderer(root: Element, style: MapStyle) -> None:

@@ -52,7 +52,11 @@ def test_names_of_fields_and_choices() -> None:
 
 def test_boxes_in_pixels() -> None:
     text = qml_style(MapStyle(COLORS, COLUMNS, "box", in_degrees=False))
-    assert "cos(" not in text and "cos(" in qml_style(MapStyle(COLORS, COLUMNS, "box"))
+    assert (
+        "@map_extent_width" in text
+        and "@map_scale" not in text
+        and "@map_scale" in qml_style(MapStyle(COLORS, COLUMNS, "box"))
+    )
 
 
 def test_sld() -> None:
