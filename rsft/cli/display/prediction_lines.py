@@ -87,6 +87,7 @@ def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
     fields: dict[str, Any] = {
         "predictions": str(result.output_path),
         "chips": len(result.table),
+        "chips_folder": str(paths["chips"]) if "chips" in paths else None,
         "classes": result.counts,
         "rejected": len(result.rejected),
         "unlike": sum(check.unlike for check in result.checks),
@@ -94,7 +95,7 @@ def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
         "truth": [check.as_json() for check in result.truth],
         "notes": result.notes,
     }
-    emit_json_event("done", fields | {name: str(path) for name, path in paths.items()})
+    emit_json_event("done", {name: str(path) for name, path in paths.items()} | fields)
 
 
 def emit_archive(archive: ArchiveResult) -> None:

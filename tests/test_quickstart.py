@@ -1,0 +1,76 @@
+"""The commands of `make quickstart`: they end with a map on which most ships are found and many are right."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sqlite3
+from pathlib import Path
+
+import pyogrio
+import pytest
+from PIL import Image
+
+from rsft.data.imagery.stretch import Stretch
+from rsft.data.prepare.demo import prepare_demo_scene
+from rsft.data.simulation.scene_files import SCENE_CLASSES
+from rsft.inference.detection.detector import CfarOptions
+from rsft.inference.predict import job
+from rsft.inference.predict.request import PredictionRequest
+from rsft.inference.predict.scene_plan import SceneQuery
+from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
+
+REPOSITORY = Path(__file__).parents[1]
+SHIPS = sum(SCENE_CLASSES.values())
+
+
+def quickstart_commands() -> list[list[str]]:
+    """Return the arguments of every call of rsft in the target `quickstart`."""
+    target = re.search(r"^quickstart:.*?\n((?:\t.*\n)+)", (REPOSITORY / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert target is not None
+    lines = target[1].replace("\\\n", " ").splitlines()
+    return [shlex.split(line.split("$(BIN)/rsft ")[1]) for line in lines if "$(BIN)/rsft " in line]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_detection_finds_the_ships_of_the_scene(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seed: int) -> None:
+    contract = toy_contract(units={"uint16": (Stretch(high=856.0),) * 3}, crop=96)
+    monkeypatch.setattr(job.Bundle, "load", lambda folder: toy_bundle(classes=("cargo", "fishing"), contract=contract))
+    monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(brightness_logits, bundle))
+    scene = tmp_path / "scene"
+    prepare_demo_scene(scene, seed)
+    request = PredictionRequest(
+        query=SceneQuery(detect=CfarOptions(land=scene / "land.gpkg")),
+        truth_path=scene / "ships.gpkg",
+        picture_path=tmp_path / "map.png",
+    )
+    result = job.predict(Path("bundle"), [scene / "scene.tif"], tmp_path / "out.gpkg", request)
+    (check,) = result.truth
+    assert check.objects >= SHIPS - 3 and check.found >= 0.9 * check.objects and check.other <= 5
+    layer = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions")
+    assert len(layer) == check.found + check.other and layer.geometry.is_valid.all() and layer.crs == "EPSG:4326"
+    assert result.notes[-1] == str(check) and "found" in result.notes[-1]
+
+
+@pytest.mark.slow
+def test_quickstart_ends_with_a_map(rsft, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
+    prepare, finetune, predict = quickstart_commands()
+    for command in (prepare, finetune):
+        code, printed = rsft(*command)
+        assert code == 0, printed
+    code, printed = rsft(*predict, "--json")
+    assert code == 0, printed
+    done = json.loads([line for line in printed.splitlines() if line.startswith("{")][-1])
+    (truth,) = done["truth"]
+    assert truth["objects"] == SHIPS and truth["found"] >= 28 and truth["other"] <= 6
+    assert 0.4 <= truth["right"] / truth["found"] <= 0.8  # 17 of 31 where it was measured
+    layer = pyogrio.read_dataframe("runs/quickstart/scene.gpkg", layer="predictions")
+    assert len(layer) == done["chips"] and layer.geometry.is_valid.all()
+    with sqlite3.connect("runs/quickstart/scene.gpkg") as database:
+        assert "dredger" in database.execute("SELECT styleQML FROM layer_styles").fetchone()[0]
+    width, height = Image.open("runs/quickstart/map.png").size
+    assert width > height > 800 and (tmp_path / "runs/quickstart/review.html").stat().st_size > 10**5
+    assert len(list((tmp_path / "runs/quickstart/chips").glob("*.tif"))) == done["chips"]
