@@ -24,7 +24,6 @@ from rsft.inference.writers.geopackage import LAYER_NAME, METADATA_TABLE, read_g
 DEFAULT_FIELD = "corrected"
 """Field of a table of predictions that contains the labels."""
 
-_FORMATS = (".csv", ".gpkg", ".geojson", ".json", ".parquet")
 _OTHER_TABLES = frozenset((METADATA_TABLE, "layer_styles"))
 
 
@@ -97,8 +96,6 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
     Raises:
         RequestError: the file cannot be read, or has no field of labels.
     """
-    if not path.is_file():
-        raise RequestError("no such file", path, "give the table with the corrected labels")
     frame, metadata = _read_frame(path)
     has_verdicts = "verdict" in frame or "chip" not in frame  # a table of predictions has chips
     is_page = path.suffix.lower() == ".csv" and {"path", "class"} <= set(frame) and has_verdicts and label_field is None
@@ -110,14 +107,7 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
 
 
 def _read_frame(path: Path) -> tuple[pd.DataFrame, Mapping[str, Any]]:
-    suffix = path.suffix.lower()
-    if suffix not in _FORMATS:
-        hint = "give the .csv of the review page, or a table of `rsft predict`: .gpkg, .geojson, .parquet or .csv"
-        raise RequestError(f"unknown format: {suffix or 'no suffix'}", path, hint)
-    try:
-        frame, metadata = _READERS[suffix](path)
-    except (pyogrio.errors.DataSourceError, pa.ArrowException, csv.Error, ValueError, OSError, KeyError) as error:
-        raise RequestError(f"the table cannot be read: {error}", path, "save it again, CSV in UTF-8") from error
+    frame, metadata = read_table_file(path, "give the .csv of the review page, or a table of `rsft predict`")
     return frame.astype(object).where(frame.notna(), None), metadata
 
 
@@ -156,6 +146,36 @@ def _join_predictions(frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, Ma
         else:
             rows.append(row | {"row": None})
     return pd.DataFrame(rows, columns=[*frame, *({"geometry", "incidence_deg"} - set(frame))], dtype=object), metadata
+
+
+def read_table_file(path: Path, hint: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read all columns of a table in any format of `rsft predict`, which other programs may have saved again.
+
+    Args:
+        path: GeoPackage, GeoJSON, GeoParquet or CSV (with commas, semicolons or tabs).
+        hint: what to give instead of a file that does not exist or has another format.
+
+    Returns:
+        The columns, with `geometry` (shapes) and `_line` (line of a CSV table, feature id of a GeoPackage, else the
+        number of the row from 1), and the metadata of the predictions. All columns of CSV are texts.
+
+    Raises:
+        RequestError: the file does not exist, has another format, or cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if not path.exists():
+        raise RequestError("no such file", path, hint)
+    if suffix not in _READERS or not path.is_file():
+        message = f"unknown format: {suffix or 'no suffix'}"
+        raise RequestError(message, path, f"{hint}: .gpkg, .geojson, .parquet or .csv")
+    try:
+        return _READERS[suffix](path)
+    except (
+        *(pyogrio.errors.DataSourceError, pa.ArrowException, csv.Error, ValueError, OSError, KeyError),
+        *(TypeError, AttributeError),  # JSON of another structure
+    ) as error:
+        text = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise RequestError(f"the table cannot be read: {text}", path, "save it again, CSV in UTF-8") from error
 
 
 def _make_row(row: Mapping[Any, Any], label_field: str, is_page: bool) -> CorrectedRow:

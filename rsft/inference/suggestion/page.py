@@ -42,8 +42,9 @@ def write_suggestion_page(path: Path, suggestions: Suggestions, bundle: Path | N
             raise RequestError("a suggested chip has no file of its own", name, hint)
     table = suggestions.predictions.copy()
     table["at"] = table["at"].where(table["at"] != "", None) if "at" in table else None
-    table = table.drop(columns=["corrected", "geometry"], errors="ignore")
-    table = table.assign(reason=suggestions.table["reason"].to_list(), geometry=None)
+    table = table.drop(columns="corrected", errors="ignore").assign(
+        reason=suggestions.table["reason"].to_list(), geometry=None
+    )
     if "probability" not in table:
         table["probability"] = table[[f"p_{name}" for name in suggestions.classes]].max(axis=1)
     thumbnails = [_thumbnail(Path(name)) for name in suggestions.table["path"]]

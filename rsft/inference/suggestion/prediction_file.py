@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pyogrio
 from numpy.typing import NDArray
 
 from rsft.errors import RequestError
+from rsft.inference.corrections.corrected_table import read_table_file
 from rsft.inference.predict.postprocess import SET_SEPARATOR, probability_columns
-from rsft.inference.writers.geopackage import LAYER_NAME, read_geopackage_metadata
 
-_HINT = "give a table that `rsft predict` wrote"
+_HINT = "give a chip store, or a table that `rsft predict` wrote"
 _TEXT_COLUMNS = ("chip", "scene", "path", "class", "set", "at", "corrected")
 _SUM_TOLERANCE = 0.01  # of the probabilities of a chip, which are rounded
-
-RawTable = tuple[pd.DataFrame, dict[str, Any]]
 
 
 class PredictionFile(NamedTuple):
@@ -69,20 +63,11 @@ def read_prediction_file(path: Path, classes: Sequence[str] | None = None) -> Pr
     Raises:
         RequestError: the file does not exist, cannot be read, or is not a table of predictions.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if not path.exists():
-        raise RequestError("no such file", path, _HINT)
-    if reader is None or path.is_dir():
-        formats = ", ".join(_READERS)
-        raise RequestError("this is not a table of predictions or a chip store", path, f"give a {formats} file")
-    try:
-        table, metadata = reader(path)
-    except RequestError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, pyogrio.errors.DataSourceError) as error:
-        message = f"the table cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        raise RequestError(message, path, _HINT) from error
+    table, metadata = read_table_file(path, _HINT)
+    table = table.drop(columns=["_line", "geometry"], errors="ignore")
     known = metadata.get("classes") if classes is None else classes
+    if table.empty and known:  # GeoJSON without features names no columns
+        table = table.reindex(columns=list(dict.fromkeys([*table, "path", "class", *probability_columns(known)])))
     return _check(path, table, tuple(known or _class_names(list(table.columns))), metadata)
 
 
@@ -116,56 +101,6 @@ def _as_text(value: Any) -> str:
 
 
 def _as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
+    if not pd.api.types.is_numeric_dtype(column):  # texts, with decimal commas if a spreadsheet saved them
+        column = column.map(lambda value: value.replace(",", ".") if isinstance(value, str) else value)
     return pd.to_numeric(column, errors="coerce").astype(float)
-
-
-def _read_csv(path: Path) -> RawTable:
-    text = path.read_text("utf-8-sig")
-    if not text.strip():
-        raise RequestError("the file is empty", path, _HINT)
-    header = text.partition("\n")[0]
-    separator, decimal = (";", ",") if header.count(";") > header.count(",") else (",", ".")
-    table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    if decimal == ",":  # as spreadsheets save it in many countries
-        numeric = [name for name in table.columns if name == "ood_distance" or name.startswith("p_")]
-        table[numeric] = table[numeric].apply(lambda column: column.str.replace(",", "."))
-    return table, {}
-
-
-def _read_geojson(path: Path) -> RawTable:
-    content = json.loads(path.read_text("utf-8-sig"))
-    metadata = content.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    rows = [feature["properties"] for feature in content["features"]]
-    if rows:
-        return pd.DataFrame(rows), metadata
-    columns = ["path", "class", *probability_columns(metadata["classes"])]  # no feature names them
-    return pd.DataFrame(columns=columns), metadata
-
-
-def _read_parquet(path: Path) -> RawTable:
-    schema = pq.read_schema(path)
-    table = pq.read_table(path, columns=[name for name in schema.names if name != "geometry"]).to_pandas()
-    return table, json.loads((schema.metadata or {}).get(b"rsft", b"{}"))
-
-
-def _read_geopackage(path: Path) -> RawTable:
-    layers = [str(name) for name, _ in pyogrio.list_layers(path)]
-    layer = LAYER_NAME if LAYER_NAME in layers else layers[0]
-    table = pyogrio.read_dataframe(path, layer=layer, read_geometry=False)
-    return table, {name: _as_json(text) for name, text in read_geopackage_metadata(path).items()}
-
-
-def _as_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-_READERS: dict[str, Callable[[Path], RawTable]] = {
-    ".gpkg": _read_geopackage,
-    ".geojson": _read_geojson,
-    ".parquet": _read_parquet,
-    ".csv": _read_csv,
-}

@@ -107,7 +107,7 @@ def correct(folder):
 
 @pytest.mark.slow
 def test_every_command(desk, monkeypatch, capsys):
-    assert len(COMMANDS) == 19
+    assert len(COMMANDS) == 20
     for command in COMMANDS:
         if "--ray" in command:
             pytest.importorskip("ray.data")

@@ -81,7 +81,7 @@ def test_rows_without_valid_probabilities_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"", "the file is empty"),
+        ("a.csv", b"", "cannot be read"),
         ("a.csv", b"name,label\nx,y\n", "no column path, class, p_<class>; it has name, label"),
         ("a.csv", b"path,class,p_a\nx,a,2\n", "no row has a path and the probabilities"),
         ("a.csv", b'path,class,p_a\n"x,a,1\n', "cannot be read"),
@@ -92,7 +92,7 @@ def test_rows_without_valid_probabilities_are_left_out(tmp_path: Path) -> None:
         ("a.geojson", b"[1", "cannot be read"),
         ("a.parquet", b"PAR1", "cannot be read"),
         ("a.gpkg", b"", "cannot be read"),
-        ("a.shp", b"", "this is not a table of predictions or a chip store"),
+        ("a.shp", b"", "unknown format: .shp"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -105,7 +105,7 @@ def test_other_files_are_refused(tmp_path: Path, name: str, content: bytes, mess
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no such file"):
         read_prediction_file(tmp_path / "no.gpkg")
-    with pytest.raises(RequestError, match="not a table of predictions or a chip store"):
+    with pytest.raises(RequestError, match="unknown format: no suffix"):
         read_prediction_file(tmp_path)
 
 
