@@ -49,7 +49,8 @@ def write_suggestion_page(path: Path, suggestions: Suggestions, bundle: Path | N
         table["probability"] = table[[f"p_{name}" for name in suggestions.classes]].max(axis=1)
     thumbnails = [_thumbnail(Path(name)) for name in suggestions.table["path"]]
     layer = PredictionLayer(table, None, suggestions.classes, suggestions.metadata)
-    write_review_page(path, layer, thumbnails, (), TrainingSource(bundle or Path("BUNDLE"), store))
+    source = TrainingSource(bundle or Path("BUNDLE"), store)
+    write_review_page(path, layer, thumbnails, (), source, path)  # the chips have files: no table is needed to cut them
 
 
 def _thumbnail(path: Path) -> bytes:
