@@ -252,7 +252,7 @@ def read_ship_records(path: pathlib.Path) -> dict[tuple[str, str], dict[str, str
         raise ValueError("the file declares a document type, which a ship list does not have")
     try:
         root = ElementTree.fromstring(data.replace(_WRONG_END, _END))
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise ValueError(f"the file is not XML: {error}") from error
     records = [{item.tag: (item.text or "").strip() for part in ship for item in part} for ship in root]
     return {(record.get("Center_x", ""), record.get("Center_y", "")): record for record in records}
@@ -287,7 +287,7 @@ def _read_tiff(path: pathlib.Path) -> NDArray[Any]:
     """Read all bands (B, H, W); chips are not georeferenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with path.open("rb") as data, rasterio.open(data) as file:
+        with path.open("rb") as data, rasterio.open(data, driver="GTiff") as file:
             bands: NDArray[Any] = file.read()
     return bands
 

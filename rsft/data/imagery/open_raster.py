@@ -1,23 +1,44 @@
-"""Open rasters with GDAL. The content of a file cannot make GDAL ask a server."""
+"""Open rasters with GDAL. The content of a file cannot make GDAL read other files, or ask a server."""
 
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import rasterio
 from rasterio.io import DatasetReader
 
+from rsft.data.imagery.raster_files import ForeignFilesError, check_raster_file
 from rsft.data.imagery.scene_uri import SceneUri
 
-_NETWORK_DRIVERS = frozenset(
-    ("DAAS", "EEDA", "EEDAI", "ESRIC", "GTI", "HTTP", "MRF", "PLMOSAIC", "STACIT", "STACTA", "WCS", "WMS", "WMTS")
+ARRAY_SUFFIXES = frozenset({".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5"})
+
+_IMAGE_DRIVERS = frozenset(
+    (
+        *("GTiff", "SNAP_TIFF", "PNG", "JPEG", "BMP", "WEBP", "GIF", "BIGGIF", "JPEGXL", "AVIF", "PNM"),
+        *("JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "NITF", "ENVI", "EHdr", "HFA", "RMF", "RST", "SGI"),
+        *("COSAR", "CEOS", "SAR_CEOS", "JAXAPALSAR", "GFF", "AirSAR", "ISCE", "ROI_PAC", "GRIB"),
+        *("AAIGrid", "GSAG", "GSBG", "GS7BG", "DTED", "SRTMHGT", "USGSDEM"),
+    )
 )
-"""Drivers whose files can name servers. GDAL selects the driver by the content of a file, whatever its suffix."""
+"""Drivers of formats whose files contain the pixels, or lie beside a header with the same stem. No format that names
+other files or servers is among them (VRT, WMS, WCS, STAC, PDS, DIMAP, ...). GDAL finds the driver by the content of a
+file, whatever its suffix."""
+
+_ARRAY_DRIVERS = frozenset(("HDF5", "HDF5Image", "netCDF", "BAG"))
+"""Drivers of HDF5, which can name other files. They only open files with a suffix of ARRAY_SUFFIXES."""
+
+_NO_SERVER = {"CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".rsft-none"}  # GDAL then opens no name of a server
+_OVERVIEWS = "OVERVIEWS"  # domain of tags that name another file
 
 
 def open_raster(name: str) -> Any:
-    """Open a raster with GDAL. A file that lists servers or other files is not opened, except for a VRT named .vrt.
+    """Open a raster with GDAL.
+
+    A file is opened as an image or not at all: one that lists servers or other files is refused. The exception is a
+    VRT named .vrt on this machine, whose images lie in its folder. A name that is not a path, such as a subdataset
+    with its driver, is opened as the user wrote it.
 
     Args:
         name: a path, or another name under which GDAL opens it.
@@ -26,18 +47,27 @@ def open_raster(name: str) -> Any:
         rasterio's dataset.
 
     Raises:
+        ForeignFilesError: the file refers to other files or servers, or is a pipe, a socket or a device.
         rasterio.errors.RasterioError: GDAL cannot open it.
     """
     uri = SceneUri(name)
-    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if uri.is_remote else {}  # a server has no list of files
+    options: dict[str, Any] = _NO_SERVER
+    if uri.is_remote:
+        options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # a server has no list of files
+    is_vrt = uri.is_path and check_raster_file(Path(name), open_raster)
     with rasterio.Env(**options):
         if not uri.is_path and not name.startswith("/vsi"):
             return rasterio.open(name)  # the name of a subdataset begins with that of its driver
-        return DatasetReader(name, driver=_offline_drivers(name.lower().endswith(".vrt")))  # `open` takes one driver
+        drivers = ["VRT"] if is_vrt else _drivers(Path(name).suffix.lower() in ARRAY_SUFFIXES)
+        file = DatasetReader(name, driver=drivers)  # `open` takes one driver
+    if file.tags(ns=_OVERVIEWS):
+        file.close()
+        raise ForeignFilesError("its tags name another file as its overviews")
+    return file
 
 
 @cache
-def _offline_drivers(is_vrt: bool) -> list[str]:
+def _drivers(has_arrays: bool) -> list[str]:
     with rasterio.Env() as environment:
-        drivers = set(environment.drivers())
-    return sorted(drivers - _NETWORK_DRIVERS - (set() if is_vrt else {"VRT"}))
+        available = set(environment.drivers())
+    return sorted(available & (_IMAGE_DRIVERS | _ARRAY_DRIVERS if has_arrays else _IMAGE_DRIVERS))

@@ -19,6 +19,7 @@ from rasterio.io import MemoryFile
 from rsft.data.imagery.units import as_float32
 from rsft.errors import DataError
 from rsft.types import Pixels
+from rsft.utils.regular_files import check_regular, read_regular
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 MAX_PIXELS = 2**30
@@ -50,7 +51,7 @@ def read_chip(path: Path) -> Pixels:
             but NaN is not declared as nodata; a value does not fit into float32.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror}", path, _HINT) from error
     if not data:
@@ -86,6 +87,8 @@ def open_image(path: Path, data: bytes | None = None) -> Image.Image:
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow raises an error at twice its limit only
         default, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS
         try:
+            if data is None:
+                check_regular(path)
             return Image.open(path if data is None else io.BytesIO(data))
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             message = f"the image is too large: it has more than {MAX_PIXELS:,} pixels"
@@ -98,7 +101,10 @@ def open_image(path: Path, data: bytes | None = None) -> Image.Image:
 
 def _read_tiff(data: bytes, path: Path) -> Pixels:
     try:
-        with MemoryFile(data) as memory, memory.open() as file:  # rasterio cannot open paths that are not UTF-8
+        with (
+            MemoryFile(data) as memory,
+            memory.open(driver="GTiff") as file,
+        ):  # rasterio cannot open paths that are not UTF-8
             if ColorInterp.palette in file.colorinterp:
                 raise DataError("the pixels are indices into a palette", path, "convert the file to gray or RGB")
             if file.dtypes[0].startswith("complex"):

@@ -11,13 +11,15 @@ from typing import NamedTuple
 from rasterio.errors import RasterioError
 
 from rsft.data.imagery.products.safe_folder import SafeFolder, find_safe_folder
+from rsft.data.imagery.raster_files import ForeignFilesError
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, NetworkError, RequestError, RsftError
 from rsft.inference.scenes.stac import StacScene, read_stac_scene
+from rsft.utils.regular_files import check_regular
 from rsft.utils.remote_files import probe_url
 
 _AGAIN = "run the same command again: it resumes"
-_RASTER_SUFFIXES = (".tif", ".tiff", ".img", ".jp2", ".ntf", ".nitf", ".png", ".jpg", ".vrt", ".nc", ".h5", ".hdf5")
+_RASTER_SUFFIXES = (".tif", ".tiff", ".img", ".jp2", ".ntf", ".nitf", ".png", ".jpg", ".nc", ".h5", ".hdf5")
 _HTTP_OPTIONS = {
     "GDAL_HTTP_CONNECTTIMEOUT": 10,
     "GDAL_HTTP_LOW_SPEED_TIME": 30,  # seconds
@@ -87,6 +89,11 @@ def _check_exists(uri: SceneUri) -> None:
             raise DataError("the server does not send parts of a file", uri, "download the file, and give its path")
     elif not uri.is_remote and not (uri.path is not None and os.access(uri.path, os.R_OK)):
         raise DataError("no such scene", uri, "check the path")
+    elif uri.path is not None:
+        try:
+            check_regular(uri.path)
+        except OSError as error:
+            raise DataError(f"the scene cannot be read: {error.strerror}", uri, "give a file") from error
 
 
 def _raster_in_archive(uri: SceneUri) -> str:
@@ -120,7 +127,10 @@ def opening_error(uri: SceneUri, error: Exception) -> RsftError:
     if uri.is_remote and uri.url is None:
         hint = "check the address, the network, and the credentials of the bucket, such as AWS_PROFILE"
         return NetworkError(f"GDAL cannot open the scene: {error}", uri, hint)
-    hint = "give a GeoTIFF, COG, NITF, ENVI or another raster that GDAL reads"
+    if isinstance(error, ForeignFilesError):
+        hint = "convert it on a machine where it may be read: gdal_translate IN OUT.tif"
+        return DataError(str(error), uri, hint)
+    hint = "give a GeoTIFF, COG, NITF or ENVI; convert other formats: gdal_translate IN OUT.tif"
     if uri.gdal_name.startswith("/vsizip/{/vsicurl/"):
         hint = f"an archive on a server may contain one file; else name the raster in it: {uri.gdal_name}/NAME.tif"
     return DataError("GDAL cannot read the scene", uri, hint)

@@ -19,6 +19,7 @@ from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.products.stored_values import IDENTITY_SCALING, Scaling, unit_from_tags
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError
+from rsft.utils.regular_files import read_regular
 from rsft.utils.remote_files import probe_url, read_url
 
 _MAX_BYTES = 1 << 24
@@ -109,8 +110,11 @@ def _load(uri: SceneUri) -> dict[str, Any] | None:
             if remote is None or not remote.head.lstrip().startswith(b"{"):
                 return None
         data = read_url(uri.url, _MAX_BYTES)
-    elif uri.is_path and suffix in _JSON_SUFFIXES and Path(uri.text).is_file():
-        data = Path(uri.text).read_bytes()
+    elif uri.is_path and suffix in _JSON_SUFFIXES and Path(uri.text).exists():
+        try:
+            data = read_regular(Path(uri.text))
+        except OSError as error:
+            raise DataError(f"the item cannot be read: {error.strerror}", uri, "give a STAC item") from error
     else:
         return None
     try:

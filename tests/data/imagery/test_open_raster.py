@@ -1,35 +1,149 @@
-"""The content of a file cannot make GDAL ask a server."""
+"""The content of a file cannot make GDAL read other files, or ask a server."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio.errors import RasterioError
 
 from rsft.data.imagery.open_raster import open_raster
+from rsft.data.imagery.raster_files import ForeignFilesError
+from rsft.data.imagery.reader import read_chip
+from rsft.errors import DataError
 from tests.helpers.file_server import serving_folder
 from tests.helpers.scenes import write_geotiff
 
 RAMP = np.arange(300 * 200, dtype=np.uint16).reshape(300, 200) + 1
+SECRET = b"root:x:0:0:root:/root:/bin/bash\n" * 100
 
 
-@pytest.mark.parametrize("name", ["x.tif", "x.jp2"])
+def vrt(source: str, relative: int = 0, band: str = "", rest: str = "") -> str:
+    """Return a VRT of one image; `band` and `rest` are added to its elements."""
+    name = f'<SourceFilename relativeToVRT="{relative}">{source}</SourceFilename>'
+    band = f'<VRTRasterBand dataType="UInt16" band="1" {band}><SimpleSource>{name}</SimpleSource>{rest}</VRTRasterBand>'
+    return f'<VRTDataset rasterXSize="200" rasterYSize="300">{band}</VRTDataset>'
+
+
+def raw_vrt(path: Path) -> str:
+    """Return a VRT that reads any file as pixels."""
+    name = f'<SourceFilename relativetoVRT="0">{path}</SourceFilename>'
+    steps = "<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>20</LineOffset>"
+    band = f'<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">{name}{steps}</VRTRasterBand>'
+    return f'<VRTDataset rasterXSize="20" rasterYSize="20">{band}</VRTDataset>'
+
+
+def service(address: str) -> str:
+    """Return the description of a map service."""
+    server = f'<Service name="TMS"><ServerUrl>{address}</ServerUrl></Service>'
+    return f"<GDAL_WMS>{server}<BandsCount>1</BandsCount></GDAL_WMS>"
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.jp2", "x.vrt", "x", "x.png"])
 def test_content_cannot_name_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     write_geotiff(tmp_path / "a.tif", RAMP)
     with serving_folder(tmp_path) as server:
-        source = f"<SourceFilename>/vsicurl/{server.url('a.tif')}</SourceFilename>"
-        band = f'<VRTRasterBand dataType="UInt16" band="1"><SimpleSource>{source}</SimpleSource></VRTRasterBand>'
-        vrt = f'<VRTDataset rasterXSize="200" rasterYSize="300">{band}</VRTDataset>'
-        address = server.url("${z}/${x}/${y}.png")
-        service = f'<Service name="TMS"><ServerUrl>{address}</ServerUrl></Service>'
-        for content in (vrt, f"<GDAL_WMS>{service}<BandsCount>1</BandsCount></GDAL_WMS>"):
+        address = server.url("a.tif")
+        for content in (
+            vrt(f"/vsicurl/{address}"),
+            "\n\n<!-- x -->" + vrt(f"/vsicurl/{address}"),
+            service(server.url("${z}/${x}/${y}.png")),
+            f"<WMS_Capabilities><Capability><Request><GetMap>{address}</GetMap></Request></Capability></WMS_Capabilities>",
+            f"<WCS_GDAL><ServiceURL>{address}</ServiceURL><CoverageName>a</CoverageName></WCS_GDAL>",
+            f"<GDALTileIndexDataset><IndexDataset>/vsicurl/{address}</IndexDataset></GDALTileIndexDataset>",
+            f"<Folder><NetworkLink><href>{address}</href></NetworkLink></Folder>",
+            f"<kml><NetworkLink><href>{address}</href></NetworkLink></kml>",
+            json.dumps({"stac_version": "1.0.0", "type": "FeatureCollection", "features": [], "href": address}),
+        ):
             (tmp_path / name).write_text(content)
-            with pytest.raises(RasterioError, match="not recognized"):
+            with pytest.raises(RasterioError):
                 open_raster(str(tmp_path / name))
         assert server.requests == []
-        (tmp_path / "x.vrt").write_text(vrt)  # the suffix says what it is
-        with open_raster(str(tmp_path / "x.vrt")) as file:
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.vrt"])
+def test_content_cannot_name_a_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_bytes(SECRET)
+    (tmp_path / name).write_text(raw_vrt(tmp_path / "secret"))
+    with pytest.raises(ForeignFilesError):
+        open_raster(str(tmp_path / name))
+    with pytest.raises(DataError, match="not an image"):
+        read_chip(tmp_path / name)
+
+
+def test_vrt_names_images_below_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "in/tiles").mkdir(parents=True)
+    write_geotiff(tmp_path / "in/tiles/a.tif", RAMP)
+    write_geotiff(tmp_path / "outside.tif", RAMP)
+    path = tmp_path / "in/x.vrt"
+    for source, relative in (("tiles/a.tif", 1), (tmp_path / "in/tiles/a.tif", 0)):
+        path.write_text(vrt(str(source), relative))
+        with open_raster(str(path)) as file:
             assert (file.read(1) == RAMP).all()
+    (tmp_path / "in/text.tif").write_text(vrt("tiles/a.tif", 1))
+    (tmp_path / "in/b.vrt").write_text(vrt("tiles/a.tif", 1))
+    (tmp_path / "in/link.tif").symlink_to(tmp_path / "outside.tif")
+    for content in (
+        vrt("../outside.tif", 1),
+        vrt("link.tif", 1),
+        vrt(str(tmp_path / "outside.tif")),
+        vrt("tiles", 1),
+        vrt("text.tif", 1),
+        vrt("b.vrt", 1),
+        vrt(f"NETCDF:{tmp_path}/in/tiles/a.tif:x"),
+        vrt("tiles/a.tif", 1, band='subClass="VRTDerivedRasterBand"'),
+        vrt("tiles/a.tif", 1).replace("<VRTDataset", '<VRTDataset subClass="VRTWarpedDataset"'),
+        vrt("tiles/a.tif", 1, rest="<Group><Array><Source/></Array></Group>"),
+        "<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]>" + vrt("&b;"),
+        vrt("tiles/a.tif", 1)[:-20],
+        vrt("../outside.tif", 1).lower(),
+        vrt("tiles/a.tif", 1).replace("<SimpleSource", '<SimpleSource sourceFileName="/etc/passwd"'),
+        vrt("tiles/a.tif", 1, rest="<subClass>VRTRawRasterBand</subClass>"),
+    ):
+        path.write_text(content if content[:2] != "<!" else "<?xml version='1.0'?>" + content)
+        with pytest.raises(RasterioError):
+            open_raster(str(path))
+
+
+def test_vrt_in_an_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(SECRET)
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
+        file.writestr("x.vrt", raw_vrt(tmp_path / "secret"))
+    with pytest.raises(RasterioError):
+        open_raster(f"/vsizip/{tmp_path}/z.zip/x.vrt")
+
+
+def test_sidecars_are_images(tmp_path: Path) -> None:
+    path = write_geotiff(tmp_path / "a.tif", RAMP)
+    with rasterio.open(path) as file:
+        profile = file.profile
+    shutil.copy(path, tmp_path / "a.tif.ovr")
+    open_raster(str(path)).close()
+    for suffix in (".ovr", ".msk"):
+        (tmp_path / f"a.tif{suffix}").write_text(raw_vrt(Path("/etc/passwd")))
+        with pytest.raises(ForeignFilesError, match="beside it"):
+            open_raster(str(path))
+        (tmp_path / f"a.tif{suffix}").unlink()
+    with rasterio.open(tmp_path / "b.tif", "w", **profile) as file:
+        file.write(RAMP, 1)
+        file.update_tags(ns="OVERVIEWS", OVERVIEW_FILE="/etc/passwd")
+    with pytest.raises(ForeignFilesError, match="overviews"):
+        open_raster(str(tmp_path / "b.tif"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_pipes_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.tif")
+    with pytest.raises(ForeignFilesError, match="a pipe, a socket or a device"):
+        open_raster(str(tmp_path / "a.tif"))
+    with pytest.raises(DataError, match="a pipe, a socket or a device"):
+        read_chip(tmp_path / "a.tif")
+    with pytest.raises(ForeignFilesError, match="a device"):
+        open_raster("/dev/zero")

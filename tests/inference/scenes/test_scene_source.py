@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -72,6 +73,23 @@ def test_archives_that_are_no_scene(folder: Path) -> None:
         open_scene(f"/vsizip/{folder}/two.zip/in/missing.tif")
     with pytest.raises(DataError, match="no such scene"):
         open_scene(f"/vsizip/{folder}/missing.zip/in/a.tif")
+
+
+@pytest.mark.parametrize("name", ["raw.tif", "raw.vrt"])
+def test_text_that_names_a_file_is_no_scene(tmp_path: Path, name: str) -> None:
+    band = "<SourceFilename>/etc/passwd</SourceFilename><PixelOffset>1</PixelOffset><LineOffset>20</LineOffset>"
+    band = f'<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">{band}</VRTRasterBand>'
+    (tmp_path / name).write_text(f'<VRTDataset rasterXSize="40" rasterYSize="40">{band}</VRTDataset>')
+    with pytest.raises(DataError, match=r"list of other files|contains VRTRawRasterBand"):
+        open_scene(tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_pipes_are_no_scene(tmp_path: Path) -> None:
+    for name in ("a.tif", "a.json"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(DataError, match="a pipe, a socket or a device"):
+            open_scene(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["a%20b.tif", "a b.tif", "ü.tif", "%C3%BC.tif"])

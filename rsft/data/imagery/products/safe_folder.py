@@ -8,20 +8,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from rsft.errors import DataError
+from rsft.utils.regular_files import open_regular
+from rsft.utils.safe_xml import parse_xml
 
 MAX_XML_BYTES = 2**25
 """Largest XML file that is read: 32 MiB. The annotation of a Sentinel-1 image has less than 3 MiB."""
 
 _MANIFEST = "manifest.safe"
 _DAMAGED = "download the product again"
-
-
-class _StrictBuilder(ElementTree.TreeBuilder):
-    """Builds a tree, and refuses a document type: it could define entities that expand without bound."""
-
-    def doctype(self, name: str, pubid: str, system: str) -> None:
-        """Raise an error: products have no document type."""
-        raise ValueError("it declares a document type")
 
 
 @dataclass(frozen=True)
@@ -88,14 +82,14 @@ class SafeFolder:
         if len(data) > MAX_XML_BYTES:
             raise DataError(f"the file is larger than {MAX_XML_BYTES:,} bytes", location, _DAMAGED)
         try:
-            return ElementTree.fromstring(data, ElementTree.XMLParser(target=_StrictBuilder()))
-        except (ElementTree.ParseError, ValueError, LookupError) as error:
+            return parse_xml(data)
+        except ValueError as error:
             raise DataError(f"the file cannot be used: {error}", location, _DAMAGED) from error
 
     def _read(self, name: str) -> bytes:
         """Read a file, but at most one byte more than the limit."""
         if not self.is_archive:
-            with (self.path / name).open("rb") as file:
+            with open_regular(self.path / name) as file:
                 return file.read(MAX_XML_BYTES + 1)
         with zipfile.ZipFile(self.path) as archive, archive.open(self.prefix + name) as entry:
             return entry.read(MAX_XML_BYTES + 1)

@@ -1,0 +1,28 @@
+"""XML from untrusted sources."""
+
+from __future__ import annotations
+
+import pytest
+
+from rsft.utils.safe_xml import MAX_XML_DEPTH, parse_xml
+
+
+def test_documents_are_parsed() -> None:
+    assert parse_xml(b"<a><b>1</b></a>").findtext("b") == "1"
+    assert parse_xml(b"<a>" * MAX_XML_DEPTH + b"</a>" * MAX_XML_DEPTH).tag == "a"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"<a>" * 65 + b"</a>" * 65, "more than 64 levels"),
+        (b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>", "document type"),
+        ("<!DOCTYPE a []><a/>".encode("utf-16"), "document type"),
+        (b"<?xml version='1.0' encoding='unknown'?><a/>", "unknown encoding"),
+        (b"<?xml version='1.0' encoding='shift-jis'?><a/>", "multi-byte"),
+        (b"<a>", "no element"),
+    ],
+)
+def test_documents_that_are_refused(data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_xml(data)
