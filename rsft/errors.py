@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
+from typing import Any
 
 
 class RsftError(Exception):
@@ -28,8 +29,19 @@ class RsftError(Exception):
         super().__init__(message)
         self.message, self.location, self.hint = message, str(location), hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to make a copy in another process: subclasses have other arguments than `args`."""
+        return _restore, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         return " | ".join(part for part in (self.message, self.location, self.hint) if part)
+
+
+def _restore(kind: type[RsftError], args: tuple[Any, ...], fields: dict[str, Any]) -> RsftError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
 
 
 class RequestError(RsftError):

@@ -1,9 +1,19 @@
-from rsft.errors import DataError, Fault, RecipeError, RequestError, RsftError, WeightsError
+import pickle
+
+from rsft.errors import DataError, Fault, Interrupted, RecipeError, RequestError, RsftError, WeightsError
 
 
 def test_message_location_and_hint_are_on_one_line():
     assert str(RsftError("it broke", "a.tif", "fix it")) == "it broke | a.tif | fix it"
     assert str(RsftError("it broke")) == "it broke"
+
+
+def test_errors_of_a_worker_process_arrive_complete():
+    faults = [Fault("r.yaml", 3, "peft.rnk", "8", "did you mean peft.rank?")]
+    for error in (RequestError("a", "b", "c"), RecipeError(faults), Interrupted(15, "run", "resume")):
+        copy = pickle.loads(pickle.dumps(error))
+        assert type(copy) is type(error) and str(copy) == str(error) and copy.exit_code == error.exit_code
+        assert vars(copy) == vars(error)
 
 
 def test_exit_codes():

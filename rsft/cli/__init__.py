@@ -24,7 +24,7 @@ from rsft.cli import (
     weights,
 )
 from rsft.cli.display.console import console, error_console, show_error
-from rsft.errors import RsftError
+from rsft.cli.display.failures import show_failure
 
 app = typer.Typer(
     help="Fine-tune a frozen vision transformer on remote-sensing chips: few labels, rare classes, "
@@ -66,25 +66,19 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line. Print every expected error with its location and a hint."""
+    """Run the command line. Print every error as a sentence with its location and a hint.
+
+    An exception that rsft does not expect ends with the path of a crash file and exit code 70. With --debug, every
+    exception is raised.
+    """
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
         app(args=arguments)
-    except RsftError as error:
-        if debug:
-            raise
-        show_error(error)
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         error_console.print("stopped")
         sys.exit(130)
-    except OSError as error:
+    except Exception as error:
         if debug:
             raise
-        show_error(
-            RsftError(
-                error.strerror or str(error), error.filename or "", "check the path, its permissions and the free space"
-            )
-        )
-        sys.exit(1)
+        sys.exit(show_failure(error, arguments, show_error))

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_PREFIX = ".rsft-tmp-"  # reserved for these folders
+from rsft.utils.write_errors import TEMPORARY_PREFIX, writing
+
 _LOCK = "lock"
 _NO_LOCK = (OSError, Timeout, NotImplementedError)  # the last one: filelock before 4, on file systems without locks
 _log = logging.getLogger(__name__)
@@ -35,8 +36,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     Yields:
         Path of an empty file with the same name, in a hidden folder beside `path`.
+
+    Raises:
+        OSError: the file cannot be written; libraries report this with many exceptions. Its `filename` is `path`.
     """
-    with _temporary_folder(path.parent) as folder:
+    with writing(path), _temporary_folder(path.parent) as folder:
         temporary = folder / "new" / path.name
         temporary.touch()
         mode = stat.S_IMODE(temporary.stat().st_mode)
@@ -59,8 +63,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     Yields:
         Path of an empty folder with the same name, in a hidden folder beside `path`.
+
+    Raises:
+        OSError: a file cannot be written, see `atomic_file`.
     """
-    with _temporary_folder(path.parent) as folder:
+    with writing(path), _temporary_folder(path.parent) as folder:
         temporary = folder / "new" / path.name
         temporary.mkdir()
         yield temporary
@@ -97,7 +104,7 @@ def sync_all() -> None:
 def _temporary_folder(parent: Path) -> Iterator[Path]:
     """Yield a locked folder in `parent` with subfolders new/ and old/; remove it when the block ends."""
     parent.mkdir(parents=True, exist_ok=True)
-    for stale in parent.glob(f"{_PREFIX}*"):
+    for stale in parent.glob(f"{TEMPORARY_PREFIX}*"):
         lock = FileLock(stale / _LOCK)
         with suppress(*_NO_LOCK):  # its process is alive, or it belongs to another user
             lock.acquire(blocking=False)
@@ -112,7 +119,7 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
 def _make_locked_folder(parent: Path) -> tuple[Path, FileLock]:
     """Return a new folder and its lock, which is not held on a file system without locks."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent))
         lock = FileLock(folder / _LOCK)
         with suppress(*_NO_LOCK):  # without locks, no other process removes the folder either
             lock.acquire(timeout=0.2)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rsft.errors import RequestError, RsftError
+from rsft.errors import RequestError
+from rsft.utils.write_errors import explain_os_error
 
 
 @contextmanager
@@ -33,8 +34,7 @@ def process_lock(lock_file: Path, conflict: Callable[[], RequestError]) -> Itera
     except Timeout as error:
         raise conflict() from error
     except OSError as error:
-        hint = "free or repair the disk, or choose another folder"
-        raise RsftError(error.strerror or str(error), lock_file, hint) from error
+        raise explain_os_error(error, lock_file) from error
     try:
         yield
     finally:

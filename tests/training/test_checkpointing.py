@@ -115,7 +115,10 @@ def test_a_disk_that_is_full_at_a_checkpoint(recipe, tmp_path, unbroken_results,
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         save(*arguments)
 
-    with monkeypatch.context() as patch, pytest.raises(RsftError, match="no room for the checkpoint"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(RsftError, match=r"the disk is full.*the previous checkpoint is complete"),
+    ):
         patch.setattr(checkpoints.torch, "save", fail_at_the_third_call)
         finetune(recipe, tmp_path)
     folder = tmp_path / "bars/001"
@@ -129,7 +132,7 @@ def test_a_disk_that_is_full_at_a_table(recipe, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.csv")
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", fail)
-    with pytest.raises(RsftError, match=r"No space left.*metrics.csv.*rsft finetune --resume"):
+    with pytest.raises(RsftError, match=r"the disk is full.*metrics.csv.*rsft finetune --resume"):
         finetune(recipe, tmp_path)
 
 

@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+from typer import Abort, Exit
 
+from rsft.cli.display.failures import explain
 from rsft.errors import RecipeError, RsftError
 from rsft.utils.licenses import UNKNOWN, describe_license, license_restrictions
 
@@ -76,8 +78,8 @@ def quiet_console(quiet: bool, as_json: bool = False) -> Iterator[None]:
     console.quiet = quiet or as_json
     try:
         yield
-    except (RsftError, OSError, KeyboardInterrupt) as error:
-        if as_json:
+    except (Exception, KeyboardInterrupt) as error:
+        if as_json and not isinstance(error, (Exit, Abort)):
             emit_json_event("error", _error_fields(error))
         raise
     finally:
@@ -89,7 +91,10 @@ def _error_fields(error: BaseException) -> dict[str, Any]:
         return {"what": error.message, "faults": [fault.as_json() for fault in error.faults]}
     if isinstance(error, RsftError):
         return {"what": error.message, "where": error.location, "fix": error.hint}
-    return {"what": str(error) or "stopped"}
+    if isinstance(error, KeyboardInterrupt):
+        return {"what": "stopped"}
+    explained = explain(error)
+    return _error_fields(explained) if explained else {"what": f"{type(error).__name__}: {error}"}
 
 
 @contextmanager

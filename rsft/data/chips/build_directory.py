@@ -15,9 +15,10 @@ from rsft.data.chips.store import DATASET
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.utils.atomic_files import sync_all
 from rsft.utils.process_lock import process_lock
+from rsft.utils.write_errors import as_os_error, explain_os_error
 
 _OTHER_ROOT = "choose another --root"
-_RESUME = "then run the same command again: it resumes where it stopped"
+_AGAIN = "run the same command again: it resumes where it stopped"
 _log = logging.getLogger(__name__)
 
 
@@ -74,10 +75,11 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
             _publish(folder / "store", root, partial / "old")
             shutil.rmtree(partial)
     except OSError as error:
-        path = error.filename or partial
-        raise RsftError(error.strerror or str(error), path, f"check the disk, {_RESUME}") from error
+        raise explain_os_error(error, partial, _AGAIN) from error
     except sqlite3.Error as error:
-        hint = f"check the disk (or remove this folder), {_RESUME}"
+        if isinstance(failure := as_os_error(error, partial), OSError):
+            raise explain_os_error(failure, partial, _AGAIN) from error
+        hint = f"check the disk (or remove this folder), then {_AGAIN}"
         raise RsftError(f"the journal of the build cannot be written: {error}", partial, hint) from error
 
 

@@ -23,9 +23,10 @@ import pyarrow.parquet as pq
 from rsft.data.chips.builder import write_chip
 from rsft.data.chips.store import DATASET, MANIFEST, PENDING, SCHEMA
 from rsft.data.datasets._text import leaves_root
-from rsft.errors import RequestError, RsftError
+from rsft.errors import RequestError
 from rsft.utils.atomic_files import sync_all, write_bytes, write_text
 from rsft.utils.process_lock import process_lock
+from rsft.utils.write_errors import explain_os_error
 
 PROVENANCE = {
     "added_from": pa.string(),  # table with the label
@@ -61,8 +62,8 @@ def locked_store(root: Path) -> Iterator[None]:
             _settle(root)
             yield
     except OSError as error:
-        hint = "check the disk, then run the same command again: the store is the old or the new one"
-        raise RsftError(error.strerror or str(error), error.filename or root, hint) from error
+        again = "run the same command again: the store is the old or the new one"
+        raise explain_os_error(error, root, again) from error
 
 
 def commit_store(root: Path, manifest: pd.DataFrame, dataset: Mapping[str, Any], files: Mapping[str, bytes]) -> None:

@@ -17,10 +17,11 @@ from platformdirs import user_cache_path
 from rsft.data.chips.store import MANIFEST
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import read_chip
-from rsft.errors import DataError, RsftError
+from rsft.errors import DataError
 from rsft.types import Bytes, Pixels, Progress
 from rsft.utils.atomic_files import atomic_file, sha256
 from rsft.utils.process_pool import imap_unordered
+from rsft.utils.write_errors import explain_os_error
 
 Chunk = tuple[int, list[tuple[str, str, str]]]
 """Index of the first chip; path, unit and SHA-256 of each chip."""
@@ -60,8 +61,8 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
             try:
                 _write_cache(path, root, table, contract, progress)
             except OSError as error:
-                hint = "free some space there; the cache has one small image per chip"
-                raise RsftError(error.strerror or str(error), path, hint) from error
+                again = "run the same command again: the cache has one small image per chip"
+                raise explain_os_error(error, path, again) from error
     images: Bytes = np.load(path, mmap_mode="r")
     return images
 

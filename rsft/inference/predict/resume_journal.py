@@ -15,6 +15,7 @@ import shapely
 
 from rsft.errors import RequestError
 from rsft.types import Rejection
+from rsft.utils.write_errors import explain_os_error, writing
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS job (key TEXT NOT NULL);
@@ -59,14 +60,16 @@ class ResumeJournal:
         self.path, self.key = path, key
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._open(key)
+            with writing(path):
+                self._open(key)
         except OSError as error:
-            raise _unwritable(path, error.strerror) from error
+            raise _unwritable(error, path) from error
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise _unwritable(path, error) from error
-            message = f"the journal is in use by another job: {error}"
-            raise RequestError(message, path, "wait until the other job has finished") from error
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                message = f"the journal is in use by another job: {error}"
+                raise RequestError(message, path, "wait until the other job has finished") from error
+            message = f"the file is not a journal of this version of rsft: {error}"
+            raise RequestError(message, path, "remove it, and run the same command again") from error
         except sqlite3.DatabaseError:  # the file is not a database, or is damaged
             _log.warning("%s is damaged; the job starts again from the beginning", path)
             path.unlink()
@@ -98,10 +101,14 @@ class ResumeJournal:
         Args:
             number: number of the batch.
             result: its result.
+
+        Raises:
+            OSError: the disk is full or cannot be written.
         """
         counts = json.dumps([result.rejected, *result[2:]])
-        self.database.execute("INSERT INTO batch VALUES (?, ?, ?)", (number, _pack(result.rows), counts))
-        self.database.commit()
+        with writing(self.path):
+            self.database.execute("INSERT INTO batch VALUES (?, ?, ?)", (number, _pack(result.rows), counts))
+            self.database.commit()
 
     def results(self) -> Iterator[BatchResult]:
         """Iterate over all recorded results.
@@ -119,9 +126,13 @@ class ResumeJournal:
         Args:
             name: the name.
             value: the text.
+
+        Raises:
+            OSError: the disk is full or cannot be written.
         """
-        self.database.execute("REPLACE INTO note VALUES (?, ?)", (name, value))
-        self.database.commit()
+        with writing(self.path):
+            self.database.execute("REPLACE INTO note VALUES (?, ?)", (name, value))
+            self.database.commit()
 
     def get_note(self, name: str) -> str | None:
         """Return the text that `set_note` stored under a name.
@@ -143,9 +154,9 @@ class ResumeJournal:
             self.path.unlink()
 
 
-def _unwritable(path: Path, reason: object) -> RequestError:
-    hint = "write into a folder for which you have permission, with free space"
-    return RequestError(f"the folder of the output cannot be written: {reason}", path.parent, hint)
+def _unwritable(error: OSError, path: Path) -> RequestError:
+    reason = explain_os_error(error, path)
+    return RequestError(f"the journal of the job cannot be written: {reason.message}", reason.location, reason.hint)
 
 
 def _pack(rows: pd.DataFrame) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from rsft.errors import RsftError
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.write_errors import explain_os_error
 
 CHECKPOINT_FORMAT = 1
 """Version of the content; rsft does not read files of another version."""
@@ -63,18 +63,14 @@ def save_checkpoint(folder: Path, position: TrainingPosition, state: Mapping[str
         The path of the file.
 
     Raises:
-        RsftError: the disk is full; earlier checkpoints stay.
+        RsftError: the file cannot be written, for example because the disk is full; earlier checkpoints stay.
     """
     path = folder / f"{position.epoch:05d}-{position.batch:07d}.ckpt"
     try:
         with atomic_file(path) as temporary:
             torch.save({"format": CHECKPOINT_FORMAT, "position": tuple(position), "state": dict(state)}, temporary)
-    except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError if a write fails
-        if isinstance(error, RuntimeError) and "write" not in str(error):
-            raise
-        is_full = isinstance(error, RuntimeError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
-        message = "the disk has no room for the checkpoint" if is_full else f"the checkpoint cannot be written: {error}"
-        raise RsftError(message, path, "free some space and resume; the previous checkpoint is complete") from error
+    except OSError as error:
+        raise explain_os_error(error, path, "resume; the previous checkpoint is complete") from error
     for old_path in _checkpoint_files(folder)[:-MAX_CHECKPOINTS]:
         old_path.unlink(missing_ok=True)
     return path

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from rsft.errors import Interrupted, RequestError, RsftError
+from rsft.errors import Interrupted, RequestError
 from rsft.peft import Site
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
@@ -32,6 +32,7 @@ from rsft.training.runs.reader import (
     read_run_metadata,
 )
 from rsft.utils.atomic_files import atomic_file, write_text
+from rsft.utils.write_errors import explain_os_error
 
 MODULATOR_FILE = "modulator.csv"
 
@@ -135,8 +136,7 @@ class Run:
             raise Interrupted(signal.SIGINT, self.folder, self.resume_command) from error
         except OSError as error:
             self._fail("failed", fault=str(error))
-            hint = f"check the path, its permissions and the free space; then {self.resume_command}"
-            raise RsftError(error.strerror or str(error), error.filename or self.folder, hint) from error
+            raise explain_os_error(error, self.folder, f"resume with `{self.resume_command}`") from error
         except BaseException as error:
             chips = getattr(error, "chips", ())
             self._fail("failed", fault=str(error), **({"chips": list(chips)} if chips else {}))

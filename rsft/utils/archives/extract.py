@@ -14,6 +14,7 @@ from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Progress
 from rsft.utils.archives.members import BY_HAND_HINT, ArchiveMember, iterate_members, translate_read_errors
 from rsft.utils.atomic_files import atomic_folder, sync_all
+from rsft.utils.write_errors import explain_os_error
 
 MAX_BYTES = 200 * 2**30
 """Default limit of the extracted size in bytes."""
@@ -68,8 +69,7 @@ def extract_archive(
                     progress(min(_mebibytes(member.bytes_read), total), total, f"extracting {archive.name}")
             sync_all()  # write the files to disk before the name that marks them as complete
     except OSError as error:
-        hint = "free or repair the disk, then run the same command again"
-        raise RsftError(error.strerror or str(error), error.filename or target, hint) from error
+        raise explain_os_error(error, target) from error
     return target
 
 

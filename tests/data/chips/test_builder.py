@@ -237,7 +237,7 @@ def test_full_disk_by_a_simulated_error(
 
     with monkeypatch.context() as patch:
         patch.setattr(builder, "write_chip", full)
-        with pytest.raises(RsftError, match="No space left on device") as caught:
+        with pytest.raises(RsftError, match="the disk is full") as caught:
             build_store(tmp_path / "out", source(raw), DESCRIPTION)
     assert "resumes where it stopped" in caught.value.hint and not (tmp_path / "out").exists()
     assert contents(build_store(tmp_path / "out", source(raw), DESCRIPTION).root) == undisturbed
@@ -251,7 +251,7 @@ def test_full_disk_on_a_small_file_system(raw: Path, tmp_path: Path, undisturbed
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk is not permitted")
     try:
-        with pytest.raises(RsftError, match=r"No space left|disk is full") as caught:
+        with pytest.raises(RsftError, match="the disk is full") as caught:
             build_store(disk / "out", source(raw), DESCRIPTION, jobs=2)
         assert not (disk / "out").exists() and "resumes" in caught.value.hint
         subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
@@ -262,13 +262,13 @@ def test_full_disk_on_a_small_file_system(raw: Path, tmp_path: Path, undisturbed
 
 def test_folder_that_is_not_writable(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RsftError, match=r"Not a directory|File exists") as caught:
+    with pytest.raises(RsftError, match="a file is in the place of a folder") as caught:
         build_store(tmp_path / "file" / "out", source(raw), DESCRIPTION)
     assert str(tmp_path / "file") in caught.value.location
     if os.geteuid() == 0:
         return  # root may write anywhere
     (tmp_path / "shut").mkdir(mode=0o500)
-    with pytest.raises(RsftError, match="Permission denied"):
+    with pytest.raises(RsftError, match="permission denied"):
         build_store(tmp_path / "shut" / "out", source(raw), DESCRIPTION)
 
 

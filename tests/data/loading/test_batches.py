@@ -130,7 +130,7 @@ def test_full_disk(store: ChipStore, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(packed_cache, "_pack_chunk", full)
-    with pytest.raises(RsftError, match=r"No space left on device.*free some space"):
+    with pytest.raises(RsftError, match=r"the disk is full.*free some space"):
         read(store)
     assert not packed(store)
 

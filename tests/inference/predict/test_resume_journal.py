@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
+from contextlib import closing
+
 import pandas as pd
 import pytest
 import shapely
@@ -44,7 +48,36 @@ def test_one_job_at_a_time(tmp_path):
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "taken").mkdir()  # SQLite cannot open a folder, as it cannot open a file without permission
-    for path in (tmp_path / "file/out/.journal", tmp_path / "taken"):
-        with pytest.raises(RequestError, match="the folder of the output cannot be written") as caught:
+    reasons = {
+        tmp_path / "file/out/.journal": "a file is in the place of a folder",
+        tmp_path / "taken": "a folder is in the place of a file",
+        tmp_path / f".{'x' * 300}.journal": "the name of the file is too long",
+        tmp_path / f".{'x' * 240}.journal": "the name of the file is too long",  # SQLite adds a suffix
+    }
+    for path, reason in reasons.items():
+        with pytest.raises(RequestError, match=reason) as caught:
             ResumeJournal(path, "key")
-        assert "permission" in caught.value.hint and "another job" not in str(caught.value)
+        assert "another job" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
+
+
+def test_database_with_other_tables_is_no_journal(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "j")) as database, database:
+        database.execute("CREATE TABLE job (other TEXT)")
+    with pytest.raises(RequestError, match="not a journal of this version of rsft") as caught:
+        ResumeJournal(tmp_path / "j", "key")
+    assert "remove it" in caught.value.hint
+
+
+def test_full_disk_names_the_journal(tmp_path):
+    journal = ResumeJournal(tmp_path / "j", "key")
+    journal.record(0, BATCH)
+    pages = journal.database.execute("PRAGMA page_count").fetchone()[0]
+    journal.database.execute(f"PRAGMA max_page_count = {pages}")  # SQLite answers as on a full disk
+    with pytest.raises(OSError, match="full") as caught:
+        journal.set_note("x", "y" * 100_000)
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path / "j")
+    journal.close(finished=False)
+    again = ResumeJournal(tmp_path / "j", "key")
+    assert again.finished_batches() == {0} and again.get_note("x") is None
+    again.close(finished=True)

@@ -1,0 +1,174 @@
+"""Say why a file cannot be read or written, whatever library reports it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rsft.errors import RsftError
+
+TEMPORARY_PREFIX = ".rsft-tmp-"
+"""Start of the names of folders with unfinished files."""
+
+_AGAIN = "run the same command again"
+_SHOWN_NAME = 60  # characters of a name that is too long
+_LONGEST_NAME = 255  # bytes on most file systems
+_LONGEST_JOURNAL = _LONGEST_NAME - len("-journal")  # SQLite adds this to the name of a database
+_NO_ROOM = 1 << 20  # a disk with fewer free bytes is full
+_PERMISSIONS = "change the permissions or choose another folder, then {again}"
+
+_SENTENCES = {
+    errno.ENOSPC: ("the disk is full", "free some space or choose another disk, then {again}"),
+    errno.EDQUOT: ("your quota of the disk is used up", "free some space or choose another disk, then {again}"),
+    errno.EFBIG: ("the file is larger than the system allows", "raise the limit (`ulimit -f unlimited`), then {again}"),
+    errno.EIO: ("the disk cannot be read or written", "check the disk and the network drive, then {again}"),
+    errno.EMFILE: ("too many files are open", "raise the limit (`ulimit -n 4096`) or use fewer --jobs, then {again}"),
+    errno.ENFILE: ("too many files are open on this machine", "close other programs, then {again}"),
+    errno.ENOMEM: ("the memory is full", "close other programs or use fewer --jobs, then {again}"),
+    errno.EACCES: ("permission denied", _PERMISSIONS),
+    errno.EPERM: ("the system does not permit this", _PERMISSIONS),
+    errno.EROFS: ("the disk is read-only", "choose a folder on another disk, then {again}"),
+    errno.ENAMETOOLONG: ("the name of the file is too long", "use a name of at most 255 bytes"),
+    errno.ENOTDIR: ("a file is in the place of a folder", "remove or rename the file, or choose another folder"),
+    errno.EISDIR: ("a folder is in the place of a file", "remove or rename the folder, or choose another name"),
+    errno.ENOENT: ("the file or folder does not exist", "check the path"),
+    errno.EEXIST: ("the file or folder exists already", "remove it, or choose another name"),
+    errno.ELOOP: ("the symbolic links lead in a circle", "remove the links"),
+}
+
+_WRITERS = ("pyogrio.", "rasterio.", "safetensors", "pyarrow.")
+_TORCH_WORDS = ("inline_container", "pytorchstreamwriter", "iostream error", "file write failed")
+_WRITE_WORDS = (*_TORCH_WORDS, "write", "writing", "commit", "no space", "i/o", "create", "flush")
+
+
+def explain_os_error(error: OSError, path: object = "", again: str = _AGAIN) -> RsftError:
+    """Return an error of the system as a sentence with a way out.
+
+    Args:
+        error: the error.
+        path: the file or folder, if the error does not name one.
+        again: what to do after the cause has been removed, as the end of a sentence.
+
+    Returns:
+        The error to raise or to show.
+
+    Example:
+        >>> print(explain_os_error(OSError(28, "No space left on device", "map.gpkg")))
+        the disk is full | map.gpkg | free some space or choose another disk, then run the same command again
+    """
+    location = _shorten(error.filename if error.filename is not None else path)
+    is_file = error.errno == errno.EEXIST and error.filename is not None and Path(os.fsdecode(error.filename)).is_file()
+    number = errno.ENOTDIR if is_file else error.errno  # a folder cannot be made where a file is
+    if number in _SENTENCES:
+        message, hint = _SENTENCES[number]
+        return RsftError(message, location, hint.format(again=again))
+    hint = f"check the path, its permissions and the free space, then {again}"
+    return RsftError(error.strerror or str(error) or type(error).__name__, location, hint)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise an OSError that names `path` if a library cannot write the file within the block.
+
+    SQLite, GDAL, Arrow, safetensors and torch report a full disk with exceptions of their own, whose texts do not name
+    the cause. All other exceptions pass unchanged.
+
+    Args:
+        path: the file or folder that is written.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OSError: the file cannot be written. Its `filename` is `path`.
+    """
+    try:
+        yield
+    except Exception as error:
+        failure = as_os_error(error, path)
+        if failure is None:
+            raise
+        raise failure from error
+
+
+def as_os_error(error: Exception, path: Path) -> OSError | None:
+    """Return an exception of a library as OSError.
+
+    Args:
+        error: the exception.
+        path: the file or folder that was written.
+
+    Returns:
+        The error with `path` as its `filename`; None if the exception does not report a failed write, or names a file.
+    """
+    if isinstance(error, RsftError):
+        return None
+    if isinstance(error, OSError) and error.errno is not None:
+        if error.errno not in _SENTENCES:  # such as those of a network
+            return None
+        is_named = error.filename is not None and TEMPORARY_PREFIX not in str(error.filename)
+        return None if is_named else OSError(error.errno, error.strerror or str(error), str(path))
+    if isinstance(error, sqlite3.Error):
+        code = _sqlite_code(error, path)
+    elif _is_from_writer(error):
+        code = _limit_code(path) or (errno.EIO if any(word in str(error).lower() for word in _WRITE_WORDS) else None)
+    else:
+        code = errno.ENOSPC if isinstance(error, OSError | RuntimeError) and _is_full(path) else None
+    return None if code is None else OSError(code, str(error), str(path))
+
+
+def _is_from_writer(error: Exception) -> bool:
+    """Return True for exceptions of GDAL, Arrow and safetensors, and of torch's writer of archives."""
+    names = [f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__]
+    return any(name.startswith(_WRITERS) for name in names) or any(word in str(error).lower() for word in _TORCH_WORDS)
+
+
+def _sqlite_code(error: sqlite3.Error, path: Path) -> int | None:
+    """Return the number of the error of the system behind an error of SQLite; None for an error in the content."""
+    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the other bits tell cases apart
+    if primary == sqlite3.SQLITE_IOERR:
+        return _limit_code(path) or errno.EIO
+    if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        return _opening_code(path)
+    return {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_NOMEM: errno.ENOMEM}.get(primary)
+
+
+def _opening_code(path: Path) -> int:
+    """Return the number of the error with which a file cannot be opened."""
+    try:
+        path.open("ab").close()
+        if path.stat().st_size == 0:  # made here, or by SQLite, and without content
+            path.unlink()
+    except OSError as error:
+        return error.errno or errno.EACCES
+    return errno.ENAMETOOLONG if len(os.fsencode(path.name)) > _LONGEST_JOURNAL else errno.EACCES
+
+
+def _limit_code(path: Path) -> int | None:
+    """Return the number of the limit at which a write near `path` failed; None if no limit is near."""
+    if _is_full(path):
+        return errno.ENOSPC
+    if sys.platform != "win32":
+        import resource
+
+        if resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
+            return errno.EFBIG
+    return None
+
+
+def _is_full(path: Path) -> bool:
+    folder = next((parent for parent in (path.parent, *path.parents) if parent.is_dir()), None)
+    return folder is not None and shutil.disk_usage(folder).free < _NO_ROOM
+
+
+def _shorten(path: object) -> str:
+    """Return a path as text, in which a name that is too long for a terminal is cut."""
+    text = os.fsdecode(path) if isinstance(path, bytes) else str(path)
+    parts = (f"{part[:_SHOWN_NAME]}..." if len(part) > _LONGEST_NAME else part for part in text.split("/"))
+    return "/".join(parts).encode(errors="replace").decode()
