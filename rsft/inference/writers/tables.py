@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyogrio
 import shapely
 from geopandas import GeoDataFrame
 
@@ -80,7 +81,8 @@ def check_output_path(path: Path, columns: Iterable[str], *, overwrite: bool = F
         overwrite: whether to replace an existing file.
 
     Raises:
-        RequestError: the format is unknown or does not support the columns, or the file exists.
+        RequestError: the format is unknown or does not support the columns, or the file exists (even with
+            `overwrite`, if an analyst entered corrections in it).
     """
     suffix = path.suffix.lower()
     if suffix == ".shp":
@@ -98,6 +100,23 @@ def check_output_path(path: Path, columns: Iterable[str], *, overwrite: bool = F
     for file in (path, *sidecar_paths(path)):
         if file.exists() and not overwrite:
             raise RequestError("the file exists already", file, "give --overwrite to replace it, or another name")
+    corrections = _count_corrections(path)
+    if corrections:
+        message = f"the file contains {corrections:,} labels in its field {CORRECTED_COLUMN}, which would be lost"
+        raise RequestError(message, path, "give another name; or join them with rsft data add, then delete the file")
+
+
+def _count_corrections(path: Path) -> int:
+    """Count the labels that an analyst entered in a layer. A file that cannot be read contains none."""
+    if not path.exists() or path.suffix.lower() not in (".gpkg", ".geojson"):
+        return 0
+    try:
+        layer = LAYER_NAME if path.suffix.lower() == ".gpkg" else None
+        table = pyogrio.read_dataframe(path, layer, columns=[CORRECTED_COLUMN], read_geometry=False)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, UnicodeDecodeError):
+        return 0
+    labels = table.get(CORRECTED_COLUMN, pd.Series(dtype=str)).dropna().astype(str)
+    return int((labels.str.strip() != "").sum())
 
 
 def sidecar_paths(path: Path) -> list[Path]:

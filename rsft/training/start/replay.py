@@ -244,7 +244,8 @@ def _predict(
     report = partial(_report, progress, len(chips)) if progress else None
     batches, target = chips.batches(recipe.evaluate.batch_size), choose_device(device).type
     logits = load_or_collect_outputs(bundle, model, batches, chips.cache_file, contract, target, report).logits
-    return np.array(bundle.classes)[logits.argmax(axis=1)]
+    predicted: NDArray[np.str_] = np.array(bundle.classes)[logits.argmax(axis=1)]
+    return predicted
 
 
 def _report(progress: Progress, total: int, done: int) -> None:

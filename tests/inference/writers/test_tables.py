@@ -259,6 +259,24 @@ def test_columns_that_only_differ_in_case(tmp_path: Path) -> None:
     check_output_path(tmp_path / "out.csv", ["chip", "p_Cargo", "p_cargo"])
 
 
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson"])
+def test_keeps_labels_that_an_analyst_entered(tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"out{suffix}"
+    layer = PredictionLayer(table(SQUARE, SQUARE), "EPSG:4326", CLASSES, METADATA).with_corrections()
+    write_prediction_table(layer, out)
+    write_prediction_table(layer, out, overwrite=True)  # no label yet
+    labeled = layer._replace(table=layer.table.assign(corrected=["ship", " "]))
+    write_prediction_table(labeled, out, overwrite=True)
+    before = out.read_bytes()
+    with pytest.raises(RequestError, match="contains 1 labels in its field corrected") as caught:
+        check_output_path(out, COLUMNS, overwrite=True)
+    assert "rsft data add" in str(caught.value)
+    assert out.read_bytes() == before
+    out.write_bytes(b"damaged")
+    write(out, SQUARE, overwrite=True)
+    assert len(pyogrio.read_dataframe(out)) == 1
+
+
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet", ".csv"])
 def test_overwrites_only_on_request(tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"out{suffix}"
