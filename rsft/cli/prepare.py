@@ -89,7 +89,7 @@ def demo(
     from rsft.data.prepare.demo import check_scene_folder_is_free, prepare_demo, prepare_demo_scene
 
     if scene is not None:
-        check_scene_folder_is_free(scene, overwrite)
+        check_scene_folder_is_free(scene, overwrite, seed)
     run_prepare(prepare_demo, root, jobs=jobs, seed=seed, overwrite=overwrite)
     if scene is not None:
         prepare_demo_scene(scene, seed, overwrite)

@@ -100,15 +100,24 @@ def sync_all() -> None:
         os.sync()
 
 
-@contextmanager
-def _temporary_folder(parent: Path) -> Iterator[Path]:
-    """Yield a locked folder in `parent` with subfolders new/ and old/; remove it when the block ends."""
-    parent.mkdir(parents=True, exist_ok=True)
+def remove_stale_folders(parent: Path) -> None:
+    """Remove the temporary folders that killed processes left in a folder; every write beside them does so too.
+
+    Args:
+        parent: the folder.
+    """
     for stale in parent.glob(f"{TEMPORARY_PREFIX}*"):
         lock = FileLock(stale / _LOCK)
         with suppress(*_NO_LOCK):  # its process is alive, or it belongs to another user
             lock.acquire(blocking=False)
             _remove(stale, lock)
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield a locked folder in `parent` with subfolders new/ and old/; remove it when the block ends."""
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_stale_folders(parent)
     folder, lock = _make_locked_folder(parent)
     try:
         yield folder

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import socket
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rsft.data.chips.store import DATASET
+from rsft.data.chips.store import DATASET, ChipStore, read_dataset
+from rsft.data.chips.summary import Counts, count_chips
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.utils.atomic_files import sync_all
+from rsft.utils.atomic_files import remove_stale_folders, sync_all
 from rsft.utils.process_lock import process_lock
+from rsft.utils.work_folder import remove_work_folder
 from rsft.utils.write_errors import as_os_error, explain_os_error
 
 _OTHER_ROOT = "choose another --root"
@@ -38,6 +41,70 @@ def check_root_is_free(root: Path, overwrite: bool) -> None:
         raise RequestError("the folder contains something that is not a chip store", root, _OTHER_ROOT)
     if not overwrite:
         raise RequestError("a chip store already exists", root, f"add --overwrite, or {_OTHER_ROOT}")
+
+
+def find_finished_store(root: Path, command: str, overwrite: bool, counts: Counts | None = None) -> ChipStore | None:
+    """Return the store at `root` if the same command has built it, so that a repeated command succeeds.
+
+    Work folders that a build left when it was killed in its last step are removed.
+
+    Args:
+        root: folder of the store to be built.
+        command: the command that builds it; `--root` is not compared.
+        overwrite: whether to build it again.
+        counts: number of chips by split and class, if the command does not imply it.
+
+    Returns:
+        The finished store; None if the store must be built.
+
+    Raises:
+        RequestError: `root` contains something else, or a store that another command has built.
+    """
+    is_finished = (root / DATASET).is_file() and _stored_request(root) == _request(command)
+    if overwrite or not is_finished or (counts and count_chips(ChipStore.open(root)) != counts):
+        check_root_is_free(root, overwrite)
+        return None
+    root = root.resolve()
+    remove_work_folder(root.parent / f".{root.name}.partial", root.parent / f".{root.name}.lock")
+    for folder in work_folders(root):
+        remove_work_folder(folder)
+    remove_stale_folders(root.parent)
+    _log.warning("%s: the same command has built this store already; --overwrite builds it again", root)
+    return ChipStore.open(root)
+
+
+def work_folders(root: Path) -> list[Path]:
+    """Return the hidden folders beside a store in which its sources are extracted or simulated.
+
+    Args:
+        root: folder of the store.
+    """
+    root = root.resolve()
+    names = [*(f"{name}.unpacked" for name in (root.name, *source_names(root))), f"{root.name}.simulated"]
+    return [root.parent / f".{name}" for name in names]
+
+
+def source_names(root: Path) -> tuple[str, str]:
+    """Return the names under which the two archives of FUSRS are extracted.
+
+    Args:
+        root: folder of the store.
+    """
+    return f"{root.name}-fusar", f"{root.name}-srsdd"
+
+
+def _stored_request(root: Path) -> list[str] | None:
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # a damaged store is not finished
+        return _request(str(read_dataset(root)["command"]))
+    return None
+
+
+def _request(command: str) -> list[str]:
+    """Return the words of a command without the name of the store."""
+    words = shlex.split(command)
+    if "--root" in words:
+        del words[words.index("--root") : words.index("--root") + 2]
+    return words
 
 
 @contextmanager

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import groupby
 from operator import attrgetter, length_hint
 from pathlib import Path
 
-from rsft.data.chips.build_directory import check_root_is_free, open_build_directory
+from rsft.data.chips.build_directory import check_root_is_free, find_finished_store, open_build_directory
 from rsft.data.chips.build_journal import BuildJournal, ManifestRow, RecordOutcome
 from rsft.data.chips.encode import encode_chip, resolve_unit, select_bands
 from rsft.data.chips.record import ChipRecord, StoreDescription
@@ -24,7 +24,15 @@ from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Pixels, Progress, Rejection
 from rsft.utils.process_pool import imap_unordered
 
-__all__ = ["ChipRecord", "Progress", "Rejection", "StoreDescription", "build_store", "check_root_is_free"]
+__all__ = [
+    "ChipRecord",
+    "Progress",
+    "Rejection",
+    "StoreDescription",
+    "build_store",
+    "check_root_is_free",
+    "find_finished_store",
+]
 
 _CHUNK = 16  # records per task of a worker process, or more if one source file has more
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
@@ -39,6 +47,7 @@ def build_store(
     overwrite: bool = False,
     progress: Progress | None = None,
     jobs: int = 1,
+    finish: Callable[[ChipStore], None] | None = None,
 ) -> ChipStore:
     """Build a chip store; the same records in any order give the same bytes.
 
@@ -53,6 +62,7 @@ def build_store(
         overwrite: replace an existing store.
         progress: called after each group of chips.
         jobs: number of worker processes; 1 works in this process.
+        finish: writes further files into the complete store before it gets its name `root`.
 
     Returns:
         The new store.
@@ -75,6 +85,8 @@ def build_store(
             bands = journal.close_round()
             _remove_strays(store, journal, bands)
             write_sidecars(store, journal, bands, description, jobs)
+            if finish is not None:
+                finish(ChipStore.open(store))
         finally:
             journal.close()
     return ChipStore.open(root)

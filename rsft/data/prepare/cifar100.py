@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, CIFARImage
 from rsft.data.prepare._command import format_prepare_command
@@ -45,7 +45,9 @@ def prepare_cifar100(
         RequestError: `src` contains no CIFAR-100, `root` is not empty, or an argument is out of range.
         DataError: the source is damaged, or no image can be used.
     """
-    check_root_is_free(root, overwrite)
+    command = format_prepare_command("cifar100-lt", src, root=root, ratio=ratio, val=val, seed=seed)
+    if finished := find_finished_store(root, command, overwrite):
+        return finished
     if ratio < 1:
         raise RequestError(f"the ratio is {ratio}", "--ratio", "give largest / smallest class, at least 1")
     check_val_share(val)
@@ -61,7 +63,7 @@ def prepare_cifar100(
         description = StoreDescription(
             name=f"CIFAR100-LT, ratio {ratio:g}",
             classes=CLASSES,
-            command=format_prepare_command("cifar100-lt", src, root=root, ratio=ratio, val=val, seed=seed),
+            command=command,
             skipped=source.skipped + Counter(left_out),
             rejected=source.rejected,
         )

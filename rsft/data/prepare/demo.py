@@ -5,14 +5,17 @@ The simulator writes FUSAR-Ship and SRSDD trees, and the parsers of the real arc
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
+import json
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
+from rsft import __version__
+from rsft.data.chips.build_directory import work_folders
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store
 from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.data.chips.summary import Counts
 from rsft.data.datasets._sar.fusar_chips import FUSARChips
@@ -21,10 +24,12 @@ from rsft.data.datasets._sar.srsdd_ships import SRSDD_SPACING_M, SRSDDShips
 from rsft.data.prepare._command import format_prepare_command
 from rsft.data.prepare._names import make_chip_names
 from rsft.data.prepare.gray_chips import crop_srsdd_ship
-from rsft.data.simulation.scene_files import LAND_FILE, SCENE_FILE, SHIPS_FILE, write_scene
+from rsft.data.simulation.scene_files import LAND_FILE, SCENE_FILE, SHIPS_FILE, read_scene_seed, write_scene
 from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
 from rsft.errors import RequestError
 from rsft.types import Progress
+from rsft.utils.atomic_files import remove_stale_folders
+from rsft.utils.work_folder import work_folder
 
 DEMO_CLASSES = CLASSES[4]
 DEMO_GROUPS = {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}
@@ -70,30 +75,36 @@ def prepare_demo(
     Raises:
         RequestError: `root` is not empty.
     """
-    check_root_is_free(root, overwrite)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=root.parent) as raw:
-        write_srsdd_tree(Path(raw, "SRSDD"), scenes, seed=seed, jobs=jobs, progress=progress)
+    command = format_prepare_command("demo", root=root, seed=seed)
+    if finished := find_finished_store(root, command, overwrite, counts):
+        return finished
+    *_, work = work_folders(root)
+    request = [seed, counts, scenes, __version__]
+    fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+    with work_folder(work, fingerprint) as raw:
+        if not Path(raw, "SRSDD").exists():  # an interrupted build has left it
+            write_srsdd_tree(Path(raw, "SRSDD"), scenes, seed=seed, jobs=jobs, progress=progress)
         srsdd = SRSDDShips(Path(raw, "SRSDD"))
         scene_records, scene_skipped = _scene_records(srsdd, counts, seed)
         missing = _missing_counts(scene_records, counts)
         categories = {
             category: sum(missing[split][name] for split in SPLITS) for category, name in FUSAR_CLASSES.items()
         }
-        write_fusar_tree(
-            Path(raw, "FUSAR-Ship"),
-            categories | _OTHER_CATEGORIES,
-            seed=seed,
-            clutter=_CLUTTER,
-            jobs=jobs,
-            progress=progress,
-        )
+        if not Path(raw, "FUSAR-Ship").exists():
+            write_fusar_tree(
+                Path(raw, "FUSAR-Ship"),
+                categories | _OTHER_CATEGORIES,
+                seed=seed,
+                clutter=_CLUTTER,
+                jobs=jobs,
+                progress=progress,
+            )
         fusar = FUSARChips(Path(raw, "FUSAR-Ship"))
         chip_records, chip_skipped = _chip_records(fusar, missing, seed)
         description = StoreDescription(
             name="simulated FUSRS v2, clean classes",
             classes=DEMO_CLASSES,
-            command=format_prepare_command("demo", root=root, seed=seed),
+            command=command,
             groups=DEMO_GROUPS,
             skipped=scene_skipped + chip_skipped + srsdd.skipped + fusar.skipped,
             rejected=[*srsdd.rejected, *fusar.rejected],
@@ -106,6 +117,8 @@ def prepare_demo(
 def prepare_demo_scene(folder: Path, seed: int = 0, overwrite: bool = False) -> None:
     """Simulate a scene with ships of the demonstration's classes: scene.tif, ships.gpkg (the truth) and land.gpkg.
 
+    A scene of the same seed stays as it is.
+
     Args:
         folder: folder of the scene.
         seed: seed of the simulation.
@@ -114,17 +127,20 @@ def prepare_demo_scene(folder: Path, seed: int = 0, overwrite: bool = False) -> 
     Raises:
         RequestError: `folder` is not free, see `check_scene_folder_is_free`.
     """
-    check_scene_folder_is_free(folder, overwrite)
+    check_scene_folder_is_free(folder, overwrite, seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    write_scene(folder, seed=seed)
+    if overwrite or not (folder / SCENE_FILE).is_file():
+        write_scene(folder, seed=seed)
+    remove_stale_folders(folder.parent)
 
 
-def check_scene_folder_is_free(folder: Path, overwrite: bool) -> None:
+def check_scene_folder_is_free(folder: Path, overwrite: bool, seed: int) -> None:
     """Check that a simulated scene can be written to a folder.
 
     Args:
         folder: folder of the scene.
         overwrite: whether an existing scene may be replaced.
+        seed: seed of the scene. An existing scene of this seed is finished.
 
     Raises:
         RequestError: `folder` is a file, contains other files, or contains a scene that may not be replaced.
@@ -134,7 +150,7 @@ def check_scene_folder_is_free(folder: Path, overwrite: bool) -> None:
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
     if names - {SCENE_FILE, SHIPS_FILE, LAND_FILE}:
         raise RequestError("the folder contains other files", folder, "give another folder for the scene")
-    if names and not overwrite:
+    if names and not overwrite and read_scene_seed(folder) != seed:
         raise RequestError("the scene exists already", folder, "give --overwrite to replace it, or another folder")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torchgeo.datasets import DatasetNotFoundError
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.dota import DOTAObject, DOTAObjects, DOTAVersion, crop_object, read_rgb
 from rsft.data.imagery.image_cache import LastImageCache
@@ -73,16 +73,18 @@ def prepare_dota(
         RequestError: `src` has no image with labels, `root` is not empty, or an argument is out of range.
         DataError: no object can be used.
     """
-    check_root_is_free(root, overwrite)
-    _check_arguments(version, classes, margin, min_side, val)
     options = {"version": version, "classes": classes, "margin": margin, "min_side": min_side, "val": val, "seed": seed}
+    command = format_prepare_command("dota", src, root=root, **options)
+    if finished := find_finished_store(root, command, overwrite):
+        return finished
+    _check_arguments(version, classes, margin, min_side, val)
     with open_source_tree(src, root, progress) as folder:
         source = _open_dataset(folder, version, classes, margin, min_side)
         split_of = _split_images(source, val, seed)
         description = StoreDescription(
             name=f"DOTA v{version}, object crops",
             classes=source.classes,
-            command=format_prepare_command("dota", src, root=root, **options),
+            command=command,
             groups=DOTA_GROUPS | {"tail": [*DOTA_GROUPS["tail"], *source.classes[15:]]},
             skipped=source.skipped,
             rejected=source.rejected,

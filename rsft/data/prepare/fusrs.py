@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from rsft.data.audit.findings import AUDIT_FILE, write_audits
 from rsft.data.audit.list_audit import find_fusrs_lists
 from rsft.data.audit.store_audit import audit_store
-from rsft.data.chips.builder import StoreDescription, build_store, check_root_is_free
+from rsft.data.chips.builder import StoreDescription, build_store, check_root_is_free, find_finished_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets._sar.fusrs_classes import CLASSES, HEAD_CLASSES, TAIL_CLASSES
 from rsft.data.datasets.fusrs import FUSRS, LIST_VERSIONS
@@ -76,11 +78,14 @@ def prepare_fusrs(
         DataError: a source or list cannot be used, a source gives no chip, most file names contradict their folders,
             or the lists cannot be downloaded.
     """
-    check_root_is_free(root, overwrite)
     val = VAL_SHARES[protocol] if val is None else val
     _check_arguments(classes, val, protocol, lists)
-    fusar = fusar or find_fusrs_source(FUSAR_NAME, root, allow_partial)
-    srsdd = srsdd or find_fusrs_source(SRSDD_NAME, root, allow_partial)
+    try:
+        fusar = fusar or find_fusrs_source(FUSAR_NAME, root, allow_partial)
+        srsdd = srsdd or find_fusrs_source(SRSDD_NAME, root, allow_partial)
+    except RequestError:
+        check_root_is_free(root, overwrite)  # the more important error
+        raise
     if protocol == "published":
         lists = lists or download_fusrs_lists(root.resolve().parent / "fusrs_lists", classes, progress)
         find_fusrs_lists(lists, classes)
@@ -88,6 +93,11 @@ def prepare_fusrs(
     command = format_prepare_command(
         "fusrs", root=root, **inputs, seed=seed, allow_partial=True if allow_partial else None
     )
+    if finished := find_finished_store(root, command, overwrite):
+        if not (root / AUDIT_FILE).is_file():  # rsft 0.1 wrote it after the store, and was killed in between
+            _write_audit(finished, root, jobs, progress)
+        return finished
+    finish = partial(_write_audit, root=root, jobs=jobs, progress=progress)
     with open_fusrs_sources(root, fusar, srsdd, allow_partial, progress) as sources:
         if lists is not None:
             result = published_records(sources, lists, CLASSES[classes], val, seed)
@@ -96,9 +106,15 @@ def prepare_fusrs(
             result = clean_records(sources, CLASSES[classes], shares, seed, jobs)
         description = _describe_store(result, sources, protocol, classes, command, allow_partial)
         _check_sources(result, description, fusar, srsdd)
-        store = build_store(root, result.records, description, overwrite=overwrite, progress=progress, jobs=jobs)
-    write_audits(root / AUDIT_FILE, [audit_store(store, jobs=jobs, progress=progress)])
-    return store
+        return build_store(
+            root, result.records, description, overwrite=overwrite, progress=progress, jobs=jobs, finish=finish
+        )
+
+
+def _write_audit(store: ChipStore, root: Path, jobs: int, progress: Progress | None) -> None:
+    """Write the audit into a store, which gets the name `root` later."""
+    result = replace(audit_store(store, jobs=jobs, progress=progress), subject=str(root))
+    write_audits(store.root / AUDIT_FILE, [result])
 
 
 def download_fusrs_lists(folder: Path, classes: int, progress: Progress | None = None) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torchgeo.datasets.errors import DatasetNotFoundError
 
+from rsft.data.chips.build_directory import source_names
 from rsft.data.chips.store import DATASET
 from rsft.data.datasets._errors import translate_dataset_errors
 from rsft.data.datasets._sar.fusar_chips import CONTRADICTION, FUSARChip
@@ -131,13 +132,13 @@ def open_fusrs_sources(
     with ExitStack() as stack:
         chips = ships = None
         if fusar is not None:
-            folder = stack.enter_context(open_source_tree(fusar, _sibling(root, "fusar"), progress))
+            folder = stack.enter_context(open_source_tree(fusar, root.with_name(source_names(root)[0]), progress))
             with translate_dataset_errors(FUSAR_NAME, fusar, _HINTS[FUSAR_NAME]):
                 chips = FUSARShip(folder)
             if not allow_partial:
                 _check_names(chips, fusar)
         if srsdd is not None:
-            folder = stack.enter_context(open_source_tree(srsdd, _sibling(root, "srsdd"), progress))
+            folder = stack.enter_context(open_source_tree(srsdd, root.with_name(source_names(root)[1]), progress))
             with translate_dataset_errors(SRSDD_NAME, srsdd, _HINTS[SRSDD_NAME]):
                 ships = SRSDD(folder, split="all")
         yield FUSRSSources(chips, ships)
@@ -152,10 +153,6 @@ def _check_names(fusar: FUSARShip, location: Path) -> None:
     message = f"{len(contradicting):,} of {len(fusar.chips):,} file names contradict their folder"
     hint = f"sort the files as published; {example.path.name} is in the folder of {example.category}"
     raise DataError(message, location, f"{hint}. Add --allow-partial to take the categories of the folders")
-
-
-def _sibling(root: Path, source: str) -> Path:
-    return root.with_name(f"{root.name}-{source}")
 
 
 def _is_candidate(folder: Path, root: Path) -> bool:

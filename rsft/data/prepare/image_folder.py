@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets._image_files import LabeledFile, LabeledFiles
 from rsft.data.datasets._text import read_numbered_lines
@@ -64,7 +64,22 @@ def prepare_folder(
         RequestError: `src` has no labeled image, `root` is not empty, or an argument is out of range.
         DataError: no image can be used.
     """
-    check_root_is_free(root, overwrite)
+    command = format_prepare_command(
+        "folder",
+        src,
+        root=root,
+        imbalance=imbalance,
+        names=names if isinstance(names, Path) else None,
+        unit=unit,
+        bands=",".join(bands) if bands else None,
+        spacing=spacing,
+        license=None if license_text == UNKNOWN else license_text,
+        not_a_target=not_a_target,
+        val=val,
+        seed=seed,
+    )
+    if finished := find_finished_store(root, command, overwrite):
+        return finished
     check_val_share(val)
     _check_arguments(imbalance, unit, bands, spacing)
     source = _read_source(src, not_a_target)
@@ -80,20 +95,7 @@ def prepare_folder(
     description = StoreDescription(
         name=root.resolve().name,
         classes=[class_names[label] for label in source.classes],
-        command=format_prepare_command(
-            "folder",
-            src,
-            root=root,
-            imbalance=imbalance,
-            names=names if isinstance(names, Path) else None,
-            unit=unit,
-            bands=",".join(bands) if bands else None,
-            spacing=spacing,
-            license=None if license_text == UNKNOWN else license_text,
-            not_a_target=not_a_target,
-            val=val,
-            seed=seed,
-        ),
+        command=command,
         skipped=source.skipped + left_out,
         rejected=source.rejected,
         license=license_text,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets._list_files import INATURALIST_2018, PLACES_LT, ListFiles, PublishedLists
 from rsft.data.prepare._command import format_prepare_command
@@ -47,12 +47,14 @@ def prepare_list_files(
         RequestError: the lists are missing, none of their images is in `src`, or `root` is not empty.
         DataError: no image can be used.
     """
-    check_root_is_free(root, overwrite)
+    command = format_prepare_command(name, src, root=root, lists=lists)
+    if finished := find_finished_store(root, command, overwrite):
+        return finished
     source = ListFiles(PUBLISHED_LISTS[name], src, lists)
     description = StoreDescription(
         name=source.published.title,
         classes=source.classes,
-        command=format_prepare_command(name, src, root=root, lists=lists),
+        command=command,
         rejected=[*((str(source.lists), 0, difference) for difference in source.differences), *source.rejected],
         license=_LICENSES.get(name, UNKNOWN),
     )

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torchgeo.datasets import DatasetNotFoundError
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.opensarship import (
     OpenSARShip,
@@ -76,7 +76,19 @@ def prepare_opensarship(
         RequestError: `src` has no scene with this product, `root` is not empty, or an argument is out of range.
         DataError: no chip can be used.
     """
-    check_root_is_free(root, overwrite)
+    command = format_prepare_command(
+        "opensarship",
+        src,
+        root=root,
+        product=product,
+        classes=classes,
+        bands=",".join(bands) if bands else None,
+        val=val,
+        test=test,
+        seed=seed,
+    )
+    if finished := find_finished_store(root, command, overwrite):
+        return finished
     _check_choice("--product", product, tuple(OpenSARShip.products))
     _check_choice("--classes", classes, ("3", "typed"))
     check_bands(bands or ())
@@ -94,17 +106,7 @@ def prepare_opensarship(
         description = StoreDescription(
             name=f"OpenSARShip, {source.products[product]}",
             classes=THREE_CLASSES if classes == "3" else sorted(set(labels)),
-            command=format_prepare_command(
-                "opensarship",
-                src,
-                root=root,
-                product=product,
-                classes=classes,
-                bands=",".join(bands) if bands else None,
-                val=val,
-                test=test,
-                seed=seed,
-            ),
+            command=command,
             skipped=skipped,
             rejected=source.rejected,
         )

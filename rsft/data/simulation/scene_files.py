@@ -31,6 +31,7 @@ _RENDERED = 1408  # side of the simulated image; its edges are cut off, because 
 _MARGIN = 100  # pixels between ships and the edge, so that chips lie in the scene
 _CLEARANCE = 150.0  # meters between ships, so that a chip shows one of them
 _GAIN = 100.0  # digital numbers per unit of amplitude, in the middle of the range of the training chips
+_SEED_TAG = "RSFT_SEED"
 _DESCRIPTION = "Simulated SAR image (rsft). The place is not real."
 
 
@@ -53,7 +54,7 @@ def write_scene(folder: Path, *, seed: int = 0, counts: Mapping[str, int] = SCEN
     amplitude = render_sar_scene(poses, coast, sensor, rng, _RENDERED)[rows, cols]
     pixels = amplitude_to_uint16(amplitude, _GAIN)
     with atomic_folder(folder) as temporary:
-        _write_geotiff(temporary / SCENE_FILE, pixels, sensor)
+        _write_geotiff(temporary / SCENE_FILE, pixels, sensor, seed)
         _write_layer(temporary / SHIPS_FILE, _ship_rows(poses, sensor))
         _write_layer(temporary / LAND_FILE, _land_rows(coast))
 
@@ -64,7 +65,29 @@ def _extent(margin: int = 0) -> tuple[float, float]:
     return cols * FUSAR_SPACING[1], rows * FUSAR_SPACING[0]
 
 
-def _write_geotiff(path: Path, pixels: NDArray[np.uint16], sensor: SarSensor) -> None:
+def read_scene_seed(folder: Path) -> int | None:
+    """Return the seed of a simulated scene.
+
+    Args:
+        folder: folder of the scene.
+
+    Returns:
+        The seed; None if the folder has no complete scene, or one of another simulation.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    if not all((folder / name).is_file() for name in (SCENE_FILE, SHIPS_FILE, LAND_FILE)):
+        return None
+    try:
+        with rasterio.open(folder / SCENE_FILE, driver="GTiff") as file:
+            seed = file.tags().get(_SEED_TAG, "")
+    except RasterioError:
+        return None
+    return int(seed) if seed.isdecimal() else None
+
+
+def _write_geotiff(path: Path, pixels: NDArray[np.uint16], sensor: SarSensor, seed: int) -> None:
     import rasterio
     from rasterio.transform import Affine
 
@@ -75,7 +98,7 @@ def _write_geotiff(path: Path, pixels: NDArray[np.uint16], sensor: SarSensor) ->
     with rasterio.open(path, "w", crs=SCENE_CRS, transform=transform, **layout, **size) as file:
         file.write(pixels[None])
         file.descriptions, file.units = ("HH",), ("DN",)
-        file.update_tags(TIFFTAG_IMAGEDESCRIPTION=_DESCRIPTION)
+        file.update_tags(TIFFTAG_IMAGEDESCRIPTION=_DESCRIPTION, **{_SEED_TAG: str(seed)})
 
 
 def _ship_rows(poses: Iterable[Pose], sensor: SarSensor) -> list[dict[str, Any]]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,9 +21,9 @@ from rsft.data.simulation.sar import (
 )
 from rsft.data.simulation.scene import place_ships, sample_shore
 from rsft.data.simulation.ships import sample_ship
-from rsft.errors import RsftError
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_folder
+from rsft.utils.process_pool import imap_unordered
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -181,12 +180,13 @@ def _map(
         RsftError: a worker process was killed.
     """
     results = []
-    try:
-        with ProcessPoolExecutor(jobs) as pool:
-            for result in map(work, tasks) if jobs == 1 else pool.map(work, tasks, chunksize=4):
-                results.append(result)
-                if progress is not None:
-                    progress(len(results), len(tasks), item)
-    except BrokenProcessPool as error:
-        raise RsftError("a worker process was killed", "", "if memory was short, use fewer --jobs") from error
-    return results
+    for result in imap_unordered(partial(_with_index, work), enumerate(tasks), jobs):
+        results.append(result)
+        if progress is not None:
+            progress(len(results), len(tasks), item)
+    return [result for _, result in sorted(results, key=itemgetter(0))]
+
+
+def _with_index(work: Callable[[Task], Result], numbered: tuple[int, Task]) -> tuple[int, Result]:
+    index, task = numbered
+    return index, work(task)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import rsft.data.prepare.demo as module
 from rsft.data.chips.store import ChipStore
 from rsft.data.prepare.demo import DEMO_CLASSES, prepare_demo, prepare_demo_scene
 from rsft.errors import RequestError
+from tests.helpers.killing import kill_at_call, run_until_killed
 
 COUNTS = {"train": {"cargo": 6, "fishing": 3, "tanker": 2, "dredger": 1}} | {
     split: dict.fromkeys(DEMO_CLASSES, 1) for split in ("val", "test")
@@ -58,9 +66,61 @@ def test_the_seed_decides_every_byte_whatever_the_number_of_processes(demo: Chip
     assert (again.root / "manifest.parquet").read_bytes() == (demo.root / "manifest.parquet").read_bytes()
 
 
-def test_a_taken_root_is_refused_before_any_work(demo: ChipStore) -> None:
+@pytest.mark.parametrize("options", [{"seed": 1}, {"counts": COUNTS | {"val": COUNTS["train"]}}])
+def test_a_store_of_another_request_is_refused_before_any_work(demo: ChipStore, options: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="a chip store already"):
-        prepare_demo(demo.root, counts=COUNTS, scenes=4)
+        prepare_demo(demo.root, **{"counts": COUNTS, "scenes": 4} | options)
+
+
+def test_the_same_request_is_done_already(
+    demo: ChipStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "write_srsdd_tree", None)
+    before = (demo.root / "dataset.json").stat()
+    left = [demo.root.parent / name for name in (".demo.partial", ".demo.simulated", ".demo-fusar.unpacked")]
+    for folder in left:
+        (folder / "x").mkdir(parents=True)
+    assert prepare_demo(demo.root, counts=COUNTS, scenes=4).classes == demo.classes
+    assert (demo.root / "dataset.json").stat() == before and "has built this store already" in caplog.text
+    assert [path.name for path in demo.root.parent.iterdir()] == ["demo"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_a_killed_build_goes_on_with_its_simulated_files(
+    demo: ChipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build_and_die() -> None:
+        kill_at_call(module, "build_store")
+        prepare_demo(tmp_path / "demo", counts=COUNTS, scenes=4, jobs=1)
+
+    run_until_killed(build_and_die)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".demo.simulated", ".demo.simulated.lock"]
+    monkeypatch.setattr(module, "write_srsdd_tree", None)
+    monkeypatch.setattr(module, "write_fusar_tree", None)
+    store = prepare_demo(tmp_path / "demo", counts=COUNTS, scenes=4, jobs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    assert (store.root / "manifest.parquet").read_bytes() == (demo.root / "manifest.parquet").read_bytes()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks Linux for child processes")
+def test_workers_die_with_their_parent(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=prepare_demo, args=(tmp_path / "demo",))
+    process.start()
+    workers: list[str] = []
+    limit = time.monotonic() + 60
+    while len(workers) < 2 and time.monotonic() < limit:
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        time.sleep(0.05)
+    assert len(workers) == 2
+    process.kill()
+    process.join()
+    limit = time.monotonic() + 20
+    while any(Path("/proc", pid).exists() for pid in workers) and time.monotonic() < limit:
+        time.sleep(0.1)
+    alive = [pid for pid in workers if Path("/proc", pid).exists()]
+    for pid in alive:
+        os.kill(int(pid), signal.SIGKILL)
+    assert not alive
 
 
 def test_a_scene_replaces_only_a_scene(tmp_path: Path) -> None:
@@ -69,7 +129,9 @@ def test_a_scene_replaces_only_a_scene(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["land.gpkg", "scene.tif", "ships.gpkg"]
     before = (folder / "scene.tif").read_bytes()
     with pytest.raises(RequestError, match="exists already"):
-        prepare_demo_scene(folder)
+        prepare_demo_scene(folder, seed=1)
+    prepare_demo_scene(folder)  # of the same seed: done already
+    assert (folder / "scene.tif").read_bytes() == before
     prepare_demo_scene(folder, seed=1, overwrite=True)
     assert (folder / "scene.tif").read_bytes() != before
     (folder / "notes.txt").write_text("mine")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,14 @@ import pandas as pd
 import pytest
 
 from rsft.data.audit.list_audit import read_fusrs_lists
+from rsft.data.chips import build_directory
 from rsft.data.chips.store import ChipStore
 from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.errors import DataError, RequestError
 from tests.data.datasets.fusar_ship.data import write_fusar
 from tests.data.datasets.srsdd.data import write_srsdd
 from tests.helpers.fusrs_data import write_for_lists
+from tests.helpers.killing import kill_at_call, run_until_killed
 
 TRAIN = """\
 L1_1.png 0
@@ -123,6 +126,36 @@ def test_audit_is_written_into_the_store(published: ChipStore) -> None:
     assert counts["names in two splits"] == 1
     assert counts["chips with the flag repeated-row"] == 1
     assert counts["chips that repeat the content of another in their split"] == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+@pytest.mark.parametrize("has_audit", [True, False], ids=["now", "0.1"])
+def test_a_build_that_is_killed_after_its_last_step_is_done(raw: Path, tmp_path: Path, has_audit: bool) -> None:
+    shutil.make_archive(str(tmp_path / "fusar"), "zip", raw / "FUSAR")
+    build = partial(prepare_fusrs, tmp_path / "out", fusar=tmp_path / "fusar.zip", srsdd=raw / "SRSDD", jobs=1)
+    build = partial(build, allow_partial=True)
+
+    def build_and_die() -> None:
+        kill_at_call(build_directory, "_publish", after=True)
+        build()
+
+    before = {path.name for path in tmp_path.iterdir()}
+    run_until_killed(build_and_die)
+    left = {path.name for path in tmp_path.iterdir()} - before
+    assert left >= {"out", ".out.partial", ".out-fusar.unpacked"}
+    audit = tmp_path / "out/audit.json"
+    text = audit.read_text("utf-8")  # before the store got its name
+    assert json.loads(text)[0]["subject"] == str(tmp_path / "out")
+    if not has_audit:
+        audit.unlink()
+    build()
+    assert audit.read_text("utf-8") == text and {path.name for path in tmp_path.iterdir()} == before | {"out"}
+
+
+def test_a_taken_root_is_refused_before_missing_archives(published: ChipStore, raw: Path) -> None:
+    shutil.rmtree(raw)
+    with pytest.raises(RequestError, match="a chip store already exists"):
+        prepare_fusrs(published.root)
 
 
 def test_validation_takes_whole_groups_of_the_training_rows(raw: Path, tmp_path: Path) -> None:

@@ -57,5 +57,6 @@ def test_inaturalist_with_lists_in_another_folder(tmp_path: Path, monkeypatch: p
     store = prepare_list_files("inat2018", src, tmp_path / "out", lists=tmp_path / "lists")
     assert store.license == "non-commercial, research-only"
     assert set(store.table["class"]) == {"Aves-3", "Fungi-7"} and len(store.classes) == 8
+    assert prepare_list_files("inat2018", src, tmp_path / "out", lists=tmp_path / "lists").classes == store.classes
     with pytest.raises(RequestError, match="a chip store already"):
-        prepare_list_files("inat2018", src, tmp_path / "out", lists=tmp_path / "lists")
+        prepare_list_files("inat2018", src, tmp_path / "out", lists=src)
