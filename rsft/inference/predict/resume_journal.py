@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,15 +15,18 @@ import pandas as pd
 import pyarrow as pa
 import shapely
 
-from rsft.errors import RequestError
+from rsft.errors import DataError, RequestError
 from rsft.types import Rejection
 from rsft.utils.write_errors import explain_os_error, writing
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS job (key TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS batch (number INTEGER PRIMARY KEY, rows BLOB NOT NULL, facts TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
+_TABLES = {
+    "job": "CREATE TABLE job (key TEXT NOT NULL, checksum INTEGER NOT NULL)",
+    "batch": "CREATE TABLE batch (number INTEGER PRIMARY KEY, rows BLOB NOT NULL, facts TEXT NOT NULL, "
+    "checksum INTEGER NOT NULL)",
+    "note": "CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID",
+}
+_IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
+_NO_ACCESS = (sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
 _log = logging.getLogger(__name__)
 
 
@@ -48,6 +53,10 @@ class BatchResult(NamedTuple):
 class ResumeJournal:
     """The results of one job, in an SQLite database beside the output of the job.
 
+    Every batch and every note has a checksum, which is verified before its content is decoded. A damaged batch is
+    deleted and computed again. Any other damage deletes the journal, and the job starts from the beginning. Journals
+    of rsft 0.1 have no checksums and are deleted too.
+
     Args:
         path: path of the database.
         key: hash of everything that determines the results. Results of a job with another key are deleted.
@@ -59,37 +68,87 @@ class ResumeJournal:
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._prepare_path()
             with writing(path):
-                self._open(key)
+                self._open_or_restart()
         except OSError as error:
             raise _unwritable(error, path) from error
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                message = f"the journal is in use by another job: {error}"
-                raise RequestError(message, path, "wait until the other job has finished") from error
-            message = f"the file is not a journal of this version of rsft: {error}"
-            raise RequestError(message, path, "remove it, and run the same command again") from error
-        except sqlite3.DatabaseError:  # the file is not a database, or is damaged
-            _log.warning("%s is damaged; the job starts again from the beginning", path)
-            path.unlink()
-            self._open(key)
         if self.finished_batches():
             _log.warning("resuming an interrupted job after %d batches", len(self.finished_batches()))
 
-    def _open(self, key: str) -> None:
+    def _prepare_path(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+            message = "the journal of the job cannot be written: a pipe or a device has its name"
+            raise RequestError(message, self.path, "remove it, or write another output")
+
+    def _open_or_restart(self) -> None:
+        """Open the journal; start a new one if it is damaged or belongs to a different job."""
+        try:
+            reason = self._open()
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+            if code in _IN_USE:
+                message = f"the journal is in use by another job: {error}"
+                raise RequestError(message, self.path, "wait until the other job has finished") from error
+            if code in _NO_ACCESS or not os.access(self.path, os.R_OK | os.W_OK):
+                raise
+            reason = f"is damaged ({error})"
+        except MemoryError:  # a damaged header asks for pages of any size
+            reason = "is damaged"
+        if reason:
+            _log.warning("%s %s; the job starts from the beginning", self.path, reason)
+            self._discard()
+            self._open()
+
+    def _open(self) -> str:
+        """Open the database, verify its content, and delete damaged batches.
+
+        Returns:
+            The reason why the journal cannot be used; "" if it can.
+        """
         self.database = sqlite3.connect(self.path, timeout=0)
+        self.database.text_factory = bytes  # text of a damaged journal may not be UTF-8
         self.database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self.database.executescript(_SCHEMA)
-        row = self.database.execute("SELECT key FROM job").fetchone()
-        if row is not None and row[0] != key:
-            _log.warning("%s belongs to a different job that was interrupted; its results are deleted", self.path)
-            for table in ("job", "batch", "note"):
-                self.database.execute(f"DELETE FROM {table}")
-            row = None
-        if row is None:
-            self.database.execute("INSERT INTO job VALUES (?)", (key,))
+        self.database.execute("BEGIN EXCLUSIVE")
+        tables = dict(self.database.execute("SELECT name, sql FROM sqlite_master WHERE sql NOT NULL"))
+        if not tables:
+            for command in _TABLES.values():
+                self.database.execute(command)
+            self.database.execute("INSERT INTO job VALUES (?, ?)", (self.key, _checksum(self.key)))
+        elif tables != {name.encode(): command.encode() for name, command in _TABLES.items()}:
+            return "is damaged, or another version of rsft wrote it"
+        elif reason := self._verify():
+            return reason
         self.database.commit()
+        return ""
+
+    def _verify(self) -> str:
+        """Return the reason why the content cannot be used, or "". Delete damaged batches."""
+        if self.database.execute("PRAGMA quick_check(1)").fetchall() != [(b"ok",)]:
+            return "is damaged"
+        jobs = self.database.execute("SELECT key, checksum FROM job").fetchall()
+        if len(jobs) != 1 or not _is_intact(jobs[0][1], jobs[0][0]):
+            return "is damaged"
+        if jobs[0][0] != self.key.encode():
+            return "contains results of a different job, which was interrupted; they are deleted"
+        notes = self.database.execute("SELECT name, value, checksum FROM note")
+        if not all(_is_intact(checksum, self.key, name, value) for name, value, checksum in notes):
+            return "is damaged"
+        batches = self.database.execute("SELECT number, checksum, rows, facts FROM batch")
+        damaged = [
+            (number,) for number, checksum, *parts in batches if not _is_intact(checksum, self.key, number, *parts)
+        ]
+        if damaged:
+            _log.warning("%s: %d batches are damaged; they are computed again", self.path, len(damaged))
+            self.database.executemany("DELETE FROM batch WHERE number = ?", damaged)
+        return ""
+
+    def _discard(self) -> None:
+        """Delete the database and the files that SQLite keeps beside it."""
+        self.database.close()
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def finished_batches(self) -> set[int]:
         """Return the numbers of the batches that are recorded."""
@@ -105,9 +164,10 @@ class ResumeJournal:
         Raises:
             OSError: the disk is full or cannot be written.
         """
-        counts = json.dumps([result.rejected, *result[2:]])
+        rows, counts = _pack(result.rows), json.dumps([result.rejected, *result[2:]])
+        checksum = _checksum(self.key, number, rows, counts)
         with writing(self.path):
-            self.database.execute("INSERT INTO batch VALUES (?, ?, ?)", (number, _pack(result.rows), counts))
+            self.database.execute("INSERT INTO batch VALUES (?, ?, ?, ?)", (number, rows, counts, checksum))
             self.database.commit()
 
     def results(self) -> Iterator[BatchResult]:
@@ -115,8 +175,14 @@ class ResumeJournal:
 
         Yields:
             The results, in the order of the batch numbers.
+
+        Raises:
+            DataError: a batch was damaged since the journal was opened.
         """
-        for rows, counts in self.database.execute("SELECT rows, facts FROM batch ORDER BY number"):
+        command = "SELECT number, checksum, rows, facts FROM batch ORDER BY number"
+        for number, checksum, rows, counts in self.database.execute(command):
+            if not _is_intact(checksum, self.key, number, rows, counts):
+                raise DataError("the journal was damaged during the job", self.path, "run the same command again")
             rejected, *numbers = json.loads(counts)
             yield BatchResult(_unpack(rows), [(file, line, reason) for file, line, reason in rejected], *numbers)
 
@@ -130,8 +196,9 @@ class ResumeJournal:
         Raises:
             OSError: the disk is full or cannot be written.
         """
+        values = (name, value, _checksum(self.key, name, value))
         with writing(self.path):
-            self.database.execute("REPLACE INTO note VALUES (?, ?)", (name, value))
+            self.database.execute("REPLACE INTO note VALUES (?, ?, ?)", values)
             self.database.commit()
 
     def get_note(self, name: str) -> str | None:
@@ -144,7 +211,7 @@ class ResumeJournal:
             The text; None if nothing was stored.
         """
         row = self.database.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
+        return None if row is None else row[0].decode()
 
     def close(self, finished: bool) -> None:
         """Close the database. Delete its file if the job is finished or nothing was recorded."""
@@ -152,6 +219,20 @@ class ResumeJournal:
         self.database.close()
         if finished or not used:
             self.path.unlink()
+
+
+def _checksum(*parts: bytes | str | int) -> int:
+    """Return the CRC-32 of values, each with its length."""
+    checksum = 0
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode()
+        checksum = zlib.crc32(data, zlib.crc32(len(data).to_bytes(8, "little"), checksum))
+    return checksum
+
+
+def _is_intact(checksum: object, *parts: object) -> bool:
+    """Return whether values from the database have the types that were written, and their checksum."""
+    return all(isinstance(part, bytes | str | int) for part in parts) and checksum == _checksum(*parts)  # type: ignore[arg-type]
 
 
 def _unwritable(error: OSError, path: Path) -> RequestError:

@@ -443,13 +443,13 @@ def test_journal_of_another_job_is_deleted(bundle: Path, scene: Path, tmp_path: 
         PredictionRequest(query=SceneQuery(grid=8), batch_size=8),
     )
     result = predict(bundle, [scene], tmp_path / "out.csv", PredictionRequest(query=SceneQuery(grid=16), batch_size=8))
-    assert "belongs to a different job" in caplog.text and len(result.table) == 31
+    assert "results of a different job" in caplog.text and len(result.table) == 31
 
 
 def test_damaged_journal(bundle: Path, chips: Path, tmp_path: Path, caplog) -> None:
     (tmp_path / ".out.csv.journal").write_bytes(b"not a database" * 100)
     assert len(predict(bundle, [chips], tmp_path / "out.csv").table) == 3
-    assert "damaged; the job starts again" in caplog.text
+    assert "the job starts from the beginning" in caplog.text
 
 
 def test_scene_on_a_web_server_is_resumed_after_a_failure(

@@ -61,12 +61,12 @@ def test_folder_that_cannot_be_written(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
 
 
-def test_database_with_other_tables_is_no_journal(tmp_path):
+def test_database_with_other_tables_is_begun_anew(tmp_path, caplog):
     with closing(sqlite3.connect(tmp_path / "j")) as database, database:
         database.execute("CREATE TABLE job (other TEXT)")
-    with pytest.raises(RequestError, match="not a journal of this version of rsft") as caught:
-        ResumeJournal(tmp_path / "j", "key")
-    assert "remove it" in caught.value.hint
+    journal = ResumeJournal(tmp_path / "j", "key")
+    assert journal.finished_batches() == set() and "another version of rsft wrote it; the job starts" in caplog.text
+    journal.close(finished=False)
 
 
 def test_full_disk_names_the_journal(tmp_path):
