@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsft.cli.display.console import console, show_paths
+from rsft.cli.display.console import console, show_paths, two_lines
 from rsft.cli.options import JsonOption, WordArgument
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
         typer.echo(json.dumps(rows, indent=2))
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("backbone\n[dim]bands in unit, side / patch in pixels, license[/dim]", overflow="fold")
+    table.add_column(two_lines("backbone", "bands in unit, side / patch in pixels, license"), overflow="fold")
     for heading in ("params", "MB"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("weights", no_wrap=True)
@@ -46,9 +46,7 @@ def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
             f"{_summarize_names(row['bands'])} in {row['unit']}, {row['size']} / {row['patch']}, {license_text}"
         )
         size = f"{row['bytes'] / 1e6:,.0f}"
-        table.add_row(
-            f"{row['name']}\n[dim]{input_line}[/dim]", f"{row['parameters'] / 1e6:.1f} M", size, row["weights"]
-        )
+        table.add_row(two_lines(row["name"], input_line), f"{row['parameters'] / 1e6:.1f} M", size, row["weights"])
     console.print(table)
     show_paths({"weights": weights_dir()})
 
@@ -88,7 +86,7 @@ def backbones_check(
         "speed": f"{result.speed:,.1f} images/s in batches of {BATCH_SIZE} ({result.device})",
     }
     for key, value in lines.items():
-        console.print(f"{key:<9} {value}", soft_wrap=True, markup=False)
+        console.print(f"{key:<9} {value}", soft_wrap=True)
     table = Table(f"features of {BATCH_SIZE} noise images", "mean", "std", "norm", box=SIMPLE_HEAD, pad_edge=False)
     for name, feature in result.features.items():
         table.add_row(name, f"{feature.mean:.5f}", f"{feature.std:.5f}", f"{feature.norm:.4f}")

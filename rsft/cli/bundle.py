@@ -47,7 +47,7 @@ def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     }
     width = max(map(len, lines))
     for name, text in lines.items():
-        console.print(f"{name:<{width}}  {text}", soft_wrap=True, markup=False)
+        console.print(f"{name:<{width}}  {text}", soft_wrap=True)
     console.print(_classes(description["classes"]))
     if description["scales"]:
         console.print(_scales(description["scales"]))
@@ -72,11 +72,11 @@ def bundle_verify(
         typer.echo(json.dumps(vars(report) | {"folder": str(report.folder)}, indent=2))
     else:
         for check in report.sound:
-            console.print(f"ok     {check}", soft_wrap=True, markup=False)
+            console.print(f"ok     {check}", soft_wrap=True)
         for fault in report.faults:
-            console.print(f"fault  {fault}", soft_wrap=True, markup=False)
+            console.print(f"fault  {fault}", soft_wrap=True)
         if report.sha256:
-            console.print(f"sha256 {report.sha256}", soft_wrap=True, markup=False)
+            console.print(f"sha256 {report.sha256}", soft_wrap=True)
     if report.faults:
         raise typer.Exit(1)
 

@@ -50,7 +50,7 @@ def data_show(
         for name, value in row.dropna().items():
             shown = " ".join(f"{number:g}" for number in value) if name == "box" else str(value)
             if shown:
-                console.print(f"{name:<14} {shown}", soft_wrap=True, markup=False)
+                console.print(f"{name:<14} {shown}", soft_wrap=True)
         console.print()
 
 
@@ -73,17 +73,17 @@ def data_stats(root: RootArgument) -> None:
         sides = f"{row['shortest']}-{row['longest']} px"
         kinds.add_row(str(kind), f"{row['chips']:,}", sides, *values, f"{row['bytes'] / 1e6:,.1f}")
     console.print(kinds)
-    console.print(f"bands        {', '.join(store.bands)}", markup=False)
+    console.print(f"bands        {', '.join(store.bands)}")
     for column in ("source", "sensor", "polarisation"):
         tally = store.table[column].value_counts()
         if len(tally):
             shown = ", ".join(f"{name} {count:,}" for name, count in sorted(tally.items()))
-            console.print(f"{column:<12} {shown}", markup=False)
+            console.print(f"{column:<12} {shown}")
     for group, names in store.groups.items():
         split = store.table[store.table["class"].isin(names)]["split"].value_counts()
         shown = ", ".join(f"{name} {split[name]:,}" for name in SPLITS if name in split)
         if shown:
-            console.print(f"{group:<12} {shown} ({', '.join(names)})", soft_wrap=True, markup=False)
+            console.print(f"{group:<12} {shown} ({', '.join(names)})", soft_wrap=True)
 
 
 @app.command("contact-sheet")
@@ -112,7 +112,7 @@ def data_contact_sheet(
     paths = [root / path for path in table["path"]]
     shown = [paths[number] for number in select_sheet_chips(len(paths))]
     write_bytes(out, render_contact_sheet(shown))
-    console.print(f"{out}: {len(shown)} of {len(paths):,} chips", soft_wrap=True, markup=False)
+    console.print(f"{out}: {len(shown)} of {len(paths):,} chips", soft_wrap=True)
 
 
 @app.command("add")

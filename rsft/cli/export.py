@@ -70,5 +70,5 @@ def export(
     if result.changes:
         console.print(changes_table(result.changes))
     for line in result.notes:
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     show_paths({"export": result.folder})

@@ -176,15 +176,16 @@ def evaluate(
 def doctor() -> None:
     """Report the environment of rsft: versions, device, threads, speed in bfloat16, free disk and memory, weights."""
     from rich.table import Table
+    from rich.text import Text
 
     from rsft.cli.environment_report import environment_report
 
     with console.status("measuring"):
         report = environment_report()
-    marks = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]fail[/red]"}
+    styles = {"ok": "green", "warn": "yellow", "fail": "red"}
     table = Table("", "check", "value", "hint", box=None, pad_edge=False)
     for row in report.rows:
-        table.add_row(marks[row.status], row.name, row.value, row.hint)
+        table.add_row(Text(row.status, styles[row.status]), row.name, row.value, row.hint)
     console.print(table)
     if any(row.status == "fail" for row in report.rows):
         raise typer.Exit(1)

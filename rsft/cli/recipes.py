@@ -29,13 +29,13 @@ def recipes_ls(word: WordArgument = "") -> None:
         raise RequestError("no recipe contains this word", word, "leave the word out to list all recipes")
     width = max(len(entry.name) for entry in entries)
     for group, members in groupby(entries, key=lambda entry: entry.group):
-        console.print(group, markup=False)
+        console.print(group)
         table = Table.grid(padding=(0, 2))
         table.add_column(width=width, style="bold")
         for entry in members:
             table.add_row(entry.name, entry.subtitle)
         console.print(Padding(table, (0, 0, 1, 2)))
-    console.print(f"[dim]{len(entries)} recipes; `rsft recipes show NAME` prints one with its commands[/dim]")
+    console.print(f"{len(entries)} recipes; `rsft recipes show NAME` prints one with its commands", style="dim")
 
 
 @app.command("show")

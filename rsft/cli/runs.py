@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from rsft.cli.display.console import console
 from rsft.errors import RequestError
@@ -43,12 +44,12 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
         status = run.status
         scores = (_percent(run.accuracy.get(key)) for key in listed)
         started = str(run.metadata.get("started", ""))[5:16].replace("T", " ")  # no year, to fit into 80 columns
-        styled = f"[{STYLES.get(status, 'red')}]{status}[/]"
+        styled = Text(status, STYLES.get(status, "red"))
         table.add_row(str(run.folder), styled, *scores, _epochs(run), _time(run.seconds), started)
     console.print(table if runs else f"no runs in {folder}")
     for run in runs:
         for fault in run.faults:
-            console.print(f"[red]broken[/red]  {run.folder}: {fault}", soft_wrap=True)
+            console.print(Text.assemble(("broken", "red"), f"  {run.folder}: {fault}"), soft_wrap=True)
 
 
 @app.command("show")
@@ -63,11 +64,11 @@ def runs_show(run: RunArgument) -> None:
     files = ", ".join(sorted(path.name for path in run.iterdir() if not path.name.startswith(".")))
     rows = {"status": info.status, "time": _time(info.seconds), **measured, **_flatten(metadata), "files": files}
     for name, value in rows.items():
-        console.print(f"{name:<24} {value}", soft_wrap=True, markup=False)
+        console.print(f"{name:<24} {value}", soft_wrap=True)
     for fault in info.faults:
-        console.print(f"[red]broken[/red]  {fault}", soft_wrap=True)
+        console.print(Text.assemble(("broken", "red"), f"  {fault}"), soft_wrap=True)
     if info.status in ("killed", "interrupted", "failed"):
-        console.print(f"resume with: rsft finetune --resume {run}", soft_wrap=True, markup=False)
+        console.print(f"resume with: rsft finetune --resume {run}", soft_wrap=True)
 
 
 @app.command("compare")
@@ -107,7 +108,7 @@ def runs_rm(
     for run in infos:
         if yes or typer.confirm(f"remove {run.folder} ({run.status})?"):
             remove_run(run)
-            console.print(f"removed {run.folder}", soft_wrap=True, markup=False)
+            console.print(f"removed {run.folder}", soft_wrap=True)
 
 
 def _percent(value: float | None) -> str:

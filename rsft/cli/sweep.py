@@ -61,18 +61,19 @@ def sweep(
     if results.remaining:
         lines.append(f"{results.remaining} of {folder.planned} trials remain: run the same command to continue")
     for line in lines:
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     show_paths(results.paths)
     raise typer.Exit(exit_code)
 
 
 def _show_shipped() -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from rsft.recipe.library import list_sweeps
 
     table = Table.grid(padding=(0, 2))
     for entry in list_sweeps():
-        table.add_row(f"[bold]{entry.name}[/bold]", entry.title)
+        table.add_row(Text(entry.name, "bold"), entry.title)
     console.print(table)
-    console.print("[dim]`rsft sweep NAME` runs one[/dim]")
+    console.print("`rsft sweep NAME` runs one", style="dim")

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
-from rsft.cli.display.console import console, progress, show_error, show_paths
+from rsft.cli.display.console import console, progress, show_error, show_paths, two_lines
 from rsft.cli.options import JsonOption, OverwriteOption, WordArgument
 
 if TYPE_CHECKING:
@@ -35,13 +36,13 @@ def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
         typer.echo(json.dumps(rows, indent=2))
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("backbone\n[dim]file[/dim]", overflow="fold")
+    table.add_column(two_lines("backbone", "file"), overflow="fold")
     table.add_column("MB", justify="right", no_wrap=True)
     table.add_column("checksum", no_wrap=True)
     table.add_column("present", no_wrap=True)
     for row in rows:
         size = f"{row['bytes'] / 1e6:,.1f}" if row["bytes"] else "?"
-        table.add_row(f"{row['name']}\n[dim]{row['file']}[/dim]", size, row["checksum"], "yes" if row["here"] else "-")
+        table.add_row(two_lines(row["name"], row["file"]), size, row["checksum"], "yes" if row["here"] else "-")
     console.print(table)
     show_paths({"weights": weights_dir()})
 
@@ -93,9 +94,7 @@ def weights_convert(
         raise RequestError("the file exists already", target, "choose another name, or add --overwrite")
     backbone = convert_weights(find_card(name), source, target)
     left_out = f"; left out: {', '.join(backbone.left_out)}" if backbone.left_out else ""
-    console.print(
-        f"{target}: {len(backbone.vit.state_dict())} tensors of {backbone.name}{left_out}", soft_wrap=True, markup=False
-    )
+    console.print(f"{target}: {len(backbone.vit.state_dict())} tensors of {backbone.name}{left_out}", soft_wrap=True)
 
 
 def _row(card: Card) -> dict[str, Any]:
@@ -121,6 +120,6 @@ def _row(card: Card) -> dict[str, Any]:
 def _show(card: Card, status: WeightsStatus) -> None:
     style = "yellow" if status.state == "first seen" else "green"
     size = f"{status.bytes / 1e6:,.1f} MB"
-    console.print(f"[{style}]{status.state}[/{style}]  [bold]{card.name}[/bold]  {size}", soft_wrap=True)
+    console.print(Text.assemble((status.state, style), "  ", (card.name, "bold"), f"  {size}"), soft_wrap=True)
     for line in (status.path, f"SHA-256 {status.sha256}", status.evidence):
-        console.print(f"  {line}", soft_wrap=True, markup=False)
+        console.print(f"  {line}", soft_wrap=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from rsft.cli.display.console import console, counts_table, emit_json_event, format_chip_count
 
 if TYPE_CHECKING:
@@ -24,19 +26,23 @@ def show_addition(summary: CorrectionSummary) -> None:
         title = f"{format_chip_count(result.added.total())} added to {summary.root}"
         console.print(counts_table(title, counts))
     elif not result.relabeled:
-        console.print(f"{summary.root} has these labels already: nothing changed", soft_wrap=True, markup=False)
+        console.print(f"{summary.root} has these labels already: nothing changed", soft_wrap=True)
     for (old, new), count in sorted(result.relabeled.items()):
-        console.print(f"relabeled    {count:,}  {old} is now {new}", markup=False)
+        console.print(f"relabeled    {count:,}  {old} is now {new}")
     for name, count in _left_out(summary).items():
         if count:
-            console.print(f"left out     {count:,}  {name}", markup=False)
+            console.print(f"left out     {count:,}  {name}")
     _show_splits(summary)
     for note in result.notes:
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
+        console.print(f"note: {note}", soft_wrap=True)
     if result.rejected:
-        console.print(f"[yellow]{len(result.rejected):,} labels rejected[/yellow], listed in {summary.rejected_list}")
+        console.print(
+            Text.assemble(
+                (f"{len(result.rejected):,} labels rejected", "yellow"), f", listed in {summary.rejected_list}"
+            )
+        )
         for _, line, reason in result.rejected[:_REASONS_SHOWN]:
-            console.print(f"  line {line}: {reason}", soft_wrap=True, markup=False)
+            console.print(f"  line {line}: {reason}", soft_wrap=True)
 
 
 def _left_out(summary: CorrectionSummary) -> dict[str, int]:
@@ -55,7 +61,7 @@ def _show_splits(summary: CorrectionSummary) -> None:
     counts = Counter((split, is_known) for split, is_known in summary.result.splits.values())
     for (split, is_known), count in sorted(counts.items()):
         kind = "chips of it are there already" if is_known else "new scene"
-        console.print(f"scenes       {count:,}  to {split} ({kind})", markup=False)
+        console.print(f"scenes       {count:,}  to {split} ({kind})")
 
 
 def emit_addition(summary: CorrectionSummary) -> None:

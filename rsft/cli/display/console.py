@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from rsft.metrics.bootstrap import Interval
     from rsft.types import Progress as ReportProgress
 
-console = Console(highlight=False)
-error_console = Console(stderr=True, highlight=False)
+console = Console(highlight=False, markup=False, emoji=False)
+error_console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+"""The consoles of all commands. They print text as it is, because names of files and classes may contain `[red]` or
+`:ship:`. Styles come from `Text` and `style=`."""
 
 CLASSES_SHOWN = 50
 """Largest number of classes that tables list one by one; above it, they list groups."""
@@ -100,7 +102,12 @@ def _error_fields(error: BaseException) -> dict[str, Any]:
 @contextmanager
 def progress() -> Iterator[ReportProgress]:
     """Show one bar per task. The callable takes (done, total, task) and may name several tasks in turn."""
-    columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:<22}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks = {}
 
@@ -144,7 +151,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
             f"class sets of 90 %: contain the true class of {shares}; {groups['all'].size:.1f} classes per set"
         )
     for note in evaluation.notes:
-        console.print(note, markup=False)
+        console.print(note)
 
 
 def metrics_table(evaluation: Evaluation) -> Table:
@@ -169,11 +176,11 @@ def metrics_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def _percent(summary: AccuracySummary, key: str) -> str:
+def _percent(summary: AccuracySummary, key: str) -> Text:
     interval: Interval | None = getattr(summary, key)
     if interval is None:
-        return "-"
-    return f"{100 * interval.value:.1f} [dim]±{50 * (interval.high - interval.low):.0f}[/dim]"
+        return Text("-")
+    return Text.assemble(f"{100 * interval.value:.1f} ", (f"±{50 * (interval.high - interval.low):.0f}", "dim"))
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -210,9 +217,9 @@ def show_store(store: ChipStore) -> None:
     title = title if few else f"{title}, {len(store.classes):,} classes by group"
     console.print(counts_table(title, counts, heading=column))
     if store.license != UNKNOWN:
-        console.print(f"license: {describe_license(store.license, license_restrictions(store.license))}", markup=False)
+        console.print(f"license: {describe_license(store.license, license_restrictions(store.license))}")
     for reason, count in store.skipped.items():
-        console.print(f"skipped: {count:,}  {reason}", markup=False)
+        console.print(f"skipped: {count:,}  {reason}")
     if store.rejected:
         console.print(f"{store.rejected:,} rejected: see {store.root / 'rejected.csv'}")
 
@@ -221,7 +228,7 @@ def show_flags(store: ChipStore) -> None:
     """Print the number of chips with each flag."""
     for flag, count in store.table["flags"].str.split(",").explode().value_counts().items():
         if flag:
-            console.print(f"flagged: {count:,}  {flag}", markup=False)
+            console.print(f"flagged: {count:,}  {flag}")
 
 
 def format_chip_count(count: int) -> str:
@@ -248,7 +255,12 @@ def changes_table(changes: Mapping[str, AccuracyChange]) -> Table:
     return table
 
 
+def two_lines(first: str, second: str) -> Text:
+    """Return a cell of two lines, the second one dimmed."""
+    return Text.assemble(first, "\n", (second, "dim"))
+
+
 def show_paths(paths: dict[str, Path]) -> None:
     """Print the paths of written files, by name."""
     for name, path in paths.items():
-        console.print(f"{name:<12} {path}", soft_wrap=True, markup=False)
+        console.print(f"{name:<12} {path}", soft_wrap=True)

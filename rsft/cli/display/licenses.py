@@ -26,4 +26,4 @@ def warn_about_licenses(bundles: Sequence[Path], unknown: bool = False) -> None:
     lines = {"warning": restriction_sentence(licenses), "note": unknown_sentence(licenses) if unknown else None}
     for kind, sentence in lines.items():
         if sentence:
-            error_console.print(f"{kind}: {sentence}; see `rsft bundle show`", soft_wrap=True, markup=False)
+            error_console.print(f"{kind}: {sentence}; see `rsft bundle show`", soft_wrap=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from rsft.cli.display.console import console, counts_table, emit_json_event, format_chip_count, show_paths
 
 if TYPE_CHECKING:
@@ -21,11 +23,11 @@ def show_predictions(result: PredictionResult) -> None:
     console.print(counts_table(title, {name: {"chips": count} for name, count in result.counts.items()}))
     described = describe_checks(result.checks) + [str(check) for check in result.truth]
     for note in (note for note in result.notes if note not in described):
-        console.print(note, markup=False)
+        console.print(note)
     if result.rejected:
-        console.print(f"[yellow]{len(result.rejected):,} rejected[/yellow]")
+        console.print(f"{len(result.rejected):,} rejected", style="yellow")
         for path, reason in result.rejected[:20]:
-            console.print(f"  {path}: {reason}", soft_wrap=True, markup=False)
+            console.print(f"  {path}: {reason}", soft_wrap=True)
     show_paths({"predictions": result.output_path})
 
 
@@ -34,10 +36,10 @@ def show_checks(result: PredictionResult) -> None:
     from rsft.inference.predict.scene_checks import describe_checks, has_warning
 
     for check in result.truth:
-        console.print(str(check), soft_wrap=True, markup=False)
+        console.print(str(check), soft_wrap=True)
     style = "yellow" if has_warning(result.checks) else None
     for sentence in describe_checks(result.checks):
-        console.print(sentence, style=style, soft_wrap=True, markup=False)
+        console.print(sentence, style=style, soft_wrap=True)
 
 
 def show_archive(archive: ArchiveResult) -> None:
@@ -47,20 +49,22 @@ def show_archive(archive: ArchiveResult) -> None:
     console.print(f"scenes: {', '.join(counts) or 'none'}; {format_chip_count(chips)} classified")
     failed = [outcome for outcome in archive.scenes if outcome.status == "failed"]
     for outcome in failed[:20]:
-        console.print(f"  failed  {outcome.scene}: {outcome.reason}", soft_wrap=True, markup=False)
+        console.print(f"  failed  {outcome.scene}: {outcome.reason}", soft_wrap=True)
     if skipped := archive.counts["skipped"]:
         console.print(
             f"{skipped:,} were skipped: the folder already contains their outputs for this bundle and this request"
         )
     if refused := sum(outcome.refused for outcome in archive.scenes):
-        console.print(f"[yellow]{refused:,} chips rejected[/yellow], listed in <scene>.rejected.csv")
+        console.print(Text.assemble((f"{refused:,} chips rejected", "yellow"), ", listed in <scene>.rejected.csv"))
     show_paths({"scenes": archive.summary_path})
     unlike, withheld = sum(x.unlike for x in archive.scenes), sum(x.sets == "withheld" for x in archive.scenes)
     if chips:
         console.print(f"{unlike:,} of {format_chip_count(chips)} are unlike the training chips")
     if withheld:
         console.print(
-            f"[yellow]class sets withheld in {withheld:,} scenes[/yellow], whose chips are mostly unlike them"
+            Text.assemble(
+                (f"class sets withheld in {withheld:,} scenes", "yellow"), ", whose chips are mostly unlike them"
+            )
         )
 
 

@@ -25,7 +25,7 @@ def show_replay(replay: Replay) -> None:
     for part in replay.parts:
         console.print(replay_table(part))
     for sentence in replay.sentences():
-        console.print(sentence, markup=False)
+        console.print(sentence)
 
 
 def replay_table(part: PartReplay) -> Table:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from rsft.cli.display.console import console, format_chip_count, show_paths
@@ -25,11 +24,11 @@ def show_suggestions(suggestions: Suggestions, outputs: Mapping[str, Path | None
     if rows:
         table = Table("", "chip", "predicted", "reason", box=box.SIMPLE_HEAD, pad_edge=False)
         for number, (row, chip) in enumerate(zip(rows, _chip_names(suggestions), strict=True), 1):
-            table.add_row(str(number), escape(chip), escape(row["predicted"]), escape(row["reason"]))
+            table.add_row(str(number), chip, row["predicted"], row["reason"])
         console.print(table)
     console.print(f"{len(rows):,} of {format_chip_count(suggestions.candidates)}")
     for note in suggestions.notes:
-        console.print(note, soft_wrap=True, markup=False)
+        console.print(note, soft_wrap=True)
     show_paths({name: path for name, path in outputs.items() if path is not None})
     if outputs["table"] is not None:
         console.print("fill in class or verdict in the table, then run: rsft data add STORE TABLE", soft_wrap=True)

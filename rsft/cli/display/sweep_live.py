@@ -59,7 +59,7 @@ class SweepDisplay:
         self.ended += [outcome] if outcome else []
         if not self.is_live:
             line = f"{len(self.ended)}/{self.total}  {describe_keys(keys)}  {self._describe(outcome)}"
-            self.console.print(line, soft_wrap=True, markup=False)
+            self.console.print(line, soft_wrap=True)
 
     def _describe(self, outcome: TrialOutcome | None) -> str:
         if outcome is None:

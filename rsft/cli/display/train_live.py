@@ -62,9 +62,9 @@ class LiveDisplay(Display):
         self.metadata: dict[str, Any] = {}
         self.speed_line = ""
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=40),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
         )
         self.task = self.bar.add_task("reading chips", total=None, note="")
