@@ -111,10 +111,10 @@ def select_blocks(blocks: str | Sequence[int], depth: int) -> tuple[int, ...]:
     if blocks == "all":
         return tuple(range(depth))
     low, dash, high = blocks.partition("-")
-    if dash and low.isdigit() and high.isdigit() and int(low) <= int(high) < depth:
+    if dash and low.isdecimal() and high.isdecimal() and int(low) <= int(high) < depth:
         return tuple(range(int(low), int(high) + 1))
     form, _, number = blocks.partition(":")
-    if form in ("last", "every") and number.isdigit() and 1 <= int(number) <= depth:
+    if form in ("last", "every") and number.isdecimal() and 1 <= int(number) <= depth:
         count = int(number)
         return tuple(range(depth - count, depth)) if form == "last" else tuple(range(count - 1, depth, count))
     forms = f"'all', 'last:N', 'every:N' (1 <= N <= {depth}), a range such as '0-5', or a list of indices"

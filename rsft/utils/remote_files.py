@@ -129,7 +129,7 @@ def _get(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, Remot
         total = response.headers.get("Content-Range", "").rpartition("/")[2] or response.headers.get(
             "Content-Length", ""
         )
-        size = int(total) if total.isdigit() else None
+        size = int(total) if total.isdecimal() else None
         version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
         remote = RemoteFile(size, version, head[:limit], response.status_code == 206)
         return response.status_code, response.reason or "", remote

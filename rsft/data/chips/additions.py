@@ -23,6 +23,7 @@ from rsft.data.chips.store import CLASS_FIGURE, CONTACT_SHEETS, MANIFEST, README
 from rsft.data.chips.summary import count_chips
 from rsft.types import Progress, Rejection
 from rsft.utils.atomic_files import write_bytes, write_text
+from rsft.utils.csv_cells import escape_cell
 
 ADDITIONS = "additions"
 """Key in dataset.json of the list of additions."""
@@ -290,8 +291,8 @@ def _write_rejected(path: Path, table: Path, rejections: Sequence[Rejection]) ->
     """Append the rejected rows of a table; those of an earlier attempt with this table are replaced."""
     with path.open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
-    kept = [row for row in rows if row[0] != str(table)]
-    new_rows = [*kept, *([str(value) for value in rejection] for rejection in rejections)]
+    kept = [row for row in rows if row[0] != escape_cell(str(table))]
+    new_rows = [*kept, *([str(escape_cell(value)) for value in rejection] for rejection in rejections)]
     if new_rows == rows:
         return
     lines: list[str] = []

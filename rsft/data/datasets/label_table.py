@@ -13,6 +13,7 @@ from rsft.data.datasets._text import describe_row_fault, find_separator
 from rsft.data.datasets.verdicts import describe_verdict_fault, parse_verdict, resolve_label
 from rsft.errors import RequestError
 from rsft.types import Rejection
+from rsft.utils.csv_cells import unescape_table
 
 _SPLITS = ("train", "val", "test")
 
@@ -73,6 +74,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         separator = find_separator(path.read_text("utf-8-sig"))
         table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = unescape_table(table)
     except (OSError, ValueError) as error:
         raise RequestError(f"the table cannot be read: {error}", path, "save it as CSV in UTF-8") from error
     missing = [name for name in ("path", "class") if name not in table]

@@ -24,6 +24,7 @@ from rsft.inference.writers.tables import check_output_path
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.csv_cells import escape_cell
 
 SCENES_FILE = "scenes.csv"
 
@@ -258,4 +259,4 @@ def _write_scenes(archive: ArchiveResult) -> None:
     with atomic_file(archive.summary_path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
         table.writeheader()
-        table.writerows(rows)
+        table.writerows({name: escape_cell(value) for name, value in row.items()} for row in rows)

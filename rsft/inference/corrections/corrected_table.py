@@ -20,6 +20,7 @@ from rsft.data.datasets._text import find_separator
 from rsft.data.datasets.verdicts import describe_verdict_fault, parse_verdict
 from rsft.errors import RequestError
 from rsft.inference.writers.geopackage import LAYER_NAME, METADATA_TABLE, read_geopackage_metadata
+from rsft.utils.csv_cells import unescape_table
 
 DEFAULT_FIELD = "corrected"
 """Field of a table of predictions that contains the labels."""
@@ -224,6 +225,7 @@ def _number(value: Any) -> float:
 def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     separator = find_separator(path.read_text("utf-8-sig"))
     frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    frame = unescape_table(frame)
     if "wkt" in frame:
         shapes = [shapely.from_wkt(text) if text else None for text in frame["wkt"]]
         frame["geometry"] = pd.Series(shapes, frame.index, object)

@@ -32,6 +32,7 @@ from rsft.inference.writers.geopackage import GeometryType
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Rejection
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.csv_cells import escape_cell
 
 _RECORD_KEYS = {
     "query": "look",
@@ -251,5 +252,5 @@ def write_rejected_list(output_path: Path, rejected: list[Rejection]) -> Path:
     with atomic_file(rejected_list) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "line", "reason"])
-        writer.writerows(rejected)
+        writer.writerows([escape_cell(value) for value in row] for row in rejected)
     return rejected_list

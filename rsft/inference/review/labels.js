@@ -56,7 +56,10 @@ function storeLabels() {
 
 /* corrected.csv */
 
-const quoted = (value) => `"${String(value ?? "").replaceAll('"', '""')}"`;
+const isNumber = (text) => text.trim() !== "" && !Number.isNaN(Number(text));
+const escaped = (text) => /^'*[=+\-@\t\r]/.test(text) && !isNumber(text) ? `'${text}` : text; // no formula for spreadsheets
+const unescaped = (text) => text.replace(/^'(?='*[=+\-@\t\r])/, "");
+const quoted = (value) => `"${escaped(String(value ?? "")).replaceAll('"', '""')}"`;
 
 function labelsAsCsv() {
   const rows = [...labels].sort((a, b) => a[0] - b[0]).map(([index, label]) => {
@@ -97,7 +100,7 @@ function restoreLabels(text) { // set the labels of a saved corrected.csv; retur
   const changes = [];
   let foreign = 0, empty = 0;
   for (const row of rows) {
-    const cell = (name) => (row[columns.indexOf(name)] ?? "").trim();
+    const cell = (name) => unescaped((row[columns.indexOf(name)] ?? "").trim());
     const index = byPath.get(cell("path")) ?? byPosition.get(position(cell("scene"), cell("at") || cell("chip")));
     const label = readLabel(cell("verdict").toLowerCase(), cell("class"));
     if (index === undefined) foreign += 1;

@@ -16,6 +16,7 @@ from rsft.errors import RequestError
 from rsft.inference.scenes.attributes import attribute_table, text_column
 from rsft.inference.scenes.georeference import LONLAT
 from rsft.inference.scenes.position_table import PIXEL_CRS, PositionTable
+from rsft.utils.csv_cells import unescape_cell
 
 _POINTS = {("lon", "lat"): LONLAT, ("longitude", "latitude"): LONLAT, ("col", "row"): PIXEL_CRS, ("x", "y"): None}
 _BOXES = {("xmin", "ymin", "xmax", "ymax"): None, ("west", "south", "east", "north"): LONLAT}
@@ -87,7 +88,7 @@ def _split_rows(path: Path, text: str, separator: str) -> _Rows:
     try:
         for row in reader:
             if len(row) > 1 or any(field.strip() for field in row):  # not a blank line
-                fields.append(row)
+                fields.append([unescape_cell(field) for field in row])
                 lines.append(line)
             line = reader.line_num + 1
     except csv.Error as error:

@@ -21,6 +21,7 @@ from rsft.inference.suggestion.chip_selection import (
 from rsft.inference.suggestion.prediction_file import PredictionFile, read_prediction_file
 from rsft.models.bundle.bundle import Bundle
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.csv_cells import escape_table
 
 COLUMNS = ("path", "class", "verdict", "predicted", "scene", "at", "reason")
 """Columns of the table of suggestions. The analyst fills `class` or `verdict`, and `rsft data add` reads them."""
@@ -140,7 +141,7 @@ def write_suggestions(suggestions: Suggestions, path: Path) -> None:
         path: path of the file.
     """
     with atomic_file(path) as temporary:
-        suggestions.table.to_csv(temporary, index=False)
+        escape_table(suggestions.table).to_csv(temporary, index=False)
 
 
 def check_suggestion_path(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:

@@ -23,6 +23,7 @@ from rsft.inference.writers.map_style import CLASS_COLUMN, CORRECTED_COLUMN, Map
 from rsft.inference.writers.palette import class_colors
 from rsft.inference.writers.qgis_styles import qml_style
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.csv_cells import escape_table
 
 Metadata = dict[str, Any]
 
@@ -193,7 +194,7 @@ def _write_csv(layer: PredictionLayer, path: Path) -> None:
     if len(flat) and flat["wkt"].isna().all():
         flat = flat.drop(columns="wkt")
     with _table_and_sidecar(path, ",".join(f'"{_csv_type(flat[name])}"' for name in flat)) as temporary:
-        flat.to_csv(temporary, index=False)
+        escape_table(flat).to_csv(temporary, index=False)
 
 
 def _csv_type(column: pd.Series[Any]) -> str:

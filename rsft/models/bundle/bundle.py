@@ -234,7 +234,7 @@ def find_bundle(folder: Path) -> Path:
     Raises:
         RequestError: `folder` contains no bundle.
     """
-    numbered = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
+    numbered = [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
     newest_first = sorted(numbered, key=lambda path: int(path.name), reverse=True)
     for candidate in (folder, folder / "bundle", *(path / "bundle" for path in newest_first)):
         if (candidate / INDEX_FILE).is_file():

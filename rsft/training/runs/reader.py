@@ -134,7 +134,7 @@ def find_newest_run(folder: Path) -> Path:
     """
     if (folder / METADATA_FILE).is_file() or not folder.is_dir():
         return folder
-    runs = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir()]
+    runs = [path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()]
     return max(runs, key=lambda path: int(path.name), default=folder)
 
 
@@ -258,7 +258,7 @@ def is_running(folder: Path) -> bool:
 
 
 def _is_run(path: Path) -> bool:
-    return path.is_dir() and (path.name.isdigit() or (path / METADATA_FILE).is_file())
+    return path.is_dir() and (path.name.isdecimal() or (path / METADATA_FILE).is_file())
 
 
 def _read_accuracy(folder: Path) -> dict[str, float]:

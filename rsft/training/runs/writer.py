@@ -75,7 +75,7 @@ class Run:
             return cls(parent)
         provenance = collect_provenance(recipe, source)
         parent.mkdir(parents=True, exist_ok=True)
-        number = max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=0) + 1
+        number = max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0) + 1
         while True:
             folder = parent / f"{number:03d}"
             try:

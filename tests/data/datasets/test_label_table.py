@@ -17,6 +17,11 @@ def table(folder: Path, *rows: str, header: str = "path,class,predicted") -> Pat
     return path
 
 
+def test_formulas_are_read_as_they_were_written(tmp_path):
+    source = LabelTable(table(tmp_path, "a.tif,'=1+1,x", "deep/b.tif,'ship,x"))
+    assert source.classes == ["'ship", "=1+1"]
+
+
 def test_rows(tmp_path):
     rows = [
         "a.tif,cargo,x",

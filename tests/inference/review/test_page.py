@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -19,6 +21,7 @@ from rsft.inference.review.commands import TrainingSource
 from rsft.inference.review.page import MAX_CHIPS, _scene_side, write_review_page
 from rsft.inference.scenes.raster import open_scene
 from rsft.inference.writers.tables import PredictionLayer
+from rsft.utils.csv_cells import escape_cell
 from tests.helpers.scenes import write_geotiff
 
 CLASSES = ("ship", "</script><b>")
@@ -130,3 +133,25 @@ def test_contrast_of_colors():
             assert min(contrast(text, ground) for ground in ("page", "paper", "wash")) >= 4.5, text
         assert contrast("ood", "paper") >= 4.5 and contrast("on-accent", "accent") >= 4.5
         assert min(contrast("edge", ground) for ground in ("page", "paper")) >= 3
+
+
+def test_content_security_policy_allows_this_script_alone(tmp_path):
+    text, _ = write_page(tmp_path, make_layer())
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1].replace("&#39;", "'")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy and policy.startswith("default-src 'none';")
+    assert "script-src 'unsafe-inline'" not in policy and not re.search(r"\son[a-z]+=", text.split("<script")[0])
+
+
+def test_saved_cells_are_no_formulas(tmp_path):
+    """The page writes and reads cells as `escape_cell` and `unescape_cell` do."""
+    if shutil.which("node") is None:
+        pytest.skip("node is not on this machine")
+    texts = ["=1+1", "=cmd|' /C calc'!A0", "+a", "-a", "@a", "\ta", "'=a", "''=a", "ship", "-1.5", "+3", "'ship'", ""]
+    script = (files("rsft.inference.review") / "labels.js").read_text("utf-8")
+    lines = "\n".join(line for line in script.splitlines() if re.match(r"const (isNumber|escaped|unescaped) ", line))
+    program = f"{lines}\nconst t = {json.dumps(texts)}; const e = t.map(escaped);"
+    program += "console.log(JSON.stringify([e, e.map(unescaped)]))"
+    result = subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout) == [[escape_cell(text) for text in texts], texts]

@@ -17,6 +17,7 @@ import pytest
 import shapely
 
 from rsft.errors import RequestError
+from rsft.inference.corrections.corrected_table import read_table_file
 from rsft.inference.writers.map_style import MapStyle
 from rsft.inference.writers.palette import class_colors
 from rsft.inference.writers.qgis_styles import qml_style
@@ -206,6 +207,15 @@ def test_csv(tmp_path: Path, outline: shapely.Geometry | None, extra: list[str])
     assert list(frame.columns) == [*COLUMNS, *extra]
     assert frame.loc[0, "path"] == "d,1/0.tif"
     assert not extra or shapely.from_wkt(str(frame.loc[0, "wkt"])).equals(SQUARE)
+
+
+def test_formulas_in_csv_come_back(tmp_path: Path) -> None:
+    rows = table(None, None).assign(**{"class": ["=cmd|' /C calc'!A0", "'+x"], "note": ["@a", "-5"]})
+    out = tmp_path / "out.csv"
+    write_prediction_table(PredictionLayer(rows, None, CLASSES, METADATA), out)
+    assert pd.read_csv(out)["class"].tolist() == ["'=cmd|' /C calc'!A0", "''+x"]
+    again, _ = read_table_file(out, "")
+    assert again["class"].tolist() == rows["class"].tolist() and again["note"].tolist() == ["@a", "-5"]
 
 
 def test_types_of_csv_columns(tmp_path: Path) -> None:
