@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pyogrio
 import shapely
 
+from rsft.data.chips.csv_cells import unescape_table
 from rsft.data.datasets._text import find_separator
 from rsft.data.datasets.verdicts import describe_verdict_fault, parse_verdict
 from rsft.errors import RequestError
 from rsft.inference.writers.geopackage import LAYER_NAME, METADATA_TABLE, read_geopackage_metadata
-from rsft.utils.csv_cells import unescape_table
 
 DEFAULT_FIELD = "corrected"
 """Field of a table of predictions that contains the labels."""
