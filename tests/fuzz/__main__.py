@@ -1,0 +1,99 @@
+"""Read mutated inputs: python -m tests.fuzz [--seed 1] [--count 20000] [--class NAME] [--out fuzz-failures]."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from tests.fuzz import sandbox
+from tests.fuzz.registry import load_targets
+from tests.fuzz.target import Target
+
+CORPUS = Path(__file__).parent / "corpus"
+SAVED_PER_FAULT = 1
+
+
+def main() -> int:
+    """Read the inputs, save those with a fault, and print a table. Return 1 if there is a fault."""
+    parser = argparse.ArgumentParser(prog="tests.fuzz")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=200, help="inputs per class")
+    parser.add_argument("--class", dest="name", default="", help="class of input, or group, such as stores")
+    parser.add_argument("--corpus", action="store_true", help="read the files of the corpus, not mutated ones")
+    parser.add_argument("--out", type=Path, default=Path("fuzz-failures"), help="folder of inputs with a fault")
+    options = parser.parse_args()
+    targets = load_targets(options.name)
+    if not targets:
+        parser.error(f"no class or group {options.name}")
+    print(f"{'class':<24}{'inputs':>8}{'accepted':>10}{'told':>8}{'faults':>8}{'slowest':>9}", flush=True)
+    faults = 0
+    for target in targets:
+        kinds, names, slowest = _try(target, options)
+        count = sum(kinds.values())
+        failed = count - sum(kinds[kind] for kind in sandbox.PASSED)
+        faults += failed
+        print(f"{target.name:<24}{count:>8}{kinds['accepted']:>10}{kinds['told']:>8}{failed:>8}{slowest:>7.1f} s", flush=True)
+        for name, number in sorted(names.items()):
+            print(f"    {number:>6}  {name}", flush=True)
+    print(f"{faults} faults" + (f"; the inputs are in {options.out}" if faults else ""))
+    return int(faults > 0)
+
+
+def _try(target: Target, options: argparse.Namespace) -> tuple[Counter[str], Counter[str], float]:
+    """Return the number of inputs by outcome, of faults by name, and the longest time in seconds."""
+    kinds, names, slowest = Counter[str](), Counter[str](), 0.0
+    files = sorted((CORPUS / target.name).rglob("*")) if options.corpus else []
+    entries = [_corpus_entry(target, path) for path in files if path.is_file()]
+    count = len(entries) if options.corpus else max(1, round(options.count * target.share))
+
+    def make(index: int, originals: dict[str, bytes]) -> tuple[str, bytes]:
+        return entries[index] if options.corpus else target.mutate(options.seed, index, originals)
+
+    with tempfile.TemporaryDirectory(prefix="rsft-fuzz-") as folder:
+        originals: dict[str, bytes] = {}
+        for outcome in sandbox.run(target, count, make, Path(folder)):
+            kinds[outcome.kind] += 1
+            slowest = max(slowest, outcome.seconds)
+            if outcome.kind in sandbox.PASSED:
+                continue
+            names[outcome.name] += 1
+            originals = originals or _read_originals(target)
+            if names[outcome.name] <= SAVED_PER_FAULT:
+                _save(target, outcome, *make(outcome.index, originals), options)
+    return kinds, names, slowest
+
+
+def _read_originals(target: Target) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory(prefix="rsft-fuzz-") as folder:
+        target.build(Path(folder))
+        return {name: (Path(folder) / name).read_bytes() for name in target.mutators}
+
+
+def _corpus_entry(target: Target, path: Path) -> tuple[str, bytes]:
+    """Return the changed file and the content of a file corpus/<class>/<changed file, / as +>/<name>."""
+    return path.parent.name.replace("+", "/"), path.read_bytes()
+
+
+def _save(target: Target, outcome: sandbox.Outcome, file: str, content: bytes, options: argparse.Namespace) -> None:
+    """Save an input with a fault, as short as possible, and its traceback."""
+    if not options.corpus and outcome.kind in ("traceback", "leftover"):
+        with tempfile.TemporaryDirectory(prefix="rsft-fuzz-") as folder:
+            number = iter(range(10**6))
+
+            def workplace() -> Path:
+                path = Path(folder, str(next(number)))
+                path.mkdir()
+                return path
+
+            content = sandbox.shrink(target, file, content, outcome.name, workplace)
+    folder_of_file = options.out / target.name / file.replace("/", "+")
+    folder_of_file.mkdir(parents=True, exist_ok=True)
+    (folder_of_file / outcome.name).write_bytes(content)
+    (options.out / target.name / f"{outcome.name}.txt").write_text(f"input {outcome.index}\n{outcome.detail}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""Labels and lists of published data sets, and tables of corrections."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.data.datasets.dota.data import row, write_pair
+from tests.data.datasets.fusar_ship.data import CATEGORIES, META, write_fusar
+from tests.data.datasets.opensarship.data import GRD, write_scene
+from tests.data.datasets.srsdd.data import HEADER, write_srsdd
+from tests.fuzz.mutate import mutate_text, mutate_zip
+from tests.fuzz.target import Target
+
+NAMES = ["Ship_C01S01N0001", "Ship_C04S01N0002"]
+
+
+def _build_dota(folder: Path) -> None:
+    rows = [row(5, 5, 30, 30), row(20, 10, 50, 40, "ship", 1), row(1, 30, 12, 50, "large-vehicle", 2)]
+    write_pair(folder, "imagesource:GoogleEarth\ngsd:0.5\n" + "".join(rows))
+
+
+def _read_dota(folder: Path) -> None:
+    from rsft.data.datasets._errors import translate_dataset_errors
+    from rsft.data.datasets.dota import DOTAObjects, crop_object, read_rgb
+
+    with translate_dataset_errors("DOTA", folder, ""):
+        source = DOTAObjects(folder, "all")
+    for item in source.objects[:3]:
+        crop_object(item, read_rgb(item.image.path))
+
+
+def _read_srsdd(folder: Path) -> None:
+    from rsft.data.datasets._errors import translate_dataset_errors
+    from rsft.data.datasets.srsdd import SRSDD
+    from rsft.data.prepare.gray_chips import crop_srsdd_ship
+    from rsft.errors import DataError
+
+    with translate_dataset_errors("SRSDD", folder, ""):
+        ships = SRSDD(folder, split="all").ships
+    for ship in ships[:4]:
+        try:
+            crop_srsdd_ship(ship)
+        except DataError:
+            continue  # rejected, with its row
+
+
+def _build_fusar_sheet(folder: Path) -> None:
+    write_fusar(folder, NAMES, meta=False)
+    rows = [(name, "900000001", "100", "20", "DH", "30.5", "1.7", "1.1", f"{CATEGORIES[0]}\\Sub01") for name in NAMES]
+    _write_xlsx(folder / "meta.xlsx", [META, *rows])
+
+
+def _write_xlsx(path: Path, rows: list[tuple[str, ...]]) -> None:
+    """Write the smallest workbook: one sheet of inline texts."""
+    import zipfile
+
+    cells = "".join(
+        "<row>" + "".join(f'<c t="inlineStr"><is><t>{text}</t></is></c>' for text in row) + "</row>" for row in rows
+    )
+    spreadsheet = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    relations = "http://schemas.openxmlformats.org/package/2006/relationships"
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    content = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    files = {
+        "[Content_Types].xml": '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
+        '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+        f'<Override PartName="/xl/workbook.xml" ContentType="{content}.sheet.main+xml"/>'
+        f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{content}.worksheet+xml"/></Types>',
+        "_rels/.rels": f'<Relationships xmlns="{relations}"><Relationship Id="r1" Type="{office}/officeDocument" '
+        'Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{spreadsheet}" xmlns:r="{office}"><sheets>'
+        '<sheet name="a" sheetId="1" r:id="r1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{relations}"><Relationship Id="r1" '
+        f'Type="{office}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{spreadsheet}"><sheetData>{cells}</sheetData></worksheet>',
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+
+
+def _read_fusar(folder: Path) -> None:
+    from rsft.data.datasets._errors import translate_dataset_errors
+    from rsft.data.datasets.fusar_ship import FUSARShip
+
+    with translate_dataset_errors("FUSAR-Ship", folder, ""):
+        FUSARShip(folder)
+
+
+def _read_opensarship(folder: Path) -> None:
+    from rsft.data.datasets._errors import translate_dataset_errors
+    from rsft.data.datasets.opensarship import OpenSARShip
+
+    with translate_dataset_errors("OpenSARShip", folder, ""):
+        OpenSARShip(folder)
+
+
+def _build_images(folder: Path) -> None:
+    for number, name in enumerate(("a/1.png", "a/2.png", "b/3.png")):
+        (folder / name).parent.mkdir(exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 255, (8, 8), np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+
+
+def _build_lists(folder: Path) -> None:
+    _build_images(folder)
+    rows = "a/1.png 0\na/2.png 0\nb/3.png 1\n"
+    (folder / "Places_LT_train.txt").write_text(rows)
+    (folder / "train.txt").write_text(rows)
+    (folder / "names.txt").write_text("0 cargo\n1 tanker\n")
+    (folder / "fusrs.txt").write_text("Ship_C01S01N0001.tiff 0\nL12_3.png 1\n")
+
+
+def _read_lists(folder: Path) -> None:
+    from rsft.data.datasets._errors import translate_dataset_errors
+    from rsft.data.datasets._image_files import LabeledFiles
+    from rsft.data.datasets._list_files import PLACES_LT, ListFiles
+    from rsft.data.datasets.fusrs import read_fusrs_list
+    from rsft.data.prepare.image_folder import _class_names
+
+    with translate_dataset_errors("FUSRS", folder, ""):
+        read_fusrs_list(folder / "fusrs.txt", "train", 4)
+    ListFiles(PLACES_LT, folder)
+    source = LabeledFiles(folder)
+    _class_names(source, folder / "names.txt")
+
+
+def _build_corrections(folder: Path) -> None:
+    _build_images(folder)
+    rows = [
+        ("path", "class", "verdict", "predicted", "scene", "at", "split"),
+        ("a/1.png", "cargo", "class", "tanker", "s.tif", "7", "train"),
+        ("a/2.png", "", "not a target", "tanker", "s.tif", "8", ""),
+        ("b/3.png", "3", "", "cargo", "", "", "val"),
+    ]
+    with (folder / "corrected.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def _read_corrections(folder: Path) -> None:
+    from rsft.data.datasets.label_table import LabelTable
+    from rsft.errors import RsftError
+    from rsft.inference.corrections.corrected_table import read_corrected_table
+
+    try:
+        LabelTable(folder / "corrected.csv", not_a_target="clutter")
+    except RsftError:
+        read_corrected_table(folder / "corrected.csv")
+        raise
+    read_corrected_table(folder / "corrected.csv")
+
+
+PRELOAD = (
+    "rsft.data.datasets._errors",
+    "rsft.data.datasets._image_files",
+    "rsft.data.datasets._list_files",
+    "rsft.data.datasets.dota",
+    "rsft.data.datasets.fusar_ship",
+    "rsft.data.datasets.fusrs",
+    "rsft.data.datasets.label_table",
+    "rsft.data.datasets.opensarship",
+    "rsft.data.datasets.srsdd",
+    "rsft.data.prepare.gray_chips",
+    "rsft.data.prepare.image_folder",
+    "rsft.errors",
+    "rsft.inference.corrections.corrected_table",
+)
+"""Modules that the processes share: they are imported once."""
+
+
+TARGETS = [
+    Target("labels_dota", _build_dota, {"labelTxt/P1.txt": mutate_text}, _read_dota),
+    Target(
+        "labels_srsdd",
+        lambda folder: write_srsdd(folder, {1: ["Cell-Container", "Fishing", "ore-oil"]}, header=HEADER),
+        {"labels/1.txt": mutate_text},
+        _read_srsdd,
+    ),
+    Target("fusar_csv", lambda folder: write_fusar(folder, NAMES), {"meta.csv": mutate_text}, _read_fusar),
+    Target("fusar_xlsx", _build_fusar_sheet, {"meta.xlsx": mutate_zip(mutate_text)}, _read_fusar),
+    Target(
+        "opensarship_xml",
+        lambda folder: write_scene(folder, GRD, {"Cargo_x3_y4": 70, "Tanker_x5_y6": 80}),
+        {f"{GRD}/Ship.xml": mutate_text},
+        _read_opensarship,
+    ),
+    Target(
+        "lists",
+        _build_lists,
+        dict.fromkeys(("Places_LT_train.txt", "train.txt", "names.txt", "fusrs.txt"), mutate_text),
+        _read_lists,
+    ),
+    Target("corrections_csv", _build_corrections, {"corrected.csv": mutate_text}, _read_corrections),
+]

@@ -1,0 +1,240 @@
+"""Bundles, checkpoints, exports and archives."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tests.fuzz.classes.stores import RELEASE
+from tests.fuzz.mutate import (
+    Mutator,
+    change_value,
+    mutate_bytes,
+    mutate_json,
+    mutate_safetensors,
+    mutate_text,
+    mutate_zip,
+)
+from tests.fuzz.target import Target
+from tests.helpers.archive_files import make_rar, make_tar, make_zip
+
+FILES = {"train/a/1.png": b"x" * 300, "train/b/2.png": b"y" * 300, "labels.txt": b"1 a\n2 b\n"}
+
+
+def _build_bundle(folder: Path) -> None:
+    shutil.copytree(RELEASE / "run_average/bundle", folder / "bundle")
+
+
+def _read_bundle(folder: Path) -> None:
+    import numpy as np
+
+    from rsft.models.bundle.bundle import Bundle
+
+    bundle = Bundle.load(folder / "bundle")
+    assert bundle.members and bundle.group_indices
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 48, len(bundle.contract.bands)), np.uint8)
+    bundle.contract.to_image(pixels, "uint8")
+
+
+def reseal(change: Mutator) -> Mutator:
+    """Return a mutator of bundle.json whose hash fits, as an attacker would write it."""
+
+    def mutate(rng: Random, data: bytes) -> bytes:
+        content: Any = json.loads(change(rng, data))
+        if isinstance(content, dict):
+            content.pop("sha256", None)
+            text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+            content["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+        return json.dumps(content).encode()
+
+    return mutate
+
+
+def _change_json(rng: Random, data: bytes) -> bytes:
+    content = json.loads(data)
+    for _ in range(rng.choice((1, 1, 2))):
+        content = change_value(rng, content)
+    return json.dumps(content).encode()
+
+
+def _read_resealed_bundle(folder: Path) -> None:
+    """Load a bundle whose index states the hashes of its files, whatever they contain."""
+    path = folder / "bundle/bundle.json"
+    original = path.read_bytes()
+    content = json.loads(original)
+    content["files"] = {name: hashlib.sha256((folder / "bundle" / name).read_bytes()).hexdigest() for name in content["files"]}
+    path.write_bytes(reseal(lambda rng, data: data)(Random(0), json.dumps(content).encode()))
+    try:
+        _read_bundle(folder)
+    finally:
+        path.write_bytes(original)
+
+
+def _build_weights(suffix: str, folder: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {"blocks.0.weight": torch.ones(4, 4), "head.bias": torch.zeros(3, dtype=torch.float16)}
+    if suffix == ".safetensors":
+        save_file(tensors, folder / "w.safetensors", {"format": "pt", "backbone": "x"})
+    else:
+        torch.save({"model": tensors, "epoch": 3, "args": {"lr": 0.1}}, folder / "w.pth")
+
+
+def _read_weights(suffix: str, folder: Path) -> None:
+    from rsft.backbones.checkpoints import read_checkpoint, read_metadata
+
+    tensors = read_checkpoint(folder / f"w{suffix}")
+    for tensor in tensors.values():
+        tensor.float().sum()
+    read_metadata(folder / f"w{suffix}")
+
+
+def _build_checkpoint(folder: Path) -> None:
+    import torch
+
+    from rsft.training.runs.checkpoints import TrainingPosition, save_checkpoint
+
+    state = {"model": {"weight": torch.ones(4, 4)}, "optimizer": [{"lr": 0.1, "betas": (0.9, 0.99)}], "text": "x"}
+    save_checkpoint(folder, TrainingPosition(2, 3), state)
+
+
+def _read_checkpoint(folder: Path) -> None:
+    from rsft.training.runs.checkpoints import load_newest_checkpoint
+
+    load_newest_checkpoint(folder)
+
+
+def _build_export(folder: Path) -> None:
+    from onnx import TensorProto, checker, helper, save
+
+    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 8, 8])
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("logits", "features")]
+    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])
+    nodes = [
+        helper.make_node("ReduceMean", ["images", "axes"], ["features"], keepdims=0),
+        helper.make_node("Relu", ["features"], ["logits"]),
+    ]
+    graph = helper.make_graph(nodes, "g", [image], outputs, [axes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    checker.check_model(model)
+    save(model, folder / "model.onnx")
+    files = {"model.onnx": hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()}
+    metadata = {"format": 1, "kind": "onnx", "precision": "fp32", "bundle_sha256": "0" * 64, "files": files}
+    (folder / "export.json").write_text(json.dumps(metadata))
+
+
+def _read_export(folder: Path) -> None:
+    """Open an export; its index states the hash of its graph, whatever the graph contains."""
+    from tests.helpers.scenes import toy_bundle
+
+    from rsft.inference.selection.loading import load_exported_engine
+
+    path = folder / "export.json"
+    content = path.read_bytes()
+    try:
+        metadata = json.loads(content)
+        metadata["files"]["model.onnx"] = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+        path.write_text(json.dumps(metadata))
+    except (ValueError, KeyError, TypeError, UnicodeError, RecursionError):
+        pass  # a damaged index, as it is
+    bundle = toy_bundle()
+    bundle.recipe.evaluate = _Evaluate()
+    load_exported_engine(bundle, folder)
+
+
+class _Evaluate:
+    tta, margin = "none", 0
+
+
+def _archive(folder: Path, make: Callable[..., Path], name: str, **options: Any) -> None:
+    make(folder / name, FILES, **options)
+
+
+def _extract(name: str, folder: Path) -> None:
+    from rsft.utils.archives.extract import extract_archive
+
+    extract_archive(folder / name, folder / "out")
+
+
+def mutate_tar(rng: Random, data: bytes) -> bytes:
+    """Change the headers of a .tar, with a right checksum, or bytes."""
+    if rng.random() < 0.3:
+        return mutate_bytes(rng, data)
+    target = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(data)) as source, tarfile.open(fileobj=target, mode="w:") as archive:
+        members = source.getmembers()
+        chosen = rng.randrange(len(members))
+        for number, member in enumerate(members):
+            content = source.extractfile(member)
+            if number == chosen:
+                _change_member(rng, member)
+            archive.addfile(member, content)
+    return target.getvalue()
+
+
+def _change_member(rng: Random, member: tarfile.TarInfo) -> None:
+    names = ["../x", "/x", "a/../../x", "x" * 300, "a/" * 1200 + "x", "LABELS.TXT", "é", "é", ".", "", "labels.txt/x", "C:/x"]
+    change = rng.randrange(4)
+    if change < 2:
+        member.name = rng.choice(names)
+    elif change == 2:
+        member.type = rng.choice((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE, b"Z"))
+        member.linkname = rng.choice(("/etc/passwd", "../../x", "labels.txt"))
+    else:
+        member.pax_headers = {rng.choice(("path", "size", "linkpath", "x")): rng.choice((*names, "-1", "9" * 30))}
+
+
+PRELOAD = (
+    "onnx",
+    "onnxruntime",
+    "rsft.backbones.checkpoints",
+    "rsft.inference.selection.loading",
+    "rsft.models.bundle.bundle",
+    "rsft.training.runs.checkpoints",
+    "rsft.utils.archives.extract",
+)
+"""Modules that the processes share: they are imported once."""
+
+
+TARGETS = [
+    Target("bundles", _build_bundle, {f"bundle/{n}": m for n, m in {
+        "bundle.json": mutate_json, "recipe.yaml": mutate_text, "weights.safetensors": mutate_bytes}.items()}, _read_bundle),
+    Target("bundles_resealed", _build_bundle, {"bundle/bundle.json": reseal(_change_json)}, _read_bundle),
+    Target(
+        "bundle_weights",
+        _build_bundle,
+        {"bundle/weights.safetensors": mutate_safetensors, "bundle/confidence.safetensors": mutate_safetensors},
+        _read_resealed_bundle,
+        share=0.5,
+    ),
+    *(
+        Target(f"weights_{suffix[1:]}", partial(_build_weights, suffix), {f"w{suffix}": mutator}, partial(_read_weights, suffix))
+        for suffix, mutator in ((".pth", mutate_zip(mutate_bytes)), (".safetensors", mutate_safetensors))
+    ),
+    Target("checkpoints", _build_checkpoint, {"00002-0000003.ckpt": mutate_zip(mutate_bytes)}, _read_checkpoint),
+    Target("exports", _build_export, {"export.json": mutate_json, "model.onnx": mutate_bytes}, _read_export, share=0.5),
+    *(
+        Target(
+            f"archives_{name}",
+            partial(_archive, make=make, name=f"a.{name}", **options),
+            {f"a.{name}": mutator},
+            partial(_extract, f"a.{name}"),
+            outputs=("out",),
+        )
+        for name, make, options, mutator in (
+            ("zip", make_zip, {}, mutate_zip(mutate_bytes)),
+            ("tar", make_tar, {}, mutate_tar),
+            ("tgz", make_tar, {"mode": "w:gz"}, mutate_bytes),
+            ("rar", make_rar, {}, mutate_bytes),
+        )
+    ),
+]

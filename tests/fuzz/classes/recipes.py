@@ -1,0 +1,73 @@
+"""Recipes, values from the command line, and sweeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.fuzz.mutate import mutate_text
+from tests.fuzz.target import Target
+
+RECIPE = """\
+# A recipe with keys of every section
+seed: 3
+data: {root: data/ships, size: 64, stretch: log1p, augment: sar, bands: [VV, VH]}
+peft:
+  method: lora+adaptformer
+  rank: {"*": 4, v: 8}
+  dim: 8
+  blocks: "every:2"
+meta: {every: 5}
+head: {kind: linear, init: linear-probe}
+loss: {name: logit_adjustment, tau: 1.5}
+train: {epochs: 3, lr: 0.01, precision: bf16, checkpoint_minutes: null}
+evaluate: {tta: five-crop, margin: 8}
+"""
+SWEEP = """\
+recipe: quickstart
+overrides: {train.epochs: 2}
+grid:
+  train.lr: [0.001, 0.01]
+  peft.rank: [2, 4]
+seeds: [0, 1]
+metric: val_macro
+x: train.lr
+"""
+
+
+def _read_recipe(folder: Path) -> None:
+    from rsft.recipe.load import dump_recipe, load_recipe
+
+    dump_recipe(load_recipe(folder / "ships.yaml"))
+
+
+def _build_overrides(folder: Path) -> None:
+    (folder / "ships.yaml").write_text("data: {root: data/ships, size: 64}\ntrain: {epochs: 3}\n")
+    lines = ["train.lr=0.02", "peft.rank={'*': 4}", "loss={name: focal, gamma: 1.5}", "data.bands=[VV, VH]", "seed=1"]
+    (folder / "overrides.txt").write_text("\n".join([*lines, "meta=null", "name=ships"]))
+
+
+def _read_overrides(folder: Path) -> None:
+    from rsft.recipe.load import dump_recipe, load_recipe
+
+    lines = (folder / "overrides.txt").read_bytes().decode("utf-8", "surrogateescape").split("\n")
+    dump_recipe(load_recipe(folder / "ships.yaml", [line.replace("\0", "") for line in lines]))
+
+
+def _read_sweep(folder: Path) -> None:
+    from rsft.sweep.schema import read_sweep
+
+    read_sweep(folder / "sweep.yaml")
+
+
+PRELOAD = (
+    "rsft.recipe.load",
+    "rsft.sweep.schema",
+)
+"""Modules that the processes share: they are imported once."""
+
+
+TARGETS = [
+    Target("recipes", lambda folder: (folder / "ships.yaml").write_text(RECIPE), {"ships.yaml": mutate_text}, _read_recipe),
+    Target("overrides", _build_overrides, {"overrides.txt": mutate_text}, _read_overrides),
+    Target("sweeps", lambda folder: (folder / "sweep.yaml").write_text(SWEEP), {"sweep.yaml": mutate_text}, _read_sweep),
+]

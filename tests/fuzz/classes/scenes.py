@@ -1,0 +1,142 @@
+"""Chips, scenes, STAC items and Sentinel-1 products."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from PIL import Image
+
+from tests.fuzz.mutate import PORT, mutate_bytes, mutate_json, mutate_text
+from tests.fuzz.target import Target
+from tests.helpers.scenes import UTM, write_geotiff
+from tests.helpers.sentinel1 import NAME, write_product
+
+CHIPS = ("a.png", "b.jpg", "c.bmp", "d.webp", "e.tif", "f.tif", "g.png")
+STEM = "s1a-iw-grd-vv-20210119t031653-20210119t031718-036201-043ed0-001"
+OTHER_FORMATS = [
+    '<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">'
+    '<SourceFilename relativetoVRT="0">/etc/hostname</SourceFilename></VRTRasterBand></VRTDataset>',
+    '<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="Byte" band="1"><SimpleSource><SourceFilename>'
+    f"/vsicurl/http://127.0.0.1:{PORT.decode()}/x.tif</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>",
+    f'<GDAL_WMS><Service name="WMS"><ServerUrl>http://127.0.0.1:{PORT.decode()}/w?</ServerUrl></Service><DataWindow>'
+    "<SizeX>9</SizeX><SizeY>9</SizeY></DataWindow></GDAL_WMS>",
+]
+
+
+def mutate_raster(rng: Random, data: bytes) -> bytes:
+    """Change bytes of a raster; sometimes give it the content of a format that names other files."""
+    return rng.choice(OTHER_FORMATS).encode() if rng.random() < 0.02 else mutate_bytes(rng, data)
+
+
+def _build_chips(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    gray, color = rng.integers(0, 255, (16, 16), np.uint8), rng.integers(0, 255, (16, 16, 3), np.uint8)
+    for name, pixels in zip(CHIPS[:4], (gray, gray, color, color), strict=True):
+        Image.fromarray(pixels).save(folder / name)
+    write_geotiff(folder / CHIPS[4], rng.gamma(2, 1, (16, 16)).astype(np.float32), crs="EPSG:32633", transform=UTM)
+    write_geotiff(folder / CHIPS[5], color.transpose(2, 0, 1), compress="deflate", tiled=True, blockxsize=16, blockysize=16)
+    Image.fromarray(rng.integers(0, 65_535, (16, 16)).astype(np.uint16)).save(folder / CHIPS[6])
+
+
+def _read_chips(folder: Path) -> None:
+    from rsft.errors import RsftError
+    from rsft.inference.inputs.chip_files import ChipFiles
+    from rsft.inference.inputs.discovery import Declaration
+    from rsft.inference.scenes.chip_window import ChipOptions
+    from tests.helpers.scenes import toy_contract
+
+    source = ChipFiles({folder / name: Declaration() for name in CHIPS}, toy_contract(), ChipOptions())
+    refused: list[RsftError] = []
+    for number in range(len(source)):
+        try:
+            source.read(number)
+        except RsftError as error:  # such a chip is listed as rejected
+            refused.append(error)
+
+
+def _build_scene(folder: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 999, (2, 48, 64)).astype(np.uint16)
+    options = {"crs": "EPSG:32633", "transform": UTM, "nodata": 0, "names": ("VV", "VH"), "compress": "lzw"}
+    write_geotiff(folder / "a.tif", pixels, **options, tiled=True, blockxsize=16, blockysize=16)
+    write_geotiff(folder / "b.tif", pixels[0].astype(np.complex64), crs="EPSG:4326", units=("sigma0",), scales=(0.5,))
+
+
+def _read_scene(name: str, folder: Path) -> None:
+    from rsft.data.imagery.products.product import ProductOptions
+    from rsft.inference.scenes.raster import PixelWindow, SceneReader, gdal_environment, open_scene
+
+    with gdal_environment():
+        scene = open_scene(folder / name, ProductOptions(modulus=True) if name == "b.tif" else ProductOptions())
+        reader = SceneReader(scene)
+        try:
+            reader(PixelWindow(-4, -4, 20, 20))
+            row, col = scene.height // 2, scene.width // 2
+            reader(PixelWindow(row - 8, col - 8, row + 8, col + 8))
+        finally:
+            reader.close()
+
+
+def _read_scenes(folder: Path) -> None:
+    from rsft.errors import RsftError
+
+    try:
+        _read_scene("a.tif", folder)
+    except RsftError:
+        _read_scene("b.tif", folder)
+        raise
+    _read_scene("b.tif", folder)
+
+
+def _build_stac(folder: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 999, (48, 64)).astype(np.int16)
+    write_geotiff(folder / "vv.tif", pixels, crs="EPSG:32633", transform=UTM)
+    band = {"name": "VV", "unit": "gamma0", "scale": 0.5, "offset": 2000, "nodata": -1, "spatial_resolution": 10}
+    asset = {"href": "./vv.tif", "type": "image/tiff; application=geotiff", "roles": ["data"], "raster:bands": [band]}
+    properties = {"sar:polarizations": ["VV"], "datetime": "2026-01-01T00:00:00Z"}
+    item = {"type": "Feature", "stac_version": "1.0.0", "id": "i", "properties": properties, "assets": {"vv": asset}}
+    (folder / "item.json").write_text(json.dumps(item))
+
+
+def mutate_item(rng: Random, data: bytes) -> bytes:
+    """Change a STAC item, but no address: a user who gives an item asks for the files on its servers."""
+    return mutate_json(rng, data).replace(b"http:", b"x:").replace(b"/vsicurl/", b"x")
+
+
+def _build_product(folder: Path) -> None:
+    write_product(folder, {"vv": np.random.default_rng(0).integers(1, 999, (40, 60)).astype(np.uint16)})
+
+
+PRELOAD = (
+    "rsft.data.imagery.products.product",
+    "rsft.errors",
+    "rsft.inference.inputs.chip_files",
+    "rsft.inference.inputs.discovery",
+    "rsft.inference.scenes.chip_window",
+    "rsft.inference.scenes.raster",
+)
+"""Modules that the processes share: they are imported once."""
+
+
+TARGETS = [
+    Target("chips", _build_chips, dict.fromkeys(CHIPS, mutate_raster), _read_chips),
+    Target("scenes", _build_scene, dict.fromkeys(("a.tif", "b.tif"), mutate_raster), _read_scenes, share=0.5),
+    Target("stac", _build_stac, {"item.json": mutate_item}, partial(_read_scene, "item.json"), share=0.5),
+    Target(
+        "sentinel1",
+        _build_product,
+        dict.fromkeys(
+            (
+                f"{NAME}.SAFE/annotation/{STEM}.xml",
+                f"{NAME}.SAFE/annotation/calibration/calibration-{STEM}.xml",
+                f"{NAME}.SAFE/annotation/calibration/noise-{STEM}.xml",
+            ),
+            mutate_text,
+        ),
+        partial(_read_scene, f"{NAME}.SAFE"),
+        share=0.5,
+    ),
+]

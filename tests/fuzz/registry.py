@@ -1,0 +1,23 @@
+"""All classes of input, in groups that need the same libraries."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from tests.fuzz.target import Target
+
+GROUPS = ("labels", "recipes", "positions", "scenes", "stores", "models")
+
+
+def load_targets(name: str) -> list[Target]:
+    """Import the classes of input and the modules that they read with.
+
+    Args:
+        name: a class, a group, or "" for all classes.
+    """
+    modules = [import_module(f"tests.fuzz.classes.{group}") for group in ([name] if name in GROUPS else GROUPS)]
+    modules = [module for module in modules if name in ("", *GROUPS, *(target.name for target in module.TARGETS))]
+    for module in modules:
+        for library in module.PRELOAD:
+            import_module(library)
+    return [target for module in modules for target in module.TARGETS if name in ("", *GROUPS, target.name)]

@@ -1,0 +1,330 @@
+"""Read inputs in a child process, and observe it from outside: crashes, hangs, memory, files and requests."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import multiprocessing
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from tests.fuzz.mutate import PORT
+from tests.fuzz.target import Target
+
+CPU_SECONDS = 10
+"""An input takes no longer, in seconds of the processor, so that other jobs on the machine do not matter."""
+WALL_SECONDS = 60
+"""An input takes no longer by the clock: a reader may also wait for something that never comes."""
+MEMORY_FACTOR = 2
+"""The peak of the process with any input is at most this factor times its peak with the valid input."""
+MORE_ADDRESSES = 3 * 2**30
+"""Bytes of addresses that a reader may ask for beyond those that the process has after the valid input."""
+
+PASSED = ("accepted", "told")
+_connections: list[str] = []
+
+
+class _Hang(BaseException):
+    """The time of an input is over."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an input did.
+
+    Attributes:
+        index: number of the input.
+        kind: "accepted", "told" (an error in words), or a fault: "traceback", "hang", "crash", "memory", "leftover",
+            "network".
+        name: exception and place of a fault, or the error in words.
+        detail: traceback of a fault.
+        seconds: seconds of the processor.
+    """
+
+    index: int
+    kind: str
+    name: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+
+
+def run(
+    target: Target, count: int, inputs: Callable[[int, dict[str, bytes]], tuple[str, bytes]], workplace: Path
+) -> Iterator[Outcome]:
+    """Read inputs one after the other. A process that a fault ended is replaced.
+
+    Args:
+        target: the class of input.
+        count: number of inputs.
+        inputs: returns the changed file of an input by its number, from the valid files.
+        workplace: an empty folder.
+
+    Yields:
+        The outcome of each input.
+    """
+    index = 0
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        while index < count:
+            for outcome in _run_process(target, range(index, count), inputs, workplace, listener):
+                yield outcome
+                index = outcome.index + 1
+
+
+def _run_process(
+    target: Target, indices: range, inputs: Callable[..., tuple[str, bytes]], workplace: Path, listener: socket.socket
+) -> Iterator[Outcome]:
+    """Start a process, and receive its outcomes until it ends or is ended."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(target, indices, inputs, workplace, sender, listener), daemon=True)
+    process.start()
+    sender.close()
+    current, requested = -1, False  # -1: the valid input
+    try:
+        while True:
+            ready = wait([receiver, listener], WALL_SECONDS)
+            if not ready:
+                _require_valid(target, current, "it hangs")
+                yield Outcome(current, "hang", "hang_without_end")
+                return
+            if listener in ready:
+                listener.accept()[0].close()
+                requested = True
+            if receiver not in ready:
+                continue
+            try:
+                message = receiver.recv()
+            except EOFError:
+                process.join()
+                if current >= indices.stop:
+                    return
+                _require_valid(target, current, f"exit code {process.exitcode}")
+                yield Outcome(current, "crash", f"crash_{_signal_name(process.exitcode)}")
+                return
+            if isinstance(message, int):
+                current = message
+                continue
+            if message.index < 0:
+                raise RuntimeError(f"the valid input of {target.name} has a fault: {message.name}\n{message.detail}")
+            yield Outcome(message.index, "network", "request_to_a_server") if requested else message
+            if message.kind == "memory":
+                return  # the next process begins without the memory of this one
+            requested = False
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
+
+
+def _require_valid(target: Target, current: int, fault: str) -> None:
+    if current < 0:
+        raise RuntimeError(f"the valid input of {target.name} has a fault: {fault}")
+
+
+def _signal_name(code: int | None) -> str:
+    return signal.Signals(-code).name if code is not None and code < 0 else str(code)
+
+
+def _work(
+    target: Target,
+    indices: range,
+    inputs: Callable[..., tuple[str, bytes]],
+    workplace: Path,
+    sender: Connection,
+    listener: socket.socket,
+) -> None:
+    """Read the inputs, and send the number of each input before, and its outcome after it."""
+    _isolate(workplace)
+    folder = workplace / "input"
+    try:
+        originals = _write_originals(target, folder)
+    except Exception as error:
+        sender.send(Outcome(-1, "traceback", type(error).__name__, _format(error)))
+        return
+    expected = _list_files(folder)
+    port = b"%05d" % listener.getsockname()[1]
+    sender.send(-1)
+    valid = _read(target, -1, folder, workplace, expected)
+    if valid.kind != "accepted":
+        sender.send(valid)
+        return
+    _clean(folder, expected)
+    peak = _status("VmHWM")
+    limit = _status("VmSize") + MORE_ADDRESSES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    for index in indices:
+        file, content = inputs(index, originals)
+        (folder / file).write_bytes(content.replace(PORT, port))
+        sender.send(index)
+        outcome = _read(target, index, folder, workplace, expected)
+        if outcome.kind in PASSED and _status("VmHWM") > MEMORY_FACTOR * peak:
+            outcome = Outcome(index, "memory", f"memory_{_status('VmHWM') >> 20}_MiB_instead_of_{peak >> 20}")
+        sender.send(outcome)
+        _clean(folder, expected)
+        _clean(workplace / "temporary", set())
+        (folder / file).write_bytes(originals[file])
+    sender.send(indices.stop)
+
+
+def _write_originals(target: Target, folder: Path) -> dict[str, bytes]:
+    """Write the valid input anew, because a process that a fault ended leaves anything, and return its files."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    target.build(folder)
+    return {name: (folder / name).read_bytes() for name in target.mutators}
+
+
+def _isolate(workplace: Path) -> None:
+    """Give the process its own folders and no output, and let it see its requests."""
+    for name in ("temporary", "cache", "home"):
+        (workplace / name).mkdir(exist_ok=True)
+    os.environ |= {"TMPDIR": str(workplace / "temporary"), "XDG_CACHE_HOME": str(workplace / "cache")}
+    os.environ |= {"HOME": str(workplace / "home"), "NO_COLOR": "1"}
+    tempfile.tempdir = str(workplace / "temporary")
+    os.chdir(workplace / "home")
+    null = os.open(os.devnull, os.O_RDWR)
+    for handle in (0, 1, 2):
+        os.dup2(null, handle)
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    sys.addaudithook(_notice_requests)
+    signal.signal(signal.SIGPROF, _end)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _notice_requests(event: str, arguments: tuple[Any, ...]) -> None:
+    is_request = event in ("socket.getaddrinfo", "socket.sendto") or (
+        event == "socket.connect" and getattr(arguments[0], "family", None) != socket.AF_UNIX
+    )
+    if is_request:
+        _connections.append(event)
+        raise PermissionError("no requests to the network")
+
+
+def _end(number: int, frame: Any) -> None:
+    raise _Hang
+
+
+def _read(target: Target, index: int, folder: Path, workplace: Path, expected: set[str]) -> Outcome:
+    """Read one input and describe what it did."""
+    _connections.clear()
+    started = time.process_time()
+    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+    try:
+        with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
+            target.read(folder)
+        outcome = Outcome(index, "accepted")
+    except _Hang as error:
+        outcome = Outcome(index, "hang", f"hang_{_place(error)}", _format(error))
+    except BaseException as error:
+        kind = "told" if is_told(error) else "memory" if isinstance(error, MemoryError) else "traceback"
+        name = f"{type(error).__name__}_{_place(error)}"
+        outcome = Outcome(index, kind, name, str(error) if kind == "told" else _format(error))
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    seconds = time.process_time() - started
+    if index % 50 == 0:
+        gc.collect()
+    if outcome.kind in PASSED:
+        allowed = target.outputs if outcome.kind == "accepted" else ()
+        files = {name for name in _list_files(folder) - expected if not name.startswith(allowed or ("\0",))}
+        files |= {f"temporary/{name}" for name in _list_files(workplace / "temporary")}
+        if files:
+            return Outcome(index, "leftover", f"leftover_{_as_name(min(files))}", "\n".join(sorted(files)), seconds)
+        if _connections:
+            return Outcome(index, "network", f"network_{_connections[0]}", "", seconds)
+    return Outcome(outcome.index, outcome.kind, outcome.name, outcome.detail, seconds)
+
+
+def is_told(error: BaseException) -> bool:
+    """Return whether the command line shows an exception as a sentence. Running out of memory is a fault here."""
+    try:
+        from rsft.cli.display.failures import explain
+    except ImportError:
+        from rsft.errors import RsftError
+        return isinstance(error, (RsftError, OSError))
+    return not isinstance(error, MemoryError) and isinstance(error, Exception) and explain(error) is not None
+
+
+def _place(error: BaseException) -> str:
+    """Return the innermost line of rsft, or else of any file, as in "store.py_93"."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "/rsft/" in frame.filename and "site-packages" not in frame.filename]
+    frame = (ours or frames)[-1]
+    path = Path(frame.filename)
+    return _as_name(f"{path.parent.name}_{path.name}_{frame.lineno}")
+
+
+def _as_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII)[:100]
+
+
+def _format(error: BaseException) -> str:
+    lines = "".join(traceback.format_exception(error, limit=-12))
+    return lines if len(lines) < 6000 else lines[:1000] + "\n...\n" + lines[-4000:]
+
+
+def _list_files(folder: Path) -> set[str]:
+    paths = set()
+    for parent, folders, files in os.walk(folder):
+        paths |= {os.path.relpath(os.path.join(parent, name), folder) for name in (*folders, *files)}  # noqa: PTH118
+    return paths
+
+
+def _clean(folder: Path, expected: set[str]) -> None:
+    for name in sorted(_list_files(folder) - expected, reverse=True):  # content before its folder
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink()
+
+
+def _status(key: str) -> int:
+    """Return a value of /proc/self/status in bytes."""
+    text = Path("/proc/self/status").read_text()
+    return int(re.findall(rf"^{key}:\s+(\d+) kB", text, re.MULTILINE)[0]) << 10
+
+
+def shrink(
+    target: Target, file: str, content: bytes, name: str, workplace: Callable[[], Path], tries: int = 150
+) -> bytes:
+    """Return a shorter content that has the same fault.
+
+    Args:
+        target: the class of input.
+        file: the changed file.
+        content: its content.
+        name: name of the fault.
+        workplace: returns an empty folder.
+        tries: largest number of inputs that are read.
+    """
+
+    def first_with_fault(candidates: Sequence[bytes]) -> bytes | None:
+        for outcome in run(target, len(candidates), lambda index, _: (file, candidates[index]), workplace()):
+            if outcome.name == name and outcome.kind not in PASSED:
+                return candidates[outcome.index]
+        return None
+
+    size = len(content) // 2
+    while size and tries > 0:
+        candidates = [content[:start] + content[start + size :] for start in range(0, len(content), size)][:40]
+        tries -= len(candidates)
+        shorter = first_with_fault(candidates)
+        content, size = (shorter, min(size, len(shorter) // 2)) if shorter is not None else (content, size // 2)
+    return content
