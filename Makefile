@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help quickstart test test-lowest test-qgis qgis-plugin lint clean
+.PHONY: help quickstart test fuzz test-lowest test-qgis qgis-plugin lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -18,6 +18,13 @@ quickstart: $(INSTALLED)  ## simulate SAR ships, fine-tune the shipped backbone,
 
 test: $(INSTALLED)  ## run all tests, including the command line
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+SEED ?= 1
+COUNT ?= 20000
+CLASS ?=
+
+fuzz: $(INSTALLED)  ## read COUNT mutated inputs of every class (or CLASS=stores), begin with SEED
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seed $(SEED) --count $(COUNT) --class "$(CLASS)"
 
 # KEEP: packages that stay at their newest version, such as a CPU build of torch. TESTS: the tests to run. The oldest
 # versions have wheels for Python 3.11 and 3.12 only.

@@ -35,7 +35,10 @@ def main() -> int:
         count = sum(kinds.values())
         failed = count - sum(kinds[kind] for kind in sandbox.PASSED)
         faults += failed
-        print(f"{target.name:<24}{count:>8}{kinds['accepted']:>10}{kinds['told']:>8}{failed:>8}{slowest:>7.1f} s", flush=True)
+        print(
+            f"{target.name:<24}{count:>8}{kinds['accepted']:>10}{kinds['told']:>8}{failed:>8}{slowest:>7.1f} s",
+            flush=True,
+        )
         for name, number in sorted(names.items()):
             print(f"    {number:>6}  {name}", flush=True)
     print(f"{faults} faults" + (f"; the inputs are in {options.out}" if faults else ""))

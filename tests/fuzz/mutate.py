@@ -17,19 +17,134 @@ Mutator = Callable[[Random, bytes], bytes]
 PORT = b"58739"
 """Port in the addresses below. The sandbox replaces it by the port on which it waits for requests."""
 
-_NUMBERS = "0 -1 1 0.5 1e9 -1e9 1e308 -1e308 1e-320 nan inf -inf 2147483648 -2147483649 9223372036854775808 50000".split()
-_NUMBERS += "99999999999999999999 0x10 1_000 ² ٣ 1,5 +1 -0 00012 true null".split() + ["9" * 4999]
+_NUMBERS = [
+    *("0", "-1", "1", "0.5", "1e9", "-1e9", "1e308", "-1e308", "1e-320", "nan", "inf", "-inf", "2147483648", "50000"),
+    *(
+        "-2147483649",
+        "9223372036854775808",
+        "9" * 20,
+        "9" * 4999,
+        "0x10",
+        "1_000",
+        "²",
+        "٣",
+        "1,5",
+        "+1",
+        "-0",
+        "00012",
+    ),
+    *("true", "null"),
+]
 _TEXTS = [
-    *("", " ", "\t", "\n", "\r", '"', "'", ",", ";", ":", "/", "\\", "..", "../../x", "/etc/hostname", "~", "$HOME", "%s"),
-    *("[/w]", "[red]", "=1+1", "<b>", "&amp;", "&x;", "<!DOCTYPE a>", "\0", "\ufeff", "ﬁ", "é" * 3, "\u202e", "x" * 300),
-    *("a/b", "C:\\x", "CON", "None", "nan", "[", "]", "{", "}", "{}", "[]", "!!python/object:os.system", "*x", "&x", "-"),
-    *(f"http://127.0.0.1:{PORT.decode()}/x.tif", f"/vsicurl/http://127.0.0.1:{PORT.decode()}/x", "file:///etc/hostname"),
-    *("EPSG:4326", "EPSG:99999999", "db", "uint8", "complex64", "UTF-16", "utf-7", "é", "[" * 2000, "{a: " * 1500, "(" * 999),
+    *(
+        "",
+        " ",
+        "\t",
+        "\n",
+        "\r",
+        '"',
+        "'",
+        ",",
+        ";",
+        ":",
+        "/",
+        "\\",
+        "..",
+        "../../x",
+        "/etc/hostname",
+        "~",
+        "$HOME",
+        "%s",
+    ),
+    *(
+        "[/w]",
+        "[red]",
+        "=1+1",
+        "<b>",
+        "&amp;",
+        "&x;",
+        "<!DOCTYPE a>",
+        "\0",
+        "\ufeff",
+        "ﬁ",
+        "é" * 3,
+        "\u202e",
+        "x" * 300,
+    ),
+    *(
+        "a/b",
+        "C:\\x",
+        "CON",
+        "None",
+        "nan",
+        "[",
+        "]",
+        "{",
+        "}",
+        "{}",
+        "[]",
+        "!!python/object:os.system",
+        "*x",
+        "&x",
+        "-",
+    ),
+    *(
+        f"http://127.0.0.1:{PORT.decode()}/x.tif",
+        f"/vsicurl/http://127.0.0.1:{PORT.decode()}/x",
+        "file:///etc/hostname",
+    ),
+    *(
+        "EPSG:4326",
+        "EPSG:99999999",
+        "db",
+        "uint8",
+        "complex64",
+        "UTF-16",
+        "utf-7",
+        "é",
+        "[" * 2000,
+        "{a: " * 1500,
+        "(" * 999,
+    ),
 ]
 _WORD = re.compile(r"[^\s,;|\"'=:<>\[\]{}()]+")
 _VALUES: list[Any] = [
-    *(None, True, False, 0, -1, 1, 2, 0.5, 10**9, -(10**9), 1e308, 10**30, float("nan"), float("inf"), "", " ", "x", "[/w]"),
-    *([], {}, [[]], [None], [1], ["x"], {"a": 1}, [1, "x", None], "x" * 300, "../../x", "/etc/hostname", "1", "nan", "\ud800"),
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        2,
+        0.5,
+        10**9,
+        -(10**9),
+        1e308,
+        10**30,
+        float("nan"),
+        float("inf"),
+        "",
+        " ",
+        "x",
+        "[/w]",
+    ),
+    *(
+        [],
+        {},
+        [[]],
+        [None],
+        [1],
+        ["x"],
+        {"a": 1},
+        [1, "x", None],
+        "x" * 300,
+        "../../x",
+        "/etc/hostname",
+        "1",
+        "nan",
+        "\ud800",
+    ),
     *(30_000, 65_537, [0, 0], [1e308] * 4, {"": {}}, f"http://127.0.0.1:{PORT.decode()}/x.tif", "=1+1", "\0", "é"),
 ]
 
@@ -74,7 +189,9 @@ def change_value(rng: Random, content: Any) -> Any:
     elif change == 4:
         del container[key]
     elif change == 5:
-        container[key] = rng.choice(([container[key]], [container[key]] * 3, {"a": container[key]}, str(container[key])))
+        container[key] = rng.choice(
+            ([container[key]], [container[key]] * 3, {"a": container[key]}, str(container[key]))
+        )
     elif isinstance(container, dict):
         container[rng.choice(("", "x", "name", "type", "[/w]", "é", "x" * 300))] = container.pop(key)
     else:
@@ -105,7 +222,23 @@ def mutate_zip(members: Mutator) -> Mutator:
     return mutate
 
 
-_NAMES = ["", "/x", "../x", "a/../../x", "C:/x", "a\\b", "x" * 300, "a/" * 300 + "x", ".", "..", "é", "é", "CON", "a\0b", "A"]
+_NAMES = [
+    "",
+    "/x",
+    "../x",
+    "a/../../x",
+    "C:/x",
+    "a\\b",
+    "x" * 300,
+    "a/" * 300 + "x",
+    ".",
+    "..",
+    "é",
+    "é",
+    "CON",
+    "a\0b",
+    "A",
+]
 
 
 def mutate_safetensors(rng: Random, data: bytes) -> bytes:
@@ -135,7 +268,9 @@ def mutate_parquet(rng: Random, data: bytes) -> bytes:
     elif change == 1:
         table = table.rename_columns(["x" if number == column else name for number, name in enumerate(names)])
     elif change == 2:
-        table = table.replace_schema_metadata({b"rsft": rng.choice((b"\xff", b"[", b"[]", b"{}", b"1", b"[" * 5000))})
+        table = table.replace_schema_metadata(
+            {rng.choice((b"rsft", b"pandas")): rng.choice((b"\xff", b"[", b"[]", b"{}", b"1", b"[" * 5000))}
+        )
     elif change == 3:
         table = table.slice(0, rng.choice((0, 1)))
     elif change == 4:
@@ -184,7 +319,9 @@ def _change_tables(rng: Random, database: sqlite3.Connection) -> None:
         table = rng.choice(tables)
         columns = [row[1] for row in database.execute(f'PRAGMA table_info("{table}")')]
         column, change = rng.choice(columns), rng.randrange(8)
-        value = rng.choice([*_TEXTS[:40], None, -1, 0, 10**12, 1e308, float("inf"), b"", b"\xff\0", b"GP", rng.randbytes(30)])
+        value = rng.choice(
+            [*_TEXTS[:40], None, -1, 0, 10**12, 1e308, float("inf"), b"", b"\xff\0", b"GP", rng.randbytes(30)]
+        )
         if change < 5:
             database.execute(f'UPDATE OR IGNORE "{table}" SET "{column}" = ?', (value,))
         elif change == 5:
@@ -256,7 +393,16 @@ def _change_separator(rng: Random, text: str) -> str:
     return text.replace(rng.choice(', ;\t"<:\n'), rng.choice([*",;\t|\n", "", "\r\n", '"']))
 
 
-_TEXT_CHANGES = [_replace_word, _replace_word, _replace_number, _replace_number, _insert, _change_lines, _cut, _change_separator]
+_TEXT_CHANGES = [
+    _replace_word,
+    _replace_word,
+    _replace_number,
+    _replace_number,
+    _insert,
+    _change_lines,
+    _cut,
+    _change_separator,
+]
 
 
 def _encode(rng: Random, text: str) -> bytes:
@@ -310,6 +456,16 @@ def _zero(rng: Random, content: bytearray) -> None:
     content[place : place + size] = bytes(size)
 
 
-_BYTE_CHANGES = [_flip, _flip, _flip, _flip_start, _flip_start, _set_integer, _set_integer, _truncate, _remove, _repeat, _zero]
-
-
+_BYTE_CHANGES = [
+    _flip,
+    _flip,
+    _flip,
+    _flip_start,
+    _flip_start,
+    _set_integer,
+    _set_integer,
+    _truncate,
+    _remove,
+    _repeat,
+    _zero,
+]

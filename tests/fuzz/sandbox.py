@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import logging
 import multiprocessing
@@ -122,7 +123,7 @@ def _run_process(
             if message.index < 0:
                 raise RuntimeError(f"the valid input of {target.name} has a fault: {message.name}\n{message.detail}")
             yield Outcome(message.index, "network", "request_to_a_server") if requested else message
-            if message.kind == "memory":
+            if message.kind in ("memory", "hang"):
                 return  # the next process begins without the memory of this one
             requested = False
     finally:
@@ -200,6 +201,7 @@ def _isolate(workplace: Path) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for handle in (0, 1, 2):
         os.dup2(null, handle)
+    faulthandler.disable()
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     sys.addaudithook(_notice_requests)
@@ -240,24 +242,21 @@ def _read(target: Target, index: int, folder: Path, workplace: Path, expected: s
     seconds = time.process_time() - started
     if index % 50 == 0:
         gc.collect()
+    if _connections:
+        return Outcome(index, "network", f"network_{_connections[0]}", outcome.detail, seconds)
     if outcome.kind in PASSED:
         allowed = target.outputs if outcome.kind == "accepted" else ()
         files = {name for name in _list_files(folder) - expected if not name.startswith(allowed or ("\0",))}
         files |= {f"temporary/{name}" for name in _list_files(workplace / "temporary")}
         if files:
             return Outcome(index, "leftover", f"leftover_{_as_name(min(files))}", "\n".join(sorted(files)), seconds)
-        if _connections:
-            return Outcome(index, "network", f"network_{_connections[0]}", "", seconds)
     return Outcome(outcome.index, outcome.kind, outcome.name, outcome.detail, seconds)
 
 
 def is_told(error: BaseException) -> bool:
     """Return whether the command line shows an exception as a sentence. Running out of memory is a fault here."""
-    try:
-        from rsft.cli.display.failures import explain
-    except ImportError:
-        from rsft.errors import RsftError
-        return isinstance(error, (RsftError, OSError))
+    from rsft.cli.display.failures import explain
+
     return not isinstance(error, MemoryError) and isinstance(error, Exception) and explain(error) is not None
 
 

@@ -25,6 +25,7 @@ from tests.fuzz.mutate import (
 )
 from tests.fuzz.target import Target
 from tests.helpers.archive_files import make_rar, make_tar, make_zip
+from tests.helpers.scenes import toy_bundle
 
 FILES = {"train/a/1.png": b"x" * 300, "train/b/2.png": b"y" * 300, "labels.txt": b"1 a\n2 b\n"}
 
@@ -70,7 +71,9 @@ def _read_resealed_bundle(folder: Path) -> None:
     path = folder / "bundle/bundle.json"
     original = path.read_bytes()
     content = json.loads(original)
-    content["files"] = {name: hashlib.sha256((folder / "bundle" / name).read_bytes()).hexdigest() for name in content["files"]}
+    content["files"] = {
+        name: hashlib.sha256((folder / "bundle" / name).read_bytes()).hexdigest() for name in content["files"]
+    }
     path.write_bytes(reseal(lambda rng, data: data)(Random(0), json.dumps(content).encode()))
     try:
         _read_bundle(folder)
@@ -117,7 +120,7 @@ def _build_export(folder: Path) -> None:
     from onnx import TensorProto, checker, helper, save
 
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 8, 8])
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("logits", "features")]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("logits", "features")]
     axes = helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])
     nodes = [
         helper.make_node("ReduceMean", ["images", "axes"], ["features"], keepdims=0),
@@ -134,8 +137,6 @@ def _build_export(folder: Path) -> None:
 
 def _read_export(folder: Path) -> None:
     """Open an export; its index states the hash of its graph, whatever the graph contains."""
-    from tests.helpers.scenes import toy_bundle
-
     from rsft.inference.selection.loading import load_exported_engine
 
     path = folder / "export.json"
@@ -182,12 +183,27 @@ def mutate_tar(rng: Random, data: bytes) -> bytes:
 
 
 def _change_member(rng: Random, member: tarfile.TarInfo) -> None:
-    names = ["../x", "/x", "a/../../x", "x" * 300, "a/" * 1200 + "x", "LABELS.TXT", "é", "é", ".", "", "labels.txt/x", "C:/x"]
+    names = [
+        "../x",
+        "/x",
+        "a/../../x",
+        "x" * 300,
+        "a/" * 1200 + "x",
+        "LABELS.TXT",
+        "é",
+        "é",
+        ".",
+        "",
+        "labels.txt/x",
+        "C:/x",
+    ]
     change = rng.randrange(4)
     if change < 2:
         member.name = rng.choice(names)
     elif change == 2:
-        member.type = rng.choice((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE, b"Z"))
+        member.type = rng.choice(
+            (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE, b"Z")
+        )
         member.linkname = rng.choice(("/etc/passwd", "../../x", "labels.txt"))
     else:
         member.pax_headers = {rng.choice(("path", "size", "linkpath", "x")): rng.choice((*names, "-1", "9" * 30))}
@@ -206,8 +222,19 @@ PRELOAD = (
 
 
 TARGETS = [
-    Target("bundles", _build_bundle, {f"bundle/{n}": m for n, m in {
-        "bundle.json": mutate_json, "recipe.yaml": mutate_text, "weights.safetensors": mutate_bytes}.items()}, _read_bundle),
+    Target(
+        "bundles",
+        _build_bundle,
+        {
+            f"bundle/{n}": m
+            for n, m in {
+                "bundle.json": mutate_json,
+                "recipe.yaml": mutate_text,
+                "weights.safetensors": mutate_bytes,
+            }.items()
+        },
+        _read_bundle,
+    ),
     Target("bundles_resealed", _build_bundle, {"bundle/bundle.json": reseal(_change_json)}, _read_bundle),
     Target(
         "bundle_weights",
@@ -217,7 +244,12 @@ TARGETS = [
         share=0.5,
     ),
     *(
-        Target(f"weights_{suffix[1:]}", partial(_build_weights, suffix), {f"w{suffix}": mutator}, partial(_read_weights, suffix))
+        Target(
+            f"weights_{suffix[1:]}",
+            partial(_build_weights, suffix),
+            {f"w{suffix}": mutator},
+            partial(_read_weights, suffix),
+        )
         for suffix, mutator in ((".pth", mutate_zip(mutate_bytes)), (".safetensors", mutate_safetensors))
     ),
     Target("checkpoints", _build_checkpoint, {"00002-0000003.ckpt": mutate_zip(mutate_bytes)}, _read_checkpoint),

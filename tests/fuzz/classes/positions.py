@@ -20,7 +20,13 @@ COCO = {
     "categories": [{"id": 3, "name": "ship"}],
     "annotations": [
         {"id": 1, "image_id": 1, "category_id": 3, "bbox": [10, 10, 20, 15], "score": 0.7},
-        {"id": 2, "image_id": 1, "category_id": 3, "bbox": [5, 5, 9, 9], "segmentation": [[5, 5, 14, 5, 14, 14, 5, 14]]},
+        {
+            "id": 2,
+            "image_id": 1,
+            "category_id": 3,
+            "bbox": [5, 5, 9, 9],
+            "segmentation": [[5, 5, 14, 5, 14, 14, 5, 14]],
+        },
     ],
 }
 TEXTS = {
@@ -78,7 +84,9 @@ def _read_land(name: str, folder: Path) -> None:
     mask(PixelWindow(0, 0, 60, 80))
 
 
-def _target(name: str, file: str, content: str | Callable[[Path], object], mutator: Mutator, share: float = 1) -> Target:
+def _target(
+    name: str, file: str, content: str | Callable[[Path], object], mutator: Mutator, share: float = 1
+) -> Target:
     read = _read_land if name.startswith("land") else _read
     return Target(name, partial(_build, file, content), {file: mutator}, partial(read, file), share=share)
 

@@ -67,7 +67,11 @@ PRELOAD = (
 
 
 TARGETS = [
-    Target("recipes", lambda folder: (folder / "ships.yaml").write_text(RECIPE), {"ships.yaml": mutate_text}, _read_recipe),
+    Target(
+        "recipes", lambda folder: (folder / "ships.yaml").write_text(RECIPE), {"ships.yaml": mutate_text}, _read_recipe
+    ),
     Target("overrides", _build_overrides, {"overrides.txt": mutate_text}, _read_overrides),
-    Target("sweeps", lambda folder: (folder / "sweep.yaml").write_text(SWEEP), {"sweep.yaml": mutate_text}, _read_sweep),
+    Target(
+        "sweeps", lambda folder: (folder / "sweep.yaml").write_text(SWEEP), {"sweep.yaml": mutate_text}, _read_sweep
+    ),
 ]

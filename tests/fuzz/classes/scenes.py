@@ -38,7 +38,9 @@ def _build_chips(folder: Path) -> None:
     for name, pixels in zip(CHIPS[:4], (gray, gray, color, color), strict=True):
         Image.fromarray(pixels).save(folder / name)
     write_geotiff(folder / CHIPS[4], rng.gamma(2, 1, (16, 16)).astype(np.float32), crs="EPSG:32633", transform=UTM)
-    write_geotiff(folder / CHIPS[5], color.transpose(2, 0, 1), compress="deflate", tiled=True, blockxsize=16, blockysize=16)
+    write_geotiff(
+        folder / CHIPS[5], color.transpose(2, 0, 1), compress="deflate", tiled=True, blockxsize=16, blockysize=16
+    )
     Image.fromarray(rng.integers(0, 65_535, (16, 16)).astype(np.uint16)).save(folder / CHIPS[6])
 
 

@@ -53,7 +53,9 @@ def _build_predictions(suffix: str, folder: Path) -> None:
         }
     )
     metadata = {"classes": ["ship", "tanker"], "train_counts": {"ship": 9, "tanker": 2}, "bundle_sha256": KEY}
-    write_prediction_table(PredictionLayer(table, "EPSG:4326", ("ship", "tanker"), metadata), folder / f"predictions{suffix}")
+    write_prediction_table(
+        PredictionLayer(table, "EPSG:4326", ("ship", "tanker"), metadata), folder / f"predictions{suffix}"
+    )
 
 
 def _read_predictions(suffix: str, folder: Path) -> None:
@@ -161,7 +163,11 @@ TARGETS = [
     Target(
         "runs",
         _build_run,
-        {f"{RUN}/run.json": mutate_json, f"{RUN}/recipe.yaml": _mutate_yaml_head, f"{RUN}/evaluation/metrics.json": mutate_json},
+        {
+            f"{RUN}/run.json": mutate_json,
+            f"{RUN}/recipe.yaml": _mutate_yaml_head,
+            f"{RUN}/evaluation/metrics.json": mutate_json,
+        },
         _list_runs,
         share=0.5,
     ),

@@ -1,0 +1,101 @@
+"""Mutated inputs end with a result or an error in words: no traceback, hang, crash, leftover or request."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.fuzz.mutate import mutate_text
+from tests.fuzz.sandbox import Outcome, run, shrink
+from tests.fuzz.target import Target
+
+ROOT = Path(__file__).parents[2]
+
+
+def fuzz(*options: str, out: Path) -> subprocess.CompletedProcess[str]:
+    """Run in a process of its own, whose copies share no threads with the tests."""
+    command = [sys.executable, "-m", "tests.fuzz", *options, "--out", str(out)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+CLEAN = ("recipes", "fusar_csv", "fusar_xlsx", "lists", "corrections_csv", "labels_dota")
+
+
+@pytest.mark.parametrize("group", CLEAN)
+def test_mutated_inputs(group: str, tmp_path: Path) -> None:
+    done = fuzz("--class", group, "--count", "200", out=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("group", ("lists", "corrections_csv", "opensarship_xml"))
+def test_inputs_that_once_had_a_fault(group: str, tmp_path: Path) -> None:
+    done = fuzz("--class", group, "--corpus", out=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def read_toy(folder: Path) -> None:
+    """Have a fault of each kind, by the first letter of the file."""
+    import ctypes
+    import signal
+    import socket
+
+    text = (folder / "a.txt").read_text()
+    if text.startswith("t"):
+        raise KeyError(text)
+    if text.startswith("c"):
+        signal.raise_signal(signal.SIGSEGV)
+    if text.startswith("h"):
+        while True:
+            pass
+    if text.startswith("m"):
+        ctypes.memset(ctypes.create_string_buffer(2**30), 1, 2**30)
+    if text.startswith("M"):
+        bytearray(2**50)
+    if text.startswith("l"):
+        (folder / "out.txt").touch()
+    if text.startswith("n"):
+        socket.create_connection(("127.0.0.1", 9))
+
+
+TOY = Target("toy", lambda folder: (folder / "a.txt").write_text("a"), {"a.txt": mutate_text}, read_toy)
+
+
+def outcomes(texts: list[str], folder: Path) -> list[Outcome]:
+    return list(run(TOY, len(texts), lambda index, originals: ("a.txt", texts[index].encode()), folder))
+
+
+def test_the_sandbox_sees_each_kind_of_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.fuzz.sandbox.CPU_SECONDS", 2)
+    expected = {
+        **{"t": "traceback", "c": "crash", "a1": "accepted", "h": "hang", "m": "memory", "a2": "accepted"},
+        **{"M": "memory", "l": "leftover", "a3": "accepted", "n": "network", "a4": "accepted"},
+    }
+    kinds = [outcome.kind for outcome in outcomes(list(expected), tmp_path)]
+    assert dict(zip(expected, kinds, strict=True)) == expected
+
+
+def test_a_fault_has_the_name_of_its_exception_and_place(tmp_path: Path) -> None:
+    (fault,) = outcomes(["t"], tmp_path)
+    assert fault.name.startswith("KeyError_") and "KeyError: 't'" in fault.detail
+
+
+def test_shrinking_keeps_the_fault(tmp_path: Path) -> None:
+    (fault,) = outcomes(["t" + "x" * 999], tmp_path)
+    numbers = iter(range(999))
+
+    def workplace() -> Path:
+        path = tmp_path / f"shrink{next(numbers)}"
+        path.mkdir()
+        return path
+
+    assert shrink(TOY, "a.txt", b"t" + b"x" * 999, fault.name, workplace) == b"t"
+
+
+def test_mutations_depend_on_the_seed_only() -> None:
+    text = b"a,b\n1,2\n"
+    assert mutate_text(Random("1"), text) == mutate_text(Random("1"), text)
+    assert len({mutate_text(Random(str(seed)), text) for seed in range(200)}) > 100
