@@ -22,7 +22,7 @@ def fuzz(*options: str, out: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-CLEAN = ("recipes", "fusar_csv", "fusar_xlsx", "lists", "corrections_csv", "labels_dota")
+CLEAN = ("fusar_csv", "fusar_xlsx", "lists", "corrections_csv", "labels_dota")
 
 
 @pytest.mark.parametrize("group", CLEAN)
