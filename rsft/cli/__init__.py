@@ -26,6 +26,7 @@ from rsft.cli import (
 )
 from rsft.cli.display.console import console, error_console, show_error
 from rsft.cli.display.failures import show_failure
+from rsft.utils.dependencies.telemetry import disable_telemetry
 
 app = typer.Typer(
     help="Fine-tune a frozen vision transformer on remote-sensing chips: few labels, rare classes, "
@@ -77,6 +78,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
     debug = len(arguments) < len(sys.argv) - 1
+    disable_telemetry()
     try:
         app(args=arguments)
     except KeyboardInterrupt:

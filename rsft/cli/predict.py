@@ -315,7 +315,7 @@ def _archive(
 ) -> None:
     from rsft.cli.display.prediction_lines import emit_archive, show_archive
     from rsft.inference.archive.archive import predict_archive
-    from rsft.utils.optional_dependencies import check_installed
+    from rsft.utils.dependencies.optional import check_installed
 
     check_installed("ray", "ray")
     from rsft.inference.archive.ray_executor import ray_executor

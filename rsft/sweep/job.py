@@ -15,7 +15,7 @@ from rsft.sweep.outcome import LOCK, OUTCOME, TRIALS, TrialOutcome, read_outcome
 from rsft.sweep.schema import Sweep
 from rsft.sweep.trials import Trial, is_in_search_space, make_trial
 from rsft.utils.atomic_files import sha256
-from rsft.utils.optional_dependencies import check_installed
+from rsft.utils.dependencies.optional import check_installed
 
 if TYPE_CHECKING:
     from rsft.sweep.tuning import SweepWatcher

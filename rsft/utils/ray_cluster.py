@@ -12,21 +12,25 @@ from types import FrameType
 from typing import Any
 
 from rsft.errors import RequestError
+from rsft.utils.dependencies.telemetry import disable_telemetry
 
 _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # rsft prints its own table
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",  # Ray would send statistics over the network
     "RAY_worker_niceness": "0",  # workers get the priority of the command
     "RAY_worker_register_timeout_seconds": "600",  # processes start slowly on a busy machine
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C must end the command
 }
 
+_CLUSTER_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # works on Linux too
+
 
 @contextmanager
 def ray_session(address: str | None) -> Iterator[None]:
     """Start Ray for the duration of a `with` block. It also stops when this process ends for any reason.
+
+    On this machine, Ray listens on the loopback interface only.
 
     Args:
         address: address of a cluster; None for this machine.
@@ -38,11 +42,16 @@ def ray_session(address: str | None) -> Iterator[None]:
         RequestError: no cluster answers at the address.
     """
     os.environ |= _SETTINGS
+    disable_telemetry("ray")
     import ray
+    from ray._private import ray_constants
 
+    # Ray on one machine listens on the loopback interface only, as it does by default on macOS.
+    os.environ[_CLUSTER_VARIABLE] = str(int(address is not None))  # for its processes
+    ray_constants.ENABLE_RAY_CLUSTER = address is not None  # for this process, which may have imported Ray earlier
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         hint = "start the cluster, or leave the address out"
         raise RequestError(f"Ray does not start: {error}", address or "", hint) from error

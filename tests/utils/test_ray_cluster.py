@@ -26,3 +26,17 @@ def test_no_cluster_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         pytest.fail("the session started")
     assert calls == [("far:6379", False, "0")]
+    assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "1"  # listens where the cluster can reach it
+
+
+def test_a_session_without_address_stays_on_the_loopback_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    from ray._private import services
+
+    monkeypatch.setattr(os, "environ", dict(os.environ) | {"RAY_ADDRESS": "far:6379"})
+    calls = []
+    monkeypatch.setattr(ray, "init", lambda address, **_: calls.append((address, services.get_node_ip_address())))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with ray_cluster.ray_session(None):
+        assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+    assert calls == [("local", "127.0.0.1")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from types import ModuleType
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 
 from rsft.types import Bytes
+from rsft.utils.dependencies.telemetry import disable_telemetry
 
 AugmentationName = Literal["none", "natural", "sar", "optical"]
 """Name of a list of transforms, the recipe key `data.augment`."""
@@ -69,7 +69,7 @@ class Augmentation:
 
 def _import_albumentations() -> ModuleType:
     """Import albumentations without the web request for its newest version, which the import makes by default."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # stays set for worker processes, which import it too
+    disable_telemetry("albumentations")
     import albumentations
 
     return albumentations  # type: ignore[no-any-return]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from rsft.errors import RequestError
-from rsft.utils.optional_dependencies import require
+from rsft.utils.dependencies.optional import require
 from rsft.utils.registry import Registry, UnknownComponentError
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from rsft.recipe.registries import TRACKERS
 from rsft.recipe.text import to_yaml
+from rsft.utils.dependencies.telemetry import disable_telemetry
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -95,7 +96,7 @@ class MLflow:
 
     def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Record:
         """Begin a run of MLflow with the recipe's keys as parameters, or continue the run `record_id`."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+        disable_telemetry("mlflow")
         for library in ("mlflow", "alembic"):
             logging.getLogger(library).setLevel(logging.WARNING)  # they log every step of creating a SQLite file
         from mlflow import MlflowClient
@@ -137,7 +138,7 @@ class WandB:
 
     def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Record:
         """Begin a run with the recipe's keys as its configuration, or continue the run `record_id`."""
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read when wandb starts its service
+        disable_telemetry("wandb")
         import wandb
 
         self.run: Any = wandb.init(

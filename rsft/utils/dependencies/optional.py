@@ -7,10 +7,11 @@ from importlib.util import find_spec
 from typing import Any
 
 from rsft.errors import RequestError
+from rsft.utils.dependencies.telemetry import disable_telemetry
 
 
 def require(module: str, extra: str) -> Any:
-    """Import a module of an optional dependency.
+    """Import a module of an optional dependency, without its telemetry.
 
     Args:
         module: dotted name of a package or module.
@@ -22,10 +23,11 @@ def require(module: str, extra: str) -> Any:
     Raises:
         RequestError: the module cannot be imported; the hint says how to install it.
     """
+    package = module.partition(".")[0]
+    disable_telemetry(package)
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
         raise RequestError(f"{package} cannot be imported: {error}", "", _install_hint(package, extra)) from error
 
 
