@@ -16,12 +16,15 @@ import torch
 from torch import Tensor, serialization
 
 from rsft.errors import WeightsError
+from rsft.utils.untrusted.regular_files import open_regular
+from rsft.utils.untrusted.torch_files import check_torch_file
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "teacher")
 """Keys under which training scripts store the network; the first key in the file is used."""
 
 _DOWNLOAD_HINT = "download it again"
 _REWRITE_HINT = "rewrite it: torch.save(torch.load(old, weights_only=True), new)"
+_MAX_WRAPPERS = 8
 _TRUST_HINT = "use the publisher's own file, or a safetensors file from a source you trust"
 
 
@@ -43,7 +46,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         WeightsError: the file is missing, is damaged, has another format, or contains more than tensors.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(24)
     except OSError as error:
         raise WeightsError(f"the weights file cannot be read: {error.strerror}", path, "check the path") from error
@@ -87,6 +90,10 @@ def _read_zip(path: Path) -> Any:
     if not zipfile.is_zipfile(path):
         raise WeightsError("the file is truncated: its end is missing", path, _DOWNLOAD_HINT)
     try:
+        check_torch_file(path)
+    except ValueError as error:
+        raise WeightsError(f"the file is not safe to load: {error}", path, _TRUST_HINT) from error
+    try:
         with _allow_only_namespace():
             return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # a damaged or hostile pickle raises anything
@@ -119,7 +126,9 @@ def _unreadable_error(path: Path, error: Exception) -> WeightsError:
 
 def _unwrap(stored: Any) -> Any:
     """Return the innermost mapping, which holds the tensors."""
-    while isinstance(stored, Mapping):
+    for _ in range(_MAX_WRAPPERS):  # a mapping may contain itself
+        if not isinstance(stored, Mapping):
+            break
         inner = next((stored[key] for key in WRAPPERS if isinstance(stored.get(key), Mapping)), None)
         if inner is None:
             break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from rsft.errors import DataError, RequestError
 from rsft.evaluation.files import EVALUATION_FILE, PREDICTIONS_FILE
 from rsft.metrics.paired import PairedDifferences, compare_predictions
 from rsft.training.runs.reader import find_newest_run
+from rsft.utils.untrusted.documents import parse_json
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _evaluation_folder(folder: Path) -> Path:
 def _read_metrics(folder: Path) -> dict[str, Any]:
     path = folder / EVALUATION_FILE
     try:
-        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        metrics: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         return {key: metrics[key] for key in ("classes", "methods", "groups")}
     except (ValueError, KeyError, TypeError) as error:
         raise DataError("the file is damaged", path, "evaluate again") from error

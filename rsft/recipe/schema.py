@@ -292,6 +292,7 @@ class EvaluateSection(Section):
     margin: int = Field(
         default=24,
         ge=1,
+        le=1024,
         description="pixels by which the image of the crops is larger than data.size (24 in LIFT and metalora)",
     )
 

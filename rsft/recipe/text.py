@@ -10,7 +10,19 @@ from typing import Any
 import yaml
 
 from rsft.errors import Fault
+from rsft.utils.untrusted.documents import MAX_DEPTH
+from rsft.utils.untrusted.regular_files import read_regular
 
+MAX_YAML_LENGTH = 2**16
+"""Largest number of letters of a recipe or sweep file; the largest one of rsft has 3,000. Reading takes up to 2 s."""
+MAX_INTEGER_DIGITS = 18
+"""Largest number of digits of an integer, which then fits into 64 bits."""
+
+_BEGINNINGS = (
+    *(yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken),
+    *(yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken),
+)
+_ENDS = (yaml.BlockEndToken, yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
 _CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -61,7 +73,7 @@ def read_document(path: Path) -> Document:
     """
     document = Document(str(path))
     try:
-        text = path.read_bytes().decode()
+        text = read_regular(path).decode()
         root = _compose(text)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
@@ -72,6 +84,7 @@ def read_document(path: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line if error.problem_mark else 0
         line_text = repr([*text.splitlines(), "the end of the file"][line])
+        line_text = line_text if len(line_text) <= 120 else f"{line_text[:117]}..."
         document.add_fault(line + 1, "syntax", line_text, f"valid YAML ({error.problem})")
     else:
         if isinstance(root, yaml.MappingNode):
@@ -128,14 +141,29 @@ def _compose(text: str) -> yaml.Node | None:
     """Return the node tree of a text.
 
     Raises:
-        yaml.YAMLError: the text is not valid YAML, or has anchors, aliases or tags: every value is written in place.
+        yaml.YAMLError: the text is not valid YAML, exceeds a limit, or has anchors, aliases or tags: every value is
+            written in place.
     """
+    if len(text) > MAX_YAML_LENGTH:
+        raise yaml.MarkedYAMLError(problem=f"it has {len(text):,} letters; the limit is {MAX_YAML_LENGTH:,}")
+    depth = 0
     for token in yaml.scan(text, yaml.BaseLoader):
+        depth += isinstance(token, _BEGINNINGS) - isinstance(token, _ENDS)
+        if depth > MAX_DEPTH:
+            problem = f"it is nested more than {MAX_DEPTH} levels deep"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
+        if isinstance(token, yaml.ScalarToken) and len(token.value) > MAX_INTEGER_DIGITS and _is_integer(token):
+            problem = f"an integer has at most {MAX_INTEGER_DIGITS} digits"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
         if isinstance(token, yaml.AnchorToken | yaml.AliasToken | yaml.TagToken):
             problem = "recipes have no anchors, aliases or tags"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
     node: yaml.Node | None = yaml.compose(text, yaml.BaseLoader)
     return node
+
+
+def _is_integer(token: yaml.ScalarToken) -> bool:
+    return token.plain and _INTEGER.fullmatch(token.value) is not None
 
 
 def _walk(document: Document, mapping: yaml.MappingNode, prefix: str, values: dict[str, Any]) -> None:

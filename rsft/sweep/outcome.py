@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rsft.recipe.renames import rename_keys
 from rsft.utils.atomic_files import write_text
+from rsft.utils.untrusted.documents import parse_json
 
 TRIALS, OUTCOME, RECIPE, ERRORS, LOCK = "trials", "trial.json", "recipe.yaml", "errors.txt", "lock"
 """Folder of all trials, and files in the folder of a trial. RECIPE is an ordinary recipe for `rsft finetune`."""
@@ -45,7 +46,7 @@ class TrialOutcome:
 def read_outcome(folder: Path) -> TrialOutcome | None:
     """Return the outcome in the folder of a trial; None if it is missing or damaged, so that the trial must be run."""
     try:
-        outcome = TrialOutcome(**json.loads((folder / OUTCOME).read_text("utf-8")))
+        outcome = TrialOutcome(**parse_json((folder / OUTCOME).read_text("utf-8")))
         return replace(outcome, keys=rename_keys(outcome.keys))
     except (OSError, ValueError, TypeError, AttributeError):
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import faulthandler
-import json
 import math
 import multiprocessing
 import os
@@ -30,6 +29,7 @@ from filelock import FileLock
 from rsft.errors import Interrupted, RecipeError, RsftError
 from rsft.sweep.outcome import ERRORS, LOCK, RECIPE, TrialOutcome
 from rsft.training.runs.reader import METRICS_FILE, RunInfo, find_runs
+from rsft.utils.untrusted.documents import parse_json
 
 ACCURACIES = ("micro", "macro", "macro_f1", "avg", "head", "medium", "tail")
 """Accuracies in metrics.json that the results of a sweep contain."""
@@ -295,6 +295,6 @@ def _read_metrics(run: Path) -> dict[str, float]:
     metrics = {name: float(value or "nan") for name, value in row.items()}
     evaluation = run / "evaluation" / "metrics.json"
     if evaluation.is_file():
-        values = next(iter(json.loads(evaluation.read_text("utf-8"))["methods"].values()))
+        values = next(iter(parse_json(evaluation.read_text("utf-8"))["methods"].values()))
         metrics |= {name: values[name]["value"] for name in ACCURACIES if values.get(name)}
     return metrics

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import zipfile
 
 import pytest
 import safetensors.torch
@@ -137,4 +138,42 @@ def test_missing_file(path, tmp_path):
 def test_content_that_is_not_only_tensors(content, fault, tmp_path):
     torch.save(content, tmp_path / "net.pth")
     with pytest.raises(WeightsError, match=fault):
+        read_checkpoint(tmp_path / "net.pth")
+
+
+def test_mapping_that_contains_itself(tmp_path):
+    content = {}
+    content["model"] = content
+    torch.save(content, tmp_path / "self.pth")
+    with pytest.raises(WeightsError, match="'model' is not a plain tensor"):
+        read_checkpoint(tmp_path / "self.pth")
+
+
+class Allocation:
+    """An object that allocates memory when it is unpickled."""
+
+    def __reduce__(self):
+        return bytearray, (3 << 30,)
+
+
+def test_memory_that_the_file_does_not_fill(tmp_path):
+    torch.save({"model": STATE, "x": Allocation()}, tmp_path / "big.pth")
+    assert (tmp_path / "big.pth").stat().st_size < 10_000
+    with pytest.raises(WeightsError, match="asks for a bytearray"):
+        read_checkpoint(tmp_path / "big.pth")
+
+
+def test_compressed_members(tmp_path):
+    torch.save(STATE, tmp_path / "net.pth")
+    with zipfile.ZipFile(tmp_path / "net.pth") as source, zipfile.ZipFile(tmp_path / "packed.pth", "w", 8) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(WeightsError, match="is compressed"):
+        read_checkpoint(tmp_path / "packed.pth")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_pipes_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match="a pipe, a socket or a device"):
         read_checkpoint(tmp_path / "net.pth")

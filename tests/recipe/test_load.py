@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -219,3 +221,32 @@ def test_units_of_a_recipe_are_those_of_the_pixels() -> None:
     from rsft.recipe.fields import Unit
 
     assert set(get_args(get_args(Unit)[0])) == set(UNITS)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data: " + "[" * 2000, "nested more than 100 levels"),
+        ("{a: " * 1500, "nested more than 100 levels"),
+        ("".join(f"{' ' * level}a:\n" for level in range(1200)), "letters; the limit is 65,536|more than 100 levels"),
+        ("seed: " + "9" * 5000, "an integer has at most 18 digits"),
+        ("peft:\n  rank: {'*': 1" + "0" * 100 + "}", "an integer has at most 18 digits"),
+        ("".join(f"k{number}: 1\n" for number in range(20_000)), "letters; the limit is 65,536"),
+        ("#" + "x" * 2_000_000, "letters; the limit is 65,536"),
+    ],
+)
+def test_documents_have_limits(tmp_path: Path, text: str, words: str) -> None:
+    (fault,) = faults(write(tmp_path, text))
+    assert re.search(words, fault.allowed) and len(fault.value) < 200
+
+
+@pytest.mark.parametrize("value", ["[" * 2000, "{a: " * 1500, "9" * 5000])
+def test_overrides_have_limits(quick: Path, value: str) -> None:
+    assert "not valid YAML" in faults(quick, f"peft.rank={value}")[0].allowed
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_recipes_are_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.yaml")
+    with pytest.raises((RequestError, OSError), match=r"a pipe, a socket or a device|no such recipe"):
+        load_recipe(tmp_path / "a.yaml")

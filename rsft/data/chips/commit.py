@@ -26,6 +26,7 @@ from rsft.data.datasets._text import leaves_root
 from rsft.errors import RequestError
 from rsft.utils.atomic_files import sync_all, write_bytes, write_text
 from rsft.utils.process_lock import process_lock
+from rsft.utils.untrusted.documents import parse_json
 from rsft.utils.write_errors import explain_os_error
 
 PROVENANCE = {
@@ -77,7 +78,7 @@ def commit_store(root: Path, manifest: pd.DataFrame, dataset: Mapping[str, Any],
     """
     data = _encode_manifest(manifest)
     digest = _digest(data)
-    current = json.loads((root / DATASET).read_text("utf-8"))
+    current = parse_json((root / DATASET).read_text("utf-8"))
     pending = {"manifest_sha256": digest, "files": sorted(files), DATASET: dict(dataset)}
     _write_json(root / DATASET, current | {PENDING: pending})
     for path, content in files.items():
@@ -89,7 +90,7 @@ def commit_store(root: Path, manifest: pd.DataFrame, dataset: Mapping[str, Any],
 
 def _settle(root: Path) -> None:
     """Finish or undo the change of a process that was killed."""
-    dataset = json.loads((root / DATASET).read_text("utf-8"))
+    dataset = parse_json((root / DATASET).read_text("utf-8"))
     pending = dataset.pop(PENDING, None)
     if pending is None:
         return

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from rsft.errors import DataError, RequestError
 from rsft.types import Pixels
 from rsft.utils.atomic_files import sha256
 from rsft.utils.licenses import UNKNOWN
+from rsft.utils.untrusted.documents import parse_json
 
 SPLITS = ("train", "val", "test")
 MANIFEST, DATASET, REJECTED, README = "manifest.parquet", "dataset.json", "rejected.csv", "README.md"
@@ -125,6 +125,7 @@ class ChipStore:
             table = pd.read_parquet(self.root / MANIFEST)
         except (OSError, pa.ArrowException) as error:
             raise DataError("the manifest cannot be read", self.root / MANIFEST, _PREPARE) from error
+        check_manifest_paths(table["path"], self.root / MANIFEST)
         return table.assign(unit=table["unit"].str.lower()) if "unit" in table else table
 
     @cached_property
@@ -178,6 +179,24 @@ class ChipStore:
             yield read_chip(self.root / path)
 
 
+def check_manifest_paths(paths: Iterable[object], manifest: Path) -> None:
+    """Check that the chips of a manifest lie in their store.
+
+    Args:
+        paths: the column `path`.
+        manifest: path of the manifest, for the error.
+
+    Raises:
+        DataError: a path is not a text, is absolute, or leaves the store.
+    """
+    for number, path in enumerate(paths, 1):
+        if not isinstance(path, str) or not path or "\0" in path:
+            raise DataError(f"row {number:,} has no path of a chip", manifest, _PREPARE)
+        name = PurePosixPath(path.replace("\\", "/"))
+        if name.is_absolute() or PureWindowsPath(path).drive or ".." in name.parts:
+            raise DataError(f"the path in row {number:,} leaves the store: {path[:200]}", manifest, _PREPARE)
+
+
 def read_dataset(root: Path) -> dict[str, Any]:
     """Read the description of a store. If a change was interrupted, this is the one that belongs to the manifest.
 
@@ -187,7 +206,7 @@ def read_dataset(root: Path) -> dict[str, Any]:
     Returns:
         The content of dataset.json.
     """
-    dataset: dict[str, Any] = json.loads((root / DATASET).read_text("utf-8"))
+    dataset: dict[str, Any] = parse_json((root / DATASET).read_bytes())
     pending = dataset.pop(PENDING, None)
     if pending is not None and pending["manifest_sha256"] == sha256(root / MANIFEST):
         return dict(pending[DATASET])

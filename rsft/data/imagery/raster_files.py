@@ -11,8 +11,8 @@ from typing import Any
 
 from rasterio.errors import RasterioIOError
 
-from rsft.utils.regular_files import open_regular
-from rsft.utils.safe_xml import parse_xml
+from rsft.utils.untrusted.regular_files import open_regular
+from rsft.utils.untrusted.safe_xml import parse_xml
 
 MAX_VRT_BYTES = 2**24
 """Largest VRT that is read: 16 MiB, about 20,000 images."""
@@ -31,7 +31,7 @@ _OTHER_SOURCES = frozenset(  # elements of a VRT that name files in other ways, 
 )
 
 
-class ForeignFilesError(RasterioIOError):
+class ForeignFilesError(RasterioIOError):  # type: ignore[misc]
     """A file is not opened, because it refers to other files or servers, or is not a regular file."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +22,7 @@ from rsft.models.bundle.manifest import INDEX_FILE
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.runs.reader import METADATA_FILE, METRICS_FILE, RECIPE_FILE
+from rsft.utils.untrusted.documents import parse_json
 
 T = TypeVar("T")
 
@@ -180,7 +180,7 @@ def _read_columns(columns: list[str], path: Path) -> pd.DataFrame:
 
 
 def _read_json(adapter: TypeAdapter[T], path: Path) -> T:
-    return adapter.validate_python(json.loads(path.read_text(encoding="utf-8")))
+    return adapter.validate_python(parse_json(path.read_text(encoding="utf-8")))
 
 
 def _read_optional(path: Path, reader: Callable[[Path], T]) -> T | None:

@@ -19,8 +19,10 @@ import shapely
 from rsft.data.chips.csv_cells import unescape_table
 from rsft.data.datasets._text import find_separator
 from rsft.data.datasets.verdicts import describe_verdict_fault, parse_verdict
+from rsft.data.imagery.vector_files import READ_ERRORS, open_vector
 from rsft.errors import RequestError
 from rsft.inference.writers.geopackage import LAYER_NAME, METADATA_TABLE, read_geopackage_metadata
+from rsft.utils.untrusted.documents import parse_json
 
 DEFAULT_FIELD = "corrected"
 """Field of a table of predictions that contains the labels."""
@@ -172,7 +174,7 @@ def read_table_file(path: Path, hint: str) -> tuple[pd.DataFrame, dict[str, Any]
     try:
         return _READERS[suffix](path)
     except (
-        *(pyogrio.errors.DataSourceError, pa.ArrowException, csv.Error, ValueError, OSError, KeyError),
+        *(*READ_ERRORS, pa.ArrowException, csv.Error, OSError, KeyError),
         *(TypeError, AttributeError),  # JSON of another structure
     ) as error:
         text = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -233,13 +235,14 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    open_vector(path)
     frame = pyogrio.read_dataframe(path, layer=_select_layer(path), fid_as_index=True)
     texts = read_geopackage_metadata(path)
     return _without_index(frame), {key: _from_json(text) for key, text in texts.items()}
 
 
 def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    content = json.loads(path.read_text("utf-8-sig"))
+    content = parse_json(path.read_bytes())
     features = content["features"]
     rows = [
         feature.get("properties", {}) | {"_line": number, "geometry": _shape(feature.get("geometry"))}
@@ -255,7 +258,7 @@ def _read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     if "geometry" in frame:
         frame["geometry"] = [None if value is None else shapely.from_wkb(value) for value in frame["geometry"]]
     metadata = (table.schema.metadata or {}).get(b"rsft", b"{}")
-    return frame.assign(_line=range(1, len(frame) + 1)), json.loads(metadata)
+    return frame.assign(_line=range(1, len(frame) + 1)), parse_json(metadata)
 
 
 _READERS = {
@@ -285,4 +288,4 @@ def _shape(geometry: Any) -> Any:
 
 
 def _from_json(text: str) -> Any:
-    return json.loads(text) if text[:1] in ("[", "{") else text
+    return parse_json(text) if text[:1] in ("[", "{") else text

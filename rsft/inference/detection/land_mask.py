@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -12,13 +13,13 @@ from typing import Any, Literal, Protocol, get_args
 import cv2
 import geopandas
 import numpy as np
-import pyogrio
 import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 from rasterio.transform import Affine
 from scipy import ndimage
 
+from rsft.data.imagery.vector_files import READ_ERRORS, open_vector
 from rsft.errors import RequestError
 from rsft.inference.scenes.georeference import LONLAT, rectangle_corners
 from rsft.inference.scenes.raster import PixelWindow, RasterScene
@@ -142,14 +143,18 @@ def _read_polygons(path: Path, scene: RasterScene) -> Any:
     if scene.georeference is None:
         message = "the scene has no georeference, so polygons of land cannot be used"
         raise RequestError(message, path, "leave out --land")
+    hint = f"give .gpkg, .geojson or another layer, or {', '.join(LAND_KEYWORDS)}"
     try:
-        frame = geopandas.read_file(path)
-    except pyogrio.errors.DataSourceError as error:
-        hint = f"give .gpkg, .geojson or another layer, or {', '.join(LAND_KEYWORDS)}"
-        raise RequestError("the polygons cannot be read", path, hint) from error
-    if frame.crs is None:
-        raise RequestError("the polygons have no coordinate system", path, "export them with one")
-    return shapely.make_valid(frame.to_crs(LONLAT).geometry.to_numpy())
+        source = open_vector(path)
+    except RequestError as error:
+        raise RequestError(error.message, path, hint) from error
+    try:
+        frame = geopandas.read_file(io.BytesIO(source) if isinstance(source, bytes) else source, columns=[])
+        if frame.crs is None:
+            raise RequestError("the polygons have no coordinate system", path, "export them with one")
+        return shapely.make_valid(frame.to_crs(LONLAT).geometry.to_numpy())
+    except READ_ERRORS as error:
+        raise RequestError(f"the polygons cannot be read: {error}", path, hint) from error
 
 
 def _bounds(scene: RasterScene) -> list[tuple[float, float, float, float]]:

@@ -12,6 +12,7 @@ from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FEATURES, IMAGES, LOGITS, ExportFormat
 from rsft.models.bundle.bundle import Bundle
 from rsft.utils.atomic_files import sha256, write_text
+from rsft.utils.untrusted.documents import parse_json
 
 METADATA_FILE = "export.json"
 METADATA_FORMAT = 1
@@ -99,7 +100,7 @@ def read_export_metadata(folder: Path) -> dict[str, Any]:
         hint = "make one with `rsft export`, and keep export.json beside its files"
         raise RequestError(f"the folder is not an export: {METADATA_FILE} is missing", folder, hint)
     try:
-        metadata: dict[str, Any] = json.loads((folder / METADATA_FILE).read_text("utf-8"))
+        metadata: dict[str, Any] = parse_json((folder / METADATA_FILE).read_text("utf-8"))
         files, format_version = dict(metadata["files"]), metadata["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{METADATA_FILE} is damaged", folder, "export again") from error

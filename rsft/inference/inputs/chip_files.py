@@ -18,11 +18,14 @@ from rsft.data.imagery.reader import open_image, read_chip
 from rsft.errors import DataError
 from rsft.inference.inputs.chip_source import SourceChip, collapse_gray_rgb, path_to_text
 from rsft.inference.inputs.discovery import Declaration
-from rsft.inference.scenes.chip_window import ChipOptions, resampling_factors, resize_chip, resolve_spacing
+from rsft.inference.scenes.chip_window import (
+    MAX_CHIP_SIDE,
+    ChipOptions,
+    resampling_factors,
+    resize_chip,
+    resolve_spacing,
+)
 from rsft.inference.scenes.georeference import Georeference, read_georeference, rectangle_corners
-
-MAX_CHIP_SIDE = 8192
-"""Largest side of a chip in pixels. A larger image is a scene, which is never read as a whole."""
 
 _FORMATS_WITHOUT_GEOREFERENCE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})  # Pillow's names
 Size = tuple[int, int]

@@ -9,10 +9,12 @@ from typing import NamedTuple
 import pandas as pd
 import pyarrow as pa
 
+from rsft.data.chips.store import check_manifest_paths
 from rsft.data.imagery.band_names import check_declared_bands
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
+from rsft.utils.untrusted.regular_files import read_regular
 
 _MANIFEST = "manifest.parquet"  # in the folder of a chip store
 
@@ -164,11 +166,13 @@ def read_declarations(store: Path) -> dict[Path, Declaration]:
 
     Raises:
         RequestError: the manifest cannot be read.
+        DataError: a path in it leaves the store.
     """
     try:
         table = pd.read_parquet(store / _MANIFEST, columns=["path", "unit", "bands", "spacing_m"])
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RequestError("the manifest cannot be read", store / _MANIFEST, "make it with `rsft prepare`") from error
+    check_manifest_paths(table["path"], store / _MANIFEST)
     spacings = [None if pd.isna(meters) else float(meters) for meters in table["spacing_m"]]
     rows = zip(table["path"], table["unit"], table["bands"], spacings, strict=True)
     return {store / path: Declaration(unit, tuple(bands.split(",")), meters) for path, unit, bands, meters in rows}
@@ -192,7 +196,7 @@ def _expand(item: Path) -> list[Path]:
 def _read_lines(path: Path) -> list[str]:
     """Read a list of paths, one per line, without empty lines and lines that begin with #."""
     try:
-        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+        lines = [line.strip() for line in read_regular(path).decode().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError("the list cannot be read", path, "give a text file with one path per line") from error
     return [line for line in lines if line and line[0] != "#"]

@@ -88,9 +88,12 @@ class SceneChips:
 
         Raises:
             NoDataError: the chip is a tile without data.
-            DataError: the chip has no data, or the file is damaged.
+            DataError: the chip has no data or is too large, or the file is damaged.
         """
         location = self.locations[number]
+        fault = self.window.find_fault(location, self.scene.count)
+        if fault:
+            raise DataError(fault, self.scene.path, "leave out this position, or give a smaller --side or --margin")
         pixels, clipped = self._reader.read(self.window.window_at(location))
         values = pixels.size
         try:

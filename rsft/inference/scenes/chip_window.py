@@ -14,6 +14,12 @@ from rsft.inference.scenes.locations import Location
 from rsft.inference.scenes.raster import PixelWindow, RasterScene
 from rsft.types import Pixels
 
+MAX_CHIP_SIDE = 8192
+"""Largest side of a chip in pixels, and of its window in the scene. A larger image is a scene, which is never read as a
+whole."""
+MAX_CHIP_VALUES = 2**28
+"""Largest number of values of a window: pixels times bands, 1 GiB as float32."""
+
 _NUDGE = 1e-3  # pixels; larger than the rounding error of a conversion to degrees and back
 
 
@@ -72,11 +78,35 @@ class ChipWindow:
         Returns:
             The window, which may extend beyond the edge of the scene.
         """
-        size = self.chip_size(location)
-        height, width = (max(1, round(side * scale)) for side, scale in zip(size, self.scale, strict=True))
+        height, width = self._window_size(location)
         top = math.floor(location.row + _NUDGE) - height // 2
         left = math.floor(location.col + _NUDGE) - width // 2
         return PixelWindow(top, left, top + height, left + width)
+
+    def find_fault(self, location: Location, bands: int) -> str:
+        """Return why a chip cannot be read, or "" if it can.
+
+        Args:
+            location: the location of the chip.
+            bands: number of bands of the scene.
+
+        Returns:
+            A sentence with the limit that the chip exceeds.
+        """
+        chip, window = self.chip_size(location), self._window_size(location)
+        if max(*chip, *window) > MAX_CHIP_SIDE:
+            height, width = max(chip, window)
+            return f"the chip has {height:,} x {width:,} pixels; the limit is {MAX_CHIP_SIDE:,} pixels a side"
+        if bands * max(chip[0] * chip[1], window[0] * window[1]) > MAX_CHIP_VALUES:
+            return f"the chip has more than {MAX_CHIP_VALUES:,} values in {bands} bands"
+        return ""
+
+    def _window_size(self, location: Location) -> tuple[int, int]:
+        """Return height and width of the window in the scene."""
+        height, width = (
+            max(1, round(x * scale)) for x, scale in zip(self.chip_size(location), self.scale, strict=True)
+        )
+        return height, width
 
     def resample(self, pixels: Pixels, location: Location) -> Pixels:
         """Resample the pixels of a window to the size of the chip.
@@ -117,6 +147,10 @@ def make_chip_window(contract: Contract, scene: RasterScene, options: ChipOption
     if side is not None and contract.crop is not None and side < contract.crop:
         message = f"chips of {side} pixels are too small: the model takes {contract.crop} pixels"
         raise RequestError(message, "--side", f"give --side {contract.crop}, or more")
+    for flag, value in (("--side or --grid", side), ("--margin", options.margin)):
+        if value is not None and not 0 <= value <= MAX_CHIP_SIDE:
+            message = f"{value:,} pixels are too many: a chip has at most {MAX_CHIP_SIDE:,} x {MAX_CHIP_SIDE:,}"
+            raise RequestError(message, flag, f"give {MAX_CHIP_SIDE} or less")
     try:
         scale = resampling_factors(contract, resolve_spacing(scene.spacing, options), options)
     except DataError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from rsft.inference.scenes.attributes import attribute_table, row_numbers, text_
 from rsft.inference.scenes.locations import Location, SceneLocations, min_area_box
 from rsft.inference.scenes.raster import RasterScene
 from rsft.types import Floats
+from rsft.utils.untrusted.documents import parse_json
 
 _FORMATS = (
     "DOTA rows are `x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]`, YOLO rows are `class x y width height [score]` or "
@@ -77,8 +77,8 @@ def read_coco_boxes(path: Path, scene: RasterScene) -> SceneLocations:
         RequestError: the file is not a COCO file.
         DataError: the file does not name the scene, or a list of results belongs to several images.
     """
-    content = json.loads(path.read_text("utf-8-sig"))
     try:
+        content = parse_json(path.read_bytes())
         rows = content if isinstance(content, list) else content["annotations"]
         images = {} if isinstance(content, list) else {row["file_name"]: row["id"] for row in content["images"]}
         image_id = _image_id(path, scene, images, rows)

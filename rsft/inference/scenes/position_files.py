@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from rsft.inference.scenes.position_layers import read_layer_positions
 from rsft.inference.scenes.position_table import PIXEL_CRS, PositionTable
 from rsft.inference.scenes.raster import RasterScene
 from rsft.types import Floats
+from rsft.utils.untrusted.documents import parse_json
 
 _PIXEL_HINT = "give positions in pixels: columns row and col, or --at-crs pixel"
 
@@ -29,7 +29,7 @@ def read_positions(path: Path, scene: RasterScene, crs: str | None = None, layer
     """Read the positions that lie in a scene.
 
     Args:
-        path: a vector layer (.gpkg, .geojson, any format of OGR) of points or polygons; a .csv with lon and lat, row
+        path: a vector layer (.gpkg, .geojson, .fgb, .shp, .kml) of points or polygons; a .csv with lon and lat, row
             and col, x and y, or xmin, ymin, xmax and ymax; a .txt with DOTA or YOLO rows; a .json with COCO; or a
             folder of .txt files with the names of the scenes.
         scene: the scene.
@@ -69,9 +69,9 @@ def read_positions(path: Path, scene: RasterScene, crs: str | None = None, layer
 
 def _is_geojson(path: Path) -> bool:
     try:
-        content = json.loads(path.read_text("utf-8-sig"))
+        content = parse_json(path.read_bytes())
     except ValueError as error:
-        raise RequestError("not a JSON file", path, "give GeoJSON or COCO") from error
+        raise RequestError(f"not a JSON file: {error}", path, "give GeoJSON or COCO") from error
     return isinstance(content, dict) and "type" in content
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyogrio
 
+from rsft.data.imagery.vector_files import READ_ERRORS, open_vector
 from rsft.errors import RequestError
 from rsft.inference.scenes.attributes import arrow_column, attribute_table, row_numbers, typed_column
 from rsft.inference.scenes.position_table import PositionTable
@@ -24,7 +25,7 @@ def read_layer_positions(path: Path, layer: str | None = None) -> PositionTable:
     The identity of a position is its feature id, as QGIS shows it in `$id`; in GeoJSON, the member `id` of the feature.
 
     Args:
-        path: a file in any vector format of OGR.
+        path: a vector layer, see `open_vector`.
         layer: name of the layer; None if the file has one layer with geometry.
 
     Returns:
@@ -33,14 +34,17 @@ def read_layer_positions(path: Path, layer: str | None = None) -> PositionTable:
     Raises:
         RequestError: the file cannot be read, or it has several layers and `layer` names none of them.
     """
-    source, ids = _read_geojson_ids(path)
+    source = open_vector(path)
+    ids = None
+    if isinstance(source, bytes):
+        source, ids = _take_ids(source)
     try:
         layer = _select_layer(path, pyogrio.list_layers(source), layer)
         shapes = pyogrio.read_dataframe(source, layer=layer, columns=[], fid_as_index=True)
         header, table = pyogrio.read_arrow(source, layer=layer, read_geometry=False, return_fids=True)
-    except pyogrio.errors.DataSourceError as error:
+    except READ_ERRORS as error:
         hint = "give .gpkg, .geojson, .csv, DOTA or YOLO .txt, or COCO .json"
-        raise RequestError("the file of positions cannot be read", path, hint) from error
+        raise RequestError(f"the file of positions cannot be read: {error}", path, hint) from error
     fid_column = header["fid_column"] or "OGC_FID"
     if fid_column.lower() in _FID_COLUMNS or fid_column in header["fields"]:
         table = table.remove_column(table.column_names.index(fid_column))
@@ -70,28 +74,21 @@ def _select_layer(path: Path, listing: Any, layer: str | None) -> str:
     return names[0]
 
 
-def _read_geojson_ids(path: Path) -> tuple[Path | bytes, list[Any] | None]:
-    """Return GeoJSON without the ids of its features, and these ids; for any other file, its path and None.
+def _take_ids(data: bytes) -> tuple[bytes, list[Any] | None]:
+    """Return GeoJSON without the ids of its features, and these ids; None if it has none.
 
     GDAL renumbers features whose ids are repeated, sorts by id, and drops text ids beside a property `id`.
     """
-    if path.suffix.lower() not in (".geojson", ".json"):
-        return path, None
-    try:
-        content = json.loads(path.read_text("utf-8-sig"))
-    except ValueError:
-        return path, None  # GDAL says what is wrong
-    features = content.get("features") if isinstance(content, dict) else None
+    content = json.loads(data)
+    features = content.get("features")
     if not isinstance(features, list) or not any(isinstance(x, dict) and "id" in x for x in features):
-        return path, None
+        return data, None
     ids = []
     for number, feature in enumerate(features):
         value = feature.pop("id", None)
         ids.append(value if value is None or isinstance(value, int) else str(value))
         feature["properties"] = (feature.get("properties") or {}) | {_ROW: number}
-    return json.dumps(
-        {"name": path.stem} | content
-    ).encode(), ids  # without a name, GDAL takes that of a temporary file
+    return json.dumps(content).encode(), ids
 
 
 def _convert(path: Path, table: pa.Table) -> tuple[list[pd.Series[Any]], list[str]]:

@@ -15,8 +15,8 @@ from rsft.data.imagery.raster_files import ForeignFilesError
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, NetworkError, RequestError, RsftError
 from rsft.inference.scenes.stac import StacScene, read_stac_scene
-from rsft.utils.regular_files import check_regular
 from rsft.utils.remote_files import probe_url
+from rsft.utils.untrusted.regular_files import check_regular
 
 _AGAIN = "run the same command again: it resumes"
 _RASTER_SUFFIXES = (".tif", ".tiff", ".img", ".jp2", ".ntf", ".nitf", ".png", ".jpg", ".nc", ".h5", ".hdf5")

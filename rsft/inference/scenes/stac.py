@@ -6,7 +6,6 @@ merge the two versions of the description of a band, which is most of the work h
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +18,9 @@ from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.products.stored_values import IDENTITY_SCALING, Scaling, unit_from_tags
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError
-from rsft.utils.regular_files import read_regular
 from rsft.utils.remote_files import probe_url, read_url
+from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.regular_files import read_regular
 
 _MAX_BYTES = 1 << 24
 _JSON_SUFFIXES = (".json", ".geojson")
@@ -118,7 +118,7 @@ def _load(uri: SceneUri) -> dict[str, Any] | None:
     else:
         return None
     try:
-        item = json.loads(data)
+        item = parse_json(data)
     except ValueError as error:
         raise DataError(f"the JSON cannot be read: {error}", uri, "give a STAC item") from error
     kind = item.get("type") if isinstance(item, dict) else None

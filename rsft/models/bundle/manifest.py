@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,14 @@ from rsft.data.imagery.contract import Contract
 from rsft.errors import WeightsError
 from rsft.models.bundle.licenses import SourceLicense
 from rsft.utils.atomic_files import sha256
+from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.regular_files import read_regular
 
 BUNDLE_FORMAT = 3
 """Version of the layout. Format 2 has no licenses, and format 1 no hash of the index. Both can be read too."""
+
+MAX_INPUT_SIDE, MAX_CROP_SIDE, MAX_PLANES, MAX_PLANE_LENGTH = 4096, 8192, 256, 500
+"""Limits of a contract in a bundle: pixels, pixels, planes, and letters of the expression of a plane."""
 
 INDEX_FILE, WEIGHTS_FILE, RECIPE_FILE = "bundle.json", "weights.safetensors", "recipe.yaml"
 CONFIDENCE_FILE = "confidence.safetensors"
@@ -72,6 +78,7 @@ class BundleIndex(BaseModel):
             raise ValueError("a group names an unknown class")
         if not {WEIGHTS_FILE, RECIPE_FILE} <= set(self.files) <= {WEIGHTS_FILE, RECIPE_FILE, CONFIDENCE_FILE}:
             raise ValueError(f"the files of a bundle are {WEIGHTS_FILE}, {RECIPE_FILE} and {CONFIDENCE_FILE}")
+        _check_contract(self.contract)
         return self
 
     def serialize(self) -> tuple[str, str]:
@@ -83,6 +90,27 @@ class BundleIndex(BaseModel):
         content = self.model_dump(mode="json")
         digest = index_digest(content)
         return json.dumps(content | {_DIGEST_KEY: digest}, indent=1), digest
+
+
+def _check_contract(contract: Contract) -> None:
+    """Check the numbers of a contract before any memory is allocated for them.
+
+    Raises:
+        ValueError: a size is not within its limits, or a list has not one entry per plane.
+    """
+    if not 1 <= contract.size <= MAX_INPUT_SIDE:
+        raise ValueError(f"contract.size is {contract.size:,}; it must be from 1 to {MAX_INPUT_SIDE:,}")
+    if contract.crop is not None and not 1 <= contract.crop <= MAX_CROP_SIDE:
+        raise ValueError(f"contract.crop is {contract.crop:,}; it must be from 1 to {MAX_CROP_SIDE:,}")
+    count = len(contract.planes)
+    if not 1 <= count <= MAX_PLANES or any(len(plane) > MAX_PLANE_LENGTH for plane in contract.planes):
+        raise ValueError(f"contract.planes must be 1 to {MAX_PLANES} expressions of up to {MAX_PLANE_LENGTH} letters")
+    lists = {"mean": contract.mean, "std": contract.std} | {f"units.{x}": y for x, y in contract.units.items()}
+    for name, values in lists.items():
+        if len(values) != count:
+            raise ValueError(f"contract.{name} has {len(values)} entries for {count} planes")
+    if not all(0 < value < math.inf for value in contract.std) or not all(map(math.isfinite, contract.mean)):
+        raise ValueError("contract.mean and contract.std must be finite numbers, and those of std more than 0")
 
 
 def index_digest(content: dict[str, Any]) -> str:
@@ -107,11 +135,11 @@ def read_index(folder: Path) -> tuple[BundleIndex, str]:
     Raises:
         WeightsError: the index is damaged, edited, or has an unknown format.
     """
-    text = (folder / INDEX_FILE).read_bytes()
     try:
-        content = json.loads(text)
+        text = read_regular(folder / INDEX_FILE)
+        content = parse_json(text)
         version, rsft_version = content["format"], content["rsft_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{INDEX_FILE} is damaged", folder, COPY_HINT) from error
     if version not in range(1, BUNDLE_FORMAT + 1):
         message = f"bundle format {version}; this version of rsft reads 1 to {BUNDLE_FORMAT}"

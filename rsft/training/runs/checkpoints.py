@@ -11,6 +11,7 @@ import torch
 
 from rsft.errors import RsftError
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.untrusted.torch_files import check_torch_file
 from rsft.utils.write_errors import explain_os_error
 
 CHECKPOINT_FORMAT = 1
@@ -91,6 +92,7 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
     files = _checkpoint_files(folder)
     for path in reversed(files):
         try:
+            check_torch_file(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
             if content["format"] == CHECKPOINT_FORMAT:
                 return Checkpoint(TrainingPosition(*content["position"]), content["state"], path)

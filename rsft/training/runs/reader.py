@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.types import GROUPS
+from rsft.utils.untrusted.documents import parse_json
 
 METADATA_FILE, RECIPE_FILE, METRICS_FILE, CHECKPOINTS_DIR = "run.json", "recipe.yaml", "metrics.csv", "checkpoints"
 
@@ -106,7 +106,7 @@ def read_run_metadata(folder: Path) -> dict[str, Any]:
         ValueError: it is not JSON.
         TypeError: it is not a JSON object.
     """
-    return dict(json.loads((folder / METADATA_FILE).read_text("utf-8")))
+    return dict(parse_json((folder / METADATA_FILE).read_text("utf-8")))
 
 
 def find_runs(folder: Path) -> list[RunInfo]:
@@ -264,7 +264,7 @@ def _is_run(path: Path) -> bool:
 def _read_accuracy(folder: Path) -> dict[str, float]:
     """Return measure -> accuracy, without measures that are unknown."""
     with suppress(OSError, ValueError, KeyError, TypeError, StopIteration):
-        methods = json.loads((folder / "evaluation/metrics.json").read_text("utf-8"))["methods"]
+        methods = parse_json((folder / "evaluation/metrics.json").read_text("utf-8"))["methods"]
         run_measures = next(iter(methods.values()))
         return {name: float(run_measures[name]["value"]) for name in RUN_MEASURES if run_measures.get(name)}
     with suppress(OSError, ValueError, KeyError), (folder / METRICS_FILE).open(encoding="utf-8", newline="") as file:

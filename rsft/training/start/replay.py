@@ -25,6 +25,7 @@ from rsft.training.start.added_chips import find_added_chips
 from rsft.training.start.start_bundle import START_DIR
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_text
+from rsft.utils.untrusted.documents import parse_json
 
 REPLAY_FILE = "replay.json"
 """File of a run folder with the replay check."""
@@ -256,7 +257,7 @@ def _read(path: Path) -> Replay | None:
     if not path.is_file():
         return None
     try:
-        return Replay.from_dict(json.loads(path.read_text("utf-8")))
+        return Replay.from_dict(parse_json(path.read_text("utf-8")))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             "the file is damaged", path, "delete it; the next evaluation of the run writes it again"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 import unicodedata
 from collections import deque
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Progress
-from rsft.utils.archives.members import BY_HAND_HINT, ArchiveMember, iterate_members, translate_read_errors
+from rsft.utils.archives.members import BY_HAND_HINT, ArchiveMember, is_tar, iterate_members, translate_read_errors
 from rsft.utils.atomic_files import atomic_folder, sync_all
 from rsft.utils.write_errors import explain_os_error
 
@@ -61,7 +60,7 @@ def extract_archive(
     try:
         with atomic_folder(target) as folder, translate_read_errors(archive):
             check = partial(_check_members, archive, max_bytes, max_members, shutil.disk_usage(folder).free)
-            if not tarfile.is_tarfile(archive):  # the others list their members: check all before writing the first
+            if not is_tar(archive):  # the others list their members: check all before writing the first
                 deque(check(), maxlen=0)
             for member in check():
                 _write_member(member, folder / member.path)

@@ -21,7 +21,7 @@ from errno import EINVAL
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from stat import S_IFMT, S_ISDIR, S_ISREG
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
 import rarfile
 
@@ -31,6 +31,14 @@ BY_HAND_HINT = "extract it by hand if you trust it, and give the folder"
 DOWNLOAD_AGAIN_HINT = "download the archive again"
 
 _IS_WINDOWS = os.name == "nt"
+_LONG_HEADERS = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+_MAX_HEADER = 2**20  # bytes of a header of a .tar
+_MAX_DEPTH = 64  # folders above a member
+_MAX_NAME = 255  # bytes of the name of a file or folder, on all common systems
+_MAX_PATH = 1024  # bytes of a path below the target folder
 _MAX_PADDING = 2**20  # bytes after the end mark of a .tar
 _MAX_SOLID = 100  # members of a .rar archive that must be decompressed from its start to reach one of them
 _NOT_ON_WINDOWS = re.compile(  # names that Windows changes, refuses or opens as a device
@@ -40,6 +48,40 @@ _FAULTS = (
     *(tarfile.TarError, zipfile.BadZipFile, rarfile.Error, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, NotImplementedError, ValueError, LookupError, OverflowError),
 )
+
+
+class _BoundedTarInfo(tarfile.TarInfo):
+    """A header of a .tar archive. Long names and pax headers are only read if they are short: they may have GiB."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _LONG_HEADERS and self.size > _MAX_HEADER:
+            message = f"a header of the archive has {self.size:,} bytes; the limit is {_MAX_HEADER:,}"
+            raise DataError(message, archive.name or "", BY_HAND_HINT)
+        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return member
+
+    def _refuse_map(self, *arguments: Any) -> NoReturn:
+        archive = next(value for value in arguments if isinstance(value, tarfile.TarFile))
+        message = "the archive contains a sparse file, whose map may have any size"
+        raise DataError(message, archive.name or "", BY_HAND_HINT)
+
+    _proc_sparse = _proc_gnusparse_10 = _refuse_map  # other sparse files have their map in a header
+
+
+def is_tar(archive: Path) -> bool:
+    """Return whether a file is a .tar archive, plain or compressed.
+
+    Args:
+        archive: path of the file.
+
+    Raises:
+        DataError: its first header is too large.
+    """
+    try:
+        with tarfile.open(archive, tarinfo=_BoundedTarInfo):
+            return True
+    except tarfile.TarError:
+        return False
 
 
 class ArchiveMember(NamedTuple):
@@ -103,7 +145,7 @@ def iterate_members(archive: Path) -> Iterator[ArchiveMember]:
     """
     if rarfile.is_rarfile(archive):
         yield from _rar_members(archive)
-    elif tarfile.is_tarfile(archive):
+    elif is_tar(archive):
         yield from _tar_members(archive)
     elif zipfile.is_zipfile(archive):
         yield from _zip_members(archive)
@@ -112,7 +154,7 @@ def iterate_members(archive: Path) -> Iterator[ArchiveMember]:
 
 
 def _tar_members(archive: Path) -> Iterator[ArchiveMember]:
-    with archive.open("rb") as raw, tarfile.open(fileobj=raw) as tar:
+    with archive.open("rb") as raw, tarfile.open(fileobj=raw, tarinfo=_BoundedTarInfo) as tar:
         for info in tar:
             path = _safe_path(archive, info.name, is_other=not (info.isreg() or info.isdir()))
             yield ArchiveMember(path, info.isdir(), info.size, raw.tell(), partial(_open_tar_member, tar, info))
@@ -168,11 +210,19 @@ def _safe_path(archive: Path, name: str, is_other: bool) -> PurePosixPath:
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if is_other:
-        message = f"{name!r} is a link or a device"
+        message = f"{_shorten(name)!r} is a link or a device"
     elif path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts or "\0" in name:
-        message = f"{name!r} would leave the target folder"
+        message = f"{_shorten(name)!r} would leave the target folder"
+    elif len(path.parts) > _MAX_DEPTH:
+        message = f"{_shorten(name)!r} is nested in more than {_MAX_DEPTH} folders"
+    elif any(len(os.fsencode(part)) > _MAX_NAME for part in path.parts) or len(os.fsencode(str(path))) > _MAX_PATH:
+        message = f"the name {_shorten(name)!r} is longer than {_MAX_NAME} bytes, or its path than {_MAX_PATH}"
     elif _IS_WINDOWS and any(_NOT_ON_WINDOWS.search(part) for part in path.parts):
         message = f"Windows cannot hold the name {name!r}"
     else:
         return path
     raise DataError(message, archive, BY_HAND_HINT)
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:77]}..."

@@ -15,6 +15,7 @@ from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
 from rsft.data.chips.store import SCHEMA, ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
+from rsft.inference.inputs.discovery import read_declarations
 from rsft.types import Pixels
 
 DESCRIPTION = StoreDescription(
@@ -195,3 +196,16 @@ def test_missing_columns_and_unknown_classes_are_named(store: ChipStore) -> None
     (store.root / "dataset.json").write_text(json.dumps(metadata | {"classes": ["b"]}))
     with pytest.raises(DataError, match="does not contain the classes a"):
         ChipStore.open(store.root)
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/hostname", "../../../etc/hostname", "a/../../x.png", "..\\x.png", "C:\\x.png", "", None]
+)
+def test_paths_of_a_manifest_stay_in_the_store(store: ChipStore, path: str | None) -> None:
+    table = pd.read_parquet(store.root / "manifest.parquet")
+    table.loc[0, "path"] = path
+    table.to_parquet(store.root / "manifest.parquet")
+    with pytest.raises(DataError, match=r"row 1 leaves the store|row 1 has no path"):
+        _ = ChipStore.open(store.root).table
+    with pytest.raises(DataError, match=r"row 1 leaves the store|row 1 has no path"):
+        read_declarations(store.root)

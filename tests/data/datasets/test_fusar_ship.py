@@ -129,6 +129,18 @@ def test_a_damaged_excel_table_is_refused(archive: Path, content: bytes) -> None
         FUSARShip(archive)
 
 
+def test_an_excel_table_that_asks_for_all_memory(archive: Path) -> None:
+    sheet: list[Sequence[object]] = [META.strip().split(","), [*CELLS, "Cargo\\AggregatesCarrier"]]
+    write_sheet(archive / "meta.xls", sheet)
+    data = bytearray((archive / "meta.xls").read_bytes())
+    start = 512 * (1 + int.from_bytes(data[76:80], "little"))  # the first sector of the table of sectors
+    for sector in range(128):
+        data[start + 4 * sector : start + 4 * sector + 4] = sector.to_bytes(4, "little")  # each one follows itself
+    (archive / "meta.xls").write_bytes(data)
+    with pytest.raises(ValueError, match=r"not an Excel table that can be read in 1024 MiB; save it as meta\.csv"):
+        FUSARShip(archive)
+
+
 def test_not_found(tmp_path: Path) -> None:
     (tmp_path / "Cargo").mkdir()
     for root in (tmp_path, tmp_path / "missing"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -194,3 +195,25 @@ def test_a_real_label_file_of_this_form_is_read(shared: Callable[[str], Path], t
     dataset = write_image(tmp_path, labels, stem="4", size=1500)
     assert len(dataset.ships) + len(dataset.rejected) == 107
     assert all(reason.startswith("unknown class") for _, _, reason in dataset.rejected)
+
+
+def test_chips_have_a_largest_size(tmp_path: Path) -> None:
+    ship = write_image(tmp_path, "0 0 50000 0 50000 50000 0 50000 ore-oil 0\n").ships[0]
+    with pytest.raises(ValueError, match="a chip of 50,048 pixels a side; the limit is 4,096"):
+        ship.crop(np.zeros((200, 200), np.uint8))
+
+
+@pytest.mark.parametrize("number", ["1e9", "1e300", "inf", "nan"])
+def test_coordinates_have_a_largest_value(tmp_path: Path, number: str) -> None:
+    dataset = write_image(tmp_path, f"0 0 {number} 0 {number} {number} 0 {number} ore-oil 0\n{BOX} Fishing 0\n")
+    assert [ship.line for ship in dataset.ships] == [2]
+    (reason,) = [reason for _, _, reason in dataset.rejected]
+    assert reason == "the box has no area" if number in ("inf", "nan") else "not within 1,000,000 pixels" in reason
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_pipes_are_refused(tmp_path: Path) -> None:
+    write_image(tmp_path, f"{BOX} Fishing 0\n")
+    os.mkfifo(tmp_path / "labels/8.txt")
+    with pytest.raises(OSError, match="a pipe, a socket or a device"):
+        SRSDD(tmp_path, split="all")

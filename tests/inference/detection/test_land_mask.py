@@ -74,7 +74,7 @@ def test_without_georeference_or_package(tmp_path, shorelines, monkeypatch):
 
 def test_file_that_is_no_layer(tmp_path):
     (tmp_path / "land.gpkg").write_text("text")
-    with pytest.raises(RequestError, match="the polygons cannot be read") as caught:
+    with pytest.raises(RequestError, match="the layer cannot be read") as caught:
         open_land_polygons(tmp_path / "land.gpkg", open_zeros(tmp_path / "s.tif"))
     assert "auto, brightness, none" in caught.value.hint
 

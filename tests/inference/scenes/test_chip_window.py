@@ -121,3 +121,20 @@ def test_resize_keeps_type_and_bands(kind, bands):
 def test_complex_pixels_are_not_resized():
     with pytest.raises(DataError, match="complex64"):
         resize_chip(np.ones((4, 4, 1), np.complex64), (2, 2))
+
+
+def test_chips_have_a_largest_size(tmp_path):
+    bare = scene(tmp_path, crs=None)
+    for options in (ChipOptions(side=60_000), ChipOptions(margin=60_000)):
+        with pytest.raises(RequestError, match="60,000 pixels are too many: a chip has at most 8,192 x 8,192"):
+            make_chip_window(toy_contract(), bare, options, has_points=False)
+    window = make_chip_window(toy_contract(), bare, ChipOptions(margin=0), has_points=False)
+    huge = Location(250.0, 250.0, (-40_000, -40_000, 40_500, -40_000, 40_500, 40_500, -40_000, 40_500), "h")
+    assert window.find_fault(BOXED, 1) == ""
+    assert "80,500 x 80,500 pixels; the limit is 8,192" in window.find_fault(huge, 1)
+    wide = Location(50.0, 50.0, (0, 0, 8000, 0, 8000, 8000, 0, 8000), "w")
+    assert "more than 268,435,456 values in 13 bands" in window.find_fault(wide, 13)
+    finer = make_chip_window(
+        toy_contract(), bare, ChipOptions(margin=10, spacing=0.01, resample_to=10), has_points=False
+    )
+    assert "20,000 x 20,000 pixels" in finer.find_fault(BOXED, 1)

@@ -88,7 +88,7 @@ def test_file_that_does_not_belong_to_the_bundle(copy):
         Bundle.load(copy)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 2}'])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 2}', "[" * 5000, '{"a":' * 200 + "1" + "}" * 200])
 def test_damaged_index(copy, text):
     (copy / "bundle.json").write_text(text)
     with pytest.raises(WeightsError, match="damaged"):
@@ -130,6 +130,30 @@ def test_edited_index(copy, changes):
 def test_invalid_index_with_a_valid_hash(copy, changes, message):
     index = edit(copy, **changes)
     edit(copy, **changes, sha256=index_digest(index))
+    with pytest.raises(WeightsError, match=message):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 30_000}, r"contract\.size is 30,000; it must be from 1 to 4,096"),
+        ({"size": 0}, "contract.size is 0"),
+        ({"size": -5}, "contract.size is -5"),
+        ({"crop": 0}, "contract.crop is 0"),
+        ({"crop": -96}, "contract.crop is -96"),
+        ({"crop": 10**6}, "from 1 to 8,192"),
+        ({"mean": [0.5, 0.5]}, "entries for"),
+        ({"planes": ["*".join(["gray"] * 3000)] * 3}, "up to 500 letters"),
+        ({"std": [0, 0, 0]}, "more than 0"),
+    ],
+)
+def test_contract_with_numbers_beyond_its_limits(copy, changes, message):
+    contract = json.loads((copy / "bundle.json").read_text())["contract"] | changes
+    if "std" in changes:
+        contract["std"] = [0.0] * len(contract["planes"])
+    index = edit(copy, contract=contract)
+    edit(copy, sha256=index_digest(index))
     with pytest.raises(WeightsError, match=message):
         Bundle.load(copy)
 

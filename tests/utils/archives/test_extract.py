@@ -11,6 +11,7 @@ import stat
 import struct
 import tarfile
 import time
+import tracemalloc
 import zlib
 from collections import namedtuple
 from pathlib import Path
@@ -455,3 +456,41 @@ def test_nothing_stays_after_a_fault_of_the_disk(
         extract_archive(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]
     assert content(extract_archive(archive, tmp_path / "out")) == FILES
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+@pytest.mark.parametrize("position", [0, 1])
+def test_long_headers_are_not_read(tmp_path: Path, kind: bytes, position: int) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    header = tarfile.TarInfo("a")
+    header.type, header.size = kind, 2**26
+    with gzip.open(folder / "a.tar.gz", "wb", compresslevel=1) as file:
+        for _ in range(position):
+            file.write(tarfile.TarInfo("b").tobuf())
+        file.write(header.tobuf(tarfile.USTAR_FORMAT))
+        file.write(bytes(2**26))
+    tracemalloc.start()
+    refused(folder / "a.tar.gz", "a header of the archive has 67,108,864 bytes; the limit is 1,048,576")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**25
+
+
+def test_sparse_files_with_a_map_of_any_size(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        tar.addfile(special("a", tarfile.GNUTYPE_SPARSE))
+    refused(folder / "a.tar", "a sparse file")
+
+
+@pytest.mark.parametrize("make", [make_tar, make_zip])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("d/" * 1200 + "a", "nested in more than 64 folders"), ("x" * 300, "longer than 255 bytes")],
+)
+def test_deep_folders_and_long_names_are_refused(tmp_path: Path, make, name: str, message: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    refused(make(folder / "a.dat", {name: b"1"}), message)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
+import stat
 from collections.abc import Iterator
 
 PathParts = tuple[str, ...]
@@ -20,7 +22,7 @@ def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
         The parts of the path of each file, relative to `root`; a folder is visited once.
 
     Raises:
-        OSError: a folder cannot be read.
+        OSError: a folder cannot be read, or a file is a pipe, a socket or a device.
     """
 
     def fail(error: OSError) -> None:
@@ -34,4 +36,16 @@ def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         parts = pathlib.Path(folder).relative_to(root).parts
-        yield from ((*parts, name) for name in sorted(files) if not name.startswith("."))
+        for name in sorted(name for name in files if not name.startswith(".")):
+            _refuse_special(pathlib.Path(folder, name))
+            yield (*parts, name)
+
+
+def _refuse_special(path: pathlib.Path) -> None:
+    """Raise an error for a pipe, a socket or a device: reading it could block for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # reported when the file is read
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a file", str(path))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
+from .sheet_reader import read_sheet
 
 META_COLUMNS = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle", "heightspace", "widthspace", "path")
 META_FILES = ("meta.csv", "meta.xls", "meta.xlsx")
@@ -116,18 +116,10 @@ def _csv_rows(path: pathlib.Path) -> _Rows:
 
 def _sheet_rows(path: pathlib.Path) -> _Rows:
     """Read the first sheet as text; integers get no decimal point, so an MMSI stays unchanged."""
-    from python_calamine import CalamineError
-
-    try:
-        table = pd.read_excel(path, engine="calamine", dtype=str, keep_default_na=False)
-    except (CalamineError, ValueError) as error:
-        raise ValueError(f"{path} is not an Excel table") from error
-    table.columns = table.columns.astype(str).str.strip()
-    _check_columns(list(table.columns), path)
-    return [
-        (number, {str(key): str(value) for key, value in row.items()})
-        for number, row in enumerate(table.to_dict("records"), start=2)
-    ]
+    header, *rows = read_sheet(path) or [[]]
+    columns = [name.strip() for name in header]
+    _check_columns(columns, path)
+    return [(number, dict(zip(columns, cells, strict=False))) for number, cells in enumerate(rows, start=2)]
 
 
 def _check_columns(columns: list[str], path: pathlib.Path) -> None:

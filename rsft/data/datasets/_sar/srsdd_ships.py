@@ -20,6 +20,9 @@ SRSDD_SPACING_M = 1.0
 CHIP_SIZE_STEP = 64
 """The size of a chip is a multiple of this number of pixels."""
 
+MAX_CHIP_SIZE = 4096
+"""Largest size of a chip in pixels, four times that of an image of SRSDD."""
+
 SRSDD_CATEGORIES = ("Cell-Container", "Container", "Fishing", "LawEnforce", "Dredger", "ore-oil", "bulk-cargo")
 """Class names in the order of the labels."""
 
@@ -27,6 +30,7 @@ _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 _IMAGE_FOLDERS, _LABEL_FOLDERS = ("images", "jpegimages"), ("labels", "labeltxt")  # preferred among copies
 _HEADERS = ("imagesource", "gsd")  # keys of the header lines `key:value`
 _ALIASES = {"lawenforcement": "LawEnforce", "bulkcargoship": "bulk-cargo"}
+_MAX_COORDINATE = 10**6  # pixels
 _MIN_AREA = 1.0  # square pixels
 
 Rejected = list[tuple[str, int, str]]
@@ -86,10 +90,12 @@ class SRSDDShip:
             The chip (S, S, ...), where S is the size of `window`.
 
         Raises:
-            ValueError: the box lies outside the image.
+            ValueError: the box lies outside the image, or is larger than MAX_CHIP_SIZE.
         """
         height, width = image.shape[:2]
         left, top, side = self.window
+        if side > MAX_CHIP_SIZE:
+            raise ValueError(f"the box needs a chip of {side:,} pixels a side; the limit is {MAX_CHIP_SIZE:,}")
         corners = np.reshape(self.box, (4, 2))
         if (corners.max(axis=0) < 0).any() or (corners.min(axis=0) >= (width, height)).any():
             raise ValueError("the box lies outside the image")
@@ -211,6 +217,8 @@ def _parse_row(text: str) -> tuple[str, tuple[float, ...], int]:
     x, y = np.reshape(box, (4, 2)).T
     if not abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2 >= _MIN_AREA:  # also true for NaN
         raise ValueError("the box has no area")
+    if not np.abs(box).max() < _MAX_COORDINATE:
+        raise ValueError(f"a corner is not within {_MAX_COORDINATE:,} pixels")
     return category, box, difficult
 
 

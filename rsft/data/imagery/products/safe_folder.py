@@ -8,8 +8,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from rsft.errors import DataError
-from rsft.utils.regular_files import open_regular
-from rsft.utils.safe_xml import parse_xml
+from rsft.utils.untrusted.regular_files import open_regular
+from rsft.utils.untrusted.safe_xml import parse_xml
 
 MAX_XML_BYTES = 2**25
 """Largest XML file that is read: 32 MiB. The annotation of a Sentinel-1 image has less than 3 MiB."""

@@ -12,7 +12,6 @@ Umbra documents no factor in its tags.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from rsft.data.imagery.products.line_tables import LineTable
 from rsft.data.imagery.products.product import FactorCalibration, Product
 from rsft.data.imagery.products.stored_values import is_complex
 from rsft.errors import DataError
+from rsft.utils.untrusted.documents import parse_json
 
 _MAX_TAG = 2**24  # characters of JSON that are parsed
 _RADIOMETRY = {"sigma_nought": "sigma0", "beta_nought": "beta0", "gamma_nought": "gamma0"}
@@ -97,7 +97,7 @@ def _parse(text: str | None) -> dict[str, Any]:
     if text is None or len(text) > _MAX_TAG or not text.lstrip().startswith("{"):
         return {}
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

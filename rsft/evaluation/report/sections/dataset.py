@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from rsft.evaluation.report.run_files import RunFiles, read_json_list
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import GROUPS, Progress
 from rsft.utils.atomic_files import sha256
+from rsft.utils.untrusted.documents import parse_json
 
 WEBP_QUALITY = 72
 MAX_CLASSES = 24
@@ -105,7 +105,7 @@ def summarize_store(run: RunFiles, store: ChipStore) -> DatasetSummary:
         rows=[(name, [int(count.get(name, 0)) for count in counts]) for name in names],
         skipped=store.skipped,
         rejected=store.rejected,
-        command=str(json.loads((store.root / DATASET).read_text("utf-8")).get("command", "")),
+        command=str(parse_json((store.root / DATASET).read_text("utf-8")).get("command", "")),
         altered=None if trained_hash is None else trained_hash != sha256(store.root / MANIFEST),
         audit=audits[0] if audits else None,
     )

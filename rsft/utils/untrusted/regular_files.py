@@ -24,13 +24,13 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         OSError: the file cannot be opened, or is a folder, a pipe, a socket or a device.
     """
-    file = os.fdopen(os.open(path, _OPEN_FLAGS), "rb")
+    descriptor = os.open(path, _OPEN_FLAGS)
     try:
-        _check(os.fstat(file.fileno()).st_mode, path)
+        _check(os.fstat(descriptor).st_mode, path)
+        return os.fdopen(descriptor, "rb")
     except OSError:
-        file.close()
+        os.close(descriptor)
         raise
-    return file
 
 
 def read_regular(path: Path) -> bytes:

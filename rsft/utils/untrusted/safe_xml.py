@@ -19,7 +19,7 @@ class _StrictBuilder(ElementTree.TreeBuilder):
         """Raise an error: a document type could define entities that expand without bound, or name other files."""
         raise ValueError("it declares a document type")
 
-    def start(self, tag: str, attrs: dict[str, str], /) -> ElementTree.Element:  # type: ignore[override]
+    def start(self, tag: str, attrs: dict[str, str], /) -> ElementTree.Element:
         """Begin an element."""
         self.depth += 1
         if self.depth > MAX_XML_DEPTH:

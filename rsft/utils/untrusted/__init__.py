@@ -1,0 +1,1 @@
+"""Reading of files from untrusted sources, with limits."""

@@ -1,0 +1,30 @@
+"""JSON from untrusted sources."""
+
+from __future__ import annotations
+
+import pytest
+
+from rsft.utils.untrusted.documents import MAX_DEPTH, MAX_DIGITS, parse_json
+
+
+def test_documents_are_parsed() -> None:
+    assert parse_json(b'\xef\xbb\xbf{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
+    assert parse_json("1" * MAX_DIGITS) == int("1" * MAX_DIGITS)
+    parse_json("[" * MAX_DEPTH + "]" * MAX_DEPTH)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("[" * 101 + "]" * 101, "more than 100 levels"),
+        ("[" * 100_000 + "]" * 100_000, "more than 100 levels"),
+        ('{"a":' * 101 + "1" + "}" * 101, "more than 100 levels"),
+        ("1" * 1001, "1,001 digits; the limit is 1,000"),
+        ("9" * 100_000, "100,000 digits"),
+        (b"\xff", "decode"),
+        ("{", "Expecting"),
+    ],
+)
+def test_documents_that_are_refused(data: str | bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_json(data)
