@@ -71,15 +71,22 @@ def finetune(
 
         from rsft.cli.display.train_live import choose_display
         from rsft.training.finetune import finetune as train
+        from rsft.training.runs.reader import lock_run
+        from rsft.training.runs.writer import mark_done
 
         folder = train_options.pop("done", None)
         if folder is None:
             with choose_display(resolved, console, quiet=quiet, as_json=as_json, every=log_every) as display:
-                run = train(resolved, runs, display, **train_options)
+                run = train(resolved, runs, display, evaluation_follows=True, **train_options)
             if not run.is_writer:  # only the first of several processes evaluates
                 return
             folder = run.folder
-        paths = _evaluate_run(folder, resolved, with_report=not no_report)
+        lock = lock_run(folder)
+        try:
+            paths = _evaluate_run(folder, resolved, with_report=not no_report)
+            mark_done(folder)
+        finally:
+            lock.release()
     if as_json:
         emit_json_event("done", {"run": str(folder), **{name: str(path) for name, path in paths.items()}})
     elif quiet:
@@ -117,10 +124,10 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
 def _resolve_request(
     recipe: str, overrides: list[str], runs: Path, resume: bool, start: Path | None
 ) -> tuple[Recipe, dict[str, Path]]:
-    """Return the recipe of a run and keyword arguments for training; "done" is the folder of a finished run."""
+    """Return the recipe of a run and keyword arguments for training; "done" is the folder of a trained run."""
     from rsft.recipe.library import find_recipe
     from rsft.recipe.load import load_recipe
-    from rsft.training.runs.reader import resolve_resume
+    from rsft.training.runs.reader import TRAINED, resolve_resume
     from rsft.training.start.recipe import correction_recipe, start_override
 
     if (resume or start is not None) and "=" in recipe and not Path(recipe).exists():
@@ -129,7 +136,7 @@ def _resolve_request(
         if start is not None:
             raise RequestError("a resumed run starts at its checkpoint", "--from", "leave out --from or --resume")
         run, resolved = resolve_resume(recipe or None, runs, overrides)
-        return resolved, {"done" if run.status == "done" else "resume": run.folder}
+        return resolved, {"done" if run.status in TRAINED else "resume": run.folder}
     if not recipe:
         if start is not None:
             return correction_recipe(start, overrides), {}

@@ -24,7 +24,7 @@ RunArgument = Annotated[Path, typer.Argument(help="Run folder, or runs/<recipe> 
 RunsArgument = Annotated[list[Path], typer.Argument(help="Run folders, or runs/<recipe> for its newest run.")]
 ExactRunsArgument = Annotated[list[Path], typer.Argument(help="Run folders: runs/<recipe>/<number>.")]
 
-STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow"}
+STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow", "trained": "yellow"}
 _MEASURES = {"macro": "macro", "micro": "overall", "head": "head", "medium": "medium", "tail": "tail"}
 
 
@@ -50,6 +50,10 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
     for run in runs:
         for fault in run.faults:
             console.print(Text.assemble(("broken", "red"), f"  {run.folder}: {fault}"), soft_wrap=True)
+        if run.status == "trained":
+            missing = " and ".join(f"no {name}" for name in run.missing_outputs) or "not complete"
+            hint = f"rsft finetune --resume {run.folder}"
+            console.print(f"trained  {run.folder}: {missing}; complete it with `{hint}`", soft_wrap=True)
 
 
 @app.command("show")
@@ -67,7 +71,7 @@ def runs_show(run: RunArgument) -> None:
         console.print(f"{name:<24} {value}", soft_wrap=True)
     for fault in info.faults:
         console.print(Text.assemble(("broken", "red"), f"  {fault}"), soft_wrap=True)
-    if info.status in ("killed", "interrupted", "failed"):
+    if info.status in ("killed", "interrupted", "failed", "trained"):
         console.print(f"resume with: rsft finetune --resume {run}", soft_wrap=True)
 
 
@@ -124,7 +128,7 @@ def _epochs(run: RunInfo) -> str:
     if run.recipe is None:
         return "-"
     total = run.recipe.train.epochs
-    done = total if run.status == "done" else run.metadata.get("position", (0, 0))[0]
+    done = total if run.status in ("done", "trained") else run.metadata.get("position", (0, 0))[0]
     return f"{done}/{total}"
 
 

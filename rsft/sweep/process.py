@@ -28,7 +28,7 @@ from filelock import FileLock
 
 from rsft.errors import Interrupted, RecipeError, RsftError
 from rsft.sweep.outcome import ERRORS, LOCK, RECIPE, TrialOutcome
-from rsft.training.runs.reader import METRICS_FILE, RunInfo, find_runs
+from rsft.training.runs.reader import METRICS_FILE, TRAINED, RunInfo, find_runs
 from rsft.utils.untrusted.documents import parse_json
 
 ACCURACIES = ("micro", "macro", "macro_f1", "avg", "head", "medium", "tail")
@@ -228,7 +228,7 @@ def _train(folder: Path, threads: int, report: Callable[[Any], None]) -> None:
     run = _unfinished_run(folder)
     recipe = run.recipe if run and run.recipe else load_recipe(folder / RECIPE, stored=True)
     path = run.folder if run else None
-    if path is None or run is None or run.status != "done":  # a run that is done was stopped during the evaluation
+    if path is None or run is None or run.status not in TRAINED:  # a trained run was stopped during the evaluation
         path = finetune(recipe, folder, _Listener(), source=folder / RECIPE, resume=path).folder
     root, device = Path(recipe.data.root), recipe.train.device
     evaluate(path / "bundle", root, path / "evaluation", baselines=False, representation=False, device=device)

@@ -15,7 +15,7 @@ from rsft.recipe.schema import Recipe
 from rsft.training.calibration import calibrate_bundle
 from rsft.training.precision import resolve_precision
 from rsft.training.recorder import RunListener
-from rsft.training.runs.reader import METRICS_FILE, read_run_info
+from rsft.training.runs.reader import METRICS_FILE, TRAINED, read_run_info
 from rsft.training.runs.writer import MODULATOR_FILE, Run
 from rsft.training.single_run import train_single_run
 from rsft.training.start.start_bundle import StartBundle
@@ -109,7 +109,7 @@ def _train_member(recipe: Recipe, index: int, folder: Path, listener: RunListene
     if not run_folders:
         return train_single_run(member_recipe, folder, listener, member=position)
     info = read_run_info(run_folders[-1])
-    if info.status == "done":
+    if info.status in TRAINED:
         return Run(info.folder, info.metadata)
     return train_single_run(member_recipe, folder, listener, resume=info.folder, member=position)
 

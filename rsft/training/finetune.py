@@ -13,7 +13,7 @@ from rsft.recipe.schema import Recipe
 from rsft.training.distributed.collectives import is_rank_zero
 from rsft.training.ensemble import train_ensemble
 from rsft.training.recorder import RunListener
-from rsft.training.runs.writer import Run
+from rsft.training.runs.writer import Run, mark_done
 from rsft.training.single_run import train_single_run
 from rsft.training.start.recipe import correction_recipe
 from rsft.training.start.replay import replay
@@ -29,6 +29,7 @@ def finetune(
     start: Path | str | None = None,
     source: Path | None = None,
     resume: Path | None = None,
+    evaluation_follows: bool = False,
 ) -> Run:
     """Train the classifier of a recipe and write its bundle; with `train.ensemble_size` > 1, train an ensemble.
 
@@ -43,6 +44,7 @@ def finetune(
             the key `train.start_bundle`.
         source: the recipe's file; run.json records the Git state of the repository around it.
         resume: folder of an unfinished run to continue; `resolve_resume` returns its recipe.
+        evaluation_follows: the status stays "trained" until the caller has evaluated the run and calls `mark_done`.
 
     Returns:
         The finished run; in a process other than rank zero, a run that writes nothing.
@@ -70,6 +72,10 @@ def finetune(
     run = train(recipe, runs, listener, source=source, resume=resume)
     if recipe.train.start_bundle is not None and run.is_writer:
         replay(run.folder, recipe.train.device, listener.on_progress if listener else None)
+    if not evaluation_follows:
+        run.metadata["status"] = "done"
+        if run.is_writer:
+            mark_done(run.folder)
     return run
 
 

@@ -1,6 +1,8 @@
 """Output of `rsft finetune` with --json and --quiet."""
 
 import json
+import multiprocessing
+import signal
 import sys
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pandas as pd
 import pytest
 
 from rsft.cli import main
+from rsft.evaluation import evaluate
+from tests.helpers.killing import kill_at_call
 
 
 @pytest.fixture
@@ -57,6 +61,36 @@ def test_json_event_of_an_error(rsft):
 def test_quiet(rsft, recipe_file):
     code, out, _ = rsft("finetune", recipe_file, "train.epochs=1", "meta=null", "--quiet", "--no-report")
     assert code == 0 and out == "runs/bars/001\n"
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_in_its_evaluation_gets_evaluation_and_report(rsft, recipe_file):
+    arguments = ["finetune", recipe_file, "train.epochs=1", "meta=null"]
+
+    def train_and_die():
+        kill_at_call(evaluate, "evaluate")
+        sys.argv = ["rsft", *map(str, arguments)]
+        main()
+
+    process = multiprocessing.get_context("fork").Process(target=train_and_die)
+    process.start()
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
+    folder = Path("runs/bars/001")
+    assert json.loads((folder / "run.json").read_text())["status"] == "trained"
+    bundle = (folder / "bundle/bundle.json").read_bytes()
+    _, out, _ = rsft("runs", "ls")
+    assert "runs/bars/001: no evaluation and no report; complete it with `rsft finetune --resume runs/bars/001`" in out
+    code, _, err = rsft("finetune", "--resume")
+    assert code == 0, err
+    assert json.loads((folder / "run.json").read_text())["status"] == "done"
+    assert (folder / "evaluation/metrics.json").is_file() and "status of this run" not in (
+        folder / "report.html"
+    ).read_text("utf-8")
+    assert (folder / "bundle/bundle.json").read_bytes() == bundle
+    code, _, err = rsft("finetune", "--resume")
+    assert code == 2 and "no unfinished run" in err
+    assert "complete it" not in rsft("runs", "ls")[1]
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from rsft.inference.predict.request import (
     write_rejected_list,
 )
 from rsft.inference.predict.result_table import table_columns
-from rsft.inference.predict.resume_journal import ResumeJournal
+from rsft.inference.predict.resume_journal import ResumeJournal, has_note
 from rsft.inference.predict.scene_checks import SceneCheck, check_scenes, describe_checks
 from rsft.inference.predict.scene_plan import plan_scenes
 from rsft.inference.predict.truth import TruthCheck
@@ -82,6 +82,8 @@ class PredictionJob:
         skipped_files: number of files in input folders that are not images.
         progress: called with the number of finished chips and the number of all chips.
         bundle_dir: where the bundle is; the review page names it.
+        replaces_outputs: whether existing outputs may be replaced: on request, or because this job has written them
+            before it was interrupted.
     """
 
     bundle: Bundle
@@ -92,6 +94,7 @@ class PredictionJob:
     skipped_files: int = 0
     progress: Progress | None = None
     bundle_dir: Path | None = None
+    replaces_outputs: bool = False
 
 
 def predict(
@@ -157,20 +160,37 @@ def open_job(
         RequestError: no chips exist, options contradict each other, or the output cannot be written.
         DataError: a scene cannot be read or does not fulfill the contract.
     """
-    check_output_path(output_path, table_columns(bundle.classes), overwrite=request.overwrite)
-    check_extra_outputs(request)
+    has_journal = journal_path(output_path).is_file()
+    _check_outputs(bundle, output_path, request, request.overwrite or has_journal)
     paths, declarations, skipped_files = find_inputs(inputs, request)
-    journal = ResumeJournal(journal_path(output_path), job_key(bundle, paths, declarations, request))
+    key = job_key(bundle, paths, declarations, request)
+    note = _writing_note(output_path, request)
+    replaces_outputs = request.overwrite or (has_journal and has_note(journal_path(output_path), key, *note))
+    _check_outputs(bundle, output_path, request, replaces_outputs)
+    journal = ResumeJournal(journal_path(output_path), key)
     finished = False
     try:
         with gdal_environment(), ExitStack() as stack:
             plan = plan_inputs(bundle, paths, declarations, request, journal, progress)
             for source in plan.sources:
                 stack.callback(source.close)
-            yield PredictionJob(bundle, request, plan, journal, output_path, skipped_files, progress, bundle_dir)
+            job = PredictionJob(bundle, request, plan, journal, output_path, skipped_files, progress, bundle_dir)
+            yield replace(job, replaces_outputs=replaces_outputs)
         finished = True
     finally:
         journal.close(finished)
+
+
+def _writing_note(output_path: Path, request: PredictionRequest) -> tuple[str, str]:
+    """Return the note of a job that has begun to write its table, page and map; the next call finishes them all."""
+    paths = (output_path, request.html_path, request.picture_path)
+    return "outputs", json.dumps([str(path.absolute()) for path in paths if path is not None])
+
+
+def _check_outputs(bundle: Bundle, output_path: Path, request: PredictionRequest, overwrite: bool) -> None:
+    """Check table, review page, map and truth; `overwrite` tells whether existing files may be replaced."""
+    check_output_path(output_path, table_columns(bundle.classes), overwrite=overwrite)
+    check_extra_outputs(replace(request, overwrite=overwrite))
 
 
 def find_inputs(
@@ -355,7 +375,8 @@ def write_result(job: PredictionJob, engine: SelectedEngine | None) -> Predictio
         "truth": [check.as_json() for check in truth],
     }
     layer = PredictionLayer(table, plan.crs, bundle.classes, metadata, plan.geometry_type, request.query.tile_step)
-    write_prediction_table(layer, output_path, overwrite=request.overwrite)
+    job.journal.set_note(*_writing_note(output_path, request))
+    write_prediction_table(layer, output_path, overwrite=job.replaces_outputs)
     if request.html_path is not None:
         source = TrainingSource(job.bundle_dir or Path("BUNDLE"), bundle.recipe.data.root)
         write_review_page(request.html_path, layer, thumbnails, plan.scenes, source, output_path, warnings)

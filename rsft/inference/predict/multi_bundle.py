@@ -11,8 +11,6 @@ from rsft.errors import RequestError
 from rsft.inference.predict.extra_outputs import reject_scene_outputs
 from rsft.inference.predict.job import PredictionResult, open_job, run_job, write_result
 from rsft.inference.predict.request import DEFAULT_REQUEST, PredictionRequest
-from rsft.inference.predict.result_table import table_columns
-from rsft.inference.writers.tables import check_output_path
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
 
@@ -46,8 +44,7 @@ def predict_bundles(
     _check_request(request)
     bundles = [Bundle.load(folder) for folder in bundle_dirs]
     paths = output_paths(output_path, bundles)
-    for bundle, path in zip(bundles, paths, strict=True):
-        check_output_path(path, table_columns(bundle.classes), overwrite=request.overwrite)
+    for bundle in bundles:
         check_compatible(bundles[0], bundle)
     request = replace(request, engine="torch")
     with ExitStack() as stack:

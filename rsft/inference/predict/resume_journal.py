@@ -8,6 +8,7 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +49,24 @@ class BatchResult(NamedTuple):
     gray: int
     clipped: int = 0
     values: int = 0
+
+
+def has_note(path: Path, key: str, name: str, value: str) -> bool:
+    """Return whether the journal of an interrupted job has a note; the journal is not changed.
+
+    Args:
+        path: path of the journal.
+        key: identifies the job.
+        name: name of the note.
+        value: its text.
+
+    Returns:
+        Whether the journal is of this job and has the note; False if it is damaged or in use.
+    """
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=0)) as database:
+        query = "SELECT 1 FROM job, note WHERE key = ? AND name = ? AND value = ?"
+        return database.execute(query, (key, name, value)).fetchone() is not None
+    return False
 
 
 class ResumeJournal:

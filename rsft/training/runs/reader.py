@@ -30,6 +30,10 @@ TIMING_COLUMNS = ("seconds", "images_per_s", "data_s", "inner_s", "outer_s", "me
 CHANGEABLE_KEYS = ("data.workers", "train.device", "train.checkpoint_steps", "train.checkpoint_minutes")
 """Keys that may change when a run is resumed, because the result does not depend on them."""
 
+TRAINED = ("trained", "done")
+"""Status of a run whose bundle is complete. After "trained", evaluation and report follow."""
+
+_OUTPUTS = {"evaluation": "evaluation/metrics.json", "report": "report.html"}
 _LOCK = ".lock"
 
 
@@ -53,11 +57,23 @@ class RunInfo:
 
     @property
     def status(self) -> str:
-        """The status: running, done, failed, interrupted, killed (no record of its end) or broken (it has faults)."""
+        """The status: running, trained, done, failed, interrupted, killed (no record of its end) or broken (faults).
+
+        Evaluation and report of a trained run are not complete.
+        """
         if self.faults:
             return "broken"
         status = str(self.metadata.get("status", "broken"))
-        return "killed" if status == "running" and not is_running(self.folder) else status
+        if status not in ("running", "trained"):
+            return status
+        return "running" if is_running(self.folder) else "killed" if status == "running" else status
+
+    @property
+    def missing_outputs(self) -> list[str]:
+        """What a trained run lacks: evaluation, report; empty for a run of another status."""
+        if self.status != "trained":
+            return []
+        return [name for name, file in _OUTPUTS.items() if not (self.folder / file).is_file()]
 
     @property
     def seconds(self) -> float | None:

@@ -177,8 +177,8 @@ class Run:
             write_text(self.folder / METADATA_FILE, json.dumps(self.metadata, indent=1))
 
     def finish(self) -> None:
-        """Write status and time to run.json, and delete the checkpoints, which are no longer needed."""
-        self.update(status="done", finished=_now(), seconds=self.seconds)
+        """Write to run.json that training has ended, and delete the checkpoints. `mark_done` follows."""
+        self.update(status="trained", finished=_now(), seconds=self.seconds)
         if self.is_writer:
             shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
 
@@ -220,6 +220,18 @@ class Run:
             return
         with atomic_file(self.folder / name) as temporary:
             pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
+
+
+def mark_done(folder: Path) -> None:
+    """Write to run.json that nothing of a trained run is missing. A run of another status stays as it is.
+
+    Args:
+        folder: the run folder.
+    """
+    metadata = read_run_metadata(folder)
+    if metadata.get("status") == "trained":
+        shutil.rmtree(folder / CHECKPOINTS_DIR, ignore_errors=True)  # of a process that was killed while it did so
+        write_text(folder / METADATA_FILE, json.dumps(metadata | {"status": "done"}, indent=1))
 
 
 def require_unchanged_inputs(info: RunInfo, root: Path, backbone_sha256: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
 import sqlite3
 import threading
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -431,6 +433,43 @@ def test_killed_job_is_resumed(bundle: Path, scene: Path, tmp_path: Path, caplog
     assert re.search("resuming an interrupted job after [89] batches", caplog.text) and sum(batch_sizes) < 78
     pd.testing.assert_frame_equal(resumed.table, whole.table)
     assert resumed.notes == whole.notes and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "gpkg"])
+def test_a_page_that_failed_is_finished_by_the_same_call(
+    bundle: Path, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    out, page = tmp_path / f"out.{suffix}", tmp_path / "page.html"
+    request = PredictionRequest(query=SceneQuery(grid=16), batch_size=8, html_path=page)
+
+    def fill_disk(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "write_review_page", fill_disk)
+        with pytest.raises(OSError, match="No space"):
+            predict(bundle, [scene], out, request)
+    assert out.is_file() and not page.exists()
+    with pytest.raises(RequestError, match="exists already"):  # of another job
+        predict(bundle, [scene], out, replace(request, query=SceneQuery(grid=8)))
+    with pytest.raises(RequestError, match="exists already"):  # with another page
+        predict(bundle, [scene], out, replace(request, html_path=tmp_path / "other.html"))
+    result = predict(bundle, [scene], out, request)
+    assert len(result.table) == 31 and page.is_file() and not list(tmp_path.glob(".*"))
+    with pytest.raises(RequestError, match="exists already"):
+        predict(bundle, [scene], out, request)
+
+
+def test_a_job_that_is_killed_after_its_last_output_can_be_repeated(bundle: Path, scene: Path, tmp_path: Path) -> None:
+    request = PredictionRequest(query=SceneQuery(grid=16), batch_size=8, html_path=tmp_path / "page.html")
+
+    def predict_and_die() -> None:
+        job.ResumeJournal.close = kill_this_process
+        predict(bundle, [scene], tmp_path / "out.csv", request)
+
+    run_until_killed(predict_and_die)
+    assert (tmp_path / "page.html").is_file()
+    assert len(predict(bundle, [scene], tmp_path / "out.csv", request).table) == 31 and not list(tmp_path.glob(".*"))
 
 
 def test_journal_of_another_job_is_deleted(bundle: Path, scene: Path, tmp_path: Path, caplog) -> None:
