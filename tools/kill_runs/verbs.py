@@ -1,0 +1,151 @@
+"""The commands that are killed, and their small inputs."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rsft.data.prepare.demo import prepare_demo
+from rsft.data.simulation.scene_files import write_scene
+from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
+
+RECIPE = """\
+# Ships, small, with every kind of state
+# python -m tools.kill_runs
+data: {root: ROOT, size: 32, crop: 96, augment: sar}
+peft: {rank: 4, dropout: 0.2}
+meta: {outer_every: 2, lr: 0.05, warmup: 0.5}
+train: {epochs: 3, batch_size: 8, lr: 0.1, max_grad_norm: 1.0, accumulate_grad_batches: 3,
+        patience: 8, checkpoint_steps: 2}
+evaluate: {every: 2}
+track: {to: []}
+"""
+_SWEEP = "recipe: RECIPE\noverrides: {train.epochs: 1, meta: null}\ngrid: {peft.rank: [1, 2]}\nmetric: val_macro\n"
+_CLASSES = ("cargo", "fishing", "tanker", "dredger")
+_CHIPS = {"train": dict(zip(_CLASSES, (40, 20, 8, 6), strict=True))} | {
+    split: dict.fromkeys(_CLASSES, 6) for split in ("val", "test")
+}
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command that is killed.
+
+    Attributes:
+        name: its name in the table.
+        command: the arguments after `rsft`; INPUTS stands for the folder of inputs.
+        resume: the arguments that continue it; None repeats the command.
+        copies: files of the inputs that the command changes, copied into its working folder.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    resume: tuple[str, ...] | None = None
+    copies: tuple[str, ...] = ()
+
+
+def _verb(name: str, command: str, resume: str | None = None, *copies: str) -> Verb:
+    return Verb(name, tuple(command.split()), tuple(resume.split()) if resume else None, copies)
+
+
+_TABLE = "-o out.gpkg --engine torch --batch-size 4"
+
+VERBS = {
+    verb.name: verb
+    for verb in (
+        _verb("prepare-demo", "prepare demo --root demo --scene scene"),
+        _verb("prepare-folder", "prepare folder INPUTS/folder --root store --imbalance 4"),
+        _verb("prepare-dota", "prepare dota INPUTS/dota --root store"),
+        _verb("prepare-fusrs", "prepare fusrs --root store --fusar INPUTS/fusar.zip --srsdd INPUTS/srsdd.zip"),
+        _verb("finetune", "finetune INPUTS/ships.yaml", "finetune --resume"),
+        _verb("finetune-from", "finetune --from INPUTS/runs/ships train.epochs=2", "finetune --resume"),
+        _verb("sweep", "sweep INPUTS/sweep.yaml"),
+        _verb("predict-chips", f"predict INPUTS/runs/ships INPUTS/store/chips --html page.html {_TABLE}"),
+        _verb("predict-scene", f"predict INPUTS/runs/ships INPUTS/scene/scene.tif --grid 96 --chips cut {_TABLE}"),
+        _verb(
+            "predict-detect",
+            "predict INPUTS/runs/ships INPUTS/scene/scene.tif --detect --html page.html --picture map.png " + _TABLE,
+        ),
+        _verb("data-add", "data add store corrected.csv", None, "store", "corrected.csv"),
+        _verb("export", "export INPUTS/runs/ships --format timm -o exported"),
+    )
+}
+"""The commands, by name."""
+
+CHEAP = ("prepare-folder", "prepare-dota", "data-add")
+"""Commands that need a second or two and no bundle."""
+
+
+def write_inputs(folder: Path, jobs: int = 1) -> None:
+    """Write the inputs of all commands but the bundle, which `rsft finetune` trains there.
+
+    Args:
+        folder: an empty folder.
+        jobs: number of processes.
+    """
+    write_cheap_inputs(folder)
+    fusar = {"Cargo": 12, "Fishing": 8, "Tanker": 8, "Dredger": 6}
+    write_fusar_tree(folder / "fusar", fusar, size=64, jobs=jobs)
+    write_srsdd_tree(folder / "srsdd", 10, jobs=jobs)
+    for name in ("fusar", "srsdd"):
+        shutil.make_archive(str(folder / name), "zip", folder / name)
+        shutil.rmtree(folder / name)
+    store = prepare_demo(folder / "store", counts=_CHIPS, scenes=4, jobs=jobs)
+    (folder / "ships.yaml").write_text(RECIPE.replace("ROOT", str(store.root)), "utf-8")
+    (folder / "sweep.yaml").write_text(_SWEEP.replace("RECIPE", str(folder / "ships.yaml")), "utf-8")
+    write_scene(folder / "scene")
+    _write_corrections(folder, _CLASSES, "HH")
+
+
+def write_cheap_inputs(folder: Path) -> None:
+    """Write the inputs of the commands in `CHEAP`.
+
+    Args:
+        folder: an empty folder.
+    """
+    rng = np.random.default_rng(0)
+    for index in range(80):
+        path = folder / "folder" / ("a", "b")[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (32, 32), np.uint8)).save(path)
+    for index in range(12):
+        _write_dota_image(folder / "dota", index, rng)
+
+
+def write_small_store(folder: Path) -> None:
+    """Write a store and corrections for `rsft data add` from the files of `write_cheap_inputs`.
+
+    Args:
+        folder: the folder of the inputs.
+    """
+    from rsft.data.prepare.image_folder import prepare_folder
+
+    prepare_folder(folder / "folder", folder / "store")
+    _write_corrections(folder, ("a", "b"), "gray")
+
+
+def _write_dota_image(folder: Path, index: int, rng: np.random.Generator) -> None:
+    for name in ("images", "labelTxt"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 255, (300, 300, 3), np.uint8)).save(folder / f"images/P{index}.png")
+    corners = [(20 + 60 * (i % 4), 20 + 60 * (i // 4)) for i in range(16)]
+    rows = [
+        f"{x} {y} {x + 30} {y} {x + 30} {y + 20} {x} {y + 20} {('plane', 'ship')[i % 2]} 0\n"
+        for i, (x, y) in enumerate(corners)
+    ]
+    (folder / f"labelTxt/P{index}.txt").write_text("".join(rows))
+
+
+def _write_corrections(folder: Path, classes: tuple[str, ...], band: str) -> None:
+    """Write new chips and their labels, as the review page saves them."""
+    rng, rows = np.random.default_rng(1), ["path,class,verdict"]
+    for index in range(24):
+        path = folder / "new" / f"new{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (64, 64), np.uint8)).save(path)
+        rows.append(f"{path},{classes[index % len(classes)]},class")
+    (folder / "corrected.csv").write_text("\n".join(rows) + "\n", "utf-8")
