@@ -25,6 +25,8 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".
 MAX_PIXELS = 2**30
 """Largest number of pixels of an image, except for TIFF. DOTA has images of 20,000 x 20,000; Pillow's own limit is
 179 million pixels."""
+MAX_TIFF_BYTES = 2**32
+"""Largest size of a decoded TIFF in bytes: 4 GiB."""
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MAGIC, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
@@ -110,6 +112,10 @@ def _read_tiff(data: bytes, path: Path) -> Pixels:
             if file.dtypes[0].startswith("complex"):
                 hint = "give the scene that the chips were cut from, with --modulus, or store the modulus in the chips"
                 raise DataError(f"the pixels are complex ({file.dtypes[0]}), but a model takes real values", path, hint)
+            size = file.width * file.height * sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
+            if size > MAX_TIFF_BYTES:  # a file of some kB can state any size
+                message = f"the image is too large: {size:,} bytes when it is decoded; the limit is {MAX_TIFF_BYTES:,}"
+                raise DataError(message, path, "cut it into smaller ones, or leave it out")
             bands: Pixels = file.read()  # (B, H, W)
             nodata_values = file.nodatavals
     except RasterioError as error:

@@ -193,3 +193,13 @@ def test_doubles_become_float32(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels[:, :, 0], [[np.nan, -20.125], [-21, -22]])
     with pytest.raises(DataError, match=r"-1.798e\+308 does not fit into float32.*None.tif.*nodata"):
         read_chip(tmp_path / "None.tif")
+
+
+def test_a_small_tiff_that_states_a_large_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    profile = {"width": 100_000, "height": 100_000, "count": 1, "dtype": "uint8", "SPARSE_OK": True, "tiled": True}
+    with rasterio.open(path, "w", driver="GTiff", compress="deflate", blockxsize=4096, blockysize=4096, **profile):
+        pass
+    assert path.stat().st_size < 100_000
+    with pytest.raises(DataError, match="10,000,000,000 bytes when it is decoded; the limit is 4,294,967,296"):
+        read_chip(path)
