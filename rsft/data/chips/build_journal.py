@@ -32,6 +32,9 @@ CREATE TABLE IF NOT EXISTS entry (
 """
 
 
+_NOT_UTF8 = "the name of the file is not UTF-8 text: rename it"
+
+
 class BuildJournal:
     """Records of a build; each is pending, stored or rejected.
 
@@ -69,6 +72,11 @@ class BuildJournal:
             DataError: this round has another record of the same split, class and name.
         """
         stem, key = record.path_stem, record.key()
+        if not _is_utf8(stem):
+            columns = "place, key, round, file, line, reason"
+            values = (_as_text(stem), key, self.round, _as_text(record.source_path), record.line, _NOT_UTF8)
+            self.database.execute(f"REPLACE INTO entry ({columns}) VALUES (?, ?, ?, ?, ?, ?)", values)
+            return False
         columns = "round, key, path, sha256, reason"
         entry = self.database.execute(f"SELECT {columns} FROM entry WHERE place = ?", (stem,)).fetchone()
         if entry is not None:
@@ -79,7 +87,7 @@ class BuildJournal:
             if key == old_key and (reason is not None or (path is not None and self._is_intact(path, digest))):
                 self.database.execute("UPDATE entry SET round = ? WHERE place = ?", (self.round, stem))
                 return False
-        values = (stem, key, self.round, str(record.source_path), record.line)
+        values = (stem, key, self.round, _as_text(record.source_path), record.line)
         self.database.execute("REPLACE INTO entry (place, key, round, file, line) VALUES (?, ?, ?, ?, ?)", values)
         return True
 
@@ -94,7 +102,8 @@ class BuildJournal:
                 self.database.execute(command, (*values, json.dumps(outcome, default=_to_json), stem))
             else:
                 command = "UPDATE entry SET file = ?, line = ?, reason = ? WHERE place = ?"
-                self.database.execute(command, (*outcome, stem))
+                file, line, reason = outcome
+                self.database.execute(command, (_as_text(file), line, _as_text(reason), stem))
         self.database.commit()
 
     def close_round(self) -> str:
@@ -172,6 +181,19 @@ class BuildJournal:
         """Return True if a chip has its checksum; a power cut may have truncated it."""
         chip = self.store / path
         return chip.is_file() and sha256(chip) == digest
+
+
+def _is_utf8(text: str) -> bool:
+    """Return False for names of files whose bytes are no UTF-8 text, which neither SQLite nor Parquet can store."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _as_text(value: object) -> str:
+    return str(value).encode(errors="backslashreplace").decode()
 
 
 def _to_json(value: object) -> object:

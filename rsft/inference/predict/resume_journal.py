@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import shapely
 
-from rsft.errors import DataError, RequestError
+from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Rejection
 from rsft.utils.write_errors import explain_os_error, writing
 
@@ -82,6 +83,7 @@ class ResumeJournal:
 
     Raises:
         RequestError: another process uses the journal, or its folder cannot be written.
+        RsftError: the disk is full.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -254,8 +256,10 @@ def _is_intact(checksum: object, *parts: object) -> bool:
     return all(isinstance(part, bytes | str | int) for part in parts) and checksum == _checksum(*parts)  # type: ignore[arg-type]
 
 
-def _unwritable(error: OSError, path: Path) -> RequestError:
+def _unwritable(error: OSError, path: Path) -> RsftError:
     reason = explain_os_error(error, path)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):  # the request is right
+        return reason
     return RequestError(f"the journal of the job cannot be written: {reason.message}", reason.location, reason.hint)
 
 

@@ -97,14 +97,19 @@ def read_coco_boxes(path: Path, scene: RasterScene) -> SceneLocations:
     for number, box, score in boxes:
         try:
             x, y, width, height = (float(value) for value in box)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             locations.rejected.append((str(path), number, "bbox must be x, y, width, height"))
+            continue
+        try:
+            probability = None if score is None else float(score)
+        except (TypeError, ValueError, OverflowError):
+            locations.rejected.append((str(path), number, f"the score {str(score)[:40]!r} is not a number"))
             continue
         corners = np.array([[y, x], [y + height, x], [y + height, x + width], [y, x + width]])
         if not np.isfinite(corners).all() or width <= 0 or height <= 0:
             locations.rejected.append((str(path), number, "the box has no area"))
             continue
-        locations.locations.append(_make_location(corners, scene, number, None if score is None else float(score)))
+        locations.locations.append(_make_location(corners, scene, number, probability))
     return locations
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError  # raised for odd GeoKeys; not part of rasterio.errors
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
@@ -222,7 +223,7 @@ class SceneReader:
                 bands = list(files[0].read([index + 1 for index in self.indices], window=window))
             else:
                 bands = [files[index].read(1, window=window) for index in self.indices]
-        except RasterioError as error:
+        except (RasterioError, CPLE_BaseError) as error:
             raise reading_error(self.scene.path, self.scene.files, error) from error
         clipped = 0
         for number, index in enumerate(self.indices):
@@ -280,7 +281,7 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
             handles = [stack.enter_context(open_raster(file)) for file in source.files]
             _check(handles, source)
             return _describe(source, handles, options)
-    except (RasterioError, UnicodeEncodeError) as error:
+    except (RasterioError, CPLE_BaseError, UnicodeEncodeError) as error:
         raise opening_error(source.uri, error) from error
 
 

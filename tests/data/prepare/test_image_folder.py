@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,3 +217,14 @@ def test_unit_in_the_tags_of_chips(tmp_path):
 def test_classes_for_verdicts_need_a_table(tmp_path):
     with pytest.raises(RequestError, match=r"only a \.csv file has verdicts"):
         prepare_folder(tmp_path, tmp_path / "out", not_a_target="clutter")
+
+
+def test_names_that_are_not_utf8_are_rejected(tmp_path: Path) -> None:
+    src = write_tree(tmp_path / "src", {"train/a": 4, "val/a": 2})
+    odd = Path(os.fsdecode(os.fsencode(src / "train/a") + b"/\xff\xfe.png"))
+    odd.write_bytes((src / "train/a/000.png").read_bytes())
+    store = prepare_folder(src, tmp_path / "out")
+    assert len(store.table) == 6 and store.rejected == 1
+    rejected = pd.read_csv(store.root / "rejected.csv").iloc[0]
+    assert rejected["file"] == rf"{src}/train/a/\udcff\udcfe.png" and "not UTF-8" in rejected["reason"]
+    assert prepare_folder(src, tmp_path / "again").rejected == 1

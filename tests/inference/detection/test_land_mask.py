@@ -79,6 +79,13 @@ def test_file_that_is_no_layer(tmp_path):
     assert "auto, brightness, none" in caught.value.hint
 
 
+def test_ring_of_one_point(tmp_path):
+    ring = '{"type": "Polygon", "coordinates": [[[15.0, 50.0]]]}'
+    (tmp_path / "land.geojson").write_text(f'{{"type": "Feature", "properties": {{}}, "geometry": {ring}}}')
+    with pytest.raises(RequestError, match="the polygons cannot be read"):
+        open_land_polygons(tmp_path / "land.geojson", open_zeros(tmp_path / "s.tif"))
+
+
 def test_keywords_and_paths():
     assert [parse_land(text) for text in ("auto", "none", "brightness", "land.gpkg", "./none")] == [
         *("auto", "none", "brightness"),

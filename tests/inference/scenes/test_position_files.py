@@ -398,3 +398,47 @@ def test_text_file_without_rows_has_no_positions(bare, tmp_path):
     (tmp_path / "a.txt").touch()
     positions = read_positions(tmp_path / "a.txt", bare)
     assert not positions.locations and positions.attributes["at"].tolist() == []
+
+
+ONE_POINT = '{"type": "Polygon", "coordinates": [[[15.0, 50.0]]]}'
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (
+            "ring.geojson",
+            b'{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": '
+            + ONE_POINT.encode()
+            + b"}]}",
+        ),
+        (
+            "words.geojson",
+            b'{"type": "FeatureCollection", "name": "\xff\xfe", "features": [{"type": "Feature", '
+            b'"properties": {"a\xff": "\xfe"}, "geometry": {"type": "Point", "coordinates": [15, 50]}}]}',
+        ),
+    ],
+)
+def test_damaged_layers(scene, tmp_path, name, content):
+    """A ring of one point, and text that is not UTF-8."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RequestError, match="the file of positions cannot be read"):
+        read_positions(tmp_path / name, scene)
+
+
+def test_scores_of_coco_that_are_no_numbers(bare, tmp_path):
+    rows = [{"image_id": 1, "bbox": [10, 10, 5, 5], "score": score} for score in ("x", [1], None, 0.5, {"a": 1})]
+    (tmp_path / "d.json").write_text(json.dumps(rows))
+    found = read_positions(tmp_path / "d.json", bare)
+    assert [location.score for location in found.locations] == [None, 0.5]
+    assert [(line, reason) for _, line, reason in found.rejected] == [
+        (1, "the score 'x' is not a number"),
+        (2, "the score '[1]' is not a number"),
+        (5, "the score \"{'a': 1}\" is not a number"),
+    ]
+
+
+def test_empty_table_of_detections(scene, tmp_path):
+    """A detector that found nothing writes only a header."""
+    (tmp_path / "d.csv").write_text("lon,lat\n")
+    assert read_positions(tmp_path / "d.csv", scene).locations == []
