@@ -131,7 +131,8 @@ def run_command(arguments: Sequence[str], log: Path) -> tuple[int, str]:
             with log.open("w") as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
-            code = _main(arguments)
+                sys.stdout = sys.stderr = file
+                code = _main(arguments)
         finally:
             os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

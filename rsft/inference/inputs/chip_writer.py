@@ -6,15 +6,15 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import MemoryFile
 from rasterio.transform import from_gcps
 
 from rsft.inference.scenes.georeference import Georeference, rectangle_corners
 from rsft.inference.scenes.raster import PixelWindow
 from rsft.types import Pixels
-from rsft.utils.atomic_files import atomic_file
+from rsft.utils.atomic_files import write_bytes
 
 SCENE_TAG = "RSFT_SCENE"
 """Tag of a chip with the name of its scene, so that chips of one scene stay in one split."""
@@ -55,12 +55,13 @@ def write_chip_geotiff(
             for (row, col), (x, y) in zip(corners, coordinates, strict=True)
         ]
         profile |= {"crs": georeference.crs.to_wkt(), "transform": from_gcps(points)}
-    with warnings.catch_warnings(), atomic_file(path) as temporary:
+    with warnings.catch_warnings(), MemoryFile() as memory:  # GDAL says nothing if the disk is full when a file closes
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(temporary, "w", compress="deflate", **profile) as file:
+        with memory.open(compress="deflate", **profile) as file:
             file.write(pixels.transpose(2, 0, 1))
             file.units = (unit or "",) * count
             if scene:
                 file.update_tags(**{SCENE_TAG: scene})
             for index, name in enumerate(bands[:count], 1):
                 file.set_band_description(index, name)
+        write_bytes(path, memory.read())
