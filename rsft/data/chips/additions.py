@@ -20,8 +20,17 @@ from rsft.data.chips.long_tail import group_by_count
 from rsft.data.chips.pixel_digests import find_same_pixels
 from rsft.data.chips.record import StoreDescription
 from rsft.data.chips.sidecars import render_readme
-from rsft.data.chips.store import CLASS_FIGURE, CONTACT_SHEETS, MANIFEST, README, REJECTED, ChipStore, read_dataset
+from rsft.data.chips.store import (
+    CLASS_FIGURE,
+    CONTACT_SHEETS,
+    README,
+    REJECTED,
+    ChipStore,
+    read_dataset,
+    read_manifest,
+)
 from rsft.data.chips.summary import count_chips
+from rsft.errors import DataError
 from rsft.types import Progress, Rejection
 from rsft.utils.atomic_files import write_bytes, write_text
 
@@ -130,7 +139,7 @@ def add_chips(
     """
     with locked_store(root):
         store = ChipStore.open(root)
-        manifest = pd.read_parquet(root / MANIFEST)
+        manifest = read_manifest(root)
         same = find_same_pixels(root, manifest, {chip.digest: chip.shape for chip in chips}, progress)
         result = AdditionResult(rejected=list(source.rejected))
         fresh = _relabel(manifest, same, _distinct(chips, source.table, result), result)
@@ -289,8 +298,12 @@ def _describe(source: AdditionSource, result: AdditionResult) -> dict[str, Any]:
 
 def _write_rejected(path: Path, table: Path, rejections: Sequence[Rejection]) -> None:
     """Append the rejected rows of a table; those of an earlier attempt with this table are replaced."""
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = [row for row in csv.reader(file) if row]
+    except (ValueError, csv.Error) as error:
+        hint = "remove its damaged lines; the first line is file,line,reason"
+        raise DataError(f"the list of rejected inputs is damaged: {error}", path, hint) from error
     kept = [row for row in rows if row[0] != escape_cell(str(table))]
     new_rows = [*kept, *([str(escape_cell(value)) for value in rejection] for rejection in rejections)]
     if new_rows == rows:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
@@ -20,6 +23,7 @@ from rsft.types import Pixels
 from rsft.utils.atomic_files import sha256
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.tables import Column, check_columns
 
 SPLITS = ("train", "val", "test")
 MANIFEST, DATASET, REJECTED, README = "manifest.parquet", "dataset.json", "rejected.csv", "README.md"
@@ -52,6 +56,25 @@ SCHEMA = pa.schema(
 )
 
 _PREPARE = "build it with `rsft prepare`"
+_CLASS = Column("class")
+_COLUMNS = [
+    *(Column(name) for name in ("name", "path", "unit", "bands")),
+    _CLASS,
+    Column("split", choices=SPLITS),
+    *(Column(name, optional=True) for name in ("group", "group_key", "source", "sensor", "flags")),
+    Column("spacing_m", "number", optional=True),
+]
+
+
+class _Description(BaseModel):
+    """The keys of dataset.json that every user of a store needs."""
+
+    name: str
+    classes: tuple[str, ...]
+    groups: dict[str, list[str]]
+    bands: tuple[str, ...]
+    skipped: dict[str, int]
+    license: str = UNKNOWN
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,18 +119,13 @@ class ChipStore:
             if not (root / file).is_file():
                 raise RequestError("the folder is not a chip store", root, f"{file} is missing: {_PREPARE}")
         manifest_classes = _read_classes(root / MANIFEST)
-        try:
-            metadata = read_dataset(root)
-            classes, bands = tuple(metadata["classes"]), tuple(metadata["bands"])
-            groups, skipped = dict(metadata["groups"]), dict(metadata["skipped"])
-            name, license_text = str(metadata["name"]), str(metadata.get("license", UNKNOWN))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError("the description of the data set is damaged", root / DATASET, _PREPARE) from error
-        unknown = sorted(manifest_classes - set(classes))
+        description = _read_description(root)
+        unknown = sorted(manifest_classes - set(description.classes))
         if unknown:
             raise DataError(f"{DATASET} does not contain the classes {', '.join(unknown)}", root / MANIFEST, _PREPARE)
-        rejected = len(pd.read_csv(root / REJECTED))
-        return cls(root, name, classes, groups, bands, skipped, rejected, license_text)
+        if unknown := sorted({x for names in description.groups.values() for x in names} - set(description.classes)):
+            raise DataError(f"groups name the unknown class {unknown[0]}", root / DATASET, _PREPARE)
+        return cls(root, rejected=_count_rejected(root / REJECTED), **dict(description))
 
     @property
     def group_indices(self) -> dict[str, list[int]]:
@@ -121,12 +139,8 @@ class ChipStore:
         Raises:
             DataError: the manifest is damaged.
         """
-        try:
-            table = pd.read_parquet(self.root / MANIFEST)
-        except (OSError, pa.ArrowException) as error:
-            raise DataError("the manifest cannot be read", self.root / MANIFEST, _PREPARE) from error
-        check_manifest_paths(table["path"], self.root / MANIFEST)
-        return table.assign(unit=table["unit"].str.lower()) if "unit" in table else table
+        table = read_manifest(self.root)
+        return table.assign(unit=table["unit"].str.lower())
 
     @cached_property
     def units(self) -> tuple[str, ...]:
@@ -197,6 +211,27 @@ def check_manifest_paths(paths: Iterable[object], manifest: Path) -> None:
             raise DataError(f"the path in row {number:,} leaves the store: {path[:200]}", manifest, _PREPARE)
 
 
+def read_manifest(root: Path) -> pd.DataFrame:
+    """Read the manifest of a store, and check the types of its columns.
+
+    Args:
+        root: folder of the store.
+
+    Returns:
+        One row per chip.
+
+    Raises:
+        DataError: the manifest is damaged. The message names the row and the column.
+    """
+    try:
+        table: pd.DataFrame = pq.read_table(root / MANIFEST).to_pandas(ignore_metadata=True)
+        check_manifest_paths(table["path"], root / MANIFEST)
+        check_columns(table, _COLUMNS)
+    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+        raise DataError(f"the manifest cannot be read: {error}", root / MANIFEST, _PREPARE) from error
+    return table
+
+
 def read_dataset(root: Path) -> dict[str, Any]:
     """Read the description of a store. If a change was interrupted, this is the one that belongs to the manifest.
 
@@ -213,6 +248,28 @@ def read_dataset(root: Path) -> dict[str, Any]:
     return dataset
 
 
+def _read_description(root: Path) -> _Description:
+    try:
+        return _Description.model_validate(read_dataset(root))
+    except ValidationError as error:
+        details = error.errors(include_url=False)[0]
+        key = ".".join(map(str, details["loc"])) or "its keys"
+        message = f"the description of the data set is damaged: {key}: {details['msg']}"
+        raise DataError(message, root / DATASET, _PREPARE) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError("the description of the data set is damaged", root / DATASET, _PREPARE) from error
+
+
+def _count_rejected(path: Path) -> int:
+    """Return the number of rows of rejected.csv, whatever is in them."""
+    content = path.read_bytes()
+    try:
+        rows = sum(1 for row in csv.reader(io.StringIO(content.decode("utf-8", "replace"), newline="")) if row)
+    except csv.Error:  # a row that is no CSV
+        rows = sum(1 for line in content.splitlines() if line.strip())
+    return max(0, rows - 1)
+
+
 def _read_classes(path: Path) -> set[str]:
     """Return the classes in a manifest, after a check of its columns."""
     try:
@@ -220,6 +277,8 @@ def _read_classes(path: Path) -> set[str]:
         missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
         if missing:
             raise DataError(f"the manifest has no column {', '.join(missing)}", path, _PREPARE)
-        return set(file.read(["class"])["class"].unique().to_pylist())
-    except (OSError, pa.ArrowException) as error:
-        raise DataError("the manifest cannot be read", path, _PREPARE) from error
+        table = file.read(["class"]).to_pandas(ignore_metadata=True)
+        check_columns(table, [_CLASS])
+        return set(table["class"])
+    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+        raise DataError(f"the manifest cannot be read: {error}", path, _PREPARE) from error

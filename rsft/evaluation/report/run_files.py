@@ -23,15 +23,26 @@ from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.runs.reader import METADATA_FILE, METRICS_FILE, RECIPE_FILE
 from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.tables import Column, check_columns
 
 T = TypeVar("T")
 
-EPOCH_COLUMNS = ["epoch", "train_loss", "meta_loss", "val_loss", "val_macro", "val_head", "val_medium", "val_tail"]
-EPOCH_COLUMNS += ["seconds", "images_per_s"]
-SCALE_COLUMNS = ["epoch", "block", "position", "value"]
-CONTRIBUTION_COLUMNS = ["block", "position", "share"]
-MAP_COLUMNS = ["path", "class", "frozen_x", "frozen_y", "adapted_x", "adapted_y"]
-CHIP_COLUMNS = ["name", "path", "class", "predicted"]
+_MEASURES = ("train_loss", "meta_loss", "val_loss", "val_macro", "val_head", "val_medium", "val_tail")
+EPOCH_COLUMNS = [
+    Column("epoch", "number"),
+    *(Column(name, "number", optional=True) for name in (*_MEASURES, "seconds", "images_per_s")),
+]
+SCALE_COLUMNS = [
+    *(Column(name, "number") for name in ("epoch", "block")),
+    Column("position"),
+    Column("value", "number", optional=True),
+]
+CONTRIBUTION_COLUMNS = [Column("block", "number"), Column("position"), Column("share", "number")]
+MAP_COLUMNS = [
+    *(Column(name) for name in ("path", "class")),
+    *(Column(name, "number") for name in ("frozen_x", "frozen_y", "adapted_x", "adapted_y")),
+]
+CHIP_COLUMNS = [Column(name) for name in ("name", "path", "class", "predicted")]
 
 
 class RunMetadata(BaseModel):
@@ -163,19 +174,18 @@ def read_json_list(path: Path, item_type: type[T]) -> list[T]:
     return _read(path, partial(_read_json, TypeAdapter(list[item_type])))  # type: ignore[valid-type]
 
 
-def _probability_columns(evaluation: Evaluation | None) -> list[str]:
-    return [f"p_{name}" for name in evaluation.classes] if evaluation else []
+def _probability_columns(evaluation: Evaluation | None) -> list[Column]:
+    return [Column(f"p_{name}", "number") for name in evaluation.classes] if evaluation else []
 
 
-def _read_table(path: Path, columns: list[str]) -> pd.DataFrame | None:
+def _read_table(path: Path, columns: list[Column]) -> pd.DataFrame | None:
     table = _read_optional(path, partial(_read_columns, columns))
     return None if table is None or table.empty else table
 
 
-def _read_columns(columns: list[str], path: Path) -> pd.DataFrame:
+def _read_columns(columns: list[Column], path: Path) -> pd.DataFrame:
     table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    if missing := [name for name in columns if name not in table]:
-        raise ValueError(f"no column {', '.join(missing)}")
+    check_columns(table, columns)
     return table
 
 
@@ -190,5 +200,12 @@ def _read_optional(path: Path, reader: Callable[[Path], T]) -> T | None:
 def _read(path: Path, reader: Callable[[Path], T]) -> T:
     try:
         return reader(path)
-    except (ValueError, TypeError, OSError, pa.ArrowException) as error:  # raised by json, pydantic, pandas and Arrow
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        OSError,
+        RecursionError,
+        pa.ArrowException,
+    ) as error:  # of json, pydantic, pandas and Arrow
         raise DataError(f"{path.name} is damaged ({error})", path, "run the job that wrote it again") from error

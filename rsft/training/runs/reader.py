@@ -279,7 +279,7 @@ def _is_run(path: Path) -> bool:
 
 def _read_accuracy(folder: Path) -> dict[str, float]:
     """Return measure -> accuracy, without measures that are unknown."""
-    with suppress(OSError, ValueError, KeyError, TypeError, StopIteration):
+    with suppress(OSError, ValueError, KeyError, TypeError, StopIteration, AttributeError):
         methods = parse_json((folder / "evaluation/metrics.json").read_text("utf-8"))["methods"]
         run_measures = next(iter(methods.values()))
         return {name: float(run_measures[name]["value"]) for name in RUN_MEASURES if run_measures.get(name)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -209,3 +210,74 @@ def test_paths_of_a_manifest_stay_in_the_store(store: ChipStore, path: str | Non
         _ = ChipStore.open(store.root).table
     with pytest.raises(DataError, match=r"row 1 leaves the store|row 1 has no path"):
         read_declarations(store.root)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "found"),
+    [
+        ("class", None, "an empty cell"),
+        ("class", 7, "7"),
+        ("unit", None, "an empty cell"),
+        ("path", 7, "7"),
+        ("bands", None, "an empty cell"),
+        ("spacing_m", "wide", "'wide'"),
+        ("split", "tain", "'tain'"),
+    ],
+)
+def test_a_wrong_cell_of_the_manifest_is_named(store: ChipStore, column: str, value: object, found: str) -> None:
+    table = pd.read_parquet(store.root / "manifest.parquet").astype(object)
+    path = store.root / "manifest.parquet"
+    cells = [None if pd.isna(cell) else cell for cell in table[column]]
+    table[column] = pd.Series([cells[0], value, *cells[2:]], dtype=object)
+    if isinstance(value, int | str):  # a Parquet column has one type
+        table[column] = pd.Series([value] * len(table), dtype=object)
+    table.to_parquet(path)
+    row = 1 if isinstance(value, int | str) else 2
+    with pytest.raises(DataError, match=f"row {row}, column {column}: found {found}, expected"):
+        _ = ChipStore.open(store.root).table
+
+
+def test_metadata_of_a_manifest_that_are_not_text_are_ignored(store: ChipStore) -> None:
+    path = store.root / "manifest.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({b"pandas": b"\xff\xfe{"}), path)
+    assert len(ChipStore.open(store.root).table) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": "ba"}, "classes"),
+        ({"classes": [1, 2]}, "classes.0"),
+        ({"groups": {"head": ["x"]}}, "groups name the unknown class x"),
+        ({"skipped": {"a": "x"}}, "skipped.a"),
+        ({"pending": 1}, "damaged"),
+    ],
+)
+def test_a_wrong_key_of_the_description_is_named(store: ChipStore, change: dict[str, object], message: str) -> None:
+    metadata = json.loads((store.root / "dataset.json").read_text())
+    (store.root / "dataset.json").write_text(json.dumps(metadata | change))
+    with pytest.raises(DataError, match=message):
+        ChipStore.open(store.root)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[]", '"x"'])
+def test_a_description_of_another_kind_is_an_error(store: ChipStore, content: str) -> None:
+    (store.root / "dataset.json").write_text(content)
+    with pytest.raises(DataError, match="damaged"):
+        ChipStore.open(store.root)
+
+
+@pytest.mark.parametrize(
+    ("content", "count"),
+    [
+        (b"", 0),
+        (b"\xff\xfe", 0),
+        (b"file,line,reason\na.png,0,\xff\n", 1),
+        (b"file,line,reason\na,1,b,c,d\ne\n\n", 2),
+        (b"file,line,reason\n" + b"x" * 200_000 + b",1,y\n", 1),
+    ],
+)
+def test_rejected_inputs_are_counted_whatever_they_are(store: ChipStore, content: bytes, count: int) -> None:
+    (store.root / "rejected.csv").write_bytes(content)
+    assert ChipStore.open(store.root).rejected == count

@@ -212,6 +212,9 @@ def test_a_folder_that_is_not_a_run_folder_is_refused(tmp_path):
         write_report(tmp_path)
 
 
+METRICS_HEADER = "epoch,train_loss,meta_loss,val_loss,val_macro,val_head,val_medium,val_tail,seconds,images_per_s\n"
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [
@@ -223,6 +226,13 @@ def test_a_folder_that_is_not_a_run_folder_is_refused(tmp_path):
         ("evaluation/predictions.parquet", "no table"),
         ("evaluation/embedding.parquet", ""),
         ("evaluation/contributions.csv", "block\n1\n"),
+        ("evaluation/contributions.csv", "block,position,share\n5,q,p.00683615\n"),
+        ("modulator.csv", "epoch,block,position,value\n0,0,q,1\n1,0,q,1-\n"),
+        ("modulator.csv", "epoch,block,position,value\n0,0,,1\n"),
+        ("metrics.csv", METRICS_HEADER + "true,1,,1,.5,,,,2,3\n"),
+        ("metrics.csv", METRICS_HEADER + "0,1,    ,1,.5,,,,2,3\n"),
+        ("run.json", "[" * 100_000),
+        ("evaluation/metrics.json", "[" * 100_000),
     ],
 )
 def test_a_damaged_file_is_named(run, file, text):

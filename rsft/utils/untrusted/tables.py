@@ -1,0 +1,83 @@
+"""Check the columns of tables from untrusted sources."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+_SHOWN = 60  # letters of a cell in a message
+
+
+@dataclass(frozen=True)
+class Column:
+    """What the cells of a column must be.
+
+    Attributes:
+        name: name of the column.
+        kind: "text", or "number" for integers and floats.
+        optional: whether cells may be empty.
+        choices: the allowed cells; empty if all are allowed.
+    """
+
+    name: str
+    kind: Literal["text", "number"] = "text"
+    optional: bool = False
+    choices: Collection[str] = ()
+
+
+def check_columns(table: pd.DataFrame, columns: Iterable[Column]) -> None:
+    """Check the cells of a table.
+
+    Args:
+        table: the table.
+        columns: what the columns must be; other columns are not checked.
+
+    Raises:
+        ValueError: a column is missing, or a cell is wrong. The text names the row (from 1) and the column.
+
+    Example:
+        >>> check_columns(pd.DataFrame({"share": [0.5, "x"]}), [Column("share", "number")])
+        Traceback (most recent call last):
+        ValueError: row 2, column share: found 'x', expected a number
+    """
+    columns = list(columns)
+    missing = [column.name for column in columns if column.name not in table]
+    if missing:
+        raise ValueError(f"no column {', '.join(missing)}")
+    for column in columns:
+        _check_column(table[column.name], column)
+
+
+def _check_column(cells: pd.Series, column: Column) -> None:
+    empty = cells.isna()
+    if column.kind == "number" and pd.api.types.is_numeric_dtype(cells) and cells.dtype != bool:
+        wrong = empty & (not column.optional)
+    elif column.kind == "text" and pd.api.types.infer_dtype(cells, skipna=True) in ("string", "empty"):
+        wrong = empty & (not column.optional)
+        if column.choices:
+            wrong |= ~empty & ~cells.isin([*column.choices])
+    else:
+        wrong = pd.Series([not _is_valid(cell, column) for cell in cells], cells.index, bool)
+    if not wrong.any():
+        return
+    row = int(wrong.to_numpy(bool).argmax())
+    expected = f"one of {', '.join(column.choices)}" if column.choices else f"a {column.kind}"
+    cell = cells.iloc[row]
+    found = "an empty cell" if _is_empty(cell) else (repr(cell) if isinstance(cell, str) else str(cell))[:_SHOWN]
+    raise ValueError(f"row {row + 1:,}, column {column.name}: found {found}, expected {expected}")
+
+
+def _is_valid(cell: object, column: Column) -> bool:
+    if _is_empty(cell):
+        return column.optional
+    if column.kind == "number":
+        return isinstance(cell, int | float) and not isinstance(cell, bool)
+    return isinstance(cell, str) and (not column.choices or cell in column.choices)
+
+
+def _is_empty(cell: object) -> bool:
+    return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and math.isnan(cell))

@@ -1,0 +1,44 @@
+"""Checks of columns name the row and the column."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rsft.utils.untrusted.tables import Column, check_columns
+
+
+@pytest.mark.parametrize(
+    ("cells", "column", "message"),
+    [
+        (["a", None], Column("x"), "row 2, column x: found an empty cell, expected a text"),
+        (["a", 7], Column("x"), "row 2, column x: found 7, expected a text"),
+        ([1, 2], Column("x", optional=True), "row 1, column x: found 1, expected a text"),
+        (["train", "tain"], Column("x", choices=("train", "val")), "row 2, column x: found 'tain', expected one of"),
+        ([0.5, np.nan], Column("x", "number"), "row 2, column x: found an empty cell, expected a number"),
+        ([0.5, "0.5"], Column("x", "number", optional=True), "row 2, column x: found '0.5', expected a number"),
+        ([[1]], Column("x"), "row 1, column x: found"),
+        (["a"], Column("y"), "no column y"),
+    ],
+)
+def test_wrong_cells(cells, column, message):
+    with pytest.raises(ValueError, match=message):
+        check_columns(pd.DataFrame({"x": cells}), [column])
+
+
+@pytest.mark.parametrize(
+    ("cells", "column"),
+    [
+        (["a", None], Column("x", optional=True)),
+        ([None, None], Column("x", optional=True)),
+        ([], Column("x")),
+        ([1, 2.5], Column("x", "number")),
+        ([1, np.nan], Column("x", "number", optional=True)),
+        ([None, None], Column("x", "number", optional=True)),
+        (["val"], Column("x", choices=("train", "val"))),
+        (pd.Categorical(["a", "b"]), Column("x")),
+    ],
+)
+def test_right_cells(cells, column):
+    check_columns(pd.DataFrame({"x": cells}), [column])
