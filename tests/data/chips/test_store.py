@@ -237,11 +237,12 @@ def test_a_wrong_cell_of_the_manifest_is_named(store: ChipStore, column: str, va
         _ = ChipStore.open(store.root).table
 
 
-def test_metadata_of_a_manifest_that_are_not_text_are_ignored(store: ChipStore) -> None:
+def test_metadata_of_a_manifest_that_are_not_text_are_an_error(store: ChipStore) -> None:
     path = store.root / "manifest.parquet"
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({b"pandas": b"\xff\xfe{"}), path)
-    assert len(ChipStore.open(store.root).table) == 4
+    with pytest.raises(DataError, match="the manifest cannot be read: 'utf-8' codec"):
+        ChipStore.open(store.root)
 
 
 @pytest.mark.parametrize(
