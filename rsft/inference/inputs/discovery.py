@@ -173,7 +173,9 @@ def read_declarations(store: Path) -> dict[Path, Declaration]:
         table = pd.read_parquet(store / _MANIFEST, columns=["path", "unit", "bands", "spacing_m"])
         check_columns(table, [Column("unit"), Column("bands"), Column("spacing_m", "number", optional=True)])
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise RequestError(f"the manifest cannot be read: {error}", store / _MANIFEST, "make it with `rsft prepare`") from error
+        raise RequestError(
+            f"the manifest cannot be read: {error}", store / _MANIFEST, "make it with `rsft prepare`"
+        ) from error
     check_manifest_paths(table["path"], store / _MANIFEST)
     spacings = [None if pd.isna(meters) else float(meters) for meters in table["spacing_m"]]
     rows = zip(table["path"], table["unit"], table["bands"], spacings, strict=True)

@@ -218,7 +218,6 @@ def test_paths_of_a_manifest_stay_in_the_store(store: ChipStore, path: str | Non
         ("class", None, "an empty cell"),
         ("class", 7, "7"),
         ("unit", None, "an empty cell"),
-        ("path", 7, "7"),
         ("bands", None, "an empty cell"),
         ("spacing_m", "wide", "'wide'"),
         ("split", "tain", "'tain'"),
