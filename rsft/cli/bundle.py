@@ -1,4 +1,4 @@
-"""`rsft bundle`: show, verify and compare bundles."""
+"""`rsft bundle`: show, sign, verify and compare bundles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsft.cli.display.console import CLASSES_SHOWN, console
+from rsft.cli.display.console import CLASSES_SHOWN, console, show_paths
 from rsft.cli.options import BundleArgument, JsonOption
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-app = typer.Typer(help="Show, verify and compare bundles.", no_args_is_help=True)
+app = typer.Typer(help="Show, sign, verify and compare bundles.", no_args_is_help=True)
 
 _MEASURES = {"micro": "overall"}
 
@@ -53,6 +53,17 @@ def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         console.print(_scales(description["scales"]))
 
 
+@app.command("sign")
+def bundle_sign(
+    bundle: BundleArgument,
+    key: Annotated[Path, typer.Option("--key", help="Private key, a PEM file (P-256, P-384 or P-521).")],
+) -> None:
+    """Sign a bundle, so that others can verify who made it. Needs no network."""
+    from rsft.models.bundle.signature import sign_bundle
+
+    show_paths({"signature": sign_bundle(bundle, key)})
+
+
 @app.command("verify")
 def bundle_verify(
     bundle: BundleArgument,
@@ -62,12 +73,15 @@ def bundle_verify(
             "--sha256", help="Expected SHA-256, or its first digits, such as bundle_sha256 in a table of predictions."
         ),
     ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Public key, a PEM file: its owner must have signed the bundle.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check that all files are unchanged and that this machine can build the classifier; exit with status 1 if not."""
     from rsft.models.inspection.verify import verify_bundle
 
-    report = verify_bundle(bundle, sha256)
+    report = verify_bundle(bundle, sha256, key)
     if as_json:
         typer.echo(json.dumps(vars(report) | {"folder": str(report.folder)}, indent=2))
     else:

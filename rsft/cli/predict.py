@@ -137,6 +137,10 @@ Strict = Annotated[bool, _option(_JOB, "Exit with status 1 if anything was rejec
 BatchSize = Annotated[int, _option(_JOB, "Number of chips in a batch.", min=1)]
 Readers = Annotated[int, _option(_JOB, "Number of threads that read chips.", min=1)]
 Ray = Annotated[bool, _option(_ARCHIVE, "Classify scenes in parallel by Ray Data, with one .gpkg per scene.", "--ray")]
+VerifyKey = Annotated[
+    Path | None,
+    _option(_JOB, "Public key: stop unless its owner signed the bundle (`rsft bundle sign`).", metavar="FILE"),
+]
 Address = Annotated[str | None, _option(_ARCHIVE, "Address of a Ray cluster, such as auto (default: this machine).")]
 Jobs = Annotated[int | None, _option(_ARCHIVE, "Maximum number of parallel scenes.", min=1)]
 Engine = Annotated[
@@ -196,6 +200,7 @@ def predict(
     engine: Engine = "auto",
     precision: Precision = None,
     also: Also = None,
+    verify_key: VerifyKey = None,
     ray: Ray = False,
     address: Address = None,
     jobs: Jobs = None,
@@ -209,23 +214,30 @@ def predict(
     from rsft.inference.predict.request import PredictionRequest
 
     _check_options(land, detect, also, ray, address, jobs)
+    _check_signatures([bundle, *(also or [])], verify_key)
     make_request = partial(
         PredictionRequest, overwrite=overwrite, batch_size=batch_size, readers=readers, device=device
     )
-    request = make_request(
+    with_outputs = partial(make_request, chips_dir=chips, html_path=html, picture_path=picture, truth_path=truth)
+    request = with_outputs(
         query=_scene_query(at, at_crs, grid, stride, _cfar_options(pfa, land) if detect else None, layer),
         declaration=Declaration(unit_name(unit), band_names(bands)),
         chip_options=_chip_options(side, margin, resample_to, spacing),
         product_options=_product_options(modulus, calibrate, keep_noise, asset),
-        chips_dir=chips,
-        html_path=html,
-        picture_path=picture,
-        truth_path=truth,
         engine=engine,
         precision=precision,
     )
     run = partial(_archive, address=address, jobs=jobs) if ray else partial(_predict, also=also or [])
     run(bundle, inputs, out, request, strict=strict, as_json=as_json)
+
+
+def _check_signatures(bundles: list[Path], key: Path | None) -> None:
+    if key is None:
+        return
+    from rsft.models.bundle.signature import check_signature
+
+    for bundle in bundles:
+        check_signature(bundle, key)
 
 
 def _scene_query(*options: Any) -> SceneQuery:

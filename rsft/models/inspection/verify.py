@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rsft.errors import RsftError
 from rsft.models.bundle.bundle import Bundle, find_bundle, read_verified_bundle
 from rsft.models.bundle.manifest import find_altered_files, read_index
+from rsft.models.bundle.signature import find_signature_faults
 from rsft.models.factory import load_encoder
 from rsft.models.inspection.meta_model import build_meta_model
 
@@ -36,19 +37,20 @@ class BundleVerification:
     faults: list[str]
 
 
-def verify_bundle(folder: Path, sha256: str | None = None) -> BundleVerification:
+def verify_bundle(folder: Path, sha256: str | None = None, key: Path | None = None) -> BundleVerification:
     """Check index, files, tensors and backbone of a bundle; continue after a fault where possible.
 
     Args:
         folder: a folder as in `find_bundle`.
         sha256: the expected hash, or its beginning, such as the `bundle_sha256` of a prediction or a run. An edited
             bundle can contain a correct hash of itself, but that differs from a hash that was stored elsewhere.
+        key: public key of the person who must have signed the bundle; None does not check its signature.
 
     Returns:
         The checks that passed and the faults.
 
     Raises:
-        RequestError: `folder` contains no bundle.
+        RequestError: `folder` contains no bundle, or `key` is no public key.
     """
     folder = find_bundle(folder)
     try:
@@ -61,6 +63,8 @@ def verify_bundle(folder: Path, sha256: str | None = None) -> BundleVerification
         _record_check(
             result, "the hash is the expected one", [] if matches else [f"its hash is {digest}, not {sha256}"]
         )
+    if key is not None:
+        _record_check(result, f"signed with the key {key.name}", find_signature_faults(folder, key))
     altered = find_altered_files(folder, index)
     _record_check(result, f"{len(index.files)} files, each with the hash in the index", altered)
     if any("missing or altered" in fault for fault in altered):

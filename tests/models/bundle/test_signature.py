@@ -1,0 +1,139 @@
+"""A signature proves that no file of a bundle changed since the owner of a key signed it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("model_signing")
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from rsft.errors import RequestError, WeightsError
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.bundle.signature import SIGNATURE_FILE, check_signature, find_signature_faults, sign_bundle
+from rsft.models.inspection.verify import verify_bundle
+
+PEM = serialization.Encoding.PEM
+
+
+def write_keys(folder: Path, key) -> tuple[Path, Path]:
+    """Write the private and the public key as PEM files."""
+    folder.mkdir()
+    private = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    public = key.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (folder / "key.pem").write_bytes(private), (folder / "key.pub").write_bytes(public)
+    return folder / "key.pem", folder / "key.pub"
+
+
+@pytest.fixture
+def keys(tmp_path):
+    return write_keys(tmp_path / "keys", ec.generate_private_key(ec.SECP256R1()))
+
+
+@pytest.fixture
+def bundle(run, tmp_path):
+    return shutil.copytree(run / "bundle", tmp_path / "bundle")
+
+
+@pytest.fixture
+def signed(bundle, keys):
+    assert sign_bundle(bundle, keys[0]) == bundle / SIGNATURE_FILE
+    return bundle
+
+
+def test_a_signed_bundle_opens_as_before_and_keeps_its_signature_when_moved(signed, keys, tmp_path):
+    assert find_signature_faults(signed, keys[1]) == []
+    assert Bundle.load(signed).sha256 == json.loads((signed / "bundle.json").read_text())["sha256"]
+    moved = shutil.move(signed, tmp_path / "another name")
+    check_signature(moved, keys[1])
+    assert verify_bundle(moved, key=keys[1]).sound[1] == "signed with the key key.pub"
+
+
+def test_hidden_files_are_ignored_and_a_second_signature_replaces_the_first(signed, keys, tmp_path):
+    (signed / ".DS_Store").touch()
+    assert find_signature_faults(signed, keys[1]) == []
+    other = write_keys(tmp_path / "other", ec.generate_private_key(ec.SECP384R1()))
+    sign_bundle(signed, other[0])
+    assert find_signature_faults(signed, other[1]) == []
+    assert find_signature_faults(signed, keys[1]) == ["the bundle is signed with another key"]
+
+
+def test_a_bundle_without_signature(bundle, keys):
+    fault = "the bundle is not signed: .signature.json is missing"
+    assert find_signature_faults(bundle, keys[1]) == [fault]
+    assert verify_bundle(bundle, key=keys[1]).faults == [fault]
+    assert verify_bundle(bundle).faults == []
+    with pytest.raises(WeightsError, match="not signed"):
+        check_signature(bundle, keys[1])
+
+
+def test_a_forged_bundle_with_valid_hashes(signed, keys, tmp_path):
+    """Whoever changes a bundle can write new hashes, but no signature."""
+    signature = (signed / SIGNATURE_FILE).read_bytes()
+    forged = Bundle.load(signed)
+    forged.tensors["gamma"] += 1
+    forged.save(signed)
+    (signed / SIGNATURE_FILE).write_bytes(signature)
+    assert verify_bundle(signed).faults == []
+    assert sorted(verify_bundle(signed, key=keys[1]).faults) == [
+        "bundle.json was changed after signing",
+        "weights.safetensors was changed after signing",
+    ]
+
+
+def test_added_and_missing_files(signed, keys):
+    (signed / "notes.txt").touch()
+    (signed / "recipe.yaml").unlink()
+    assert find_signature_faults(signed, keys[1]) == ["notes.txt was added after signing", "recipe.yaml is missing"]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "no JSON", "\0", "[" * 5000])
+def test_a_damaged_signature(signed, keys, text):
+    (signed / SIGNATURE_FILE).write_text(text)
+    assert find_signature_faults(signed, keys[1]) == [".signature.json is damaged, or not made with this key"]
+
+
+def test_a_signature_whose_payload_was_exchanged(signed, keys):
+    content = json.loads((signed / SIGNATURE_FILE).read_text())
+    content["dsseEnvelope"]["payload"] = "e30="
+    (signed / SIGNATURE_FILE).write_text(json.dumps(content))
+    assert find_signature_faults(signed, keys[1]) == [".signature.json is damaged, or not made with this key"]
+
+
+def test_keys_that_are_none(signed, keys, tmp_path):
+    with pytest.raises(RequestError, match="not a public key"):
+        find_signature_faults(signed, keys[0])
+    with pytest.raises(RequestError, match="not a private key"):
+        sign_bundle(signed, keys[1])
+    with pytest.raises(RequestError, match="cannot be read: No such file"):
+        sign_bundle(signed, tmp_path / "nowhere")
+    other_kind = write_keys(tmp_path / "other", ed25519.Ed25519PrivateKey.generate())
+    with pytest.raises(RequestError, match="not a private key of the curve P-256"):
+        sign_bundle(signed, other_kind[0])
+
+
+def test_a_damaged_bundle_is_not_signed(bundle, keys):
+    (bundle / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"weights.safetensors is missing or altered"):
+        sign_bundle(bundle, keys[0])
+    assert not (bundle / SIGNATURE_FILE).exists()
+
+
+def test_commands(rsft, signed, keys, root, tmp_path):
+    code, printed = rsft("bundle", "sign", signed, "--key", keys[0])
+    assert code == 0 and SIGNATURE_FILE in printed
+    code, printed = rsft("bundle", "verify", signed, "--key", keys[1])
+    assert code == 0 and "ok     signed with the key key.pub" in printed
+    other = write_keys(tmp_path / "other", ec.generate_private_key(ec.SECP256R1()))
+    code, printed = rsft("bundle", "verify", signed, "--key", other[1])
+    assert code == 1 and "fault  the bundle is signed with another key" in printed
+    chips = root / "chips/val/flat"
+    code, printed = rsft("predict", signed, chips, "-o", "out.csv", "--engine", "torch", "--verify-key", other[1])
+    assert code == 1 and "signed with another key" in printed and not Path("out.csv").exists()
+    code, printed = rsft("predict", signed, chips, "-o", "out.csv", "--engine", "torch", "--verify-key", keys[1])
+    assert code == 0 and Path("out.csv").exists()
