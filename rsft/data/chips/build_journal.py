@@ -74,8 +74,8 @@ class BuildJournal:
         stem, key = record.path_stem, record.key()
         if not _is_utf8(stem):
             columns = "place, key, round, file, line, reason"
-            values = (_as_text(stem), key, self.round, _as_text(record.source_path), record.line, _NOT_UTF8)
-            self.database.execute(f"REPLACE INTO entry ({columns}) VALUES (?, ?, ?, ?, ?, ?)", values)
+            rejection = (_as_text(stem), key, self.round, _as_text(record.source_path), record.line, _NOT_UTF8)
+            self.database.execute(f"REPLACE INTO entry ({columns}) VALUES (?, ?, ?, ?, ?, ?)", rejection)
             return False
         columns = "round, key, path, sha256, reason"
         entry = self.database.execute(f"SELECT {columns} FROM entry WHERE place = ?", (stem,)).fetchone()
