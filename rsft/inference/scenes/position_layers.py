@@ -37,7 +37,7 @@ def read_layer_positions(path: Path, layer: str | None = None) -> PositionTable:
     source = open_vector(path)
     ids = None
     if isinstance(source, bytes):
-        source, ids = _take_ids(source)
+        source, ids = _take_ids(path, source)
     try:
         layer = _select_layer(path, pyogrio.list_layers(source), layer)
         shapes = pyogrio.read_dataframe(source, layer=layer, columns=[], fid_as_index=True)
@@ -74,15 +74,17 @@ def _select_layer(path: Path, listing: Any, layer: str | None) -> str:
     return names[0]
 
 
-def _take_ids(data: bytes) -> tuple[bytes, list[Any] | None]:
+def _take_ids(path: Path, data: bytes) -> tuple[bytes, list[Any] | None]:
     """Return GeoJSON without the ids of its features, and these ids; None if it has none.
 
     GDAL renumbers features whose ids are repeated, sorts by id, and drops text ids beside a property `id`.
     """
     content = json.loads(data)
-    features = content.get("features")
+    features = content.get("features") if isinstance(content, dict) else None
     if not isinstance(features, list) or not any(isinstance(x, dict) and "id" in x for x in features):
         return data, None
+    if not all(isinstance(x, dict) and isinstance(x.get("properties") or {}, dict) for x in features):
+        raise RequestError("a feature or its properties are not objects", path, "export the layer again")
     ids = []
     for number, feature in enumerate(features):
         value = feature.pop("id", None)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsft.data.imagery.contract import Contract
-from rsft.errors import RequestError
+from rsft.errors import RequestError, RsftError, WeightsError
 from rsft.inference.engines.base import (
     ENGINES,
     FORMATS,
@@ -101,21 +101,28 @@ def load_exported_engine(bundle: Bundle, path: Path) -> LoadedEngine:
 
     Raises:
         RequestError: the path is not an export or belongs to another bundle, or no engine runs its format.
-        WeightsError: a file of the export is altered.
+        WeightsError: a file of the export is altered or damaged.
     """
     folder = path if path.is_dir() else path.parent
     metadata = read_export_metadata(folder)
-    if metadata["bundle_sha256"] != bundle.sha256:
-        message = f"this is an export of the bundle {metadata['bundle_sha256'][:12]}, not of {bundle.sha256[:12]}"
+    exported, kind, precision = (str(metadata.get(key)) for key in ("bundle_sha256", "kind", "precision"))
+    if exported != bundle.sha256:
+        message = f"this is an export of the bundle {exported[:12]}, not of {bundle.sha256[:12]}"
         raise RequestError(message, path, "export this bundle: rsft export")
-    spec = EngineSpec(metadata["kind"], metadata["precision"])
+    spec = EngineSpec(kind, precision)
     engine = find_engine(spec.engine) if spec.engine in ENGINES else None
     if not isinstance(engine, GraphEngine):
         formats = " or ".join(name for name in ENGINES if name in FORMATS)
         raise RequestError(
             f"no engine runs {spec.engine} exports", path, f"export {formats}, or use --engine {REFERENCE.engine}"
         )
-    model = engine.open_graph(folder / engine.file_name, spec.precision)
+    try:
+        model = engine.open_graph(folder / engine.file_name, spec.precision)
+    except (RsftError, MemoryError):
+        raise
+    except Exception as error:  # the type depends on the library and on the fault
+        text = str(error).strip().partition("\n")[0]
+        raise WeightsError(f"the graph cannot be opened: {text}", folder / engine.file_name, "export again") from error
     return _add_tta(bundle, EngineModel(model, spec, concurrency=model.concurrency))
 
 

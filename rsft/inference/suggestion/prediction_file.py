@@ -64,11 +64,21 @@ def read_prediction_file(path: Path, classes: Sequence[str] | None = None) -> Pr
         RequestError: the file does not exist, cannot be read, or is not a table of predictions.
     """
     table, metadata = read_table_file(path, _HINT)
+    _check_metadata(path, metadata)
     table = table.drop(columns=["_line", "geometry"], errors="ignore")
     known = metadata.get("classes") if classes is None else classes
     if table.empty and known:  # GeoJSON without features names no columns
         table = table.reindex(columns=list(dict.fromkeys([*table, "path", "class", *probability_columns(known)])))
     return _check(path, table, tuple(known or _class_names(list(table.columns))), metadata)
+
+
+def _check_metadata(path: Path, metadata: Any) -> None:
+    classes = metadata.get("classes") if isinstance(metadata, dict) else 0
+    counts = metadata.get("train_counts") if isinstance(metadata, dict) else None
+    are_names = classes is None or (isinstance(classes, list) and all(isinstance(name, str) for name in classes))
+    are_counts = not isinstance(counts, dict) or all(isinstance(count, int | float) for count in counts.values())
+    if not (are_names and are_counts):
+        raise RequestError("the metadata of the table are damaged: classes or train_counts", path, _HINT)
 
 
 def _class_names(columns: Sequence[str]) -> list[str]:

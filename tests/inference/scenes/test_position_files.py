@@ -442,3 +442,11 @@ def test_empty_table_of_detections(scene, tmp_path):
     """A detector that found nothing writes only a header."""
     (tmp_path / "d.csv").write_text("lon,lat\n")
     assert read_positions(tmp_path / "d.csv", scene).locations == []
+
+
+@pytest.mark.parametrize("feature", ["[1]", '{"id": 1, "properties": [1]}'])
+def test_features_that_are_no_objects(scene, tmp_path, feature):
+    path = tmp_path / "p.geojson"
+    path.write_text(f'{{"type": "FeatureCollection", "features": [{{"id": 1}}, {feature}]}}')
+    with pytest.raises(RequestError, match="a feature or its properties are not objects"):
+        read_positions(path, scene)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import geopandas
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import shapely
 
@@ -112,3 +115,12 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 def test_a_bundle_with_other_classes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no column p_tug"):
         read_prediction_file(write(tmp_path / "out.csv"), ("ship", "tug"))
+
+
+@pytest.mark.parametrize("metadata", [3, [], {"classes": 3}, {"classes": [1]}, {"train_counts": {"a": "x"}}])
+def test_damaged_metadata(tmp_path: Path, metadata: object) -> None:
+    path = tmp_path / "p.parquet"
+    table = pa.table({"path": ["x"], "class": ["a"], "p_a": [1.0]})
+    pq.write_table(table.replace_schema_metadata({"rsft": json.dumps(metadata)}), path)
+    with pytest.raises(RequestError, match="metadata of the table are damaged"):
+        read_prediction_file(path)
