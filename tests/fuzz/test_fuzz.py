@@ -22,7 +22,7 @@ def fuzz(*options: str, out: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-CLEAN = ("fusar_csv", "fusar_xlsx", "lists", "corrections_csv", "labels_dota")
+CLEAN = ("recipes", "fusar_csv", "fusar_xlsx", "lists", "corrections_csv", "labels_dota", "positions_geojson")
 
 
 @pytest.mark.parametrize("group", CLEAN)
@@ -31,7 +31,7 @@ def test_mutated_inputs(group: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("group", ("lists", "corrections_csv", "opensarship_xml"))
+@pytest.mark.parametrize("group", ("labels", "recipes", "positions", "scenes", "models"))
 def test_inputs_that_once_had_a_fault(group: str, tmp_path: Path) -> None:
     done = fuzz("--class", group, "--corpus", out=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -95,8 +95,9 @@ def _geojson(path: Path) -> bytes:
     """Return the content, written again: OGR then reads the same values as this check, each key once."""
     with open_regular(path) as file:
         content = parse_json(file.read(), object_pairs_hook=_without_addresses)
-    if content.get("type") not in _GEOJSON_TYPES:
-        raise ValueError(f"the type of the JSON is {content.get('type')!r}, not that of a layer")
+    kind = str(content.get("type")) if isinstance(content, dict) else "none"
+    if kind not in _GEOJSON_TYPES:
+        raise ValueError(f"the type of the JSON is {kind[:40]!r}, not that of a layer")
     return json.dumps({"name": path.stem} | content).encode()  # without a name, GDAL takes that of a temporary file
 
 

@@ -90,10 +90,10 @@ def read_coco_boxes(path: Path, scene: RasterScene) -> SceneLocations:
         ]
         boxes = [(number, row["bbox"], row.get("score")) for number, _, row in annotations]
         categories = {} if isinstance(content, list) else _category_names(content)
+        locations = SceneLocations(attributes=_coco_attributes(annotations, categories), are_boxes=True)
     except (KeyError, TypeError, AttributeError) as error:
         hint = "COCO has images (file_name, id) and annotations (image_id, bbox), or is a list of results"
         raise RequestError(f"not a COCO file: {error!r} is missing", path, hint) from error
-    locations = SceneLocations(attributes=_coco_attributes(annotations, categories), are_boxes=True)
     for number, box, score in boxes:
         try:
             x, y, width, height = (float(value) for value in box)
