@@ -422,7 +422,7 @@ ONE_POINT = '{"type": "Polygon", "coordinates": [[[15.0, 50.0]]]}'
 def test_damaged_layers(scene, tmp_path, name, content):
     """A ring of one point, and text that is not UTF-8."""
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(RequestError, match="the file of positions cannot be read"):
+    with pytest.raises(RequestError, match="cannot be read"):
         read_positions(tmp_path / name, scene)
 
 
