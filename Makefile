@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help quickstart test fuzz test-lowest test-qgis qgis-plugin lint clean
+.PHONY: help quickstart test fuzz test-lowest test-qgis qgis-plugin sbom lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,11 @@ test-qgis: $(INSTALLED)  ## test the plug-in in QGIS without a window
 qgis-plugin: $(INSTALLED)  ## pack the plug-in for QGIS: dist/rsft_qgis.zip
 	@$(BIN)/python -m tools.maintenance.qgis_plugin dist/rsft_qgis.zip
 
+sbom: $(INSTALLED)  ## list the installed packages with versions and licenses (CycloneDX): dist/rsft.cdx.json
+	@mkdir -p dist
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file dist/rsft.cdx.json $(BIN)/python
+
 lint: $(INSTALLED)  ## run ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -55,7 +60,10 @@ lint: $(INSTALLED)  ## run ruff and mypy --strict
 clean:  ## remove the outputs of quickstart
 	rm -rf data/demo data/demo-scene runs/quickstart
 
-$(INSTALLED): pyproject.toml
+# CONSTRAINTS: the tested versions of all packages; empty installs the newest ones.
+CONSTRAINTS ?= constraints.txt
+
+$(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[dev]'
 	@touch $@
