@@ -106,6 +106,6 @@ def _read_predictions(folder: Path) -> pd.DataFrame:
     path = folder / PREDICTIONS_FILE
     try:
         table = pd.read_parquet(path, columns=["path", "class", "predicted"])
-    except (ValueError, OSError, pa.ArrowException) as error:
+    except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:  # of damaged metadata, too
         raise DataError("the file is damaged", path, "evaluate again") from error
     return table.set_index("path").sort_index()

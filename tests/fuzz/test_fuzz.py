@@ -10,6 +10,7 @@ from random import Random
 import pytest
 
 from tests.fuzz.mutate import mutate_text
+from tests.fuzz.registry import GROUPS
 from tests.fuzz.sandbox import Outcome, run, shrink
 from tests.fuzz.target import Target
 
@@ -22,16 +23,13 @@ def fuzz(*options: str, out: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-CLEAN = ("recipes", "fusar_csv", "fusar_xlsx", "lists", "corrections_csv", "labels_dota", "positions_geojson")
-
-
-@pytest.mark.parametrize("group", CLEAN)
+@pytest.mark.parametrize("group", GROUPS)
 def test_mutated_inputs(group: str, tmp_path: Path) -> None:
     done = fuzz("--class", group, "--count", "200", out=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("group", ("labels", "recipes", "positions", "scenes", "models"))
+@pytest.mark.parametrize("group", GROUPS)
 def test_inputs_that_once_had_a_fault(group: str, tmp_path: Path) -> None:
     done = fuzz("--class", group, "--corpus", out=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -97,7 +97,7 @@ def _settle(root: Path) -> None:
     if pending["manifest_sha256"] == _digest((root / MANIFEST).read_bytes()):
         _write_json(root / DATASET, pending[DATASET])
         return
-    paths = set(pd.read_parquet(root / MANIFEST, columns=["path"])["path"])
+    paths = set(pq.read_table(root / MANIFEST, columns=["path"])["path"].to_pylist())
     for path in set(pending["files"]) - paths:
         if not leaves_root(posixpath.normpath(path)):  # a store may come from somebody else
             (root / path).unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rsft.data.chips.store import check_manifest_paths
 from rsft.data.imagery.band_names import check_declared_bands
@@ -170,9 +171,10 @@ def read_declarations(store: Path) -> dict[Path, Declaration]:
         DataError: a path in it leaves the store.
     """
     try:
-        table = pd.read_parquet(store / _MANIFEST, columns=["path", "unit", "bands", "spacing_m"])
+        columns = pq.read_table(store / _MANIFEST, columns=["path", "unit", "bands", "spacing_m"])
+        table = columns.to_pandas(ignore_metadata=True)
         check_columns(table, [Column("unit"), Column("bands"), Column("spacing_m", "number", optional=True)])
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise RequestError(
             f"the manifest cannot be read: {error}", store / _MANIFEST, "make it with `rsft prepare`"
         ) from error

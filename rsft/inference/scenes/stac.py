@@ -33,6 +33,7 @@ _RASTER_TYPES = (
 )
 _COLORS = {"red": "R", "green": "G", "blue": "B"}  # eo:common_name
 _REMOTE_SCHEMES = ("http://", "https://", "s3://", "gs://", "az://")
+_KINDS: dict[type, str] = {dict: "objects", str: "texts"}
 
 
 class StacBand(NamedTuple):
@@ -94,7 +95,7 @@ def read_stac_scene(uri: SceneUri, asset: str | None = None) -> StacScene | None
     for name, content in zip(names, assets, strict=True):
         _check_asset(name, content, uri)
     bands = tuple(band for name, content in zip(names, assets, strict=True) for band in _read_bands(name, content))
-    polarizations = item.get("properties", {}).get("sar:polarizations") or []
+    polarizations = (item.get("properties") or {}).get("sar:polarizations") or []
     if len(bands) == len(polarizations) == 1 and bands[0].name is None:
         bands = (bands[0]._replace(name=parse_band_name(str(polarizations[0]))),)
     unit = unit_from_tags([band.unit for band in bands], uri)
@@ -124,7 +125,24 @@ def _load(uri: SceneUri) -> dict[str, Any] | None:
     kind = item.get("type") if isinstance(item, dict) else None
     if kind != "Feature" or not isinstance(item.get("assets"), dict):
         raise DataError(f"the JSON is {kind or 'something else'}, not a STAC item", uri, "give one item, not a catalog")
+    _check_types(item, uri)
     return dict(item)
+
+
+def _check_types(item: Mapping[str, Any], uri: SceneUri) -> None:
+    """Check the types of the values that are read from an item.
+
+    Raises:
+        DataError: a value has another type.
+    """
+    parts = {name: content for name, content in item["assets"].items() if isinstance(content, dict)}
+    if not isinstance(item.get("properties") or {}, dict):
+        raise DataError("the properties are not an object", uri, "give a STAC item")
+    for name, content in (parts | {"properties": item.get("properties") or {}}).items():
+        for key in ("roles", "sar:polarizations", "eo:bands", "raster:bands", "bands"):
+            values, kind = content.get(key) or [], dict if "bands" in key else str
+            if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+                raise DataError(f"{key} of {name} is not a list of {_KINDS[kind]}", uri, "correct the item")
 
 
 def _select_assets(item: Mapping[str, Any], asset: str | None, uri: SceneUri) -> list[str]:

@@ -163,3 +163,18 @@ def test_file_and_item_contradict_each_other(folder: Path) -> None:
 def test_asset_without_an_item(folder: Path) -> None:
     with pytest.raises(RequestError, match="--asset is for STAC items"):
         open_scene(folder / "vv.tif", ProductOptions(asset="vv"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"raster:bands": [3]}, "raster:bands of vv is not a list of objects"),
+        ({"bands": {"a": 1}}, "bands of vv is not a list of objects"),
+        ({"roles": 3}, "roles of vv is not a list of texts"),
+        ({"sar:polarizations": [None]}, "sar:polarizations of vv is not a list of texts"),
+    ],
+)
+def test_values_of_another_type(folder: Path, content: dict[str, Any], message: str) -> None:
+    path = write_item(folder / "i.json", {"vv": asset("vv.tif", **content)})
+    with pytest.raises(DataError, match=message):
+        open_scene(path)
