@@ -28,26 +28,25 @@ def main() -> int:
     targets = load_targets(options.name)
     if not targets:
         parser.error(f"no class or group {options.name}")
-    print(f"{'class':<24}{'inputs':>8}{'accepted':>10}{'told':>8}{'faults':>8}{'slowest':>9}", flush=True)
+    print(f"{'class':<24}{'inputs':>8}{'accepted':>10}{'told':>8}{'faults':>8}{'slowest':>9}{'all':>9}", flush=True)
     faults = 0
     for target in targets:
-        kinds, names, slowest = _try(target, options)
+        kinds, names, seconds = _try(target, options)
         count = sum(kinds.values())
         failed = count - sum(kinds[kind] for kind in sandbox.PASSED)
         faults += failed
-        print(
-            f"{target.name:<24}{count:>8}{kinds['accepted']:>10}{kinds['told']:>8}{failed:>8}{slowest:>7.1f} s",
-            flush=True,
-        )
+        counts = f"{count:>8}{kinds['accepted']:>10}{kinds['told']:>8}{failed:>8}"
+        print(f"{target.name:<24}{counts}{max(seconds, default=0):>7.1f} s{sum(seconds):>7.1f} s", flush=True)
         for name, number in sorted(names.items()):
             print(f"    {number:>6}  {name}", flush=True)
     print(f"{faults} faults" + (f"; the inputs are in {options.out}" if faults else ""))
     return int(faults > 0)
 
 
-def _try(target: Target, options: argparse.Namespace) -> tuple[Counter[str], Counter[str], float]:
-    """Return the number of inputs by outcome, of faults by name, and the longest time in seconds."""
-    kinds, names, slowest = Counter[str](), Counter[str](), 0.0
+def _try(target: Target, options: argparse.Namespace) -> tuple[Counter[str], Counter[str], list[float]]:
+    """Return the number of inputs by outcome, of faults by name, and the seconds of each input."""
+    kinds, names = Counter[str](), Counter[str]()
+    seconds: list[float] = []
     files = sorted((CORPUS / target.name).rglob("*")) if options.corpus else []
     entries = [_corpus_entry(target, path) for path in files if path.is_file()]
     count = len(entries) if options.corpus else max(1, round(options.count * target.share))
@@ -59,14 +58,14 @@ def _try(target: Target, options: argparse.Namespace) -> tuple[Counter[str], Cou
         originals: dict[str, bytes] = {}
         for outcome in sandbox.run(target, count, make, Path(folder)):
             kinds[outcome.kind] += 1
-            slowest = max(slowest, outcome.seconds)
+            seconds.append(outcome.seconds)
             if outcome.kind in sandbox.PASSED:
                 continue
             names[outcome.name] += 1
             originals = originals or _read_originals(target)
             if names[outcome.name] <= SAVED_PER_FAULT:
                 _save(target, outcome, *make(outcome.index, originals), options)
-    return kinds, names, slowest
+    return kinds, names, seconds
 
 
 def _read_originals(target: Target) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ import sqlite3
 import struct
 import zipfile
 from collections.abc import Callable
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -181,21 +182,21 @@ def change_value(rng: Random, content: Any) -> Any:
     """Replace, remove, rename, repeat or nest one value anywhere in nested containers."""
     places = list(_places(content))
     if not places or rng.random() < 0.03:
-        return rng.choice(_VALUES)
+        return deepcopy(rng.choice(_VALUES))
     container, key = rng.choice(places)
     change = rng.randrange(8)
     if change < 4:
-        container[key] = rng.choice(_VALUES)
+        container[key] = deepcopy(rng.choice(_VALUES))
     elif change == 4:
         del container[key]
     elif change == 5:
         container[key] = rng.choice(
-            ([container[key]], [container[key]] * 3, {"a": container[key]}, str(container[key]))
+            ([container[key]], [container[key], deepcopy(container[key])], {"a": container[key]}, str(container[key]))
         )
     elif isinstance(container, dict):
         container[rng.choice(("", "x", "name", "type", "[/w]", "é", "x" * 300))] = container.pop(key)
     else:
-        container.insert(key, container[rng.randrange(len(container))])
+        container.insert(key, deepcopy(container[rng.randrange(len(container))]))
     return content
 
 

@@ -169,7 +169,11 @@ def _work(
     limit = _status("VmSize") + MORE_ADDRESSES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for index in indices:
-        file, content = inputs(index, originals)
+        try:
+            file, content = inputs(index, originals)
+        except Exception as error:
+            sender.send(Outcome(-1, "traceback", f"the mutator raises {type(error).__name__}", _format(error)))
+            return
         (folder / file).write_bytes(content.replace(PORT, port))
         sender.send(index)
         outcome = _read(target, index, folder, workplace, expected)

@@ -49,6 +49,9 @@ def read_layer_positions(path: Path, layer: str | None = None) -> PositionTable:
     if fid_column.lower() in _FID_COLUMNS or fid_column in header["fields"]:
         table = table.remove_column(table.column_names.index(fid_column))
     fids = [int(fid) for fid in shapes.index]
+    if table.num_rows != len(fids):
+        message = f"the layer is damaged: {len(fids)} geometries, but {table.num_rows} rows of attributes"
+        raise RequestError(message, path, "export the layer again")
     if ids is not None:
         rows = table.column(_ROW).to_pylist()
         table, fids = table.drop_columns([_ROW]), [ids[row] for row in rows]

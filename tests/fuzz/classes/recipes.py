@@ -68,9 +68,13 @@ PRELOAD = (
 
 TARGETS = [
     Target(
-        "recipes", lambda folder: (folder / "ships.yaml").write_text(RECIPE), {"ships.yaml": mutate_text}, _read_recipe
+        "recipes",
+        lambda folder: (folder / "ships.yaml").write_text(RECIPE),
+        {"ships.yaml": mutate_text},
+        _read_recipe,
+        share=0.5,
     ),
-    Target("overrides", _build_overrides, {"overrides.txt": mutate_text}, _read_overrides),
+    Target("overrides", _build_overrides, {"overrides.txt": mutate_text}, _read_overrides, share=0.25),
     Target(
         "sweeps", lambda folder: (folder / "sweep.yaml").write_text(SWEEP), {"sweep.yaml": mutate_text}, _read_sweep
     ),
