@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +19,34 @@ AS_DECLARED = "as the scene declares"
 LAND_METHODS = ("auto", "brightness", "none")
 """Values of --land that are not files."""
 
+
+PARAMETER_NAMES = {
+    "--at": "Positions",
+    "--grid": "Tile size",
+    "--detect": "Detect and classify",
+    "--side": "Chip size",
+    "--margin": "Margin around boxes",
+    "--stride": "Step between tiles",
+    "--pfa": "Probability of a false alarm",
+    "--land": "Land",
+    "--unit": "Unit",
+    "--bands": "Names of the bands",
+    "--spacing": "Pixel spacing",
+    "--resample-to": "Resample chips to this spacing",
+    "--modulus": "Modulus of complex pixels",
+    "--calibrate": "Calibration factor",
+    "--keep-noise": "Keep the thermal noise",
+    "--html": "Review page",
+    "--out": "Predictions",
+    "--field": "Field with corrected classes",
+    "--not-a-target": "Class for what is not a target",
+    "--new-class": "New classes",
+    "--from": "Bundle",
+    "--runs": "Folder of runs",
+}
+"""Option of rsft -> start of the name that the parameter has in the dialogs."""
+
+_OPTION = re.compile(r"(?<![\w/-])--[a-z][a-z-]*")
 
 TABLE_SUFFIXES = (".gpkg", ".geojson", ".csv", ".parquet")
 """Suffixes of the tables that `rsft data add` reads."""
@@ -177,6 +206,22 @@ def bundle_command(executable: str, bundle: str) -> list[str]:
         bundle: folder of the bundle.
     """
     return [executable, "bundle", "show", bundle, "--json"]
+
+
+def name_parameters(text: str) -> str:
+    """Replace options in an error of rsft by the names of the parameters. Other options remain.
+
+    Args:
+        text: the error.
+
+    Example:
+        >>> name_parameters("give --grid 64")
+        'give "Tile size" 64'
+    """
+    text = text.replace("give --overwrite to replace it, or another", "choose another")
+    return _OPTION.sub(
+        lambda found: f'"{PARAMETER_NAMES[found[0]]}"' if found[0] in PARAMETER_NAMES else found[0], text
+    )
 
 
 def display_command(command: list[str]) -> str:

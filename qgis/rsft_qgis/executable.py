@@ -35,6 +35,8 @@ _ENVIRONMENTS = (
 )
 """Places of virtual environments below the home folder."""
 
+_NAMES = ("rsft", "rsft.exe")
+
 _OF_QGIS = (
     *("PYTHONHOME", "PYTHONPATH", "PYTHONEXECUTABLE", "PYTHONSTARTUP", "PYTHONNOUSERSITE"),
     *("GDAL_DATA", "GDAL_DRIVER_PATH", "PROJ_LIB", "PROJ_DATA", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH"),
@@ -50,7 +52,7 @@ def find_executable(setting: str = "", home: Path | None = None, path: str | Non
     """Return the path of the command `rsft`.
 
     Args:
-        setting: value of the setting: an executable, a virtual environment, or empty to search.
+        setting: value of the setting: the executable, the Python beside it, a virtual environment, or empty to search.
         home: home folder; by default that of the user.
         path: folders to search, as in the variable PATH; by default those of PATH.
 
@@ -59,8 +61,9 @@ def find_executable(setting: str = "", home: Path | None = None, path: str | Non
     """
     if setting.strip():
         named = Path(setting.strip()).expanduser()
-        for candidate in (named, *_executables_in(named)):
-            if _is_executable(candidate):
+        beside = (named.parent / name for name in _NAMES)  # if it names the Python of the environment
+        for candidate in (named, *_executables_in(named), *(beside if named.is_file() else ())):
+            if candidate.name in _NAMES and _is_executable(candidate):
                 return str(candidate)
         raise ExecutableNotFoundError(
             f"{named} is neither the rsft executable nor an environment that contains it. Correct the setting: "

@@ -28,6 +28,47 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Start:
+    """A run begins.
+
+    Attributes:
+        epochs: number of epochs of the run.
+    """
+
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch ended.
+
+    Attributes:
+        number: number of the epoch, from 1.
+        loss: mean loss of the training chips, if it is finite.
+        val_macro: mean of the recalls of the classes on validation chips, from 0 to 1; None if it was not measured.
+    """
+
+    number: int
+    loss: float | None = None
+    val_macro: float | None = None
+
+    def describe(self, epochs: int) -> str:
+        """Return the epoch in one line.
+
+        Args:
+            epochs: number of epochs of the run; 0 if unknown.
+        """
+        parts = [] if self.loss is None else [f"loss {self.loss:.2f}"]
+        parts += [] if self.val_macro is None else [f"val macro {100 * self.val_macro:.0f} %"]
+        return f"epoch {self.number}{f' of {epochs}' * (epochs > 0)}: {', '.join(parts) or 'done'}"
+
+
+@dataclass(frozen=True)
+class OtherEvent:
+    """An event that needs no reaction."""
+
+
+@dataclass(frozen=True)
 class Failure:
     """An error that rsft explains.
 
@@ -79,11 +120,11 @@ class Result:
         return any(check.get("sets") == "withheld" or check.get("shifted") for check in checks)
 
 
-Event = Union[Progress, Failure, Result]  # Python 3.9 evaluates this line
+Event = Union[Progress, Start, Epoch, OtherEvent, Failure, Result]  # Python 3.9 evaluates this line
 
 
 def parse_line(line: str) -> Event | None:
-    """Return the event that a line contains; None for any other text, and for events that need no reaction.
+    """Return the event that a line contains; None for any other text.
 
     Args:
         line: one line that rsft printed.
@@ -92,17 +133,40 @@ def parse_line(line: str) -> Event | None:
         fields = json.loads(line)
     except ValueError:
         return None
-    if not isinstance(fields, dict):
+    if not isinstance(fields, dict) or "event" not in fields:
         return None
-    event = fields.pop("event", None)
+    event = fields.pop("event")
     if event == "progress":
         return Progress(str(fields.get("task", "")), _integer(fields.get("done")), _integer(fields.get("total")))
     if event == "step":
         return Progress("training", _integer(fields.get("done")), _integer(fields.get("total")))
+    if event == "started":
+        return Start(_epochs(fields))
+    if event == "epoch":
+        return Epoch(
+            _integer(fields.get("epoch")) + 1, _decimal(fields.get("train_loss")), _decimal(fields.get("val_macro"))
+        )
     if event == "error":
-        what, where, fix = (str(fields.get(key) or "") for key in ("what", "where", "fix"))
-        return Failure(what or "rsft stopped", where, fix)
-    return Result(fields) if event == "done" else None
+        return _failure(fields)
+    return Result(fields) if event == "done" else OtherEvent()
+
+
+def _failure(fields: dict[str, Any]) -> Failure:
+    what, where, fix = (str(fields.get(key) or "") for key in ("what", "where", "fix"))
+    faults = [fault for fault in fields.get("faults") or [] if isinstance(fault, dict)]  # of a recipe
+    lines = [f"{fault.get('key')}: found {fault.get('found')}; {fault.get('allowed')}" for fault in faults]
+    return Failure("\n".join([what or "rsft stopped", *lines]), where, fix)
+
+
+def _epochs(fields: dict[str, Any]) -> int:
+    value: Any = fields
+    for key in ("recipe", "train", "epochs"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return _integer(value)
+
+
+def _decimal(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _integer(value: object) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from .executable import rsft_environment
-from .json_lines import Failure, Progress, Result, parse_line
+from .json_lines import Epoch, Failure, Progress, Result, Start, parse_line
 
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 10.0
@@ -59,7 +59,7 @@ def run_job(command: list[str], feedback: Feedback, canceled: str = _CANCELED) -
         RsftFailedError: the command failed.
         RsftCanceledError: the user stopped it.
     """
-    result, failure, task = None, None, ""
+    result, failure, task, epochs = None, None, "", 0
     printed: deque[str] = deque(maxlen=_LINES_OF_AN_ERROR)
     process = _start(command)
     for line in _lines_until_end(process, feedback, canceled):
@@ -69,11 +69,15 @@ def run_job(command: list[str], feedback: Feedback, canceled: str = _CANCELED) -
                 task = event.task
                 feedback.setProgressText(task)
             feedback.setProgress(event.percent)
+        elif isinstance(event, Start):
+            epochs = event.epochs
+        elif isinstance(event, Epoch):
+            feedback.pushConsoleInfo(event.describe(epochs))
         elif isinstance(event, Failure):
             failure = event
         elif isinstance(event, Result):
             result = event
-        elif line.strip():
+        elif event is None and line.strip() and failure is None:  # after the event, rsft prints the error as text
             printed.append(line)
             feedback.pushConsoleInfo(line)
     if process.returncode or result is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import typer
 from rsft_qgis.command_lines import (
     AS_DECLARED,
     LAND_METHODS,
+    PARAMETER_NAMES,
     TABLE_SUFFIXES,
     UNITS,
     LabelOptions,
@@ -20,6 +22,7 @@ from rsft_qgis.command_lines import (
     detection_options,
     display_command,
     finetune_command,
+    name_parameters,
     position_options,
     predict_command,
     raster_location,
@@ -30,7 +33,7 @@ from rsft_qgis.command_lines import (
 from rsft.cli import app
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.data.imagery.units import UNITS as ALL_UNITS
-from rsft.inference.corrections.corrected_table import _FORMATS
+from rsft.inference.corrections.corrected_table import _READERS
 from rsft.inference.detection.land_mask import parse_land
 from tests.helpers.style import files_of
 from tools.maintenance.qgis_plugin import PLUGIN_DIR
@@ -100,7 +103,7 @@ def test_a_run_starts_at_a_bundle() -> None:
 def test_files_of_corrected_layers() -> None:
     assert table_path('/data/a.gpkg|layername=predictions|subset="ood"') == "/data/a.gpkg"
     assert table_path("/data/A.GeoJSON") == "/data/A.GeoJSON"
-    assert set(TABLE_SUFFIXES) <= set(_FORMATS)
+    assert set(TABLE_SUFFIXES) <= set(_READERS)
     for source in ("Point?crs=EPSG:4326", "/data/a.shp", "dbname='x' table=\"y\"", ""):
         with pytest.raises(ValueError, match="not in a file"):
             table_path(source)
@@ -114,6 +117,27 @@ def test_choices_are_those_of_rsft() -> None:
 def test_further_options_with_an_open_quote() -> None:
     with pytest.raises(ValueError, match="quotation"):
         predict_command("rsft", "b", "s", "o", {}, "--engine 'x")
+
+
+def test_errors_name_parameters() -> None:
+    assert name_parameters("give --grid 64") == 'give "Tile size" 64'
+    assert name_parameters("choose one of --at, --grid and --detect") == (
+        'choose one of "Positions", "Tile size" and "Detect and classify"'
+    )
+    assert name_parameters("--new-class 'a--b'") == "\"New classes\" 'a--b'"
+    for text in ("use --device cpu", "/data/--grid/x", "a --grids b", "x--at"):
+        assert name_parameters(text) == text
+    assert name_parameters("give --overwrite to replace it, or another name") == "choose another name"
+
+
+def test_the_names_are_those_of_the_dialogs() -> None:
+    sources = "".join(file.read_text("utf-8") for file in files_of(PLUGIN_DIR))
+    for name in PARAMETER_NAMES.values():
+        assert re.search(rf'"{re.escape(name)}[^"]*"', sources.replace(f': "{name}",\n', "")), name
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    known = [commands["predict"], commands["finetune"], commands["data"].commands["add"]]
+    options = {option for command in known for parameter in command.params for option in parameter.opts}
+    assert set(PARAMETER_NAMES) <= options
 
 
 def test_texts() -> None:

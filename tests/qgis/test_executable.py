@@ -37,6 +37,14 @@ def test_path_comes_first_and_the_setting_before(tmp_path: Path) -> None:
         assert find_executable(setting, tmp_path, str(tmp_path / "bin")) == named
 
 
+def test_the_python_of_an_environment_names_the_environment(tmp_path: Path) -> None:
+    python = write_executable(tmp_path / "env/bin/python")
+    with pytest.raises(ExecutableNotFoundError, match="neither the rsft executable nor an environment"):
+        find_executable(python, tmp_path, "")
+    executable = write_executable(tmp_path / "env/bin/rsft")
+    assert find_executable(python, tmp_path, "") == executable
+
+
 def test_nothing_is_found(tmp_path: Path) -> None:
     with pytest.raises(ExecutableNotFoundError, match=r"not found on PATH.*Settings > Options"):
         find_executable(home=tmp_path, path="")

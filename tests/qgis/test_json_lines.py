@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
-from rsft_qgis.json_lines import Failure, Progress, Result, parse_line
+from rsft_qgis.json_lines import Epoch, Failure, OtherEvent, Progress, Result, Start, parse_line
 
 from rsft.cli.display.console import quiet_console
 from rsft.cli.display.prediction_lines import emit_predictions, json_progress
@@ -27,11 +29,25 @@ def test_lines_of_rsft(capsys, tmp_path):
     assert str(failure) == "no unit\nwhere: a.tif\nhint: declare it with --unit"
 
 
-@pytest.mark.parametrize(
-    "line", ["", "warning: license", "{", "[1]", "3", "null", '{"event": "scene"}', '{"task": "x"}', "\x00", '{"a":']
-)
+@pytest.mark.parametrize("line", ["", "warning: license", "{", "[1]", "3", "null", '{"task": "x"}', "\x00", '{"a":'])
 def test_other_lines_are_texts(line):
     assert parse_line(line) is None
+
+
+def test_events_of_a_run():
+    assert parse_line('{"event": "started", "recipe": {"train": {"epochs": 5}}}') == Start(5)
+    first = parse_line('{"event": "epoch", "epoch": 1.0, "train_loss": 0.564, "val_macro": 0.478, "modulator": {}}')
+    assert first == Epoch(2, 0.564, 0.478) and first.describe(5) == "epoch 2 of 5: loss 0.56, val macro 48 %"
+    other = parse_line('{"event": "epoch", "epoch": 0, "train_loss": null, "val_macro": null}')
+    assert other == Epoch(1) and other.describe(0) == "epoch 1: done"
+    assert parse_line('{"event": "started", "recipe": []}') == Start(0)
+    assert parse_line('{"event": "scene"}') == parse_line('{"event": null}') == OtherEvent()
+
+
+def test_faults_of_a_recipe():
+    fault = {"file": "overrides", "line": 0, "key": "train.epochs", "found": "x", "allowed": "an integer"}
+    failure = parse_line(json.dumps({"event": "error", "what": "1 fault", "faults": [fault, None]}))
+    assert str(failure) == "1 fault\ntrain.epochs: found x; an integer"
 
 
 def test_events_with_missing_keys():

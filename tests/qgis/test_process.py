@@ -48,6 +48,33 @@ say(event="done", chips=3)
     assert feedback.lines == ["warning: Lizenz é"]
 
 
+def test_a_run_prints_one_line_per_epoch() -> None:
+    code = """
+say(event="started", run="runs/a/001", recipe={"train": {"epochs": 2}})
+say(event="epoch", epoch=0, train_loss=0.924, val_macro=None)
+say(event="step", done=3, total=4)
+say(event="epoch", epoch=1, train_loss=0.564, val_macro=0.478)
+say(event="another")
+say(event="done", bundle="b")
+"""
+    feedback = RecordingFeedback()
+    assert run_job(python(code), feedback).fields == {"bundle": "b"}
+    assert feedback.lines == ["epoch 1 of 2: loss 0.92", "epoch 2 of 2: loss 0.56, val macro 48 %"]
+
+
+def test_an_error_appears_once() -> None:
+    code = """
+print("a note")
+say(event="error", what="no unit", where="a.tif", fix="x")
+print("error: no unit\\nwhere: a.tif\\nhint:  x", file=sys.stderr)
+sys.exit(1)
+"""
+    feedback = RecordingFeedback()
+    with pytest.raises(RsftFailedError, match=r"no unit\nwhere: a\.tif\nhint: x"):
+        run_job(python(code), feedback)
+    assert feedback.lines == ["a note"]
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [

@@ -17,7 +17,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtGui import QIcon
 
-from ..command_lines import display_command
+from ..command_lines import display_command, name_parameters
 from ..executable import SETTING, ExecutableNotFoundError, find_executable
 from ..process import RsftCanceledError, RsftFailedError
 
@@ -103,7 +103,7 @@ def call_rsft(
     try:
         return run(command, feedback)
     except (RsftFailedError, RsftCanceledError) as error:
-        raise QgsProcessingException(str(error)) from error
+        raise QgsProcessingException(name_parameters(str(error))) from error
 
 
 def _setting() -> str:

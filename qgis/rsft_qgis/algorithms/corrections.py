@@ -22,7 +22,15 @@ from qgis.core import (
     QgsProcessingParameterVectorLayer,
 )
 
-from ..command_lines import AS_DECLARED, UNITS, LabelOptions, add_command, finetune_command, table_path
+from ..command_lines import (
+    AS_DECLARED,
+    UNITS,
+    LabelOptions,
+    add_command,
+    finetune_command,
+    name_parameters,
+    table_path,
+)
 from ..correction_texts import addition_lines, read_replay, rejection_lines, replay_lines, replay_page
 from ..json_lines import Result
 from ..process import run_job
@@ -167,9 +175,9 @@ class AddLabels(RsftAlgorithm):
         run = partial(run_job, canceled="canceled; the chip store has not changed")
         result: Result = call_rsft(run, command, feedback)
         for line in addition_lines(result):
-            feedback.pushInfo(line)
+            feedback.pushInfo(name_parameters(line))
         for line in rejection_lines(result):
-            feedback.pushWarning(line)
+            feedback.pushWarning(name_parameters(line))
         return {name: result.count(key) for name, key in self.COUNTS.items()}
 
     def _add_counts(self) -> None:

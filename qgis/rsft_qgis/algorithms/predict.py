@@ -21,7 +21,7 @@ from qgis.core import (
     QgsProcessingParameterVectorDestination,
 )
 
-from ..command_lines import AS_DECLARED, UNITS, PixelOptions, predict_command, raster_location
+from ..command_lines import AS_DECLARED, UNITS, PixelOptions, name_parameters, predict_command, raster_location
 from ..json_lines import Result
 from ..process import run_job
 from .base import RsftAlgorithm, call_rsft
@@ -70,7 +70,7 @@ class PredictAlgorithm(RsftAlgorithm):
         )
         self.add(
             QgsProcessingParameterVectorDestination(self.OUTPUT, "Predictions", QgsProcessing.TypeVectorAnyGeometry),
-            "It opens with one color per class. An existing file is replaced, with its corrections.",
+            "It opens with one color per class. An existing file is replaced, unless it contains corrections.",
         )
         self.add(
             QgsProcessingParameterFileDestination(
@@ -140,9 +140,8 @@ class PredictAlgorithm(RsftAlgorithm):
             "and <i>set</i>: all classes that the chip may belong to. <i>ood</i> is true if the chip is unlike the "
             "training chips; do not trust its class. Filter what needs a look with "
             '<code>"ood" or "probability" &lt; 0.6</code></p>'
-            "<p><b>Errors</b> name the parameter that resolves them; --unit is <i>Unit of the pixels</i> under "
-            "<i>Advanced</i>, and so on. Chips that do not fit the model are listed in a file "
-            "<i>.rejected.csv</i> beside the result.</p>"
+            "<p><b>Errors</b> name the parameter that resolves them; see also <i>Advanced</i>. Chips that do not "
+            "fit the model are listed in a file <i>.rejected.csv</i> beside the result.</p>"
             "<p>The log shows the command. You can run it in a terminal.</p>"
         )
 
@@ -217,7 +216,7 @@ def _report(result: Result, feedback: QgsProcessingFeedback) -> None:
     for name, count in result.class_counts.items():
         feedback.pushInfo(f"{name}: {count}")
     for note in result.notes:
-        feedback.pushInfo(note)
+        feedback.pushInfo(name_parameters(note))
     if rejected := result.count("rejected"):
         feedback.pushWarning(f"rejected: {rejected}, listed with the reasons in .rejected.csv beside the result")
     if result.is_foreign:
