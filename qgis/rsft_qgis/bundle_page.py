@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -20,6 +21,16 @@ def bundle_texts(description: Mapping[str, Any]) -> dict[str, str]:
     texts = {key.upper(): str(chip.get(key, "")) for key in ("bands", "unit", "size", "spacing")}
     classes = ", ".join(str(row["name"]) for row in description.get("classes", []))
     return {"NAME": str(description.get("name", "")), "CLASSES": classes, **texts}
+
+
+def chip_side(description: Mapping[str, Any]) -> int | None:
+    """Return the side of the chips in pixels; None if the model takes whole chips of any size.
+
+    Args:
+        description: what `rsft bundle show --json` prints.
+    """
+    found = re.match(r"the central (\d+) x ", bundle_texts(description)["SIZE"])
+    return int(found[1]) if found else None
 
 
 def bundle_page(description: Mapping[str, Any]) -> str:

@@ -60,6 +60,19 @@ def read_replay(result: Result) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def start_bundle(result: Result) -> str:
+    """Return the folder of the bundle at which a run started; empty if the run does not say.
+
+    Args:
+        result: the last line of `rsft finetune`.
+    """
+    try:
+        run = json.loads((Path(str(result.fields.get("run"))) / "run.json").read_text(encoding="utf-8"))
+        return str(run["start"]["bundle"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def replay_lines(replay: Mapping[str, Any]) -> list[str]:
     """Return the replay check as lines of a log.
 
@@ -73,14 +86,16 @@ def replay_lines(replay: Mapping[str, Any]) -> list[str]:
     return lines + [str(text) for text in replay.get("sentences") or []]
 
 
-def replay_page(replay: Mapping[str, Any], bundle: str) -> str:
+def replay_page(replay: Mapping[str, Any], bundle: str, old: str = "") -> str:
     """Return an HTML page with one table per part of the replay check.
 
     Args:
         replay: content of replay.json; may be empty.
         bundle: folder of the new bundle.
+        old: folder of the bundle at which the run started; may be empty.
     """
     body = [f"<h1>New bundle</h1><p>{escape(bundle)}</p>"]
+    body += [f"<p>The old bundle, to keep using it: {escape(old)}</p>"] if old else []
     for part in replay.get("parts") or []:
         head = "".join(f"<th>{escape(name)}</th>" for name in _HEADER)
         rows = ("".join(f"<td>{escape(cell)}</td>" for cell in _cells(item)) for item in part["classes"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from rsft_qgis.bundle_page import bundle_page, bundle_texts
+from rsft_qgis.bundle_page import bundle_page, bundle_texts, chip_side
 
-from rsft.models.inspection.describe import describe_bundle
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.inspection.describe import describe_bundle, describe_contract
 
 
 def test_description_of_a_bundle(run):
@@ -15,6 +16,13 @@ def test_description_of_a_bundle(run):
     page = bundle_page(description)
     assert "<td>slanted</td><td>tail</td><td>4</td>" in page and description["sha256"] in page
     assert "<td>unit</td><td>uint8</td>" in page and description["confidence"]["promise"] in page
+
+
+def test_side_of_the_chips(run):
+    contract = Bundle.load(run / "bundle").contract
+    for crop, side in ((96, 96), (None, None)):
+        assert chip_side({"chip": describe_contract(contract.model_copy(update={"crop": crop}))}) == side
+    assert chip_side({}) is None
 
 
 def test_ugly_descriptions():

@@ -6,7 +6,14 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from rsft_qgis.correction_texts import addition_lines, read_replay, rejection_lines, replay_lines, replay_page
+from rsft_qgis.correction_texts import (
+    addition_lines,
+    read_replay,
+    rejection_lines,
+    replay_lines,
+    replay_page,
+    start_bundle,
+)
 from rsft_qgis.json_lines import Result, parse_line
 
 from rsft.cli.display.addition_lines import emit_addition
@@ -54,6 +61,15 @@ def test_replay_check(tmp_path):
     ]
     page = replay_page(replay, "runs/<x>")
     assert "<td>&lt;b&gt;</td><td>20</td>" in page and "runs/&lt;x&gt;" in page and page.count("<tr>") == 3
+
+
+def test_the_old_bundle(tmp_path):
+    assert start_bundle(Result({"run": str(tmp_path)})) == start_bundle(Result()) == ""
+    (tmp_path / "run.json").write_text('{"start": {"bundle": "runs/<a>/001/bundle"}}')
+    old = start_bundle(Result({"run": str(tmp_path)}))
+    assert old == "runs/<a>/001/bundle" and "keep using it: runs/&lt;a&gt;/001/bundle<" in replay_page({}, "b", old)
+    (tmp_path / "run.json").write_text('{"start": null}')
+    assert start_bundle(Result({"run": str(tmp_path)})) == ""
 
 
 def test_a_run_without_replay_check(tmp_path):

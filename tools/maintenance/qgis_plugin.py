@@ -1,4 +1,4 @@
-"""Pack the plug-in for QGIS into a zip: the same files give the same bytes.
+"""Pack the plug-in for QGIS into a zip: the same files give the same bytes. Any Python runs it, without packages.
 
 python -m tools.maintenance.qgis_plugin dist/rsft_qgis.zip
 """
@@ -9,8 +9,6 @@ import argparse
 from configparser import ConfigParser
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
-
-from rsft.utils.atomic_files import atomic_file
 
 PLUGIN_DIR = Path(__file__).parents[2] / "qgis/rsft_qgis"
 """Folder of the plug-in."""
@@ -39,11 +37,16 @@ def write_plugin(path: Path) -> Path:
         path: path of the zip.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as temporary, ZipFile(temporary, "w") as archive:
-        for file in plugin_files():
-            entry = ZipInfo(file.relative_to(PLUGIN_DIR.parent).as_posix(), _DATE)
-            entry.external_attr, entry.compress_type = 0o644 << 16, ZIP_DEFLATED
-            archive.writestr(entry, file.read_bytes())
+    temporary = path.with_name(f"{path.name}.part")
+    try:
+        with ZipFile(temporary, "w") as archive:
+            for file in plugin_files():
+                entry = ZipInfo(file.relative_to(PLUGIN_DIR.parent).as_posix(), _DATE)
+                entry.external_attr, entry.compress_type = 0o644 << 16, ZIP_DEFLATED
+                archive.writestr(entry, file.read_bytes())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 

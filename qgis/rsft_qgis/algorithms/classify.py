@@ -7,13 +7,17 @@ from typing import Any
 from qgis.core import (
     QgsProcessing,
     QgsProcessingContext,
+    QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingParameterEnum,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterNumber,
 )
 
-from ..command_lines import LAND_METHODS, detection_options, position_options, tile_options
+from ..bundle_page import chip_side
+from ..command_lines import LAND_METHODS, bundle_command, detection_options, position_options, tile_options
+from ..process import run_json
+from .base import call_rsft
 from .predict import PredictAlgorithm
 
 _FORMATS = ["gpkg", "geojson", "shp"]
@@ -101,8 +105,9 @@ class ClassifyTiles(PredictAlgorithm):
     def add_locations(self) -> None:
         """Add the parameters of the tiles."""
         self.add(
-            QgsProcessingParameterNumber(self.TILE, "Tile size in pixels", defaultValue=32, minValue=1),
-            "Use the size of the training chips. Bundle information shows it.",
+            QgsProcessingParameterNumber(self.TILE, "Tile size in pixels", optional=True, minValue=1),
+            "Empty: the size of the training chips, if the bundle has one. Otherwise use the size of your training "
+            "chips.",
         )
         self.add(
             QgsProcessingParameterNumber(self.STRIDE, "Step between tiles in pixels", optional=True, minValue=1),
@@ -113,8 +118,18 @@ class ClassifyTiles(PredictAlgorithm):
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, object]:
         """Return --grid with its option."""
-        stride = self.integer(parameters, self.STRIDE, context)
-        return tile_options(self.parameterAsInt(parameters, self.TILE, context), stride)
+        tile = self.integer(parameters, self.TILE, context) or self._chip_side(parameters, context, feedback)
+        return tile_options(tile, self.integer(parameters, self.STRIDE, context))
+
+    def _chip_side(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> int:
+        command = bundle_command(self.executable(), self.bundle(parameters, context))
+        side = chip_side(call_rsft(run_json, command, feedback))
+        if side is None:
+            message = "This bundle takes whole chips of any size: enter the size of your training chips in Tile size."
+            raise QgsProcessingException(message)
+        return side
 
 
 class DetectClassify(PredictAlgorithm):

@@ -31,7 +31,7 @@ from ..command_lines import (
     name_parameters,
     table_path,
 )
-from ..correction_texts import addition_lines, read_replay, rejection_lines, replay_lines, replay_page
+from ..correction_texts import addition_lines, read_replay, rejection_lines, replay_lines, replay_page, start_bundle
 from ..json_lines import Result
 from ..process import run_job
 from .base import RsftAlgorithm, call_rsft
@@ -259,9 +259,11 @@ class FineTune(AddLabels):
         run = partial(run_job, canceled="canceled; the labels are in the store, and the old bundle has not changed")
         result: Result = call_rsft(run, command, steps)
         new_bundle, replay = str(result.fields.get("bundle", "")), read_replay(result)
+        old_bundle = start_bundle(result)
         feedback.pushInfo(f"new bundle: {new_bundle}")
+        feedback.pushInfo(f"old bundle: {old_bundle or bundle}")
         for line in replay_lines(replay):
             feedback.pushInfo(line)
         page = self.parameterAsFileOutput(parameters, self.OUTPUT, context)
-        Path(page).write_text(replay_page(replay, new_bundle), encoding="utf-8")
+        Path(page).write_text(replay_page(replay, new_bundle, old_bundle), encoding="utf-8")
         return {"NEW_BUNDLE": new_bundle, self.OUTPUT: page, **counts}
