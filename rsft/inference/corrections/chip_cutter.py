@@ -36,6 +36,9 @@ _MANIFEST = "manifest.parquet"
 _NO_RECORD = (
     "the chip was not saved, and the table does not say how to cut it again: predict with --chips, or write .gpkg"
 )
+_FOREIGN_TABLE = (
+    "the table is not one that rsft predict wrote, or a copy without its metadata: give the file of rsft predict itself"
+)
 
 
 class CorrectedChip(NamedTuple):
@@ -150,7 +153,8 @@ class ChipCutter:
 
     def _cut(self, row: CorrectedRow) -> CorrectedChip:
         if row.scene not in self._records or not np.isfinite([row.row, row.col]).all():
-            raise DataError(_NO_RECORD)
+            keeps_metadata = self.table.path.suffix.lower() != ".csv"
+            raise DataError(_FOREIGN_TABLE if keeps_metadata and not self.table.metadata else _NO_RECORD)
         if row.scene not in self._scenes:
             self._scenes[row.scene] = self._open_scene(row.scene)
         chips = self._scenes[row.scene]

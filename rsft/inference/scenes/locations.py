@@ -88,6 +88,8 @@ def filter_inside_scene(locations: SceneLocations, scene: RasterScene) -> SceneL
     total = len(locations.locations)
     outside = total - len(inside)
     notes = [f"positions outside of {scene.path.name}: {outside:,} of {total:,}"] if outside else []
+    if outside and not inside:
+        notes[0] += "; check the coordinate system of their file"
     attributes = locations.attributes
     if attributes is not None:
         attributes = attributes.loc[[x.source_row for x in inside]]

@@ -104,7 +104,7 @@ def check_output_path(path: Path, columns: Iterable[str], *, overwrite: bool = F
     corrections = _count_corrections(path)
     if corrections:
         message = f"the file contains {corrections:,} labels in its field {CORRECTED_COLUMN}, which would be lost"
-        raise RequestError(message, path, "give another name; or join them with rsft data add, then delete the file")
+        raise RequestError(message, path, "give another name; or keep them with rsft data add, then delete the file")
 
 
 def _count_corrections(path: Path) -> int:

@@ -198,6 +198,13 @@ def test_rejected_rows(desk):
     assert pd.read_csv(desk.store / "rejected.csv")["line"].tolist() == [2, 4, 5]
 
 
+def test_a_layer_without_metadata(desk):
+    frame = pyogrio.read_dataframe(correct(desk.predict(chips=False)), layer="predictions")
+    pyogrio.write_dataframe(frame, desk.folder / "copy.gpkg", layer="predictions")
+    with pytest.raises(DataError, match="not one that rsft predict wrote, or a copy without its metadata"):
+        add_corrections(desk.store, desk.folder / "copy.gpkg")
+
+
 def test_a_changed_or_missing_scene(desk):
     table = correct(desk.predict(chips=False))
     write_geotiff(desk.scene, decibels(48, 48, seed=1), names=("VH", "VV"))

@@ -383,7 +383,7 @@ def test_a_few_exchanged_coordinates_give_a_note(scene, tmp_path):
     assert not positions.locations and positions.outside == 3
     assert positions.notes == [
         "1 of 3 positions lie in s.tif if lon and lat are exchanged, and none as they are",
-        "positions outside of s.tif: 3 of 3",
+        "positions outside of s.tif: 3 of 3; check the coordinate system of their file",
     ]
 
 
