@@ -26,7 +26,7 @@ RENAMED_COLUMNS: dict[str, str] = {}
 RENAMED_TENSORS: dict[str, str] = {}
 """Present names of tensors of a bundle, by old name."""
 
-RESCALED_COLUMNS = {"ood_distance"}
+RESCALED_COLUMNS = {"ood_distance", "ood"}
 """Columns whose values are divided by another limit than before, which is the same for all rows of a table."""
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}

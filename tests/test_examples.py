@@ -7,6 +7,7 @@ import importlib
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.helpers.style import ROOT, files_of
@@ -25,6 +26,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ARTIFACTS / "store", tmp_path / "data/ships")
     shutil.copytree(ARTIFACTS / "store/chips/val", tmp_path / "new_chips")
     shutil.copytree(ARTIFACTS / "run", tmp_path / "runs/ships/001")
+    shutil.copyfile(ARTIFACTS / "run_predictions.csv", tmp_path / "predictions.csv")
+    table = pd.read_parquet(tmp_path / "data/ships/manifest.parquet")[["path", "class"]].head(2)
+    table.assign(path="data/ships/" + table["path"]).to_csv(tmp_path / "corrected.csv", index=False)
     monkeypatch.chdir(tmp_path)
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from rsft.cli import main
+from rsft.cli.display.console import console
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
 from rsft.types import Pixels
 
@@ -40,7 +41,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "_width", 200)
 
     def run(*arguments: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["rsft", "data", *map(str, arguments)])

@@ -11,7 +11,8 @@ from rsft.sweep.job import SweepFolder, run_sweep
 from rsft.sweep.outcome import TrialOutcome
 from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials, make_trial
-from rsft.utils import optional_dependencies, ray_cluster
+from rsft.utils import ray_cluster
+from rsft.utils.dependencies import optional as optional_dependencies
 
 SWEEP = "recipe: RECIPE\noverrides: {meta: null}\ngrid: {peft.rank: [1, 2, 3, 4]}\n"
 TPE = "recipe: RECIPE\nmethod: tpe\ntrials: 4\nsearch: {train.lr: {log: [0.001, 1]}, peft.rank: {choice: [2, 4]}}\n"

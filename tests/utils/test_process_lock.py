@@ -55,8 +55,8 @@ def test_system_that_cannot_remove_the_file_of_a_held_lock(tmp_path: Path, monke
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(RsftError, match="free or repair the disk") as caught,
+        pytest.raises(RsftError, match="in the place of a folder") as caught,
         process_lock(tmp_path / "file/a", conflict),
     ):
         pass
-    assert caught.value.location == str(tmp_path / "file/a")
+    assert caught.value.location == str(tmp_path / "file")

@@ -28,6 +28,7 @@ MODULES = (
     "_sar/fusar_metadata",
     "_sar/fusrs_classes",
     "_sar/images",
+    "_sar/sheet_reader",
     "_sar/srsdd_ships",
 )
 _IMPORTS = {"rsft.data.datasets": "torchgeo.datasets", "tests.data.datasets": "tests.data"}

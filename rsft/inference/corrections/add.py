@@ -93,8 +93,8 @@ def add_corrections(
 
     Example:
         >>> summary = add_corrections(Path("data/ships"), Path("corrected.csv"))
-        >>> summary.result.added
-        Counter({('train', 'Cargo'): 9, ('val', 'Tanker'): 2})
+        >>> summary.result.unchanged  # chips that the store has with the same label
+        2
     """
     options = options or AdditionOptions()
     store, corrected = ChipStore.open(root), read_corrected_table(table, options.label_field)

@@ -47,7 +47,7 @@ def suggest_label_checks(root: Path, predictor: Predictor, count: int, split: st
     Example:
         >>> predictor = Predictor.load(Path("runs/ships"))
         >>> suggest_label_checks(Path("data/ships"), predictor, 20, "train").table["reason"][0]
-        'labeled cargo 2 %, predicted tanker 95 %'
+        'labeled ... %, predicted ... %'
     """
     chips, predictions, notes = _classify(ChipStore.open(root), predictor, split)
     classes = predictor.bundle.classes

@@ -67,9 +67,9 @@ def suggest_chips(predictions: Path, count: int, bundle: Bundle | None = None) -
         RequestError: the file is not a table of predictions, or the bundle has other classes.
 
     Example:
-        >>> suggestions = suggest_chips(Path("review.gpkg"), 50)
-        >>> suggestions.table["reason"][0]
-        'T72 41 %, BMP2 38 %; 3 possible classes; T72 has 5 training chips'
+        >>> suggestions = suggest_chips(Path("predictions.csv"), 3)
+        >>> len(suggestions.table)
+        3
     """
     file = read_prediction_file(predictions, None if bundle is None else bundle.classes)
     notes = [f"rows without a path or valid probabilities: {file.invalid:,}"] if file.invalid else []

@@ -75,6 +75,8 @@ def _is_valid(cell: object, column: Column) -> bool:
     if _is_empty(cell):
         return column.optional
     if column.kind == "number":
+        if cell == "" and column.optional:  # an empty cell of a table that was read and written as text
+            return True
         return isinstance(cell, int | float) and not isinstance(cell, bool)
     return isinstance(cell, str) and (not column.choices or cell in column.choices)
 

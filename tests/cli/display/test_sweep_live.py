@@ -21,7 +21,9 @@ def finished(rank, scale, value):
 @pytest.fixture
 def make_display():
     def make(**options):
-        return SweepDisplay(SWEEP, 4, {"a": finished(2, 0.5, 0.25)}, Console(file=io.StringIO(), width=100, **options))
+        return SweepDisplay(
+            SWEEP, 4, {"a": finished(2, 0.5, 0.25)}, Console(file=io.StringIO(), width=100, markup=False, **options)
+        )
 
     return make
 

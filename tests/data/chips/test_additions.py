@@ -25,7 +25,7 @@ from tests.helpers.scenes import toy_contract
 @pytest.fixture
 def store(root, tmp_path):
     """Copy of the store of bars."""
-    return ChipStore.open(shutil.copytree(root, tmp_path / "store"))
+    return ChipStore.open(shutil.copytree(root, tmp_path / "store", ignore=shutil.ignore_patterns(".cache")))
 
 
 def labeled(path, label, **fields):

@@ -258,6 +258,8 @@ def test_resampled_chips_and_boxes(desk):
     query = SceneQuery(at=desk.folder / "boxes.csv", crs="pixel")
     for options in (ChipOptions(margin=2), ChipOptions(side=8, resample_to=20)):
         fields = {"query": query, "chip_options": options}
+        for name in ("saved.gpkg", "cut.gpkg"):
+            (desk.folder / name).unlink(missing_ok=True)  # a layer with labels is not overwritten
         saved = add_corrections(desk.store, correct(desk.predict("saved.gpkg", **fields)))
         assert saved.result.added.total() == 3
         again = add_corrections(desk.store, correct(desk.predict("cut.gpkg", chips=False, **fields)))

@@ -14,7 +14,7 @@ from rsft.errors import RequestError
 from rsft.inference.engines.base import find_format
 from rsft.inference.engines.graph import graph_formats
 from rsft.inference.export.traceable import TraceableNetwork, trace_network
-from rsft.utils import optional_dependencies
+from rsft.utils.dependencies import optional as optional_dependencies
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
 
 METADATA = {"classes": ["a", "b", "ç"], "precision": "fp32"}

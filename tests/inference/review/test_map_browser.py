@@ -8,7 +8,7 @@ pytestmark = needs_chromium
 
 
 def view(page):
-    return [float(value) for value in page.locator("#map svg").get_attribute("viewBox").split()]
+    return [float(value) for value in page.locator("#map svg[viewBox]").get_attribute("viewBox").split()]
 
 
 def center(page):
