@@ -174,7 +174,11 @@ def test_errors_reach_the_user(desk):
     values = {"BUNDLE": desk.bundle, "SCENE": desk.folder / "scene.tif", "TILE": 32, "OUTPUT": desk.folder / "no.gpkg"}
     words = [f"{key}={value}" for key, value in values.items()]
     printed = call(desk, "run", "rsft:classifytiles", "--", *words, "UNIT=db", fails=True)
-    assert "hint:" in printed and "but db is float32" in printed
+    assert "hint: " in printed and "but db is float32" in printed and '"Calibration factor"' in printed
+    assert "error: uint16" not in printed  # the text that rsft prints on the terminal
+    untiled = [word for word in words if not word.startswith("TILE=")]
+    printed = call(desk, "run", "rsft:classifytiles", "--", *untiled, fails=True)
+    assert "enter the size of your training chips in Tile size" in printed
     printed = call(desk, "run", "rsft:classifytiles", "--", *words, f"PRODUCT={desk.folder}", fails=True)
     assert "not both" in printed
     printed = call(desk, "run", "rsft:bundleinfo", "--", f"BUNDLE={desk.folder}", "OUTPUT=no.html", fails=True)
