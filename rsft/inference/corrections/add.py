@@ -13,8 +13,8 @@ from pathlib import Path
 from rsft.data.chips.additions import AdditionResult, AdditionSource, LabeledChip, add_chips
 from rsft.data.chips.pixel_digests import pixel_digest
 from rsft.data.chips.store import REJECTED, ChipStore
+from rsft.data.chips.verdicts import NO_CLASS, NOT_A_TARGET, UNSURE, resolve_label
 from rsft.data.datasets._text import describe_row_fault
-from rsft.data.datasets.verdicts import NO_CLASS, NOT_A_TARGET, UNSURE, resolve_label
 from rsft.errors import DataError, RequestError
 from rsft.inference.corrections.chip_cutter import ChipCutter, CorrectedChip
 from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable, read_corrected_table

@@ -17,8 +17,8 @@ import pyogrio
 import shapely
 
 from rsft.data.chips.csv_cells import unescape_table
+from rsft.data.chips.verdicts import describe_verdict_fault, parse_verdict
 from rsft.data.datasets._text import find_separator
-from rsft.data.datasets.verdicts import describe_verdict_fault, parse_verdict
 from rsft.data.imagery.vector_files import READ_ERRORS, open_vector
 from rsft.errors import RequestError
 from rsft.inference.writers.geopackage import LAYER_NAME, METADATA_TABLE, read_geopackage_metadata
