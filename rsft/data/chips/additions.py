@@ -14,7 +14,6 @@ import pandas as pd
 from rsft import __version__
 from rsft.data.audit.findings import AUDIT_FILE
 from rsft.data.chips.commit import PROVENANCE, commit_store, locked_store
-from rsft.data.chips.csv_cells import escape_cell
 from rsft.data.chips.figures import render_class_figure, render_contact_sheet, select_sheet_chips
 from rsft.data.chips.long_tail import group_by_count
 from rsft.data.chips.pixel_digests import find_same_pixels
@@ -33,6 +32,7 @@ from rsft.data.chips.summary import count_chips
 from rsft.errors import DataError
 from rsft.types import Progress, Rejection
 from rsft.utils.atomic_files import write_bytes, write_text
+from rsft.utils.csv_cells import escape_cell
 
 ADDITIONS = "additions"
 """Key in dataset.json of the list of additions."""

@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 
 from rsft import __version__
 from rsft.data.chips.build_journal import BuildJournal, ManifestRow
-from rsft.data.chips.csv_cells import escape_cell
 from rsft.data.chips.figures import render_class_figure, render_contact_sheet, select_sheet_chips
 from rsft.data.chips.long_tail import group_by_count
 from rsft.data.chips.record import StoreDescription
@@ -27,6 +26,7 @@ from rsft.data.chips.store import CLASS_FIGURE, CONTACT_SHEETS, DATASET, MANIFES
 from rsft.data.chips.summary import Counts, missing_classes
 from rsft.errors import DataError
 from rsft.types import Rejection
+from rsft.utils.csv_cells import escape_cell
 from rsft.utils.licenses import describe_license, license_restrictions
 from rsft.utils.process_pool import imap_unordered
 

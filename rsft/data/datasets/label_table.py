@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsft.data.chips.csv_cells import unescape_table
 from rsft.data.chips.verdicts import describe_verdict_fault, parse_verdict, resolve_label
 from rsft.data.datasets._image_files import LabeledFile, sort_class_names
 from rsft.data.datasets._text import describe_row_fault, find_separator
 from rsft.errors import RequestError
 from rsft.types import Rejection
+from rsft.utils.csv_cells import unescape_table
 
 _SPLITS = ("train", "val", "test")
 

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rsft.data.chips.csv_cells import escape_cell
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import NetworkError, RequestError, RsftError
 from rsft.inference.inputs.chip_source import path_to_text
@@ -25,6 +24,7 @@ from rsft.inference.writers.tables import check_output_path
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.csv_cells import escape_cell
 
 SCENES_FILE = "scenes.csv"
 

@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 
 from rsft import __version__
-from rsft.data.chips.csv_cells import escape_cell
 from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
 from rsft.errors import DataError
 from rsft.inference.inputs.chip_source import ChipSource, path_to_text
@@ -33,6 +32,7 @@ from rsft.inference.writers.geopackage import GeometryType
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Rejection
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.csv_cells import escape_cell
 
 _RECORD_KEYS = {
     "query": "look",

@@ -13,6 +13,7 @@ from rsft.inference.scenes.attributes import attribute_table, row_numbers, text_
 from rsft.inference.scenes.locations import Location, SceneLocations, min_area_box
 from rsft.inference.scenes.raster import RasterScene
 from rsft.types import Floats
+from rsft.utils.csv_cells import is_number
 from rsft.utils.untrusted.documents import parse_json
 
 _FORMATS = (
@@ -140,7 +141,7 @@ def _image_id(path: Path, scene: RasterScene, images: dict[str, Any], rows: list
 
 
 def _is_dota(fields: list[str]) -> bool:
-    return len(fields) >= 9 and not _is_number(fields[8])
+    return len(fields) >= 9 and not is_number(fields[8])
 
 
 def _text_attributes(fields: list[str]) -> dict[str, str]:
@@ -173,14 +174,6 @@ def _yolo_corners(numbers: Floats) -> Floats:
     x, y, width, height = numbers
     low, high = (y - height / 2, x - width / 2), (y + height / 2, x + width / 2)
     return np.array([low, (high[0], low[1]), high, (low[0], high[1])])
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _make_location(corners: Floats, scene: RasterScene, number: int, score: float | None) -> Location:

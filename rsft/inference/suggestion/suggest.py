@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rsft.data.chips.csv_cells import escape_table
 from rsft.errors import RequestError
 from rsft.inference.suggestion.chip_selection import (
     closeness_to_limit,
@@ -22,6 +21,7 @@ from rsft.inference.suggestion.chip_selection import (
 from rsft.inference.suggestion.prediction_file import PredictionFile, read_prediction_file
 from rsft.models.bundle.bundle import Bundle
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.csv_cells import escape_table
 
 COLUMNS = ("path", "class", "verdict", "predicted", "scene", "at", "reason")
 """Columns of the table of suggestions. The analyst fills `class` or `verdict`, and `rsft data add` reads them."""

@@ -16,7 +16,6 @@ import pyogrio
 import shapely
 from geopandas import GeoDataFrame
 
-from rsft.data.chips.csv_cells import escape_table
 from rsft.errors import RequestError
 from rsft.inference.scenes.georeference import LONLAT
 from rsft.inference.writers.geopackage import LAYER_NAME, GeometryType, write_geopackage
@@ -24,6 +23,7 @@ from rsft.inference.writers.map_style import CLASS_COLUMN, CORRECTED_COLUMN, Map
 from rsft.inference.writers.palette import class_colors
 from rsft.inference.writers.qgis_styles import qml_style
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.csv_cells import escape_table
 
 Metadata = dict[str, Any]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.data.chips.csv_cells import escape_cell, escape_table, unescape_cell, unescape_table
+from rsft.utils.csv_cells import escape_cell, escape_table, is_number, unescape_cell, unescape_table
 
 FORMULAS = ("=1+1", "=cmd|' /C calc'!A0", "+ship", "-ship", "@SUM(A1)", "\tship", "\rship", "'=1+1", "''=1+1")
 
@@ -39,3 +39,8 @@ def test_empty_table_and_repeated_names():
     table = pd.DataFrame([["=a", "=b", 1]], columns=["x", "x", "y"])
     assert escape_table(table).to_numpy().tolist() == [["'=a", "'=b", 1]]
     assert list(escape_table(table.iloc[:0])) == ["x", "x", "y"]
+
+
+def test_numbers():
+    assert all(map(is_number, ("1", "-1.5", "+3", "1e-7", "inf", "nan")))
+    assert not any(map(is_number, ("", "ship", "=1", "0x1", "1 2")))

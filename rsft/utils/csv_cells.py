@@ -26,7 +26,7 @@ def escape_cell(value: Any) -> Any:
         >>> [escape_cell(value) for value in ("=1+1", "-1.5", "ship", -2)]
         ["'=1+1", '-1.5', 'ship', -2]
     """
-    if not isinstance(value, str) or not _FORMULA.match(value) or _is_number(value):
+    if not isinstance(value, str) or not _FORMULA.match(value) or is_number(value):
         return value
     return f"'{value}"
 
@@ -69,7 +69,12 @@ def _has_texts(column: pd.Series[Any]) -> bool:
     return column.dtype == object or pd.api.types.is_string_dtype(column.dtype)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether a text is a number, also infinite or not a number.
+
+    Args:
+        text: the text of a cell.
+    """
     try:
         float(text)
     except ValueError:
