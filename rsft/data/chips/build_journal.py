@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from rsft.data.chips.record import ChipRecord
-from rsft.errors import DataError
+from rsft.errors import DataError, RsftError
 from rsft.types import Rejection
 from rsft.utils.atomic_files import sha256
+from rsft.utils.journal_file import compute_checksum, is_damage, remove_database
 
 ManifestRow = dict[str, Any]
 """Values of one row of the manifest, by column."""
@@ -22,17 +24,21 @@ RecordOutcome = tuple[str, ManifestRow | Rejection]
 """Path stem of a record, and the manifest row of its chip or the reason of its rejection."""
 
 _TABLE = """
-CREATE TABLE IF NOT EXISTS entry (
+CREATE TABLE entry (
     place TEXT PRIMARY KEY,  -- path stem of the record
     key TEXT NOT NULL,
     round INTEGER NOT NULL,  -- the last run that contained the record
     path TEXT, sha256 TEXT, split TEXT, class TEXT, bands TEXT, row TEXT,  -- of a chip that was written
-    file TEXT NOT NULL, line INTEGER NOT NULL, reason TEXT  -- of a record that was rejected
+    file TEXT NOT NULL, line INTEGER NOT NULL, reason TEXT,  -- of a record that was rejected
+    checksum INTEGER  -- of all other columns
 ) WITHOUT ROWID
 """
-
+_COLUMNS = ["place", "key", "round", "path", "sha256", "split", "class", "bands", "row", "file", "line", "reason"]
+_CHECKSUM = f"crc({', '.join(f'CAST({name} AS BLOB)' for name in _COLUMNS)})"
+_IS_DAMAGED = f"checksum IS NOT {_CHECKSUM} OR 'blob' IN ({', '.join(f'typeof({name})' for name in _COLUMNS)})"
 
 _NOT_UTF8 = "the name of the file is not UTF-8 text: rename it"
+_log = logging.getLogger(__name__)
 
 
 class BuildJournal:
@@ -42,6 +48,10 @@ class BuildJournal:
     (so its files are unchanged too) and its chip is intact on the disk. `close_round` removes the
     records that only earlier rounds contained.
 
+    Every entry has a checksum. A damaged entry is deleted, so that its chip is written again; any other damage deletes
+    the journal, and the build starts from the beginning. The entries of a journal without checksums, which rsft 0.1
+    wrote, get theirs.
+
     Args:
         file: path of the database, which is created if it does not exist.
         store: folder of the store that is built.
@@ -49,12 +59,10 @@ class BuildJournal:
 
     def __init__(self, file: Path, store: Path) -> None:
         self.store = store
-        self.database = sqlite3.connect(file)
-        self.database.execute(_TABLE)
-        self.database.execute("CREATE INDEX IF NOT EXISTS by_path ON entry (path)")
-        self.round: int = self.database.execute("PRAGMA user_version").fetchone()[0] + 1
-        self.database.execute(f"PRAGMA user_version = {self.round}")
-        self.database.commit()
+        self.file = file
+        self.database = _open_or_restart(file)
+        last_round = self.database.execute("SELECT max(round) FROM entry").fetchone()[0]
+        self.round: int = (last_round or 0) + 1
 
     def __len__(self) -> int:
         return int(self.database.execute("SELECT count(*) FROM entry").fetchone()[0])
@@ -76,6 +84,7 @@ class BuildJournal:
             columns = "place, key, round, file, line, reason"
             rejection = (_as_text(stem), key, self.round, _as_text(record.source_path), record.line, _NOT_UTF8)
             self.database.execute(f"REPLACE INTO entry ({columns}) VALUES (?, ?, ?, ?, ?, ?)", rejection)
+            self._seal(rejection[0])
             return False
         columns = "round, key, path, sha256, reason"
         entry = self.database.execute(f"SELECT {columns} FROM entry WHERE place = ?", (stem,)).fetchone()
@@ -86,9 +95,11 @@ class BuildJournal:
                 raise DataError(message, record.source_path, "rename one of them")
             if key == old_key and (reason is not None or (path is not None and self._is_intact(path, digest))):
                 self.database.execute("UPDATE entry SET round = ? WHERE place = ?", (self.round, stem))
+                self._seal(stem)
                 return False
         values = (stem, key, self.round, _as_text(record.source_path), record.line)
         self.database.execute("REPLACE INTO entry (place, key, round, file, line) VALUES (?, ?, ?, ?, ?)", values)
+        self._seal(stem)
         return True
 
     def record(self, outcomes: list[RecordOutcome]) -> None:
@@ -104,10 +115,21 @@ class BuildJournal:
                 command = "UPDATE entry SET file = ?, line = ?, reason = ? WHERE place = ?"
                 file, line, reason = outcome
                 self.database.execute(command, (_as_text(file), line, _as_text(reason), stem))
+            self._seal(stem)
         self.database.commit()
 
     def close_round(self) -> str:
-        """Remove records of earlier rounds; return the most frequent bands, joined by commas ("" without a chip)."""
+        """Remove records of earlier rounds.
+
+        Returns:
+            The most frequent bands, joined by commas; "" without a chip.
+
+        Raises:
+            RsftError: the journal was damaged since it was opened.
+        """
+        if self.database.execute(f"SELECT 1 FROM entry WHERE {_IS_DAMAGED} LIMIT 1").fetchone():
+            hint = "check the disk, then run the same command again: it resumes where it stopped"
+            raise RsftError("the journal was damaged during the build", self.file, hint)
         self.database.execute("DELETE FROM entry WHERE round < ?", (self.round,))
         self.database.commit()
         command = "SELECT bands FROM entry WHERE path NOT NULL GROUP BY bands ORDER BY count(*) DESC, bands LIMIT 1"
@@ -177,10 +199,53 @@ class BuildJournal:
         """Close the database."""
         self.database.close()
 
+    def _seal(self, stem: str) -> None:
+        """Store the checksum of an entry that was changed."""
+        self.database.execute(f"UPDATE entry SET checksum = {_CHECKSUM} WHERE place = ?", (stem,))
+
     def _is_intact(self, path: str, digest: str) -> bool:
         """Return True if a chip has its checksum; a power cut may have truncated it."""
         chip = self.store / path
         return chip.is_file() and sha256(chip) == digest
+
+
+def _open_or_restart(file: Path) -> sqlite3.Connection:
+    """Open a journal; start a new one if it is damaged."""
+    database = sqlite3.connect(file)
+    try:
+        is_usable = _prepare(database, file)
+    except (sqlite3.Error, MemoryError) as error:  # a damaged header asks for pages of any size
+        if isinstance(error, sqlite3.Error) and not is_damage(error, file):
+            raise
+        is_usable = False
+    if not is_usable:
+        _log.warning("%s is damaged; the build starts from the beginning", file)
+        database.close()
+        remove_database(file)
+        database = sqlite3.connect(file)
+        _prepare(database, file)
+    return database
+
+
+def _prepare(database: sqlite3.Connection, file: Path) -> bool:
+    """Make the table, verify its entries, and delete damaged ones; return False if the database is damaged."""
+    database.create_function("crc", -1, compute_checksum, deterministic=True)
+    columns = [name for _, name, *_ in database.execute("PRAGMA table_info(entry)")]
+    if not columns:
+        database.execute(_TABLE)
+        database.execute("CREATE INDEX by_path ON entry (path)")
+    elif columns not in (_COLUMNS, [*_COLUMNS, "checksum"]):
+        return False
+    if database.execute("PRAGMA integrity_check(1)").fetchall() != [("ok",)]:
+        return False
+    if columns == _COLUMNS:
+        database.execute("ALTER TABLE entry ADD COLUMN checksum INTEGER")
+        database.execute(f"UPDATE entry SET checksum = {_CHECKSUM}")
+    damaged = database.execute(f"DELETE FROM entry WHERE {_IS_DAMAGED}").rowcount
+    if damaged:
+        _log.warning("%s: %d entries are damaged; their chips are written again", file, damaged)
+    database.commit()
+    return True
 
 
 def _is_utf8(text: str) -> bool:

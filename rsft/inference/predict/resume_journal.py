@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import os
 import sqlite3
-import zlib
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -19,6 +17,7 @@ import shapely
 
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Rejection
+from rsft.utils.journal_file import compute_checksum, is_damage, is_in_use, is_intact, remove_database
 from rsft.utils.write_errors import explain_os_error, writing
 
 _TABLES = {
@@ -27,8 +26,6 @@ _TABLES = {
     "checksum INTEGER NOT NULL)",
     "note": "CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID",
 }
-_IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
-_NO_ACCESS = (sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
 _log = logging.getLogger(__name__)
 
 
@@ -108,18 +105,18 @@ class ResumeJournal:
         try:
             reason = self._open()
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-            if code in _IN_USE:
+            if is_in_use(error):
                 message = f"the journal is in use by another job: {error}"
                 raise RequestError(message, self.path, "wait until the other job has finished") from error
-            if code in _NO_ACCESS or not os.access(self.path, os.R_OK | os.W_OK):
+            if not is_damage(error, self.path):
                 raise
             reason = f"is damaged ({error})"
         except MemoryError:  # a damaged header asks for pages of any size
             reason = "is damaged"
         if reason:
             _log.warning("%s %s; the job starts from the beginning", self.path, reason)
-            self._discard()
+            self.database.close()
+            remove_database(self.path)
             self._open()
 
     def _open(self) -> str:
@@ -136,7 +133,7 @@ class ResumeJournal:
         if not tables:
             for command in _TABLES.values():
                 self.database.execute(command)
-            self.database.execute("INSERT INTO job VALUES (?, ?)", (self.key, _checksum(self.key)))
+            self.database.execute("INSERT INTO job VALUES (?, ?)", (self.key, compute_checksum(self.key)))
         elif tables != {name.encode(): command.encode() for name, command in _TABLES.items()}:
             return "is damaged, or another version of rsft wrote it"
         elif reason := self._verify():
@@ -149,27 +146,21 @@ class ResumeJournal:
         if self.database.execute("PRAGMA quick_check(1)").fetchall() != [(b"ok",)]:
             return "is damaged"
         jobs = self.database.execute("SELECT key, checksum FROM job").fetchall()
-        if len(jobs) != 1 or not _is_intact(jobs[0][1], jobs[0][0]):
+        if len(jobs) != 1 or not is_intact(jobs[0][1], jobs[0][0]):
             return "is damaged"
         if jobs[0][0] != self.key.encode():
             return "contains results of a different job, which was interrupted; they are deleted"
         notes = self.database.execute("SELECT name, value, checksum FROM note")
-        if not all(_is_intact(checksum, self.key, name, value) for name, value, checksum in notes):
+        if not all(is_intact(checksum, self.key, name, value) for name, value, checksum in notes):
             return "is damaged"
         batches = self.database.execute("SELECT number, checksum, rows, facts FROM batch")
         damaged = [
-            (number,) for number, checksum, *parts in batches if not _is_intact(checksum, self.key, number, *parts)
+            (number,) for number, checksum, *parts in batches if not is_intact(checksum, self.key, number, *parts)
         ]
         if damaged:
             _log.warning("%s: %d batches are damaged; they are computed again", self.path, len(damaged))
             self.database.executemany("DELETE FROM batch WHERE number = ?", damaged)
         return ""
-
-    def _discard(self) -> None:
-        """Delete the database and the files that SQLite keeps beside it."""
-        self.database.close()
-        for suffix in ("", "-journal", "-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def finished_batches(self) -> set[int]:
         """Return the numbers of the batches that are recorded."""
@@ -186,7 +177,7 @@ class ResumeJournal:
             OSError: the disk is full or cannot be written.
         """
         rows, counts = _pack(result.rows), json.dumps([result.rejected, *result[2:]])
-        checksum = _checksum(self.key, number, rows, counts)
+        checksum = compute_checksum(self.key, number, rows, counts)
         with writing(self.path):
             self.database.execute("INSERT INTO batch VALUES (?, ?, ?, ?)", (number, rows, counts, checksum))
             self.database.commit()
@@ -202,7 +193,7 @@ class ResumeJournal:
         """
         command = "SELECT number, checksum, rows, facts FROM batch ORDER BY number"
         for number, checksum, rows, counts in self.database.execute(command):
-            if not _is_intact(checksum, self.key, number, rows, counts):
+            if not is_intact(checksum, self.key, number, rows, counts):
                 raise DataError("the journal was damaged during the job", self.path, "run the same command again")
             rejected, *numbers = json.loads(counts)
             yield BatchResult(_unpack(rows), [(file, line, reason) for file, line, reason in rejected], *numbers)
@@ -217,7 +208,7 @@ class ResumeJournal:
         Raises:
             OSError: the disk is full or cannot be written.
         """
-        values = (name, value, _checksum(self.key, name, value))
+        values = (name, value, compute_checksum(self.key, name, value))
         with writing(self.path):
             self.database.execute("REPLACE INTO note VALUES (?, ?, ?)", values)
             self.database.commit()
@@ -240,20 +231,6 @@ class ResumeJournal:
         self.database.close()
         if finished or not used:
             self.path.unlink()
-
-
-def _checksum(*parts: bytes | str | int) -> int:
-    """Return the CRC-32 of values, each with its length."""
-    checksum = 0
-    for part in parts:
-        data = part if isinstance(part, bytes) else str(part).encode()
-        checksum = zlib.crc32(data, zlib.crc32(len(data).to_bytes(8, "little"), checksum))
-    return checksum
-
-
-def _is_intact(checksum: object, *parts: object) -> bool:
-    """Return whether values from the database have the types that were written, and their checksum."""
-    return all(isinstance(part, bytes | str | int) for part in parts) and checksum == _checksum(*parts)  # type: ignore[arg-type]
 
 
 def _unwritable(error: OSError, path: Path) -> RsftError:

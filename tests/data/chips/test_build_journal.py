@@ -1,0 +1,102 @@
+"""A damaged journal of a build gives the rows of an intact one, or says what is written again."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from rsft.data.chips.build_journal import BuildJournal, RecordOutcome
+from rsft.data.chips.record import ChipRecord
+from rsft.errors import RsftError
+from rsft.types import Pixels
+
+CHIP = b"a chip"
+COUNT = 40
+
+
+def no_pixels() -> Pixels:
+    raise AssertionError
+
+
+def records(folder: Path) -> list[ChipRecord]:
+    if not (folder / "labels.txt").exists():
+        (folder / "labels.txt").touch()
+    return [
+        ChipRecord(f"chip {number:03d}", "train", "ship", folder / "labels.txt", no_pixels, number)
+        for number in range(COUNT)
+    ]
+
+
+def outcome(record: ChipRecord) -> RecordOutcome:
+    if record.line % 7 == 0:
+        return record.path_stem, (str(record.source_path), record.line, "the box lies outside the image")
+    row = {"name": record.name, "path": f"{record.path_stem}.png", "split": "train", "class": "ship", "bands": "gray"}
+    return record.path_stem, row | {"sha256": hashlib.sha256(CHIP).hexdigest(), "flags": "", "unit": "uint8"}
+
+
+def run_round(folder: Path) -> tuple[int, list[object]]:
+    """Finish a build; return the number of records that were written, and all that the store is made of."""
+    journal = BuildJournal(folder / "journal.sqlite", folder)
+    try:
+        written = [record for record in records(folder) if journal.claim(record)]
+        for record in written:
+            (folder / record.path_stem).parent.mkdir(parents=True, exist_ok=True)
+            (folder / f"{record.path_stem}.png").write_bytes(CHIP)
+        journal.record([outcome(record) for record in written])
+        bands = journal.close_round()
+        paths = journal.paths("ship", bands, list(range(COUNT)))
+        return len(written), [bands, journal.counts(bands), *paths, *journal.rows(bands), *journal.rejections(bands)]
+    finally:
+        journal.close()
+
+
+def test_flipped_bits_never_give_other_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "journal.sqlite"
+    _, expected = run_round(tmp_path)
+    content, faults = path.read_bytes(), []
+    for seed in range(80):
+        generator, damaged = random.Random(seed), bytearray(content)
+        for _ in range(1 + seed % 2):
+            damaged[generator.randrange(len(damaged))] ^= 1 << generator.randrange(8)
+        path.write_bytes(damaged)
+        caplog.clear()
+        written, result = run_round(tmp_path)
+        if result != expected:
+            faults.append(f"{seed}: other rows")
+        if written and "damaged" not in caplog.text:
+            faults.append(f"{seed}: {written} written again without a word")
+    assert faults == []
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 1000, b"SQLite format 3\0" + bytes(4080)])
+def test_other_files_begin_a_new_journal(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "journal.sqlite").write_bytes(content)
+    written, _ = run_round(tmp_path)
+    assert written == COUNT
+
+
+def test_journals_without_checksums_keep_their_entries(tmp_path: Path) -> None:
+    _, expected = run_round(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as database, database:
+        database.execute("ALTER TABLE entry DROP COLUMN checksum")
+    assert run_round(tmp_path) == (0, expected)
+    assert run_round(tmp_path) == (0, expected)
+
+
+def test_damage_during_the_build_stops_it(tmp_path: Path) -> None:
+    _, expected = run_round(tmp_path)
+    journal = BuildJournal(tmp_path / "journal.sqlite", tmp_path)
+    for record in records(tmp_path):
+        assert not journal.claim(record)
+    journal.database.execute("UPDATE entry SET class = 'shop' WHERE line = 5")
+    with pytest.raises(RsftError, match="the journal was damaged during the build") as caught:
+        journal.close_round()
+    assert "resumes where it stopped" in caught.value.hint
+    journal.database.commit()
+    journal.close()
+    assert run_round(tmp_path) == (1, expected)
