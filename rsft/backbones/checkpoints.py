@@ -17,13 +17,12 @@ from torch import Tensor, serialization
 
 from rsft.errors import WeightsError
 from rsft.utils.untrusted.regular_files import open_regular
-from rsft.utils.untrusted.torch_files import check_torch_file
+from rsft.utils.untrusted.torch_files import REWRITE_HINT, DamagedTorchFileError, check_torch_file
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "teacher")
 """Keys under which training scripts store the network; the first key in the file is used."""
 
 _DOWNLOAD_HINT = "download it again"
-_REWRITE_HINT = "rewrite it: torch.save(torch.load(old, weights_only=True), new)"
 _MAX_WRAPPERS = 8
 _TRUST_HINT = "use the publisher's own file, or a safetensors file from a source you trust"
 
@@ -55,7 +54,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     elif _is_safetensors(start):
         stored = _read_safetensors(path)
     elif start.startswith(b"\x80"):
-        raise WeightsError("this is a pickle from before torch 1.6, which cannot be mapped", path, _REWRITE_HINT)
+        raise WeightsError("this is a pickle from before torch 1.6, which cannot be mapped", path, REWRITE_HINT)
     else:
         message = f"this is not a weights file: it begins with {start!r}" if start else "the weights file is empty"
         raise WeightsError(message, path, _DOWNLOAD_HINT)
@@ -91,6 +90,8 @@ def _read_zip(path: Path) -> Any:
         raise WeightsError("the file is truncated: its end is missing", path, _DOWNLOAD_HINT)
     try:
         check_torch_file(path)
+    except DamagedTorchFileError as error:
+        raise WeightsError(f"the file is damaged: {error}", path, _DOWNLOAD_HINT) from error
     except ValueError as error:
         raise WeightsError(f"the file is not safe to load: {error}", path, _TRUST_HINT) from error
     try:
@@ -143,4 +144,6 @@ def _check_tensors(stored: Any, path: Path) -> dict[str, Tensor]:
     for key, value in stored.items():
         if not (isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided):
             raise WeightsError(f"{key!r} is not a plain tensor but {type(value).__name__}", path, hint)
+        if value.nbytes > path.stat().st_size:  # a view can repeat one number
+            raise WeightsError(f"the tensor {key!r} is larger than the file", path, _TRUST_HINT)
     return {key: value.detach() for key, value in stored.items()}

@@ -2,6 +2,9 @@
 
 import argparse
 import os
+import shlex
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -115,7 +118,22 @@ def test_legacy_pickle(tmp_path):
     torch.save(STATE, tmp_path / "net.pth", _use_new_zipfile_serialization=False)
     with pytest.raises(WeightsError, match=r"before torch 1\.6") as error:
         read_checkpoint(tmp_path / "net.pth")
-    assert "torch.save(" in error.value.hint
+    assert "python -c" in error.value.hint
+
+
+def test_the_hint_for_a_legacy_pickle_is_a_command_that_works(tmp_path):
+    torch.save(STATE, tmp_path / "OLD", _use_new_zipfile_serialization=False)
+    with pytest.raises(WeightsError) as error:
+        read_checkpoint(tmp_path / "OLD")
+    command = shlex.split(error.value.hint.partition("rewrite it: ")[2])
+    subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, check=True)
+    assert torch.equal(read_checkpoint(tmp_path / "NEW")["a.weight"], STATE["a.weight"])
+
+
+def test_a_view_that_repeats_a_number(tmp_path):
+    torch.save({"a": torch.ones(1).expand(10**9)}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match="the tensor 'a' is larger than the file"):
+        read_checkpoint(tmp_path / "net.pth")
 
 
 @pytest.mark.parametrize("path", ["absent.pth", "."])

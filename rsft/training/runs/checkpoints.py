@@ -97,6 +97,8 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
             if content["format"] == CHECKPOINT_FORMAT:
                 return Checkpoint(TrainingPosition(*content["position"]), content["state"], path)
             _log.warning("%s: format %s; this version of rsft reads %d", path, content["format"], CHECKPOINT_FORMAT)
+        except ValueError as error:
+            _log.warning("%s cannot be read: %s", path, error)
         except Exception as error:  # the type depends on where the file is damaged
             _log.warning("%s cannot be read (%s)", path, type(error).__name__)
     if files:

@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import pickletools
+import re
+import struct
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
+
+from rsft.utils.untrusted.regular_files import open_regular
 
 MAX_PICKLE_BYTES = 2**26
 """Largest pickle in a checkpoint: 64 MiB. It contains names and shapes; the numbers lie beside it."""
 
-_ALLOCATING = frozenset(("bytearray", "__builtin__ bytearray", "builtins bytearray"))
-"""Globals that torch allows with `weights_only`, and that allocate any number of bytes."""
+REWRITE_HINT = (
+    "if you trust its source, rewrite it: "
+    "python -c \"import torch; torch.save(torch.load('OLD', 'cpu', weights_only=True), 'NEW')\""
+)
+"""How to convert a file from before torch 1.6. Its pickle states sizes that torch allocates before it reads."""
+
+_ALLOCATING = re.compile(  # what torch allows with `weights_only`, and what allocates any number of bytes
+    r"(^|[. ])(bytearray|\w*Tensor|(Untyped|Typed)Storage|_rebuild_qtensor|_rebuild_device_tensor_from_cpu_tensor)$"
+)
+_READ_ERRORS = (
+    *(zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError),
+    *(ValueError, IndexError, KeyError, OverflowError, struct.error),
+)
+_END, _END64, _LOCATOR64 = struct.Struct("<4s8x2LH"), struct.Struct("<4s36x2Q"), struct.Struct("<4s4xQ4x")
+
+
+class UnsafeTorchFileError(ValueError):
+    """Reading a checkpoint would take more memory than its size."""
+
+
+class DamagedTorchFileError(ValueError):
+    """The archive or the pickle of a checkpoint cannot be read."""
 
 
 def check_torch_file(path: Path) -> None:
@@ -20,28 +45,51 @@ def check_torch_file(path: Path) -> None:
         path: a file that torch.save wrote.
 
     Raises:
-        ValueError: a member is compressed, the pickle is too large, or it asks for memory that the file does not fill.
+        UnsafeTorchFileError: the file is older than torch 1.6, a member is compressed or larger than the file, the
+            pickle is too large, or it asks for memory that the file does not fill.
+        DamagedTorchFileError: the archive or the pickle cannot be read.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if member.compress_type != zipfile.ZIP_STORED:
-                    raise ValueError(f"its member {member.filename[:80]!r} is compressed")
-                if not member.filename.endswith("/data.pkl"):
-                    continue
-                if member.file_size > MAX_PICKLE_BYTES:
-                    raise ValueError(f"its pickle is larger than {MAX_PICKLE_BYTES:,} bytes")
-                _check_pickle(archive.read(member))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError):
-        return  # torch says what is wrong
+        with open_regular(path) as file:
+            if file.read(4) != b"PK\x03\x04":
+                raise UnsafeTorchFileError("it is not in the zip format that torch.save writes since torch 1.6")
+            size = file.seek(0, 2)
+            _check_end(file, size)
+            with zipfile.ZipFile(file) as archive:
+                _check_members(archive, size)
+    except UnsafeTorchFileError:
+        raise
+    except _READ_ERRORS as error:
+        raise DamagedTorchFileError(str(error) or type(error).__name__) from error
 
 
-def _check_pickle(data: bytes) -> None:
-    is_allocating = False
-    try:
-        for _, argument, _ in pickletools.genops(data):
-            is_allocating |= isinstance(argument, str) and argument in _ALLOCATING
-    except (ValueError, IndexError, KeyError):  # a damaged pickle, which torch reports
-        pass
-    if is_allocating:
-        raise ValueError("it asks for a bytearray, which may have any size")
+def _check_end(file: BinaryIO, size: int) -> None:
+    """Check that the list of members is where the end of the file says, so that torch and Python find the same one."""
+    file.seek(max(0, size - _END.size - _LOCATOR64.size - _END64.size))
+    tail = file.read()
+    end, locator = size - _END.size, tail[-_END.size - _LOCATOR64.size : -_END.size]
+    magic, length, offset, comment = _END.unpack(tail[-_END.size :])
+    is_valid = magic == b"PK\x05\x06"
+    if locator.startswith(b"PK\x06\x07"):
+        end -= _LOCATOR64.size + _END64.size
+        magic, length, offset = _END64.unpack(tail[: _END64.size])
+        is_valid &= magic == b"PK\x06\x06" and _LOCATOR64.unpack(locator)[1] == end
+    if comment or offset + length != end or not is_valid:
+        raise DamagedTorchFileError("the list of its members is not at its end")
+
+
+def _check_members(archive: zipfile.ZipFile, size: int) -> None:
+    members = archive.infolist()
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise UnsafeTorchFileError(f"its member {member.filename[:80]!r} is compressed")
+    if sum(member.file_size for member in members) > size:
+        raise UnsafeTorchFileError("its members state more bytes than it has")
+    for member in members:
+        if not member.filename.lower().endswith("data.pkl"):  # torch ignores case
+            continue
+        if member.file_size > MAX_PICKLE_BYTES:
+            raise UnsafeTorchFileError(f"its pickle is larger than {MAX_PICKLE_BYTES:,} bytes")
+        for opcode, argument, _ in pickletools.genops(archive.read(member)):
+            if opcode.name == "GLOBAL" and (match := _ALLOCATING.search(str(argument))):
+                raise UnsafeTorchFileError(f"it asks for a {match[2]}, which may have any size")

@@ -39,3 +39,11 @@ def test_a_file_of_another_format_is_refused(tmp_path):
     torch.save({"format": 0, "position": (0, 1), "state": {}}, tmp_path / "00000-0000002.ckpt")
     with pytest.raises(RsftError, match="no checkpoint can be read"):
         load_newest_checkpoint(tmp_path)
+
+
+def test_the_log_says_why_a_file_is_refused(tmp_path, caplog):
+    content = {"format": 1, "position": (0, 1), "state": {}}
+    torch.save(content, tmp_path / "00000-0000001.ckpt", _use_new_zipfile_serialization=False)
+    with pytest.raises(RsftError, match="no checkpoint can be read"):
+        load_newest_checkpoint(tmp_path)
+    assert "00000-0000001.ckpt cannot be read: it is not in the zip format" in caplog.text

@@ -1,0 +1,142 @@
+"""Checkpoints are checked before torch reads them: memory, and what zipfile refuses."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rsft.utils.untrusted.torch_files import DamagedTorchFileError, UnsafeTorchFileError, check_torch_file
+
+Change = Callable[[bytes], bytes]
+
+
+def save(path: Path, content: Any = None, **options: Any) -> Path:
+    torch.save({"model": {"w": torch.ones(300)}} if content is None else content, path, **options)
+    return path
+
+
+def rewrite(path: Path, change: Change, name: str = "", method: int = zipfile.ZIP_STORED) -> None:
+    """Change the pickle in a checkpoint, its name and its compression."""
+    with zipfile.ZipFile(path) as archive:
+        members = [(member.filename, archive.read(member)) for member in archive.infolist()]
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, data in members:
+            is_pickle = member.lower().endswith("data.pkl")
+            archive.writestr(name or member if is_pickle else member, change(data) if is_pickle else data, method)
+
+
+def global_of(name: str) -> Change:
+    module, _, attribute = name.rpartition(".")
+    return lambda data: b"\x80\x02c%s\n%s\nJ\xff\xff\xff\x7f\x85R." % (module.encode(), attribute.encode())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"a": torch.ones(3), "b": torch.zeros(2, dtype=torch.bfloat16), "c": [1, 2.5, "Tensor", None, {3}]},
+        OrderedDict(a=torch.nn.Parameter(torch.ones(2, 2)), b=torch.ones(3).to_sparse()),
+        torch.nn.BatchNorm2d(4).state_dict(),
+    ],
+    ids=["mapping", "parameters", "module"],
+)
+def test_files_of_torch_save_pass(content: Any, tmp_path: Path) -> None:
+    check_torch_file(save(tmp_path / "a.pth", content))
+
+
+def test_a_file_from_before_torch_1_6_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    with pytest.raises(UnsafeTorchFileError, match=r"not in the zip format that torch.save writes since torch 1\.6"):
+        check_torch_file(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("builtins.bytearray", "__builtin__.bytearray", "torch.Tensor", "torch.FloatTensor", "torch.cuda.HalfTensor"),
+        *("torch.storage.UntypedStorage", "torch.storage.TypedStorage", "torch._utils._rebuild_qtensor"),
+    ],
+)
+def test_a_pickle_that_asks_for_memory_is_refused(name: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth")
+    rewrite(path, global_of(name))
+    with pytest.raises(UnsafeTorchFileError, match=f"a {name.rpartition('.')[2]}, which may have any size"):
+        check_torch_file(path)
+
+
+def test_torch_finds_the_pickle_in_any_case(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth")
+    rewrite(path, lambda data: data, "a/DATA.PKL")
+    assert torch.load(path, weights_only=True)["model"]["w"].sum() == 300
+    rewrite(path, global_of("builtins.bytearray"), "a/DATA.PKL")
+    with pytest.raises(UnsafeTorchFileError, match="bytearray"):
+        check_torch_file(path)
+
+
+def test_a_compressed_member_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth")
+    rewrite(path, lambda data: data, method=zipfile.ZIP_DEFLATED)
+    with pytest.raises(UnsafeTorchFileError, match=r"'a/data\.pkl' is compressed"):
+        check_torch_file(path)
+
+
+def with_sizes(data: bytes, name: bytes, packed: int, size: int) -> bytes:
+    """State other sizes of a member in the list of members."""
+    start = data.index(b"PK\x01\x02", data.rindex(name) - 46)
+    return data[: start + 20] + struct.pack("<2L", packed, size) + data[start + 28 :]
+
+
+@pytest.mark.parametrize(
+    ("packed", "fault"), [(1200, "'a/data/0' is compressed"), (2**30, "state more bytes than it has")]
+)
+def test_a_member_that_states_more_bytes_than_the_file_is_refused(packed: int, fault: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth")
+    path.write_bytes(with_sizes(path.read_bytes(), b"a/data/0", packed, 2**30))
+    with pytest.raises(UnsafeTorchFileError, match=fault):
+        check_torch_file(path)
+
+
+def encrypt(data: bytes) -> bytes:
+    data = bytearray(data)
+    for magic, offset in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        data[data.index(magic) + offset] |= 1
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (encrypt, "encrypted"),
+        (lambda data: data.replace(b"a/data.pkl", b"a/data.pkx", 1), "differ"),
+        (lambda data: data.replace(b"PK\x01\x02", b"PK\x01\x03", 1), "Bad magic number"),
+        (lambda data: data[:-30], "not at its end"),
+        (lambda data: data[:-2] + b"\x05\0" + b"extra", "not at its end"),
+        (lambda data: data[:4] + b"x" * 100 + data[4:], "not at its end"),
+        (lambda data: data[:40], "."),
+        (lambda data: data[:4], "."),
+    ],
+)
+def test_what_zipfile_refuses_is_refused(change: Change, fault: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth")
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DamagedTorchFileError, match=fault):
+        check_torch_file(path)
+
+
+@pytest.mark.parametrize("pickle", [b"", b"\xff", b"\x80\x02", b"\x80\x02X\xff\xff\xff\x7fa.", b"\x80\x02c\xff\n."])
+def test_a_pickle_that_cannot_be_parsed_is_refused(pickle: bytes, tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth")
+    rewrite(path, lambda data: pickle)
+    with pytest.raises(DamagedTorchFileError):
+        check_torch_file(path)
+
+
+def test_a_file_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(DamagedTorchFileError, match="No such file"):
+        check_torch_file(tmp_path / "a.pth")
