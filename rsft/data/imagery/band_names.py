@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
-
 from rsft.data.imagery.bands import BANDS, POLARIZATIONS
-from rsft.data.imagery.open_raster import open_raster
+from rsft.data.imagery.open_raster import read_tiff_tags
 from rsft.errors import DataError
 
 _TAGS = frozenset(
@@ -55,15 +52,7 @@ def read_band_names_of(path: Path) -> tuple[str, ...] | None:
     Returns:
         The names, see `read_band_names`; None if the file is no TIFF, or has no names.
     """
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            with open_raster(str(path)) as file:
-                return read_band_names(file)
-        except (RasterioError, UnicodeEncodeError):  # GDAL cannot open file names that are not UTF-8
-            return None
+    return read_tiff_tags(path, read_band_names)
 
 
 def check_declared_bands(declared: Sequence[str] | None, actual: Sequence[str] | None, path: object) -> None:

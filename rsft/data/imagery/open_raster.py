@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import rasterio
+from rasterio._err import CPLE_BaseError  # raised for odd GeoKeys; not part of rasterio.errors
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from rsft.data.imagery.raster_files import ForeignFilesError, check_raster_file
 from rsft.data.imagery.scene_uri import SceneUri
+
+_T = TypeVar("_T")
 
 ARRAY_SUFFIXES = frozenset({".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5"})
 
@@ -64,6 +70,27 @@ def open_raster(name: str) -> Any:
         file.close()
         raise ForeignFilesError("its tags name another file as its overviews")
     return file
+
+
+def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:
+    """Return what the tags of a TIFF file say.
+
+    Args:
+        path: path of any image file.
+        read: reads tags of the dataset, opened by rasterio.
+
+    Returns:
+        The result of `read`; None if the file is no TIFF, or GDAL cannot open it.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            with open_raster(str(path)) as file:
+                return read(file)
+        except (RasterioError, CPLE_BaseError, UnicodeEncodeError):  # GDAL cannot open file names that are not UTF-8
+            return None
 
 
 @cache

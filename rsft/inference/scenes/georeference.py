@@ -146,10 +146,11 @@ def read_georeference(file: Any) -> Georeference | None:
             georeference = Georeference(description, RPCTransformer(file.rpcs), _to_lonlat(CRS(LONLAT)))
         else:
             return None
-        middle = georeference.pixels_to_lonlat(file.height / 2, file.width / 2)
+        lon, lat = georeference.pixels_to_lonlat(file.height / 2, file.width / 2)[0]
     except (ProjError, RasterioError, CPLE_BaseError, ValueError):
         return None
-    return georeference if np.isfinite(middle).all() else None
+    is_on_earth = abs(lon) <= 360 and abs(lat) <= 90  # not so with a wrong coordinate system, or not finite
+    return georeference if is_on_earth and not georeference.crs.is_geocentric else None
 
 
 def read_footprint(path: Path) -> BaseGeometry | None:

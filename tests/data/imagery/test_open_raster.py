@@ -13,7 +13,7 @@ import pytest
 import rasterio
 from rasterio.errors import RasterioError
 
-from rsft.data.imagery.open_raster import open_raster
+from rsft.data.imagery.open_raster import open_raster, read_tiff_tags
 from rsft.data.imagery.raster_files import ForeignFilesError
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
@@ -147,3 +147,12 @@ def test_pipes_are_refused(tmp_path: Path) -> None:
         read_chip(tmp_path / "a.tif")
     with pytest.raises(ForeignFilesError, match="a device"):
         open_raster("/dev/zero")
+
+
+def test_tags_of_tiff_files(tmp_path: Path) -> None:
+    write_geotiff(tmp_path / "a.tif", np.eye(8, dtype=np.uint8), names=("VV",))
+    assert read_tiff_tags(tmp_path / "a.tif", lambda file: file.descriptions) == ("VV",)
+    (tmp_path / "a.tif").rename(tmp_path / "a.png")
+    assert read_tiff_tags(tmp_path / "a.png", lambda file: file.descriptions) is None
+    (tmp_path / "b.tif").write_bytes(b"x")
+    assert read_tiff_tags(tmp_path / "b.tif", lambda file: file.descriptions) is None

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.fuzz.mutate import PORT, mutate_bytes, mutate_json, mutate_text
 from tests.fuzz.target import Target
+from tests.helpers.geokeys import ODD_GEOKEYS, with_geokeys
 from tests.helpers.scenes import UTM, write_geotiff
 from tests.helpers.sentinel1 import NAME, write_product
 
@@ -28,8 +29,23 @@ OTHER_FORMATS = [
 
 
 def mutate_raster(rng: Random, data: bytes) -> bytes:
-    """Change bytes of a raster; sometimes give it the content of a format that names other files."""
-    return rng.choice(OTHER_FORMATS).encode() if rng.random() < 0.02 else mutate_bytes(rng, data)
+    """Change bytes or GeoKeys of a raster; sometimes give it the content of a format that names other files."""
+    if rng.random() < 0.02:
+        return rng.choice(OTHER_FORMATS).encode()
+    return mutate_geokeys(rng, data) if rng.random() < 0.15 else mutate_bytes(rng, data)
+
+
+def mutate_geokeys(rng: Random, data: bytes) -> bytes:
+    """Change the list of GeoKeys of a GeoTIFF; bytes of any other file."""
+    keys = list(rng.choice([*ODD_GEOKEYS.values()]))
+    for _ in range(rng.choice((0, 1, 2, 4))):
+        number = rng.choice((0, 1, 2, 9, 1024, 2048, 3072, 3074, 3075, 4326, 32633, 32767, 34736, 34737, 65535))
+        keys.insert(rng.randrange(len(keys) + 1), number)
+        keys = keys[: rng.choice((len(keys), len(keys), len(keys) - 1))]
+    try:
+        return with_geokeys(data, keys)
+    except ValueError:
+        return mutate_bytes(rng, data)
 
 
 def _build_chips(folder: Path) -> None:

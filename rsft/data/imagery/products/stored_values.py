@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from rsft.data.imagery.open_raster import open_raster
+from rsft.data.imagery.open_raster import read_tiff_tags
 from rsft.data.imagery.reader import mask_nodata
 from rsft.data.imagery.units import DIGITAL_UNITS, as_float32
 from rsft.errors import DataError
@@ -93,15 +91,7 @@ def read_unit_of(path: Path) -> str | None:
     Raises:
         DataError: bands have different units.
     """
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            with open_raster(str(path)) as file:
-                return unit_from_tags(file.units, path)
-        except (RasterioError, UnicodeEncodeError):  # GDAL cannot open file names that are not UTF-8
-            return None
+    return read_tiff_tags(path, lambda file: unit_from_tags(file.units, path))
 
 
 def to_float32(band: Plane, nodata: float | None, scaling: Scaling, path: object) -> Plane:
