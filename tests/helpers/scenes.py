@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
@@ -102,6 +103,19 @@ def write_geotiff(path: Path, pixels: np.ndarray, **profile) -> Path:
         for index, name in enumerate(names, 1):
             file.set_band_description(index, name)
     return path
+
+
+def write_hdf5(path: Path, pixels: np.ndarray) -> Path:
+    """Write a netCDF 4 file, which is HDF5, and return its path.
+
+    Args:
+        path: path of the file, with any suffix.
+        pixels: (H, W).
+    """
+    source, target = (path.with_name(f"{path.stem}-source{suffix}") for suffix in (".tif", ".nc"))
+    rasterio.shutil.copy(write_geotiff(source, pixels), target, driver="netCDF", FORMAT="NC4")
+    source.unlink()
+    return target.rename(path)
 
 
 def simulate_sea(height: int, width: int, seed: int = 0, looks: float = 4) -> np.ndarray:

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 import rasterio
 from rasterio._err import CPLE_BaseError  # raised for odd GeoKeys; not part of rasterio.errors
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from rsft.data.imagery.raster_files import ForeignFilesError, check_raster_file
 from rsft.data.imagery.scene_uri import SceneUri
+from rsft.utils.untrusted.hdf5_files import find_named_files
 
 _T = TypeVar("_T")
 
@@ -33,7 +34,7 @@ other files or servers is among them (VRT, WMS, WCS, STAC, PDS, DIMAP, ...). GDA
 file, whatever its suffix."""
 
 _ARRAY_DRIVERS = frozenset(("HDF5", "HDF5Image", "netCDF", "BAG"))
-"""Drivers of HDF5, which can name other files. They only open files with a suffix of ARRAY_SUFFIXES."""
+"""Drivers of HDF5 and netCDF. They only open files with a suffix of ARRAY_SUFFIXES that name no other files."""
 
 _NO_SERVER = {"CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".rsft-none"}  # GDAL then opens no name of a server
 _OVERVIEWS = "OVERVIEWS"  # domain of tags that name another file
@@ -61,15 +62,28 @@ def open_raster(name: str) -> Any:
     if uri.is_remote:
         options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # a server has no list of files
     is_vrt = uri.is_path and check_raster_file(Path(name), open_raster)
+    has_arrays = not is_vrt and Path(name).suffix.lower() in ARRAY_SUFFIXES
+    if uri.path and (has_arrays if uri.is_path else not name.startswith("/vsi")):
+        _check_arrays(uri.path)
     with rasterio.Env(**options):
         if not uri.is_path and not name.startswith("/vsi"):
             return rasterio.open(name)  # the name of a subdataset begins with that of its driver
-        drivers = ["VRT"] if is_vrt else _drivers(Path(name).suffix.lower() in ARRAY_SUFFIXES)
+        drivers = ["VRT"] if is_vrt else _drivers(has_arrays)
         file = DatasetReader(name, driver=drivers)  # `open` takes one driver
     if file.tags(ns=_OVERVIEWS):
         file.close()
         raise ForeignFilesError("its tags name another file as its overviews")
     return file
+
+
+def _check_arrays(path: Path) -> None:
+    """Refuse a file that is HDF5 and names other files; the HDF5 library would read them."""
+    try:
+        fault = find_named_files(path)
+    except OSError as error:
+        raise RasterioIOError(error.strerror or str(error)) from error
+    if fault:
+        raise ForeignFilesError(fault)
 
 
 def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:

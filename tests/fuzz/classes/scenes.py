@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -13,7 +14,7 @@ from PIL import Image
 from tests.fuzz.mutate import PORT, mutate_bytes, mutate_json, mutate_text
 from tests.fuzz.target import Target
 from tests.helpers.geokeys import ODD_GEOKEYS, with_geokeys
-from tests.helpers.scenes import UTM, write_geotiff
+from tests.helpers.scenes import UTM, write_geotiff, write_hdf5
 from tests.helpers.sentinel1 import NAME, write_product
 
 CHIPS = ("a.png", "b.jpg", "c.bmp", "d.webp", "e.tif", "f.tif", "g.png")
@@ -109,6 +110,11 @@ def _read_scenes(folder: Path) -> None:
     _read_scene("b.tif", folder)
 
 
+def _build_hdf5(folder: Path) -> None:
+    write_hdf5(folder / "a.h5", np.random.default_rng(0).integers(0, 255, (48, 64), np.uint8))
+    shutil.copy(folder / "a.h5", folder / "b.h5")  # linked files would be read
+
+
 def _build_stac(folder: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 999, (48, 64)).astype(np.int16)
     write_geotiff(folder / "vv.tif", pixels, crs="EPSG:32633", transform=UTM)
@@ -142,6 +148,7 @@ PRELOAD = (
 TARGETS = [
     Target("chips", _build_chips, dict.fromkeys(CHIPS, mutate_raster), _read_chips),
     Target("scenes", _build_scene, dict.fromkeys(("a.tif", "b.tif"), mutate_raster), _read_scenes, share=0.5),
+    Target("scenes_hdf5", _build_hdf5, {"a.h5": mutate_bytes}, partial(_read_scene, "a.h5"), share=0.5),
     Target("stac", _build_stac, {"item.json": mutate_item}, partial(_read_scene, "item.json"), share=0.5),
     Target(
         "sentinel1",

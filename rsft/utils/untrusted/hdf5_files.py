@@ -1,0 +1,97 @@
+"""Find out whether an HDF5 or netCDF file names other files, from which the HDF5 library would read values."""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from rsft.utils.untrusted.regular_files import open_regular
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_STARTS = tuple(2**power for power in range(9, 40))  # bytes at which HDF5 may begin after other content
+_LINK = re.compile(rb"\x01[\x08-\x0f\x18-\x1f]\x40")  # a link message: version, flags, type 64 (external)
+_FILTERED_HEAP = re.compile(rb"FRHP\0..(?!\0\0)", re.DOTALL)  # links in it can be compressed
+_MAX_NAME = 2**16
+
+
+def find_named_files(path: Path) -> str:
+    """Return the way in which an HDF5 or netCDF file names other files.
+
+    The whole file is searched once. Raw data in other files (external storage) and virtual datasets are found by the
+    addresses of the heaps that contain the names, external links by the form of their message.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        "" if it names none, or is no HDF5; else the reason for which it should not be opened.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    state = path.stat()
+    return _find_named_files(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _find_named_files(path: Path, size: int, mtime_ns: int) -> str:
+    """Search a file, once for each of its states."""
+    with open_regular(path) as file:
+        start = file.read(16)
+        if not start.startswith(_HDF5):
+            return "HDF5 does not begin at its first byte" if _begins_later(file, size) else ""
+        address_sizes = start[13:15] if start[8] < 2 else start[9:11]
+        if address_sizes != b"\x08\x08":
+            return "its addresses do not have 64 bits"
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _search(data)
+
+
+def _begins_later(file: BinaryIO, size: int) -> bool:
+    for position in _STARTS:
+        file.seek(position)
+        if position < size and file.read(len(_HDF5)) == _HDF5:
+            return True
+    return False
+
+
+def _search(data: mmap.mmap) -> str:
+    if _refers_to(data, rb"HEAP", rb"\x01\0\0\0...."):  # version and number of files
+        return "it takes values from another file (external storage)"
+    if _refers_to(data, rb"GCOL", rb"[\x04-\x0f]\x03"):  # version and class of the layout
+        return "it takes values from other files (virtual dataset)"
+    if _FILTERED_HEAP.search(data):
+        return "it has compressed links, which cannot be checked"
+    if any(_is_external_link(data, match.start()) for match in _LINK.finditer(data)):
+        return "it has a link to another file"
+    return ""
+
+
+def _refers_to(data: mmap.mmap, heap: bytes, before: bytes) -> bool:
+    """Return whether the address of a heap follows the bytes of a certain message."""
+    addresses = [re.escape(struct.pack("<Q", match.start())) for match in re.finditer(heap, data)]
+    pattern = before + b"(?:" + b"|".join(addresses) + b")"
+    return bool(addresses) and re.search(pattern, data, re.DOTALL) is not None
+
+
+def _is_external_link(data: mmap.mmap, start: int) -> bool:
+    """Return whether a link message names a file and an object, as the HDF5 library reads it."""
+    flags, position = data[start + 1], start + 3
+    position += 8 * bool(flags & 4) + bool(flags & 16)  # order of creation, character set
+    width = 1 << (flags & 3)
+    position += width + int.from_bytes(data[position : position + width], "little")  # name of the link
+    size = int.from_bytes(data[position : position + 2], "little")
+    version, *names = data[position + 2 : position + 2 + min(size, _MAX_NAME)].partition(b"\0")[::2]
+    file, _, rest = (names[0] if names else b"").partition(b"\0")
+    return not version and _is_name(file) and _is_name(rest.partition(b"\0")[0])
+
+
+def _is_name(text: bytes) -> bool:
+    try:
+        return text.decode().isprintable() and bool(text)
+    except UnicodeDecodeError:
+        return False

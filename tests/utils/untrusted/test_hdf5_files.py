@@ -1,0 +1,71 @@
+"""HDF5 that names other files is refused before GDAL opens it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rsft.data.imagery.open_raster import open_raster
+from rsft.data.imagery.raster_files import ForeignFilesError
+from rsft.utils.untrusted.hdf5_files import find_named_files
+from tests.helpers.scenes import write_hdf5
+
+CORPUS = Path(__file__).parents[2] / "fuzz/corpus/scenes_hdf5/a.h5"
+FAULTS = {
+    "compressed_links": "compressed links",
+    "external_link_earliest": "a link to another file",
+    "external_link_latest": "a link to another file",
+    "external_link_to_a_server": "a link to another file",
+    "external_link_tracked": "a link to another file",
+    "external_links_many": "a link to another file",
+    "external_storage_earliest": r"from another file \(external storage\)",
+    "external_storage_latest": r"from another file \(external storage\)",
+    "short_addresses": "do not have 64 bits",
+    "user_block": "does not begin at its first byte",
+    "virtual_dataset_earliest": r"from other files \(virtual dataset\)",
+    "virtual_dataset_latest": r"from other files \(virtual dataset\)",
+}
+
+
+def test_all_files_of_the_corpus_are_tested() -> None:
+    assert {path.name for path in CORPUS.iterdir()} == FAULTS.keys()
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_file_that_names_others_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    path.write_bytes((CORPUS / name).read_bytes())
+    for text in (str(path), f'HDF5:"{path}"://VV', f"NETCDF:{path}:VV"):
+        with pytest.raises(ForeignFilesError, match=FAULTS[name]):
+            open_raster(text)
+
+
+def test_a_file_that_names_no_others_is_read(tmp_path: Path) -> None:
+    pixels = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    path = write_hdf5(tmp_path / "a.h5", pixels)
+    assert find_named_files(path) == ""
+    with open_raster(str(path)) as file:
+        assert sorted(file.read().ravel()) == sorted(pixels.ravel())
+
+
+@pytest.mark.parametrize("content", [b"", b"CDF\x01" + bytes(2000), b"text", bytes(5000)])
+def test_other_content_names_no_files(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.nc").write_bytes(content)
+    assert find_named_files(tmp_path / "a.nc") == ""
+
+
+def test_a_file_is_searched_again_after_a_change(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "a.h5", np.eye(8, dtype=np.uint8))
+    assert find_named_files(path) == ""
+    path.write_bytes((CORPUS / "external_link_latest").read_bytes())
+    assert find_named_files(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_pipes_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.nc")
+    with pytest.raises(OSError, match="a pipe"):
+        find_named_files(tmp_path / "a.nc")
