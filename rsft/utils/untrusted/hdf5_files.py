@@ -15,7 +15,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _STARTS = tuple(2**power for power in range(9, 40))  # bytes at which HDF5 may begin after other content
 _LINK = re.compile(rb"\x01[\x08-\x0f\x18-\x1f]\x40")  # a link message: version, flags, type 64 (external)
 _FILTERED_HEAP = re.compile(rb"FRHP\0..(?!\0\0)", re.DOTALL)  # links in it can be compressed
-_MAX_NAME = 2**16
+_COMPARED_BYTES = 2**16
 
 
 def find_named_files(path: Path) -> str:
@@ -85,7 +85,7 @@ def _is_external_link(data: mmap.mmap, start: int) -> bool:
     width = 1 << (flags & 3)
     position += width + int.from_bytes(data[position : position + width], "little")  # name of the link
     size = int.from_bytes(data[position : position + 2], "little")
-    version, *names = data[position + 2 : position + 2 + min(size, _MAX_NAME)].partition(b"\0")[::2]
+    version, *names = data[position + 2 : position + 2 + min(size, _COMPARED_BYTES)].partition(b"\0")[::2]
     file, _, rest = (names[0] if names else b"").partition(b"\0")
     return not version and _is_name(file) and _is_name(rest.partition(b"\0")[0])
 
