@@ -8,13 +8,14 @@ INSTALLED := .venv/.installed
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
-quickstart: $(INSTALLED)  ## simulate SAR ships, fine-tune the shipped backbone, and draw a map of a new scene
+quickstart: $(INSTALLED)  ## simulate SAR ships, fine-tune the shipped backbone, and map a new scene in the report
 	@test -f data/demo/manifest.parquet -a -f data/demo-scene/scene.tif || \
 		$(BIN)/rsft prepare demo --root data/demo --scene data/demo-scene --overwrite
 	@$(BIN)/rsft finetune recipes/quickstart.yaml
 	@$(BIN)/rsft predict runs/quickstart data/demo-scene/scene.tif --detect --land data/demo-scene/land.gpkg \
 		--truth data/demo-scene/ships.gpkg -o runs/quickstart/scene.gpkg --picture runs/quickstart/map.png \
 		--html runs/quickstart/review.html --chips runs/quickstart/chips --overwrite
+	@$(BIN)/rsft report runs/quickstart --map runs/quickstart/scene.gpkg
 
 test: $(INSTALLED)  ## run all tests, including the command line
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto

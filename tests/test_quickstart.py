@@ -19,6 +19,7 @@ from rsft.inference.detection.detector import CfarOptions
 from rsft.inference.predict import job
 from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.predict.scene_plan import SceneQuery
+from tests.helpers.report_page import Page
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
 
 REPOSITORY = Path(__file__).parents[1]
@@ -57,7 +58,7 @@ def test_detection_finds_the_ships_of_the_scene(monkeypatch: pytest.MonkeyPatch,
 def test_quickstart_ends_with_a_map(rsft, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
-    prepare, finetune, predict = quickstart_commands()
+    prepare, finetune, predict, report = quickstart_commands()
     for command in (prepare, finetune):
         code, printed = rsft(*command)
         assert code == 0, printed
@@ -71,6 +72,10 @@ def test_quickstart_ends_with_a_map(rsft, monkeypatch: pytest.MonkeyPatch, tmp_p
     assert len(layer) == done["chips"] and layer.geometry.is_valid.all()
     with sqlite3.connect("runs/quickstart/scene.gpkg") as database:
         assert "dredger" in database.execute("SELECT styleQML FROM layer_styles").fetchone()[0]
+    code, printed = rsft(*report)
+    assert code == 0, printed
+    page = Page(next((tmp_path / "runs/quickstart").glob("*/report.html")).read_text())
+    assert f"{truth['found']} of {SHIPS} true objects found" in page.sections["scenes"]
     width, height = Image.open("runs/quickstart/map.png").size
     assert width > height > 800 and (tmp_path / "runs/quickstart/review.html").stat().st_size > 10**5
     assert len(list((tmp_path / "runs/quickstart/chips").glob("*.tif"))) == done["chips"]

@@ -97,7 +97,8 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
     """Evaluate the bundle of a finished run, show the result, and return what was written."""
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle
     from rsft.evaluation.report.run_page import write_report
-    from rsft.training.start.replay import REPLAY_FILE, replay
+    from rsft.training.runs.replay_check import REPLAY_FILE
+    from rsft.training.start.replay import replay
 
     bundle, out = folder / "bundle", folder / "evaluation"
     with progress() as report:
@@ -111,11 +112,12 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
             progress=report,
         )
     paths = {"bundle": bundle, "metrics": out / "metrics.json"}
+    check = replay(folder, recipe.train.device) if recipe.train.start_bundle is not None else None
     if with_report:
         paths["report"] = write_report(folder)
     show_evaluation(evaluation)
-    if recipe.train.start_bundle is not None:
-        show_replay(replay(folder, recipe.train.device))
+    if check is not None:
+        show_replay(check)
         paths["replay"] = folder / REPLAY_FILE
     show_paths(paths)
     return paths

@@ -32,16 +32,37 @@ def report_run(
         Path | None, typer.Option(help="Folder of the chip store (default: its folder during the run).")
     ] = None,
     no_pictures: Annotated[
-        bool, typer.Option("--no-pictures", help="Write the page without images of chips, for sharing.")
+        bool, typer.Option("--no-pictures", help="Write the page without images of chips and scenes, for sharing.")
     ] = False,
+    scene_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="PREDICTIONS",
+            help="Table of `rsft predict`: show its scene with the classes. RUN keeps the map for later reports.",
+        ),
+    ] = None,
 ) -> None:
     """Write RUN/report.html again from the files of the run. `rsft report RUN` does the same."""
     from rsft.evaluation.report.run_page import write_report
     from rsft.training.runs.reader import find_newest_run
 
+    folder = find_newest_run(run)
+    if scene_map is not None:
+        _draw_maps(folder, scene_map)
     with progress() as report:
-        path = write_report(find_newest_run(run), data, pictures=not no_pictures, progress=report)
+        path = write_report(folder, data, pictures=not no_pictures, progress=report)
     show_paths({"report": path})
+
+
+def _draw_maps(run: Path, predictions: Path) -> None:
+    """Draw the scenes of a predictions table into the run folder."""
+    from rsft.evaluation.report.scene_maps import SceneMap, save_scene_maps
+    from rsft.inference.review.scene_maps import draw_scene_maps
+    from rsft.models.bundle.bundle import Bundle
+
+    drawn = draw_scene_maps(predictions, Bundle.load(run).sha256)
+    save_scene_maps(run, [(SceneMap(x.scene, x.chips, x.unlike, x.truth), x.picture) for x in drawn])
 
 
 @app.command("compare")

@@ -10,7 +10,7 @@ from rich.table import Table
 from rsft.cli.display.console import console, format_chip_count
 
 if TYPE_CHECKING:
-    from rsft.training.start.replay import ClassReplay, PartReplay, Replay
+    from rsft.training.runs.replay_check import ClassReplay, PartReplay, Replay
 
 MAX_ROWS = 30
 """Classes in a table; of more classes, those with the most gained and lost chips are shown."""

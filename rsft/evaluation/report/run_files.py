@@ -22,6 +22,7 @@ from rsft.models.bundle.manifest import INDEX_FILE
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.runs.reader import METADATA_FILE, METRICS_FILE, RECIPE_FILE
+from rsft.training.runs.replay_check import REPLAY_FILE, Replay, read_replay
 from rsft.utils.untrusted.documents import parse_json
 from rsft.utils.untrusted.tables import Column, check_columns
 
@@ -54,6 +55,7 @@ class RunMetadata(BaseModel):
         seconds: duration.
         data: "root" and "manifest_sha256" of the chip store.
         git: "commit" and "dirty" of the repository that contains the recipe.
+        start: of a run that started at a bundle, its path ("bundle") and its hash.
         stage_depths: number of blocks in each stage of the network; None in runs of version 0.1.
     """
 
@@ -71,6 +73,7 @@ class RunMetadata(BaseModel):
     train_chips: int | None = None
     val_chips: int | None = None
     stage_depths: list[int] | None = None
+    start: dict[str, Any] = {}
     backbone_sha256: str | None = None
     bundle_sha256: str | None = None
     versions: dict[str, str] = {}
@@ -93,6 +96,7 @@ class RunFiles:
         contributions: table of evaluation/contributions.csv.
         bundle_bytes: size of bundle/ on disk.
         licenses: licenses of the backbone and the data, from bundle/bundle.json.
+        replay: content of replay.json.
     """
 
     folder: Path
@@ -107,6 +111,7 @@ class RunFiles:
     contributions: pd.DataFrame | None
     bundle_bytes: int | None
     licenses: tuple[SourceLicense, ...] | None
+    replay: Replay | None
 
     @property
     def name(self) -> str:
@@ -155,6 +160,7 @@ def read_run_files(folder: Path) -> RunFiles:
         contributions=_read_table(evaluated / CONTRIBUTIONS_FILE, CONTRIBUTION_COLUMNS),
         bundle_bytes=sum(path.stat().st_size for path in bundle.iterdir()) if bundle.is_dir() else None,
         licenses=read_licenses(bundle) if (bundle / INDEX_FILE).is_file() else None,
+        replay=read_replay(folder / REPLAY_FILE),
     )
 
 

@@ -26,9 +26,11 @@ from rsft.evaluation.report.formatting import join_words, summary_sentences
 from rsft.evaluation.report.recipe_text import recipe_sentences
 from rsft.evaluation.report.render import write_page
 from rsft.evaluation.report.run_files import RunFiles, read_run_files
+from rsft.evaluation.report.scene_maps import ShownMap, read_scene_maps
 from rsft.evaluation.report.sections.dataset import ChipPictures, open_chip_store, summarize_store
 from rsft.evaluation.report.sections.gallery import Gallery, make_gallery
 from rsft.evaluation.report.sections.metric_table import headline_tiles, measure_rows
+from rsft.evaluation.report.sections.replay import replay_section
 from rsft.evaluation.report.sections.run_maps import modulator_map
 from rsft.evaluation.schema import Evaluation
 from rsft.types import GROUPS, Progress
@@ -45,7 +47,7 @@ def write_report(
     Args:
         run_dir: the run folder.
         data: the chip store (default: its path in the evaluation or in the run).
-        pictures: whether the page contains small pictures of chips.
+        pictures: whether the page contains small pictures of chips, and the maps of scenes in the run folder.
         progress: called while chips are read.
 
     Returns:
@@ -66,7 +68,8 @@ def write_report(
             missing_reason = f"No pictures of chips: {error}."
     elif not pictures:
         missing_reason = "Pictures of chips were left out on request."
-    return write_page(run_dir / REPORT_FILE, "run.html", _page_content(files, store, chips, missing_reason))
+    scenes = read_scene_maps(run_dir) if pictures else []
+    return write_page(run_dir / REPORT_FILE, "run.html", _page_content(files, store, chips, missing_reason, scenes))
 
 
 def _open_store(run: RunFiles, data: Path | None) -> tuple[ChipStore | None, str]:
@@ -79,7 +82,11 @@ def _open_store(run: RunFiles, data: Path | None) -> tuple[ChipStore | None, str
 
 
 def _page_content(
-    run: RunFiles, store: ChipStore | None, pictures: ChipPictures | None, missing_reason: str
+    run: RunFiles,
+    store: ChipStore | None,
+    pictures: ChipPictures | None,
+    missing_reason: str,
+    scenes: Sequence[ShownMap],
 ) -> dict[str, Any]:
     """Return the variables of the template. A section is None if its file is missing."""
     evaluation = run.evaluation
@@ -91,6 +98,8 @@ def _page_content(
         "method": recipe_sentences(run.recipe),
         "overview": _overview(run),
         "results": _results(evaluation) if evaluation else None,
+        "replay": replay_section(run),
+        "scenes": scenes,
         "curves": _curves(run),
         "modulator": modulator_map(run),
         "modulated": run.recipe.meta is not None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from rsft.inference.writers.map_style import UNLIKE_LABEL
 from rsft.inference.writers.palette import class_colors
 from rsft.inference.writers.tables import PredictionLayer
 from rsft.types import Floats
-from rsft.utils.atomic_files import atomic_file
+from rsft.utils.atomic_files import write_bytes
 
 _SIDE = 1600  # largest side of the scene in pixels of the picture
 _DPI, _HEIGHT, _LEGEND_WIDTH = 130, 7.0, 2.3  # inches
@@ -36,15 +37,29 @@ _OUTLINED = [withStroke(linewidth=2.5, foreground="black")]  # makes white text 
 
 
 def write_map_picture(path: Path, layer: PredictionLayer, scene: RasterScene, caption: Sequence[str] = ()) -> None:
-    """Write a picture of a scene and of the objects that were classified in it.
+    """Write `draw_map_picture` to a file.
+
+    Args:
+        path: path of the PNG.
+        layer: the predictions.
+        scene: the scene.
+        caption: lines below the legend.
+    """
+    write_bytes(path, draw_map_picture(layer, scene, caption))
+
+
+def draw_map_picture(layer: PredictionLayer, scene: RasterScene, caption: Sequence[str] = ()) -> bytes:
+    """Draw a scene and the objects that were classified in it.
 
     Chips unlike the training chips are gray. Objects that are small in the picture get a dot.
 
     Args:
-        path: path of the PNG.
         layer: the predictions of this scene, or of several scenes, of which only this one is drawn.
         scene: the scene.
         caption: lines below the legend.
+
+    Returns:
+        A PNG.
     """
     table = layer.table
     table = table[table["class"].notna() & (table["scene"] == path_to_text(scene.path.name))]
@@ -57,8 +72,9 @@ def write_map_picture(path: Path, layer: PredictionLayer, scene: RasterScene, ca
     figure.text(axes.get_position().x1 + 0.02, 0.02, "\n".join([scene.path.name, *caption]), fontsize=8, va="bottom")
     _draw_scale(axes, scene)
     _draw_north(axes, scene)
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+    png = BytesIO()
+    figure.savefig(png, format="png", metadata={"Software": None})
+    return png.getvalue()
 
 
 def _make_figure(scene: RasterScene) -> tuple[Figure, Axes]:

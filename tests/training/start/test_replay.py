@@ -1,11 +1,9 @@
-"""The replay check: gained and lost chips, tests, and its file."""
+"""The replay check of a run, and its file."""
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
@@ -14,51 +12,11 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier
 from rsft.models.outputs import collect_outputs
 from rsft.training.finetune import finetune
+from rsft.training.runs.replay_check import ADDED, VALIDATION, Replay
 from rsft.training.start.recipe import correction_recipe
-from rsft.training.start.replay import ADDED, VALIDATION, Replay, compare_by_class, replay
+from rsft.training.start.replay import replay
 
 from .test_start_bundle import edit_store
-
-
-def part_of(*triples, classes=("a", "b"), old=("a", "b")):
-    labels, before, after = (np.array(x, str) for x in zip(*triples, strict=True))
-    return compare_by_class(VALIDATION, labels, before, after, classes, old)
-
-
-def test_gained_and_lost_chips():
-    part = part_of(("a", "a", "a"), ("a", "b", "a"), ("a", "a", "b"), ("a", "a", "b"), ("b", "a", "b"), ("b", "a", "a"))
-    first, second = part.classes
-    assert (first.name, first.chips, first.before, first.after, first.gained, first.lost) == ("a", 4, 0.75, 0.5, 1, 2)
-    assert (second.name, second.chips, second.before, second.after, second.gained, second.lost) == (
-        "b",
-        2,
-        0,
-        0.5,
-        1,
-        0,
-    )
-    assert (part.macro_before, part.macro_after) == (0.375, 0.5)
-    assert (part.chips, part.gained, part.lost) == (6, 2, 2) and part.p == 1
-
-
-def test_a_new_class_is_not_in_the_means():
-    part = part_of(("a", "a", "a"), ("c", "a", "c"), classes=("c", "a"), old=("a", "b"))
-    assert [(row.name, row.before, row.after) for row in part.classes] == [("c", None, 1.0), ("a", 1.0, 1.0)]
-    assert (part.macro_before, part.macro_after) == (1.0, 1.0)
-    assert part_of(("c", "a", "c"), classes=("c",), old=("a",)).macro_before is None
-
-
-def test_a_loss_beyond_chance_is_said():
-    chips = [("a", "a", "b")] * 12 + [("a", "b", "a")] + [("b", "b", "b")] * 5
-    part = part_of(*chips)
-    assert part.classes[0].p == pytest.approx(2 * binomtest(1, 13).pvalue) and part.classes[1].p == 1
-    assert part.classes[0].lost_more_than_chance
-    (sentence,) = Replay("x", "y", (part,)).sentences()
-    assert sentence.startswith("a lost 12 and gained 1 of 13 validation chips: more than chance explains (McNemar's")
-    quiet = part_of(*[("a", "a", "b")] * 3, ("b", "b", "b"))
-    assert Replay("x", "y", (quiet,)).sentences()[0].startswith("no class lost more chips than chance explains")
-    gain = part_of(*[("a", "b", "a")] * 12)
-    assert not gain.classes[0].lost_more_than_chance and gain.classes[0].p < 0.01
 
 
 def test_the_file_of_a_run(run, root, tmp_path):
