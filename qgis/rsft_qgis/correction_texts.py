@@ -96,6 +96,9 @@ def replay_page(replay: Mapping[str, Any], bundle: str, old: str = "") -> str:
     """
     body = [f"<h1>New bundle</h1><p>{escape(bundle)}</p>"]
     body += [f"<p>The old bundle, to keep using it: {escape(old)}</p>"] if old else []
+    terms = replay.get("terms") or {}
+    meanings = "".join(f"<dt><b>{escape(term)}</b></dt><dd>{escape(text)}</dd>" for term, text in terms.items())
+    body += [f"<dl>{meanings}</dl>"] if meanings else []
     for part in replay.get("parts") or []:
         head = "".join(f"<th>{escape(name)}</th>" for name in _HEADER)
         rows = ("".join(f"<td>{escape(cell)}</td>" for cell in _cells(item)) for item in part["classes"])

@@ -133,6 +133,10 @@ Truth = Annotated[
     ),
 ]
 Json = Annotated[bool, _option(_JOB, "Print progress and result as JSON, one object per line.", "--json")]
+DiscardCorrections = Annotated[
+    bool,
+    _option(_JOB, "With --overwrite: replace even a table that contains corrected classes.", "--discard-corrections"),
+]
 Strict = Annotated[bool, _option(_JOB, "Exit with status 1 if anything was rejected.", "--strict")]
 BatchSize = Annotated[int, _option(_JOB, "Number of chips in a batch.", min=1)]
 Readers = Annotated[int, _option(_JOB, "Number of threads that read chips.", min=1)]
@@ -194,6 +198,7 @@ def predict(
     truth: Truth = None,
     strict: Strict = False,
     overwrite: OverwriteOption = False,
+    discard_corrections: DiscardCorrections = False,
     batch_size: BatchSize = 32,
     readers: Readers = 1,
     device: DeviceOption = "auto",
@@ -216,7 +221,12 @@ def predict(
     _check_options(land, detect, also, ray, address, jobs)
     _check_signatures([bundle, *(also or [])], verify_key)
     make_request = partial(
-        PredictionRequest, overwrite=overwrite, batch_size=batch_size, readers=readers, device=device
+        PredictionRequest,
+        overwrite=overwrite,
+        discard_corrections=discard_corrections,
+        batch_size=batch_size,
+        readers=readers,
+        device=device,
     )
     with_outputs = partial(make_request, chips_dir=chips, html_path=html, picture_path=picture, truth_path=truth)
     request = with_outputs(

@@ -16,6 +16,7 @@ import pytest
 from rsft.cli import main
 from rsft.cli.display.console import console
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
+from rsft.inference.suggestion.suggest import COLUMNS
 from rsft.types import Pixels
 
 Command = Callable[..., tuple[int, str]]
@@ -109,8 +110,8 @@ def test_suggest_from_a_table_of_version_0_1(rsft: Command, tmp_path: Path) -> N
     assert code == 0 and "3 of 12 chips" in printed and "fill in class or verdict" in printed
     assert "possible classes" in printed and "give --bundle BUNDLE" in printed
     rows = pd.read_csv(out, keep_default_na=False)
-    assert rows.columns.tolist() == ["path", "class", "verdict", "predicted", "scene", "at", "reason"]
-    assert len(rows) == 3 and set(rows["class"]) == set(rows["verdict"]) == {""}
+    assert rows.columns.tolist() == list(COLUMNS)
+    assert len(rows) == 3 and set(rows["class"]) == set(rows["verdict"]) == set(rows["table"]) == {""}
     code, printed = rsft("suggest", table, "-o", out)
     assert code == 2 and "the file exists already" in printed
     code, printed = rsft("suggest", table, "--count", "99", "--json", "--bundle", COMPAT / "run")

@@ -30,6 +30,7 @@ REPLAY = {
             ],
         }
     ],
+    "terms": {"Recall": "the share <of> chips"},
     "sentences": ["no class lost more chips than chance explains"],
 }
 
@@ -61,6 +62,9 @@ def test_replay_check(tmp_path):
     ]
     page = replay_page(replay, "runs/<x>")
     assert "<td>&lt;b&gt;</td><td>20</td>" in page and "runs/&lt;x&gt;" in page and page.count("<tr>") == 3
+    assert "<dt><b>Recall</b></dt><dd>the share &lt;of&gt; chips</dd>" in page and page.index("<dl>") < page.index(
+        "<table>"
+    )
 
 
 def test_the_old_bundle(tmp_path):

@@ -46,6 +46,17 @@ class RsftAlgorithm(QgsProcessingAlgorithm):
             return False, str(error)
         return True, ""
 
+    def fault(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
+        """Return what is wrong with the parameters, and what to do; empty if they can be used."""
+        return ""
+
+    def checkParameterValues(self, parameters: dict[str, Any], context: QgsProcessingContext) -> tuple[bool, str]:
+        """Return whether the parameters can be used, and otherwise `fault` or what QGIS says."""
+        if message := self.fault(parameters, context):
+            return False, message
+        valid, message = super().checkParameterValues(parameters, context)
+        return bool(valid), str(message)
+
     def executable(self) -> str:
         """Return the path of rsft.
 

@@ -48,7 +48,7 @@ class ClassifyPoints(PredictAlgorithm):
             "All attributes of the positions are in the result. The column <i>at</i> is the feature id of the "
             "position, to join both layers. For temporary layers and with <i>Selected features only</i>, it is the id "
             "in a copy of the layer. Save edits first: rsft reads the file. Positions outside of the scene are "
-            "counted and left out.",
+            "counted and left out; if all are outside, this is an error.",
         )
 
     def add_locations(self) -> None:

@@ -119,18 +119,18 @@ class AddLabels(RsftAlgorithm):
             advanced=True,
         )
 
-    def checkParameterValues(self, parameters: dict[str, Any], context: QgsProcessingContext) -> tuple[bool, str]:
-        """Return whether the parameters can be used, and otherwise what to do."""
+    def fault(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
+        """Return that the edits of the layer are not saved, or that it is not in a file."""
         layer = self.parameterAsVectorLayer(parameters, self.LAYER, context)
-        if layer is not None:
-            if layer.isEditable() and layer.isModified():
-                return False, "Save the edits of the corrected layer first: rsft reads the file."
-            try:
-                table_path(layer.source())
-            except ValueError as error:
-                return False, f"Corrected layer: {error}"
-        valid, message = super().checkParameterValues(parameters, context)
-        return bool(valid), str(message)
+        if layer is None:
+            return ""
+        if layer.isEditable() and layer.isModified():
+            return "Save the edits of the corrected layer first: rsft reads the file."
+        try:
+            table_path(layer.source())
+        except ValueError as error:
+            return f"Corrected layer: {error}"
+        return ""
 
     def processAlgorithm(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
@@ -209,8 +209,8 @@ class FineTune(AddLabels):
             "at the model: it trains the last blocks and the classifier head on all chips.</p>"
             f"{_LABELS}"
             "<p><b>Result.</b> A new bundle; the old one does not change. The page shows, for every class, how many "
-            "chips the new bundle gets right that the old one got wrong (gained), and the other way round (lost). Use "
-            "the new bundle if it has not lost what you need.</p>"
+            "chips the new bundle gets right that the old one got wrong (gained), and the other way round (lost). It "
+            "explains its numbers. Use the new bundle if it has not lost what you need.</p>"
             "<p>The log shows both commands. You can run them in a terminal.</p>"
         )
 

@@ -145,13 +145,12 @@ class PredictAlgorithm(RsftAlgorithm):
             "<p>The log shows the command. You can run it in a terminal.</p>"
         )
 
-    def checkParameterValues(self, parameters: dict[str, Any], context: QgsProcessingContext) -> tuple[bool, str]:
-        """Return whether the parameters are complete, and otherwise what is missing."""
+    def fault(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
+        """Return that no scene or two scenes are given."""
         given = [name for name in (self.SCENE, self.PRODUCT) if parameters.get(name)]
-        if len(given) != 1:
-            return False, "Give either a scene or a scene that is not a layer" + (", not both." if given else ".")
-        valid, message = super().checkParameterValues(parameters, context)
-        return bool(valid), str(message)
+        if len(given) == 1:
+            return ""
+        return "Give either a scene or a scene that is not a layer" + (", not both." if given else ".")
 
     def processAlgorithm(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback

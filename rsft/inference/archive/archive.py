@@ -173,7 +173,8 @@ def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRe
     resumed = journal_path(out).exists()
     for attempt in range(ATTEMPTS):
         try:
-            prediction = predict(bundle_dir, [planned.address or planned.scene], out, request)
+            scene = planned.address or planned.scene
+            prediction = predict(bundle_dir, [scene], out, request, may_be_outside=True)  # they may lie in others
             counts, reason = _counts(prediction), ""
             break
         except RsftError as error:  # another attempt would end in the same way

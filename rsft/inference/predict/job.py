@@ -103,6 +103,8 @@ def predict(
     output_path: Path,
     request: PredictionRequest = DEFAULT_REQUEST,
     progress: Progress | None = None,
+    *,
+    may_be_outside: bool = False,
 ) -> PredictionResult:
     """Classify chips or scenes, and write one table.
 
@@ -115,6 +117,7 @@ def predict(
         output_path: the file of the table; its suffix selects the format.
         request: options of the job.
         progress: called with the number of finished chips and the number of all chips.
+        may_be_outside: whether the table may be empty because all positions lie outside of the scenes.
 
     Returns:
         The table, and what was rejected.
@@ -122,7 +125,7 @@ def predict(
     Raises:
         RequestError: no bundle or no chips exist, options contradict each other, or the output cannot be written.
         WeightsError: the bundle cannot be used.
-        DataError: a scene does not fulfill the contract, or all chips were rejected.
+        DataError: a scene does not fulfill the contract, all chips were rejected, or all positions lie outside.
 
     Example:
         >>> result = predict(Path("runs/ships"), [Path("new_chips")], Path("chips.gpkg"))
@@ -131,7 +134,7 @@ def predict(
     """
     bundle = Bundle.load(bundle_dir)
     with open_job(bundle, inputs, output_path, request, progress, bundle_dir) as job:
-        return write_result(job, run_job(job))
+        return write_result(job, run_job(job), may_be_outside=may_be_outside)
 
 
 @contextmanager
@@ -189,7 +192,8 @@ def _writing_note(output_path: Path, request: PredictionRequest) -> tuple[str, s
 
 def _check_outputs(bundle: Bundle, output_path: Path, request: PredictionRequest, overwrite: bool) -> None:
     """Check table, review page, map and truth; `overwrite` tells whether existing files may be replaced."""
-    check_output_path(output_path, table_columns(bundle.classes), overwrite=overwrite)
+    discards = request.discard_corrections
+    check_output_path(output_path, table_columns(bundle.classes), overwrite=overwrite, discard_corrections=discards)
     check_extra_outputs(replace(request, overwrite=overwrite))
 
 
@@ -244,7 +248,13 @@ def job_key(
     Raises:
         NetworkError: a web server does not send a scene.
     """
-    neutral = {"device": "", "readers": 0, "overwrite": False, "html": request.html_path is not None}
+    neutral = {
+        "device": "",
+        "readers": 0,
+        "overwrite": False,
+        "discard_corrections": False,
+        "html": request.html_path is not None,
+    }
     neutral |= {"picture": None, "truth": None}
     source = request.query.detect.land if request.query.detect else None
     land = source if isinstance(source, Path) else None
@@ -334,18 +344,21 @@ def run_job(job: PredictionJob) -> SelectedEngine | None:
     return engine
 
 
-def write_result(job: PredictionJob, engine: SelectedEngine | None) -> PredictionResult:
+def write_result(
+    job: PredictionJob, engine: SelectedEngine | None, *, may_be_outside: bool = False
+) -> PredictionResult:
     """Write the table, the list of rejected chips, and the review page.
 
     Args:
         job: a job that has run.
         engine: the engine that was used; None if the job has no chips.
+        may_be_outside: see `predict`.
 
     Returns:
         The table, and what was rejected.
 
     Raises:
-        DataError: all chips were rejected.
+        DataError: all chips were rejected, or all positions lie outside of the scenes.
     """
     bundle, request, plan, output_path = job.bundle, job.request, job.plan, job.output_path
     table, rejected, notes = collect_results(job.journal, plan, bundle)
@@ -357,7 +370,8 @@ def write_result(job: PredictionJob, engine: SelectedEngine | None) -> Predictio
         notes.append(f"rejected: {len(rejected):,}, listed in {rejected_list}")
     notes += [engine.summary] if engine else []
     if table.empty:
-        notes.insert(0, describe_empty_result(plan, request.query, rejected, rejected_list))
+        empty = describe_empty_result(plan, request.query, rejected, rejected_list, may_be_outside=may_be_outside)
+        notes.insert(0, empty)
     thumbnails = table.pop("thumb").tolist() if "thumb" in table else []
     if plan.crs is None and output_path.suffix.lower() == ".geojson":
         notes.append("the table has no geometry: GeoJSON needs degrees; .gpkg also takes pixel coordinates")
@@ -376,7 +390,8 @@ def write_result(job: PredictionJob, engine: SelectedEngine | None) -> Predictio
     }
     layer = PredictionLayer(table, plan.crs, bundle.classes, metadata, plan.geometry_type, request.query.tile_step)
     job.journal.set_note(*_writing_note(output_path, request))
-    write_prediction_table(layer, output_path, overwrite=job.replaces_outputs)
+    discards = request.discard_corrections
+    write_prediction_table(layer, output_path, overwrite=job.replaces_outputs, discard_corrections=discards)
     if request.html_path is not None:
         source = TrainingSource(job.bundle_dir or Path("BUNDLE"), bundle.recipe.data.root)
         write_review_page(request.html_path, layer, thumbnails, plan.scenes, source, output_path, warnings)

@@ -62,6 +62,7 @@ class PredictionRequest:
         picture_path: path of the map of a scene, a PNG.
         truth_path: positions and classes of the objects in the scenes, with which detected objects are compared.
         overwrite: whether to replace an existing output and review page.
+        discard_corrections: whether to replace even a table in which an analyst entered corrections.
         batch_size: number of chips in a batch.
         readers: number of threads that read and prepare chips.
         device: "auto", "cpu" or "cuda".
@@ -78,6 +79,7 @@ class PredictionRequest:
     picture_path: Path | None = None
     truth_path: Path | None = None
     overwrite: bool = False
+    discard_corrections: bool = False
     batch_size: int = 32
     readers: int = 1
     device: str = "auto"
@@ -208,21 +210,22 @@ def table_metadata(
 
 
 def describe_empty_result(
-    plan: PredictionPlan, query: SceneQuery, rejected: list[Rejection], rejected_list: Path
+    plan: PredictionPlan, query: SceneQuery, rejected: list[Rejection], rejected_list: Path, *, may_be_outside: bool
 ) -> str:
-    """Return the note of a job without any row. This is a result, unless all its chips were rejected.
+    """Return the note of a job without any row. This is a result, unless chips were rejected or positions lie outside.
 
     Args:
         plan: the chips.
         query: where chips were cut.
         rejected: everything that was rejected; the error quotes the first reason.
         rejected_list: path of the list of rejected chips.
+        may_be_outside: whether all positions may lie outside of the scenes.
 
     Returns:
         The note.
 
     Raises:
-        DataError: all chips, or all positions of a file, were rejected.
+        DataError: all chips, or all positions of a file, were rejected, or lie outside of the scenes.
     """
     total = sum(len(source) for source in plan.sources)
     if rejected and (total or not any(item.outside for item in plan.positions)):
@@ -231,8 +234,17 @@ def describe_empty_result(
         message = f"none of the {max(total, len(rejected)):,} chips can be used; {location}: {reason}"
         raise DataError(message, rejected_list, "the file lists the reason for each chip")
     if query.at is not None:
-        return f"the table has no rows: no position of {query.at.name} lies in a scene"
+        outside = max((item.outside for item in plan.positions), default=0)
+        if outside and not may_be_outside:
+            hint = "; ".join(plan.positions[0].notes)
+            raise DataError(f"none of the {outside:,} positions lies in {_names(plan.scenes)}", query.at, hint)
+        reason = "no position of {} lies in a scene" if outside else "{} has no positions"
+        return f"the table has no rows: {reason.format(query.at.name)}"
     return f"the table has no rows: {'no object was detected' if query.detect else 'all tiles are without data'}"
+
+
+def _names(scenes: Sequence[RasterScene]) -> str:
+    return scenes[0].path.name if len(scenes) == 1 else f"the {len(scenes):,} scenes"
 
 
 def write_rejected_list(output_path: Path, rejected: list[Rejection]) -> Path:

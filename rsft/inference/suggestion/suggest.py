@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import and_
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.csv_cells import escape_table
 
-COLUMNS = ("path", "class", "verdict", "predicted", "scene", "at", "reason")
+CUT_COLUMNS = ("chip", "row", "col", "table")
+"""Columns by which `rsft data add` cuts a chip from its scene again; empty for chips that it cannot cut."""
+
+COLUMNS = ("path", "class", "verdict", "predicted", "scene", "at", "reason", *CUT_COLUMNS)
 """Columns of the table of suggestions. The analyst fills `class` or `verdict`, and `rsft data add` reads them."""
 
 
@@ -95,16 +99,19 @@ def suggest_chips(predictions: Path, count: int, bundle: Bundle | None = None) -
         for row in selected
     ]
     chips = file.table.iloc[selected]
-    table, path_notes = suggestion_table(chips, reasons)
+    table, path_notes = suggestion_table(chips, reasons, _cut_columns(chips, file.metadata, predictions))
     return Suggestions(table, chips, file.classes, file.metadata, len(probabilities), notes + path_notes)
 
 
-def suggestion_table(chips: pd.DataFrame, reasons: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+def suggestion_table(
+    chips: pd.DataFrame, reasons: Sequence[str], cuts: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, list[str]]:
     """Return the table that the analyst fills, with absolute paths.
 
     Args:
         chips: rows of a predictions table; `path`, `class`, and `scene` and `at` if it has them.
         reasons: why each chip was selected.
+        cuts: the columns `CUT_COLUMNS` of these chips; None if no chip can be cut again.
 
     Returns:
         The table with the columns `COLUMNS`, and notes about paths that are not files of chips.
@@ -120,9 +127,12 @@ def suggestion_table(chips: pd.DataFrame, reasons: Sequence[str]) -> tuple[pd.Da
         "at": chips["at"].tolist() if "at" in chips else empty,
         "reason": list(reasons),
     }
+    columns |= {name: empty if cuts is None else cuts[name].tolist() for name in CUT_COLUMNS}
     table = pd.DataFrame(columns, columns=list(COLUMNS))
-    in_scenes = sum(path.name == scene for path, scene in zip(paths, columns["scene"], strict=True))
-    missing = sum(not path.exists() for path in paths)
+    needs_file = (table["table"] == "").tolist()
+    has_scene_path = [path.name == scene for path, scene in zip(paths, columns["scene"], strict=True)]
+    in_scenes = sum(map(and_, has_scene_path, needs_file))
+    missing = sum(needed and not path.exists() for path, needed in zip(paths, needs_file, strict=True))
     notes = []
     if in_scenes:
         notes.append(
@@ -131,6 +141,15 @@ def suggestion_table(chips: pd.DataFrame, reasons: Sequence[str]) -> tuple[pd.Da
     if missing:
         notes.append(f"{missing:,} files do not exist: run the command in the folder where `rsft predict` ran")
     return table, notes
+
+
+def _cut_columns(chips: pd.DataFrame, metadata: Mapping[str, Any], predictions: Path) -> pd.DataFrame:
+    """Return `CUT_COLUMNS`, empty for chips of scenes whose cuts the metadata do not describe."""
+    scenes = {cut.get("scene") for cut in metadata.get("cuts") or () if isinstance(cut, dict)}
+    has_columns = {"scene", "chip", "row", "col"} <= set(chips)
+    can_cut = chips["scene"].isin(scenes) if has_columns else pd.Series(False, chips.index)
+    cuts = chips.reindex(columns=["chip", "row", "col"]).astype(object).assign(table=str(predictions.absolute()))
+    return cuts.where(can_cut, "")
 
 
 def write_suggestions(suggestions: Suggestions, path: Path) -> None:

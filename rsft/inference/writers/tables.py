@@ -73,17 +73,19 @@ class PredictionLayer(NamedTuple):
         return self._replace(table=table)
 
 
-def check_output_path(path: Path, columns: Iterable[str], *, overwrite: bool = False) -> None:
+def check_output_path(
+    path: Path, columns: Iterable[str], *, overwrite: bool = False, discard_corrections: bool = False
+) -> None:
     """Check that a table can be written, before a job starts.
 
     Args:
         path: path of the table.
         columns: names of its columns.
         overwrite: whether to replace an existing file.
+        discard_corrections: whether to replace even a file in which an analyst entered corrections.
 
     Raises:
-        RequestError: the format is unknown or does not support the columns, or the file exists (even with
-            `overwrite`, if an analyst entered corrections in it).
+        RequestError: the format is unknown or does not support the columns, or the file exists.
     """
     suffix = path.suffix.lower()
     if suffix == ".shp":
@@ -101,10 +103,11 @@ def check_output_path(path: Path, columns: Iterable[str], *, overwrite: bool = F
     for file in (path, *sidecar_paths(path)):
         if file.exists() and not overwrite:
             raise RequestError("the file exists already", file, "give --overwrite to replace it, or another name")
-    corrections = _count_corrections(path)
-    if corrections:
+    if not discard_corrections and (corrections := _count_corrections(path)):
         message = f"the file contains {corrections:,} labels in its field {CORRECTED_COLUMN}, which would be lost"
-        raise RequestError(message, path, "give another name; or keep them with rsft data add, then delete the file")
+        raise RequestError(
+            message, path, "give another name; or keep them with rsft data add, then give --discard-corrections"
+        )
 
 
 def _count_corrections(path: Path) -> int:
@@ -130,7 +133,9 @@ def sidecar_paths(path: Path) -> list[Path]:
     return [path.with_suffix(suffix)] if suffix else []
 
 
-def write_prediction_table(layer: PredictionLayer, path: Path, *, overwrite: bool = False) -> None:
+def write_prediction_table(
+    layer: PredictionLayer, path: Path, *, overwrite: bool = False, discard_corrections: bool = False
+) -> None:
     """Write a table in the format of the suffix.
 
     A GeoPackage has a table of metadata, GeoJSON has a member beside the features, and GeoParquet has a schema entry.
@@ -141,11 +146,12 @@ def write_prediction_table(layer: PredictionLayer, path: Path, *, overwrite: boo
         layer: the table.
         path: path of the file.
         overwrite: whether to replace an existing file.
+        discard_corrections: whether to replace even a file in which an analyst entered corrections.
 
     Raises:
         RequestError: see `check_output_path`.
     """
-    check_output_path(path, layer.table.columns, overwrite=overwrite)
+    check_output_path(path, layer.table.columns, overwrite=overwrite, discard_corrections=discard_corrections)
     _WRITERS[path.suffix.lower()](layer, path)
 
 

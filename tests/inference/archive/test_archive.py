@@ -114,6 +114,16 @@ def test_paths_may_be_given_from_another_folder(scenes, tmp_path, monkeypatch):
     }
 
 
+def test_a_scene_without_positions_is_done(scenes, tmp_path, monkeypatch):
+    """One file of positions covers many scenes."""
+    (tmp_path / "at.csv").write_text("row,col\n1600,16\n")
+    contract = toy_contract().model_copy(update={"crop": 8})
+    monkeypatch.setattr(archive.Bundle, "load", lambda folder: toy_bundle(contract=contract))
+    request = PredictionRequest(query=SceneQuery(at=tmp_path / "at.csv"))
+    result = predict_archive(Path("b"), [scenes / "a.tif"], tmp_path / "out", request, in_this_process)
+    assert result.counts == {"done": 1} and result.scenes[0].chips == 0
+
+
 @pytest.mark.parametrize("change", ["request", "bundle", "scene", "file"])
 def test_an_output_of_another_job_is_not_overwritten_unasked(scenes, tmp_path, monkeypatch, change):
     run_archive(tmp_path, scenes / "a.tif")
@@ -157,11 +167,11 @@ def test_a_scene_without_chips_has_an_empty_table(scenes, tmp_path):
 def test_a_disk_error_leads_to_another_attempt(scenes, tmp_path, monkeypatch, faults, status):
     real, left = archive.predict, [faults]
 
-    def shaky(*arguments):
+    def shaky(*arguments, **options):
         left[0] -= 1
         if left[0] >= 0:
             raise OSError("no\nanswer")
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(archive, "predict", shaky)
     (outcome,) = run_archive(tmp_path, scenes / "a.tif").scenes

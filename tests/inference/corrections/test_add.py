@@ -21,6 +21,7 @@ from rsft.inference.corrections.add import AdditionOptions, add_corrections
 from rsft.inference.inputs.discovery import UNDECLARED, Declaration
 from rsft.inference.predict.scene_plan import SceneQuery
 from rsft.inference.scenes.chip_window import ChipOptions
+from rsft.inference.suggestion.suggest import suggest_chips, write_suggestions
 from tests.helpers.killing import kill_at_call, run_until_killed
 from tests.helpers.scenes import toy_contract, write_geotiff
 from tests.helpers.sentinel1 import NAME, write_product
@@ -112,6 +113,20 @@ def test_chips_of_a_review_page_are_cut_again(desk):
     for path in (table, desk.folder / "out.gpkg"):
         path.rename(moved / path.name)
     assert add_corrections(desk.store, moved / "corrected.csv").result.unchanged == 3
+
+
+@pytest.mark.parametrize("name", ["out.gpkg", "out.geojson", "out.parquet"])
+def test_suggested_chips_without_files_are_cut_again(desk, name):
+    correct(desk.predict("saved.gpkg"), ["bright"] * 6)
+    add_corrections(desk.store, desk.folder / "saved.gpkg")
+    saved = desk.table()
+    suggestions = suggest_chips(desk.predict(name, chips=False), 6)
+    assert not [note for note in suggestions.notes if "--chips" in note]
+    write_suggestions(suggestions, desk.folder / "suggested.csv")
+    rows = pd.read_csv(desk.folder / "suggested.csv", dtype=str, keep_default_na=False)
+    rows.assign(**{"class": "bright"}).to_csv(desk.folder / "suggested.csv", index=False)
+    summary = add_corrections(desk.store, desk.folder / "suggested.csv")
+    assert summary.result.unchanged == 6 and desk.table().equals(saved)  # the same pixels as in the saved files
 
 
 def test_page_with_a_replaced_table_of_predictions(desk):

@@ -325,7 +325,7 @@ def test_positions_of_several_scenes(bundle: Path, scene: Path, tmp_path: Path) 
 def test_job_without_rows_writes_an_empty_layer(bundle: Path, tmp_path: Path, suffix: str, query: str) -> None:
     pixels = np.full((64, 128), 0 if query == "grid" else 9, np.uint8)
     scene = write_geotiff(tmp_path / "s.tif", pixels, crs="EPSG:32633", transform=UTM)
-    (tmp_path / "at.csv").write_text("row,col,mmsi\n2000,30,7\n,,\n")
+    (tmp_path / "at.csv").write_text("row,col,mmsi\n")
     queries = {
         "at": SceneQuery(at=tmp_path / "at.csv"),
         "grid": SceneQuery(grid=16),
@@ -335,7 +335,7 @@ def test_job_without_rows_writes_an_empty_layer(bundle: Path, tmp_path: Path, su
     out = tmp_path / f"out.{suffix}"
     result = predict(bundle, [scene], out, PredictionRequest(query=queries[query], chip_options=options))
     reasons = {
-        "at": "no position of at.csv lies in a scene",
+        "at": "at.csv has no positions",
         "grid": "all tiles are without data",
         "detect": "no object was detected",
     }
@@ -357,6 +357,35 @@ def test_job_without_rows_writes_an_empty_layer(bundle: Path, tmp_path: Path, su
         assert list(stored) == [*columns, "wkt" if suffix == "csv" else "geometry"]
     assert stored.empty
     assert any("QGIS opens .parquet" in note for note in result.notes) == (suffix == "parquet")
+
+
+def test_positions_that_all_lie_outside_are_an_error(bundle: Path, scene: Path, tmp_path: Path) -> None:
+    (tmp_path / "at.csv").write_text("row,col\n2000,30\n20,-9\n,\n")
+    request = PredictionRequest(query=SceneQuery(at=tmp_path / "at.csv"), chip_options=ChipOptions(side=16))
+    other, out = Path(shutil.copy(scene, tmp_path / "t.tif")), tmp_path / "o.gpkg"
+    with pytest.raises(DataError, match=r"none of the 2 positions lies in s\.tif") as caught:
+        predict(bundle, [scene], out, request)
+    assert "positions outside of s.tif: 2 of 2; check the coordinate system" in str(caught.value) and not out.exists()
+    with pytest.raises(DataError, match="none of the 2 positions lies in the 2 scenes"):
+        predict(bundle, [scene, other], out, request)
+    result = predict(bundle, [scene], out, request, may_be_outside=True)
+    assert result.table.empty and result.notes[0] == "the table has no rows: no position of at.csv lies in a scene"
+
+
+def test_a_corrected_table_is_only_replaced_on_request(bundle: Path, scene: Path, tmp_path: Path) -> None:
+    (tmp_path / "at.csv").write_text("row,col\n20,30\n")
+    request = PredictionRequest(query=SceneQuery(at=tmp_path / "at.csv"), chip_options=ChipOptions(side=16))
+    out = tmp_path / "o.geojson"
+    predict(bundle, [scene], out, request)
+    content = json.loads(out.read_text())
+    content["features"][0]["properties"]["corrected"] = "dark"
+    out.write_text(json.dumps(content))
+    with pytest.raises(RequestError, match="give --discard-corrections"):
+        predict(bundle, [scene], out, replace(request, overwrite=True))
+    with pytest.raises(RequestError, match="the file exists already"):
+        predict(bundle, [scene], out, replace(request, discard_corrections=True))
+    predict(bundle, [scene], out, replace(request, overwrite=True, discard_corrections=True))
+    assert json.loads(out.read_text())["features"][0]["properties"]["corrected"] is None
 
 
 def test_positions_that_are_all_unusable(bundle: Path, scene: Path, tmp_path: Path) -> None:
@@ -382,7 +411,7 @@ def test_review_page_without_chips(bundle: Path, scene: Path, tmp_path: Path) ->
     (tmp_path / "at.csv").write_text("row,col\n2000,30\n")
     query, page = SceneQuery(at=tmp_path / "at.csv"), tmp_path / "page.html"
     request = PredictionRequest(query=query, chip_options=ChipOptions(side=16), html_path=page)
-    predict(bundle, [scene], tmp_path / "out.csv", request)
+    predict(bundle, [scene], tmp_path / "out.csv", request, may_be_outside=True)
     assert "0 chips." in page.read_text()
 
 

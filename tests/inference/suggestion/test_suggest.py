@@ -96,7 +96,7 @@ def test_a_table_without_rows(tmp_path: Path) -> None:
     suggestions = suggest_chips(write(tmp_path, []), 5)
     assert suggestions.table.empty and suggestions.candidates == 0
     write_suggestions(suggestions, tmp_path / "s.csv")
-    assert (tmp_path / "s.csv").read_text() == "path,class,verdict,predicted,scene,at,reason\n"
+    assert (tmp_path / "s.csv").read_text() == "path,class,verdict,predicted,scene,at,reason,chip,row,col,table\n"
 
 
 def test_chips_without_files_are_noted(tmp_path: Path) -> None:
