@@ -219,9 +219,8 @@ def find_inputs(
         message = "--modulus, --calibrate, --keep-noise and --asset are options for scenes"
         raise RequestError(message, hint="give --at, --grid or --detect as well")
     if request.chips_dir is not None:
-        raise RequestError(
-            "chips are only saved if they are cut from scenes", "--chips", "give --at, --grid or --detect as well"
-        )
+        message = "chips are only saved if they are cut from scenes"
+        raise RequestError(message, "--chips", "give --at, --grid or --detect as well")
     listing = find_chips(inputs)
     return listing.chips, listing.declare(request.declaration), listing.skipped
 
@@ -370,8 +369,7 @@ def write_result(
         notes.append(f"rejected: {len(rejected):,}, listed in {rejected_list}")
     notes += [engine.summary] if engine else []
     if table.empty:
-        empty = describe_empty_result(plan, request.query, rejected, rejected_list, may_be_outside=may_be_outside)
-        notes.insert(0, empty)
+        notes.insert(0, describe_empty_result(plan, request.query, rejected, rejected_list, may_be_outside))
     thumbnails = table.pop("thumb").tolist() if "thumb" in table else []
     if plan.crs is None and output_path.suffix.lower() == ".geojson":
         notes.append("the table has no geometry: GeoJSON needs degrees; .gpkg also takes pixel coordinates")

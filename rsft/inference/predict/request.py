@@ -210,7 +210,7 @@ def table_metadata(
 
 
 def describe_empty_result(
-    plan: PredictionPlan, query: SceneQuery, rejected: list[Rejection], rejected_list: Path, *, may_be_outside: bool
+    plan: PredictionPlan, query: SceneQuery, rejected: list[Rejection], rejected_list: Path, may_be_outside: bool
 ) -> str:
     """Return the note of a job without any row. This is a result, unless chips were rejected or positions lie outside.
 
