@@ -220,15 +220,9 @@ def predict(
 
     _check_options(land, detect, also, ray, address, jobs)
     _check_signatures([bundle, *(also or [])], verify_key)
-    make_request = partial(
-        PredictionRequest,
-        overwrite=overwrite,
-        discard_corrections=discard_corrections,
-        batch_size=batch_size,
-        readers=readers,
-        device=device,
-    )
-    with_outputs = partial(make_request, chips_dir=chips, html_path=html, picture_path=picture, truth_path=truth)
+    make_request = partial(PredictionRequest, batch_size=batch_size, readers=readers, device=device)
+    replacing = partial(make_request, overwrite=overwrite, discard_corrections=discard_corrections)
+    with_outputs = partial(replacing, chips_dir=chips, html_path=html, picture_path=picture, truth_path=truth)
     request = with_outputs(
         query=_scene_query(at, at_crs, grid, stride, _cfar_options(pfa, land) if detect else None, layer),
         declaration=Declaration(unit_name(unit), band_names(bands)),
