@@ -60,7 +60,8 @@ def data_stats(root: RootArgument) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from rsft.data.chips.store import SPLITS, ChipStore
+    from rsft.data.chips.manifest_columns import SPLITS
+    from rsft.data.chips.store import ChipStore
     from rsft.data.chips.summary import summarize_pixels
 
     store = ChipStore.open(root)

@@ -16,7 +16,8 @@ from rsft.data.audit.near_duplicates import (
     find_near_duplicates,
     read_chip_contents,
 )
-from rsft.data.chips.store import SPLITS, ChipStore
+from rsft.data.chips.manifest_columns import SPLITS
+from rsft.data.chips.store import ChipStore
 from rsft.data.chips.summary import missing_classes
 from rsft.data.datasets._image_files import LabeledFiles
 from rsft.data.datasets._sar.fusrs_classes import REPEATED_ROW_FLAG

@@ -13,9 +13,10 @@ import pandas as pd
 
 from rsft import __version__
 from rsft.data.audit.findings import AUDIT_FILE
-from rsft.data.chips.commit import PROVENANCE, commit_store, locked_store
+from rsft.data.chips.commit import commit_store, locked_store
 from rsft.data.chips.figures import render_class_figure, render_contact_sheet, select_sheet_chips
 from rsft.data.chips.long_tail import group_by_count
+from rsft.data.chips.manifest_columns import PROVENANCE
 from rsft.data.chips.pixel_digests import find_same_pixels
 from rsft.data.chips.record import StoreDescription
 from rsft.data.chips.sidecars import render_readme

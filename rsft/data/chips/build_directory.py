@@ -94,7 +94,7 @@ def source_names(root: Path) -> tuple[str, str]:
 
 
 def _stored_request(root: Path) -> list[str] | None:
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # a damaged store is not finished
+    with suppress(OSError, ValueError, KeyError, DataError):  # a damaged store is not finished
         return _request(str(read_dataset(root)["command"]))
     return None
 

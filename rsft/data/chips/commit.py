@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import posixpath
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,22 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rsft.data.chips.builder import write_chip
-from rsft.data.chips.store import DATASET, MANIFEST, PENDING, SCHEMA
-from rsft.data.datasets._text import leaves_root
+from rsft.data.chips.manifest_columns import PROVENANCE, check_chip_path
+from rsft.data.chips.store import DATASET, MANIFEST, PENDING, SCHEMA, read_manifest, read_pending_change
 from rsft.errors import RequestError
-from rsft.utils.atomic_files import sync_all, write_bytes, write_text
+from rsft.utils.atomic_files import sha256, sync_all, write_bytes, write_text
 from rsft.utils.process_lock import process_lock
-from rsft.utils.untrusted.documents import parse_json
 from rsft.utils.write_errors import explain_os_error
-
-PROVENANCE = {
-    "added_from": pa.string(),  # table with the label
-    "added_bundle": pa.string(),  # SHA-256 of the bundle that had classified the chip
-    "added_predicted": pa.string(),  # class that it had predicted
-    "added_previous": pa.string(),  # class of the chip in the store before, if it had one
-    "added_on": pa.string(),  # date and time
-}
-"""Optional columns of the manifest: where rows come from that were added to a finished store, or got another class."""
 
 
 @contextmanager
@@ -51,6 +40,7 @@ def locked_store(root: Path) -> Iterator[None]:
 
     Raises:
         RequestError: another process changes or builds the store.
+        DataError: the record of the interrupted change or the manifest is damaged.
         RsftError: the disk is full or not writable.
     """
     root = root.resolve()
@@ -78,7 +68,7 @@ def commit_store(root: Path, manifest: pd.DataFrame, dataset: Mapping[str, Any],
     """
     data = _encode_manifest(manifest)
     digest = _digest(data)
-    current = parse_json((root / DATASET).read_text("utf-8"))
+    current, _ = read_pending_change(root)
     pending = {"manifest_sha256": digest, "files": sorted(files), DATASET: dict(dataset)}
     _write_json(root / DATASET, current | {PENDING: pending})
     for path, content in files.items():
@@ -90,18 +80,25 @@ def commit_store(root: Path, manifest: pd.DataFrame, dataset: Mapping[str, Any],
 
 def _settle(root: Path) -> None:
     """Finish or undo the change of a process that was killed."""
-    dataset = parse_json((root / DATASET).read_text("utf-8"))
-    pending = dataset.pop(PENDING, None)
-    if pending is None:
+    dataset, change = read_pending_change(root)
+    if change is None:
         return
-    if pending["manifest_sha256"] == _digest((root / MANIFEST).read_bytes()):
-        _write_json(root / DATASET, pending[DATASET])
+    if change.manifest_sha256 == sha256(root / MANIFEST):
+        _write_json(root / DATASET, change.description)
         return
-    paths = set(pq.read_table(root / MANIFEST, columns=["path"])["path"].to_pylist())
-    for path in set(pending["files"]) - paths:
-        if not leaves_root(posixpath.normpath(path)):  # a store may come from somebody else
-            (root / path).unlink(missing_ok=True)
+    paths = set(read_manifest(root)["path"])
+    for path in set(change.files) - paths:
+        _remove_chip(root, path)
     _write_json(root / DATASET, dataset)
+
+
+def _remove_chip(root: Path, path: str) -> None:
+    """Delete a chip. Nothing else is deleted, because a store may come from somebody else."""
+    with suppress(ValueError):
+        check_chip_path(path)
+        file = root / path
+        if path.startswith("chips/") and file.is_file() and file.parent.resolve().is_relative_to(root):
+            file.unlink()
 
 
 def _encode_manifest(manifest: pd.DataFrame) -> bytes:

@@ -21,8 +21,9 @@ from rsft import __version__
 from rsft.data.chips.build_journal import BuildJournal, ManifestRow
 from rsft.data.chips.figures import render_class_figure, render_contact_sheet, select_sheet_chips
 from rsft.data.chips.long_tail import group_by_count
+from rsft.data.chips.manifest_columns import SPLITS
 from rsft.data.chips.record import StoreDescription
-from rsft.data.chips.store import CLASS_FIGURE, CONTACT_SHEETS, DATASET, MANIFEST, README, REJECTED, SCHEMA, SPLITS
+from rsft.data.chips.store import CLASS_FIGURE, CONTACT_SHEETS, DATASET, MANIFEST, README, REJECTED, SCHEMA
 from rsft.data.chips.summary import Counts, missing_classes
 from rsft.errors import DataError
 from rsft.types import Rejection

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from rsft.data.chips.manifest_columns import CLASS_COLUMN, SPLITS, check_chip_path, check_manifest_columns
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels
 from rsft.utils.atomic_files import sha256
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import parse_json
-from rsft.utils.untrusted.tables import Column, check_columns
+from rsft.utils.untrusted.tables import check_columns
 
-SPLITS = ("train", "val", "test")
 MANIFEST, DATASET, REJECTED, README = "manifest.parquet", "dataset.json", "rejected.csv", "README.md"
 PENDING = "pending"
 """Key in dataset.json of a change that is being written, see `rsft.data.chips.commit`."""
@@ -56,14 +56,22 @@ SCHEMA = pa.schema(
 )
 
 _PREPARE = "build it with `rsft prepare`"
-_CLASS = Column("class")
-_COLUMNS = [
-    *(Column(name) for name in ("name", "path", "unit", "bands")),
-    _CLASS,
-    Column("split", choices=SPLITS),
-    *(Column(name, optional=True) for name in ("group", "group_key", "source", "sensor", "flags")),
-    Column("spacing_m", "number", optional=True),
-]
+_NO_PENDING = f'remove the key "{PENDING}" from the file, then repeat the change that was interrupted'
+
+
+class _Chips(BaseModel):
+    """A part of an addition."""
+
+    chips: int
+
+
+class _Addition(BaseModel):
+    """What the README tells of an addition."""
+
+    date: str
+    table: str
+    added: list[_Chips]
+    relabeled: list[_Chips]
 
 
 class _Description(BaseModel):
@@ -75,6 +83,22 @@ class _Description(BaseModel):
     bands: tuple[str, ...]
     skipped: dict[str, int]
     license: str = UNKNOWN
+    command: str = Field("", exclude=True)
+    additions: list[_Addition] = Field([], exclude=True)
+
+
+class PendingChange(BaseModel):
+    """A change that was being written when its process was killed.
+
+    Attributes:
+        manifest_sha256: SHA-256 of the new manifest.
+        files: paths of the new chips.
+        description: the new content of dataset.json.
+    """
+
+    manifest_sha256: str
+    files: tuple[str, ...]
+    description: dict[str, Any] = Field(alias="dataset.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +149,7 @@ class ChipStore:
             raise DataError(f"{DATASET} does not contain the classes {', '.join(unknown)}", root / MANIFEST, _PREPARE)
         if unknown := sorted({x for names in description.groups.values() for x in names} - set(description.classes)):
             raise DataError(f"groups name the unknown class {unknown[0]}", root / DATASET, _PREPARE)
-        return cls(root, rejected=_count_rejected(root / REJECTED), **dict(description))
+        return cls(root, rejected=_count_rejected(root / REJECTED), **description.model_dump())
 
     @property
     def group_indices(self) -> dict[str, list[int]]:
@@ -204,11 +228,10 @@ def check_manifest_paths(paths: Iterable[object], manifest: Path) -> None:
         DataError: a path is not a text, is absolute, or leaves the store.
     """
     for number, path in enumerate(paths, 1):
-        if not isinstance(path, str) or not path or "\0" in path:
-            raise DataError(f"row {number:,} has no path of a chip", manifest, _PREPARE)
-        name = PurePosixPath(path.replace("\\", "/"))
-        if name.is_absolute() or PureWindowsPath(path).drive or ".." in name.parts:
-            raise DataError(f"the path in row {number:,} leaves the store: {path[:200]}", manifest, _PREPARE)
+        try:
+            check_chip_path(path)
+        except ValueError as error:
+            raise DataError(f"row {number:,} {error}", manifest, _PREPARE) from error
 
 
 def read_manifest(root: Path) -> pd.DataFrame:
@@ -226,7 +249,7 @@ def read_manifest(root: Path) -> pd.DataFrame:
     try:
         table: pd.DataFrame = pq.read_table(root / MANIFEST).to_pandas(ignore_metadata=True)
         check_manifest_paths(table["path"], root / MANIFEST)
-        check_columns(table, _COLUMNS)
+        check_manifest_columns(table)
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DataError(f"the manifest cannot be read: {error}", root / MANIFEST, _PREPARE) from error
     return table
@@ -240,24 +263,55 @@ def read_dataset(root: Path) -> dict[str, Any]:
 
     Returns:
         The content of dataset.json.
+
+    Raises:
+        DataError: the file is damaged.
     """
-    dataset: dict[str, Any] = parse_json((root / DATASET).read_bytes())
-    pending = dataset.pop(PENDING, None)
-    if pending is not None and pending["manifest_sha256"] == sha256(root / MANIFEST):
-        return dict(pending[DATASET])
+    dataset, change = read_pending_change(root)
+    if change is not None and change.manifest_sha256 == sha256(root / MANIFEST):
+        return change.description
     return dataset
+
+
+def read_pending_change(root: Path) -> tuple[dict[str, Any], PendingChange | None]:
+    """Read dataset.json.
+
+    Args:
+        root: folder of the store.
+
+    Returns:
+        The description without the key "pending", and the change under this key.
+
+    Raises:
+        DataError: the file is damaged. The message names the key.
+    """
+    path = root / DATASET
+    try:
+        dataset = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"the description of the data set is damaged: {error}", path, _PREPARE) from error
+    if not isinstance(dataset, dict):
+        raise DataError("the description of the data set is damaged: it is not a JSON object", path, _PREPARE)
+    if PENDING not in dataset:
+        return dataset, None
+    try:
+        return dataset, PendingChange.model_validate(dataset.pop(PENDING))
+    except ValidationError as error:
+        fault = _describe_fault(error, PENDING)
+        raise DataError(f"the record of an interrupted change is damaged: {fault}", path, _NO_PENDING) from error
 
 
 def _read_description(root: Path) -> _Description:
     try:
         return _Description.model_validate(read_dataset(root))
     except ValidationError as error:
-        details = error.errors(include_url=False)[0]
-        key = ".".join(map(str, details["loc"])) or "its keys"
-        message = f"the description of the data set is damaged: {key}: {details['msg']}"
+        message = f"the description of the data set is damaged: {_describe_fault(error)}"
         raise DataError(message, root / DATASET, _PREPARE) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError("the description of the data set is damaged", root / DATASET, _PREPARE) from error
+
+
+def _describe_fault(error: ValidationError, key: str = "") -> str:
+    details = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, (key, *details['loc']) if key else details['loc'])) or 'its keys'}: {details['msg']}"
 
 
 def _count_rejected(path: Path) -> int:
@@ -278,7 +332,7 @@ def _read_classes(path: Path) -> set[str]:
         if missing:
             raise DataError(f"the manifest has no column {', '.join(missing)}", path, _PREPARE)
         table = file.read(["class"]).to_pandas(ignore_metadata=True)
-        check_columns(table, [_CLASS])
+        check_columns(table, [CLASS_COLUMN])
         return set(table["class"])
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DataError(f"the manifest cannot be read: {error}", path, _PREPARE) from error

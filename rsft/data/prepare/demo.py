@@ -16,7 +16,8 @@ import numpy as np
 from rsft import __version__
 from rsft.data.chips.build_directory import work_folders
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store
-from rsft.data.chips.store import SPLITS, ChipStore
+from rsft.data.chips.manifest_columns import SPLITS
+from rsft.data.chips.store import ChipStore
 from rsft.data.chips.summary import Counts
 from rsft.data.datasets._sar.fusar_chips import FUSARChips
 from rsft.data.datasets._sar.fusrs_classes import CLASSES, FUSAR_CLASSES, SRSDD_CLASSES

@@ -19,6 +19,7 @@ from rsft.data.chips.pixel_digests import pixel_digest
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.data.loading.packed_cache import load_packed_images
+from rsft.errors import DataError
 from tests.helpers.scenes import toy_contract
 
 
@@ -74,14 +75,53 @@ def test_other_columns_of_the_manifest_stay(store, class_folders, tmp_path):
     assert [None if box is None else box.tolist() for box in others["box"][:2]] == [None, list(range(8))]
 
 
-def test_a_pending_change_cannot_remove_files_elsewhere(store, tmp_path):
-    (tmp_path / "mine.png").touch()
-    dataset = json.loads((store.root / "dataset.json").read_text())
-    dataset["pending"] = {"manifest_sha256": "0", "files": ["../mine.png"], "dataset.json": {}}
-    (store.root / "dataset.json").write_text(json.dumps(dataset))
+def write_pending(root, names, **entries):
+    dataset = json.loads((root / "dataset.json").read_text())
+    dataset["pending"] = {"manifest_sha256": "0", "files": names, "dataset.json": {}} | entries
+    (root / "dataset.json").write_text(json.dumps(dataset))
+
+
+def test_a_pending_change_removes_its_chips_and_no_other_files(store, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (store.root / "chips/link").symlink_to(tmp_path / "mine")
+    new, mine = store.root / "chips/train/new.png", [tmp_path / "mine.png", tmp_path / "mine/x.png"]
+    for path in (new, *mine):
+        path.touch()
+    names = ["../mine.png", "chips/../../mine.png", str(mine[0]), "chips/link/x.png"]
+    write_pending(store.root, [*names, "chips/train/new.png", "README.md", "chips", "chips/train", "", "chips/\0", "."])
     with locked_store(store.root):
-        assert (tmp_path / "mine.png").exists()
+        assert all(path.exists() for path in mine) and (store.root / "README.md").exists() and not new.exists()
     assert "pending" not in (store.root / "dataset.json").read_text()
+
+
+@pytest.mark.parametrize("damage", [{"files": None}, {"files": [1]}, {"dataset.json": 1}, {"manifest_sha256": 1}])
+def test_a_damaged_pending_change_is_named_with_a_way_out(store, damage):
+    before = (store.root / "dataset.json").read_bytes()
+    write_pending(store.root, [], **damage)
+    with pytest.raises(DataError, match=rf"damaged: pending\.{next(iter(damage))}") as caught, locked_store(store.root):
+        raise AssertionError
+    assert caught.value.location == str(store.root / "dataset.json") and 'remove the key "pending"' in caught.value.hint
+    (store.root / "dataset.json").write_bytes(before)
+    with locked_store(store.root):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", None])
+def test_a_pending_change_of_a_damaged_manifest_is_an_error(store, content):
+    write_pending(store.root, ["chips/train/new.png"])
+    path = store.root / "manifest.parquet"
+    table = pd.read_parquet(path)
+    path.write_bytes(content) if content is not None else table.drop(columns="path").to_parquet(path)
+    with pytest.raises(DataError, match="the manifest cannot be read") as caught, locked_store(store.root):
+        raise AssertionError
+    assert caught.value.location == str(path)
+
+
+def test_origins_of_another_type_are_an_error(store):
+    table = pd.read_parquet(store.root / "manifest.parquet").assign(added_previous=1)
+    table.to_parquet(store.root / "manifest.parquet")
+    with pytest.raises(DataError, match="row 1, column added_previous: found 1, expected a text"):
+        _ = ChipStore.open(store.root).table
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,12 @@ def test_paths_of_a_manifest_stay_in_the_store(store: ChipStore, path: str | Non
         ("bands", None, "an empty cell"),
         ("spacing_m", "wide", "'wide'"),
         ("split", "tain", "'tain'"),
+        ("polarisation", 7, "7"),
+        ("mmsi", 900000001, "900000001"),
+        ("sha256", 7, "7"),
+        ("sha256", "5d8e", "'5d8e'"),
+        ("incidence_deg", "steep", "'steep'"),
+        ("incidence_deg", 400, "400"),
     ],
 )
 def test_a_wrong_cell_of_the_manifest_is_named(store: ChipStore, column: str, value: object, found: str) -> None:
@@ -234,6 +240,44 @@ def test_a_wrong_cell_of_the_manifest_is_named(store: ChipStore, column: str, va
     row = 1 if isinstance(value, int | str) else 2
     with pytest.raises(DataError, match=f"row {row}, column {column}: found {found}, expected"):
         _ = ChipStore.open(store.root).table
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        [1.0] * 7,
+        [1.0] * 7 + [float("inf")],
+        [1.0] * 7 + [None],
+        ["1"] * 8,
+        [[1.0]] * 8,
+        [],
+    ],
+)
+def test_a_wrong_box_of_the_manifest_is_named(store: ChipStore, box: list[object]) -> None:
+    table = pd.read_parquet(store.root / "manifest.parquet")
+    table["box"] = pd.Series([None, None, box, box], dtype=object)
+    table.to_parquet(store.root / "manifest.parquet")
+    with pytest.raises(DataError, match=r"row 3, column box: found .*, expected 8 finite numbers"):
+        _ = ChipStore.open(store.root).table
+
+
+def test_a_box_may_have_integers(store: ChipStore) -> None:
+    table = pd.read_parquet(store.root / "manifest.parquet")
+    table["box"] = pd.Series([None, [*range(8)], None, [*range(8)]], dtype=object)
+    table.to_parquet(store.root / "manifest.parquet")
+    assert ChipStore.open(store.root).table["box"].dropna().index.tolist() == [1, 3]
+
+
+def test_columns_that_the_manifest_cannot_hold_reject_the_chip(tmp_path: Path) -> None:
+    wrong = [{"incidence_deg": 400.0}, {"incidence_deg": float("inf")}, {"box": [0.0] * 7}, {"box": "x"}]
+    good = [{"incidence_deg": float("nan")}, {"incidence_deg": -40, "box": np.arange(8.0)}]
+    chips = [
+        ChipRecord(str(number), "train", "a", tmp_path / "1.txt", lambda: chip(2), number, extra_columns=columns)
+        for number, columns in enumerate([*wrong, *good])
+    ]
+    store = build_store(tmp_path / "store", chips, replace(DESCRIPTION, rejected=()))
+    assert store.rejected == 4 and store.table["name"].tolist() == ["4", "5"]
+    assert "incidence_deg is 400, expected an angle from -90 to 90" in (store.root / "rejected.csv").read_text()
 
 
 def test_metadata_of_a_manifest_that_are_not_text_are_an_error(store: ChipStore) -> None:
@@ -251,7 +295,14 @@ def test_metadata_of_a_manifest_that_are_not_text_are_an_error(store: ChipStore)
         ({"classes": [1, 2]}, "classes.0"),
         ({"groups": {"head": ["x"]}}, "groups name the unknown class x"),
         ({"skipped": {"a": "x"}}, "skipped.a"),
-        ({"pending": 1}, "damaged"),
+        ({"pending": 1}, "interrupted change is damaged: pending"),
+        ({"pending": {"manifest_sha256": "0"}}, "interrupted change is damaged: pending.files"),
+        ({"pending": {"manifest_sha256": 1, "files": [], "dataset.json": {}}}, "pending.manifest_sha256"),
+        ({"pending": {"manifest_sha256": "0", "files": [1], "dataset.json": {}}}, "pending.files.0"),
+        ({"pending": {"manifest_sha256": "0", "files": [], "dataset.json": []}}, "pending.dataset.json"),
+        ({"command": 1}, "command"),
+        ({"additions": {}}, "additions"),
+        ({"additions": [{"date": "2026-11-26", "table": "t.csv", "added": [], "relabeled": [{}]}]}, "additions.0.rel"),
     ],
 )
 def test_a_wrong_key_of_the_description_is_named(store: ChipStore, change: dict[str, object], message: str) -> None:

@@ -20,7 +20,9 @@ def _build_store(folder: Path) -> None:
 
 
 def _read_store(folder: Path) -> None:
-    from rsft.data.chips.store import SPLITS, ChipStore
+    from rsft.data.chips.commit import locked_store
+    from rsft.data.chips.manifest_columns import SPLITS
+    from rsft.data.chips.store import ChipStore
     from rsft.inference.inputs.discovery import find_chips
 
     store = ChipStore.open(folder / "store")
@@ -28,6 +30,8 @@ def _read_store(folder: Path) -> None:
     for split in SPLITS:
         store.class_counts(split)
     find_chips([folder / "store"])
+    with locked_store(folder / "store"):
+        pass
 
 
 def _build_predictions(suffix: str, folder: Path) -> None:

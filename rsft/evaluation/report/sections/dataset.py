@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsft.data.audit.findings import AUDIT_FILE, AuditResult
-from rsft.data.chips.store import DATASET, MANIFEST, SPLITS, ChipStore
+from rsft.data.chips.manifest_columns import SPLITS
+from rsft.data.chips.store import DATASET, MANIFEST, ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import RequestError
 from rsft.evaluation.report.run_files import RunFiles, read_json_list
