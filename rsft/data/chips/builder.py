@@ -14,7 +14,7 @@ from pathlib import Path
 from rsft.data.chips.build_directory import check_root_is_free, find_finished_store, open_build_directory
 from rsft.data.chips.build_journal import BuildJournal, ManifestRow, RecordOutcome
 from rsft.data.chips.encode import encode_chip, resolve_unit, select_bands
-from rsft.data.chips.manifest_columns import describe_row_fault
+from rsft.data.chips.manifest_columns import describe_column_fault
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.sidecars import write_sidecars
 from rsft.data.chips.store import ChipStore
@@ -147,7 +147,7 @@ def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
             raise RsftError("a source file disappeared during the build", cause.filename, hint) from error
         file, line = (error.location, 0) if error.location else (str(record.source_path), record.line)
         return file, line, error.message
-    if fault := describe_row_fault(record.extra_columns):
+    if fault := describe_column_fault(record.extra_columns):
         return str(record.source_path), record.line, fault
     if is_copy and selected is pixels:
         data, suffix = record.source_path.read_bytes(), record.source_path.suffix.lower()

@@ -71,7 +71,7 @@ def check_chip_path(path: object) -> None:
         raise ValueError(f"leaves the store: {path[:200]}")
 
 
-def describe_row_fault(row: Mapping[str, Any]) -> str:
+def describe_column_fault(row: Mapping[str, Any]) -> str:
     """Return why the columns of a new chip cannot be stored, or "" if they can.
 
     Args:
