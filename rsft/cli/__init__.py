@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from io import TextIOWrapper
 from typing import Annotated
@@ -26,6 +27,7 @@ from rsft.cli import (
 )
 from rsft.cli.display.console import console, error_console, show_error
 from rsft.cli.display.failures import show_failure
+from rsft.cli.display.plain_text import PlainFormatter
 from rsft.utils.dependencies.telemetry import disable_telemetry
 
 app = typer.Typer(
@@ -79,6 +81,8 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
     debug = len(arguments) < len(sys.argv) - 1
     disable_telemetry()
+    if logging.lastResort is not None:  # prints warnings
+        logging.lastResort.setFormatter(PlainFormatter())
     try:
         app(args=arguments)
     except KeyboardInterrupt:

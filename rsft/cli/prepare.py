@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from rsft.cli.display.console import console, progress, show_flags, show_paths, show_store
+from rsft.cli.display.plain_text import escape_controls
 from rsft.cli.options import JobsOption, NotATargetOption, OverwriteOption, RootOption, SeedOption, band_names
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def run_prepare(prepare: Callable[P, ChipStore], *args: P.args, **kwargs: P.kwar
 
 
 def _warn(text: str) -> None:
-    console.print(Text.assemble(("warning: ", "yellow"), text), soft_wrap=True)
+    console.print(Text.assemble(("warning: ", "yellow"), escape_controls(text)), soft_wrap=True)
 
 
 def warn_about_typos(store: ChipStore) -> None:

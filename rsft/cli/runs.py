@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from rsft.cli.display.console import console
+from rsft.cli.display.plain_text import escape_controls
 from rsft.errors import RequestError
 
 if TYPE_CHECKING:
@@ -44,12 +45,12 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
         status = run.status
         scores = (_percent(run.accuracy.get(key)) for key in listed)
         started = str(run.metadata.get("started", ""))[5:16].replace("T", " ")  # no year, to fit into 80 columns
-        styled = Text(status, STYLES.get(status, "red"))
+        styled = Text(escape_controls(status), STYLES.get(status, "red"))
         table.add_row(str(run.folder), styled, *scores, _epochs(run), _time(run.seconds), started)
     console.print(table if runs else f"no runs in {folder}")
     for run in runs:
         for fault in run.faults:
-            console.print(Text.assemble(("broken", "red"), f"  {run.folder}: {fault}"), soft_wrap=True)
+            console.print(Text.assemble(("broken", "red"), escape_controls(f"  {run.folder}: {fault}")), soft_wrap=True)
         if run.status == "trained":
             missing = " and ".join(f"no {name}" for name in run.missing_outputs) or "not complete"
             hint = f"rsft finetune --resume {run.folder}"
@@ -70,7 +71,7 @@ def runs_show(run: RunArgument) -> None:
     for name, value in rows.items():
         console.print(f"{name:<24} {value}", soft_wrap=True)
     for fault in info.faults:
-        console.print(Text.assemble(("broken", "red"), f"  {fault}"), soft_wrap=True)
+        console.print(Text.assemble(("broken", "red"), escape_controls(f"  {fault}")), soft_wrap=True)
     if info.status in ("killed", "interrupted", "failed", "trained"):
         console.print(f"resume with: rsft finetune --resume {run}", soft_wrap=True)
 
@@ -110,7 +111,7 @@ def runs_rm(
             )
     infos = [read_run_info(folder) for folder in runs]
     for run in infos:
-        if yes or typer.confirm(f"remove {run.folder} ({run.status})?"):
+        if yes or typer.confirm(escape_controls(f"remove {run.folder} ({run.status})?")):
             remove_run(run)
             console.print(f"removed {run.folder}", soft_wrap=True)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from rsft.cli.display.console import console, counts_table, emit_json_event, format_chip_count
+from rsft.cli.display.plain_text import escape_controls
 
 if TYPE_CHECKING:
     from rsft.inference.corrections.add import CorrectionSummary
@@ -38,7 +39,8 @@ def show_addition(summary: CorrectionSummary) -> None:
     if result.rejected:
         console.print(
             Text.assemble(
-                (f"{len(result.rejected):,} labels rejected", "yellow"), f", listed in {summary.rejected_list}"
+                (f"{len(result.rejected):,} labels rejected", "yellow"),
+                escape_controls(f", listed in {summary.rejected_list}"),
             )
         )
         for _, line, reason in result.rejected[:_REASONS_SHOWN]:

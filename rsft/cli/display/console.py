@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 from typer import Abort, Exit
 
 from rsft.cli.display.failures import explain
+from rsft.cli.display.plain_text import PlainConsole, escape_controls
 from rsft.errors import RecipeError, RsftError
 from rsft.utils.licenses import UNKNOWN, describe_license, license_restrictions
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from rsft.metrics.bootstrap import Interval
     from rsft.types import Progress as ReportProgress
 
-console = Console(highlight=False, markup=False, emoji=False)
-error_console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+console = PlainConsole(highlight=False, markup=False, emoji=False)
+error_console = PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
 """The consoles of all commands. They print text as it is, because names of files and classes may contain `[red]` or
-`:ship:`. Styles come from `Text` and `style=`."""
+`:ship:`, but escape control characters. Styles come from `Text` and `style=`."""
 
 CLASSES_SHOWN = 50
 """Largest number of classes that tables list one by one; above it, they list groups."""
@@ -41,19 +41,18 @@ CLASSES_SHOWN = 50
 def show_error(error: RsftError) -> None:
     """Print the message of an error, its location and its hint."""
     if isinstance(error, RecipeError):
-        error_console.print(Text.assemble(("error: ", "bold red"), error.message))
+        error_console.print(Text.assemble(("error: ", "bold red"), escape_controls(error.message)))
         for fault in error.faults:
-            position = f"{fault.file}:{fault.line}" if fault.line else fault.file
-            error_console.print(
-                Text.assemble("  ", (position, "cyan"), "  ", (fault.key, "bold"), f"  found {fault.value}")
-            )
-            error_console.print(Text(f"      {fault.allowed}"))
+            position = escape_controls(f"{fault.file}:{fault.line}" if fault.line else fault.file)
+            key, value = escape_controls(fault.key), escape_controls(fault.value)
+            error_console.print(Text.assemble("  ", (position, "cyan"), "  ", (key, "bold"), f"  found {value}"))
+            error_console.print(f"      {fault.allowed}")
         return
-    error_console.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
+    error_console.print(Text.assemble(("error: ", "bold red"), escape_controls(error.message)), soft_wrap=True)
     if error.location:
-        error_console.print(Text.assemble(("where: ", "bold"), error.location), soft_wrap=True)
+        error_console.print(Text.assemble(("where: ", "bold"), escape_controls(error.location)), soft_wrap=True)
     if error.hint:
-        error_console.print(Text.assemble(("hint:  ", "bold"), error.hint), soft_wrap=True)
+        error_console.print(Text.assemble(("hint:  ", "bold"), escape_controls(error.hint)), soft_wrap=True)
 
 
 def emit_json_event(event: str, fields: Mapping[str, Any]) -> None:
@@ -257,7 +256,7 @@ def changes_table(changes: Mapping[str, AccuracyChange]) -> Table:
 
 def two_lines(first: str, second: str) -> Text:
     """Return a cell of two lines, the second one dimmed."""
-    return Text.assemble(first, "\n", (second, "dim"))
+    return Text.assemble(escape_controls(first), "\n", (escape_controls(second), "dim"))
 
 
 def show_paths(paths: dict[str, Path]) -> None:

@@ -63,7 +63,8 @@ class LogLines(Display):
         self._print(f"{cells}  {row['images_per_s']:.0f} images/s")
 
     def _print(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True)
+        for text in line.split("\n"):
+            self.console.print(text, soft_wrap=True)
 
 
 class JsonLines(Display):

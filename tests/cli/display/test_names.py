@@ -25,7 +25,7 @@ def test_no_console_reads_markup():
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
             assert name != "from_markup", f"{file}:{node.lineno}"
-            if name in ("Console", "TextColumn"):
+            if name in ("Console", "PlainConsole", "TextColumn"):
                 assert keywords.get("markup") == "False", f"{file}:{node.lineno}"
             elif name in ("print", "log", "rule", "status"):
                 assert keywords.get("markup", "False") == "False", f"{file}:{node.lineno}"

@@ -1,0 +1,62 @@
+"""Show control characters in the names of files, classes and scenes instead of sending them to the terminal.
+
+A name may contain the escape sequences that move the cursor, set the title or hide text, and line breaks that imitate
+messages.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+_DIRECTIONS = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # change the order of letters
+_CONTROLS = re.compile(rf"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}]")
+_CONTROLS_IN_LINES = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}]")
+
+
+def escape_controls(text: str) -> str:
+    r"""Return a text in one line, in which control characters are written as in Python, such as \x1b and \n.
+
+    Args:
+        text: the text; tabs stay.
+
+    Example:
+        >>> print(escape_controls("ship\x1b[2J\nerror:"))
+        ship\x1b[2J\nerror:
+    """
+    return _CONTROLS.sub(_escape, text)
+
+
+class PlainConsole(Console):
+    """A console that prints every text in one line without control characters.
+
+    Texts of several lines are `Text`; it keeps its line breaks, but no other control characters.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text, or a cell of a table, as it is printed."""
+        return super().render_str(escape_controls(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the parts of anything that is printed."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else _CONTROLS_IN_LINES.sub(_escape, text), style, control)
+
+
+class PlainFormatter(logging.Formatter):
+    """Formats the message of a log record in one line without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message, and the traceback of an exception."""
+        message = escape_controls(record.getMessage())
+        return f"{message}\n{self.formatException(record.exc_info)}" if record.exc_info else message
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()

@@ -1,0 +1,70 @@
+"""Names cannot send escape sequences to the terminal, and cannot imitate lines of rsft."""
+
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from rich.table import Table
+from rich.text import Text
+
+from rsft.cli.display import console as display
+from rsft.cli.display.plain_text import PlainFormatter, escape_controls
+from rsft.errors import Fault, RecipeError, RsftError
+
+HOSTILE = "\x1b]0;title\x07\x1b[2Jship\nerror: none\x9b1m\u202epihs\u2028\r\x08"
+SHOWN = r"\x1b]0;title\x07\x1b[2Jship\nerror: none\x9b1m\u202epihs\u2028\r\x08"
+
+
+def is_plain(text):
+    return escape_controls(text.replace("\n", "")) == text.replace("\n", "") and "\nerror: none" not in text
+
+
+def test_escape_controls():
+    assert escape_controls(HOSTILE) == SHOWN
+    assert escape_controls("货船 [red]\té") == "货船 [red]\té"
+
+
+def test_lines_tables_and_errors(capsys):
+    display.console.print(HOSTILE, soft_wrap=True)
+    display.show_paths({"out": Path(HOSTILE)})
+    display.console.print(display.counts_table(HOSTILE, {HOSTILE: {HOSTILE: 1}}, heading=HOSTILE))
+    table = Table(HOSTILE, title=HOSTILE)
+    table.add_row(display.two_lines(HOSTILE, HOSTILE))
+    table.add_row(Text(HOSTILE.replace("\n", "")))
+    display.console.print(table)
+    display.show_error(RsftError(HOSTILE, HOSTILE, HOSTILE))
+    display.show_error(RecipeError([Fault(HOSTILE, 1, HOSTILE, HOSTILE, HOSTILE)]))
+    printed = capsys.readouterr()
+    assert is_plain(printed.out) and is_plain(printed.err), printed.out + printed.err
+    assert printed.out.count(SHOWN) >= 2 and printed.err.count(SHOWN) >= 4
+
+
+def test_styles_of_rsft_stay(monkeypatch):
+    monkeypatch.setattr(display.console, "_color_system", 1)
+    with display.console.capture() as capture:
+        display.console.print(Text("done", "green"))
+    assert "\x1b[" in capture.get() or display.console.no_color
+
+
+def test_log_records():
+    record = logging.LogRecord("rsft", logging.WARNING, "f", 1, "%s is damaged", (HOSTILE,), None)
+    assert PlainFormatter().format(record) == f"{SHOWN} is damaged"
+
+
+@pytest.mark.parametrize("name", ["\x1b]0;title\x07", "ship\nerror: none"])
+def test_commands(rsft, tmp_path, name):
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for label in (name, "b"):
+            (tmp_path / "raw" / split / label).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / "raw" / split / label / "x.png"), rng.integers(0, 255, (8, 8, 1), np.uint8))
+    (tmp_path / "raw/train/b" / f"{name}.png").touch()
+    code, printed = rsft("prepare", "folder", tmp_path / "raw", "--root", f"store{name}")
+    assert code == 0 and is_plain(printed) and escape_controls(name) in printed
+    for command in (("data", "show"), ("data", "stats"), ("audit",)):
+        code, printed = rsft(*command, f"store{name}")
+        assert code == 0 and is_plain(printed), printed
+    code, printed = rsft("finetune", f"x{name}")
+    assert code == 2 and is_plain(printed), printed
