@@ -1,4 +1,4 @@
-"""Cards: descriptions of encoders that are available before any weights are read."""
+"""Cards: descriptions of encoders that are available before any weights are read. This module imports no torch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, TypeAlias
 
 from rsft.errors import RequestError
 from rsft.utils.licenses import license_restrictions
 
-State = Mapping[str, Tensor]
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+    from torch import Tensor
+
+State: TypeAlias = "Mapping[str, Tensor]"
 """Name -> tensor."""
 
 
@@ -126,6 +128,8 @@ def with_first_blocks(card: Card, blocks: int) -> Card:
     """
 
     def build(size: int) -> VisionTransformer:
+        from torch import nn
+
         vit = card.build(size)
         if not hasattr(vit, "blocks"):
             message = f"{card.name} has stages of different resolution, so its first blocks are no encoder"

@@ -6,14 +6,30 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
-from rsft.backbones.card import Card, Remote
+from rsft.backbones.card import Remote
 from rsft.errors import WeightsError
 from rsft.types import Progress
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.download import download, fetch_server_sha256, weights_dir
+
+
+class PublishedEncoder(Protocol):
+    """An encoder with weights: a card, or an entry of the list of encoders."""
+
+    @property
+    def name(self) -> str:
+        """The name in a recipe."""
+
+    @property
+    def about(self) -> str:
+        """One line with architecture and training data."""
+
+    @property
+    def weights(self) -> Path | Remote:
+        """A file in this package, or a published one."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +52,7 @@ class WeightsStatus:
     evidence: str
 
 
-def weights_path(card: Card) -> Path:
+def weights_path(card: PublishedEncoder) -> Path:
     """Return the path of an encoder's weights file, which need not exist.
 
     Args:
@@ -45,7 +61,7 @@ def weights_path(card: Card) -> Path:
     return weights_dir() / card.weights.file if isinstance(card.weights, Remote) else card.weights
 
 
-def find_weights(card: Card) -> Path:
+def find_weights(card: PublishedEncoder) -> Path:
     """Return the path of an encoder's weights file, which exists.
 
     Args:
@@ -60,7 +76,7 @@ def find_weights(card: Card) -> Path:
     return path
 
 
-def fetch_weights(card: Card, progress: Progress | None = None) -> WeightsStatus:
+def fetch_weights(card: PublishedEncoder, progress: Progress | None = None) -> WeightsStatus:
     """Download the weights of an encoder unless they exist, and verify them.
 
     Args:
@@ -85,7 +101,7 @@ def fetch_weights(card: Card, progress: Progress | None = None) -> WeightsStatus
     return verify_weights(card)
 
 
-def verify_weights(card: Card) -> WeightsStatus:
+def verify_weights(card: PublishedEncoder) -> WeightsStatus:
     """Compare an encoder's weights with the published size and checksum, and with the digest recorded at first sight.
 
     Args:
@@ -129,7 +145,7 @@ def verify_weights(card: Card) -> WeightsStatus:
     )
 
 
-def describe_checksum(card: Card) -> str:
+def describe_checksum(card: PublishedEncoder) -> str:
     """Return the kind of checksum that is published for an encoder: "SHA-256", "8 digits", "MD5" or "none".
 
     Args:
@@ -143,7 +159,7 @@ def describe_checksum(card: Card) -> str:
     return "SHA-256" if _is_complete(published) else f"{len(published)} digits"
 
 
-def _published_checksum(card: Card) -> str | None:
+def _published_checksum(card: PublishedEncoder) -> str | None:
     """Return the published checksum as `rsft.utils.download` takes it; packaged weights have it in their model card."""
     if isinstance(card.weights, Remote):
         return card.weights.sha256 or (f"md5:{card.weights.md5}" if card.weights.md5 else None)
@@ -163,7 +179,7 @@ def _is_complete(published: str | None) -> bool:
     return published is not None and len(published) == 64
 
 
-def _hint_fetch(card: Card, path: Path) -> str:
+def _hint_fetch(card: PublishedEncoder, path: Path) -> str:
     """Return a hint how to get missing weights."""
     remote = card.weights
     if not isinstance(remote, Remote):
@@ -174,7 +190,7 @@ def _hint_fetch(card: Card, path: Path) -> str:
     return f"run `rsft weights get {card.name}`, or download {remote.url}{size} by hand to {path}"
 
 
-def _hint_refetch(card: Card) -> str:
+def _hint_refetch(card: PublishedEncoder) -> str:
     return f"move the file away, then {_hint_fetch(card, weights_path(card))}"
 
 

@@ -12,8 +12,8 @@ from rsft.cli.display.console import console, progress, show_error, show_paths, 
 from rsft.cli.options import JsonOption, OverwriteOption, WordArgument
 
 if TYPE_CHECKING:
-    from rsft.backbones.card import Card
-    from rsft.backbones.weights import WeightsStatus
+    from rsft.backbones.catalog.listing import ListedEncoder
+    from rsft.backbones.weights import PublishedEncoder, WeightsStatus
 
 app = typer.Typer(help="Download, verify and convert the weights of encoders.", no_args_is_help=True)
 
@@ -26,10 +26,10 @@ def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from rsft.backbones.registry import search_cards
+    from rsft.backbones.catalog.listing import search_listing
     from rsft.utils.download import weights_dir
 
-    rows = [_row(card) for card in search_cards(word)]
+    rows = [_row(encoder) for encoder in search_listing(word)]
     if as_json:
         import json
 
@@ -50,27 +50,28 @@ def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
 @app.command("get")
 def weights_get(names: NamesArgument) -> None:
     """Download and verify weights. An interrupted download is resumed."""
-    from rsft.backbones.registry import find_card
+    from rsft.backbones.catalog.listing import find_encoder
     from rsft.backbones.weights import fetch_weights
 
-    for card in [find_card(name) for name in names]:  # an unknown name fails before the first download
+    for encoder in [find_encoder(name) for name in names]:  # an unknown name fails before the first download
         with progress() as report:
-            status = fetch_weights(card, report)
-        _show(card, status)
+            status = fetch_weights(encoder, report)
+        _show(encoder, status)
 
 
 @app.command("verify")
 def weights_verify(names: NamesArgument = []) -> None:  # noqa: B006  # typer takes no None for a list of arguments
     """Verify weights against the published checksum or the recorded digest (default: all present files)."""
-    from rsft.backbones.registry import cards, find_card
-    from rsft.backbones.weights import verify_weights, weights_path
+    from rsft.backbones.catalog.listing import find_encoder, listed_encoders
+    from rsft.backbones.weights import verify_weights
     from rsft.errors import RsftError
 
-    chosen = [find_card(name) for name in names] or [card for card in cards().values() if weights_path(card).is_file()]
+    present = (encoder for encoder in listed_encoders() if encoder.path.is_file())
+    chosen = [find_encoder(name) for name in names] or present
     faults = 0
-    for card in chosen:
+    for encoder in chosen:
         try:
-            _show(card, verify_weights(card))
+            _show(encoder, verify_weights(encoder))
         except RsftError as error:
             show_error(error)
             faults += 1
@@ -97,29 +98,28 @@ def weights_convert(
     console.print(f"{target}: {len(backbone.vit.state_dict())} tensors of {backbone.name}{left_out}", soft_wrap=True)
 
 
-def _row(card: Card) -> dict[str, Any]:
-    from rsft.backbones.card import Remote
-    from rsft.backbones.weights import describe_checksum, weights_path
+def _row(encoder: ListedEncoder) -> dict[str, Any]:
+    from rsft.backbones.weights import describe_checksum
 
-    path, remote = weights_path(card), card.weights if isinstance(card.weights, Remote) else None
+    path, remote = encoder.path, encoder.remote
     is_present = path.is_file()
     return {
-        "name": card.name,
+        "name": encoder.name,
         "file": path.name,
         "path": str(path),
         "here": is_present,
         "bytes": path.stat().st_size if is_present else remote.bytes if remote else None,
-        "checksum": describe_checksum(card),
+        "checksum": describe_checksum(encoder),
         "url": remote.url if remote else None,
         "page": remote.page if remote else None,
-        "license": card.license,
-        "restrictions": card.restrictions,
+        "license": encoder.license,
+        "restrictions": encoder.restrictions,
     }
 
 
-def _show(card: Card, status: WeightsStatus) -> None:
+def _show(encoder: PublishedEncoder, status: WeightsStatus) -> None:
     style = "yellow" if status.state == "first seen" else "green"
     size = f"{status.bytes / 1e6:,.1f} MB"
-    console.print(Text.assemble((status.state, style), "  ", (card.name, "bold"), f"  {size}"), soft_wrap=True)
+    console.print(Text.assemble((status.state, style), "  ", (encoder.name, "bold"), f"  {size}"), soft_wrap=True)
     for line in (status.path, f"SHA-256 {status.sha256}", status.evidence):
         console.print(f"  {line}", soft_wrap=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from rsft.metrics.bootstrap import Interval, percentile_interval
 from rsft.types import GROUPS
@@ -134,6 +133,8 @@ def exact_mcnemar(first: Hits, second: Hits) -> McNemarTest:
     Returns:
         The counts and the two-sided p-value.
     """
+    from scipy.stats import binomtest
+
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     count = only_first + only_second
     return McNemarTest(only_first, only_second, float(binomtest(only_first, count).pvalue) if count else 1.0)

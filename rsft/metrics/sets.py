@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from rsft.metrics.bootstrap import CONFIDENCE_LEVEL
 from rsft.types import GROUPS
@@ -82,6 +81,8 @@ def measure_coverage(sets: NDArray[np.bool_], labels: NDArray[np.integer]) -> Se
         sets: (N, C), the classes that each chip may have; N > 0.
         labels: (N,) class indices.
     """
+    from scipy.stats import binomtest
+
     covered, sizes = sets[np.arange(len(labels)), labels], sets.sum(axis=1)
     interval = binomtest(int(covered.sum()), len(covered)).proportion_ci(CONFIDENCE_LEVEL)
     return SetCoverage(

@@ -8,11 +8,9 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Self
 
-from lightning.fabric import Fabric
-
 from rsft.errors import Interrupted, RsftError
 from rsft.recipe.schema import TrainSection
-from rsft.training.distributed.collectives import all_reduce_max
+from rsft.training.distributed.collectives import all_reduce_max, broadcast_object
 from rsft.training.early_stopping import EarlyStopping
 from rsft.training.learner import Learner
 from rsft.training.runs.checkpoints import Checkpoint, TrainingPosition, save_checkpoint
@@ -71,11 +69,10 @@ class Checkpointer:
         self._position = TrainingPosition()
         self._last_saved_at, self._steps_since_save = time.monotonic(), 0
 
-    def restore(self, fabric: Fabric, checkpoint: Checkpoint | None) -> TrainingPosition:
+    def restore(self, checkpoint: Checkpoint | None) -> TrainingPosition:
         """Restore a checkpoint; all processes restore the checkpoint of rank zero.
 
         Args:
-            fabric: the processes.
             checkpoint: the checkpoint of this process; None starts at the first step.
 
         Returns:
@@ -84,8 +81,8 @@ class Checkpointer:
         Raises:
             RsftError: the checkpoint lacks a state.
         """
-        if fabric.world_size > 1:  # all processes start from the same weights
-            checkpoint = fabric.broadcast(checkpoint or Checkpoint(TrainingPosition(), self._state()))
+        if self.learner.batches.shard[1] > 1:  # all processes start from the same weights
+            checkpoint = broadcast_object(checkpoint or Checkpoint(TrainingPosition(), self._state()))
         if checkpoint is not None:
             self._position = checkpoint.position
             self.learner.load_state_dict(checkpoint.state)

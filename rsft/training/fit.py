@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from rsft.data.loading.batches import Batch
@@ -15,6 +14,7 @@ from rsft.metrics.accuracy import summarize_accuracy
 from rsft.recipe.schema import EvaluateSection
 from rsft.training.checkpointing import Checkpointer, StopSignals
 from rsft.training.distributed.collectives import all_gather_object
+from rsft.training.distributed.processes import Processes
 from rsft.training.early_stopping import EarlyStopping
 from rsft.training.learner import Learner
 from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
@@ -28,7 +28,7 @@ VALIDATION_MEASURES = ("micro", "macro", *GROUPS)
 
 
 def fit(
-    fabric: Fabric,
+    processes: Processes,
     learner: Learner,
     groups: dict[str, list[int]],
     evaluate: EvaluateSection,
@@ -39,7 +39,7 @@ def fit(
     """Train the classifier of a learner in place.
 
     Args:
-        fabric: the launched processes, with device and precision.
+        processes: the launched processes, with device and precision.
         learner: takes the steps.
         groups: class indices of head, medium and tail.
         evaluate: the section `evaluate` of the recipe.
@@ -55,7 +55,7 @@ def fit(
     early_stopping = EarlyStopping(train.patience, train.min_delta)
     with Recorder(run, learner.timer, train.epochs, listeners) as recorder, StopSignals() as signals:
         checkpointer = Checkpointer(run, train, learner, early_stopping, signals)
-        start = checkpointer.restore(fabric, checkpoint)
+        start = checkpointer.restore(checkpoint)
         for epoch in range(start.epoch, train.epochs):
             if early_stopping.is_due:
                 break
@@ -63,15 +63,15 @@ def fit(
             recorder.start_epoch(epoch, batches.steps(epoch))
             learner.classifier.train()  # the frozen backbone stays in evaluation mode
             for index, batch in enumerate(batches.training_loader(epoch, first), first):
-                with fabric.autocast():
-                    loss = train_on_batch(learner, fabric.to_device(batch), epoch, index)
-                recorder.add_step(index, loss, len(batch[1]) * fabric.world_size)
+                with processes.autocast():
+                    loss = train_on_batch(learner, processes.to_device(batch), epoch, index)
+                recorder.add_step(index, loss, len(batch[1]) * processes.world_size)
                 checkpointer.after_step(TrainingPosition(epoch, index + 1))
 
             recorder.stop_clock()
             measures = dict.fromkeys(("val_loss", *(f"val_{name}" for name in VALIDATION_MEASURES)), math.nan)
             if (epoch + 1) % evaluate.every == 0 or epoch + 1 == train.epochs:
-                measures = validate(fabric, learner, groups, checkpointer.after_validation_batch)
+                measures = validate(processes, learner, groups, checkpointer.after_validation_batch)
                 early_stopping.update(measures["val_macro"])
             modulator = learner.classifier.adapted.modulator
             recorder.end_epoch(learner.epoch_row(epoch) | measures, modulator.scales() if modulator else {})
@@ -133,12 +133,12 @@ def take_steps(loops: BiLevelLoop, batch: Batch, outer_batch: Batch | None = Non
 
 @torch.inference_mode()
 def validate(
-    fabric: Fabric, learner: Learner, groups: dict[str, list[int]], after_batch: Callable[[], None]
+    processes: Processes, learner: Learner, groups: dict[str, list[int]], after_batch: Callable[[], None]
 ) -> dict[str, float]:
     """Return loss and accuracy on the validation split.
 
     Args:
-        fabric: the launched processes, with device and precision.
+        processes: the launched processes, with device and precision.
         learner: the classifier in training.
         groups: class indices of head, medium and tail.
         after_batch: called after each batch.
@@ -149,8 +149,8 @@ def validate(
     learner.classifier.eval()
     outputs = []
     for batch in learner.batches.validation_loader():
-        inputs, labels = fabric.to_device(batch)
-        with fabric.autocast():
+        inputs, labels = processes.to_device(batch)
+        with processes.autocast():
             outputs.append((learner.classifier(inputs).float(), labels))
         after_batch()
     return measure_outputs(learner, outputs, groups)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from rsft.data.loading.batches import Batch, EpochBatches
@@ -155,7 +154,7 @@ class Learner:
             "steps": self.steps,
             "losses": [torch.stack(values) if values else None for values in self.losses],
         }
-        return move_data_to_device(state, torch.device("cpu"))  # type: ignore[no-any-return]
+        return _to_cpu(state)  # type: ignore[no-any-return]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint.
@@ -216,3 +215,12 @@ class Learner:
         bad_chips = np.concatenate(all_gather_object(local_chips[is_bad]))
         names = tuple(self.batches.train.names[chip] for chip in (bad_chips if len(bad_chips) else chips))
         return error.with_location(f"epoch {epoch + 1}, batch {index + 1}", names)
+
+
+def _to_cpu(value: Any) -> Any:
+    """Return a value in which all tensors of dictionaries, lists and tuples are on the CPU."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        return {key: _to_cpu(item) for key, item in value.items()}
+    return type(value)(map(_to_cpu, value)) if isinstance(value, (list, tuple)) else value

@@ -1,8 +1,8 @@
-"""Precision of a run: its choice, and its name in Lightning Fabric."""
+"""Precision of a run."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -12,10 +12,6 @@ from rsft.utils.precision_benchmark import select_precision
 
 HALF_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precision -> dtype of matrix products, for half precision."""
-
-_FabricPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
-FABRIC_PRECISIONS: dict[str, _FabricPrecision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-"""Precision -> its name in Fabric, whose single loss scaler is not used: each loop has its own."""
 
 
 def resolve_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, dict[str, Any]]:

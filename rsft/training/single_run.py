@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric import seed_everything
 
 from rsft.backbones import Backbone
 from rsft.data.chips.store import ChipStore
@@ -44,6 +43,7 @@ from rsft.training.recorder import RunListener
 from rsft.training.runs.checkpoints import load_newest_checkpoint
 from rsft.training.runs.reader import read_run_info
 from rsft.training.runs.writer import Run, require_unchanged_inputs
+from rsft.training.seeding import seed_generators
 from rsft.training.start.added_chips import find_added_chips, repeat_added_chips
 from rsft.training.start.initialize import keep_first_blocks, start_at_bundle
 from rsft.training.start.start_bundle import StartBundle
@@ -106,7 +106,7 @@ def train_single_run(
     _require_unrollable_optimizer(recipe.train, recipe.meta)
     device = choose_device(recipe.train.device)
     recipe, precision_metadata = resolve_precision(recipe, device)
-    seed_everything(recipe.seed, verbose=False)
+    seed_generators(recipe.seed)
     progress = listener.on_progress if listener else None
 
     start = StartBundle.open(recipe, *member, run=resume if member[1] == 1 else runs.parent)
@@ -126,19 +126,19 @@ def train_single_run(
                 start.copy_into(run.folder)
             run.update(start=start.metadata(store, model.classifier.adapted.kept_blocks))
         checkpoint = load_newest_checkpoint(run.checkpoints_dir)
-        fabric = launch_processes(recipe.train, device)
-        model.classifier.to(fabric.device)
+        processes = launch_processes(recipe.train, device)
+        model.classifier.to(processes.device)
         if checkpoint is not None:
             model.classifier.load_learned_state(checkpoint.state["learned"])  # the cache of a prefix depends on it
         elif start is not None:
             start_at_bundle(start, model.classifier, chips[0], store.classes, recipe)
         else:
             initialize_head(model, chips[0], recipe.head, recipe.evaluate.batch_size, recipe.seed, progress)
-        learner = make_learner(recipe, store, model, chips, (fabric.global_rank, fabric.world_size), progress)
+        learner = make_learner(recipe, store, model, chips, (processes.rank, processes.world_size), progress)
         run.update(**_size_entries(model, learner.batches))
         run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
         listeners = [x for x in (listener, trackers) if x is not None] if run.is_writer else []
-        fit(fabric, learner, store.group_indices, recipe.evaluate, run, listeners, checkpoint)
+        fit(processes, learner, store.group_indices, recipe.evaluate, run, listeners, checkpoint)
         if run.is_writer:
             # A resumed run keeps the recipe that it began with, without the overrides of this session.
             original_recipe = earlier.recipe if earlier and earlier.recipe else recipe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,37 +13,54 @@ import pytest
 from tests.helpers.bars_recipe import BARS_RECIPE
 
 PROGRAM = """
-import json, sys
+import io, json, os, sys
 
 from rsft.cli import main
 
+def write_packages():
+    packages = {name.partition(".")[0] for name in sys.modules}
+    json.dump(sorted(packages), open("packages.json", "w"))
+
+class Output(io.StringIO):
+    def write(self, text):
+        if text.startswith('{"event": "step"'):  # the first step of a training
+            write_packages()
+            os._exit(0)
+        return sys.__stdout__.write(text)
+
+sys.stdout = Output()
 try:
     main()
 except SystemExit as stop:
     assert not stop.code, stop.code
-modules = {name.partition(".")[0] for name in sys.modules}
-print(json.dumps(sorted(modules)), file=open(sys.argv.pop(), "w"))
+write_packages()
 """
 
 NETWORKS = {"torch", "torchvision", "timm", "lightning"}
 TORCHGEO = {"torchgeo", "kornia", "segmentation_models_pytorch"}
+STATISTICS = {"matplotlib", "scipy", "sklearn", "torchmetrics"}
+FILES = {"cv2", "geopandas", "pandas", "pyarrow", "rasterio"}
+HEAVY = {*NETWORKS, *TORCHGEO, *STATISTICS, *FILES}
 
 
-def imported_packages(tmp_path: Path, *arguments: object) -> set[str]:
-    """Run a command in a new process and return the packages that it imported."""
-    report = tmp_path / "modules.json"
-    program = PROGRAM.replace("sys.argv.pop()", repr(str(report)))
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+def imported_packages(folder: Path, *arguments: object) -> set[str]:
+    """Run a command in a new process, to its end or to the first step of a training; return what it imported."""
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+    environment = os.environ | {"RSFT_WEIGHTS": str(folder)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return set(json.loads(report.read_text()))
+    return set(json.loads((folder / "packages.json").read_text()))
 
 
 @pytest.mark.parametrize("command", ["", "prepare", "prepare folder", "finetune", "predict", "backbones ls"])
 def test_help_imports_nothing_heavy(tmp_path: Path, command: str) -> None:
     packages = imported_packages(tmp_path, *command.split(), "--help")
-    assert "typer" in packages
-    assert not packages & {*TORCHGEO, *NETWORKS, "numpy", "pandas", "matplotlib", "sklearn", "geopandas", "rasterio"}
+    assert "typer" in packages and not packages & {*HEAVY, "numpy"}
+
+
+@pytest.mark.parametrize("command", ["backbones ls", "weights ls", "weights verify", "recipes ls", "runs ls"])
+def test_lists_import_nothing_heavy(tmp_path: Path, command: str) -> None:
+    assert not imported_packages(tmp_path, *command.split()) & HEAVY
 
 
 def test_the_packages_of_rsft_import_nothing_heavy() -> None:
@@ -55,7 +73,7 @@ def test_the_packages_of_rsft_import_nothing_heavy() -> None:
 def test_prepare_folder_imports_no_networks(class_folders: Path, tmp_path: Path) -> None:
     packages = imported_packages(tmp_path, "prepare", "folder", class_folders, "--root", "store")
     assert "pandas" in packages and (tmp_path / "store/manifest.parquet").is_file()
-    assert not packages & {*TORCHGEO, *NETWORKS, "sklearn", "geopandas"}
+    assert packages & HEAVY == {"cv2", "matplotlib", "pandas", "pyarrow", "rasterio"}  # matplotlib draws a figure
 
 
 @pytest.mark.slow
@@ -64,10 +82,20 @@ def test_prepare_demo_imports_no_networks(tmp_path: Path) -> None:
     assert not packages & {*TORCHGEO, *NETWORKS, "sklearn", "geopandas"}
 
 
-@pytest.mark.slow
-def test_training_and_prediction_do_not_import_torchgeo(root: Path, tmp_path: Path) -> None:
+def test_training_imports_no_statistics_before_its_first_step(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "bars.yaml").write_text(BARS_RECIPE.replace("ROOT", str(root)))
+    packages = imported_packages(tmp_path, "finetune", "bars.yaml", "--json", "--log-every", "1")
+    assert "torch" in packages
+    assert not packages & {*TORCHGEO, "lightning", "matplotlib", "sklearn", "torchmetrics", "geopandas"}
+
+
+def test_a_whole_training_does_not_import_torchgeo_and_lightning(root: Path, tmp_path: Path) -> None:
     (tmp_path / "bars.yaml").write_text(BARS_RECIPE.replace("ROOT", str(root)))
     packages = imported_packages(tmp_path, "finetune", "bars.yaml", "train.epochs=1")
-    assert "torch" in packages and not packages & TORCHGEO
-    packages = imported_packages(tmp_path, "predict", "runs/bars", root / "chips/val", "-o", "chips.gpkg")
-    assert "geopandas" in packages and not packages & {*TORCHGEO, "lightning"}
+    assert "torch" in packages and not packages & {*TORCHGEO, "lightning", "torchmetrics"}
+
+
+def test_prediction_with_pytorch_imports_no_statistics(run: Path, root: Path, tmp_path: Path) -> None:
+    packages = imported_packages(tmp_path, "predict", run, root / "chips/val", "-o", "chips.csv", "--engine", "torch")
+    assert "torch" in packages
+    assert not packages & {*TORCHGEO, "lightning", "matplotlib", "torchmetrics"}

@@ -36,9 +36,9 @@ def main(rank: str, world_size: str, port: str, recipe: str, runs: str, out: str
     shard_counts: list[int] = []
     fit = single_run.fit
 
-    def count_shards_and_fit(fabric, learner, *arguments) -> None:
+    def count_shards_and_fit(processes, learner, *arguments) -> None:
         shard_counts.append(sum(isinstance(x, DTensor) for x in learner.classifier.parameters()))
-        fit(fabric, learner, *arguments)
+        fit(processes, learner, *arguments)
 
     single_run.fit = count_shards_and_fit
 

@@ -8,7 +8,6 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import torch
-from lightning.fabric import seed_everything
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -20,6 +19,7 @@ from rsft.models.classifier import Classifier
 from rsft.peft.modules.low_rank import LowRankModule
 from rsft.recipe.schema import Recipe
 from rsft.training.learner import Learner
+from rsft.training.seeding import seed_generators
 from rsft.training.single_run import build_model, initialize_head, make_learner, open_data, read_chips
 from rsft.types import Indices
 from tools.reproduction.signal_runs import (
@@ -204,7 +204,7 @@ def train_short_run(recipe: Recipe, *, record: bool) -> SignalResult:
         RequestError: data or a backbone is missing.
         RsftError: a loss is not finite.
     """
-    seed_everything(recipe.seed, verbose=False)
+    seed_generators(recipe.seed)
     store = open_data(recipe.data)
     model = build_model(store, recipe.data, recipe.backbone, recipe.peft, recipe.meta, recipe.head)
     chips = read_chips(store, model.contract)

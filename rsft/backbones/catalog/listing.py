@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from rsft.utils.download import weights_dir
+from rsft.backbones.card import Remote
+from rsft.backbones.weights import PublishedEncoder, weights_path
 from rsft.utils.licenses import license_restrictions
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class ListedEncoder:
         std: standard deviation of each input plane in pre-training.
         license: license of the weights.
         sensor: source of the images in pre-training.
-        file: name of the weights file.
-        source: "package" for a file in rsft, "download" for one with an address, else "manual".
+        file: name of the weights file in rsft; None if the weights are published elsewhere.
+        remote: the published weights file; None if rsft contains the weights.
     """
 
     name: str
@@ -59,8 +60,8 @@ class ListedEncoder:
     std: tuple[float, ...]
     license: str
     sensor: str
-    file: str
-    source: Literal["package", "download", "manual"]
+    file: str | None
+    remote: Remote | None
 
     @property
     def restrictions(self) -> tuple[str, ...]:
@@ -68,16 +69,21 @@ class ListedEncoder:
         return license_restrictions(self.license)
 
     @property
+    def weights(self) -> Path | Remote:
+        """A file in this package, or a published one."""
+        return self.remote or _PRETRAINED / str(self.file)
+
+    @property
     def path(self) -> Path:
         """The weights file, which need not exist."""
-        return (_PRETRAINED if self.source == "package" else weights_dir()) / self.file
+        return weights_path(self)
 
     @property
     def state(self) -> str:
         """Where the weights are: "in rsft", "here", "to get" or "by hand"."""
-        if self.source == "package":
+        if self.remote is None:
             return "in rsft"
-        return "here" if self.path.is_file() else "to get" if self.source == "download" else "by hand"
+        return "here" if self.path.is_file() else "to get" if self.remote.url else "by hand"
 
     @property
     def searched_text(self) -> str:
@@ -107,6 +113,26 @@ def search_listing(word: str) -> list[ListedEncoder]:
     return [list_card(card) for card in search_cards(word)]
 
 
+def find_encoder(name: str) -> PublishedEncoder:
+    """Return name, description and weights of an encoder; only an encoder that is not listed needs its card.
+
+    Args:
+        name: the name in a recipe.
+
+    Returns:
+        The listed encoder, or a card.
+
+    Raises:
+        RequestError: the encoder is unknown, or has no tokens that could be fine-tuned.
+    """
+    listed = next((encoder for encoder in listed_encoders() if encoder.name == name), None)
+    if listed is not None:
+        return listed
+    from rsft.backbones.registry import find_card
+
+    return find_card(name)
+
+
 @cache
 def listed_encoders() -> tuple[ListedEncoder, ...]:
     """Return all listed encoders, in the order of `rsft.backbones.names`."""
@@ -127,12 +153,8 @@ def list_card(card: Card, parameters: int | None = None) -> ListedEncoder:
         card: the card.
         parameters: number of parameters; None counts them in the network, which takes up to a second.
     """
-    from rsft.backbones.card import Remote
     from rsft.backbones.check import count_encoder_parameters
 
-    source: Literal["package", "download", "manual"] = "package"
-    if isinstance(card.weights, Remote):
-        source = "manual" if card.weights.url is None else "download"
     return ListedEncoder(
         name=card.name,
         about=card.about,
@@ -145,8 +167,8 @@ def list_card(card: Card, parameters: int | None = None) -> ListedEncoder:
         std=card.std,
         license=card.license,
         sensor=card.sensor,
-        file=card.weights.file if isinstance(card.weights, Remote) else card.weights.name,
-        source=source,
+        file=None if isinstance(card.weights, Remote) else card.weights.name,
+        remote=card.weights if isinstance(card.weights, Remote) else None,
     )
 
 
@@ -166,4 +188,5 @@ def listing_text(encoders: list[ListedEncoder]) -> str:
 
 
 def _from_json(entry: dict[str, Any]) -> ListedEncoder:
-    return ListedEncoder(**entry | {name: tuple(entry[name]) for name in ("bands", "mean", "std")})
+    tuples = {name: tuple(entry[name]) for name in ("bands", "mean", "std")}
+    return ListedEncoder(**entry | tuples | {"remote": entry["remote"] and Remote(**entry["remote"])})

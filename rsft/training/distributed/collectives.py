@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+
+T = TypeVar("T")
 
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 """Environment variables for ranks, of torchrun, of Lightning and of SLURM."""
@@ -79,6 +81,19 @@ def all_gather_object(value: Any) -> list[Any]:
     values: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(values, value)
     return values
+
+
+def broadcast_object(value: T) -> T:
+    """Return the value of rank zero.
+
+    Args:
+        value: the value of this process, which pickle can store.
+    """
+    if not _is_distributed():
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values)
+    return values[0]
 
 
 def _is_distributed() -> bool:

@@ -1,45 +1,76 @@
-"""Start the processes of a run with Lightning Fabric, and shard the frozen blocks over them."""
+"""Start the processes of a run, and shard the frozen blocks over them."""
 
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
+from rsft.data.loading.batches import Batch
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier
 from rsft.peft.modules.target_layers import transformer_blocks
 from rsft.recipe.schema import TrainSection
-from rsft.training.precision import FABRIC_PRECISIONS
+from rsft.training.precision import HALF_DTYPES
 
 
-def launch_processes(train: TrainSection, device: torch.device) -> Fabric:
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run, as one of them sees them.
+
+    Attributes:
+        device: device of this process.
+        dtype: dtype of matrix products under autocast; None computes them in float32.
+        rank: number of this process from 0.
+        world_size: number of processes.
+    """
+
+    device: torch.device
+    dtype: torch.dtype | None = None
+    rank: int = 0
+    world_size: int = 1
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return a context in which the network computes in the precision of the run."""
+        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
+
+    def to_device(self, batch: Batch) -> Batch:
+        """Return a batch on the device of this process.
+
+        Args:
+            batch: network inputs (B, ...) and labels (B,).
+        """
+        inputs, labels = (tensor.to(self.device, non_blocking=self.device.type != "cpu") for tensor in batch)
+        return inputs, labels
+
+
+def launch_processes(train: TrainSection, device: torch.device) -> Processes:
     """Start the processes of a run, or join those that torchrun or SLURM started.
 
-    Fabric sets up devices, communication and precision. It does not wrap the model: `DistributedDataParallel` would
-    average gradients in the backward pass and wait for every parameter, although each loop updates only its own
-    parameters, and it would miss gradients from `torch.autograd.grad`, such as those of gamma. The loops average
-    gradients themselves (`average_gradients`).
+    Lightning Fabric sets up devices and communication of several processes. It does not wrap the model:
+    `DistributedDataParallel` would average gradients in the backward pass and wait for every parameter, although each
+    loop updates only its own parameters, and it would miss gradients from `torch.autograd.grad`, such as those of
+    gamma. The loops average gradients themselves (`average_gradients`). A run of one process does not import Lightning,
+    which takes more than a second.
 
     Args:
         train: the section `train` of the recipe; its precision is not "auto".
         device: the kind of device.
 
     Returns:
-        The launched Fabric.
+        The launched processes.
     """
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=train.devices,
-        num_nodes=train.nodes,
-        strategy="auto" if train.devices * train.nodes == 1 else "ddp",
-        precision=FABRIC_PRECISIONS[train.precision],
-    )
+    dtype = HALF_DTYPES.get(train.precision)
+    if train.devices * train.nodes == 1:
+        return Processes(torch.device(device.type, 0) if device.type == "cuda" else device, dtype)
+    from lightning.fabric import Fabric
+
+    fabric = Fabric(accelerator=device.type, devices=train.devices, num_nodes=train.nodes, strategy="ddp")
     fabric.launch()
-    return fabric
+    return Processes(fabric.device, dtype, fabric.global_rank, fabric.world_size)
 
 
 def require_consistent_processes(train: TrainSection) -> None:
@@ -86,7 +117,11 @@ def shard_frozen_blocks(classifier: Classifier) -> None:
 
 
 def _count_started_processes() -> int | None:
-    """Return the number of processes that torchrun or SLURM started; None if Fabric starts them."""
-    if TorchElasticEnvironment.detect():
+    """Return the number of processes that torchrun or SLURM started; None if rsft starts them."""
+    if torch.distributed.is_torchelastic_launched():
         return int(os.environ["WORLD_SIZE"])
-    return int(os.environ["SLURM_NTASKS"]) if SLURMEnvironment.detect() else None
+    if "SLURM_NTASKS" not in os.environ:
+        return None
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+    return int(os.environ["SLURM_NTASKS"]) if SLURMEnvironment.detect() else None  # None in an interactive shell

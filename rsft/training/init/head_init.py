@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -96,6 +95,8 @@ def fit_linear_probe(features: Tensor, labels: Tensor, seed: int, *, cosine: boo
     Returns:
         Weights (C, D) and biases (C,).
     """
+    from sklearn.linear_model import LogisticRegression
+
     norms = features.double().norm(dim=1, keepdim=True)
     inputs = features.double() / (norms if cosine else norms.mean())
     probe = LogisticRegression(

@@ -1,9 +1,12 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from rsft.errors import RequestError
 from rsft.recipe.schema import TrainSection
-from rsft.training.distributed.processes import launch_processes, require_consistent_processes
+from rsft.training.distributed.processes import Processes, launch_processes, require_consistent_processes
 
 
 @pytest.mark.parametrize(
@@ -28,5 +31,21 @@ def test_the_number_of_started_processes_must_match_the_recipe(monkeypatch):
 
 
 def test_one_process():
-    fabric = launch_processes(TrainSection(epochs=1, precision="fp32"), torch.device("cpu"))
-    assert (fabric.world_size, fabric.global_rank, fabric.device) == (1, 0, torch.device("cpu"))
+    processes = launch_processes(TrainSection(epochs=1, precision="fp32"), torch.device("cpu"))
+    assert processes == Processes(torch.device("cpu"), dtype=None, rank=0, world_size=1)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_matrix_products_have_the_precision(precision, dtype):
+    processes = launch_processes(TrainSection(epochs=1, precision=precision), torch.device("cpu"))
+    with processes.autocast():
+        assert (torch.eye(2) @ torch.eye(2)).dtype == dtype
+
+
+def test_one_process_does_not_import_lightning():
+    code = (
+        "import sys, torch; from rsft.training.single_run import *\n"
+        "train = TrainSection(epochs=1, precision='fp32'); require_consistent_processes(train)\n"
+        "launch_processes(train, torch.device('cpu')); sys.exit('lightning' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
