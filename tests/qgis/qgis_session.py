@@ -1,4 +1,7 @@
-"""Use the plug-in as a session of QGIS does, and print what happened as JSON: python3 qgis_session.py BUNDLE FOLDER."""
+"""Use the plug-in as a session of QGIS does, and print what happened as JSON.
+
+Usage: python3 qgis_session.py BUNDLE FOLDER STORE
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ import rsft_qgis  # noqa: E402
 from processing.core.Processing import Processing  # noqa: E402
 from processing.core.ProcessingConfig import ProcessingConfig  # noqa: E402
 
-BUNDLE, FOLDER = sys.argv[1], Path(sys.argv[2])
+BUNDLE, FOLDER, STORE = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 
 
 def classify_into_project(values):
@@ -90,6 +93,37 @@ def cancel_at_once(values):
         return str(error)
 
 
+def cancel_labels(layer):
+    """Add the labels of a layer with a feedback that is canceled already; return the error and the chips added."""
+    feedback, manifest = QgsProcessingFeedback(), (STORE / "manifest.parquet").read_bytes()
+    feedback.cancel()
+    try:
+        processing.run("rsft:addlabels", {"LAYER": layer, "STORE": str(STORE)}, feedback=feedback)
+    except QgsProcessingException as error:
+        return {"canceled_labels": str(error), "same_store": (STORE / "manifest.parquet").read_bytes() == manifest}
+
+
+def cancel_training(layer):
+    """Cancel the second step of the algorithm that adds labels and trains; return the error."""
+    feedback, percents = QgsProcessingFeedback(), []
+
+    def stop_in_training(percent):
+        percents.append(percent)
+        if percent > 50:  # the first half is that of the labels
+            feedback.cancel()
+
+    feedback.progressChanged.connect(stop_in_training)
+    options = {"BUNDLE": BUNDLE, "RUNS": str(FOLDER / "canceled"), "EXTRA": "train.epochs=500 --no-report"}
+    try:
+        processing.run(
+            "rsft:finetune",
+            {"LAYER": layer, "STORE": str(STORE), **options, "OUTPUT": str(FOLDER / "canceled.html")},
+            feedback=feedback,
+        )
+    except QgsProcessingException as error:
+        return {"canceled_training": str(error), "percent": percents[-1]}
+
+
 def correct(layer):
     """Correct a class in a layer. Return what the algorithm says before the edits are saved, and the saved value."""
     algorithm = QgsApplication.processingRegistry().createAlgorithmById("rsft:addlabels")
@@ -128,6 +162,8 @@ def main():
         "temporary": classify_selection(values),
         "canceled": cancel_at_once({**values, "AT": at}),
         **correct(layer),
+        **cancel_labels(layer),
+        **cancel_training(layer),
     }
     ProcessingConfig.setSettingValue("RSFT_EXECUTABLE", "/nowhere/rsft")
     algorithm = QgsApplication.processingRegistry().createAlgorithmById("rsft:bundleinfo")

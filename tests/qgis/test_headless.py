@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import shapely
 
+from rsft.data.chips.store import ChipStore
 from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
 from tools.maintenance.qgis_plugin import write_plugin
 
@@ -156,7 +157,11 @@ def test_corrected_layer_to_labels_and_a_new_bundle(desk, root):
     result = run_algorithm(desk, "finetune", **labels, **more, **options)
     assert result["ADDED"] == 1 and Path(result["NEW_BUNDLE"]).parents[2] == runs
     assert (Path(result["NEW_BUNDLE"]) / "bundle.json").exists()
-    assert "Replay check: validation chips" in page.read_text() and "<td>steep</td>" in page.read_text()
+    assert (
+        "<b>Recall</b>" in page.read_text()
+        and "Replay check: validation chips" in page.read_text()
+        and "<td>steep</td>" in page.read_text()
+    )
     described = run_algorithm(desk, "bundleinfo", BUNDLE=result["NEW_BUNDLE"], OUTPUT=desk.folder / "new_bundle.html")
     assert described["CLASSES"] == "flat, slanted, steep, clutter"
 
@@ -181,17 +186,28 @@ def test_errors_reach_the_user(desk):
     assert "enter the size of your training chips in Tile size" in printed
     printed = call(desk, "run", "rsft:classifytiles", "--", *words, f"PRODUCT={desk.folder}", fails=True)
     assert "not both" in printed
+    away = geopandas.read_file(desk.folder / "boxes.geojson").translate(5e4)
+    away.to_file(desk.folder / "away.geojson")
+    places = [
+        f"AT={desk.folder / 'away.geojson'}",
+        "SIDE=32",
+        *(word for word in words if not word.startswith("TILE=")),
+    ]
+    printed = call(desk, "run", "rsft:classifypoints", "--", *places, fails=True)
+    assert "none of the 3 positions lies in scene.tif" in printed and "check the coordinate system" in printed
     printed = call(desk, "run", "rsft:bundleinfo", "--", f"BUNDLE={desk.folder}", "OUTPUT=no.html", fails=True)
     assert "bundle" in printed and "hint:" in printed
 
 
-def test_layers_models_and_the_setting(desk):
+def test_layers_models_canceling_and_the_setting(desk, root):
     """Run the script `qgis_session.py` in the Python of QGIS."""
     python, script = "/usr/bin/python3", Path(__file__).parent / "qgis_session.py"
     if subprocess.run([python, "-c", "import qgis.core"], env=desk.environment, capture_output=True).returncode:
         pytest.skip(f"{python} has no PyQGIS (Debian: apt install python3-qgis)")
+    store = Path(shutil.copytree(root, desk.folder / "session_store"))
+    bundle = {file.name: file.read_bytes() for file in desk.bundle.iterdir()}
     done = subprocess.run(
-        [python, str(script), str(desk.bundle), str(desk.folder)],
+        [python, str(script), str(desk.bundle), str(desk.folder), str(store)],
         env=desk.environment,
         capture_output=True,
         text=True,
@@ -206,4 +222,12 @@ def test_layers_models_and_the_setting(desk):
     assert "canceled" in session["canceled"] and not (desk.folder / "none.gpkg").exists()
     assert "Save the edits" in session["unsaved"] and "not in a file" in session["memory_layer"]
     assert session["corrected"] == "steep"
+    assert session["canceled_labels"] == "canceled; the chip store has not changed" and session["same_store"]
+    expected = "canceled; the labels are in the store, and the old bundle has not changed"
+    assert session["canceled_training"] == expected and 50 < session["percent"] < 100
+    assert ChipStore.open(store).table["added_from"].notna().sum() == 1
+    assert {file.name: file.read_bytes() for file in desk.bundle.iterdir()} == bundle
+    (canceled,) = desk.folder.glob("canceled/*/*/run.json")
+    assert json.loads(canceled.read_text())["status"] == "interrupted"
+    assert not (canceled.parent / "bundle").exists() and not (desk.folder / "canceled.html").exists()
     assert "neither the rsft executable" in session["wrong_setting"]
