@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -77,7 +79,7 @@ class DiskResult:
 
 
 def make_inputs(work: Path) -> dict[str, list[str]]:
-    """Make a chip store, a scene and a trained bundle in `work`.
+    """Make a chip store, a scene, a trained bundle and a killed run in `work`.
 
     Returns:
         Arguments of every job; {disk} stands for the folder of the outputs.
@@ -90,17 +92,30 @@ def make_inputs(work: Path) -> dict[str, list[str]]:
     prepare_demo_scene(work / "scene")
     recipe = work / "small.yaml"
     recipe.write_text(RECIPE.replace("ROOT", str(store)), "utf-8")
+    _kill_finetune(recipe, work / "disk of finetune --resume/runs")
     run = str(finetune(load_recipe(recipe), work / "runs").folder)
     predict = ["predict", run, str(store / "chips/test"), "--engine", "torch", "--batch-size", "2"]
     scene = [str(work / "scene/scene.tif"), "--at", str(work / "scene/ships.gpkg"), "--chips", "{disk}/cut"]
     return {
         "prepare": ["prepare", "folder", str(store / "chips"), "--root", "{disk}/store"],
         "finetune": ["finetune", str(recipe), "--runs", "{disk}/runs", "--no-report"],
+        "finetune --resume": ["finetune", str(recipe), "--runs", "{disk}/runs", "--no-report", "--resume"],
         "predict gpkg": [*predict, "-o", "{disk}/out.gpkg"],
         "predict html": [*predict, "-o", "{disk}/out.csv", "--html", "{disk}/page.html"],
         "predict chips": ["predict", run, *scene, "-o", "{disk}/out.gpkg", "--engine", "torch", "--batch-size", "2"],
         "export": ["export", run, "--format", "timm", "-o", "{disk}/timm"],
     }
+
+
+def _kill_finetune(recipe: Path, runs: Path) -> None:
+    """Train in another process until there is a checkpoint, and kill it."""
+    command = [sys.executable, "-m", "rsft", "finetune", str(recipe), "--runs", str(runs), "--no-report"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not any(runs.rglob("*.ckpt")):
+            time.sleep(0.01)
+        process.kill()
+    if not any(runs.rglob("*.ckpt")) or any(runs.rglob("bundle.json")):
+        raise RuntimeError("the run ended before it was killed")
 
 
 @contextmanager
@@ -187,15 +202,18 @@ def try_job(name: str, arguments: Sequence[str], work: Path, shares: Sequence[fl
         RuntimeError: the job fails on a large disk.
     """
     disk, log, results = work / "disk", work / "log.txt", []
+    begun = work / f"disk of {name}"  # what is on the disk before the job
     command = [argument.replace("{disk}", str(disk)) for argument in arguments]
     with small_disk(disk, _LARGE):
+        before = _copy(begun, disk)
         code, sentence = run_command(command, log)
         if code:
             raise RuntimeError(f"{name}: {code} {sentence}\n{log.read_text()}")
         complete = visible_files(disk)
-        used = int(subprocess.run(["du", "-sB1", disk], capture_output=True, check=True).stdout.split()[0])
-    for size in (max(_SMALLEST, int(used * share)) for share in shares):
+        used = _disk_usage(disk)
+    for size in (max(_SMALLEST, int(before + (used - before) * share)) for share in shares):
         with small_disk(disk, size):
+            _copy(begun, disk)
             code, sentence = run_command(command, log)
             damaged = [path for path, n in visible_files(disk).items() if not _is_complete(path, n, complete)]
             subprocess.run(["mount", "-o", f"remount,size={_LARGE}", disk], check=True)
@@ -203,6 +221,17 @@ def try_job(name: str, arguments: Sequence[str], work: Path, shares: Sequence[fl
             equal = {*complete} <= {path.replace("/002/", "/001/") for path in visible_files(disk)}
         results.append(DiskResult(name, size, code, sentence, damaged, again, equal))
     return results
+
+
+def _copy(folder: Path, disk: Path) -> int:
+    """Copy a folder, if it exists, and return the bytes that the disk then holds."""
+    if folder.is_dir():
+        shutil.copytree(folder, disk, dirs_exist_ok=True)
+    return _disk_usage(disk)
+
+
+def _disk_usage(folder: Path) -> int:
+    return int(subprocess.run(["du", "-sB1", folder], capture_output=True, check=True).stdout.split()[0])
 
 
 def _is_complete(path: str, size: int, complete: dict[str, int]) -> bool:

@@ -35,12 +35,15 @@ _LONG_HEADERS = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
 )
-_MAX_HEADER = 2**20  # bytes of a header of a .tar
+_MAX_HEADER = 2**20  # bytes of a long name or a pax header of a .tar
+_MAX_HEADERS = 8  # such headers of one member; tarfile reads each by recursion
+_MAX_GLOBAL = 2**20  # letters of the pax headers of all members
 _MAX_DEPTH = 64  # folders above a member
 _MAX_NAME = 255  # bytes of the name of a file or folder, on all common systems
 _MAX_PATH = 1024  # bytes of a path below the target folder
 _MAX_PADDING = 2**20  # bytes after the end mark of a .tar
 _MAX_SOLID = 100  # members of a .rar archive that must be decompressed from its start to reach one of them
+_DIGITS = re.compile(rb"[0-9]{65}")
 _NOT_ON_WINDOWS = re.compile(  # names that Windows changes, refuses or opens as a device
     r'[<>:"|?*\x00-\x1f]|[ .]$|^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³]) *(\.|$)', re.IGNORECASE
 )
@@ -50,15 +53,60 @@ _FAULTS = (
 )
 
 
+class _PushedBack:
+    """A file whose next read returns bytes that were read before."""
+
+    def __init__(self, file: Any, data: bytes) -> None:
+        self.file, self.data = file, data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def read(self, size: int) -> bytes:
+        """Read the next bytes."""
+        data, self.data = self.data or self.file.read(size), b""
+        return data
+
+
 class _BoundedTarInfo(tarfile.TarInfo):
     """A header of a .tar archive. Long names and pax headers are only read if they are short: they may have GiB."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in _LONG_HEADERS and self.size > _MAX_HEADER:
-            message = f"a header of the archive has {self.size:,} bytes; the limit is {_MAX_HEADER:,}"
-            raise DataError(message, archive.name or "", BY_HAND_HINT)
-        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        if self.type in _LONG_HEADERS:
+            self._check_header(archive)
+        depth = getattr(archive, "header_depth", 0)
+        archive.header_depth = depth + (self.type in _LONG_HEADERS)  # type: ignore[attr-defined]
+        try:
+            member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        finally:
+            archive.header_depth = depth  # type: ignore[attr-defined]
+        member.pax_headers = {}  # tarfile keeps all members
         return member
+
+    def _proc_pax(self, archive: Any) -> tarfile.TarInfo:
+        file = archive.fileobj
+        data = file.read(self._block(self.size))  # type: ignore[attr-defined]
+        if _DIGITS.search(data):  # the time of tarfile grows with the square of their number (CVE-2024-6232)
+            raise DataError(
+                "a header of the archive has a number of more than 64 digits", archive.name or "", BY_HAND_HINT
+            )
+        archive.fileobj = _PushedBack(file, data)
+        try:
+            member: tarfile.TarInfo = super()._proc_pax(archive)  # type: ignore[misc]
+        finally:
+            archive.fileobj = file
+        return member
+
+    def _check_header(self, archive: tarfile.TarFile) -> None:
+        message = ""
+        if self.size > _MAX_HEADER:
+            message = f"a header of the archive has {self.size:,} bytes; the limit is {_MAX_HEADER:,}"
+        elif getattr(archive, "header_depth", 0) >= _MAX_HEADERS:
+            message = f"a member of the archive has more than {_MAX_HEADERS} headers"
+        elif sum(map(len, archive.pax_headers.values())) > _MAX_GLOBAL:
+            message = f"the headers for all members have more than {_MAX_GLOBAL:,} letters"
+        if message:
+            raise DataError(message, archive.name or "", BY_HAND_HINT)
 
     def _refuse_map(self, *arguments: Any) -> NoReturn:
         archive = next(value for value in arguments if isinstance(value, tarfile.TarFile))

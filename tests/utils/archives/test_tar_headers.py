@@ -1,0 +1,69 @@
+"""Headers of .tar archives cannot take the time, the memory or the stack of tarfile."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from rsft.errors import DataError
+from rsft.utils.archives.extract import extract_archive
+
+PAX, GLOBAL, LONG_NAME = tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME
+
+
+def block(name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(content)
+    return info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+
+
+def record(key: str, value: str) -> bytes:
+    rest = f" {key}={value}\n".encode()
+    length = next(n for n in range(len(rest), len(rest) + 9) if len(f"{n}") + len(rest) == n)
+    return f"{length}".encode() + rest
+
+
+def archive(folder: Path, blocks: Iterable[bytes]) -> Path:
+    path = folder / "a.tgz"
+    path.write_bytes(gzip.compress(b"".join(blocks) + bytes(1024)))
+    return path
+
+
+@pytest.mark.parametrize("kind", [PAX, GLOBAL, LONG_NAME])
+def test_many_headers_of_one_member(kind: bytes, tmp_path: Path) -> None:
+    content = b"name\0" if kind == LONG_NAME else record("comment", "x")
+    path = archive(tmp_path, [*[block("h", kind, content)] * 5000, block("a.txt")])
+    with pytest.raises(DataError, match="a member of the archive has more than 8 headers"):
+        extract_archive(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [PAX, GLOBAL])
+def test_long_numbers_take_no_time(kind: bytes, tmp_path: Path) -> None:
+    path = archive(tmp_path, [block("h", kind, record("comment", "0" * 500_000)), block("a.txt")])
+    started = time.process_time()
+    with pytest.raises(DataError, match="a number of more than 64 digits"):
+        extract_archive(path, tmp_path / "out")
+    assert time.process_time() - started < 5
+
+
+def test_headers_for_all_members_are_limited(tmp_path: Path) -> None:
+    blocks = [block("h", GLOBAL, record(f"k{n}", "x" * 500_000)) + block(f"{n}.txt") for n in range(9)]
+    with pytest.raises(DataError, match="headers for all members have more than 1,048,576 letters"):
+        extract_archive(archive(tmp_path, blocks), tmp_path / "out")
+
+
+def test_usual_headers_are_read(tmp_path: Path) -> None:
+    blocks = [
+        block("h", GLOBAL, record("comment", "x")),
+        block("h", PAX, record("path", "é" * 90) + record("mtime", "1700000000.123456789")),
+        block("short", content=b"1"),
+        block("h", LONG_NAME, b"b" * 150 + b"\0"),
+        block("short", content=b"2"),
+    ]
+    extract_archive(archive(tmp_path, blocks), tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {"é" * 90: b"1", "b" * 150: b"2"}
