@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 _CHUNK = 16  # records per task of a worker process, or more if one source file has more
+_LONGEST_NAME = 250  # bytes; names of files have at most 255, with their suffix
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 _log = logging.getLogger(__name__)
 
@@ -136,6 +137,9 @@ def _store_chunk(store: Path, records: list[ChipRecord]) -> list[RecordOutcome]:
 
 def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
     """Write one chip; return its manifest row, or the reason of its rejection."""
+    if len(os.fsencode(record.name)) > _LONGEST_NAME:
+        reason = f"the name of the chip has {len(record.name):,} letters; the limit is {_LONGEST_NAME} bytes"
+        return str(record.source_path), record.line, reason
     try:
         pixels, names, is_copy = _read_pixels(record)
         selected, bands = select_bands(pixels, names, record.selected_bands)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsft.data.datasets._text import describe_row_fault, read_list_rows
+from rsft.data.datasets._text import describe_row_fault, is_file, read_list_rows
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import RequestError
 from rsft.types import Rejection
@@ -36,7 +36,7 @@ class LabeledFiles:
         files: in the order of the lists, or sorted by path.
         layout: "lists", "split folders" or "class folders".
         skipped: number of empty class folders and of files that are not labeled images, by reason.
-        rejected: rows of a list that cannot be used.
+        rejected: rows of a list, and images of class folders, that cannot be used.
 
     Raises:
         RequestError: the folder does not exist or contains no labeled image.
@@ -53,6 +53,8 @@ class LabeledFiles:
         self.layout = self._find_files()
         if not self.files:
             hint = "give class folders (in train/ and val/, or at the top), or train.txt with `path label` rows"
+            if self.rejected:
+                hint = f"the first rejected one: {': '.join((self.rejected[0][0], self.rejected[0][2]))}"
             raise RequestError(f"no labeled image in the folder (read as {self.layout})", root, hint)
         self.classes = sort_class_names({file.label for file in self.files})
 
@@ -77,11 +79,11 @@ class LabeledFiles:
         for number, relative, label in read_list_rows(path):
             fault = describe_row_fault(relative, label)
             candidates = [self.root / relative, self.root / split / relative]
-            image = next((candidate for candidate in candidates if candidate.is_file()), None)
+            image = next((candidate for candidate in candidates if is_file(candidate)), None)
             if fault:
                 self.rejected.append((str(path), number, fault))
             elif image is None:
-                self.rejected.append((str(path), number, f"the file {relative} does not exist"))
+                self.rejected.append((str(path), number, f"the file {relative[:300]} does not exist"))
             elif image in seen:
                 self.rejected.append((str(path), number, f"{relative} is already listed in line {seen[image]}"))
             else:
@@ -92,8 +94,12 @@ class LabeledFiles:
         for entry in sorted(folder.iterdir()):
             if entry.is_dir() and not entry.name.startswith("."):
                 before = len(self.files)
+                fault = describe_row_fault(entry.name, entry.name)
                 for path in sorted(path for path in entry.rglob("*") if not path.is_dir()):
                     if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+                        if fault:
+                            self.rejected.append((_as_text(path), 0, fault))
+                            continue
                         self.files.append(LabeledFile(path, entry.name, split))
                     else:
                         self.skipped["not an image by its name"] += 1
@@ -103,6 +109,11 @@ class LabeledFiles:
                 self.skipped["image outside the class folders"] += 1
             elif entry.is_file():
                 self.skipped["not an image by its name"] += 1
+
+
+def _as_text(path: Path) -> str:
+    """Return a path as UTF-8 text, whatever bytes it has."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 def _has_folders(folder: Path) -> bool:

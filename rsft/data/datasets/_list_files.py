@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -177,4 +178,9 @@ def _file_exists(root: Path, rows: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _file_names(folder: Path) -> set[str]:
-    return {entry.name for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else set()
+    try:
+        return {entry.name for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else set()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return set()
+        raise

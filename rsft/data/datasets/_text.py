@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from rsft.errors import DataError
+
+MAX_LABEL_BYTES = 250
+"""Longest name of a class; names of files have at most 255 bytes, with their suffix."""
 
 
 def read_numbered_lines(path: Path) -> list[tuple[int, str]]:
@@ -70,9 +74,27 @@ def describe_row_fault(relative: str, label: str) -> str:
         return f"{relative} leaves the folder"
     if label.startswith("-") and label[1:].isdecimal():
         return f"label {label}: a class number must be 0 or more"
+    if any("\ud800" <= letter <= "\udfff" for letter in label):  # bytes of a folder name that are no text
+        return "the name of the class folder is not UTF-8 text: rename it"
+    if len(os.fsencode(label)) > MAX_LABEL_BYTES:
+        return f"label {label[:40]}... has {len(label):,} letters; the limit is {MAX_LABEL_BYTES} bytes"
     if label in (".", "..") or "/" in label or "\\" in label:
         return f"label {label} cannot name a class"
     return ""
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a file exists; a name that is too long for the file system is the name of no file.
+
+    Args:
+        path: the path.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def leaves_root(path: str) -> bool:

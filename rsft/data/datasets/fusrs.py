@@ -260,9 +260,9 @@ def read_fusrs_list(path: pathlib.Path, split: str, num_classes: int) -> tuple[l
         if len(fields) != 2:
             rejected.append((str(path), number, f"{len(fields)} fields; a row is `name label`"))
         elif _NAME.fullmatch(pathlib.Path(fields[0]).stem) is None:
-            rejected.append((str(path), number, f"{fields[0]} is neither Ship_CxxSyyNzzzz nor L<image>_<k>"))
-        elif not (fields[1].isascii() and fields[1].isdecimal() and int(fields[1]) < num_classes):
-            rejected.append((str(path), number, f"label {fields[1]}; labels are 0 to {num_classes - 1}"))
+            rejected.append((str(path), number, f"{fields[0][:300]} is neither Ship_CxxSyyNzzzz nor L<image>_<k>"))
+        elif not (re.fullmatch("[0-9]{1,3}", fields[1]) and int(fields[1]) < num_classes):
+            rejected.append((str(path), number, f"label {fields[1][:40]}; labels are 0 to {num_classes - 1}"))
         else:
             rows.append(FUSRSListRow(pathlib.Path(fields[0]).stem, int(fields[1]), split, path, number))
     if not rows:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rsft.data.chips.verdicts import describe_verdict_fault, parse_verdict, resolve_label
 from rsft.data.datasets._image_files import LabeledFile, sort_class_names
-from rsft.data.datasets._text import describe_row_fault, find_separator
+from rsft.data.datasets._text import describe_row_fault, find_separator, is_file
 from rsft.errors import RequestError
 from rsft.types import Rejection
 from rsft.utils.csv_cells import unescape_table
@@ -84,8 +84,8 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _describe_fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:
-    if not image.is_file():
-        return f"the file does not exist: {image}"
+    if not is_file(image):
+        return f"the file does not exist: {str(image)[:600]}"
     if split not in _SPLITS:
         return f"unknown split {split}; it must be train, val or test"
     if image in seen:

@@ -301,7 +301,7 @@ def _scene_name(folder: pathlib.Path) -> str | None:
 def _parse_record(record: Mapping[str, str], category: str) -> dict[str, Any]:
     """Return fields of an `OpenSARShipChip`."""
     code = record.get("Ship_Type", "")
-    ais_category = _CODES.get(int(code) // 10, category) if code.isdecimal() else category
+    ais_category = _CODES.get(int(code) // 10, category) if code.isdecimal() and len(code) < 10 else category
     return {
         "mmsi": record.get("MMSI"),
         "length_m": _parse_float(record.get("Length")) or None,  # 0 means unknown in AIS

@@ -10,7 +10,7 @@ from pathlib import Path
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets._image_files import LabeledFile, LabeledFiles
-from rsft.data.datasets._text import read_numbered_lines
+from rsft.data.datasets._text import describe_row_fault, read_numbered_lines
 from rsft.data.datasets.label_table import LabelTable
 from rsft.data.imagery.bands import check_bands
 from rsft.data.imagery.units import parse_unit
@@ -157,9 +157,10 @@ def _class_names(source: LabeledFiles | LabelTable, names: Mapping[str, str] | P
         raise RequestError(f"no name for {', '.join(missing)}", "--names", "give every class folder a name")
     class_names = {label: names[label] for label in source.classes}
     counts = Counter(class_names.values())
-    faulty = [name for name in class_names.values() if counts[name] > 1 or Path(name).name != name]
+    faulty = [name for name in class_names.values() if counts[name] > 1 or describe_row_fault(name, name)]
     if faulty:
-        raise RequestError(f"{faulty[0]!r} is used twice or cannot name a folder", "--names", "choose another name")
+        message = f"{faulty[0][:300]!r} is used twice or cannot name a folder"
+        raise RequestError(message, "--names", "choose another name")
     return class_names
 
 

@@ -280,6 +280,13 @@ def test_columns_that_the_manifest_cannot_hold_reject_the_chip(tmp_path: Path) -
     assert "incidence_deg is 400, expected an angle from -90 to 90" in (store.root / "rejected.csv").read_text()
 
 
+def test_a_name_that_is_too_long_for_a_file_rejects_the_chip(tmp_path: Path) -> None:
+    chips = [ChipRecord(name, "train", "a", tmp_path / "1.txt", lambda: chip(2)) for name in ("x", "n" * 251)]
+    store = build_store(tmp_path / "store", chips, replace(DESCRIPTION, rejected=()))
+    assert store.rejected == 1 and store.table["name"].tolist() == ["x"]
+    assert "the name of the chip has 251 letters; the limit is 250 bytes" in (store.root / "rejected.csv").read_text()
+
+
 def test_metadata_of_a_manifest_that_are_not_text_are_an_error(store: ChipStore) -> None:
     path = store.root / "manifest.parquet"
     table = pq.read_table(path)

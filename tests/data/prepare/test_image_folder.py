@@ -53,6 +53,38 @@ def test_imbalance_reduces_only_training_and_is_counted(tmp_path: Path) -> None:
     assert store.skipped == {"training chip, to reach an imbalance of 4": 26}
 
 
+def test_class_folders_that_are_not_utf8_are_rejected_in_words(rsft: Command, tmp_path: Path) -> None:
+    src = write_tree(tmp_path / "src", {"train/a": 3, "train/b": 3})
+    (src / "train/b").rename(os.fsdecode(os.fsencode(src / "train") + b"/\xff\xfe"))
+    code, printed = rsft("prepare", "folder", src, "--root", tmp_path / "out")
+    assert code == 0 and "3 rejected" in printed, printed
+    store = ChipStore.open(tmp_path / "out")
+    rejected = pd.read_csv(store.root / "rejected.csv")
+    assert store.classes == ("a",) and len(store.table) == 3
+    assert rejected["file"][0] == rf"{src}/train/\udcff\udcfe/000.png"
+    assert set(rejected["reason"]) == {"the name of the class folder is not UTF-8 text: rename it"}
+    (src / "train/a").rename(tmp_path / "a")
+    code, printed = rsft("prepare", "folder", src, "--root", tmp_path / "none")
+    assert code == 2 and "no labeled image in the folder" in printed and "not UTF-8 text" in printed
+
+
+@pytest.mark.parametrize("kind", ["list", "table"])
+def test_rows_with_huge_labels_and_names_are_rejected(rsft: Command, tmp_path: Path, kind: str) -> None:
+    src = write_tree(tmp_path / "src", {"images": 2})
+    rows = [("images/000.png", "1"), ("images/001.png", "9" * 5000), ("images/001.png", "货" * 90), ("n" * 300, "1")]
+    rows += [("n" * 300 + "/x.png", "1"), ("n" * 5000, "1"), ("images/001.png", "n" * 251)]
+    listed = src / ("train.txt" if kind == "list" else "labels.csv")
+    separator, header = (" ", "") if kind == "list" else (",", "path,class\n")
+    listed.write_text(header + "".join(f"{path}{separator}{label}\n" for path, label in rows), "utf-8")
+    code, _ = rsft("prepare", "folder", src if kind == "list" else listed, "--root", tmp_path / "out")
+    store = ChipStore.open(tmp_path / "out")
+    assert code == 0 and store.classes == ("1",) and len(store.table) == 1 and store.rejected == 6
+    rejected = pd.read_csv(store.root / "rejected.csv")
+    assert rejected["line"].tolist() == [number + (kind == "table") for number in (2, 3, 4, 5, 6, 7)]
+    assert rejected["reason"][0] == f"label {'9' * 40}... has 5,000 letters; the limit is 250 bytes"
+    assert rejected["reason"].str.contains("does not exist").sum() == 3 and rejected["reason"].str.len().max() < 700
+
+
 def test_seed_determines_the_choice(tmp_path: Path) -> None:
     src = write_tree(tmp_path / "src", {"a": 30, "b": 30})
     first, again, other = (
