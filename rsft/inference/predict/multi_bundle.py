@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rsft.errors import RequestError
 from rsft.inference.predict.extra_outputs import reject_scene_outputs
-from rsft.inference.predict.job import PredictionResult, open_job, run_job, write_result
+from rsft.inference.predict.job import PredictionJob, PredictionResult, open_job, run_job, write_result
 from rsft.inference.predict.request import DEFAULT_REQUEST, PredictionRequest
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
@@ -48,10 +48,12 @@ def predict_bundles(
         check_compatible(bundles[0], bundle)
     request = replace(request, engine="torch")
     with ExitStack() as stack:
-        jobs = [
-            stack.enter_context(open_job(bundle, inputs, path, request, progress))
-            for bundle, path in zip(bundles, paths, strict=True)
-        ]
+        jobs: list[PredictionJob] = []
+        for bundle, path in zip(bundles, paths, strict=True):
+            # the journal of the first job is deleted last, so it tells whether an interrupted call wrote these tables
+            replaces = request.overwrite or any(job.replaces_outputs for job in jobs)
+            job = stack.enter_context(open_job(bundle, inputs, path, replace(request, overwrite=replaces), progress))
+            jobs.append(replace(job, request=request))
         engines = [run_job(job) for job in jobs]
         return [write_result(job, engine) for job, engine in zip(jobs, engines, strict=True)]
 

@@ -15,6 +15,7 @@ from rsft.inference.predict import pipeline
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.multi_bundle import check_compatible, output_paths, predict_bundles
 from rsft.inference.predict.request import PredictionRequest
+from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.schema import EvaluateSection
 from tests.helpers.tiny_bundles import perturbed_copy
@@ -63,6 +64,26 @@ def test_resume_in_the_second_bundle(run, other, root, tmp_path, monkeypatch):
     assert len(list(tmp_path.glob(".*.journal"))) == 2
     results = predict_bundles([run, other], [chips], tmp_path / "out.csv", request)
     assert [len(result.table) for result in results] == [18, 18] and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.slow
+def test_call_that_was_killed_between_the_deletions_of_its_journals(run, other, root, tmp_path, monkeypatch):
+    chips, request = root / "chips/val", PredictionRequest(device="cpu")
+    close = ResumeJournal.close
+
+    def close_only_the_second(journal, finished):
+        close(journal, finished and "bars" in journal.path.name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ResumeJournal, "close", close_only_the_second)
+        before = predict_bundles([run, other], [chips], tmp_path / "out.csv", request)
+    assert [path.name for path in tmp_path.glob(".*")] == [".out.csv.journal"]
+    results = predict_bundles([run, other], [chips], tmp_path / "out.csv", request)
+    assert not list(tmp_path.glob(".*"))
+    for first, second in zip(before, results, strict=True):
+        pd.testing.assert_frame_equal(first.table, second.table)
+    with pytest.raises(RequestError, match="already"):
+        predict_bundles([run, other], [chips], tmp_path / "out.csv", request)
 
 
 @pytest.mark.slow
