@@ -13,6 +13,7 @@ MAX_SHEET_BYTES = 2**26
 
 _MEMORY = 2**30  # bytes of address space for the other process
 _SECONDS = 120
+_MAX_TEXT = 2**24  # letters of all cells; those of FUSAR-Ship have 1 million
 _PROGRAM = f"""
 import sys, json
 from python_calamine import CalamineWorkbook
@@ -24,7 +25,10 @@ except (ImportError, ValueError, OSError):  # Windows
 def text(cell):
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 rows = CalamineWorkbook.from_path(sys.argv[1]).get_sheet_by_index(0).to_python(skip_empty_area=False)
-json.dump([[text(cell) for cell in row] for row in rows], sys.stdout)
+rows = [[text(cell) for cell in row] for row in rows]
+if sum(len(cell) + 4 for row in rows for cell in row) > {_MAX_TEXT}:
+    sys.exit(1)
+json.dump(rows, sys.stdout)
 """
 
 
@@ -51,6 +55,8 @@ def read_sheet(path: pathlib.Path) -> list[list[str]]:
     except subprocess.TimeoutExpired as error:
         raise ValueError(f"{path} was not read within {_SECONDS} s; {hint}") from error
     if result.returncode:
-        raise ValueError(f"{path} is not an Excel table that can be read in {_MEMORY >> 20} MiB; {hint}")
+        raise ValueError(
+            f"{path} is not an Excel table that can be read in {_MEMORY >> 20} MiB, with {_MAX_TEXT:,} letters; {hint}"
+        )
     rows: list[list[str]] = json.loads(result.stdout)
     return rows
