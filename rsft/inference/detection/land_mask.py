@@ -150,6 +150,8 @@ def _read_polygons(path: Path, scene: RasterScene) -> Any:
         raise RequestError(error.message, path, hint) from error
     try:
         frame = geopandas.read_file(io.BytesIO(source) if isinstance(source, bytes) else source, columns=[])
+        if not isinstance(frame, geopandas.GeoDataFrame):
+            raise RequestError("the layer has no geometry", path, hint)
         if frame.crs is None:
             raise RequestError("the polygons have no coordinate system", path, "export them with one")
         return shapely.make_valid(frame.to_crs(LONLAT).geometry.to_numpy())

@@ -53,7 +53,9 @@ def read_layer_positions(path: Path, layer: str | None = None) -> PositionTable:
         message = f"the layer is damaged: {len(fids)} geometries, but {table.num_rows} rows of attributes"
         raise RequestError(message, path, "export the layer again")
     if ids is not None:
-        rows = table.column(_ROW).to_pylist()
+        rows = table.column(_ROW).to_pylist() if _ROW in table.column_names else [None]
+        if None in rows:
+            raise RequestError("a feature is not what GeoJSON specifies", path, "export the layer again")
         table, fids = table.drop_columns([_ROW]), [ids[row] for row in rows]
     columns, notes = _convert(path, table)
     return PositionTable(

@@ -226,6 +226,8 @@ def _numbers(parent: Element, name: str) -> Floats:
     numbers = np.array((parent.findtext(name) or "").split(), np.float64)
     if not numbers.size:
         raise ValueError(f"<{parent.tag}> has no {name}")
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"<{parent.tag}> has a {name} that is not finite")
     return numbers
 
 
