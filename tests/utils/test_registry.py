@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import ClassVar
 
@@ -59,3 +60,15 @@ def test_duplicate_name_is_an_error(toys: Registry[type[Named]]) -> None:
     assert toys.register(toys["ball"]) is toys["ball"]  # importing a module twice is no conflict
     with pytest.raises(ValueError, match=r"'ball' is registered already, by registry_toys\.own\.Ball"):
         toys.register(Ball)
+
+
+def test_metadata_of_packages_is_read_once(toys: Registry[type[Named]], monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+
+    def read() -> EntryPoints:
+        reads.append("all packages")
+        return entry_points()
+
+    monkeypatch.setattr("rsft.utils.registry.entry_points", read)
+    monkeypatch.syspath_prepend("a folder that changes the search path")
+    assert toys.names() == toys.names() and len(reads) == 1
