@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,7 +32,8 @@ from rsft.utils.atomic_files import atomic_folder, sha256, write_bytes, write_te
 if TYPE_CHECKING:
     from torch import Tensor
 
-_RUNS = "runs."  # prefix of the tensors of a bundle of several runs
+_RUNS = "runs."  # prefix of the tensors of a bundle of several runs, followed by the number of the run
+_NAME_WITH_RUN = re.compile(r"runs\.[0-9]{1,6}\..+", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
         The bundle.
 
     Raises:
-        WeightsError: a file contains no tensors, or lacks an expected one.
+        WeightsError: a file contains no tensors, lacks an expected one, or has one with a name of no run.
         RecipeError: this version of rsft does not know its recipe.
     """
     from safetensors import SafetensorError
@@ -187,6 +189,8 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
         calibrator = None if arrays is None else Calibrator.from_tensors(arrays)
     except (SafetensorError, KeyError) as error:
         raise WeightsError(f"the tensors cannot be read: {error}", folder, COPY_HINT) from error
+    if any(name.startswith(_RUNS) and not _NAME_WITH_RUN.fullmatch(name) for name in tensors):
+        raise WeightsError("the name of a tensor has no number of its run", folder, COPY_HINT)
     return Bundle(
         recipe=load_recipe(folder / RECIPE_FILE, stored=True),
         classes=index.classes,

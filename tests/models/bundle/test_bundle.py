@@ -169,6 +169,17 @@ def test_invalid_tensors_with_a_valid_hash(copy):
             Bundle.load(copy)
 
 
+def test_tensors_of_several_runs_have_the_number_of_their_run(copy):
+    index = json.loads((copy / "bundle.json").read_text())
+    for number in ("x", "9" * 5000):
+        content = save_arrays({f"runs.{number}.head": np.zeros(2)})
+        (copy / "weights.safetensors").write_bytes(content)
+        hashes = index["files"] | {"weights.safetensors": hashlib.sha256(content).hexdigest()}
+        edit(copy, sha256=index_digest(edit(copy, files=hashes)))
+        with pytest.raises(WeightsError, match="no number of its run"):
+            Bundle.load(copy)
+
+
 def first_format(copy):
     """Rewrite the index in format 1: without a hash of the index, and without metrics."""
     index = json.loads((copy / "bundle.json").read_text())
