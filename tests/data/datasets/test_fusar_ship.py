@@ -137,7 +137,10 @@ def test_an_excel_table_that_asks_for_all_memory(archive: Path) -> None:
     for sector in range(128):
         data[start + 4 * sector : start + 4 * sector + 4] = sector.to_bytes(4, "little")  # each one follows itself
     (archive / "meta.xls").write_bytes(data)
-    with pytest.raises(ValueError, match=r"not an Excel table that can be read in 1024 MiB; save it as meta\.csv"):
+    with pytest.raises(
+        ValueError,
+        match=r"not an Excel table that can be read in 1024 MiB, with 16,777,216 letters; save it as meta\.csv",
+    ):
         FUSARShip(archive)
 
 
