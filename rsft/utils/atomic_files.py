@@ -52,7 +52,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary folder that replaces `path` if the block ends without an exception.
 
     An existing folder is first moved out of the way. If the process is killed before the second rename, `path` does not
@@ -60,18 +60,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     Args:
         path: the target; its parent folder is made if it is missing.
+        replace: False raises an error if `path` has content, also that of a process which wrote it in the meantime.
 
     Yields:
         Path of an empty folder with the same name, in a hidden folder beside `path`.
 
     Raises:
-        OSError: a file cannot be written, see `atomic_file`.
+        OSError: a file cannot be written, see `atomic_file`, or `path` has content that must stay.
     """
     with writing(path), _temporary_folder(path.parent) as folder:
         temporary = folder / "new" / path.name
         temporary.mkdir()
         yield temporary
-        if path.exists():
+        if replace and path.exists():
             path.replace(folder / "old" / path.name)
         temporary.replace(path)
         _sync(path.parent)

@@ -31,6 +31,7 @@ _COLUMNS = [
     *(Column(name, optional=True) for name in ("group", "group_key", "source", "sensor", "flags")),
     *(Column(name, optional=True) for name in ("polarisation", "mmsi", "sha256")),
     *(Column(name, "number", optional=True) for name in ("spacing_m", "incidence_deg")),
+    *(Column(name, optional=True, required=False) for name in PROVENANCE),
 ]
 _SHOWN = 60  # letters of a cell in a message
 
@@ -48,7 +49,6 @@ def check_manifest_columns(table: pd.DataFrame) -> None:
     if table.columns.has_duplicates:
         raise ValueError(f"two columns are called {table.columns[table.columns.duplicated()][0]}")
     check_columns(table, _COLUMNS)
-    check_columns(table, [Column(name, optional=True) for name in PROVENANCE if name in table])
     _check_cells(table["sha256"], ~table["sha256"].dropna().astype(str).str.fullmatch("(?i)[0-9a-f]{64}"), _SHA256)
     _check_cells(table["incidence_deg"], ~table["incidence_deg"].dropna().between(-90, 90), _ANGLE)
     if not _are_boxes(boxes := table["box"].dropna()):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, FiniteFloat, TypeAdapter
 
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.files import CONTRIBUTIONS_FILE, EMBEDDING_FILE, EVALUATION_FILE, PREDICTIONS_FILE
@@ -29,21 +29,28 @@ from rsft.utils.untrusted.tables import Column, check_columns
 T = TypeVar("T")
 
 _MEASURES = ("train_loss", "meta_loss", "val_loss", "val_macro", "val_head", "val_medium", "val_tail")
+_COSTS = ("data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb")
 EPOCH_COLUMNS = [
-    Column("epoch", "number"),
-    *(Column(name, "number", optional=True) for name in (*_MEASURES, "seconds", "images_per_s")),
+    Column("epoch", "finite number"),
+    *(Column(name, "number", optional=True) for name in (*_MEASURES, "images_per_s")),
+    Column("seconds", "finite number", optional=True),
+    *(Column(name, "finite number", optional=True, required=False) for name in _COSTS),
 ]
 SCALE_COLUMNS = [
-    *(Column(name, "number") for name in ("epoch", "block")),
+    *(Column(name, "finite number") for name in ("epoch", "block")),
     Column("position"),
     Column("value", "number", optional=True),
 ]
-CONTRIBUTION_COLUMNS = [Column("block", "number"), Column("position"), Column("share", "number")]
+CONTRIBUTION_COLUMNS = [Column("block", "finite number"), Column("position"), Column("share", "finite number")]
 MAP_COLUMNS = [
     *(Column(name) for name in ("path", "class")),
-    *(Column(name, "number") for name in ("frozen_x", "frozen_y", "adapted_x", "adapted_y")),
+    *(Column(name, "finite number") for name in ("frozen_x", "frozen_y", "adapted_x", "adapted_y")),
 ]
-CHIP_COLUMNS = [Column(name) for name in ("name", "path", "class", "predicted")]
+CHIP_COLUMNS = [
+    *(Column(name) for name in ("name", "path", "class", "predicted")),
+    Column("set", "list of names", optional=True, required=False),
+    Column("ood", "number", optional=True, required=False),
+]
 
 
 class RunMetadata(BaseModel):
@@ -61,7 +68,7 @@ class RunMetadata(BaseModel):
 
     status: str
     started: datetime
-    seconds: float | None = None
+    seconds: FiniteFloat | None = None
     device: str | None = None
     machine: str | None = None
     hardware: dict[str, Any] = {}

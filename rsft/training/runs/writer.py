@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from rsft.training.runs.reader import (
     lock_run,
     read_run_metadata,
 )
-from rsft.utils.atomic_files import atomic_file, write_text
+from rsft.utils.atomic_files import atomic_file, atomic_folder, write_text
 from rsft.utils.write_errors import explain_os_error
 
 MODULATOR_FILE = "modulator.csv"
@@ -60,7 +62,7 @@ class Run:
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path, source: Path | None = None) -> Run:
-        """Create a run folder with the next free number, lock it, and write the recipe into it.
+        """Create a run folder with the next free number, its recipe and its metadata, and lock it.
 
         Args:
             recipe: the recipe, with all defaults filled in.
@@ -75,17 +77,19 @@ class Run:
             return cls(parent)
         provenance = collect_provenance(recipe, source)
         parent.mkdir(parents=True, exist_ok=True)
-        number = max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0) + 1
-        while True:
+        numbers = (int(path.name) for path in parent.iterdir() if path.name.isdecimal())
+        for number in count(max(numbers, default=0) + 1):
             folder = parent / f"{number:03d}"
             try:
-                folder.mkdir()
+                with atomic_folder(folder, replace=False) as new:
+                    run = cls(new)
+                    write_text(new / RECIPE_FILE, dump_recipe(recipe))
+                    run.update(status="running", started=_now(), **provenance)
                 break
-            except FileExistsError:  # another process took the number in the meantime
-                number += 1
-        run = cls(folder, _lock=lock_run(folder))
-        write_text(folder / RECIPE_FILE, dump_recipe(recipe))
-        run.update(status="running", started=_now(), **provenance)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise  # otherwise another process took the number in the meantime
+        run.folder, run._lock = folder, lock_run(folder)
         return run
 
     @classmethod

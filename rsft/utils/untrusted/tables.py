@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 _SHOWN = 60  # letters of a cell in a message
@@ -18,14 +19,16 @@ class Column:
 
     Attributes:
         name: name of the column.
-        kind: "text", or "number" for integers and floats.
+        kind: "text", "number" for integers and floats, "finite number", or "list of names".
         optional: whether cells may be empty.
+        required: whether the table must have the column.
         choices: the allowed cells; empty if all are allowed.
     """
 
     name: str
-    kind: Literal["text", "number"] = "text"
+    kind: Literal["text", "number", "finite number", "list of names"] = "text"
     optional: bool = False
+    required: bool = True
     choices: Collection[str] = ()
 
 
@@ -45,17 +48,20 @@ def check_columns(table: pd.DataFrame, columns: Iterable[Column]) -> None:
         ValueError: row 2, column share: found 'x', expected a number
     """
     columns = list(columns)
-    missing = [column.name for column in columns if column.name not in table]
+    missing = [column.name for column in columns if column.required and column.name not in table]
     if missing:
         raise ValueError(f"no column {', '.join(missing)}")
     for column in columns:
-        _check_column(table[column.name], column)
+        if column.name in table:
+            _check_column(table[column.name], column)
 
 
 def _check_column(cells: pd.Series, column: Column) -> None:
     empty = cells.isna()
-    if column.kind == "number" and pd.api.types.is_numeric_dtype(cells) and cells.dtype != bool:
+    if "number" in column.kind and pd.api.types.is_numeric_dtype(cells) and cells.dtype != bool:
         wrong = empty & (not column.optional)
+        if column.kind == "finite number":
+            wrong |= cells.isin([math.inf, -math.inf])
     elif column.kind == "text" and pd.api.types.infer_dtype(cells, skipna=True) in ("string", "empty"):
         wrong = empty & (not column.optional)
         if column.choices:
@@ -74,10 +80,13 @@ def _check_column(cells: pd.Series, column: Column) -> None:
 def _is_valid(cell: object, column: Column) -> bool:
     if _is_empty(cell):
         return column.optional
-    if column.kind == "number":
-        if cell == "" and column.optional:  # an empty cell of a table that was read and written as text
+    if column.kind == "list of names":
+        return isinstance(cell, list | np.ndarray) and all(isinstance(name, str) for name in cell)
+    if "number" in column.kind:
+        if isinstance(cell, str) and not cell and column.optional:  # of a table that was read and written as text
             return True
-        return isinstance(cell, int | float) and not isinstance(cell, bool)
+        is_number = isinstance(cell, int | float) and not isinstance(cell, bool)
+        return is_number and (column.kind == "number" or math.isfinite(cell))
     return isinstance(cell, str) and (not column.choices or cell in column.choices)
 
 

@@ -20,6 +20,11 @@ from rsft.utils.untrusted.tables import Column, check_columns
         ([0.5, "0.5"], Column("x", "number", optional=True), "row 2, column x: found '0.5', expected a number"),
         ([[1]], Column("x"), "row 1, column x: found"),
         (["a"], Column("y"), "no column y"),
+        ([1.5, np.inf], Column("x", "finite number"), "row 2, column x: found inf, expected a finite number"),
+        ([None, -np.inf, "a"], Column("x", "finite number", optional=True), "row 2, column x: found -inf"),
+        ([b"a", 1], Column("x", "number"), "row 1, column x: found b'a', expected a number"),
+        ([["a"], [1]], Column("x", "list of names"), "row 2, column x: found .*, expected a list of names"),
+        ([["a"], "ab"], Column("x", "list of names"), "row 2, column x: found 'ab', expected a list of names"),
     ],
 )
 def test_wrong_cells(cells, column, message):
@@ -38,6 +43,10 @@ def test_wrong_cells(cells, column, message):
         ([None, None], Column("x", "number", optional=True)),
         (["val"], Column("x", choices=("train", "val"))),
         (pd.Categorical(["a", "b"]), Column("x")),
+        ([1, np.inf], Column("x", "number")),
+        ([1, 2.5, np.nan], Column("x", "finite number", optional=True)),
+        ([["a", "b"], np.array(["a"]), None], Column("x", "list of names", optional=True)),
+        (["a"], Column("y", required=False)),
     ],
 )
 def test_right_cells(cells, column):

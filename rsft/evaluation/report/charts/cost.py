@@ -27,8 +27,9 @@ def cost_table(run: RunFiles) -> dict[str, str]:
     if metadata.seconds is not None:
         table["Time of the run"] = format_duration(metadata.seconds)
     if run.epochs is not None:
-        table["Epochs"] = f"{len(run.epochs)}, each {format_duration(run.epochs['seconds'].median())} (median)"
-        table["Training speed"] = f"{run.epochs['images_per_s'].median():,.0f} images/s (median)"
+        seconds, speed = run.epochs["seconds"].median(), run.epochs["images_per_s"].median()  # NaN if all are empty
+        table["Epochs"] = f"{len(run.epochs)}" + (f", each {format_duration(seconds)} (median)" if seconds >= 0 else "")
+        table |= {"Training speed": f"{speed:,.0f} images/s (median)"} if speed >= 0 else {}
         table |= _memory(run.epochs)
     if metadata.trained_parameters is not None:
         table["Trained parameters"] = f"{metadata.trained_parameters:,}{_trained_share(run)} (adapter and head)"
