@@ -9,7 +9,7 @@ import typer
 
 from rsft.cli.display.console import changes_table, console, progress, show_paths
 from rsft.cli.display.licenses import warn_about_licenses
-from rsft.cli.options import BundleArgument, OverwriteOption
+from rsft.cli.options import BundleArgument, OverwriteOption, unit_name
 from rsft.inference.engines.base import FORMATS
 
 app = typer.Typer()
@@ -34,6 +34,20 @@ def export(
     max_loss: Annotated[
         float, typer.Option(min=0, help="Percentage points of accuracy that int8 may lose, overall and in each group.")
     ] = 0.5,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole",
+            help="Write the whole pipeline, from the pixels of a chip to calibrated probabilities. Only onnx.",
+        ),
+    ] = False,
+    unit: Annotated[
+        str | None, typer.Option(help="Unit of the pixels, for --whole (default: the first one of the bundle).")
+    ] = None,
+    side: Annotated[
+        int | None,
+        typer.Option(min=1, help="Chip size in pixels, for --whole (default: the bundle's center crop)."),
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write a bundle as files for another program, together with its classes, contract and hash.
@@ -46,7 +60,7 @@ def export(
 
     If int8 loses too much accuracy in a group of classes, the first blocks stay in floating point.
 
-    `rsft predict --engine OUT` classifies with an export that an engine can run.
+    `rsft predict --engine OUT` classifies with an export that an engine can run, without PyTorch.
     """
     from rsft.inference.export.export import export_bundle
     from rsft.inference.export.parity import AccuracyLossError
@@ -61,6 +75,9 @@ def export(
                 out,
                 data=data,
                 max_loss=max_loss,
+                whole=whole,
+                unit=unit_name(unit),
+                side=side,
                 overwrite=overwrite,
                 progress=report,
             )

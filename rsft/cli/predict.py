@@ -18,7 +18,7 @@ from rsft.inference.engines.base import ENGINES
 
 if TYPE_CHECKING:
     from rsft.data.imagery.products.product import ProductOptions
-    from rsft.inference.detection.detector import CfarOptions
+    from rsft.inference.detection.options import CfarOptions
     from rsft.inference.predict.request import PredictionRequest
     from rsft.inference.predict.scene_plan import SceneQuery
     from rsft.inference.scenes.chip_window import ChipOptions
@@ -263,8 +263,7 @@ def _product_options(*options: Any) -> ProductOptions:
 
 
 def _cfar_options(pfa: float, land: str) -> CfarOptions:
-    from rsft.inference.detection.detector import CfarOptions
-    from rsft.inference.detection.land_mask import parse_land
+    from rsft.inference.detection.options import CfarOptions, parse_land
 
     return CfarOptions(pfa, parse_land(land))
 

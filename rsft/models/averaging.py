@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.models.classifier import Classifier, Prediction
+from rsft.models.views import VIEWS, TakeViews, average_outputs, tta_contract
 from rsft.recipe.schema import EvaluateSection, Recipe
 
 
@@ -44,9 +44,7 @@ def average_predictions(predictions: Iterable[Prediction]) -> Prediction:
         The logarithm of the mean probabilities (B, C) as logits, and the mean features (B, D).
     """
     logits, features = zip(*predictions, strict=True)
-    log_probabilities = torch.stack([member.float().log_softmax(dim=1) for member in logits])
-    mean_logits = log_probabilities.logsumexp(dim=0) - math.log(len(log_probabilities))
-    return Prediction(mean_logits, torch.stack(features).mean(dim=0))
+    return Prediction(*average_outputs([member.float() for member in logits], features))
 
 
 class PredictionAverage(nn.Module, ABC):
@@ -141,59 +139,7 @@ class TestTimeAugmentation(PredictionAverage):
         Returns:
             The prediction of each view.
         """
-        return (self.model.predict(view) for view in self.take_views(x, self.size))
-
-
-TakeViews = Callable[[Tensor, int], list[Tensor]]
-"""Returns views (B, P, size, size) of images (B, P, H, W), given the images and `size`."""
-
-
-def take_crops(images: Tensor, size: int) -> list[Tensor]:
-    """Return crops of the corners and the center of images.
-
-    Args:
-        images: (B, P, H, W).
-        size: side of the crops in pixels.
-
-    Returns:
-        Five tensors (B, P, size, size).
-    """
-    bottom, right = images.shape[2] - size, images.shape[3] - size
-    offsets = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
-    return [images[:, :, top : top + size, left : left + size] for top, left in offsets]
-
-
-def add_mirror_images(views: Sequence[Tensor]) -> list[Tensor]:
-    """Return views and their mirror images, flipped left to right (the last axis).
-
-    Args:
-        views: tensors (B, P, S, S).
-
-    Returns:
-        Twice as many tensors.
-    """
-    return [*views, *(view.flip(3) for view in views)]
-
-
-def add_turns(views: Sequence[Tensor]) -> list[Tensor]:
-    """Return views turned by 0, 90, 180 and 270 degrees.
-
-    Args:
-        views: tensors (B, P, S, S).
-
-    Returns:
-        Four times as many tensors.
-    """
-    return [view.rot90(turns, (2, 3)).contiguous() for view in views for turns in range(4)]
-
-
-VIEWS: dict[str, TakeViews] = {
-    "five-crop": take_crops,
-    "ten-crop": lambda images, size: add_mirror_images(take_crops(images, size)),
-    "mirror": lambda images, size: add_mirror_images([images]),
-    "turns": lambda images, size: add_turns(add_mirror_images([images])),
-}
-"""The views of a chip by the value of `evaluate.tta`."""
+        return (self.model.predict(view.contiguous()) for view in self.take_views(x, self.size))
 
 
 def with_tta(model: M, contract: Contract, evaluate: EvaluateSection) -> tuple[M | TestTimeAugmentation, Contract]:
@@ -210,21 +156,6 @@ def with_tta(model: M, contract: Contract, evaluate: EvaluateSection) -> tuple[M
     if evaluate.tta == "none":
         return model, contract
     return TestTimeAugmentation(model, contract.size, VIEWS[evaluate.tta]), tta_contract(contract, evaluate)
-
-
-def tta_contract(contract: Contract, evaluate: EvaluateSection) -> Contract:
-    """Return the contract for test-time augmentation, with a size larger by the margin of its crops.
-
-    Args:
-        contract: the contract of the bundle.
-        evaluate: the section `evaluate` of the recipe.
-
-    Returns:
-        The new contract; `contract` itself if `evaluate.tta` makes no crops.
-    """
-    if not evaluate.crop_margin:
-        return contract
-    return contract.model_copy(update={"size": contract.size + evaluate.crop_margin})
 
 
 def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from rsft.models.averaging import SupportsPredict
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rsft.models.averaging import SupportsPredict
 
 
 class ClassifierOutputs(NamedTuple):
@@ -20,7 +21,6 @@ class ClassifierOutputs(NamedTuple):
     features: NDArray[np.float32]
 
 
-@torch.inference_mode()
 def collect_outputs(
     classifier: SupportsPredict,
     batches: Iterable[tuple[Tensor, Tensor]],
@@ -36,12 +36,16 @@ def collect_outputs(
     Returns:
         Logits and features of all chips.
     """
+    import torch
+    from torch import nn
+
     parameter = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
     device = torch.device("cpu") if parameter is None else parameter.device  # only PyTorch has parameters
     outputs: list[tuple[Tensor, Tensor]] = []
     count = 0
     for inputs, _ in batches:
-        logits, features = classifier.predict(inputs.to(device))
+        with torch.inference_mode():
+            logits, features = classifier.predict(inputs.to(device))
         outputs.append((logits.float().cpu(), features.float().cpu()))
         count += len(inputs)
         if on_progress is not None:

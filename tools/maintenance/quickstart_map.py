@@ -13,7 +13,7 @@ import typer
 from PIL import Image
 
 from rsft.data.simulation.scene_files import LAND_FILE, SCENE_FILE, SHIPS_FILE, write_scene
-from rsft.inference.detection.detector import CfarOptions
+from rsft.inference.detection.options import CfarOptions
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.predict.scene_plan import SceneQuery

@@ -12,6 +12,7 @@ import numpy as np
 
 from rsft.errors import RequestError
 from rsft.types import Pixels, Plane
+from rsft.utils.array_namespace import to_float
 
 POLARIZATIONS = ("VV", "VH", "HH", "HV")
 SENTINEL2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
@@ -85,19 +86,19 @@ def compute_planes(pixels: Pixels, bands: Sequence[str], planes: Sequence[str]) 
     """Compute planes from the bands of a chip.
 
     Args:
-        pixels: the chip (H, W, B).
+        pixels: the chip (H, W, B), or chips (N, H, W, B); an array or a tensor.
         bands: names of its bands.
         planes: expressions over bands.
 
     Returns:
-        One array (H, W) per plane. A plane that is one band keeps its data type; others are float32. Division by zero
-        gives NaN or infinity.
+        One array (H, W) or (N, H, W) per plane. A plane that is one band keeps its data type; others are float32.
+        Division by zero gives NaN or infinity.
 
     Raises:
         RequestError: an expression is not valid, or needs a missing band.
     """
     check_planes(planes, bands)
-    by_name = {name: pixels[:, :, index] for index, name in enumerate(bands)}
+    by_name = {name: pixels[..., index] for index, name in enumerate(bands)}
     with np.errstate(divide="ignore", invalid="ignore"):
         return [_compute(_parse(plane), by_name) for plane in planes]
 
@@ -129,10 +130,6 @@ def _compute(node: ast.expr, by_name: dict[str, Plane]) -> Any:
     if isinstance(node, ast.Constant):
         return np.float32(node.value)  # type: ignore[arg-type]  # `_check` accepts numbers only
     if isinstance(node, ast.UnaryOp):
-        return -_float(_compute(node.operand, by_name))
-    assert isinstance(node, ast.BinOp)
-    return _OPERATORS[type(node.op)](_float(_compute(node.left, by_name)), _float(_compute(node.right, by_name)))
-
-
-def _float(value: Any) -> Any:
-    return value.astype(np.float32)  # arithmetic on bytes would overflow
+        return -to_float(_compute(node.operand, by_name))
+    assert isinstance(node, ast.BinOp)  # floats, because arithmetic on bytes would overflow
+    return _OPERATORS[type(node.op)](to_float(_compute(node.left, by_name)), to_float(_compute(node.right, by_name)))

@@ -232,13 +232,18 @@ class Contract(BaseModel):
         Returns:
             Network inputs (n, P, size, size).
         """
-        mean, std = np.asarray(self.mean, np.float32)[:, None], np.asarray(self.std, np.float32)[:, None]
-        table = (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std  # (P, 256), one value per byte
+        table = self.byte_values()
         scaled = np.empty((len(images), len(self.planes), self.size, self.size), np.float32)
         for image, planes in zip(images, scaled, strict=True):
             for plane, values, out in zip(np.moveaxis(image, 2, 0), table, planes, strict=True):
                 cv2.LUT(plane, values, dst=out)
         return scaled
+
+    def byte_values(self) -> NDArray[np.float32]:
+        """Return the values of the network's input that the bytes of each plane become, (P, 256)."""
+        mean, std = np.asarray(self.mean, np.float32)[:, None], np.asarray(self.std, np.float32)[:, None]
+        values: NDArray[np.float32] = (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std
+        return values
 
     def to_input(self, pixels: Pixels, unit: str | None = None) -> NDArray[np.float32]:
         """Convert a chip to the network's input, without augmentation.

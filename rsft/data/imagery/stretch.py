@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rsft.errors import DataError, RequestError
 from rsft.types import Bytes, Plane
+from rsft.utils.array_namespace import array_namespace, to_float
 
 Limits = tuple[float, float]
 """Values that become 0 and 255."""
@@ -58,17 +59,40 @@ class Stretch(_Frozen):
         """
         if plane.dtype == np.uint8 and self == IDENTITY_STRETCH:
             return plane
-        values = plane.astype(np.float32)
-        values[~np.isfinite(values)] = -np.inf
+        values = _without_missing(plane)
         high = _chip_maximum(values) if self.high is None else self.high
         if not high > self.low:
             raise DataError(f"no value lies above {self.low:g}", hint="leave the file out")
-        low, high = float(self._apply_curve(np.float32(self.low))), float(self._apply_curve(np.float32(high)))
-        scaled = (self._apply_curve(values) - low) * np.float32(255 / (high - low))
-        return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
+        return np.asarray(self._to_levels(values, high), np.uint8)
+
+    def to_levels(self, plane: Any) -> Any:
+        """Return the bytes of `to_bytes` as floating-point numbers. The limits must not depend on the chip.
+
+        Args:
+            plane: values of any shape, an array or a tensor.
+
+        Returns:
+            Whole numbers from 0 to 255 of the same shape, float32.
+        """
+        assert self.high is not None
+        return self._to_levels(_without_missing(plane), self.high)
+
+    def _to_levels(self, values: Any, high: float) -> Any:
+        low, high = (float(self._apply_curve(np.float32(limit))) for limit in (self.low, high))
+        scaled = (self._apply_curve(values) - low) * float(np.float32(255 / (high - low)))
+        namespace = array_namespace(values)
+        return namespace.clip(namespace.round(scaled), 0, 255)
 
     def _apply_curve(self, values: Any) -> Any:
-        return np.log1p(np.maximum(values, 0)) if self.curve == "log1p" else values
+        namespace = array_namespace(values)
+        return namespace.log1p(namespace.clip(values, 0, None)) if self.curve == "log1p" else values
+
+
+def _without_missing(plane: Any) -> Any:
+    """Return the values as float32, with -infinity for those that are not finite."""
+    values = to_float(plane)
+    namespace = array_namespace(values)
+    return namespace.where(namespace.isfinite(values), values, float("-inf"))
 
 
 def _chip_maximum(values: Plane) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from rsft.errors import DataError
 from rsft.types import Pixels
+from rsft.utils.array_namespace import array_namespace, to_float
 
 _UINT8, _UINT16 = np.dtype("uint8"), np.dtype("uint16")
 _FLOATS = np.dtype("float32"), np.dtype("float64"), np.dtype("float16")
@@ -42,17 +43,17 @@ _DECIBEL = {"db": "sigma0", "gamma0_db": "gamma0"}
 _CALIBRATED = (*_DECIBEL, *_DECIBEL.values(), "beta0")
 
 
-def _square_root(x: Pixels) -> Pixels:
-    return np.sqrt(x)
+def _square_root(x: Any) -> Any:
+    return array_namespace(x).sqrt(x)
 
 
 def _square(x: Pixels) -> Pixels:
     return x * x
 
 
-def _to_decibel(x: Pixels) -> Pixels:
+def _to_decibel(x: Any) -> Any:
     with np.errstate(divide="ignore"):  # 0 means no data; it becomes -inf, which is masked later
-        return 10 * np.log10(x)
+        return 10 * array_namespace(x).log10(x)
 
 
 def _from_decibel(x: Pixels) -> Pixels:
@@ -128,7 +129,7 @@ def convert_unit(pixels: Pixels, unit: str, target: str) -> Pixels:
     """Convert pixel values to another unit.
 
     Args:
-        pixels: values of any shape.
+        pixels: values of any shape, an array or a tensor.
         unit: their unit.
         target: the unit to convert to.
 
@@ -146,7 +147,7 @@ def convert_unit(pixels: Pixels, unit: str, target: str) -> Pixels:
         return pixels
     if (unit, target) not in _STEPS:
         raise DataError(f"{unit} cannot become {target}", hint=conversion_hint(unit, target))
-    pixels = pixels.astype(np.float32)
+    pixels = to_float(pixels)
     for step in _STEPS[unit, target]:
         pixels = step(pixels)
     return pixels

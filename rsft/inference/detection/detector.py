@@ -24,7 +24,8 @@ from rsft.inference.detection.cfar import (
     find_bright_objects,
 )
 from rsft.inference.detection.clutter import CELL, CellStatistics, expand_blocks, looks_by_block, measure_cells
-from rsft.inference.detection.land_mask import BrightLandMask, LandMask, LandSource, open_land_polygons
+from rsft.inference.detection.land_mask import BrightLandMask, LandMask, open_land_polygons
+from rsft.inference.detection.options import CfarOptions
 from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.inputs.scene_chips import check_scene_bands
 from rsft.inference.scenes.chip_window import ChipWindow
@@ -34,27 +35,6 @@ from rsft.types import Floats, Pixels, Progress
 
 _GAP_DIVISOR = 16  # pixels of an object may be apart by the chip's side divided by this
 _MIN_AREA_SHARE = 1 / 800  # smallest share of a chip's area that an object covers; chosen on 7 images of SSDD
-
-
-@dataclass(frozen=True)
-class CfarOptions:
-    """Options of the detector.
-
-    Attributes:
-        pfa: probability of a false alarm per pixel of water.
-        land: file with polygons of land; "auto" for the shorelines of roaring-landmask if it is installed and the scene
-            has a georeference, else "brightness"; "brightness" treats large bright regions as land; "none" searches
-            everywhere.
-    """
-
-    pfa: float = 1e-6
-    land: LandSource = "auto"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.pfa < 0.1:
-            raise RequestError(
-                f"the false alarm rate of {self.pfa:g} is not between 0 and 0.1", "--pfa", "give a rate such as 1e-6"
-            )
 
 
 class _IntensityReader:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import cv2
 import geopandas
@@ -21,6 +21,7 @@ from scipy import ndimage
 
 from rsft.data.imagery.vector_files import READ_ERRORS, open_vector
 from rsft.errors import RequestError
+from rsft.inference.detection.options import LAND_KEYWORDS, LandSource
 from rsft.inference.scenes.georeference import LONLAT, rectangle_corners
 from rsft.inference.scenes.raster import PixelWindow, RasterScene
 from rsft.types import Floats
@@ -30,26 +31,8 @@ Mask = NDArray[np.bool_]
 _MIN_CONTRAST_DB = 3.0  # between land and water; a smaller contrast may be wind
 _MARGIN_DEGREES = 0.1  # polygons are used up to this distance from the scene
 
-
-LandKeyword = Literal["auto", "brightness", "none"]
-"""A keyword of `--land`."""
-
-LandSource = Path | LandKeyword
-"""Where the mask of land comes from: a file of polygons, or a keyword of `--land`."""
-
-LAND_KEYWORDS: tuple[LandKeyword, ...] = get_args(LandKeyword)
-
 _PACKAGE = "roaring_landmask"
 _SHORE_METERS = 100.0  # the shorelines are simplified to about this accuracy
-
-
-def parse_land(text: str) -> LandSource:
-    """Return the value of `--land`: a keyword, or the path of a file.
-
-    Args:
-        text: the text on the command line. `./none` is a file.
-    """
-    return next((keyword for keyword in LAND_KEYWORDS if keyword == text), Path(text))
 
 
 class LandMask(Protocol):

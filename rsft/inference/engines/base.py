@@ -35,6 +35,19 @@ if TYPE_CHECKING:
 IMAGES, LOGITS, FEATURES = "images", "logits", "features"
 """Names of the input and the outputs of an exported graph."""
 
+
+def graph_names(metadata: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the names of the input and of the outputs of an exported graph.
+
+    Args:
+        metadata: content of export.json.
+
+    Returns:
+        The name of the input, and those of the outputs in their order.
+    """
+    return metadata.get("input", {}).get("name", IMAGES), list(metadata.get("outputs", (LOGITS, FEATURES)))
+
+
 METADATA_KEY = "rsft"
 """Key of the metadata inside exported files."""
 

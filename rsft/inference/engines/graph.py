@@ -44,9 +44,11 @@ class GraphFormat(ExportFormat):
 
     Attributes:
         int8_float_precision: precision of the floating-point nodes of an int8 export; "" without int8.
+        holds_pipelines: whether its files can hold a whole pipeline, from pixels to probabilities (`run_pipeline`).
     """
 
     int8_float_precision: ClassVar[str] = ""
+    holds_pipelines: ClassVar[bool] = False
 
     @abstractmethod
     def write_graph(
@@ -142,6 +144,21 @@ class GraphFormat(ExportFormat):
             WeightsError: the converted graph lacks nodes that must stay in floating point.
         """
         raise NotImplementedError(f"{self.name} has no int8")
+
+    def run_pipeline(self, path: Path, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Run a graph that holds a whole pipeline.
+
+        Args:
+            path: the main file.
+            pixels: chips (N, B, H, W).
+
+        Returns:
+            The outputs of the graph.
+
+        Raises:
+            RequestError: a package is not installed.
+        """
+        raise NotImplementedError(f"{self.name} holds no whole pipelines")
 
 
 class GraphEngine(GraphFormat, Engine):

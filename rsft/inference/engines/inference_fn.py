@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
+from rsft.utils.threads import engine_threads
+
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
@@ -86,11 +88,10 @@ def run_in_threads(infer: InferenceFn, pool: ThreadPoolExecutor | None = None) -
         A model that two threads should call at once.
     """
     import numpy as np
-    import torch
 
     from rsft.models.outputs import ClassifierOutputs
 
-    threads = torch.get_num_threads()
+    threads = engine_threads()
     executor = pool or ThreadPoolExecutor(threads, "engine")
 
     def infer_in_shares(images: NDArray[Any]) -> ClassifierOutputs:

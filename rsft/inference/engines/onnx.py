@@ -17,6 +17,7 @@ from rsft.inference.engines.base import (
     METADATA_KEY,
     QUANTIZED,
     Tolerance,
+    graph_names,
 )
 from rsft.inference.engines.graph import FloatNodes, GraphEngine
 from rsft.inference.engines.inference_fn import GraphModel, run_in_threads, silence_output
@@ -50,6 +51,7 @@ class OnnxEngine(GraphEngine):
     precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT, "int8": QUANTIZED}
     unsupported: ClassVar[Mapping[str, str]] = {"bf16": "ONNX Runtime has no bfloat16 on a CPU"}
     int8_float_precision = "fp32"
+    holds_pipelines = True
 
     def write_graph(
         self, program: ExportedProgram, contract: Contract, folder: Path, metadata: Mapping[str, Any]
@@ -65,11 +67,11 @@ class OnnxEngine(GraphEngine):
         import torch
 
         self.require("onnx"), self.require("onnxscript")
-        path = folder / self.file_name
+        path, (input_name, output_names) = folder / self.file_name, graph_names(metadata)
         has_large_weights = sum(tensor.nbytes for tensor in program.state_dict.values()) > _MAX_PROTOBUF
         with silence_output():
             converted = torch.onnx.export(
-                program, dynamo=True, input_names=[IMAGES], output_names=[LOGITS, FEATURES], verbose=False
+                program, dynamo=True, input_names=[input_name], output_names=output_names, verbose=False
             )
             assert converted is not None
             converted.save(path, external_data=has_large_weights)
@@ -97,6 +99,19 @@ class OnnxEngine(GraphEngine):
             return ClassifierOutputs(*session.run([LOGITS, FEATURES], {IMAGES: images}))
 
         return run_in_threads(infer)
+
+    def run_pipeline(self, path: Path, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Run a graph that holds a whole pipeline; see `GraphFormat.run_pipeline`.
+
+        Args:
+            path: the main file of the graph.
+            pixels: chips (N, B, H, W).
+
+        Returns:
+            The outputs of the graph.
+        """
+        session = self.require("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+        return list(session.run(None, {session.get_inputs()[0].name: pixels}))
 
     def quantize(
         self,

@@ -24,6 +24,7 @@ from rsft.inference.engines.base import (
 )
 from rsft.inference.engines.graph import FloatNodes, GraphEngine
 from rsft.inference.engines.inference_fn import GraphModel, run_in_threads, silence_output
+from rsft.utils.threads import engine_threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,11 +75,9 @@ class OpenVinoEngine(GraphEngine):
         Returns:
             The graph, ready to run.
         """
-        import torch
-
         from rsft.models.outputs import ClassifierOutputs
 
-        core, threads = self.require("openvino").Core(), torch.get_num_threads()
+        core, threads = self.require("openvino").Core(), engine_threads()
         hint = "f32" if precision == "fp32" else "bf16"
         options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
         compiled = core.compile_model(core.read_model(path), "CPU", options)

@@ -21,6 +21,7 @@ from rsft.inference.export.reference_chips import (
     noise_images,
     sample_evenly,
 )
+from rsft.inference.export.whole import choose_input, write_whole_export
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.factory import load_classifier
 from rsft.types import Progress
@@ -48,15 +49,20 @@ class ExportResult:
     def notes(self) -> list[str]:
         """Remarks for the user."""
         notes = []
+        whole = self.metadata.get("whole")
+        if whole:
+            size, bands = f"{whole['side']} x {whole['side']} pixels", ", ".join(whole["bands"])
+            notes.append(f"the graph takes chips of {size} in {whole['unit']}, with the bands {bands}")
         if checked := self.metadata.get("checked"):
-            notes.append(f"logits differ from PyTorch's by {checked['largest']:.2g} at most, on {checked['on']}")
+            subject = "probabilities differ from those of rsft predict" if whole else "logits differ from PyTorch's"
+            notes.append(f"{subject} by {checked['largest']:.2g} at most, on {checked['on']}")
         if calibrated := self.metadata.get("calibrated"):
             source = f"{calibrated['chips']} chips of {calibrated['on']}"
             notes.append(f"calibrated on {source}; {describe_float_parts(self.metadata)}")
         for step in self.metadata.get("refused", ()):
             first = f"the first {step['first']}" if step["first"] else "none"
             notes.append(f"with {first} of the blocks in floating point, int8 loses {step['lost']}")
-        if self.metadata["tta"] != "none":
+        if self.metadata["tta"] != "none" and not whole:
             notes.append(f"test-time views: {self.metadata['tta']}; rsft predict makes them")
         if reason := self.metadata.get("timm", {}).get("why"):
             notes.append(f"timm.create_model does not make this network: {reason}")
@@ -73,6 +79,9 @@ def export_bundle(
     *,
     data: Path | None = None,
     max_loss: float = MAX_LOSS,
+    whole: bool = False,
+    unit: str | None = None,
+    side: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ExportResult:
@@ -85,6 +94,9 @@ def export_bundle(
         output_dir: folder to write (default: exports/<format>-<precision> beside the bundle).
         data: chip store of the training (default: the recipe's).
         max_loss: percentage points of accuracy that int8 may lose.
+        whole: write the whole pipeline, from the pixels of chips to probabilities and the OOD distance.
+        unit: unit of these pixels (default: the first one of the bundle).
+        side: side of these chips (default: that of the bundle's center crop).
         overwrite: replace an existing folder.
         progress: called while chips are read and computed.
 
@@ -98,12 +110,24 @@ def export_bundle(
     """
     export_format = find_format(format_name)
     export_format.check_precision(precision)
-    output_dir = output_dir or find_bundle(bundle_dir).parent / "exports" / f"{format_name}-{precision}"
+    _check_whole(whole, precision, unit, side)
+    name = f"{format_name}-{precision}{'-whole' if whole else ''}"
+    output_dir = output_dir or find_bundle(bundle_dir).parent / "exports" / name
     if output_dir.exists() and not overwrite:
         raise RequestError("the folder exists already", output_dir, "give --overwrite to replace it, or another --out")
     bundle = Bundle.load(bundle_dir)
     labeled = find_labeled_chips(bundle, data)
+    if whole:
+        pixel_input = choose_input(bundle, unit, side)
+        return ExportResult(output_dir, write_whole_export(bundle, export_format, output_dir, labeled, pixel_input), {})
     return write_export(bundle, export_format, precision, output_dir, labeled, max_loss=max_loss, progress=progress)
+
+
+def _check_whole(whole: bool, precision: str, unit: str | None, side: int | None) -> None:
+    if not whole and (unit is not None or side is not None):
+        raise RequestError("--unit and --side only work with --whole", "--unit, --side", "give --whole as well")
+    if whole and precision != "fp32":
+        raise RequestError(f"a whole pipeline is not written in {precision}", "--precision", "leave it out")
 
 
 def write_export(

@@ -107,7 +107,19 @@ def trace_network(network: TraceableNetwork | BFloat16Network, contract: Contrac
     Returns:
         The traced program.
     """
-    example = torch.zeros(2, len(contract.planes), contract.size, contract.size)
+    return trace(network, torch.zeros(2, len(contract.planes), contract.size, contract.size))
+
+
+def trace(network: nn.Module, example: Tensor) -> ExportedProgram:
+    """Trace a network for any number of images.
+
+    Args:
+        network: a network in evaluation mode.
+        example: two images.
+
+    Returns:
+        The traced program.
+    """
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         return torch.export.export(network, (example,), dynamic_shapes=({0: Dim("chips", min=1)},), strict=False)

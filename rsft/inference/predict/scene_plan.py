@@ -12,7 +12,7 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
-from rsft.inference.detection.detector import CfarOptions, detect_bright_objects
+from rsft.inference.detection.options import CfarOptions
 from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.inputs.product_record import product_notes
 from rsft.inference.inputs.scene_chips import SceneChips, check_scene_bands
@@ -174,6 +174,8 @@ def _find_locations(
     key = f"detected in {scene.name}"
     record = journal.get_note(key)
     if record is None:
+        from rsft.inference.detection.detector import detect_bright_objects  # SciPy
+
         record = _to_json(detect_bright_objects(scene, query.detect, window, declaration, contract, progress))
         journal.set_note(key, record)
     return _from_json(record), window

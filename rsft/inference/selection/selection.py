@@ -1,41 +1,21 @@
-"""Select the engine of a job: the requested one, or the one that finishes first according to measurements."""
+"""Select the engine of a job. An exported graph is run without PyTorch."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError
-from rsft.inference.engines.base import (
-    ENGINES,
-    REFERENCE,
-    EngineSpec,
-    InferenceFn,
-    all_engines,
-    find_engine,
-)
+from rsft.inference.engines.base import ENGINES, InferenceFn, find_engine
 from rsft.inference.export.metadata import installed_versions
-from rsft.inference.export.parity import OutputDifference, compare_outputs
-from rsft.inference.selection.export_cache import Benchmarks, benchmark_path, read_benchmarks, write_benchmarks
-from rsft.inference.selection.loading import LoadedEngine, load_engine, load_exported_engine, load_reference_engine
-from rsft.models.averaging import tta_contract
+from rsft.inference.selection.exported import LoadedEngine, load_exported_engine
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import choose_device
-from rsft.models.outputs import ClassifierOutputs
-from rsft.utils.precision_benchmark import measure_speedup
-
-MIN_SECONDS_TO_MEASURE = 20.0
-"""Other engines are only measured for jobs that take PyTorch at least this many seconds."""
-
-MIN_SECONDS_TO_COMPILE = 300.0
-"""Compilation is only tried for jobs that take PyTorch more than this many seconds."""
+from rsft.utils.threads import engine_threads
 
 ReadSample = Callable[[Contract], NDArray[np.float32] | None]
 """A function that reads the first chips of a job as network inputs (n, P, S, S); None if no chip can be read."""
@@ -86,138 +66,38 @@ def select_engine(
         RequestError: the engine, the precision or the export cannot be used.
         WeightsError: the local backbone is not the bundle's, or an export is altered or differs from PyTorch.
     """
-    if name == "auto":
-        return _select_fastest(bundle, precision, device, read_sample, chips, previous)
-    if name not in ENGINES and Path(name).exists():
+    if name != "auto" and name not in ENGINES and Path(name).exists():
         if precision is not None:
             raise RequestError("the precision of an export is fixed", "--precision", "leave it out")
-        return _describe(load_exported_engine(bundle, Path(name)), name, f"from {name}")
-    spec = find_engine(name).spec(precision or "fp32")
-    images = None if name == REFERENCE.engine else _read_images(bundle, read_sample)
-    return _describe(load_engine(bundle, spec, device, images), name)
+        return describe_engine(load_exported_engine(bundle, Path(name)), name, f"from {name}")
+    from rsft.inference.selection.fastest import load_requested, select_fastest  # PyTorch
+
+    if name == "auto":
+        return select_fastest(bundle, precision, device, read_sample, chips, previous)
+    return load_requested(bundle, name, precision, device, read_sample)
 
 
-def _select_fastest(
-    bundle: Bundle, precision: str | None, device: str, read_sample: ReadSample, chips: int, previous: str | None
+def describe_engine(
+    loaded: LoadedEngine, requested: str, reason: str = "", benchmarks: dict[str, dict[str, Any]] | None = None
 ) -> SelectedEngine:
-    if precision == "int8":
-        message = "int8 outputs differ from float32, so auto does not select int8"
-        names = " or ".join(engine.name for engine in all_engines() if precision in engine.precisions)
-        raise RequestError(message, "--precision", f"name the engine as well: --engine {names}")
-    reference, images = load_reference_engine(bundle, device), _read_images(bundle, read_sample)
-    if images is None:
-        return _describe(reference, "auto")
-    outputs, seconds_per_chip = _time_inference(reference.infer, images)
-    duration = seconds_per_chip * chips
-    if previous is None and duration < MIN_SECONDS_TO_MEASURE and precision != "bf16":
-        reason = f"about {duration:.0f} s of work, too little to look for a faster engine"
-        return _describe(reference, "auto", reason)
-    specs = _candidates(device, precision)
-    path = benchmark_path(bundle, device, all_engines())
-    benchmarks = read_benchmarks(path)
-    for spec in specs:
-        is_new = previous is None and str(spec) not in benchmarks
-        if is_new and (not spec.compiled or duration > MIN_SECONDS_TO_COMPILE):
-            benchmarks[str(spec)] = _measure(bundle, spec, device, reference, images)
-            write_benchmarks(path, benchmarks)
-    ordered = sorted(specs, key=lambda spec: (str(spec) != previous, _predicted_seconds(benchmarks, spec, duration)))
-    usable = [
-        spec
-        for spec in ordered
-        if str(spec) == previous or _predicted_seconds(benchmarks, spec, duration) < float("inf")
-    ]
-    return _load_first_match(bundle, usable, device, reference, images, outputs, benchmarks)
+    """Describe a loaded engine in a line for the user and in metadata for the output.
 
+    Args:
+        loaded: the engine.
+        requested: value of `--engine`.
+        reason: why it was selected, or "".
+        benchmarks: measurements of all engines, if they were made.
 
-def _load_first_match(
-    bundle: Bundle,
-    specs: Sequence[EngineSpec],
-    device: str,
-    reference: LoadedEngine,
-    images: torch.Tensor,
-    outputs: ClassifierOutputs,
-    benchmarks: Benchmarks,
-) -> SelectedEngine:
-    """Return the first engine whose outputs match those of the reference on chips of this job."""
-    for spec in specs:
-        if spec == REFERENCE:
-            return _describe(reference, "auto", "the fastest engine on these chips", benchmarks)
-        loaded = load_engine(bundle, spec, device, images)
-        difference = _compare(spec, loaded.infer(images.numpy()), outputs)
-        if difference.fits:
-            speed = benchmarks.get(str(spec), {}).get("speed", 1.0)
-            reason = f"{speed:.1f} x torch fp32; logits differ by {difference.largest:.2g}"
-            return _describe(loaded, "auto", reason, benchmarks)
-    return _describe(reference, "auto", "no other engine matches it on these chips", benchmarks)
-
-
-def _candidates(device: str, precision: str | None) -> list[EngineSpec]:
-    """Return the engines that "auto" may select, beginning with PyTorch."""
-    device_type = choose_device(device).type
-    specs = [spec for engine in all_engines() for spec in engine.candidates(device_type)]
-    specs.sort(key=lambda spec: spec.engine != REFERENCE.engine)
-    return [spec for spec in specs if precision in (None, spec.precision)]
-
-
-def _measure(
-    bundle: Bundle, spec: EngineSpec, device: str, reference: LoadedEngine, images: torch.Tensor
-) -> dict[str, Any]:
-    """Return relative speed, seconds to load and difference of outputs; or why the engine cannot be used."""
-    if spec == REFERENCE:
-        return {"speed": 1.0, "open": 0.0, "difference": 0.0, "fits": True}
-    try:
-        load_engine(bundle, spec, device, images)  # writes the export if needed, so that only loading is timed below
-        start = time.perf_counter()
-        loaded = load_engine(bundle, spec, device, images)
-        seconds = time.perf_counter() - start
-        if loaded.spec != spec:
-            return {"failed": loaded.note}
-        difference = _compare(spec, loaded.infer(images.numpy()), reference.infer(images.numpy()))
-        speed = measure_speedup(lambda: reference.infer(images.numpy()), lambda: loaded.infer(images.numpy()), 3, 20.0)
-    except Exception as error:  # an engine that fails cannot be selected
-        return {"failed": (str(error).strip() or type(error).__name__).splitlines()[0][:200]}
-    return {
-        "speed": round(speed, 2),
-        "open": round(seconds, 2),
-        "difference": difference.largest,
-        "fits": difference.fits,
-    }
-
-
-def _compare(spec: EngineSpec, outputs: ClassifierOutputs, reference: ClassifierOutputs) -> OutputDifference:
-    return compare_outputs(outputs, reference, find_engine(spec.engine).precisions[spec.precision])
-
-
-def _predicted_seconds(benchmarks: Benchmarks, spec: EngineSpec, reference_seconds: float) -> float:
-    """Return the seconds that a job would take, given those of the reference; inf if the engine cannot be used."""
-    measured = benchmarks.get(str(spec), {})
-    return measured["open"] + reference_seconds / measured["speed"] if measured.get("fits") else float("inf")
-
-
-def _read_images(bundle: Bundle, read_sample: ReadSample) -> torch.Tensor | None:
-    images = read_sample(tta_contract(bundle.contract, bundle.recipe.evaluate))
-    return None if images is None else torch.from_numpy(images)
-
-
-def _time_inference(infer: InferenceFn, images: torch.Tensor) -> tuple[ClassifierOutputs, float]:
-    """Return the outputs of images, and the seconds per image."""
-    infer(images[:2].numpy())  # the first call is slower
-    start = time.perf_counter()
-    outputs = infer(images.numpy())
-    return outputs, (time.perf_counter() - start) / len(images)
-
-
-def _describe(
-    loaded: LoadedEngine, requested: str, reason: str = "", benchmarks: Benchmarks | None = None
-) -> SelectedEngine:
-    """Describe a loaded engine in a line for the user and in metadata for the output."""
+    Returns:
+        The engine with its description.
+    """
     spec = loaded.spec
     metadata = {
         "kind": str(spec),
         "asked": requested,
         "why": "; ".join(filter(None, (reason, loaded.note))),
         "version": installed_versions(find_engine(spec.engine).packages),
-        "threads": torch.get_num_threads(),
+        "threads": engine_threads(),
         **({"measured": benchmarks} if benchmarks else {}),
     }
     summary = "; ".join(filter(None, (f"engine: {spec}", reason, loaded.note)))

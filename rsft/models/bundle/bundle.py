@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from rsft.models.bundle.manifest import (
     find_altered_files,
     read_index,
 )
+from rsft.models.bundle.tensor_file import TensorFile
 from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import Recipe
@@ -48,6 +49,7 @@ class Bundle:
         contract: what a chip must be, and how it becomes the network's input.
         backbone_sha256: hash of the frozen weights.
         tensors: PEFT modules, "gamma" and "head.*"; in a bundle of several runs all have a prefix "runs.<number>.".
+            Those of a loaded bundle are read when they are first used.
         metrics: accuracy on the validation chips after training; empty if it was not measured.
         calibrator: estimates the confidence of predictions; None if it was not fitted.
         licenses: licenses of the backbone and the data; see `read_licenses`.
@@ -61,7 +63,7 @@ class Bundle:
     train_counts: tuple[int, ...]
     contract: Contract
     backbone_sha256: str
-    tensors: dict[str, Tensor] = field(repr=False)
+    tensors: MutableMapping[str, Tensor] = field(repr=False)
     metrics: dict[str, Any] = field(default_factory=dict)
     calibrator: Calibrator | None = field(default=None, repr=False)
     licenses: tuple[SourceLicense, ...] = ()
@@ -126,7 +128,7 @@ class Bundle:
     def members(self) -> list[dict[str, Tensor]]:
         """The learned tensors of each run; a bundle has one run, or several to average."""
         if not all(key.startswith(_RUNS) for key in self.tensors):
-            return [self.tensors]
+            return [dict(self.tensors)]
         members: dict[int, dict[str, Tensor]] = {}
         for key, tensor in self.tensors.items():
             number, _, name = key.removeprefix(_RUNS).partition(".")
@@ -181,10 +183,9 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file as load_arrays
-    from safetensors.torch import load_file
 
     try:
-        tensors = load_file(folder / WEIGHTS_FILE)
+        tensors = TensorFile(folder / WEIGHTS_FILE)
         arrays = load_arrays(folder / CONFIDENCE_FILE) if CONFIDENCE_FILE in index.files else None
         calibrator = None if arrays is None else Calibrator.from_tensors(arrays)
     except (SafetensorError, KeyError) as error:

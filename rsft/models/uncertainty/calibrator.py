@@ -125,11 +125,15 @@ class Calibrator:
         thresholds = class_thresholds(self.scores, self.labels, log_probabilities.shape[1], coverage)
         sets = -log_probabilities <= thresholds
         sets[np.arange(len(sets)), logits.argmax(axis=1)] = True
-        ood = mahalanobis_distance(features, self.means, self.whitening) / self._limit(ood_false_positive_rate)
+        ood = mahalanobis_distance(features, self.means, self.whitening) / self.ood_limit(ood_false_positive_rate)
         return ConfidenceEstimate(np.exp(log_probabilities), sets, ood)
 
-    def _limit(self, ood_false_positive_rate: float = OOD_FALSE_POSITIVE_RATE) -> float:
-        """Return the distance above which a chip is out-of-distribution."""
+    def ood_limit(self, ood_false_positive_rate: float = OOD_FALSE_POSITIVE_RATE) -> float:
+        """Return the distance above which a chip is out-of-distribution.
+
+        Args:
+            ood_false_positive_rate: as in `apply`.
+        """
         return ood_limit(self.distances, ood_false_positive_rate)
 
     def test_shift(self, probabilities: NDArray[np.floating], ood: NDArray[np.floating]) -> ShiftTest:
@@ -142,7 +146,7 @@ class Calibrator:
         Returns:
             The differences.
         """
-        distances, validation = self.distances / self._limit(), self.validation
+        distances, validation = self.distances / self.ood_limit(), self.validation
         if validation is None:
             return compare_chips(ChipSummary(ood), ChipSummary(distances))
         new = ChipSummary(ood, probabilities.max(axis=1, initial=0), probabilities.argmax(axis=1))
@@ -169,7 +173,7 @@ class Calibrator:
         validation = self.validation
         if validation is None or min(len(ood), len(self.labels)) < MIN_CHIPS or not np.isfinite(ood).all():
             return None
-        features = np.column_stack([self.distances / self._limit(), validation.probabilities])
+        features = np.column_stack([self.distances / self.ood_limit(), validation.probabilities])
         new_features = np.column_stack([ood, probabilities[:, validation.columns]])
         weights, new_weights = likelihood_ratios(features, new_features)
         n_classes = probabilities.shape[1]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from rsft.utils.array_namespace import array_namespace
 
 _Features = NDArray[np.floating]
 
@@ -60,8 +64,35 @@ def mahalanobis_distance(
     Returns:
         (N,).
     """
-    white_means = means[~np.isnan(means).any(axis=1)].astype(np.float64) @ whitening
     white = features.astype(np.float64) @ whitening
-    squares = (white**2).sum(1)[:, None] - 2 * white @ white_means.T + (white_means**2).sum(1)
-    distances: NDArray[np.float64] = np.sqrt(np.maximum(squares.min(axis=1), 0))
+    distances: NDArray[np.float64] = nearest_distance(white, white_class_means(means, whitening))
     return distances
+
+
+def white_class_means(means: NDArray[np.floating], whitening: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the class means in the space in which the covariance within classes is the identity.
+
+    Args:
+        means: (C, D); rows with NaN are left out.
+        whitening: (D, D), from `fit_whitening`.
+
+    Returns:
+        (K, D) for K classes with a mean.
+    """
+    white: NDArray[np.float64] = means[~np.isnan(means).any(axis=1)].astype(np.float64) @ whitening
+    return white
+
+
+def nearest_distance(white: Any, white_means: Any) -> Any:
+    """Return the Euclidean distance of each row to the nearest mean.
+
+    Args:
+        white: (N, D) whitened features, an array or a tensor.
+        white_means: (K, D), from `white_class_means`.
+
+    Returns:
+        (N,).
+    """
+    namespace = array_namespace(white)
+    squares = (white**2).sum(1)[:, None] - 2 * white @ white_means.T + (white_means**2).sum(1)
+    return namespace.sqrt(namespace.clip(namespace.amin(squares, axis=1), 0, None))

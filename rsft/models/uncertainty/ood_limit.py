@@ -55,10 +55,18 @@ def chance_of_unlike_chips(unlike: int, chips: int, validation_chips: int, rate:
     Returns:
         The probability.
     """
-    from scipy.stats import betabinom
-
+    if unlike <= 0:
+        return 1.0
     rank = _rank(validation_chips, rate)
-    return float(betabinom.sf(unlike - 1, chips, validation_chips + 1 - rank, rank)) if chips else 1.0
+    above = validation_chips + 1 - rank
+    numbers = np.arange(
+        chips, dtype=float
+    )  # p(k + 1) / p(k) = (chips - k)(k + above) / ((k + 1)(chips - k - 1 + rank))
+    ratios = (chips - numbers) * (numbers + above) / ((numbers + 1) * (chips - numbers - 1 + rank))
+    parts = (chips + rank, above + rank), (rank, chips + above + rank)
+    start = sum(map(math.lgamma, parts[0])) - sum(map(math.lgamma, parts[1]))
+    logs = start + np.concatenate([[0.0], np.cumsum(np.log(ratios))])
+    return min(1.0, float(np.exp(logs[unlike:]).sum()))
 
 
 def _rank(count: int, rate: float) -> int:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rsft.models.uncertainty.two_sample import chi_squared, kolmogorov_smirnov
+
 SHIFT_LEVEL = 0.01
 """Probability that chips like the validation chips fail the test by chance."""
 
@@ -21,7 +23,6 @@ MIN_DIFFERENCE = 0.1
 It is a difference of distribution functions, or of class shares (total variation distance)."""
 
 _MIN_EXPECTED = 5  # expected count of a class in the chi-squared test; rarer classes are pooled
-_MAX_EXACT = 1000  # chips up to which the exact distribution of the Kolmogorov-Smirnov statistic is fast
 _DECIMALS = 4  # the engines differ in later decimals, which must not make equal values different
 
 
@@ -112,22 +113,16 @@ def _without_nan(values: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _compare_values(values: NDArray[np.float64], others: NDArray[np.float64]) -> Difference:
-    from scipy.stats import ks_2samp
-
-    method = "exact" if max(len(values), len(others)) <= _MAX_EXACT else "asymp"
-    result = ks_2samp(values, others, method=method)
-    return Difference(float(result.statistic), float(result.pvalue))
+    return Difference(*kolmogorov_smirnov(values, others))
 
 
 def _compare_classes(predicted: NDArray[np.integer], others: NDArray[np.integer]) -> Difference:
-    from scipy.stats import chi2_contingency
-
     n_classes = int(max(predicted.max(), others.max())) + 1
     counts = np.array([np.bincount(labels, minlength=n_classes) for labels in (predicted, others)])
     shares = counts / counts.sum(axis=1, keepdims=True)
     size = float(np.abs(shares[0] - shares[1]).sum() / 2)
     pooled = np.column_stack(list(_pool_rare_classes(counts)))
-    return Difference(size, float(chi2_contingency(pooled).pvalue) if pooled.shape[1] > 1 else 1.0)
+    return Difference(size, chi_squared(pooled) if pooled.shape[1] > 1 else 1.0)
 
 
 def _pool_rare_classes(counts: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:

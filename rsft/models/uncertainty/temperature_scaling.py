@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from rsft.utils.array_namespace import log_sum_exp, to_float
 
 TEMPERATURE_RANGE = (0.05, 20.0)
 """Smallest and largest temperature: for chips that are all wrong, the best temperature would be infinite."""
@@ -34,17 +38,15 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
 
 
-def log_softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+def log_softmax(logits: Any, temperature: float = 1.0) -> Any:
     """Return the logarithm of softmax(logits / temperature).
 
     Args:
-        logits: (N, C).
+        logits: (N, C), an array or a tensor.
         temperature: divisor.
 
     Returns:
-        (N, C).
+        (N, C), in double precision.
     """
-    scaled = logits.astype(np.float64) / temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
-    logs: NDArray[np.float64] = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
-    return logs
+    scaled = to_float(logits, 64) / temperature
+    return scaled - log_sum_exp(scaled, 1)

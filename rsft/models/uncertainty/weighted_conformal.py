@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 _MAX_FIT_CHIPS = 2000  # chips of each side on which the regression is fitted, evenly spaced
 _INVERSE_PENALTY = 0.1  # strong: with few chips, weights shrink to 1. 0.03 to 1 gave nearly the same coverage
+_MAX_STEPS, _MIN_STEP = 50, 1e-9  # of Newton's method, which takes about 6 steps
 
 _Features = NDArray[np.floating]
 
@@ -28,17 +29,49 @@ def likelihood_ratios(validation: _Features, new: _Features) -> tuple[NDArray[np
     Returns:
         Ratios (N,) of the validation chips and (M,) of the new chips; 1 for equal distributions.
     """
-    from sklearn.linear_model import LogisticRegression
-
     samples = [_sample(features) for features in (validation, new)]
     rows = np.concatenate(samples).astype(np.float64)
     mean, std = rows.mean(axis=0), rows.std(axis=0)
     scale = np.divide(1.0, std, out=np.zeros_like(std), where=std > 1e-9)
-    is_new = np.repeat([0, 1], [len(sample) for sample in samples])
-    model = LogisticRegression(C=_INVERSE_PENALTY).fit((rows - mean) * scale, is_new)
-    prior = np.log(len(samples[0]) / len(samples[1]))
-    ratios = [np.exp(model.decision_function((features - mean) * scale) + prior) for features in (validation, new)]
+    is_new = np.repeat([0.0, 1.0], [len(sample) for sample in samples])
+    weights, intercept = _fit_logistic_regression((rows - mean) * scale, is_new)
+    intercept += np.log(len(samples[0]) / len(samples[1]))  # the ratio does not depend on the numbers of chips
+    ratios = [np.exp((features - mean) * scale @ weights + intercept) for features in (validation, new)]
     return ratios[0], ratios[1]
+
+
+def _fit_logistic_regression(
+    rows: NDArray[np.float64], targets: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Fit a logistic regression with an L2 penalty on its weights by Newton's method.
+
+    Args:
+        rows: (N, F), with mean 0 and standard deviation 1.
+        targets: (N,) 0 or 1.
+
+    Returns:
+        Weights (F,) and intercept.
+    """
+    design = np.column_stack([rows, np.ones(len(rows))])
+    penalty = np.r_[np.ones(rows.shape[1]), 0.0] / _INVERSE_PENALTY
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        scores = design @ weights
+        return float(np.logaddexp(0, scores).sum() - targets @ scores + (penalty * weights**2).sum() / 2)
+
+    weights = np.zeros(design.shape[1])
+    for _ in range(_MAX_STEPS):
+        probabilities = 1 / (1 + np.exp(-design @ weights))
+        gradient = design.T @ (probabilities - targets) + penalty * weights
+        curvature = (design * (probabilities * (1 - probabilities))[:, None]).T @ design + np.diag(penalty)
+        step = np.linalg.solve(curvature, gradient)
+        size, before = 1.0, loss(weights)
+        while loss(weights - size * step) > before and size > _MIN_STEP:
+            size /= 2
+        weights = weights - size * step
+        if np.abs(step).max() < _MIN_STEP:
+            break
+    return weights[:-1], float(weights[-1])
 
 
 def _sample(features: _Features) -> _Features:

@@ -137,7 +137,7 @@ def _build_export(folder: Path) -> None:
 
 def _read_export(folder: Path) -> None:
     """Open an export; its index states the hash of its graph, whatever the graph contains."""
-    from rsft.inference.selection.loading import load_exported_engine
+    from rsft.inference.selection.exported import load_exported_engine
 
     path = folder / "export.json"
     content = path.read_bytes()
@@ -153,7 +153,7 @@ def _read_export(folder: Path) -> None:
 
 
 class _Evaluate:
-    tta, margin = "none", 0
+    tta, margin, crop_margin = "none", 0, 0
 
 
 def _archive(folder: Path, make: Callable[..., Path], name: str, **options: Any) -> None:
@@ -213,7 +213,7 @@ PRELOAD = (
     "onnx",
     "onnxruntime",
     "rsft.backbones.checkpoints",
-    "rsft.inference.selection.loading",
+    "rsft.inference.selection.exported",
     "rsft.models.bundle.bundle",
     "rsft.training.runs.checkpoints",
     "rsft.utils.archives.extract",

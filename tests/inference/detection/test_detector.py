@@ -11,7 +11,8 @@ import shapely
 
 from rsft.data.imagery.stretch import CHIP_MAX
 from rsft.errors import DataError, RequestError
-from rsft.inference.detection.detector import CfarOptions, detect_bright_objects
+from rsft.inference.detection.detector import detect_bright_objects
+from rsft.inference.detection.options import CfarOptions
 from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.scenes import raster as scenes
 from rsft.inference.scenes.chip_window import ChipOptions, make_chip_window

@@ -12,7 +12,8 @@ from rasterio.transform import Affine
 
 from rsft.errors import RequestError
 from rsft.inference.detection import land_mask
-from rsft.inference.detection.land_mask import open_land_polygons, parse_land
+from rsft.inference.detection.land_mask import open_land_polygons
+from rsft.inference.detection.options import parse_land
 from rsft.inference.scenes.raster import PixelWindow, open_scene
 from tests.helpers.scenes import UTM, write_geotiff
 

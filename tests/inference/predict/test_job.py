@@ -26,7 +26,7 @@ from pyproj import Transformer
 from rasterio.transform import Affine
 
 from rsft.errors import DataError, NetworkError, RequestError, WeightsError
-from rsft.inference.detection.detector import CfarOptions
+from rsft.inference.detection.options import CfarOptions
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.request import PredictionRequest

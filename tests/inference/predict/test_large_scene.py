@@ -23,7 +23,7 @@ import re, sys
 from pathlib import Path
 from types import SimpleNamespace
 from rsft.data.imagery.stretch import Stretch
-from rsft.inference.detection.detector import CfarOptions
+from rsft.inference.detection.options import CfarOptions
 from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.predict import job
 from rsft.inference.predict.request import PredictionRequest

@@ -17,7 +17,7 @@ from rasterio.transform import GCPTransformer, rowcol
 
 from rsft.data.imagery.stretch import CHIP_MAX, Stretch
 from rsft.errors import DataError
-from rsft.inference.detection.detector import CfarOptions
+from rsft.inference.detection.options import CfarOptions
 from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict

@@ -10,12 +10,12 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.inference.engines import pytorch
-from rsft.inference.engines.base import REFERENCE, EngineSpec, all_engines
+from rsft.inference.engines.base import REFERENCE, EngineSpec, all_engines, find_engine
 from rsft.inference.inputs.chip_source import SourceChip
 from rsft.inference.predict.pipeline import make_batches, read_sample
-from rsft.inference.selection import selection
+from rsft.inference.selection import fastest
 from rsft.inference.selection.export_cache import benchmark_path, read_benchmarks, write_benchmarks
-from rsft.inference.selection.loading import LoadedEngine
+from rsft.inference.selection.exported import LoadedEngine
 from rsft.inference.selection.selection import SelectedEngine, select_engine
 from rsft.models.outputs import ClassifierOutputs
 from rsft.recipe.schema import EvaluateSection
@@ -57,13 +57,13 @@ def loaded(monkeypatch, tmp_path):
             raise RuntimeError("no compiler\nand a long story")
         return fake_engine(spec)
 
-    monkeypatch.setattr(selection, "load_reference_engine", lambda bundle, device: fake_engine(REFERENCE))
-    monkeypatch.setattr(selection, "load_engine", load_engine)
+    monkeypatch.setattr(fastest, "load_reference_engine", lambda bundle, device: fake_engine(REFERENCE))
+    monkeypatch.setattr(fastest, "load_engine", load_engine)
     monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: "g++")
-    monkeypatch.setattr(selection, "measure_speedup", lambda plain, short, *_: SPEEDS[names[-1]])
-    monkeypatch.setattr(selection, "MIN_SECONDS_TO_MEASURE", 0.0)
-    monkeypatch.setattr(selection, "MIN_SECONDS_TO_COMPILE", 0.0)
-    monkeypatch.setattr(selection, "_time_inference", lambda infer, images: (infer(images.numpy()), 10.0))
+    monkeypatch.setattr(fastest, "measure_speedup", lambda plain, short, *_: SPEEDS[names[-1]])
+    monkeypatch.setattr(fastest, "MIN_SECONDS_TO_MEASURE", 0.0)
+    monkeypatch.setattr(fastest, "MIN_SECONDS_TO_COMPILE", 0.0)
+    monkeypatch.setattr(fastest, "_time_inference", lambda infer, images: (infer(images.numpy()), 10.0))
     return names
 
 
@@ -118,7 +118,7 @@ def test_a_resumed_job_uses_its_engine_again(loaded):
 
 
 def test_engines_are_not_measured_for_a_short_job(loaded, monkeypatch):
-    monkeypatch.setattr(selection, "MIN_SECONDS_TO_MEASURE", 1e6)
+    monkeypatch.setattr(fastest, "MIN_SECONDS_TO_MEASURE", 1e6)
     assert select().summary == "engine: torch fp32; about 1000 s of work, too little to look for a faster engine"
     assert loaded == ["torch fp32"]
 
@@ -150,5 +150,5 @@ def test_wrong_requests_are_refused(name, precision, message):
 
 def test_a_graph_engine_computes_on_the_cpu_only():
     with pytest.raises(RequestError, match="onnx computes on the CPU only"):
-        selection.find_engine("onnx").check("fp32", "cuda")
+        find_engine("onnx").check("fp32", "cuda")
     assert str(EngineSpec("onnx")) == "onnx fp32"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import betabinom, binom
 
 from rsft.models.uncertainty.ood_limit import chance_of_unlike_chips, expected_share, ood_limit
 
@@ -39,3 +39,12 @@ def test_chance_of_unlike_chips_is_that_of_a_known_rate_with_many_validation_chi
     assert chance_of_unlike_chips(20, 200, 10**6, 0.05) == pytest.approx(binom.sf(19, 200, 0.05), rel=0.01)
     assert chance_of_unlike_chips(20, 200, 60, 0.05) > 25 * binom.sf(19, 200, 0.05)
     assert chance_of_unlike_chips(0, 5, 60, 0.05) == 1 == chance_of_unlike_chips(0, 0, 60, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("unlike", "chips", "validation_chips"), [(1, 5, 60), (3, 40, 19), (900, 20_000, 400), (7, 7, 9)]
+)
+def test_chance_of_unlike_chips_is_beta_binomial(unlike: int, chips: int, validation_chips: int) -> None:
+    rank = int(ood_limit(np.arange(1.0, validation_chips + 1), 0.05))
+    expected = betabinom.sf(unlike - 1, chips, validation_chips + 1 - rank, rank)
+    assert chance_of_unlike_chips(unlike, chips, validation_chips, 0.05) == pytest.approx(expected, rel=1e-6)

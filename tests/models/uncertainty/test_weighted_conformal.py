@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from rsft.models.uncertainty.conformal import class_thresholds
 from rsft.models.uncertainty.weighted_conformal import likelihood_ratios, weighted_thresholds
@@ -47,3 +48,14 @@ def test_many_chips_are_sampled():
     rng = np.random.default_rng(3)
     weights, new_weights = likelihood_ratios(rng.normal(size=(100, 2)), rng.normal(size=(30_000, 2)))
     assert len(new_weights) == 30_000 and np.median(weights) == pytest.approx(1, abs=0.3)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5, 20.0])
+def test_the_regression_is_that_of_scikit_learn(offset):
+    rng = np.random.default_rng(4)
+    old, new = rng.normal(size=(40, 3)), rng.normal(offset, 1, (90, 3))
+    rows = np.concatenate([old, new])
+    rows = (rows - rows.mean(0)) / rows.std(0)
+    model = LogisticRegression(C=0.1, tol=1e-10, max_iter=1000).fit(rows, np.repeat([0, 1], [40, 90]))
+    expected = np.exp(model.decision_function(rows) + np.log(40 / 90))
+    assert np.concatenate(likelihood_ratios(old, new)) == pytest.approx(expected, rel=1e-5)

@@ -1,0 +1,49 @@
+"""Let one formula compute with arrays of NumPy and with tensors of PyTorch, without importing PyTorch."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def array_namespace(array: Any) -> Any:
+    """Return the package whose functions take an array.
+
+    Args:
+        array: an array of NumPy or a tensor of PyTorch.
+
+    Returns:
+        The module numpy or torch. Both have exp, log, log10, log1p, sqrt, where, isfinite, amax, stack, flip and rot90
+        with the same first arguments. PyTorch also accepts `axis` and `keepdims`.
+    """
+    return sys.modules[type(array).__module__.partition(".")[0]]
+
+
+def to_float(array: Any, bits: int = 32) -> Any:
+    """Convert an array to floating-point numbers.
+
+    Args:
+        array: an array or a scalar of NumPy, or a tensor of PyTorch.
+        bits: 32 or 64.
+
+    Returns:
+        The converted array.
+    """
+    if hasattr(array, "astype"):
+        return array.astype(f"float{bits}")
+    return array.float() if bits == 32 else array.double()
+
+
+def log_sum_exp(values: Any, axis: int) -> Any:
+    """Return log(sum(exp(values))) of finite values along an axis, which stays with length 1.
+
+    Args:
+        values: array of any shape.
+        axis: number of the axis.
+
+    Returns:
+        The logarithms.
+    """
+    namespace = array_namespace(values)
+    largest = namespace.amax(values, axis=axis, keepdims=True)
+    return largest + namespace.log(namespace.exp(values - largest).sum(axis=axis, keepdims=True))

@@ -1,0 +1,102 @@
+"""The graph of the chip treatment gives the inputs of `Contract.to_input`."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
+from rsft.errors import DataError, RequestError
+from rsft.inference.export.pixel_graph import ByteResize, ChipTreatment
+
+RNG = np.random.default_rng(0)
+LINEAR, LOG = Stretch(low=-25.0, high=5.0), Stretch(curve="log1p", low=0.0, high=300.0)
+
+
+def make_contract(units: dict, bands: tuple[str, ...], planes: tuple[str, ...], **fields: object) -> Contract:
+    """Return a contract with inputs of 32 pixels."""
+    count = len(planes)
+    defaults = {"crop": None, "size": 32, "mean": (0.4,) * count, "std": (0.2,) * count}
+    return Contract(units=units, bands=bands, planes=planes, **(defaults | fields))
+
+
+GRAY = make_contract({"uint8": (IDENTITY_STRETCH,) * 3}, ("gray",), ("gray",) * 3)
+OPTICAL = make_contract(
+    {"uint16": (Stretch(low=0, high=3000),) * 3}, ("B02", "B03", "B04", "B08"), ("B04", "B03", "B02")
+)
+INDEX = make_contract(
+    {"uint16": (Stretch(low=-1, high=1), Stretch(low=0, high=3000))},
+    ("B04", "B08"),
+    ("(B08 - B04) / (B08 + B04)", "B04 * 0.5 - 1"),
+)
+DECIBEL = make_contract({"db": (LINEAR, LINEAR, Stretch(low=-10, high=20))}, ("VV", "VH"), ("VV", "VH", "VV - VH"))
+AMPLITUDE = make_contract(
+    {"amplitude": (LOG,) * 3, "intensity": (Stretch(low=0, high=9e4),) * 3},
+    ("HH",),
+    ("HH",) * 3,
+    digital="amplitude",
+    crop=24,
+)
+
+
+def pixels_of(contract: Contract, unit: str, side: int) -> np.ndarray:
+    """Return chips (4, B, side, side) in a unit."""
+    shape = (4, len(contract.used_bands), side, side)
+    if unit == "uint8":
+        return RNG.integers(0, 256, shape).astype(np.float32)
+    if unit == "uint16":
+        return RNG.integers(0, 4000, shape).astype(np.float32)
+    values = RNG.rayleigh({"amplitude": 100, "intensity": 1e4}.get(unit, 0.1), shape)
+    return (10 * np.log10(values) if unit == "db" else values).astype(np.float32)
+
+
+@pytest.mark.parametrize("side", [11, 24, 32, 40, 48, 64, 96])
+@pytest.mark.parametrize(
+    ("contract", "unit"),
+    [
+        (GRAY, "uint8"),
+        (OPTICAL, "uint16"),
+        (INDEX, "uint16"),
+        (DECIBEL, "db"),
+        (DECIBEL, "sigma0"),
+        (AMPLITUDE, "amplitude"),
+        (AMPLITUDE, "intensity"),
+        (AMPLITUDE, "sigma0"),
+    ],
+)
+def test_inputs_are_those_of_the_contract(contract: Contract, unit: str, side: int) -> None:
+    if contract.crop is not None and side < contract.crop:
+        return
+    pixels = pixels_of(contract, unit, side)
+    if contract is DECIBEL:
+        pixels[0, 0, :3, :3] = np.nan if unit == "db" else 0
+    treatment = ChipTreatment(contract, unit, side)
+    inputs = treatment(torch.from_numpy(pixels)).numpy()
+    dtype = unit if unit.startswith("uint") else "float32"
+    expected = np.stack([contract.to_input(np.moveaxis(chip, 0, 2).astype(dtype), unit) for chip in pixels])
+    assert inputs.shape == expected.shape and inputs.dtype == np.float32
+    step = 1 / 255 / contract.std[0]
+    assert np.abs(inputs - expected).max() <= 1.01 * step and (inputs != expected).mean() < 1e-3
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    ("side", "size"), [(64, 32), (96, 32), (128, 32), (48, 32), (33, 32), (20, 32), (7, 32), (31, 32)]
+)
+def test_bytes_are_those_of_opencv(side: int, size: int, channels: int) -> None:
+    images = RNG.integers(0, 256, (3, channels, side, side), np.uint8)
+    resized = ByteResize(side, size, channels)(torch.from_numpy(images).float()).numpy()
+    method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    for image, result in zip(images, resized, strict=True):
+        expected = cv2.resize(np.ascontiguousarray(np.moveaxis(image, 0, 2)), (size, size), interpolation=method)
+        np.testing.assert_array_equal(np.moveaxis(result, 0, 2), expected.reshape(size, size, channels))
+
+
+def test_what_no_graph_computes_is_refused() -> None:
+    with pytest.raises(RequestError, match="maximum of each chip"):
+        ChipTreatment(make_contract({"amplitude": (CHIP_MAX,)}, ("HH",), ("HH",)), "amplitude", 32)
+    with pytest.raises(DataError, match="gamma0 pixels, but the model takes db"):
+        ChipTreatment(DECIBEL, "gamma0", 32)

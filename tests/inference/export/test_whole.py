@@ -1,0 +1,102 @@
+"""`rsft export --whole`: the graph gives what `rsft predict` says of the same chips."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+
+from rsft.data.imagery.reader import read_chip
+from rsft.errors import RequestError, WeightsError
+from rsft.inference.export import pixel_graph
+from rsft.inference.export.export import export_bundle
+from rsft.inference.predict.job import predict
+from rsft.inference.predict.request import PredictionRequest
+from rsft.models.bundle.bundle import Bundle, combine_bundles
+from rsft.recipe.schema import EvaluateSection
+from tests.helpers.tiny_bundles import perturbed_copy
+
+
+def run_graph(folder: Path, paths: list[Path]) -> list[np.ndarray]:
+    """Return the outputs of a graph for chips of files."""
+    pixels = np.stack([np.moveaxis(read_chip(path)[:, :, :1], 2, 0) for path in paths]).astype(np.float32)
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    return session.run(["probabilities", *[x.name for x in session.get_outputs()][1:]], {"pixels": pixels})
+
+
+def predictions(bundle: Path, paths: list[Path], output: Path) -> pd.DataFrame:
+    """Return the table of `rsft predict` with PyTorch."""
+    return predict(bundle, paths, output, PredictionRequest(engine="torch")).table
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("tta", "runs"), [("none", 1), ("turns", 1), ("five-crop", 2)])
+def test_the_graph_gives_the_predictions(run: Path, root: Path, tmp_path: Path, tta: str, runs: int) -> None:
+    bundle = Bundle.load(run)
+    recipe = bundle.recipe.model_copy(update={"evaluate": EvaluateSection(tta=tta, margin=8)})
+    if runs > 1:
+        bundle = replace(combine_bundles(recipe, [bundle, perturbed_copy(bundle)]), calibrator=bundle.calibrator)
+    replace(bundle, recipe=recipe).save(tmp_path / "bundle")
+    result = export_bundle(tmp_path / "bundle", "onnx", whole=True, side=32)
+    assert result.folder == tmp_path / "exports/onnx-fp32-whole" and "18 chips of" in result.notes[1]
+    paths = sorted((root / "chips/val").rglob("*.png"))
+    table = predictions(tmp_path / "bundle", paths, tmp_path / "out.csv")
+    probabilities, distances = run_graph(result.folder, paths)
+    columns = [f"p_{name}" for name in bundle.classes]
+    np.testing.assert_allclose(probabilities, table[columns].to_numpy(), atol=1e-4)
+    np.testing.assert_allclose(distances, table["ood_distance"], rtol=1e-3, atol=1e-3)
+    whole = json.loads((result.folder / "export.json").read_text())
+    assert whole["whole"] == {"unit": "uint8", "bands": ["gray"], "side": 32} and whole["tta"] == tta
+
+
+@pytest.mark.slow
+def test_a_bundle_without_calibration_has_probabilities_only(run: Path, root: Path, tmp_path: Path) -> None:
+    replace(Bundle.load(run), calibrator=None).save(tmp_path / "bundle")
+    folder = export_bundle(tmp_path / "bundle", "onnx", whole=True, side=32).folder
+    paths = sorted((root / "chips/val").rglob("*.png"))[:4]
+    (probabilities,) = run_graph(folder, paths)
+    columns = [f"p_{name}" for name in Bundle.load(run).classes]
+    table = predictions(tmp_path / "bundle", paths, tmp_path / "out.csv")
+    np.testing.assert_allclose(probabilities, table[columns].to_numpy(), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_command_and_what_it_refuses(rsft, run: Path, root: Path, tmp_path: Path) -> None:
+    code, printed = rsft("export", run, "--format", "onnx", "--whole", "--side", 48, "-o", tmp_path / "out")
+    assert code == 0 and "the graph takes chips of 48 x 48 pixels in uint8, with the bands gray" in printed
+    assert "probabilities differ from those of rsft predict by" in printed and "chips of noise" in printed
+    code, printed = rsft("predict", run, root / "chips/val", "-o", "out.csv", "--engine", tmp_path / "out")
+    assert code == 2 and "for programs without rsft" in printed
+    for options, message in {
+        ("--format", "onnx", "--whole"): "takes chips of any size, but a graph takes chips of one size",
+        ("--format", "openvino", "--whole", "--side", 32): "openvino cannot hold the whole pipeline",
+        ("--format", "onnx", "--whole", "--precision", "int8"): "a whole pipeline is not written in int8",
+        ("--format", "onnx", "--side", 32): "--unit and --side only work with --whole",
+        ("--format", "onnx", "--whole", "--side", 32, "--unit", "db"): "db pixels, but the model takes uint8",
+    }.items():
+        code, printed = rsft("export", run, "-o", tmp_path / "wrong", *options)
+        assert code == 2 and message in printed, printed
+    assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.slow
+def test_a_graph_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixel_graph.ByteResize, "forward", lambda self, images: images.flip(3))
+    with pytest.raises(WeightsError, match="differs from rsft predict by"):
+        export_bundle(run, "onnx", output_dir=tmp_path / "out", whole=True, side=32)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_crop_gives_the_size(run: Path, tmp_path: Path) -> None:
+    bundle = Bundle.load(run)
+    replace(bundle, contract=bundle.contract.model_copy(update={"crop": 24})).save(tmp_path / "bundle")
+    result = export_bundle(tmp_path / "bundle", "onnx", whole=True)
+    assert result.metadata["whole"]["side"] == 24
+    with pytest.raises(RequestError, match="chips of 20 pixels, but the bundle takes their middle 24"):
+        export_bundle(tmp_path / "bundle", "onnx", output_dir=tmp_path / "out", whole=True, side=20)

@@ -1,0 +1,124 @@
+"""Prediction with an exported graph runs without PyTorch and its companions. Each job runs in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rsft.inference.export.export import export_bundle
+from tests.helpers.scenes import UTM, write_geotiff
+
+DOC = (Path(__file__).parents[3] / "docs/engines.md").read_text("utf-8")
+ABSENT = [
+    *("torch", "torchvision", "torchgeo", "timm", "lightning", "torchmetrics", "albumentations", "tensorboard"),
+    *("sklearn", "scipy", "matplotlib"),
+]
+PROGRAM = f"""
+import json, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {ABSENT} and BLOCK:
+            raise ImportError(f"{{name}} is not installed")
+
+sys.meta_path.insert(0, Blocked())
+from rsft.cli import main
+
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})), file=open("modules.json", "w"))
+"""
+
+
+@pytest.fixture(scope="session")
+def exports(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of `run` as onnx and openvino."""
+    folder = tmp_path_factory.mktemp("exports")
+    for name in ("onnx", "openvino"):
+        export_bundle(run, name, "fp32", folder / name)
+    return folder
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """A scene with a georeference, and positions in it as GeoJSON."""
+    pixels = np.random.default_rng(0).integers(0, 200, (96, 128), np.uint8)
+    x, y = UTM @ (64, 48)
+    point = {"type": "Point", "coordinates": [x, y]}
+    features = [{"type": "Feature", "id": 7, "properties": {"name": "ship"}, "geometry": point}]
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+    layer = {"type": "FeatureCollection", "crs": crs, "features": features}
+    (tmp_path / "positions.geojson").write_text(json.dumps(layer))
+    return write_geotiff(tmp_path / "scene.tif", pixels, crs="EPSG:32633", transform=UTM)
+
+
+def predict_in_process(tmp_path: Path, *arguments: object, block: bool) -> set[str]:
+    """Run `rsft predict` in a new process and return the packages that it imported."""
+    program = PROGRAM.replace("BLOCK", str(block))
+    command = [sys.executable, "-c", program, "predict", *map(str, arguments)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return set(json.loads((tmp_path / "modules.json").read_text()))
+
+
+def job_arguments(kind: str, root: Path, scene: Path) -> list[object]:
+    """Return inputs and options of a job with chips, positions or tiles."""
+    if kind == "chips":
+        return [root / "chips/val"]
+    return [scene, *(["--at", scene.with_name("positions.geojson")] if kind == "positions" else ["--grid", "32"])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["chips", "positions", "tiles"])
+@pytest.mark.parametrize("block", [False, True])
+def test_a_graph_engine_needs_no_torch(
+    run: Path, root: Path, exports: Path, scene: Path, tmp_path: Path, kind: str, block: bool
+) -> None:
+    arguments = job_arguments(kind, root, scene)
+    for engine in ("onnx", "openvino"):
+        packages = predict_in_process(
+            tmp_path, run, *arguments, "-o", f"{engine}.gpkg", "--engine", exports / engine, block=block
+        )
+        assert not packages & set(ABSENT)
+    assert (tmp_path / "onnx.gpkg").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_the_predictions_are_those_of_pytorch(run: Path, root: Path, exports: Path, tmp_path: Path, rsft) -> None:
+    predict_in_process(tmp_path, run, root / "chips/val", "-o", "graph.csv", "--engine", exports / "onnx", block=True)
+    code, printed = rsft("predict", run, root / "chips/val", "-o", tmp_path / "torch.csv", "--engine", "torch")
+    assert code == 0, printed
+    graph, reference = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("graph", "torch"))
+    numbers = [name for name in reference if name.startswith(("p_", "ood_distance"))]
+    np.testing.assert_allclose(graph[numbers], reference[numbers], atol=1e-3)
+    assert graph.drop(columns=numbers).equals(reference.drop(columns=numbers)) or len(graph) == len(reference)
+
+
+@pytest.mark.slow
+def test_the_documented_packages_are_those_that_the_jobs_import(
+    run: Path, root: Path, exports: Path, scene: Path, tmp_path: Path
+) -> None:
+    distributions = packages_distributions()
+    imported: set[str] = set()
+    for kind in ("chips", "positions", "tiles"):
+        arguments = [run, *job_arguments(kind, root, scene), "-o", f"{kind}.gpkg", "--engine", exports / "onnx"]
+        for package in predict_in_process(tmp_path, *arguments, block=False):
+            imported.update(name.lower().replace("_", "-") for name in distributions.get(package, ()))
+    assert imported - {"rsft"} == documented_packages()
+
+
+def documented_packages() -> set[str]:
+    """Return the packages that docs/engines.md lists for prediction without PyTorch."""
+    section = DOC.partition("## Predict without PyTorch")[2]
+    (block,) = re.findall(r"pip install --no-deps rsft\n((?:    pip install --no-deps .*\n)+)", section)
+    return {word for line in block.splitlines() for word in line.split()[3:]}
