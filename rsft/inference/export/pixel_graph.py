@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rsft.data.imagery.bands import compute_planes
@@ -21,7 +22,7 @@ from rsft.models.views import VIEWS, average_outputs, tta_contract
 PIXELS, PROBABILITIES, OOD_DISTANCE = "pixels", "probabilities", "ood_distance"
 """Names of the input and the outputs of a whole pipeline."""
 
-_COEFFICIENT_SCALE = 2048  # OpenCV's bilinear weights of bytes are whole numbers
+_WEIGHT_SCALE = np.float32(2048)  # OpenCV's bilinear weights of bytes are whole numbers
 
 
 class ChipTreatment(nn.Module):
@@ -89,10 +90,14 @@ class ByteResize(nn.Module):
         if side > size:
             self.register_buffer("weights", torch.from_numpy(_area_weights(side, size)))
         else:
-            start, coefficients = _linear_weights(side, size)
-            self.register_buffer("first", torch.from_numpy(start))
-            self.register_buffer("second", torch.from_numpy(np.minimum(start + 1, side - 1)))
-            self.register_buffer("coefficients", torch.from_numpy(coefficients))
+            start, shares = _linear_positions(side, size)
+            first, second = (torch.from_numpy(np.clip(start + offset, 0, side - 1)) for offset in (0, 1))
+            self.register_buffer("first", first)
+            self.register_buffer("second", second)
+            self.register_buffer("row_weights", _whole_weights(shares))
+            self.register_buffer(
+                "column_weights", _whole_weights(np.where((start < 0) | (start == side - 1), 0, shares))
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return resized images.
@@ -119,15 +124,15 @@ class ByteResize(nn.Module):
 
     def _enlarge(self, images: Tensor) -> Tensor:
         first, second = cast(Tensor, self.first), cast(Tensor, self.second)
-        near, far = cast(Tensor, self.coefficients).unbind()
+        near, far = cast(Tensor, self.column_weights).unbind()
         exact = images.double()
         columns = torch.floor((exact[..., first] * near + exact[..., second] * far) / 16)
-        near, far = near[:, None], far[:, None]
+        near, far = cast(Tensor, self.row_weights)[..., None].unbind()
         rows = torch.floor(columns[:, :, first] * near / 65536) + torch.floor(columns[:, :, second] * far / 65536)
         return torch.floor((rows + 2) / 4).clip(0, 255).float()
 
 
-def _area_weights(side: int, size: int) -> np.ndarray:
+def _area_weights(side: int, size: int) -> NDArray[np.float32]:
     """Return the share of each of `side` pixels in each of `size` pixels (size, side); 1 if pixels are not divided."""
     if side % size == 0:
         return np.repeat(np.eye(size, dtype=np.float32), side // size, axis=1)
@@ -138,15 +143,17 @@ def _area_weights(side: int, size: int) -> np.ndarray:
     return np.asarray(overlap / scale, np.float32)
 
 
-def _linear_weights(side: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first of the two pixels of each position (size,), and OpenCV's whole-numbered weights (2, size)."""
+def _linear_positions(side: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the first of the two pixels between which each position lies (size,), and the share of the second one."""
     positions = ((np.arange(size) + 0.5) * (side / size) - 0.5).astype(np.float32)
-    start = np.floor(positions).astype(np.int64)
-    shares = positions - start.astype(np.float32)
-    shares[(start < 0) | (start >= side - 1)] = 0
-    start = np.clip(start, 0, side - 1)
-    weights = np.stack([np.float32(1) - shares, shares]) * np.float32(_COEFFICIENT_SCALE)
-    return start, np.rint(weights).astype(np.float64)
+    start = np.floor(positions)
+    return start.astype(np.int64), positions - start
+
+
+def _whole_weights(shares: NDArray[np.floating]) -> Tensor:
+    """Return the weights of the two pixels as OpenCV's whole numbers (2, size)."""
+    shares = np.asarray(shares, np.float32)
+    return torch.from_numpy(np.rint(np.stack([1 - shares, shares]) * _WEIGHT_SCALE).astype(np.float64))
 
 
 class WholePipeline(nn.Module):
