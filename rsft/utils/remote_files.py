@@ -1,4 +1,7 @@
-"""Ask a web server about a file before it is read in parts, and report in words what is wrong."""
+"""Ask a web server about a file before it is read in parts, and report in words what is wrong.
+
+Only the functions that ask a server import requests, because a job without remote files should start fast.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,7 @@ import time
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-import requests
-
 from rsft.errors import DataError, NetworkError
-from rsft.utils.download import root_cause
 
 HEAD_BYTES = 1024
 """Number of first bytes of a file that `probe_url` reads."""
@@ -104,8 +104,23 @@ def public_url(url: str) -> str:
     return urlunsplit(address._replace(netloc=address.netloc.rpartition("@")[2], query=query))
 
 
+def quote_url(url: str) -> str:
+    """Return an address in which reserved characters are quoted once.
+
+    Args:
+        url: an address, quoted or not.
+    """
+    from requests.utils import requote_uri
+
+    return str(requote_uri(url))
+
+
 def _ask(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, RemoteFile]:
     """Return status, reason, and the first `limit` bytes of the answer."""
+    import requests
+
+    from rsft.utils.download import root_cause
+
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             answer = _get(url, {"Accept-Encoding": "identity", **headers}, limit)
@@ -120,6 +135,8 @@ def _ask(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, Remot
 
 
 def _get(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, RemoteFile]:
+    import requests
+
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         head = b""
         for block in response.iter_content(min(limit, 1 << 16)):

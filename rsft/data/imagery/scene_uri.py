@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from requests.utils import requote_uri
-
 from rsft.data.imagery.image_cache import file_state
 from rsft.errors import RequestError
-from rsft.utils.remote_files import probe_url, public_url
+from rsft.utils.remote_files import probe_url, public_url, quote_url
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HTTP = re.compile(r"https?://", re.IGNORECASE)
@@ -102,7 +100,7 @@ class SceneUri:
         address = re.split(r'["}]', self.text[match.start() :])[0]
         if match.start():  # behind a prefix, the path of a member may follow
             address = re.sub(r"(\.zip|\.tar|\.tgz|\.tar\.gz)/.*", r"\1", address, flags=re.IGNORECASE)
-        return str(requote_uri(match[0].lower() + address[len(match[0]) :]))
+        return quote_url(match[0].lower() + address[len(match[0]) :])
 
     @property
     def gdal_name(self) -> str:

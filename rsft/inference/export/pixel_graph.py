@@ -203,6 +203,7 @@ class WholePipeline(nn.Module):
     def _predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         if self.views == "none":
             return cast(tuple[Tensor, Tensor], self.network(images))
-        outputs = [self.network(view) for view in VIEWS[self.views](images, self.size)]
-        logits, features = average_outputs(*zip(*outputs, strict=True))
+        views = VIEWS[self.views](images, self.size)
+        outputs = self.network(torch.cat(views))  # one copy of the network in the graph
+        logits, features = average_outputs(*(values.reshape(len(views), -1, values.shape[1]) for values in outputs))
         return logits, features

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urljoin
 
-from requests.utils import requote_uri
-
 from rsft.data.imagery.band_names import parse_band_name
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.products.stored_values import IDENTITY_SCALING, Scaling, unit_from_tags
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError
-from rsft.utils.remote_files import probe_url, read_url
+from rsft.utils.remote_files import probe_url, quote_url, read_url
 from rsft.utils.untrusted.documents import parse_json
 from rsft.utils.untrusted.regular_files import read_regular
 
@@ -229,7 +227,7 @@ def _resolve(uri: SceneUri, href: str) -> SceneUri:
         target = SceneUri.parse(href).text
         candidates = [Path(uri.text).parent / name for name in (target, unquote(target))]
         return SceneUri(str(next((path for path in candidates if path.exists()), candidates[0])))
-    address = href if href.lower().startswith(_REMOTE_SCHEMES) else urljoin(str(uri.url), str(requote_uri(href)))
+    address = href if href.lower().startswith(_REMOTE_SCHEMES) else urljoin(str(uri.url), quote_url(href))
     if not address.lower().startswith(_REMOTE_SCHEMES):
         raise DataError(f"the item on a server names a file that is not on a server: {href}", uri, "download the scene")
     return SceneUri(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,6 +71,9 @@ def select_engine(
         if precision is not None:
             raise RequestError("the precision of an export is fixed", "--precision", "leave it out")
         return describe_engine(load_exported_engine(bundle, Path(name)), name, f"from {name}")
+    if find_spec("torch") is None:
+        message = f"PyTorch is not installed, which --engine {name} needs"
+        raise RequestError(message, "--engine", "give the path of an export (`rsft export`), or install all of rsft")
     from rsft.inference.selection.fastest import load_requested, select_fastest  # PyTorch
 
     if name == "auto":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 import subprocess
 import sys
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,8 @@ def job_arguments(kind: str, root: Path, scene: Path) -> list[object]:
     """Return inputs and options of a job with chips, positions or tiles."""
     if kind == "chips":
         return [root / "chips/val"]
-    return [scene, *(["--at", scene.with_name("positions.geojson")] if kind == "positions" else ["--grid", "32"])]
+    at = ["--at", scene.with_name("positions.geojson"), "--side", "32"]
+    return [scene, *(at if kind == "positions" else ["--grid", "32"])]
 
 
 @pytest.mark.slow
@@ -110,15 +112,36 @@ def test_the_documented_packages_are_those_that_the_jobs_import(
 ) -> None:
     distributions = packages_distributions()
     imported: set[str] = set()
-    for kind in ("chips", "positions", "tiles"):
-        arguments = [run, *job_arguments(kind, root, scene), "-o", f"{kind}.gpkg", "--engine", exports / "onnx"]
-        for package in predict_in_process(tmp_path, *arguments, block=False):
-            imported.update(name.lower().replace("_", "-") for name in distributions.get(package, ()))
-    assert imported - {"rsft"} == documented_packages()
+    outputs = {"chips": "out.gpkg", "positions": "out.geojson", "tiles": "out.csv"}
+    for kind, output in outputs.items():
+        arguments = [run, *job_arguments(kind, root, scene), "-o", output, "--html", f"{kind}.html"]
+        for package in predict_in_process(tmp_path, *arguments, "--engine", exports / "onnx", block=False):
+            imported.update(_normalize(name) for name in distributions.get(package, ()))
+    documented = documented_packages()
+    assert documented <= imported
+    assert imported - {"rsft"} <= with_requirements(documented)
 
 
 def documented_packages() -> set[str]:
     """Return the packages that docs/engines.md lists for prediction without PyTorch."""
     section = DOC.partition("## Predict without PyTorch")[2]
-    (block,) = re.findall(r"pip install --no-deps rsft\n((?:    pip install --no-deps .*\n)+)", section)
-    return {word for line in block.splitlines() for word in line.split()[3:]}
+    commands = re.findall(r"^    pip install (?!--no-deps)(.*)$", section, re.MULTILINE)
+    return {_normalize(word) for command in commands for word in command.split()}
+
+
+def with_requirements(packages: set[str]) -> set[str]:
+    """Return packages with everything that they require without extras."""
+    closure, pending = set(packages), list(packages)
+    while pending:
+        lines = requires(pending.pop()) or []
+        found = {_normalize(re.match(r"[\w.-]+", line)[0]) for line in lines if "extra ==" not in line}
+        pending += [name for name in found - closure if name in INSTALLED]
+        closure |= found
+    return closure
+
+
+def _normalize(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+INSTALLED = {_normalize(distribution.name) for distribution in importlib.metadata.distributions()}
