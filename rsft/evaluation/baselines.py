@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
+from rsft.data.imagery.resizing import resize_image
+
 NEIGHBORS = 5
 """Number of neighbors: scikit-learn's default, which was fixed before the first result and is not tuned.
 
@@ -61,7 +63,7 @@ def flatten_small_images(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """
     rows: list[NDArray[np.float32]] = []
     for image in images:
-        planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.shape[2] == 3 else image
-        small = cv2.resize(planes.astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
+        planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None] if image.shape[2] == 3 else image
+        small = resize_image(planes.astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), by_area=True)
         rows.append(small.ravel())
     return np.stack(rows)

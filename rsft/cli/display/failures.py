@@ -11,9 +11,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
-from rsft.errors import RsftError
+from rsft.errors import RequestError, RsftError
 from rsft.utils.write_errors import explain_os_error
 
 CRASH_EXIT_CODE = 70
@@ -53,6 +54,8 @@ def explain(error: BaseException) -> RsftError | None:
         return RsftError("the memory is full", _first_line(error), _MEMORY_HINT)
     if isinstance(error, OSError) and error.errno is not None:
         return explain_os_error(error)
+    if isinstance(error, ModuleNotFoundError) and (package := _missing_package(error)):
+        return RequestError(f"{package} is not installed", "", _INSTALL_HINT)
     if isinstance(error, RecursionError):
         return RsftError("the content of a file is nested too deeply", hint=_FILE_HINT)
     if isinstance(error, UnicodeError):
@@ -67,6 +70,13 @@ def explain(error: BaseException) -> RsftError | None:
     return None
 
 
+def _missing_package(error: ModuleNotFoundError) -> str:
+    """Return the package that `pip install --no-deps rsft` left out; "" if all packages are installed."""
+    package = (error.name or "rsft").partition(".")[0]
+    return package if package != "rsft" and find_spec(package) is None else ""
+
+
+_INSTALL_HINT = "install it; `pip install rsft` installs all packages (docs/engines.md, Predict without PyTorch)"
 _DATABASE_HINT = "check the disk and that no other program has the file open, then run the same command again"
 _LIBRARIES = {
     "rasterio.": "GDAL cannot read or write a raster",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from rsft.data.imagery.bands import compute_planes, required_bands
+from rsft.data.imagery.resizing import resize_image
 from rsft.data.imagery.stretch import Statistics, Stretch
 from rsft.data.imagery.units import (
     DIGITAL_UNITS,
@@ -218,10 +219,7 @@ class Contract(BaseModel):
         """Resize (h, w, P) to (size, size, P), with area averaging if it shrinks."""
         if image.shape[:2] == (self.size, self.size):
             return image
-        shrinking = min(image.shape[:2]) > self.size
-        method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-        resized = cv2.resize(image, (self.size, self.size), interpolation=method)
-        return np.asarray(resized, np.uint8).reshape(self.size, self.size, -1)  # OpenCV drops the axis of one band
+        return resize_image(image, (self.size, self.size), by_area=min(image.shape[:2]) > self.size)
 
     def normalize(self, images: Sequence[Bytes]) -> NDArray[np.float32]:
         """Scale images to 0-1, and normalize them by `mean` and `std`.

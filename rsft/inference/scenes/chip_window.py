@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.resizing import resize_image
 from rsft.errors import DataError, RequestError
 from rsft.inference.scenes.locations import Location
 from rsft.inference.scenes.raster import PixelWindow, RasterScene
@@ -217,6 +217,4 @@ def resize_chip(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     if pixels.dtype not in (np.uint8, np.uint16, np.int16, np.float32, np.float64):
         raise DataError(f"{pixels.dtype} pixels cannot be resampled", hint="give uint8, uint16 or float32")
     is_shrinking = pixels.shape[0] >= size[0] and pixels.shape[1] >= size[1]
-    method = cv2.INTER_AREA if is_shrinking else cv2.INTER_LINEAR
-    resized = cv2.resize(np.ascontiguousarray(pixels), size[::-1], interpolation=method)
-    return np.asarray(resized).reshape(*size, -1)  # OpenCV drops a single band
+    return resize_image(pixels, size, by_area=is_shrinking)

@@ -117,3 +117,9 @@ def test_errors_of_rsft_are_unchanged():
     error = DataError("a", Path("b"), "c")
     assert explain(error) is error
     assert explain(ValueError("a")) is None
+
+
+def test_a_package_that_was_left_out_is_named():
+    assert explain(ModuleNotFoundError("x", name="no_such_package.part")).message == "no_such_package is not installed"
+    for name in ("rsft.no_such_module", "numpy.no_such_module", None):  # faults
+        assert explain(ModuleNotFoundError("x", name=name)) is None

@@ -194,3 +194,13 @@ def test_doubles_give_the_same_image_as_floats():
     decibels = (np.arange(64).reshape(8, 8, 1) / 2 - 30).astype(np.float64)
     db_contract = contract(units={"db": (DB,) * 3})
     assert (db_contract.to_image(decibels, "db") == db_contract.to_image(np.float32(decibels), "db")).all()
+
+
+@pytest.mark.parametrize("side", [6, 8, 3])
+def test_six_planes_are_resized_like_each_of_them(side):
+    bands = ("B02", "B03", "B04", "B08", "B11", "B12")
+    pixels = np.random.default_rng(0).integers(0, 255, (side, side, 6), np.uint8)
+    image = contract(bands=bands, planes=bands).to_image(pixels)
+    for index, band in enumerate(bands):
+        single = contract(bands=(band,), planes=(band,)).to_image(pixels[:, :, index : index + 1])
+        assert np.abs(image[..., index].astype(int) - single[..., 0]).max() <= (side == 8)  # OpenCV rounds up half

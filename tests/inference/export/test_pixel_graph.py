@@ -32,6 +32,11 @@ INDEX = make_contract(
     ("B04", "B08"),
     ("(B08 - B04) / (B08 + B04)", "B04 * 0.5 - 1"),
 )
+SIX_BANDS = make_contract(
+    {"uint16": (Stretch(low=0, high=3000),) * 6},
+    ("B02", "B03", "B04", "B08", "B11", "B12"),
+    ("B02", "B03", "B04", "B08", "B11", "B12"),
+)
 DECIBEL = make_contract({"db": (LINEAR, LINEAR, Stretch(low=-10, high=20))}, ("VV", "VH"), ("VV", "VH", "VV - VH"))
 AMPLITUDE = make_contract(
     {"amplitude": (LOG,) * 3, "intensity": (Stretch(low=0, high=9e4),) * 3},
@@ -60,6 +65,7 @@ def pixels_of(contract: Contract, unit: str, side: int) -> np.ndarray:
         (GRAY, "uint8"),
         (OPTICAL, "uint16"),
         (INDEX, "uint16"),
+        (SIX_BANDS, "uint16"),
         (DECIBEL, "db"),
         (DECIBEL, "sigma0"),
         (AMPLITUDE, "amplitude"),
