@@ -54,8 +54,6 @@ def explain(error: BaseException) -> RsftError | None:
         return RsftError("the memory is full", _first_line(error), _MEMORY_HINT)
     if isinstance(error, OSError) and error.errno is not None:
         return explain_os_error(error)
-    if isinstance(error, ModuleNotFoundError) and (package := _missing_package(error)):
-        return RequestError(f"{package} is not installed", "", _INSTALL_HINT)
     if isinstance(error, RecursionError):
         return RsftError("the content of a file is nested too deeply", hint=_FILE_HINT)
     if isinstance(error, UnicodeError):
@@ -67,13 +65,16 @@ def explain(error: BaseException) -> RsftError | None:
         for prefix, subject in _LIBRARIES.items():
             if name.startswith(prefix):
                 return RsftError(f"{subject}: {_first_line(error)}", hint=_FILE_HINT)
-    return None
+    return _explain_missing_package(error)
 
 
-def _missing_package(error: ModuleNotFoundError) -> str:
-    """Return the package that `pip install --no-deps rsft` left out; "" if all packages are installed."""
-    package = (error.name or "rsft").partition(".")[0]
-    return package if package != "rsft" and find_spec(package) is None else ""
+def _explain_missing_package(error: BaseException) -> RsftError | None:
+    """Name a package that `pip install --no-deps rsft` left out; return None for any other exception."""
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    package = (name or "rsft").partition(".")[0]
+    if find_spec(package) is not None:
+        return None
+    return RequestError(f"{package} is not installed", "", _INSTALL_HINT)
 
 
 _INSTALL_HINT = "install it; `pip install rsft` installs all packages (docs/engines.md, Predict without PyTorch)"
