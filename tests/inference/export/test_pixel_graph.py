@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import torch
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
 from rsft.errors import DataError, RequestError
+from rsft.inference.engines.base import find_format
 from rsft.inference.export.pixel_graph import ByteResize, ChipTreatment
+from rsft.inference.export.traceable import trace
 
 RNG = np.random.default_rng(0)
 LINEAR, LOG = Stretch(low=-25.0, high=5.0), Stretch(curve="log1p", low=0.0, high=300.0)
@@ -86,6 +90,23 @@ def test_inputs_are_those_of_the_contract(contract: Contract, unit: str, side: i
     assert inputs.shape == expected.shape and inputs.dtype == np.float32
     step = 1 / 255 / contract.std[0]
     assert np.abs(inputs - expected).max() <= 1.01 * step and (inputs != expected).mean() < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("contract", "unit", "side"),
+    [(SIX_BANDS, "uint16", 48), (INDEX, "uint16", 24), (DECIBEL, "sigma0", 40), (AMPLITUDE, "sigma0", 40)],
+)
+def test_onnx_runtime_computes_the_same_inputs(tmp_path: Path, contract: Contract, unit: str, side: int) -> None:
+    pixels = pixels_of(contract, unit, side)
+    pixels[0, 0, :3, :3] = np.nan if unit == "sigma0" else 0
+    treatment = ChipTreatment(contract, unit, side)
+    engine, metadata = find_format("onnx"), {"input": {"name": "pixels"}, "outputs": ["inputs"]}
+    engine.write_graph(trace(treatment, torch.from_numpy(pixels[:2])), contract, tmp_path, metadata)
+    (inputs,) = engine.run_pipeline(tmp_path / "model.onnx", pixels)
+    expected = treatment(torch.from_numpy(pixels)).numpy()
+    assert inputs.shape == expected.shape
+    assert np.abs(inputs - expected).max() <= 1.01 / 255 / contract.std[0] and (inputs != expected).mean() < 1e-3
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

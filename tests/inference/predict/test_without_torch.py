@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Collection
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -22,13 +23,13 @@ ABSENT = [
     *("torch", "torchvision", "torchgeo", "timm", "lightning", "torchmetrics", "albumentations", "tensorboard"),
     *("sklearn", "scipy", "matplotlib"),
 ]
-PROGRAM = f"""
+PROGRAM = """
 import json, sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {ABSENT} and BLOCK:
-            raise ImportError(f"{{name}} is not installed")
+        if name.partition(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"{name} is not installed")
 
 sys.meta_path.insert(0, Blocked())
 from rsft.cli import main
@@ -37,7 +38,7 @@ try:
     main()
 except SystemExit as stop:
     assert not stop.code, stop.code
-print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})), file=open("modules.json", "w"))
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file=open("modules.json", "w"))
 """
 
 
@@ -63,9 +64,9 @@ def scene(tmp_path: Path) -> Path:
     return write_geotiff(tmp_path / "scene.tif", pixels, crs="EPSG:32633", transform=UTM)
 
 
-def predict_in_process(tmp_path: Path, *arguments: object, block: bool) -> set[str]:
-    """Run `rsft predict` in a new process and return the packages that it imported."""
-    program = PROGRAM.replace("BLOCK", str(block))
+def predict_in_process(tmp_path: Path, *arguments: object, blocked: Collection[str] = ()) -> set[str]:
+    """Run `rsft predict` in a new process in which packages are missing, and return the packages that it imported."""
+    program = PROGRAM.replace("BLOCKED", repr(set(blocked)))
     command = [sys.executable, "-c", program, "predict", *map(str, arguments)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -82,14 +83,14 @@ def job_arguments(kind: str, root: Path, scene: Path) -> list[object]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["chips", "positions", "tiles"])
-@pytest.mark.parametrize("block", [False, True])
+@pytest.mark.parametrize("blocked", [(), ABSENT], ids=["installed", "missing"])
 def test_a_graph_engine_needs_no_torch(
-    run: Path, root: Path, exports: Path, scene: Path, tmp_path: Path, kind: str, block: bool
+    run: Path, root: Path, exports: Path, scene: Path, tmp_path: Path, kind: str, blocked: Collection[str]
 ) -> None:
     arguments = job_arguments(kind, root, scene)
     for engine in ("onnx", "openvino"):
         packages = predict_in_process(
-            tmp_path, run, *arguments, "-o", f"{engine}.gpkg", "--engine", exports / engine, block=block
+            tmp_path, run, *arguments, "-o", f"{engine}.gpkg", "--engine", exports / engine, blocked=blocked
         )
         assert not packages & set(ABSENT)
     assert (tmp_path / "onnx.gpkg").stat().st_size > 0
@@ -97,7 +98,9 @@ def test_a_graph_engine_needs_no_torch(
 
 @pytest.mark.slow
 def test_the_predictions_are_those_of_pytorch(run: Path, root: Path, exports: Path, tmp_path: Path, rsft) -> None:
-    predict_in_process(tmp_path, run, root / "chips/val", "-o", "graph.csv", "--engine", exports / "onnx", block=True)
+    predict_in_process(
+        tmp_path, run, root / "chips/val", "-o", "graph.csv", "--engine", exports / "onnx", blocked=ABSENT
+    )
     code, printed = rsft("predict", run, root / "chips/val", "-o", tmp_path / "torch.csv", "--engine", "torch")
     assert code == 0, printed
     graph, reference = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("graph", "torch"))
@@ -107,19 +110,20 @@ def test_the_predictions_are_those_of_pytorch(run: Path, root: Path, exports: Pa
 
 
 @pytest.mark.slow
-def test_the_documented_packages_are_those_that_the_jobs_import(
+def test_the_documented_packages_are_needed_and_suffice(
     run: Path, root: Path, exports: Path, scene: Path, tmp_path: Path
 ) -> None:
-    distributions = packages_distributions()
+    distributions, documented = packages_distributions(), documented_packages()
+    needed = with_requirements(documented)
+    others = {package for package, names in distributions.items() if not needed & {*map(_normalize, names), "rsft"}}
+    assert {"torch", "scipy", "requests"} <= others
     imported: set[str] = set()
     outputs = {"chips": "out.gpkg", "positions": "out.geojson", "tiles": "out.csv"}
     for kind, output in outputs.items():
         arguments = [run, *job_arguments(kind, root, scene), "-o", output, "--html", f"{kind}.html"]
-        for package in predict_in_process(tmp_path, *arguments, "--engine", exports / "onnx", block=False):
-            imported.update(_normalize(name) for name in distributions.get(package, ()))
-    documented = documented_packages()
+        packages = predict_in_process(tmp_path, *arguments, "--engine", exports / "onnx", blocked=others)
+        imported.update(_normalize(name) for package in packages for name in distributions.get(package, ()))
     assert documented <= imported
-    assert imported - {"rsft"} <= with_requirements(documented)
 
 
 def documented_packages() -> set[str]:
