@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from rsft.utils.threads import engine_threads
+from rsft.inference.engines.threads import engine_threads
 
 if TYPE_CHECKING:
     import torch

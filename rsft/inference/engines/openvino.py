@@ -24,7 +24,7 @@ from rsft.inference.engines.base import (
 )
 from rsft.inference.engines.graph import FloatNodes, GraphEngine
 from rsft.inference.engines.inference_fn import GraphModel, run_in_threads, silence_output
-from rsft.utils.threads import engine_threads
+from rsft.inference.engines.threads import engine_threads
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES, InferenceFn, find_engine
+from rsft.inference.engines.threads import engine_threads
 from rsft.inference.export.metadata import installed_versions
 from rsft.inference.selection.exported import LoadedEngine, load_exported_engine
 from rsft.models.bundle.bundle import Bundle
-from rsft.utils.threads import engine_threads
 
 ReadSample = Callable[[Contract], NDArray[np.float32] | None]
 """A function that reads the first chips of a job as network inputs (n, P, S, S); None if no chip can be read."""

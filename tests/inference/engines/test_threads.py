@@ -8,9 +8,9 @@ import sys
 import pytest
 import torch
 
-from rsft.utils.threads import engine_threads
+from rsft.inference.engines.threads import engine_threads
 
-PROGRAM = "import sys; from rsft.utils.threads import engine_threads; print('torch' in sys.modules, engine_threads())"
+PROGRAM = "import sys; from rsft.inference.engines.threads import engine_threads; print('torch' in sys.modules, engine_threads())"
 
 
 def test_it_is_that_of_pytorch_if_it_is_imported() -> None:
