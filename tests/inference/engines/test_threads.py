@@ -10,7 +10,12 @@ import torch
 
 from rsft.inference.engines.threads import engine_threads
 
-PROGRAM = "import sys; from rsft.inference.engines.threads import engine_threads; print('torch' in sys.modules, engine_threads())"
+PROGRAM = """
+import sys
+from rsft.inference.engines.threads import engine_threads
+
+print("torch" in sys.modules, engine_threads())
+"""
 
 
 def test_it_is_that_of_pytorch_if_it_is_imported() -> None:
