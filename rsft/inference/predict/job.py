@@ -37,6 +37,7 @@ from rsft.inference.predict.scene_checks import SceneCheck, check_scenes, descri
 from rsft.inference.predict.scene_plan import plan_scenes
 from rsft.inference.predict.truth import TruthCheck
 from rsft.inference.review.commands import TrainingSource
+from rsft.inference.review.page import write_review_page
 from rsft.inference.scenes.raster import gdal_environment
 from rsft.inference.selection.selection import SelectedEngine, select_engine
 from rsft.inference.writers.tables import PredictionLayer, check_output_path, write_prediction_table
@@ -390,8 +391,6 @@ def write_result(
     discards = request.discard_corrections
     write_prediction_table(layer, output_path, overwrite=job.replaces_outputs, discard_corrections=discards)
     if request.html_path is not None:
-        from rsft.inference.review.page import write_review_page  # a template engine
-
         source = TrainingSource(job.bundle_dir or Path("BUNDLE"), bundle.recipe.data.root)
         write_review_page(request.html_path, layer, thumbnails, plan.scenes, source, output_path, warnings)
     if request.picture_path is not None:

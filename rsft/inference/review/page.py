@@ -8,12 +8,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from rsft.inference.predict.result_table import attribute_columns
 from rsft.inference.review.commands import TrainingSource, training_commands
@@ -22,6 +20,9 @@ from rsft.inference.scenes.raster import RasterScene
 from rsft.inference.writers.palette import class_colors
 from rsft.inference.writers.tables import PredictionLayer
 from rsft.utils.atomic_files import write_text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 MAX_CHIPS = 2000
 """Largest number of chips on a page, at about 4 kB each. The page shows the least certain ones."""
@@ -59,6 +60,9 @@ def write_review_page(
     table = layer.table.assign(thumb=list(thumbnails)).sort_values("probability", kind="stable").head(MAX_CHIPS)
     attributes = ["at", *attribute_columns(table, layer.classes)] if "at" in table else []
     request = layer.metadata["request"]
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
     has_files = not scenes or request["chips"] is not None
     can_label = has_files or table_path.suffix.lower() != ".csv"  # a CSV table does not say how chips were cut
     data = {

@@ -475,7 +475,7 @@ def test_a_page_that_failed_is_finished_by_the_same_call(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rsft.inference.review.page.write_review_page", fill_disk)
+        patch.setattr(job, "write_review_page", fill_disk)
         with pytest.raises(OSError, match="No space"):
             predict(bundle, [scene], out, request)
     assert out.is_file() and not page.exists()
