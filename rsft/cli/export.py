@@ -14,6 +14,19 @@ from rsft.inference.engines.base import FORMATS
 
 app = typer.Typer()
 
+Whole = Annotated[
+    bool,
+    typer.Option(
+        "--whole", help="Write the whole pipeline, from the pixels of a chip to calibrated probabilities. Only onnx."
+    ),
+]
+Unit = Annotated[
+    str | None, typer.Option(help="Unit of the pixels, for --whole (default: the first one of the bundle).")
+]
+Side = Annotated[
+    int | None, typer.Option(min=1, help="Chip size in pixels, for --whole (default: the bundle's center crop).")
+]
+
 
 @app.command()
 def export(
@@ -34,20 +47,9 @@ def export(
     max_loss: Annotated[
         float, typer.Option(min=0, help="Percentage points of accuracy that int8 may lose, overall and in each group.")
     ] = 0.5,
-    whole: Annotated[
-        bool,
-        typer.Option(
-            "--whole",
-            help="Write the whole pipeline, from the pixels of a chip to calibrated probabilities. Only onnx.",
-        ),
-    ] = False,
-    unit: Annotated[
-        str | None, typer.Option(help="Unit of the pixels, for --whole (default: the first one of the bundle).")
-    ] = None,
-    side: Annotated[
-        int | None,
-        typer.Option(min=1, help="Chip size in pixels, for --whole (default: the bundle's center crop)."),
-    ] = None,
+    whole: Whole = False,
+    unit: Unit = None,
+    side: Side = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write a bundle as files for another program, together with its classes, contract and hash.

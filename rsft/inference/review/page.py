@@ -57,12 +57,12 @@ def write_review_page(
         table_path: the file of the table. Saved labels name it, so that `rsft data add` can cut the chips again.
         warnings: sentences at the top of the page, such as how many chips are unlike the training chips.
     """
-    table = layer.table.assign(thumb=list(thumbnails)).sort_values("probability", kind="stable").head(MAX_CHIPS)
-    attributes = ["at", *attribute_columns(table, layer.classes)] if "at" in table else []
-    request = layer.metadata["request"]
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
+    table = layer.table.assign(thumb=list(thumbnails)).sort_values("probability", kind="stable").head(MAX_CHIPS)
+    attributes = ["at", *attribute_columns(table, layer.classes)] if "at" in table else []
+    request = layer.metadata["request"]
     has_files = not scenes or request["chips"] is not None
     can_label = has_files or table_path.suffix.lower() != ".csv"  # a CSV table does not say how chips were cut
     data = {
