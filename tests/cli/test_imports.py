@@ -95,6 +95,10 @@ def test_a_whole_training_does_not_import_torchgeo_and_lightning(root: Path, tmp
     assert "torch" in packages and not packages & {*TORCHGEO, "lightning", "torchmetrics"}
 
 
+def test_the_description_of_a_bundle_builds_no_network(run: Path, tmp_path: Path) -> None:
+    assert imported_packages(tmp_path, "bundle", "show", run) & HEAVY <= {"cv2", "torch"}
+
+
 def test_prediction_with_pytorch_imports_no_statistics(run: Path, root: Path, tmp_path: Path) -> None:
     packages = imported_packages(tmp_path, "predict", run, root / "chips/val", "-o", "chips.csv", "--engine", "torch")
     assert "torch" in packages

@@ -136,7 +136,7 @@ def find_encoder(name: str) -> PublishedEncoder:
 @cache
 def listed_encoders() -> tuple[ListedEncoder, ...]:
     """Return all listed encoders, in the order of `rsft.backbones.names`."""
-    document = json.loads(LISTING.read_text("utf-8"))
+    document = _read_listing()
     shipped = tuple(_from_json(entry) for entry in document["encoders"])
     if document["versions"] == listing_versions():
         return shipped
@@ -144,6 +144,16 @@ def listed_encoders() -> tuple[ListedEncoder, ...]:
 
     counts = {(encoder.name, encoder.size): encoder.parameters for encoder in shipped}
     return tuple(list_card(card, counts.get((card.name, card.size))) for card in cards().values())
+
+
+def is_listed(name: str) -> bool:
+    """Return whether the shipped list contains an encoder and holds for the installed versions.
+
+    Args:
+        name: the name in a recipe.
+    """
+    document = _read_listing()
+    return document["versions"] == listing_versions() and any(entry["name"] == name for entry in document["encoders"])
 
 
 def list_card(card: Card, parameters: int | None = None) -> ListedEncoder:
@@ -185,6 +195,11 @@ def listing_text(encoders: list[ListedEncoder]) -> str:
     """
     lines = ",\n".join(f"  {json.dumps(asdict(encoder))}" for encoder in encoders)
     return f'{{"versions": {json.dumps(listing_versions())}, "encoders": [\n{lines}\n]}}\n'
+
+
+def _read_listing() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(LISTING.read_text("utf-8"))
+    return document
 
 
 def _from_json(entry: dict[str, Any]) -> ListedEncoder:

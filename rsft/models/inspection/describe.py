@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
 from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.models.inspection.meta_model import build_meta_model
+from rsft.models.inspection.sites import find_sites
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rsft.models.inspection.meta_model import MetaModel
+    from rsft.peft import Site
 
 
 def describe_bundle(folder: Path) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
     """
     bundle, bundle_dir = Bundle.load(folder), find_bundle(folder)
     group_of = {name: group for group, names in bundle.groups.items() for name in names}
-    meta_model = build_meta_model(bundle)
+    sites = find_sites(bundle)
     peft = bundle.recipe.peft
     return {
         "name": bundle.recipe.name,
@@ -54,7 +55,7 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
         "backbone": {"name": bundle.recipe.backbone.name, "sha256": bundle.backbone_sha256},
         "licenses": [entry.model_dump(mode="json") for entry in bundle.licenses],
         "method": peft.model_dump(mode="json"),
-        "scales": mean_scales(bundle.members, meta_model) if meta_model.sites else None,
+        "scales": mean_scales(bundle.members, sites) if sites else None,
         "metrics": bundle.metrics,
         "confidence": _describe_calibrator(bundle),
     }
@@ -106,12 +107,12 @@ def _describe_stretch(stretch: Stretch) -> str:
     return f"{stretch.low:.4g} is black, {high} is white" + (", log1p between" if stretch.curve == "log1p" else "")
 
 
-def mean_scales(members: list[dict[str, Tensor]], meta_model: MetaModel) -> dict[int, dict[str, float]]:
+def mean_scales(members: list[dict[str, Tensor]], sites: Sequence[Site]) -> dict[int, dict[str, float]]:
     """Return the learned scales of a bundle, averaged over its runs; a pruned site has 0.
 
     Args:
         members: the learned tensors of each run.
-        meta_model: the meta model of the bundle.
+        sites: the sites of the modulator, in the order of gamma.
 
     Returns:
         Block -> position -> scale.
@@ -122,7 +123,7 @@ def mean_scales(members: list[dict[str, Tensor]], meta_model: MetaModel) -> dict
 
     scales = torch.stack([gamma_to_scale(member["gamma"].float()) for member in members]).mean(dim=0)
     table: dict[int, dict[str, float]] = {}
-    for (block, position), scale in zip(meta_model.sites, scales.tolist(), strict=True):
+    for (block, position), scale in zip(sites, scales.tolist(), strict=True):
         table.setdefault(block, {})[position] = round(scale, 6)
     return table
 

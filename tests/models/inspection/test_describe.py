@@ -48,10 +48,10 @@ def test_scales_are_those_of_the_modulator(run):
 
 
 def test_scales_of_an_ensemble_are_means_and_pruned_sites_are_zero(run):
-    meta_model = build_meta_model(Bundle.load(run))
-    count = len(meta_model.sites)
+    sites = build_meta_model(Bundle.load(run)).sites
+    count = len(sites)
     runs = [{"gamma": torch.full((count,), 1.0)}, {"gamma": torch.full((count,), float("-inf"))}]
-    (value,) = {value for row in mean_scales(runs, meta_model).values() for value in row.values()}
+    (value,) = {value for row in mean_scales(runs, sites).values() for value in row.values()}
     assert value == pytest.approx(float(softplus(torch.tensor(1.0))) / 2, abs=1e-6)
 
 
