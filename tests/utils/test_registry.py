@@ -65,9 +65,9 @@ def test_duplicate_name_is_an_error(toys: Registry[type[Named]]) -> None:
 def test_metadata_of_packages_is_read_once(toys: Registry[type[Named]], monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[str] = []
 
-    def read() -> EntryPoints:
-        reads.append("all packages")
-        return entry_points()
+    def read(group: str) -> EntryPoints:
+        reads.append(group)
+        return entry_points(group=group)
 
     monkeypatch.setattr("rsft.utils.registry.entry_points", read)
     monkeypatch.syspath_prepend("a folder that changes the search path")
