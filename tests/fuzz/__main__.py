@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -14,6 +15,8 @@ from tests.fuzz.target import Target
 
 CORPUS = Path(__file__).parent / "corpus"
 SAVED_PER_FAULT = 1
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Folder for the inputs, if the system has one in memory: a file on a disk takes as long as reading an input."""
 
 
 def main() -> int:
@@ -54,7 +57,7 @@ def _try(target: Target, options: argparse.Namespace) -> tuple[Counter[str], Cou
     def make(index: int, originals: dict[str, bytes]) -> tuple[str, bytes]:
         return entries[index] if options.corpus else target.mutate(options.seed, index, originals)
 
-    with tempfile.TemporaryDirectory(prefix="rsft-fuzz-") as folder:
+    with tempfile.TemporaryDirectory(prefix="rsft-fuzz-", dir=MEMORY) as folder:
         originals: dict[str, bytes] = {}
         for outcome in sandbox.run(target, count, make, Path(folder)):
             kinds[outcome.kind] += 1

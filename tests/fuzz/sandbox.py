@@ -168,6 +168,8 @@ def _work(
     peak = _status("VmHWM")
     limit = _status("VmSize") + MORE_ADDRESSES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    gc.collect()
+    gc.freeze()  # otherwise a collection looks at the objects of all imported modules, which takes a second
     for index in indices:
         try:
             file, content = inputs(index, originals)
