@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import numpy as np
+
 
 def array_namespace(array: Any) -> Any:
     """Return the package whose functions take an array.
@@ -32,6 +34,53 @@ def to_float(array: Any, bits: int = 32) -> Any:
     if hasattr(array, "astype"):
         return array.astype(f"float{bits}")
     return array.float() if bits == 32 else array.double()
+
+
+def clip_array(array: Any, low: float, high: float | None) -> Any:
+    """Return values between two limits. An array of NumPy is overwritten, which saves memory.
+
+    Args:
+        array: an array, a scalar or a tensor.
+        low: smallest value.
+        high: largest value; None for no limit.
+
+    Returns:
+        The limited values.
+    """
+    if not isinstance(array, np.ndarray):
+        return array.clip(low, high)
+    np.maximum(array, low, out=array)
+    return array if high is None else np.minimum(array, high, out=array)
+
+
+def round_array(array: Any) -> Any:
+    """Round values to whole numbers, and halves to even ones. An array of NumPy is overwritten.
+
+    Args:
+        array: an array or a tensor of floating-point numbers.
+
+    Returns:
+        The rounded values.
+    """
+    return np.rint(array, out=array) if isinstance(array, np.ndarray) else array.round()
+
+
+def fill_missing(array: Any, value: float) -> Any:
+    """Replace values that are not finite. An array of NumPy is overwritten.
+
+    Args:
+        array: an array or a tensor of floating-point numbers.
+        value: the value to take instead.
+
+    Returns:
+        The values.
+    """
+    namespace = array_namespace(array)
+    is_finite = namespace.isfinite(array)
+    if not isinstance(array, np.ndarray):
+        return namespace.where(is_finite, array, value)
+    array[~is_finite] = value
+    return array
 
 
 def log_sum_exp(values: Any, axis: int) -> Any:

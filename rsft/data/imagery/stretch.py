@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rsft.errors import DataError, RequestError
 from rsft.types import Bytes, Plane
-from rsft.utils.array_namespace import array_namespace, to_float
+from rsft.utils.array_namespace import array_namespace, clip_array, fill_missing, round_array, to_float
 
 Limits = tuple[float, float]
 """Values that become 0 and 255."""
@@ -59,7 +59,7 @@ class Stretch(_Frozen):
         """
         if plane.dtype == np.uint8 and self == IDENTITY_STRETCH:
             return plane
-        values = _without_missing(plane)
+        values = fill_missing(to_float(plane), float("-inf"))
         high = _chip_maximum(values) if self.high is None else self.high
         if not high > self.low:
             raise DataError(f"no value lies above {self.low:g}", hint="leave the file out")
@@ -75,24 +75,18 @@ class Stretch(_Frozen):
             Whole numbers from 0 to 255 of the same shape, float32.
         """
         assert self.high is not None
-        return self._to_levels(_without_missing(plane), self.high)
+        return self._to_levels(fill_missing(to_float(plane), float("-inf")), self.high)
 
     def _to_levels(self, values: Any, high: float) -> Any:
+        """Return bytes as floating-point numbers; `values` are overwritten."""
         low, high = (float(self._apply_curve(np.float32(limit))) for limit in (self.low, high))
-        scaled = (self._apply_curve(values) - low) * float(np.float32(255 / (high - low)))
-        namespace = array_namespace(values)
-        return namespace.clip(namespace.round(scaled), 0, 255)
+        scaled = self._apply_curve(values)
+        scaled -= low
+        scaled *= float(np.float32(255 / (high - low)))
+        return clip_array(round_array(scaled), 0, 255)
 
     def _apply_curve(self, values: Any) -> Any:
-        namespace = array_namespace(values)
-        return namespace.log1p(namespace.clip(values, 0, None)) if self.curve == "log1p" else values
-
-
-def _without_missing(plane: Any) -> Any:
-    """Return the values as float32, with -infinity for those that are not finite."""
-    values = to_float(plane)
-    namespace = array_namespace(values)
-    return namespace.where(namespace.isfinite(values), values, float("-inf"))
+        return array_namespace(values).log1p(clip_array(values, 0, None)) if self.curve == "log1p" else values
 
 
 def _chip_maximum(values: Plane) -> float:
