@@ -53,9 +53,10 @@ def read_layer_positions(path: Path, layer: str | None = None) -> PositionTable:
         message = f"the layer is damaged: {len(fids)} geometries, but {table.num_rows} rows of attributes"
         raise RequestError(message, path, "export the layer again")
     if ids is not None:
-        rows = table.column(_ROW).to_pylist() if _ROW in table.column_names else [None]
-        if None in rows:
+        column = table.column(_ROW) if _ROW in table.column_names else None
+        if column is None or column.null_count:
             raise RequestError("a feature is not what GeoJSON specifies", path, "export the layer again")
+        rows: list[int] = column.to_pylist()
         table, fids = table.drop_columns([_ROW]), [ids[row] for row in rows]
     columns, notes = _convert(path, table)
     return PositionTable(

@@ -85,8 +85,9 @@ def _is_valid(cell: object, column: Column) -> bool:
     if "number" in column.kind:
         if isinstance(cell, str) and not cell and column.optional:  # of a table that was read and written as text
             return True
-        is_number = isinstance(cell, int | float) and not isinstance(cell, bool)
-        return is_number and (column.kind == "number" or math.isfinite(cell))
+        if not isinstance(cell, int | float) or isinstance(cell, bool):
+            return False
+        return column.kind == "number" or math.isfinite(cell)
     return isinstance(cell, str) and (not column.choices or cell in column.choices)
 
 
