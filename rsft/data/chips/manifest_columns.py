@@ -49,9 +49,10 @@ def check_manifest_columns(table: pd.DataFrame) -> None:
     if table.columns.has_duplicates:
         raise ValueError(f"two columns are called {table.columns[table.columns.duplicated()][0]}")
     check_columns(table, _COLUMNS)
-    _check_cells(table["sha256"], ~table["sha256"].dropna().astype(str).str.fullmatch("(?i)[0-9a-f]{64}"), _SHA256)
-    _check_cells(table["incidence_deg"], ~table["incidence_deg"].dropna().between(-90, 90), _ANGLE)
-    if not _are_boxes(boxes := table["box"].dropna()):
+    hashes, angles, boxes = (_filled(table[name]) for name in ("sha256", "incidence_deg", "box"))
+    _check_cells(table["sha256"], ~hashes.astype(str).str.fullmatch("(?i)[0-9a-f]{64}"), _SHA256)
+    _check_cells(table["incidence_deg"], ~angles.astype(float).between(-90, 90), _ANGLE)
+    if not _are_boxes(boxes):
         _check_cells(table["box"], ~boxes.map(_is_box), _BOX)
 
 
@@ -86,6 +87,12 @@ def describe_column_fault(row: Mapping[str, Any]) -> str:
 _SHA256 = "64 hexadecimal digits"
 _ANGLE = "an angle from -90 to 90"
 _BOX = "8 finite numbers"
+
+
+def _filled(cells: pd.Series[Any]) -> pd.Series[Any]:
+    """Return the cells that are not empty. A table that was edited as text has empty texts in all its columns."""
+    present = cells.dropna()
+    return present[[not isinstance(cell, str) or cell != "" for cell in present]]
 
 
 def _check_cells(column: pd.Series[Any], is_wrong: pd.Series[bool], expected: str) -> None:

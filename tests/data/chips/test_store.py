@@ -242,6 +242,15 @@ def test_a_wrong_cell_of_the_manifest_is_named(store: ChipStore, column: str, va
         _ = ChipStore.open(store.root).table
 
 
+@pytest.mark.parametrize("column", ["polarisation", "mmsi", "sha256", "incidence_deg", "spacing_m", "box"])
+def test_an_empty_text_is_an_empty_cell(store: ChipStore, column: str) -> None:
+    path = store.root / "manifest.parquet"
+    table = pd.read_parquet(path)
+    table[column] = ""
+    table.to_parquet(path)
+    assert len(ChipStore.open(store.root).table) == len(table)
+
+
 @pytest.mark.parametrize(
     "box",
     [

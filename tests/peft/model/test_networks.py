@@ -38,7 +38,7 @@ def test_attach_and_detach(name, images):
     assert torch.allclose(
         adapted.run_adapted_suffix(adapted.run_frozen_prefix(images))[:, 0], adapted(images), atol=1e-5
     )
-    assert torch.equal(adapted.detach()(images), before)
+    assert torch.allclose(adapted.detach()(images), before, atol=1e-6)  # the same weights elsewhere in memory
 
 
 @NETWORK
@@ -152,7 +152,7 @@ def test_prompts_and_shifts(name, images):
     tokens = adapted.forward_features(images)
     assert tokens.shape == untouched.forward_features(images).shape
     assert torch.allclose(vit.forward_features(images), tokens, atol=1e-5)
-    assert torch.equal(adapted.detach()(images), untouched(images))
+    assert torch.allclose(adapted.detach()(images), untouched(images), atol=1e-6)
 
 
 def test_rotary_embeddings_leave_prompts_out(images):

@@ -105,7 +105,7 @@ def test_it_holds_in_mixed_precision_up_to_rounding():
 
 def test_at_a_scale_of_one_nothing_changes():
     plain, invariant = (outputs_by_step(1.0, invariant=flag) for flag in (False, True))
-    torch.testing.assert_close(plain, invariant, rtol=0, atol=1e-6)
+    torch.testing.assert_close(plain, invariant, rtol=0, atol=1e-5)
 
 
 def test_a_site_that_is_off_stays_finite():
