@@ -1,5 +1,6 @@
 """Open pages in headless Chromium. Messages of the browser's console make a test fail."""
 
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -28,3 +29,14 @@ def page_opener(browser):
     for context in contexts:
         context.close()
     assert not messages
+
+
+def wait_until(page, expression, seconds=10):
+    """Wait until a JavaScript expression is true.
+
+    `page.wait_for_function` evaluates it in a timer of the page, which the Content-Security-Policy of the page forbids.
+    """
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, expression
+        page.wait_for_timeout(20)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.browsing import needs_chromium
+from tests.helpers.browsing import needs_chromium, wait_until
 
 pytestmark = needs_chromium
 
@@ -17,7 +17,7 @@ def press(page, *keys):
 
 def close(page):
     page.keyboard.press("Escape")
-    page.wait_for_function("!document.body.classList.contains('reviewing')")  # a dialog closes in a task of its own
+    wait_until(page, "!document.body.classList.contains('reviewing')")  # a dialog closes in a task of its own
 
 
 def open_first(page):
@@ -36,7 +36,7 @@ def save(page, path=None):
 
 def load(page, path):
     page.locator("#file").set_input_files(path)
-    page.wait_for_function("document.getElementById('message').textContent !== ''")
+    wait_until(page, "document.getElementById('message').textContent !== ''")
     return page.locator("#message").inner_text()
 
 

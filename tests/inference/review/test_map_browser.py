@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.helpers.browsing import needs_chromium
+from tests.helpers.browsing import needs_chromium, wait_until
 
 pytestmark = needs_chromium
 
@@ -32,15 +32,15 @@ def test_wheel_zooms_at_the_pointer(open_review):
     x, y = dot(page, 0)
     page.mouse.move(x, y)
     page.mouse.wheel(0, -200)
-    page.wait_for_function("document.querySelector('#map svg').classList.contains('zoomed')")
+    wait_until(page, "document.querySelector('#map svg').classList.contains('zoomed')")
     assert view(page)[2] == pytest.approx(96 * 2.718281828 ** (-2 / 3))
     assert dot(page, 0) == pytest.approx((x, y), abs=1)
     for _ in range(5):
         page.mouse.wheel(0, -200)
-    page.wait_for_function("document.querySelector('#map svg').viewBox.baseVal.width === 32")  # the smallest view
+    wait_until(page, "document.querySelector('#map svg').viewBox.baseVal.width === 32")  # the smallest view
     for _ in range(8):
         page.mouse.wheel(0, 200)
-    page.wait_for_function("!document.querySelector('#map svg').classList.contains('zoomed')")
+    wait_until(page, "!document.querySelector('#map svg').classList.contains('zoomed')")
     assert view(page) == [0, 0, 96, 64]
 
 

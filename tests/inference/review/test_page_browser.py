@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rsft.data.prepare.image_folder import prepare_folder
-from tests.helpers.browsing import needs_chromium
+from tests.helpers.browsing import needs_chromium, wait_until
 from tests.helpers.scenes import write_geotiff
 from tools.maintenance.review_pictures import VIEWS, make_scene, take_screenshot
 
@@ -81,7 +81,7 @@ def test_keyboard(open_review, made):
     assert page.locator("#name").inner_text() == table["chip"][4]
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Escape")
-    page.wait_for_function("document.activeElement.dataset.index === '3'")  # a dialog closes in a task of its own
+    wait_until(page, "document.activeElement.dataset.index === '3'")  # a dialog closes in a task of its own
     other = {"dark": "bright", "bright": "dark"}
     expected = {0: other[table["class"][0]], 1: table["class"][1], 3: table["class"][3]}
     assert [(row["path"], row["class"], row["predicted"]) for row in saved(page)] == [
@@ -121,7 +121,7 @@ def test_labels_become_training_data(open_review, made, rsft, tmp_path, ships_st
     page.locator(".card").first.click()
     for key in ("2", "n", "u", "Escape"):
         page.keyboard.press(key)
-    page.wait_for_function("!document.body.classList.contains('reviewing')")
+    wait_until(page, "!document.body.classList.contains('reviewing')")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save corrected.csv").click()
     download.value.save_as(tmp_path / "corrected.csv")
