@@ -154,7 +154,8 @@ class Learner:
             "steps": self.steps,
             "losses": [torch.stack(values) if values else None for values in self.losses],
         }
-        return _to_cpu(state)  # type: ignore[no-any-return]
+        on_cpu: dict[str, Any] = _to_cpu(state)
+        return on_cpu
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint.
