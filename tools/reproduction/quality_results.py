@@ -162,7 +162,7 @@ def report_markdown(study: Study, results: Results) -> str:
             ["", *accuracy_table(study, heading, tables, p_values)] if tables.keys() & _titles(study, heading) else []
         )
         spreads = [row for row in study.groups[heading] if "spread" in row.tables]
-        for _, rows in itertools.groupby(spreads, key=lambda row: row.grid):
+        for _, rows in itertools.groupby(spreads, key=lambda row: (row.grid, row.without)):
             parts += spread_tables(study, list(rows), results)
     return "\n".join(parts)
 
@@ -269,8 +269,10 @@ def _matrix(row: Row, axes: list[tuple[str, list[Any]]], values: Floats) -> list
     (row_key, row_values), (column_key, column_values) = axes
     lines = _head(f" {row.title}: {row_key} \\ {column_key} | {' | '.join(map(str, column_values))} ")
     means = values.mean(axis=0) if len(values) else np.full(values.shape[1], np.nan)
-    for value, line in zip(row_values, means.reshape(len(row_values), -1), strict=True):
-        lines.append(f"| {value} | {' | '.join(_number(mean, '.1f') for mean in line)} |")
+    by_point = dict(zip(row.grid_points(), means, strict=True))
+    for value in row_values:
+        cells = [_number(by_point.get((value, other), math.nan), ".1f") for other in column_values]
+        lines.append(f"| {value} | {' | '.join(cells)} |")
     return lines
 
 

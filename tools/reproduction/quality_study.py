@@ -78,6 +78,7 @@ class Row(Section):
         base: whether the other rows of the group are compared with this one.
         grid: values by recipe key. Every combination is a configuration. "x0.5" is half of the value that the recipe
             and the overrides give.
+        without: combinations of grid values to leave out, each in the order of the keys of `grid`.
         random_scales: draws of the scales; every draw is a configuration.
         tables: "accuracy" for the table of accuracies, "spread" for accuracy at each grid value.
     """
@@ -86,6 +87,7 @@ class Row(Section):
     overrides: list[Text] = Field(default=[])
     base: bool = False
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
+    without: list[list[Any]] = Field(default=[])
     random_scales: RandomScales | None = None
     tables: list[Literal["accuracy", "spread"]] = Field(default=["accuracy"], min_length=1)
 
@@ -95,11 +97,17 @@ class Row(Section):
             raise ValueError(f"row {self.title!r}: use either grid or random_scales")
         if "spread" in self.tables and len(self.grid) not in (1, 2):
             raise ValueError(f"row {self.title!r}: a spread needs a grid with one or two keys")
+        combinations = list(itertools.product(*self.grid.values()))
+        if unknown := [point for point in self.without if tuple(point) not in combinations]:
+            raise ValueError(f"row {self.title!r}: the grid has no combination {unknown[0]}")
+        if not self.grid_points():
+            raise ValueError(f"row {self.title!r}: `without` leaves nothing of the grid")
         return self
 
     def grid_points(self) -> list[tuple[Any, ...]]:
-        """Return all combinations of grid values, in the order of the configurations."""
-        return list(itertools.product(*self.grid.values()))
+        """Return the combinations of grid values, in the order of the configurations."""
+        combinations = itertools.product(*self.grid.values())
+        return [point for point in combinations if list(point) not in self.without]
 
 
 class Study(Section):

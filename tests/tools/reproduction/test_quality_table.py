@@ -194,6 +194,12 @@ def test_random_scales_are_those_of_the_recipe_and_depend_on_the_seed(study_file
         ("blocks: 2", "depth: 2", "Extra inputs"),
         ("title: Ships\n", "", "title: found nothing"),
         ("grid: {peft.scale: [1, 2]}", "random_scales: {draws: 1, low: 1, high: 2, positions: [q]}", "a spread needs"),
+        (
+            "grid: {peft.scale: [1, 2]}",
+            "grid: {peft.scale: [1, 2]}\n      without: [[3]]",
+            "the grid has no combination",
+        ),
+        ("grid: {peft.scale: [1, 2]}", "grid: {peft.scale: [1]}\n      without: [[1]]", "leaves nothing of the grid"),
     ],
 )
 def test_faults_of_a_study(study_file, old, new, message):
@@ -381,6 +387,19 @@ def test_a_grid_with_two_keys_is_a_matrix(study_file, tmp_path):
         "best scale: macro, best - worst: 50.0 ± 0.0; seeds: 2 of 2.",
     ]
     assert not any(line.startswith("| best scale | ") for line in lines)
+
+
+def test_a_grid_without_some_combinations(study_file, tmp_path):
+    new = "peft.scale: [1, 2], train.lr: [x1, x2, x4]}\n      without: [[2, x4], [1, x1]"
+    edit(study_file, "peft.scale: [1, 2]}", new + "]")
+    study = read_study(study_file, seeds="0-1")
+    jobs = missing_jobs(study, Results({}, {}))
+    for index, job in enumerate(jobs):
+        write_result(study, tmp_path / "out", job, [0.5] * 3, [index % 6 / 10] * 3)  # 0 is LoRA, 0.5 is MetaLoRA
+    lines = report_markdown(study, read_results(tmp_path / "out", study)).splitlines()
+    start = lines.index("| best scale: peft.scale \\ train.lr | x1 | x2 | x4 |")
+    assert lines[start + 2 : start + 4] == ["| 1 | - | 10.0 | 20.0 |", "| 2 | 30.0 | 40.0 | - |"]
+    assert any(line.startswith("| best scale | 2 of 2 | ") for line in lines)
 
 
 # runs
