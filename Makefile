@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help quickstart test fuzz test-lowest test-qgis qgis-plugin sbom lint clean
+.PHONY: help quickstart test fuzz test-lowest test-wheel test-qgis qgis-plugin sbom lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -37,8 +37,27 @@ test-lowest:  ## run the tests with the lowest versions that pyproject.toml allo
 	@$(PYTHON) -m venv $(LOWEST)
 	@$(LOWEST)/bin/python -m tools.maintenance.lowest_bounds $(KEEP:%=--keep %) > $(LOWEST)/constraints.txt
 	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt --editable . \
-		affine fiona hypothesis pytest pytest-xdist torchmetrics xlwt
+		affine check-jsonschema fiona hatchling hypothesis pytest pytest-xdist torchmetrics xlwt
 	@OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n auto $(TESTS)
+
+# Two environments of their own: one builds, one holds nothing but the wheel and what it requires. They are made anew at
+# every call. PIP_ARGS: more arguments for pip, such as an index with CPU builds of torch.
+PIP_ARGS ?=
+WHEEL := .venv-wheel
+WHEEL_RSFT := ../run/bin/rsft
+
+test-wheel:  ## build the package, check it, install the wheel in an empty environment and run the quick start from it
+	@rm -rf $(WHEEL) && mkdir $(WHEEL)
+	@$(PYTHON) -m venv $(WHEEL)/build && $(PYTHON) -m venv $(WHEEL)/run
+	@$(WHEEL)/build/bin/pip install --quiet --disable-pip-version-check $(PIP_ARGS) build twine
+	@$(WHEEL)/build/bin/python -m build --outdir $(WHEEL)/dist .
+	@$(WHEEL)/build/bin/twine check --strict $(WHEEL)/dist/*
+	@$(WHEEL)/run/bin/pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) $(PIP_ARGS) \
+		$(WHEEL)/dist/*.whl
+	@$(WHEEL)/run/bin/pip check
+	@mkdir $(WHEEL)/work && cd $(WHEEL)/work && \
+		$(WHEEL_RSFT) prepare demo --root data/demo && $(WHEEL_RSFT) finetune quickstart && \
+		$(WHEEL_RSFT) predict runs/quickstart data/demo -o predictions.gpkg && $(WHEEL_RSFT) bundle verify runs/quickstart
 
 test-qgis: $(INSTALLED)  ## test the plug-in in QGIS without a window
 	@command -v qgis_process > /dev/null || { \

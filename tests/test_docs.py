@@ -21,7 +21,8 @@ from rsft.recipe.schema import SECTIONS
 
 ROOT = Path(__file__).parents[1]
 DATA = (ROOT / "docs/data.md").read_text("utf-8")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *DOCS]
 FILES = [*PAGES, *sorted((ROOT / "recipes").rglob("*.yaml"))]
 COMMAND = re.compile(  # in a code block, a code span or the header of a recipe
     r"(?:^(?: {4,}|# )(?:\$ |srun |torchrun .* |for .* do )?|`(?:\w+=\w+ )?)(rsft [^`\n]+)", re.MULTILINE
@@ -44,7 +45,7 @@ def commands_on(path: Path) -> Iterator[list[str]]:
         yield shlex.split(line, comments=True)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=name_of)
 def test_links(page: Path) -> None:
     text = re.sub(r"^```.*?^```|^    .*?$|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -57,7 +58,7 @@ def test_links(page: Path) -> None:
 
 
 def test_every_page_is_linked() -> None:
-    for page in PAGES[1:]:
+    for page in DOCS:
         others = "".join(other.read_text("utf-8") for other in PAGES if other != page)
         assert page.relative_to(ROOT / "docs").as_posix() + ")" in others, page
 

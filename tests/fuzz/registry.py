@@ -6,7 +6,7 @@ from importlib import import_module
 
 from tests.fuzz.target import Target
 
-GROUPS = ("labels", "recipes", "positions", "scenes", "stores", "models")
+GROUPS = ("labels", "recipes", "positions", "scenes", "stores", "models", "exports")
 
 
 def load_targets(name: str) -> list[Target]:

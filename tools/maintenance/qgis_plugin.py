@@ -13,6 +13,9 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 PLUGIN_DIR = Path(__file__).parents[2] / "qgis/rsft_qgis"
 """Folder of the plug-in."""
 
+LICENSE = PLUGIN_DIR.parents[1] / "LICENSE"
+"""License of rsft, which the zip contains."""
+
 FOR_THE_REPOSITORY = ("email", "tracker", "repository")
 """Keys of metadata.txt that plugins.qgis.org also requires."""
 
@@ -27,7 +30,7 @@ def plugin_files(folder: Path = PLUGIN_DIR) -> list[Path]:
         folder: folder of the plug-in.
     """
     files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return sorted(path for path in files if path.suffix in _SUFFIXES or path.name == "LICENSE")
+    return sorted(path for path in files if path.suffix in _SUFFIXES)
 
 
 def write_plugin(path: Path) -> Path:
@@ -40,8 +43,9 @@ def write_plugin(path: Path) -> Path:
     temporary = path.with_name(f"{path.name}.part")
     try:
         with ZipFile(temporary, "w") as archive:
-            for file in plugin_files():
-                entry = ZipInfo(file.relative_to(PLUGIN_DIR.parent).as_posix(), _DATE)
+            names = {file.relative_to(PLUGIN_DIR.parent).as_posix(): file for file in plugin_files()}
+            for name, file in sorted({f"{PLUGIN_DIR.name}/LICENSE": LICENSE, **names}.items()):
+                entry = ZipInfo(name, _DATE)
                 entry.external_attr, entry.compress_type = 0o644 << 16, ZIP_DEFLATED
                 archive.writestr(entry, file.read_bytes())
         temporary.replace(path)
@@ -72,8 +76,7 @@ def missing_for_the_repository(folder: Path = PLUGIN_DIR) -> list[str]:
         folder: folder of the plug-in.
     """
     metadata = read_metadata(folder)
-    missing = [f"{key} in metadata.txt" for key in FOR_THE_REPOSITORY if not metadata.get(key)]
-    return missing + ([] if (folder / "LICENSE").is_file() else ["a file LICENSE"])
+    return [f"{key} in metadata.txt" for key in FOR_THE_REPOSITORY if not metadata.get(key)]
 
 
 def main() -> None:

@@ -80,8 +80,8 @@ def load_exported_engine(bundle: Bundle, path: Path) -> LoadedEngine:
     except (RsftError, MemoryError):
         raise
     except Exception as error:  # the type depends on the library and on the fault
-        text = str(error).strip().partition("\n")[0]
-        raise WeightsError(f"the graph cannot be opened: {text}", folder / engine.file_name, "export again") from error
+        message = f"the graph cannot be opened: {_first_line(error)}"
+        raise WeightsError(message, folder / engine.file_name, "export again") from error
     return graph_engine(bundle, model, spec)
 
 
@@ -94,15 +94,15 @@ def graph_engine(bundle: Bundle, graph: GraphModel, spec: EngineSpec) -> LoadedE
         spec: engine and precision of the graph.
 
     Returns:
-        The engine.
+        The engine. Its `infer` raises WeightsError if the graph cannot be run, or is not one of the bundle.
     """
-    evaluate, size = bundle.recipe.evaluate, bundle.contract.size
+    evaluate, size, class_count = bundle.recipe.evaluate, bundle.contract.size, len(bundle.classes)
 
     def infer_batch(images: NDArray[np.float32]) -> ClassifierOutputs:
         if evaluate.tta == "none":
-            return graph.infer(images)
+            return _run_graph(graph, images, class_count)
         views = VIEWS[evaluate.tta](images, size)
-        outputs = [graph.infer(np.ascontiguousarray(view)) for view in views]
+        outputs = [_run_graph(graph, np.ascontiguousarray(view), class_count) for view in views]
         return ClassifierOutputs(*average_outputs(*zip(*outputs, strict=True)))
 
     def infer(images: NDArray[np.float32]) -> ClassifierOutputs:
@@ -111,3 +111,22 @@ def graph_engine(bundle: Bundle, graph: GraphModel, spec: EngineSpec) -> LoadedE
         return ClassifierOutputs(*(np.concatenate(arrays).astype(np.float32) for arrays in zip(*outputs, strict=True)))
 
     return LoadedEngine(infer, tta_contract(bundle.contract, evaluate), spec, concurrency=graph.concurrency)
+
+
+def _run_graph(graph: GraphModel, images: NDArray[np.float32], class_count: int) -> ClassifierOutputs:
+    """Run a graph, whose file may contain anything, and check the shapes of its outputs."""
+    try:
+        logits, features = graph.infer(images)
+    except (RsftError, MemoryError):
+        raise
+    except Exception as error:  # the type depends on the library and on the fault
+        raise WeightsError(f"the exported graph cannot be run: {_first_line(error)}", hint="export again") from error
+    fits = logits.shape == (len(images), class_count) and features.ndim == 2 and len(features) == len(images)
+    if not fits or logits.dtype.kind != "f" or features.dtype.kind != "f":
+        message = f"the exported graph returns {logits.dtype} {logits.shape} and {features.dtype} {features.shape}"
+        raise WeightsError(f"{message}, not the logits of {class_count} classes and features", hint="export again")
+    return ClassifierOutputs(logits, features)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -12,7 +12,7 @@ from tests.data.datasets.dota.data import row, write_pair
 from tests.data.datasets.fusar_ship.data import CATEGORIES, META, write_fusar
 from tests.data.datasets.opensarship.data import GRD, write_scene
 from tests.data.datasets.srsdd.data import HEADER, write_srsdd
-from tests.fuzz.mutate import mutate_text, mutate_zip
+from tests.fuzz.mutate import mutate_bytes, mutate_text, mutate_zip
 from tests.fuzz.target import Target
 
 NAMES = ["Ship_C01S01N0001", "Ship_C04S01N0002"]
@@ -81,6 +81,19 @@ def _write_xlsx(path: Path, rows: list[tuple[str, ...]]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
             archive.writestr(name, text)
+
+
+def _build_fusar_xls(folder: Path) -> None:
+    import xlwt
+
+    write_fusar(folder, NAMES, meta=False)
+    book = xlwt.Workbook()
+    sheet = book.add_sheet("meta")
+    values = (900000001, 100, 20, "DH", 30.5, 1.7, 1.1, f"{CATEGORIES[0]}\\Sub01")
+    for number, cells in enumerate((META, *((name, *values) for name in NAMES))):
+        for column, value in enumerate(cells):
+            sheet.write(number, column, value)
+    book.save(str(folder / "meta.xls"))
 
 
 def _read_fusar(folder: Path) -> None:
@@ -182,6 +195,7 @@ TARGETS = [
     ),
     Target("fusar_csv", lambda folder: write_fusar(folder, NAMES), {"meta.csv": mutate_text}, _read_fusar),
     Target("fusar_xlsx", _build_fusar_sheet, {"meta.xlsx": mutate_zip(mutate_text)}, _read_fusar),
+    Target("fusar_xls", _build_fusar_xls, {"meta.xls": mutate_bytes}, _read_fusar, share=0.1),
     Target(
         "opensarship_xml",
         lambda folder: write_scene(folder, GRD, {"Cargo_x3_y4": 70, "Tanker_x5_y6": 80}),

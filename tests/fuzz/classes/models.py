@@ -1,4 +1,4 @@
-"""Bundles, checkpoints, exports and archives."""
+"""Bundles, checkpoints and archives."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from tests.fuzz.mutate import (
 )
 from tests.fuzz.target import Target
 from tests.helpers.archive_files import make_rar, make_tar, make_zip
-from tests.helpers.scenes import toy_bundle
 
 FILES = {"train/a/1.png": b"x" * 300, "train/b/2.png": b"y" * 300, "labels.txt": b"1 a\n2 b\n"}
 
@@ -116,46 +115,6 @@ def _read_checkpoint(folder: Path) -> None:
     load_newest_checkpoint(folder)
 
 
-def _build_export(folder: Path) -> None:
-    from onnx import TensorProto, checker, helper, save
-
-    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 8, 8])
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("logits", "features")]
-    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])
-    nodes = [
-        helper.make_node("ReduceMean", ["images", "axes"], ["features"], keepdims=0),
-        helper.make_node("Relu", ["features"], ["logits"]),
-    ]
-    graph = helper.make_graph(nodes, "g", [image], outputs, [axes])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    checker.check_model(model)
-    save(model, folder / "model.onnx")
-    files = {"model.onnx": hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()}
-    metadata = {"format": 1, "kind": "onnx", "precision": "fp32", "bundle_sha256": "0" * 64, "files": files}
-    (folder / "export.json").write_text(json.dumps(metadata))
-
-
-def _read_export(folder: Path) -> None:
-    """Open an export; its index states the hash of its graph, whatever the graph contains."""
-    from rsft.inference.selection.exported import load_exported_engine
-
-    path = folder / "export.json"
-    content = path.read_bytes()
-    try:
-        metadata = json.loads(content)
-        metadata["files"]["model.onnx"] = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
-        path.write_text(json.dumps(metadata))
-    except (ValueError, KeyError, TypeError, UnicodeError, RecursionError):
-        pass  # a damaged index, as it is
-    bundle = toy_bundle()
-    bundle.recipe.evaluate = _Evaluate()
-    load_exported_engine(bundle, folder)
-
-
-class _Evaluate:
-    tta, margin, crop_margin = "none", 0, 0
-
-
 def _archive(folder: Path, make: Callable[..., Path], name: str, **options: Any) -> None:
     make(folder / name, FILES, **options)
 
@@ -210,10 +169,7 @@ def _change_member(rng: Random, member: tarfile.TarInfo) -> None:
 
 
 PRELOAD = (
-    "onnx",
-    "onnxruntime",
     "rsft.backbones.checkpoints",
-    "rsft.inference.selection.exported",
     "rsft.models.bundle.bundle",
     "rsft.training.runs.checkpoints",
     "rsft.utils.archives.extract",
@@ -253,7 +209,6 @@ TARGETS = [
         for suffix, mutator in ((".pth", mutate_zip(mutate_bytes)), (".safetensors", mutate_safetensors))
     ),
     Target("checkpoints", _build_checkpoint, {"00002-0000003.ckpt": mutate_zip(mutate_bytes)}, _read_checkpoint),
-    Target("exports", _build_export, {"export.json": mutate_json, "model.onnx": mutate_bytes}, _read_export, share=0.5),
     *(
         Target(
             f"archives_{name}",

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from rsft import __version__
-from tools.maintenance.qgis_plugin import PLUGIN_DIR, missing_for_the_repository, read_metadata, write_plugin
+from tools.maintenance.qgis_plugin import LICENSE, PLUGIN_DIR, missing_for_the_repository, read_metadata, write_plugin
 
 
 def test_the_zip_is_reproducible(tmp_path: Path) -> None:
@@ -14,6 +14,7 @@ def test_the_zip_is_reproducible(tmp_path: Path) -> None:
     assert first.read_bytes() == second.read_bytes()
     with zipfile.ZipFile(first) as archive:
         names = archive.namelist()
+        assert archive.read("rsft_qgis/LICENSE") == LICENSE.read_bytes()
         assert archive.read("rsft_qgis/metadata.txt") == (PLUGIN_DIR / "metadata.txt").read_bytes()
     assert names == sorted(names) and all(name.startswith("rsft_qgis/") for name in names)
     assert {"rsft_qgis/__init__.py", "rsft_qgis/icon.svg", "rsft_qgis/algorithms/classify.py"} <= set(names)
@@ -26,8 +27,4 @@ def test_metadata(tmp_path: Path) -> None:
     required = ("name", "qgisMinimumVersion", "description", "about", "author", "icon", "tags")
     assert all(metadata[key] for key in required) and (PLUGIN_DIR / metadata["icon"]).is_file()
     (tmp_path / "metadata.txt").write_text("[general]\nname=x\nemail=a@b\nhasProcessingProvider=yes\n")
-    assert missing_for_the_repository(tmp_path) == [
-        "tracker in metadata.txt",
-        "repository in metadata.txt",
-        "a file LICENSE",
-    ]
+    assert missing_for_the_repository(tmp_path) == ["tracker in metadata.txt", "repository in metadata.txt"]

@@ -1,0 +1,54 @@
+"""Exported graphs come from other people: what they raise and return is checked."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rsft.errors import WeightsError
+from rsft.inference.engines.base import EngineSpec
+from rsft.inference.engines.inference_fn import GraphModel
+from rsft.inference.selection.exported import graph_engine
+from rsft.models.outputs import ClassifierOutputs
+from tests.helpers.scenes import toy_bundle
+
+IMAGES = np.ones((2, 3, 8, 8), np.float32)
+
+
+def run_graph(infer: Any) -> ClassifierOutputs:
+    bundle = toy_bundle()
+    bundle.recipe.evaluate = SimpleNamespace(tta="none", margin=0, crop_margin=0)
+    return graph_engine(bundle, GraphModel(infer), EngineSpec("onnx")).infer(IMAGES)
+
+
+def test_a_graph_of_the_bundle() -> None:
+    outputs = run_graph(lambda images: ClassifierOutputs(np.ones((2, 2)), np.ones((2, 5))))
+    assert outputs.logits.shape == (2, 2) and outputs.features.dtype == np.float32
+
+
+def test_a_graph_that_cannot_be_run() -> None:
+    def infer(images: Any) -> ClassifierOutputs:
+        raise KeyError("no input images\nsecond line")
+
+    with pytest.raises(WeightsError, match=r"the exported graph cannot be run: .no input images"):
+        run_graph(infer)
+
+
+@pytest.mark.parametrize(
+    ("logits", "features"),
+    [
+        (np.ones((2, 3)), np.ones((2, 5))),
+        (np.ones((1, 2)), np.ones((2, 5))),
+        (np.ones(2), np.ones((2, 5))),
+        (np.ones((2, 2)), np.ones((3, 5))),
+        (np.ones((2, 2)), np.ones((2, 5, 1))),
+        (np.ones((2, 2), np.int64), np.ones((2, 5))),
+        (np.ones((2, 2)), np.ones((2, 5), np.complex64)),
+    ],
+)
+def test_a_graph_that_is_not_one_of_the_bundle(logits: Any, features: Any) -> None:
+    with pytest.raises(WeightsError, match="not the logits of 2 classes"):
+        run_graph(lambda images: ClassifierOutputs(logits, features))
