@@ -46,7 +46,7 @@ PIP_ARGS ?=
 WHEEL := .venv-wheel
 WHEEL_RSFT := ../run/bin/rsft
 
-test-wheel:  ## build the package, check it, install the wheel in an empty environment and run the quick start from it
+test-wheel:  ## build the package, check it, install the wheel in an empty environment and run a short quick start
 	@rm -rf $(WHEEL) && mkdir $(WHEEL)
 	@$(PYTHON) -m venv $(WHEEL)/build && $(PYTHON) -m venv $(WHEEL)/run
 	@$(WHEEL)/build/bin/pip install --quiet --disable-pip-version-check $(PIP_ARGS) build twine
@@ -56,7 +56,7 @@ test-wheel:  ## build the package, check it, install the wheel in an empty envir
 		$(WHEEL)/dist/*.whl
 	@$(WHEEL)/run/bin/pip check
 	@mkdir $(WHEEL)/work && cd $(WHEEL)/work && \
-		$(WHEEL_RSFT) prepare demo --root data/demo && $(WHEEL_RSFT) finetune quickstart && \
+		$(WHEEL_RSFT) prepare demo --root data/demo && $(WHEEL_RSFT) finetune quickstart train.epochs=2 && \
 		$(WHEEL_RSFT) predict runs/quickstart data/demo -o predictions.gpkg && $(WHEEL_RSFT) bundle verify runs/quickstart
 
 test-qgis: $(INSTALLED)  ## test the plug-in in QGIS without a window
