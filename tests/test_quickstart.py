@@ -55,11 +55,14 @@ def test_detection_finds_the_ships_of_the_scene(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.slow
-def test_quickstart_ends_with_a_map(rsft, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "epochs", [("train.epochs=1",), pytest.param((), marks=pytest.mark.exhaustive)], ids=["one epoch", "whole"]
+)
+def test_quickstart_ends_with_a_map(rsft, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, epochs) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
     prepare, finetune, predict, report = quickstart_commands()
-    for command in (prepare, finetune):
+    for command in (prepare, [*finetune, *epochs]):
         code, printed = rsft(*command)
         assert code == 0, printed
     code, printed = rsft(*predict, "--json")
@@ -67,7 +70,7 @@ def test_quickstart_ends_with_a_map(rsft, monkeypatch: pytest.MonkeyPatch, tmp_p
     done = json.loads([line for line in printed.splitlines() if line.startswith("{")][-1])
     (truth,) = done["truth"]
     assert truth["objects"] == SHIPS and truth["found"] >= 28 and truth["other"] <= 6
-    assert 0.4 <= truth["right"] / truth["found"] <= 0.8  # 17 of 31 where it was measured
+    assert epochs or 0.4 <= truth["right"] / truth["found"] <= 0.8  # 17 of 31 where it was measured
     layer = pyogrio.read_dataframe("runs/quickstart/scene.gpkg", layer="predictions")
     assert len(layer) == done["chips"] and layer.geometry.is_valid.all()
     with sqlite3.connect("runs/quickstart/scene.gpkg") as database:
