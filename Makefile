@@ -70,7 +70,7 @@ test-wheel:  ## build the package, check it, install the wheel in an empty envir
 test-qgis: $(INSTALLED)  ## test the plug-in in QGIS without a window
 	@command -v qgis_process > /dev/null || { \
 		echo "qgis_process is missing. Install QGIS, on Debian and Ubuntu: apt install qgis python3-qgis"; exit 1; }
-	@RSFT_TEST_QGIS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --durations=25 tests/qgis
+	@RSFT_TEST_QGIS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --durations=25 tests/qgis
 
 qgis-plugin: $(INSTALLED)  ## pack the plug-in for QGIS: dist/rsft_qgis.zip
 	@$(BIN)/python -m tools.maintenance.qgis_plugin dist/rsft_qgis.zip

@@ -12,6 +12,8 @@ import pytest
 
 from tests.helpers.bars_recipe import BARS_RECIPE
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import io, json, os, sys
 

@@ -105,7 +105,7 @@ def wait_for(condition, process=None, seconds=240):
 @pytest.mark.slow
 def test_killed_and_resumed_on_ray(sweep_file, recipe_file):
     pytest.importorskip("ray")
-    sweep_file.write_text(sweep_file.read_text().replace("train.epochs: 2", "train.epochs: 6"))
+    sweep_file.write_text(sweep_file.read_text().replace("train.epochs: 2", "train.epochs: 8"))
     folder = sweep_file.parent / "runs/sweeps/some"
 
     def outcome_times():

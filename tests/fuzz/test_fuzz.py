@@ -23,6 +23,7 @@ def fuzz(*options: str, out: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
 def test_mutated_inputs_and_those_that_once_had_a_fault(group: str, tmp_path: Path) -> None:
     done = fuzz("--class", group, "--count", "200", out=tmp_path)

@@ -18,6 +18,8 @@ from rsft.training.recorder import RunListener
 from rsft.training.runs import checkpoints
 from rsft.training.runs.reader import TIMING_COLUMNS, lock_run, read_run_info
 
+pytestmark = pytest.mark.slow
+
 OVERRIDES = [
     "peft={rank: 4, dropout: 0.3}",
     "meta.warmup=0.5",
