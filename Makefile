@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help quickstart test fuzz test-lowest test-wheel test-qgis qgis-plugin sbom lint clean
+.PHONY: help quickstart test test-fast test-all fuzz test-lowest test-wheel test-qgis qgis-plugin sbom lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -17,8 +17,16 @@ quickstart: $(INSTALLED)  ## simulate SAR ships, fine-tune the shipped backbone,
 		--html runs/quickstart/review.html --chips runs/quickstart/chips --overwrite
 	@$(BIN)/rsft report runs/quickstart --map runs/quickstart/scene.gpkg
 
-test: $(INSTALLED)  ## run all tests, including the command line
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --durations=25
+
+test: $(INSTALLED)  ## run the tests, including whole jobs of the command line
+	@$(PYTEST) -m "not exhaustive"
+
+test-fast: $(INSTALLED)  ## run the tests without whole jobs
+	@$(PYTEST) -m "not slow and not exhaustive"
+
+test-all: $(INSTALLED)  ## run all tests, also the long ones
+	@$(PYTEST)
 
 SEED ?= 1
 COUNT ?= 20000
@@ -38,7 +46,7 @@ test-lowest:  ## run the tests with the lowest versions that pyproject.toml allo
 	@$(LOWEST)/bin/python -m tools.maintenance.lowest_bounds $(KEEP:%=--keep %) > $(LOWEST)/constraints.txt
 	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt --editable . \
 		affine check-jsonschema fiona hatchling hypothesis pytest pytest-xdist torchmetrics xlwt
-	@OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n auto $(TESTS)
+	@OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n auto --dist worksteal -m "not exhaustive" $(TESTS)
 
 # Two environments of their own: one builds, one holds nothing but the wheel and what it requires. They are made anew at
 # every call. PIP_ARGS: more arguments for pip, such as an index with CPU builds of torch.
@@ -46,7 +54,7 @@ PIP_ARGS ?=
 WHEEL := .venv-wheel
 WHEEL_RSFT := ../run/bin/rsft
 
-test-wheel:  ## build the package, check it, install the wheel in an empty environment and run the quick start from it
+test-wheel:  ## build the package, check it, install the wheel in an empty environment and run a short quick start
 	@rm -rf $(WHEEL) && mkdir $(WHEEL)
 	@$(PYTHON) -m venv $(WHEEL)/build && $(PYTHON) -m venv $(WHEEL)/run
 	@$(WHEEL)/build/bin/pip install --quiet --disable-pip-version-check $(PIP_ARGS) build twine
@@ -56,13 +64,13 @@ test-wheel:  ## build the package, check it, install the wheel in an empty envir
 		$(WHEEL)/dist/*.whl
 	@$(WHEEL)/run/bin/pip check
 	@mkdir $(WHEEL)/work && cd $(WHEEL)/work && \
-		$(WHEEL_RSFT) prepare demo --root data/demo && $(WHEEL_RSFT) finetune quickstart && \
+		$(WHEEL_RSFT) prepare demo --root data/demo && $(WHEEL_RSFT) finetune quickstart train.epochs=2 && \
 		$(WHEEL_RSFT) predict runs/quickstart data/demo -o predictions.gpkg && $(WHEEL_RSFT) bundle verify runs/quickstart
 
 test-qgis: $(INSTALLED)  ## test the plug-in in QGIS without a window
 	@command -v qgis_process > /dev/null || { \
 		echo "qgis_process is missing. Install QGIS, on Debian and Ubuntu: apt install qgis python3-qgis"; exit 1; }
-	@RSFT_TEST_QGIS=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/qgis
+	@RSFT_TEST_QGIS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --durations=25 tests/qgis
 
 qgis-plugin: $(INSTALLED)  ## pack the plug-in for QGIS: dist/rsft_qgis.zip
 	@$(BIN)/python -m tools.maintenance.qgis_plugin dist/rsft_qgis.zip

@@ -17,6 +17,12 @@ ROOT = Path(__file__).parents[1]
 Command = Callable[..., tuple[int, str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that contain long tests, so that no process is idle at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Callable[[str], Path]:
     """Return the folder of a real data set by name; skip the test if the folder is missing."""

@@ -76,6 +76,7 @@ def test_recipes(rsft, tmp_path):
     assert code == 0 and "rank: 2" in printed
 
 
+@pytest.mark.slow
 def test_prepare_finetune_evaluate_predict(rsft, class_folders, recipe_file, tmp_path):
     """Prepare, finetune, evaluate and predict."""
     code, printed = rsft("prepare", "folder", class_folders, "--root", "data")

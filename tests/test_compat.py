@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 
 from rsft.recipe.renames import current_key, current_value
 
+pytestmark = pytest.mark.slow
+
 RENAMED_COLUMNS: dict[str, str] = {}
 """Present names of columns of metrics.csv, modulator.csv and tables of predictions, by old name."""
 
@@ -181,7 +183,6 @@ def test_stopped_sweep_lists_its_unfinished_trial(old_folder, run_command):
     assert len(pd.read_csv(stopped / "metrics.csv")) == 3
 
 
-@pytest.mark.slow
 def test_stopped_sweep_is_finished(old_folder):
     pytest.importorskip("ray")
     folder = old_folder / "sweep/sweeps/unfinished"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from _pytest.mark import ParameterSet
 
 from rsft.backbones import registry
 from rsft.cli import main
@@ -18,6 +19,17 @@ from rsft.recipe.load import load_recipe
 from tests.helpers import recipe_sources, tiny_backbones
 
 SMALL_RUN = ("data.workers=0", "train.epochs=3", "train.batch_size=4", "train.ensemble_size=1")
+
+
+def recipe_cases() -> Iterator[ParameterSet]:
+    """Iterate over the recipes; `exhaustive` are those whose method, data set and backbone an earlier one has, too."""
+    covered: set[tuple[object, object]] = set()
+    for entry in list_recipes():
+        recipe = load_recipe(entry.path)
+        features = {(recipe.peft.method, recipe.meta is None), (recipe.data.root, recipe.backbone.name)}
+        marks = [pytest.mark.exhaustive] if features <= covered else []
+        covered |= features
+        yield pytest.param(entry, id=entry.name, marks=marks)
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +67,7 @@ def run_command(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("entry", list_recipes(), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", list(recipe_cases()))
 def test_shipped_recipe_runs(entry: LibraryEntry, run_command: Callable[..., str], tmp_path: Path) -> None:
     recipe = load_recipe(entry.path)
     for command in entry.command.splitlines():

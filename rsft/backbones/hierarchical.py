@@ -55,13 +55,11 @@ def hierarchical_card(architecture: str, config: PretrainedCfg, **fields: Any) -
         The card.
     """
     heads = (config.classifier,) if isinstance(config.classifier, str) else tuple(config.classifier or ())
-    with torch.device("meta"):
-        expected = frozenset(timm.create_model(architecture, num_classes=0).state_dict())
     return Card(
         size=config.input_size[-1],
         patch=STRIDE,
         build=partial(build_hierarchical, architecture),
-        convert=partial(convert_timm_checkpoint, expected=expected, heads=heads),
+        convert=partial(convert_timm_checkpoint, expected=_tensor_names(architecture), heads=heads),
         **fields,
     )
 
@@ -90,6 +88,13 @@ def build_hierarchical(architecture: str, size: int, **options: Any) -> VisionTr
     if is_model_in_modules(architecture.split(".")[0], ["swin_transformer_v2"]):
         options["pretrained_window_sizes"] = _pretrained_windows(architecture)
     return cast(VisionTransformer, timm.create_model(architecture, num_classes=0, **options))
+
+
+@cache
+def _tensor_names(architecture: str) -> frozenset[str]:
+    """Return the names of the tensors of a model without a head."""
+    with torch.device("meta"):
+        return frozenset(timm.create_model(architecture, num_classes=0).state_dict())
 
 
 @cache

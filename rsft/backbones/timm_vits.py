@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -89,15 +89,13 @@ def timm_card(name: str) -> Card | None:
     }
     if is_hierarchical_model(full_name):
         return hierarchical_card(full_name, config, **fields)
-    vit = _build_checked(full_name)
-    grid = vit.patch_embed.grid_size[0]
-    patch = vit.patch_embed.img_size[0] // grid
+    grid, patch, tensor_names = _checked_structure(full_name)
     heads = [config.classifier] if isinstance(config.classifier, str) else config.classifier or []
     return Card(
         size=grid * patch,  # an image that whole patches do not cover is cropped
         patch=patch,
         build=partial(build_timm_vit, full_name, patch),
-        convert=partial(convert_timm_checkpoint, expected=frozenset(vit.state_dict()), heads=tuple(heads)),
+        convert=partial(convert_timm_checkpoint, expected=tensor_names, heads=tuple(heads)),
         **fields,
     )
 
@@ -171,8 +169,15 @@ def _features_fault(vit: VisionTransformer) -> str | None:
     return f"its forward_features returns {shape}, not tokens {expected}"
 
 
-def _build_checked(name: str) -> VisionTransformer:
-    """Build a model on the meta device, which has shapes but no weights; raise RequestError if it has a fault."""
+@cache
+def _checked_structure(name: str) -> tuple[int, int, frozenset[str]]:
+    """Return patches per side, side of a patch in pixels and names of the tensors of a model.
+
+    The model is built on the meta device, where it has shapes but no weights.
+
+    Raises:
+        RequestError: the model has a fault.
+    """
     options: dict[str, Any] = (
         {"weight_init": "skip"} if is_model_in_modules(name.split(".")[0], _SKIPS_INITIALIZATION) else {}
     )
@@ -181,7 +186,9 @@ def _build_checked(name: str) -> VisionTransformer:
     if fault := structure_fault(network):
         message = f"{name} cannot be fine-tuned as a vision transformer: {fault}"
         raise RequestError(message, "backbone.name", "choose one that `rsft backbones ls` shows")
-    return cast(VisionTransformer, network)
+    vit = cast(VisionTransformer, network)
+    grid = vit.patch_embed.grid_size[0]
+    return grid, vit.patch_embed.img_size[0] // grid, frozenset(vit.state_dict())
 
 
 def _get_nested(module: Any, path: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -27,10 +28,11 @@ from rsft.cli import (
 )
 from rsft.cli.display.console import console, error_console, show_error
 from rsft.cli.display.failures import show_failure
-from rsft.cli.display.plain_text import PlainFormatter
+from rsft.cli.display.plain_text import PlainFormatter, PlainGroup, format_warning
 from rsft.utils.dependencies.telemetry import disable_telemetry
 
 app = typer.Typer(
+    cls=PlainGroup,
     help="Fine-tune a frozen vision transformer on remote-sensing chips: few labels, rare classes, "
     "one learned scale per site of the network."
     "\n\nFirst steps:  rsft prepare demo --root data/demo  then  rsft finetune quickstart",
@@ -81,6 +83,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
     debug = len(arguments) < len(sys.argv) - 1
     disable_telemetry()
+    warnings.formatwarning = format_warning
     if logging.lastResort is not None:  # prints warnings
         logging.lastResort.setFormatter(PlainFormatter())
     try:

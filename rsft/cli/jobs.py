@@ -16,6 +16,7 @@ from rsft.cli.display.console import (
     show_evaluation,
     show_paths,
 )
+from rsft.cli.display.plain_text import escape_controls
 from rsft.cli.display.replay_table import show_replay
 from rsft.cli.options import (
     BundleArgument,
@@ -90,7 +91,7 @@ def finetune(
     if as_json:
         emit_json_event("done", {"run": str(folder), **{name: str(path) for name, path in paths.items()}})
     elif quiet:
-        typer.echo(folder)
+        typer.echo(escape_controls(str(folder)))
 
 
 def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[str, Path]:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.helpers.bars_recipe import BARS_RECIPE
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import io, json, os, sys
 
@@ -43,9 +45,17 @@ FILES = {"cv2", "geopandas", "pandas", "pyarrow", "rasterio"}
 HEAVY = {*NETWORKS, *TORCHGEO, *STATISTICS, *FILES}
 
 
-def imported_packages(folder: Path, *arguments: object) -> set[str]:
+FEW_CHIPS = """
+from rsft.data.prepare import demo
+few = dict.fromkeys(demo.DEMO_CLASSES, 1)
+train = dict(zip(demo.DEMO_CLASSES, (6, 4, 3, 2)))
+demo.prepare_demo.__kwdefaults__.update(counts={"train": train, "val": few, "test": few}, scenes=3)
+"""
+
+
+def imported_packages(folder: Path, *arguments: object, setup: str = "") -> set[str]:
     """Run a command in a new process, to its end or to the first step of a training; return what it imported."""
-    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+    command = [sys.executable, "-c", setup + PROGRAM, *map(str, arguments)]
     environment = os.environ | {"RSFT_WEIGHTS": str(folder)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -76,9 +86,8 @@ def test_prepare_folder_imports_no_networks(class_folders: Path, tmp_path: Path)
     assert packages & HEAVY == {"cv2", "matplotlib", "pandas", "pyarrow", "rasterio"}  # matplotlib draws a figure
 
 
-@pytest.mark.slow
 def test_prepare_demo_imports_no_networks(tmp_path: Path) -> None:
-    packages = imported_packages(tmp_path, "prepare", "demo", "--root", "store", "--jobs", "1")
+    packages = imported_packages(tmp_path, "prepare", "demo", "--root", "store", "--jobs", "1", setup=FEW_CHIPS)
     assert not packages & {*TORCHGEO, *NETWORKS, "sklearn", "geopandas"}
 
 

@@ -13,6 +13,8 @@ from rsft.cli import main
 from rsft.evaluation import evaluate
 from tests.helpers.killing import kill_at_call
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def rsft(monkeypatch, capsys, tmp_path):
@@ -29,7 +31,6 @@ def rsft(monkeypatch, capsys, tmp_path):
     return run
 
 
-@pytest.mark.slow
 def test_json_events_of_a_run(rsft, recipe_file):
     code, out, _ = rsft("finetune", recipe_file, "train.epochs=2", "--json", "--log-every", "3", "--no-report")
     events = list(map(json.loads, out.splitlines()))
@@ -57,13 +58,11 @@ def test_json_event_of_an_error(rsft):
     assert code == 2 and json.loads(out)["where"] == "nowhere"
 
 
-@pytest.mark.slow
 def test_quiet(rsft, recipe_file):
     code, out, _ = rsft("finetune", recipe_file, "train.epochs=1", "meta=null", "--quiet", "--no-report")
     assert code == 0 and out == "runs/bars/001\n"
 
 
-@pytest.mark.slow
 def test_a_run_that_is_killed_in_its_evaluation_gets_evaluation_and_report(rsft, recipe_file):
     arguments = ["finetune", recipe_file, "train.epochs=1", "meta=null"]
 
@@ -93,7 +92,6 @@ def test_a_run_that_is_killed_in_its_evaluation_gets_evaluation_and_report(rsft,
     assert "complete it" not in rsft("runs", "ls")[1]
 
 
-@pytest.mark.slow
 def test_a_run_that_starts_at_a_bundle(rsft, run, root):
     before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
     code, out, err = rsft("finetune", "--from", run, "train.epochs=1", "--no-report")

@@ -105,7 +105,7 @@ def wait_for(condition, process=None, seconds=240):
 @pytest.mark.slow
 def test_killed_and_resumed_on_ray(sweep_file, recipe_file):
     pytest.importorskip("ray")
-    sweep_file.write_text(sweep_file.read_text().replace("train.epochs: 2", "train.epochs: 12"))
+    sweep_file.write_text(sweep_file.read_text().replace("train.epochs: 2", "train.epochs: 8"))
     folder = sweep_file.parent / "runs/sweeps/some"
 
     def outcome_times():
@@ -143,7 +143,7 @@ def test_killed_and_resumed_on_ray(sweep_file, recipe_file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)])
 def test_stopped_by_a_signal(sweep_file, number):
     pytest.importorskip("ray")
     sweep_file.write_text(sweep_file.read_text().replace("train.epochs: 2", "train.epochs: 500"))

@@ -1,4 +1,4 @@
-"""Read mutated inputs: python -m tests.fuzz [--seed 1] [--count 20000] [--class NAME] [--out fuzz-failures]."""
+"""Read the corpus and mutated inputs: python -m tests.fuzz [--seed 1] [--count 20000] [--class NAME] [--out FOLDER]."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def main() -> int:
     """Read the inputs, save those with a fault, and print a table. Return 1 if there is a fault."""
     parser = argparse.ArgumentParser(prog="tests.fuzz")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=200, help="inputs per class")
+    parser.add_argument("--count", type=int, default=200, help="mutated inputs per class, beside those of the corpus")
     parser.add_argument("--class", dest="name", default="", help="class of input, or group, such as stores")
-    parser.add_argument("--corpus", action="store_true", help="read the files of the corpus, not mutated ones")
     parser.add_argument("--out", type=Path, default=Path("fuzz-failures"), help="folder of inputs with a fault")
     options = parser.parse_args()
     targets = load_targets(options.name)
@@ -50,12 +49,13 @@ def _try(target: Target, options: argparse.Namespace) -> tuple[Counter[str], Cou
     """Return the number of inputs by outcome, of faults by name, and the seconds of each input."""
     kinds, names = Counter[str](), Counter[str]()
     seconds: list[float] = []
-    files = sorted((CORPUS / target.name).rglob("*")) if options.corpus else []
+    files = sorted((CORPUS / target.name).rglob("*"))
     entries = [_corpus_entry(target, path) for path in files if path.is_file()]
-    count = len(entries) if options.corpus else max(1, round(options.count * target.share))
+    count = len(entries) + max(1, round(options.count * target.share))
 
     def make(index: int, originals: dict[str, bytes]) -> tuple[str, bytes]:
-        return entries[index] if options.corpus else target.mutate(options.seed, index, originals)
+        mutation = index - len(entries)
+        return entries[index] if mutation < 0 else target.mutate(options.seed, mutation, originals)
 
     with tempfile.TemporaryDirectory(prefix="rsft-fuzz-", dir=MEMORY) as folder:
         originals: dict[str, bytes] = {}
@@ -84,7 +84,7 @@ def _corpus_entry(target: Target, path: Path) -> tuple[str, bytes]:
 
 def _save(target: Target, outcome: sandbox.Outcome, file: str, content: bytes, options: argparse.Namespace) -> None:
     """Save an input with a fault, as short as possible, and its traceback."""
-    if not options.corpus and outcome.kind in ("traceback", "leftover"):
+    if outcome.kind in ("traceback", "leftover"):
         with tempfile.TemporaryDirectory(prefix="rsft-fuzz-") as folder:
             number = iter(range(10**6))
 

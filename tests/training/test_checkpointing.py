@@ -18,11 +18,14 @@ from rsft.training.recorder import RunListener
 from rsft.training.runs import checkpoints
 from rsft.training.runs.reader import TIMING_COLUMNS, lock_run, read_run_info
 
+pytestmark = pytest.mark.slow
+
 OVERRIDES = [
     "peft={rank: 4, dropout: 0.3}",
     "meta.warmup=0.5",
     "train.accumulate_grad_batches=2",
     "train.patience=9",
+    "backbone.blocks=2",
     "train.checkpoint_steps=1",
     "evaluate.every=2",
 ]
@@ -86,7 +89,7 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, unbroken_results
 
 
 def test_a_resumed_run_with_a_head_on_an_earlier_block(recipe_file, tmp_path):
-    recipe = load_recipe(recipe_file, [*OVERRIDES, "head.earlier_blocks=[4]", "train.precision=bf16"])
+    recipe = load_recipe(recipe_file, [*OVERRIDES, "head.earlier_blocks=[0]", "train.precision=bf16"])
     unbroken = finetune(recipe, tmp_path / "unbroken")
     folder, _ = interrupt(recipe, tmp_path)
     assert results(finetune(recipe, tmp_path, resume=folder)) == results(unbroken)

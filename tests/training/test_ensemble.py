@@ -15,6 +15,8 @@ from rsft.training import ensemble
 from rsft.training.ensemble import member_seed
 from rsft.training.finetune import finetune
 
+pytestmark = pytest.mark.slow
+
 OVERRIDES = ["train.ensemble_size=2", "train.epochs=2", "meta.warmup=0"]
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -15,6 +15,8 @@ from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from rsft.training.single_run import open_data
 
+pytestmark = pytest.mark.slow
+
 
 def test_run_folder(run):
     metadata = json.loads((run / "run.json").read_text())

@@ -17,6 +17,8 @@ from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from tests.helpers.hierarchical_models import small_card, write_small_weights
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """\
 # Bars
 # rsft finetune bars.yaml
@@ -82,7 +84,6 @@ def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
     assert not code and "blocks" in printed
 
 
-@pytest.mark.slow
 @NAME
 def test_exports(recipe, tmp_path, name):
     folder = finetune(load_recipe(recipe, ["train.epochs=1", "meta=null"]), tmp_path / "runs").folder

@@ -6,6 +6,8 @@ from rsft.recipe.load import load_recipe
 from rsft.training import precision
 from rsft.training.finetune import finetune
 
+pytestmark = pytest.mark.slow
+
 
 def test_all_options_in_one_run(recipe_file, tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "select_precision", lambda device: ("bf16", {"bf16": 1.5}))

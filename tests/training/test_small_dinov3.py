@@ -20,6 +20,8 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_merged_classifier, load_unmerged_classifier
 from tests.conftest import Command
 
+pytestmark = pytest.mark.slow
+
 NAME = "vit_large_patch16_dinov3.sat493m"
 RECIPE = f"""\
 # Bars

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
+from typer import Context
+from typer.core import TyperGroup
 
 _DIRECTIONS = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # change the order of letters
 _CONTROLS = re.compile(rf"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}]")
@@ -56,6 +59,40 @@ class PlainFormatter(logging.Formatter):
         """Return the message, and the traceback of an exception."""
         message = escape_controls(record.getMessage())
         return f"{message}\n{self.formatException(record.exc_info)}" if record.exc_info else message
+
+
+class PlainGroup(TyperGroup):
+    """A group of commands that shows arguments in usage errors without control characters."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Parse the options of the group."""
+        with _plain_usage_errors():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Context) -> Any:
+        """Parse the arguments of the command, and run it."""
+        with _plain_usage_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _plain_usage_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message") and isinstance(message := getattr(error, "message", None), str):
+            error.message = escape_controls(message)
+        raise
+
+
+def format_warning(message: Warning | str, category: type[Warning], *_: object) -> str:
+    """Return a warning in one line without control characters; replaces `warnings.formatwarning`.
+
+    Args:
+        message: the warning.
+        category: its type.
+    """
+    return f"{category.__name__}: {escape_controls(str(message))}\n"
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -14,6 +14,9 @@ from rsft.utils.untrusted.regular_files import open_regular
 MAX_PICKLE_BYTES = 2**26
 """Largest pickle in a checkpoint: 64 MiB. It contains names and shapes; the numbers lie beside it."""
 
+MAX_PICKLE_OPCODES = 2**20
+"""Largest number of instructions in this pickle. torch runs about a million in a second; a tensor needs 20 of them."""
+
 REWRITE_HINT = (
     "if you trust its source, rewrite it: "
     "python -c \"import torch; torch.save(torch.load('OLD', 'cpu', weights_only=True), 'NEW')\""
@@ -46,7 +49,7 @@ def check_torch_file(path: Path) -> None:
 
     Raises:
         UnsafeTorchFileError: the file is older than torch 1.6, a member is compressed or larger than the file, the
-            pickle is too large, or it asks for memory that the file does not fill.
+            pickle is too large or too long, or it asks for memory that the file does not fill.
         DamagedTorchFileError: the archive or the pickle cannot be read.
     """
     try:
@@ -90,6 +93,13 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
             continue
         if member.file_size > MAX_PICKLE_BYTES:
             raise UnsafeTorchFileError(f"its pickle is larger than {MAX_PICKLE_BYTES:,} bytes")
-        for opcode, argument, _ in pickletools.genops(archive.read(member)):
-            if opcode.name == "GLOBAL" and (match := _ALLOCATING.search(str(argument))):
-                raise UnsafeTorchFileError(f"it asks for a {match[2]}, which may have any size")
+        _check_pickle(archive.read(member))
+
+
+def _check_pickle(pickle: bytes) -> None:
+    """Check the instructions of a pickle: their number, and what they ask for."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(pickle), 1):
+        if count > MAX_PICKLE_OPCODES:
+            raise UnsafeTorchFileError(f"its pickle has more than {MAX_PICKLE_OPCODES:,} instructions")
+        if opcode.name == "GLOBAL" and (match := _ALLOCATING.search(str(argument))):
+            raise UnsafeTorchFileError(f"it asks for a {match[2]}, which may have any size")

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rsft.cli.display import console as display
-from rsft.cli.display.plain_text import PlainFormatter, escape_controls
+from rsft.cli.display.plain_text import PlainFormatter, escape_controls, format_warning
 from rsft.errors import Fault, RecipeError, RsftError
 
 HOSTILE = "\x1b]0;title\x07\x1b[2Jship\nerror: none\x9b1m\u202epihs\u2028\r\x08"
@@ -68,3 +68,29 @@ def test_commands(rsft, tmp_path, name):
         assert code == 0 and is_plain(printed), printed
     code, printed = rsft("finetune", f"x{name}")
     assert code == 2 and is_plain(printed), printed
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["backbones", "ls", f"--{HOSTILE}"],
+        [f"--{HOSTILE}"],
+        [HOSTILE],
+        ["recipes", HOSTILE],
+        ["recipes", "show", f"{HOSTILE}.yaml"],
+    ],
+    ids=["option", "option of rsft", "command", "subcommand", "recipe"],
+)
+def test_usage_errors(rsft, arguments):
+    code, printed = rsft(*arguments)
+    assert code == 2 and r"\x1b" in printed and is_plain(printed), printed
+
+
+def test_recipes_show(rsft, tmp_path):
+    (tmp_path / "a.yaml").write_text("name: a  # \x1b]0;title\x07\x9b1m\u202e\u2028\x08\n")
+    code, printed = rsft("recipes", "show", tmp_path / "a.yaml")
+    assert code == 0 and r"\x1b]0;title" in printed and is_plain(printed), printed
+
+
+def test_warnings():
+    assert format_warning(UserWarning(HOSTILE), UserWarning, "f.py", 1) == f"UserWarning: {SHOWN}\n"

@@ -253,6 +253,7 @@ def test_failed_download_tells_how_to_get_the_lists(many: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.realdata
 @pytest.mark.parametrize(("classes", "train", "test"), [(4, 5261, 1700), (5, 6971, 2129)])
 def test_the_published_lists_row_for_row(

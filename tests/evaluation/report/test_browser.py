@@ -15,7 +15,7 @@ from tests.helpers.fake_run import write_fake_run
 from tools.maintenance.chromium import chromium
 from tools.maintenance.report_pictures import VIEWS, take_screenshot
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.slow]
 
 SHIPS = ["cargo", "fishing", "tanker", "dredger"]
 

@@ -21,6 +21,8 @@ from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.recipe.schema import EvaluateSection
 from tests.helpers.tiny_bundles import perturbed_copy
 
+pytestmark = pytest.mark.slow
+
 
 def run_graph(folder: Path, paths: list[Path]) -> list[np.ndarray]:
     """Return the outputs of a graph for chips of files."""
@@ -34,7 +36,6 @@ def predictions(bundle: Path, paths: list[Path], output: Path) -> pd.DataFrame:
     return predict(bundle, paths, output, PredictionRequest(engine="torch")).table
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("tta", "runs"), [("none", 1), ("turns", 1), ("five-crop", 2)])
 def test_the_graph_gives_the_predictions(run: Path, root: Path, tmp_path: Path, tta: str, runs: int) -> None:
     bundle = Bundle.load(run)
@@ -54,7 +55,6 @@ def test_the_graph_gives_the_predictions(run: Path, root: Path, tmp_path: Path, 
     assert whole["whole"] == {"unit": "uint8", "bands": ["gray"], "side": 32} and whole["tta"] == tta
 
 
-@pytest.mark.slow
 def test_a_bundle_without_calibration_has_probabilities_only(run: Path, root: Path, tmp_path: Path) -> None:
     replace(Bundle.load(run), calibrator=None).save(tmp_path / "bundle")
     folder = export_bundle(tmp_path / "bundle", "onnx", whole=True, side=32).folder
@@ -65,7 +65,6 @@ def test_a_bundle_without_calibration_has_probabilities_only(run: Path, root: Pa
     np.testing.assert_allclose(probabilities, table[columns].to_numpy(), atol=1e-4)
 
 
-@pytest.mark.slow
 def test_the_command_and_what_it_refuses(rsft, run: Path, root: Path, tmp_path: Path) -> None:
     code, printed = rsft("export", run, "--format", "onnx", "--whole", "--side", 48, "-o", tmp_path / "out")
     assert code == 0 and "the graph takes chips of 48 x 48 pixels in uint8, with the bands gray" in printed
@@ -84,7 +83,6 @@ def test_the_command_and_what_it_refuses(rsft, run: Path, root: Path, tmp_path: 
     assert not (tmp_path / "wrong").exists()
 
 
-@pytest.mark.slow
 def test_a_graph_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixel_graph.ByteResize, "forward", lambda self, images: images.flip(3))
     with pytest.raises(WeightsError, match="differs from rsft predict by"):
@@ -92,7 +90,6 @@ def test_a_graph_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypa
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
 def test_a_crop_gives_the_size(run: Path, tmp_path: Path) -> None:
     bundle = Bundle.load(run)
     replace(bundle, contract=bundle.contract.model_copy(update={"crop": 24})).save(tmp_path / "bundle")

@@ -33,8 +33,14 @@ SHIPS = [(40, 40), (60, 140), (120, 60)]  # row, col
 RADAR_RANGES = {"incidence_deg": (30, 46.2), "row": (35, 125), "col": (35, 145)}
 
 
+@pytest.fixture(scope="module")
+def decibel_bundle(tmp_path_factory):
+    """Folder of the bundle of a model of chips in dB."""
+    return train_decibels(tmp_path_factory.mktemp("decibels"))
+
+
 @pytest.fixture
-def desk(run, root, tmp_path, monkeypatch):
+def desk(run, decibel_bundle, root, tmp_path, monkeypatch):
     """Make what the commands need: a bundle, chips, a scene with three ships, their positions, land."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run / "bundle", "runs/ships/1/bundle")
@@ -52,6 +58,7 @@ def desk(run, root, tmp_path, monkeypatch):
     Path("labels/scene.txt").write_text("".join(f"0 {col / 192} {row / 160} 0.1 0.06\n" for row, col in SHIPS))
     land = shapely.Polygon([UTM @ corner for corner in ((150, 100), (192, 100), (192, 160), (150, 160))])
     geopandas.GeoDataFrame(geometry=[land], crs=32633).to_crs(4326).to_file("land.geojson")
+    shutil.copytree(decibel_bundle, "runs/ships_db/1/bundle")
     write_radar_scenes(tmp_path)
     Path("archive").mkdir()
     for name, side in (("north", 64), ("south", 96)):
@@ -60,8 +67,7 @@ def desk(run, root, tmp_path, monkeypatch):
 
 
 def write_radar_scenes(folder):
-    """Write a bundle for dB chips, a Sentinel-1 product as folder and archive, and a complex scene."""
-    train_decibels(folder / "runs/ships_db")
+    """Write a Sentinel-1 product as folder and archive, and a complex scene."""
     sea = 80 * simulate_sea(160, 192)
     for row, col in SHIPS:
         cv2.line(sea, (col - 9, row - 4), (col + 9, row + 4), 1500.0, 3)
@@ -71,9 +77,9 @@ def write_radar_scenes(folder):
     write_geotiff(folder / "slc.tif", (sea[:64, :64] * 1j).astype(np.complex64))
 
 
-def train_decibels(runs):
-    """Train a model of chips in dB (VV) on bright bars, and put its bundle where a run has it."""
-    rng, source = np.random.default_rng(0), runs.parent / "source"
+def train_decibels(folder):
+    """Train a model of chips in dB (VV) on bright bars, and return the folder of its bundle."""
+    rng, source = np.random.default_rng(0), folder / "source"
     for split, count in (("train", 12), ("val", 6)):
         for name, end in (("flat", (28, 16)), ("steep", (16, 28))):
             (source / split / name).mkdir(parents=True)
@@ -81,10 +87,9 @@ def train_decibels(runs):
                 chip = rng.gamma(4, 0.005, (32, 32)).astype(np.float32)
                 cv2.line(chip, (32 - end[0], 32 - end[1]), end, 5.0, 3)
                 write_geotiff(source / f"{split}/{name}/{index}.tif", 10 * np.log10(chip))
-    store = prepare_folder(source, runs.parent / "store", unit="db", bands=("VV",))
-    (runs.parent / "db.yaml").write_text(BARS_RECIPE.replace("ROOT", str(store.root)))
-    folder = finetune(load_recipe(runs.parent / "db.yaml"), runs.parent / "out").folder
-    shutil.copytree(folder / "bundle", runs / "1/bundle")
+    store = prepare_folder(source, folder / "store", unit="db", bands=("VV",))
+    (folder / "db.yaml").write_text(BARS_RECIPE.replace("ROOT", str(store.root)))
+    return finetune(load_recipe(folder / "db.yaml", ["backbone.blocks=2"]), folder / "out").folder / "bundle"
 
 
 def call(monkeypatch, capsys, command):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Collection
 from importlib.metadata import packages_distributions, requires
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -81,19 +82,25 @@ def job_arguments(kind: str, root: Path, scene: Path) -> list[object]:
     return [scene, *(at if kind == "positions" else ["--grid", "32"])]
 
 
+PAIRWISE = [("chips", "openvino", False), ("positions", "openvino", False), ("tiles", "openvino", True)]
+PAIRWISE += [("tiles", "onnx", False)]  # test_the_documented_packages blocks packages of all jobs with onnx
+JOBS = [
+    pytest.param(*job, marks=[] if job in PAIRWISE else pytest.mark.exhaustive)
+    for job in product(("chips", "positions", "tiles"), ("onnx", "openvino"), (False, True))
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["chips", "positions", "tiles"])
-@pytest.mark.parametrize("blocked", [(), ABSENT], ids=["installed", "missing"])
+@pytest.mark.parametrize(("kind", "engine", "is_blocked"), JOBS)
 def test_a_graph_engine_needs_no_torch(
-    run: Path, root: Path, exports: Path, scene: Path, tmp_path: Path, kind: str, blocked: Collection[str]
+    run: Path, root: Path, exports: Path, scene: Path, tmp_path: Path, kind: str, engine: str, is_blocked: bool
 ) -> None:
-    arguments = job_arguments(kind, root, scene)
-    for engine in ("onnx", "openvino"):
-        packages = predict_in_process(
-            tmp_path, run, *arguments, "-o", f"{engine}.gpkg", "--engine", exports / engine, blocked=blocked
-        )
-        assert not packages & set(ABSENT)
-    assert (tmp_path / "onnx.gpkg").stat().st_size > 0
+    arguments, blocked = job_arguments(kind, root, scene), ABSENT if is_blocked else ()
+    packages = predict_in_process(
+        tmp_path, run, *arguments, "-o", "out.gpkg", "--engine", exports / engine, blocked=blocked
+    )
+    assert not packages & set(ABSENT)
+    assert (tmp_path / "out.gpkg").stat().st_size > 0
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers.browsing import needs_chromium, wait_until
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.slow]
 
 
 def press(page, *keys):

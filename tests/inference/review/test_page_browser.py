@@ -15,7 +15,7 @@ from tests.helpers.browsing import needs_chromium, wait_until
 from tests.helpers.scenes import write_geotiff
 from tools.maintenance.review_pictures import VIEWS, make_scene, take_screenshot
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.slow]
 
 
 def names(page):

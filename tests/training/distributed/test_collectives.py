@@ -16,7 +16,7 @@ from rsft.training.finetune import finetune
 from rsft.training.recorder import RunListener
 from rsft.training.runs.reader import find_runs
 
-COMMON = "train.batch_size=16 train.epochs=10 train.max_grad_norm=1.0"
+COMMON = "train.batch_size=16 train.epochs=5 train.max_grad_norm=1.0"
 TRIALS = {
     "alternating": f"{COMMON} meta.warmup=0 meta.scale_invariant_steps=true meta.init_scale=0.5",
     "second order": f"{COMMON} meta.order=2",
@@ -66,8 +66,8 @@ def test_two_processes_equal_one(two_process_results, recipe_file, tmp_path, tri
     recorder, (first, second) = LossRecorder(), two_process_results[trial]
     overrides = TRIALS[trial].replace("train.strategy=fsdp", "")
     run = finetune(load_recipe(recipe_file, overrides.split()), tmp_path, recorder)
-    assert len(recorder.losses) >= 20
-    np.testing.assert_allclose(first["losses"][:20], recorder.losses[:20], atol=1e-4)
+    assert len(recorder.losses) >= 10
+    np.testing.assert_allclose(first["losses"][:10], recorder.losses[:10], atol=1e-4)
     np.testing.assert_allclose(first["losses"], recorder.losses, atol=1e-3)
     tables = [pd.read_csv(Path(folder) / "metrics.csv") for folder in (first["folder"], run.folder)]
     for name in ("meta_loss", "val_loss", "val_macro", "step"):

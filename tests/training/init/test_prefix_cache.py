@@ -5,6 +5,8 @@ from rsft.recipe.load import load_recipe
 from rsft.training import single_run
 from rsft.training.finetune import finetune
 
+pytestmark = pytest.mark.slow
+
 OVERRIDES = ["data.augment=none", "peft.blocks=last:2", "train.epochs=2"]
 
 

@@ -8,6 +8,8 @@ import pytest
 from rsft.recipe.load import load_recipe
 from rsft.recipe.registries import TRACKERS
 
+pytestmark = pytest.mark.slow
+
 
 def open_tracker(name, recipe, folder, record_id=None):
     return TRACKERS[name]().open(recipe, folder, record_id)

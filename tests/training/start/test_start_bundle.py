@@ -17,6 +17,8 @@ from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from rsft.training.start.recipe import correction_recipe, start_override
 
+pytestmark = pytest.mark.slow
+
 IMAGES = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 STILL = ("train.lr=1.0e-12", "train.epochs=1", "train.weight_decay=0")
 

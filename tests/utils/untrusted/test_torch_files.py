@@ -70,6 +70,14 @@ def test_a_pickle_that_asks_for_memory_is_refused(name: str, tmp_path: Path) -> 
         check_torch_file(path)
 
 
+@pytest.mark.parametrize("opcodes", [b"(", b"N0", b"}0", b"N\x85"], ids=["marks", "none", "mappings", "tuples"])
+def test_a_pickle_of_many_instructions_is_refused(opcodes: bytes, tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth")
+    rewrite(path, lambda data: b"\x80\x02" + opcodes * 2**20 + b"}.")
+    with pytest.raises(UnsafeTorchFileError, match="its pickle has more than 1,048,576 instructions"):
+        check_torch_file(path)
+
+
 def test_torch_finds_the_pickle_in_any_case(tmp_path: Path) -> None:
     path = save(tmp_path / "a.pth")
     rewrite(path, lambda data: data, "a/DATA.PKL")
