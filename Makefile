@@ -77,7 +77,9 @@ qgis-plugin: $(INSTALLED)  ## pack the plug-in for QGIS: dist/rsft_qgis.zip
 
 sbom: $(INSTALLED)  ## list the installed packages with versions and licenses (CycloneDX): dist/rsft.cdx.json
 	@mkdir -p dist
-	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	@version=$$($(BIN)/python -c "import rsft; print(rsft.__version__)") && \
+		sed "s/^dynamic = .*/version = \"$$version\"/" pyproject.toml > dist/pyproject.toml
+	@$(BIN)/cyclonedx-py environment --pyproject dist/pyproject.toml --output-reproducible \
 		--output-format JSON --output-file dist/rsft.cdx.json $(BIN)/python
 
 lint: $(INSTALLED)  ## run ruff and mypy --strict

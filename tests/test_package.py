@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from email import message_from_bytes
 from pathlib import Path
@@ -92,6 +93,13 @@ def test_one_version_everywhere() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     released = re.findall(r"^## (\d\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert citation["version"] == released[0] == rsft.__version__
+
+
+def test_make_sbom_puts_the_version_where_the_list_reads_it() -> None:
+    (pattern,) = re.findall(r'sed "s/([^/]+)/version = ', (ROOT / "Makefile").read_text("utf-8"))
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    changed, count = re.subn(pattern, f'version = "{rsft.__version__}"', text, flags=re.MULTILINE)
+    assert count == 1 and tomllib.loads(changed)["project"]["version"] == rsft.__version__
 
 
 def test_the_changelog_has_the_form_of_keep_a_changelog() -> None:
