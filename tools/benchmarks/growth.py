@@ -2,11 +2,11 @@
 
 python -m tools.benchmarks.growth [--counts 2000,20000,200000] [--out DIR]
 
-The chips are random PNG files of 24 x 24 pixels and two classes. Every job runs in a process of its own with one thread:
-prepare (the store), audit, one epoch of `finetune` with the embedded network, and predict. The table contains the
-seconds of processor time of the process and its children, and the peak memory of its largest process. "ms per chip" is
-the growth from the row before: additional time by additional chips, so that the start of a job does not count. With
-linear time it is the same in each row. The files are removed at the end, unless OUT is given.
+The chips are random PNG files of 24 x 24 pixels and two classes. Every job runs in a process of its own with one
+thread: prepare (the store), audit, one epoch of `finetune` with the embedded network, and predict. The table contains
+the seconds of processor time of the process and its children, and the peak memory of its largest process. "ms per
+chip" is the growth from the row before: additional time by additional chips, so that the start of a job does not
+count. With linear time it is the same in each row. The files are removed at the end, unless OUT is given.
 """
 
 from __future__ import annotations
