@@ -143,7 +143,8 @@ def test_killed_and_resumed_on_ray(sweep_file, recipe_file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_by_a_signal(sweep_file, number):
     pytest.importorskip("ray")
     sweep_file.write_text(sweep_file.read_text().replace("train.epochs: 2", "train.epochs: 500"))

@@ -122,6 +122,7 @@ def trial_process(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc")
 def test_killed_trial_does_not_stop_others(read, tmp_path, ray):
     sweep, trials = read(GRID.replace("train.epochs: 2", "train.epochs: 20"))

@@ -19,7 +19,8 @@ from tests.helpers.sentinel1 import write_metadata
 pytestmark = pytest.mark.slow
 
 LIMIT_KB = 1_500_000 if torch.version.cuda is None else 2_000_000  # the libraries of CUDA need memory, too
-
+MORE_KB = 250_000
+"""A large scene needs at most this much more than a small one: a cache of GDAL, not a copy of the scene."""
 
 JOB = """
 import json, re, sys
@@ -97,14 +98,14 @@ def run_job(folder, unit, method, *scenes):
 @pytest.mark.parametrize("method", ["grid", "detect"])
 def test_memory(tmp_path, method):
     scenes = [write_cog(tmp_path, side) for side in (4_096, 12_288)]
-    counts, (_, large) = run_job(tmp_path, "amplitude", method, *scenes)
-    assert counts == (8, 8) and large < LIMIT_KB
+    counts, (small, large) = run_job(tmp_path, "amplitude", method, *scenes)
+    assert counts == (8, 8) and large < small + MORE_KB
 
 
 def test_memory_of_a_calibrated_product(tmp_path):
-    scenes = [write_product(tmp_path, *size) for size in ((2_000, 2_000), (10_000, 14_000))]
-    (few, many), (_, large) = run_job(tmp_path, "db", "detect", *scenes)
-    assert few >= 2 and many >= 10 and large < LIMIT_KB
+    scenes = [write_product(tmp_path, *size) for size in ((2_000, 2_000), (8_000, 11_000))]
+    (few, many), (small, large) = run_job(tmp_path, "db", "detect", *scenes)
+    assert few >= 2 and many >= 8 and large < small + MORE_KB
 
 
 @pytest.mark.exhaustive
