@@ -74,13 +74,18 @@ class OpenVinoEngine(GraphEngine):
 
         Returns:
             The graph, ready to run.
+
+        Raises:
+            ValueError: the axes of a normalization are not dimensions of its input.
         """
         from rsft.models.outputs import ClassifierOutputs
 
         core, threads = self.require("openvino").Core(), engine_threads()
         hint = "f32" if precision == "fp32" else "bf16"
         options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
-        compiled = core.compile_model(core.read_model(path), "CPU", options)
+        model = core.read_model(path)
+        _check_axes(model)
+        compiled = core.compile_model(model, "CPU", options)
         thread_local = threading.local()
 
         def infer(images: NDArray[Any]) -> ClassifierOutputs:
@@ -158,6 +163,19 @@ class OpenVinoEngine(GraphEngine):
         model.set_rt_info(json.dumps(metadata), METADATA_KEY)
         is_bf16 = metadata["precision"] == "bf16"
         self.require("openvino").save_model(model, folder / self.file_name, compress_to_fp16=is_bf16)
+
+
+def _check_axes(model: Any) -> None:
+    """Check the axes of normalizations: OpenVINO checks those of other operations, but writes anywhere with these."""
+    for operation in model.get_ops():
+        if operation.get_type_name() != "MVN":
+            continue
+        rank = operation.input(0).get_partial_shape().rank
+        source = operation.input_value(1).get_node() if operation.get_input_size() == 2 else None
+        if source is None or source.get_type_name() != "Constant" or rank.is_dynamic:
+            raise ValueError("a normalization has no constant axes")
+        if any(not -rank.get_length() <= axis < rank.get_length() for axis in source.data.flatten().tolist()):
+            raise ValueError("an axis of a normalization is not a dimension of its input")
 
 
 FORMATS.register(OpenVinoEngine)
