@@ -7,7 +7,8 @@ items give theta's gradient, the others gamma's. A module that cannot be folded 
 
 The guarantees: attaching changes no output (prompts excepted); network and fast path agree; only theta and gamma train;
 detaching restores every byte; merging keeps the outputs; a saved adapter loads equal; joint and checkpointed gradients
-equal the plain ones; bfloat16, float64 and copies work; the frozen prefix never changes; parameter counts are exact.
+equal the plain ones; kernels and plain autograd agree; bfloat16, float64 and copies work; the frozen prefix never
+changes; parameter counts are exact.
 """
 
 import copy
@@ -194,6 +195,30 @@ def test_checkpointed_gradients_are_equal(images, method, learn_scales):
     plain = gradients(adapted, adapted(images).square().sum())
     adapted.checkpointing = True
     assert close(gradients(adapted, adapted(images).square().sum()), plain, 1e-6)
+
+
+@EACH
+@NETWORK
+def test_kernels_and_plain_autograd_agree(images, method, learn_scales, network):
+    ours, reference = (
+        with_random_adapter(attach(network(), method, learn_scales=learn_scales, kernels=kernels))
+        for kernels in (True, False)
+    )
+    assert close([ours(images)], [reference(images)]) and close([ours.vit(images)], [reference.vit(images)])
+    assert close(*(gradients(adapted, adapted(images).square().sum()) for adapted in (ours, reference)))
+    joint = []
+    for adapted in (ours, reference):
+        with adapted.joint(3):
+            loss = adapted(images).square().sum()
+        joint.append(gradients(adapted, loss))
+    assert close(*joint)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = [adapted(images).float() for adapted in (ours, reference)]
+    assert torch.allclose(*rough, atol=0.1)
+    grads = (gradients(adapted, y.square().sum()) for adapted, y in zip((ours, reference), rough, strict=True))
+    a, b = (torch.cat([torch.zeros(1), *(gradient.flatten() for gradient in each)]) for each in grads)
+    assert (a - b).norm() <= 0.05 * b.norm()
+    assert close([ours.merge()(images)], [reference.merge()(images)], 0)
 
 
 def test_checkpointing_skips_the_last_product_of_a_block(images, monkeypatch):

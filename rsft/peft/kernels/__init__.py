@@ -1,8 +1,10 @@
-"""Low-rank additions with hand-written gradients, which take less memory and time than plain autograd."""
+"""Low-rank additions with hand-written gradients, which take less memory and time than plain autograd on a CPU."""
 
 from rsft.peft.kernels.block import class_token_block, low_rank_block
 from rsft.peft.kernels.layout import LAYER_PATHS, unsupported_reason
-from rsft.peft.kernels.linear import LowRankDelta, low_rank_linear
+from rsft.peft.kernels.linear import low_rank_linear
+from rsft.peft.kernels.packing import LowRankDelta
+from rsft.peft.kernels.switch import requested_kernels
 
 __all__ = [
     "LAYER_PATHS",
@@ -10,5 +12,6 @@ __all__ = [
     "class_token_block",
     "low_rank_block",
     "low_rank_linear",
+    "requested_kernels",
     "unsupported_reason",
 ]

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.peft.kernels.layout import GELUS, add_branch, layer_bias
-from rsft.peft.kernels.linear import LowRankDelta, low_rank_linear
+from rsft.peft.kernels.linear import low_rank_linear
+from rsft.peft.kernels.packing import LowRankDelta
 from rsft.peft.kernels.recompute import GeluPrologue, LayerNormPrologue, Prologue, SwiGluPrologue
 
 _ALL_ROWS = slice(None)
@@ -38,6 +39,7 @@ def low_rank_block(
     training: bool = False,
     class_token_only: bool = False,
     needs_output: bool = True,
+    kernels: bool | None = None,
 ) -> Tensor:
     """Apply a frozen timm block with low-rank additions; output and gradients equal those of plain autograd.
 
@@ -52,6 +54,7 @@ def low_rank_block(
             a head on the class token this is exact, and takes a sixth of the time.
         needs_output: whether the caller reads the result. The second forward pass of a checkpointed block does not, and
             saves the last matrix product, a third of the work.
+        kernels: see `low_rank_linear`. Plain autograd stores 16 widths of activations.
 
     Returns:
         Tokens (B, N, D), or (B, 1, D) if `class_token_only`.
@@ -73,6 +76,7 @@ def low_rank_block(
                 training=training,
                 prologue=prologue,
                 needs_output=needs_output,
+                kernels=kernels,
             )
 
         return linear

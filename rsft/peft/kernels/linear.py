@@ -10,56 +10,25 @@ first, (R, n), which makes their products up to six times faster on a CPU. W and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from rsft.peft.kernels.buffer_pool import default_pool
 from rsft.peft.kernels.matmul import matmul_linear
+from rsft.peft.kernels.packing import (
+    LowRankDelta,
+    PackedDeltas,
+    SeededDropout,
+    apply_scale,
+    draw_dropouts,
+    pack_deltas,
+)
+from rsft.peft.kernels.plain import plain_low_rank_linear
 from rsft.peft.kernels.recompute import LayerNormPrologue, Prologue
-
-
-class LowRankDelta(NamedTuple):
-    """One low-rank addition to a linear layer, ((x A^T) m) B^T.
-
-    Attributes:
-        rows: the output rows of the layer to which the addition belongs; a slice of step 1.
-        a: (r, width_in).
-        b: (rows, r).
-        scale: m, a number or a scalar tensor. The tensor gets a gradient if it requires one.
-        dropout: rate on the input of `a`, in training.
-    """
-
-    rows: slice
-    a: Tensor
-    b: Tensor
-    scale: Tensor | float
-    dropout: float = 0.0
-
-
-class PackedDeltas(NamedTuple):
-    """The additions of one layer side by side, rank first, in the dtype of its matrix products."""
-
-    a: Tensor  # (R, width_in)
-    b: Tensor  # (R, width_out), zero outside of an addition's rows
-    scale: Tensor  # (R, 1)
-
-
-class SeededDropout(NamedTuple):
-    """Dropout on the input of some ranks. The backward pass draws the mask again from its seed."""
-
-    ranks: slice
-    rate: float
-    seed: int
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Set a share `rate` of `x` (n, width) to zero and scale up the other values."""
-        generator = torch.Generator(x.device).manual_seed(self.seed)
-        return x * torch.empty_like(x).bernoulli_(1 - self.rate, generator=generator).div_(1 - self.rate)
+from rsft.peft.kernels.switch import use_kernels
 
 
 class FrozenLinear(NamedTuple):
@@ -87,7 +56,7 @@ class FrozenLinear(NamedTuple):
             return x.new_zeros(len(x), len(self.weight)), down
         y = matmul_linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
         out = default_pool.empty(y.shape, like=y) if self.retain_output else y
-        return torch.addmm(y, _scaled(down, deltas.scale).t(), deltas.b, out=out), down
+        return torch.addmm(y, apply_scale(down, deltas.scale).t(), deltas.b, out=out), down
 
     def backward(
         self, dy: Tensor, x: Callable[[], Tensor], down: Tensor, deltas: PackedDeltas, needs_dx: bool = True
@@ -105,9 +74,9 @@ class FrozenLinear(NamedTuple):
             The gradients of x (or None), a, b and scale.
         """
         up = deltas.b @ dy.t()
-        scaled = _scaled(up, deltas.scale)
+        scaled = apply_scale(up, deltas.scale)
         da = self._down_a(scaled[:, : self.split], x) if len(deltas.a) else deltas.a
-        db = _scaled(down, deltas.scale)[:, : self.split] @ dy[: self.split]
+        db = apply_scale(down, deltas.scale)[:, : self.split] @ dy[: self.split]
         dscale = (up.to(deltas.scale.dtype) * down)[:, self.split :].sum(1, keepdim=True)
         return self._down_x(dy, scaled, deltas.a) if needs_dx else None, da, db, dscale
 
@@ -175,6 +144,7 @@ def low_rank_linear(
     training: bool = False,
     prologue: Prologue | None = None,
     needs_output: bool = True,
+    kernels: bool | None = None,
 ) -> Tensor:
     """Apply a frozen linear layer with low-rank additions: x W^T + bias + sum over deltas of ((x A^T) m) B^T.
 
@@ -189,6 +159,8 @@ def low_rank_linear(
         training: whether the dropout of the additions is on.
         prologue: normalization or activation that is applied to x first. Its output is not stored.
         needs_output: whether the caller reads the result. If not, the result is zero, and only its backward pass works.
+            Without the kernels it makes no difference.
+        kernels: use hand-written gradients (True) or plain autograd (False); None decides by the device of `x`.
 
     Returns:
         (B, ..., width_out), in the dtype of autocast if it is on, else of x.
@@ -202,71 +174,13 @@ def low_rank_linear(
     rows = x.flatten(0, -2)
     split_rows = None if split is None else split * x.shape[1:-1].numel()
     dropouts = draw_dropouts(deltas) if training else ()
-    grad_enabled = torch.is_grad_enabled()
-    layer = FrozenLinear(weight, bias, dropouts, split_rows, retain_output=grad_enabled, needs_output=needs_output)
     if not isinstance(prologue, LayerNormPrologue):
         rows = rows.to(packed.a.dtype)
-    y = cast(Tensor, _LowRankLinearFunction.apply(rows, *packed, layer, prologue))  # type: ignore[no-untyped-call]
+    if use_kernels(x.device, kernels):
+        grad_enabled = torch.is_grad_enabled()
+        layer = FrozenLinear(weight, bias, dropouts, split_rows, retain_output=grad_enabled, needs_output=needs_output)
+        y = cast(Tensor, _LowRankLinearFunction.apply(rows, *packed, layer, prologue))  # type: ignore[no-untyped-call]
+    else:
+        rows = rows if prologue is None else prologue.forward(rows)[0]
+        y = plain_low_rank_linear(rows, weight, bias, packed, dropouts, split_rows)
     return y.view(*x.shape[:-1], len(weight))
-
-
-def pack_deltas(deltas: Sequence[LowRankDelta], weight: Tensor, x: Tensor) -> PackedDeltas:
-    """Return the additions side by side, connected to the original tensors for autograd.
-
-    Args:
-        deltas: the additions.
-        weight: the weight of the layer, (width_out, width_in).
-        x: input of the layer, for device and dtype.
-
-    Returns:
-        Matrices of rank R, 0 without additions.
-    """
-    dtype = matmul_dtype(x)
-    width_out, width_in = weight.shape
-    if not deltas:
-        empty = x.new_empty
-        return PackedDeltas(empty(0, width_in, dtype=dtype), empty(0, width_out, dtype=dtype), empty(0, 1))
-    spans = [delta.rows.indices(width_out) for delta in deltas]
-    b = [F.pad(delta.b.t(), (start, width_out - stop)) for delta, (start, stop, _) in zip(deltas, spans, strict=True)]
-    scales = [
-        torch.as_tensor(delta.scale, dtype=delta.a.dtype, device=delta.a.device).expand(len(delta.a), 1)
-        for delta in deltas
-    ]
-    return PackedDeltas(torch.cat([delta.a for delta in deltas]).to(dtype), torch.cat(b).to(dtype), torch.cat(scales))
-
-
-def matmul_dtype(x: Tensor) -> torch.dtype:
-    """Return the dtype of matrix products: that of autocast if it is on, else that of the input.
-
-    Args:
-        x: input of the layer.
-
-    Returns:
-        A dtype.
-    """
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-
-
-def draw_dropouts(deltas: Sequence[LowRankDelta]) -> tuple[SeededDropout, ...]:
-    """Return one dropout for each group of consecutive additions with the same rate, seeded from torch's generator.
-
-    Args:
-        deltas: the additions of one layer.
-
-    Returns:
-        Dropouts in the order of the ranks; empty if no addition has dropout.
-    """
-    if not any(delta.dropout for delta in deltas):
-        return ()
-    dropouts, start = [], 0
-    for rate, run in groupby(deltas, key=lambda delta: delta.dropout):
-        stop = start + sum(len(delta.a) for delta in run)
-        dropouts.append(SeededDropout(slice(start, stop), rate, int(torch.randint(2**62, ()))))
-        start = stop
-    return tuple(dropouts)
-
-
-def _scaled(thin: Tensor, scale: Tensor) -> Tensor:
-    """Multiply (R, n) by (R, 1) in the dtype of the scale and round once."""
-    return (thin * scale).to(thin.dtype)

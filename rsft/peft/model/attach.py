@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from rsft.peft.kernels import requested_kernels
 from rsft.peft.methods.registry import Method
 from rsft.peft.methods.serialization import method_from_dict
 from rsft.peft.model.adapted_model import AdaptedModel
@@ -24,7 +25,14 @@ from rsft.peft.sites import POSITIONS, Site
 _METHOD_ATTRIBUTE = "adapted_by"  # attribute of the network with the name of the attached method
 
 
-def attach(vit: nn.Module, method: Method, *, learn_scales: bool = False, init_scale: float = 1.0) -> AdaptedModel:
+def attach(
+    vit: nn.Module,
+    method: Method,
+    *,
+    learn_scales: bool = False,
+    init_scale: float = 1.0,
+    kernels: bool | None = None,
+) -> AdaptedModel:
     """Freeze a vision transformer, set it to evaluation mode and attach a PEFT method.
 
     The outputs do not change until something is learned, except with prompts. Compile the network after this call, not
@@ -35,13 +43,16 @@ def attach(vit: nn.Module, method: Method, *, learn_scales: bool = False, init_s
         method: such as LoRA(rank=4, positions="qkvo12", blocks="all").
         learn_scales: learn one scale for every site (MetaPEFT) instead of using the method's constant scale.
         init_scale: initial value of every learned scale.
+        kernels: compute low-rank additions and their blocks by kernels with hand-written gradients (True) or by plain
+            autograd (False), with equal results. None takes the environment variable RSFT_KERNELS (0 or 1), and without
+            it the kernels on a CPU and plain autograd elsewhere.
 
     Returns:
         The network with the modules of the method.
 
     Raises:
         ValueError: the network lacks a site, a setting is invalid, `learn_scales` is set for a method without sites,
-            two methods share a site or a parameter, or the network is adapted already.
+            two methods share a site or a parameter, the network is adapted already, or RSFT_KERNELS is neither 0 nor 1.
 
     Example:
         >>> import timm
@@ -59,8 +70,9 @@ def attach(vit: nn.Module, method: Method, *, learn_scales: bool = False, init_s
         raise ValueError(
             f"{type(vit).__name__} has {len(widths)} sequences of tokens, of widths {list(widths)}, not one"
         )
+    kernels = requested_kernels(kernels)
     vit.requires_grad_(False).eval()
-    runner, modules = StageRunner(ViTStages(vit)), list(method.build_modules(vit))
+    runner, modules = StageRunner(ViTStages(vit), kernels), list(method.build_modules(vit))
     device = next(vit.parameters()).device
     modulator = _build_modulator(modules, method, init_scale).to(device) if learn_scales else None
     _require_disjoint(modules)
@@ -69,7 +81,7 @@ def attach(vit: nn.Module, method: Method, *, learn_scales: bool = False, init_s
     adapted = AdaptedModel(runner, method, modules, modulator, undo)
     try:
         for module in modules:
-            module.install({site: _scale_fn(module, site, modulator) for site in module.sites})
+            module.install({site: _scale_fn(module, site, modulator) for site in module.sites}, kernels)
         _require_frozen(vit)
     except ValueError:
         adapted.detach()
@@ -77,12 +89,13 @@ def attach(vit: nn.Module, method: Method, *, learn_scales: bool = False, init_s
     return adapted
 
 
-def load(vit: nn.Module, path: Path | str) -> AdaptedModel:
+def load(vit: nn.Module, path: Path | str, *, kernels: bool | None = None) -> AdaptedModel:
     """Attach the method and state of a file that `AdaptedModel.save` wrote.
 
     Args:
         vit: a network like the one on which the state was learned.
         path: the path of the file.
+        kernels: see `attach`.
 
     Returns:
         The network with the loaded modules.
@@ -105,7 +118,8 @@ def load(vit: nn.Module, path: Path | str) -> AdaptedModel:
     if "rsft.peft" not in metadata:
         raise ValueError(f"{path} names no method: it was not written by AdaptedModel.save")
     description = json.loads(metadata["rsft.peft"])
-    adapted = attach(vit, method_from_dict(description["method"]), learn_scales=description["modulated"])
+    method = method_from_dict(description["method"])
+    adapted = attach(vit, method, learn_scales=description["modulated"], kernels=kernels)
     try:
         adapted.load(path)
     except ValueError:

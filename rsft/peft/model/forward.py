@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, cast
 
@@ -128,6 +128,24 @@ class ForwardPasses(nn.Module):
         if enabled and not self._runner.stages.runs_by_stage:
             raise ValueError(f"{type(self.vit).__name__} cannot run block by block, so it cannot be checkpointed")
         self._checkpointing = enabled
+
+    def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Compile the blocks of training steps with `torch.compile`, for the sizes of batches that occur.
+
+        This concerns frozen standard blocks with low-rank additions and without dropout. They run by plain autograd. If
+        the compiler is missing, a warning says so and the blocks run without it.
+
+        Args:
+            backend: of `torch.compile`.
+        """
+        from rsft.peft.model.compiled_block import CompiledBlock  # imports the compiler
+
+        self._runner.compiled = CompiledBlock(backend)
+
+    @property
+    def compile_error(self) -> str:
+        """Why blocks run without the compiler although `compile_blocks` was called; else empty."""
+        return "" if self._runner.compiled is None else self._runner.compiled.error
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of the PEFT modules; the transformer's own dropout and stochastic depth stay off.

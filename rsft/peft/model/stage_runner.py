@@ -1,10 +1,10 @@
-"""Run a network stage by stage: frozen standard blocks by the low-rank kernel, with optional checkpointing."""
+"""Run a network stage by stage: frozen standard blocks by `low_rank_block`, with optional checkpointing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from rsft.peft.kernels import LAYER_PATHS, LowRankDelta, low_rank_block, unsuppo
 from rsft.peft.model.block_outputs import record_block_outputs
 from rsft.peft.model.stages import EMBEDDING, ViTStages
 from rsft.peft.modules.low_rank import LowRankLinear
+
+if TYPE_CHECKING:
+    from rsft.peft.model.compiled_block import CompiledBlock
 
 
 class ForwardOptions(NamedTuple):
@@ -42,10 +45,15 @@ class StageRunner:
 
     Args:
         stages: the stages of the network.
+        kernels: use hand-written gradients (True) or plain autograd (False); None decides by the device.
+
+    Attributes:
+        compiled: runs the blocks of a training step that need all tokens; None runs them without `torch.compile`.
     """
 
-    def __init__(self, stages: ViTStages) -> None:
-        self.stages = stages
+    def __init__(self, stages: ViTStages, kernels: bool | None = None) -> None:
+        self.stages, self.kernels = stages, kernels
+        self.compiled: CompiledBlock | None = None
         self._is_standard = [unsupported_reason(block) is None for block in stages.blocks]
         self._is_recomputing = False  # whether a checkpointed block is being computed for the second time
 
@@ -98,15 +106,19 @@ class StageRunner:
 
         def forward(x: Tensor) -> Tensor:
             if (torch.is_grad_enabled() or class_token_only) and self.uses_kernel(index):
+                deltas = _deltas_by_layer(block)
+                if self.compiled is not None and not class_token_only and not _has_dropout(deltas):
+                    return self.compiled(block, x, deltas, **block_kwargs, split=options.split, training=True)
                 return low_rank_block(
                     block,
                     x,
-                    _deltas_by_layer(block),
+                    deltas,
                     **block_kwargs,
                     split=options.split,
                     training=True,
                     class_token_only=class_token_only,
                     needs_output=not self._is_recomputing,
+                    kernels=self.kernels,
                 )
             return cast(Tensor, block(x, **block_kwargs))
 
@@ -150,6 +162,11 @@ def _deltas_by_layer(block: nn.Module) -> dict[str, list[LowRankDelta]]:
     modules = dict(block.named_modules())
     layers = {name: modules.get(path) for name, path in LAYER_PATHS.items()}
     return {name: layer.deltas() for name, layer in layers.items() if isinstance(layer, LowRankLinear)}
+
+
+def _has_dropout(deltas: dict[str, list[LowRankDelta]]) -> bool:
+    """Return whether an addition has dropout, whose random generator cannot be compiled."""
+    return any(delta.dropout for layer in deltas.values() for delta in layer)
 
 
 def _is_hooked(block: nn.Module) -> bool:

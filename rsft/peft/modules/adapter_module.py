@@ -26,6 +26,7 @@ class AdapterModule(nn.Module):
         fixed_scales: the constant scale of every site; empty for a method without scales, None at a site where the
             module learns its own scale.
         scale_fns: site -> function that returns the current scale; empty before `install`.
+        kernels: whether low-rank layers use hand-written gradients; None decides by the device of their input.
         merge_last: whether `AdaptedModel.merge` merges the module after the others, because it acts on their outputs.
     """
 
@@ -35,6 +36,7 @@ class AdapterModule(nn.Module):
         super().__init__()
         self.fixed_scales = dict(fixed_scales or {})
         self.scale_fns: dict[Site, ScaleFn] = {}
+        self.kernels: bool | None = None
         self._undo: dict[str, tuple[Undo, ...]] = {}
 
     @property
@@ -47,13 +49,14 @@ class AdapterModule(nn.Module):
         """Names of the sites, modules or parameters of the network at which the module is injected now."""
         return tuple(self._undo)
 
-    def install(self, scale_fns: Mapping[Site, ScaleFn]) -> None:
+    def install(self, scale_fns: Mapping[Site, ScaleFn], kernels: bool | None = None) -> None:
         """Inject the module into the network.
 
         Args:
             scale_fns: site -> function that returns the current scale.
+            kernels: whether low-rank layers use hand-written gradients; None decides by the device of their input.
         """
-        self.scale_fns = dict(scale_fns)
+        self.scale_fns, self.kernels = dict(scale_fns), kernels
         self.inject()
 
     def output_parameters(self, site: Site) -> list[nn.Parameter]:

@@ -107,9 +107,10 @@ class LowRankLinear(nn.Linear):
         Returns:
             (B, ..., width_out).
         """
+        kernels = next(iter(self.adapters.values())).kernels
         if self.bias is None or not self.bias.requires_grad:
-            return low_rank_linear(x, self.weight, self.bias, self.deltas(), training=True)
-        y = low_rank_linear(x, self.weight, None, self.deltas(), training=True)
+            return low_rank_linear(x, self.weight, self.bias, self.deltas(), training=True, kernels=kernels)
+        y = low_rank_linear(x, self.weight, None, self.deltas(), training=True, kernels=kernels)
         return y + self.bias.to(y.dtype)  # BitFit trains the bias, and the kernel has no gradient for it
 
 

@@ -124,6 +124,20 @@ def test_outputs_and_gradients_match_autograd(dtype, kind, split, class_token_on
     torch.testing.assert_close(gradients(actual, [x, *abm]), gradients(reference, [x, *abm]))
 
 
+@pytest.mark.parametrize("class_token_only", [False, True], ids=["", "class token"])
+@pytest.mark.parametrize("split", [None, 2])
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_kernels_and_plain_autograd_agree(kind, split, class_token_only):
+    inputs, options = leaves(), {"split": split, "class_token_only": class_token_only, "training": True}
+    outputs = []
+    for kernels in (True, False):
+        torch.manual_seed(0)  # the same masks
+        y = low_rank_block(block(**kind), inputs[0], deltas(inputs[1:], 0.4), kernels=kernels, **options)
+        outputs.append(y)
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(*(gradients(y, inputs) for y in outputs))
+
+
 def test_without_deltas_it_equals_the_block():
     x, timm_block = leaves()[0], block()
     y = low_rank_block(timm_block, x, {})

@@ -128,6 +128,21 @@ def test_outputs_and_gradients_match_timm(kind, class_token_only, dtype):
 
 @EACH
 @TOKEN
+@pytest.mark.parametrize("split", [None, 2])
+def test_kernels_and_plain_autograd_agree(kind, class_token_only, split):
+    block = make_block(kind)
+    inputs = leaves(block)
+    options = {"class_token_only": class_token_only, "split": split, **rope_kwargs(block)}
+    ours, reference = (
+        low_rank_block(block, inputs[0], deltas(block, inputs[1:]), kernels=kernels, **options)
+        for kernels in (True, False)
+    )
+    torch.testing.assert_close(ours, reference)
+    torch.testing.assert_close(gradients(ours, inputs), gradients(reference, inputs))
+
+
+@EACH
+@TOKEN
 def test_gradients_match_finite_differences(kind, class_token_only):
     block = make_block(kind)
     x, *abm = leaves(block)

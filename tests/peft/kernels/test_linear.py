@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -5,7 +7,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from rsft.peft.kernels import LowRankDelta, low_rank_linear
-from rsft.peft.kernels.recompute import LayerNormPrologue
+from rsft.peft.kernels.recompute import GeluPrologue, LayerNormPrologue, SwiGluPrologue
 
 WIDTH_IN, WIDTH_OUT = 5, 6
 
@@ -70,6 +72,25 @@ def test_outputs_and_gradients_match_autograd(norm, split):
     actual, reference = low_rank_linear(X, WEIGHT, BIAS, deltas(), split=split, prologue=norm), plain(X, norm, split)
     torch.testing.assert_close(actual, reference)
     torch.testing.assert_close(gradients(actual), gradients(reference))
+
+
+@pytest.mark.parametrize("split", [None, 0, 1, 4])
+@pytest.mark.parametrize("dropout", [(0.0, 0.0), (0.5, 0.5), (0.3, 0.0)], ids=str)
+@pytest.mark.parametrize(
+    "prologue", [None, NORM, GeluPrologue("none"), GeluPrologue("tanh"), SwiGluPrologue(None), SwiGluPrologue(NORM)]
+)
+def test_kernels_and_plain_autograd_agree(prologue, dropout, split):
+    leaves = [torch.cat([X, 2 * X], -1).detach().requires_grad_(), *LEAVES[1:]]
+    x = leaves[0] if isinstance(prologue, SwiGluPrologue) else leaves[0][..., :WIDTH_IN]
+    outputs = []
+    for kernels in (True, False):
+        torch.manual_seed(0)  # the same masks
+        layer = partial(low_rank_linear, x, WEIGHT, BIAS, deltas(dropout=dropout), training=True, prologue=prologue)
+        outputs.append(layer(split=split, kernels=kernels))
+    ours, reference = outputs
+    torch.testing.assert_close(ours, reference)
+    pairs = (torch.autograd.grad((y * y.detach().cos()).sum(), leaves, retain_graph=True) for y in outputs)
+    torch.testing.assert_close(*pairs)
 
 
 def test_without_deltas_it_equals_the_layer():

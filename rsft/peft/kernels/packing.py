@@ -1,0 +1,120 @@
+"""The low-rank additions of a linear layer, packed side by side into one pair of matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class LowRankDelta(NamedTuple):
+    """One low-rank addition to a linear layer, ((x A^T) m) B^T.
+
+    Attributes:
+        rows: the output rows of the layer to which the addition belongs; a slice of step 1.
+        a: (r, width_in).
+        b: (rows, r).
+        scale: m, a number or a scalar tensor. The tensor gets a gradient if it requires one.
+        dropout: rate on the input of `a`, in training.
+    """
+
+    rows: slice
+    a: Tensor
+    b: Tensor
+    scale: Tensor | float
+    dropout: float = 0.0
+
+
+class PackedDeltas(NamedTuple):
+    """The additions of one layer side by side, rank first, in the dtype of its matrix products."""
+
+    a: Tensor  # (R, width_in)
+    b: Tensor  # (R, width_out), zero outside of an addition's rows
+    scale: Tensor  # (R, 1)
+
+
+class SeededDropout(NamedTuple):
+    """Dropout on the input of some ranks. The backward pass draws the mask again from its seed."""
+
+    ranks: slice
+    rate: float
+    seed: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Set a share `rate` of `x` (n, width) to zero and scale up the other values."""
+        generator = torch.Generator(x.device).manual_seed(self.seed)
+        return x * torch.empty_like(x).bernoulli_(1 - self.rate, generator=generator).div_(1 - self.rate)
+
+
+def pack_deltas(deltas: Sequence[LowRankDelta], weight: Tensor, x: Tensor) -> PackedDeltas:
+    """Return the additions side by side, connected to the original tensors for autograd.
+
+    Args:
+        deltas: the additions.
+        weight: the weight of the layer, (width_out, width_in).
+        x: input of the layer, for device and dtype.
+
+    Returns:
+        Matrices of rank R, 0 without additions.
+    """
+    dtype = matmul_dtype(x)
+    width_out, width_in = weight.shape
+    if not deltas:
+        empty = x.new_empty
+        return PackedDeltas(empty(0, width_in, dtype=dtype), empty(0, width_out, dtype=dtype), empty(0, 1))
+    spans = [delta.rows.indices(width_out) for delta in deltas]
+    b = [F.pad(delta.b.t(), (start, width_out - stop)) for delta, (start, stop, _) in zip(deltas, spans, strict=True)]
+    scales = [
+        torch.as_tensor(delta.scale, dtype=delta.a.dtype, device=delta.a.device).expand(len(delta.a), 1)
+        for delta in deltas
+    ]
+    return PackedDeltas(torch.cat([delta.a for delta in deltas]).to(dtype), torch.cat(b).to(dtype), torch.cat(scales))
+
+
+def matmul_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype of matrix products: that of autocast if it is on, else that of the input.
+
+    Args:
+        x: input of the layer.
+
+    Returns:
+        A dtype.
+    """
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def draw_dropouts(deltas: Sequence[LowRankDelta]) -> tuple[SeededDropout, ...]:
+    """Return one dropout for each group of consecutive additions with the same rate, seeded from torch's generator.
+
+    Args:
+        deltas: the additions of one layer.
+
+    Returns:
+        Dropouts in the order of the ranks; empty if no addition has dropout.
+    """
+    if not any(delta.dropout for delta in deltas):
+        return ()
+    dropouts, start = [], 0
+    for rate, run in groupby(deltas, key=lambda delta: delta.dropout):
+        stop = start + sum(len(delta.a) for delta in run)
+        dropouts.append(SeededDropout(slice(start, stop), rate, int(torch.randint(2**62, ()))))
+        start = stop
+    return tuple(dropouts)
+
+
+def apply_scale(thin: Tensor, scale: Tensor) -> Tensor:
+    """Multiply in the dtype of the scale and round once.
+
+    Args:
+        thin: (R, n), or (n, R).
+        scale: (R, 1), or (1, R).
+
+    Returns:
+        The product in the shape and dtype of `thin`.
+    """
+    return (thin * scale).to(thin.dtype)

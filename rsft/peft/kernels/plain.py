@@ -1,0 +1,58 @@
+"""A frozen linear layer with low-rank additions by plain autograd: the reference of the kernels, and the path of GPUs.
+
+All tensors that autograd needs are stored. The additions of a layer are packed, so that those of q, k and v are two
+products. Only PyTorch's own operators are used, so that `torch.compile` can fuse them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rsft.peft.kernels.packing import PackedDeltas, SeededDropout, apply_scale
+
+
+def plain_low_rank_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    deltas: PackedDeltas,
+    dropouts: Sequence[SeededDropout] = (),
+    split: int | None = None,
+) -> Tensor:
+    """Apply the layer: x W^T + bias + ((x A^T) m) B^T.
+
+    Args:
+        x: (n, width_in).
+        weight: (width_out, width_in), of any dtype.
+        bias: (width_out,), of any dtype.
+        deltas: the additions, in the dtype of the matrix products.
+        dropouts: one for each group of ranks, or none.
+        split: rows before it give the gradients of a and b, rows from it on the gradient of the scale.
+
+    Returns:
+        (n, width_out).
+    """
+    dtype = deltas.a.dtype
+    x = x.to(dtype)
+    y = F.linear(x, weight.to(dtype), None if bias is None else bias.to(dtype))
+    if not len(deltas.a):
+        return y
+    inputs = [dropout(x) for dropout in dropouts] if dropouts else [x]
+    ranks = [dropout.ranks for dropout in dropouts] if dropouts else [slice(None)]
+    a, b, scale = deltas
+    if split is None:
+        return torch.addmm(y, _down(inputs, ranks, a, scale), b)
+    inner = _down([part[:split] for part in inputs], ranks, a, scale.detach()), b
+    outer = _down([part[split:] for part in inputs], ranks, a.detach(), scale), b.detach()
+    parts = zip((y[:split], y[split:]), (inner, outer), strict=True)
+    return torch.cat([torch.addmm(rows, down, up) for rows, (down, up) in parts])
+
+
+def _down(inputs: Sequence[Tensor], ranks: Sequence[slice], a: Tensor, scale: Tensor) -> Tensor:
+    """Return (x A^T) m, (n, R); each group of ranks has its own input."""
+    down = [F.linear(x, a[group]) for x, group in zip(inputs, ranks, strict=True)]
+    return apply_scale(torch.cat(down, dim=1), scale.t())

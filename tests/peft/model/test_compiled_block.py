@@ -1,0 +1,53 @@
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounter
+
+from rsft.peft import LoRA, attach
+from tests.helpers.peft_models import tiny_dinov3, tiny_vit, with_random_adapter
+
+
+def gradients(adapted, images, split=None):
+    if split is None:
+        outputs = adapted(images)
+    else:
+        with adapted.joint(split):
+            outputs = adapted(images)
+    return [outputs.detach(), *torch.autograd.grad(outputs.square().sum(), [*adapted.theta, *adapted.gamma])]
+
+
+@pytest.mark.parametrize("network", [tiny_vit, tiny_dinov3])
+def test_blocks_share_their_graphs_and_give_the_same_gradients(images, network):
+    torch._dynamo.reset()
+    plain, compiled = (with_random_adapter(attach(network(), LoRA(rank=2), learn_scales=True)) for _ in range(2))
+    counter = CompileCounter()
+    compiled.compile_blocks(counter)
+    for split in (None, 3):
+        torch.testing.assert_close(gradients(compiled, images, split), gradients(plain, images, split))
+    assert 0 < counter.frame_count <= 4  # the first block and the others, with and without a split
+    for adapted in (plain, compiled):
+        adapted.checkpointing = True
+    torch.testing.assert_close(gradients(compiled, images), gradients(plain, images))
+    assert counter.frame_count <= 4 and compiled.compile_error == ""
+
+
+def test_without_a_compiler_a_sentence_is_logged_once(images, caplog):
+    def no_compiler(*_):
+        raise RuntimeError("no C++ compiler\nsecond line")
+
+    torch._dynamo.reset()
+    adapted = with_random_adapter(attach(tiny_vit(), LoRA(rank=2)))
+    expected = gradients(adapted, images)
+    adapted.compile_blocks(no_compiler)
+    for _ in range(2):
+        torch.testing.assert_close(gradients(adapted, images), expected)
+    [record] = caplog.records
+    assert record.getMessage() == f"the blocks are not compiled: {adapted.compile_error}"
+    assert adapted.compile_error and "second line" not in adapted.compile_error
+
+
+def test_blocks_with_dropout_are_not_compiled(images):
+    adapted = attach(tiny_vit(), LoRA(rank=2, dropout=0.5)).train()
+    counter = CompileCounter()
+    adapted.compile_blocks(counter)
+    adapted(images).sum().backward()
+    assert counter.frame_count == 0
