@@ -26,6 +26,7 @@ from rsft.metrics.accuracy import AccuracySummary, confusion_matrix, summarize_a
 from rsft.models.averaging import tta_warning, with_tta
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import extract_features
+from rsft.models.device import copy_to_device
 from rsft.models.factory import choose_device, load_classifier, load_unmerged_classifier
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.stored_outputs import load_or_collect_outputs
@@ -207,7 +208,7 @@ def compute_frozen_features(
     recipe, device = bundle.recipe, next(vit.parameters()).device
     batches: list[Tensor] = []
     for done, (inputs, _) in enumerate(chips.batches(recipe.evaluate.batch_size), start=1):
-        batches.append(extract_features(vit, inputs.to(device), recipe.backbone.pool).cpu())
+        batches.append(extract_features(vit, copy_to_device(inputs, device), recipe.backbone.pool).cpu())
         if progress is not None:
             progress(min(done * recipe.evaluate.batch_size, len(chips)), len(chips), "frozen features")
     return np.asarray(torch.cat(batches).numpy(), np.float32)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rsft.models.classifier import Classifier
+from rsft.models.device import copy_to_device
 from rsft.peft import POSITIONS, Site, observe_additions
 
 
@@ -35,7 +36,7 @@ def measure_contributions(classifier: Classifier, batches: Iterable[tuple[Tensor
     device = next(classifier.parameters()).device
     with observe_additions(classifier.adapted, record):
         for inputs, _ in batches:
-            classifier.features(inputs.to(device))
+            classifier.features(copy_to_device(inputs, device))
     return {site: float(torch.cat(ratios[site]).mean()) for site in sorted(ratios, key=_forward_order)}
 
 

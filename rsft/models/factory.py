@@ -14,6 +14,7 @@ from rsft.errors import RequestError, WeightsError
 from rsft.models.averaging import Ensemble
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Classifier, CosineHead, HeadAverage
+from rsft.models.device import move_network
 from rsft.peft import attach
 from rsft.peft.modules.target_layers import transformer_blocks
 from rsft.recipe.schema import BackboneSection, DataSection, HeadSection, MetaSection, PeftSection
@@ -114,10 +115,10 @@ def load_classifier(bundle: Bundle, device: str = "auto") -> Classifier | Ensemb
     """
     target = choose_device(device)
     if len(bundle.members) > 1:
-        classifier = _build_untrained(bundle).to(target).eval()
+        classifier = move_network(_build_untrained(bundle), target).eval()
         states = [{key: value.to(target) for key, value in state.items()} for state in bundle.members]
         return Ensemble(classifier, states)
-    return load_merged_classifier(bundle).to(target).eval()
+    return move_network(load_merged_classifier(bundle), target).eval()
 
 
 def load_merged_classifier(bundle: Bundle, run: int = 0) -> Classifier:
@@ -154,7 +155,7 @@ def load_unmerged_classifier(bundle: Bundle, device: str = "auto", run: int = 0)
     """
     classifier = _build_untrained(bundle)
     classifier.load_learned_state(bundle.members[run])
-    return classifier.to(choose_device(device)).eval()
+    return move_network(classifier, choose_device(device)).eval()
 
 
 def _build_untrained(bundle: Bundle) -> Classifier:

@@ -39,13 +39,15 @@ def collect_outputs(
     import torch
     from torch import nn
 
+    from rsft.models.device import copy_to_device
+
     parameter = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
     device = torch.device("cpu") if parameter is None else parameter.device  # only PyTorch has parameters
     outputs: list[tuple[Tensor, Tensor]] = []
     count = 0
     for inputs, _ in batches:
         with torch.inference_mode():
-            logits, features = classifier.predict(inputs.to(device))
+            logits, features = classifier.predict(copy_to_device(inputs, device))
         outputs.append((logits.float().cpu(), features.float().cpu()))
         count += len(inputs)
         if on_progress is not None:

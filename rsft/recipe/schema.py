@@ -233,6 +233,9 @@ class TrainSection(Section):
     checkpointing: bool = Field(
         default=False, description="keep only the input of each block and recompute the rest: less memory, more time"
     )
+    compile: bool = Field(
+        default=False, description="compile the blocks for the sizes of the batches; takes a minute at the first step"
+    )
     patience: int | None = Field(
         default=None,
         ge=1,

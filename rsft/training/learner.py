@@ -12,6 +12,7 @@ from torch import Tensor
 from rsft.data.loading.batches import Batch, EpochBatches
 from rsft.data.loading.sharding import shard_batches, shard_loss_weight
 from rsft.models.classifier import Classifier
+from rsft.models.device import copy_to_device
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.distributed.collectives import all_gather_object
 from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
@@ -105,7 +106,7 @@ class Learner:
         if not len(outer_chips):
             return None
         inputs, labels = self.batches.load(outer_chips, epoch)
-        return inputs.to(self.device), labels.to(self.device)
+        return copy_to_device(inputs, self.device), copy_to_device(labels, self.device)
 
     def add_losses(self, inner: Tensor, outer: Tensor | None) -> None:
         """Count a finished step.
@@ -172,7 +173,7 @@ class Learner:
         for parameter, gradient in zip(loops.theta, state["gradients"] or (), strict=False):
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
         loops.batches_seen, loops.skipped_steps, self.steps = state["calls"], state["skipped"], state["steps"]
-        inner, outer = ([] if values is None else list(values) for values in state["losses"])
+        inner, outer = ([] if values is None else list(values.to(self.device)) for values in state["losses"])
         self.losses = inner, outer
 
     def _lr_factor(self, epoch: int, index: int) -> float:

@@ -23,6 +23,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.bundle.licenses import source_license
 from rsft.models.classifier import Classifier
 from rsft.models.contract_fitting import fit_contract
+from rsft.models.device import move_network
 from rsft.models.factory import build_classifier, choose_device, load_encoder
 from rsft.peft.modules.network_blocks import stage_depths
 from rsft.recipe.registries import sampling_exponent
@@ -127,7 +128,7 @@ def train_single_run(
             run.update(start=start.metadata(store, model.classifier.adapted.kept_blocks))
         checkpoint = load_newest_checkpoint(run.checkpoints_dir)
         processes = launch_processes(recipe.train, device)
-        model.classifier.to(processes.device)
+        move_network(model.classifier, processes.device)
         if checkpoint is not None:
             model.classifier.load_learned_state(checkpoint.state["learned"])  # the cache of a prefix depends on it
         elif start is not None:
@@ -287,6 +288,8 @@ def make_learner(
     """
     adapted, section = model.classifier.adapted, recipe.train
     adapted.checkpointing = section.checkpointing
+    if section.compile:
+        adapted.compile_blocks()
     if section.precision in HALF_DTYPES:
         adapted.cast_frozen_weights(HALF_DTYPES[section.precision])
     train, val = _network_inputs(recipe, model, chips, progress)

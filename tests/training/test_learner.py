@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from rsft.peft import AdaptedModel
 from rsft.recipe.load import load_recipe
 from rsft.training import FineTuningModule
 from rsft.training.fit import train_on_batch
@@ -82,3 +83,20 @@ def test_a_restored_state_continues_within_an_accumulated_step(make_learner):
     learned, others = first.classifier.learned_state(), second.classifier.learned_state()
     assert all(torch.equal(learned[key], others[key]) for key in learned)
     assert np.isnan(first.epoch_row(0)["train_loss"])  # the losses of an epoch are reset
+
+
+def test_restored_losses_are_on_the_device_of_the_network(make_learner):
+    """The next checkpoint stacks them with the losses of new steps."""
+    learner = make_learner()
+    state = learner.state_dict() | {"losses": [torch.ones(2), None]}
+    learner.device = torch.device("meta")
+    learner.load_state_dict(state)
+    assert [loss.device.type for loss in learner.losses[0]] == ["meta", "meta"]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_recipe_compiles_the_blocks(make_learner, monkeypatch, compiled):
+    calls = []
+    monkeypatch.setattr(AdaptedModel, "compile_blocks", calls.append)
+    learner = make_learner(f"train.compile={str(compiled).lower()}")
+    assert calls == [learner.classifier.adapted] * compiled

@@ -63,11 +63,12 @@ def as_inference_fn(
     """
     import torch
 
+    from rsft.models.device import copy_to_device
     from rsft.models.outputs import ClassifierOutputs
 
     @torch.inference_mode()
     def infer(images: NDArray[Any]) -> ClassifierOutputs:
-        logits, features = module(torch.from_numpy(images).to(device))
+        logits, features = module(copy_to_device(torch.from_numpy(images), device))
         return ClassifierOutputs(logits.cpu().numpy(), features.cpu().numpy())
 
     return infer

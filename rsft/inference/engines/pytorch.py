@@ -163,6 +163,7 @@ def _batch_size(device: torch.device) -> int | None:
 def _load_bfloat16(bundle: Bundle, spec: EngineSpec, device: torch.device) -> EngineModel:
     """Load the network in bfloat16. It is compiled if requested, on a CPU with a C++ compiler."""
     from rsft.inference.export.traceable import BFloat16Network, build_network
+    from rsft.models.device import move_network
 
     note = ""
     if spec.compiled and device.type == "cpu":
@@ -171,7 +172,7 @@ def _load_bfloat16(bundle: Bundle, spec: EngineSpec, device: torch.device) -> En
             return EngineModel(model, spec, concurrency=model.concurrency)
         except Exception as error:  # of any kind: the network also runs without the compiler
             note = f"not compiled: {(str(error).strip() or type(error).__name__).splitlines()[0][:200]}"
-    module = BFloat16Network(build_network(bundle)).to(device)
+    module = move_network(BFloat16Network(build_network(bundle)), device)
     model = GraphModel(as_inference_fn(module, device))
     return EngineModel(model, spec._replace(compiled=False), batch_size=_batch_size(device), note=note)
 

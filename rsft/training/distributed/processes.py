@@ -12,6 +12,7 @@ import torch
 from rsft.data.loading.batches import Batch
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier
+from rsft.models.device import copy_to_device
 from rsft.peft.modules.target_layers import transformer_blocks
 from rsft.recipe.schema import TrainSection
 from rsft.training.precision import HALF_DTYPES
@@ -43,8 +44,8 @@ class Processes:
         Args:
             batch: network inputs (B, ...) and labels (B,).
         """
-        inputs, labels = (tensor.to(self.device, non_blocking=self.device.type != "cpu") for tensor in batch)
-        return inputs, labels
+        inputs, labels = batch
+        return copy_to_device(inputs, self.device), copy_to_device(labels, self.device)
 
 
 def launch_processes(train: TrainSection, device: torch.device) -> Processes:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rsft.data.loading.batches import ChipImages
 from rsft.models.classifier import Classifier
+from rsft.models.device import copy_to_device
 from rsft.training.init.prefix_cache import feature_cache_path
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
@@ -50,7 +51,7 @@ def _compute(classifier: Classifier, chips: ChipImages, batch_size: int, progres
     classifier.eval()
     device, batches = next(classifier.parameters()).device, list[Tensor]()
     for count, (inputs, _) in enumerate(chips.batches(batch_size), start=1):
-        batches.append(classifier.head_inputs(inputs.to(device)).float())
+        batches.append(classifier.head_inputs(copy_to_device(inputs, device)).float())
         if progress is not None:
             progress(min(count * batch_size, len(chips)), len(chips), "frozen features")
     return torch.cat(batches)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsft.data.loading.batches import ChipImages
+from rsft.models.device import copy_to_device
 from rsft.peft import AdaptedModel
 from rsft.types import Indices, Progress
 from rsft.utils.atomic_files import atomic_file
@@ -71,7 +72,8 @@ def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
     """
     if adapted.prefix_end <= 0:
         return False
-    prefix = adapted.run_frozen_prefix(chips.batch(np.arange(1))[0])
+    device = next(adapted.vit.parameters()).device
+    prefix = adapted.run_frozen_prefix(copy_to_device(chips.batch(np.arange(1))[0], device))
     if prefix.ndim == 4:  # the images: the network cannot be run from tokens
         return False
     needed_bytes = len(chips) * prefix.numel() * 4
@@ -114,7 +116,7 @@ def _compute(path: Path, chips: ChipImages, adapted: AdaptedModel, batch_size: i
     with atomic_file(path) as temporary:
         output: np.memmap[Any, np.dtype[np.float32]] | None = None
         for inputs, _ in chips.batches(batch_size):
-            tokens = adapted.run_frozen_prefix(inputs.to(device)).float().cpu().numpy()
+            tokens = adapted.run_frozen_prefix(copy_to_device(inputs, device)).float().cpu().numpy()
             if output is None:
                 output = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(chips), *tokens.shape[1:]))
             output[done : done + len(tokens)] = tokens

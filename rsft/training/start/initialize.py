@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier
+from rsft.models.device import copy_to_device
 from rsft.models.factory import build_head
 from rsft.peft.modules.target_layers import transformer_blocks
 from rsft.recipe.schema import HeadSection, Recipe, TrainSection
@@ -105,7 +106,7 @@ def _compute_features(classifier: Classifier, chips: ChipImages, indices: Indice
     classifier.eval()
     device = next(classifier.parameters()).device
     batches = UnaugmentedLoader(chips, indices, batch_size)
-    return torch.cat([classifier.head_inputs(inputs.to(device)).float() for inputs, _ in batches])
+    return torch.cat([classifier.head_inputs(copy_to_device(inputs, device)).float() for inputs, _ in batches])
 
 
 @torch.no_grad()

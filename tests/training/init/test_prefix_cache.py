@@ -2,8 +2,9 @@ import pandas as pd
 import pytest
 
 from rsft.recipe.load import load_recipe
-from rsft.training import single_run
+from rsft.training import FineTuningModule, single_run
 from rsft.training.finetune import finetune
+from rsft.training.init.prefix_cache import can_cache_prefix
 
 pytestmark = pytest.mark.slow
 
@@ -43,3 +44,9 @@ def test_tokens_are_computed_once(recipe_file, tmp_path, monkeypatch):
 def test_without_a_frozen_prefix_nothing_is_cached(recipe_file, tmp_path, overrides):
     run = finetune(load_recipe(recipe_file, ["data.augment=none", "train.epochs=1", *overrides]), tmp_path)
     assert run.metadata["blocks_kept"] == 0
+
+
+def test_the_prefix_is_tried_on_the_device_of_the_network(recipe_file):
+    """Tensors of the meta device have no values, but an operation on them and on a tensor of the CPU fails."""
+    learner = FineTuningModule.from_recipe(load_recipe(recipe_file, ["data.augment=sar", *OVERRIDES[1:]])).learner
+    assert can_cache_prefix(learner.batches.train, learner.classifier.adapted.to("meta"))
