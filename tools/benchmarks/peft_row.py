@@ -94,7 +94,7 @@ def training_step(
     optimizer = torch.optim.SGD(list(learned), lr=1e-3, momentum=0.9)
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=use_bf16):
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=use_bf16):
             logits = forward(batch.images)
         torch.autograd.backward(F.cross_entropy(logits.float(), batch.labels))
         optimizer.step()
@@ -121,24 +121,33 @@ def hugging_face_step(vit: nn.Module, batch: Batch, use_bf16: bool = False) -> S
     return training_step(model, [p for p in model.parameters() if p.requires_grad], batch, use_bf16)
 
 
-def attach_lora(vit: nn.Module, learn_scales: bool = False, blocks: str = "all") -> tuple[AdaptedModel, list[Tensor]]:
+def attach_lora(
+    vit: nn.Module, learn_scales: bool = False, blocks: str = "all", kernels: bool | None = None
+) -> tuple[AdaptedModel, list[Tensor]]:
     """Attach LoRA at all six positions.
 
     Args:
         vit: the network.
         learn_scales: with a modulator.
         blocks: blocks with LoRA.
+        kernels: see `rsft.peft.attach`.
 
     Returns:
         The model, and its trained parameters: LoRA, modulator and head.
     """
-    adapted = attach(vit, LoRA(rank=RANK, positions="qkvo12", blocks=blocks), learn_scales=learn_scales)
+    method = LoRA(rank=RANK, positions="qkvo12", blocks=blocks)
+    adapted = attach(vit, method, learn_scales=learn_scales, kernels=kernels)
     head = vit.get_submodule("head").requires_grad_(True)
     return adapted, [*adapted.theta, *adapted.gamma, *head.parameters()]
 
 
 def rsft_step(
-    vit: nn.Module, batch: Batch, use_bf16: bool = False, learn_scales: bool = False, checkpointing: bool = False
+    vit: nn.Module,
+    batch: Batch,
+    use_bf16: bool = False,
+    learn_scales: bool = False,
+    checkpointing: bool = False,
+    kernels: bool | None = None,
 ) -> Step:
     """Return a training step of rsft.peft.
 
@@ -148,11 +157,12 @@ def rsft_step(
         use_bf16: run the forward pass in bfloat16, with frozen weights in bfloat16.
         learn_scales: with a modulator.
         checkpointing: compute the blocks again in the backward pass.
+        kernels: see `rsft.peft.attach`.
 
     Returns:
         A function that runs the step.
     """
-    adapted, learned = attach_lora(vit, learn_scales)
+    adapted, learned = attach_lora(vit, learn_scales, kernels=kernels)
     adapted.checkpointing = checkpointing
     return training_step(adapted.cast_frozen_weights() if use_bf16 else adapted, learned, batch, use_bf16)
 

@@ -1,0 +1,111 @@
+"""Sizes of the networks and jobs: of a GPU, and small ones that a CPU runs in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from torch import nn
+
+from rsft.data.chips.summary import Counts
+from rsft.data.prepare.demo import DEMO_CLASSES, DEMO_COUNTS
+
+CLASSES = 15
+
+
+class Network(NamedTuple):
+    """A timm network and its batch.
+
+    Attributes:
+        title: printed name.
+        model: timm's name.
+        options: arguments of timm that differ from the defaults.
+        side: side of an image in pixels.
+        batch: images in a step.
+    """
+
+    title: str
+    model: str
+    options: Mapping[str, Any]
+    side: int
+    batch: int
+
+    def build(self, device: torch.device | str) -> nn.Module:
+        """Return the network with the same random weights at every call.
+
+        Args:
+            device: device of the weights.
+        """
+        torch.manual_seed(0)
+        if torch.device(device).type == "meta":
+            with torch.device("meta"):
+                return self._create()
+        return self._create().to(device)
+
+    def images(self, device: torch.device | str) -> torch.Tensor:
+        """Return the same random images (batch, 3, side, side) at every call.
+
+        Args:
+            device: device of the images.
+        """
+        generator = torch.Generator().manual_seed(1)
+        return torch.randn(self.batch, 3, self.side, self.side, generator=generator).to(device)
+
+    def _create(self) -> nn.Module:
+        network: nn.Module = timm.create_model(self.model, num_classes=CLASSES, **self.options)
+        return network
+
+
+class Sizes(NamedTuple):
+    """The work of one call of the program.
+
+    Attributes:
+        equality: network of the checks.
+        trained: networks whose training steps are timed.
+        predicted: network whose prediction is timed.
+        steps: timed steps.
+        counts: chips of the quick start by split and class.
+        scenes: simulated scenes from which chips of the quick start are cut.
+        overrides: keys of the quick start's recipe.
+    """
+
+    equality: Network
+    trained: tuple[Network, ...]
+    predicted: Network
+    steps: int
+    counts: Counts
+    scenes: int
+    overrides: tuple[str, ...]
+
+
+_SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 2}
+_SMALL_COUNTS: Counts = {
+    split: dict.fromkeys(DEMO_CLASSES, count) for split, count in (("train", 6), ("val", 2), ("test", 1))
+}
+
+FULL = Sizes(
+    Network("ViT-S/16", "vit_small_patch16_224", {}, 224, 8),
+    (
+        Network("ViT-B/16", "vit_base_patch16_224", {}, 224, 64),
+        Network("ViT-L/16", "vit_large_patch16_224", {}, 224, 32),
+    ),
+    Network("ViT-S/16", "vit_small_patch16_224", {}, 224, 256),
+    10,
+    DEMO_COUNTS,
+    20,
+    (),
+)
+"""Sizes for a GPU."""
+
+TINY = Sizes(
+    Network("tiny ViT", "vit_tiny_patch16_224", _SMALL, 32, 4),
+    (Network("tiny ViT", "vit_tiny_patch16_224", _SMALL, 32, 4),),
+    Network("tiny ViT", "vit_tiny_patch16_224", _SMALL | {"depth": 1}, 32, 4),
+    2,
+    _SMALL_COUNTS,
+    1,
+    ("train.epochs=2", "train.batch_size=8"),
+)
+"""Sizes for a CPU: the numbers mean nothing, but every part runs."""

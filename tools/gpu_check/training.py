@@ -1,0 +1,169 @@
+"""Compare training steps on a device with those on the CPU, and a resumed training with an uninterrupted one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rsft.models.device import move_network
+from rsft.recipe.library import find_recipe
+from rsft.recipe.load import load_recipe
+from rsft.recipe.schema import Recipe
+from rsft.training.distributed.processes import Processes
+from rsft.training.fit import train_on_batch
+from rsft.training.learner import Learner
+from rsft.training.precision import HALF_DTYPES, resolve_precision
+from rsft.training.runs.checkpoints import TrainingPosition, load_newest_checkpoint, save_checkpoint
+from rsft.training.seeding import seed_generators
+from rsft.training.single_run import build_model, initialize_head, make_learner, open_data, read_chips
+from tools.gpu_check.equality import relative_difference, without_tf32
+from tools.gpu_check.rows import EqualityRow, NotRunError, run_check
+
+STEPS = 4
+"""Inner steps of a check. With `outer_every=2` the last one has an outer step."""
+SCHEDULES = ("alternating", "joint")
+TOLERANCES = {"fp32": 1e-3, "bf16": 0.05, "fp16": 0.05}
+"""Precision -> tolerance of the losses of a few steps against those of the CPU in float32."""
+RESUME_TOLERANCE = 1e-5
+"""Some sums of a GPU have another order at every call; on a CPU the difference is zero."""
+
+
+class Training(NamedTuple):
+    """A training that takes steps: the learner, and the process with device and precision."""
+
+    learner: Learner
+    processes: Processes
+
+
+class Outcome(NamedTuple):
+    """Losses of the inner steps (n,), and all learned values in one vector, on the CPU."""
+
+    losses: Tensor
+    learned: Tensor
+
+
+def training_rows(store: Path, device: torch.device, overrides: Sequence[str]) -> list[EqualityRow]:
+    """Compare a few steps of each schedule and precision, and a resumed training.
+
+    Args:
+        store: chip store of the quick start.
+        device: the device to check.
+        overrides: keys of the quick start's recipe.
+
+    Returns:
+        One row per check.
+    """
+    rows = []
+    with without_tf32():
+        for schedule in SCHEDULES:
+            compare = partial(_compare_with_cpu, store, device, schedule, overrides)
+            rows += [
+                run_check(f"{STEPS} steps, {schedule}, {precision}", tolerance, partial(compare, precision))
+                for precision, tolerance in TOLERANCES.items()
+            ]
+            resume = partial(compare_resumed, store, device, schedule, overrides)
+            rows.append(run_check(f"{STEPS} steps resumed after 2, {schedule}", RESUME_TOLERANCE, resume))
+    return rows
+
+
+def compare_resumed(store: Path, device: torch.device, schedule: str, overrides: Sequence[str]) -> float:
+    """Return the difference between learned values with and without an interruption.
+
+    Args:
+        store: chip store of the quick start.
+        device: where to train.
+        schedule: "alternating" or "joint".
+        overrides: keys of the quick start's recipe.
+    """
+    recipe = _load(store, device, schedule, "fp32", overrides)
+    whole = take_steps_from(start_training(recipe, device), 0, STEPS)
+    interrupted = start_training(recipe, device)
+    take_steps_from(interrupted, 0, 2)
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(Path(folder), TrainingPosition(0, 2), interrupted.learner.state_dict())
+        checkpoint = load_newest_checkpoint(Path(folder))
+    assert checkpoint is not None
+    resumed = start_training(recipe, device)
+    resumed.learner.load_state_dict(checkpoint.state)
+    return relative_difference(take_steps_from(resumed, 2, STEPS).learned, whole.learned)
+
+
+def start_training(recipe: Recipe, device: torch.device) -> Training:
+    """Build the model of a recipe on a device, as `rsft finetune` does.
+
+    Args:
+        recipe: the recipe.
+        device: where to train.
+
+    Returns:
+        A training before its first step.
+    """
+    seed_generators(recipe.seed)
+    store = open_data(recipe.data)
+    model = build_model(store, recipe.data, recipe.backbone, recipe.peft, recipe.meta, recipe.head)
+    chips = read_chips(store, model.contract)
+    move_network(model.classifier, device)
+    initialize_head(model, chips[0], recipe.head, recipe.evaluate.batch_size, recipe.seed)
+    learner = make_learner(recipe, store, model, chips)
+    learner.classifier.train()
+    return Training(learner, Processes(device, HALF_DTYPES.get(recipe.train.precision)))
+
+
+def take_steps_from(training: Training, first: int, last: int) -> Outcome:
+    """Train on the batches from `first` up to, but not including, `last` of the first epoch.
+
+    Args:
+        training: the training.
+        first: number of the first batch.
+        last: number of the batch after the last one.
+
+    Returns:
+        The losses, and the learned values.
+    """
+    learner, processes = training
+    losses = []
+    for index, batch in enumerate(learner.batches.training_loader(0, first), first):
+        if index == last:
+            break
+        with processes.autocast():
+            losses.append(train_on_batch(learner, processes.to_device(batch), 0, index))
+    assert len(losses) == last - first, "the store has too few chips"
+    learned = learner.classifier.learned_state().values()
+    values = torch.cat([tensor.detach().flatten().double().cpu() for tensor in learned])
+    return Outcome(torch.stack(losses).detach().double().cpu(), values)
+
+
+def _compare_with_cpu(
+    store: Path, device: torch.device, schedule: str, overrides: Sequence[str], precision: str
+) -> float:
+    """Return the difference of the losses; in float32 that of the learned values, if it is larger."""
+    if precision == "fp16" and device.type != "cuda":
+        raise NotRunError("rsft uses float16 on a GPU only")
+    cpu = torch.device("cpu")
+    reference = take_steps_from(start_training(_load(store, cpu, schedule, "fp32", overrides), cpu), 0, STEPS)
+    recipe = _load(store, device, schedule, precision, overrides)
+    outcome = take_steps_from(start_training(recipe, device), 0, STEPS)
+    difference = relative_difference(outcome.losses, reference.losses)
+    if precision != "fp32":
+        return difference
+    return max(difference, relative_difference(outcome.learned, reference.learned))
+
+
+def _load(store: Path, device: torch.device, schedule: str, precision: str, overrides: Sequence[str]) -> Recipe:
+    keys = [
+        f"data.root={store}",
+        f"meta.schedule={schedule}",
+        "meta.warmup=0",
+        "meta.outer_every=2",
+        "train.warmup_epochs=0",
+        "train.lr=0.03",
+        f"train.precision={precision}",
+    ]
+    recipe = load_recipe(find_recipe("quickstart"), [*overrides, *keys])
+    return resolve_precision(recipe, device)[0]
