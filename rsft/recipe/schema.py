@@ -234,7 +234,8 @@ class TrainSection(Section):
         default=False, description="keep only the input of each block and recompute the rest: less memory, more time"
     )
     compile: bool = Field(
-        default=False, description="compile the blocks for the sizes of the batches; takes a minute at the first step"
+        default=False,
+        description="compile the blocks for the sizes of the batches (torch.compile); the first steps take longer",
     )
     patience: int | None = Field(
         default=None,
