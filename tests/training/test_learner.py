@@ -97,6 +97,6 @@ def test_restored_losses_are_on_the_device_of_the_network(make_learner):
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_recipe_compiles_the_blocks(make_learner, monkeypatch, compiled):
     calls = []
-    monkeypatch.setattr(AdaptedModel, "compile_blocks", calls.append)
+    monkeypatch.setattr(AdaptedModel, "compile_blocks", lambda adapted: calls.append(adapted))
     learner = make_learner(f"train.compile={str(compiled).lower()}")
     assert calls == [learner.classifier.adapted] * compiled

@@ -55,7 +55,7 @@ class CompiledBlock:
         try:
             y = self._run(block, x, deltas, options)
         except Exception as error:  # of any kind: the block also runs without the compiler
-            self.error = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            self.error = _reason(error)
             _log.warning("the blocks are not compiled: %s", self.error)
             self._compiled = low_rank_block
             y = self._run(block, x, deltas, options)
@@ -67,3 +67,10 @@ class CompiledBlock:
     ) -> Tensor:
         y: Tensor = self._compiled(block, x, deltas, **options)
         return y
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of the error that the compiler reports, without its own words around it."""
+    while isinstance(inner := getattr(error, "inner_exception", None), BaseException):
+        error = inner
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
