@@ -18,7 +18,7 @@ QUICKSTART_COLUMNS = ("job", "macro, %", "head, %", "tail, %", "images/s", "s")
 
 
 def write_store(folder: Path, sizes: Sizes) -> Path:
-    """Simulate the chips.
+    """Simulate the chips, unless another section has done so.
 
     Args:
         folder: folder of the work.
@@ -27,7 +27,8 @@ def write_store(folder: Path, sizes: Sizes) -> Path:
     Returns:
         The chip store.
     """
-    return prepare_demo(folder / "demo", counts=sizes.counts, scenes=sizes.scenes).root
+    root = folder / "demo"
+    return root if root.exists() else prepare_demo(root, counts=sizes.counts, scenes=sizes.scenes).root
 
 
 def train_quickstart(store: Path, runs: Path, device: str, overrides: Sequence[str]) -> tuple[str, ...]:
