@@ -62,7 +62,7 @@ def finetune(
         bool, typer.Option("--no-report", help="Only measure accuracy: no baselines, no t-SNE map, no report.")
     ] = False,
 ) -> None:
-    """Fine-tune with a recipe, evaluate the result and two simple baselines, and write a report.
+    """Fine-tune with a recipe, evaluate the result and simple baselines, and write a report.
 
     Writes RUNS/<recipe>/<number>/ with bundle/, report.html, metrics.csv and the resolved recipe. A stopped or killed
     run can be continued with --resume, and gives the same result.
@@ -165,7 +165,7 @@ def evaluate(
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Evaluate a bundle on labeled chips, and two baselines: k-nearest neighbors on frozen features and on pixels."""
+    """Evaluate a bundle on labeled chips, and baselines: a linear probe and k-nearest neighbors on frozen features."""
     import json
 
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle

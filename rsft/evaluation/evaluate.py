@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError
-from rsft.evaluation.baselines import flatten_small_images, knn_predict
+from rsft.evaluation.baselines import flatten_small_images, knn_predict, linear_probe_predict
 from rsft.evaluation.calibration_report import estimate_by_scene, measure_calibration
 from rsft.evaluation.embedding import distances_by_stage, tsne_table
 from rsft.evaluation.files import write_contributions, write_embedding, write_evaluation, write_predictions
@@ -58,7 +59,8 @@ def evaluate(
         root: a chip store with the bundle's classes.
         output_dir: folder for the files.
         split: a split of the store. None takes the split of the recipe; its default is test, or val without test chips.
-        baselines: also evaluate k-nearest neighbors on frozen features and on pixels of the training split.
+        baselines: also evaluate a linear probe and k-nearest neighbors on frozen features, and k-nearest neighbors on
+            pixels of the training split.
         representation: also measure distances between classes and the contribution of each site, and map the features
             before and after fine-tuning.
         device: "auto", "cpu" or "cuda".
@@ -91,7 +93,7 @@ def evaluate(
         features = {"frozen": compute_frozen_features(vit, chips, bundle, progress), "adapted": outputs.features}
     if baselines and not store.split("train").empty:
         train = _load_chips(store, "train", bundle, progress)
-        methods |= _knn_baselines(bundle, vit, train, chips, features["frozen"], progress)
+        methods |= _baselines(bundle, vit, train, chips, features["frozen"], progress)
 
     result = _measure(bundle, str(root), split, chips, outputs, methods, features if representation else {})
     write_evaluation(output_dir, result)
@@ -172,7 +174,7 @@ def _scenes(chips: ChipImages) -> NDArray[np.str_]:
     return chips.table["group_key"].fillna("").to_numpy(str)
 
 
-def _knn_baselines(
+def _baselines(
     bundle: Bundle,
     vit: VisionTransformer,
     train: ChipImages,
@@ -180,12 +182,15 @@ def _knn_baselines(
     features: NDArray[np.float32],
     progress: Progress | None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Compute the probabilities of both baselines; `features` are the frozen features of `chips`."""
+    """Compute the probabilities of all baselines; `features` are the frozen features of `chips`."""
     train_features = compute_frozen_features(vit, train, bundle, progress)
     train_pixels, pixels = (flatten_small_images(images.images) for images in (train, chips))
     k, n_classes = bundle.recipe.evaluate.knn, len(bundle.classes)
+    knn = partial(knn_predict, train_features, train.labels, features, n_classes, k)
     return {
-        "k-NN, frozen features": knn_predict(train_features, train.labels, features, n_classes, k, "cosine"),
+        "linear probe, logit-adjusted": linear_probe_predict(train_features, train.labels, features, n_classes),
+        "k-NN, frozen features, balanced": knn(balanced=True),
+        "k-NN, frozen features": knn(),
         "k-NN, 16 x 16 pixels": knn_predict(train_pixels, train.labels, pixels, n_classes, k, "euclidean"),
     }
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rsft.evaluation.baselines import flatten_small_images, knn_predict
+from rsft.evaluation.baselines import flatten_small_images, knn_predict, linear_probe_predict
 
 
 def test_separable_classes_are_classified_correctly_and_rows_sum_to_one():
@@ -29,6 +29,33 @@ def test_a_tie_goes_to_the_nearer_class_and_not_to_the_lower_index():
 def test_fewer_chips_than_neighbors_and_a_class_without_chips():
     probabilities = knn_predict(np.array([[0.0, 1.0]]), np.array([2]), np.array([[1.0, 0.0], [0.0, 0.0]]), 4)
     assert probabilities.tolist() == [[0, 0, 1, 0], [0, 0, 1, 0]]
+
+
+def test_balanced_votes_are_divided_by_the_number_of_training_chips():
+    train_x, train_y = np.array([[0.0], [0.1], [0.2], [1.0]]), np.array([0, 0, 0, 1])
+    query = np.array([[0.55]])
+    plain = knn_predict(train_x, train_y, query, 3, k=4, metric="euclidean")
+    balanced = knn_predict(train_x, train_y, query, 3, k=4, metric="euclidean", balanced=True)
+    votes = [sum(1 / abs(0.55 - x) for x in (0, 0.1, 0.2)), 1 / 0.45]
+    assert plain[0] == pytest.approx([votes[0] / sum(votes), votes[1] / sum(votes), 0])
+    assert balanced[0] == pytest.approx(np.array([votes[0] / 3, votes[1], 0]) / (votes[0] / 3 + votes[1]))
+
+
+def test_the_probe_removes_the_class_prior():
+    rng = np.random.default_rng(0)
+    counts = np.array([2000, 20])
+    train_y = np.repeat([0, 1], counts)
+    angles = rng.normal(np.where(train_y, 1.0, 0.0), 0.6)
+    train_x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    queries = np.linspace(-1, 2, 301)
+    probabilities = linear_probe_predict(train_x, train_y, np.stack([np.cos(queries), np.sin(queries)], axis=1), 3)
+    assert probabilities.sum(axis=1) == pytest.approx(1) and (probabilities[:, 2] == 0).all()
+    border = queries[probabilities.argmax(axis=1) == 1].min()  # with the prior: 1.1 to 2.2
+    assert 0.3 < border < 0.7  # 0.5 for equally frequent classes
+
+
+def test_the_probe_with_chips_of_one_class():
+    assert linear_probe_predict(np.ones((2, 3)), np.array([1, 1]), np.ones((1, 3)), 2).tolist() == [[0, 1]]
 
 
 def test_pixels_are_area_averages():

@@ -40,7 +40,13 @@ def test_metrics_are_those_of_the_predictions(metrics, predictions):
         assert summary[name]["value"] == pytest.approx(expected[name]["value"], abs=1e-5)
     assert summary["head"] is None
     assert (predictions["predicted"] == np.array(CLASSES)[probabilities.argmax(1)]).all()
-    assert list(metrics["methods"]) == ["MetaLoRA", "k-NN, frozen features", "k-NN, 16 x 16 pixels"]
+    assert list(metrics["methods"]) == [
+        "MetaLoRA",
+        "linear probe, logit-adjusted",
+        "k-NN, frozen features, balanced",
+        "k-NN, frozen features",
+        "k-NN, 16 x 16 pixels",
+    ]
 
 
 def test_sets_contain_the_predicted_class_and_have_the_reported_coverage(metrics, predictions):

@@ -10,7 +10,7 @@ from rsft.types import GROUPS
 
 
 def summary_sentences(evaluation: Evaluation) -> list[str]:
-    """Describe the accuracy of a run in two or three sentences, compared with the better baseline.
+    """Describe the accuracy of a run in two or three sentences, compared with the best baseline.
 
     Args:
         evaluation: evaluation of the run.
@@ -57,7 +57,7 @@ def _compare_with_baseline(evaluation: Evaluation, measure: str) -> str:
     run: Interval = getattr(evaluation.summary, measure)
     is_separate = run.low > baseline.high or baseline.low > run.high
     overlap = "" if is_separate else "; the intervals overlap"
-    return f", {points_apart(run.value, baseline.value)} the better baseline ({name}{overlap})"
+    return f", {points_apart(run.value, baseline.value)} the best baseline ({name}{overlap})"
 
 
 def points_apart(value: float, reference: float) -> str:

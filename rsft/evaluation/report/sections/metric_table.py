@@ -136,7 +136,7 @@ class HeadlineTile:
         label: name of the measure.
         value: value in percent.
         interval: 95 % interval in percent.
-        comparison: difference from the better baseline; "" without baselines.
+        comparison: difference from the best baseline; "" without baselines.
     """
 
     label: str
@@ -161,6 +161,6 @@ def headline_tiles(evaluation: Evaluation) -> list[HeadlineTile]:
         if interval is None:
             continue
         best = best_baseline(evaluation, measure)
-        beside = f"{points_apart(interval.value, best[1].value)} the better baseline" if best else ""
+        beside = f"{points_apart(interval.value, best[1].value)} the best baseline" if best else ""
         tiles.append(HeadlineTile(label, format_percent(interval.value), format_interval(interval), beside))
     return tiles
