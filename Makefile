@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help quickstart test test-fast test-all fuzz test-lowest test-wheel test-qgis qgis-plugin sbom lint clean
+.PHONY: help quickstart test test-fast test-all docs test-tutorials fuzz test-lowest test-wheel test-qgis qgis-plugin \
+	sbom lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -86,6 +87,22 @@ lint: $(INSTALLED)  ## run ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+DOCS_INSTALLED := .venv/.docs-installed
+
+# NOTEBOOKS=off builds the pages in half a minute, without running the tutorials
+NOTEBOOKS ?= cache
+
+docs: $(DOCS_INSTALLED)  ## build the documentation site, and run its tutorials: docs/_build/html/index.html
+	@PATH="$(CURDIR)/$(BIN):$$PATH" RSFT_DOCS_NOTEBOOKS=$(NOTEBOOKS) \
+		$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+test-tutorials: $(DOCS_INSTALLED)  ## run the tutorials as tests, with the time of each
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --nbmake --nbmake-timeout=900 --durations=0 docs/tutorials
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[docs]'
+	@touch $@
 
 clean:  ## remove the outputs of quickstart
 	rm -rf data/demo data/demo-scene runs/quickstart
