@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 import pytest
 
+import rsft
+import rsft.peft
 from tests.helpers.style import ROOT, files_of
 
 ARTIFACTS = ROOT / "tests/compat/0.1"
@@ -38,10 +42,18 @@ def test_examples(name: str, workspace: None) -> None:
     assert result.attempted > 0 and result.failed == 0
 
 
-def test_the_public_names_have_examples() -> None:
-    peft = ("sites", "modulator", "methods.lora", "methods.composite", "model.attach", "model.adapted_model")
-    others = ("", ".training.finetune", ".inference.predict.predictor", ".inference.predict.job")
-    assert {f"rsft.peft.{name}" for name in peft} | {f"rsft{name}" for name in others} <= set(MODULES)
+@pytest.mark.parametrize("module", [rsft, rsft.peft], ids=lambda module: module.__name__)
+def test_public_names_are_explained(module: ModuleType) -> None:
+    for name in module.__all__:
+        public = getattr(module, name)
+        text = inspect.getdoc(public) or ""
+        if not inspect.isclass(public) and not inspect.isfunction(public):
+            continue  # constants and registries, which their modules explain
+        assert "Example:" in text, name
+        has_parameters = inspect.isfunction(public) and inspect.signature(public).parameters
+        assert not has_parameters or "Args:" in text, name
+        returns = inspect.isfunction(public) and inspect.signature(public).return_annotation != "None"
+        assert not returns or "Returns:" in text or "Yields:" in text, name
 
 
 def test_no_example_is_skipped() -> None:

@@ -71,6 +71,12 @@ def evaluate(
 
     Raises:
         RequestError: the classes differ, or the split has no chips.
+
+    Example:
+        >>> import rsft
+        >>> metrics = rsft.evaluate(Path("runs/ships"), Path("data/ships"), Path("evaluation"), split="val")
+        >>> metrics.count
+        27
     """
     bundle, store = Bundle.load(bundle_dir), ChipStore.open(root)
     if not set(store.classes) <= set(bundle.classes):

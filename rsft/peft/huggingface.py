@@ -58,6 +58,15 @@ def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
 
     Raises:
         ValueError: the layout cannot hold a module, or no low-rank addition is attached.
+
+    Example:
+        >>> import tempfile, timm
+        >>> from rsft.peft import LoRA, attach
+        >>> create = lambda: timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export_peft(attach(create(), LoRA(rank=2, positions="qv")), folder)
+        ...     len(import_peft(create(), folder).sites)
+        24
     """
     others = sorted({type(m).__name__ for m in adapted.adapter_modules if not isinstance(m, LowRankModule)})
     if others:
@@ -96,6 +105,15 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
     Raises:
         FileNotFoundError: the folder has no adapter.
         ValueError: the adapter is not a LoRA or has an unsupported option, or the network lacks one of its layers.
+
+    Example:
+        >>> import tempfile, timm
+        >>> from rsft.peft import LoRA, attach
+        >>> create = lambda: timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export_peft(attach(create(), LoRA(rank=2, positions="qv")), folder)
+        ...     len(import_peft(create(), folder).sites)
+        24
     """
     config = _read_config(Path(folder) / _CONFIG_FILE)
     tensors, metadata = read_tensors(Path(folder) / _WEIGHTS_FILE)

@@ -21,6 +21,10 @@ def gamma_to_scale(gamma: Tensor) -> Tensor:
 
     Returns:
         Scales of the same shape.
+
+    Example:
+        >>> gamma_to_scale(torch.tensor([0.0, 2.0]))
+        tensor([0.6931, 2.1269])
     """
     return F.softplus(gamma)
 

@@ -42,7 +42,12 @@ T = TypeVar("T")
 
 
 class Site(NamedTuple):
-    """One (block, position) of a network."""
+    """One (block, position) of a network.
+
+    Example:
+        >>> str(Site(block=3, position="q"))
+        'blocks.3.q'
+    """
 
     block: int
     position: str

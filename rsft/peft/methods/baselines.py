@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class LinearProbe:
-    """A frozen network; only the classifier on top is trained."""
+    """A frozen network; only the classifier on top is trained.
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import LinearProbe, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> list(attach(vit, LinearProbe()).theta)
+        []
+    """
 
     name: ClassVar[str] = "linear-probe"
     title: ClassVar[str] = "Linear probe"
@@ -44,6 +52,13 @@ class FullTuning:
 
     Attributes:
         blocks: "all", or a selection of blocks such as "last:3".
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import FullTuning, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> sum(parameter.numel() for parameter in attach(vit, FullTuning(blocks="last:1")).theta)
+        444864
     """
 
     name: ClassVar[str] = "full"

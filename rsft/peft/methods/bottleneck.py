@@ -30,6 +30,13 @@ class Adapter:
         blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
         scale: m_p without a modulator, a number or "1/r".
         dropout: rate after the ReLU, in training.
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import Adapter, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> sum(parameter.numel() for parameter in attach(vit, Adapter(dim=8, blocks="last:1")).theta)
+        3656
     """
 
     name: ClassVar[str] = "adapter"
@@ -70,6 +77,13 @@ class AdaptFormer:
     f(x) = up(relu(down(LN(x)))), where up is zero at first. The attributes are those of `Adapter`. The scale
     "learnable" trains one scalar for each site together with the other parameters, starting at 1, as LIFT does (Shi et
     al. 2024, https://arxiv.org/abs/2309.10019).
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import AdaptFormer, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> sum(parameter.numel() for parameter in attach(vit, AdaptFormer(dim=8, blocks="last:1")).theta)
+        3656
     """
 
     name: ClassVar[str] = "adaptformer"

@@ -69,6 +69,10 @@ class LoRAWithAdaptFormer:
         dropout: the dropout of LoRA.
         alpha: the alpha of LoRA.
         init: the start of LoRA's A.
+
+    Example:
+        >>> LoRAWithAdaptFormer(rank=4, dim=8).title
+        'LoRA + AdaptFormer'
     """
 
     name: ClassVar[str] = "lora+adaptformer"

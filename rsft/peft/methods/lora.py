@@ -78,6 +78,13 @@ class LoTR:
 
     All blocks share the A and B of a position. Each block has its own G (r, r), which is zero at first. The attributes
     are those of `LoRA`, but the rank of a position must be the same in all blocks.
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import LoTR, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> sum(parameter.numel() for parameter in attach(vit, LoTR(rank=4, positions="qv")).theta)
+        3456
     """
 
     name: ClassVar[str] = "lotr"

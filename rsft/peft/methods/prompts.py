@@ -24,6 +24,13 @@ class VPTShallow:
     Attributes:
         prompts: number of prompts.
         dropout: rate on the prompts, in training.
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import VPTShallow, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> sum(parameter.numel() for parameter in attach(vit, VPTShallow(prompts=10)).theta)
+        1920
     """
 
     name: ClassVar[str] = "vpt-shallow"
@@ -58,6 +65,13 @@ class VPTDeep:
         prompts: number of prompts in every selected block.
         blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
         dropout: rate on the prompts, in training.
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import VPTDeep, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> sum(parameter.numel() for parameter in attach(vit, VPTDeep(prompts=10, blocks="last:3")).theta)
+        5760
     """
 
     name: ClassVar[str] = "vpt-deep"

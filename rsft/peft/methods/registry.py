@@ -28,6 +28,10 @@ class Method(Protocol):
         name: name in recipes.
         title: name in reports.
         is_identity_at_init: whether attaching the method leaves all outputs of the network unchanged.
+
+    Example:
+        >>> METHODS["lora"].title
+        'LoRA'
     """
 
     name: ClassVar[str]

@@ -23,6 +23,13 @@ class BitFit:
     Attributes:
         blocks: "all", which includes the patch embedding and the final norm, or a selection of blocks. "every:1" trains
             the biases of all blocks alone, as LIFT does.
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import BitFit, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> sum(parameter.numel() for parameter in attach(vit, BitFit(blocks="last:1")).theta)
+        2112
     """
 
     name: ClassVar[str] = "bitfit"
@@ -52,6 +59,13 @@ class LayerNormTuning:
 
     Attributes:
         blocks: "all", which includes the final norm, or a selection of blocks.
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import LayerNormTuning, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> sum(parameter.numel() for parameter in attach(vit, LayerNormTuning(blocks="last:1")).theta)
+        768
     """
 
     name: ClassVar[str] = "layernorm"

@@ -25,6 +25,13 @@ class SSF:
 
     Attributes:
         blocks: "all", which includes the patch embedding and the final norm, or a selection of blocks.
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import SSF, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> sum(parameter.numel() for parameter in attach(vit, SSF(blocks="last:1")).theta)
+        4224
     """
 
     name: ClassVar[str] = "ssf"

@@ -34,6 +34,16 @@ class AdaptedModel(ForwardPasses):
         additive: the PEFT modules; their dropout acts in training mode.
         modulator: one learned scale for every site, or None.
         unmerged: names of what `merge` could not fold into the weights: sites, modules or parameters.
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import LoRA, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> adapted = attach(vit, LoRA(positions="qv", blocks="last:1"), learn_scales=True)
+        >>> adapted.forward_features(torch.zeros(1, 3, 32, 32)).shape
+        torch.Size([1, 5, 192])
+        >>> adapted.merge() is vit
+        True
     """
 
     def __init__(

@@ -21,6 +21,12 @@ def class_token_features(vit: nn.Module, images: Tensor) -> Tensor:
 
     Returns:
         The class token, (B, D).
+
+    Example:
+        >>> import timm, torch
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32).eval()
+        >>> class_token_features(vit, torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 192])
     """
     stages = ViTStages(vit)
     *first_blocks, last_block = stages.blocks
