@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from io import TextIOWrapper
@@ -83,6 +84,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
     debug = len(arguments) < len(sys.argv) - 1
     disable_telemetry()
+    os.environ["MPLBACKEND"] = "agg"  # that of a notebook's kernel may be missing here, and commands open no windows
     warnings.formatwarning = format_warning
     if logging.lastResort is not None:  # prints warnings
         logging.lastResort.setFormatter(PlainFormatter())

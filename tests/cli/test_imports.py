@@ -80,7 +80,10 @@ def test_the_packages_of_rsft_import_nothing_heavy() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_prepare_folder_imports_no_networks(class_folders: Path, tmp_path: Path) -> None:
+def test_prepare_folder_imports_no_networks(
+    class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # of a notebook
     packages = imported_packages(tmp_path, "prepare", "folder", class_folders, "--root", "store")
     assert "pandas" in packages and (tmp_path / "store/manifest.parquet").is_file()
     assert packages & HEAVY == {"cv2", "matplotlib", "pandas", "pyarrow", "rasterio"}  # matplotlib draws a figure
