@@ -15,7 +15,6 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
-from typer import Context
 from typer.core import TyperGroup
 
 _DIRECTIONS = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # change the order of letters
@@ -69,7 +68,7 @@ class PlainGroup(TyperGroup):
         with _plain_usage_errors():
             return super().make_context(*arguments, **options)
 
-    def invoke(self, ctx: Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:  # typer has several classes of contexts
         """Parse the arguments of the command, and run it."""
         with _plain_usage_errors():
             return super().invoke(ctx)
@@ -79,18 +78,24 @@ class PlainGroup(TyperGroup):
 def _plain_usage_errors() -> Iterator[None]:
     try:
         yield
-    except Exception as error:
+    except Exception as exception:
+        error: Any = exception
         if hasattr(error, "format_message") and isinstance(message := getattr(error, "message", None), str):
             error.message = escape_controls(message)
         raise
 
 
-def format_warning(message: Warning | str, category: type[Warning], *_: object) -> str:
+def format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
     """Return a warning in one line without control characters; replaces `warnings.formatwarning`.
 
     Args:
         message: the warning.
         category: its type.
+        filename: not shown, as `lineno` and `line`, which name code of rsft and not the user's input.
+        lineno: not shown.
+        line: not shown.
     """
     return f"{category.__name__}: {escape_controls(str(message))}\n"
 
