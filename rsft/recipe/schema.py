@@ -333,15 +333,7 @@ class TrackSection(Section):
 
 
 class Recipe(Section):
-    """One experiment.
-
-    Example:
-        >>> import rsft
-        >>> from rsft.recipe.library import find_recipe
-        >>> recipe = rsft.load_recipe(find_recipe("quickstart"), ["peft.rank=4"])
-        >>> recipe.peft.rank, recipe.backbone.name
-        (4, 'vit_tiny_patch8_64.simship')
-    """
+    """One experiment."""
 
     name: FolderName = Field(description="name of the run's folder; by default that of the recipe file")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of every random choice")
