@@ -60,11 +60,12 @@ def knn_predict(
     """
     model = KNeighborsClassifier(min(k, len(train_x)), weights="distance", metric=metric, algorithm="brute")
     model.fit(train_x, train_y)
-    probabilities = np.zeros((len(test_x), n_classes))
+    probabilities: NDArray[np.float64] = np.zeros((len(test_x), n_classes))
     probabilities[:, model.classes_] = model.predict_proba(test_x)
     if balanced:
         probabilities[:, model.classes_] /= np.bincount(train_y)[model.classes_]
-    return probabilities / probabilities.sum(axis=1, keepdims=True)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def linear_probe_predict(
