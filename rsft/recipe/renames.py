@@ -177,6 +177,7 @@ _LATER_KEYS: dict[str, Any] = {
     "meta.scale_invariant_steps": False,
     "peft.alpha": None,
     "peft.init": "width",
+    "train.compile": False,
     "train.head_lr": None,
     "train.last_blocks": None,
     "train.optimizer": "sgd",

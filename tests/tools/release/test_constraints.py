@@ -24,7 +24,9 @@ def test_every_version_is_one_that_pyproject_allows() -> None:
 def test_every_dependency_is_listed() -> None:
     requirements = [Requirement(text) for text in project_requirements()]
     needed = {package_name(item.name) for item in requirements if item.marker is None or item.marker.evaluate()}
-    assert needed - read_constraints().keys() <= {"roaring-landmask", "wandb"}  # extras without a test that runs them
+    untested = {"roaring-landmask", "wandb"}  # extras without a test that runs them
+    site = {"myst-nb", "nbmake", "pydata-sphinx-theme", "sphinx"}  # `make docs` installs them after the tested packages
+    assert needed - read_constraints().keys() <= untested | site
 
 
 @pytest.mark.skipif(Path(sys.prefix).name == ".venv-lowest", reason="these are the lowest versions on purpose")
