@@ -202,6 +202,7 @@ def _isolate(workplace: Path) -> None:
         (workplace / name).mkdir(exist_ok=True)
     os.environ |= {"TMPDIR": str(workplace / "temporary"), "XDG_CACHE_HOME": str(workplace / "cache")}
     os.environ |= {"HOME": str(workplace / "home"), "NO_COLOR": "1"}
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(workplace / "cache")  # PyTorch makes it when it is imported
     tempfile.tempdir = str(workplace / "temporary")
     os.chdir(workplace / "home")
     null = os.open(os.devnull, os.O_RDWR)

@@ -48,11 +48,13 @@ class SceneUri:
             The name of the scene.
 
         Raises:
-            RequestError: the text begins like an address, but is none.
+            RequestError: the text begins like an address, but is none, or contains a zero byte.
         """
         if isinstance(value, SceneUri):
             return value
         text = str(value)
+        if "\0" in text:
+            raise RequestError("the name of a scene contains a zero byte", text, "correct the name")
         try:
             urlsplit(text[match.start() :] if (match := _HTTP.search(text)) else "")
         except ValueError as error:

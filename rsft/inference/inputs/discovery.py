@@ -179,7 +179,7 @@ def read_declarations(store: Path) -> dict[Path, Declaration]:
             f"the manifest cannot be read: {error}", store / _MANIFEST, "make it with `rsft prepare`"
         ) from error
     check_manifest_paths(table["path"], store / _MANIFEST)
-    spacings = [None if pd.isna(meters) else float(meters) for meters in table["spacing_m"]]
+    spacings = [None if pd.isna(meters) or meters == "" else float(meters) for meters in table["spacing_m"]]
     rows = zip(table["path"], table["unit"], table["bands"], spacings, strict=True)
     return {store / path: Declaration(unit, tuple(bands.split(",")), meters) for path, unit, bands, meters in rows}
 

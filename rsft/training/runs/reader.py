@@ -24,6 +24,8 @@ METADATA_FILE, RECIPE_FILE, METRICS_FILE, CHECKPOINTS_DIR = "run.json", "recipe.
 RUN_MEASURES = ("micro", "macro", *GROUPS)
 """Names of the accuracies of a run."""
 
+_LONGEST_RUN_S = 1e9
+"""A larger number of seconds, 30 years, is not the duration of a run."""
 TIMING_COLUMNS = ("seconds", "images_per_s", "data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb")
 """Columns of metrics.csv that differ between repetitions of a run."""
 
@@ -77,8 +79,10 @@ class RunInfo:
 
     @property
     def seconds(self) -> float | None:
-        """Wall-clock seconds, summed over all resumed sessions."""
-        return self.metadata.get("seconds")
+        """Wall-clock seconds, summed over all resumed sessions; None if run.json has none."""
+        seconds = self.metadata.get("seconds")
+        is_duration = isinstance(seconds, int | float) and 0 <= seconds <= _LONGEST_RUN_S
+        return seconds if is_duration else None
 
 
 def read_run_info(folder: Path) -> RunInfo:

@@ -44,6 +44,8 @@ def _find_named_files(path: Path, size: int, mtime_ns: int) -> str:
         start = file.read(16)
         if not start.startswith(_HDF5):
             return "HDF5 does not begin at its first byte" if _begins_later(file, size) else ""
+        if len(start) < 16:
+            return "it is truncated"
         address_sizes = start[13:15] if start[8] < 2 else start[9:11]
         if address_sizes != b"\x08\x08":
             return "its addresses do not have 64 bits"

@@ -26,7 +26,7 @@ def _read_store(folder: Path) -> None:
     from rsft.inference.inputs.discovery import find_chips
 
     store = ChipStore.open(folder / "store")
-    assert store.group_indices and store.units is not None
+    _ = store.group_indices, store.units  # computed when they are read
     for split in SPLITS:
         store.class_counts(split)
     find_chips([folder / "store"])

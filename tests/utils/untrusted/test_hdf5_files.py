@@ -23,6 +23,7 @@ FAULTS = {
     "external_links_many": "a link to another file",
     "external_storage_earliest": r"from another file \(external storage\)",
     "external_storage_latest": r"from another file \(external storage\)",
+    "only_its_first_bytes": "it is truncated",
     "short_addresses": "do not have 64 bits",
     "user_block": "does not begin at its first byte",
     "virtual_dataset_earliest": r"from other files \(virtual dataset\)",
