@@ -39,7 +39,7 @@ def ray_session(address: str | None) -> Iterator[None]:
         None. Within the block, SIGTERM raises `SystemExit`.
 
     Raises:
-        RequestError: no cluster answers at the address.
+        RequestError: no cluster answers at the address, or Ray does not start in time.
     """
     os.environ |= _SETTINGS
     disable_telemetry("ray")
@@ -52,8 +52,8 @@ def ray_session(address: str | None) -> Iterator[None]:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        hint = "start the cluster, or leave the address out"
+    except Exception as error:  # Ray raises plain exceptions, such as after a timeout
+        hint = "start the cluster, or leave the address out" if address else "wait until the machine is less busy"
         raise RequestError(f"Ray does not start: {error}", address or "", hint) from error
     _handle_sigterm(_exit)  # Ray's own handler prints the stack of the process and aborts
     try:

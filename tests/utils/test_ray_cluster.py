@@ -10,6 +10,19 @@ from rsft.errors import RequestError
 from rsft.utils import ray_cluster
 
 
+def test_a_machine_that_is_too_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+
+    def time_out(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", time_out)
+    with pytest.raises(RequestError, match="timed out during startup") as caught, ray_cluster.ray_session(None):
+        pytest.fail("the session started")
+    assert caught.value.hint == "wait until the machine is less busy"
+
+
 def test_no_cluster_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(os, "environ", dict(os.environ))
