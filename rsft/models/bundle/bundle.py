@@ -188,7 +188,7 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
         tensors = TensorFile(folder / WEIGHTS_FILE)
         arrays = load_arrays(folder / CONFIDENCE_FILE) if CONFIDENCE_FILE in index.files else None
         calibrator = None if arrays is None else Calibrator.from_tensors(arrays)
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"the tensors cannot be read: {error}", folder, COPY_HINT) from error
     if any(name.startswith(_RUNS) and not _NAME_WITH_RUN.fullmatch(name) for name in tensors):
         raise WeightsError("the name of a tensor has no number of its run", folder, COPY_HINT)

@@ -96,8 +96,10 @@ def _check_contract(contract: Contract) -> None:
     """Check the numbers of a contract before any memory is allocated for them.
 
     Raises:
-        ValueError: a size is not within its limits, or a list has not one entry per plane.
+        ValueError: a size is not within its limits, a list has not one entry per plane, or there is no unit.
     """
+    if not contract.units:
+        raise ValueError("contract.units is empty; it must have at least one unit")
     if not 1 <= contract.size <= MAX_INPUT_SIDE:
         raise ValueError(f"contract.size is {contract.size:,}; it must be from 1 to {MAX_INPUT_SIDE:,}")
     if contract.crop is not None and not 1 <= contract.crop <= MAX_CROP_SIDE:

@@ -270,7 +270,10 @@ class Calibrator:
 
         Raises:
             KeyError: an array is missing.
+            ValueError: the temperature is not one number.
         """
+        if tensors["temperature"].shape != (1,):
+            raise ValueError(f"the temperature has the shape {tensors['temperature'].shape}, expected (1,)")
         arrays = {name: tensors[name] for name in _array_names() if name != "temperature"}
         validation = ValidationChips.from_tensors(tensors)
         return cls(temperature=float(tensors["temperature"][0]), **arrays, validation=validation)
