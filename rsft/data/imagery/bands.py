@@ -12,7 +12,7 @@ import numpy as np
 
 from rsft.errors import RequestError
 from rsft.types import Pixels, Plane
-from rsft.utils.array_namespace import to_float
+from rsft.utils.array_namespace import array_namespace, to_float
 
 POLARIZATIONS = ("VV", "VH", "HH", "HV")
 SENTINEL2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
@@ -100,7 +100,13 @@ def compute_planes(pixels: Pixels, bands: Sequence[str], planes: Sequence[str]) 
     check_planes(planes, bands)
     by_name = {name: pixels[..., index] for index, name in enumerate(bands)}
     with np.errstate(divide="ignore", invalid="ignore"):
-        return [_compute(_parse(plane), by_name) for plane in planes]
+        return [_broadcast(_compute(_parse(plane), by_name), pixels[..., 0]) for plane in planes]
+
+
+def _broadcast(plane: Any, band: Plane) -> Any:
+    """Return a plane with the shape of a band. An expression of numbers alone, such as "2", is one number."""
+    namespace = array_namespace(band)
+    return plane if plane.ndim else namespace.full_like(band, float(plane), dtype=namespace.float32)
 
 
 @lru_cache(maxsize=256)
@@ -120,8 +126,15 @@ def _check(node: ast.expr, expression: str) -> None:
         _check(node.right, expression)
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         _check(node.operand, expression)
-    elif not (isinstance(node, ast.Name) or (isinstance(node, ast.Constant) and type(node.value) in (int, float))):
+    elif not (isinstance(node, ast.Name) or _is_number(node)):
         raise RequestError(f"{expression!r} is not an expression over bands", "data.bands", _HINT)
+
+
+def _is_number(node: ast.expr) -> bool:
+    """Return whether a node is a number that fits into float32."""
+    if not (isinstance(node, ast.Constant) and isinstance(node.value, int | float)):
+        return False
+    return not isinstance(node.value, bool) and abs(node.value) <= float(np.finfo(np.float32).max)
 
 
 def _compute(node: ast.expr, by_name: dict[str, Plane]) -> Any:

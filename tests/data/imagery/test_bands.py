@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from rsft.data.imagery.bands import check_bands, check_planes, compute_planes, required_bands
 from rsft.errors import RequestError
@@ -24,6 +25,8 @@ def plane(expression):
         ("(VV + VH) / 2", [3, 3]),
         ("VV / VH", [2, np.inf]),
         ("0.5 * VV", [2, 3]),
+        ("2", [2, 2]),
+        ("-(1 + 2)", [-3, -3]),
     ],
 )
 def test_planes(expression, values):
@@ -35,12 +38,33 @@ def test_plane_of_one_band_is_a_view_with_its_dtype():
     assert values.dtype == np.uint8 and np.shares_memory(values, PIXELS)
 
 
+def test_a_plane_of_one_number_has_the_shape_of_the_chips():
+    for chips in (np.zeros((3, 4, 5, 2), np.uint8), torch.zeros(3, 4, 5, 2, dtype=torch.uint8)):
+        (values,) = compute_planes(chips, ("VV", "VH"), ["0.5"])
+        assert values.shape == (3, 4, 5) and str(values.dtype).endswith("float32") and bool((values == 0.5).all())
+
+
 def test_required_bands():
     assert required_bands("(B08 - B04) / (B08 + B04)") == {"B04", "B08"}
 
 
 @pytest.mark.parametrize(
-    "text", ["", "VV -", "VV ** 2", "VV.real", "f(VV)", "__import__('os')", "VV if VH else 1", "'VV'", "VV, VH", "[VV]"]
+    "text",
+    [
+        "",
+        "VV -",
+        "VV ** 2",
+        "VV.real",
+        "f(VV)",
+        "__import__('os')",
+        "VV if VH else 1",
+        "'VV'",
+        "VV, VH",
+        "[VV]",
+        "True",
+        "9" * 99,
+        "1e999",
+    ],
 )
 def test_other_syntax_is_an_error(text):
     with pytest.raises(RequestError, match="is not an expression over bands"):

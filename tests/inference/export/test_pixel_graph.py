@@ -32,9 +32,9 @@ OPTICAL = make_contract(
     {"uint16": (Stretch(low=0, high=3000),) * 3}, ("B02", "B03", "B04", "B08"), ("B04", "B03", "B02")
 )
 INDEX = make_contract(
-    {"uint16": (Stretch(low=-1, high=1), Stretch(low=0, high=3000))},
+    {"uint16": (Stretch(low=-1, high=1), Stretch(low=0, high=3000), Stretch(low=0, high=10))},
     ("B04", "B08"),
-    ("(B08 - B04) / (B08 + B04)", "B04 * 0.5 - 1"),
+    ("(B08 - B04) / (B08 + B04)", "B04 * 0.5 - 1", "2"),
 )
 SIX_BANDS = make_contract(
     {"uint16": (Stretch(low=0, high=3000),) * 6},
