@@ -26,6 +26,7 @@ REWRITE_HINT = (
 _ALLOCATING = re.compile(  # what torch allows with `weights_only`, and what allocates any number of bytes
     r"(^|[. ])(bytearray|\w*Tensor|(Untyped|Typed)Storage|_rebuild_qtensor|_rebuild_device_tensor_from_cpu_tensor)$"
 )
+_SLOW_ENCODING = re.compile(r"\W*(punycode|idna)\W*", re.IGNORECASE)
 _READ_ERRORS = (
     *(zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError),
     *(ValueError, IndexError, KeyError, OverflowError, struct.error),
@@ -34,7 +35,7 @@ _END, _END64, _LOCATOR64 = struct.Struct("<4s8x2LH"), struct.Struct("<4s36x2Q"),
 
 
 class UnsafeTorchFileError(ValueError):
-    """Reading a checkpoint would take more memory than its size."""
+    """Reading a checkpoint could take more memory than its size, or hours."""
 
 
 class DamagedTorchFileError(ValueError):
@@ -49,7 +50,8 @@ def check_torch_file(path: Path) -> None:
 
     Raises:
         UnsafeTorchFileError: the file is older than torch 1.6, a member is compressed or larger than the file, the
-            pickle is too large or too long, or it asks for memory that the file does not fill.
+            pickle is too large or too long, or it asks for memory that the file does not fill or for an encoding that
+            is slow.
         DamagedTorchFileError: the archive or the pickle cannot be read.
     """
     try:
@@ -98,8 +100,13 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
 
 def _check_pickle(pickle: bytes) -> None:
     """Check the instructions of a pickle: their number, and what they ask for."""
+    encodes = has_slow_encoding = False
     for count, (opcode, argument, _) in enumerate(pickletools.genops(pickle), 1):
         if count > MAX_PICKLE_OPCODES:
             raise UnsafeTorchFileError(f"its pickle has more than {MAX_PICKLE_OPCODES:,} instructions")
         if opcode.name == "GLOBAL" and (match := _ALLOCATING.search(str(argument))):
             raise UnsafeTorchFileError(f"it asks for a {match[2]}, which may have any size")
+        encodes |= opcode.name == "GLOBAL" and argument == "_codecs encode"
+        has_slow_encoding |= bool(_SLOW_ENCODING.fullmatch(str(argument)))
+    if encodes and has_slow_encoding:
+        raise UnsafeTorchFileError("it asks for an encoding whose time grows with the square of the text")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -68,6 +69,20 @@ def test_a_pickle_that_asks_for_memory_is_refused(name: str, tmp_path: Path) -> 
     rewrite(path, global_of(name))
     with pytest.raises(UnsafeTorchFileError, match=f"a {name.rpartition('.')[2]}, which may have any size"):
         check_torch_file(path)
+
+
+@pytest.mark.parametrize("encoding", ["punycode", "PunyCode", "idna", " idna"])
+def test_a_slow_encoding_is_refused(encoding: str, tmp_path: Path) -> None:
+    text = b"X%s%s" % (struct.pack("<I", len(encoding)), encoding.encode())
+    path = save(tmp_path / "a.pth")
+    rewrite(path, lambda _: b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00a" + text + b"\x86R.")
+    with pytest.raises(UnsafeTorchFileError, match="an encoding whose time grows with the square of the text"):
+        check_torch_file(path)
+
+
+def test_a_parameter_may_have_the_name_of_an_encoding(tmp_path: Path) -> None:
+    check_torch_file(save(tmp_path / "a.pth", {"idna": torch.ones(2)}))
+    check_torch_file(save(tmp_path / "b.pth", {"mean": np.float64(1)}))
 
 
 @pytest.mark.parametrize("opcodes", [b"(", b"N0", b"}0", b"N\x85"], ids=["marks", "none", "mappings", "tuples"])
