@@ -57,6 +57,21 @@ def predictions_table(
     return pd.concat([table, columns], axis=1)
 
 
+def result_columns(classes: Sequence[str], calibrator: Calibrator | None) -> list[str]:
+    """Return the names of the columns of `predictions_table`, for a table in which no chip was classified.
+
+    Args:
+        classes: names of the classes.
+        calibrator: the calibrator of the model, if it has one.
+
+    Returns:
+        The names, in order.
+    """
+    best = ["class", "probability", *(("class_2", "probability_2") if len(classes) > 1 else ())]
+    calibrated = [] if calibrator is None else ["set", "ood", "ood_distance"]
+    return [*best, *calibrated, *probability_columns(classes)]
+
+
 def format_sets(probabilities: NDArray[np.floating], sets: NDArray[np.bool_], classes: Sequence[str]) -> list[str]:
     """Return the classes of every set as a text, the most probable class first.
 

@@ -16,6 +16,7 @@ from rsft.inference.inputs.chip_files import ChipFiles
 from rsft.inference.inputs.chip_source import SourceChip, collapse_gray_rgb
 from rsft.inference.inputs.discovery import Declaration, find_chips
 from rsft.inference.predict.pipeline import ChipClassifier, batch_result, make_batches, prefetch, prepare_batch
+from rsft.inference.predict.postprocess import result_columns
 from rsft.inference.predict.scene_checks import check_scenes, describe_checks
 from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.inference.selection.loading import load_engine
@@ -115,6 +116,8 @@ class Predictor:
                 ]
                 tables.append(pd.DataFrame(rejected))
         table = pd.concat(tables).sort_values("number", ignore_index=True).drop(columns="number")
+        if "class" not in table:  # no chip could be classified
+            table = table.reindex(columns=[*table, *result_columns(self.model.classes, self.model.calibrator)])
         table, checks = check_scenes(table, self.model.calibrator, self.model.classes)
         table.attrs["notes"] = describe_checks(checks)
         return table

@@ -52,7 +52,9 @@ def test_rejected_chips_keep_their_rows(predictor):
     table = predictor.predict([DARK[0], DARK[0].astype(np.float32), BRIGHT[0]])
     assert table["class"].tolist()[::2] == ["dark", "bright"] and pd.isna(table["class"][1])
     assert "float32 pixels without a declared unit" in table["refused"][1]
-    assert predictor.predict(DARK[0].astype(np.float32))["refused"].notna().all()
+    alone = predictor.predict(DARK[0].astype(np.float32))
+    assert alone["refused"].notna().all() and alone["class"].isna().all()
+    assert set(alone) == set(table)
 
 
 @pytest.mark.parametrize("chips", [[], np.zeros(3, np.uint8), np.zeros((2, 0, 4, 1), np.uint8)])
