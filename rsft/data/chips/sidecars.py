@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from heapq import merge
-from html import escape
 from itertools import chain, islice
 from operator import call
 from pathlib import Path
@@ -30,6 +28,7 @@ from rsft.types import Rejection
 from rsft.utils.csv_cells import escape_cell
 from rsft.utils.licenses import describe_license, license_restrictions
 from rsft.utils.process_pool import imap_unordered
+from rsft.utils.untrusted.markdown import code_span, escape_markdown
 
 _BATCH = 1000  # rows in memory
 
@@ -150,22 +149,22 @@ def render_readme(
     """
     splits = [split for split in SPLITS if any(counts[split].values())]
     lines = [
-        f"# {_plain(description.name)}",
+        f"# {escape_markdown(description.name)}",
         "",
-        f"Chips for rsft {__version__}, made by {_code(description.command)}.",
+        f"Chips for rsft {__version__}, made by {code_span(description.command)}.",
         "",
     ]
     license_text = describe_license(description.license, license_restrictions(description.license))
-    lines += [f"License of the data: {_plain(license_text)}.", ""]
+    lines += [f"License of the data: {escape_markdown(license_text)}.", ""]
     lines += [f"| class | group | {' | '.join(splits)} |", f"|---|---|{'---:|' * len(splits)}"]
     for name in description.classes:
-        cells = _plain(name), _plain(group_of[name]), *(str(counts[split][name]) for split in splits)
+        cells = escape_markdown(name), escape_markdown(group_of[name]), *(str(counts[split][name]) for split in splits)
         lines.append(f"| {' | '.join(cells)} |")
     lines.append(f"| all | | {' | '.join(str(sum(counts[split].values())) for split in splits)} |")
     lines += ["", f"![classes]({CLASS_FIGURE})", "", f"`{CONTACT_SHEETS}/` shows chips of each class."]
     lines += ["", f"Each chip has one row in `{MANIFEST}`. `{REJECTED}` lists {rejected} inputs that cannot be used."]
     if additions:
-        lines += ["", "Added later:", "", *(f"- {_plain(text)}" for text in additions)]
+        lines += ["", "Added later:", "", *(f"- {escape_markdown(text)}" for text in additions)]
     tallies: dict[str, Mapping[str, object]] = {
         "Left out on purpose:": description.skipped,
         "Kept, with a flag in the manifest:": flags,
@@ -177,18 +176,6 @@ def render_readme(
                 "",
                 title,
                 "",
-                *(f"- {_plain(name)}: {_plain(str(value))}" for name, value in sorted(tally.items())),
+                *(f"- {escape_markdown(name)}: {escape_markdown(str(value))}" for name, value in sorted(tally.items())),
             ]
     return "\n".join(lines) + "\n"
-
-
-def _plain(text: str) -> str:
-    """Return a text without HTML, line breaks and cell borders, for Markdown."""
-    return escape(" ".join(text.split()), quote=False).replace("|", "\\|")
-
-
-def _code(text: str) -> str:
-    """Return a text as Markdown code, whatever backticks it contains."""
-    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
-    space = " " * ("`" in text)
-    return f"{fence}{space}{' '.join(text.split())}{space}{fence}"
