@@ -185,7 +185,7 @@ PRELOAD = (
 """Modules that the processes share: they are imported once."""
 
 
-TARGETS = [
+TARGETS = [  # a process of its own reads each spreadsheet, hence the smaller share
     Target("labels_dota", _build_dota, {"labelTxt/P1.txt": mutate_text}, _read_dota),
     Target(
         "labels_srsdd",
@@ -194,7 +194,7 @@ TARGETS = [
         _read_srsdd,
     ),
     Target("fusar_csv", lambda folder: write_fusar(folder, NAMES), {"meta.csv": mutate_text}, _read_fusar),
-    Target("fusar_xlsx", _build_fusar_sheet, {"meta.xlsx": mutate_zip(mutate_text)}, _read_fusar),
+    Target("fusar_xlsx", _build_fusar_sheet, {"meta.xlsx": mutate_zip(mutate_text)}, _read_fusar, share=0.1),
     Target("fusar_xls", _build_fusar_xls, {"meta.xls": mutate_bytes}, _read_fusar, share=0.1),
     Target(
         "opensarship_xml",
