@@ -14,7 +14,9 @@ from rsft.training.fit import train_on_batch
 @pytest.fixture
 def make_learner(recipe_file):
     def make(*overrides):
-        return FineTuningModule.from_recipe(load_recipe(recipe_file, overrides)).learner
+        learner = FineTuningModule.from_recipe(load_recipe(recipe_file, overrides)).learner
+        learner.classifier.train()  # as at the start of an epoch; computing frozen features leaves evaluation mode
+        return learner
 
     return make
 
