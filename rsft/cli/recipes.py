@@ -34,18 +34,16 @@ def recipes_ls(word: WordArgument = "") -> None:
         table.add_column(width=width, style="bold")
         for entry in members:
             table.add_row(entry.name, entry.subtitle)
-        console.print(Padding(table, (0, 0, 1, 2)))
+        console.print(Padding(table, (0, 0, 1, 2), expand=False))
     console.print(f"{len(entries)} recipes; `rsft recipes show NAME` prints one with its commands", style="dim")
 
 
 @app.command("show")
 def recipes_show(recipe: RecipeArgument) -> None:
     """Print a recipe."""
-    from rich.syntax import Syntax
-
     from rsft.recipe.library import find_recipe
 
-    console.print(Syntax(find_recipe(recipe).read_text(encoding="utf-8"), "yaml", background_color="default"))
+    _print_yaml(find_recipe(recipe).read_text(encoding="utf-8"))
 
 
 @app.command("cp")
@@ -68,10 +66,18 @@ def recipes_cp(
 @app.command("validate")
 def recipes_validate(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
     """Check a recipe, report all faults at once, and print it with all defaults."""
-    from rich.syntax import Syntax
-
     from rsft.recipe.library import find_recipe
     from rsft.recipe.load import dump_recipe, load_recipe
 
-    resolved = load_recipe(find_recipe(recipe), overrides or [])
-    console.print(Syntax(dump_recipe(resolved), "yaml", background_color="default"))
+    _print_yaml(dump_recipe(load_recipe(find_recipe(recipe), overrides or [])))
+
+
+def _print_yaml(text: str) -> None:
+    """Print YAML: in color and in the width of a terminal, and otherwise line by line as it is."""
+    from rich.syntax import Syntax
+    from rich.text import Text
+
+    if console.is_terminal:
+        console.print(Syntax(text, "yaml", background_color="default", word_wrap=True))
+    else:
+        console.print(Text(text), end="", soft_wrap=True)

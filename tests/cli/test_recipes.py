@@ -1,28 +1,38 @@
-"""`rsft recipes ls`."""
+"""`rsft recipes`."""
 
 from __future__ import annotations
 
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from rsft.cli import main
+from rsft.recipe.library import list_recipes as library
+from rsft.recipe.load import dump_recipe, load_recipe
 
 
 @pytest.fixture
-def list_recipes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Run `rsft recipes ls`; return its exit code and everything that it printed."""
+def recipes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run `rsft recipes`; return its exit code and everything that it printed."""
 
     def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["rsft", "recipes", "ls", *arguments])
+        monkeypatch.setattr(sys, "argv", ["rsft", "recipes", *arguments])
+        monkeypatch.delenv("COLUMNS", raising=False)
         with pytest.raises(SystemExit) as stop:
             main()
         printed = capsys.readouterr()
         return int(stop.value.code or 0), printed.out + printed.err
 
     return run
+
+
+@pytest.fixture
+def list_recipes(recipes: Callable[..., tuple[int, str]]) -> Callable[..., tuple[int, str]]:
+    """Run `rsft recipes ls`."""
+    return partial(recipes, "ls")
 
 
 def test_recipes_are_grouped_by_transfer(list_recipes: Callable[..., tuple[int, str]]) -> None:
@@ -38,3 +48,14 @@ def test_word_selects_recipes(list_recipes: Callable[..., tuple[int, str]]) -> N
     assert code == 0 and "satmae_sar_metalora" in printed and "in21k" not in printed
     code, printed = list_recipes("aubergine")
     assert code == 2 and "no recipe contains this word" in printed and "aubergine" in printed
+
+
+def test_list_has_no_padding(list_recipes: Callable[..., tuple[int, str]]) -> None:
+    assert max(map(len, list_recipes()[1].splitlines())) < 200
+
+
+def test_recipes_are_printed_as_they_are_without_a_terminal(recipes: Callable[..., tuple[int, str]]) -> None:
+    for entry in library():
+        assert recipes("show", entry.name) == (0, entry.path.read_text(encoding="utf-8"))
+    path = next(entry.path for entry in library() if entry.name == "quickstart")
+    assert recipes("validate", str(path)) == (0, dump_recipe(load_recipe(path)))

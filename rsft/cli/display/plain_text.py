@@ -7,15 +7,19 @@ messages.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 from typer.core import TyperGroup
+
+PIPED_WIDTH = 10_000
+"""Characters in a line of output that does not go to a terminal, so that no line is cut or wrapped."""
 
 _DIRECTIONS = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # change the order of letters
 _CONTROLS = re.compile(rf"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}]")
@@ -38,8 +42,16 @@ def escape_controls(text: str) -> str:
 class PlainConsole(Console):
     """A console that prints every text in one line without control characters.
 
-    Texts of several lines are `Text`; it keeps its line breaks, but no other control characters.
+    Texts of several lines are `Text`; it keeps its line breaks, but no other control characters. Output to a file or to
+    another program is not fitted to a window, unless the environment variable COLUMNS sets the width.
     """
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Width and height in characters; without a terminal, the width is `PIPED_WIDTH`."""
+        size = super().size
+        is_fitted = self.is_terminal or "COLUMNS" in os.environ
+        return size if is_fitted else ConsoleDimensions(PIPED_WIDTH, size.height)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a text, or a cell of a table, as it is printed."""

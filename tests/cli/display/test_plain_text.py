@@ -48,6 +48,18 @@ def test_styles_of_rsft_stay(monkeypatch):
     assert "\x1b[" in capture.get() or display.console.no_color
 
 
+def test_lines_and_tables_are_not_cut_without_a_terminal(monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    path, table = "runs/" + 40 * "long/" + "table.csv", Table("path", box=None)
+    table.add_row(path)
+    display.console.print(f"table  {path}")
+    display.console.print(table)
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()] == [f"table  {path}", "path", path]
+    monkeypatch.setenv("COLUMNS", "100")
+    display.console.print(table)
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
+
+
 def test_log_records():
     record = logging.LogRecord("rsft", logging.WARNING, "f", 1, "%s is damaged", (HOSTILE,), None)
     assert PlainFormatter().format(record) == f"{SHOWN} is damaged"
