@@ -66,29 +66,31 @@ def main(
     print(table(numbers, measured))
 
 
-def write_chips(folder: Path, count: int) -> None:
+def write_chips(folder: Path, count: int, side: int = SIDE) -> None:
     """Write random chips of two classes.
 
     Args:
         folder: folder of the class folders.
         count: number of chips.
+        side: side of a chip in pixels.
     """
     rng = np.random.default_rng(0)
     for index in range(count):
         label = "ab"[index % 2]
         path = folder / label / str(index // FILES_PER_FOLDER) / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        image = rng.integers(0, 100, (SIDE, SIDE), np.uint8)
+        image = rng.integers(0, 100, (side, side), np.uint8)
         image[8:16, 4 : 12 + 8 * (index % 2)] += 100
         cv2.imwrite(str(path), image)
 
 
-def run_job(folder: Path, arguments: Sequence[str]) -> Cost:
-    """Run a job in a new process with one thread.
+def run_job(folder: Path, arguments: Sequence[str], threads: int = 1) -> Cost:
+    """Run a job in a new process.
 
     Args:
         folder: the working directory.
         arguments: arguments of rsft.
+        threads: CPU threads of torch.
 
     Returns:
         Its cost.
@@ -96,7 +98,7 @@ def run_job(folder: Path, arguments: Sequence[str]) -> Cost:
     Raises:
         RuntimeError: the job failed.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(Path(__file__).parents[2])}
     log = folder / "log.txt"
     with log.open("w") as file:
         command = [sys.executable, "-m", "rsft", *arguments]

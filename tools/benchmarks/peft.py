@@ -1,6 +1,6 @@
 """Time training steps of rsft.peft and of Hugging Face PEFT, and print a Markdown table.
 
-    python -m tools.benchmarks.peft [--model b|l] [--rows ours,joint] [--steps 7] [--rounds 2] [--batch 8] [--threads 2]
+    python -m tools.benchmarks.peft [--model b] [--rows ours,joint] [--steps 7] [--rounds 2] [--batch 8] [--threads 2]
 
 Images and weights are random. Each row runs in its own process. The rows alternate (A B A B), so that other load on the
 machine affects all of them. A selected row also runs the rows that it is compared with. A time is the median of all
@@ -71,7 +71,7 @@ class Measurements(NamedTuple):
 
 
 def main(
-    model: Annotated[str, typer.Option(help="b: ViT-B/16, l: ViT-L/16.")] = "b",
+    model: Annotated[str, typer.Option(help="b: ViT-B/16, l: ViT-L/16, small, tiny: networks for small chips.")] = "b",
     rows: Annotated[str, typer.Option(help="Names of rows, separated by commas.")] = ",".join(ROWS),
     steps: Annotated[int, typer.Option(help="Timed steps per process.")] = 7,
     rounds: Annotated[int, typer.Option(help="Processes per row.")] = 2,
@@ -89,7 +89,7 @@ def main(
             measured[row].times.extend(result["times"])
             measured[row].above.append(result["above"])
             print(f"{row}: {statistics.median(result['times']):.3f} s", file=sys.stderr)
-    print(f"ViT-{model.upper()}/16, batch {batch}, {threads} threads, median of {rounds} x {steps} steps\n")
+    print(f"model {model}, batch {batch}, {threads} threads, median of {rounds} x {steps} steps\n")
     print(measurements_markdown(measured))
 
 

@@ -16,21 +16,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import timm
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.peft import AdaptedModel, LoRA, attach
 
-MODELS = {"b": "vit_base_patch16_224", "l": "vit_large_patch16_224"}
+MODELS: dict[str, dict[str, Any]] = {
+    "b": {"img_size": 224, "patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12},
+    "l": {"img_size": 224, "patch_size": 16, "embed_dim": 1024, "depth": 24, "num_heads": 16},
+    "tiny": {"img_size": 64, "patch_size": 8, "embed_dim": 192, "depth": 6, "num_heads": 3, "mlp_ratio": 2.0},
+    "small": {"img_size": 112, "patch_size": 14, "embed_dim": 384, "depth": 8, "num_heads": 6},
+}
+"""Arguments of timm's vision transformer: ViT-B/16, ViT-L/16, and two networks as for small chips."""
 CLASSES, RANK, WARM_UP = 15, 4, 2
 MB = 2**20
 Step = Callable[[], object]
 
 
 class Batch(NamedTuple):
-    """Random images (B, 3, 224, 224) and labels (B,)."""
+    """Random images (B, 3, S, S) and labels (B,)."""
 
     images: Tensor
     labels: Tensor
@@ -48,9 +54,10 @@ def main(row: str, model: str, steps: int, batch: int) -> None:
     if row.startswith("peft"):
         importlib.import_module("peft")  # before memory is measured, since the import allocates much
     torch.manual_seed(0)
-    data = Batch(torch.randn(batch, 3, 224, 224), torch.randint(CLASSES, (batch,)))
+    side = MODELS[model]["img_size"]
+    data = Batch(torch.randn(batch, 3, side, side), torch.randint(CLASSES, (batch,)))
     before_model = resident_mb("VmRSS")
-    vit: nn.Module = timm.create_model(MODELS[model], num_classes=CLASSES)
+    vit: nn.Module = VisionTransformer(**MODELS[model], num_classes=CLASSES)
     weights = sum(parameter.nbytes for parameter in vit.parameters()) / MB
     step = ROWS[row](vit, data)
     gc.collect()
@@ -260,7 +267,7 @@ def matrix_products(vit: nn.Module, batch: Batch, use_bf16: bool = False) -> Ste
         A function that runs the products.
     """
     dtype = torch.bfloat16 if use_bf16 else torch.float32
-    rows = 197 * len(batch.images)
+    rows = (cast(Any, vit).patch_embed.num_patches + 1) * len(batch.images)
     layers = [module for module in vit.get_submodule("blocks").modules() if isinstance(module, nn.Linear)]
     weights = [layer.weight.detach().to(dtype) for layer in layers]
     inputs = {width: torch.randn(rows, width).to(dtype) for weight in weights for width in weight.shape}

@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from tools.benchmarks import peft
 from tools.benchmarks.peft import Measurements, measurements_markdown, with_references
-from tools.benchmarks.peft_row import ROWS, Batch
+from tools.benchmarks.peft_row import MODELS, ROWS, Batch
 
 
 @pytest.mark.parametrize("row", sorted(set(ROWS) - {"peft", "peft-bf16"}))
@@ -20,6 +20,11 @@ def test_every_row_runs_and_only_training_changes_weights(row) -> None:
     step()
     trains = row not in ("products", "products-bf16", "bare", "merged")
     assert torch.equal(vit.head.weight, before) != trains
+
+
+def test_the_networks_are_those_of_their_names() -> None:
+    millions = {name: sum(p.numel() for p in VisionTransformer(**MODELS[name]).parameters()) / 1e6 for name in MODELS}
+    assert millions == pytest.approx({"b": 86.6, "l": 304.3, "tiny": 2.0, "small": 15.0}, rel=0.02)
 
 
 def test_selected_rows_include_their_references() -> None:
