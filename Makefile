@@ -46,7 +46,8 @@ test-lowest:  ## run the tests with the lowest versions that pyproject.toml allo
 	@$(PYTHON) -m venv $(LOWEST)
 	@$(LOWEST)/bin/python -m tools.maintenance.lowest_bounds $(KEEP:%=--keep %) > $(LOWEST)/constraints.txt
 	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt --editable . \
-		affine check-jsonschema fiona hatchling hypothesis pytest pytest-xdist torchmetrics xlwt
+		affine check-jsonschema fiona geoparquet-validator hatchling hypothesis mlcroissant pytest pytest-xdist \
+		torchmetrics xlwt
 	@OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n auto --dist worksteal -m "not exhaustive" $(TESTS)
 
 # Two environments of their own: one builds, one holds nothing but the wheel and what it requires. They are made anew at

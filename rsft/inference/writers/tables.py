@@ -190,8 +190,18 @@ def _write_parquet(layer: PredictionLayer, path: Path) -> None:
     with atomic_file(path) as temporary:
         frame.to_parquet(temporary, index=False, schema_version="1.1.0", write_covering_bbox=covering)
         table = pq.read_table(temporary)
+        if covering:
+            table = _clear_boxes(table)
         metadata = json.dumps(layer.metadata, ensure_ascii=False).encode()
         pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"rsft": metadata}), temporary)
+
+
+def _clear_boxes(table: pa.Table) -> pa.Table:
+    """Clear the bounding boxes of rows without a geometry, as GeoParquet 1.1 requires; geopandas writes NaN in them."""
+    boxes = table["bbox"].combine_chunks()
+    is_missing = table["geometry"].combine_chunks().is_null()
+    cleared = pa.StructArray.from_arrays(boxes.flatten(), fields=list(boxes.type), mask=is_missing)
+    return table.set_column(table.schema.get_field_index("bbox"), "bbox", cleared)
 
 
 def _write_csv(layer: PredictionLayer, path: Path) -> None:

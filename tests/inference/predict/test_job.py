@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import geopandas
+import geoparquet_validator
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -283,6 +284,9 @@ def test_positions_keep_their_identity(bundle: Path, scene: Path, tmp_path: Path
         stored = pd.read_csv(out, dtype={"mmsi": "Int64"})
     elif suffix == "parquet":
         stored = geopandas.read_parquet(out)
+        report = geoparquet_validator.check(str(out))
+        assert report["version"] == "1.1.0" and geoparquet_validator.conformant(report, "core")
+        assert geoparquet_validator.conformant(report, "covering")
     else:
         stored = pyogrio.read_dataframe(out, use_arrow=True)
     stored = stored.sort_values("at")

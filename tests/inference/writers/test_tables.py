@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import geopandas
+import geoparquet_validator
 import pandas as pd
 import pyarrow.parquet as pq
 import pyogrio
@@ -68,6 +69,13 @@ def write(
 ) -> Path:
     write_prediction_table(PredictionLayer(table(*outlines), crs, CLASSES, METADATA), out, overwrite=overwrite)
     return out
+
+
+def geoparquet_faults(path: Path) -> list[str]:
+    """Return the failed tests of the classes Core and Bounding Box Covering, by the rules of GeoParquet 1.1."""
+    report = geoparquet_validator.check(str(path))
+    assert report["version"] == "1.1.0" and report["sampled"] is False
+    return [name for group in ("core", "covering") for name in geoparquet_validator.failed(report, group)]
 
 
 def test_geopackage(tmp_path: Path) -> None:
@@ -193,6 +201,24 @@ def test_geoparquet(tmp_path: Path, crs: str | None) -> None:
 def test_geoparquet_without_geometry(tmp_path: Path, shapes: tuple[None, ...]) -> None:
     out = write(tmp_path / "out.parquet", *shapes)
     assert len(geopandas.read_parquet(out)) == len(shapes)
+
+
+@pytest.mark.parametrize("shapes", [(SQUARE, None, POINT), (None, SQUARE), (SQUARE,), (None,), ()])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32633", None])
+def test_geoparquet_conforms_to_its_specification(
+    tmp_path: Path, shapes: tuple[shapely.Geometry | None, ...], crs: str | None
+) -> None:
+    out = write(tmp_path / "out.parquet", *shapes, crs=crs)
+    assert geoparquet_faults(out) == []
+
+
+def test_the_validator_finds_a_wrong_bounding_box(tmp_path: Path) -> None:
+    out = write(tmp_path / "out.parquet", SQUARE)
+    stored = pq.read_table(out)
+    geo = json.loads(stored.schema.metadata[b"geo"])
+    geo["columns"]["geometry"]["bbox"] = [0, 0, 1, 1]
+    pq.write_table(stored.replace_schema_metadata({b"geo": json.dumps(geo).encode()}), out)
+    assert geoparquet_faults(out) == ["/conf/core/bbox-extent"]
 
 
 def test_geoparquet_of_positions_with_a_bbox(tmp_path: Path) -> None:
