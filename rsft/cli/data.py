@@ -1,13 +1,14 @@
-"""`rsft data`: inspect a chip store, add labels to it, and suggest chips to label."""
+"""`rsft data`: inspect and describe a chip store, add labels to it, and suggest chips to label."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsft.cli.display.console import console, progress, show_store
+from rsft.cli.display.console import console, progress, show_paths, show_store
 from rsft.cli.options import (
     DeviceOption,
     JsonOption,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from rsft.inference.suggestion.suggest import Suggestions
 
 app = typer.Typer(
-    help="Inspect a chip store, suggest chips to label, and add corrected labels.",
+    help="Inspect and describe a chip store, suggest chips to label, and add corrected labels.",
     no_args_is_help=True,
 )
 
@@ -114,6 +115,29 @@ def data_contact_sheet(
     shown = [paths[number] for number in select_sheet_chips(len(paths))]
     write_bytes(out, render_contact_sheet(shown))
     console.print(f"{out}: {len(shown)} of {len(paths):,} chips", soft_wrap=True)
+
+
+@app.command("croissant")
+def data_croissant(
+    root: RootArgument,
+    url: Annotated[str | None, typer.Option(help="Address of the page of the data set.")] = None,
+    creator: Annotated[str | None, typer.Option(help="Organization that made the data set.")] = None,
+    published: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Date of publication, as YYYY-MM-DD.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write croissant.json into a chip store: its description for catalogs and data loaders.
+
+    It has the fields of the manifest, the classes with their counts, the license, the sources, and the findings of
+    `rsft audit`, with the terms of Croissant 1.1, GeoCroissant 1.0 and Croissant RAI 1.0.
+    """
+    from rsft.data.croissant.document import Publication, write_croissant
+
+    publication = Publication(url, creator, None if published is None else published.date().isoformat())
+    show_paths({"croissant": write_croissant(root, publication, overwrite=overwrite)})
+    if publication.missing:
+        console.print(f"unknown: {', '.join(publication.missing)}, which Croissant requires of a published data set")
 
 
 @app.command("add")

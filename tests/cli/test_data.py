@@ -101,6 +101,20 @@ def test_contact_sheet_without_chips_is_refused(
     assert code == 2 and message in printed and not (tmp_path / "x.png").exists()
 
 
+def test_croissant(rsft: Command, root: Path) -> None:
+    code, printed = rsft("croissant", root, "--creator", "Example Lab", "--published", "2026-11-27")
+    assert code == 0 and printed.split()[:1] == ["croissant"] and "unknown: url, which Croissant requires" in printed
+    written = json.loads((root / "croissant.json").read_text("utf-8"))
+    assert written["datePublished"] == "2026-11-27" and written["creator"]["name"] == "Example Lab"
+    code, printed = rsft("croissant", root)
+    assert code == 2 and "the file exists already" in printed
+    code, printed = rsft("croissant", root, "--published", "27.11.2026", "--overwrite")
+    assert code == 2 and json.loads((root / "croissant.json").read_text("utf-8")) == written
+    options = ("--url", "https://example.com", "--creator", "x", "--published", "2026-11-27", "--overwrite")
+    code, printed = rsft("croissant", root, *options)
+    assert code == 0 and "unknown" not in printed
+
+
 COMPAT = Path(__file__).parents[1] / "compat/0.1"
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rsft.errors import DataError
 from rsft.utils.atomic_files import write_text
+from rsft.utils.untrusted.documents import parse_json
 
 AUDIT_FILE = "audit.json"
 """File name of the audit in a chip store."""
@@ -68,6 +70,30 @@ def count_finding(description: str, occurrences: Iterable[object], total: int | 
     """
     texts = [str(occurrence) for occurrence in occurrences]
     return AuditFinding(description, len(texts), total, tuple(texts[:_EXAMPLES]))
+
+
+def read_audits(path: Path) -> list[AuditResult]:
+    """Read the results that `write_audits` wrote.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The results.
+
+    Raises:
+        DataError: the file is damaged.
+
+    Example:
+        >>> read_audits(Path("data/ships/audit.json"))[0].totals["train rows"]
+        24
+    """
+    from pydantic import TypeAdapter
+
+    try:
+        return TypeAdapter(list[AuditResult]).validate_python(parse_json(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path.name} is damaged ({error})", path, "run `rsft audit` again") from error
 
 
 def write_audits(path: Path, audits: Sequence[AuditResult]) -> None:

@@ -30,6 +30,7 @@ from rsft.data.chips.store import (
     read_manifest,
 )
 from rsft.data.chips.summary import count_chips
+from rsft.data.croissant.vocabulary import CROISSANT_FILE
 from rsft.errors import DataError
 from rsft.types import Progress, Rejection
 from rsft.utils.atomic_files import write_bytes, write_text
@@ -154,13 +155,20 @@ def add_chips(
             table["group"] = table["class"].map({name: group for group, names in groups.items() for name in names})
             dataset |= {"classes": classes, "groups": groups}
             dataset[ADDITIONS] = [*dataset.get(ADDITIONS, []), _describe(source, result)]
-            if (root / AUDIT_FILE).exists():  # before the commit, so that no audit describes another manifest
-                (root / AUDIT_FILE).unlink()
-                result.notes.append(f"{AUDIT_FILE} described the store before: run `rsft audit` again")
+            result.notes += _remove_descriptions(root)  # before the commit: they must not describe another manifest
             commit_store(root, table, dataset, files)
         _write_rejected(root / REJECTED, source.table, result.rejected)
         _refresh_sidecars(root, {chip.label for chip in chips} | {old for old, _ in result.relabeled})
     return result
+
+
+def _remove_descriptions(root: Path) -> list[str]:
+    """Remove the files that describe the manifest as it is; return how to write each of them again."""
+    commands = {AUDIT_FILE: "rsft audit", CROISSANT_FILE: "rsft data croissant"}
+    described = {name: command for name, command in commands.items() if (root / name).exists()}
+    for name in described:
+        (root / name).unlink()
+    return [f"{name} described the store before: run `{command}` again" for name, command in described.items()]
 
 
 def _distinct(chips: Sequence[LabeledChip], table: Path, result: AdditionResult) -> list[LabeledChip]:

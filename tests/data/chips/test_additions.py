@@ -17,6 +17,8 @@ from rsft.data.chips.additions import AdditionSource, LabeledChip, add_chips, sc
 from rsft.data.chips.commit import locked_store
 from rsft.data.chips.pixel_digests import pixel_digest
 from rsft.data.chips.store import ChipStore
+from rsft.data.croissant.document import write_croissant
+from rsft.data.croissant.vocabulary import CROISSANT_FILE
 from rsft.data.imagery.reader import read_chip
 from rsft.data.loading.packed_cache import load_packed_images
 from rsft.errors import DataError
@@ -37,17 +39,19 @@ def labeled(path, label, **fields):
     return LabeledChip(name, label, 2, data, ".png", pixels.shape, digest, columns=columns, **fields)
 
 
-def test_caches_and_audits(store, class_folders, tmp_path):
+def test_caches_audits_and_descriptions(store, class_folders, tmp_path):
     contract = toy_contract(bands=("gray",), planes=("gray",) * 3)
     write_audits(store.root / AUDIT_FILE, [audit_store(store)])
+    write_croissant(store.root)
     load_packed_images(store.root, store.split("train"), contract)
     (old,) = (store.root / ".cache").glob("*.npy")
     first = store.split("train").iloc[0]
     relabeled = labeled(store.root / first["path"], "steep")
     source = AdditionSource(tmp_path / "labels.csv", {"date": "2026-11-26", "table": "labels.csv"})
     result = add_chips(store.root, [relabeled], source)
-    assert result.relabeled == {("flat", "steep"): 1} and "rsft audit" in result.notes[-1]
-    assert not (store.root / AUDIT_FILE).exists()
+    assert result.relabeled == {("flat", "steep"): 1}
+    assert "`rsft audit` again" in result.notes[-2] and "`rsft data croissant` again" in result.notes[-1]
+    assert not (store.root / AUDIT_FILE).exists() and not (store.root / CROISSANT_FILE).exists()
     changed = ChipStore.open(store.root)
     assert changed.split("train").iloc[0]["class"] == "steep" and changed.groups == store.groups
     images = load_packed_images(store.root, changed.split("train"), contract)

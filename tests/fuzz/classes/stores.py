@@ -23,6 +23,7 @@ def _read_store(folder: Path) -> None:
     from rsft.data.chips.commit import locked_store
     from rsft.data.chips.manifest_columns import SPLITS
     from rsft.data.chips.store import ChipStore
+    from rsft.data.croissant.document import write_croissant
     from rsft.inference.inputs.discovery import find_chips
 
     store = ChipStore.open(folder / "store")
@@ -32,6 +33,7 @@ def _read_store(folder: Path) -> None:
     find_chips([folder / "store"])
     with locked_store(folder / "store"):
         pass
+    write_croissant(folder / "store", overwrite=True)
 
 
 def _build_predictions(suffix: str, folder: Path) -> None:
@@ -124,6 +126,7 @@ STORE: dict[str, Mutator] = {
     "store/manifest.parquet": mutate_parquet,
     "store/dataset.json": mutate_json,
     "store/rejected.csv": mutate_text,
+    "store/audit.json": mutate_json,
 }
 RUN = "runs/ships/001"
 
@@ -136,6 +139,7 @@ def _mutate_yaml_head(rng: Random, data: bytes) -> bytes:
 PRELOAD = (
     "rsft.cli.runs",
     "rsft.data.chips.store",
+    "rsft.data.croissant.document",
     "rsft.errors",
     "rsft.evaluation.report.run_page",
     "rsft.inference.corrections.corrected_table",
@@ -148,7 +152,7 @@ PRELOAD = (
 
 
 TARGETS = [
-    Target("stores", _build_store, STORE, _read_store),
+    Target("stores", _build_store, STORE, _read_store, outputs=("store/croissant.json",)),
     *(
         Target(
             f"predictions_{suffix[1:]}",

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.data.audit.findings import AUDIT_FILE, AuditResult
+from rsft.data.audit.findings import AUDIT_FILE, AuditResult, read_audits
 from rsft.data.chips.manifest_columns import SPLITS
 from rsft.data.chips.store import DATASET, MANIFEST, ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import RequestError
-from rsft.evaluation.report.run_files import RunFiles, read_json_list
+from rsft.evaluation.report.run_files import RunFiles
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import GROUPS, Progress
 from rsft.utils.atomic_files import sha256
@@ -97,7 +97,7 @@ def summarize_store(run: RunFiles, store: ChipStore) -> DatasetSummary:
     counts = [store.split(split)[column].value_counts() for split in splits]
     trained_hash = run.metadata.data.get("manifest_sha256")
     audit_path = store.root / AUDIT_FILE
-    audits = read_json_list(audit_path, AuditResult) if audit_path.is_file() else []
+    audits = read_audits(audit_path) if audit_path.is_file() else []
     return DatasetSummary(
         name=store.name,
         root=str(store.root),
