@@ -123,21 +123,23 @@ def data_croissant(
     url: Annotated[str | None, typer.Option(help="Address of the page of the data set.")] = None,
     creator: Annotated[str | None, typer.Option(help="Organization that made the data set.")] = None,
     published: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Date of publication, as YYYY-MM-DD.")
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Date of publication, as YYYY-MM-DD."),
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write croissant.json into a chip store: its description for catalogs and data loaders.
 
-    It has the fields of the manifest, the classes with their counts, the license, the sources, and the findings of
-    `rsft audit`, with the terms of Croissant 1.1, GeoCroissant 1.0 and Croissant RAI 1.0.
+    It has the fields of the manifest, the classes with their counts, the license, the sources and the findings of the
+    audit, with terms of Croissant 1.1, GeoCroissant 1.0 and Croissant RAI 1.0.
     """
     from rsft.data.croissant.document import Publication, write_croissant
 
     publication = Publication(url, creator, None if published is None else published.date().isoformat())
     show_paths({"croissant": write_croissant(root, publication, overwrite=overwrite)})
     if publication.missing:
-        console.print(f"unknown: {', '.join(publication.missing)}, which Croissant requires of a published data set")
+        names = ", ".join(publication.missing)
+        console.print(f"unknown      {names}, which Croissant requires of a published data set", soft_wrap=True)
 
 
 @app.command("add")

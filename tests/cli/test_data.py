@@ -103,7 +103,9 @@ def test_contact_sheet_without_chips_is_refused(
 
 def test_croissant(rsft: Command, root: Path) -> None:
     code, printed = rsft("croissant", root, "--creator", "Example Lab", "--published", "2026-11-27")
-    assert code == 0 and printed.split()[:1] == ["croissant"] and "unknown: url, which Croissant requires" in printed
+    assert (
+        code == 0 and printed.split()[:1] == ["croissant"] and "unknown      url, which Croissant requires" in printed
+    )
     written = json.loads((root / "croissant.json").read_text("utf-8"))
     assert written["datePublished"] == "2026-11-27" and written["creator"]["name"] == "Example Lab"
     code, printed = rsft("croissant", root)
