@@ -83,7 +83,7 @@ def test_prepare_finetune_evaluate_predict(rsft, class_folders, recipe_file, tmp
     assert code == 0 and "58 chips" in printed
 
     code, printed = rsft("finetune", recipe_file, "data.root=data", "train.epochs=1")
-    assert code == 0 and "MetaLoRA" in printed and "k-NN, frozen features" in printed
+    assert code == 0 and "MetaLoRA" in printed and "class-balanced k-NN" in printed
     run = tmp_path / "runs/bars/001"
     assert (run / "report.html").stat().st_size > 10_000
     assert "MetaLoRA" in json.loads((run / "evaluation/metrics.json").read_text())["methods"]

@@ -82,6 +82,7 @@ def measure_calibration(
         ood_false_positive_rate=OOD_FALSE_POSITIVE_RATE,
         ood_share={name: float(is_ood[mask].mean()) if mask.any() else None for name, mask in members.items()},
         scenes=_measure_scenes(calibrator, estimates[COVERAGE], labels, scenes),
+        validation_chips=len(calibrator.labels),
     )
 
 

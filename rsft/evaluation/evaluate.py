@@ -1,4 +1,4 @@
-"""Evaluate a bundle on one split of a chip store, and compare it with two cheap baselines."""
+"""Evaluate a bundle on one split of a chip store, and compare it with cheap baselines."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError
+from rsft.evaluation.baseline_names import BALANCED_KNN, LINEAR_PROBE, PIXEL_KNN, PLAIN_KNN
 from rsft.evaluation.baselines import flatten_small_images, knn_predict, linear_probe_predict
 from rsft.evaluation.calibration_report import estimate_by_scene, measure_calibration
 from rsft.evaluation.embedding import distances_by_stage, tsne_table
@@ -194,10 +195,10 @@ def _baselines(
     k, n_classes = bundle.recipe.evaluate.knn, len(bundle.classes)
     knn = partial(knn_predict, train_features, train.labels, features, n_classes, k)
     return {
-        "linear probe, logit-adjusted": linear_probe_predict(train_features, train.labels, features, n_classes),
-        "k-NN, frozen features, balanced": knn(balanced=True),
-        "k-NN, frozen features": knn(),
-        "k-NN, 16 x 16 pixels": knn_predict(train_pixels, train.labels, pixels, n_classes, k, "euclidean"),
+        LINEAR_PROBE: linear_probe_predict(train_features, train.labels, features, n_classes),
+        BALANCED_KNN: knn(balanced=True),
+        PLAIN_KNN: knn(),
+        PIXEL_KNN: knn_predict(train_pixels, train.labels, pixels, n_classes, k, "euclidean"),
     }
 
 

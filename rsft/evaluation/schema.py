@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from rsft.evaluation.baseline_names import EARLIER_NAMES
 from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.sets import SetCoverage
 
@@ -67,6 +68,8 @@ class CalibrationReport(BaseModel):
         ood_share: share of flagged chips among all evaluated chips ("all") and by group; None without chips.
         scenes: reliability by group of the chip store, such as scene, the largest group first; empty if the chips have
             no groups, or in evaluations of older versions.
+        validation_chips: number of validation chips on which the calibration was fitted; None in evaluations of older
+            versions.
     """
 
     model_config = _FROZEN
@@ -78,6 +81,7 @@ class CalibrationReport(BaseModel):
     ood_false_positive_rate: float = Field(validation_alias="flagged", serialization_alias="flagged")
     ood_share: dict[str, float | None] = Field(validation_alias="strange", serialization_alias="strange")
     scenes: list[SceneCoverage] = []
+    validation_chips: int | None = Field(None, ge=1)
 
 
 class Evaluation(BaseModel):
@@ -95,7 +99,8 @@ class Evaluation(BaseModel):
         train_counts: (C,) numbers of training chips.
         count: number of evaluated chips.
         confidence: reliability of the confidence; None for a bundle without calibration.
-        distances: inter-class cosine distance by stage ("frozen", "adapted"), then by group.
+        distances: inter-class cosine distance by stage ("frozen", "adapted"), then by group. It does not tell whether
+            fine-tuning separates the classes better, so no page shows it (`rsft.metrics.separation`).
         notes: remarks for the reader.
     """
 
@@ -112,6 +117,13 @@ class Evaluation(BaseModel):
     confidence: CalibrationReport | None = None
     distances: dict[str, dict[str, float | None]] = {}
     notes: list[str] = []
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _rename_baselines(cls, methods: Any) -> Any:
+        """Give the baselines of earlier versions their present names."""
+        is_object = isinstance(methods, dict)
+        return {EARLIER_NAMES.get(name, name): value for name, value in methods.items()} if is_object else methods
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:

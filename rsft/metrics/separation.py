@@ -1,4 +1,9 @@
-"""Distances between the classes of a feature space."""
+"""Distances between the classes of a feature space.
+
+They compare methods as Table 5 of MetaPEFT does. They do not tell whether fine-tuning separates the classes better,
+because they ignore the spread within the classes. In the quick start, accuracy rises while the distance falls from
+0.140 to 0.110: the spread (mean cosine distance of a chip from the mean of its class) falls more, from 0.231 to 0.147.
+"""
 
 from __future__ import annotations
 

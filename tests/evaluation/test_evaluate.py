@@ -42,10 +42,10 @@ def test_metrics_are_those_of_the_predictions(metrics, predictions):
     assert (predictions["predicted"] == np.array(CLASSES)[probabilities.argmax(1)]).all()
     assert list(metrics["methods"]) == [
         "MetaLoRA",
-        "linear probe, logit-adjusted",
-        "k-NN, frozen features, balanced",
-        "k-NN, frozen features",
-        "k-NN, 16 x 16 pixels",
+        "logit-adjusted linear probe",
+        "class-balanced k-NN",
+        "plain k-NN",
+        "plain k-NN on pixels",
     ]
 
 

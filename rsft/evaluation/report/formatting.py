@@ -1,63 +1,8 @@
-"""Format numbers, and describe the accuracy of a run in sentences."""
+"""Format numbers and lists of words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from rsft.evaluation.schema import Evaluation
-from rsft.metrics.bootstrap import Interval
-from rsft.types import GROUPS
-
-
-def summary_sentences(evaluation: Evaluation) -> list[str]:
-    """Describe the accuracy of a run in two or three sentences, compared with the best baseline.
-
-    Args:
-        evaluation: evaluation of the run.
-
-    Returns:
-        Overall accuracy, accuracy of the rarest group if there are groups, and the weakest class.
-    """
-    summary = evaluation.summary
-    chips = f"{evaluation.count:,} {evaluation.split} chips"
-    overall = f"{evaluation.method} classifies {_with_unit(summary.micro.value)} of {chips} correctly"
-    sentences = [f"{overall}{_compare_with_baseline(evaluation, 'micro')}."]
-    rarest = next((group for group in reversed(GROUPS) if getattr(summary, group)), None)
-    if rarest:
-        group_recall = f"The mean recall of the {rarest} classes is {_with_unit(getattr(summary, rarest).value)}"
-        sentences.append(f"{group_recall}{_compare_with_baseline(evaluation, rarest)}.")
-    index, recall = summary.worst
-    return [*sentences, f"The weakest class is {evaluation.classes[index]} (recall {_with_unit(recall)})."]
-
-
-def _with_unit(value: float) -> str:
-    return f"{format_percent(value)}\N{NO-BREAK SPACE}%"
-
-
-def best_baseline(evaluation: Evaluation, measure: str) -> tuple[str, Interval] | None:
-    """Return the baseline with the highest value of a measure.
-
-    Args:
-        evaluation: evaluation of the run.
-        measure: attribute of `AccuracySummary` that has an interval, such as "micro".
-
-    Returns:
-        Name and value; None if no baseline has this measure.
-    """
-    values = {name: getattr(summary, measure) for name, summary in evaluation.baselines.items()}
-    defined = {name: interval for name, interval in values.items() if interval is not None}
-    return max(defined.items(), key=lambda item: item[1].value) if defined else None
-
-
-def _compare_with_baseline(evaluation: Evaluation, measure: str) -> str:
-    best = best_baseline(evaluation, measure)
-    if best is None:
-        return ""
-    name, baseline = best
-    run: Interval = getattr(evaluation.summary, measure)
-    is_separate = run.low > baseline.high or baseline.low > run.high
-    overlap = "" if is_separate else "; the intervals overlap"
-    return f", {points_apart(run.value, baseline.value)} the best baseline ({name}{overlap})"
 
 
 def points_apart(value: float, reference: float) -> str:
@@ -71,6 +16,17 @@ def points_apart(value: float, reference: float) -> str:
     if points == 0:
         return "level with"
     return f"{abs(points):.1f} points {'above' if points > 0 else 'below'}"
+
+
+def signed_points(value: float, reference: float) -> str:
+    """Return the difference of two accuracies in points with its sign, such as "+1.2".
+
+    Args:
+        value: accuracy in 0-1.
+        reference: the other accuracy in 0-1.
+    """
+    points = round(100 * (value - reference), 1)
+    return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}") if points else "0.0"
 
 
 def pluralize(count: int, noun: str, ending: str = "s") -> str:

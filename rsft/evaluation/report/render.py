@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from rsft.evaluation.report.terms import Terms
 from rsft.utils.atomic_files import write_text
 
 
@@ -29,5 +30,8 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    terms = Terms()
+    environment.globals |= {"term": terms.term, "used_terms": terms.used}
+    environment.filters["terms"] = terms.mark
     write_text(path, environment.get_template(template).render(content))
     return path

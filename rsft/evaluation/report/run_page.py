@@ -15,24 +15,32 @@ from rsft.errors import RsftError
 from rsft.evaluation.report.charts.bars import class_bars
 from rsft.evaluation.report.charts.confusion import MAX_LABELED_CLASSES, confusion_chart
 from rsft.evaluation.report.charts.cost import cost_table, phase_bar
-from rsft.evaluation.report.charts.coverage import coverage_plot, coverage_rows, scene_rows, uncovered_class_sentences
+from rsft.evaluation.report.charts.coverage import (
+    coverage_plot,
+    coverage_rows,
+    scene_rows,
+    uncovered_class_sentences,
+    unlike_sentences,
+)
 from rsft.evaluation.report.charts.curves import accuracy_curves, loss_curves
 from rsft.evaluation.report.charts.intervals import accuracy_plot
 from rsft.evaluation.report.charts.reliability import reliability_bins, reliability_diagram
 from rsft.evaluation.report.charts.site_heatmap import contribution_heatmap
-from rsft.evaluation.report.charts.tsne_map import SHEET_COLUMNS, TILE_SIZE, ChipMap, distance_rows
+from rsft.evaluation.report.charts.tsne_map import SHEET_COLUMNS, TILE_SIZE, ChipMap
 from rsft.evaluation.report.class_tables import class_rows, frequent_mistakes, group_of_class, order_by_training
-from rsft.evaluation.report.formatting import join_words, summary_sentences
+from rsft.evaluation.report.formatting import join_words
 from rsft.evaluation.report.recipe_text import recipe_sentences
 from rsft.evaluation.report.render import write_page
 from rsft.evaluation.report.run_files import RunFiles, read_run_files
 from rsft.evaluation.report.scene_maps import ShownMap, read_scene_maps
 from rsft.evaluation.report.sections.dataset import ChipPictures, open_chip_store, summarize_store
 from rsft.evaluation.report.sections.gallery import Gallery, make_gallery
-from rsft.evaluation.report.sections.metric_table import headline_tiles, measure_rows
+from rsft.evaluation.report.sections.metric_table import headline_tiles, measure_rows, method_columns, method_rows
 from rsft.evaluation.report.sections.replay import replay_section
 from rsft.evaluation.report.sections.run_maps import modulator_map
+from rsft.evaluation.report.sections.summary import gains_and_losses, summary_sentences
 from rsft.evaluation.schema import Evaluation
+from rsft.recipe.schema import Recipe
 from rsft.types import GROUPS, Progress
 from rsft.utils.licenses import UNKNOWN
 
@@ -97,7 +105,7 @@ def _page_content(
         "status": run.metadata.status,
         "method": recipe_sentences(run.recipe),
         "overview": _overview(run),
-        "results": _results(evaluation) if evaluation else None,
+        "results": _results(evaluation, run.recipe) if evaluation else None,
         "replay": replay_section(run),
         "scenes": scenes,
         "curves": _curves(run),
@@ -107,7 +115,6 @@ def _page_content(
         if run.contributions is None
         else contribution_heatmap(run.contributions, run.metadata.stage_depths),
         "map": _map(run, pictures),
-        "distances": distance_rows(evaluation.distances) if evaluation else [],
         "gallery": _gallery(run, pictures),
         "confidence": _confidence(run),
         "cost": cost_table(run),
@@ -138,7 +145,7 @@ def _overview(run: RunFiles) -> dict[str, str]:
     return {label: value for label, value in entries.items() if value}
 
 
-def _results(evaluation: Evaluation) -> dict[str, Any]:
+def _results(evaluation: Evaluation, recipe: Recipe) -> dict[str, Any]:
     order = order_by_training(evaluation)
     groups = [group_of_class(evaluation, index) for index in order]
     bounds = [row for row in range(1, len(order)) if groups[row] != groups[row - 1]]
@@ -147,8 +154,11 @@ def _results(evaluation: Evaluation) -> dict[str, Any]:
     names = [evaluation.classes[index] for index in order]
     return {
         "sentences": summary_sentences(evaluation),
+        "differences": gains_and_losses(evaluation),
         "notes": evaluation.notes,
         "tiles": headline_tiles(evaluation),
+        "columns": list(method_columns(evaluation).values()),
+        "method_rows": method_rows(evaluation, recipe),
         "methods": list(evaluation.methods),
         "rows": measure_rows(evaluation),
         "plot": accuracy_plot(evaluation.methods),
@@ -204,6 +214,7 @@ def _confidence(run: RunFiles) -> dict[str, Any] | None:
         "diagram": reliability_diagram(bins) if bins else None,
         "ece": evaluation.summary.ece,
         "report": report,
+        "unlike": unlike_sentences(report, evaluation.count, evaluation.split) if report else "",
         "rows": coverage_rows(report) if report else [],
         "scenes": scene_rows(report) if report else [],
         "plot": coverage_plot(report) if report else None,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rsft.inference.predict.postprocess import format_sets, probability_columns
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE, Calibrator
-from rsft.models.uncertainty.ood_limit import chance_of_unlike_chips, expected_share
+from rsft.models.uncertainty.ood_limit import chance_of_unlike_chips, expected_share, largest_chance_share
 from rsft.models.uncertainty.shift import SHIFT_LEVEL, ShiftTest
 
 SetStatus = Literal["widened", "plain", "withheld"]
@@ -147,7 +147,9 @@ def has_warning(checks: Sequence[SceneCheck]) -> bool:
 def _describe_unlike(checks: Sequence[SceneCheck]) -> str:
     unlike, chips = sum(check.unlike for check in checks), sum(check.chips for check in checks)
     expected = expected_share(checks[0].validation_chips, OOD_FALSE_POSITIVE_RATE)
-    text = f"{unlike:,} of {chips:,} chips are unlike the training chips ({expected:.0%} are expected)"
+    most = largest_chance_share(chips, checks[0].validation_chips, OOD_FALSE_POSITIVE_RATE, SHIFT_LEVEL)
+    shares = f"{expected:.0%} are expected, up to {most:.0%} by chance"
+    text = f"{unlike:,} of {chips:,} chips are unlike the training chips ({shares})"
     unusual = sorted((x for x in checks if x.is_unusual), key=lambda x: (-x.unlike / x.chips, x.scene))
     if not unusual:
         return text

@@ -55,8 +55,26 @@ def chance_of_unlike_chips(unlike: int, chips: int, validation_chips: int, rate:
     Returns:
         The probability.
     """
-    if unlike <= 0:
-        return 1.0
+    return float(_chances(chips, validation_chips, rate)[max(0, unlike)])
+
+
+def largest_chance_share(chips: int, validation_chips: int, rate: float, level: float) -> float:
+    """Return the largest share of chips above the limit that chance explains.
+
+    Args:
+        chips: number of chips.
+        validation_chips: number of validation chips.
+        rate: the rate of `ood_limit`.
+        level: a share is explained if its probability (`chance_of_unlike_chips`) is at least this large.
+
+    Returns:
+        The share.
+    """
+    return int(np.flatnonzero(_chances(chips, validation_chips, rate) >= level)[-1]) / max(1, chips)
+
+
+def _chances(chips: int, validation_chips: int, rate: float) -> NDArray[np.float64]:
+    """Return the probability (chips + 1,) of at least 0, 1, ... chips above the limit."""
     rank = _rank(validation_chips, rate)
     above = validation_chips + 1 - rank
     numbers = np.arange(
@@ -66,7 +84,9 @@ def chance_of_unlike_chips(unlike: int, chips: int, validation_chips: int, rate:
     parts = (chips + rank, above + rank), (rank, chips + above + rank)
     start = sum(map(math.lgamma, parts[0])) - sum(map(math.lgamma, parts[1]))
     logs = start + np.concatenate([[0.0], np.cumsum(np.log(ratios))])
-    return min(1.0, float(np.exp(logs[unlike:]).sum()))
+    chances: NDArray[np.float64] = np.exp(logs)[::-1].cumsum()[::-1]
+    chances[0] = 1.0
+    return np.minimum(chances, 1.0)
 
 
 def _rank(count: int, rate: float) -> int:

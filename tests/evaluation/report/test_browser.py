@@ -72,6 +72,47 @@ def test_many_runs_fit_a_phone_and_are_all_visible_on_a_desktop(open_page, fake_
     assert last.inner_text() == "G" and right(last) <= right(table)
 
 
+def test_terms_are_explained_under_the_mouse_by_touch_and_by_keyboard(open_page, report):
+    page = open_page(report)
+    term, definition = page.get_by_role("button", name="tail", exact=True).first, page.locator("#term-head-medium-tail")
+    assert not definition.is_visible()
+    term.hover()
+    assert definition.is_visible() and "number of training chips" in definition.inner_text()
+    page.mouse.move(0, 0)
+    assert not definition.is_visible()
+    term.press("Enter")
+    assert definition.is_visible()
+    page.keyboard.press("Escape")
+    assert not definition.is_visible()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_touch_explains_a_term(open_page, report, scripts):
+    page = open_page(report, 390, has_touch=True, java_script_enabled=scripts)
+    definition = page.locator("#term-head-medium-tail")
+    page.get_by_role("button", name="tail", exact=True).first.tap()
+    definition.wait_for()
+    box = definition.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+    page.touchscreen.tap(380, 120)
+    assert not definition.is_visible()
+
+
+def test_a_table_that_is_cut_has_a_shadow_at_the_edge(open_page, report):
+    page = open_page(report, 390)
+    table = page.get_by_label("Table of measures")
+    assert table.evaluate("table => table.scrollWidth > table.clientWidth") and table.get_attribute("tabindex") == "0"
+
+    def edges():
+        picture = Image.open(io.BytesIO(table.screenshot())).convert("L")
+        return [picture.getpixel((x, 2)) for x in (1, picture.width - 2)]
+
+    assert edges()[0] > 240 > edges()[1]
+    table.evaluate("table => table.scrollTo(1000, 0)")
+    assert edges()[0] < 240 < edges()[1]
+    assert page.get_by_label("Table of methods").evaluate("table => table.scrollWidth <= table.clientWidth")
+
+
 def test_tables_sort_by_mouse_and_keyboard(open_page, report):
     page = open_page(report)
     names = page.locator("table.classes tbody th")

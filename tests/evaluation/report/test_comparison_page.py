@@ -58,8 +58,8 @@ def test_differences_are_those_of_the_paired_bootstrap(runs, tmp_path):
 def test_cost_and_recipes(runs, tmp_path):
     comparison = page(runs, tmp_path)
     assert "different machines" not in comparison.sections["pareto"]
-    assert "Modulator" in [row[0] for row in comparison.tables[5]]
-    rows = {row[0]: row[1:] for row in comparison.tables[6]}
+    assert "Modulator" in [row[0] for row in comparison.tables[4]]
+    rows = {row[0]: row[1:] for row in comparison.tables[5]}
     assert rows["meta.lr"] == ["0.01", "null"] and "train.epochs" not in rows
     assert "tail accuracy, in %" in comparison.sections["pareto"]
     edit(runs[1], "run.json", device="cuda:0")
@@ -84,24 +84,6 @@ def test_features_side_by_side(runs, tmp_path):
     for number, run in enumerate(runs):
         expected = pd.read_parquet(run / "evaluation/predictions.parquet").set_index("path")["predicted"]
         assert [SHIPS[row[number]] for row in predicted] == expected[table["path"]].tolist()
-    assert comparison.tables[3][1:] == [
-        ["Frozen, all runs", "0.410", "0.350", "0.220", "0.330"],
-        ["A, adapted", "0.830", "0.780", "–", "0.750"],
-        ["B, adapted", "0.830", "0.780", "–", "0.750"],
-    ]
-
-
-def test_other_frozen_features_have_rows_of_their_own(runs, tmp_path):
-    metrics = json.loads((runs[1] / "evaluation/metrics.json").read_text())
-    metrics["distances"]["frozen"]["head"] = 0.5
-    edit(runs[1], "evaluation/metrics.json", **metrics)
-    rows = page(runs, tmp_path).tables[3][1:]
-    assert [row[:2] for row in rows] == [
-        ["A, frozen", "0.410"],
-        ["A, adapted", "0.830"],
-        ["B, frozen", "0.500"],
-        ["B, adapted", "0.830"],
-    ]
 
 
 def test_runs_without_a_map_say_why(runs, tmp_path):
@@ -129,7 +111,7 @@ def test_modulators_side_by_side(runs, tmp_path):
     text = comparison.sections["modulators"]
     assert "Without a modulator: B." in text and text.count("After the last epoch: strongest at") == 2
     last = pd.read_csv(runs[0] / "modulator.csv").query("epoch == 11")
-    rows = {row[0]: row[1:] for row in comparison.tables[4]}
+    rows = {row[0]: row[1:] for row in comparison.tables[3]}
     assert rows["Position"] == ["A", "C"]
     mean = last[last.position == "mlp1"]["value"].mean()
     assert rows["mlp1"] == [f"{mean:.2f}", f"{1 + (mean - 1) / 2:.2f}"]

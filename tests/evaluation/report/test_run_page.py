@@ -11,6 +11,7 @@ from rsft.errors import DataError, RequestError
 from rsft.evaluation.report.charts.axes import ticks
 from rsft.evaluation.report.charts.scale_history import ModulatorMap
 from rsft.evaluation.report.charts.site_heatmap import contribution_heatmap
+from rsft.evaluation.report.formatting import signed_points
 from rsft.evaluation.report.run_page import write_report
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.bundle.licenses import source_license
@@ -32,7 +33,7 @@ def metrics(run):
 
 def test_the_page_has_every_section(run):
     sections = page_of(run).sections
-    names = ["header", "groups", "classes", "training", "confusion", "sites", "features", "gallery", "confidence"]
+    names = ["header", "groups", "classes", "confusion", "gallery", "confidence", "training", "features", "sites"]
     names += ["cost", "data", "reproduce"]
     assert list(sections) == names
     assert "LoRA of rank 4 at q, k, v, out, mlp1 and mlp2 in all blocks" in sections["header"]
@@ -54,14 +55,21 @@ def test_licenses_of_the_bundle_are_shown(run):
 
 
 def test_the_numbers_are_those_of_metrics_json(run):
-    methods = list(metrics(run)["methods"].values())
-    rows = {row[0]: row[1:] for row in page_of(run).tables[0][1:]}
-    labels = {"micro": "Overall", "avg": "Mean of groups", "head": "Head", "tail": "Tail", "macro_f1": "Macro F1"}
-    for measure, label in labels.items():
-        values = [summary[measure]["value"] for summary in methods]
-        shown = [f"{100 * value:.1f}" + " (best)" * (value == max(values)) for value in values]
-        assert rows[label] == shown
-    assert rows["Calibration error"][0].startswith(f"{100 * methods[0]['ece']:.1f}")
+    methods = metrics(run)["methods"]
+    page = page_of(run)
+    assert page.tables[0][0] == ["Method", "Overall", "Mean of groups", "Head", "Medium", "Tail"]
+    rows = {row[0]: row[1:] for row in page.tables[0][1:]}
+    assert list(rows) == [*reversed(methods), "LoRA and its scales add"]
+    for column, measure in enumerate(("micro", "avg", "head", "medium", "tail")):
+        values = {name: summary[measure]["value"] for name, summary in methods.items()}
+        for name, value in values.items():
+            assert rows[name][column] == f"{100 * value:.1f}" + " (best)" * (value == max(values.values()))
+        added = signed_points(values["MetaLoRA"], values["logit-adjusted linear probe"])
+        assert rows["LoRA and its scales add"][column] == added
+    more = {row[0]: row[1:] for row in page.tables[1][1:]}
+    macro_f1 = methods["logit-adjusted linear probe"]["macro_f1"]["value"]
+    assert more["Macro F1"][1].startswith(f"{100 * macro_f1:.1f}")
+    assert more["Calibration error"][0].startswith(f"{100 * methods['MetaLoRA']['ece']:.1f}")
 
 
 def test_intervals_are_below_the_numbers_and_in_the_chart(run):
@@ -74,7 +82,7 @@ def test_intervals_are_below_the_numbers_and_in_the_chart(run):
 def test_classes_with_counts_recall_and_precision(run):
     expected = metrics(run)
     summary = expected["methods"]["MetaLoRA"]
-    rows = page_of(run).tables[1][1:]
+    rows = page_of(run).tables[2][1:]
     assert [row[0] for row in rows] == SHIPS
     assert [int(row[2]) for row in rows] == expected["train_counts"]
     assert [row[3] for row in rows] == [f"{100 * value:.1f}" for value in summary["recall"]]
@@ -129,7 +137,7 @@ def test_the_page_is_accessible(run):
 def test_names_are_escaped(tmp_path):
     names = ["<b>x</b>", "a&b", '"quoted"', "</script><script>alert(1)</script>"]
     page = page_of(write_fake_run(tmp_path, names))
-    assert [row[0] for row in page.tables[1][1:]] == names
+    assert [row[0] for row in page.tables[2][1:]] == names
     assert not page.all("b")
     assert len(page.all("script")) == 3
 
@@ -138,7 +146,7 @@ def test_names_are_escaped(tmp_path):
 def test_few_and_many_classes(tmp_path, count):
     run = write_fake_run(tmp_path, [f"class {index}" for index in range(count)], blocks=24)
     page = page_of(run)
-    assert len(page.tables[1]) == count + 1
+    assert len(page.tables[2]) == count + 1
     assert (run / "report.html").stat().st_size < 1e6
 
 
@@ -177,10 +185,9 @@ def test_a_group_without_classes_and_a_class_without_test_chips(run):
     edited["groups"]["medium"], edited["confusion"][1] = [], [0, 0, 0, 0]
     (run / "evaluation" / "metrics.json").write_text(json.dumps(edited))
     page = page_of(run)
-    rows = {row[0]: row[1:] for row in page.tables[0]}
-    assert rows["Medium"] == ["–"] * 3
+    assert page.tables[0][0] == ["Method", "Overall", "Mean of groups", "Head", "Tail"]
     assert "left out of all means of recall: fishing" in page.sections["classes"]
-    assert next(row for row in page.tables[1] if row[0] == "fishing")[1:] == ["–", "86", "–", "–", "0"]
+    assert next(row for row in page.tables[2] if row[0] == "fishing")[1:] == ["–", "86", "–", "–", "0"]
 
 
 def test_the_status_of_an_interrupted_run_is_shown(run):

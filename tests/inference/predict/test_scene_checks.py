@@ -56,8 +56,9 @@ def test_sets_of_a_foreign_scene_are_withheld(calibrator):
     assert table.drop(columns="set").equals(before.drop(columns="set"))
     sentences = describe_checks([harbor, land])
     assert sentences[-1].startswith(
-        f"{harbor.unlike + 30} of 70 chips are unlike the training chips (5% are expected): 30 of 30 in land.tif"
+        f"{harbor.unlike + 30} of 70 chips are unlike the training chips (5% are expected, up"
     )
+    assert "% by chance): 30 of 30 in land.tif" in sentences[-1]
     assert "class sets withheld for 30 chips of land.tif: most of these chips" in sentences[-2]
     assert has_warning([harbor, land]) and not has_warning([harbor])
 
@@ -111,10 +112,15 @@ def test_few_validation_chips_give_an_uncertain_limit(validation_chips, unusual)
 
 def test_sentences():
     expected = SceneCheck("", 208, 9, ALIKE, "widened", 80)
-    assert describe_checks([expected]) == ["9 of 208 chips are unlike the training chips (5% are expected)"]
+    assert describe_checks([expected]) == [
+        "9 of 208 chips are unlike the training chips (5% are expected, up to 13% by chance)"
+    ]
     foreign = SceneCheck("", 208, 182, SHIFTED, "withheld", 80)
     shift, withheld, unlike = describe_checks([foreign])
-    assert unlike == "182 of 208 chips are unlike the training chips (5% are expected); do not trust their classes"
+    assert unlike == (
+        "182 of 208 chips are unlike the training chips (5% are expected, up to 13% by chance); "
+        "do not trust their classes"
+    )
     assert withheld == "class sets withheld for 208 chips: most of these chips are unlike the training chips"
     assert shift == (
         "the chips are not like the validation chips (distance from the training chips): probabilities are less "
@@ -124,10 +130,10 @@ def test_sentences():
     (shift, unlike) = describe_checks([*shifted, SceneCheck("in/z.tif", 50, 2, ALIKE, "widened", 80)])
     assert "in 0.tif, 1.tif" in shift and "9.tif and 2 more scenes are not like" in shift
     assert shift.endswith("coverage of 90%, although they are widened for these chips")
-    assert unlike == "26 of 650 chips are unlike the training chips (5% are expected)"
+    assert unlike == "26 of 650 chips are unlike the training chips (5% are expected, up to 12% by chance)"
     few = SceneCheck("", 208, 182, SHIFTED, "withheld", 9)
     assert describe_checks([few])[-1].startswith(
-        "182 of 208 chips are unlike the training chips (10% are expected); do"
+        "182 of 208 chips are unlike the training chips (10% are expected, up to 41% by chance); do"
     )
     assert SceneCheck("a", 3, 0, UNTESTED, "plain", 80).as_json() == {
         "scene": "a",

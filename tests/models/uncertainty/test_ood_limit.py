@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom, binom
 
-from rsft.models.uncertainty.ood_limit import chance_of_unlike_chips, expected_share, ood_limit
+from rsft.models.uncertainty.ood_limit import chance_of_unlike_chips, expected_share, largest_chance_share, ood_limit
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,12 @@ def test_chance_of_unlike_chips_is_beta_binomial(unlike: int, chips: int, valida
     rank = int(ood_limit(np.arange(1.0, validation_chips + 1), 0.05))
     expected = betabinom.sf(unlike - 1, chips, validation_chips + 1 - rank, rank)
     assert chance_of_unlike_chips(unlike, chips, validation_chips, 0.05) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("chips", "validation_chips"), [(1, 60), (200, 60), (200, 600), (12, 9)])
+def test_a_larger_share_than_the_largest_one_is_not_explained_by_chance(chips: int, validation_chips: int) -> None:
+    largest = round(chips * largest_chance_share(chips, validation_chips, 0.05, 0.01))
+    assert chance_of_unlike_chips(largest, chips, validation_chips, 0.05) >= 0.01
+    assert largest == chips or chance_of_unlike_chips(largest + 1, chips, validation_chips, 0.05) < 0.01
+    assert largest_chance_share(200, 60, 0.05, 0.01) > largest_chance_share(200, 600, 0.05, 0.01) > 0.05
+    assert largest_chance_share(0, 60, 0.05, 0.01) == 0

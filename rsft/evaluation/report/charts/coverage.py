@@ -12,6 +12,8 @@ from rsft.evaluation.report.formatting import format_percent, join_words
 from rsft.evaluation.schema import CalibrationReport
 from rsft.metrics.bootstrap import Interval
 from rsft.metrics.sets import SetCoverage
+from rsft.models.uncertainty.ood_limit import largest_chance_share
+from rsft.models.uncertainty.shift import SHIFT_LEVEL
 from rsft.types import GROUPS
 
 MAX_SCENES = 20
@@ -150,6 +152,32 @@ def coverage_plot(report: CalibrationReport) -> Markup:
 
 def _as_interval(coverage: SetCoverage | None) -> Interval | None:
     return None if coverage is None else Interval(coverage.value, coverage.low, coverage.high)
+
+
+def unlike_sentences(report: CalibrationReport, chips: int, split: str) -> str:
+    """Describe how many chips are marked as unlike the training chips, and how many are expected.
+
+    Args:
+        report: the measured calibration.
+        chips: number of evaluated chips.
+        split: the evaluated split.
+
+    Returns:
+        Two or three sentences; "" without a measured share.
+    """
+    share, rate, validation_chips = report.ood_share["all"], report.ood_false_positive_rate, report.validation_chips
+    if share is None:
+        return ""
+    marked = f"{format_percent(share)} % of the {chips:,} {split} chips are marked as unlike the training chips"
+    expected = f"{marked}. If they are like the validation chips, {100 * rate:g} % are expected"
+    if validation_chips is None:
+        return f"{expected}."
+    most = largest_chance_share(chips, validation_chips, rate, SHIFT_LEVEL)
+    chance = (
+        f"and up to {100 * most:.0f} % by chance, because the limit comes from {validation_chips:,} validation chips"
+    )
+    verdict = "Chance explains the share" if share <= most else f"The {split} chips differ from the validation chips"
+    return f"{expected} on average, {chance}. {verdict}."
 
 
 def uncovered_class_sentences(report: CalibrationReport, classes: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,23 +158,3 @@ def _fit_points(points: NDArray[np.float64]) -> NDArray[np.float64]:
     span = float((high - low).max()) or 1.0
     fitted: NDArray[np.float64] = (points - (low + high) / 2) / span * (SIDE - 2 * MARGIN) + SIDE / 2
     return fitted
-
-
-def distance_rows(distances: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, Sequence[str]]]:
-    """Return the inter-class cosine distances as text.
-
-    Args:
-        distances: distance by stage, then by group.
-
-    Returns:
-        Name of each stage, with the distances of head, medium, tail and all classes.
-    """
-    titles = {"frozen": "Before", "adapted": "After"}
-    return [
-        (titles.get(stage, stage), [_distance_text(by_group.get(name)) for name in (*GROUPS, "all")])
-        for stage, by_group in distances.items()
-    ]
-
-
-def _distance_text(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

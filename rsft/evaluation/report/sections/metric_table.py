@@ -1,15 +1,20 @@
-"""Make the headline numbers, and the table of all measures of every method."""
+"""Make the headline numbers, the table of methods, and the table of further measures of every method."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from rsft.evaluation.report.formatting import best_baseline, format_percent, pluralize, points_apart
+from rsft.evaluation.baseline_names import LINEAR_PROBE, MEANINGS
+from rsft.evaluation.report.formatting import format_percent, points_apart, signed_points
+from rsft.evaluation.report.sections.summary import best_baseline, intervals_overlap
 from rsft.evaluation.schema import Evaluation
 from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.bootstrap import Interval
-from rsft.types import GROUPS
+from rsft.recipe.schema import Recipe
+
+ACCURACIES = {"micro": "Overall", "avg": "Mean of groups", "head": "Head", "medium": "Medium", "tail": "Tail"}
+"""Columns of the table of methods, and headline numbers, by attribute of `AccuracySummary`."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,94 @@ class MeasureRow:
     cells: list[TableCell | None]
 
 
+@dataclass(frozen=True)
+class MethodRow:
+    """The accuracy of one method by group.
+
+    Attributes:
+        name: name of the method.
+        meaning: what the row shows, in a sentence.
+        cells: one cell per column; None if the accuracy is not defined.
+    """
+
+    name: str
+    meaning: str
+    cells: list[TableCell | None]
+
+
+def method_columns(evaluation: Evaluation) -> dict[str, str]:
+    """Return the columns of the table of methods: the accuracies that the run has.
+
+    Args:
+        evaluation: evaluation of the run.
+
+    Returns:
+        Heading by attribute of `AccuracySummary`.
+    """
+    return {name: label for name, label in ACCURACIES.items() if getattr(evaluation.summary, name)}
+
+
+def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[MethodRow]:
+    """Return the accuracy of the run and of each baseline, and what the trained modules add to the linear probe.
+
+    Args:
+        evaluation: evaluation of the run.
+        recipe: recipe of the run.
+
+    Returns:
+        One row per method, from the simplest baseline to the run, and one row with the difference.
+    """
+    columns = method_columns(evaluation)
+    methods = dict(reversed(evaluation.methods.items()))
+    best = {column: _best_value(evaluation, column) for column in columns}
+    rows = []
+    for name, summary in methods.items():
+        cells = [_accuracy_cell(getattr(summary, column), best[column]) for column in columns]
+        meaning = MEANINGS.get(name, "") if name != evaluation.method else _describe_run(recipe)
+        rows.append(MethodRow(name, meaning, cells))
+    probe = evaluation.baselines.get(LINEAR_PROBE)
+    if probe is None or recipe.peft.method == "linear-probe":
+        return rows
+    return [*rows, _added_row(evaluation.summary, probe, columns, recipe)]
+
+
+def _describe_run(recipe: Recipe) -> str:
+    if recipe.peft.method == "linear-probe":
+        return "This run: the classifier head, trained on frozen features."
+    scales = " with learned scales" if recipe.meta is not None else ""
+    return f"This run: {recipe.peft.title}{scales} and the classifier head."
+
+
+def _added_row(run: AccuracySummary, probe: AccuracySummary, columns: Mapping[str, str], recipe: Recipe) -> MethodRow:
+    has_scales = recipe.meta is not None
+    cells: list[TableCell | None] = []
+    for column in columns:
+        value, reference = getattr(run, column), getattr(probe, column)
+        if reference is None:
+            cells.append(None)
+            continue
+        overlap = "intervals overlap" if intervals_overlap(value, reference) else "intervals apart"
+        cells.append(TableCell(signed_points(value.value, reference.value), overlap))
+    title = recipe.peft.title
+    name = f"{title} and its scales add" if has_scales else f"{title} adds"
+    scales = f" A run without the recipe section meta shows what {title} adds alone." if has_scales else ""
+    return MethodRow(name, f"The run minus the {LINEAR_PROBE}, in points.{scales}", cells)
+
+
+def _best_value(evaluation: Evaluation, measure: str) -> float | None:
+    """Return the highest value of all methods; None without baselines."""
+    intervals = [getattr(summary, measure) for summary in evaluation.methods.values()]
+    return max(x.value for x in intervals if x) if len(intervals) > 1 else None
+
+
+def _accuracy_cell(interval: Interval | None, best: float | None) -> TableCell | None:
+    if interval is None:
+        return None
+    return TableCell(format_percent(interval.value), format_interval(interval), interval.value == best)
+
+
 def measure_rows(evaluation: Evaluation) -> list[MeasureRow]:
-    """Return every measure of every method.
+    """Return the further measures of every method.
 
     Args:
         evaluation: evaluation of the run.
@@ -51,19 +142,9 @@ def measure_rows(evaluation: Evaluation) -> list[MeasureRow]:
     Returns:
         One row per measure. A measure that no method has, as in evaluations of older versions, is left out.
     """
-    classes = {group: len(evaluation.groups.get(group, [])) for group in GROUPS}
-    rows = [
-        _row(evaluation, "Overall", "share of chips classified correctly", _with_interval("micro")),
-        _row(evaluation, "Mean of groups", "of the groups with chips", _with_interval("avg")),
-    ]
-    for group in GROUPS:
-        count = classes[group]
-        note = f"mean recall of {pluralize(count, 'class', 'es')}" if count else "no class"
-        rows.append(_row(evaluation, group.capitalize(), note, _with_interval(group)))
     log_loss = _row(evaluation, "Log loss", "in nats; lower is better", _with_interval("log_loss", 2), 2, lowest=True)
     return [
-        *rows,
-        _row(evaluation, "All classes", "mean recall (macro)", _with_interval("macro")),
+        _row(evaluation, "All classes", "mean recall (macro accuracy)", _with_interval("macro")),
         _row(evaluation, "Macro F1", "mean of classes", _with_interval("macro_f1")),
         _row(evaluation, "Harmonic mean", "of class recall", lambda summary: (summary.harmonic, "")),
         _row(evaluation, "Worst class", "lowest recall", lambda summary: _worst_class(evaluation, summary)),
@@ -154,13 +235,12 @@ def headline_tiles(evaluation: Evaluation) -> list[HeadlineTile]:
     Returns:
         Overall accuracy, the mean of groups, and one tile per group that has classes.
     """
-    labels = {"micro": "Overall", "avg": "Mean of groups", "head": "Head", "medium": "Medium", "tail": "Tail"}
     tiles = []
-    for measure, label in labels.items():
+    for measure, label in ACCURACIES.items():
         interval: Interval | None = getattr(evaluation.summary, measure)
         if interval is None:
             continue
         best = best_baseline(evaluation, measure)
-        beside = f"{points_apart(interval.value, best[1].value)} the best baseline" if best else ""
+        beside = f"{points_apart(interval.value, best[1].value)} the best baseline, {best[0]}" if best else ""
         tiles.append(HeadlineTile(label, format_percent(interval.value), format_interval(interval), beside))
     return tiles

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rsft.evaluation.report.charts.scale_history import ModulatorMap
-from rsft.evaluation.report.charts.tsne_map import ChipMap, distance_rows, linked_maps_data
+from rsft.evaluation.report.charts.tsne_map import ChipMap, linked_maps_data
 from rsft.evaluation.report.run_files import RunFiles
 
 MAX_FEATURE_MAPS = 6
@@ -34,8 +34,8 @@ def feature_section(runs: Mapping[str, RunFiles]) -> dict[str, Any] | None:
         runs: files of each run by its letter.
 
     Returns:
-        Heading, title and chart of each map, legend, counts by class, data for map.js, reasons for missing maps, and
-        distances between classes; None if no run has a map.
+        Heading, title and chart of each map, legend, counts by class, data for map.js, and reasons for missing maps;
+        None if no run has a map.
     """
     maps, reasons = _comparable_maps(runs)
     if not maps:
@@ -52,7 +52,6 @@ def feature_section(runs: Mapping[str, RunFiles]) -> dict[str, Any] | None:
         "data": linked_maps_data([(chip_map, "adapted") for chip_map in maps.values()], list(maps)),
         "chips": len(first.paths),
         "reasons": reasons,
-        "distances": _distances(runs),
     }
 
 
@@ -110,20 +109,3 @@ def _comparable_maps(runs: Mapping[str, RunFiles]) -> tuple[dict[str, ChipMap], 
         else:
             maps[letter] = chip_map
     return maps, reasons
-
-
-def _distances(runs: Mapping[str, RunFiles]) -> list[tuple[str, Sequence[str]]]:
-    """Return the distances between classes of each run; equal frozen features of all runs have one row."""
-    rows: dict[str, list[tuple[str, Sequence[str]]]] = {
-        letter: distance_rows(run.evaluation.distances) for letter, run in runs.items() if run.evaluation
-    }
-    frozen = [values for stages in rows.values() for stage, values in stages if stage == "Before"]
-    shared = len(frozen) > 1 and all(values == frozen[0] for values in frozen)
-    listed = [("Frozen, all runs", frozen[0])] if shared else []
-    names = {"Before": "frozen", "After": "adapted"}
-    return listed + [
-        (f"{letter}, {names.get(stage, stage)}", values)
-        for letter, stages in rows.items()
-        for stage, values in stages
-        if not (shared and stage == "Before")
-    ]
