@@ -84,9 +84,9 @@ def _chances(chips: int, validation_chips: int, rate: float) -> NDArray[np.float
     parts = (chips + rank, above + rank), (rank, chips + above + rank)
     start = sum(map(math.lgamma, parts[0])) - sum(map(math.lgamma, parts[1]))
     logs = start + np.concatenate([[0.0], np.cumsum(np.log(ratios))])
-    chances: NDArray[np.float64] = np.exp(logs)[::-1].cumsum()[::-1]
+    chances: NDArray[np.float64] = np.minimum(np.exp(logs)[::-1].cumsum()[::-1], 1.0)
     chances[0] = 1.0
-    return np.minimum(chances, 1.0)
+    return chances
 
 
 def _rank(count: int, rate: float) -> int:
