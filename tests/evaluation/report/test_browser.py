@@ -100,7 +100,7 @@ def test_a_touch_explains_a_term(open_page, report, scripts):
 
 def test_a_table_that_is_cut_has_a_shadow_at_the_edge(open_page, report):
     page = open_page(report, 390)
-    table = page.get_by_label("Table of measures")
+    table = page.get_by_label("Table of coverage", exact=True)
     assert table.evaluate("table => table.scrollWidth > table.clientWidth") and table.get_attribute("tabindex") == "0"
 
     def edges():
@@ -121,7 +121,7 @@ def test_tables_sort_by_mouse_and_keyboard(open_page, report):
     page.get_by_role("button", name="Training chips").press("Enter")
     assert names.all_inner_texts() == SHIPS[::-1]
     assert page.get_by_role("columnheader", name="Training chips").get_attribute("aria-sort") == "ascending"
-    page.get_by_role("button", name="Class").click()
+    page.get_by_role("button", name="Class", exact=True).click()
     assert names.all_inner_texts() == sorted(SHIPS)
 
 
