@@ -50,8 +50,13 @@ class PlainConsole(Console):
     def size(self) -> ConsoleDimensions:
         """Width and height in characters; without a terminal, the width is `PIPED_WIDTH`."""
         size = super().size
-        is_fitted = self.is_terminal or "COLUMNS" in os.environ
+        is_fitted = self.is_terminal or self._width is not None or "COLUMNS" in os.environ
         return size if is_fitted else ConsoleDimensions(PIPED_WIDTH, size.height)
+
+    @size.setter
+    def size(self, size: tuple[int, int]) -> None:
+        """Set width and height in characters."""
+        self._width, self._height = size
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a text, or a cell of a table, as it is printed."""
