@@ -1,4 +1,4 @@
-"""`rsft bundle`: show, sign, verify and compare bundles."""
+"""`rsft bundle`: show, sign, verify, compare and publish bundles."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsft.cli.display.console import CLASSES_SHOWN, console, show_paths
-from rsft.cli.options import BundleArgument, JsonOption
+from rsft.cli.display.console import CLASSES_SHOWN, console, error_console, show_paths
+from rsft.cli.display.licenses import warn_about_licenses
+from rsft.cli.options import BundleArgument, JsonOption, OverwriteOption
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.table import Table
 
-app = typer.Typer(help="Show, sign, verify and compare bundles.", no_args_is_help=True)
+    from rsft.inference.publish.hub import HubFile
+    from rsft.models.bundle.bundle import Bundle
+
+app = typer.Typer(help="Show, sign, verify, compare and publish bundles.", no_args_is_help=True)
 
 _MEASURES = {"micro": "overall"}
 
@@ -127,6 +131,93 @@ def bundle_diff(
     console.print("the bundles are identical" if same else table if table.row_count else "only the tensors differ")
     if not same:
         console.print(_tensors(differences["tensors"]))
+
+
+@app.command("stac")
+def bundle_stac(
+    bundle: BundleArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write (default: item.json beside the bundle).")
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write a STAC item with the extension Machine Learning Model: input, output, settings and files of a bundle.
+
+    It lists the exports beside the bundle as well.
+    """
+    from rsft.inference.publish.stac_item import write_stac_item
+
+    show_paths({"item": write_stac_item(bundle, out, overwrite=overwrite)})
+
+
+@app.command("card")
+def bundle_card(
+    bundle: BundleArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write (default: README.md beside the bundle).")
+    ] = None,
+    repository: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Repository on the Hub, for the commands in the card.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write the model card of a bundle for the Hugging Face Hub: classes, chips, results, use, limits, licenses."""
+    from rsft.inference.publish.model_card import write_model_card
+
+    show_paths({"card": write_model_card(bundle, out, repository=repository, overwrite=overwrite)})
+
+
+@app.command("push")
+def bundle_push(
+    bundle: BundleArgument,
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face Hub.")],
+    to: Annotated[Path | None, typer.Option("--to", help="Folder to write the files to; nothing is uploaded.")] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="Model card to upload as README.md (default: that of `rsft bundle card`).")
+    ] = None,
+    item: Annotated[bool, typer.Option("--item", help="Also upload a STAC item, item.json.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see the repository.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Upload without asking.")] = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Upload a bundle with its model card to the Hugging Face Hub, into a private repository.
+
+    First, the command lists the files and asks. It uploads nothing else. Log in with `hf auth login`.
+
+    `rsft predict` reads a folder that `hf download` wrote.
+    """
+    import tempfile
+
+    from rsft.inference.publish.hub import list_hub_files, upload_hub_folder, write_hub_folder
+    from rsft.models.bundle.bundle import Bundle
+
+    warn_about_licenses([bundle], unknown=True)
+    _warn_about_paths(Bundle.load(bundle))
+    if to is not None:
+        write_hub_folder(bundle, to, repository, card=card, item=item, overwrite=overwrite)
+        _show_hub_files(list_hub_files(to))
+        show_paths({"folder": to})
+        return
+    with tempfile.TemporaryDirectory(prefix="rsft-") as temporary:
+        folder = write_hub_folder(bundle, Path(temporary) / "hub", repository, card=card, item=item)
+        _show_hub_files(list_hub_files(folder))
+        visibility = "public" if public else "private"
+        if yes or typer.confirm(f"upload these files to the {visibility} repository {repository}?"):
+            console.print(upload_hub_folder(folder, repository, public=public), soft_wrap=True)
+
+
+def _warn_about_paths(bundle: Bundle) -> None:
+    """Print one line if the recipe in a bundle names folders of this machine."""
+    from rsft.inference.publish.hub import find_local_paths
+
+    if paths := find_local_paths(bundle):
+        listed = ", ".join(f"{key} {path}" for key, path in paths.items())
+        error_console.print(f"note: recipe.yaml of the bundle names paths of this machine: {listed}", soft_wrap=True)
+
+
+def _show_hub_files(files: Sequence[HubFile]) -> None:
+    for file in files:
+        console.print(f"{file.bytes:>12,} bytes  {file.name}", soft_wrap=True)
 
 
 def _method(description: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -49,3 +49,41 @@ def test_diff(rsft, run, tmp_path):
     assert code == 0 and ["training", "chips", "of", "steep", "12", "13"] in rows
     assert ["gamma", "1", "0", "0", "1"] in [row[:5] for row in rows]
     assert json.loads(rsft("bundle", "diff", run, other, "--json")[1])["classes"] == {"steep": [12, 13]}
+
+
+def test_stac_and_card(rsft, run, tmp_path):
+    item, card = tmp_path / "item.json", tmp_path / "card.md"
+    code, printed = rsft("bundle", "stac", run, "-o", item)
+    assert code == 0 and str(item) in printed and json.loads(item.read_text())["stac_version"] == "1.1.0"
+    code, printed = rsft("bundle", "card", run, "-o", card, "--repository", "analyst/bars")
+    assert code == 0 and str(card) in printed and "hf download analyst/bars" in card.read_text()
+    assert rsft("bundle", "stac", run, "-o", item)[0] == rsft("bundle", "card", run, "-o", card)[0] == 2
+    assert rsft("bundle", "card", run, "-o", card, "--overwrite")[0] == 0
+
+
+def test_push_lists_the_files_and_asks(rsft, run, tmp_path, monkeypatch):
+    from rsft.inference.publish import hub
+
+    uploads, questions = [], []
+    monkeypatch.setattr(hub, "upload_hub_folder", lambda folder, name, public: uploads.append((name, public)))
+    monkeypatch.setattr("typer.confirm", lambda text: questions.append(text))
+    code, printed = rsft("bundle", "push", run, "analyst/bars", "--item")
+    assert code == 0 and not uploads and "bundle/weights.safetensors" in printed and "item.json" in printed
+    assert questions == ["upload these files to the private repository analyst/bars?"]
+    assert "note: recipe.yaml of the bundle names paths of this machine: data.root /" in printed
+    assert rsft("bundle", "push", run, "analyst/bars", "--yes", "--public")[0] == 0
+    assert uploads == [("analyst/bars", True)] and len(questions) == 1
+
+
+def test_push_to_a_folder(rsft, run, root, tmp_path, monkeypatch):
+    from rsft.inference.publish import hub
+
+    monkeypatch.setattr(hub, "upload_hub_folder", None)
+    code, printed = rsft("bundle", "push", run, "analyst/bars", "--to", tmp_path / "hub")
+    assert code == 0 and "README.md" in printed and (tmp_path / "hub/bundle/bundle.json").is_file()
+    assert rsft("bundle", "verify", tmp_path / "hub")[0] == 0
+    chips = root / "chips/val/flat"
+    assert rsft("predict", tmp_path / "hub", chips, "-o", "hub.csv")[0] == 0
+    assert rsft("predict", run, chips, "-o", "run.csv")[0] == 0
+    assert (tmp_path / "hub.csv").read_text() == (tmp_path / "run.csv").read_text()
+    assert rsft("bundle", "push", run, "bars", "--to", tmp_path / "other")[0] == 2

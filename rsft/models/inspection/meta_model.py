@@ -26,11 +26,13 @@ class MetaModel:
         sites: sites of the modulator, in the order of gamma; empty without a modulator.
         shapes: the shape of every learned tensor, by name.
         depth: number of blocks.
+        frozen_parameters: number of parameters that are not learned.
     """
 
     sites: tuple[Site, ...]
     shapes: dict[str, tuple[int, ...]]
     depth: int
+    frozen_parameters: int
 
 
 def build_meta_model(bundle: Bundle) -> MetaModel:
@@ -54,7 +56,12 @@ def build_meta_model(bundle: Bundle) -> MetaModel:
         )
     modulator = classifier.adapted.modulator
     shapes = {name: tuple(tensor.shape) for name, tensor in classifier.learned_state().items()}
-    first_layer = f"{first_layer_path(encoder.vit)}.weight"
+    first_layer, planes = f"{first_layer_path(encoder.vit)}.weight", len(bundle.contract.planes)
+    frozen = sum(parameter.numel() for parameter in classifier.parameters() if not parameter.requires_grad)
     if first_layer in shapes:  # a trained input layer has one channel for each plane of the chips
-        shapes[first_layer] = (shapes[first_layer][0], len(bundle.contract.planes), *shapes[first_layer][2:])
-    return MetaModel(modulator.sites if modulator is not None else (), shapes, len(transformer_blocks(encoder.vit)))
+        shapes[first_layer] = (shapes[first_layer][0], planes, *shapes[first_layer][2:])
+    elif first_layer in (parameters := dict(encoder.vit.named_parameters())):
+        filters = parameters[first_layer]
+        frozen += filters[:, 0].numel() * (planes - filters.shape[1])
+    sites = modulator.sites if modulator is not None else ()
+    return MetaModel(sites, shapes, len(transformer_blocks(encoder.vit)), frozen)

@@ -35,6 +35,8 @@ def disable_telemetry(*packages: str) -> None:
             os.environ[name] = value
         if package == "onnxruntime" and package in sys.modules:  # the program imported it before rsft
             sys.modules[package].disable_telemetry_events()
+        if package == "huggingface_hub" and (constants := sys.modules.get("huggingface_hub.constants")):
+            vars(constants).update(HF_HUB_DISABLE_TELEMETRY=True)
         if package in _OPENVINO_PACKAGES:
             _disable_openvino_telemetry()
 

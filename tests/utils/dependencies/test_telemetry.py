@@ -66,6 +66,13 @@ def test_onnxruntime_that_was_imported_earlier() -> None:
     assert calls == [1]
 
 
+def test_huggingface_hub_that_was_imported_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = SimpleNamespace(HF_HUB_DISABLE_TELEMETRY=False)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.constants", constants)
+    disable_telemetry("huggingface_hub")
+    assert constants.HF_HUB_DISABLE_TELEMETRY
+
+
 @pytest.mark.parametrize("package", ["nncf", "openvino"])
 def test_openvino_telemetry_that_was_imported_earlier(package: str) -> None:
     class TelemetrySender:

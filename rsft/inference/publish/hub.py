@@ -1,0 +1,173 @@
+"""Lay out a bundle as a repository of the Hugging Face Hub, and upload it. Nothing else contacts the Hub."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rsft.errors import RequestError, RsftError
+from rsft.inference.publish.model_card import CARD_FILE, check_repository, render_card
+from rsft.inference.publish.source import read_source
+from rsft.inference.publish.stac_item import ITEM_FILE, render_item
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.bundle.manifest import INDEX_FILE, read_index
+from rsft.models.bundle.signature import SIGNATURE_FILE
+from rsft.utils.atomic_files import atomic_folder, write_text
+from rsft.utils.dependencies.optional import require
+from rsft.utils.untrusted.regular_files import read_regular
+
+BUNDLE_DIR = "bundle"
+"""Folder of the bundle in the repository, as in a run folder: a bundle contains no foreign files."""
+
+_EXTRA = "hub"
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository.
+
+    Attributes:
+        name: path in the repository.
+        bytes: its size.
+    """
+
+    name: str
+    bytes: int
+
+
+def write_hub_folder(
+    bundle: Path,
+    output: Path,
+    repository: str | None = None,
+    *,
+    card: Path | None = None,
+    item: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Write the files of a repository of the Hugging Face Hub: README.md, bundle/ and, if requested, item.json.
+
+    `rsft.load_bundle` and `rsft predict` read this folder, and a download of the repository.
+
+    Args:
+        bundle: a bundle, a run folder, or runs/<recipe> for its newest run.
+        output: folder to write.
+        repository: OWNER/NAME of the repository, for the commands in the card.
+        card: file with the model card (default: a new one, as of `write_model_card`).
+        item: also write a STAC item, as `write_stac_item` does.
+        overwrite: replace an existing folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RequestError: the path holds no bundle, the card cannot be read, the folder exists, or `repository` is no name.
+        WeightsError: the bundle is damaged or changed.
+        DataError: the evaluation beside the bundle is damaged.
+
+    Example:
+        >>> folder = write_hub_folder(Path("runs/ships"), Path("ships"), "analyst/ships")
+        >>> [file.name for file in list_hub_files(folder)][:2]
+        ['README.md', 'bundle/bundle.json']
+    """
+    if repository is not None:
+        check_repository(repository)
+    if output.exists() and not overwrite:
+        raise RequestError("the folder exists already", output, "give --overwrite to replace it, or another folder")
+    source = read_source(bundle)
+    text = render_card(source, repository) if card is None else _read_card(card)
+    index, _ = read_index(source.folder)
+    with atomic_folder(output) as temporary:
+        (temporary / BUNDLE_DIR).mkdir()
+        for name in (INDEX_FILE, *index.files, SIGNATURE_FILE):
+            if (source.folder / name).is_file():  # a bundle need not be signed
+                shutil.copyfile(source.folder / name, temporary / BUNDLE_DIR / name)
+        write_text(temporary / CARD_FILE, text)
+        if item:
+            published = replace(source, folder=temporary / BUNDLE_DIR)
+            write_text(temporary / ITEM_FILE, render_item(published, temporary, {}))
+    return output
+
+
+def list_hub_files(folder: Path) -> list[HubFile]:
+    """Return the files that an upload of a folder would send.
+
+    Args:
+        folder: a folder of `write_hub_folder`.
+
+    Returns:
+        Names and sizes, sorted by name.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [HubFile(path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths]
+
+
+def find_local_paths(bundle: Bundle) -> dict[str, str]:
+    """Return the absolute paths in the recipe of a bundle, which a published bundle tells everybody.
+
+    Args:
+        bundle: the open bundle.
+
+    Returns:
+        Path by recipe key.
+    """
+    texts = {key: value for key, value in bundle.recipe.flatten().items() if isinstance(value, str)}
+    return {key: value for key, value in texts.items() if Path(value).is_absolute() or value.startswith("~")}
+
+
+def upload_hub_folder(folder: Path, repository: str, *, public: bool = False) -> str:
+    """Upload a folder as one commit to a repository of the Hugging Face Hub, with the account that is logged in there.
+
+    A repository that does not exist is made, private unless `public`. Files of an earlier bundle are removed.
+
+    Args:
+        folder: a folder of `write_hub_folder`.
+        repository: OWNER/NAME.
+        public: whether everybody may see the repository. False refuses one that is public.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        RequestError: the name is no OWNER/NAME, the repository is public, huggingface_hub is not installed, or the
+            upload failed.
+
+    Example:
+        >>> upload_hub_folder(Path("ships"), "ships")
+        Traceback (most recent call last):
+        ...
+        rsft.errors.RequestError: 'ships' is not the name of a repository | ships | give OWNER/NAME
+    """
+    check_repository(repository)
+    api: Any = require("huggingface_hub", _EXTRA).HfApi()
+    try:
+        _prepare_repository(api, repository, public)
+        commit = api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            commit_message="Upload a bundle of rsft",
+            delete_patterns=[f"{BUNDLE_DIR}/*"],
+        )
+    except RsftError:
+        raise
+    except Exception as error:  # the library raises errors of its own and of its HTTP client
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        hint = "log in with `hf auth login`, and check the name of the repository and the network"
+        raise RequestError(f"the upload failed: {reason}", repository, hint) from error
+    return str(getattr(commit, "commit_url", commit))
+
+
+def _prepare_repository(api: Any, repository: str, public: bool) -> None:
+    """Make the repository, or check that an existing one is as private as requested."""
+    if not api.repo_exists(repository):
+        api.create_repo(repository, private=not public)
+    elif not public and not api.repo_info(repository).private:
+        raise RequestError("everybody can see this repository", repository, "give --public, or another name")
+
+
+def _read_card(path: Path) -> str:
+    try:
+        return read_regular(path).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError("the model card cannot be read", path, "give a text file in UTF-8") from error

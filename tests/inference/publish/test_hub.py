@@ -1,0 +1,128 @@
+"""A bundle is laid out as a repository of the Hub, rsft reads this folder, and only an upload contacts the Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import create_autospec
+
+import pandas as pd
+import pytest
+
+import rsft
+from rsft.errors import RequestError
+from rsft.inference.publish.hub import find_local_paths, list_hub_files, upload_hub_folder, write_hub_folder
+from rsft.inference.publish.source import read_source
+from tests.helpers.stac_schemas import item_faults
+
+huggingface_hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+
+
+@pytest.fixture
+def folder(ships: Path, tmp_path: Path) -> Path:
+    return write_hub_folder(ships, tmp_path / "hub", "analyst/ships", item=True)
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The client of the Hub, which accepts the arguments of the installed version and sends nothing."""
+    client = create_autospec(huggingface_hub.HfApi, instance=True)
+    client.repo_exists.return_value = False
+    client.upload_folder.return_value = SimpleNamespace(commit_url="https://huggingface.co/analyst/ships/commit/1")
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: client)
+    return client
+
+
+def test_the_layout(folder: Path) -> None:
+    assert [file.name for file in list_hub_files(folder)] == [
+        "README.md",
+        "bundle/bundle.json",
+        "bundle/confidence.safetensors",
+        "bundle/recipe.yaml",
+        "bundle/weights.safetensors",
+        "item.json",
+    ]
+    item = json.loads((folder / "item.json").read_text("utf-8"))
+    assert item_faults(item) == [] and item["assets"]["weights"]["href"] == "./bundle/weights.safetensors"
+
+
+def test_rsft_predicts_with_a_download(ships: Path, folder: Path, chips: Path, tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "snapshots/1", tmp_path / "blobs"
+    for number, file in enumerate(list_hub_files(folder)):  # the cache of the Hub has links to files without names
+        (snapshot / file.name).parent.mkdir(parents=True, exist_ok=True)
+        blobs.mkdir(exist_ok=True)
+        (folder / file.name).replace(blobs / str(number))
+        (snapshot / file.name).symlink_to(blobs / str(number))
+    expected = rsft.load_bundle(ships).predict(chips)
+    pd.testing.assert_frame_equal(rsft.load_bundle(snapshot).predict(chips), expected)
+
+
+def test_a_bundle_with_any_folder_name_and_a_signature(ships: Path, tmp_path: Path) -> None:
+    bundle = (ships / "bundle").rename(tmp_path / "mine")
+    (bundle / ".signature.json").write_text("{}")
+    (bundle / ".secret").touch()
+    folder = write_hub_folder(bundle, tmp_path / "hub", item=True)
+    names = {file.name for file in list_hub_files(folder)}
+    assert "bundle/.signature.json" in names and "bundle/.secret" not in names
+    item = json.loads((folder / "item.json").read_text("utf-8"))
+    assert item["assets"]["bundle"]["href"] == "./bundle/bundle.json"
+
+
+def test_a_card_of_the_user(ships: Path, tmp_path: Path) -> None:
+    (tmp_path / "card.md").write_text("my card")
+    folder = write_hub_folder(ships, tmp_path / "hub", card=tmp_path / "card.md")
+    assert (folder / "README.md").read_text() == "my card" and not (folder / "item.json").exists()
+    with pytest.raises(RequestError, match="cannot be read"):
+        write_hub_folder(ships, tmp_path / "other", card=tmp_path)
+    with pytest.raises(RequestError, match="exists"):
+        write_hub_folder(ships, folder)
+
+
+def test_a_new_repository_is_private(folder: Path, api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", False)
+    assert upload_hub_folder(folder, "analyst/ships").endswith("/commit/1")
+    api.create_repo.assert_called_once_with("analyst/ships", private=True)
+    [call] = api.upload_folder.call_args_list
+    assert call.kwargs["repo_id"] == "analyst/ships" and call.kwargs["folder_path"] == folder
+    assert call.kwargs["delete_patterns"] == ["bundle/*"]
+    assert huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY and os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+
+
+def test_a_public_repository_is_requested_twice(folder: Path, api: Any) -> None:
+    api.repo_exists.return_value = True
+    api.repo_info.return_value = SimpleNamespace(private=False)
+    with pytest.raises(RequestError, match="everybody"):
+        upload_hub_folder(folder, "analyst/ships")
+    api.upload_folder.assert_not_called()
+    upload_hub_folder(folder, "analyst/ships", public=True)
+    api.create_repo.assert_not_called()
+    api.upload_folder.assert_called_once()
+
+
+def test_a_failed_upload_is_a_sentence(folder: Path, api: Any) -> None:
+    api.create_repo.side_effect = OSError("401 Client Error\nmore")
+    with pytest.raises(RequestError, match="401 Client Error") as error:
+        upload_hub_folder(folder, "analyst/ships")
+    assert "hf auth login" in error.value.hint and "more" not in error.value.message
+
+
+@pytest.mark.parametrize(
+    "name", ["ships", "a/b/c", "../ships", "a/..", "-a/b", "a b/c", "", "https://huggingface.co/a"]
+)
+def test_names_of_repositories(name: str, folder: Path, api: Any) -> None:
+    with pytest.raises(RequestError, match="name of a repository"):
+        upload_hub_folder(folder, name)
+    assert not api.method_calls
+
+
+def test_paths_of_this_machine_are_found(ships: Path) -> None:
+    bundle = read_source(ships).bundle
+    assert find_local_paths(bundle) == {}
+    data = bundle.recipe.data.model_copy(update={"root": "/home/analyst/ships"})
+    recipe = bundle.recipe.model_copy(update={"data": data})
+    assert find_local_paths(replace(bundle, recipe=recipe)) == {"data.root": "/home/analyst/ships"}

@@ -1,0 +1,101 @@
+"""The model card has the front matter of the Hub, and shows names as text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rsft.errors import DataError, RequestError
+from rsft.inference.publish.licenses import hub_license, spdx_license
+from rsft.inference.publish.model_card import MAX_CLASSES, front_matter, render_card, write_model_card
+from rsft.inference.publish.source import read_source
+from rsft.models.bundle.licenses import source_license
+from rsft.models.inspection.encoder import EncoderOrigin
+
+
+def test_the_hub_reads_the_front_matter(ships: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    card = hub.ModelCard(write_model_card(ships, repository="analyst/ships").read_text("utf-8"))
+    assert card.data.license == "unknown" and card.data.library_name == "rsft"
+    assert card.data.pipeline_tag == "image-classification" and card.data.tags[0] == "rsft"
+    results = {(entry.dataset_split, entry.metric_name): entry.metric_value for entry in card.data.eval_results}
+    assert results["test", "overall accuracy"] == 0.5833 and results["val", "mean recall of the tail classes"] == 0.4444
+
+
+def test_the_card_says_what_the_bundle_knows(ships: Path) -> None:
+    text = write_model_card(ships, repository="analyst/ships").read_text("utf-8")
+    rows = text.splitlines()
+    assert "| tanker | tail | 4 | 0.0 % | 4 |" in rows
+    assert "| MetaLoRA | 58.3 (41.7 to 66.7) | 58.3 (41.7 to 66.7) | 58.3 (41.7 to 66.7) |" in rows
+    assert "    hf download analyst/ships --local-dir ships" in rows
+    assert "- backbone `vit_tiny_patch8_64.simship`: MIT" in rows
+    assert "- unit: uint16 or uint8" in rows and read_source(ships).bundle.sha256 in text
+
+
+def test_a_base_model_is_a_repository_of_the_hub(ships: Path) -> None:
+    source = read_source(ships)
+    assert "base_model" not in front_matter(source)
+    front = front_matter(replace(source, encoder=EncoderOrigin("ViT", "https://x", "timm/vit")))
+    assert (front["base_model"], front["base_model_relation"]) == ("timm/vit", "adapter")
+
+
+def test_names_of_classes_stay_text(ships: Path) -> None:
+    source = read_source(ships)
+    hostile = "![x](https://example.org/x.png)<script>|\n---\nlicense: mit"
+    bundle = replace(
+        source.bundle,
+        classes=("cargo", hostile, "tanker"),
+        groups={"tail": ("cargo", hostile, "tanker")},
+        recipe=source.bundle.recipe.model_copy(update={"name": "a: [b"}),
+    )
+    text = render_card(replace(source, bundle=bundle))
+    assert "![x](" not in text and "<script>" not in text and text.count("\n---\n") == 1
+    assert r"| !\[x\](https://example.org/x.png)&lt;script&gt;\| --- license: mit | tail | 8 |" in text
+    front = yaml.safe_load(text.split("---\n")[1])
+    assert front["license"] == "unknown" and front["model-index"][0]["name"] == "a: [b"
+
+
+def test_many_classes_are_counted(ships: Path) -> None:
+    source = read_source(ships)
+    names = tuple(f"class {index}" for index in range(MAX_CLASSES + 1))
+    bundle = replace(
+        source.bundle, classes=names, train_counts=(1,) * len(names), groups={"tail": names}, calibrator=None
+    )
+    text = render_card(replace(source, bundle=bundle, measurements=()))
+    assert "201 classes (201 tail)" in text and "class 7" not in text
+    assert "Not measured." in text and "not calibrated" in text
+
+
+def test_a_damaged_evaluation_is_named(ships: Path) -> None:
+    path = ships / "evaluation/metrics.json"
+    path.write_text(json.dumps({"classes": []}))
+    with pytest.raises(DataError, match="damaged"):
+        write_model_card(ships)
+
+
+def test_an_existing_card_stays(ships: Path) -> None:
+    path = write_model_card(ships)
+    with pytest.raises(RequestError, match="exists"):
+        write_model_card(ships)
+    with pytest.raises(RequestError, match="name of a repository"):
+        write_model_card(ships, repository="ships; ls", overwrite=True)
+    assert write_model_card(ships, overwrite=True) == path
+
+
+@pytest.mark.parametrize(
+    ("backbone", "data", "stac", "hub"),
+    [
+        ("MIT", "MIT", "MIT", "mit"),
+        ("MIT", "CC-BY-4.0", "other", "other"),
+        ("MIT", "unknown", None, "unknown"),
+        ("DINOv3 License", "DINOv3 License", "other", "other"),
+    ],
+)
+def test_licenses(backbone: str, data: str, stac: str | None, hub: str) -> None:
+    licenses = [source_license("backbone", "vit", backbone), source_license("data", "ships", data)]
+    assert spdx_license(licenses) == stac and hub_license(licenses) == hub
+    assert hub_license([]) == "unknown"

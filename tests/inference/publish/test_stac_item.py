@@ -1,0 +1,182 @@
+"""The item of a bundle is valid STAC with the extension MLM, and says what the bundle knows."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
+from rsft.errors import RequestError, WeightsError
+from rsft.inference.export.metadata import write_export_metadata
+from rsft.inference.publish.mlm_fields import describe_scaling, model_name
+from rsft.inference.publish.source import Measurement, read_source
+from rsft.inference.publish.stac_item import render_item, write_stac_item
+from rsft.metrics.bootstrap import Interval
+from tests.helpers.stac_schemas import item_faults
+
+Item = dict[str, Any]
+
+
+def read_item(run: Path, **options: Any) -> Item:
+    return json.loads(write_stac_item(run, **options).read_text("utf-8"))
+
+
+def test_the_published_schemas_accept_a_new_bundle(run: Path, tmp_path: Path) -> None:
+    item = read_item(run, output=tmp_path / "item.json")
+    assert item_faults(item) == []
+    properties = item["properties"]
+    assert properties["mlm:total_parameters"] == json.loads((run / "run.json").read_text())["total_parameters"]
+    assert properties["mlm:input"][0]["input"]["shape"] == [-1, 3, 32, 32]
+    assert [entry["description"] for entry in properties["mlm:output"][0]["classification:classes"]] == [
+        "flat",
+        "slanted",
+        "steep",
+    ]
+
+
+def test_pystac_reads_the_item_and_finds_the_files(ships: Path) -> None:
+    pystac = pytest.importorskip("pystac", reason="pystac-core is not installed")
+    item = pystac.Item.from_file(write_stac_item(ships))
+    assert item.geometry is None and item.datetime.isoformat() == "2026-11-26T05:30:38+00:00"
+    assert set(item.assets) == {"weights", "bundle", "recipe", "confidence"}
+    for asset in item.assets.values():
+        data = Path(asset.get_absolute_href()).read_bytes()
+        assert asset.extra_fields["file:size"] == len(data)
+        assert asset.extra_fields["file:checksum"] == f"1220{hashlib.sha256(data).hexdigest()}"
+
+
+def test_stac_model_accepts_the_fields(ships: Path) -> None:
+    reason = "stac-model is not installed: it needs the newest pip, so rsft does not list it"
+    schema = pytest.importorskip("stac_model.schema", reason=reason)
+    properties = read_item(ships)["properties"]
+    model = schema.MLModelProperties.model_validate(properties)
+    assert model.name == "ships" and model.tasks == {"classification", "scene-classification"}
+    with pytest.raises(ValueError, match="shape"):
+        schema.MLModelProperties.model_validate(properties | {"mlm:input": [{"name": "chip", "input": {}}]})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda item: item.pop("geometry"),
+        lambda item: item["properties"].update(datetime=None),
+        lambda item: item["properties"].pop("mlm:name"),
+        lambda item: item["properties"].update({"mlm:name": "7"}),
+        lambda item: item["properties"].update({"mlm:tasks": ["ships"]}),
+        lambda item: item["properties"].pop("bands"),
+        lambda item: item["properties"]["mlm:input"][0]["input"].pop("shape"),
+        lambda item: item["properties"]["mlm:input"][0]["value_scaling"][0].update(type="log"),
+        lambda item: item["assets"]["weights"].pop("mlm:artifact_type"),
+        lambda item: item["assets"]["weights"].update({"file:checksum": "sha256"}),
+        lambda item: item["assets"].pop("weights"),
+    ],
+)
+def test_the_published_schemas_refuse_a_damaged_item(damage: Callable[[Item], Any], ships: Path) -> None:
+    item = copy.deepcopy(read_item(ships))
+    assert item_faults(item) == []
+    damage(item)
+    assert item_faults(item)
+
+
+def test_planes_that_are_computed_are_valid(ships: Path) -> None:
+    source = read_source(ships)
+    contract = Contract(
+        units={"db": (Stretch(low=-30.0, high=0.0), Stretch(low=-40.0, high=-10.0), CHIP_MAX)},
+        bands=("VV", "VH", "HH"),
+        planes=("VV", "VH", "VV - VH"),
+        crop=None,
+        size=32,
+        mean=(0.4,) * 3,
+        std=(0.2,) * 3,
+    )
+    source = replace(source, bundle=replace(source.bundle, contract=contract))
+    item = json.loads(render_item(source, ships, {}))
+    assert item_faults(item) == []
+    fields = item["properties"]["mlm:input"][0]
+    assert fields["bands"][1:] == ["VH", {"name": "VV - VH", "format": "rio-calc", "expression": "VV - VH"}]
+    assert [band["name"] for band in item["properties"]["bands"]] == ["VV", "VH", "VV - VH"]
+    assert item["properties"]["bands"][0]["unit"] == "dB" and "resize_type" not in fields
+    assert fields["value_scaling"][2]["expression"] == "rsft.data.imagery.contract:Contract.to_input"
+
+
+@pytest.mark.parametrize(
+    "stretch",
+    [Stretch(low=-3.5, high=400.0), Stretch(curve="log1p", low=2.0, high=900.0), Stretch(curve="log1p", low=-1.0)],
+)
+def test_a_formula_gives_the_input_of_the_network(stretch: Stretch) -> None:
+    plane = np.random.default_rng(0).gamma(2.0, 150.0, (9, 9)).astype(np.float32)
+    scaling = describe_scaling(stretch, 0.4, 0.22)
+    values = eval(scaling["expression"], {"__builtins__": {}}, vars(np) | {"A": plane.astype(np.float64)})
+    expected = (stretch.to_bytes(plane) / 255 - 0.4) / 0.22
+    assert np.abs(values - expected).max() < 1.01 / 255 / 0.22  # a value between two bytes may be rounded to either
+    assert np.isclose(values, expected).mean() > 0.97
+
+
+def test_a_z_score_gives_the_input_of_the_network() -> None:
+    scaling = describe_scaling(IDENTITY_STRETCH, 0.4, 0.22)
+    assert (200 - scaling["mean"]) / scaling["stddev"] == pytest.approx((200 / 255 - 0.4) / 0.22)
+
+
+def test_exports_of_this_bundle_are_assets(ships: Path) -> None:
+    digest = read_source(ships).bundle.sha256
+    for name, bundle_sha256 in {"onnx-fp32": digest, "onnx-bf16": "0" * 64}.items():
+        folder = ships / "exports" / name
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(b"graph")
+        write_export_metadata(
+            folder, {"format": 1, "kind": "onnx", "precision": "fp32", "bundle_sha256": bundle_sha256}
+        )
+    item = read_item(ships)
+    assert item_faults(item) == []
+    exports = {name: asset for name, asset in item["assets"].items() if "onnx" in name}
+    assert set(exports) == {"onnx-fp32", "onnx-fp32/export.json"}
+    assert exports["onnx-fp32"]["href"] == "./exports/onnx-fp32/model.onnx"
+    assert exports["onnx-fp32"]["roles"] == ["mlm:model"] and exports["onnx-fp32"]["mlm:framework"] == "ONNX"
+
+
+def test_nothing_is_taken_from_the_run_of_another_bundle(ships: Path) -> None:
+    metadata = json.loads((ships / "run.json").read_text())
+    (ships / "run.json").write_text(json.dumps(metadata | {"bundle_sha256": "0" * 64}))
+    properties = read_item(ships)["properties"]
+    assert "written" in properties["description"] and "mlm:framework_version" not in properties
+    assert [entry["split"] for entry in properties["rsft:accuracy"]] == ["val"]
+
+
+def test_settings_name_no_folder(ships: Path) -> None:
+    settings = read_item(ships)["properties"]["mlm:hyperparameters"]
+    assert settings["peft.rank"] == 2 and not {"data.root", "train.start_bundle", "train.device"} & set(settings)
+
+
+def test_an_existing_item_stays(ships: Path) -> None:
+    path = write_stac_item(ships)
+    with pytest.raises(RequestError, match="exists"):
+        write_stac_item(ships)
+    assert write_stac_item(ships, overwrite=True) == path == ships / "item.json"
+
+
+def test_the_links_follow_the_folder(ships: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(ships / "bundle", tmp_path / "my ships")
+    item = read_item(folder, output=tmp_path / "items/ships.json")
+    assert item["assets"]["bundle"]["href"] == "../my%20ships/bundle.json"
+
+
+def test_a_number_that_is_not_finite_is_refused(ships: Path) -> None:
+    measurement = Measurement("ships", "test", 1, {"lora": {"micro": Interval(float("nan"), 0.0, 1.0)}})
+    with pytest.raises(WeightsError, match="not finite"):
+        render_item(replace(read_source(ships), measurements=(measurement,)), ships, {})
+
+
+@pytest.mark.parametrize("name", ["ships", "7", "ü", "a", "new ships (2)", "x" * 300, "-", "a_"])
+def test_any_recipe_has_a_valid_name(name: str) -> None:
+    assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]", model_name(name))
