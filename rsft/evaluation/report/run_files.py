@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
-from pydantic import BaseModel, FiniteFloat, TypeAdapter
+from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter
 
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.files import CONTRIBUTIONS_FILE, EMBEDDING_FILE, EVALUATION_FILE, PREDICTIONS_FILE
@@ -47,10 +47,44 @@ MAP_COLUMNS = [
     *(Column(name, "finite number") for name in ("frozen_x", "frozen_y", "adapted_x", "adapted_y")),
 ]
 CHIP_COLUMNS = [
-    *(Column(name) for name in ("name", "path", "class", "predicted")),
+    Column("path", unique=True),
+    *(Column(name) for name in ("name", "class", "predicted")),
     Column("set", "list of names", optional=True, required=False),
     Column("ood", "number", optional=True, required=False),
 ]
+
+
+Count = Annotated[int, Field(ge=0, le=10**15)]
+
+
+class GitState(BaseModel):
+    """State of the repository that contains the recipe.
+
+    Attributes:
+        commit: hash of its newest commit.
+        dirty: whether files were changed since.
+    """
+
+    commit: str
+    dirty: bool = False
+
+
+class Hardware(BaseModel):
+    """The machine of a run.
+
+    Attributes:
+        cpu: name of the processor.
+        cores: number of cores that the process may use.
+        threads: number of threads of PyTorch.
+        memory_gb: memory of the machine.
+        gpus: names of the GPUs.
+    """
+
+    cpu: str | None = None
+    cores: Count | None = None
+    threads: Count | None = None
+    memory_gb: FiniteFloat | None = None
+    gpus: list[str] = []
 
 
 class RunMetadata(BaseModel):
@@ -61,7 +95,8 @@ class RunMetadata(BaseModel):
         started: start time.
         seconds: duration.
         data: "root" and "manifest_sha256" of the chip store.
-        git: "commit" and "dirty" of the repository that contains the recipe.
+        hardware: the machine.
+        git: state of the repository that contains the recipe.
         start: of a run that started at a bundle, its path ("bundle") and its hash.
         stage_depths: number of blocks in each stage of the network; None in runs of version 0.1.
     """
@@ -71,15 +106,15 @@ class RunMetadata(BaseModel):
     seconds: FiniteFloat | None = None
     device: str | None = None
     machine: str | None = None
-    hardware: dict[str, Any] = {}
-    git: dict[str, Any] | None = None
+    hardware: Hardware = Hardware()
+    git: GitState | None = None
     data: dict[str, str] = {}
-    trained_parameters: int | None = None
-    modulator_parameters: int | None = None
-    total_parameters: int | None = None
-    train_chips: int | None = None
-    val_chips: int | None = None
-    stage_depths: list[int] | None = None
+    trained_parameters: Count | None = None
+    modulator_parameters: Count | None = None
+    total_parameters: Annotated[Count, Field(gt=0)] | None = None
+    train_chips: Count | None = None
+    val_chips: Count | None = None
+    stage_depths: list[Count] | None = None
     start: dict[str, Any] = {}
     backbone_sha256: str | None = None
     bundle_sha256: str | None = None
@@ -199,7 +234,8 @@ def _read_table(path: Path, columns: list[Column]) -> pd.DataFrame | None:
 def _read_columns(columns: list[Column], path: Path) -> pd.DataFrame:
     table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     check_columns(table, columns)
-    return table
+    numbers = [column.name for column in columns if "number" in column.kind and column.name in table]
+    return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in numbers})  # of empty texts
 
 
 def _read_json(adapter: TypeAdapter[T], path: Path) -> T:

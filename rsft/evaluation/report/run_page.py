@@ -243,6 +243,6 @@ def _origin(run: RunFiles) -> dict[str, str]:
     }
     entries |= {label: value for label, value in hashes.items() if value}
     if metadata.git:
-        entries["Recipe's commit"] = f"{metadata.git['commit']}{' with changes' if metadata.git.get('dirty') else ''}"
+        entries["Recipe's commit"] = f"{metadata.git.commit}{' with changes' if metadata.git.dirty else ''}"
     entries |= metadata.versions
     return entries | ({"machine": metadata.machine} if metadata.machine else {})

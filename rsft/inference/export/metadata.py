@@ -101,7 +101,10 @@ def read_export_metadata(folder: Path) -> dict[str, Any]:
         raise RequestError(f"the folder is not an export: {METADATA_FILE} is missing", folder, hint)
     try:
         metadata: dict[str, Any] = parse_json((folder / METADATA_FILE).read_text("utf-8"))
-        files, format_version = dict(metadata["files"]), metadata["format"]
+        files: dict[str, Any] = metadata["files"]
+        if not isinstance(files, dict):
+            raise TypeError(f"files is a {type(files).__name__}")
+        format_version = metadata["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{METADATA_FILE} is damaged", folder, "export again") from error
     if format_version != METADATA_FORMAT:

@@ -16,7 +16,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EINVAL
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -123,13 +123,11 @@ def is_tar(archive: Path) -> bool:
         archive: path of the file.
 
     Raises:
-        DataError: its first header is too large.
+        DataError: its first header is too large, or its decompression takes more memory than is free.
     """
-    try:
-        with tarfile.open(archive, tarinfo=_BoundedTarInfo):
-            return True
-    except tarfile.TarError:
-        return False
+    with translate_read_errors(archive), suppress(tarfile.TarError), tarfile.open(archive, tarinfo=_BoundedTarInfo):
+        return True
+    return False
 
 
 class ArchiveMember(NamedTuple):
@@ -161,13 +159,17 @@ def translate_read_errors(archive: Path) -> Iterator[None]:
         None.
 
     Raises:
-        DataError: the archive is damaged or encrypted, or the program for .rar archives is missing.
+        DataError: the archive is damaged or encrypted, it takes too much memory, or the program for .rar archives is
+            missing.
     """
     try:
         yield
     except rarfile.RarCannotExec as error:
         message = "a .rar archive needs the program unrar, or unar, or 7z with support for .rar"
         raise DataError(message, archive, f"install one, or {BY_HAND_HINT}") from error
+    except MemoryError as error:  # of xz: a header states the size of the dictionary
+        message = "decompressing the archive takes more memory than is free"
+        raise DataError(message, archive, BY_HAND_HINT) from error
     except (rarfile.PasswordRequired, rarfile.NoCrypto) as error:
         raise DataError("the archive is encrypted", archive, BY_HAND_HINT) from error
     except (*_FAULTS, OSError) as error:

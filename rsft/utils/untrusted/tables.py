@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 _SHOWN = 60  # letters of a cell in a message
+_LARGEST = 1e30  # finite number; the charts and sums of larger ones overflow
 
 
 @dataclass(frozen=True)
@@ -19,9 +20,10 @@ class Column:
 
     Attributes:
         name: name of the column.
-        kind: "text", "number" for integers and floats, "finite number", or "list of names".
+        kind: "text", "number" for integers and floats, "finite number" of at most 1e30, or "list of names".
         optional: whether cells may be empty.
         required: whether the table must have the column.
+        unique: whether two rows may not have the same cell.
         choices: the allowed cells; empty if all are allowed.
     """
 
@@ -29,6 +31,7 @@ class Column:
     kind: Literal["text", "number", "finite number", "list of names"] = "text"
     optional: bool = False
     required: bool = True
+    unique: bool = False
     choices: Collection[str] = ()
 
 
@@ -61,17 +64,19 @@ def _check_column(cells: pd.Series, column: Column) -> None:
     if "number" in column.kind and pd.api.types.is_numeric_dtype(cells) and cells.dtype != bool:
         wrong = empty & (not column.optional)
         if column.kind == "finite number":
-            wrong |= cells.isin([math.inf, -math.inf])
+            wrong |= cells.abs() > _LARGEST
     elif column.kind == "text" and pd.api.types.infer_dtype(cells, skipna=True) in ("string", "empty"):
         wrong = empty & (not column.optional)
         if column.choices:
             wrong |= ~empty & ~cells.isin([*column.choices])
     else:
         wrong = pd.Series([not _is_valid(cell, column) for cell in cells], cells.index, bool)
+    expected = f"one of {', '.join(column.choices)}" if column.choices else f"a {column.kind}"
+    if column.unique and not wrong.any():
+        wrong, expected = cells.duplicated(), f"{expected} that no row above has"
     if not wrong.any():
         return
     row = int(wrong.to_numpy(bool).argmax())
-    expected = f"one of {', '.join(column.choices)}" if column.choices else f"a {column.kind}"
     cell = cells.iloc[row]
     found = "an empty cell" if _is_empty(cell) else (repr(cell) if isinstance(cell, str) else str(cell))[:_SHOWN]
     raise ValueError(f"row {row + 1:,}, column {column.name}: found {found}, expected {expected}")
@@ -87,7 +92,7 @@ def _is_valid(cell: object, column: Column) -> bool:
             return True
         if not isinstance(cell, int | float) or isinstance(cell, bool):
             return False
-        return column.kind == "number" or math.isfinite(cell)
+        return abs(cell) <= _LARGEST or (column.kind == "number" and isinstance(cell, float))
     return isinstance(cell, str) and (not column.choices or cell in column.choices)
 
 

@@ -102,9 +102,9 @@ def _trained_share(run: RunFiles) -> str:
 def _hardware(run: RunFiles) -> dict[str, str]:
     hardware = run.metadata.hardware
     table = {}
-    if hardware.get("gpus"):
-        table["GPU"] = ", ".join(map(str, hardware["gpus"]))
-    if hardware.get("cpu"):
-        threads, cores = hardware.get("threads", "?"), hardware.get("cores", "?")
-        table["Processor"] = f"{hardware['cpu']}, {threads} of {cores} threads"
+    if hardware.gpus:
+        table["GPU"] = ", ".join(hardware.gpus)
+    if hardware.cpu:
+        counts = ("?" if count is None else count for count in (hardware.threads, hardware.cores))
+        table["Processor"] = f"{hardware.cpu}, {' of '.join(map(str, counts))} threads"
     return table
