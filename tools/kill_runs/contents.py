@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from rsft.training.runs.reader import TIMING_COLUMNS
+from rsft.training.runs.reader import METADATA_FILE, TIMING_COLUMNS
 
+_SESSION_KEYS = {"seconds", "resumed"}  # of run.json: they record how often and how long the run was continued
 _TIME = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00)?")
 
 
@@ -33,6 +35,9 @@ def _digest(path: Path) -> str:
             content = "\n".join(database.iterdump()).encode()
     elif path.name == "metrics.csv":
         content = _without_times(path.read_text("utf-8"))
+    elif path.name == METADATA_FILE:
+        metadata = json.loads(path.read_text("utf-8"))
+        content = json.dumps({key: value for key, value in metadata.items() if key not in _SESSION_KEYS}).encode()
     else:
         content = path.read_bytes()
     return hashlib.sha256(_TIME.sub(b"TIME", content)).hexdigest()

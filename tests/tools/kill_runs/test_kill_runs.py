@@ -40,6 +40,14 @@ def test_clocks_are_not_compared_but_numbers_are(tmp_path: Path) -> None:
     assert [name for name in before if after[name] != before[name]] == ["a.json", "metrics.csv"]
 
 
+def test_a_continued_run_may_differ_in_its_sessions_alone(tmp_path: Path) -> None:
+    digests = []
+    for text in ('{"seed": 1, "seconds": 4}', '{"seed": 1, "seconds": 9, "resumed": []}', '{"seed": 2, "seconds": 4}'):
+        (tmp_path / "run.json").write_text(text)
+        digests.append(digest_folder(tmp_path)["run.json"])
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_anything_that_is_left_fails() -> None:
     result = Result("export", 1.0, 3, set(), kills=2)
     assert result.passed and markdown([result]).endswith("| export | 1.0 | 2 | 0 | 0 | 0 | 0 | 0 of 3 |")
