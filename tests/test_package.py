@@ -20,6 +20,7 @@ import rsft
 from tests.helpers.style import ROOT
 
 INSIDE = {".py", ".html", ".css", ".js", ".json", ".yaml", ".safetensors"}
+GLOSSARY = "rsft/evaluation/report/glossary.md"  # docs/glossary.md, whose terms the report explains
 """Suffixes of the files in the package."""
 
 LICENSES = {"LICENSE", "NOTICE", "rsft/backbones/pretrained/LICENSE"}
@@ -64,8 +65,8 @@ def package_files(folder: str) -> set[str]:
 def test_the_wheel_contains_the_package_and_the_recipes(wheel: zipfile.ZipFile) -> None:
     info = f"rsft-{rsft.__version__}.dist-info"
     names = {name for name in wheel.namelist() if not name.startswith(info)}
-    assert names == package_files("rsft") | {f"rsft/{name}" for name in package_files("recipes")}
-    assert {Path(name).suffix for name in names - LICENSES - {"rsft/py.typed"}} <= INSIDE
+    assert names == package_files("rsft") | {f"rsft/{name}" for name in package_files("recipes")} | {GLOSSARY}
+    assert {Path(name).suffix for name in names - LICENSES - {"rsft/py.typed", GLOSSARY}} <= INSIDE
     about = {name.removeprefix(f"{info}/") for name in set(wheel.namelist()) - names}
     assert about == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", *(f"licenses/{name}" for name in LICENSES)}
     assert sum(entry.file_size for entry in wheel.infolist()) < 10_000_000
@@ -74,7 +75,7 @@ def test_the_wheel_contains_the_package_and_the_recipes(wheel: zipfile.ZipFile) 
 def test_the_sdist_contains_what_builds_the_wheel(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    pages = {"README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "NOTICE"}
+    pages = {"README.md", "docs/glossary.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "NOTICE"}
     build = {"pyproject.toml", "PKG-INFO", ".gitignore", "tools/release/metadata_hook.py"}
     sources = package_files("rsft") | package_files("recipes") | package_files("examples")
     assert names == sources | pages | build

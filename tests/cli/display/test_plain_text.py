@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rsft.cli.display import console as display
-from rsft.cli.display.plain_text import PlainFormatter, escape_controls, format_warning
+from rsft.cli.display.plain_text import PlainConsole, PlainFormatter, escape_controls, format_warning
 from rsft.errors import Fault, RecipeError, RsftError
 
 HOSTILE = "\x1b]0;title\x07\x1b[2Jship\nerror: none\x9b1m\u202epihs\u2028\r\x08"
@@ -49,14 +49,15 @@ def test_styles_of_rsft_stay(monkeypatch):
 
 
 def test_lines_and_tables_are_not_cut_without_a_terminal(monkeypatch, capsys):
-    monkeypatch.delenv("COLUMNS", raising=False)
-    path, table = "runs/" + 40 * "long/" + "table.csv", Table("path", box=None)
+    for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    path, table, console = "runs/" + 40 * "long/" + "table.csv", Table("path", box=None), PlainConsole(highlight=False)
     table.add_row(path)
-    display.console.print(f"table  {path}")
-    display.console.print(table)
+    console.print(f"table  {path}")
+    console.print(table)
     assert [line.strip() for line in capsys.readouterr().out.splitlines()] == [f"table  {path}", "path", path]
     monkeypatch.setenv("COLUMNS", "100")
-    display.console.print(table)
+    console.print(table)
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
 
 
