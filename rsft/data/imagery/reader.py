@@ -27,8 +27,8 @@ MAX_PIXELS = 2**30
 179 million pixels."""
 MAX_TIFF_BYTES = 2**32
 """Largest size of a decoded TIFF in bytes: 4 GiB."""
-MAX_TIFF_BANDS = 4096
-"""Largest number of bands of a TIFF. A file of a kB can state 65,535, which takes many seconds to read."""
+MAX_BANDS = 4096
+"""Largest number of bands of a TIFF or a scene. A file of a kB can state 65,535, which takes many seconds to read."""
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MAGIC, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
@@ -109,8 +109,8 @@ def _read_tiff(data: bytes, path: Path) -> Pixels:
             MemoryFile(data) as memory,
             memory.open(driver="GTiff") as file,
         ):  # rasterio cannot open paths that are not UTF-8
-            if file.count > MAX_TIFF_BANDS:
-                message = f"the image has {file.count:,} bands; the limit is {MAX_TIFF_BANDS:,}"
+            if file.count > MAX_BANDS:
+                message = f"the image has {file.count:,} bands; the limit is {MAX_BANDS:,}"
                 raise DataError(message, path, "keep the bands that the model reads, or leave it out")
             if ColorInterp.palette in file.colorinterp:
                 raise DataError("the pixels are indices into a palette", path, "convert the file to gray or RGB")

@@ -22,7 +22,7 @@ from rsft.data.imagery.open_raster import open_raster
 from rsft.data.imagery.products.families import read_product
 from rsft.data.imagery.products.product import DEFAULT_OPTIONS, CalibratedPlane, Calibration, Product, ProductOptions
 from rsft.data.imagery.products.stored_values import Scaling, read_dtype, to_float32
-from rsft.data.imagery.reader import mask_nodata
+from rsft.data.imagery.reader import MAX_BANDS, mask_nodata
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError
 from rsft.inference.scenes.georeference import Georeference, read_georeference
@@ -270,8 +270,8 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
         The scene.
 
     Raises:
-        DataError: GDAL cannot read the raster, it has no bands or a color palette, its values are complex, or the
-            product has several swaths.
+        DataError: GDAL cannot read the raster, it has no bands, more than `MAX_BANDS` or a color palette, its values
+            are complex, or the product has several swaths.
         RequestError: an option contradicts the raster, or the name stands for several scenes.
         NetworkError: a server does not send the scene.
     """
@@ -323,6 +323,9 @@ def _check(handles: Sequence[Any], source: SceneSource) -> None:
         names = ", ".join(handles[0].subdatasets[:5]) + (", ..." if len(handles[0].subdatasets) > 5 else "")
         hint = f"give one of them: {names}" if names else "give one of the rasters in it"
         raise DataError("the raster has no bands, only other rasters", path, hint)
+    if (count := sum(file.count for file in handles)) > MAX_BANDS:
+        message = f"the raster has {count:,} bands; the limit is {MAX_BANDS:,}"
+        raise DataError(message, path, "write the bands that the model reads to a file of their own")
     if any(ColorInterp.palette in file.colorinterp for file in handles):
         raise DataError("the pixels are indices into a color palette", path, "convert the file to gray or RGB")
     if source.item and len({(file.shape, file.dtypes) for file in handles}) > 1:

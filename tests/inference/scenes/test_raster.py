@@ -81,6 +81,14 @@ def test_no_scene(tmp_path, content, message):
         open_scene(tmp_path / "x.tif")
 
 
+def test_more_bands_than_the_limit(tmp_path):
+    path = tmp_path / "s.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=2, height=2, count=4097, dtype="uint8"):
+        pass
+    with pytest.raises(DataError, match="the raster has 4,097 bands; the limit is 4,096"):
+        open_scene(path)
+
+
 def test_truncated_file(tmp_path):
     path = write_geotiff(tmp_path / "s.tif", np.random.default_rng(0).integers(0, 999, (400, 400), np.uint16))
     path.write_bytes(path.read_bytes()[:100_000])
