@@ -76,7 +76,8 @@ class OpenVinoEngine(GraphEngine):
             The graph, ready to run.
 
         Raises:
-            ValueError: the axes of a normalization are not dimensions of its input.
+            ValueError: the axes of a normalization are not dimensions of its input, or an output has a fixed number of
+                rows.
         """
         from rsft.models.outputs import ClassifierOutputs
 
@@ -85,6 +86,7 @@ class OpenVinoEngine(GraphEngine):
         options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
         model = core.read_model(path)
         _check_axes(model)
+        _check_outputs(model)
         compiled = core.compile_model(model, "CPU", options)
         thread_local = threading.local()
 
@@ -176,6 +178,14 @@ def _check_axes(model: Any) -> None:
             raise ValueError("a normalization has no constant axes")
         if any(not -rank.get_length() <= axis < rank.get_length() for axis in source.data.flatten().tolist()):
             raise ValueError("an axis of a normalization is not a dimension of its input")
+
+
+def _check_outputs(model: Any) -> None:
+    """Check that outputs have one row per image: a damaged shape may state millions, which fill the memory."""
+    for output in model.outputs:
+        shape = output.get_partial_shape()
+        if shape.rank.is_dynamic or not len(shape) or shape[0].is_static:
+            raise ValueError(f"an output has the shape {shape} for any number of images")
 
 
 FORMATS.register(OpenVinoEngine)

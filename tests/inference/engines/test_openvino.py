@@ -35,3 +35,13 @@ def test_axes_of_a_normalization(axis: int, tmp_path: Path) -> None:
 def test_axes_that_are_not_dimensions_are_refused(axis: int, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="an axis of a normalization is not a dimension of its input"):
         OpenVinoEngine().open_graph(write_graph(tmp_path / "model.xml", axis), "fp32")
+
+
+def test_a_fixed_number_of_rows_is_refused(tmp_path: Path) -> None:
+    images = ops.parameter([-1, 3, 8, 8], np.float32, name="images")
+    rows = ops.reshape(images, np.array([15_360_000, 3, -1]), True)
+    features = ops.reduce_mean(rows, np.array([2]), False)
+    path = tmp_path / "model.xml"
+    openvino.save_model(openvino.Model([features, features], [images]), path, compress_to_fp16=False)
+    with pytest.raises(ValueError, match=r"an output has the shape \[15360000,3\] for any number of images"):
+        OpenVinoEngine().open_graph(path, "fp32")
