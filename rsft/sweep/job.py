@@ -160,7 +160,7 @@ def run_sweep(
     try:
         with trial_server(sweep.cpus) if address is None else nullcontext() as server:
             from rsft.sweep.tuning import tune_trials
-            from rsft.utils.ray_cluster import ray_session
+            from rsft.utils.ray_cluster.session import ray_session
 
             with ray_session(address):
                 continues, trials = True, folder.path / TRIALS

@@ -11,8 +11,8 @@ from rsft.sweep.job import SweepFolder, run_sweep
 from rsft.sweep.outcome import TrialOutcome
 from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials, make_trial
-from rsft.utils import ray_cluster
 from rsft.utils.dependencies import optional as optional_dependencies
+from rsft.utils.ray_cluster import session
 
 SWEEP = "recipe: RECIPE\noverrides: {meta: null}\ngrid: {peft.rank: [1, 2, 3, 4]}\n"
 TPE = "recipe: RECIPE\nmethod: tpe\ntrials: 4\nsearch: {train.lr: {log: [0.001, 1]}, peft.rank: {choice: [2, 4]}}\n"
@@ -33,7 +33,7 @@ def sweep_folder(tmp_path, recipe_file):
 def tune(monkeypatch):
     """Replace Ray Tune: run trials one by one with the outcomes of `end`; return the keys of all calls."""
     tuning = pytest.importorskip("rsft.sweep.tuning")
-    monkeypatch.setattr(ray_cluster, "ray_session", lambda address: contextlib.nullcontext())
+    monkeypatch.setattr(session, "ray_session", lambda address: contextlib.nullcontext())
     calls = []
 
     def use(end, count=100, restored=(False,)):
@@ -131,7 +131,7 @@ def test_signal_stops_the_sweep(sweep_folder, tune, monkeypatch, error, number):
     def fake(*_):
         raise error
 
-    monkeypatch.setattr(ray_cluster, "ray_session", lambda address: contextlib.nullcontext())
+    monkeypatch.setattr(session, "ray_session", lambda address: contextlib.nullcontext())
     monkeypatch.setattr(tuning, "tune_trials", fake)
     with pytest.raises(Interrupted) as caught:
         run_sweep(sweep_folder(), None)

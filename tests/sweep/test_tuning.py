@@ -13,7 +13,7 @@ from rsft.errors import RsftError
 from rsft.sweep.outcome import TrialOutcome, read_outcome
 from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials
-from rsft.utils.ray_cluster import ray_session
+from rsft.utils.ray_cluster.session import ray_session
 
 tuning = pytest.importorskip("rsft.sweep.tuning")
 

@@ -19,7 +19,7 @@ import ray.data
 
 from rsft.inference.archive.archive import ATTEMPTS, SceneExecutor, SceneResult, classify_scene
 from rsft.inference.predict.request import PredictionRequest
-from rsft.utils.ray_cluster import ray_session
+from rsft.utils.ray_cluster.session import ray_session
 
 
 def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneExecutor:

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from rsft.errors import RequestError
-from rsft.utils import ray_cluster
+from rsft.utils.ray_cluster import session
 
 
 def test_a_machine_that_is_too_busy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +18,7 @@ def test_a_machine_that_is_too_busy(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Exception("The current node timed out during startup.")
 
     monkeypatch.setattr(ray, "init", time_out)
-    with pytest.raises(RequestError, match="timed out during startup") as caught, ray_cluster.ray_session(None):
+    with pytest.raises(RequestError, match="timed out during startup") as caught, session.ray_session(None):
         pytest.fail("the session started")
     assert caught.value.hint == "wait until the machine is less busy"
 
@@ -35,7 +35,7 @@ def test_no_cluster_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "init", refuse)
     with (
         pytest.raises(RequestError, match="Ray does not start: nobody answers"),
-        ray_cluster.ray_session("far:6379"),
+        session.ray_session("far:6379"),
     ):
         pytest.fail("the session started")
     assert calls == [("far:6379", False, "0")]
@@ -50,6 +50,6 @@ def test_a_session_without_address_stays_on_the_loopback_interface(monkeypatch: 
     calls = []
     monkeypatch.setattr(ray, "init", lambda address, **_: calls.append((address, services.get_node_ip_address())))
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    with ray_cluster.ray_session(None):
+    with session.ray_session(None):
         assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
     assert calls == [("local", "127.0.0.1")]

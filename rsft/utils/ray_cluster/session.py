@@ -13,6 +13,7 @@ from typing import Any
 
 from rsft.errors import RequestError
 from rsft.utils.dependencies.telemetry import disable_telemetry
+from rsft.utils.ray_cluster.watcher import processes_end_with_this_one
 
 _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # rsft prints its own table
@@ -50,17 +51,18 @@ def ray_session(address: str | None) -> Iterator[None]:
     os.environ[_CLUSTER_VARIABLE] = str(int(address is not None))  # for its processes
     ray_constants.ENABLE_RAY_CLUSTER = address is not None  # for this process, which may have imported Ray earlier
     handler = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises plain exceptions, such as after a timeout
-        hint = "start the cluster, or leave the address out" if address else "wait until the machine is less busy"
-        raise RequestError(f"Ray does not start: {error}", address or "", hint) from error
-    _handle_sigterm(_exit)  # Ray's own handler prints the stack of the process and aborts
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        _handle_sigterm(handler)
+    with processes_end_with_this_one():
+        try:
+            ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray raises plain exceptions, such as after a timeout
+            hint = "start the cluster, or leave the address out" if address else "wait until the machine is less busy"
+            raise RequestError(f"Ray does not start: {error}", address or "", hint) from error
+        _handle_sigterm(_exit)  # Ray's own handler prints the stack of the process and aborts
+        try:
+            yield
+        finally:
+            ray.shutdown()
+            _handle_sigterm(handler)
 
 
 def _handle_sigterm(handler: Any) -> None:

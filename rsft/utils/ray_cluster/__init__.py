@@ -1,0 +1,1 @@
+"""Ray: start it quietly, and end all of its processes with this one."""
