@@ -12,6 +12,7 @@ help:  ## list the targets
 quickstart: $(INSTALLED)  ## simulate SAR ships, fine-tune the shipped backbone, and map a new scene in the report
 	@test -f data/demo/manifest.parquet -a -f data/demo-scene/scene.tif || \
 		$(BIN)/rsft prepare demo --root data/demo --scene data/demo-scene --overwrite
+	@$(BIN)/rsft audit data/demo
 	@$(BIN)/rsft finetune recipes/quickstart.yaml
 	@$(BIN)/rsft predict runs/quickstart data/demo-scene/scene.tif --detect --land data/demo-scene/land.gpkg \
 		--truth data/demo-scene/ships.gpkg -o runs/quickstart/scene.gpkg --picture runs/quickstart/map.png \

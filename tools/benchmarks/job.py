@@ -40,9 +40,12 @@ FINETUNE = (
     *("finetune", "quickstart", "data.root=store", f"data.size={SIDE}", "data.crop=null", f"peft.rank={RANK}"),
     *(f"train.batch_size={BATCH}", f"train.epochs={EPOCHS}", "evaluate.every=100", "--no-report"),
 )
+_META = ("meta.ratio=0.1", "meta.warmup=0")
 JOBS: Mapping[str, Sequence[str]] = {
     "job, LoRA": ("meta=null",),
-    "job, MetaLoRA, alternating": ("meta.outer_every=3", "meta.ratio=0.1", "meta.warmup=0"),
+    "job, MetaLoRA, alternating": ("meta.outer_every=3", *_META),
+    "job, MetaLoRA, alternating, outer batch 16": ("meta.outer_every=3", f"meta.batch_size={BATCH // 2}", *_META),
+    "job, MetaLoRA, joint": ("meta.schedule=joint", "meta.outer_every=1", *_META),
 }
 """Overrides of the recipe by row."""
 

@@ -85,7 +85,7 @@ def main(
     measured: dict[str, dict[str, list[Seconds]]] = {name: defaultdict(list) for name in chosen}
     imports = {}
     with tempfile.TemporaryDirectory() as folder:
-        make_inputs(Path(folder), checkouts["after"])
+        make_inputs(Path(folder), next(iter(checkouts.values())))  # the older one: newer versions read its files
         for name, job in chosen.items():
             for number in range(rounds + 1):
                 for label, checkout in checkouts.items():

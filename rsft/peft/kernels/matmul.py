@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -10,9 +12,11 @@ from torch.nn import functional as F
 
 
 def matmul_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x W^T + bias, computed by oneDNN where possible.
+    """Return x W^T + bias, computed by the faster of MKL and oneDNN.
 
-    torch sends float32 products to MKL, which is 6 to 12 % slower than oneDNN on an AMD processor with AVX-512.
+    torch sends float32 products to MKL. MKL is 6 to 12 % slower than oneDNN on an AMD processor with AVX-512, but faster
+    on Intel's processors: by up to 10 %, and by half for a transposed weight of many columns. The choice depends on the
+    processor alone, so that a job gives the same result every time.
 
     Args:
         x: (n, width_in).
@@ -32,8 +36,16 @@ def _onednn_dtypes() -> set[torch.dtype]:
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not available or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return set()
-    has_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return {torch.float32, torch.bfloat16} if has_bfloat16 else {torch.float32}
+    dtypes = set[torch.dtype]() if torch.backends.mkl.is_available() and _is_intel() else {torch.float32}
+    return dtypes | ({torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set())
+
+
+def _is_intel() -> bool:
+    """Return whether this is a processor of Intel, for which MKL uses its fastest code."""
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:  # not Linux
+        return "GenuineIntel" in platform.processor()
 
 
 _ONEDNN_DTYPES = _onednn_dtypes()

@@ -1,0 +1,51 @@
+"""The large product of a layer is the same with MKL and oneDNN; the processor decides which one computes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rsft.peft.kernels import matmul
+
+
+@pytest.mark.parametrize("dtypes", [set(), {torch.float32}])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_both_libraries_compute_a_linear_layer(
+    dtypes: set[torch.dtype], transposed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if dtypes and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this build of torch has no oneDNN")
+    monkeypatch.setattr(matmul, "_ONEDNN_DTYPES", dtypes)
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(37, 48), torch.randn(24, 48), torch.randn(24)
+    weight = weight.t().contiguous().t() if transposed else weight
+    torch.testing.assert_close(matmul.matmul_linear(x, weight, bias), F.linear(x, weight, bias))
+    torch.testing.assert_close(matmul.matmul_linear(x, weight), F.linear(x, weight))
+
+
+@pytest.mark.parametrize(("vendor", "is_intel"), [("GenuineIntel", True), ("AuthenticAMD", False)])
+def test_the_vendor_of_the_processor(vendor: str, is_intel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_: f"processor\t: 0\nvendor_id\t: {vendor}\n")
+    assert matmul._is_intel() is is_intel
+
+
+@pytest.mark.parametrize(("name", "is_intel"), [("Intel64 Family 6, GenuineIntel", True), ("arm", False)])
+def test_the_vendor_on_systems_without_a_list_of_processors(
+    name: str, is_intel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr(matmul.platform, "processor", lambda: name)
+    assert matmul._is_intel() is is_intel
+
+
+def test_intel_leaves_float32_to_mkl(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.backends.mkl.is_available():
+        pytest.skip("this build of torch has no MKL")
+    monkeypatch.setattr(matmul, "_is_intel", lambda: True)
+    assert torch.float32 not in matmul._onednn_dtypes()
