@@ -54,8 +54,10 @@ class FrozenLinear(NamedTuple):
         down = self._down(deltas.a, x)
         if not self.needs_output:
             return x.new_zeros(len(x), len(self.weight)), down
-        y = matmul_linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
-        out = default_pool.empty(y.shape, like=y) if self.retain_output else y
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        buffer = default_pool.empty((len(x), len(self.weight)), like=x) if self.retain_output else None
+        y = matmul_linear(x, self.weight.to(x.dtype), bias, buffer)
+        out = y if buffer is None else buffer
         return torch.addmm(y, apply_scale(down, deltas.scale).t(), deltas.b, out=out), down
 
     def backward(
