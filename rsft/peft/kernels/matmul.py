@@ -14,9 +14,9 @@ from torch.nn import functional as F
 def matmul_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """Return x W^T + bias, computed by the faster of MKL and oneDNN.
 
-    torch sends float32 products to MKL. MKL is 6 to 12 % slower than oneDNN on an AMD processor with AVX-512, but faster
-    on Intel's processors: by up to 10 %, and by half for a transposed weight of many columns. The choice depends on the
-    processor alone, so that a job gives the same result every time.
+    torch sends float32 products to MKL. MKL is 6 to 12 % slower than oneDNN on an AMD processor with AVX-512, but
+    faster on processors of Intel: by up to 10 %, and twice as fast for a transposed weight of many columns. The choice
+    depends on the processor alone, so that a job gives the same result every time.
 
     Args:
         x: (n, width_in).
