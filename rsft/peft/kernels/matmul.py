@@ -39,7 +39,8 @@ def _onednn_dtypes() -> set[torch.dtype]:
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not available or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return set()
-    dtypes = set[torch.dtype]() if torch.backends.mkl.is_available() and _is_intel() else {torch.float32}
+    uses_mkl = torch.backends.mkl.is_available() and _is_intel()  # type: ignore[no-untyped-call]
+    dtypes = set[torch.dtype]() if uses_mkl else {torch.float32}
     return dtypes | ({torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set())
 
 
