@@ -21,6 +21,7 @@ from rsft.peft.kernels.packing import LowRankDelta
 from rsft.peft.kernels.recompute import GeluPrologue, LayerNormPrologue, Prologue, SwiGluPrologue
 
 _ALL_ROWS = slice(None)
+_MAX_STORED_TOKENS = 256  # the attention weights are then at most a third of what a block stores
 
 
 class _Linear(Protocol):
@@ -137,7 +138,21 @@ def attend(attn: Any, q: Tensor, k: Tensor, v: Tensor, rope: Tensor | None) -> T
         v = v.contiguous()  # else the backward pass would store the buffer of q, k and v as well
     q, k, v = (part.transpose(1, 2) for part in (q, k, v))
     dropout = attn.attn_drop.p if attn.attn_drop.training else 0.0
-    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(2)
+    return _attention(q, k, v, dropout).transpose(1, 2).flatten(2)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+    """Compute scaled dot-product attention of queries (B, H, Q, D), keys and values (B, H, N, D).
+
+    On a CPU, the gradient of torch's fused attention in bfloat16 takes two to five times as long as batched products.
+    These store the attention weights, N numbers for each head and query, so they are left to torch for many tokens.
+    """
+    trains = torch.is_grad_enabled() and any(part.requires_grad for part in (q, k, v))
+    is_slow = q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[-2] <= _MAX_STORED_TOKENS
+    if not (trains and is_slow):
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1), -1)
+    return F.dropout(weights, dropout) @ v
 
 
 def _project(attn: Any, x: Tensor, linear: _Linear, class_token_only: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from rsft.peft.kernels import LowRankDelta, low_rank_block, low_rank_linear, unsupported_reason
+from rsft.peft.kernels import block as kernels_block
 from rsft.peft.kernels.buffer_pool import default_pool
 
 B, N, D, HEADS = 3, 5, 8, 2
@@ -267,3 +268,29 @@ def test_a_parameter_that_requires_a_gradient_is_refused():
     timm_block.mlp.fc2.bias.requires_grad_()
     with pytest.raises(ValueError, match="frozen"):
         low_rank_block(timm_block, leaves()[0], {})
+
+
+@pytest.mark.parametrize("queries", [1, 7])
+def test_attention_in_bfloat16_is_that_of_torch(queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 3, queries, 8), (2, 3, 7, 8), (2, 3, 7, 8))
+    inputs = [torch.randn(shape, generator=generator).bfloat16().requires_grad_() for shape in shapes]
+    expected = F.scaled_dot_product_attention(*(part.float() for part in inputs))
+    dy = torch.randn(expected.shape, generator=generator).bfloat16()
+    expected_grads = torch.autograd.grad(expected, inputs, dy.float())
+    monkeypatch.setattr(F, "scaled_dot_product_attention", None)  # is not called
+    y = kernels_block._attention(*inputs, dropout=0.0)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), expected, rtol=0.02, atol=0.02)
+    for grad, expected_grad in zip(torch.autograd.grad(y, inputs, dy), expected_grads, strict=True):
+        torch.testing.assert_close(grad, expected_grad, rtol=0.03, atol=0.03)
+
+
+@pytest.mark.parametrize("case", ["float32", "no gradient", "many tokens"])
+def test_torch_computes_other_attention(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *_, **options: calls.append(options))
+    tokens = kernels_block._MAX_STORED_TOKENS + (case == "many tokens")
+    q = torch.ones(1, 1, tokens, 2, dtype=torch.float32 if case == "float32" else torch.bfloat16)
+    kernels_block._attention(q.requires_grad_(case != "no gradient"), q, q, dropout=0.5)
+    assert calls == [{"dropout_p": 0.5}]
