@@ -68,8 +68,8 @@ def test_quickstart_ends_with_a_map(rsft, monkeypatch: pytest.MonkeyPatch, tmp_p
     epochs = [] if is_whole else ["train.epochs=1"]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
-    prepare, finetune, predict, report = quickstart_commands()
-    for command in (prepare, [*finetune, *epochs]):
+    prepare, audit, finetune, predict, report = quickstart_commands()
+    for command in (prepare, audit, [*finetune, *epochs]):
         code, printed = rsft(*command)
         assert code == 0, printed
     code, printed = rsft(*predict, "--json")
