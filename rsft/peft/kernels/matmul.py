@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 
 import torch
@@ -35,13 +36,19 @@ def matmul_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Te
 
 
 def _onednn_dtypes() -> set[torch.dtype]:
-    """Return the dtypes for which the oneDNN operator that torch.compile uses can be called directly."""
-    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not available or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    """Return the dtypes whose products go to oneDNN.
+
+    The operator that torch.compile uses must be callable, and MKL must not be faster.
+    """
+    if not _is_available(torch.backends.mkldnn) or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return set()
-    uses_mkl = torch.backends.mkl.is_available() and _is_intel()  # type: ignore[no-untyped-call]
+    uses_mkl = _is_available(torch.backends.mkl) and _is_intel()
     dtypes = set[torch.dtype]() if uses_mkl else {torch.float32}
     return dtypes | ({torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set())
+
+
+def _is_available(backend: ModuleType) -> bool:
+    return bool(backend.is_available())
 
 
 def _is_intel() -> bool:
