@@ -21,7 +21,7 @@ from rsft.peft.kernels.packing import LowRankDelta
 from rsft.peft.kernels.recompute import GeluPrologue, LayerNormPrologue, Prologue, SwiGluPrologue
 
 _ALL_ROWS = slice(None)
-_MAX_STORED_TOKENS = 256  # the attention weights are then at most a third of what a block stores
+_MAX_STORED_TOKENS = 256  # the attention weights are then less than half of what a block stores beside them
 
 
 class _Linear(Protocol):

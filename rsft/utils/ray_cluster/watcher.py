@@ -46,7 +46,7 @@ def processes_end_with_this_one() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ[VARIABLE]
+        os.environ.pop(VARIABLE, None)
         watcher.communicate()  # closes the pipe
 
 

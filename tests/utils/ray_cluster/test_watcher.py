@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from rsft.utils.ray_cluster import watcher
 from rsft.utils.ray_cluster.watcher import VARIABLE, processes_end_with_this_one
-
-pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux lists the environment of processes")
 
 SLEEP = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(300)"]
 SESSION = f"""
@@ -24,6 +23,9 @@ with processes_end_with_this_one():
     print(subprocess.Popen({SLEEP!r}, start_new_session=True).pid, flush=True)
     time.sleep(300)
 """
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the environment of processes")
 
 
 def has_ended(pid: int) -> bool:
@@ -40,6 +42,7 @@ def has_ended(pid: int) -> bool:
     return False
 
 
+@linux
 def test_processes_that_are_left_at_the_end_of_the_block_are_killed() -> None:
     outside = subprocess.Popen(SLEEP)
     with processes_end_with_this_one():
@@ -51,6 +54,7 @@ def test_processes_that_are_left_at_the_end_of_the_block_are_killed() -> None:
     outside.wait()
 
 
+@linux
 @pytest.mark.parametrize("whole_group", [False, True])
 def test_processes_end_after_the_process_is_killed(whole_group: bool) -> None:
     process = subprocess.Popen([sys.executable, "-c", SESSION], stdout=subprocess.PIPE, start_new_session=True)
@@ -65,6 +69,7 @@ def test_processes_end_after_the_process_is_killed(whole_group: bool) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+@linux
 def test_a_process_that_replaces_its_environment_is_killed() -> None:
     pytest.importorskip("ray")
     code = "import time; from ray._raylet import setproctitle; time.sleep(1); setproctitle('ray::' + 9999 * 'x')"
@@ -77,8 +82,18 @@ def test_a_process_that_replaces_its_environment_is_killed() -> None:
     assert process.wait(20) == -signal.SIGKILL
 
 
+@linux
 def test_an_error_in_the_block_is_raised() -> None:
     with pytest.raises(KeyError, match="fault"), processes_end_with_this_one():
         inside = subprocess.Popen(SLEEP)
         raise KeyError("fault")
     assert inside.wait(20) == -signal.SIGKILL
+
+
+def test_no_watcher_starts_where_the_environment_of_processes_is_not_listed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(watcher, "_PROCESSES", tmp_path / "missing")
+    monkeypatch.setattr(watcher.subprocess, "Popen", None)  # is not called
+    with processes_end_with_this_one():
+        assert VARIABLE not in os.environ
