@@ -17,8 +17,20 @@ ROOT = Path(__file__).parents[1]
 Command = Callable[..., tuple[int, str]]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that contain long tests, so that no process is idle at the end."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--first-cases`."""
+    parser.addoption("--first-cases", action="store_true", help="run the first case of every parametrized test only")
+
+
+@pytest.hookimpl(tryfirst=True)  # before the selection by marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark further cases, and begin with the files that contain long tests, so that no process is idle at the end."""
+    begun = set()
+    for item in items:
+        name = item.nodeid.partition("[")[0]
+        if name in begun and (config.option.first_cases or item.get_closest_marker("first_case")):
+            item.add_marker(pytest.mark.exhaustive)
+        begun.add(name)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -77,6 +77,7 @@ def test_the_table_lists_every_package() -> None:
     assert sorted(ALLOWED) == PACKAGES
 
 
+@pytest.mark.slow
 def test_no_import_circle() -> None:
     modules = {module_name(file) for file in FILES}
     graph = {
@@ -111,6 +112,7 @@ def test_folders_and_files_stay_small() -> None:
     assert lengths[-1][0] <= 400, lengths[-1]
 
 
+@pytest.mark.slow
 def test_functions_stay_short() -> None:
     functions = [node for file in FILES for node in ast.walk(ast.parse(file.read_text()))]
     lengths = sorted(
@@ -125,6 +127,7 @@ def _code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (function.end_lineno or 0) - function.lineno + 1 - (doc.count("\n") + 1 if doc else 0)
 
 
+@pytest.mark.slow
 def test_names_are_no_empty_words() -> None:
     assert len(rows := empty_names(FILES)) < 30, "\n".join(rows[:40])
 
@@ -134,6 +137,7 @@ def test_public_names_are_unique() -> None:
     assert repeated_names(FILES).keys() <= REPEATED.keys()
 
 
+@pytest.mark.slow
 def test_docstrings_have_their_sections() -> None:
     functions = list(public_functions(FILES))
     needs_args = [function for function in functions if function.needs_args]

@@ -183,6 +183,7 @@ def test_documented_folders_are_those_that_change(copy: ChangedCopy) -> None:
         assert all(any(path in file for file in changed) for path in documented), (documented, changed)
 
 
+@pytest.mark.exhaustive
 def test_method_and_loss_in_a_recipe(toy_run: Path) -> None:
     recipe = (toy_run / "recipe.yaml").read_text()
     assert "method: toy" in recipe and "bound: 0.5" in recipe and "smoothing: 0.2" in recipe
@@ -190,6 +191,7 @@ def test_method_and_loss_in_a_recipe(toy_run: Path) -> None:
     assert "Toy tuning" in report and "Smoothed cross entropy (smoothing 0.2)" in report
 
 
+@pytest.mark.exhaustive
 def test_engine_in_prediction(copy: ChangedCopy, toy_run: Path, root: Path, tmp_path: Path) -> None:
     help_text = " ".join(copy.rsft(tmp_path, "predict", "--help").split())
     assert "onnx, openvino, torch, toy, or an export" in help_text
@@ -199,6 +201,7 @@ def test_engine_in_prediction(copy: ChangedCopy, toy_run: Path, root: Path, tmp_
     assert "toy" in extras
 
 
+@pytest.mark.exhaustive
 def test_data_set_becomes_a_chip_store(copy: ChangedCopy, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     rng = np.random.default_rng(0)
@@ -209,6 +212,7 @@ def test_data_set_becomes_a_chip_store(copy: ChangedCopy, tmp_path: Path) -> Non
     assert "tug" in shown and "ferry" in shown
 
 
+@pytest.mark.exhaustive
 def test_rows_rules_and_generated_files(copy: ChangedCopy) -> None:
     """The new rows pass, the rules of the repository still hold, and all that changes besides is generated."""
     before = contents(copy.root)

@@ -117,6 +117,7 @@ def faulty_chips(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_rejected_chips_are_listed_with_reasons(rsft, run, faulty_chips):
     code, printed = rsft("predict", run, faulty_chips, "-o", "out.csv")
     assert code == 0
@@ -141,6 +142,7 @@ def test_unwritable_runs_folder(rsft, recipe_file, tmp_path):
     assert code == 1 and "runs" in printed and "Traceback" not in printed
 
 
+@pytest.mark.slow
 def test_doctor(rsft):
     code, printed = rsft("doctor")
     assert code == 0 and "torch" in printed and "bfloat16" in printed

@@ -183,6 +183,7 @@ def test_stopped_sweep_lists_its_unfinished_trial(old_folder, run_command):
     assert len(pd.read_csv(stopped / "metrics.csv")) == 3
 
 
+@pytest.mark.exhaustive
 def test_stopped_sweep_is_finished(old_folder):
     pytest.importorskip("ray")
     folder = old_folder / "sweep/sweeps/unfinished"

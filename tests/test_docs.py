@@ -26,6 +26,7 @@ BUILT = {ROOT / "docs/reference/commands.md", *(ROOT / "docs/_build").rglob("*")
 DOCS = sorted(set((ROOT / "docs").rglob("*.md")) - BUILT)
 PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *DOCS]
 FILES = [*PAGES, *sorted((ROOT / "recipes").rglob("*.yaml"))]
+COMMANDS: Any = typer.main.get_command(app)
 COMMAND = re.compile(  # in a code block, a code span or the header of a recipe
     r"(?:^(?: {4,}|# )(?:\$ |srun |torchrun .* |for .* do )?|`(?:\w+=\w+ )?)(rsft [^`\n]+)", re.MULTILINE
 )
@@ -68,7 +69,7 @@ def test_every_page_is_linked() -> None:
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_commands_and_options_exist(path: Path) -> None:
     for _, *words in commands_on(path):
-        command: Any = typer.main.get_command(app)
+        command: Any = COMMANDS
         while words and words[0] in getattr(command, "commands", {}):
             command = command.commands[words.pop(0)]
         if command.name == "report" and words:

@@ -179,6 +179,7 @@ def toys(install: Install, monkeypatch: pytest.MonkeyPatch) -> Path:
     return install("toys", TOYS, TOY_POINTS)
 
 
+@pytest.mark.slow
 def test_a_recipe_names_a_method_a_loss_a_sampler_and_a_tracker(rsft, root, recipe_file, toys: Path) -> None:
     names = ["peft.method=toy-method", "peft.kind=weight", "loss.name=toy-loss", "train.sampler=toy-sampler"]
     names += ["track.to=[toy-tracker]", "track.project=toys", "track.every=1"]

@@ -94,6 +94,7 @@ else:
     assert all("192.0.2.9" in line for line in lines) and len(lines) == 1 + bool(shutil.which("strace"))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_main_jobs_stay_on_the_machine(class_folders: Path, tmp_path: Path) -> None:
     (tmp_path / "bars.yaml").write_text(

@@ -62,6 +62,7 @@ def package_files(folder: str) -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in files}
 
 
+@pytest.mark.slow
 def test_the_wheel_contains_the_package_and_the_recipes(wheel: zipfile.ZipFile) -> None:
     info = f"rsft-{rsft.__version__}.dist-info"
     names = {name for name in wheel.namelist() if not name.startswith(info)}

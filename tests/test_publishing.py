@@ -38,6 +38,7 @@ def jobs_of(path: Path) -> dict[str, dict[str, Any]]:
     return jobs
 
 
+@pytest.mark.slow
 def test_the_citation_is_valid_and_names_software_and_paper() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     validate(citation, "citation-file-format")

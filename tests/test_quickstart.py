@@ -39,6 +39,7 @@ def quickstart_commands() -> list[list[str]]:
     return [shlex.split(line.split("$(BIN)/rsft ")[1]) for line in lines if "$(BIN)/rsft " in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_detection_finds_the_ships_of_the_scene(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seed: int) -> None:
     contract = toy_contract(units={"uint16": (Stretch(high=856.0),) * 3}, crop=96)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -33,7 +34,7 @@ MEAN, STD = (0.4, 0.4, 0.4), (0.22, 0.22, 0.22)
 
 
 def build_simship_vit(size: int = SIZE) -> VisionTransformer:
-    """Build the encoder's architecture with random weights.
+    """Build the encoder's architecture with random weights; on the meta device, without initializing them.
 
     Args:
         size: side of the input, in pixels.
@@ -45,7 +46,8 @@ def build_simship_vit(size: int = SIZE) -> VisionTransformer:
         RequestError: `size` is not a positive multiple of the patch side.
     """
     check_input_size(NAME, PATCH, size)
-    vit = VisionTransformer(img_size=size, **ARCHITECTURE)
+    is_meta = torch.get_default_device().type == "meta"  # initialization would take most of the time
+    vit = VisionTransformer(img_size=size, weight_init="skip" if is_meta else "", **ARCHITECTURE)
     vit.patch_embed.proj = _stem(vit.embed_dim)
     return vit
 

@@ -121,6 +121,7 @@ def test_legacy_pickle(tmp_path):
     assert "python -c" in error.value.hint
 
 
+@pytest.mark.slow
 def test_the_hint_for_a_legacy_pickle_is_a_command_that_works(tmp_path):
     torch.save(STATE, tmp_path / "OLD", _use_new_zipfile_serialization=False)
     with pytest.raises(WeightsError) as error:

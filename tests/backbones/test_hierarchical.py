@@ -43,6 +43,7 @@ def test_cards_of_listed_names(name: str) -> None:
     assert card.license != "unknown" and card.weights.url.startswith("https://huggingface.co/timm/")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), SIZES.items())
 def test_features_are_those_of_timm(tmp_path: Path, name: str, size: int) -> None:
     path, model = stored(tmp_path, name)
@@ -57,6 +58,7 @@ def test_features_are_those_of_timm(tmp_path: Path, name: str, size: int) -> Non
     torch.testing.assert_close(features, expected)
 
 
+@pytest.mark.slow
 def test_windows_shrink_with_the_map_and_keep_the_scale_of_swin_v2(tmp_path: Path) -> None:
     path, model = stored(tmp_path, "swinv2_tiny_window8_256")
     card = find_card("timm:swinv2_tiny_window8_256")
@@ -73,6 +75,7 @@ def test_windows_shrink_with_the_map_and_keep_the_scale_of_swin_v2(tmp_path: Pat
         assert small.vit.forward_features(torch.randn(1, 3, 64, 64)).isfinite().all()
 
 
+@pytest.mark.slow
 def test_tables_of_swin_are_resampled_to_smaller_windows(tmp_path: Path) -> None:
     path, model = stored(tmp_path, "swin_tiny_patch4_window7_224")
     small = load_encoder_weights(find_card("timm:swin_tiny_patch4_window7_224"), 64, path)
@@ -90,6 +93,7 @@ def test_sizes_that_would_lose_pixels_are_refused(name: str, size: int, try_: in
         find_card(f"timm:{name}").build(size)
 
 
+@pytest.mark.slow
 def test_incomplete_files_are_refused(tmp_path: Path) -> None:
     path, model = stored(tmp_path, "resnet18")
     state = dict(model.state_dict())
@@ -120,6 +124,7 @@ def test_the_first_layer_is_found(name: str, layer: str) -> None:
         assert first_layer_path(timm.create_model(name)) == layer
 
 
+@pytest.mark.slow
 def test_planes_of_one_image_are_folded_or_refused(tmp_path: Path) -> None:
     path, _ = stored(tmp_path, "convnext_atto")
     backbone = load_encoder_weights(find_card("timm:convnext_atto"), 64, path)
@@ -134,6 +139,7 @@ def test_planes_of_one_image_are_folded_or_refused(tmp_path: Path) -> None:
         fit_inputs(load_encoder_weights(find_card("timm:resnet18"), 64, path), ("gray",), None, "fold")
 
 
+@pytest.mark.slow
 def test_check_describes_the_feature_map(tmp_path: Path) -> None:
     path, _ = stored(tmp_path, "resnet18")
     result = check_encoder(load_encoder_weights(find_card("timm:resnet18"), 64, path), 64, seconds=0)

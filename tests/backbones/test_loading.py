@@ -170,6 +170,7 @@ def anonymous_memory():
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc of Linux")
 def test_tensors_are_mapped_from_the_file(tmp_path):
     def large(size):

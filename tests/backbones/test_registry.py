@@ -158,6 +158,7 @@ def test_weights_from_another_file(tmp_path):
     assert changed.vit.norm.bias.equal(torch.ones(192)) and changed.sha256 != shipped.sha256
 
 
+@pytest.mark.slow
 def test_license_belongs_to_the_published_file(tmp_path):
     assert load_backbone(SHIPPED, 64).license == "MIT"
     state = load_backbone(SHIPPED, 64).vit.state_dict()

@@ -52,6 +52,7 @@ def random_model(name: str, size: int, classes: int = 3) -> nn.Module:
     return model
 
 
+@pytest.mark.slow
 @EACH
 @pytest.mark.parametrize("factor", [4, 6], ids=["stored size", "another size"])
 def test_features_equal_those_of_timm(tmp_path: Path, name: str, factor: int) -> None:

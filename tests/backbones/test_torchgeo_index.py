@@ -61,6 +61,7 @@ def test_index_needs_no_writable_cache(cache_folder: Path) -> None:
     assert len(published_weights()) > 100
 
 
+@pytest.mark.slow
 def test_cards_are_listed_without_importing_torchgeo() -> None:
     published_weights()  # writes the cache
     code = (

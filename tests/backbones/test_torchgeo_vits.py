@@ -155,6 +155,7 @@ def test_names_of_other_sources_have_no_torchgeo_card() -> None:
     assert torchgeo_vits.torchgeo_card("vit_base_patch16_224.mae") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [S1, "ViTSmall14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON"])
 def test_torchgeo_file_loads_completely_with_equal_features(tmp_path: Path, name: str) -> None:
     small14 = "DINOv2" in name
@@ -177,6 +178,7 @@ SWINS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SWINS)
 def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
@@ -197,6 +199,7 @@ def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path: Path
         torch.testing.assert_close(backbone.vit.forward_features(image), expected)
 
 
+@pytest.mark.slow
 def test_swin_with_a_missing_or_another_tensor_is_refused(tmp_path: Path) -> None:
     state = published.swin_t().state_dict()
     weight = state.pop("features.1.1.mlp.0.weight")
@@ -208,6 +211,7 @@ def test_swin_with_a_missing_or_another_tensor_is_refused(tmp_path: Path) -> Non
         load_encoder_weights(card("Swin_T_Weights.CITYSCAPES_SEMSEG"), 224, tmp_path / "x.pth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [224, 96])
 def test_resnet_of_torchgeo_loads_completely_with_equal_features(tmp_path: Path, size: int) -> None:
     torch.manual_seed(0)
@@ -220,6 +224,7 @@ def test_resnet_of_torchgeo_loads_completely_with_equal_features(tmp_path: Path,
         torch.testing.assert_close(backbone.vit.forward_features(image), model.eval().forward_features(image))
 
 
+@pytest.mark.slow
 def test_channels_of_a_resnet_are_adapted(tmp_path: Path) -> None:
     torch.save(published.resnet50(in_chans=2).state_dict(), tmp_path / "x.pth")
     backbone = load_encoder_weights(card("ResNet50_Weights.SENTINEL1_ALL_MOCO"), 64, tmp_path / "x.pth")
@@ -237,6 +242,7 @@ def test_channels_of_a_resnet_are_adapted(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_training_checkpoint_loads_without_its_decoder(tmp_path: Path) -> None:
     encoder = card(S1).build(224).state_dict()
     decoder = {"mask_token": torch.zeros(1, 1, 8), "decoder_pos_embed": torch.zeros(1, 197, 8)}

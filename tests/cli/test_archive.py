@@ -52,6 +52,7 @@ def summary(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker in /proc")
 def test_killed_worker(archive):
     pytest.importorskip("ray.data")
@@ -80,6 +81,7 @@ def test_killed_worker(archive):
     assert "scenes: 2 skipped;" in again.stdout and "2 were skipped: the folder already contains" in again.stdout
 
 
+@pytest.mark.slow
 def test_options_that_need_ray(rsft, run, tmp_path):
     (tmp_path / "x.tif").touch()
     code, printed = rsft("predict", run, "x.tif", "-o", "x.csv", "--grid", "32", "--jobs", "2")

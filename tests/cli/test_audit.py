@@ -59,6 +59,7 @@ def test_missing_folder_is_refused(rsft: Rsft, tmp_path: Path) -> None:
     assert code == 2 and "the folder does not exist" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_published_lists_have_the_documented_findings(rsft: Rsft, shared: Callable[[str], Path]) -> None:
     code, printed = rsft("audit", shared("fusrs_lists"), "--strict")

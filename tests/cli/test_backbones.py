@@ -82,6 +82,7 @@ def test_list_as_json(rsft: Command, tmp_path: Path) -> None:
     assert [row["weights"] for row in json.loads(printed)] == ["in rsft"]
 
 
+@pytest.mark.slow
 def test_check_of_the_shipped_encoder(rsft: Command) -> None:
     code, printed = rsft("backbones", "check", "vit_tiny_patch8_64.simship", "--size", "32")
     assert code == 0 and "90 of 90 loaded" in printed
@@ -90,6 +91,7 @@ def test_check_of_the_shipped_encoder(rsft: Command) -> None:
     assert re.search(r"^license +MIT$", printed, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_check_of_a_file(rsft: Command, tmp_path: Path) -> None:
     save_file(timm.create_model(TINY).state_dict(), tmp_path / "mine.safetensors")
     code, printed = rsft("backbones", "check", TINY, "--weights", tmp_path / "mine.safetensors")

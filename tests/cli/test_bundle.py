@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import pytest
+
 from rsft.models.bundle.bundle import Bundle
 
 
@@ -23,6 +25,7 @@ def test_show(rsft, run):
     ]
 
 
+@pytest.mark.slow
 def test_verify(rsft, run, tmp_path):
     digest = Bundle.load(run).sha256
     code, printed = rsft("bundle", "verify", run, "--sha256", digest)
@@ -75,6 +78,7 @@ def test_push_lists_the_files_and_asks(rsft, run, tmp_path, monkeypatch):
     assert uploads == [("analyst/bars", True)] and len(questions) == 1
 
 
+@pytest.mark.slow
 def test_push_to_a_folder(rsft, run, root, tmp_path, monkeypatch):
     from rsft.inference.publish import hub
 

@@ -25,6 +25,7 @@ def labels(tmp_path):
     return tmp_path / "store", tmp_path / "corrected.csv"
 
 
+@pytest.mark.slow
 def test_lines(rsft, labels):
     code, printed = rsft("data", "add", *labels)
     assert code == 0 and "1 chip added" in printed and "not a target (--not-a-target CLASS" in printed
@@ -35,6 +36,7 @@ def test_lines(rsft, labels):
     assert code == 2 and "no class clutter" in printed and "--new-class clutter" in printed
 
 
+@pytest.mark.slow
 def test_json(rsft, labels):
     code, printed = rsft("data", "add", *labels, "--not-a-target", "clutter", "--new-class", "clutter", "--json")
     event = json.loads(printed.splitlines()[-1])

@@ -12,6 +12,7 @@ import torch
 from rsft.cli import environment_report
 
 
+@pytest.mark.slow
 def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "satmae").mkdir()
     (tmp_path / "satmae" / "large.pth").write_bytes(b"0" * 1_500_000)

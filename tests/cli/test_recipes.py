@@ -54,6 +54,7 @@ def test_list_has_no_padding(list_recipes: Callable[..., tuple[int, str]]) -> No
     assert max(map(len, list_recipes()[1].splitlines())) < 200
 
 
+@pytest.mark.slow
 def test_recipes_are_printed_as_they_are_without_a_terminal(recipes: Callable[..., tuple[int, str]]) -> None:
     for entry in library():
         assert recipes("show", entry.name) == (0, entry.path.read_text(encoding="utf-8"))

@@ -74,6 +74,7 @@ def test_no_runs(rsft):
     assert rsft("runs", "ls") == (0, "no runs in runs\n")
 
 
+@pytest.mark.slow
 def test_resume(rsft, recipe_file, monkeypatch, tmp_path):
     import os
     import signal

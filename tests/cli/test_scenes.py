@@ -20,6 +20,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(stop.value.code or 0)
 
 
+@pytest.mark.slow
 def test_dota(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     write_pair(tmp_path / "src/train", row(10, 10, 30, 20) + row(40, 10, 43, 20) + row(40, 10, 60, 20, "helipad"))
     words = ("--version", "1.0", "--margin", "2", "--min-side", "5", "--jobs", "1")

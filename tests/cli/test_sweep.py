@@ -103,6 +103,7 @@ def wait_for(condition, process=None, seconds=240):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_killed_and_resumed_on_ray(sweep_file, recipe_file):
     pytest.importorskip("ray")
     sweep_file.write_text(sweep_file.read_text().replace("train.epochs: 2", "train.epochs: 8"))

@@ -85,6 +85,7 @@ def test_get_checks_all_names_before_a_download(rsft: Command, monkeypatch: pyte
     assert code == 2 and "did you mean" in printed
 
 
+@pytest.mark.slow
 def test_convert(rsft: Command, tmp_path: Path) -> None:
     source, target = tmp_path / "old.pth", tmp_path / "new.safetensors"
     torch.save(timm.create_model(TINY).state_dict(), source)

@@ -114,6 +114,7 @@ def test_two_runs_compared(out, run, root, tmp_path):
     assert (better.mcnemar["all"].first, better.mcnemar["all"].second) == (wrong, 0)
 
 
+@pytest.mark.slow
 def test_evaluations_of_other_chips_cannot_be_compared(out, run, root, tmp_path):
     with pytest.raises(RequestError, match=r"metrics\.json or predictions\.parquet is missing"):
         compare_runs(out, tmp_path)

@@ -33,6 +33,7 @@ def test_it_imports_torch_and_rsft_peft_alone() -> None:
     assert {name for name in foreign if name.split(".")[0] != "torch"} == {"rsft.peft"}
 
 
+@pytest.mark.slow
 def test_it_prints_the_accuracy_of_three_methods(example: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     results = example.main(["--pretraining-steps", "3", "--steps", "2"])
     assert [line[:22].strip() for line in capsys.readouterr().out.splitlines()] == ["accuracy in %", *results]

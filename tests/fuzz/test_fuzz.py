@@ -26,7 +26,7 @@ def fuzz(*options: str, out: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
 def test_mutated_inputs_and_those_that_once_had_a_fault(group: str, tmp_path: Path) -> None:
-    done = fuzz("--class", group, "--count", "200", out=tmp_path)
+    done = fuzz("--class", group, "--count", "60", out=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -61,6 +61,7 @@ def outcomes(texts: list[str], folder: Path) -> list[Outcome]:
     return list(run(TOY, len(texts), lambda index, originals: ("a.txt", texts[index].encode()), folder))
 
 
+@pytest.mark.slow
 def test_the_sandbox_sees_each_kind_of_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.fuzz.sandbox.CPU_SECONDS", 2)
     expected = {
@@ -71,11 +72,13 @@ def test_the_sandbox_sees_each_kind_of_fault(tmp_path: Path, monkeypatch: pytest
     assert dict(zip(expected, kinds, strict=True)) == expected
 
 
+@pytest.mark.slow
 def test_a_fault_has_the_name_of_its_exception_and_place(tmp_path: Path) -> None:
     (fault,) = outcomes(["t"], tmp_path)
     assert fault.name.startswith("KeyError_") and "KeyError: 't'" in fault.detail
 
 
+@pytest.mark.slow
 def test_shrinking_keeps_the_fault(tmp_path: Path) -> None:
     (fault,) = outcomes(["t" + "x" * 999], tmp_path)
     numbers = iter(range(999))

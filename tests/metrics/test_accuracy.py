@@ -21,6 +21,7 @@ def random_case(seed, n_classes=4, count=200, missing=()):
 label = st.integers(0, 3)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(label, label), min_size=1, max_size=40))
 @settings(max_examples=1000, deadline=None)
 def test_agrees_with_scikit_learn_with_and_without_absent_classes(pairs):
@@ -89,6 +90,7 @@ def test_intervals_contain_their_value_and_depend_on_the_seed_only():
         assert spread.low < spread.value < spread.high
 
 
+@pytest.mark.slow
 def test_interval_equals_that_of_resampled_chips():
     probabilities, labels = random_case(3)
     predictions = probabilities.argmax(axis=1)

@@ -35,6 +35,7 @@ def test_merged_bundle_equals_the_trained_classifier(run, make_copy, tmp_path):
         assert merged.predict(IMAGES).features.shape == (2, 192)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["timm:vit_medium_patch16_rope_reg1_gap_256", "timm:vit_relpos_small_patch16_224"])
 def test_pooling_of_a_class_token_that_does_not_exist_is_refused(run, name, tmp_path):
     card = find_card(name)

@@ -58,6 +58,7 @@ def test_other_weights_views_and_devices(run, chips, count):
     assert len(count) == before + 1
 
 
+@pytest.mark.slow
 def test_damaged_files_and_old_files(run, chips, count):
     bundle = Bundle.load(run)
     expected = outputs_of(bundle, chips)

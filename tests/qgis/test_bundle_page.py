@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from rsft_qgis.bundle_page import bundle_page, bundle_texts, chip_side
 
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.inspection.describe import describe_bundle, describe_contract
 
 
+@pytest.mark.slow
 def test_description_of_a_bundle(run):
     description = describe_bundle(run / "bundle")
     texts = bundle_texts(description)

@@ -62,6 +62,7 @@ def ranks(calls):
     return [keys["peft.rank"] for keys in calls]
 
 
+@pytest.mark.slow
 def test_finished_trials_are_not_run_again(sweep_folder, tune):
     calls = tune(done, count=2)
     run_sweep(sweep_folder(), None)
@@ -149,6 +150,7 @@ def test_missing_requirements_are_reported_before_any_run(sweep_folder, tune, mo
     assert not calls
 
 
+@pytest.mark.slow
 def test_proposed_trials_count_if_the_present_search_could_propose_them(sweep_folder):
     folder = sweep_folder(TPE)
     for lr, rank in ((0.002, 2), (0.1, 4), (0.5, 2)):

@@ -97,6 +97,7 @@ def trial(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_finished_trial(trial, tmp_path):
     outcome, rows = trial(finish)
     assert outcome == TrialOutcome(

@@ -110,6 +110,7 @@ def test_each_measure_and_other_key_has_a_panel():
     assert maps[0].values.index.name == "peft.scale" and maps[0].values.columns.name == "peft.rank"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", [False, True])
 def test_figures(tmp_path, search):
     sweep, trial_outcomes = SWEEP, outcomes()

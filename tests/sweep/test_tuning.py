@@ -145,6 +145,7 @@ def test_killed_trial_does_not_stop_others(read, tmp_path, ray):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_asha_stops_a_trial_that_falls_behind(read, tmp_path, ray):
     text = GRID.replace("train.epochs: 2", "train.epochs: 8").replace("[0.02", "[0.03, 0.02")
     sweep, trials = read(f"{text}scheduler: asha\ngrace_period: 4\n")
@@ -157,6 +158,7 @@ def test_asha_stops_a_trial_that_falls_behind(read, tmp_path, ray):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_stopped_search_continues_with_its_proposals(read, tmp_path, ray, caplog):
     sweep, trials = read(TPE)
     assert trials == []
@@ -174,7 +176,7 @@ def test_stopped_search_continues_with_its_proposals(read, tmp_path, ray, caplog
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_damaged", [False, True])
+@pytest.mark.parametrize("is_damaged", [pytest.param(False, marks=pytest.mark.exhaustive), True])
 def test_state_of_another_or_broken_session_is_discarded(read, tmp_path, ray, caplog, is_damaged):
     sweep, trials = read(GRID)
     with pytest.raises(KeyboardInterrupt):

@@ -1,6 +1,7 @@
 import logging
 
 import numpy as np
+import pytest
 import torch
 
 from rsft.data.chips.store import ChipStore
@@ -30,6 +31,7 @@ def test_the_bundle_is_calibrated_on_the_validation_split(run, root):
     assert (estimates.probabilities.argmax(1) == outputs.logits.argmax(1)).all()
 
 
+@pytest.mark.slow
 def test_the_calibration_is_fitted_on_the_averaged_views(recipe_file, root, tmp_path, caplog):
     overrides = ["meta=null", "train.epochs=1", "train.ensemble_size=2", "data.augment=sar", "evaluate.tta=turns"]
     with caplog.at_level(logging.WARNING, logger="rsft.training.finetune"):

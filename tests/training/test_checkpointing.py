@@ -77,6 +77,7 @@ def checkpoint_files(run_folder):
     return sorted((run_folder / "checkpoints").glob("*.ckpt"))
 
 
+@pytest.mark.first_case
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("step", [3, 4, 6])  # within an accumulated step, at the end of an epoch, in the next epoch
 def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, unbroken_results, number, code, step):

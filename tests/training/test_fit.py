@@ -27,6 +27,7 @@ class CallRecorder(RunListener):
         self.calls.append(("end", failed))
 
 
+@pytest.mark.slow
 def test_the_order_of_the_loop(recipe_file, tmp_path):
     recorder = CallRecorder()
     recipe = load_recipe(recipe_file, ["train.batch_size=20", "evaluate.every=2", "meta.warmup=0"])
@@ -50,6 +51,7 @@ def test_listeners_hear_of_an_error(recipe_file, tmp_path):
     assert recorder.calls[-1] == ("end", True) and recorder.calls[-2][2] == 3
 
 
+@pytest.mark.slow
 def test_a_resume_after_the_last_step_of_an_epoch_begins_with_the_validation(recipe_file, tmp_path, run, monkeypatch):
     overrides, fit = ["train.checkpoint_steps=1"], single_run.fit
 

@@ -84,6 +84,7 @@ def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
     assert not code and "blocks" in printed
 
 
+@pytest.mark.first_case
 @NAME
 def test_exports(recipe, tmp_path, name):
     folder = finetune(load_recipe(recipe, ["train.epochs=1", "meta=null"]), tmp_path / "runs").folder

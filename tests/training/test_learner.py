@@ -70,6 +70,7 @@ def test_dropout_depends_on_seed_epoch_and_batch(make_learner):
     assert len(set(draws.values())) == 3
 
 
+@pytest.mark.slow
 def test_a_restored_state_continues_within_an_accumulated_step(make_learner):
     overrides = ("train.accumulate_grad_batches=2", "meta.warmup=0", "peft.dropout=0.3")
     first, second = make_learner(*overrides), make_learner(*overrides)

@@ -9,6 +9,7 @@ from rsft.training import FineTuningModule
 from rsft.training.finetune import finetune
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("accumulated", "blocks"), [(1, "[]"), (2, "[4]")])
 def test_lightning_takes_the_steps_of_a_run(recipe_file, tmp_path, accumulated, blocks):
     overrides = [f"train.accumulate_grad_batches={accumulated}", f"head.earlier_blocks={blocks}"]

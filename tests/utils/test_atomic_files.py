@@ -198,6 +198,7 @@ def write_often(path, count):
         write_text(path, str(number))
 
 
+@pytest.mark.slow
 def test_many_processes_write_beside_each_other(tmp_path):
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=write_often, args=(tmp_path / f"{number}", 50)) for number in range(6)]

@@ -58,6 +58,7 @@ def test_later_call_resumes(server: Server, tmp_path: Path) -> None:
     assert server.requested_ranges == ["bytes=5-"]
 
 
+@pytest.mark.slow
 def test_second_process_is_refused(server: Server, tmp_path: Path) -> None:
     """Both would append to the same file."""
     with FileLock(tmp_path / "x.lock"), pytest.raises(RequestError, match="another process is downloading"):

@@ -34,6 +34,7 @@ def count_page_faults(mode: str, thread: str) -> int:
     return int(subprocess.check_output([sys.executable, "-c", SCRIPT, mode, thread]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thread", ["main", "thread"])
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt belongs to glibc")
 def test_memory_is_not_faulted_in_again(thread: str) -> None:

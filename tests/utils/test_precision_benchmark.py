@@ -28,6 +28,7 @@ def test_speedup_is_a_ratio_of_durations():
     assert measure_speedup(lambda: time.sleep(0.02), lambda: time.sleep(0.005)) == pytest.approx(4, rel=0.5)
 
 
+@pytest.mark.slow
 def test_this_cpu():
     precision, speedups = select_precision(torch.device("cpu"))
     assert list(speedups) == ["bf16"] and precision == fastest_precision(speedups)

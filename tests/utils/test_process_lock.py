@@ -15,6 +15,7 @@ def conflict() -> RequestError:
     return RequestError("busy", "here", "wait")
 
 
+@pytest.mark.slow
 def test_the_file_exists_while_the_block_runs(tmp_path: Path) -> None:
     path = tmp_path / "new/lock"
     with process_lock(path, conflict):
@@ -28,6 +29,7 @@ def test_the_file_exists_while_the_block_runs(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_another_process_holds_the_lock(tmp_path: Path) -> None:
     with (
         FileLock(tmp_path / "lock"),

@@ -36,6 +36,7 @@ WRITERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_library_names_the_limit_and_the_file(name, tmp_path):
     """A limit of the file size stops writers as a full disk does, without root."""

@@ -6,11 +6,14 @@ import io
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from rsft.data.imagery.reader import read_chip
 from rsft.types import GROUPS, Bytes, Pixels
@@ -21,6 +24,7 @@ THUMB, GAP = 96, 4
 """Side of a thumbnail and space between thumbnails, in pixels."""
 
 _COLORS = dict(zip(GROUPS, ("#2b6cb0", "#dd8a2b", "#b83280"), strict=True))
+_LABEL_SIZE = 8  # in points
 _MAX_NAMED_CLASSES = 40  # more bars leave no room for class names
 
 
@@ -39,36 +43,51 @@ def render_class_figure(title: str, counts: Mapping[str, Mapping[str, int]], gro
     names = sorted(counts[split], key=lambda name: -counts[split][name])
     values = [counts[split][name] for name in names]
     named = len(names) <= _MAX_NAMED_CLASSES
-    figure = Figure(figsize=(7, 1.4 + 0.25 * len(names)) if named else (8, 4), layout="constrained", dpi=120)
+    figure = Figure(figsize=(7, 1.4 + 0.25 * len(names)) if named else (8, 4), dpi=120)
     axes = figure.add_subplot()
     colors = [_COLORS[group_of[name]] for name in names]
     (_draw_bars if named else _draw_profile)(axes, names, values, colors)
     axes.set_title(f"{title}: {sum(values):,} {split} chips, {len(names):,} classes", fontsize=10)
     for group in (group for group in GROUPS if group in set(group_of.values())):
         axes.bar(0, 0, color=_COLORS[group], label=group)
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="lower right", ncols=len(GROUPS), fontsize=_LABEL_SIZE)  # "best" may hide bars
     with io.BytesIO() as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # class names in scripts that the font lacks
+        _set_margins(figure, axes, names if named else ["1,000,000"])
         figure.savefig(file, format="png", metadata={"Software": None})
         return file.getvalue()
 
 
 def _draw_bars(axes: Axes, names: Sequence[str], values: Sequence[int], colors: Sequence[str]) -> None:
     bars = axes.barh(range(len(names)), values, color=colors)
-    axes.bar_label(bars, [f"{value:,}" for value in values], padding=3, fontsize=8)
-    axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+    axes.bar_label(bars, [f"{value:,}" for value in values], padding=3, fontsize=_LABEL_SIZE)
+    axes.set_yticks(range(len(names)), names, fontsize=_LABEL_SIZE, parse_math=False)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.set_xlim(0.8, 3 * max(values))
-    axes.set_xlabel("chips")
+    axes.set_xlabel("chips", loc="left")
+    axes.minorticks_off()
 
 
 def _draw_profile(axes: Axes, names: Sequence[str], values: Sequence[int], colors: Sequence[str]) -> None:
     axes.bar(range(len(names)), values, width=1, color=colors)
     axes.set_yscale("log")
     axes.set_xlim(-0.5, len(names) - 0.5)
-    axes.set_xlabel("class, by number of chips")
+    axes.set_xlabel("class, by number of chips", loc="left")
     axes.set_ylabel("chips")
+
+
+def _set_margins(figure: Figure, axes: Axes, labels: Sequence[str]) -> None:
+    """Leave room for title, axes and labels. The layout engines of matplotlib draw the figure twice."""
+    canvas: Any = FigureCanvasAgg(figure)  # its renderer has no types
+    renderer = canvas.get_renderer()
+    font = FontProperties(size=_LABEL_SIZE)
+    widest = max(renderer.get_text_width_height_descent(label, font, ismath=False)[0] for label in labels)
+    width, height = figure.bbox.width, figure.bbox.height
+    axis = 0 if axes.get_ylabel() == "" else 30
+    figure.subplots_adjust(
+        left=min(0.6, (widest + axis + 20) / width), right=1 - 16 / width, bottom=62 / height, top=1 - 38 / height
+    )
 
 
 def select_sheet_chips(count: int) -> list[int]:

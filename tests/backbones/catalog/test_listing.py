@@ -18,6 +18,7 @@ from rsft.backbones.weights import weights_path
 from rsft.errors import RequestError
 
 
+@pytest.mark.slow
 def test_the_list_agrees_with_the_cards() -> None:
     encoders = {encoder.name: encoder for encoder in listed_encoders()}
     assert list(encoders) == names()

@@ -118,6 +118,7 @@ def test_inputs_are_scaled_as_in_training():
     assert satmae_groups.LIMITS[3] == pytest.approx((mean - 2 * std, mean + 2 * std))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("index", "width", "tensors", "parameters"), [(0, 1024, 300, 303_083_264), (2, 768, 156, 85_625_856)]
 )

@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 ODD_NAMES = ("[/w]", "[red]bold", "[link=x]y", ":ship:", "[bold")
 
 
+@pytest.mark.slow
 def test_no_console_reads_markup():
     """A text that is not ours becomes no markup: neither a wrong name nor a MarkupError after the work is done."""
     for file in (ROOT / "rsft").rglob("*.py"):
@@ -57,6 +58,7 @@ def odd_folders(tmp_path):
     return tmp_path / "raw [red]"
 
 
+@pytest.mark.slow
 def test_all_commands_with_odd_names(rsft, odd_folders, recipe_file, tmp_path):
     root = "q[red][w]"
     code, printed = rsft("prepare", "folder", odd_folders, "--root", root)

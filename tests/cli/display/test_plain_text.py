@@ -66,6 +66,7 @@ def test_log_records():
     assert PlainFormatter().format(record) == f"{SHOWN} is damaged"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["\x1b]0;title\x07", "ship\nerror: none"])
 def test_commands(rsft, tmp_path, name):
     rng = np.random.default_rng(0)

@@ -55,6 +55,7 @@ def run_round(folder: Path) -> tuple[int, list[object]]:
         journal.close()
 
 
+@pytest.mark.slow
 def test_flipped_bits_never_give_other_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "journal.sqlite"
     _, expected = run_round(tmp_path)

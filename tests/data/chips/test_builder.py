@@ -79,6 +79,7 @@ def undisturbed(raw: Path) -> dict[str, bytes]:
     return contents(build_store(raw / "undisturbed", source(raw), DESCRIPTION).root)
 
 
+@pytest.mark.slow
 def test_processes_and_order_do_not_change_the_bytes(raw: Path, tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     two = build_store(tmp_path / "two", source(raw), DESCRIPTION, jobs=2)
     backwards = build_store(tmp_path / "backwards", list(source(raw))[::-1], DESCRIPTION)
@@ -205,6 +206,7 @@ def test_build_with_other_arguments_starts_over_with_a_warning(
     assert [path for path in contents(store.root) if path.startswith("chips/")] == ["chips/train/b c/1.png"]
 
 
+@pytest.mark.slow
 def test_two_builds_at_once(raw: Path, tmp_path: Path) -> None:
     def second(done: int, *_: object) -> None:
         with pytest.raises(RequestError, match=rf"process {os.getpid()} on .* is building this store"):
@@ -243,6 +245,7 @@ def test_full_disk_by_a_simulated_error(
     assert contents(build_store(tmp_path / "out", source(raw), DESCRIPTION).root) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["48k", "120k", "200k"])
 def test_full_disk_on_a_small_file_system(raw: Path, tmp_path: Path, undisturbed: dict[str, bytes], size: str) -> None:
     disk = tmp_path / "disk"
@@ -279,6 +282,7 @@ def test_killed_worker(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_records_are_read_lazily(raw: Path, tmp_path: Path) -> None:
     read, ahead = [0], [0]
 

@@ -46,6 +46,7 @@ def store(tmp_path: Path) -> ChipStore:
     return build_store(tmp_path / "store", records(tmp_path), DESCRIPTION)
 
 
+@pytest.mark.slow
 def test_files_are_copied_byte_for_byte_and_cut_chips_keep_their_pixels(tmp_path: Path, store: ChipStore) -> None:
     assert (store.root / "chips/train/a/x.png").read_bytes() == (tmp_path / "x.PNG").read_bytes()
     cut = read_chip(store.root / "chips/val/a/L1_2.png")

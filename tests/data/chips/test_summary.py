@@ -46,6 +46,7 @@ def test_empty_counts_have_no_missing_class() -> None:
     assert missing_classes({"train": {}, "test": {"a": 0}}) == {}
 
 
+@pytest.mark.slow
 def test_pixels_by_unit_and_dtype(store: ChipStore) -> None:
     summary = summarize_pixels(store.root, store.table).to_dict("index")
     file_bytes = sum((store.root / path).stat().st_size for path in store.split("train")["path"])

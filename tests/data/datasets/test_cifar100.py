@@ -73,6 +73,7 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
         CIFAR100(write_folders(tmp_path, {"train/ship": 1, "test/ship": 1}))
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_shared_archive_has_the_published_profile(shared: Callable[[str], Path], tmp_path: Path) -> None:
     source = CIFAR100(extract_archive(shared("cifar100_lt.tar"), tmp_path / "cifar"))

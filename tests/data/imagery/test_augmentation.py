@@ -119,6 +119,7 @@ def test_speckle_has_unit_mean_intensity_and_variance_of_one_in_looks(looks):
     assert intensity.var() == pytest.approx(1 / looks, rel=0.05)
 
 
+@pytest.mark.slow
 def test_import_leaves_the_environment_alone():
     code = """
 import os, sys

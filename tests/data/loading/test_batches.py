@@ -194,6 +194,7 @@ def test_natural_crops_the_chip_before_it_is_resized(store: ChipStore) -> None:
     assert labels.tolist() == chips.labels[order].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_outer_batches_are_augmented_like_those_of_an_epoch(store: ChipStore, workers: int) -> None:
     data = natural_batches(read(store), workers)

@@ -39,6 +39,7 @@ def sigma0_store(root: Path, scale: float = 1.0) -> ChipStore:
     return build_store(root / "store", records, StoreDescription("noise", ("a", "b"), "none"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_task_of_torchgeo_trains_one_step(root: Path, tmp_path: Path) -> None:
     data = ChipStoreDataModule(root, batch_size=8, size=32)

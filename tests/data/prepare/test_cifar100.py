@@ -45,6 +45,7 @@ def test_training_split_is_long_tailed_and_validation_is_taken_from_test(folders
     assert store.skipped == {"training image, to reach a ratio of 16": 27} and store.classes == CLASSES
 
 
+@pytest.mark.slow
 def test_existing_long_tail_is_unchanged_and_seed_determines_the_choice(folders: Path, tmp_path: Path) -> None:
     first, again, other = (
         prepare_cifar100(folders, tmp_path / name, ratio=16, val=0, seed=seed)
@@ -72,6 +73,7 @@ def test_a_faulty_archive_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "data").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_second_build_of_one_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cifar.tar").write_bytes(b"")
     with FileLock(tmp_path / ".out.unpacked.lock"), pytest.raises(RequestError, match="another process"):

@@ -147,6 +147,7 @@ def test_archives_of_torchgeo_build_without_rejections(tmp_path: Path, version: 
     assert store.table["name"].tolist() == tree.table["name"].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_the_real_samples_build(shared: Callable[[str], Path], tmp_path: Path) -> None:
     root = shared("dota_samples")

@@ -106,6 +106,7 @@ def test_name_stands_for_one_file_with_unchanged_pixels(published: ChipStore, ra
     assert (row["sensor"], row["polarisation"], row["incidence_deg"]) == ("Gaofen-3", "DH", 30.5)
 
 
+@pytest.mark.slow
 def test_image_replaced_before_resuming_is_cropped_again(raw: Path, tmp_path: Path) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -175,6 +176,7 @@ def many(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_clean_splits_share_no_scene_and_no_vessel(many: Path) -> None:
     store = prepare_fusrs(many / "out", jobs=1)
     assert len(store.table) == 132 + 120 and store.skipped == {"FUSAR-Ship Tug: not among the classes": 6}
@@ -184,6 +186,7 @@ def test_clean_splits_share_no_scene_and_no_vessel(many: Path) -> None:
     assert shares == pytest.approx(0.25, abs=0.06) and store.class_counts("val").min() > 0
 
 
+@pytest.mark.slow
 def test_clean_takes_each_content_once_and_rejects_contents_of_two_categories(many: Path) -> None:
     fusar = many / "FUSAR"
     shutil.copy(fusar / "Cargo/Sub01/Ship_C01S01N0000.tiff", fusar / "Cargo/Sub01/Ship_C01S01N0900.tiff")
@@ -199,12 +202,14 @@ def test_clean_takes_each_content_once_and_rejects_contents_of_two_categories(ma
     ]
 
 
+@pytest.mark.slow
 def test_clean_with_five_classes_has_the_class_other(many: Path) -> None:
     store = prepare_fusrs(many / "out", classes=5, jobs=1)
     assert store.classes == ("cargo", "other", "fishing", "tanker", "dredger")
     assert (store.table["class"] == "other").sum() == 6
 
 
+@pytest.mark.slow
 def test_seed_determines_every_byte(many: Path) -> None:
     first, again = (prepare_fusrs(many / name, jobs=jobs) for name, jobs in (("a", 1), ("b", 2)))
     assert (first.root / "manifest.parquet").read_bytes() == (again.root / "manifest.parquet").read_bytes()
@@ -212,6 +217,7 @@ def test_seed_determines_every_byte(many: Path) -> None:
     assert not other.table["path"].equals(first.table["path"])
 
 
+@pytest.mark.slow
 def test_sources_are_found_by_content_or_must_be_named(many: Path) -> None:
     (many / "FUSAR").rename(many / "下载 1")
     assert len(prepare_fusrs(many / "out", jobs=1).table) == 252
@@ -223,6 +229,7 @@ def test_sources_are_found_by_content_or_must_be_named(many: Path) -> None:
         prepare_fusrs(many / "more", jobs=1)
 
 
+@pytest.mark.slow
 def test_archives_are_extracted(many: Path) -> None:
     archive = Path(shutil.make_archive(str(many / "fusar"), "zip", many / "FUSAR"))
     store = prepare_fusrs(many / "out", fusar=archive, srsdd=many / "SRSDD", jobs=1)

@@ -89,6 +89,7 @@ def test_png_copies_with_three_equal_bands_have_one(raw: Path) -> None:
     assert fusar_counts(store) == RIGHT and store.rejected == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("above", ["", "SAR", "FUSAR_Ship_Processed"])
 def test_tree_d_train_and_test_above_the_categories(raw: Path, above: str) -> None:
     write_fusar(raw / "FUSAR" / above / "train", make_names(COUNTS))

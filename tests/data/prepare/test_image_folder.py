@@ -165,6 +165,7 @@ def test_one_name_in_two_folders_of_a_class_stays_two_chips(tmp_path: Path) -> N
     assert prepare_folder(src, tmp_path / "out", val=0).table["name"].tolist() == ["a__x__000_png", "a__y__000_png"]
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_mstar_long_tail(shared: Callable[[str], Path], tmp_path: Path) -> None:
     store = prepare_folder(shared("mstar_soc10"), tmp_path / "mstar", imbalance=50, seed=0)

@@ -23,6 +23,7 @@ def write_list(root: Path, name: str, rows: list[str], images: int) -> None:
         Image.fromarray(np.random.default_rng(len(row)).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
 
 
+@pytest.mark.slow
 def test_places(tmp_path: Path) -> None:
     src = tmp_path / "places"
     src.mkdir()

@@ -49,6 +49,7 @@ def test_chips_have_pixels_bands_and_metadata(scenes: Path, tmp_path: Path, prod
     ]
 
 
+@pytest.mark.slow
 def test_a_scene_is_in_one_split(scenes: Path, tmp_path: Path) -> None:
     table = prepare_opensarship(scenes, tmp_path / "out", classes="typed", val=0.3, test=0.3).table
     assert table.groupby(table["name"].str.split("__").str[0])["split"].nunique().tolist() == [1, 1, 1]
@@ -88,6 +89,7 @@ def test_damaged_chips_are_rejected_with_their_reason(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_bands_that_all_scenes_have(scenes: Path, tmp_path: Path) -> None:
     for product in OpenSARShip.products:
         store = prepare_opensarship(scenes, tmp_path / product, product=product, bands=("VV",), val=0.3, test=0.3)
@@ -109,6 +111,7 @@ def test_bands_that_some_scenes_lack(scenes: Path, tmp_path: Path) -> None:
         prepare_opensarship(scenes, tmp_path / "no", bands=("XX",))
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_the_real_scenes_build_with_vv_alone(shared: Callable[[str], Path], tmp_path: Path) -> None:
     store = prepare_opensarship(shared("opensarship"), tmp_path / "out", product="cal", bands=("VV",))
@@ -116,6 +119,7 @@ def test_the_real_scenes_build_with_vv_alone(shared: Callable[[str], Path], tmp_
     assert (store.table["spacing_m"] == 10).sum() == 122 and store.table["spacing_m"].isna().sum() == 65
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_the_real_scenes_build(shared: Callable[[str], Path], tmp_path: Path) -> None:
     store = prepare_opensarship(shared("opensarship"), tmp_path / "out", product="cal")
@@ -125,6 +129,7 @@ def test_the_real_scenes_build(shared: Callable[[str], Path], tmp_path: Path) ->
     assert "Classes that a split lacks" not in (store.root / "README.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_classes_that_a_split_lacks_are_reported(shared: Callable[[str], Path], tmp_path: Path) -> None:
     store = prepare_opensarship(shared("opensarship"), tmp_path / "out", classes="typed")

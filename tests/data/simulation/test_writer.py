@@ -65,6 +65,7 @@ def test_tree_depends_on_the_seed_but_not_on_the_number_of_processes(fusar: Path
     assert shared and all(digest(tmp_path / "other")[name] != digest(fusar)[name] for name in shared)
 
 
+@pytest.mark.slow
 def test_srsdd_reader_finds_bright_ships_in_the_boxes(srsdd: Path) -> None:
     source = SRSDD(srsdd, split="all")
     assert len(source) == 2 and source.rejected == [] and source.ships

@@ -86,6 +86,7 @@ def test_features_side_by_side(runs, tmp_path):
         assert [SHIPS[row[number]] for row in predicted] == expected[table["path"]].tolist()
 
 
+@pytest.mark.slow
 def test_runs_without_a_map_say_why(runs, tmp_path):
     other = write_fake_run(tmp_path / "other", ["cargo", "tanker"])
     (runs[1] / "evaluation/embedding.parquet").unlink()
@@ -97,11 +98,13 @@ def test_runs_without_a_map_say_why(runs, tmp_path):
     assert "embedding.parquet is missing in all runs" in page([*runs, other], tmp_path).sections["features"]
 
 
+@pytest.mark.slow
 def test_at_most_six_maps(runs, tmp_path):
     copies = [shutil.copytree(runs[0], tmp_path / f"copy/{number}") for number in range(7)]
     assert "No map of G: a page has at most 6 maps" in page(copies, tmp_path).sections["features"]
 
 
+@pytest.mark.slow
 def test_modulators_side_by_side(runs, tmp_path):
     second = write_fake_run(tmp_path / "second", SHIPS)
     table = pd.read_csv(second / "modulator.csv")
@@ -124,6 +127,7 @@ def test_modulators_side_by_side(runs, tmp_path):
     assert "None of these runs has a modulator" in page([runs[1], plain], tmp_path).sections["modulators"]
 
 
+@pytest.mark.slow
 def test_runs_that_cannot_be_compared_say_why(runs, tmp_path):
     other = write_fake_run(tmp_path / "other", ["cargo", "tanker"])
     bare = write_fake_run(tmp_path / "bare", SHIPS)
@@ -166,6 +170,7 @@ def rsft(monkeypatch, *arguments):
     return stop.value.code or 0
 
 
+@pytest.mark.slow
 def test_from_the_command_line(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert rsft(monkeypatch, "report", "compare", *runs) == 0

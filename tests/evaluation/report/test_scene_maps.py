@@ -22,6 +22,7 @@ def run(tmp_path):
     return write_fake_run(tmp_path, ["cargo", "tanker"])
 
 
+@pytest.mark.slow
 def test_the_page_contains_picture_and_caption_and_keeps_them(run):
     assert read_scene_maps(run) == [] and "scenes" not in page_of(run).sections
     save_scene_maps(run, [(SCENE, PICTURE), (SceneMap("b.tif", 1, None, []), PICTURE)])

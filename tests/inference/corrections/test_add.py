@@ -66,6 +66,7 @@ def page_table(desk, labels=LABELS, **options):
     return desk.folder / "corrected.csv"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.gpkg", "out.geojson", "out.parquet", "out.csv"])
 def test_layers_with_saved_chips(desk, name):
     before = desk.table()
@@ -92,6 +93,7 @@ def test_page_with_verdicts(desk):
     assert "4 chips from corrected.csv" in (desk.store / "README.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.gpkg", "out.geojson", "out.parquet"])
 def test_chips_that_were_not_saved_are_cut_again(desk, name):
     add_corrections(desk.store, correct(desk.predict("saved.gpkg")))
@@ -101,6 +103,7 @@ def test_chips_that_were_not_saved_are_cut_again(desk, name):
     assert desk.table().equals(saved)
 
 
+@pytest.mark.slow
 def test_chips_of_a_review_page_are_cut_again(desk):
     """The table of predictions says how, also beside the labels in another folder."""
     add_corrections(desk.store, page_table(desk))
@@ -115,6 +118,7 @@ def test_chips_of_a_review_page_are_cut_again(desk):
     assert add_corrections(desk.store, moved / "corrected.csv").result.unchanged == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.gpkg", "out.geojson", "out.parquet"])
 def test_suggested_chips_without_files_are_cut_again(desk, name):
     correct(desk.predict("saved.gpkg"), ["bright"] * 6)
@@ -142,6 +146,7 @@ def test_page_with_a_replaced_table_of_predictions(desk):
         add_corrections(desk.store, table)
 
 
+@pytest.mark.slow
 def test_page_of_a_model_with_fewer_bands(desk):
     """The saved chips lack a band of the store, so they are cut from the scene."""
     summary = add_corrections(desk.store, page_table(desk, bands=("VV",)))
@@ -149,6 +154,7 @@ def test_page_of_a_model_with_fewer_bands(desk):
     assert set(desk.table()["bands"]) == {"VH,VV"}
 
 
+@pytest.mark.slow
 def test_tiles_and_fewer_bands_are_cut_from_the_scene(desk):
     table = desk.predict("tiles.gpkg", bands=("VV",), query=SceneQuery(grid=8))
     labels = ["bright", "dark"] + [""] * 34
@@ -157,6 +163,7 @@ def test_tiles_and_fewer_bands_are_cut_from_the_scene(desk):
     assert set(desk.table()["bands"]) == {"VH,VV"}
 
 
+@pytest.mark.slow
 def test_the_same_command_again_changes_nothing(desk):
     table = page_table(desk)
     add_corrections(desk.store, table)
@@ -166,6 +173,7 @@ def test_the_same_command_again_changes_nothing(desk):
     assert {path: path.read_bytes() for path in sorted(desk.store.rglob("*")) if path.is_file()} == content
 
 
+@pytest.mark.slow
 def test_another_label_for_a_chip_of_the_store(desk):
     table = page_table(desk)
     add_corrections(desk.store, table)
@@ -220,6 +228,7 @@ def test_a_layer_without_metadata(desk):
         add_corrections(desk.store, desk.folder / "copy.gpkg")
 
 
+@pytest.mark.slow
 def test_a_changed_or_missing_scene(desk):
     table = correct(desk.predict(chips=False))
     write_geotiff(desk.scene, decibels(48, 48, seed=1), names=("VH", "VV"))
@@ -250,11 +259,13 @@ def test_a_new_store_of_saved_chips_loses_no_label(desk, bands):
     assert sum(bool(np.isnan(pixels).any()) for pixels in values) == 4
 
 
+@pytest.mark.slow
 def test_another_process_changes_the_store(desk):
     with locked_store(desk.store), pytest.raises(RequestError, match="another process is changing this store"):
         add_corrections(desk.store, page_table(desk))
 
 
+@pytest.mark.slow
 def test_chips_of_the_store_itself(desk):
     """A table of predictions on the chips of the store, whose files declare no unit."""
     paths = [str(desk.store / path) for path in desk.table()["path"][:2]]
@@ -267,6 +278,7 @@ def test_chips_of_the_store_itself(desk):
     assert names.is_unique
 
 
+@pytest.mark.slow
 def test_resampled_chips_and_boxes(desk):
     boxes = [f"{col - 3},{row - 3},{col + 3},{row + 3}" for row, col in SHIPS]
     (desk.folder / "boxes.csv").write_text("\n".join(["xmin,ymin,xmax,ymax", *boxes]))
@@ -281,6 +293,7 @@ def test_resampled_chips_and_boxes(desk):
         assert again.result.unchanged == 3 and not again.result.is_change
 
 
+@pytest.mark.slow
 def test_digital_numbers_of_a_product_are_amplitude(desk):
     """Chips of a raw product are uint16, and their unit is a declaration, as in the store of OpenSARShip."""
     pixels = np.random.default_rng(0).gamma(4, 20, (4, 48, 48)).astype(np.uint16)
@@ -301,6 +314,7 @@ def test_digital_numbers_of_a_product_are_amplitude(desk):
     assert add_corrections(store, correct(cut, ["ship"] * 6)).result.unchanged == 6
 
 
+@pytest.mark.slow
 def test_one_chip_twice(desk):
     table = page_table(desk, ["dark"] * 6)
     frame = pd.read_csv(table)
@@ -311,6 +325,7 @@ def test_one_chip_twice(desk):
     assert [reason for _, _, reason in summary.result.rejected] == ["the same chip is dark in line 3, and bright here"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
     [(commit, "write_text", 1), (commit, "write_chip", 2), (commit, "sync_all", 1), (commit, "write_bytes", 1),

@@ -89,6 +89,7 @@ def test_timm_gives_the_reason_why_it_cannot_make_a_network(run, tmp_path):
     assert "head.bias" in load_file(linear.folder / "model.safetensors")
 
 
+@pytest.mark.first_case
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "precision"), [*((name, "fp32") for name in FORMATS), ("openvino", "bf16"), ("torch-export", "bf16")]

@@ -49,6 +49,8 @@ def count_int8_products(name, path):
     return sources.count("FakeQuantize")
 
 
+@pytest.mark.slow
+@pytest.mark.first_case
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 @pytest.mark.parametrize(
     ("method", "head"), [("lora", "cosine"), ("lora", "two depths"), ("adapter", "linear"), ("prompts", "linear")]
@@ -62,12 +64,14 @@ def test_only_products_with_weights_of_blocks_are_quantized(tmp_path, name, meth
     assert {file.name for file in tmp_path.iterdir()} <= {"model.onnx", "model.xml", "model.bin"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_the_first_blocks_stay_in_floating_point(tmp_path, name):
     program, _ = traced()
     assert count_int8_products(name, quantize(name, program, tmp_path, first=1)) == PRODUCTS["lora"] - 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_a_node_that_is_missing_in_the_converted_graph_is_an_error(tmp_path, name):
     program, _ = traced()
@@ -82,6 +86,7 @@ def test_all_products_among_the_float_nodes_are_required():
     check_float_nodes(["a"], ["a", "b"], "ONNX Runtime")
 
 
+@pytest.mark.slow
 def test_several_runs(tmp_path):
     program = trace_network(
         TraceableNetwork([tiny_classifier(0, head="cosine"), tiny_classifier(1, "adapter")]), CONTRACT
@@ -102,6 +107,7 @@ def test_blocks_are_counted():
     assert count_blocks(traced()[0]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "total"), [("onnx", 5), ("openvino", 10)])
 def test_progress(tmp_path, name, total):
     calls = []

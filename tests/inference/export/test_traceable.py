@@ -9,6 +9,7 @@ from rsft.inference.export.traceable import BFloat16Network, TraceableNetwork, t
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, METHODS, tiny_classifier
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("head", ["linear", "two depths"])
 @pytest.mark.parametrize("method", list(METHODS))
@@ -47,6 +48,7 @@ def test_several_runs_give_the_mean_of_their_probabilities(head):
     assert features.shape == (5, 24)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("products", [False, True])
 @pytest.mark.parametrize(("head", "limit"), [("linear", 5e-2), ("two depths", 1e-1)])

@@ -36,6 +36,7 @@ def predictions(bundle: Path, paths: list[Path], output: Path) -> pd.DataFrame:
     return predict(bundle, paths, output, PredictionRequest(engine="torch")).table
 
 
+@pytest.mark.first_case
 @pytest.mark.parametrize(("tta", "runs"), [("none", 1), ("turns", 1), ("five-crop", 2)])
 def test_the_graph_gives_the_predictions(run: Path, root: Path, tmp_path: Path, tta: str, runs: int) -> None:
     bundle = Bundle.load(run)

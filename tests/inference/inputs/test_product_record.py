@@ -37,6 +37,7 @@ def use_unit(monkeypatch):
     return use
 
 
+@pytest.mark.slow
 def test_a_job_tells_what_was_done(use_unit, tmp_path):
     use_unit("db")
     safe = write_product(tmp_path, {"vv": DN, "vh": DN})

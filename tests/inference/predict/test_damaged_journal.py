@@ -79,6 +79,7 @@ def resume_damaged_copies(folder: Path, content: bytes, count: int) -> list[str]
     return faults
 
 
+@pytest.mark.slow
 def test_flipped_bits_never_give_other_rows(tmp_path):
     (tmp_path / "copies").mkdir()
     write_journal(tmp_path / "intact")

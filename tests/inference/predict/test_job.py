@@ -524,6 +524,7 @@ def test_damaged_journal(bundle: Path, chips: Path, tmp_path: Path, caplog) -> N
     assert "the job starts from the beginning" in caplog.text
 
 
+@pytest.mark.slow
 def test_scene_on_a_web_server_is_resumed_after_a_failure(
     bundle: Path, scene: Path, tmp_path: Path, monkeypatch
 ) -> None:

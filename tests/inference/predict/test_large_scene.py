@@ -95,13 +95,14 @@ def run_job(folder, unit, method, *scenes):
     return zip(*json.loads(done.stdout.splitlines()[-1]), strict=True)
 
 
-@pytest.mark.parametrize("method", ["grid", "detect"])
+@pytest.mark.parametrize("method", [pytest.param("grid", marks=pytest.mark.exhaustive), "detect"])
 def test_memory(tmp_path, method):
     scenes = [write_cog(tmp_path, side) for side in (4_096, 12_288)]
     counts, (small, large) = run_job(tmp_path, "amplitude", method, *scenes)
     assert counts == (8, 8) and large < small + MORE_KB
 
 
+@pytest.mark.exhaustive
 def test_memory_of_a_calibrated_product(tmp_path):
     scenes = [write_product(tmp_path, *size) for size in ((2_000, 2_000), (8_000, 11_000))]
     (few, many), (small, large) = run_job(tmp_path, "db", "detect", *scenes)

@@ -110,6 +110,7 @@ def correct(folder):
         table.writerows([(folder / path).absolute(), "flat", "x", 0.5] for path in rows["path"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_every_command(desk, monkeypatch, capsys):
     assert len(COMMANDS) == 20

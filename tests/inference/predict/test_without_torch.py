@@ -90,6 +90,7 @@ JOBS = [
 ]
 
 
+@pytest.mark.first_case
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "engine", "is_blocked"), JOBS)
 def test_a_graph_engine_needs_no_torch(

@@ -32,6 +32,7 @@ def read_item(run: Path, **options: Any) -> Item:
     return json.loads(write_stac_item(run, **options).read_text("utf-8"))
 
 
+@pytest.mark.slow
 def test_the_published_schemas_accept_a_new_bundle(run: Path, tmp_path: Path) -> None:
     item = read_item(run, output=tmp_path / "item.json")
     assert item_faults(item) == []

@@ -42,6 +42,7 @@ def positions(picture: np.ndarray, color: str, side: float) -> np.ndarray:
     return np.column_stack([rows[inside] / picture.shape[0], cols[inside] / side])
 
 
+@pytest.mark.slow
 def test_dots_have_the_color_of_their_class_and_lie_where_the_objects_are(tmp_path) -> None:
     rows = table((25, 50, "cargo", False, None), (75, 150, "tanker", False, None), (50, 100, "cargo", True, None))
     picture = draw(tmp_path, rows, crs="EPSG:32633", transform=UTM)

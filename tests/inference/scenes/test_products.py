@@ -62,6 +62,7 @@ def table(bundle, chips: list[Path], out: Path, declaration: Declaration):
     return result.table.set_index(names).filter(like="p_").sort_index()
 
 
+@pytest.mark.slow
 def test_three_products_have_the_same_ranking(bundle, stores, decibels, tmp_path):
     bands = stores["cal"].bands
     paths = {name: [store.root / path for path in store.split("test")["path"]] for name, store in stores.items()}

@@ -179,6 +179,7 @@ def test_yolo_boxes_of_scenes_without_georeference(model, shared, tmp_path):
     assert sum("gray chips stored as RGB" in note for note in result.notes) == 1
 
 
+@pytest.mark.slow
 def test_bright_objects_of_real_scenes(model, shared, tmp_path):
     """Measure the detector on tiles with harbors and bright shores. Its options were chosen on other images (SSDD)."""
     root = shared("hrsid_scenes")

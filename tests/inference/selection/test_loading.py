@@ -19,6 +19,7 @@ from rsft.recipe.schema import EvaluateSection
 from tests.helpers.tiny_bundles import perturbed_copy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tta", ["none", "five-crop", "mirror", "turns"])
 def test_predictions_equal_those_of_the_evaluation(run: Path, root: Path, tmp_path: Path, tta: str) -> None:
     bundle = Bundle.load(run)
@@ -33,6 +34,7 @@ def test_predictions_equal_those_of_the_evaluation(run: Path, root: Path, tmp_pa
     np.testing.assert_allclose(table[columns], evaluated[columns], atol=1e-4)
 
 
+@pytest.mark.first_case
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "precision", "tta", "runs"),

@@ -124,6 +124,7 @@ def test_a_damaged_bundle_is_not_signed(bundle, keys):
     assert not (bundle / SIGNATURE_FILE).exists()
 
 
+@pytest.mark.slow
 def test_commands(rsft, signed, keys, root, tmp_path):
     code, printed = rsft("bundle", "sign", signed, "--key", keys[0])
     assert code == 0 and SIGNATURE_FILE in printed

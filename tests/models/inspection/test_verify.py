@@ -22,6 +22,7 @@ def test_intact_bundle(run):
     assert [words.split(" ")[0] for words in report.sound] == ["format", "3", "74", "backbone"]
 
 
+@pytest.mark.slow
 def test_expected_hash(run):
     digest = Bundle.load(run).sha256
     for expected_hash in (digest, digest[:12].upper()):
@@ -68,6 +69,7 @@ def test_tensors_that_contradict_the_recipe(copy, change, fault):
     assert save_changed(copy, tensors=tensors).faults == [fault]
 
 
+@pytest.mark.slow
 def test_pruned_site_needs_no_tensors(copy):
     tensors = {key: tensor.clone() for key, tensor in Bundle.load(copy).tensors.items()}
     tensors["gamma"][0] = float("-inf")

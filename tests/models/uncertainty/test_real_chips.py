@@ -31,6 +31,7 @@ def features(shared):
     return features.reshape(CLASSES, -1, features.shape[1]).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.parametrize("coverage", [0.8, 0.9])
 def test_sets_of_a_real_classifier_have_the_target_coverage(features, coverage):

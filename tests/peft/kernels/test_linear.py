@@ -53,6 +53,7 @@ def gradients(y):
     return torch.autograd.grad((y * frozen(*y.shape, seed=20)).sum(), LEAVES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "norm", [None, NORM, LayerNormPrologue(None, None, 1e-5)], ids=["", "norm", "norm without weights"]
 )

@@ -15,6 +15,7 @@ def gradients(adapted, images, split=None):
     return [outputs.detach(), *torch.autograd.grad(outputs.square().sum(), [*adapted.theta, *adapted.gamma])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [tiny_vit, tiny_dinov3])
 def test_blocks_share_their_graphs_and_give_the_same_gradients(images, network):
     torch._dynamo.reset()

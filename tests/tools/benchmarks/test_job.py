@@ -10,11 +10,13 @@ from tools.benchmarks.growth import run_job, write_chips
 from tools.benchmarks.job import JOBS, SIDE, run_training, table, time_bare_steps
 
 
+@pytest.mark.slow
 def test_a_bare_step_takes_time() -> None:
     assert time_bare_steps(1) > 0
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_epoch_of_metalora_has_fewer_steps(tmp_path: Path) -> None:
     write_chips(tmp_path / "images", 400, SIDE)
     run_job(tmp_path, ("prepare", "folder", "images", "--root", "store"))

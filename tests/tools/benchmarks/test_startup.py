@@ -11,6 +11,7 @@ from tools.benchmarks.startup import Job, package_seconds, run_job, slowest_impo
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 def test_a_job_runs_to_its_end_or_to_a_line(tmp_path: Path) -> None:
     clock, processor = run_job(Job(("--version",)), ROOT, tmp_path)
     assert clock > 0 and processor > 0
@@ -18,6 +19,7 @@ def test_a_job_runs_to_its_end_or_to_a_line(tmp_path: Path) -> None:
     assert "rsft" in slowest_imports(Job(("--version",)), ROOT, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_or_lacks_the_line_is_an_error(tmp_path: Path) -> None:
     for job in (Job(("bundle", "show", "missing")), Job(("--version",), stop_at="never")):
         with pytest.raises(RuntimeError, match="-m rsft"):

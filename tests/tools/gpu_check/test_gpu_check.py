@@ -27,6 +27,7 @@ def rows_of(text: str, section: str) -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in lines if line.startswith("|")][2:]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_device_equals_the_cpu_and_trains_the_quick_start(tmp_path: Path) -> None:
     result = run("--skip", "timing", "--skip", "prediction", "--out", tmp_path / "gpu.md")

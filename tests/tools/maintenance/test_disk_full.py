@@ -19,6 +19,7 @@ def work(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_store_on_a_disk_that_is_too_small(work, class_folders):
     command = ["prepare", "folder", str(class_folders), "--root", "{disk}/store"]
     (result,) = try_job("prepare", command, work, [0.5])

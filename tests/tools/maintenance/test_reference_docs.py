@@ -20,6 +20,7 @@ def texts() -> dict[Path, str]:
     return pages()
 
 
+@pytest.mark.slow
 def test_all_pages_are_tested(texts: dict[Path, str]) -> None:
     assert {path.name for path in texts} == {*PAGES}
 

@@ -55,6 +55,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_tests_pass_in_a_checkout_without_rsft(checkout: Path) -> None:
     written = copy_datasets(checkout)

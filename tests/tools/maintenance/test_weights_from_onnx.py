@@ -235,6 +235,7 @@ def test_missing_package_is_named(file, monkeypatch, capsys):
     assert "pip install -e '.[onnx]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pypi_is_unreachable(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(SystemExit):

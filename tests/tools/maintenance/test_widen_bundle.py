@@ -20,6 +20,7 @@ def small_vit(**options):
     return vit
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_tokens_are_two_copies_of_the_small_tokens():
     vit = small_vit()
@@ -37,6 +38,7 @@ def test_tokens_are_two_copies_of_the_small_tokens():
     assert (first - second).std() > 0.3 * vit.blocks[0].mlp.fc1.weight.std()
 
 
+@pytest.mark.slow
 def test_other_width_raises():
     with pytest.raises(RequestError, match="name a ViT-S"):
         widen_state(timm.create_model("vit_tiny_patch16_224", num_classes=0), 0.0)

@@ -159,6 +159,7 @@ def test_the_validation_sample_is_balanced(monkeypatch):
     assert sample.inputs.equal(ValidationSample.draw(Chips()).inputs)
 
 
+@pytest.mark.slow
 def test_recording_does_not_change_a_run(study):
     recipe = study.recipe(SGD, "data.augment=sar", "train.batch_size=4", "peft={dropout: 0.1}", "seed=3")
     recorded, plain = (train_short_run(recipe, record=record) for record in (True, False))
@@ -296,6 +297,7 @@ def test_faults_of_the_command(command, monkeypatch):
     assert (code, printed) == (130, "") and "stopped: run the same command again to continue" in messages
 
 
+@pytest.mark.slow
 def test_real_runs(study, tmp_path):
     start = study.starts()[0]
     runs = [SignalRun(start), *perturbed_runs(start, ["block 1"])]

@@ -160,6 +160,7 @@ def test_finished_runs_are_not_repeated_and_are_printed(results, tool):
     assert "Failed: Q, DOTA: no memory" in printed
 
 
+@pytest.mark.slow
 def test_deviation_over_seeds(results, tool):
     _, printed = tool("6", "--run", "--results", results, "--on", "mstar_lt_metalora", "--seeds", 3)
     assert "| 10 % | 50.0 ± 0.0 (93.4) | 25.0 ± 0.0 (94.2) | 60.0 ± 10.0 (90.8) | 60.0 ± 10.0 (92.8) | 3 |" in printed
@@ -180,6 +181,7 @@ def test_mean_over_sets_needs_runs_in_every_set(results, tool):
     assert "| QV | - (91.2) |" in text and "| - (69.70) | - (69.57) | 0-1 |" in text
 
 
+@pytest.mark.slow
 def test_every_cell_has_a_recipe_and_a_missing_recipe_is_named(tmp_path):
     cells = [cell for table in TABLES.values() for cell in table_cells(table)]
     assert [cell for cell in cells if not cell_trials(cell, TableSettings())] == []
@@ -190,6 +192,7 @@ def test_every_cell_has_a_recipe_and_a_missing_recipe_is_named(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_parameter_counts(tool, tmp_path):
     _, printed = tool("S2", "--results", tmp_path, "--run")
     assert "| Places-LT | 0.295 (0.470) | 0.280 (0.280) | 0.175 (0.175) | 0.280 (0.280) | 0.175 (0.175) |" in printed
@@ -213,6 +216,7 @@ def test_unknown_table_is_named(tool):
     assert "no table S8" in code and "S6, S7, Figure-1a" in code
 
 
+@pytest.mark.slow
 def test_class_distances_match_the_evaluation(run, root, tmp_path):
     folder = shutil.copytree(run, tmp_path / "run")
     expected = evaluate(folder / "bundle", root, folder / "evaluation", baselines=False).distances["adapted"]

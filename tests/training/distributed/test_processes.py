@@ -42,6 +42,7 @@ def test_matrix_products_have_the_precision(precision, dtype):
         assert (torch.eye(2) @ torch.eye(2)).dtype == dtype
 
 
+@pytest.mark.slow
 def test_one_process_does_not_import_lightning():
     code = (
         "import sys, torch; from rsft.training.single_run import *\n"

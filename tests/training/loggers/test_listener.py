@@ -99,6 +99,7 @@ def test_a_record_that_cannot_be_opened_is_continued_by_a_later_resume(start, fa
     assert fake.record_ids == [None, "abc", "abc"] and len(fake.points) == 1
 
 
+@pytest.mark.slow
 def test_a_failing_tracker_never_ends_a_run_and_is_no_longer_used(start, fake, caplog):
     listener, run = start()
     for works, steps in ((False, 2), (True, 1), (False, 5)):

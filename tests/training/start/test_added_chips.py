@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pytest
 
 from rsft.models.bundle.bundle import Bundle
 from rsft.training import single_run
@@ -24,6 +25,7 @@ def test_added_chips_are_repeated_where_an_epoch_may_use_them():
     assert repeat_added_chips(members.__getitem__, np.array([2]), 1)(0) is members[0]
 
 
+@pytest.mark.slow
 def test_an_epoch_draws_added_chips_more_often(run, root, tmp_path, monkeypatch):
     counts = []
 

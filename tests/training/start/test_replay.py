@@ -19,6 +19,7 @@ from rsft.training.start.replay import replay
 from .test_start_bundle import edit_store
 
 
+@pytest.mark.slow
 def test_the_file_of_a_run(run, root, tmp_path):
     """The counts are those of the two bundles, added chips have a part of their own, and the file is read again."""
 

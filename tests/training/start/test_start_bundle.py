@@ -170,6 +170,7 @@ def test_more_blocks_than_the_network_has(run, tmp_path):
         finetune(correction_recipe(run, ["train.last_blocks=7"]), tmp_path)
 
 
+@pytest.mark.first_case
 @pytest.mark.parametrize("method", ["lora", "adaptformer", "vpt-deep", "bitfit", "linear-probe", "lotr", "ssf"])
 def test_methods(recipe_file, tmp_path, method):
     base = finetune(load_recipe(recipe_file, [f"peft={{method: {method}}}", "meta=null", "train.epochs=1"]), tmp_path)

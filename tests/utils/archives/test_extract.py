@@ -43,11 +43,15 @@ def special(name: str, kind: bytes, to: str = "/etc/passwd") -> tarfile.TarInfo:
 
 def refused(archive: Path, match: str, error: type[RsftError] = DataError, **options: int) -> None:
     """Assert that an archive is refused with a hint, and that nothing was written, inside or outside of the target."""
-    before = sorted(archive.parent.parent.rglob("*"))
+
+    def files() -> list[Path]:
+        return sorted([*archive.parent.rglob("*"), *archive.parent.parent.iterdir()])
+
+    before = files()
     with pytest.raises(error, match=match) as caught:
         extract_archive(archive, archive.parent / "out", **options)
     assert type(caught.value) is error and caught.value.location == str(archive) and caught.value.hint
-    assert sorted(archive.parent.parent.rglob("*")) == before
+    assert files() == before
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz", "zip", "rar"])
@@ -133,6 +137,7 @@ def test_links_in_a_rar_are_refused(tmp_path: Path, link: int) -> None:
     refused(make_rar(tmp_path / "x.rar", {"good": b"1", "b": b""}, link=link), "'b' is a link or a device")
 
 
+@pytest.mark.slow
 @every_format
 def test_a_bomb_is_refused(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = make(tmp_path / "x", FILES)
@@ -143,6 +148,7 @@ def test_a_bomb_is_refused(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch
     refused(archive, "than the 0.00186 GiB that the disk has free", error=RsftError)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [make_zip, make_rar])
 def test_a_bomb_is_refused_before_a_byte_is_written(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extract, "_write_member", lambda *_: pytest.fail("a member was written"))
@@ -175,6 +181,7 @@ def test_a_size_that_is_not_true_is_refused(tmp_path: Path, stated: int) -> None
     refused(make_rar(tmp_path / "x.rar", {"a": bytes(3000)}, sizes={"a": stated}), "truncated or damaged")
 
 
+@pytest.mark.slow
 def test_a_negative_size_is_refused(tmp_path: Path) -> None:
     """With a negative size, tarfile reads the same header for ever (CVE-2025-8194)."""
     archive = make_tar(tmp_path / "x.tar", {"a": b""})
@@ -312,6 +319,7 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, mode: str) -> None:
     refused(archive, "damaged")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz", "zip", "rar"])
 def test_random_damage_gives_a_clear_error(tmp_path: Path, mode: str) -> None:
     """Damaged archives are refused or, if no checked byte changed, extracted; nothing else happens."""
@@ -366,6 +374,7 @@ def test_a_compressed_rar_goes_through_unrar(tmp_path: Path, monkeypatch: pytest
     assert content(extract_archive(archive, tmp_path / "out")) == files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["printf h", "printf ho", "printf 'cannot open'; exit 2", "exit 3", "exit 0"])
 def test_a_rar_that_unrar_cannot_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
     stand_in(tmp_path, monkeypatch, action)
@@ -426,6 +435,7 @@ def test_killed_and_run_again(tmp_path: Path, mode: str, moment: tuple[object, s
     assert {path.name for path in out.parent.iterdir()} == {"out"}
 
 
+@pytest.mark.slow
 def test_killed_from_outside(tmp_path: Path) -> None:
     files = {f"{number}": os.urandom(200_000) for number in range(60)}
     archive, out = make_tar(tmp_path / "x.tgz", files, "w:gz"), tmp_path / "out"

@@ -200,6 +200,7 @@ def test_files_of_another_build_are_removed(src: Path, tmp_path: Path, caplog: p
     assert list(root.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_second_build_is_refused(src: Path, tmp_path: Path) -> None:
     with (
         FileLock(tmp_path / ".out.unpacked.lock"),

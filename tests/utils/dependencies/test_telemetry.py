@@ -105,6 +105,7 @@ def test_the_installed_telemetry_package_has_the_names_that_rsft_replaces() -> N
     assert callable(TelemetrySender.send)
 
 
+@pytest.mark.slow
 def test_nncf_and_openvino_use_their_stubs() -> None:
     if find_spec("nncf") is None:
         pytest.skip("NNCF is not installed")

@@ -69,6 +69,7 @@ def test_processes_end_after_the_process_is_killed(whole_group: bool) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 @linux
 def test_a_process_that_replaces_its_environment_is_killed() -> None:
     pytest.importorskip("ray")

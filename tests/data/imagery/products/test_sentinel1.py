@@ -121,6 +121,7 @@ def test_damaged_xml(tmp_path, kind, pattern, replacement, message):
     assert path.name in caught.value.location
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_real_tables(shared, tmp_path):
     """Calibrate digital numbers with the look-up tables of a real product, at lines and pixels all over the image."""

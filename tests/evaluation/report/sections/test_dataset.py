@@ -106,6 +106,7 @@ def test_pictures_can_be_left_out(folder):
     assert "left out on request" in html and "data:image" not in html
 
 
+@pytest.mark.slow
 def test_pictures_are_small(folder, monkeypatch):
     """Noise compresses worst: 1,500 chips on the map and 144 in the gallery, in color and at full size."""
     monkeypatch.setattr(ChipPictures, "__init__", lambda self: None)
