@@ -71,15 +71,16 @@ def _modulator(meta: MetaSection | None, peft: PeftSection) -> str:
         scaling = "" if scale is None else f": the output of every module is multiplied by {_value_text(scale)}"
         return f"No modulator{scaling}."
     resplit = "each epoch" if meta.resplit_every == 1 else f"every {meta.resplit_every} epochs"
-    holdout = "held out of the inner loop" if meta.holdout else "also used by the inner loop"
+    holdout = "not used to train the modules" if meta.holdout else "also used to train the modules"
     order = " (second order)" if meta.order == 2 else ""
     joint = " (both gradients from one pass)" if meta.schedule == "joint" else ""
     speed = "; the speed of a module does not depend on its scale" if meta.scale_invariant_steps else ""
     pruned = f" Sites that end below {meta.prune_below:g} are removed." if meta.prune_below is not None else ""
     return (
-        f"One learned scale per site, starting at {meta.init_scale:g}: an Adam step{order} with learning rate "
-        f"{meta.lr:g} every {pluralize(meta.outer_every, 'inner step')}{joint}, on a meta subset of {meta.ratio:.0%} "
-        f"of the training chips, drawn again {resplit} ({meta.sampling} sampling) and {holdout}{speed}.{pruned}"
+        f"One learned scale per site (block and position), starting at {meta.init_scale:g}. After every "
+        f"{pluralize(meta.outer_every, 'training step')} of the modules, one step of Adam{order} with learning rate "
+        f"{meta.lr:g} changes the scales{joint}. Its loss is that of {meta.ratio:.0%} of the training chips (the meta "
+        f"subset), drawn again {resplit} ({meta.sampling} sampling) and {holdout}{speed}.{pruned}"
     )
 
 

@@ -86,6 +86,7 @@ def test_all_products_among_the_float_nodes_are_required():
     check_float_nodes(["a"], ["a", "b"], "ONNX Runtime")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_several_runs(tmp_path):
     program = trace_network(

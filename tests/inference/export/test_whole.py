@@ -56,6 +56,7 @@ def test_the_graph_gives_the_predictions(run: Path, root: Path, tmp_path: Path, 
     assert whole["whole"] == {"unit": "uint8", "bands": ["gray"], "side": 32} and whole["tta"] == tta
 
 
+@pytest.mark.exhaustive
 def test_a_bundle_without_calibration_has_probabilities_only(run: Path, root: Path, tmp_path: Path) -> None:
     replace(Bundle.load(run), calibrator=None).save(tmp_path / "bundle")
     folder = export_bundle(tmp_path / "bundle", "onnx", whole=True, side=32).folder
@@ -91,6 +92,7 @@ def test_a_graph_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_crop_gives_the_size(run: Path, tmp_path: Path) -> None:
     bundle = Bundle.load(run)
     replace(bundle, contract=bundle.contract.model_copy(update={"crop": 24})).save(tmp_path / "bundle")

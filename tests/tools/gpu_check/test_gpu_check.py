@@ -42,6 +42,7 @@ def test_a_device_equals_the_cpu_and_trains_the_quick_start(tmp_path: Path) -> N
     assert "## Training\n\nnot run: --skip timing" in text and torch.__version__ in text
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_all_steps_are_timed_and_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def compile_nothing(*_: object, **__: object) -> None:
