@@ -132,6 +132,7 @@ def test_names_are_no_empty_words() -> None:
     assert len(rows := empty_names(FILES)) < 30, "\n".join(rows[:40])
 
 
+@pytest.mark.slow
 def test_public_names_are_unique() -> None:
     assert len(REPEATED) < 10
     assert repeated_names(FILES).keys() <= REPEATED.keys()

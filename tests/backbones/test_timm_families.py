@@ -147,6 +147,7 @@ def test_masked_pre_training_of_eva02_loads(tmp_path: Path) -> None:
     assert backbone.vit.fc_norm.weight.equal(model.get_parameter("fc_norm.weight"))
 
 
+@pytest.mark.slow
 def test_cards_state_what_timm_states() -> None:
     card = timm_card("vit_large_patch16_dinov3.sat493m")
     assert card is not None

@@ -251,6 +251,7 @@ def test_training_checkpoint_loads_without_its_decoder(tmp_path: Path) -> None:
     assert load_encoder_weights(card(S1), 224, tmp_path / "x.pth").left_out == tuple(sorted(decoder))
 
 
+@pytest.mark.slow
 def test_unexpected_tensors_are_refused(tmp_path: Path) -> None:
     name = "ViTSmall16_Weights.SENTINEL2_ALL_DINO"
     state = card(name).build(224).state_dict() | {"mask_token": torch.zeros(1, 1, 8)}

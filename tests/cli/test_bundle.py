@@ -54,6 +54,7 @@ def test_diff(rsft, run, tmp_path):
     assert json.loads(rsft("bundle", "diff", run, other, "--json")[1])["classes"] == {"steep": [12, 13]}
 
 
+@pytest.mark.slow
 def test_stac_and_card(rsft, run, tmp_path):
     item, card = tmp_path / "item.json", tmp_path / "card.md"
     code, printed = rsft("bundle", "stac", run, "-o", item)

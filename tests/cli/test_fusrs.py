@@ -39,6 +39,7 @@ def test_contradictions_are_refused_with_a_way_on(
     assert "Ship_C01S01N0000.tiff is in the folder of Tanker" in printed
 
 
+@pytest.mark.slow
 def test_flags_and_rows_without_a_chip_are_shown(
     raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

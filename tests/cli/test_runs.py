@@ -46,6 +46,7 @@ def test_compare(rsft, runs):
     assert "train.epochs" not in lines
 
 
+@pytest.mark.slow
 def test_folder_of_runs_stands_for_its_newest_run(rsft, runs, tmp_path):
     shutil.rmtree(tmp_path / "runs/bars/003")
     shutil.copytree(tmp_path / "runs/bars/001", tmp_path / "runs/other/9")

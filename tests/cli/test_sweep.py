@@ -49,6 +49,7 @@ def test_faults_are_reported_before_any_run(rsft, sweep_file):
     assert code == 2 and "in the sweep" in printed and not (sweep_file.parent / "runs").exists()
 
 
+@pytest.mark.slow
 def test_report_of_an_unfinished_sweep(rsft, sweep_file):
     sweep, document = read_sweep(sweep_file)
     first, second, *_ = list_trials(sweep, document)

@@ -64,6 +64,7 @@ def test_six_validation_chips_per_class_are_too_few_for_90_percent_and_a_note_sa
     assert any("fewer than 9 validation chips" in note for note in metrics["notes"])
 
 
+@pytest.mark.slow
 def test_a_note_says_that_coverage_on_the_fitted_chips_is_too_good(metrics, run, root, tmp_path):
     assert metrics["confidence"]["fitted_here"]
     assert any("coverage is too good" in note for note in metrics["notes"])
@@ -91,6 +92,7 @@ def test_every_site_has_a_contribution(out):
     assert len(table) == 36 and (table["share"] > 0).all()
 
 
+@pytest.mark.slow
 def test_a_bundle_without_confidence_says_so(run, root, tmp_path):
     replace(Bundle.load(run), calibrator=None).save(tmp_path / "bundle")
     evaluation = evaluate(tmp_path / "bundle", root, tmp_path / "out", baselines=False)
@@ -126,6 +128,7 @@ def test_evaluations_of_other_chips_cannot_be_compared(out, run, root, tmp_path)
         compare_runs(out, tmp_path / "train")
 
 
+@pytest.mark.slow
 def test_a_class_without_chips_is_left_out_and_a_note_names_it(run, root, tmp_path):
     import shutil
 

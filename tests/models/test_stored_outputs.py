@@ -36,6 +36,7 @@ def outputs_of(bundle, chips, device="cpu"):
     return load_or_collect_outputs(bundle, model, chips.batches(32), chips.cache_file, chips.contract, device)
 
 
+@pytest.mark.slow
 def test_outputs_are_computed_once(run, chips, count):
     bundle = perturbed_copy(perturbed_copy(Bundle.load(run)))
     first, second = (outputs_of(bundle, chips) for _ in range(2))
@@ -48,6 +49,7 @@ def test_outputs_are_computed_once(run, chips, count):
     assert len(count) == 1
 
 
+@pytest.mark.slow
 def test_other_weights_views_and_devices(run, chips, count):
     bundle = perturbed_copy(Bundle.load(run))
     outputs_of(bundle, chips, "some device")

@@ -296,6 +296,7 @@ def test_frozen_prefix_does_not_change(images, method, learn_scales):
     assert torch.equal(with_random_adapter(adapted).run_frozen_prefix(images), prefix)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "base", "large"),
     [

@@ -76,6 +76,7 @@ def test_finished_trials_are_not_run_again(sweep_folder, tune):
     assert {path.name for path in results.paths.values()} == {"results.parquet", "results.md", "some.png", "some.svg"}
 
 
+@pytest.mark.slow
 def test_larger_grid_runs_the_new_trials_only(sweep_folder, tune):
     calls = tune(done)
     run_sweep(sweep_folder(), None)
@@ -85,6 +86,7 @@ def test_larger_grid_runs_the_new_trials_only(sweep_folder, tune):
     assert sweep_folder().report().remaining == 0
 
 
+@pytest.mark.slow
 def test_failed_trials_do_not_stop_others_and_are_retried_on_request_or_if_never_trained(sweep_folder, tune, root):
     from rsft.utils.atomic_files import sha256
 
@@ -103,6 +105,7 @@ def test_failed_trials_do_not_stop_others_and_are_retried_on_request_or_if_never
     assert ranks(calls) == [1, 2, 3, 4, 2, 2, 3]
 
 
+@pytest.mark.slow
 def test_trials_that_the_scheduler_stopped_have_ended(sweep_folder, tune):
     calls = tune(lambda keys: done(keys) if keys["peft.rank"] < 4 else TrialOutcome(keys, "stopped", "behind"))
     run_sweep(sweep_folder(), None)
@@ -119,6 +122,7 @@ def test_trials_on_other_data_are_run_again(sweep_folder, tune):
     assert len(calls) == 8 and sweep_folder().report().remaining == 4
 
 
+@pytest.mark.slow
 def test_trials_that_a_restored_session_lacks_are_run_afterwards(sweep_folder, tune):
     calls = tune(done, count=3, restored=[True, False])
     run_sweep(sweep_folder(), None)

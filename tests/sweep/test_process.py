@@ -16,6 +16,8 @@ from rsft.sweep.outcome import RECIPE, TrialOutcome, read_outcome
 from rsft.sweep.process import TrialStopped, run_trial
 from rsft.utils.atomic_files import sha256
 
+pytestmark = pytest.mark.slow
+
 RUN = {"status": "done", "seconds": 7.0, "data": {"manifest_sha256": "abc"}}
 TABLE = "epoch,step,val_macro,val_medium\n0,5,0.4,\n1,10,0.5,\n"
 EVALUATION = {"methods": {"LoRA": {"macro": {"value": 0.6}, "tail": None}, "k-NN": {"macro": {"value": 0.9}}}}
@@ -97,7 +99,6 @@ def trial(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.slow
 def test_finished_trial(trial, tmp_path):
     outcome, rows = trial(finish)
     assert outcome == TrialOutcome(
@@ -219,7 +220,6 @@ def test_unfinished_run_on_the_same_data_is_resumed(tmp_path, root, status, data
     assert (run.folder if run else None) == (folder if is_resumed else None)
 
 
-@pytest.mark.slow
 def test_stopped_trial_continues_where_it_was(tmp_path, recipe_file):
     recipe = load_recipe(recipe_file, ["meta=null", "train.epochs=12"])
     (tmp_path / RECIPE).write_text(dump_recipe(recipe))

@@ -45,6 +45,7 @@ def test_unknown_licenses_are_named_on_request(restricted, run, capsys):
     assert capsys.readouterr().err == NOTE
 
 
+@pytest.mark.slow
 def test_predict_warns_about_restrictions_alone(restricted, run, root, rsft):
     chips = next((root / "chips/val").iterdir())
     code, printed = rsft("predict", restricted, chips, "-o", "restricted.csv", "--engine", "torch")
@@ -53,6 +54,7 @@ def test_predict_warns_about_restrictions_alone(restricted, run, root, rsft):
     assert code == 0 and "warning:" not in printed
 
 
+@pytest.mark.slow
 def test_export_warns_about_restrictions_and_unknown_licenses(restricted, rsft):
     code, printed = rsft("export", restricted, "--format", "peft", "-o", "out")
     assert code == 0 and printed.endswith(WARNING + NOTE)

@@ -39,6 +39,7 @@ def labeled(path, label, **fields):
     return LabeledChip(name, label, 2, data, ".png", pixels.shape, digest, columns=columns, **fields)
 
 
+@pytest.mark.slow
 def test_caches_audits_and_descriptions(store, class_folders, tmp_path):
     contract = toy_contract(bands=("gray",), planes=("gray",) * 3)
     write_audits(store.root / AUDIT_FILE, [audit_store(store)])

@@ -92,6 +92,7 @@ def build_until(root: Path, folder: Path, jobs: int, stop: int) -> None:
     build_store(root, source(folder), DESCRIPTION, jobs=jobs, progress=lambda done, *_: die() if done >= stop else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("jobs", "stop"), [(1, 1), (1, 40), (2, 20), (1, COUNT)])
 def test_killed_build_resumes(
     raw: Path, tmp_path: Path, undisturbed: dict[str, bytes], jobs: int, stop: int, caplog: pytest.LogCaptureFixture
@@ -114,6 +115,7 @@ def rename_and_die(store: Path, root: Path, old: Path) -> None:
     die()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("patched", "name", "action"),
     [
@@ -138,6 +140,7 @@ def test_killed_in_the_last_steps(
     assert list(root.parent.iterdir()) == [root]
 
 
+@pytest.mark.slow
 def test_replaced_store_is_restored_after_a_kill(raw: Path, tmp_path: Path) -> None:
     root = build_store(tmp_path / "out", list(source(raw))[1:2], DESCRIPTION).root
     before = contents(root)
@@ -216,6 +219,7 @@ def test_two_builds_at_once(raw: Path, tmp_path: Path) -> None:
     assert len(build_store(tmp_path / "out", first, DESCRIPTION, progress=second).table) == 1
 
 
+@pytest.mark.slow
 def test_missing_source_file_stops_the_build_until_it_is_back(
     raw: Path, tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:

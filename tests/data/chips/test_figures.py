@@ -16,6 +16,7 @@ def decode(data: bytes) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 5, 200])
 def test_class_figure(count: int) -> None:
     counts = {"train": {f"货$_{index}": 3 * index for index in range(count)}, "test": {"货$_0": 4}}

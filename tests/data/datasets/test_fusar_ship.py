@@ -129,6 +129,7 @@ def test_a_damaged_excel_table_is_refused(archive: Path, content: bytes) -> None
         FUSARShip(archive)
 
 
+@pytest.mark.slow
 def test_an_excel_table_that_asks_for_all_memory(archive: Path) -> None:
     sheet: list[Sequence[object]] = [META.strip().split(","), [*CELLS, "Cargo\\AggregatesCarrier"]]
     write_sheet(archive / "meta.xls", sheet)

@@ -57,6 +57,7 @@ def test_existing_long_tail_is_unchanged_and_seed_determines_the_choice(folders:
     assert second.table["sha256"].tolist() == first.table["sha256"].tolist()
 
 
+@pytest.mark.slow
 def test_an_archive_gives_the_same_chips_and_leaves_nothing(folders: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as tar:
         tar.add(folders, "cifar")

@@ -37,6 +37,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_crops_are_the_pixels_of_the_image(tree: Path, tmp_path: Path, jobs: int) -> None:
     store = prepare_dota(tree, tmp_path / "out", jobs=jobs)
@@ -136,6 +137,7 @@ def test_bad_requests(tree: Path, tmp_path: Path) -> None:
         prepare_dota(tmp_path / "src/images", tmp_path / "out", version="2.0", jobs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_archives_of_torchgeo_build_without_rejections(tmp_path: Path, version: DOTAVersion) -> None:
     archives = write_torchgeo_archives(tmp_path / "archives")

@@ -129,6 +129,7 @@ def test_audit_is_written_into_the_store(published: ChipStore) -> None:
     assert counts["chips that repeat the content of another in their split"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 @pytest.mark.parametrize("has_audit", [True, False], ids=["now", "0.1"])
 def test_a_build_that_is_killed_after_its_last_step_is_done(raw: Path, tmp_path: Path, has_audit: bool) -> None:

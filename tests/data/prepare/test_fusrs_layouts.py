@@ -45,6 +45,7 @@ def rename_categories(root: Path, rename: Callable[[str], str]) -> None:
         temporary.rename(path.with_name(rename(path.name)))
 
 
+@pytest.mark.slow
 def test_tree_a_as_published(raw: Path) -> None:
     write_fusar(raw / "FUSAR-Ship1.0", make_names(COUNTS))
     store = build(raw)
@@ -56,6 +57,7 @@ def test_tree_a_as_published(raw: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("meta", ["inside", "above"])
 @pytest.mark.parametrize("classes", [4, 5])
 def test_tree_b_in_a_folder_called_sar(raw: Path, classes: int, meta: str) -> None:
@@ -73,6 +75,7 @@ def test_tree_c_png_copies(raw: Path) -> None:
     assert fusar_counts(store) == RIGHT and set(store.table["flags"]) == {""}
 
 
+@pytest.mark.slow
 def test_png_copies_beside_the_originals_are_left_out(raw: Path) -> None:
     write_fusar(raw / "FUSAR/tiff", make_names(COUNTS))
     write_fusar(raw / "FUSAR/png", make_names(COUNTS), suffix=".png")
@@ -99,6 +102,7 @@ def test_tree_d_train_and_test_above_the_categories(raw: Path, above: str) -> No
     assert set(store.table["flags"]) == {""}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rename", [lambda name: f"{name}Ship", lambda name: f"{name}_vessels", str.lower, str.upper])
 def test_trees_e_and_h_other_spellings_of_the_folders(raw: Path, rename: Callable[[str], str]) -> None:
     root = write_fusar(raw / "FUSAR", make_names(COUNTS))
@@ -108,6 +112,7 @@ def test_trees_e_and_h_other_spellings_of_the_folders(raw: Path, rename: Callabl
     assert store.table["mmsi"].notna().sum() == 34
 
 
+@pytest.mark.slow
 def test_folders_without_a_category_take_it_from_the_names(raw: Path) -> None:
     root = write_fusar(raw / "FUSAR", make_names(COUNTS))
     names = {"Cargo": "货船", "Fishing": "渔船"}
@@ -116,6 +121,7 @@ def test_folders_without_a_category_take_it_from_the_names(raw: Path) -> None:
     assert fusar_counts(store) == RIGHT
 
 
+@pytest.mark.slow
 def test_tree_f_copy_of_srsdd(raw: Path) -> None:
     write_fusar(raw / "FUSAR", make_names(COUNTS))
     shutil.rmtree(raw / "SRSDD")
@@ -131,6 +137,7 @@ def test_tree_f_copy_of_srsdd(raw: Path) -> None:
     assert store.skipped["SRSDD: label file in another format"] == 16
 
 
+@pytest.mark.slow
 def test_header_and_train_and_test_of_srsdd(raw: Path) -> None:
     write_fusar(raw / "FUSAR", make_names(COUNTS))
     shutil.rmtree(raw / "SRSDD")
@@ -139,6 +146,7 @@ def test_header_and_train_and_test_of_srsdd(raw: Path) -> None:
     assert (build(raw).table["source"] == "SRSDD").sum() == 24
 
 
+@pytest.mark.slow
 def test_tree_g_in_raw(raw: Path) -> None:
     (raw / "raw").mkdir()
     (raw / "SRSDD").rename(raw / "raw/SRSDD")
@@ -146,6 +154,7 @@ def test_tree_g_in_raw(raw: Path) -> None:
     assert fusar_counts(build(raw)) == RIGHT
 
 
+@pytest.mark.slow
 def test_rows_without_a_file_and_files_without_a_row_are_counted(raw: Path) -> None:
     root = write_fusar(raw / "FUSAR", make_names(COUNTS))
     (root / "Cargo/Sub01/Ship_C01S01N0000.tiff").unlink()
@@ -155,6 +164,7 @@ def test_rows_without_a_file_and_files_without_a_row_are_counted(raw: Path) -> N
     assert list(store.table["name"][store.table["flags"] == "no-meta"]) == ["Ship_C01S01N0900"]
 
 
+@pytest.mark.slow
 def test_most_names_contradict_their_folder(raw: Path) -> None:
     root = write_fusar(raw / "FUSAR", make_names(COUNTS))
     names = {"Cargo": "Tanker", "Tanker": "Cargo", "Fishing": "Dredger", "Dredger": "Fishing"}
@@ -178,6 +188,7 @@ def test_a_source_without_a_chip_of_the_classes(raw: Path, missing: str) -> None
     assert missing not in set(store.table["source"]) and "--allow-partial" in (store.root / "README.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["FUSAR-Ship", "SRSDD"])
 def test_a_source_of_damaged_images(raw: Path, damaged: str) -> None:
     write_fusar(raw / "FUSAR", make_names(COUNTS))

@@ -85,6 +85,7 @@ def test_rows_with_huge_labels_and_names_are_rejected(rsft: Command, tmp_path: P
     assert rejected["reason"].str.contains("does not exist").sum() == 3 and rejected["reason"].str.len().max() < 700
 
 
+@pytest.mark.slow
 def test_seed_determines_the_choice(tmp_path: Path) -> None:
     src = write_tree(tmp_path / "src", {"a": 30, "b": 30})
     first, again, other = (
@@ -174,6 +175,7 @@ def test_mstar_long_tail(shared: Callable[[str], Path], tmp_path: Path) -> None:
     assert store.rejected == 0 and store.units == ("uint8",) and store.bands == ("gray",)
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_rsscn7_as_one_level(shared: Callable[[str], Path], tmp_path: Path) -> None:
     source = shared("rsscn7_96px")

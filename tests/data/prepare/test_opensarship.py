@@ -57,6 +57,7 @@ def test_a_scene_is_in_one_split(scenes: Path, tmp_path: Path) -> None:
     assert sorted(set(table["class"])) == ["Cargo", "Law Enforcement", "Tanker"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_manifest(scenes: Path, tmp_path: Path) -> None:
     stores = [prepare_opensarship(scenes, tmp_path / name, seed=3) for name in ("a", "b")]
     pd.testing.assert_frame_equal(stores[0].table, stores[1].table)

@@ -37,12 +37,13 @@ def test_the_page_has_every_section(run):
     names += ["cost", "data", "reproduce"]
     assert list(sections) == names
     assert "LoRA of rank 4 at q, k, v, out, mlp1 and mlp2 in all blocks" in sections["header"]
-    assert "meta subset of 20%" in sections["header"]
+    assert "20% of the training chips (the meta subset)" in sections["header"]
     assert "3 min 16 s" in sections["cost"] and "74,304 of 2,861,000" in sections["cost"]
     assert "rsft finetune runs/fusrs_lt_metalora/001/recipe.yaml" in sections["reproduce"]
     assert "c0" * 32 in sections["reproduce"] and "2.13.0+cpu" in sections["reproduce"]
 
 
+@pytest.mark.slow
 def test_licenses_of_the_bundle_are_shown(run):
     assert "License of the" not in page_of(run).sections["reproduce"]
     licenses = (source_license("backbone", "vit", "DINOv3 License"), source_license("data", "bars", "unknown"))
@@ -142,6 +143,7 @@ def test_names_are_escaped(tmp_path):
     assert len(page.all("script")) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 100])
 def test_few_and_many_classes(tmp_path, count):
     run = write_fake_run(tmp_path, [f"class {index}" for index in range(count)], blocks=24)
@@ -256,6 +258,7 @@ def test_lists_that_do_not_fit_the_classes_are_refused(run):
         write_report(run)
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_page(run):
     assert write_report(run).read_bytes() == write_report(run).read_bytes()
 

@@ -109,6 +109,7 @@ def test_coverage_is_shown_by_group_beside_its_target(run):
     assert "At 90 %, every set contains dredger: too few validation chips." in page.sections["confidence"]
 
 
+@pytest.mark.slow
 def test_coverage_is_shown_by_scene(run):
     path = run / "evaluation/metrics.json"
     metrics = json.loads(path.read_text())
@@ -194,6 +195,7 @@ def test_the_map_has_every_chip_and_marks_mistakes(run):
     assert sum(path.count("M") for path in wrong) == 2 * (truth["class"] != truth["predicted"]).sum()
 
 
+@pytest.mark.slow
 def test_every_class_has_its_own_marker_up_to_a_limit(tmp_path):
     for count in (MAX_MARKED_CLASSES, MAX_MARKED_CLASSES + 1):
         run = write_fake_run(tmp_path / str(count), [f"class {index}" for index in range(count)])
@@ -203,6 +205,7 @@ def test_every_class_has_its_own_marker_up_to_a_limit(tmp_path):
         assert len(markers) == len(chip_map.legend()) == (count if count == MAX_MARKED_CLASSES else 3)
 
 
+@pytest.mark.slow
 def test_costs(run):
     page = page_of(run)
     assert "74,304 of 2,861,000 (2.6%)" in page.sections["cost"] and "912.0 MB" in page.sections["cost"]

@@ -133,6 +133,7 @@ def test_suggested_chips_without_files_are_cut_again(desk, name):
     assert summary.result.unchanged == 6 and desk.table().equals(saved)  # the same pixels as in the saved files
 
 
+@pytest.mark.slow
 def test_page_with_a_replaced_table_of_predictions(desk):
     """Chips with the same names at other places are not taken for the labeled ones."""
     table = page_table(desk, chips=False)
@@ -183,6 +184,7 @@ def test_another_label_for_a_chip_of_the_store(desk):
     assert (row["class"], row["added_previous"], len(desk.table())) == ("dark", "bright", 13)
 
 
+@pytest.mark.slow
 def test_splits_follow_the_scene(desk):
     manifest = pd.read_parquet(desk.store / "manifest.parquet")
     manifest["group_key"] = ["scene.tif" if split == "val" else "other" for split in manifest["split"]]
@@ -193,6 +195,7 @@ def test_splits_follow_the_scene(desk):
     assert set(desk.table()["group_key"]) == {"scene.tif", "other"}
 
 
+@pytest.mark.slow
 def test_unknown_classes(desk):
     table = page_table(desk, ["brihgt", "tug", "", "", "", "bright"])
     with pytest.raises(RequestError, match=r"no class brihgt \(1 row\), tug.*brihgt may be bright.*--new-class tug"):
@@ -204,6 +207,7 @@ def test_unknown_classes(desk):
     assert store.table.set_index("class")["group"]["tug"] == "tail"
 
 
+@pytest.mark.slow
 def test_rejected_rows(desk):
     write_geotiff(desk.folder / "one.tif", decibels(8, 8, bands=1), names=("VV",))
     write_geotiff(desk.folder / "no_unit.tif", decibels(8, 8), names=("VH", "VV"))
@@ -240,6 +244,7 @@ def test_a_changed_or_missing_scene(desk):
     assert len(desk.table()) == 10
 
 
+@pytest.mark.slow
 def test_tables_without_labels(desk):
     with pytest.raises(RequestError, match=r"no field label.*--field"):
         add_corrections(desk.store, desk.predict(), AdditionOptions(label_field="label"))

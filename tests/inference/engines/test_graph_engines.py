@@ -17,6 +17,8 @@ from rsft.inference.export.traceable import TraceableNetwork, trace_network
 from rsft.utils.dependencies import optional as optional_dependencies
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
 
+pytestmark = pytest.mark.slow
+
 METADATA = {"classes": ["a", "b", "ç"], "precision": "fp32"}
 
 
@@ -39,7 +41,6 @@ def test_all_formats_are_tested():
     assert graph_formats() == ["onnx", "openvino", "torch-export"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "openvino", "torch-export"])
 def test_outputs_are_those_of_pytorch(written, name):
     folder, expected, _ = written
@@ -76,7 +77,6 @@ def test_openvino_holds_input_size_and_metadata(written):
     assert json.loads(model.get_rt_info("rsft").astype(str)) == METADATA
 
 
-@pytest.mark.slow
 def test_openvino_in_bf16_is_half_as_large_and_near(written, tmp_path):
     folder, expected, program = written
     find_format("openvino").write_graph(program, CONTRACT, tmp_path, METADATA | {"precision": "bf16"})

@@ -141,6 +141,7 @@ def test_timm_makes_a_plain_network(tmp_path):
     assert reason == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_dinov3_qkvb.eupe_lvd1689m", "timm:eva02_tiny_patch14_224"])
 @pytest.mark.parametrize("pool", ["token", "avg"])
 def test_timm_makes_a_network_with_rotary_embeddings(tmp_path, name, pool):

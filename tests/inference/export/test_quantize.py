@@ -80,6 +80,7 @@ def test_a_node_that_is_missing_in_the_converted_graph_is_an_error(tmp_path, nam
         quantize(name, program, tmp_path, nodes=nodes)
 
 
+@pytest.mark.slow
 def test_all_products_among_the_float_nodes_are_required():
     program, _ = traced()
     assert [len(float_nodes(program, first).products) for first in (0, 1)] == [2 + 1, 2 + 1 + 4]
@@ -104,6 +105,7 @@ def test_float_block_counts(depth, counts):
     assert float_block_counts(depth) == counts
 
 
+@pytest.mark.slow
 def test_blocks_are_counted():
     assert count_blocks(traced()[0]) == 2
 

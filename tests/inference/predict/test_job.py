@@ -439,6 +439,7 @@ def _killed_after(calls: int, *arguments: object) -> None:
     predict(*arguments)
 
 
+@pytest.mark.slow
 def test_killed_job_is_resumed_with_attributes(bundle: Path, scene: Path, tmp_path: Path) -> None:
     query = SceneQuery(at=ships_layer(tmp_path / "ships.gpkg"))
     request = PredictionRequest(query=query, chip_options=ChipOptions(side=16), batch_size=1)
@@ -449,6 +450,7 @@ def test_killed_job_is_resumed_with_attributes(bundle: Path, scene: Path, tmp_pa
     assert sorted(resumed.table["at"]) == [3, 4, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "gpkg"])
 def test_killed_job_is_resumed(bundle: Path, scene: Path, tmp_path: Path, caplog, monkeypatch, suffix: str) -> None:
     request = PredictionRequest(query=SceneQuery(grid=8), batch_size=8)
@@ -493,6 +495,7 @@ def test_a_page_that_failed_is_finished_by_the_same_call(
         predict(bundle, [scene], out, request)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_after_its_last_output_can_be_repeated(bundle: Path, scene: Path, tmp_path: Path) -> None:
     request = PredictionRequest(query=SceneQuery(grid=16), batch_size=8, html_path=tmp_path / "page.html")
 

@@ -50,6 +50,7 @@ def test_the_layout(folder: Path) -> None:
     assert item_faults(item) == [] and item["assets"]["weights"]["href"] == "./bundle/weights.safetensors"
 
 
+@pytest.mark.slow
 def test_rsft_predicts_with_a_download(ships: Path, folder: Path, chips: Path, tmp_path: Path) -> None:
     snapshot, blobs = tmp_path / "snapshots/1", tmp_path / "blobs"
     for number, file in enumerate(list_hub_files(folder)):  # the cache of the Hub has links to files without names

@@ -69,6 +69,7 @@ def test_pixels_that_are_not_square_keep_the_shape_of_the_ground(tmp_path, along
     assert np.argmax(is_white) / picture.shape[0] == pytest.approx(along / 10, abs=0.02)
 
 
+@pytest.mark.slow
 def test_an_empty_table_and_ugly_classes(tmp_path) -> None:
     assert draw(tmp_path, table()).shape[2] == 3
     assert draw(tmp_path, table((10, 10, None, False, None))).shape[2] == 3

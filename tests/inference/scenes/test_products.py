@@ -19,7 +19,7 @@ data: {root: ROOT, size: 32, bands: [VV, VH, VV], unit: amplitude, declare: ampl
 train: {epochs: 2, batch_size: 16, lr: 0.1}
 """
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,6 @@ def table(bundle, chips: list[Path], out: Path, declaration: Declaration):
     return result.table.set_index(names).filter(like="p_").sort_index()
 
 
-@pytest.mark.slow
 def test_three_products_have_the_same_ranking(bundle, stores, decibels, tmp_path):
     bands = stores["cal"].bands
     paths = {name: [store.root / path for path in store.split("test")["path"]] for name, store in stores.items()}

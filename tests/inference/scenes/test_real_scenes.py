@@ -157,6 +157,7 @@ def boxes(mask):
     return [row[:4].tolist() for row in statistics[1:] if row[4] >= 10]
 
 
+@pytest.mark.slow
 def test_yolo_boxes_of_scenes_without_georeference(model, shared, tmp_path):
     root = shared("hrsid_scenes")
     model(**sar("uint8", ("HH",), Stretch()))

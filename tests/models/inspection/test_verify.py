@@ -81,6 +81,7 @@ def test_pruned_site_needs_no_tensors(copy):
     assert save_changed(copy, tensors=tensors).faults == ["blocks.0.k.a is missing"]
 
 
+@pytest.mark.slow
 def test_damaged_member_of_an_ensemble(copy):
     bundle = Bundle.load(copy)
     both = {f"runs.{number}.{key}": tensor.clone() for number in (0, 1) for key, tensor in bundle.tensors.items()}

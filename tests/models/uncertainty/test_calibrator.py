@@ -60,6 +60,7 @@ def test_every_class_has_the_target_coverage(coverage):
         assert low <= covered <= high
 
 
+@pytest.mark.slow
 def test_mean_coverage_of_many_fits_is_the_target():
     rng = np.random.default_rng(2)
     counts, target = [40, 19, 9], 0.9

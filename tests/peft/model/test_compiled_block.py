@@ -31,6 +31,7 @@ def test_blocks_share_their_graphs_and_give_the_same_gradients(images, network):
     assert counter.frame_count <= 4 and compiled.compile_error == ""
 
 
+@pytest.mark.slow
 def test_without_a_compiler_a_sentence_is_logged_once(images, caplog):
     def no_compiler(*_):
         raise RuntimeError("no C++ compiler\nsecond line")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from rsft.data.datasets.dota import DOTAObjects
 from tools.benchmarks.crops import by_object, main, rsft, write_tree
@@ -24,6 +25,7 @@ def test_both_ways_make_the_same_crops(tmp_path: Path) -> None:
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_the_table_is_printed(capsys) -> None:
     main(["--objects", "5", "--side", "256", "--rounds", "1"])
     printed = capsys.readouterr().out

@@ -11,6 +11,8 @@ from rsft.backbones.catalog.listing import LISTING, listing_versions
 from tools.maintenance.backbone_table import encoder_rows, installed_versions
 from tools.maintenance.reference_docs import DOCS, GENERATED_SECTION, SECTION_TEXTS, fill_sections, pages
 
+pytestmark = pytest.mark.slow
+
 PAGES = ("recipes.md", "encoders.json", "engines.md", "data.md", "backbones.md")
 
 
@@ -20,7 +22,6 @@ def texts() -> dict[Path, str]:
     return pages()
 
 
-@pytest.mark.slow
 def test_all_pages_are_tested(texts: dict[Path, str]) -> None:
     assert {path.name for path in texts} == {*PAGES}
 

@@ -67,6 +67,7 @@ def test_drawn_circles():
     assert labels == ["additive", "with modulator", "not additive", "variance 1", "variance 4", "one run"]
 
 
+@pytest.mark.slow
 def test_files(tmp_path):
     settings = TableSettings()
     assert save_bubble_chart(TableRuns(TABLE, settings, tmp_path), "x", tmp_path / "figure_1a") == []

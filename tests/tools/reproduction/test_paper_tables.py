@@ -170,6 +170,7 @@ def test_deviation_over_seeds(results, tool):
     assert "15" in next(line for line in overview_markdown(TABLES, results).splitlines() if "Table 6" in line)
 
 
+@pytest.mark.slow
 def test_mean_over_sets_needs_runs_in_every_set(results, tool):
     tool("S4", "--run", "--results", results)
     runs = TableRuns(TABLES["S4"], TableSettings(), results)
@@ -199,6 +200,7 @@ def test_parameter_counts(tool, tmp_path):
     assert "| FUSRS | 0.197 (0.197) | 0.005 (0.005) | 0.135 (0.136) | 0.005 (0.005) | 0.135 (0.136) |" in printed
 
 
+@pytest.mark.slow
 def test_figures_set_alpha_in_place_of_the_scale():
     for number, ranks in (("Figure-1d", {4}), ("Figure-S2", {1, 2, 4, 8, 16, 32})):
         for settings, init in ((TableSettings(), "rank"), (TableSettings("mstar_lt_metalora"), None)):

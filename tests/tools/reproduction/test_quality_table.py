@@ -505,6 +505,7 @@ def test_interrupt_and_faults_of_the_command(study_file, tmp_path, tool, monkeyp
     assert code == 2 and "train.epoch" in messages
 
 
+@pytest.mark.slow
 def test_a_real_run(study_file, root, tmp_path):
     overrides = [f"data.root={root}", "train.epochs=1"]
     study, out = read_study(study_file, overrides), tmp_path / "out"

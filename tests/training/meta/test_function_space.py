@@ -96,6 +96,7 @@ def test_it_holds_with_clipping_accumulation_loss_scaling_and_both_schedules(tra
     torch.testing.assert_close(small, large, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_it_holds_in_mixed_precision_up_to_rounding():
     bf16 = {"precision": torch.bfloat16, "max_grad_norm": 1.0}
     small, large = (outputs_by_step(scale, **bf16) for scale in (0.25, 4.0))

@@ -127,6 +127,7 @@ def test_links_inside_of_the_target_are_refused_too(tmp_path: Path, to: str) -> 
     refused(make_tar(tmp_path / "x.tar", {"a": b"1"}, special=link), "'b' is a link or a device")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
 def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, mode: int) -> None:
     refused(make_zip(tmp_path / "x.zip", {"a": b"1", "b": b"/etc/passwd"}, mode), "'b' is a link or a device")
@@ -172,6 +173,7 @@ def patch_sizes(archive: Path, old: int, new: int) -> None:
     archive.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stated", [10, 5_000_000])
 def test_a_size_that_is_not_true_is_refused(tmp_path: Path, stated: int) -> None:
     """No more bytes are written than the header states, and fewer are an error."""
@@ -226,6 +228,7 @@ def test_folders_may_occur_twice(tmp_path: Path, make) -> None:
 NOT_ON_WINDOWS = ["ab:c", "d/nul", "CON.txt", "aux .c", "com1", "lpt³.dat", "a?", "dot.", "space ", "tab\t", "d. /a"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOT_ON_WINDOWS)
 def test_names_that_windows_cannot_hold(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = make_tar(tmp_path / "x.tar", {"console.txt": b"1", name: b"1"})
@@ -240,6 +243,7 @@ def test_a_file_without_a_name_is_refused(tmp_path: Path, name: str) -> None:
     refused(make_tar(tmp_path / "x.tar", {"a": b"1", name: b"2"}), "occurs twice")
 
 
+@pytest.mark.slow
 def test_encrypted_archives_are_refused(tmp_path: Path) -> None:
     refused(make_rar(tmp_path / "x.rar", {"a": b"1", "b": b"2"}, is_encrypted=True), "is encrypted")
     archive = make_zip(tmp_path / "x.zip", {"a": b"1"})
@@ -250,6 +254,7 @@ def test_encrypted_archives_are_refused(tmp_path: Path) -> None:
     refused(archive, "is encrypted")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "zip", "rar"])
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_a_truncated_archive_is_refused(tmp_path: Path, mode: str, share: float) -> None:
@@ -263,6 +268,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, mode: str, share: float)
     refused(archive, "truncated|not a .zip")
 
 
+@pytest.mark.slow
 def test_an_archive_cut_between_two_members_is_refused(tmp_path: Path) -> None:
     archive = make_tar(tmp_path / "x.tar", {"a": bytes(512), "b": bytes(512)})
     archive.write_bytes(archive.read_bytes()[:1024])
@@ -299,6 +305,7 @@ def test_a_tar_with_a_damaged_header_is_refused(tmp_path: Path, mode: str) -> No
     refused(archive, "truncated or damaged: data follow its end mark")
 
 
+@pytest.mark.slow
 def test_a_tar_with_endless_padding_is_refused(tmp_path: Path) -> None:
     make_tar(tmp_path / "plain", {"a": b"1"})
     archive = tmp_path / "x"
@@ -306,6 +313,7 @@ def test_a_tar_with_endless_padding_is_refused(tmp_path: Path) -> None:
     refused(archive, "data follow its end mark")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "zip", "rar"])
 def test_a_damaged_archive_is_refused(tmp_path: Path, mode: str) -> None:
     archive, files = tmp_path / "x", {"a": os.urandom(9000)}

@@ -182,6 +182,7 @@ def test_extracted_archives_are_kept_after_a_fault_of_the_disk(
     assert list(root.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_files_of_another_build_are_removed(src: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = tmp_path / "data/out"
     archive = make_zip(tmp_path / "a.zip", {"x": b"1"})
@@ -210,6 +211,7 @@ def test_second_build_is_refused(src: Path, tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["zip", "gztar"])
 def test_dota_in_parts(tmp_path: Path, form: str) -> None:
     plain, src = tmp_path / "plain", tmp_path / "src"
@@ -228,6 +230,7 @@ def test_dota_in_parts(tmp_path: Path, form: str) -> None:
     assert not (tmp_path / ".out.unpacked").exists()
 
 
+@pytest.mark.slow
 def test_dota_as_torchgeo_downloads_it(tmp_path: Path) -> None:
     src = tmp_path / "src"
     for version, category in (("1.0", "ship"), ("1.5", "plane")):
@@ -243,6 +246,7 @@ def test_dota_as_torchgeo_downloads_it(tmp_path: Path) -> None:
         assert store.table["class"].tolist() == [category]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("inside", [True, False])
 def test_opensarship_with_one_archive_per_scene(tmp_path: Path, inside: bool) -> None:

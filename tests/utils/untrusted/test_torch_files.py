@@ -85,6 +85,7 @@ def test_a_parameter_may_have_the_name_of_an_encoding(tmp_path: Path) -> None:
     check_torch_file(save(tmp_path / "b.pth", {"mean": np.float64(1)}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opcodes", [b"(", b"N0", b"}0", b"N\x85"], ids=["marks", "none", "mappings", "tuples"])
 def test_a_pickle_of_many_instructions_is_refused(opcodes: bytes, tmp_path: Path) -> None:
     path = save(tmp_path / "a.pth")

@@ -76,6 +76,7 @@ def test_the_findings_of_the_audit_are_shown(folder, store):
     assert page.tables[-1][1] == ["contents in two splits", "3", "58"] and "a, b" in page.sections["data"]
 
 
+@pytest.mark.slow
 def test_chips_that_moved_are_read_from_the_given_folder(folder, store):
     path = folder / "evaluation/metrics.json"
     path.write_text(path.read_text().replace('"data": "', '"data": "/gone'))
