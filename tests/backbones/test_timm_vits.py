@@ -36,6 +36,7 @@ def test_card_of_a_listed_name() -> None:
     assert card.weights == Remote("vit_base_patch16_224.augreg_in21k.safetensors", url, None, None, page)
 
 
+@pytest.mark.slow
 def test_every_listed_name_has_a_card_with_a_unique_file() -> None:
     cards = [timm_vits.timm_card(name) for name in timm_vits.NAMES]
     assert [card and card.name for card in cards] == list(timm_vits.NAMES)

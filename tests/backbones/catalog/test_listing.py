@@ -17,8 +17,9 @@ from rsft.backbones.registry import cards, find_card, names
 from rsft.backbones.weights import weights_path
 from rsft.errors import RequestError
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_the_list_agrees_with_the_cards() -> None:
     encoders = {encoder.name: encoder for encoder in listed_encoders()}
     assert list(encoders) == names()

@@ -18,6 +18,8 @@ from rsft.data.prepare.demo import DEMO_CLASSES, prepare_demo, prepare_demo_scen
 from rsft.errors import RequestError
 from tests.helpers.killing import kill_at_call, run_until_killed
 
+pytestmark = pytest.mark.slow
+
 COUNTS = {"train": {"cargo": 6, "fishing": 3, "tanker": 2, "dredger": 1}} | {
     split: dict.fromkeys(DEMO_CLASSES, 1) for split in ("val", "test")
 }
@@ -28,7 +30,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> ChipStore:
     return prepare_demo(tmp_path_factory.mktemp("data") / "demo", counts=COUNTS, scenes=4)
 
 
-@pytest.mark.slow
 def test_counts_are_met_from_both_archives(demo: ChipStore) -> None:
     for split, counts in COUNTS.items():
         assert demo.class_counts(split).tolist() == [counts[name] for name in DEMO_CLASSES]
@@ -62,7 +63,6 @@ def test_no_other_file_remains(demo: ChipStore) -> None:
     assert [path.name for path in demo.root.parent.iterdir()] == ["demo"]
 
 
-@pytest.mark.slow
 def test_the_seed_decides_every_byte_whatever_the_number_of_processes(demo: ChipStore, tmp_path: Path) -> None:
     again = prepare_demo(tmp_path / "again", counts=COUNTS, scenes=4, jobs=1)
     assert (again.root / "manifest.parquet").read_bytes() == (demo.root / "manifest.parquet").read_bytes()
@@ -87,7 +87,6 @@ def test_the_same_request_is_done_already(
     assert [path.name for path in demo.root.parent.iterdir()] == ["demo"]
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_a_killed_build_goes_on_with_its_simulated_files(
     demo: ChipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -105,7 +104,6 @@ def test_a_killed_build_goes_on_with_its_simulated_files(
     assert (store.root / "manifest.parquet").read_bytes() == (demo.root / "manifest.parquet").read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks Linux for child processes")
 def test_workers_die_with_their_parent(tmp_path: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=prepare_demo, args=(tmp_path / "demo",))
@@ -127,7 +125,6 @@ def test_workers_die_with_their_parent(tmp_path: Path) -> None:
     assert not alive
 
 
-@pytest.mark.slow
 def test_a_scene_replaces_only_a_scene(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "scene"
     prepare_demo_scene(folder)

@@ -15,6 +15,8 @@ from rsft.data.simulation.clutter import Shore
 from rsft.data.simulation.scene import place_ships, sample_coast
 from rsft.data.simulation.scene_files import SCENE_CLASSES, SCENE_CRS, write_scene
 
+pytestmark = pytest.mark.slow
+
 SEEDS = (0, 1, 2)
 
 
@@ -40,7 +42,6 @@ def burn(shapes, folder: Path) -> np.ndarray:
         return rasterize(shapes, file.shape, transform=file.transform).astype(bool)
 
 
-@pytest.mark.slow
 def test_the_scene_has_a_georeference_a_unit_tag_and_says_that_it_is_simulated(scenes) -> None:
     with rasterio.open(scenes[0] / "scene.tif") as file:
         assert file.crs == rasterio.crs.CRS.from_string(SCENE_CRS) and file.res == (2.25, 3.4375)
@@ -82,7 +83,6 @@ def test_ships_lie_apart_and_headings_are_spread(scenes) -> None:
     assert min(distances) > 100 and np.ptp(ships["heading_deg"]) > 250
 
 
-@pytest.mark.slow
 def test_the_seed_decides_pixels_and_truth(scenes, tmp_path: Path) -> None:
     write_scene(tmp_path / "again", seed=0)
     assert np.array_equal(read_pixels(tmp_path / "again"), read_pixels(scenes[0]))
