@@ -24,7 +24,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --durations=2
 test: $(INSTALLED)  ## run the tests, including whole jobs of the command line
 	@$(PYTEST) -m "not exhaustive"
 
-test-fast: $(INSTALLED)  ## run the quick tests, one case of each: a minute and a half
+test-fast: $(INSTALLED)  ## run the quick tests, one case of each
 	@$(PYTEST) --first-cases -m "not slow and not exhaustive"
 
 test-all: $(INSTALLED)  ## run all tests, also the long ones

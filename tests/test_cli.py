@@ -67,6 +67,7 @@ def test_debug_shows_the_traceback(monkeypatch, tmp_path):
         main()
 
 
+@pytest.mark.slow
 def test_recipes(rsft, tmp_path):
     code, printed = rsft("recipes", "ls")
     assert code == 0 and "quickstart" in printed
@@ -132,6 +133,7 @@ def test_rejected_chips_are_listed_with_reasons(rsft, run, faulty_chips):
     assert rsft("predict", run, faulty_chips, "-o", "out.csv", "--overwrite", "--strict")[0] == 1
 
 
+@pytest.mark.slow
 def test_existing_output_needs_overwrite(rsft, run, faulty_chips):
     assert rsft("predict", run, faulty_chips, "-o", "out.csv")[0] == 0
     code, printed = rsft("predict", run, faulty_chips, "-o", "out.csv")

@@ -27,6 +27,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "old.pth"
 
 
+@pytest.mark.slow
 def test_only_the_encoder_is_written_with_its_source(source: Path, tmp_path: Path) -> None:
     card, target = find_card(TINY), tmp_path / "new.safetensors"
     backbone = convert_weights(card, source, target)

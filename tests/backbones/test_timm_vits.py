@@ -48,6 +48,7 @@ def test_name_without_a_tag_gets_the_default_tag() -> None:
     assert card is not None and card.name == TINY
 
 
+@pytest.mark.slow
 def test_native_size_is_a_multiple_of_the_patch() -> None:
     card = timm_vits.timm_card("vit_so400m_patch14_siglip_384.webli")
     assert card is not None and (card.size, card.patch) == (378, 14)

@@ -269,6 +269,7 @@ def test_scale_mae_positions_are_those_of_one_meter_pixels() -> None:
     torch.testing.assert_close(tensors["pos_embed"], theirs)
 
 
+@pytest.mark.slow
 def test_scale_mae_becomes_a_plain_vision_transformer() -> None:
     our_card = card("ScaleMAELarge16_Weights.FMOW_RGB")
     with torch.device("meta"):

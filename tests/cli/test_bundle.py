@@ -41,6 +41,7 @@ def test_verify(rsft, run, tmp_path):
     assert rsft("bundle", "verify", tmp_path / "nowhere")[0] == 2
 
 
+@pytest.mark.slow
 def test_diff(rsft, run, tmp_path):
     assert rsft("bundle", "diff", run, run)[1].strip() == "the bundles are identical"
     bundle = Bundle.load(run)
@@ -65,6 +66,7 @@ def test_stac_and_card(rsft, run, tmp_path):
     assert rsft("bundle", "card", run, "-o", card, "--overwrite")[0] == 0
 
 
+@pytest.mark.slow
 def test_push_lists_the_files_and_asks(rsft, run, tmp_path, monkeypatch):
     from rsft.inference.publish import hub
 

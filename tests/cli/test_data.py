@@ -54,6 +54,7 @@ def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
+@pytest.mark.slow
 def test_show(rsft: Command, root: Path) -> None:
     code, printed = rsft("show", root)
     assert code == 0 and "3 chips" in printed and "渔船" in printed
@@ -101,6 +102,7 @@ def test_contact_sheet_without_chips_is_refused(
     assert code == 2 and message in printed and not (tmp_path / "x.png").exists()
 
 
+@pytest.mark.slow
 def test_croissant(rsft: Command, root: Path) -> None:
     code, printed = rsft("croissant", root, "--creator", "Example Lab", "--published", "2026-11-27")
     assert (
@@ -120,6 +122,7 @@ def test_croissant(rsft: Command, root: Path) -> None:
 COMPAT = Path(__file__).parents[1] / "compat/0.1"
 
 
+@pytest.mark.slow
 def test_suggest_from_a_table_of_version_0_1(rsft: Command, tmp_path: Path) -> None:
     table, out = COMPAT / "run_predictions.csv", tmp_path / "suggested.csv"
     code, printed = rsft("suggest", table, "--count", "3", "-o", out)

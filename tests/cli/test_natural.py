@@ -19,6 +19,7 @@ def few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(PUBLISHED_LISTS, name, replace(published, classes=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "train", "message"),
     [

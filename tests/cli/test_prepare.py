@@ -21,6 +21,7 @@ def write_labels(folder: Path, counts: dict[str, int]) -> Path:
     return folder / "labels.csv"
 
 
+@pytest.mark.slow
 def test_label_typo_is_counted(rsft: Command, tmp_path: Path) -> None:
     labels = write_labels(tmp_path, {"Cargo": 20, "Crago": 1, "Tanker": 5})
     code, printed = rsft("prepare", "folder", labels, "--root", tmp_path / "out")

@@ -32,6 +32,7 @@ def test_dota(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     assert "choose 15 or 18" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_opensarship(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for scene in (GRD, SLC):
         write_scene(tmp_path / "src", scene, {"Cargo_x3_y4": 70, "Tug_x5_y6": 52})
@@ -42,6 +43,7 @@ def test_opensarship(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert store.classes == ("Cargo", "Tug") and sorted(store.table["split"]) == ["train"] * 2 + ["val"] * 2
 
 
+@pytest.mark.slow
 def test_class_that_is_missing_in_a_split(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

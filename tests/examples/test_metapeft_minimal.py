@@ -41,6 +41,7 @@ def test_it_prints_the_accuracy_of_three_methods(example: ModuleType, capsys: py
     assert all(0 <= value <= 100 for groups in results.values() for value in groups.values())
 
 
+@pytest.mark.slow
 def test_the_outer_loop_trains_every_scale_and_the_classifier_contains_them(example: ModuleType) -> None:
     torch.manual_seed(0)
     adapted = attach(example.ViT(), LoRA(rank=2, positions="qkvo12", blocks="all"), learn_scales=True)

@@ -15,6 +15,7 @@ from tests.helpers.tiny_bundles import copy_with_early_head
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_copy", [lambda bundle: bundle, copy_with_early_head])
 def test_merged_bundle_equals_the_trained_classifier(run, make_copy, tmp_path):
     make_copy(Bundle.load(run)).save(tmp_path / "bundle")

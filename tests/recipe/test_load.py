@@ -203,6 +203,7 @@ def test_every_key_is_described_and_dumped(quick: Path) -> None:
     assert all(f"\n{name}:" in text for name in SECTIONS)
 
 
+@pytest.mark.slow
 def test_loading_does_not_import_torch() -> None:
     code = "import sys, rsft.recipe.load, rsft.recipe.library; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

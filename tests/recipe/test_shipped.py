@@ -119,6 +119,7 @@ def test_modules_on_sar_are_in_half_of_the_blocks() -> None:
             assert load_recipe(entry.path).peft.settings["blocks"] == "0-11"
 
 
+@pytest.mark.slow
 def test_modulator_starts_at_the_scale_of_the_plain_recipe() -> None:
     for entry in THREE_SCENARIOS:
         recipe = load_recipe(entry.path)

@@ -38,6 +38,7 @@ def test_the_order_of_the_loop(recipe_file, tmp_path):
     assert recorder.calls == ["start", *(call for calls in expected for call in calls), ("end", False)]
 
 
+@pytest.mark.slow
 def test_listeners_hear_of_an_error(recipe_file, tmp_path):
     class FailAtTheThirdStep(CallRecorder):
         def on_step(self, step):

@@ -44,6 +44,7 @@ def test_learning_rates_follow_their_schedules(make_learner):
     np.testing.assert_allclose(outer, 0.5 * cosine, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", ["inner", "outer"])
 def test_the_loss_of_each_loop_has_the_prior_of_its_sampler(make_learner, loop):
     key, other = ("train.sampler", "meta.sampling") if loop == "inner" else ("meta.sampling", "train.sampler")

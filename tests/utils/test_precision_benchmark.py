@@ -24,6 +24,7 @@ def test_fastest_precision(speedups, expected):
     assert fastest_precision(speedups) == expected
 
 
+@pytest.mark.slow
 def test_speedup_is_a_ratio_of_durations():
     assert measure_speedup(lambda: time.sleep(0.02), lambda: time.sleep(0.005)) == pytest.approx(4, rel=0.5)
 

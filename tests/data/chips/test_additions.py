@@ -62,6 +62,7 @@ def test_caches_audits_and_descriptions(store, class_folders, tmp_path):
     assert record["relabeled"] == [{"from": "flat", "to": "steep", "chips": 1}]
 
 
+@pytest.mark.slow
 def test_other_columns_of_the_manifest_stay(store, class_folders, tmp_path):
     manifest = pd.read_parquet(store.root / "manifest.parquet")
     manifest["box"] = [np.arange(8.0) if number % 2 else None for number in range(len(manifest))]

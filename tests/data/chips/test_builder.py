@@ -151,6 +151,7 @@ def test_replaced_store_is_restored_after_a_kill(raw: Path, tmp_path: Path) -> N
     assert contents(root) == before
 
 
+@pytest.mark.slow
 def test_finished_chips_are_not_written_again(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "out"
     killed(build_until, root, raw, 1, 40)
@@ -199,6 +200,7 @@ def test_chips_of_changed_files_are_written_again(tmp_path: Path) -> None:
     assert table["name"].tolist() == ["fixed", "same", "swapped"]
 
 
+@pytest.mark.slow
 def test_build_with_other_arguments_starts_over_with_a_warning(
     raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

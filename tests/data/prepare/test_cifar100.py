@@ -37,6 +37,7 @@ def test_the_published_count_at_a_ratio_of_100() -> None:
     assert sum(profile.values()) == 10_847 and (profile["apple"], profile["worm"]) == (500, 5)
 
 
+@pytest.mark.slow
 def test_training_split_is_long_tailed_and_validation_is_taken_from_test(folders: Path, tmp_path: Path) -> None:
     store = prepare_cifar100(folders, tmp_path / "out", ratio=16, val=0.25)
     assert counts(store.root, "train") == {"apple": 16, "bee": 4, "train": 1}
@@ -81,6 +82,7 @@ def test_second_build_of_one_archive_is_refused(tmp_path: Path) -> None:
         prepare_cifar100(tmp_path / "cifar.tar", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_published_files_become_png(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     src = write_pickles(tmp_path / "src", monkeypatch, train=40, test=20)
     store = prepare_cifar100(src, tmp_path / "out", ratio=1, val=0)

@@ -54,6 +54,7 @@ def test_crops_are_the_pixels_of_the_image(tree: Path, tmp_path: Path, jobs: int
     assert (ship["sensor"], ship["spacing_m"], ship["source"]) == ("GoogleEarth", 0.5, "DOTA-v1.0")
 
 
+@pytest.mark.slow
 def test_a_plain_tree_is_split_by_images(tree: Path, tmp_path: Path) -> None:
     store = prepare_dota(tree, tmp_path / "out", jobs=1)
     assert store.license == "academic use only, non-commercial"
@@ -62,6 +63,7 @@ def test_a_plain_tree_is_split_by_images(tree: Path, tmp_path: Path) -> None:
     assert table["split"].value_counts().to_dict() == {"train": 24, "val": 6}
 
 
+@pytest.mark.slow
 def test_split_folders_are_kept(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write_pair(tmp_path / "src" / split, row(10, 10, 30, 20))
@@ -70,6 +72,7 @@ def test_split_folders_are_kept(tmp_path: Path) -> None:
     assert store.groups["tail"][-3:] == ["container-crane", "airport", "helipad"] and store.groups["head"][0] == "ship"
 
 
+@pytest.mark.slow
 def test_each_image_is_decoded_once(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: Counter[str] = Counter()
 
@@ -82,6 +85,7 @@ def test_each_image_is_decoded_once(tree: Path, tmp_path: Path, monkeypatch: pyt
     assert decoded == {f"P{number}": 1 for number in range(10)}
 
 
+@pytest.mark.slow
 def test_truncated_image_rejects_only_its_objects(tmp_path: Path) -> None:
     for stem in ("P1", "P2"):
         write_pair(tmp_path / "src/train", row(10, 10, 30, 20) + row(10, 10, 30, 25), stem)
@@ -103,6 +107,7 @@ def test_image_deleted_during_the_build_stops_it(tree: Path, monkeypatch: pytest
     assert caught.value.location == str(tmp_path / "src/images/P1.png")
 
 
+@pytest.mark.slow
 def test_image_replaced_before_resuming_is_cropped_again(tmp_path: Path) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -120,6 +125,7 @@ def test_image_replaced_before_resuming_is_cropped_again(tmp_path: Path) -> None
         np.testing.assert_array_equal(read_chip(store.root / chip["path"]), swapped[y1:y2, x1:x2])
 
 
+@pytest.mark.slow
 def test_archive_is_read(tree: Path, tmp_path: Path) -> None:
     archive = Path(shutil.make_archive(str(tmp_path / "dota"), "gztar", tree))
     store = prepare_dota(archive, tmp_path / "out", jobs=1)

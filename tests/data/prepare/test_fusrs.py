@@ -160,6 +160,7 @@ def test_a_taken_root_is_refused_before_missing_archives(published: ChipStore, r
         prepare_fusrs(published.root)
 
 
+@pytest.mark.slow
 def test_validation_takes_whole_groups_of_the_training_rows(raw: Path, tmp_path: Path) -> None:
     store = prepare_fusrs(tmp_path / "out", protocol="published", lists=tmp_path / "lists", val=0.3, jobs=1)
     counts = store.table["split"].value_counts()

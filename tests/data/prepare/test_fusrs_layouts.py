@@ -69,6 +69,7 @@ def test_tree_b_in_a_folder_called_sar(raw: Path, classes: int, meta: str) -> No
     assert set(store.table["flags"]) == {""} and store.table["mmsi"].notna().sum() == fusar_counts(store).total()
 
 
+@pytest.mark.slow
 def test_tree_c_png_copies(raw: Path) -> None:
     write_fusar(raw / "FUSAR_png", make_names(COUNTS), suffix=".png")
     store = build(raw)
@@ -84,6 +85,7 @@ def test_png_copies_beside_the_originals_are_left_out(raw: Path) -> None:
     assert set(store.table["path"][store.table["source"] == "FUSAR-Ship"].map(lambda path: path[-5:])) == {".tiff"}
 
 
+@pytest.mark.slow
 def test_png_copies_with_three_equal_bands_have_one(raw: Path) -> None:
     root = write_fusar(raw / "FUSAR", make_names(COUNTS), suffix=".png")
     for path in root.rglob("*.png"):
@@ -175,6 +177,7 @@ def test_most_names_contradict_their_folder(raw: Path) -> None:
     assert fusar_counts(build(raw, allow_partial=True)) == {"cargo": 6, "tanker": 16, "fishing": 4, "dredger": 8}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["FUSAR-Ship", "SRSDD"])
 def test_a_source_without_a_chip_of_the_classes(raw: Path, missing: str) -> None:
     write_fusar(raw / "FUSAR", make_names({"Tug": 3} if missing == "FUSAR-Ship" else COUNTS))
@@ -200,6 +203,7 @@ def test_a_source_of_damaged_images(raw: Path, damaged: str) -> None:
     assert damaged not in set(build(raw, allow_partial=True).table["source"])
 
 
+@pytest.mark.slow
 def test_one_source_alone(raw: Path) -> None:
     with pytest.raises(RequestError, match=r"FUSAR-Ship: no folder contains it.*--allow-partial"):
         build(raw)
@@ -207,6 +211,7 @@ def test_one_source_alone(raw: Path) -> None:
     assert set(store.table["source"]) == {"SRSDD"} and len(store.table) == 20
 
 
+@pytest.mark.slow
 def test_the_authors_flat_folder(raw: Path) -> None:
     root = write_fusar(raw / "FUSAR", make_names(COUNTS), suffix=".png")
     for path in root.rglob("*.png"):

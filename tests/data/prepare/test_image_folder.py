@@ -133,6 +133,7 @@ def test_arguments_out_of_range_are_refused(tmp_path: Path, argument: str, value
     assert caught.value.location == f"--{argument}"
 
 
+@pytest.mark.slow
 def test_license_is_stored_and_part_of_the_command(tmp_path: Path) -> None:
     src = write_tree(tmp_path / "src", {"a": 3, "b": 3})
     store = prepare_folder(src, tmp_path / "out", license_text="our terms, no-military")
@@ -144,6 +145,7 @@ def test_license_is_stored_and_part_of_the_command(tmp_path: Path) -> None:
     assert "--license" not in json.loads((plain.root / "dataset.json").read_text())["command"]
 
 
+@pytest.mark.slow
 def test_license_is_an_option_of_the_command(tmp_path: Path, rsft: Command) -> None:
     write_tree(tmp_path / "src", {"a": 3, "b": 3})
     code, printed = rsft("prepare", "folder", "src", "--root", "out", "--license", "CC-BY-NC-4.0")
@@ -187,6 +189,7 @@ def test_rsscn7_as_one_level(shared: Callable[[str], Path], tmp_path: Path) -> N
     assert store.bands == ("R", "G", "B") and store.groups == {"head": ["aGrass"], "medium": [], "tail": ["gParking"]}
 
 
+@pytest.mark.slow
 def test_float_chips_of_two_polarizations(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
@@ -212,6 +215,7 @@ def test_a_table_of_labels(tmp_path: Path) -> None:
     assert (store.class_counts("train") + store.class_counts("val")).tolist() == [3, 3]
 
 
+@pytest.mark.slow
 def test_bands_are_selected_by_the_names_in_the_files(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).gamma(2, 0.05, (2, 8, 8)).astype(np.float32)
     for name, bands in (("both", ("VH", "VV")), ("vv", ("VV",)), ("vh", ("VH",)), ("one", ()), ("two", ("", ""))):
@@ -254,6 +258,7 @@ def test_classes_for_verdicts_need_a_table(tmp_path):
         prepare_folder(tmp_path, tmp_path / "out", not_a_target="clutter")
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8_are_rejected(tmp_path: Path) -> None:
     src = write_tree(tmp_path / "src", {"train/a": 4, "val/a": 2})
     odd = Path(os.fsdecode(os.fsencode(src / "train/a") + b"/\xff\xfe.png"))

@@ -57,6 +57,7 @@ def test_fusar_files_have_8_or_16_bits(tmp_path: Path) -> None:
     assert dtypes == {"uint8", "uint16"}
 
 
+@pytest.mark.slow
 def test_tree_depends_on_the_seed_but_not_on_the_number_of_processes(fusar: Path, tmp_path: Path) -> None:
     write_fusar_tree(tmp_path / "again", COUNTS, size=64, clutter=2, jobs=2)
     assert digest(tmp_path / "again") == digest(fusar)

@@ -55,6 +55,7 @@ def test_differences_are_those_of_the_paired_bootstrap(runs, tmp_path):
     assert row["p (McNemar)"] == f"{expected.mcnemar['all'].p:.2g}"
 
 
+@pytest.mark.slow
 def test_cost_and_recipes(runs, tmp_path):
     comparison = page(runs, tmp_path)
     assert "different machines" not in comparison.sections["pareto"]

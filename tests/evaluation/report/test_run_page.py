@@ -73,6 +73,7 @@ def test_the_numbers_are_those_of_metrics_json(run):
     assert more["Calibration error"][0].startswith(f"{100 * methods['MetaLoRA']['ece']:.1f}")
 
 
+@pytest.mark.slow
 def test_intervals_are_below_the_numbers_and_in_the_chart(run):
     tail = metrics(run)["methods"]["MetaLoRA"]["tail"]
     page = page_of(run)
@@ -90,6 +91,7 @@ def test_classes_with_counts_recall_and_precision(run):
     assert [row[4] for row in rows] == [f"{100 * value:.1f}" for value in summary["precision"]]
 
 
+@pytest.mark.slow
 def test_every_count_of_the_confusion_matrix_is_shown(run):
     text = page_of(run).sections["confusion"]
     for truth, row in zip(SHIPS, metrics(run)["confusion"], strict=True):
@@ -135,6 +137,7 @@ def test_the_page_is_accessible(run):
     assert "width=device-width" in page.all("meta")[1]["content"]
 
 
+@pytest.mark.slow
 def test_names_are_escaped(tmp_path):
     names = ["<b>x</b>", "a&b", '"quoted"', "</script><script>alert(1)</script>"]
     page = page_of(write_fake_run(tmp_path, names))
@@ -152,6 +155,7 @@ def test_few_and_many_classes(tmp_path, count):
     assert (run / "report.html").stat().st_size < 1e6
 
 
+@pytest.mark.slow
 def test_plain_lora_without_baselines(tmp_path):
     page = page_of(write_fake_run(tmp_path, SHIPS, modulated=False, baselines=False, epochs=1))
     assert "plain PEFT" in page.sections["sites"] and not [a for a in page.all("input") if a["type"] == "range"]

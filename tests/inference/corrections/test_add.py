@@ -84,6 +84,7 @@ def test_layers_with_saved_chips(desk, name):
     assert set(added["added_bundle"].dropna()) == (set() if name == "out.csv" else {"0" * 64})
 
 
+@pytest.mark.slow
 def test_page_with_verdicts(desk):
     summary = add_corrections(desk.store, page_table(desk), AdditionOptions(not_a_target="dark"))
     assert summary.result.added == {("train", "bright"): 2, ("train", "dark"): 2}
@@ -225,6 +226,7 @@ def test_rejected_rows(desk):
     assert pd.read_csv(desk.store / "rejected.csv")["line"].tolist() == [2, 4, 5]
 
 
+@pytest.mark.slow
 def test_a_layer_without_metadata(desk):
     frame = pyogrio.read_dataframe(correct(desk.predict(chips=False)), layer="predictions")
     pyogrio.write_dataframe(frame, desk.folder / "copy.gpkg", layer="predictions")
@@ -254,6 +256,7 @@ def test_tables_without_labels(desk):
         add_corrections(desk.store, page_table(desk, ["not a target"] + [""] * 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bands", [("VH", "VV"), ("VV",)])
 def test_a_new_store_of_saved_chips_loses_no_label(desk, bands):
     rows = pyogrio.read_dataframe(desk.predict(bands=bands), layer="predictions")

@@ -119,6 +119,7 @@ def test_a_block_without_data(tmp_path, amplitude):
     assert [(x.row, x.col) for x in locations.locations] == [pytest.approx(ship, abs=3) for ship in SHIPS]
 
 
+@pytest.mark.slow
 def test_rough_water_has_a_higher_threshold_than_smooth_water(tmp_path):
     water = np.concatenate([simulate_sea(1024, 1024, looks=40), simulate_sea(1024, 1024, seed=1, looks=1)], axis=1)
     for col in (200, 1800):

@@ -508,6 +508,7 @@ def test_a_job_that_is_killed_after_its_last_output_can_be_repeated(bundle: Path
     assert len(predict(bundle, [scene], tmp_path / "out.csv", request).table) == 31 and not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_journal_of_another_job_is_deleted(bundle: Path, scene: Path, tmp_path: Path, caplog) -> None:
     run_until_killed(
         _killed_after,

@@ -54,6 +54,7 @@ def test_dots_have_the_color_of_their_class_and_lie_where_the_objects_are(tmp_pa
     assert len(positions(picture[:, side:], COLORS["cargo"], 10**6)) > 10  # the legend
 
 
+@pytest.mark.slow
 def test_outlines_in_pixels_without_a_georeference(tmp_path) -> None:
     box = shapely.box(40, -80, 120, -20)  # column and -row
     picture = draw(tmp_path, table((50, 80, "fishing", False, box)))

@@ -38,6 +38,7 @@ def write_table(path: Path, scenes: list[str], **changes: object) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet"])
 def test_every_scene_has_a_map_with_its_numbers(tmp_path: Path, scenes: list[str], suffix: str) -> None:
     first, second = draw_scene_maps(write_table(tmp_path / f"t{suffix}", scenes), "f00")
@@ -55,6 +56,7 @@ def test_without_calibration_the_number_of_unlike_chips_is_unknown(tmp_path: Pat
     assert draw_scene_maps(path, "f00")[0].unlike is None
 
 
+@pytest.mark.slow
 def test_tables_that_cannot_be_drawn(tmp_path: Path, scenes: list[str]) -> None:
     with pytest.raises(RequestError, match="another bundle made the table"):
         draw_scene_maps(write_table(tmp_path / "t.gpkg", scenes), "bad")

@@ -147,6 +147,7 @@ def by_gdal(path: Path, pairs: Floats, *options: str) -> Floats:
     return np.array([line.split() for line in done.stdout.splitlines()], float)
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_ground_control_points_against_gdal(shared: Callable[[str], Path]) -> None:
     """Compare on a Sentinel-1 EW scene at 86 degrees north, with pixels of 40 m.

@@ -138,6 +138,7 @@ def test_servers_that_cannot_be_used(server: FileServer) -> None:
         open_scene("http://[bad/a.tif")
 
 
+@pytest.mark.slow
 def test_server_that_fails_while_the_scene_is_read(server: FileServer) -> None:
     reader = SceneReader(open_scene(server.url("a%20b.tif")))
     server.statuses["a b.tif"] = 404

@@ -63,6 +63,7 @@ def test_hidden_files_are_ignored_and_a_second_signature_replaces_the_first(sign
     assert find_signature_faults(signed, keys[1]) == ["the bundle is signed with another key"]
 
 
+@pytest.mark.slow
 def test_a_bundle_without_signature(bundle, keys):
     fault = "the bundle is not signed: .signature.json is missing"
     assert find_signature_faults(bundle, keys[1]) == [fault]
@@ -72,6 +73,7 @@ def test_a_bundle_without_signature(bundle, keys):
         check_signature(bundle, keys[1])
 
 
+@pytest.mark.slow
 def test_a_forged_bundle_with_valid_hashes(signed, keys, tmp_path):
     """Whoever changes a bundle can write new hashes, but no signature."""
     signature = (signed / SIGNATURE_FILE).read_bytes()

@@ -303,6 +303,7 @@ def test_the_start_is_that_of_peft():
     assert ours.abs().max() <= (64 * 9) ** -0.5 and ours.std().item() == pytest.approx(theirs.std().item(), rel=0.05)
 
 
+@pytest.mark.slow
 def test_networks_of_timm_by_name():
     for name, sites in {"resnet18": 19, "swin_tiny_patch4_window7_224": 72, "convnextv2_atto": 24}.items():
         with torch.device("meta"):

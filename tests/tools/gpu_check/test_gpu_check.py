@@ -90,5 +90,6 @@ def test_rows_say_why_nothing_was_measured() -> None:
     assert run_measurement("d", 2, lambda: [str(not_run())]) == ("d", "not run: no GPU", "")
 
 
+@pytest.mark.slow
 def test_operations_of_a_vit_are_those_of_its_paper() -> None:
     assert forward_operations(FULL.trained[0]) == pytest.approx(2 * 17.6e9, rel=0.02)

@@ -29,6 +29,7 @@ def test_every_dependency_is_listed() -> None:
     assert needed - read_constraints().keys() <= untested | site
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(Path(sys.prefix).name == ".venv-lowest", reason="these are the lowest versions on purpose")
 def test_the_installed_packages_have_these_versions() -> None:
     listed = read_constraints()

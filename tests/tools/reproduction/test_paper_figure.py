@@ -42,6 +42,7 @@ def test_bubbles_of_finished_runs(tmp_path):
     assert (lora.overall, lora.tail, lora.variance) == pytest.approx((92.0, 84.0, 4.0))
 
 
+@pytest.mark.slow
 def test_the_runs_are_those_of_table_4():
     def ids(number, set_name):
         cells = [cell for cell in table_cells(read_tables()[number]) if cell.set == set_name]

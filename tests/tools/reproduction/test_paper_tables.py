@@ -135,6 +135,7 @@ def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_repeated_and_are_printed(results, tool):
     options = ("--results", results, "--on", "mstar_lt_metalora", "--root", "data/ships")
     code, printed = tool("2", "--run", *options, "--seeds", 2, "train.epochs=2")

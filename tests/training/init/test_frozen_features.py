@@ -17,6 +17,7 @@ def make_inputs(recipe_file, root, run, *overrides):
     return classifier, ChipImages(root, store.split("train"), store.classes, bundle.contract), encoder.sha256
 
 
+@pytest.mark.slow
 def test_features_are_computed_once_for_most_methods(recipe_file, root, run, monkeypatch):
     classifier, chips, weights = make_inputs(recipe_file, root, run)
     calls = []
@@ -28,6 +29,7 @@ def test_features_are_computed_once_for_most_methods(recipe_file, root, run, mon
     assert torch.equal(compute_initial_features(other, chips, weights, 16), first)
 
 
+@pytest.mark.slow
 def test_prompts_change_the_initial_features(recipe_file, root, run, monkeypatch):
     plain = compute_initial_features(*make_inputs(recipe_file, root, run), 16)
     prompted = compute_initial_features(
@@ -42,6 +44,7 @@ def test_other_weights_have_their_own_cache(recipe_file, root, run, monkeypatch)
     assert compute_initial_features(classifier, chips, "other", 16).shape == (40, 2)
 
 
+@pytest.mark.slow
 def test_earlier_blocks_have_their_own_cache(recipe_file, root, run):
     plain = compute_initial_features(*make_inputs(recipe_file, root, run), 16)
     classifier, chips, weights = make_inputs(recipe_file, root, run, "head.earlier_blocks=[2, 4]")
@@ -53,6 +56,7 @@ def test_earlier_blocks_have_their_own_cache(recipe_file, root, run):
     assert joined.shape == (40, 3 * 192) and torch.allclose(joined[:, 192:384], means[0], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [7, 100])
 def test_progress_ends_at_the_number_of_chips(recipe_file, root, run, size):
     calls = []

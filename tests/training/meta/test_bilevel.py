@@ -195,6 +195,7 @@ def test_an_overflow_skips_the_step_of_its_loop_and_halves_its_scale(schedule):
     assert loops.skipped_steps == 1
 
 
+@pytest.mark.slow
 def test_training_in_float16_lowers_both_losses():
     loops = make_loops(make_classifier(), lr=0.02, outer_lr=0.02, scale_losses=True)
     with torch.autocast("cpu", torch.float16):

@@ -73,6 +73,7 @@ def test_two_starts_give_the_same_function_at_every_step(method, optimizer):
     torch.testing.assert_close(small, large, rtol=0, atol=1e-9 if optimizer == "sgd" else 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_without_it_the_scale_sets_the_speed(optimizer):
     train = {"optimizer": optimizer, "lr": 0.5 if optimizer == "sgd" else 0.01, "invariant": False}
@@ -104,6 +105,7 @@ def test_it_holds_in_mixed_precision_up_to_rounding():
     assert (small - large).abs().max() < 0.1 * (small[-1] - small[0]).abs().max()
 
 
+@pytest.mark.slow
 def test_at_a_scale_of_one_nothing_changes():
     plain, invariant = (outputs_by_step(1.0, invariant=flag) for flag in (False, True))
     torch.testing.assert_close(plain, invariant, rtol=0, atol=1e-5)

@@ -107,6 +107,7 @@ def second_order(model, dtype=None):
     return gradient
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "init_scale", "steps"),
     [

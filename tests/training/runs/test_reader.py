@@ -62,6 +62,7 @@ def test_a_damaged_run_folder_is_broken_and_raises_no_error(make_run_folder, fil
     assert find_runs(folder.parents[1]) == [info]
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_has_ended_was_killed(make_run_folder):
     folder = make_run_folder("001", "running")
     assert read_run_info(folder).status == "killed"

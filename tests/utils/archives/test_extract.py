@@ -103,6 +103,7 @@ def test_target_and_archive_are_checked(tmp_path: Path) -> None:
         extract_archive(tmp_path / "absent.zip", tmp_path / "new")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil", "C:\\evil", "C:evil", "//host/evil"])
 @every_format
 def test_no_member_leaves_the_target(tmp_path: Path, name: str, make) -> None:
@@ -116,6 +117,7 @@ def test_absolute_path_of_this_system(tmp_path: Path) -> None:
 KINDS = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, b"Z"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
     refused(make_tar(tmp_path / "x.tar", {"a": b"1"}, special=special("b", kind)), "'b' is a link or a device")
@@ -209,6 +211,7 @@ CLASHES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(("first", "second"), CLASHES)
 @every_format
@@ -402,6 +405,7 @@ def test_error_without_unrar_has_a_hint(tmp_path: Path, monkeypatch: pytest.Monk
     refused(archive, "needs the program unrar.*install one, or extract it by hand")
 
 
+@pytest.mark.slow
 def test_large_solid_rar_is_refused(tmp_path: Path) -> None:
     """To read a member, the archive must be decompressed from its start."""
     files = {str(number): b"1" for number in range(101)}

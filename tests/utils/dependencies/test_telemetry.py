@@ -134,6 +134,7 @@ def test_the_page_lists_every_package_and_variable() -> None:
         assert f"`{name}={value}`" in text
 
 
+@pytest.mark.slow
 def test_no_other_installed_package_reports_usage() -> None:
     """A new dependency with telemetry of its own must be added to the table."""
     names = {name.lower() for name in metadata.packages_distributions()}

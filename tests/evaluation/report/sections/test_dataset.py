@@ -60,6 +60,7 @@ def test_which_planes_are_shown(planes, shown):
     assert _shown_planes(planes) == shown
 
 
+@pytest.mark.slow
 def test_the_data_set_is_described(folder, root):
     page = Page(write_report(folder).read_text(encoding="utf-8"))
     rows = {row[0]: row[1:] for row in page.tables[-1]}
@@ -68,6 +69,7 @@ def test_the_data_set_is_described(folder, root):
     assert "rsft prepare folder" in page.sections["reproduce"]
 
 
+@pytest.mark.slow
 def test_the_findings_of_the_audit_are_shown(folder, store):
     finding = {"what": "contents in two splits", "count": 3, "of": 58, "examples": ["a", "b", "c"]}
     audit = {"subject": "x", "clean": False, "facts": {"chips": 58}, "findings": [finding], "classes": {}}
@@ -88,6 +90,7 @@ def test_chips_that_moved_are_read_from_the_given_folder(folder, store):
     assert "not found" not in after["data"] and "not the data that the run was trained on" in after["data"]
 
 
+@pytest.mark.slow
 def test_without_a_chip_pictures_are_left_out_and_the_chip_is_named(folder, store):
     path = read_run_files(folder).predictions["path"][0]
     (store / path).unlink()

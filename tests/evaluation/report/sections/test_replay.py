@@ -52,6 +52,7 @@ def test_the_section_is_the_first_and_explains_its_terms(run):
     assert {"#replay"} <= {attrs["href"] for attrs in page.all("a")}
 
 
+@pytest.mark.slow
 def test_a_missing_check_is_said_and_a_damaged_one_is_an_error(run):
     (run / "replay.json").unlink()
     assert "replay.json is missing" in page_of(run).sections["replay"]
@@ -60,6 +61,7 @@ def test_a_missing_check_is_said_and_a_damaged_one_is_an_error(run):
         page_of(run)
 
 
+@pytest.mark.slow
 def test_other_runs_have_no_section(tmp_path):
     run = write_fake_run(tmp_path, SHIPS)
     (run / "replay.json").write_text(json.dumps(CHECK.to_dict()))
