@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -45,6 +45,16 @@ class PlainConsole(Console):
     Texts of several lines are `Text`; it keeps its line breaks, but no other control characters. Output to a file or to
     another program is not fitted to a window, unless the environment variable COLUMNS sets the width.
     """
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the output goes to a terminal.
+
+        FORCE_COLOR does not make it one. Jupyter sets it for the commands of a notebook, and progress bars would fill
+        the notebook with control codes.
+        """
+        is_stated = self._force_terminal is not None or self._environ.get("TTY_COMPATIBLE") == "1"
+        return super().is_terminal and (is_stated or self._environ.get("FORCE_COLOR") is None or _is_tty(self.file))
 
     @property
     def size(self) -> ConsoleDimensions:
@@ -89,6 +99,13 @@ class PlainGroup(TyperGroup):
         """Parse the arguments of the command, and run it."""
         with _plain_usage_errors():
             return super().invoke(ctx)
+
+
+def _is_tty(file: IO[str]) -> bool:
+    try:
+        return file.isatty()
+    except ValueError:  # it is closed
+        return False
 
 
 @contextmanager

@@ -108,3 +108,17 @@ def test_recipes_show(rsft, tmp_path):
 
 def test_warnings():
     assert format_warning(UserWarning(HOSTILE), UserWarning, "f.py", 1) == f"UserWarning: {SHOWN}\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_terminal"), [({"FORCE_COLOR": "1"}, False), ({"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}, True)]
+)
+def test_a_notebook_that_forces_colors_gets_no_control_codes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], is_terminal: bool
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with (tmp_path / "out.txt").open("w+", encoding="utf-8") as file:
+        console = PlainConsole(file=file)
+        assert (console.is_terminal, console.is_interactive) == (is_terminal, is_terminal)
+    assert PlainConsole(file=file).is_terminal is is_terminal  # a closed file
