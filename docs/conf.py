@@ -11,6 +11,9 @@ import io
 import os
 from pathlib import Path
 
+import myst_nb.core.render
+from nbformat import NotebookNode
+
 from rsft import __version__
 
 DOCS = Path(__file__).parent
@@ -52,6 +55,24 @@ html_theme_options = {
 html_static_path = ["_static"]
 html_css_files = ["rsft.css"]
 html_show_sphinx = False
+
+
+def join_pieces(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Join consecutive pieces of an output: IPython passes on what a command prints in pieces of 100 bytes.
+
+    It replaces the function of myst-nb, which puts a line break between two pieces.
+    """
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        last = joined[-1] if joined else {}
+        if output["output_type"] == "stream" and last.get("name") == output["name"]:
+            last["text"] += output["text"]
+        else:
+            joined.append(NotebookNode(output))
+    return joined
+
+
+myst_nb.core.render.coalesce_streams = join_pieces
 
 
 def write_commands() -> None:
