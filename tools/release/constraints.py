@@ -2,7 +2,7 @@
 
     python -m tools.release.constraints
 
-Run it in the environment of `make test`, after the tests passed. It lists what rsft and its extras need, directly or
+Run it in the environment of `make test` and `make docs`, after both passed. It lists what rsft and its extras need, directly or
 not, without the packages of other projects in the environment.
 """
 

@@ -25,8 +25,7 @@ def test_every_dependency_is_listed() -> None:
     requirements = [Requirement(text) for text in project_requirements()]
     needed = {package_name(item.name) for item in requirements if item.marker is None or item.marker.evaluate()}
     untested = {"roaring-landmask", "wandb"}  # extras without a test that runs them
-    site = {"myst-nb", "nbmake", "pydata-sphinx-theme", "sphinx"}  # `make docs` installs them after the tested packages
-    assert needed - read_constraints().keys() <= untested | site
+    assert needed - read_constraints().keys() <= untested
 
 
 @pytest.mark.slow
