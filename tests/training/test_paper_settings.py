@@ -12,7 +12,7 @@ from rsft.recipe.load import load_recipe
 from rsft.training import FineTuningModule
 from rsft.training.fit import train_on_batch
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 CLASSES = ("cargo", "fishing", "tanker", "dredger")
 CHIPS = {
@@ -58,13 +58,11 @@ def test_lora_of_the_paper_leaves_the_frozen_features(ships):
     assert movement > 0.01
 
 
-@pytest.mark.exhaustive
 def test_with_the_start_of_hugging_face_it_is_a_linear_probe(ships):
     movement = train_first_epoch(ships, "peft.init=width")
     assert movement < 1e-3
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize(("rank", "low", "high"), [(1, 0.2, 1.0), (32, 0.0, 0.01)])
 def test_rank_one_at_alpha_four_breaks_the_features(ships, rank, low, high):
     """Paper, Figure S2: the best alpha grows with the rank; at alpha 4, rank 1 collapses and rank 32 does not."""

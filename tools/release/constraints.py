@@ -2,8 +2,8 @@
 
     python -m tools.release.constraints
 
-Run it in the environment of `make test` and `make docs`, after both passed. It lists what rsft and its extras need, directly or
-not, without the packages of other projects in the environment.
+Run it in the environment of `make test` and `make docs`, after both passed. It lists what rsft and its extras need,
+directly or not, without the packages of other projects in the environment.
 """
 
 from __future__ import annotations

@@ -85,6 +85,7 @@ def test_the_command_and_what_it_refuses(rsft, run: Path, root: Path, tmp_path: 
     assert not (tmp_path / "wrong").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_graph_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixel_graph.ByteResize, "forward", lambda self, images: images.flip(3))
     with pytest.raises(WeightsError, match="differs from rsft predict by"):

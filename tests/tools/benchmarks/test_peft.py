@@ -22,6 +22,7 @@ def test_every_row_runs_and_only_training_changes_weights(row) -> None:
     assert torch.equal(vit.head.weight, before) != trains
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_networks_are_those_of_their_names() -> None:
     millions = {name: sum(p.numel() for p in VisionTransformer(**MODELS[name]).parameters()) / 1e6 for name in MODELS}
