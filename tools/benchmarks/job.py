@@ -32,15 +32,16 @@ from torch import nn
 
 from rsft.backbones import load_backbone, simship
 from rsft.peft import LoRA, attach
-from tools.benchmarks.growth import run_job, write_chips
+from tools.benchmarks.growth import PLAIN, PLAIN_META, run_job, write_chips
 from tools.benchmarks.peft_row import Batch, training_step
 
 SIDE, BATCH, RANK, EPOCHS, WARM_UP = 64, 32, 8, 4, 5
 FINETUNE = (
     *("finetune", "quickstart", "data.root=store", f"data.size={SIDE}", "data.crop=null", f"peft.rank={RANK}"),
     *(f"train.batch_size={BATCH}", f"train.epochs={EPOCHS}", "evaluate.every=100", "--no-report"),
+    *PLAIN,
 )
-_META = ("meta.ratio=0.1", "meta.warmup=0")
+_META = ("meta.ratio=0.1", *PLAIN_META)
 JOBS: Mapping[str, Sequence[str]] = {
     "job, LoRA": ("meta=null",),
     "job, MetaLoRA, alternating": ("meta.outer_every=3", *_META),
